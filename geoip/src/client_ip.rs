@@ -1,0 +1,87 @@
+//! Which address the client has, behind a chain of trusted proxies.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::TrustedProxies;
+
+#[cfg(test)]
+mod tests;
+
+/// The client's address, from the peer of the connection and the `X-Forwarded-For` lines in their
+/// order of appearance.
+///
+/// Each proxy appends the address that it was called from, so the list is believed from the right,
+/// as far as trusted proxies wrote it: the first hop that is not trusted is the client, and
+/// whatever stands to its left is the client's own invention. When every hop is trusted, the
+/// left-most is the client. From an untrusted peer the header is ignored.
+///
+/// A hop is `192.0.2.1`, `192.0.2.1:567`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:443`.
+/// Empty elements are ignored. At anything else (`unknown`, an obfuscated name, a truncated
+/// address) the walk ends at the last good hop and reports [`Forwarded::Malformed`], where nginx's
+/// `real_ip_recursive` silently keeps that hop. At most [`MAX_HOPS`] elements are looked at, and
+/// nothing is allocated.
+pub fn client_ip<'a>(
+    peer: IpAddr,
+    forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>,
+    trusted: &TrustedProxies,
+) -> ClientIp {
+    let peer = peer.to_canonical();
+    let peer_trusted = trusted.contains(peer);
+    let mut client = ClientIp { address: peer, peer_trusted, forwarded: Forwarded::Direct };
+    if !peer_trusted {
+        return client;
+    }
+    let elements = forwarded_for.rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
+    for (seen, element) in elements.enumerate() {
+        let element = element.trim_ascii();
+        if element.is_empty() && seen < MAX_HOPS {
+            continue;
+        }
+        let Some(hop) = hop(element).filter(|_| seen < MAX_HOPS) else {
+            client.forwarded = Forwarded::Malformed;
+            break;
+        };
+        client.address = hop;
+        client.forwarded = Forwarded::Header;
+        if !trusted.contains(hop) {
+            break;
+        }
+    }
+    client
+}
+
+/// Who the client is, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientIp {
+    /// The client's address; never in IPv4-mapped form.
+    pub address: IpAddr,
+    /// Whether the connection comes from a trusted proxy, whose other headers may be believed too.
+    pub peer_trusted: bool,
+    /// Where `address` comes from.
+    pub forwarded: Forwarded,
+}
+
+/// What `X-Forwarded-For` contributed to a client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forwarded {
+    /// Nothing: the peer is the client, or it is a trusted proxy that names nobody.
+    Direct,
+    /// The address is a hop of the header.
+    Header,
+    /// The header is unreadable or endless before it names a client: the address is that of the
+    /// last trusted proxy on the way, and where the client is must be taken as unknown.
+    Malformed,
+}
+
+/// How many elements of `X-Forwarded-For` are looked at, empty ones included. Real chains have
+/// fewer than ten.
+pub const MAX_HOPS: usize = 64;
+
+/// The address of one trimmed element, without its port.
+fn hop(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element).ok()?;
+    let bare = || text.parse::<IpAddr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|socket| socket.ip());
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    bare().or_else(with_port).or_else(bracketed).map(|address| address.to_canonical())
+}

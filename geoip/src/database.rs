@@ -1,0 +1,136 @@
+//! One mmdb file, read into memory and verified.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use maxminddb::{MaxMindDbError, Reader};
+use thiserror::Error;
+
+use crate::schema::Record;
+
+/// One geo database.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    reader: Reader<Vec<u8>>,
+}
+
+impl Database {
+    /// Reads and verifies an mmdb file.
+    ///
+    /// The file is read rather than mapped: one changed in place under a map is undefined
+    /// behaviour. The whole of it is verified, since the format's reader opens many a damaged file
+    /// and fails only at the look-up.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let unreadable = |reason| DatabaseError::Unreadable { path: path.into(), reason };
+        if !fs::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(DatabaseError::NotAFile { path: path.into() });
+        }
+        Self::from_bytes(path.into(), fs::read(path).map_err(unreadable)?)
+    }
+
+    /// Verifies the bytes of an mmdb file; `path` names them in errors and status.
+    pub fn from_bytes(path: PathBuf, bytes: Vec<u8>) -> Result<Self, DatabaseError> {
+        let reader = match Reader::from_source(bytes).and_then(|reader| reader.verify().map(|()| reader)) {
+            Ok(reader) => reader,
+            Err(reason) => return Err(DatabaseError::Damaged { path, reason }),
+        };
+        let database = Self { path, reader };
+        if database.says_anything() {
+            Ok(database)
+        } else {
+            let kind = database.kind().into();
+            Err(DatabaseError::Irrelevant { path: database.path, kind })
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The publisher's name for the contents, such as `GeoLite2-City`.
+    pub fn kind(&self) -> &str {
+        &self.reader.metadata().database_type
+    }
+
+    /// When the publisher built the contents, in seconds since the Unix epoch.
+    pub fn build_epoch(&self) -> u64 {
+        self.reader.metadata().build_epoch
+    }
+
+    /// What the database says of an address; nothing for an address that it does not list, or an
+    /// IPv6 address in an IPv4-only database.
+    pub(crate) fn record(&self, address: IpAddr) -> Option<Record<'_>> {
+        if address.is_ipv6() && self.reader.metadata().ip_version == 4 {
+            return None;
+        }
+        // Verified data can still fail to decode, when a map has a key that is no string, or a
+        // record is larger than the reader's limits. Such a record says nothing.
+        self.reader.lookup(address).ok()?.decode().ok()?
+    }
+
+    /// Whether any record holds something that we read. Stops at the first that does.
+    fn says_anything(&self) -> bool {
+        let networks = self.reader.networks(Default::default()).into_iter().flatten();
+        let mut records = networks.filter_map(|network| network.ok()?.decode::<Record<'_>>().ok()?);
+        records.any(|record| record.is_relevant())
+    }
+}
+
+/// Why a file cannot serve as a geo database.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// The file is missing or may not be read.
+    #[error("cannot read the geo database {}: {reason}; check the path and its permissions", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// A directory, socket or device.
+    #[error("the geo database {} is not a regular file; give the path of the .mmdb file itself", .path.display())]
+    NotAFile {
+        /// What was named instead.
+        path: PathBuf,
+    },
+    /// Not in the mmdb format, cut off, or corrupt.
+    #[error(
+        "the geo database {} is damaged or not an mmdb file ({reason}); download it again, unpacked and whole",
+        .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the verification found.
+        reason: MaxMindDbError,
+    },
+    /// A sound database about something else, such as connection types.
+    #[error(
+        "no record of the geo database {} ({kind:?}) tells a country, an autonomous system or an anonymous network; \
+         use a country, city, ASN or anonymous-IP database",
+        .path.display()
+    )]
+    Irrelevant {
+        /// The file.
+        path: PathBuf,
+        /// The publisher's name for its contents.
+        kind: String,
+    },
+}
+
+impl DatabaseError {
+    /// The file at fault.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Unreadable { path, .. }
+            | Self::NotAFile { path }
+            | Self::Damaged { path, .. }
+            | Self::Irrelevant { path, .. } => path,
+        }
+    }
+}

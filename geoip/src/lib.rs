@@ -1,0 +1,25 @@
+//! Where a client is: its address behind proxies, and what geo databases say of it.
+//!
+//! [`client_ip`] finds the address in a chain of trusted proxies. [`GeoDatabases::lookup`] asks one
+//! or more mmdb files about it and merges their answers into a [`Place`], which tells
+//! disagreement apart from agreement, so that the policy can widen the origin. Nothing here
+//! decides, logs or keeps time; opening a database is the only I/O.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
+mod client_ip;
+mod database;
+mod embedded;
+mod merge;
+mod place;
+mod schema;
+mod trusted;
+mod value;
+
+pub use client_ip::{ClientIp, Forwarded, MAX_HOPS, client_ip};
+pub use database::{Database, DatabaseError};
+pub use embedded::embedded;
+pub use merge::GeoDatabases;
+pub use place::Place;
+pub use trusted::TrustedProxies;

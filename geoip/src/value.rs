@@ -1,0 +1,196 @@
+//! One field of a record, whatever type a publisher gave it.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A field's value; text borrows from the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) enum Value<'de> {
+    /// The record has no such field.
+    #[default]
+    Absent,
+    Text(&'de str),
+    Number(u64),
+    Flag(bool),
+    /// The field is there, but holds nothing that was asked for.
+    Other,
+}
+
+impl<'de> Value<'de> {
+    /// The text, unless it is empty, as flat schemas write what they don't know.
+    pub(crate) fn text(&self) -> Option<&'de str> {
+        match self {
+            Value::Text(text) => Some(*text).filter(|text| !text.is_empty()),
+            _ => None,
+        }
+    }
+
+    /// A positive number, also from text such as `AS64500`.
+    pub(crate) fn number(&self) -> Option<u32> {
+        let number = match self {
+            Value::Number(number) => u32::try_from(*number).ok(),
+            Value::Text(text) => text.strip_prefix("AS").unwrap_or(text).parse().ok(),
+            _ => None,
+        };
+        number.filter(|number| *number != 0)
+    }
+
+    /// Whether a flag is set: `true`, a number but zero, or the text `true` or `1`.
+    pub(crate) fn is_true(&self) -> bool {
+        match self {
+            Value::Flag(flag) => *flag,
+            Value::Number(number) => *number != 0,
+            Value::Text(text) => text.eq_ignore_ascii_case("true") || *text == "1",
+            Value::Absent | Value::Other => false,
+        }
+    }
+}
+
+/// How to read a [`Value`]: text, numbers and flags as they are, an array as its first element,
+/// and a map as the one text in it that matters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Reading {
+    /// Of a map, nothing.
+    Scalar,
+    /// Of a map, `iso_code`.
+    Code,
+    /// Of a map, `names.en`.
+    Name,
+    /// Of a map, `iso_code`, or else `names.en`.
+    CodeOrName,
+    /// Of a map, `en`.
+    English,
+}
+
+impl<'de> DeserializeSeed<'de> for Reading {
+    type Value = Value<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    IsoCode,
+    Names,
+    En,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Value<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any value")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(text))
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<Value<'de>, E> {
+        Ok(Value::Flag(flag))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Value<'de>, E> {
+        Ok(Value::Number(number))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Value<'de>, E> {
+        Ok(u64::try_from(number).map_or(Value::Other, Value::Number))
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Value<'de>, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Value<'de>, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Value<'de>, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value<'de>, A::Error> {
+        let first = elements.next_element_seed(self)?;
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(first.unwrap_or(Value::Other))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
+        let (mut code, mut name) = (Value::Other, Value::Other);
+        while let Some(key) = map.next_key()? {
+            match (key, self) {
+                (Key::IsoCode, Self::Code | Self::CodeOrName) => code = map.next_value_seed(Self::Scalar)?,
+                (Key::Names, Self::Name | Self::CodeOrName) => name = map.next_value_seed(Self::English)?,
+                (Key::En, Self::English) => name = map.next_value_seed(Self::Scalar)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(if code.text().is_some() { code } else { name })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(reading: Reading, json: &'static str) -> Value<'static> {
+        reading.deserialize(&mut serde_json::Deserializer::from_str(json)).unwrap()
+    }
+
+    #[test]
+    fn readings() {
+        const NESTED: &str = r#"{"geoname_id": 1, "iso_code": "BY", "names": {"de": "Bayern", "en": "Bavaria"}}"#;
+        for (reading, json, expected) in [
+            (Reading::Scalar, r#""DE""#, Value::Text("DE")),
+            (Reading::Scalar, "7", Value::Number(7)),
+            (Reading::Scalar, "-7", Value::Other),
+            (Reading::Scalar, "7.5", Value::Other),
+            (Reading::Scalar, "true", Value::Flag(true)),
+            (Reading::Scalar, "[]", Value::Other),
+            (Reading::Scalar, r#"["a", {"b": [1]}]"#, Value::Text("a")),
+            (Reading::Scalar, NESTED, Value::Other),
+            (Reading::Code, NESTED, Value::Text("BY")),
+            (Reading::Code, r#""DE""#, Value::Text("DE")),
+            (Reading::Code, "{}", Value::Other),
+            (Reading::Code, r#"{"names": {"en": "Bavaria"}}"#, Value::Other),
+            (Reading::Name, NESTED, Value::Text("Bavaria")),
+            (Reading::Name, r#"{"names": {"de": "Bayern"}}"#, Value::Other),
+            (Reading::Name, r#"{"names": "Bavaria"}"#, Value::Text("Bavaria")),
+            (Reading::CodeOrName, NESTED, Value::Text("BY")),
+            (Reading::CodeOrName, r#"[{"names": {"en": "Bavaria"}}, {"iso_code": "X"}]"#, Value::Text("Bavaria")),
+            (Reading::CodeOrName, r#"{"iso_code": {"en": 1}, "names": [[]]}"#, Value::Other),
+        ] {
+            assert_eq!(read(reading, json), expected, "{reading:?} {json}");
+        }
+    }
+
+    #[test]
+    fn texts_numbers_and_flags() {
+        let facts = [
+            (Value::Absent, None, None, false),
+            (Value::Other, None, None, false),
+            (Value::Text(""), None, None, false),
+            (Value::Text("AS64500"), Some("AS64500"), Some(64500), false),
+            (Value::Text("64500"), Some("64500"), Some(64500), false),
+            (Value::Text("ASN"), Some("ASN"), None, false),
+            (Value::Text("True"), Some("True"), None, true),
+            (Value::Text("1"), Some("1"), Some(1), true),
+            (Value::Number(64500), None, Some(64500), true),
+            (Value::Number(0), None, None, false),
+            (Value::Number(1 << 32), None, None, true),
+            (Value::Flag(true), None, None, true),
+            (Value::Flag(false), None, None, false),
+        ];
+        for (value, text, number, flag) in facts {
+            assert_eq!((value.text(), value.number(), value.is_true()), (text, number, flag), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! One of the run's connections, open or yet to be opened.
+
+use tokio::sync::Mutex;
+
+use crate::Reuse;
+use crate::dial::{Dialer, Sender};
+use crate::exchange::Failure;
+
+/// A place for one connection. Requests board it, one at a time on HTTP/1.1, several on HTTP/2.
+pub(crate) struct Lane {
+    reuse: Reuse,
+    kept: Mutex<Option<Sender>>,
+}
+
+/// A connection on which a request may be sent now.
+pub(crate) struct Ride {
+    pub(crate) sender: Sender,
+    pub(crate) age: Age,
+}
+
+/// Whether a connection has been used before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// Just dialled for this request.
+    Fresh,
+    /// Dialled just now, since the peer had closed the one that was kept.
+    Replaced,
+    /// It has stood idle, or carries other requests.
+    Kept,
+}
+
+impl Lane {
+    pub(crate) fn new(reuse: Reuse) -> Lane {
+        Lane { reuse, kept: Mutex::new(None) }
+    }
+
+    /// The kept connection if it still stands, else a fresh one. Requests that board together share one dial.
+    pub(crate) async fn board(&self, dialer: &Dialer) -> Result<Ride, Failure> {
+        if self.reuse == Reuse::NewConnection {
+            return Ok(Ride { sender: dialer.dial().await?, age: Age::Fresh });
+        }
+        let mut kept = self.kept.lock().await;
+        let mut age = Age::Fresh;
+        if let Some(mut sender) = kept.take() {
+            if sender.ready().await {
+                *kept = sender.share();
+                return Ok(Ride { sender, age: Age::Kept });
+            }
+            age = Age::Replaced;
+        }
+        let sender = dialer.dial().await?;
+        *kept = sender.share();
+        Ok(Ride { sender, age })
+    }
+
+    /// Keeps a connection for later, after the answer on it has been read to its end.
+    pub(crate) async fn keep(&self, sender: Sender) {
+        if self.reuse == Reuse::KeepAlive && matches!(sender, Sender::Http1(_)) {
+            *self.kept.lock().await = Some(sender);
+        }
+    }
+}
+
+impl Sender {
+    /// Waits until a request can be sent; false if the connection is closed.
+    async fn ready(&mut self) -> bool {
+        match self {
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
+    /// What others may use beside this one: the same connection on HTTP/2, nothing on HTTP/1.1.
+    fn share(&self) -> Option<Sender> {
+        match self {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => Some(Sender::Http2(sender.clone())),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The server that a run dials.
+
+use std::net::SocketAddr;
+
+use crate::Tls;
+
+/// Where to dial and what to speak there.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The address to dial. It need not be the one that the requests' `host` stands for.
+    pub address: SocketAddr,
+    /// The HTTP version. HTTP/2 is agreed on by ALPN over TLS, and taken as known in advance without TLS (h2c).
+    pub protocol: Protocol,
+    /// `None` is plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// An HTTP version on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time on a connection.
+    Http1,
+    /// HTTP/2, several requests at a time.
+    Http2,
+}
+
+impl Target {
+    /// A plain HTTP/1.1 server.
+    pub fn http1(address: SocketAddr) -> Target {
+        Target { address, protocol: Protocol::Http1, tls: None }
+    }
+
+    /// A plain HTTP/2 server that needs no upgrade (h2c with prior knowledge).
+    pub fn http2(address: SocketAddr) -> Target {
+        Target { address, protocol: Protocol::Http2, tls: None }
+    }
+
+    /// The same server, behind TLS.
+    pub fn over(self, tls: Tls) -> Target {
+        Target { tls: Some(tls), ..self }
+    }
+
+    /// The scheme of the requests' URIs.
+    pub(crate) fn scheme(&self) -> http::uri::Scheme {
+        if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP }
+    }
+}
+
+impl Protocol {
+    /// The name under which TLS negotiates this version (RFC 7301).
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            Protocol::Http1 => b"http/1.1",
+            Protocol::Http2 => b"h2",
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Countries: ISO 3166-1 alpha-2 codes, sets of them, and the built-in groups.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+use thiserror::Error;
+
+/// One country, as an ISO 3166-1 alpha-2 code that is on the official list.
+///
+/// Two bytes, `Copy`, and usable as an index below [`Country::SLOTS`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Country([u8; 2]);
+
+/// A text that is no assigned ISO 3166-1 alpha-2 code.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0:?} is not an ISO 3166-1 alpha-2 country code")]
+pub struct UnknownCountry(pub String);
+
+impl Country {
+    /// The number of distinct values of [`Country::slot`].
+    pub const SLOTS: usize = 26 * 26;
+
+    /// A dense index for tables over countries, `0..SLOTS`.
+    pub fn slot(self) -> usize {
+        usize::from(self.0[0] - b'A') * 26 + usize::from(self.0[1] - b'A')
+    }
+
+    /// The country of a slot, when its two letters are an assigned code.
+    fn from_slot(slot: usize) -> Option<Self> {
+        let letter = |n: usize| u8::try_from(n).ok().map(|n| b'A' + n);
+        let pair = [letter(slot / 26)?, letter(slot % 26)?];
+        ISO_3166.contains(&pair).then_some(Self(pair))
+    }
+
+    /// The code, two upper-case letters.
+    pub fn code(&self) -> &str {
+        // Two ASCII letters by construction.
+        std::str::from_utf8(&self.0).unwrap_or("")
+    }
+
+    /// Every assigned country, in alphabetical order.
+    pub fn all() -> impl Iterator<Item = Country> {
+        ISO_3166.iter().map(|pair| Country(*pair))
+    }
+}
+
+impl FromStr for Country {
+    type Err = UnknownCountry;
+
+    /// Accepts either case, and `UK` for `GB` (reserved for it, and in common use).
+    fn from_str(text: &str) -> Result<Self, UnknownCountry> {
+        let unknown = || UnknownCountry(text.chars().take(16).collect());
+        let pair: [u8; 2] = text.as_bytes().try_into().map_err(|_| unknown())?;
+        let mut pair = pair.map(|b| b.to_ascii_uppercase());
+        if &pair == b"UK" {
+            pair = *b"GB";
+        }
+        ISO_3166.binary_search(&pair).map(|_| Self(pair)).map_err(|_| unknown())
+    }
+}
+
+impl fmt::Display for Country {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Country {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl Serialize for Country {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+/// A set of countries: 676 bits, no allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct CountrySet([u64; Country::SLOTS.div_ceil(64)]);
+
+impl CountrySet {
+    /// Adds a country.
+    pub fn insert(&mut self, country: Country) {
+        let slot = country.slot();
+        self.0[slot / 64] |= 1 << (slot % 64);
+    }
+
+    /// Whether the country is in the set.
+    pub fn contains(&self, country: Country) -> bool {
+        let slot = country.slot();
+        self.0[slot / 64] & (1 << (slot % 64)) != 0
+    }
+
+    /// Whether no country is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// Adds all countries of another set.
+    pub fn extend(&mut self, other: &Self) {
+        for (word, more) in self.0.iter_mut().zip(other.0) {
+            *word |= more;
+        }
+    }
+
+    /// The members in alphabetical order.
+    pub fn iter(&self) -> impl Iterator<Item = Country> + '_ {
+        self.0.iter().enumerate().flat_map(|(index, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                (rest != 0).then(|| {
+                    let bit = rest.trailing_zeros() as usize;
+                    rest &= rest - 1;
+                    index * 64 + bit
+                })
+            })
+            .filter_map(Country::from_slot)
+        })
+    }
+}
+
+impl FromIterator<Country> for CountrySet {
+    fn from_iter<I: IntoIterator<Item = Country>>(countries: I) -> Self {
+        let mut set = Self::default();
+        countries.into_iter().for_each(|country| set.insert(country));
+        set
+    }
+}
+
+impl fmt::Debug for CountrySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// The members of a built-in group such as `@EU`; `None` for an unknown name.
+///
+/// The membership is that of 2026-01: the European Union's 27 members; the EEA (the Union,
+/// Iceland, Liechtenstein, Norway); EFTA; the continents of UN M49 (`@AFRICA`, `@ASIA`,
+/// `@EUROPE`, `@NORTH_AMERICA`, `@SOUTH_AMERICA`, `@OCEANIA`, `@ANTARCTICA`; Russia and Türkiye
+/// where M49 has them: Europe and Asia); and the trade regions `@AMERICAS` (both Americas),
+/// `@EMEA` (Europe, Africa, and M49's Western Asia with Iran) and `@APAC` (the rest of Asia,
+/// and Oceania). `@UK` is the United Kingdom with its Crown dependencies and Gibraltar.
+pub fn group(name: &str) -> Option<CountrySet> {
+    let lists: &[&str] = match name {
+        "@EU" => &[EU],
+        "@EEA" => &[EU, "IS LI NO"],
+        "@EFTA" => &["CH IS LI NO"],
+        "@UK" => &["GB GG GI IM JE"],
+        "@AFRICA" => &[AFRICA],
+        "@ASIA" => &[WESTERN_ASIA, REST_OF_ASIA],
+        "@EUROPE" => &[EUROPE],
+        "@NORTH_AMERICA" => &[NORTH_AMERICA],
+        "@SOUTH_AMERICA" => &[SOUTH_AMERICA],
+        "@OCEANIA" => &[OCEANIA],
+        "@ANTARCTICA" => &[ANTARCTICA],
+        "@AMERICAS" => &[NORTH_AMERICA, SOUTH_AMERICA],
+        "@EMEA" => &[EUROPE, AFRICA, WESTERN_ASIA],
+        "@APAC" => &[REST_OF_ASIA, OCEANIA],
+        _ => return None,
+    };
+    Some(lists.iter().flat_map(|list| list.split(' ')).filter_map(|code| code.parse().ok()).collect())
+}
+
+/// The names that [`group`] knows, for suggestions.
+pub const GROUPS: &[&str] = &[
+    "@EU",
+    "@EEA",
+    "@EFTA",
+    "@UK",
+    "@AFRICA",
+    "@ASIA",
+    "@EUROPE",
+    "@NORTH_AMERICA",
+    "@SOUTH_AMERICA",
+    "@OCEANIA",
+    "@ANTARCTICA",
+    "@AMERICAS",
+    "@EMEA",
+    "@APAC",
+];
+
+const EU: &str = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK";
+const EUROPE: &str = "AD AL AT AX BA BE BG BY CH CZ DE DK EE ES FI FO FR GB GG GI GR HR HU IE IM IS IT JE LI LT LU \
+    LV MC MD ME MK MT NL NO PL PT RO RS RU SE SI SJ SK SM UA VA XK";
+const AFRICA: &str = "AO BF BI BJ BW CD CF CG CI CM CV DJ DZ EG EH ER ET GA GH GM GN GQ GW IO KE KM LR LS LY MA MG \
+    ML MR MU MW MZ NA NE NG RE RW SC SD SH SL SN SO SS ST SZ TD TF TG TN TZ UG YT ZA ZM ZW";
+const WESTERN_ASIA: &str = "AE AM AZ BH CY GE IL IQ IR JO KW LB OM PS QA SA SY TR YE";
+const REST_OF_ASIA: &str =
+    "AF BD BN BT CN HK ID IN JP KG KH KP KR KZ LA LK MM MN MO MV MY NP PH PK SG TH TJ TL TM TW UZ VN";
+const NORTH_AMERICA: &str = "AG AI AW BB BL BM BQ BS BZ CA CR CU CW DM DO GD GL GP GT HN HT JM KN KY LC MF MQ MS MX \
+    NI PA PM PR SV SX TC TT US VC VG VI";
+const SOUTH_AMERICA: &str = "AR BO BR BV CL CO EC FK GF GS GY PE PY SR UY VE";
+const OCEANIA: &str = "AS AU CC CK CX FJ FM GU HM KI MH MP NC NF NR NU NZ PF PG PN PW SB TK TO TV UM VU WF WS";
+const ANTARCTICA: &str = "AQ";
+
+/// The 249 assigned ISO 3166-1 alpha-2 codes (as of 2026-01), and XK, the user-assigned code that
+/// geo databases use for Kosovo. Sorted.
+#[rustfmt::skip]
+const ISO_3166: &[[u8; 2]] = &[
+    *b"AD", *b"AE", *b"AF", *b"AG", *b"AI", *b"AL", *b"AM", *b"AO", *b"AQ", *b"AR", *b"AS", *b"AT", *b"AU", *b"AW",
+    *b"AX", *b"AZ", *b"BA", *b"BB", *b"BD", *b"BE", *b"BF", *b"BG", *b"BH", *b"BI", *b"BJ", *b"BL", *b"BM", *b"BN",
+    *b"BO", *b"BQ", *b"BR", *b"BS", *b"BT", *b"BV", *b"BW", *b"BY", *b"BZ", *b"CA", *b"CC", *b"CD", *b"CF", *b"CG",
+    *b"CH", *b"CI", *b"CK", *b"CL", *b"CM", *b"CN", *b"CO", *b"CR", *b"CU", *b"CV", *b"CW", *b"CX", *b"CY", *b"CZ",
+    *b"DE", *b"DJ", *b"DK", *b"DM", *b"DO", *b"DZ", *b"EC", *b"EE", *b"EG", *b"EH", *b"ER", *b"ES", *b"ET", *b"FI",
+    *b"FJ", *b"FK", *b"FM", *b"FO", *b"FR", *b"GA", *b"GB", *b"GD", *b"GE", *b"GF", *b"GG", *b"GH", *b"GI", *b"GL",
+    *b"GM", *b"GN", *b"GP", *b"GQ", *b"GR", *b"GS", *b"GT", *b"GU", *b"GW", *b"GY", *b"HK", *b"HM", *b"HN", *b"HR",
+    *b"HT", *b"HU", *b"ID", *b"IE", *b"IL", *b"IM", *b"IN", *b"IO", *b"IQ", *b"IR", *b"IS", *b"IT", *b"JE", *b"JM",
+    *b"JO", *b"JP", *b"KE", *b"KG", *b"KH", *b"KI", *b"KM", *b"KN", *b"KP", *b"KR", *b"KW", *b"KY", *b"KZ", *b"LA",
+    *b"LB", *b"LC", *b"LI", *b"LK", *b"LR", *b"LS", *b"LT", *b"LU", *b"LV", *b"LY", *b"MA", *b"MC", *b"MD", *b"ME",
+    *b"MF", *b"MG", *b"MH", *b"MK", *b"ML", *b"MM", *b"MN", *b"MO", *b"MP", *b"MQ", *b"MR", *b"MS", *b"MT", *b"MU",
+    *b"MV", *b"MW", *b"MX", *b"MY", *b"MZ", *b"NA", *b"NC", *b"NE", *b"NF", *b"NG", *b"NI", *b"NL", *b"NO", *b"NP",
+    *b"NR", *b"NU", *b"NZ", *b"OM", *b"PA", *b"PE", *b"PF", *b"PG", *b"PH", *b"PK", *b"PL", *b"PM", *b"PN", *b"PR",
+    *b"PS", *b"PT", *b"PW", *b"PY", *b"QA", *b"RE", *b"RO", *b"RS", *b"RU", *b"RW", *b"SA", *b"SB", *b"SC", *b"SD",
+    *b"SE", *b"SG", *b"SH", *b"SI", *b"SJ", *b"SK", *b"SL", *b"SM", *b"SN", *b"SO", *b"SR", *b"SS", *b"ST", *b"SV",
+    *b"SX", *b"SY", *b"SZ", *b"TC", *b"TD", *b"TF", *b"TG", *b"TH", *b"TJ", *b"TK", *b"TL", *b"TM", *b"TN", *b"TO",
+    *b"TR", *b"TT", *b"TV", *b"TW", *b"TZ", *b"UA", *b"UG", *b"UM", *b"US", *b"UY", *b"UZ", *b"VA", *b"VC", *b"VE",
+    *b"VG", *b"VI", *b"VN", *b"VU", *b"WF", *b"WS", *b"XK", *b"YE", *b"YT", *b"ZA", *b"ZM", *b"ZW",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_sorted_and_complete() {
+        assert!(ISO_3166.is_sorted());
+        assert_eq!(ISO_3166.len(), 250);
+    }
+
+    #[test]
+    fn every_country_has_one_continent() {
+        let continents = ["@AFRICA", "@ASIA", "@EUROPE", "@NORTH_AMERICA", "@SOUTH_AMERICA", "@OCEANIA", "@ANTARCTICA"];
+        for country in Country::all() {
+            let homes: Vec<_> =
+                continents.iter().filter(|name| group(name).is_some_and(|set| set.contains(country))).collect();
+            assert_eq!(homes.len(), 1, "{country} is in {homes:?}");
+        }
+    }
+
+    #[test]
+    fn trade_regions_cover_all_but_antarctica_once() {
+        for country in Country::all().filter(|country| country.code() != "AQ") {
+            let homes = ["@AMERICAS", "@EMEA", "@APAC"]
+                .iter()
+                .filter(|name| group(name).is_some_and(|set| set.contains(country)))
+                .count();
+            assert_eq!(homes, 1, "{country}");
+        }
+    }
+
+    #[test]
+    fn group_codes_are_all_assigned() {
+        let listed = |text: &str| text.split(' ').filter(|code| !code.is_empty()).count();
+        for name in GROUPS {
+            assert!(group(name).is_some_and(|set| !set.is_empty()), "{name}");
+        }
+        assert_eq!(listed(EU), 27);
+        assert_eq!(group("@EU").map(|set| set.iter().count()), Some(27));
+        assert_eq!(group("@eu"), None);
+    }
+
+    #[test]
+    fn parsing_accepts_either_case_and_refuses_the_unassigned() {
+        assert_eq!("de".parse::<Country>().map(|c| c.to_string()), Ok("DE".into()));
+        assert_eq!("uk".parse::<Country>().map(|c| c.to_string()), Ok("GB".into()));
+        for bad in ["", "D", "DEU", "ZZ", "1A", "é"] {
+            assert!(bad.parse::<Country>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sets_iterate_in_order() {
+        let set: CountrySet = ["US", "DE", "ZW", "AD"].iter().filter_map(|c| c.parse().ok()).collect();
+        assert_eq!(set.iter().map(|c| c.to_string()).collect::<Vec<_>>(), ["AD", "DE", "US", "ZW"]);
+    }
+}

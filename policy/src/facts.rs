@@ -1,0 +1,30 @@
+//! What a decision knows of one request.
+
+use crate::origin::Origin;
+use crate::region::RegionId;
+use crate::route::Method;
+
+/// The facts of one request, as the node that received it established them. Region ids are of the
+/// table that the request is first decided under.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The host asked for, in lower case, without port or final dot.
+    pub host: &'a str,
+    /// The path without query, percent-encoded unreserved characters decoded, slashes merged.
+    pub path: &'a str,
+    /// The method.
+    pub method: Method,
+    /// Where the client may be.
+    pub origin: Origin,
+    /// Whether a trusted source says that the client consented, in the header its route names.
+    pub consent: bool,
+    /// The hash of the client's identity: see [`crate::hash::client_key`].
+    pub client_key: u64,
+    /// The region of the node that decides.
+    pub from: RegionId,
+    /// The region that the client is pinned to.
+    pub pinned: Option<RegionId>,
+    /// The only region that may serve: set when another node has already chosen this one, so that
+    /// two nodes with different views never pass a request to and fro.
+    pub only: Option<RegionId>,
+}

@@ -1,0 +1,44 @@
+//! Which region **may**, and which **should**, serve a request.
+//!
+//! Pure decisions: no I/O, no clock, no randomness, no global state. A [`Table`] (the law and the
+//! routes), a [`View`] (the live state) and the [`Facts`] of a request give a [`Verdict`]; its
+//! [`Permits`] give one [`Permit`] for each attempt, and nothing can be dialled without one.
+//!
+//! ```text
+//! TableSpec --Table::new--> Table ---+
+//!                            View ---+--> decide --> Verdict::Forward(Permits) --next--> Permit
+//!                           Facts ---+          \--> Verdict::Refuse(Refusal)
+//! ```
+
+pub mod attempt;
+pub mod concurrency;
+pub mod country;
+pub mod decide;
+pub mod explain;
+pub mod facts;
+pub mod hash;
+pub mod health;
+pub mod jurisdiction;
+pub mod origin;
+pub mod permit;
+pub mod proof;
+pub mod region;
+pub mod residency;
+pub mod route;
+pub mod score;
+pub mod table;
+pub mod verdict;
+pub mod view;
+
+pub use attempt::Seen;
+pub use country::{Country, CountrySet};
+pub use decide::decide;
+pub use explain::{Explanation, explain};
+pub use facts::Facts;
+pub use origin::Origin;
+pub use permit::Permit;
+pub use region::{Access, RegionId, RegionSet};
+pub use route::{Method, Route, RouteId};
+pub use table::{Table, TableError, TableSpec};
+pub use verdict::{Permits, Reason, Refusal, Verdict};
+pub use view::{Health, RegionView, View};

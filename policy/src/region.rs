@@ -1,0 +1,245 @@
+//! Regions: where the service runs, and sets of them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::country::Country;
+
+/// A region's index in its table. Ids of different tables are unrelated; names are the bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RegionId(pub(crate) u16);
+
+impl RegionId {
+    /// The id at a position of the table's region list; `None` past [`RegionSet::CAPACITY`].
+    pub fn new(index: usize) -> Option<Self> {
+        (index < RegionSet::CAPACITY).then_some(Self(index as u16))
+    }
+
+    /// The position in the table's region list.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// One place where the service runs, as its table describes it.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// The name, unique in the table.
+    pub name: String,
+    /// The country whose law holds there.
+    pub country: Country,
+    /// Latitude and longitude in degrees; used where no latency is known.
+    pub coordinates: Option<(f64, f64)>,
+    /// The kind of place, for selectors.
+    pub tier: Tier,
+    /// What the region is for.
+    pub role: Role,
+    /// Lower is tried first; regions of one priority compete by score.
+    pub priority: u16,
+    /// Percent, `0..=100`, of the clients that would choose this region that get it.
+    pub weight: u8,
+    /// The operator's lever.
+    pub state: RegionState,
+    /// Whether it serves reads and writes.
+    pub capabilities: Capabilities,
+    /// The compliance frameworks it holds, in lower case.
+    pub compliance: Vec<String>,
+    /// Requests per second it is built for; `None` when unknown.
+    pub capacity_rps: Option<f64>,
+    /// Egress cost in the table's currency per GB.
+    pub cost_per_gb: f64,
+    /// The line of the table that declares it, from 1.
+    pub line: u32,
+}
+
+/// The kind of place a region is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Tier {
+    Primary,
+    Secondary,
+    Tertiary,
+    Edge,
+}
+
+/// What a region is for: it sets the default priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes traffic (priority 0).
+    Active,
+    /// Runs, and takes over (priority 1).
+    Warm,
+    /// Must be started first (priority 2).
+    Cold,
+}
+
+impl Role {
+    /// The priority of a region that names none.
+    pub fn default_priority(self) -> u16 {
+        match self {
+            Role::Active => 0,
+            Role::Warm => 1,
+            Role::Cold => 2,
+        }
+    }
+}
+
+/// The operator's lever on a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegionState {
+    /// Takes traffic.
+    Serving,
+    /// Only clients that are pinned there still reach it.
+    Draining,
+    /// Nobody reaches it.
+    Disabled,
+}
+
+/// Whether a request changes state at the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// Which kinds of access a region serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Capabilities {
+    pub read: bool,
+    pub write: bool,
+}
+
+impl Capabilities {
+    /// Whether the region serves this kind of access.
+    pub fn serves(self, access: Access) -> bool {
+        match access {
+            Access::Read => self.read,
+            Access::Write => self.write,
+        }
+    }
+}
+
+/// A set of a table's regions: a fixed bitset, `Copy`, no allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct RegionSet([u64; RegionSet::CAPACITY / 64]);
+
+impl RegionSet {
+    /// The most regions a table may have.
+    pub const CAPACITY: usize = 1024;
+
+    /// No region.
+    pub const EMPTY: Self = Self([0; Self::CAPACITY / 64]);
+
+    /// The first `count` regions, which is every region of a table of that size.
+    pub fn first(count: usize) -> Self {
+        (0..count).filter_map(RegionId::new).collect()
+    }
+
+    /// Adds a region.
+    pub fn insert(&mut self, id: RegionId) {
+        self.0[id.index() / 64] |= 1 << (id.index() % 64);
+    }
+
+    /// Takes a region out.
+    pub fn remove(&mut self, id: RegionId) {
+        self.0[id.index() / 64] &= !(1 << (id.index() % 64));
+    }
+
+    /// Whether the region is in the set.
+    pub fn contains(&self, id: RegionId) -> bool {
+        self.0[id.index() / 64] & (1 << (id.index() % 64)) != 0
+    }
+
+    /// Whether no region is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// How many regions are in the set.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Regions in both sets.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        self.zip(other, |a, b| a & b)
+    }
+
+    /// Regions in either set.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        self.zip(other, |a, b| a | b)
+    }
+
+    /// Regions of this set that are not in the other.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        self.zip(other, |a, b| a & !b)
+    }
+
+    /// Whether every region of this set is in the other.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.without(other).is_empty()
+    }
+
+    /// The members in id order.
+    pub fn iter(&self) -> impl Iterator<Item = RegionId> + '_ {
+        self.0.iter().enumerate().flat_map(|(index, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                (rest != 0).then(|| {
+                    let bit = rest.trailing_zeros() as usize;
+                    rest &= rest - 1;
+                    RegionId((index * 64 + bit) as u16)
+                })
+            })
+        })
+    }
+
+    fn zip(&self, other: &Self, op: impl Fn(u64, u64) -> u64) -> Self {
+        let mut words = self.0;
+        for (word, more) in words.iter_mut().zip(other.0) {
+            *word = op(*word, more);
+        }
+        Self(words)
+    }
+}
+
+impl FromIterator<RegionId> for RegionSet {
+    fn from_iter<I: IntoIterator<Item = RegionId>>(ids: I) -> Self {
+        let mut set = Self::EMPTY;
+        ids.into_iter().for_each(|id| set.insert(id));
+        set
+    }
+}
+
+impl fmt::Debug for RegionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(RegionId::index)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_algebra() {
+        let odd: RegionSet = (0..1024).filter(|n| n % 2 == 1).filter_map(RegionId::new).collect();
+        let all = RegionSet::first(1024);
+        assert_eq!(odd.len(), 512);
+        assert_eq!(all.without(&odd).and(&odd), RegionSet::EMPTY);
+        assert_eq!(all.without(&odd).or(&odd), all);
+        assert!(odd.is_subset(&all) && !all.is_subset(&odd));
+        assert_eq!(odd.iter().map(RegionId::index).take(3).collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!(RegionId::new(1024), None);
+    }
+}

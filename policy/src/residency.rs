@@ -1,0 +1,379 @@
+//! Which regions the law allows, for every origin and data class of a table.
+//!
+//! A table's rules become, at compile time, one [`Allowance`] for each data class and each
+//! *profile*: a distinct set of jurisdictions and super-regions that some country belongs to.
+//! A decision looks its allowance up and intersects bitsets; it never reads a rule.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::country::Country;
+use crate::jurisdiction::{
+    ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, SuperRegion, Transfer, WhenUnavailable,
+};
+use crate::origin::Origin;
+use crate::region::{Access, Region, RegionId, RegionSet};
+use crate::table::{UnknownOrigin, UnlistedJurisdiction};
+
+/// The residency rules of one table, compiled.
+#[derive(Clone, Debug)]
+pub struct Residency {
+    profile_of: Box<[u16]>,
+    profiles: usize,
+    /// `class * (profiles + 1) + profile`; the last of each class is the unknown origin's.
+    allowances: Box<[Allowance]>,
+    members: Box<[Vec<JurisdictionId>]>,
+    regions: RegionSet,
+}
+
+/// The regions that the law allows for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// Regions that every rule selects.
+    pub home: RegionSet,
+    /// Regions that some rule opens under a condition that holds: a later priority level.
+    pub opened: RegionSet,
+    /// Those of `opened` that a rule opens with safeguards only: the decision is marked for the audit.
+    pub safeguarded: RegionSet,
+}
+
+impl Allowed {
+    /// Every allowed region.
+    pub fn all(&self) -> RegionSet {
+        self.home.or(&self.opened)
+    }
+}
+
+/// What a request brings that can open regions beyond a rule's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// It carries consent from a trusted source.
+    pub consent: bool,
+    /// It reads or writes.
+    pub access: Access,
+}
+
+/// What one rule, or what stands in for one, says: these regions, and the rest on a condition.
+#[derive(Clone, Debug)]
+pub struct Constraint {
+    /// Where it comes from.
+    pub source: Source,
+    /// The regions that it allows.
+    pub inside: RegionSet,
+    /// When it allows the others.
+    pub(crate) outside: Condition,
+}
+
+/// Where a constraint comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A residency rule, by its position in the table.
+    Rule(usize),
+    /// The data class's own `cross_border`, in a jurisdiction that has no rule for the class.
+    ClassBorder(JurisdictionId),
+    /// The data class's scope: the client's super-region.
+    SuperRegion,
+    /// `residency_defaults.unlisted_jurisdiction = "refuse"`.
+    Unlisted,
+    /// `residency_defaults.unknown_origin = "refuse"`.
+    Unknown,
+}
+
+/// When the regions outside a constraint open: the conjunction of its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Condition {
+    pub(crate) never: bool,
+    pub(crate) consent: bool,
+    pub(crate) read_only: bool,
+    pub(crate) safeguards: bool,
+}
+
+impl Condition {
+    const NEVER: Self = Self { never: true, consent: false, read_only: false, safeguards: false };
+
+    /// At least as strict as both: `with_consent` and `requires_local_copy` do not imply each
+    /// other, so that "the stricter wins" asks for both.
+    fn and(self, other: Self) -> Self {
+        Self {
+            never: self.never || other.never,
+            consent: self.consent || other.consent,
+            read_only: self.read_only || other.read_only,
+            safeguards: self.safeguards || other.safeguards,
+        }
+    }
+
+    pub(crate) fn holds(self, opening: Opening) -> bool {
+        !self.never && (!self.consent || opening.consent) && (!self.read_only || opening.access == Access::Read)
+    }
+}
+
+impl From<Transfer> for Condition {
+    fn from(transfer: Transfer) -> Self {
+        let free = Condition::default();
+        match transfer {
+            Transfer::Prohibited => Condition::NEVER,
+            Transfer::WithConsent => Condition { consent: true, ..free },
+            Transfer::WithSafeguards => Condition { safeguards: true, ..free },
+            Transfer::RequiresLocalCopy => Condition { read_only: true, ..free },
+            Transfer::Allowed => free,
+        }
+    }
+}
+
+/// The combined constraints of one profile on one class, ready for intersection.
+#[derive(Clone, Debug)]
+struct Allowance {
+    home: RegionSet,
+    /// Opened regions by what must hold: bit 0 consent, bit 1 a read.
+    opened: [RegionSet; 4],
+    safeguarded: RegionSet,
+    constraints: Vec<Constraint>,
+    page: Option<Arc<str>>,
+}
+
+impl Allowance {
+    fn combine(constraints: Vec<Constraint>, regions: RegionSet, rules: &[Rule]) -> Self {
+        let page = constraints.iter().find_map(|constraint| match constraint.source {
+            Source::Rule(rule) => match &rules.get(rule)?.when_unavailable {
+                WhenUnavailable::Maintenance(page) => Some(page.clone()),
+                WhenUnavailable::Reject => None,
+            },
+            _ => None,
+        });
+        let mut allowance = Self {
+            home: RegionSet::EMPTY,
+            opened: [RegionSet::EMPTY; 4],
+            safeguarded: RegionSet::EMPTY,
+            constraints,
+            page,
+        };
+        for id in regions.iter() {
+            let mut outside =
+                allowance.constraints.iter().filter(|constraint| !constraint.inside.contains(id)).peekable();
+            if outside.peek().is_none() {
+                allowance.home.insert(id);
+                continue;
+            }
+            let condition = outside.fold(Condition::default(), |all, constraint| all.and(constraint.outside));
+            if condition.never {
+                continue;
+            }
+            allowance.opened[usize::from(condition.consent) | usize::from(condition.read_only) << 1].insert(id);
+            if condition.safeguards {
+                allowance.safeguarded.insert(id);
+            }
+        }
+        allowance
+    }
+
+    fn allowed(&self, opening: Opening) -> Allowed {
+        let mut opened = self.opened[0];
+        let read = opening.access == Access::Read;
+        for (index, holds) in [(1, opening.consent), (2, read), (3, opening.consent && read)] {
+            if holds {
+                opened = opened.or(&self.opened[index]);
+            }
+        }
+        Allowed { home: self.home, opened, safeguarded: self.safeguarded.and(&opened) }
+    }
+}
+
+impl Residency {
+    /// Compiles the rules. Ids inside them must be of the same table.
+    pub(crate) fn new(law: &Law<'_>) -> Self {
+        let mut profiles: FxHashMap<(Vec<usize>, Vec<usize>), u16> = FxHashMap::default();
+        let mut samples: Vec<Country> = Vec::new();
+        let mut profile_of = vec![0_u16; Country::SLOTS].into_boxed_slice();
+        for country in Country::all() {
+            let holding = |sets: &mut dyn Iterator<Item = bool>| -> Vec<usize> {
+                sets.enumerate().filter_map(|(index, holds)| holds.then_some(index)).collect()
+            };
+            let key = (
+                holding(&mut law.jurisdictions.iter().map(|j| j.countries.contains(country))),
+                holding(&mut law.super_regions.iter().map(|s| s.countries.contains(country))),
+            );
+            profile_of[country.slot()] = *profiles.entry(key).or_insert_with(|| {
+                samples.push(country);
+                (samples.len() - 1) as u16
+            });
+        }
+        let regions = RegionSet::first(law.regions.len());
+        let classes = 0..law.data_classes.len();
+        let allowances = classes
+            .flat_map(|class| {
+                let known = samples.iter().map(move |country| law.constraints_of(*country, class));
+                known.chain(std::iter::once_with(move || law.constraints_of_unknown(class)))
+            })
+            .map(|constraints| Allowance::combine(constraints, regions, law.rules))
+            .collect();
+        let members = samples.iter().map(|country| law.jurisdictions_of(*country)).collect();
+        Self { profile_of, profiles: samples.len(), allowances, members, regions }
+    }
+
+    /// The regions allowed for data of `class` from `origin`.
+    pub fn allowed(&self, origin: &Origin, class: ClassId, opening: Opening) -> Allowed {
+        match origin {
+            Origin::Country(country) => self.of_country(*country, class).allowed(opening),
+            Origin::Unknown => self.of_unknown(class).allowed(opening),
+            Origin::Countries(countries) => {
+                let every = Allowed { home: self.regions, opened: RegionSet::EMPTY, safeguarded: RegionSet::EMPTY };
+                countries.iter().fold(every, |sum, country| {
+                    let more = self.of_country(country, class).allowed(opening);
+                    let home = sum.home.and(&more.home);
+                    let opened = sum.all().and(&more.all()).without(&home);
+                    Allowed { home, opened, safeguarded: sum.safeguarded.or(&more.safeguarded).and(&opened) }
+                })
+            }
+        }
+    }
+
+    /// The constraints behind [`Residency::allowed`], country by country.
+    pub fn constraints(&self, origin: &Origin, class: ClassId) -> Vec<&Constraint> {
+        match origin {
+            Origin::Unknown => self.of_unknown(class).constraints.iter().collect(),
+            _ => {
+                let mut found: Vec<&Constraint> = Vec::new();
+                for country in origin.countries().iter() {
+                    for constraint in &self.of_country(country, class).constraints {
+                        if !found
+                            .iter()
+                            .any(|seen| seen.source == constraint.source && seen.inside == constraint.inside)
+                        {
+                            found.push(constraint);
+                        }
+                    }
+                }
+                found
+            }
+        }
+    }
+
+    /// The maintenance page to show while the allowed regions are down, where a rule has one.
+    pub fn maintenance_page(&self, origin: &Origin, class: ClassId) -> Option<Arc<str>> {
+        match origin {
+            Origin::Unknown => self.of_unknown(class).page.clone(),
+            _ => origin.countries().iter().find_map(|country| self.of_country(country, class).page.clone()),
+        }
+    }
+
+    /// The jurisdictions that a country belongs to.
+    pub fn jurisdictions(&self, country: Country) -> &[JurisdictionId] {
+        &self.members[usize::from(self.profile_of[country.slot()])]
+    }
+
+    /// One country of each profile: every other country is under the same rules as one of these.
+    pub fn representatives(&self) -> Vec<Country> {
+        let mut seen = vec![false; self.profiles];
+        Country::all()
+            .filter(|country| !std::mem::replace(&mut seen[usize::from(self.profile_of[country.slot()])], true))
+            .collect()
+    }
+
+    fn of_country(&self, country: Country, class: ClassId) -> &Allowance {
+        &self.allowances[class.0 * (self.profiles + 1) + usize::from(self.profile_of[country.slot()])]
+    }
+
+    fn of_unknown(&self, class: ClassId) -> &Allowance {
+        &self.allowances[class.0 * (self.profiles + 1) + self.profiles]
+    }
+}
+
+/// The parts of a table that make its law.
+pub(crate) struct Law<'a> {
+    pub(crate) regions: &'a [Region],
+    pub(crate) jurisdictions: &'a [Jurisdiction],
+    pub(crate) super_regions: &'a [SuperRegion],
+    pub(crate) data_classes: &'a [DataClass],
+    pub(crate) rules: &'a [Rule],
+    pub(crate) unknown_origin: UnknownOrigin,
+    pub(crate) unlisted: UnlistedJurisdiction,
+}
+
+impl Law<'_> {
+    fn jurisdictions_of(&self, country: Country) -> Vec<JurisdictionId> {
+        let members = self.jurisdictions.iter().enumerate().filter(|(_, j)| j.countries.contains(country));
+        members.map(|(index, _)| JurisdictionId(index)).collect()
+    }
+
+    fn constraints_of(&self, country: Country, class: usize) -> Vec<Constraint> {
+        let data_class = &self.data_classes[class];
+        if data_class.scope == Scope::Global {
+            return Vec::new();
+        }
+        let jurisdictions = self.jurisdictions_of(country);
+        let mut constraints: Vec<Constraint> =
+            jurisdictions.iter().flat_map(|id| self.constraints_in(*id, class)).collect();
+        if jurisdictions.is_empty() && self.unlisted == UnlistedJurisdiction::Refuse {
+            constraints.push(self.nowhere(Source::Unlisted));
+        }
+        if data_class.scope == Scope::SuperRegion {
+            let around = self.super_regions.iter().filter(|s| s.countries.contains(country));
+            let inside = around
+                .map(|s| self.select(|_, region| s.countries.contains(region.country)))
+                .fold(RegionSet::EMPTY, |all, some| all.or(&some));
+            constraints.push(Constraint { source: Source::SuperRegion, inside, outside: Condition::NEVER });
+        }
+        constraints
+    }
+
+    /// The strictest reading: the client may be in any jurisdiction that restricts this class, in
+    /// any super-region, and in a country that no jurisdiction lists.
+    fn constraints_of_unknown(&self, class: usize) -> Vec<Constraint> {
+        let data_class = &self.data_classes[class];
+        if data_class.scope == Scope::Global {
+            return Vec::new();
+        }
+        if self.unknown_origin == UnknownOrigin::Refuse {
+            return vec![self.nowhere(Source::Unknown)];
+        }
+        let mut constraints: Vec<Constraint> =
+            (0..self.jurisdictions.len()).flat_map(|index| self.constraints_in(JurisdictionId(index), class)).collect();
+        if self.unlisted == UnlistedJurisdiction::Refuse {
+            constraints.push(self.nowhere(Source::Unlisted));
+        }
+        if data_class.scope == Scope::SuperRegion {
+            constraints.extend(self.super_regions.iter().map(|s| Constraint {
+                source: Source::SuperRegion,
+                inside: self.select(|_, region| s.countries.contains(region.country)),
+                outside: Condition::NEVER,
+            }));
+            if self.super_regions.is_empty() {
+                constraints.push(self.nowhere(Source::SuperRegion));
+            }
+        }
+        constraints
+    }
+
+    fn constraints_in(&self, jurisdiction: JurisdictionId, class: usize) -> Vec<Constraint> {
+        let border = Condition::from(self.data_classes[class].cross_border);
+        let rules = self.rules.iter().enumerate();
+        let ruled =
+            rules.filter(|(_, rule)| rule.jurisdiction == jurisdiction && rule.data_classes.contains(&ClassId(class)));
+        let mut constraints: Vec<Constraint> = ruled
+            .map(|(index, rule)| Constraint {
+                source: Source::Rule(index),
+                inside: self.select(|id, region| rule.allow.iter().any(|s| s.selects(id, region, self.jurisdictions))),
+                outside: Condition::from(rule.transfer).and(border),
+            })
+            .collect();
+        if constraints.is_empty() && border != Condition::default() {
+            let countries = &self.jurisdictions[jurisdiction.0].countries;
+            constraints.push(Constraint {
+                source: Source::ClassBorder(jurisdiction),
+                inside: self.select(|_, region| countries.contains(region.country)),
+                outside: border,
+            });
+        }
+        constraints
+    }
+
+    fn nowhere(&self, source: Source) -> Constraint {
+        Constraint { source, inside: RegionSet::EMPTY, outside: Condition::NEVER }
+    }
+
+    fn select(&self, wanted: impl Fn(RegionId, &Region) -> bool) -> RegionSet {
+        let ids = self.regions.iter().enumerate().filter_map(|(index, region)| Some((RegionId::new(index)?, region)));
+        ids.filter(|(id, region)| wanted(*id, region)).map(|(id, _)| id).collect()
+    }
+}

@@ -1,0 +1,295 @@
+//! Routes: which of a table's entries a request falls under.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use crate::jurisdiction::ClassId;
+use crate::region::{Access, RegionSet};
+use crate::score::Scoring;
+
+/// One route as a table describes it, names resolved.
+#[derive(Clone, Debug)]
+pub struct RouteSpec {
+    /// The name, unique in the table.
+    pub name: String,
+    /// Which hosts it is for.
+    pub host: HostPattern,
+    /// Which paths it is for.
+    pub path: PathPattern,
+    /// Which methods it is for; `None` is all.
+    pub methods: Option<MethodSet>,
+    /// What kind of data it carries.
+    pub data_class: ClassId,
+    /// An index into the table's scorings.
+    pub scoring: usize,
+    /// How late it is shed.
+    pub criticality: Criticality,
+    /// Whether requests read or write; `None` decides by method.
+    pub access: Option<Access>,
+    /// Frameworks a region must hold, in lower case.
+    pub require_compliance: Vec<String>,
+    /// Frameworks that earn compliance points, in lower case.
+    pub prefer_compliance: Vec<String>,
+    /// Regions beyond this round trip are not eligible.
+    pub max_latency: Option<Duration>,
+    /// For reads: regions that report a larger lag are not eligible.
+    pub max_replication_lag: Option<Duration>,
+    /// The header in which a trusted proxy says `granted`, in lower case.
+    pub consent_header: Option<String>,
+    /// How a client is kept at its region.
+    pub affinity: Affinity,
+    /// From the request's arrival to the response head, over all attempts.
+    pub timeout: Duration,
+    /// What may be tried again.
+    pub retry: Retry,
+    /// The line of the table that declares it, from 1.
+    pub line: u32,
+}
+
+/// A compiled route: its description, and masks for the decision.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// What the table says.
+    pub spec: RouteSpec,
+    /// Regions that may serve reads, if healthy: capability, required compliance, not disabled.
+    pub(crate) able_to_read: RegionSet,
+    /// The same for writes.
+    pub(crate) able_to_write: RegionSet,
+    pub(crate) scoring: Arc<Scoring>,
+}
+
+impl Route {
+    /// Whether a request with this method reads or writes on this route.
+    pub fn access(&self, method: Method) -> Access {
+        self.spec.access.unwrap_or(match method {
+            Method::Get | Method::Head | Method::Options => Access::Read,
+            _ => Access::Write,
+        })
+    }
+
+    /// The regions that could serve this kind of access.
+    pub fn able(&self, access: Access) -> &RegionSet {
+        match access {
+            Access::Read => &self.able_to_read,
+            Access::Write => &self.able_to_write,
+        }
+    }
+}
+
+/// An index into the table's routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u32);
+
+/// Which hosts a route is for. Names are in lower case, without port or final dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Every host.
+    Any,
+    /// This host.
+    Exact(String),
+    /// Every host below this name, at any depth: `*.example.com` holds `example.com`.
+    Below(String),
+}
+
+/// Which paths a route is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    /// This path only.
+    Exact(String),
+    /// This path and everything below it, by whole segments. Without its final `/`; the root is empty.
+    Prefix(String),
+}
+
+/// How late a route's requests are shed when the node or a region is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Criticality {
+    Sheddable,
+    Default,
+    Critical,
+}
+
+/// How a client is kept at the region that served it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// It is not.
+    None,
+    /// By its address.
+    ClientIp,
+    /// By a cookie with this lifetime.
+    Cookie(Duration),
+}
+
+/// What may be tried again, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts in all, the first included; at least 1.
+    pub attempts: u32,
+    /// Upstream statuses that count as a failed attempt.
+    pub statuses: Vec<u16>,
+    /// Bytes of request body kept for another attempt.
+    pub body_bytes: usize,
+    /// From an attempt's start to its response head.
+    pub per_try_timeout: Option<Duration>,
+    /// Whether a slow idempotent attempt is doubled.
+    pub hedge: bool,
+}
+
+/// The request methods that a route can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+    /// Any extension method: matches only routes that name no method.
+    Other,
+}
+
+impl Method {
+    /// Every method with a name of its own.
+    pub const NAMED: [(&'static str, Method); 9] = [
+        ("GET", Method::Get),
+        ("HEAD", Method::Head),
+        ("POST", Method::Post),
+        ("PUT", Method::Put),
+        ("DELETE", Method::Delete),
+        ("CONNECT", Method::Connect),
+        ("OPTIONS", Method::Options),
+        ("TRACE", Method::Trace),
+        ("PATCH", Method::Patch),
+    ];
+
+    /// The method of a request line; names are case-sensitive (RFC 9110, 9.1).
+    pub fn from_name(name: &str) -> Self {
+        Self::NAMED.iter().find(|(known, _)| *known == name).map_or(Method::Other, |(_, method)| *method)
+    }
+
+    /// Its name, `OTHER` for extension methods.
+    pub fn name(self) -> &'static str {
+        Self::NAMED.iter().find(|(_, known)| *known == self).map_or("OTHER", |(name, _)| name)
+    }
+
+    /// Whether repeating the request does no harm (RFC 9110, 9.2.2).
+    pub fn is_idempotent(self) -> bool {
+        !matches!(self, Method::Post | Method::Patch | Method::Connect | Method::Other)
+    }
+}
+
+/// A set of methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct MethodSet(u16);
+
+impl MethodSet {
+    /// Whether the method is in the set.
+    pub fn contains(self, method: Method) -> bool {
+        self.0 & (1 << method as u16) != 0
+    }
+
+    /// Whether a method is in both sets.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl FromIterator<Method> for MethodSet {
+    fn from_iter<I: IntoIterator<Item = Method>>(methods: I) -> Self {
+        Self(methods.into_iter().fold(0, |bits, method| bits | 1 << method as u16))
+    }
+}
+
+/// The index that finds a request's route: exact host, then the longest wildcard, then any host;
+/// in each the exact path, then the longest prefix; in each a route with methods, then without.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RouteIndex {
+    exact: FxHashMap<Box<str>, Paths>,
+    below: FxHashMap<Box<str>, Paths>,
+    any: Paths,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Paths {
+    exact: FxHashMap<Box<str>, Alternatives>,
+    prefix: FxHashMap<Box<str>, Alternatives>,
+    longest_prefix: usize,
+}
+
+/// Routes of one host and path, those with methods first.
+type Alternatives = SmallVec<[(Option<MethodSet>, RouteId); 2]>;
+
+impl RouteIndex {
+    pub(crate) fn new(routes: &[RouteSpec]) -> Self {
+        let mut index = Self::default();
+        for (id, route) in routes.iter().enumerate() {
+            let paths = match &route.host {
+                HostPattern::Any => &mut index.any,
+                HostPattern::Exact(host) => index.exact.entry(host.as_str().into()).or_default(),
+                HostPattern::Below(parent) => index.below.entry(parent.as_str().into()).or_default(),
+            };
+            let alternatives = match &route.path {
+                PathPattern::Exact(path) => paths.exact.entry(path.as_str().into()).or_default(),
+                PathPattern::Prefix(path) => {
+                    paths.longest_prefix = paths.longest_prefix.max(path.len());
+                    paths.prefix.entry(path.as_str().into()).or_default()
+                }
+            };
+            alternatives.push((route.methods, RouteId(id as u32)));
+            alternatives.sort_by_key(|(methods, _)| methods.is_none());
+        }
+        index
+    }
+
+    /// The most specific route for a request; `host` in lower case without port.
+    pub(crate) fn find(&self, host: &str, path: &str, method: Method) -> Option<RouteId> {
+        if let Some(found) = self.exact.get(host).and_then(|paths| paths.find(path, method)) {
+            return Some(found);
+        }
+        if !self.below.is_empty() {
+            let mut rest = host;
+            while let Some((_, parent)) = rest.split_once('.') {
+                if let Some(found) = self.below.get(parent).and_then(|paths| paths.find(path, method)) {
+                    return Some(found);
+                }
+                rest = parent;
+            }
+        }
+        self.any.find(path, method)
+    }
+}
+
+impl Paths {
+    fn find(&self, path: &str, method: Method) -> Option<RouteId> {
+        if let Some(found) = self.exact.get(path).and_then(|routes| pick(routes, method)) {
+            return Some(found);
+        }
+        if self.prefix.is_empty() {
+            return None;
+        }
+        let mut prefix = path.strip_suffix('/').unwrap_or(path);
+        loop {
+            if prefix.len() <= self.longest_prefix
+                && let Some(found) = self.prefix.get(prefix).and_then(|routes| pick(routes, method))
+            {
+                return Some(found);
+            }
+            prefix = &prefix[..prefix.rfind('/')?];
+        }
+    }
+}
+
+fn pick(routes: &Alternatives, method: Method) -> Option<RouteId> {
+    let fits = |methods: &Option<MethodSet>| methods.is_none_or(|set| set.contains(method));
+    routes.iter().find(|(methods, _)| fits(methods)).map(|(_, id)| *id)
+}

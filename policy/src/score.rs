@@ -1,0 +1,157 @@
+//! What a region is worth to a client: 0 to 100 points, from four terms.
+
+use serde::Serialize;
+
+/// The weights of the four terms; only their proportions matter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Weights {
+    pub latency: f64,
+    pub load: f64,
+    pub compliance: f64,
+    pub cost: f64,
+}
+
+impl Weights {
+    /// The weights that a name stands for without a declaration.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let (latency, load, compliance, cost) = match name {
+            "balanced" => (0.5, 0.3, 0.2, 0.0),
+            "capacity_first" => (0.3, 0.4, 0.2, 0.1),
+            "latency_sensitive" => (0.7, 0.3, 0.0, 0.0),
+            "throughput" => (0.3, 0.7, 0.0, 0.0),
+            _ => return None,
+        };
+        Some(Self { latency, load, compliance, cost })
+    }
+
+    /// The names that [`Weights::built_in`] knows.
+    pub const BUILT_IN: &'static [&'static str] = &["balanced", "capacity_first", "latency_sensitive", "throughput"];
+
+    /// Their sum.
+    pub fn sum(&self) -> f64 {
+        self.latency + self.load + self.compliance + self.cost
+    }
+
+    /// Whether they can weigh anything: finite, none negative, not all zero.
+    pub fn is_usable(&self) -> bool {
+        [self.latency, self.load, self.compliance, self.cost].iter().all(|w| w.is_finite() && *w >= 0.0)
+            && self.sum() > 0.0
+    }
+}
+
+/// The four terms of a score, each 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct Terms {
+    pub latency: f32,
+    pub load: f32,
+    pub compliance: f32,
+    pub cost: f32,
+}
+
+/// A route's scoring, with the terms that never change between table and table already summed:
+/// the score is `latency·l + load·u + fixed[region]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Scoring {
+    pub(crate) latency: f32,
+    pub(crate) load: f32,
+    pub(crate) fixed: Box<[f32]>,
+    pub(crate) compliance: Box<[f32]>,
+    pub(crate) cost: Box<[f32]>,
+}
+
+impl Scoring {
+    /// Sums the constant terms of every region; `compliance` and `cost` hold points by region.
+    pub(crate) fn new(weights: Weights, compliance: Box<[f32]>, cost: Box<[f32]>) -> Self {
+        let share = |weight: f64| (weight / weights.sum()) as f32;
+        let fixed = compliance
+            .iter()
+            .zip(&cost)
+            .map(|(compliance, cost)| share(weights.compliance) * compliance + share(weights.cost) * cost)
+            .collect();
+        Self { latency: share(weights.latency), load: share(weights.load), fixed, compliance, cost }
+    }
+
+    /// The score of the region at `index`, 0 to 100.
+    pub(crate) fn score(&self, index: usize, latency_ms: f32, utilisation: f32) -> f32 {
+        let fixed = self.fixed.get(index).copied().unwrap_or(0.0);
+        self.latency * latency_points(latency_ms) + self.load * load_points(utilisation) + fixed
+    }
+
+    /// The terms behind that score.
+    pub(crate) fn terms(&self, index: usize, latency_ms: f32, utilisation: f32) -> Terms {
+        Terms {
+            latency: latency_points(latency_ms),
+            load: load_points(utilisation),
+            compliance: self.compliance.get(index).copied().unwrap_or(0.0),
+            cost: self.cost.get(index).copied().unwrap_or(0.0),
+        }
+    }
+}
+
+/// Points for a round trip in milliseconds: linear between the knots, flat outside.
+pub fn latency_points(ms: f32) -> f32 {
+    let mut left = LATENCY_KNOTS[0];
+    if ms <= left.0 {
+        return left.1;
+    }
+    for right in &LATENCY_KNOTS[1..] {
+        if ms <= right.0 {
+            return left.1 + (ms - left.0) * (right.1 - left.1) / (right.0 - left.0);
+        }
+        left = *right;
+    }
+    left.1
+}
+
+/// Points for a utilisation, 0 (idle) to 1 (full).
+pub fn load_points(utilisation: f32) -> f32 {
+    100.0 * (1.0 - utilisation.clamp(0.0, 1.0))
+}
+
+/// (milliseconds, points)
+const LATENCY_KNOTS: [(f32, f32); 5] = [(20.0, 100.0), (50.0, 90.0), (100.0, 70.0), (150.0, 50.0), (300.0, 20.0)];
+
+/// The round trip between two places given as (latitude, longitude) in degrees, in milliseconds:
+/// the great circle (haversine, mean radius 6371 km) there and back at 100 km/ms, which is two
+/// thirds of light's speed in fibre with the usual detours, and 5 ms for the equipment.
+pub fn great_circle_ms(a: (f64, f64), b: (f64, f64)) -> f64 {
+    let (lat_a, lat_b) = (a.0.to_radians(), b.0.to_radians());
+    let half = |from: f64, to: f64| libm::sin((to - from) / 2.0);
+    let h = libm::pow(half(lat_a, lat_b), 2.0)
+        + libm::cos(lat_a) * libm::cos(lat_b) * libm::pow(half(a.1.to_radians(), b.1.to_radians()), 2.0);
+    let km = 2.0 * 6371.0 * libm::asin(libm::sqrt(h.min(1.0)));
+    2.0 * km / 100.0 + 5.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_points_follow_the_knots() {
+        for (ms, points) in
+            [(0.0, 100.0), (20.0, 100.0), (35.0, 95.0), (100.0, 70.0), (125.0, 60.0), (300.0, 20.0), (9e9, 20.0)]
+        {
+            assert_eq!(latency_points(ms), points, "{ms} ms");
+        }
+    }
+
+    #[test]
+    fn great_circle_of_known_cities() {
+        // London to New York: 5570 km.
+        let ms = great_circle_ms((51.5074, -0.1278), (40.7128, -74.0060));
+        assert!((116.0..117.0).contains(&ms), "{ms}");
+        assert_eq!(great_circle_ms((10.0, 20.0), (10.0, 20.0)), 5.0);
+    }
+
+    #[test]
+    fn built_in_weights_are_usable() {
+        for name in Weights::BUILT_IN {
+            assert!(Weights::built_in(name).is_some_and(|w| w.is_usable() && (w.sum() - 1.0).abs() < 1e-9), "{name}");
+        }
+        assert!(!Weights { latency: 0.0, load: 0.0, compliance: 0.0, cost: 0.0 }.is_usable());
+        assert!(!Weights { latency: f64::NAN, load: 1.0, compliance: 0.0, cost: 0.0 }.is_usable());
+    }
+}

@@ -1,0 +1,410 @@
+//! The routing table: immutable, whole, and true by construction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use thiserror::Error;
+
+use crate::jurisdiction::{ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, SuperRegion};
+use crate::region::{Access, Region, RegionId, RegionSet, RegionState};
+use crate::residency::{Law, Residency};
+use crate::route::{Method, Route, RouteId, RouteIndex, RouteSpec};
+use crate::score::{Scoring, Weights, great_circle_ms};
+
+/// Everything a table says, names resolved to indices. [`Table::new`] checks and compiles it.
+#[derive(Clone, Debug)]
+pub struct TableSpec {
+    /// Free text, shown everywhere.
+    pub version: String,
+    /// The regions, at most [`RegionSet::CAPACITY`]; a [`RegionId`] is a position here.
+    pub regions: Vec<Region>,
+    /// Prior round trips: (from, to, milliseconds).
+    pub latency_ms: Vec<(RegionId, RegionId, f64)>,
+    /// The jurisdictions.
+    pub jurisdictions: Vec<Jurisdiction>,
+    /// The super-regions.
+    pub super_regions: Vec<SuperRegion>,
+    /// The data classes.
+    pub data_classes: Vec<DataClass>,
+    /// The residency rules.
+    pub rules: Vec<Rule>,
+    /// What an uncertain origin means.
+    pub unknown_origin: UnknownOrigin,
+    /// What a country without a jurisdiction means.
+    pub unlisted_jurisdiction: UnlistedJurisdiction,
+    /// The scorings: name and weights.
+    pub scorings: Vec<(String, Weights)>,
+    /// The routes, at most [`Table::MAX_ROUTES`].
+    pub routes: Vec<RouteSpec>,
+    /// The fleet-wide failover settings.
+    pub failover: Failover,
+}
+
+/// What an unknown origin means for a class that some jurisdiction restricts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownOrigin {
+    /// All restricting jurisdictions' rules at once.
+    Strictest,
+    /// No region at all.
+    Refuse,
+}
+
+/// What a country that no jurisdiction lists means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnlistedJurisdiction {
+    /// No rule applies.
+    Allow,
+    /// No region at all.
+    Refuse,
+}
+
+/// Fleet-wide failover settings.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Failover {
+    /// A region is down when less than this share, `0..=1`, of its endpoints is healthy.
+    pub threshold: f64,
+    pub error_rate: f64,
+    pub latency_p99: Duration,
+    pub failback_delay: Duration,
+    pub ramp: Vec<u8>,
+    pub ramp_step: Duration,
+    pub outlier: Outlier,
+    pub retry_budget: RetryBudget,
+    pub drain_timeout: Duration,
+}
+
+/// When an endpoint is ejected on the evidence of real traffic.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Outlier {
+    pub consecutive_errors: u32,
+    pub interval: Duration,
+    pub base_ejection: Duration,
+    /// The largest share, `0..=1`, of a region's endpoints that may be ejected.
+    pub max_ejected: f64,
+}
+
+/// How many retries a region may cost.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct RetryBudget {
+    pub ratio: f64,
+    pub per_second: f64,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            threshold: 0.5,
+            error_rate: 0.10,
+            latency_p99: seconds(5),
+            failback_delay: seconds(300),
+            ramp: vec![10, 50, 100],
+            ramp_step: seconds(15 * 60),
+            outlier: Outlier {
+                consecutive_errors: 5,
+                interval: seconds(10),
+                base_ejection: seconds(30),
+                max_ejected: 0.5,
+            },
+            retry_budget: RetryBudget { ratio: 0.2, per_second: 3.0 },
+            drain_timeout: seconds(300),
+        }
+    }
+}
+
+/// Why a specification is no table. Only what a caller could not have checked piece by piece, or
+/// must never get wrong; the config crate finds the rest with line and path.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs)]
+pub enum TableError {
+    #[error("a table needs at least one region")]
+    NoRegion,
+    #[error("{0} regions; a table may have at most {max}", max = RegionSet::CAPACITY)]
+    TooManyRegions(usize),
+    #[error("a table needs at least one route")]
+    NoRoute,
+    #[error("{0} routes; a table may have at most {max}", max = Table::MAX_ROUTES)]
+    TooManyRoutes(usize),
+    #[error("two {kind} are named {name:?}")]
+    Duplicate { kind: &'static str, name: String },
+    #[error("{place}: {value} is not a number that can stand there")]
+    BadNumber { place: String, value: f64 },
+    #[error("{place} refers to a {kind} that the table does not have")]
+    Dangling { place: String, kind: &'static str },
+}
+
+/// One revision of the fleet's routing, compiled for decisions. Immutable.
+#[derive(Clone, Debug)]
+pub struct Table {
+    spec: TableSpec,
+    routes: Vec<Route>,
+    index: RouteIndex,
+    residency: Residency,
+    pub(crate) regions: RegionSet,
+    pub(crate) draining: RegionSet,
+    names: FxHashMap<Box<str>, RegionId>,
+    /// `from * regions + to`, milliseconds.
+    latency_ms: Box<[f32]>,
+    pub(crate) seeds: Box<[u64]>,
+    pub(crate) capacity: Box<[f32]>,
+    /// The position of each region's priority among the table's distinct priorities.
+    pub(crate) ranks: Box<[u16]>,
+    pub(crate) distinct_ranks: u16,
+}
+
+impl Table {
+    /// The most routes a table may have.
+    pub const MAX_ROUTES: usize = 100_000;
+
+    /// The round trip assumed where neither a latency nor coordinates are known: the knee of the
+    /// latency curve, so that an unmeasured region is neither favoured nor given up.
+    pub const UNKNOWN_LATENCY_MS: f32 = 150.0;
+
+    /// Checks and compiles a specification.
+    ///
+    /// # Errors
+    /// The first thing that makes it no table.
+    pub fn new(spec: TableSpec) -> Result<Self, TableError> {
+        check(&spec)?;
+        let regions = RegionSet::first(spec.regions.len());
+        let having = |wanted: &dyn Fn(&Region) -> bool| -> RegionSet {
+            let ids = spec.regions.iter().enumerate().filter(|(_, region)| wanted(region));
+            ids.filter_map(|(index, _)| RegionId::new(index)).collect()
+        };
+        let mut priorities: Vec<u16> = spec.regions.iter().map(|region| region.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let rank = |region: &Region| priorities.partition_point(|priority| *priority < region.priority) as u16;
+        let known: Vec<f64> = spec.regions.iter().filter_map(|region| region.capacity_rps).collect();
+        let typical = if known.is_empty() { 1.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
+        let residency = Residency::new(&Law {
+            regions: &spec.regions,
+            jurisdictions: &spec.jurisdictions,
+            super_regions: &spec.super_regions,
+            data_classes: &spec.data_classes,
+            rules: &spec.rules,
+            unknown_origin: spec.unknown_origin,
+            unlisted: spec.unlisted_jurisdiction,
+        });
+        let mut scorings = Scorings::new(&spec);
+        let routes = spec
+            .routes
+            .iter()
+            .map(|route| {
+                let able = |access: Access| {
+                    having(&|region: &Region| {
+                        region.state != RegionState::Disabled
+                            && region.capabilities.serves(access)
+                            && route.require_compliance.iter().all(|name| region.compliance.contains(name))
+                    })
+                };
+                Route {
+                    able_to_read: able(Access::Read),
+                    able_to_write: able(Access::Write),
+                    scoring: scorings.get(route),
+                    spec: route.clone(),
+                }
+            })
+            .collect();
+        Ok(Self {
+            routes,
+            index: RouteIndex::new(&spec.routes),
+            residency,
+            regions,
+            draining: having(&|region| region.state == RegionState::Draining),
+            names: spec
+                .regions
+                .iter()
+                .enumerate()
+                .filter_map(|(index, region)| Some((region.name.as_str().into(), RegionId::new(index)?)))
+                .collect(),
+            latency_ms: latencies(&spec),
+            seeds: spec.regions.iter().map(|region| crate::hash::client_key(region.name.as_bytes())).collect(),
+            capacity: spec.regions.iter().map(|region| region.capacity_rps.unwrap_or(typical) as f32).collect(),
+            ranks: spec.regions.iter().map(rank).collect(),
+            distinct_ranks: priorities.len() as u16,
+            spec,
+        })
+    }
+
+    /// What the table says, as given.
+    pub fn spec(&self) -> &TableSpec {
+        &self.spec
+    }
+
+    /// The most specific route for a request; `host` in lower case without port or final dot,
+    /// `path` without query, its percent-encoded unreserved characters decoded.
+    pub fn find_route(&self, host: &str, path: &str, method: Method) -> Option<RouteId> {
+        self.index.find(host, path, method)
+    }
+
+    /// A route of this table.
+    ///
+    /// # Panics
+    /// On an id of another table.
+    pub fn route(&self, id: RouteId) -> &Route {
+        &self.routes[id.0 as usize]
+    }
+
+    /// The number of routes.
+    pub fn route_count(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// A region of this table.
+    ///
+    /// # Panics
+    /// On an id of another table.
+    pub fn region(&self, id: RegionId) -> &Region {
+        &self.spec.regions[id.index()]
+    }
+
+    /// The region of that name.
+    pub fn region_named(&self, name: &str) -> Option<RegionId> {
+        self.names.get(name).copied()
+    }
+
+    /// Every region with its id.
+    pub fn regions(&self) -> impl Iterator<Item = (RegionId, &Region)> {
+        self.spec.regions.iter().enumerate().map(|(index, region)| (RegionId(index as u16), region))
+    }
+
+    /// The compiled residency rules.
+    pub fn residency(&self) -> &Residency {
+        &self.residency
+    }
+
+    /// The table's own idea of a round trip in milliseconds: a given latency, of this direction or
+    /// the other, else the great circle, else [`Table::UNKNOWN_LATENCY_MS`].
+    pub fn prior_latency_ms(&self, from: RegionId, to: RegionId) -> f32 {
+        let at = from.index() * self.spec.regions.len() + to.index();
+        self.latency_ms.get(at).copied().unwrap_or(Self::UNKNOWN_LATENCY_MS)
+    }
+}
+
+fn latencies(spec: &TableSpec) -> Box<[f32]> {
+    let n = spec.regions.len();
+    let mut given = vec![f32::NAN; n * n];
+    for (from, to, ms) in &spec.latency_ms {
+        given[from.index() * n + to.index()] = *ms as f32;
+    }
+    let at = |from: usize, to: usize| Some(given[from * n + to]).filter(|ms| !ms.is_nan());
+    let guess = |from: usize, to: usize| {
+        if from == to {
+            return 1.0;
+        }
+        let (a, b) = (spec.regions[from].coordinates, spec.regions[to].coordinates);
+        a.zip(b).map_or(Table::UNKNOWN_LATENCY_MS, |(a, b)| great_circle_ms(a, b) as f32)
+    };
+    let pairs = (0..n).flat_map(|from| (0..n).map(move |to| (from, to)));
+    pairs.map(|(from, to)| at(from, to).or(at(to, from)).unwrap_or_else(|| guess(from, to))).collect()
+}
+
+/// Compiled scorings, shared by the routes that score alike.
+struct Scorings<'a> {
+    spec: &'a TableSpec,
+    cost: Box<[f32]>,
+    compiled: FxHashMap<(usize, Vec<String>), Arc<Scoring>>,
+}
+
+impl<'a> Scorings<'a> {
+    fn new(spec: &'a TableSpec) -> Self {
+        let highest = spec.regions.iter().map(|region| region.cost_per_gb).fold(0.0, f64::max);
+        let points = |cost: f64| if highest > 0.0 { 100.0 * (1.0 - cost / highest) } else { 100.0 };
+        let cost = spec.regions.iter().map(|region| points(region.cost_per_gb) as f32).collect();
+        Self { spec, cost, compiled: FxHashMap::default() }
+    }
+
+    fn get(&mut self, route: &RouteSpec) -> Arc<Scoring> {
+        let Self { spec, cost, compiled } = self;
+        let key = (route.scoring, route.prefer_compliance.clone());
+        let make = || {
+            let asked = &route.prefer_compliance;
+            let share = |region: &Region| {
+                let held = asked.iter().filter(|name| region.compliance.contains(name)).count();
+                if asked.is_empty() { 100.0 } else { 100.0 * held as f32 / asked.len() as f32 }
+            };
+            let compliance = spec.regions.iter().map(share).collect();
+            Arc::new(Scoring::new(spec.scorings[route.scoring].1, compliance, cost.clone()))
+        };
+        compiled.entry(key).or_insert_with(make).clone()
+    }
+}
+
+fn check(spec: &TableSpec) -> Result<(), TableError> {
+    match spec.regions.len() {
+        0 => return Err(TableError::NoRegion),
+        n if n > RegionSet::CAPACITY => return Err(TableError::TooManyRegions(n)),
+        _ => {}
+    }
+    match spec.routes.len() {
+        0 => return Err(TableError::NoRoute),
+        n if n > Table::MAX_ROUTES => return Err(TableError::TooManyRoutes(n)),
+        _ => {}
+    }
+    unique("regions", spec.regions.iter().map(|region| &region.name))?;
+    unique("routes", spec.routes.iter().map(|route| &route.name))?;
+    unique("jurisdictions", spec.jurisdictions.iter().map(|jurisdiction| &jurisdiction.name))?;
+    unique("data classes", spec.data_classes.iter().map(|class| &class.name))?;
+
+    let non_negative = |place: String, value: f64| match value {
+        v if v.is_finite() && v >= 0.0 => Ok(()),
+        value => Err(TableError::BadNumber { place, value }),
+    };
+    for region in &spec.regions {
+        non_negative(format!("region {}: cost_per_gb", region.name), region.cost_per_gb)?;
+        non_negative(format!("region {}: capacity_rps", region.name), region.capacity_rps.unwrap_or(0.0))?;
+        let (latitude, longitude) = region.coordinates.unwrap_or_default();
+        let place = |axis: &str| format!("region {}: {axis}", region.name);
+        non_negative(place("latitude"), 90.0 - latitude.abs())?;
+        non_negative(place("longitude"), 180.0 - longitude.abs())?;
+    }
+    let region_known = |id: &RegionId| id.index() < spec.regions.len();
+    let dangling = |place: String, kind| Err(TableError::Dangling { place, kind });
+    for (from, to, ms) in &spec.latency_ms {
+        if !region_known(from) || !region_known(to) {
+            return dangling("latency_ms".into(), "region");
+        }
+        non_negative("latency_ms".into(), *ms)?;
+    }
+    let jurisdiction_known = |id: &JurisdictionId| id.0 < spec.jurisdictions.len();
+    let class_known = |id: &ClassId| id.0 < spec.data_classes.len();
+    for rule in &spec.rules {
+        let place = || format!("the rule at line {}", rule.line);
+        let selected = rule.allow.iter().flat_map(|selector| selector.jurisdictions.iter().flatten());
+        if !jurisdiction_known(&rule.jurisdiction) || !selected.into_iter().all(jurisdiction_known) {
+            return dangling(place(), "jurisdiction");
+        }
+        if !rule.data_classes.iter().all(class_known) {
+            return dangling(place(), "data class");
+        }
+    }
+    for (name, weights) in &spec.scorings {
+        if !weights.is_usable() {
+            return Err(TableError::BadNumber { place: format!("scoring {name}"), value: weights.sum() });
+        }
+    }
+    for route in &spec.routes {
+        if !class_known(&route.data_class) {
+            return dangling(format!("route {}", route.name), "data class");
+        }
+        if route.scoring >= spec.scorings.len() {
+            return dangling(format!("route {}", route.name), "scoring");
+        }
+    }
+    Ok(())
+}
+
+fn unique<'a>(kind: &'static str, names: impl Iterator<Item = &'a String>) -> Result<(), TableError> {
+    let mut seen = rustc_hash::FxHashSet::default();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(TableError::Duplicate { kind, name: name.clone() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The live state that a decision may read.
+
+use std::time::Duration;
+
+use crate::region::RegionId;
+
+/// The live state of every region of one table. The caller's cells; a decision only reads.
+pub trait View {
+    /// What is known of a region now.
+    fn region(&self, id: RegionId) -> RegionView;
+}
+
+/// One region's live state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RegionView {
+    /// Whether it can serve.
+    pub health: Health,
+    /// The share of its capacity in use: 0 idle, 1 full, above 1 overloaded.
+    pub utilisation: f32,
+    /// Measured round trip from this node in milliseconds; `None` leaves the table's prior.
+    pub rtt_ms: Option<f32>,
+    /// Reported replication lag; `None` when it reports none.
+    pub lag: Option<Duration>,
+}
+
+/// Whether a region can serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It serves.
+    Up,
+    /// It is coming back: this percent of its clients, `0..=100`, may use it.
+    Ramping(u8),
+    /// It does not serve.
+    Down,
+}
+
+impl Default for RegionView {
+    /// Healthy, idle, unmeasured: what a table says before anything is observed.
+    fn default() -> Self {
+        Self { health: Health::Up, utilisation: 0.0, rtt_ms: None, lag: None }
+    }
+}
+
+impl View for [RegionView] {
+    fn region(&self, id: RegionId) -> RegionView {
+        self.get(id.index()).copied().unwrap_or_default()
+    }
+}
+
+/// A view with some regions taken as down: those that this request has found unreachable.
+pub struct WithDown<'a, V: ?Sized> {
+    /// The view underneath.
+    pub view: &'a V,
+    /// The regions to take as down.
+    pub down: crate::region::RegionSet,
+}
+
+impl<V: View + ?Sized> View for WithDown<'_, V> {
+    fn region(&self, id: RegionId) -> RegionView {
+        let seen = self.view.region(id);
+        if self.down.contains(id) { RegionView { health: Health::Down, ..seen } } else { seen }
+    }
+}
