@@ -1,1 +1,40 @@
-//! x
+//! From TOML to what the proxy works with: parse, compile, prove, watch.
+//!
+//! Two kinds of file: the *routing table* ([`RoutingTable`], the whole fleet's) and the *node file*
+//! ([`NodeConfig`], this process's). Reading either gives the value or all its [`Problems`] at
+//! once, each with file, line, TOML path, and a remedy. [`FileWatch`] tells when files have changed.
+//!
+//! ```text
+//! text --document--> TOML tree --section, field--> typed values --compile--> policy::TableSpec
+//!                                      |                             |
+//!                                      +---------> report <----------+--> Problems, sorted by line
+//! ```
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+
+mod compile;
+mod document;
+mod endpoint;
+mod field;
+mod host;
+mod kind;
+mod name;
+mod node;
+mod problem;
+mod report;
+mod section;
+pub mod source;
+mod suggest;
+mod table;
+mod text;
+
+pub use endpoint::Endpoint;
+pub use kind::{FileKind, kind_of};
+pub use node::{
+    Bus, CertificateFiles, ClientAddresses, Geoip, Limits, Listener, Log, NodeConfig, ProxyProtocol, Routing, Tls,
+    UpstreamTls,
+};
+pub use problem::{Problem, Problems, Severity};
+pub use source::file::FileWatch;
+pub use suggest::nearest;
+pub use table::{RoutingTable, Upstream};

@@ -31,18 +31,20 @@ pub fn client_ip<'a>(
     if !peer_trusted {
         return client;
     }
+
     let elements = forwarded_for.rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
     for (seen, element) in elements.enumerate() {
+        if seen == MAX_HOPS {
+            return ClientIp { forwarded: Forwarded::Malformed, ..client };
+        }
         let element = element.trim_ascii();
-        if element.is_empty() && seen < MAX_HOPS {
+        if element.is_empty() {
             continue;
         }
-        let Some(hop) = hop(element).filter(|_| seen < MAX_HOPS) else {
-            client.forwarded = Forwarded::Malformed;
-            break;
+        let Some(hop) = hop(element) else {
+            return ClientIp { forwarded: Forwarded::Malformed, ..client };
         };
-        client.address = hop;
-        client.forwarded = Forwarded::Header;
+        client = ClientIp { address: hop, forwarded: Forwarded::Header, ..client };
         if !trusted.contains(hop) {
             break;
         }

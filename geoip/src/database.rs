@@ -9,6 +9,7 @@ use maxminddb::{MaxMindDbError, Reader};
 use thiserror::Error;
 
 use crate::schema::Record;
+use crate::{Place, embedded};
 
 /// One geo database.
 #[derive(Debug)]
@@ -59,6 +60,14 @@ impl Database {
     /// When the publisher built the contents, in seconds since the Unix epoch.
     pub fn build_epoch(&self) -> u64 {
         self.reader.metadata().build_epoch
+    }
+
+    /// What this database alone says of an address, after [`embedded()`](crate::embedded()): for
+    /// explanations.
+    pub fn lookup(&self, address: IpAddr) -> Place<'_> {
+        let mut place = Place::default();
+        self.record(embedded(address)).iter().for_each(|record| place.learn(record));
+        place
     }
 
     /// What the database says of an address; nothing for an address that it does not list, or an

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 ///   IPv6-only servers write it.
 ///
 /// The last three stay IPv6 when the address inside is not globally routable: it says nothing of
-/// the place, and such an address is not genuine (RFC 3056, section 9; RFC 6052, section 3.1).
+/// the place, and such an address is not genuine (RFC 3056, section 2; RFC 6052, section 3.1).
 pub fn embedded(address: IpAddr) -> IpAddr {
     let address = address.to_canonical();
     let IpAddr::V6(v6) = address else { return address };
@@ -64,6 +64,9 @@ mod tests {
             ("2002:c0a8:0101::1", "2002:c0a8:101::1"),
             ("2002:6440:0001::1", "2002:6440:1::1"),
             ("2002:e000:0001::1", "2002:e000:1::1"),
+            ("2002:a9fe:0101::1", "2002:a9fe:101::1"),
+            ("2002:c000:0001::1", "2002:c000:1::1"),
+            ("2002:c612:0001::1", "2002:c612:1::1"),
             ("2002:c058:6301::1", "2002:c058:6301::1"),
             ("2002::", "2002::"),
             ("2003:5102:458e::1", "2003:5102:458e::1"),

@@ -1,6 +1,6 @@
 //! Where a client is: its address behind proxies, and what geo databases say of it.
 //!
-//! [`client_ip`] finds the address in a chain of trusted proxies. [`GeoDatabases::lookup`] asks one
+//! [`client_ip()`] finds the address in a chain of trusted proxies. [`GeoDatabases::lookup`] asks one
 //! or more mmdb files about it and merges their answers into a [`Place`], which tells
 //! disagreement apart from agreement, so that the policy can widen the origin. Nothing here
 //! decides, logs or keeps time; opening a database is the only I/O.

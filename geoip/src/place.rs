@@ -1,6 +1,6 @@
 //! What all databases together say of an address.
 
-use policy::{Country, CountrySet};
+use policy::country::{Country, CountrySet};
 
 use crate::schema::Record;
 

@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use policy::Country;
+use policy::country::Country;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 

@@ -49,9 +49,8 @@ impl From<Vec<IpNet>> for TrustedProxies {
     }
 }
 
-/// `::ffff:10.0.0.0/104` as `10.0.0.0/8`; any other network as it is, without host bits.
+/// `::ffff:10.0.0.0/104` as `10.0.0.0/8`; any other network as it is.
 fn unmapped(network: IpNet) -> IpNet {
-    let network = network.trunc();
     let IpNet::V6(v6) = network else { return network };
     let mapped = v6.network().to_ipv4_mapped().and_then(|address| {
         let prefix = v6.prefix_len().checked_sub(96)?;

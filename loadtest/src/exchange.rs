@@ -141,8 +141,8 @@ impl Sender {
         message: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
         match self {
-            Sender::Http1(sender) => sender.try_send_request(message).await,
-            Sender::Http2(sender) => sender.try_send_request(message).await,
+            Sender::Http1(sender, _) => sender.try_send_request(message).await,
+            Sender::Http2(sender, _) => sender.try_send_request(message).await,
         }
     }
 }

@@ -3,7 +3,7 @@
 use tokio::sync::Mutex;
 
 use crate::Reuse;
-use crate::dial::{Dialer, Sender};
+use crate::dial::{Dialer, Sender, Sight};
 use crate::exchange::Failure;
 
 /// A place for one connection. Requests board it, one at a time on HTTP/1.1, several on HTTP/2.
@@ -55,26 +55,27 @@ impl Lane {
 
     /// Keeps a connection for later, after the answer on it has been read to its end.
     pub(crate) async fn keep(&self, sender: Sender) {
-        if self.reuse == Reuse::KeepAlive && matches!(sender, Sender::Http1(_)) {
+        if self.reuse == Reuse::KeepAlive && matches!(sender, Sender::Http1(..)) {
             *self.kept.lock().await = Some(sender);
         }
     }
 }
 
 impl Sender {
-    /// Waits until a request can be sent; false if the connection is closed.
+    /// Waits until a request can be sent; false if the connection is closed, or is an idle HTTP/1.1 one on which the
+    /// peer talks out of turn.
     async fn ready(&mut self) -> bool {
         match self {
-            Sender::Http1(sender) => sender.ready().await.is_ok(),
-            Sender::Http2(sender) => sender.ready().await.is_ok(),
+            Sender::Http1(sender, peephole) => sender.ready().await.is_ok() && peephole.look() == Sight::Nothing,
+            Sender::Http2(sender, peephole) => sender.ready().await.is_ok() && peephole.look() != Sight::Closed,
         }
     }
 
     /// What others may use beside this one: the same connection on HTTP/2, nothing on HTTP/1.1.
     fn share(&self) -> Option<Sender> {
         match self {
-            Sender::Http1(_) => None,
-            Sender::Http2(sender) => Some(Sender::Http2(sender.clone())),
+            Sender::Http1(..) => None,
+            Sender::Http2(sender, peephole) => Some(Sender::Http2(sender.clone(), peephole.clone())),
         }
     }
 }

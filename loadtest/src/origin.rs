@@ -14,9 +14,9 @@ use bytes::Bytes;
 use tokio::net::TcpSocket;
 
 pub use self::behaviour::Behaviour;
-pub use self::record::Received;
 use self::behaviour::Conduct;
 use self::listener::Listener;
+pub use self::record::Received;
 use self::record::Record;
 use crate::Protocol;
 
@@ -80,8 +80,9 @@ impl OriginConfig {
 impl Origin {
     /// Binds and serves, in tasks of the current runtime.
     pub async fn start(config: OriginConfig) -> io::Result<Origin> {
-        let name = http::HeaderValue::try_from(&config.name)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("no header can carry {:?}", config.name)))?;
+        let name = http::HeaderValue::try_from(&config.name).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("no header can carry {:?}", config.name))
+        })?;
         let tls = config.tls.map(|mut tls| {
             tls.alpn_protocols = vec![config.protocol.alpn().to_vec()];
             Arc::new(tls).into()

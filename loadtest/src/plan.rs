@@ -60,8 +60,8 @@ impl Plan {
         Plan { target, rate, duration, connections: 32, streams: 10, timeout, reuse: Reuse::KeepAlive }
     }
 
-    /// Whether every number is in its range.
-    pub(crate) fn check(&self) -> Result<(), PlanError> {
+    /// Whether every number is in its range. A run checks it first of all.
+    pub fn check(&self) -> Result<(), PlanError> {
         if !RATES.contains(&self.rate) {
             return Err(PlanError::Rate(self.rate));
         }

@@ -1,1 +1,30 @@
-//! x
+//! Meridian: the edge proxy that acts on what [`policy`] decides.
+//!
+//! One request, in file order: [`ingress`] accepts it, [`exchange`] tells its whole story, with
+//! [`facts`] (what is asked, and who asks), the decision, [`upstream`] (attempts, each with a
+//! permit), [`headers`] and [`respond`]. Beside it: [`health`], [`reload`], [`admin`], and
+//! [`serve`], which wires everything.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
+)]
+
+pub mod admin;
+pub mod body;
+pub mod cli;
+pub mod exchange;
+pub mod explain;
+pub mod facts;
+pub mod headers;
+pub mod health;
+pub mod ingress;
+pub mod node;
+pub mod prepare;
+pub mod reload;
+pub mod respond;
+pub mod routing;
+pub mod serve;
+pub mod status;
+pub mod telemetry;
+pub mod upstream;

@@ -21,12 +21,12 @@ pub struct Received {
     pub version: Version,
     /// All header fields.
     pub headers: HeaderMap,
-    /// The body's length so far, in bytes.
+    /// Whether it has arrived to its end. Until then nothing is said of its body.
+    pub whole: bool,
+    /// The body's length in bytes.
     pub body_length: u64,
     /// The body's beginning: its first 16 KiB.
     pub body: Bytes,
-    /// Whether it arrived to its end.
-    pub whole: bool,
 }
 
 /// Counts, and a bounded ring of the latest requests.
@@ -61,9 +61,9 @@ impl Received {
             host: host.or_else(|| uri.authority().map(http::uri::Authority::as_str)).map(str::to_owned),
             version: request.version(),
             headers: request.headers().clone(),
+            whole: false,
             body_length: 0,
             body: Bytes::new(),
-            whole: false,
         }
     }
 }
@@ -114,17 +114,15 @@ impl Record {
         number
     }
 
-    /// Updates an entry with what has come of the body.
-    pub(super) fn update(&self, number: u64, received: &Received) {
+    /// Enters the body of a request that has arrived to its end.
+    pub(super) fn complete(&self, number: u64, received: &Received) {
         let mut ring = self.lock();
         let index = number.checked_sub(ring.first).and_then(|index| usize::try_from(index).ok());
         if let Some(entry) = index.and_then(|index| ring.latest.get_mut(index)) {
             entry.clone_from(received);
         }
         drop(ring);
-        if received.whole {
-            self.whole.send_modify(|whole| *whole += 1);
-        }
+        self.whole.send_modify(|whole| *whole += 1);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Ring> {

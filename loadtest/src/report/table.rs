@@ -22,7 +22,13 @@ impl fmt::Display for Report {
             writeln!(f, "status {status:<17}{count:>10}{:>9.2} %", share(*count, *due))?;
         }
         for (kind, failure) in &self.failures {
-            writeln!(f, "failed {kind:<17}{:>10}{:>9.2} %  {}", failure.count, share(failure.count, *due), failure.first)?;
+            writeln!(
+                f,
+                "failed {kind:<17}{:>10}{:>9.2} %  {}",
+                failure.count,
+                share(failure.count, *due),
+                failure.first
+            )?;
         }
         for (region, count) in &self.regions {
             writeln!(f, "region {region:<17}{count:>10}{:>9.2} %", share(*count, *due))?;

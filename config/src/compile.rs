@@ -1,0 +1,113 @@
+//! From a routing table's text to the policy's table: checks everything, reports all problems.
+
+mod countries;
+mod data_class;
+mod failover;
+mod frameworks;
+mod jurisdiction;
+mod latency;
+mod later;
+mod names;
+mod page;
+mod pattern;
+mod proof;
+mod region;
+mod residency;
+mod retry;
+mod route;
+mod scoring;
+mod selector;
+
+use std::path::{Path, PathBuf};
+
+use policy::jurisdiction::DataClass;
+use policy::{Table, TableSpec};
+
+use crate::field::shorten;
+use crate::section::Section;
+use crate::table::Upstream;
+use frameworks::Frameworks;
+use names::Names;
+use page::Pages;
+
+/// A routing table, compiled and proved.
+pub(crate) struct Compiled {
+    pub(crate) table: Table,
+    /// By [`policy::RegionId::index`].
+    pub(crate) upstreams: Vec<Upstream>,
+    /// The maintenance pages that were read.
+    pub(crate) pages: Vec<PathBuf>,
+}
+
+/// What can stand at the top of a routing table.
+pub(crate) const KEYS: &[&str] = &[
+    "version",
+    "regions",
+    "latency_ms",
+    "jurisdictions",
+    "super_regions",
+    "data_classes",
+    "residency",
+    "residency_defaults",
+    "scoring",
+    "routes",
+    "failover",
+];
+
+/// What rules and routes refer to.
+struct Context<'a, 't> {
+    names: &'a Names<'t>,
+    frameworks: &'a Frameworks,
+    /// By [`policy::jurisdiction::ClassId`].
+    classes: &'a [DataClass],
+}
+
+/// Compiles a whole table; `None` after an error, which is reported. Maintenance pages with
+/// relative paths are read from `directory`.
+///
+/// Names are collected first, from the keys alone, so that one mistake inside a region is not
+/// followed by "unknown region" wherever the region is named.
+pub(crate) fn compile(root: &Section<'_>, directory: &Path) -> Option<Compiled> {
+    root.check_keys(KEYS);
+    let names = &Names::collect(root);
+    let classes = data_class::data_classes(root, names);
+    let context = Context { names, frameworks: &Frameworks::collect(root), classes: &classes };
+    let mut pages = Pages::new(directory);
+    let (regions, upstreams) = region::regions(root).into_iter().unzip();
+    let rules = residency::rules(root, &context, &mut pages);
+    let routes = route::routes(root, &context);
+    residency::check_implied_classes(root, names);
+    let defaults = residency::defaults(root);
+    let spec = TableSpec {
+        version: version(root),
+        regions,
+        latency_ms: latency::latencies(root, names),
+        jurisdictions: jurisdiction::jurisdictions(root),
+        super_regions: jurisdiction::super_regions(root),
+        data_classes: classes,
+        rules,
+        unknown_origin: defaults.unknown_origin,
+        unlisted_jurisdiction: defaults.unlisted_jurisdiction,
+        scorings: scoring::scorings(root, names),
+        routes,
+        failover: failover::failover(root),
+    };
+    if root.report_has_errors() {
+        return None;
+    }
+    let table = Table::new(spec).map_err(|error| root.error(error.to_string())).ok()?;
+    proof::prove(root, &table);
+    Some(Compiled { table, upstreams, pages: pages.into_files() })
+}
+
+fn version(root: &Section<'_>) -> String {
+    let Some(field) = root.field("version") else { return "unversioned".to_owned() };
+    let text = field.text().unwrap_or_default();
+    if text.chars().any(char::is_control) || text.chars().count() > 128 {
+        field.error(format!("\"{}\" is not a single line of at most 128 letters", shorten(text).escape_debug()));
+    }
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests;

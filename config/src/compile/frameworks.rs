@@ -1,0 +1,44 @@
+//! Compliance frameworks: free names, but one that no region holds is probably a mistake.
+
+use std::collections::BTreeSet;
+
+use crate::field::{Field, shorten};
+use crate::section::Section;
+
+/// The frameworks that some region holds.
+pub(super) struct Frameworks(BTreeSet<String>);
+
+impl Frameworks {
+    /// Collects them from the text, without regard to what else is wrong with a region.
+    pub(super) fn collect(root: &Section<'_>) -> Self {
+        let regions = root.field("regions").and_then(|field| field.peek_section());
+        let lists = regions.iter().flat_map(Section::fields);
+        let lists = lists.filter_map(|region| region.peek_section()?.field("compliance")?.peek_list());
+        Self(lists.flatten().filter_map(|member| Some(member.peek_text()?.to_lowercase())).collect())
+    }
+
+    /// A list of frameworks that are asked for; one that no region holds is a warning.
+    pub(super) fn wanted(&self, field: &Field<'_>) -> Vec<String> {
+        for member in field.peek_list().unwrap_or_default() {
+            let Some(name) = member.peek_text().map(str::to_lowercase) else { continue };
+            if !self.0.contains(&name) {
+                member.unknown_warning("framework, which no region holds,", &name, self.0.iter().map(String::as_str));
+            }
+        }
+        frameworks(field)
+    }
+}
+
+/// A list of frameworks, in lower case, each once.
+pub(super) fn frameworks(field: &Field<'_>) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for member in field.list().unwrap_or_default() {
+        let Some(name) = member.text() else { continue };
+        if name.is_empty() || name.len() > 64 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            let shown = shorten(name);
+            member.error(format!("\"{}\" cannot name a framework: it is one word", shown.escape_debug()));
+        }
+        names.insert(name.to_lowercase());
+    }
+    names.into_iter().collect()
+}

@@ -1,0 +1,115 @@
+//! What a table declares, by name.
+
+use std::collections::BTreeMap;
+
+use policy::jurisdiction::{ClassId, JurisdictionId};
+use policy::score::Weights;
+use policy::{RegionId, RegionSet};
+
+use crate::field::Field;
+use crate::name::check_name;
+use crate::section::Section;
+
+/// The names of a table. Ids are positions in the order of the names, so that the order in the
+/// file has no influence on any decision.
+pub(super) struct Names<'t> {
+    pub(super) regions: NamesOf<'t, RegionId>,
+    pub(super) jurisdictions: NamesOf<'t, JurisdictionId>,
+    pub(super) classes: NamesOf<'t, ClassId>,
+    /// Positions in the specification's scorings.
+    pub(super) scorings: NamesOf<'t, usize>,
+}
+
+/// The names of one kind of thing.
+pub(super) struct NamesOf<'t, Id> {
+    kind: &'static str,
+    ids: BTreeMap<&'t str, Id>,
+}
+
+impl<'t> Names<'t> {
+    pub(super) fn collect(root: &Section<'t>) -> Self {
+        let regions = keys(root, "regions", RegionSet::CAPACITY);
+        let jurisdictions = keys(root, "jurisdictions", MAX_NAMES);
+        // For the bound alone: nothing refers to a super-region by name.
+        keys(root, "super_regions", MAX_NAMES);
+        let mut classes = keys(root, "data_classes", MAX_NAMES);
+        classes.push("public");
+        classes.extend(classes_in_rules(root));
+        let mut scorings = keys(root, "scoring", MAX_NAMES);
+        scorings.extend(Weights::BUILT_IN);
+        Self {
+            regions: NamesOf::number("region", regions, RegionId::new),
+            jurisdictions: NamesOf::number("jurisdiction", jurisdictions, |n| Some(JurisdictionId(n))),
+            classes: NamesOf::number("data class", classes, |n| Some(ClassId(n))),
+            scorings: NamesOf::number("scoring", scorings, Some),
+        }
+    }
+}
+
+impl<'t, Id: Copy> NamesOf<'t, Id> {
+    fn number(kind: &'static str, mut names: Vec<&'t str>, id: impl Fn(usize) -> Option<Id>) -> Self {
+        names.sort_unstable();
+        names.dedup();
+        let numbered = names.into_iter().enumerate().filter_map(|(index, name)| Some((name, id(index)?)));
+        Self { kind, ids: numbered.collect() }
+    }
+
+    /// What the field's text names; an unknown name is reported.
+    pub(super) fn resolve(&self, field: &Field<'_>) -> Option<Id> {
+        self.resolve_name(field, field.text()?)
+    }
+
+    /// What the field's key names; an unknown name is reported.
+    pub(super) fn resolve_key(&self, field: &Field<'_>) -> Option<Id> {
+        self.resolve_name(field, field.key())
+    }
+
+    /// What each of a list's texts names. The list must not be empty.
+    pub(super) fn resolve_all(&self, field: &Field<'_>) -> Option<Vec<Id>> {
+        let list = field.list()?;
+        if list.is_empty() {
+            field.error(format!("the list is empty: name at least one {}", self.kind));
+        }
+        Some(list.iter().filter_map(|field| self.resolve(field)).collect())
+    }
+
+    /// What the name stands for.
+    pub(super) fn get(&self, name: &str) -> Option<Id> {
+        self.ids.get(name).copied()
+    }
+
+    /// The names in alphabetical order, which is the order of the ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'t str> + Clone {
+        self.ids.keys().copied().collect::<Vec<_>>().into_iter()
+    }
+
+    fn resolve_name(&self, field: &Field<'_>, name: &str) -> Option<Id> {
+        let id = self.get(name);
+        if id.is_none() {
+            field.unknown(self.kind, name, self.iter());
+        }
+        id
+    }
+}
+
+/// The keys of a table at the top of the file, which are names.
+fn keys<'t>(root: &Section<'t>, key: &str, max: usize) -> Vec<&'t str> {
+    let Some(field) = root.field(key) else { return Vec::new() };
+    // What is no table is reported by whoever compiles it.
+    let fields: Vec<Field<'t>> = field.peek_section().iter().flat_map(Section::fields).collect();
+    if fields.len() > max {
+        field.error(format!("{} of them; there can be at most {max}", fields.len()));
+    }
+    fields.iter().for_each(|field| check_name(field, field.key()));
+    fields.iter().map(Field::key).collect()
+}
+
+/// The data classes that the residency rules name: they need no declaration.
+fn classes_in_rules<'t>(root: &Section<'t>) -> Vec<&'t str> {
+    let rules = root.field("residency").and_then(|field| field.peek_list()).unwrap_or_default();
+    let lists = rules.iter().filter_map(|rule| rule.peek_section()?.field("data_classes")?.peek_list());
+    lists.flatten().filter_map(|class| class.peek_text()).collect()
+}
+
+/// The most jurisdictions, super-regions, data classes or scorings of a table.
+const MAX_NAMES: usize = 256;

@@ -1,0 +1,171 @@
+//! `[regions.NAME]`: where the service runs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use policy::health::ProbePlan;
+use policy::region::{Capabilities, Region, RegionState, Role, Tier};
+
+use super::countries::country as read_country;
+use super::frameworks::frameworks;
+use crate::endpoint::Endpoint;
+use crate::field::{Field, shorten};
+use crate::section::Section;
+use crate::table::Upstream;
+
+/// The regions in the order of their names; a region with an error may be left out.
+pub(super) fn regions(root: &Section<'_>) -> Vec<(Region, Upstream)> {
+    let Some(section) = root.required("regions", "a table has at least one [regions.NAME]") else { return Vec::new() };
+    let Some(section) = section.open_section() else { return Vec::new() };
+    let mut owners = BTreeMap::new();
+    section.fields().filter_map(|field| region(&field, &mut owners)).collect()
+}
+
+/// The words for a [`Tier`].
+pub(super) const TIERS: &[(&str, Tier)] =
+    &[("primary", Tier::Primary), ("secondary", Tier::Secondary), ("tertiary", Tier::Tertiary), ("edge", Tier::Edge)];
+
+/// `owners` are the endpoints seen so far, and the names of their regions.
+fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Option<(Region, Upstream)> {
+    let section = field.section(KEYS)?;
+    let role = section.field("role").and_then(|field| field.choice(ROLES)).unwrap_or(Role::Active);
+    let state = section.field("state").and_then(|field| field.choice(STATES)).unwrap_or(RegionState::Serving);
+    let capabilities = section.field("capabilities").map_or(BOTH, |field| capabilities(&field));
+    let endpoints = section.field("endpoints").map(|list| endpoints(&list, field.key(), owners)).unwrap_or_default();
+    let gateway = section.field("gateway");
+    if endpoints.is_empty() && gateway.is_none() && state != RegionState::Disabled && capabilities != NEITHER {
+        let remedy = "nobody could reach this region: give endpoints = [\"host:port\"] or a gateway, or say \
+            state = \"disabled\"";
+        section.missing("endpoints", remedy);
+    }
+    let optional_list = |key| section.field(key).map(|field| frameworks(&field)).unwrap_or_default();
+    let upstream = Upstream {
+        endpoints,
+        gateway: gateway.and_then(|field| endpoint(&field, true)),
+        health: section.field("health").map_or_else(default_health, |field| health(&field)),
+    };
+    let country = section.required("country", "say where the region is: country = \"DE\"");
+    let country = country.and_then(|field| read_country(&field));
+    let region = Region {
+        name: field.key().to_owned(),
+        coordinates: section.field("coordinates").and_then(|field| coordinates(&field)),
+        tier: section.field("tier").and_then(|field| field.choice(TIERS)).unwrap_or(Tier::Primary),
+        role,
+        priority: section
+            .field("priority")
+            .and_then(|field| field.integer(0..=u16::MAX))
+            .unwrap_or_else(|| role.default_priority()),
+        weight: section.field("weight").and_then(|field| field.integer(0..=100)).unwrap_or(100),
+        state,
+        capabilities,
+        compliance: optional_list("compliance"),
+        capacity_rps: section.field("capacity_rps").and_then(|field| field.number(1.0..=1e9)),
+        cost_per_gb: section.field("cost_per_gb").and_then(|field| field.number(0.0..=1e6)).unwrap_or(0.0),
+        line: field.line(),
+        // Last, because it can end it: all else has been read, and so checked, by then.
+        country: country?,
+    };
+    Some((region, upstream))
+}
+
+fn capabilities(field: &Field<'_>) -> Capabilities {
+    let mut capabilities = NEITHER;
+    for member in field.list().unwrap_or_default() {
+        match member.choice(&[("read", true), ("write", false)]) {
+            Some(true) => capabilities.read = true,
+            Some(false) => capabilities.write = true,
+            None => {}
+        }
+    }
+    capabilities
+}
+
+fn coordinates(field: &Field<'_>) -> Option<(f64, f64)> {
+    match field.list()?.as_slice() {
+        [latitude, longitude] => Some((latitude.number(-90.0..=90.0)?, longitude.number(-180.0..=180.0)?)),
+        _ => {
+            field.error("expected [latitude, longitude] in degrees, such as [53.35, -6.26]".to_owned());
+            None
+        }
+    }
+}
+
+fn endpoints<'t>(field: &Field<'_>, region: &'t str, owners: &mut BTreeMap<String, &'t str>) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for member in field.list().unwrap_or_default() {
+        let Some(endpoint) = endpoint(&member, false) else { continue };
+        match owners.insert(endpoint.authority(), region) {
+            Some(owner) if owner == region => {
+                member.error(format!("\"{}\" is in this list already", endpoint.authority()));
+            }
+            Some(owner) => {
+                let authority = endpoint.authority();
+                member.warning(format!("\"{authority}\" is an endpoint of {owner} too: it will serve for both"));
+            }
+            None => {}
+        }
+        endpoints.push(endpoint);
+    }
+    endpoints
+}
+
+fn endpoint(field: &Field<'_>, bare_is_tls: bool) -> Option<Endpoint> {
+    let text = field.text()?;
+    Endpoint::parse(text, bare_is_tls)
+        .map_err(|problem| field.error(format!("\"{}\": {problem}", shorten(text).escape_debug())))
+        .ok()
+}
+
+fn health(field: &Field<'_>) -> ProbePlan {
+    let mut plan = default_health();
+    let Some(section) = field.section(&["path", "interval", "timeout", "failures", "successes"]) else { return plan };
+    if let Some((field, path)) = section.field("path").and_then(|field| Some((field.clone(), field.text()?))) {
+        let graphic = |b: u8| b.is_ascii_graphic() && b != b'#';
+        if !path.starts_with('/') || !path.bytes().all(graphic) {
+            let shown = shorten(path);
+            field.error(format!("\"{}\" is not a path such as \"/health\"", shown.escape_debug()));
+        }
+        plan.path = path.to_owned();
+    }
+    let duration = |key| section.field(key).and_then(|field| field.duration());
+    let count = |key| section.field(key).and_then(|field| field.integer(1..=1000));
+    plan.interval = duration("interval").unwrap_or(plan.interval);
+    // A default that does not fit the interval given gives way.
+    plan.timeout = duration("timeout").unwrap_or(plan.timeout.min(plan.interval));
+    plan.failures = count("failures").unwrap_or(plan.failures);
+    plan.successes = count("successes").unwrap_or(plan.successes);
+    if let Some(field) = section.field("timeout").filter(|_| plan.timeout > plan.interval) {
+        field.warning("longer than the interval: probes of one endpoint will wait for each other".to_owned());
+    }
+    plan
+}
+
+fn default_health() -> ProbePlan {
+    let seconds = Duration::from_secs;
+    ProbePlan { path: "/health".to_owned(), interval: seconds(30), timeout: seconds(10), failures: 3, successes: 2 }
+}
+
+const KEYS: &[&str] = &[
+    "country",
+    "coordinates",
+    "tier",
+    "role",
+    "priority",
+    "weight",
+    "state",
+    "capabilities",
+    "compliance",
+    "capacity_rps",
+    "cost_per_gb",
+    "endpoints",
+    "gateway",
+    "health",
+];
+
+const ROLES: &[(&str, Role)] = &[("active", Role::Active), ("warm", Role::Warm), ("cold", Role::Cold)];
+
+const STATES: &[(&str, RegionState)] =
+    &[("serving", RegionState::Serving), ("draining", RegionState::Draining), ("disabled", RegionState::Disabled)];
+
+const BOTH: Capabilities = Capabilities { read: true, write: true };
+const NEITHER: Capabilities = Capabilities { read: false, write: false };

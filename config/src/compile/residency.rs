@@ -1,0 +1,152 @@
+//! `[[residency]]` and `[residency_defaults]`: the law.
+
+use std::collections::BTreeSet;
+
+use policy::jurisdiction::{ClassId, Rule, Scope, Transfer, WhenUnavailable};
+use policy::table::{UnknownOrigin, UnlistedJurisdiction};
+
+use super::Context;
+use super::names::Names;
+use super::page::Pages;
+use super::selector::selectors;
+use crate::field::{Field, shorten};
+use crate::name::check_name;
+use crate::section::Section;
+use crate::suggest::nearest;
+
+/// What holds where no rule says anything.
+pub(super) struct Defaults {
+    pub(super) unknown_origin: UnknownOrigin,
+    pub(super) unlisted_jurisdiction: UnlistedJurisdiction,
+}
+
+pub(super) fn defaults(root: &Section<'_>) -> Defaults {
+    let section =
+        root.field("residency_defaults").and_then(|field| field.section(&["unknown_origin", "unlisted_jurisdiction"]));
+    let value = |key| section.as_ref().and_then(|section| section.field(key));
+    Defaults {
+        unknown_origin: value("unknown_origin")
+            .and_then(|field| field.choice(UNKNOWN_ORIGIN))
+            .unwrap_or(UnknownOrigin::Strictest),
+        unlisted_jurisdiction: value("unlisted_jurisdiction")
+            .and_then(|field| field.choice(UNLISTED_JURISDICTION))
+            .unwrap_or(UnlistedJurisdiction::Allow),
+    }
+}
+
+/// The rules in the order of the file; a rule with an error may be left out.
+pub(super) fn rules(root: &Section<'_>, context: &Context<'_, '_>, pages: &mut Pages) -> Vec<Rule> {
+    let fields = root.field("residency").and_then(|field| field.list()).unwrap_or_default();
+    if let Some(field) = fields.get(MAX_RULES) {
+        field.error(format!("{} rules; a table may have at most {MAX_RULES}", fields.len()));
+    }
+    fields.iter().take(MAX_RULES).filter_map(|field| rule(field, context, pages)).collect()
+}
+
+/// Reports classes that a rule names and nothing else knows: no route carries them, no declaration
+/// has them. One that resembles another class is an error, lest a typo escapes the law.
+pub(super) fn check_implied_classes(root: &Section<'_>, names: &Names<'_>) {
+    let list = |key| root.field(key).and_then(|field| field.peek_list()).unwrap_or_default();
+    let declared = root.field("data_classes").and_then(|field| field.peek_section());
+    let declared = declared.iter().flat_map(Section::fields).map(|field| field.key());
+    let routes = list("routes");
+    let carried = routes.iter().filter_map(|route| route.peek_section()?.field("data_class")?.peek_text());
+    let known: BTreeSet<&str> = declared.chain(carried).chain(["public"]).collect();
+    let rules = list("residency");
+    let lists = rules.iter().filter_map(|rule| rule.peek_section()?.field("data_classes")?.peek_list());
+    for field in lists.flatten() {
+        let Some(name) = field.peek_text().filter(|name| !known.contains(name)) else { continue };
+        match nearest(name, names.classes.iter().filter(|other| *other != name)) {
+            Some(near) => field.error(format!(
+                "no route carries \"{name}\", and it is not declared: did you mean \"{near}\"? If not, declare \
+                 [data_classes.{name}]"
+            )),
+            None => field.warning(format!("no route carries \"{name}\": is it spelled as on the routes?")),
+        }
+    }
+}
+
+fn rule(field: &Field<'_>, context: &Context<'_, '_>, pages: &mut Pages) -> Option<Rule> {
+    let names = context.names;
+    let section = field.section(KEYS)?;
+    let jurisdiction_field = section.required("jurisdiction", "name the one whose clients it protects");
+    let classes_field = section.required("data_classes", "name the kinds of data it protects");
+    let allow_field = section
+        .required("allow", "say which regions may serve, as in { jurisdictions = [\"eu\"] }; [] allows none at all");
+    let data_classes = classes_field.map(|field| data_classes(&field, context)).unwrap_or_default();
+    let allow = allow_field.map(|field| selectors(&field, names, context.frameworks)).unwrap_or_default();
+    let transfer = section.field("transfer").and_then(|field| field.choice(TRANSFER)).unwrap_or(Transfer::Prohibited);
+    let when_unavailable = when_unavailable(&section, pages);
+    let regulation = section.field("regulation").and_then(|field| regulation(&field));
+    let jurisdiction_field = jurisdiction_field?;
+    Some(Rule {
+        jurisdiction: names.jurisdictions.resolve(&jurisdiction_field)?,
+        data_classes,
+        allow,
+        transfer,
+        when_unavailable,
+        regulation: regulation.unwrap_or(jurisdiction_field.text()?).to_owned(),
+        line: field.line(),
+    })
+}
+
+fn data_classes(field: &Field<'_>, context: &Context<'_, '_>) -> Vec<ClassId> {
+    let ids = context.names.classes.resolve_all(field).unwrap_or_default();
+    for member in field.peek_list().unwrap_or_default() {
+        let Some(name) = member.peek_text() else { continue };
+        check_name(&member, name);
+        let class = context.names.classes.get(name).and_then(|id| context.classes.get(id.0));
+        if class.is_some_and(|class| class.scope == Scope::Global) {
+            member.error(format!(
+                "\"{name}\" is of scope \"global\", to which no rule applies: give [data_classes.{name}] another \
+                 scope, or take it out of the rule"
+            ));
+        }
+    }
+    ids
+}
+
+fn when_unavailable(section: &Section<'_>, pages: &mut Pages) -> WhenUnavailable {
+    let maintenance = section.field("when_unavailable").and_then(|field| field.choice(WHEN_UNAVAILABLE));
+    match (maintenance, section.field("page")) {
+        (Some(true), Some(page)) => pages.page(&page).map_or(WhenUnavailable::Reject, WhenUnavailable::Maintenance),
+        (Some(true), None) => {
+            section.missing("page", "when_unavailable = \"maintenance\" shows a page: page = \"maintenance.html\"");
+            WhenUnavailable::Reject
+        }
+        (_, Some(page)) => {
+            page.error("is shown only with when_unavailable = \"maintenance\"".to_owned());
+            WhenUnavailable::Reject
+        }
+        (_, None) => WhenUnavailable::Reject,
+    }
+}
+
+fn regulation<'t>(field: &Field<'t>) -> Option<&'t str> {
+    let text = field.text()?;
+    if text.is_empty() || text.chars().any(char::is_control) || text.chars().count() > 128 {
+        field.error(format!("\"{}\" is not a single line of 1 to 128 letters", shorten(text).escape_debug()));
+    }
+    Some(text)
+}
+
+const KEYS: &[&str] = &["jurisdiction", "data_classes", "allow", "transfer", "when_unavailable", "page", "regulation"];
+
+const TRANSFER: &[(&str, Transfer)] = &[
+    ("prohibited", Transfer::Prohibited),
+    ("with_consent", Transfer::WithConsent),
+    ("with_safeguards", Transfer::WithSafeguards),
+    ("requires_local_copy", Transfer::RequiresLocalCopy),
+    ("allowed", Transfer::Allowed),
+];
+
+/// Whether a page is shown.
+const WHEN_UNAVAILABLE: &[(&str, bool)] = &[("reject", false), ("maintenance", true)];
+
+const UNKNOWN_ORIGIN: &[(&str, UnknownOrigin)] =
+    &[("strictest", UnknownOrigin::Strictest), ("refuse", UnknownOrigin::Refuse)];
+
+const UNLISTED_JURISDICTION: &[(&str, UnlistedJurisdiction)] =
+    &[("allow", UnlistedJurisdiction::Allow), ("refuse", UnlistedJurisdiction::Refuse)];
+
+const MAX_RULES: usize = 2048;

@@ -1,0 +1,196 @@
+//! `[[routes]]`: what kind of request gets which treatment.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use policy::jurisdiction::ClassId;
+use policy::region::Access;
+use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, RouteSpec};
+use policy::{Method, Table};
+
+use super::Context;
+use super::later::not_yet;
+use super::pattern::{host_pattern, path_pattern};
+use super::retry::retry;
+use crate::field::{Field, shorten};
+use crate::name::check_name;
+use crate::section::Section;
+
+/// The routes in the order of the file; a route with an error may be left out.
+pub(super) fn routes(root: &Section<'_>, context: &Context<'_, '_>) -> Vec<RouteSpec> {
+    let Some(list) = root.required("routes", "a table has at least one [[routes]]") else { return Vec::new() };
+    let fields = list.list().unwrap_or_default();
+    if fields.len() > Table::MAX_ROUTES {
+        list.error(format!("{} routes; a table may have at most {}", fields.len(), Table::MAX_ROUTES));
+        return Vec::new();
+    }
+    let no_law = root.field("residency").is_none();
+    let mut seen = Seen::default();
+    let mut routes = Vec::new();
+    for field in fields {
+        let Some(route) = field.section(KEYS).and_then(|section| route(&field, &section, context, no_law)) else {
+            continue;
+        };
+        seen.check(&field, &route);
+        routes.push(route);
+    }
+    routes
+}
+
+fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no_law: bool) -> Option<RouteSpec> {
+    let value = |key| section.field(key);
+    let duration = |key| value(key).and_then(|field| field.duration());
+    let frameworks = |key| value(key).map(|field| context.frameworks.wanted(&field)).unwrap_or_default();
+    let name = section.required("name", "give the route a name, for logs and metrics: name = \"api\"");
+    let name = name.and_then(|field| Some((field.clone(), field.text()?)));
+    if let Some((field, name)) = &name {
+        check_name(field, name);
+    }
+    let host = value("host").map_or(Some(HostPattern::Any), |field| host_pattern(&field));
+    let path = value("path").map_or(Some(PathPattern::Prefix(String::new())), |field| path_pattern(&field));
+    let scoring = match value("scoring") {
+        Some(field) => context.names.scorings.resolve(&field),
+        None => context.names.scorings.get("balanced"),
+    };
+    let max_replication_lag = value("max_replication_lag");
+    max_replication_lag.iter().for_each(not_yet);
+    Some(RouteSpec {
+        methods: value("methods").and_then(|field| methods(&field)),
+        // Nothing is made of a file with errors, so that any id will do after one.
+        data_class: data_class(section, context, no_law).unwrap_or(ClassId(0)),
+        scoring: scoring.unwrap_or(0),
+        criticality: value("criticality").and_then(|field| field.choice(CRITICALITY)).unwrap_or(Criticality::Default),
+        access: value("access").and_then(|field| field.choice(ACCESS)).flatten(),
+        require_compliance: frameworks("require_compliance"),
+        prefer_compliance: frameworks("prefer_compliance"),
+        max_latency: duration("max_latency"),
+        max_replication_lag: max_replication_lag.and_then(|field| field.duration_or_zero()),
+        consent_header: value("consent_header").and_then(|field| consent_header(&field)),
+        affinity: value("affinity").map_or(Affinity::None, |field| affinity(&field)),
+        timeout: duration("timeout").unwrap_or(Duration::from_secs(30)),
+        retry: retry(value("retry").as_ref()),
+        line: field.line(),
+        // Last, because they can end it: all else has been read, and so checked, by then.
+        name: name?.1.to_owned(),
+        host: host?,
+        path: path?,
+    })
+}
+
+/// A typo or an omission must never take a route out of the law's reach: with any residency rule in
+/// the table, each route says what it carries.
+fn data_class(section: &Section<'_>, context: &Context<'_, '_>, no_law: bool) -> Option<ClassId> {
+    let classes = &context.names.classes;
+    match section.field("data_class") {
+        Some(field) => classes.resolve(&field),
+        None if no_law => classes.get("public"),
+        None => {
+            let remedy = "the table has residency rules, so each route says what it carries; \
+                data_class = \"public\" if no rule should apply";
+            section.missing("data_class", remedy);
+            None
+        }
+    }
+}
+
+fn methods(field: &Field<'_>) -> Option<MethodSet> {
+    let list = field.list()?;
+    if list.is_empty() {
+        field.error("the list is empty: leave it out for all methods".to_owned());
+    }
+    Some(list.iter().filter_map(|member| member.choice(&Method::NAMED)).collect())
+}
+
+fn consent_header(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    // RFC 9110, 5.6.2: a token.
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(letter) {
+        let shown = shorten(text);
+        field.error(format!("\"{}\" is not a header name such as \"x-data-consent\"", shown.escape_debug()));
+    }
+    Some(text.to_ascii_lowercase())
+}
+
+fn affinity(field: &Field<'_>) -> Affinity {
+    let Some(section) = field.section(&["kind", "ttl"]) else { return Affinity::None };
+    let kind = section.required("kind", "say \"none\", \"client_ip\" or \"cookie\"");
+    let ttl = section.field("ttl").and_then(|field| field.duration()).unwrap_or(Duration::from_secs(3600));
+    let kind = kind.and_then(|field| Some((field.clone(), field.choice(AFFINITY)?)));
+    match kind {
+        None | Some((_, Kind::None)) => Affinity::None,
+        Some((field, Kind::ClientIp)) => {
+            not_yet(&field);
+            Affinity::ClientIp
+        }
+        Some((field, Kind::Cookie)) => {
+            not_yet(&field);
+            Affinity::Cookie(ttl)
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    None,
+    ClientIp,
+    Cookie,
+}
+
+/// The routes seen so far, to find two that cannot be told apart.
+#[derive(Default)]
+struct Seen {
+    /// The line of each name.
+    names: HashMap<String, u32>,
+    /// Routes of one host and path: methods, name, line. No two of them meet, so that they are few.
+    places: HashMap<(HostPattern, PathPattern), Vec<(Option<MethodSet>, String, u32)>>,
+}
+
+impl Seen {
+    fn check(&mut self, field: &Field<'_>, route: &RouteSpec) {
+        if let Some(line) = self.names.insert(route.name.clone(), route.line) {
+            field.error(format!("\"{}\" is the name of the route at line {line} too: names are unique", route.name));
+        }
+        let others = self.places.entry((route.host.clone(), route.path.clone())).or_default();
+        let same = |methods: &Option<MethodSet>| match (methods, &route.methods) {
+            (Some(these), Some(those)) => these.meets(*those),
+            (None, None) => true,
+            // The one that names methods is tried first.
+            _ => false,
+        };
+        match others.iter().find(|(methods, ..)| same(methods)) {
+            Some((_, other, line)) => field.error(format!(
+                "\"{}\" has the same host and path as \"{other}\" at line {line}, and no method tells them apart",
+                route.name
+            )),
+            None => others.push((route.methods, route.name.clone(), route.line)),
+        }
+    }
+}
+
+const KEYS: &[&str] = &[
+    "name",
+    "host",
+    "path",
+    "methods",
+    "data_class",
+    "scoring",
+    "criticality",
+    "access",
+    "require_compliance",
+    "prefer_compliance",
+    "max_latency",
+    "max_replication_lag",
+    "consent_header",
+    "affinity",
+    "timeout",
+    "retry",
+];
+
+const CRITICALITY: &[(&str, Criticality)] =
+    &[("critical", Criticality::Critical), ("default", Criticality::Default), ("sheddable", Criticality::Sheddable)];
+
+const ACCESS: &[(&str, Option<Access>)] =
+    &[("auto", None), ("read", Some(Access::Read)), ("write", Some(Access::Write))];
+
+const AFFINITY: &[(&str, Kind)] = &[("none", Kind::None), ("client_ip", Kind::ClientIp), ("cookie", Kind::Cookie)];

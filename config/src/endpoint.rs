@@ -1,0 +1,111 @@
+//! Where an upstream listens.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use crate::host::parse_host;
+
+/// A host and port to dial, with or without TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Whether to speak TLS there.
+    pub tls: bool,
+    /// A DNS name in lower case, or an IP address (IPv6 without brackets).
+    pub host: String,
+    /// The port, never 0.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// `HOST:PORT`, the host in brackets when it is an IPv6 address.
+    pub fn authority(&self) -> String {
+        if self.host.parse::<Ipv6Addr>().is_ok() {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Reads `host:port`, optionally after `http://` or `https://`; `bare_is_tls` says what a text
+    /// without either means.
+    ///
+    /// # Errors
+    /// What is wrong with it, and the remedy.
+    pub(crate) fn parse(text: &str, bare_is_tls: bool) -> Result<Self, String> {
+        let (tls, authority) = match text.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            Some(_) => return Err("only http:// and https:// can stand before the host".into()),
+            None => (bare_is_tls, text),
+        };
+        if authority.contains(['/', '?', '#']) {
+            return Err("no path can stand here: write host:port only".into());
+        }
+        let port_starts =
+            authority.rfind(':').filter(|at| !authority.get(*at..).is_some_and(|rest| rest.contains(']')));
+        let Some((host, port)) = port_starts.and_then(|at| Some((authority.get(..at)?, authority.get(at + 1..)?)))
+        else {
+            return Err(format!("the port is missing: write {authority}:{}", if tls { 443 } else { 80 }));
+        };
+        let host = parse_host(host).map_err(|problem| {
+            if host.contains(':') && !host.starts_with('[') {
+                "write an IPv6 address in brackets: [2001:db8::1]:8080".to_owned()
+            } else {
+                format!("the host \"{host}\" {problem}")
+            }
+        })?;
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        match port.parse() {
+            Ok(port) if port > 0 && digits => Ok(Self { tls, host, port }),
+            _ => Err(format!("the port \"{port}\" is not a number from 1 to 65535")),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// `http://HOST:PORT` or `https://HOST:PORT`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_and_shown() {
+        for (text, expected) in [
+            ("10.0.0.1:8080", "http://10.0.0.1:8080"),
+            ("http://API.example.com:80", "http://api.example.com:80"),
+            ("https://api.example.com:443", "https://api.example.com:443"),
+            ("[2001:db8::1]:8080", "http://[2001:db8::1]:8080"),
+            ("https://[::1]:1", "https://[::1]:1"),
+        ] {
+            assert_eq!(Endpoint::parse(text, false).map(|endpoint| endpoint.to_string()), Ok(expected.into()));
+        }
+        assert!(Endpoint::parse("gateway.example.com:443", true).is_ok_and(|endpoint| endpoint.tls));
+        assert!(Endpoint::parse("http://gateway.example.com:80", true).is_ok_and(|endpoint| !endpoint.tls));
+    }
+
+    #[test]
+    fn bad_endpoints_say_what_to_write() {
+        for (text, fragment) in [
+            ("10.0.0.1", "write 10.0.0.1:80"),
+            ("https://a.example", "write a.example:443"),
+            ("[::1]", "write [::1]:80"),
+            ("", "the port is missing"),
+            (":80", "the host \"\" is empty"),
+            ("a:0", "1 to 65535"),
+            ("a:65536", "1 to 65535"),
+            ("a:+80", "1 to 65535"),
+            ("2001:db8::1:80", "in brackets"),
+            ("ftp://a:1", "only http:// and https://"),
+            ("http://a:1/", "no path"),
+            ("user@a:1", "is not a host name"),
+        ] {
+            let problem = Endpoint::parse(text, false).unwrap_err();
+            assert!(problem.contains(fragment), "{text}: {problem}");
+        }
+    }
+}

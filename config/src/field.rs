@@ -1,0 +1,270 @@
+//! One value of a file, with its place, read as the type that belongs there.
+//!
+//! Every reader reports what does not fit and then gives `None`: the caller goes on with a default,
+//! and nothing is made of a file with errors.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use toml::de::{DeInteger, DeValue};
+
+use crate::problem::Severity;
+use crate::report::Report;
+use crate::section::Section;
+use crate::suggest::did_you_mean;
+
+/// A value of a file.
+#[derive(Clone)]
+pub(crate) struct Field<'t> {
+    report: &'t Report,
+    parent: Rc<str>,
+    step: Step<'t>,
+    offset: usize,
+    value: &'t DeValue<'t>,
+}
+
+/// The last step of a value's path.
+#[derive(Clone, Copy)]
+pub(crate) enum Step<'t> {
+    /// A table's key.
+    Key(&'t str),
+    /// A position in a list, from 0.
+    Index(usize),
+}
+
+impl<'t> Field<'t> {
+    pub(crate) fn new(
+        report: &'t Report,
+        parent: Rc<str>,
+        step: Step<'t>,
+        offset: usize,
+        value: &'t DeValue<'t>,
+    ) -> Self {
+        Self { report, parent, step, offset, value }
+    }
+
+    /// The key; empty for an element of a list.
+    pub(crate) fn key(&self) -> &'t str {
+        match self.step {
+            Step::Key(key) => key,
+            Step::Index(_) => "",
+        }
+    }
+
+    /// A string.
+    pub(crate) fn text(&self) -> Option<&'t str> {
+        self.value.as_str().or_else(|| self.wrong("a string"))
+    }
+
+    /// The string, if it is one; nothing is reported.
+    pub(crate) fn peek_text(&self) -> Option<&'t str> {
+        self.value.as_str()
+    }
+
+    /// The name of a file, which is not opened; a relative one is relative to `directory`.
+    pub(crate) fn file(&self, directory: &Path) -> Option<PathBuf> {
+        let name = self.text()?;
+        if name.is_empty() || name.contains('\0') {
+            self.error(format!("\"{}\" cannot be the name of a file", shorten(name).escape_debug()));
+            return None;
+        }
+        Some(directory.join(name))
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        self.value.as_bool().or_else(|| self.wrong("true or false"))
+    }
+
+    /// A whole number in a range.
+    pub(crate) fn integer<N>(&self, range: RangeInclusive<N>) -> Option<N>
+    where
+        N: TryFrom<i64> + PartialOrd + Display,
+    {
+        let Some(integer) = self.value.as_integer() else { return self.wrong("a whole number") };
+        let number = parse_integer(integer).and_then(|number| N::try_from(number).ok());
+        number.filter(|number| range.contains(number)).or_else(|| self.outside(range.start(), range.end()))
+    }
+
+    /// A finite number, written with or without a decimal point, in a range.
+    pub(crate) fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
+        let number = match self.value {
+            DeValue::Integer(integer) => parse_integer(integer).map(|number| number as f64),
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            _ => return self.wrong("a number"),
+        };
+        number.filter(|number| range.contains(number)).or_else(|| self.outside(range.start(), range.end()))
+    }
+
+    /// A duration such as `"250ms"`, from one millisecond to [`LONGEST`].
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        self.duration_from(Duration::from_millis(1))
+    }
+
+    /// A duration such as `"250ms"`, from zero to [`LONGEST`].
+    pub(crate) fn duration_or_zero(&self) -> Option<Duration> {
+        self.duration_from(Duration::ZERO)
+    }
+
+    /// One of several words, each with what it stands for.
+    pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            self.unknown("value", text, choices.iter().map(|(word, _)| *word));
+        }
+        found
+    }
+
+    /// The elements of a list.
+    pub(crate) fn list(&self) -> Option<Vec<Field<'t>>> {
+        let Some(list) = self.value.as_array() else { return self.wrong("a list") };
+        let path: Rc<str> = self.path().into();
+        let element = |(index, value): (usize, &'t toml::Spanned<DeValue<'t>>)| {
+            Field::new(self.report, path.clone(), Step::Index(index), value.span().start, value.get_ref())
+        };
+        Some(list.iter().enumerate().map(element).collect())
+    }
+
+    /// A table with these keys only.
+    pub(crate) fn section(&self, known: &[&str]) -> Option<Section<'t>> {
+        let section = self.open_section()?;
+        section.check_keys(known);
+        Some(section)
+    }
+
+    /// A table whose keys are names that the user chooses.
+    pub(crate) fn open_section(&self) -> Option<Section<'t>> {
+        let Some(table) = self.value.as_table() else { return self.wrong("a table") };
+        Some(Section::new(self.report, table, self.path().into(), self.offset))
+    }
+
+    /// The elements, if it is a list; nothing is reported.
+    pub(crate) fn peek_list(&self) -> Option<Vec<Field<'t>>> {
+        self.value.is_array().then(|| self.list()).flatten()
+    }
+
+    /// The table, if it is one; nothing is reported.
+    pub(crate) fn peek_section(&self) -> Option<Section<'t>> {
+        self.value.is_table().then(|| self.open_section()).flatten()
+    }
+
+    /// The line, from 1.
+    pub(crate) fn line(&self) -> u32 {
+        self.report.line(Some(self.offset))
+    }
+
+    /// The path: `regions.us-east-1.country`, `routes[2].host`.
+    pub(crate) fn path(&self) -> String {
+        let parent = &self.parent;
+        match self.step {
+            Step::Index(index) => format!("{parent}[{index}]"),
+            Step::Key(key) => {
+                let dot = if parent.is_empty() { "" } else { "." };
+                let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+                if !key.is_empty() && key.chars().all(bare) {
+                    format!("{parent}{dot}{key}")
+                } else {
+                    format!("{parent}{dot}{:?}", shorten(key))
+                }
+            }
+        }
+    }
+
+    /// Reports an error here.
+    pub(crate) fn error(&self, message: String) {
+        self.add(Severity::Error, message);
+    }
+
+    /// Reports a warning here.
+    pub(crate) fn warning(&self, message: String) {
+        self.add(Severity::Warning, message);
+    }
+
+    /// Reports a word that is none of the known ones, with the nearest or, if few, all of them.
+    pub(crate) fn unknown<'k>(&self, kind: &str, word: &str, known: impl Iterator<Item = &'k str> + Clone) {
+        let message = if self.report.is_full() { String::new() } else { unknown_message(kind, word, known) };
+        self.error(message);
+    }
+
+    /// The same as a warning.
+    pub(crate) fn unknown_warning<'k>(&self, kind: &str, word: &str, known: impl Iterator<Item = &'k str> + Clone) {
+        let message = if self.report.is_full() { String::new() } else { unknown_message(kind, word, known) };
+        self.warning(message);
+    }
+
+    fn duration_from(&self, least: Duration) -> Option<Duration> {
+        let remedy = "a duration such as \"250ms\", \"30s\", \"5m\" or \"1h\"";
+        let Some(text) = self.peek_text() else { return self.wrong(remedy) };
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration < least => {
+                self.error(format!("\"{text}\" is too short here; the least is \"1ms\""));
+                None
+            }
+            Ok(duration) if duration > LONGEST => {
+                self.error(format!("\"{}\" is too long; the most is \"10years\"", shorten(text)));
+                None
+            }
+            Ok(duration) => Some(duration),
+            Err(_) => {
+                self.error(format!("\"{}\" is not {remedy}", shorten(text)));
+                None
+            }
+        }
+    }
+
+    fn outside<T>(&self, least: impl Display, most: impl Display) -> Option<T> {
+        self.error(format!("{} is out of range: it must be {least} to {most}", describe(self.value)));
+        None
+    }
+
+    fn wrong<T>(&self, wanted: &str) -> Option<T> {
+        self.error(format!("expected {wanted}, found {}", describe(self.value)));
+        None
+    }
+
+    fn add(&self, severity: Severity, message: String) {
+        let path = if self.report.is_full() { String::new() } else { self.path() };
+        self.report.add(severity, self.line(), path, message);
+    }
+}
+
+fn unknown_message<'k>(kind: &str, word: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
+    let message = format!("unknown {kind} \"{}\"{}", shorten(word), did_you_mean(word, known.clone()));
+    let few: Vec<&str> = known.take(13).collect();
+    match few.len() {
+        0 => format!("{message}; there is none"),
+        1..=12 => format!("{message}; known: {}", few.join(", ")),
+        _ => message,
+    }
+}
+
+/// A value in words, for "found …".
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string {:?}", shorten(text)),
+        DeValue::Integer(integer) => format!("the number {integer}"),
+        DeValue::Float(float) => format!("the number {float}"),
+        DeValue::Boolean(boolean) => boolean.to_string(),
+        DeValue::Datetime(_) => "a date or time".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// The start of a text that may be long.
+pub(crate) fn shorten(text: &str) -> String {
+    let mut letters = text.chars();
+    let start: String = letters.by_ref().take(60).collect();
+    if letters.next().is_some() { start + "…" } else { start }
+}
+
+fn parse_integer(integer: &DeInteger<'_>) -> Option<i64> {
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// Ten years, humantime's: longer is a mistake, and far longer overflows clocks.
+const LONGEST: Duration = Duration::from_secs(10 * 31_557_600);

@@ -1,0 +1,202 @@
+//! The node file: this process's sockets, databases and limits, and where its routing comes from.
+
+mod address;
+mod admin;
+mod geoip;
+mod limits;
+mod listener;
+mod log;
+mod read;
+mod routing;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::document::{self, MAX_TEXT};
+use crate::problem::{Problem, Problems};
+use crate::text;
+
+/// What a node file says, with every default filled in and every path resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeConfig {
+    /// The file.
+    pub file: PathBuf,
+    /// The node's name in logs and reports; by default the host's.
+    pub name: String,
+    /// The region that the node is in, by its name in the routing table.
+    pub region: String,
+    /// Worker threads; one for each core if not given.
+    pub threads: Option<usize>,
+    /// Where clients connect; never empty.
+    pub listeners: Vec<Listener>,
+    /// Where operators connect; `None` when switched off.
+    pub admin: Option<SocketAddr>,
+    /// How clients are located.
+    pub geoip: Geoip,
+    /// Where the routing table comes from.
+    pub routing: Routing,
+    /// The most that the node takes on.
+    pub limits: Limits,
+    /// How it connects to endpoints and gateways.
+    pub upstream: UpstreamTls,
+    /// What it writes to its logs.
+    pub log: Log,
+    /// What the file's author should know, though it can be used.
+    pub warnings: Vec<Problem>,
+}
+
+/// A socket that clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address to bind; port 0 lets the system choose one.
+    pub address: SocketAddr,
+    /// TLS, or plain HTTP.
+    pub tls: Option<Tls>,
+    /// Whether every request is redirected to `https://`.
+    pub redirect_to_https: bool,
+    /// Whether connections may start with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// Whether connections may start with a PROXY header, version 1 or 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// They may not.
+    Off,
+    /// Those from [`Geoip::trusted_proxies`] may.
+    Trusted,
+}
+
+/// The certificates of a listener, chosen by the name that the client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Never empty; the first is for clients that ask for no name.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the leaf first.
+    pub certificate: PathBuf,
+    /// The leaf's private key.
+    pub key: PathBuf,
+}
+
+/// How clients are located.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Geoip {
+    /// MaxMind databases; without any, every client's country is unknown.
+    pub databases: Vec<PathBuf>,
+    /// Whose forwarding headers and PROXY headers count.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Where the routing table comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// A file, which is watched.
+    File(PathBuf),
+    /// The config bus; no version of [`NodeConfig::load`] returns it yet.
+    Bus(Bus),
+}
+
+/// The config bus: a NATS key-value bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bus {
+    /// `nats://host:port`, at least one.
+    pub servers: Vec<String>,
+    /// The bucket's name.
+    pub bucket: String,
+    /// Where the last good table is kept for a start without the bus.
+    pub snapshot: Option<PathBuf>,
+    /// How old the table may be before restricted routes fail closed.
+    pub max_age: Duration,
+}
+
+/// The most that the node takes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in flight on the node.
+    pub requests_in_flight: usize,
+    /// Requests in flight from the node to one region.
+    pub requests_in_flight_per_region: usize,
+    /// Client connections of the node.
+    pub connections: usize,
+    /// Bytes of a request's header.
+    pub header_bytes: usize,
+    /// Fields of a request's header.
+    pub headers: usize,
+    /// From a request's first byte, or a connection's start, to the end of the header.
+    pub header_timeout: Duration,
+    /// How long a client connection may be idle between two requests.
+    pub keep_alive: Duration,
+    /// Bytes of a request's body; `None` is without limit.
+    pub body_bytes: Option<u64>,
+    /// The longest pause within a request's body.
+    pub body_timeout: Duration,
+}
+
+/// How the node connects to endpoints and gateways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM files with the authorities that certify them; the system's if empty.
+    pub certificate_authorities: Vec<PathBuf>,
+    /// From the dial to an open connection, TLS included.
+    pub connect_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// Idle connections kept for each endpoint by each thread.
+    pub idle_connections: usize,
+}
+
+/// What the node writes to its logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How much of a client's address.
+    pub client_addresses: ClientAddresses,
+}
+
+/// How much of a client's address a log shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAddresses {
+    /// Its network: /24 of an IPv4 address, /48 of an IPv6 address.
+    Truncated,
+    /// All of it.
+    Full,
+    /// Nothing.
+    None,
+}
+
+impl NodeConfig {
+    /// Reads a node file.
+    ///
+    /// # Errors
+    /// Every problem of the file at once, warnings included.
+    pub fn load(file: &Path) -> Result<Self, Problems> {
+        match text::read_bounded(file, MAX_TEXT) {
+            Ok(text) => Self::from_text(file, &text),
+            Err(error) => Err(document::at_line(file, error.line(), error.to_string())),
+        }
+    }
+
+    /// Reads a node file's text. Relative paths in it are relative to the directory of `file`,
+    /// which is not opened.
+    ///
+    /// # Errors
+    /// As [`NodeConfig::load`].
+    pub fn from_text(file: &Path, text: &str) -> Result<Self, Problems> {
+        let (config, warnings) = document::read(file, text, |root| read::node(root, file))?;
+        Ok(Self { warnings, ..config })
+    }
+}
+
+/// What can stand at the top of a node file.
+pub(crate) const KEYS: &[&str] = &["node", "listeners", "admin", "geoip", "routing", "limits", "upstream", "log"];
+
+#[cfg(test)]
+mod tests;

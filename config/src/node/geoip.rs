@@ -1,0 +1,40 @@
+//! `[geoip]`: how clients are located, and who is trusted to say so.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::Geoip;
+use crate::field::{Field, shorten};
+use crate::section::Section;
+
+/// The databases and the trusted proxies; none by default.
+pub(super) fn geoip(root: &Section<'_>, directory: &Path) -> Geoip {
+    let Some(section) = root.field("geoip").and_then(|field| field.section(&["databases", "trusted_proxies"])) else {
+        return Geoip::default();
+    };
+    let list = |key| section.field(key).and_then(|field| field.list()).unwrap_or_default();
+    Geoip {
+        databases: list("databases").iter().filter_map(|field| field.file(directory)).collect(),
+        trusted_proxies: list("trusted_proxies").iter().filter_map(network).collect(),
+    }
+}
+
+/// A network such as `10.0.0.0/8`, or one address.
+fn network(field: &Field<'_>) -> Option<IpNet> {
+    let text = field.text()?;
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let Some(network) = network else {
+        let shown = shorten(text);
+        field.error(format!("\"{}\" is not a network such as \"10.0.0.0/8\"", shown.escape_debug()));
+        return None;
+    };
+    if network.trunc() != network {
+        field.warning(format!("\"{text}\" has bits past its prefix, which do not count: it is {}", network.trunc()));
+    }
+    if network.prefix_len() == 0 {
+        field.warning(format!("\"{text}\" is everybody: any client can then claim any address, and so any country"));
+    }
+    Some(network.trunc())
+}

@@ -1,0 +1,61 @@
+//! `[limits]`: the most that the node takes on.
+
+use std::time::Duration;
+
+use super::Limits;
+use crate::section::Section;
+
+impl Default for Limits {
+    /// For a node of a few cores; what can be compared is as nginx has it.
+    fn default() -> Self {
+        Self {
+            requests_in_flight: 20_000,
+            requests_in_flight_per_region: 10_000,
+            connections: 20_000,
+            header_bytes: 65_536,
+            headers: 100,
+            header_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            body_bytes: None,
+            body_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The limits, each with its default.
+pub(super) fn limits(root: &Section<'_>) -> Limits {
+    let defaults = Limits::default();
+    let Some(section) = root.field("limits").and_then(|field| field.section(KEYS)) else { return defaults };
+    let count = |key, least, most| section.field(key).and_then(|field| field.integer(least..=most));
+    let duration = |key| section.field(key).and_then(|field| field.duration());
+    Limits {
+        requests_in_flight: count("requests_in_flight", 1, MILLIONS).unwrap_or(defaults.requests_in_flight),
+        requests_in_flight_per_region: count("requests_in_flight_per_region", 1, MILLIONS)
+            .unwrap_or(defaults.requests_in_flight_per_region),
+        connections: count("connections", 1, MILLIONS).unwrap_or(defaults.connections),
+        header_bytes: count("header_bytes", 1024, 1024 * 1024).unwrap_or(defaults.header_bytes),
+        headers: count("headers", 1, 10_000).unwrap_or(defaults.headers),
+        header_timeout: duration("header_timeout").unwrap_or(defaults.header_timeout),
+        keep_alive: duration("keep_alive").unwrap_or(defaults.keep_alive),
+        body_bytes: section
+            .field("body_bytes")
+            .and_then(|field| field.integer(0..=1 << 50))
+            // As in nginx, 0 is no limit.
+            .filter(|bytes| *bytes > 0),
+        body_timeout: duration("body_timeout").unwrap_or(defaults.body_timeout),
+    }
+}
+
+const KEYS: &[&str] = &[
+    "requests_in_flight",
+    "requests_in_flight_per_region",
+    "connections",
+    "header_bytes",
+    "headers",
+    "header_timeout",
+    "keep_alive",
+    "body_bytes",
+    "body_timeout",
+];
+
+const MILLIONS: usize = 10_000_000;

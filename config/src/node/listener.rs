@@ -1,0 +1,65 @@
+//! `[[listeners]]`: where clients connect.
+
+use std::path::Path;
+
+use super::address::socket_address;
+use super::{CertificateFiles, Geoip, Listener, ProxyProtocol, Tls};
+use crate::field::Field;
+use crate::section::Section;
+
+/// The listeners, each with the field that has its address.
+pub(super) fn listeners<'t>(root: &Section<'t>, directory: &Path, geoip: &Geoip) -> Vec<(Listener, Field<'t>)> {
+    let Some(list) = root.required("listeners", "a node has at least one [[listeners]]") else { return Vec::new() };
+    let fields = list.list().unwrap_or_default();
+    if fields.is_empty() && list.peek_list().is_some() {
+        list.error("the list is empty: a node has at least one [[listeners]]".to_owned());
+    }
+    if fields.len() > MAX_LISTENERS {
+        list.error(format!("{} listeners; a node can have at most {MAX_LISTENERS}", fields.len()));
+    }
+    fields.iter().take(MAX_LISTENERS).filter_map(|field| listener(field, directory, geoip)).collect()
+}
+
+fn listener<'t>(field: &Field<'t>, directory: &Path, geoip: &Geoip) -> Option<(Listener, Field<'t>)> {
+    let section = field.section(&["address", "tls", "redirect_to_https", "proxy_protocol"])?;
+    let tls = section.field("tls");
+    let redirect = section.field("redirect_to_https");
+    let redirect_to_https = redirect.as_ref().and_then(|field| field.boolean()).unwrap_or(false);
+    if let Some(field) = redirect.filter(|_| redirect_to_https && tls.is_some()) {
+        field.error("a listener with tls has nothing to redirect: redirect on the plain one".to_owned());
+    }
+    let protocol = section.field("proxy_protocol");
+    let proxy_protocol = protocol.as_ref().and_then(|field| field.choice(PROXY_PROTOCOL)).unwrap_or(ProxyProtocol::Off);
+    if let Some(field) = protocol.filter(|_| proxy_protocol == ProxyProtocol::Trusted)
+        && geoip.trusted_proxies.is_empty()
+    {
+        field.warning("nobody is trusted to send it: name the proxies in geoip.trusted_proxies".to_owned());
+    }
+    let address_field = section.required("address", "say what to bind: address = \"0.0.0.0:443\"");
+    let tls = tls.and_then(|field| read_tls(&field, directory));
+    let address_field = address_field?;
+    let address = socket_address(&address_field)?;
+    Some((Listener { address, tls, redirect_to_https, proxy_protocol }, address_field))
+}
+
+fn read_tls(field: &Field<'_>, directory: &Path) -> Option<Tls> {
+    let remedy = "name its files: certificates = [{ certificate = \"api.pem\", key = \"api-key.pem\" }]";
+    let list = field.section(&["certificates"])?.required("certificates", remedy)?;
+    let fields = list.list()?;
+    if fields.is_empty() {
+        list.error(format!("the list is empty: {remedy}"));
+    }
+    Some(Tls { certificates: fields.iter().filter_map(|field| certificate(field, directory)).collect() })
+}
+
+fn certificate(field: &Field<'_>, directory: &Path) -> Option<CertificateFiles> {
+    let section = field.section(&["certificate", "key"])?;
+    let file = |key, remedy| section.required(key, remedy).and_then(|field| field.file(directory));
+    let certificate = file("certificate", "name the PEM file with the certificate chain");
+    let key = file("key", "name the PEM file with the private key");
+    Some(CertificateFiles { certificate: certificate?, key: key? })
+}
+
+const PROXY_PROTOCOL: &[(&str, ProxyProtocol)] = &[("off", ProxyProtocol::Off), ("trusted", ProxyProtocol::Trusted)];
+
+const MAX_LISTENERS: usize = 256;

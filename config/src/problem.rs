@@ -1,0 +1,104 @@
+//! What is wrong with a file, and where.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// One thing wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Whether the file can still be used.
+    pub severity: Severity,
+    /// The file, as it was named to us.
+    pub file: String,
+    /// The line, from 1; 0 is the file as a whole.
+    pub line: u32,
+    /// The place in TOML's terms: `regions.us-east-1.country`, `routes[2].host`. May be empty.
+    pub path: String,
+    /// What is wrong, with which value, and what to do about it.
+    pub message: String,
+}
+
+/// Whether a file with a problem can still be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It cannot.
+    Error,
+    /// It can, though perhaps not to the effect that its author wanted.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        })
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `FILE:LINE: error: PATH: message`, without the parts that are not known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        write!(f, ": {}: ", self.severity)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Everything wrong with a file, in the order of its lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// Whether any of them is more than a warning.
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|problem| problem.severity == Severity::Error)
+    }
+}
+
+impl fmt::Display for Problems {
+    /// One problem a line, without a final newline.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_shows_only_what_is_known() {
+        let mut problem = Problem {
+            severity: Severity::Error,
+            file: "routes.toml".into(),
+            line: 7,
+            path: "routes[2].host".into(),
+            message: "bad".into(),
+        };
+        assert_eq!(problem.to_string(), "routes.toml:7: error: routes[2].host: bad");
+        problem.line = 0;
+        problem.path.clear();
+        problem.severity = Severity::Warning;
+        assert_eq!(problem.to_string(), "routes.toml: warning: bad");
+        let problems = Problems(vec![problem.clone(), problem]);
+        assert_eq!(problems.to_string(), "routes.toml: warning: bad\nroutes.toml: warning: bad");
+        assert!(!problems.has_errors());
+    }
+}

@@ -1,0 +1,93 @@
+//! One table of a file, read key by key.
+
+use std::rc::Rc;
+
+use toml::de::DeTable;
+
+use crate::field::{Field, Step};
+use crate::problem::Severity;
+use crate::report::Report;
+use crate::suggest::did_you_mean;
+
+/// A table whose keys are all known: the others are reported when it is opened.
+pub(crate) struct Section<'t> {
+    report: &'t Report,
+    table: &'t DeTable<'t>,
+    path: Rc<str>,
+    /// Where it starts in the text; `None` for the whole file.
+    offset: Option<usize>,
+}
+
+impl<'t> Section<'t> {
+    /// The whole file. Its keys are not checked: see [`Section::check_keys`].
+    pub(crate) fn root(report: &'t Report, table: &'t DeTable<'t>) -> Self {
+        Self { report, table, path: "".into(), offset: None }
+    }
+
+    pub(crate) fn new(report: &'t Report, table: &'t DeTable<'t>, path: Rc<str>, offset: usize) -> Self {
+        Self { report, table, path, offset: Some(offset) }
+    }
+
+    /// Reports every key that is not one of these.
+    pub(crate) fn check_keys(&self, known: &[&str]) {
+        for field in self.fields().filter(|field| !known.contains(&field.key())) {
+            if self.report.is_full() {
+                field.error(String::new());
+                continue;
+            }
+            let key = field.key();
+            let known_here = known.join(", ");
+            let suggestion = did_you_mean(key, known.iter().copied());
+            field.error(format!("unknown key \"{key}\"{suggestion}; the keys here are: {known_here}"));
+        }
+    }
+
+    /// The value of a key, if it has one.
+    pub(crate) fn field(&self, key: &str) -> Option<Field<'t>> {
+        let (key, value) = self.table.get_key_value(key)?;
+        Some(self.make_field(key, value))
+    }
+
+    /// The value of a key that must have one: its absence is reported, with `remedy`.
+    pub(crate) fn required(&self, key: &str, remedy: &str) -> Option<Field<'t>> {
+        let field = self.field(key);
+        if field.is_none() {
+            self.missing(key, remedy);
+        }
+        field
+    }
+
+    /// Reports the absence of a key.
+    pub(crate) fn missing(&self, key: &str, remedy: &str) {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        self.report.add(Severity::Error, self.line(), path, format!("missing: {remedy}"));
+    }
+
+    /// All keys and values, in the order of the names.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'t>> {
+        self.table.iter().map(|(key, value)| self.make_field(key, value))
+    }
+
+    /// The line, from 1, where the table starts; 0 for the whole file.
+    pub(crate) fn line(&self) -> u32 {
+        self.report.line(self.offset)
+    }
+
+    /// Reports something wrong with the table as a whole.
+    pub(crate) fn error(&self, message: String) {
+        self.report.add(Severity::Error, self.line(), self.path.to_string(), message);
+    }
+
+    /// Whether an error was reported so far, anywhere in the file.
+    pub(crate) fn report_has_errors(&self) -> bool {
+        self.report.has_errors()
+    }
+
+    fn make_field(
+        &self,
+        key: &'t toml::Spanned<toml::de::DeString<'t>>,
+        value: &'t toml::Spanned<toml::de::DeValue<'t>>,
+    ) -> Field<'t> {
+        Field::new(self.report, self.path.clone(), Step::Key(key.get_ref()), key.span().start, value.get_ref())
+    }
+}

@@ -1,0 +1,6 @@
+//! Where configuration comes from, and how a change of it is noticed.
+
+mod directories;
+pub mod file;
+mod hints;
+mod identity;

@@ -1,0 +1,68 @@
+//! The routing table as the proxy uses it: the policy's table, and whom to dial.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use policy::Table;
+use policy::health::ProbePlan;
+
+use crate::document::{self, MAX_TEXT};
+use crate::endpoint::Endpoint;
+use crate::problem::{Problem, Problems};
+use crate::{compile, text};
+
+/// One revision of the fleet's routing, compiled and proved.
+#[derive(Clone, Debug)]
+pub struct RoutingTable {
+    /// What decides.
+    pub table: Arc<Table>,
+    /// Whom to dial, by [`policy::RegionId::index`].
+    pub upstreams: Vec<Upstream>,
+    /// The text that it was made of.
+    pub text: Arc<str>,
+    /// What its author should know, though it can be used.
+    pub warnings: Vec<Problem>,
+    files: Vec<PathBuf>,
+}
+
+/// Whom to dial in one region, and how to tell whether they are up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Dialled by nodes of the region; and by the others, when there is no gateway.
+    pub endpoints: Vec<Endpoint>,
+    /// Dialled by nodes of other regions.
+    pub gateway: Option<Endpoint>,
+    /// How each of them is probed.
+    pub health: ProbePlan,
+}
+
+impl RoutingTable {
+    /// Reads a routing table from a file.
+    ///
+    /// # Errors
+    /// Every problem of the file at once, warnings included.
+    pub fn load(file: &Path) -> Result<Self, Problems> {
+        match text::read_bounded(file, MAX_TEXT) {
+            Ok(text) => Self::from_text(file, &text),
+            Err(error) => Err(document::at_line(file, error.line(), error.to_string())),
+        }
+    }
+
+    /// Reads a routing table from a text. `file` is for messages; and maintenance pages are read
+    /// from its directory, unless their paths are absolute.
+    ///
+    /// # Errors
+    /// As [`RoutingTable::load`].
+    pub fn from_text(file: &Path, text: &str) -> Result<Self, Problems> {
+        let directory = file.parent().unwrap_or(Path::new(""));
+        let (compiled, warnings) = document::read(file, text, |root| compile::compile(root, directory))?;
+        let mut files = vec![file.to_owned()];
+        files.extend(compiled.pages);
+        Ok(Self { table: Arc::new(compiled.table), upstreams: compiled.upstreams, text: text.into(), warnings, files })
+    }
+
+    /// Every file that it depends on: its own, first, and its maintenance pages.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+}

@@ -1,0 +1,50 @@
+//! `loadtest origin`: serve a fixed answer.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use loadtest::Protocol;
+use loadtest::origin::{Origin, OriginConfig};
+
+use super::signal;
+
+/// The arguments as written.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Where to listen; port 0 takes a free one. The first line on stdout is the address bound
+    #[arg(long, default_value = "127.0.0.1:0")]
+    address: SocketAddr,
+    /// The length of the body
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    body_bytes: usize,
+    /// The name to answer with in x-origin
+    #[arg(long, value_name = "NAME", default_value = "origin")]
+    region: String,
+    /// Speak HTTP/2 with prior knowledge (h2c)
+    #[arg(long)]
+    h2: bool,
+}
+
+pub(super) fn run(args: Args) -> ExitCode {
+    super::ended(serve(args))
+}
+
+fn serve(args: Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(async {
+        let address = args.address;
+        let config = OriginConfig {
+            address,
+            name: args.region,
+            body: vec![b'x'; args.body_bytes].into(),
+            protocol: if args.h2 { Protocol::Http2 } else { Protocol::Http1 },
+            tls: None,
+            kept: 0,
+        };
+        let origin = Origin::start(config).await.with_context(|| format!("listening on {address}"))?;
+        println!("{}", origin.address());
+        signal::stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}

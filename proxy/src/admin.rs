@@ -1,0 +1,192 @@
+//! The admin listener: what operators and their tools ask a node.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::explain::{Question, answer};
+use crate::node::{Drain, Node, unix_seconds};
+use crate::status::{Status, certificates};
+
+/// Serves the admin endpoints on a bound socket.
+pub struct Admin {
+    node: Arc<Node>,
+    socket: std::sync::Mutex<Option<StdListener>>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    /// Serves this node's state.
+    pub fn new(node: Arc<Node>, socket: StdListener) -> Self {
+        Self { node, socket: std::sync::Mutex::new(Some(socket)) }
+    }
+
+    async fn accept(&self, socket: TcpListener) {
+        loop {
+            let Ok((stream, _)) = socket.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let node = self.node.clone();
+            tokio::spawn(async move {
+                let service = service_fn(move |request| {
+                    let answer = route(&node, &request);
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
+                if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+                    tracing::debug!(%error, "admin connection ended");
+                }
+            });
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Admin {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let socket = self.socket.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(Ok(socket)) = socket.map(TcpListener::from_std) else {
+            tracing::error!("the admin socket is unusable");
+            return;
+        };
+        tokio::select! {
+            () = self.accept(socket) => {}
+            _ = shutdown.changed() => {}
+        }
+    }
+}
+
+fn route(node: &Arc<Node>, request: &Request<Incoming>) -> Answer {
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    match request.uri().path() {
+        "/metrics" if get => metrics(node),
+        "/live" if get => text(StatusCode::OK, "live\n"),
+        "/ready" if get => ready(node),
+        "/status" if get => json(StatusCode::OK, &Status::of(node)),
+        "/table" if get => table(node),
+        "/explain" if get => explain(node, request.uri().query().unwrap_or_default()),
+        "/drain" if *request.method() == Method::POST => drain(node, request.headers()),
+        "/metrics" | "/live" | "/ready" | "/status" | "/table" | "/explain" => not_allowed("GET, HEAD"),
+        "/drain" => not_allowed("POST"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "not found; there are /metrics /live /ready /status /table /explain and POST /drain\n",
+        ),
+    }
+}
+
+fn metrics(node: &Node) -> Answer {
+    let routing = node.routing.load();
+    let metrics = &node.metrics;
+    let version = routing.table().spec().version.as_str();
+    metrics.table_info.reset();
+    metrics.table_info.with_label_values(&[version, &routing.generation.to_string()]).set(1);
+    metrics.table_age.set(routing.loaded.elapsed().as_secs() as i64);
+    let oldest = node.geo.load().databases.databases().map(geoip::Database::build_epoch).min();
+    metrics.geoip_build_epoch.set(oldest.unwrap_or(0) as i64);
+    metrics.certificate_expiry.reset();
+    for certificate in certificates(node) {
+        metrics.certificate_expiry.with_label_values(&[&certificate.names]).set(certificate.expires_in_seconds);
+    }
+    typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render())
+}
+
+fn ready(node: &Node) -> Answer {
+    let reasons = node.unready();
+    if reasons.is_empty() {
+        return text(StatusCode::OK, "ready\n");
+    }
+    json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "ready": false, "reasons": reasons }))
+}
+
+fn table(node: &Node) -> Answer {
+    let text = node.routing.load().document.text.clone();
+    typed(StatusCode::OK, "application/toml; charset=utf-8", text.as_bytes().to_vec())
+}
+
+fn explain(node: &Node, query: &str) -> Answer {
+    match Question::from_query(query) {
+        Ok(question) => {
+            let routing = node.routing.load_full();
+            let geo = node.geo.load();
+            match answer(&question, routing.table(), routing.here, &*routing, Some(&geo)) {
+                Ok(explanation) => json(StatusCode::OK, &explanation),
+                Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
+            }
+        }
+        Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
+    }
+}
+
+/// Takes the node out of service: `/ready` says so, and each answer asks its client to close. The
+/// process goes on until SIGTERM. A page in somebody's browser must not be able to do this.
+fn drain(node: &Node, headers: &HeaderMap) -> Answer {
+    if headers.contains_key(ORIGIN) {
+        return text(StatusCode::FORBIDDEN, "a cross-origin request may not change a node's state\n");
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !names_this_listener(host) {
+        return text(
+            StatusCode::FORBIDDEN,
+            "the Host header must be an IP address or localhost, so that no foreign name can be pointed here\n",
+        );
+    }
+    node.drain.send_if_modified(|stage| {
+        let serving = *stage == Drain::Serving;
+        if serving {
+            *stage = Drain::Announced;
+        }
+        serving
+    });
+    tracing::warn!("drain requested");
+    json(StatusCode::ACCEPTED, &serde_json::json!({ "draining": true, "since": unix_seconds(SystemTime::now()) }))
+}
+
+fn names_this_listener(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+fn text(status: StatusCode, body: &str) -> Answer {
+    typed(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let mut body = serde_json::to_vec_pretty(value).unwrap_or_default();
+    body.push(b'\n');
+    typed(status, "application/json", body)
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

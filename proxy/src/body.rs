@@ -1,0 +1,175 @@
+//! The response's body on its way down: our own bytes, or an origin's stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::exchange::Finish;
+use crate::node::{InFlight, Worker};
+use crate::upstream::connect::Connection;
+
+/// A response body.
+pub struct Body {
+    source: Source,
+    /// Ends the exchange when the body is done or dropped.
+    finish: Option<Box<Finish>>,
+}
+
+#[allow(clippy::large_enum_variant, reason = "one a response; a box would allocate for each")]
+enum Source {
+    Full(Option<Bytes>),
+    Relay(Relay),
+}
+
+/// An origin's body, and the connection that it comes from.
+pub struct Relay {
+    incoming: Incoming,
+    /// Goes back to the pool at the body's end; dropped, and so closed, if the body is not read to
+    /// its end.
+    returning: Option<Returning>,
+    idle_timeout: Duration,
+    /// Armed only when the origin makes us wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Where a connection goes after its answer.
+pub struct Returning {
+    /// The worker with the pool.
+    pub worker: Arc<Worker>,
+    /// The pool's key.
+    pub endpoint: u64,
+    /// The connection.
+    pub connection: Connection,
+    /// The region's count of requests in flight.
+    pub in_flight: InFlight,
+}
+
+/// Why a response's body ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The origin broke off.
+    #[error("the origin's answer broke off: {0}")]
+    Upstream(#[from] hyper::Error),
+    /// The origin stopped sending.
+    #[error("the origin sent nothing for {0:?}")]
+    Stalled(Duration),
+}
+
+impl Body {
+    /// No body.
+    pub fn empty() -> Self {
+        Self { source: Source::Full(None), finish: None }
+    }
+
+    /// These bytes.
+    pub fn full(bytes: Bytes) -> Self {
+        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), finish: None }
+    }
+
+    /// An origin's body; an error after `idle_timeout` without a byte.
+    pub fn relay(incoming: Incoming, returning: Returning, idle_timeout: Duration) -> Self {
+        let mut relay = Relay { incoming, returning: Some(returning), idle_timeout, timer: None };
+        if relay.incoming.is_end_stream() {
+            relay.give_back();
+        }
+        Self { source: Source::Relay(relay), finish: None }
+    }
+
+    /// Ends this exchange with the body.
+    #[must_use]
+    pub fn finishing(mut self, finish: Box<Finish>) -> Self {
+        self.finish = Some(finish);
+        self
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Source::Relay(relay) => ready!(relay.poll_frame(cx)),
+        };
+        if let Some(finish) = &mut this.finish {
+            match &frame {
+                Some(Ok(frame)) => finish.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(error)) => finish.broke(error),
+                None => finish.completed(),
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Full(bytes) => bytes.is_none(),
+            Source::Relay(relay) => relay.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Relay(relay) => relay.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // hyper does not poll a body that says it is at its end.
+        if let Some(finish) = &mut self.finish
+            && self.source.is_at_end()
+        {
+            finish.completed();
+        }
+    }
+}
+
+impl Source {
+    fn is_at_end(&self) -> bool {
+        match self {
+            Source::Full(bytes) => bytes.is_none(),
+            Source::Relay(relay) => relay.returning.is_none(),
+        }
+    }
+}
+
+impl Relay {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.timer = None;
+                if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.incoming.is_end_stream()) {
+                    self.give_back();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+            }
+            Poll::Pending => {
+                let timeout = self.idle_timeout;
+                let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
+                if timer.as_mut().poll(cx).is_ready() {
+                    timer.as_mut().reset(Instant::now() + timeout);
+                    return Poll::Ready(Some(Err(BodyError::Stalled(timeout))));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(Returning { worker, endpoint, connection, in_flight }) = self.returning.take() {
+            worker.pool.give(endpoint, connection, worker.node.config.load().upstream.idle_connections);
+            drop(in_flight);
+        }
+    }
+}

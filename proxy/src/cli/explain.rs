@@ -1,0 +1,303 @@
+//! `meridian explain`
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use config::{NodeConfig, RoutingTable};
+use http_body_util::BodyExt;
+use policy::explain::RegionExplained;
+use policy::{Explanation, Health, RegionId, RegionView, Table};
+
+use super::{Failed, Format, print};
+use crate::explain::{Question, answer, header};
+use crate::node::Geo;
+use crate::prepare;
+
+/// Explain a decision.
+#[derive(Debug, clap::Args)]
+pub(super) struct Explain {
+    /// The routing table to decide with
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "admin"])]
+    table: Option<PathBuf>,
+    /// The region of the node that decides
+    #[arg(long, value_name = "REGION", required_unless_present_any = ["config", "admin"])]
+    from: Option<String>,
+    /// A node file, whose table, region and geo databases are used
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    config: Option<PathBuf>,
+    /// A running node's admin address, whose live view is used
+    #[arg(long, value_name = "URL", conflicts_with_all = ["table", "from", "down", "load", "rtt"])]
+    admin: Option<String>,
+    /// The client's address
+    #[arg(long)]
+    ip: Option<IpAddr>,
+    #[arg(long, default_value = "")]
+    host: String,
+    #[arg(long, default_value = "/")]
+    path: String,
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// A header, as from a trusted proxy
+    #[arg(long = "header", value_name = "K:V")]
+    headers: Vec<String>,
+    /// The client's countries instead of a look-up
+    #[arg(long, value_name = "CC,CC…|unknown")]
+    country: Option<String>,
+    /// The client's identity for the hash, instead of its address
+    #[arg(long, value_name = "K")]
+    client_key: Option<String>,
+    /// Take a region as down
+    #[arg(long, value_name = "REGION")]
+    down: Vec<String>,
+    /// Take a region as loaded
+    #[arg(long, value_name = "REGION=0.9")]
+    load: Vec<String>,
+    /// Take a region as that far away
+    #[arg(long, value_name = "REGION=MS")]
+    rtt: Vec<String>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+impl Explain {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        if let Some(admin) = &self.admin {
+            let text = ask(admin, &self.query())?;
+            return match self.format {
+                Format::Json => Ok(print(&text)),
+                Format::Text => {
+                    let parsed = serde_json::from_str(&text).context("the node's answer is no explanation").map_err(Failed::Ran)?;
+                    Ok(print(&remote_text(&parsed)))
+                }
+            };
+        }
+        let (document, from, geo) = self.subject()?;
+        let table = &document.table;
+        let from = region(table, &from)?;
+        let view = self.view(table)?;
+        let question = self.question()?;
+        let explanation = answer(&question, table, from, view.as_slice(), geo.as_ref()).map_err(input)?;
+        match self.format {
+            Format::Json => {
+                let json = serde_json::to_string_pretty(&explanation).map_err(|error| Failed::Ran(error.into()))?;
+                print(&format!("{json}\n"));
+            }
+            Format::Text => print(&text(&explanation)),
+        }
+        Ok(())
+    }
+
+    /// The table, the deciding region's name, and the databases, from either kind of file.
+    fn subject(&self) -> Result<(RoutingTable, String, Option<Geo>), Failed> {
+        match (&self.config, &self.table) {
+            (Some(file), table) => {
+                let config = NodeConfig::load(file)?;
+                let geo = prepare::geo(&config)?;
+                let table = match (table, &config.routing) {
+                    (Some(table), _) => table.clone(),
+                    (None, config::Routing::File(table)) => table.clone(),
+                    (None, config::Routing::Bus(_)) => {
+                        return Err(input(anyhow!("{}: the table is on a bus; name one with --table", file.display())));
+                    }
+                };
+                let from = self.from.clone().unwrap_or(config.region);
+                Ok((RoutingTable::load(&table)?, from, Some(geo)))
+            }
+            (None, Some(table)) => {
+                let from = self.from.clone().ok_or_else(|| input(anyhow!("--table needs --from REGION")))?;
+                Ok((RoutingTable::load(table)?, from, None))
+            }
+            (None, None) => Err(input(anyhow!("name a --table with --from, a --config, or an --admin URL"))),
+        }
+    }
+
+    fn question(&self) -> Result<Question, Failed> {
+        Ok(Question {
+            ip: self.ip,
+            host: self.host.clone(),
+            path: self.path.clone(),
+            method: Some(self.method.clone()),
+            headers: self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>().map_err(input)?,
+            country: self.country.clone(),
+            client_key: self.client_key.clone(),
+        })
+    }
+
+    /// The view that `--down`, `--load` and `--rtt` describe.
+    fn view(&self, table: &Table) -> Result<Vec<RegionView>, Failed> {
+        let mut view = vec![RegionView::default(); table.spec().regions.len()];
+        let mut change = |id: RegionId, change: &dyn Fn(&mut RegionView)| {
+            view.get_mut(id.index()).into_iter().for_each(change);
+        };
+        for name in &self.down {
+            change(region(table, name)?, &|seen| seen.health = Health::Down);
+        }
+        for text in &self.load {
+            let (name, value) = assignment(text, "--load", "REGION=0.9")?;
+            change(region(table, name)?, &|seen| seen.utilisation = value);
+        }
+        for text in &self.rtt {
+            let (name, value) = assignment(text, "--rtt", "REGION=80")?;
+            change(region(table, name)?, &|seen| seen.rtt_ms = Some(value));
+        }
+        Ok(view)
+    }
+
+    fn query(&self) -> String {
+        let mut pairs = vec![("host", self.host.clone()), ("path", self.path.clone()), ("method", self.method.clone())];
+        pairs.extend(self.ip.map(|ip| ("ip", ip.to_string())));
+        pairs.extend(self.country.clone().map(|country| ("country", country)));
+        pairs.extend(self.client_key.clone().map(|key| ("client_key", key)));
+        pairs.extend(self.headers.iter().map(|header| ("header", header.clone())));
+        pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")
+    }
+}
+
+fn input(error: impl Into<anyhow::Error>) -> Failed {
+    Failed::Input(anyhow!("meridian explain: {:#}", error.into()))
+}
+
+fn region(table: &Table, name: &str) -> Result<RegionId, Failed> {
+    table.region_named(name).ok_or_else(|| {
+        let known: Vec<&str> = table.regions().map(|(_, region)| region.name.as_str()).collect();
+        let hint = config::nearest(name, known.iter().copied()).map(|near| format!("; did you mean {near:?}?"));
+        let hint = hint.unwrap_or_else(|| format!("; there are {}", known.join(", ")));
+        input(anyhow!("the table has no region {name:?}{hint}"))
+    })
+}
+
+fn assignment<'a>(text: &'a str, flag: &str, form: &str) -> Result<(&'a str, f32), Failed> {
+    let parsed = text.split_once('=').and_then(|(name, value)| Some((name, value.parse::<f32>().ok()?)));
+    parsed
+        .filter(|(_, value)| value.is_finite() && *value >= 0.0)
+        .ok_or_else(|| input(anyhow!("{flag} {text:?} is not of the form {form}")))
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut all, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => all.push(char::from(byte)),
+            byte => all.push_str(&format!("%{byte:02X}")),
+        }
+        all
+    })
+}
+
+/// Asks a running node's `/explain`.
+fn ask(admin: &str, query: &str) -> Result<String, Failed> {
+    let authority = admin.strip_prefix("http://").unwrap_or(admin).trim_end_matches('/').to_owned();
+    let asked = async {
+        let stream = tokio::net::TcpStream::connect(&authority).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = http::Request::get(format!("/explain?{query}"))
+            .header("host", &authority)
+            .body(http_body_util::Empty::<bytes::Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok::<_, anyhow::Error>((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failed::Ran(error.into()))?;
+    let answered = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), asked).await });
+    let context = || format!("no answer from the node at {admin}");
+    let (status, body) = answered.with_context(context).and_then(|done| done.with_context(context)).map_err(Failed::Ran)?;
+    match status.as_u16() {
+        200 => Ok(body),
+        400 => Err(input(anyhow!("{}", body.trim()))),
+        other => Err(Failed::Ran(anyhow!("the node at {admin} answered {other}: {}", body.trim()))),
+    }
+}
+
+/// An explanation for people.
+fn text(explanation: &Explanation) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    match (explanation.verdict, explanation.order.first(), &explanation.reason) {
+        ("forward", Some(first), _) => line(format!("FORWARD to {first}")),
+        (_, _, reason) => line(format!("REFUSE {} {}", explanation.status, reason.map_or("", |reason| reason.name()))),
+    }
+    let class = explanation.data_class.as_deref().unwrap_or("-");
+    let access = explanation.access.map_or("-", |access| match access {
+        policy::Access::Read => "read",
+        policy::Access::Write => "write",
+    });
+    line(format!("  route          {} (data class {class}, {access})", explanation.route.as_deref().unwrap_or("none matches")));
+    let countries: Vec<&str> = explanation.origin.countries.iter().map(|country| country.code()).collect();
+    let origin = match (countries.is_empty(), explanation.origin.certain) {
+        (true, _) => "unknown: the strictest rules hold".to_owned(),
+        (false, true) => countries.join(", "),
+        (false, false) => format!("one of {}: the rules of all hold", countries.join(", ")),
+    };
+    line(format!("  origin         {origin}"));
+    explanation.origin.sources.iter().for_each(|source| line(format!("                 {source}")));
+    let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    line(format!("  jurisdictions  {}", list(&explanation.jurisdictions)));
+    line(format!("  allowed        {}", list(&explanation.allowed)));
+    line(format!("  order          {}", list(&explanation.order)));
+    line(format!("  decided in     {} with table {:?}", explanation.from, explanation.table_version));
+    let mut regions: Vec<&RegionExplained> = explanation.regions.iter().collect();
+    let place = |region: &RegionExplained| explanation.order.iter().position(|name| *name == region.name).unwrap_or(usize::MAX);
+    regions.sort_by_key(|region| (place(region), !region.allowed));
+    for region in regions {
+        let mark = match (place(region), region.allowed) {
+            (usize::MAX, true) => "  - allowed, not now".to_owned(),
+            (usize::MAX, false) => "  x not allowed".to_owned(),
+            (place, _) => format!("{:>3}", place + 1),
+        };
+        let level = region.level.map_or(String::new(), |level| format!("level {level}, "));
+        line(format!(
+            "{mark} {:<22} {level}score {:.1} = latency {:.0} ({:.0} ms), load {:.0} ({:.0} %), compliance {:.0}, cost {:.0}",
+            region.name,
+            region.score,
+            region.terms.latency,
+            region.latency_ms,
+            region.terms.load,
+            region.utilisation * 100.0,
+            region.terms.compliance,
+            region.terms.cost
+        ));
+        let mut seen = HashSet::new();
+        for why in region.why.iter().filter(|why| seen.insert((&why.rule, &why.line, &why.effect))) {
+            let at = why.line.map_or(String::new(), |line| format!(" (line {line})"));
+            line(format!("      {}{at}: {}", why.rule, why.effect));
+        }
+    }
+    out
+}
+
+/// The same from a node's JSON, whose fields are the contract's.
+fn remote_text(explanation: &serde_json::Value) -> String {
+    let word = |key: &str| explanation.get(key).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
+    let words = |value: Option<&serde_json::Value>| {
+        let list = value.and_then(|value| value.as_array()).map(Vec::as_slice).unwrap_or_default();
+        let words: Vec<&str> = list.iter().filter_map(|word| word.as_str()).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    };
+    let mut out = format!("{} {}\n", word("verdict").to_uppercase(), word("reason"));
+    out.push_str(&format!("  route          {} (data class {})\n", word("route"), word("data_class")));
+    let origin = explanation.get("origin");
+    out.push_str(&format!("  origin         {}\n", words(origin.and_then(|origin| origin.get("countries")))));
+    for key in ["jurisdictions", "allowed", "eligible", "order"] {
+        out.push_str(&format!("  {key:<14} {}\n", words(explanation.get(key))));
+    }
+    for region in explanation.get("regions").and_then(|regions| regions.as_array()).into_iter().flatten() {
+        let score = region.get("score").and_then(|score| score.as_f64()).unwrap_or(0.0);
+        let name = region.get("name").and_then(|name| name.as_str()).unwrap_or("-");
+        out.push_str(&format!("  {name:<22} score {score:.1}\n"));
+        for why in region.get("why").and_then(|why| why.as_array()).into_iter().flatten() {
+            let part = |key: &str| why.get(key).and_then(|part| part.as_str()).unwrap_or("");
+            let line = why.get("line").and_then(|line| line.as_u64()).map_or(String::new(), |line| format!(" (line {line})"));
+            out.push_str(&format!("      {}{line}: {}\n", part("rule"), part("effect")));
+        }
+    }
+    out
+}

@@ -1,0 +1,82 @@
+//! The command line: a file for each command.
+
+mod check;
+mod explain;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use config::Problems;
+
+/// An edge proxy that decides, for each request, which region may and which should serve it.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM (drain, then exit 0) or SIGINT
+    Run(run::Run),
+    /// Check node files and routing tables: every problem at once, with line and place
+    Check(check::Check),
+    /// Explain how one request would be decided, and why
+    Explain(explain::Explain),
+}
+
+/// How machines want the output of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Why a command ends badly: the exit code says whose fault it is.
+#[derive(Debug)]
+enum Failed {
+    /// It ran, and failed: exit code 1.
+    Ran(anyhow::Error),
+    /// The input is bad: exit code 2.
+    Input(anyhow::Error),
+}
+
+impl From<Problems> for Failed {
+    fn from(problems: Problems) -> Self {
+        Failed::Input(problems.into())
+    }
+}
+
+/// Runs the command that the arguments name. Exit codes: 0 good, 1 it ran and failed, 2 the input
+/// (arguments, file, table) is bad.
+pub fn main() -> ExitCode {
+    // clap prints its own errors, with the nearest valid name, and exits with 2.
+    let done = match Arguments::parse().command {
+        Command::Run(run) => run.execute(),
+        Command::Check(check) => check.execute(),
+        Command::Explain(explain) => explain.execute(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Ran(error)) => {
+            eprintln!("meridian: {error:#}");
+            ExitCode::from(1)
+        }
+        Err(Failed::Input(error)) => {
+            eprintln!("{error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints text to stdout; a reader that has gone away (`| head`) is no failure.
+fn print(text: &str) {
+    use std::io::Write;
+    if std::io::stdout().write_all(text.as_bytes()).is_err() {
+        std::process::exit(0);
+    }
+}

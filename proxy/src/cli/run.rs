@@ -1,0 +1,30 @@
+//! `meridian run`
+
+use std::path::PathBuf;
+
+use super::Failed;
+use crate::prepare::Prepared;
+use crate::serve::{RunOptions, run};
+use crate::telemetry::log::{LogFormat, start};
+
+/// Run a node.
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    /// The node file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Do not log requests to stdout
+    #[arg(long)]
+    no_access_log: bool,
+    /// How the node's own log on stderr is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        let prepared = Prepared::load(&self.config)?;
+        start(self.log_format);
+        run(prepared, RunOptions { access_log: !self.no_access_log }).map_err(Failed::Ran)
+    }
+}

@@ -1,0 +1,451 @@
+//! One request, from its head to the end of its answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::request::Parts;
+use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use policy::concurrency::admits;
+use policy::{Facts, Method, Permits, RegionId, RouteId, Verdict};
+
+use crate::body::{Body, BodyError, Returning};
+use crate::facts::{Client, Target, target};
+use crate::headers::{Outgoing, Sender, asks_upgrade, is_request_id, names, new_request_id, strip_hop_by_hop};
+use crate::ingress::connection::Connection;
+use crate::node::{Drain, InFlight, Worker};
+use crate::respond::Answer;
+use crate::routing::Routing;
+use crate::telemetry::access_log;
+use crate::telemetry::metrics;
+use crate::upstream::attempt::{Answered, Forward, forward};
+use crate::upstream::body::RequestBody;
+
+/// Serves one request. Every request gets an answer, and every answer is counted and logged once,
+/// when its body has been sent or given up.
+pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    let http1 = request.version() < Version::HTTP_2;
+    let mut finish = Box::new(Finish::begin(worker, connection, &request));
+    let mut response = match answer(&mut finish, request).await {
+        Ok(response) => response,
+        Err(refused) => {
+            finish.reason = Some(refused.reason);
+            finish.attempts = refused.attempts;
+            finish.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
+            let mut response = refused.into_response();
+            if http1 && finish.unread_body {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    };
+    finish.status = response.status();
+    let headers = response.headers_mut();
+    headers.insert(names::REQUEST_ID, finish.request_id.clone());
+    if http1 && finish.worker.node.draining() >= Drain::Announced {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response.map(|body| body.finishing(finish))
+}
+
+/// The story of a request: what it asks for, who asks, which regions may and should serve it, and
+/// the attempts to have one of them do it.
+async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Response<Body>, Answer> {
+    let (worker, connection) = (finish.worker.clone(), finish.connection.clone());
+    let node = &worker.node;
+    let (mut parts, incoming) = take_apart(request);
+    finish.unread_body = !hyper::body::Body::is_end_stream(&incoming);
+    if parts.method == HttpMethod::CONNECT {
+        return Err(Answer::bad_request("CONNECT is not served here."));
+    }
+
+    let target = target(parts.version, &parts.uri, &parts.headers)
+        .map_err(|why| Answer::bad_request(&format!("The request is refused because {why}.")))?;
+    if !connection.may_serve(&target.host) {
+        return Err(Answer::misdirected());
+    }
+    if let Some(port) = connection.redirects_to {
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        return Ok(Answer::redirect(&format!("https://{}{port}{path}", target.host)));
+    }
+
+    let client = connection.client(&parts.headers, &node.geo.load());
+    finish.client = Some(client.clone());
+    if client.peer_trusted
+        && let Some(id) = parts.headers.get(names::REQUEST_ID).filter(|id| is_request_id(id))
+    {
+        finish.request_id = id.clone();
+    }
+
+    let routing = finish.routing.clone();
+    let method = finish.method;
+    let permitted = permitted(&worker, &routing, &target, method, &parts, &client);
+    finish.note_target(&target, &parts);
+    let (facts, permits) = match permitted {
+        Permitted::Forward { facts, permits } => (facts, permits),
+        Permitted::Refused { answer, route } => {
+            finish.route = route;
+            return Err(answer);
+        }
+    };
+    finish.route = Some(permits.route());
+    finish.consent = facts.consent;
+    let route = &routing.table().route(permits.route()).spec;
+
+    let limits = finish.limits.clone();
+    if !admits(route.criticality, node.in_flight.load(Ordering::Relaxed).saturating_sub(1), limits.requests_in_flight) {
+        let criticality = criticality_name(route.criticality);
+        node.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
+        return Err(Answer::overloaded());
+    }
+    if content_length(&parts).zip(limits.body_bytes).is_some_and(|(length, most)| length > most) {
+        return Err(Answer::too_large());
+    }
+
+    let upgrade = asks_upgrade(parts.version, &parts.headers);
+    let repeatable = !upgrade && (method.is_idempotent() || parts.headers.contains_key("idempotency-key"));
+    let keep = if route.retry.attempts > 1 { route.retry.body_bytes } else { 0 };
+    let body = RequestBody::new(incoming, keep, limits.body_bytes.unwrap_or(u64::MAX));
+    let outgoing = Outgoing::new(
+        parts.method.clone(),
+        &parts.uri,
+        std::mem::take(&mut parts.headers),
+        &Sender {
+            client: &client,
+            peer: connection.peer.ip(),
+            scheme: connection.scheme(),
+            authority: &target.authority,
+            request_id: &finish.request_id,
+            upgrade,
+        },
+    );
+    let head = |routing: &Routing, region: RegionId| outgoing.head(routing.chosen_for_gateway(region));
+    let plan = Forward {
+        worker: &worker,
+        pinned: &routing,
+        facts: &facts,
+        permits: &permits,
+        head: &head,
+        body: &body,
+        repeatable,
+        started: finish.started,
+    };
+    let result = forward(&plan).await;
+    finish.unread_body = body.is_unread();
+    let answered = result.map_err(|failure| {
+        if matches!(failure, crate::upstream::attempt::Failure::Overloaded) {
+            let criticality = criticality_name(route.criticality);
+            node.metrics.shed.with_label_values(&[criticality, "region_full"]).inc();
+        }
+        Answer::failed(failure)
+    })?;
+    Ok(pass_on(finish, answered, &permits, parts.extensions.remove(), route.timeout))
+}
+
+/// Splits a request, with the client's side of a protocol upgrade kept among its extensions.
+fn take_apart(mut request: Request<Incoming>) -> (Parts, Incoming) {
+    let upgrade = asks_upgrade(request.version(), request.headers()).then(|| hyper::upgrade::on(&mut request));
+    let (mut parts, incoming) = request.into_parts();
+    if let Some(upgrade) = upgrade {
+        parts.extensions.insert(upgrade);
+    }
+    (parts, incoming)
+}
+
+/// The outcome of a decision, as an exchange needs it.
+enum Permitted<'a> {
+    Forward { facts: Facts<'a>, permits: Permits },
+    Refused { answer: Answer, route: Option<RouteId> },
+}
+
+/// Gathers the facts and decides.
+fn permitted<'a>(
+    worker: &Worker,
+    routing: &Routing,
+    target: &'a Target<'_>,
+    method: Method,
+    parts: &Parts,
+    client: &Client,
+) -> Permitted<'a> {
+    let table = routing.table();
+    let refused = |answer, route| Permitted::Refused { answer, route };
+    let Some(route) = table.find_route(&target.host, &target.path, method) else {
+        let reason = policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None };
+        return refused(Answer::refused(&reason), None);
+    };
+    // An origin may take %2F for a slash. Where that would be another route, it is another law.
+    if target.path_decoded.as_deref().is_some_and(|path| table.find_route(&target.host, path, method) != Some(route)) {
+        let detail = "The path's encoded slashes would lead to another route when decoded.";
+        return refused(Answer::bad_request(detail), Some(route));
+    }
+    let trusted_header = |name: &str| parts.headers.get(name).filter(|_| client.peer_trusted);
+    let consent_header = table.route(route).spec.consent_header.as_deref();
+    let chosen = trusted_header(names::CHOSEN.as_str());
+    if chosen.is_some_and(|name| name.as_bytes() != table.region(routing.here).name.as_bytes()) {
+        return refused(Answer::wrong_gateway(), Some(route));
+    }
+    let facts = Facts {
+        host: &target.host,
+        path: &target.path,
+        method,
+        origin: client.origin,
+        consent: consent_header.and_then(trusted_header).is_some_and(|value| value == "granted"),
+        client_key: client.key,
+        from: routing.here,
+        pinned: None,
+        only: chosen.map(|_| routing.here),
+    };
+    let sampled = worker.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(64).then(Instant::now);
+    let verdict = policy::decide::decide_on_route(table, route, &facts, routing);
+    if let Some(started) = sampled {
+        worker.node.metrics.decision_seconds.observe(started.elapsed().as_secs_f64());
+    }
+    match verdict {
+        Verdict::Forward(permits) => Permitted::Forward { facts, permits },
+        Verdict::Refuse(refusal) => refused(Answer::refused(&refusal), refusal.route),
+    }
+}
+
+/// Turns an origin's answer into ours.
+fn pass_on(
+    finish: &mut Finish,
+    answered: Answered,
+    permits: &Permits,
+    client_side: Option<hyper::upgrade::OnUpgrade>,
+    idle_timeout: std::time::Duration,
+) -> Response<Body> {
+    let Answered { mut response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } = answered;
+    let served = &routing.table().region(region).name;
+    // The region is one of the pinned table's: its permits say so.
+    finish.region = finish.routing.table().region_named(served);
+    finish.attempts = attempts;
+    finish.safeguarded = safeguarded;
+    if !finish.region.is_some_and(|region| permits.order().contains(&region)) {
+        finish.worker.node.metrics.residency_violations.inc();
+        tracing::error!(region = served.as_str(), "a region outside the permits answered; this must never happen");
+    }
+    let upgraded = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
+    let (mut parts, incoming) = response.into_parts();
+    let protocol = parts.headers.get(http::header::UPGRADE).cloned();
+    strip_hop_by_hop(&mut parts.headers);
+    if let Ok(name) = HeaderValue::from_str(served) {
+        parts.headers.insert(names::REGION, name);
+    }
+    parts.headers.remove(names::ATTEMPTS);
+    if attempts > 1 {
+        parts.headers.insert(names::ATTEMPTS, HeaderValue::from(attempts));
+    }
+    if let (Some(upstream_side), Some(client_side)) = (upgraded, client_side) {
+        if let Some(protocol) = protocol {
+            parts.headers.insert(http::header::UPGRADE, protocol);
+        }
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        // The tunnel keeps what counts as in flight: the connection, the region, the node.
+        let tunnel = (in_flight, InFlight::enter(&finish.worker.node.in_flight), connection, finish.connection.begin());
+        tokio::spawn(async move {
+            if let Err(error) = splice(client_side, upstream_side).await {
+                tracing::debug!(%error, "tunnel ended");
+            }
+            drop(tunnel);
+        });
+        return Response::from_parts(parts, Body::empty());
+    }
+    let returning = Returning { worker: finish.worker.clone(), endpoint, connection, in_flight };
+    Response::from_parts(parts, Body::relay(incoming, returning, idle_timeout))
+}
+
+async fn splice(client: hyper::upgrade::OnUpgrade, upstream: hyper::upgrade::OnUpgrade) -> anyhow::Result<()> {
+    let (client, upstream) = tokio::try_join!(client, upstream)?;
+    tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await?;
+    Ok(())
+}
+
+fn content_length(parts: &Parts) -> Option<u64> {
+    parts.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn criticality_name(criticality: policy::route::Criticality) -> &'static str {
+    match criticality {
+        policy::route::Criticality::Sheddable => "sheddable",
+        policy::route::Criticality::Default => "default",
+        policy::route::Criticality::Critical => "critical",
+    }
+}
+
+/// What is counted and logged at the end of an exchange, collected on the way.
+pub struct Finish {
+    worker: Arc<Worker>,
+    connection: Arc<Connection>,
+    routing: Arc<Routing>,
+    limits: config::Limits,
+    started: Instant,
+    request_id: HeaderValue,
+    method: Method,
+    client: Option<Arc<Client>>,
+    route: Option<RouteId>,
+    region: Option<RegionId>,
+    status: StatusCode,
+    reason: Option<&'static str>,
+    attempts: u32,
+    consent: bool,
+    safeguarded: bool,
+    unread_body: bool,
+    bytes: u64,
+    complete: bool,
+    /// What only the log wants; nothing while it is off.
+    line: Option<LineStart>,
+    _in_flight: InFlight,
+    _active: crate::ingress::connection::Active,
+}
+
+struct LineStart {
+    method: HttpMethod,
+    protocol: &'static str,
+    host: String,
+    path: String,
+}
+
+impl Finish {
+    fn begin(worker: Arc<Worker>, connection: Arc<Connection>, request: &Request<Incoming>) -> Self {
+        let node = &worker.node;
+        let line = node.access_log.is_on().then(|| LineStart {
+            method: request.method().clone(),
+            protocol: protocol_name(request.version()),
+            host: String::new(),
+            path: request.uri().path().to_owned(),
+        });
+        Self {
+            routing: node.routing.load_full(),
+            limits: node.config.load().limits.clone(),
+            started: Instant::now(),
+            request_id: new_request_id(),
+            method: Method::from_name(request.method().as_str()),
+            client: None,
+            route: None,
+            region: None,
+            // Overwritten by the answer; nginx's word for a client that did not wait for it.
+            status: StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
+            reason: None,
+            attempts: 0,
+            consent: false,
+            safeguarded: false,
+            unread_body: false,
+            bytes: 0,
+            complete: false,
+            line,
+            _in_flight: InFlight::enter(&node.in_flight),
+            _active: connection.begin(),
+            worker,
+            connection,
+        }
+    }
+
+    fn note_target(&mut self, target: &Target<'_>, parts: &Parts) {
+        if let Some(line) = &mut self.line {
+            line.host.clone_from(&target.host);
+            parts.uri.path().clone_into(&mut line.path);
+        }
+    }
+
+    /// Some of the answer's body was handed on.
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// The answer's body is at its end.
+    pub fn completed(&mut self) {
+        self.complete = true;
+    }
+
+    /// The origin's answer broke off.
+    pub fn broke(&mut self, error: &BodyError) {
+        let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
+        self.reason = Some("upstream_broke_off");
+        self.worker.node.metrics.errors.with_label_values(&[region, "upstream_broke_off"]).inc();
+        tracing::debug!(%error, region, "answer broken off");
+    }
+
+    fn jurisdiction(&self) -> metrics::Jurisdiction {
+        let Some(client) = &self.client else { return metrics::Jurisdiction::Unknown };
+        metrics::Jurisdiction::of(&client.origin, self.routing.table())
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let node = &self.worker.node;
+        let table = self.routing.table();
+        let took = self.started.elapsed();
+        let answer = metrics::Answer {
+            generation: self.routing.generation,
+            table,
+            route: self.route,
+            region: self.region,
+            method: self.method,
+            status: self.status.as_u16(),
+            jurisdiction: self.jurisdiction(),
+            outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
+        };
+        node.metrics.answered(&answer, took);
+        if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
+            let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
+            node.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
+        }
+        let Some(line) = self.line.take() else { return };
+        let addresses = node.config.load().log.client_addresses;
+        let route = self.route.map(|id| &table.route(id).spec);
+        let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
+        node.access_log.write(
+            access_log::Line {
+                time: access_log::now(),
+                request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
+                client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
+                countries: self.client.iter().flat_map(|c| c.origin.countries().iter().collect::<Vec<_>>()).collect(),
+                client_key: self.client.as_ref().map(|client| format!("{:016x}", client.key)).unwrap_or_default(),
+                protocol: line.protocol,
+                method: line.method.to_string(),
+                host: line.host,
+                path: line.path,
+                consent: self.consent,
+                route: route.map(|route| route.name.clone()),
+                data_class: route.and_then(class).map(|class| class.name.clone()),
+                table_version: table.spec().version.clone(),
+                status: self.status.as_u16(),
+                reason: self.reason,
+                region: self.region.map(|id| table.region(id).name.clone()),
+                attempts: self.attempts,
+                safeguards: self.safeguarded,
+                duration_ms: took.as_secs_f64() * 1000.0,
+                response_bytes: self.bytes,
+                complete: self.complete,
+            },
+            &node.metrics,
+        );
+    }
+}
+
+/// As much of an address as the log may carry.
+fn shown(address: IpAddr, wanted: config::ClientAddresses) -> Option<IpAddr> {
+    match (wanted, address) {
+        (config::ClientAddresses::None, _) => None,
+        (config::ClientAddresses::Full, address) => Some(address),
+        (config::ClientAddresses::Truncated, IpAddr::V4(v4)) => Some(IpAddr::V4((v4.to_bits() & !0xff).into())),
+        (config::ClientAddresses::Truncated, IpAddr::V6(v6)) => {
+            Some(IpAddr::V6((v6.to_bits() & !(u128::MAX >> 48)).into()))
+        }
+    }
+}
+
+fn protocol_name(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP",
+    }
+}

@@ -1,0 +1,124 @@
+//! Active probes: each endpoint that this node dials is asked, now and then, whether it serves.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{HeaderValue, Request};
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use policy::health::ProbePlan;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::health::endpoint::EndpointState;
+use crate::node::Node;
+use crate::routing::now;
+use crate::upstream::body::RequestBody;
+
+/// Probes every endpoint by its region's plan, and keeps the regions' health and gauges current.
+pub struct Prober {
+    node: Arc<Node>,
+    /// Endpoints that are being probed: one probe at a time each.
+    busy: Arc<Mutex<HashSet<u64>>>,
+}
+
+/// How often due probes are looked for, and ended ejections.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Prober {
+    /// Probes for this node.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node, busy: Arc::default() }
+    }
+
+    /// Starts the probes that are due. `due` holds the next time of each endpoint.
+    fn start_due(&self, due: &mut HashMap<u64, Duration>) {
+        let routing = self.node.routing.load_full();
+        let mut seen = HashSet::new();
+        for (id, region, cell) in routing.regions() {
+            let gateway = routing.chosen_for_gateway(id).is_some();
+            for endpoint in &cell.endpoints {
+                seen.insert(endpoint.id);
+                if due.get(&endpoint.id).is_some_and(|next| now() < *next) {
+                    continue;
+                }
+                // A tenth of jitter, so that a fleet does not ask in step.
+                due.insert(endpoint.id, now() + cell.probe.interval.mul_f64(0.9 + 0.2 * fastrand::f64()));
+                if lock(&self.busy).insert(endpoint.id) {
+                    let (node, endpoint, plan) = (self.node.clone(), endpoint.clone(), cell.probe.clone());
+                    let (busy, region) = (self.busy.clone(), region.name.clone());
+                    tokio::spawn(async move {
+                        let passed = probe(&node, &endpoint, &plan, gateway).await;
+                        if endpoint.on_probe(passed, &plan) {
+                            let state = if passed { "up" } else { "down" };
+                            tracing::warn!(region, endpoint = %endpoint.endpoint, state, "probe changed an endpoint");
+                            node.routing.load().refresh_health();
+                        }
+                        lock(&busy).remove(&endpoint.id);
+                    });
+                }
+            }
+        }
+        due.retain(|id, _| seen.contains(id));
+    }
+
+    /// Lets ejections end, and shows the state of regions in the metrics.
+    fn refresh(&self, shown: &mut HashMap<String, bool>) {
+        let routing = self.node.routing.load_full();
+        for (_, region, cell) in routing.regions() {
+            for endpoint in cell.endpoints.iter().filter(|endpoint| endpoint.on_tick()) {
+                tracing::info!(region = region.name, endpoint = %endpoint.endpoint, "ejection ended");
+            }
+            cell.refresh(routing.table().spec().failover.threshold);
+            let up = cell.is_up();
+            if shown.insert(region.name.clone(), up).is_some_and(|before| before != up) {
+                tracing::warn!(region = region.name, state = if up { "up" } else { "down" }, "region changed");
+            }
+            let metrics = &self.node.metrics;
+            metrics.region_health.with_label_values(&[&region.name]).set(if up { 1.0 } else { 0.0 });
+            metrics.region_utilisation.with_label_values(&[&region.name]).set(f64::from(cell.utilisation()));
+        }
+        shown.retain(|name, _| routing.table().region_named(name).is_some());
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Prober {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut due, mut shown) = (HashMap::new(), HashMap::new());
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    self.start_due(&mut due);
+                    self.refresh(&mut shown);
+                }
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}
+
+/// Asks once. An endpoint passes with 200 to 399; a gateway, which may have no such route, with
+/// anything below 500.
+async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway: bool) -> bool {
+    let asked = timeout(plan.timeout, async {
+        let mut connection = node.connector.load_full().connect_for_probe(&endpoint.endpoint).await.ok()?;
+        let mut request = Request::get(&plan.path).body(RequestBody::Empty.attempt()?).ok()?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_str(&endpoint.endpoint.authority()).ok()?);
+        headers.insert(USER_AGENT, HeaderValue::from_static("meridian-health"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        let response = connection.sender.try_send_request(request).await.ok()?;
+        Some(response.status().as_u16())
+    });
+    let most = if gateway { 499 } else { 399 };
+    matches!(asked.await, Ok(Some(status)) if (200..=most).contains(&status))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

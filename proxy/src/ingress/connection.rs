@@ -1,0 +1,133 @@
+//! One client connection, as its requests see it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::facts::Client;
+use crate::ingress::tls::CertificateNames;
+use crate::node::Geo;
+use crate::routing::now;
+
+/// One client connection.
+pub struct Connection {
+    /// Who is at the other end: a client, or a proxy.
+    pub peer: SocketAddr,
+    /// What its TLS handshake settled; `None` on a plain listener.
+    pub tls: Option<TlsFacts>,
+    /// The port of the HTTPS listener that every request is sent to, on a redirecting listener.
+    pub redirects_to: Option<u16>,
+    /// What the connection is doing.
+    pub activity: Arc<Activity>,
+    client: OnceLock<(Arc<Geo>, Arc<Client>)>,
+}
+
+/// What a TLS handshake settled.
+#[derive(Debug)]
+pub struct TlsFacts {
+    /// The name that the client asked for, in lower case.
+    pub sni: Option<String>,
+    /// The names of the certificate that it got.
+    pub names: Arc<CertificateNames>,
+}
+
+/// What a connection is doing, and since when: what the watchdog closes it by.
+#[derive(Debug, Default)]
+pub struct Activity {
+    requests: AtomicUsize,
+    /// Milliseconds of [`now`], shifted left by one; the lowest bit says that a head is being read.
+    since: AtomicU64,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A request is being served.
+    Serving,
+    /// A request's head has begun to arrive, for so long.
+    Reading(Duration),
+    /// Nothing has arrived since the last request, for so long.
+    Idle(Duration),
+}
+
+/// Marks a request as being served, for as long as it lives.
+#[derive(Debug)]
+pub struct Active(Arc<Activity>);
+
+impl Connection {
+    /// A new connection, from which a first request is awaited.
+    pub fn new(peer: SocketAddr, tls: Option<TlsFacts>, redirects_to: Option<u16>) -> Self {
+        let activity = Arc::new(Activity::default());
+        activity.mark(true);
+        Self { peer, tls, redirects_to, activity, client: OnceLock::new() }
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether this connection may serve a host: with TLS and SNI, the name asked for, or one of
+    /// the certificate's. A client that asks for another reuses the connection wrongly (RFC 9110,
+    /// 15.5.20); one without SNI cannot be judged.
+    pub fn may_serve(&self, host: &str) -> bool {
+        let Some(TlsFacts { sni: Some(sni), names }) = &self.tls else { return true };
+        sni == host || names.cover(host)
+    }
+
+    /// Marks the start of a request.
+    pub fn begin(&self) -> Active {
+        self.activity.requests.fetch_add(1, Ordering::Relaxed);
+        Active(self.activity.clone())
+    }
+
+    /// Who the client is. While the peer is not trusted it is the peer, whom one look-up settles
+    /// for as long as the databases stay.
+    pub fn client(&self, headers: &HeaderMap, geo: &Arc<Geo>) -> Arc<Client> {
+        if let Some((seen, client)) = self.client.get()
+            && Arc::ptr_eq(seen, geo)
+        {
+            return client.clone();
+        }
+        let client = Arc::new(Client::of(self.peer.ip(), headers, geo));
+        if !client.peer_trusted {
+            // Full already when the databases have changed since: then each request looks up.
+            drop(self.client.set((geo.clone(), client.clone())));
+        }
+        client
+    }
+}
+
+impl Activity {
+    /// Bytes have arrived: if nothing was going on, a head has begun.
+    pub fn received(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
+            self.mark(true);
+        }
+    }
+
+    /// What the connection is doing.
+    pub fn phase(&self) -> Phase {
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return Phase::Serving;
+        }
+        let since = self.since.load(Ordering::Relaxed);
+        let lasted = now().saturating_sub(Duration::from_millis(since >> 1));
+        if since & 1 == 1 { Phase::Reading(lasted) } else { Phase::Idle(lasted) }
+    }
+
+    fn mark(&self, reading: bool) {
+        self.since.store((now().as_millis() as u64) << 1 | u64::from(reading), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        // The mark comes first: whoever sees no request must see the idle time start anew.
+        self.0.mark(false);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,47 @@
+//! Closes connections that wait for too long: for a head that does not end, or for nothing.
+
+use std::time::Duration;
+
+use config::Limits;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::ingress::connection::{Activity, Phase};
+
+/// Looks at one connection now and then.
+#[derive(Debug)]
+pub struct Watchdog {
+    header_timeout: Duration,
+    keep_alive: Duration,
+    ticks: Interval,
+}
+
+/// Why a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// Its head is late: cut it.
+    Head,
+    /// It idles: ask it to go.
+    Idle,
+}
+
+impl Watchdog {
+    /// Watches by these limits, and is late by a quarter of the shorter one at most.
+    pub fn new(limits: &Limits) -> Self {
+        let period = (limits.header_timeout.min(limits.keep_alive) / 4).max(Duration::from_millis(10));
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { header_timeout: limits.header_timeout, keep_alive: limits.keep_alive, ticks }
+    }
+
+    /// Waits until the connection is overdue.
+    pub async fn overdue(&mut self, activity: &Activity) -> Overdue {
+        loop {
+            self.ticks.tick().await;
+            match activity.phase() {
+                Phase::Reading(lasted) if lasted > self.header_timeout => return Overdue::Head,
+                Phase::Idle(lasted) if lasted > self.keep_alive => return Overdue::Idle,
+                Phase::Serving | Phase::Reading(_) | Phase::Idle(_) => {}
+            }
+        }
+    }
+}

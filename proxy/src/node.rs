@@ -1,0 +1,150 @@
+//! What all of a node's parts share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use config::{NodeConfig, Problem};
+use geoip::{GeoDatabases, TrustedProxies};
+use tokio::sync::watch;
+
+use crate::ingress::tls::Certificates;
+use crate::routing::{Routing, Survivors};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::connect::Connector;
+use crate::upstream::pool::Pool;
+
+/// One running node. What a reload replaces is behind an `ArcSwap`; what it does not needs a restart.
+pub struct Node {
+    /// The node file in force.
+    pub config: ArcSwap<NodeConfig>,
+    /// The routing in force.
+    pub routing: ArcSwap<Routing>,
+    /// Where clients are.
+    pub geo: ArcSwap<Geo>,
+    /// Each TLS listener's certificates, in the order of the node file; `None` for plain ones.
+    pub certificates: Vec<Option<Arc<Certificates>>>,
+    /// The addresses that the listeners are bound to, in the order of the node file.
+    pub addresses: Vec<std::net::SocketAddr>,
+    /// What outlives a table.
+    pub survivors: Survivors,
+    /// How to connect upstream.
+    pub connector: ArcSwap<Connector>,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Requests in flight.
+    pub in_flight: Arc<AtomicUsize>,
+    /// Client connections open.
+    pub connections: Arc<AtomicUsize>,
+    /// Reloads that were refused, by source, until one succeeds.
+    pub rejected: Mutex<Vec<Rejected>>,
+    /// Where the drain stands.
+    pub drain: watch::Sender<Drain>,
+    /// When the process started.
+    pub started: SystemTime,
+}
+
+/// Where clients are, and whose word about that counts.
+#[derive(Debug, Default)]
+pub struct Geo {
+    /// The databases.
+    pub databases: GeoDatabases,
+    /// The proxies whose headers are believed.
+    pub trusted: TrustedProxies,
+}
+
+/// A reload that was refused; the state before it is still in force.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Rejected {
+    /// What was to be reloaded.
+    pub source: PathBuf,
+    /// When, in Unix seconds.
+    pub at: u64,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// Where a node's drain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drain {
+    /// It serves.
+    Serving,
+    /// Not ready; each answer asks its client to close.
+    Announced,
+    /// And no new connections.
+    Stopping,
+    /// And idle connections are closed, busy ones after their answer.
+    Closing,
+}
+
+/// What one worker thread has for itself.
+pub struct Worker {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its idle upstream connections.
+    pub pool: Pool,
+    /// Decisions made, to sample their time.
+    pub decisions: AtomicUsize,
+    /// Client connections that it serves.
+    pub connections: AtomicUsize,
+}
+
+/// Counts something in flight, for as long as it lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    /// Counts one more.
+    pub fn enter(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Node {
+    /// Where the drain stands.
+    pub fn draining(&self) -> Drain {
+        *self.drain.borrow()
+    }
+
+    /// Why the node should get no traffic now; empty when it is ready.
+    pub fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.draining() > Drain::Serving {
+            reasons.push("draining".to_owned());
+        }
+        if !self.routing.load().regions().any(|(_, _, cell)| cell.is_up()) {
+            reasons.push("no region is up".to_owned());
+        }
+        reasons
+    }
+
+    /// Notes a refused reload in place of an earlier one of the same source.
+    pub fn reject(&self, source: PathBuf, problems: Vec<Problem>) {
+        let mut rejected = self.rejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        rejected.retain(|earlier| earlier.source != source);
+        rejected.push(Rejected { source, at: unix_seconds(SystemTime::now()), problems });
+    }
+
+    /// Forgets the refusals of a source that is good again.
+    pub fn accept(&self, source: &std::path::Path) {
+        let mut rejected = self.rejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        rejected.retain(|earlier| earlier.source != source);
+    }
+}
+
+/// Seconds since 1970; 0 before.
+pub fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,167 @@
+//! Everything that a node file leads to, loaded and checked before anything of it is used: the same
+//! for a start, a reload and `meridian check`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use config::{NodeConfig, Problem, Problems, RoutingTable, Severity};
+use geoip::{GeoDatabases, TrustedProxies};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::ingress::tls::{CertificateError, Set};
+use crate::node::Geo;
+use crate::upstream::connect::{Connector, tls_config};
+
+/// A node's configuration with all that it names.
+pub struct Prepared {
+    /// The node file.
+    pub config: NodeConfig,
+    /// The routing table.
+    pub document: RoutingTable,
+    /// The parts that a reload of the node file replaces.
+    pub parts: Parts,
+}
+
+/// The reloadable parts behind a node file.
+pub struct Parts {
+    /// Where clients are.
+    pub geo: Geo,
+    /// Each listener's certificates.
+    pub certificates: Vec<Option<Set>>,
+    /// How to connect upstream.
+    pub connector: Connector,
+}
+
+impl Prepared {
+    /// Loads a node file and all that it names.
+    ///
+    /// # Errors
+    /// Every problem with any of it.
+    pub fn load(file: &Path) -> Result<Self, Problems> {
+        let config = NodeConfig::load(file)?;
+        let mut problems = Vec::new();
+        let parts = keep(Parts::load(&config), &mut problems);
+        let document = match &config.routing {
+            config::Routing::File(table) => keep(RoutingTable::load(table), &mut problems),
+            // NodeConfig refuses it with a problem of its own.
+            config::Routing::Bus(_) => None,
+        };
+        if let Some(document) = &document
+            && document.table.region_named(&config.region).is_none()
+        {
+            problems.push(region_missing(&config, document));
+        }
+        match (parts, document) {
+            (Some(parts), Some(document)) if problems.is_empty() => Ok(Self { config, document, parts }),
+            _ => Err(Problems(problems)),
+        }
+    }
+}
+
+impl Parts {
+    /// Loads the databases, certificates and authorities that a node file names.
+    ///
+    /// # Errors
+    /// Every problem with any of them.
+    pub fn load(config: &NodeConfig) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let geo = keep(geo(config), &mut problems);
+        let certificates = keep(certificates(config), &mut problems);
+        let connector = keep(connector(config), &mut problems);
+        match (geo, certificates, connector) {
+            (Some(geo), Some(certificates), Some(connector)) => Ok(Self { geo, certificates, connector }),
+            _ => Err(Problems(problems)),
+        }
+    }
+}
+
+/// The geo databases that a node file names.
+///
+/// # Errors
+/// Every database that does not open.
+pub fn geo(config: &NodeConfig) -> Result<Geo, Problems> {
+    let databases = GeoDatabases::open_all(&config.geoip.databases).map_err(|errors| {
+        let problem = |error: geoip::DatabaseError| problem(error.path(), "geoip.databases", error.to_string());
+        Problems(errors.into_iter().map(problem).collect())
+    })?;
+    Ok(Geo { databases, trusted: TrustedProxies::from(config.geoip.trusted_proxies.clone()) })
+}
+
+/// Each listener's certificates, in the order of the node file.
+///
+/// # Errors
+/// Every pair that does not load.
+pub fn certificates(config: &NodeConfig) -> Result<Vec<Option<Set>>, Problems> {
+    let mut problems = Vec::new();
+    let mut sets = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let path = format!("listeners[{index}].tls.certificates");
+        match listener.tls.as_ref().map(|tls| Set::load(&tls.certificates)) {
+            None => sets.push(None),
+            Some(Ok(set)) => sets.push(Some(set)),
+            Some(Err(errors)) => {
+                let problem = |error: CertificateError| problem(&error.file, &path, error.what);
+                problems.extend(errors.into_iter().map(problem));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(sets) } else { Err(Problems(problems)) }
+}
+
+fn connector(config: &NodeConfig) -> Result<Connector, Problems> {
+    const PATH: &str = "upstream.certificate_authorities";
+    let mut roots = rustls::RootCertStore::empty();
+    let mut problems = Vec::new();
+    for file in &config.upstream.certificate_authorities {
+        let read: Result<Vec<CertificateDer<'_>>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+        match read {
+            Ok(authorities) if authorities.is_empty() => {
+                problems.push(problem(file, PATH, "the file has no certificate".to_owned()));
+            }
+            Ok(authorities) => {
+                for authority in authorities {
+                    if let Err(error) = roots.add(authority) {
+                        problems.push(problem(file, PATH, format!("a certificate is no authority: {error}")));
+                    }
+                }
+            }
+            Err(error) => problems.push(problem(file, PATH, format!("no readable PEM certificates: {error}"))),
+        }
+    }
+    if config.upstream.certificate_authorities.is_empty() {
+        let system = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(system.certs);
+    }
+    let tls = tls_config(roots).map_err(|error| problem(&config.file, "upstream", error.to_string()));
+    match tls {
+        Ok(tls) if problems.is_empty() => Ok(Connector::new(Arc::new(tls), config.upstream.connect_timeout)),
+        Ok(_) => Err(Problems(problems)),
+        Err(error) => Err(Problems(vec![error])),
+    }
+}
+
+fn region_missing(config: &NodeConfig, document: &RoutingTable) -> Problem {
+    let known: Vec<&str> = document.table.regions().map(|(_, region)| region.name.as_str()).collect();
+    let message = format!(
+        "this node's region {:?} is not in its routing table, whose regions are {}",
+        config.region,
+        known.join(", ")
+    );
+    problem(&config.file, "node.region", message)
+}
+
+/// A problem with a whole file.
+pub fn problem(file: &Path, path: &str, message: String) -> Problem {
+    Problem { severity: Severity::Error, file: file.display().to_string(), line: 0, path: path.to_owned(), message }
+}
+
+fn keep<T>(result: Result<T, Problems>, problems: &mut Vec<Problem>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(more) => {
+            problems.extend(more.0);
+            None
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Reloads: a changed file is loaded and checked whole, off the hot path, and then swapped in; a bad
+//! one changes nothing, and says so in the log, `/status` and the metrics.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use config::{FileWatch, NodeConfig, Problem, Problems, RoutingTable, Severity};
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+
+use crate::ingress::tls::Set;
+use crate::node::{Geo, Node};
+use crate::prepare::{self, Parts, problem};
+use crate::routing::Routing;
+use crate::upstream::connect::Connector;
+
+/// Watches every file that a node is made of.
+pub struct Reloader {
+    node: Arc<Node>,
+}
+
+impl Reloader {
+    /// Reloads this node.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Reloader {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let watches = match Watches::new(&self.node) {
+            Ok(watches) => watches,
+            Err(error) => {
+                tracing::error!(%error, "files cannot be watched; changes need a restart");
+                return;
+            }
+        };
+        tokio::select! {
+            () = watches.follow(&self.node) => {}
+            _ = shutdown.changed() => {}
+        }
+    }
+}
+
+/// One watch for each kind of file, so that a change reloads what it must and no more.
+struct Watches {
+    node_file: FileWatch,
+    table: FileWatch,
+    databases: FileWatch,
+    certificates: FileWatch,
+}
+
+impl Watches {
+    fn new(node: &Node) -> std::io::Result<Self> {
+        let config = node.config.load();
+        Ok(Self {
+            node_file: FileWatch::new(vec![config.file.clone()])?,
+            table: FileWatch::new(node.routing.load().document.files().to_vec())?,
+            databases: FileWatch::new(config.geoip.databases.clone())?,
+            certificates: FileWatch::new(certificate_files(&config))?,
+        })
+    }
+
+    async fn follow(mut self, node: &Node) {
+        // What was written between the start's reading and the watch.
+        reload_table(node);
+        loop {
+            tokio::select! {
+                () = self.node_file.changed() => {
+                    reload_node_file(node);
+                    let config = node.config.load();
+                    self.databases.set_paths(config.geoip.databases.clone());
+                    self.certificates.set_paths(certificate_files(&config));
+                }
+                () = self.table.changed() => {
+                    reload_table(node);
+                    self.table.set_paths(node.routing.load().document.files().to_vec());
+                }
+                () = self.databases.changed() => reload_databases(node),
+                () = self.certificates.changed() => reload_certificates(node),
+            }
+        }
+    }
+}
+
+fn certificate_files(config: &NodeConfig) -> Vec<PathBuf> {
+    let pairs = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
+    pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect()
+}
+
+/// Loads the routing table again, and puts it in force if it is good.
+pub fn reload_table(node: &Node) {
+    let started = Instant::now();
+    let before = node.routing.load_full();
+    let config = node.config.load_full();
+    let config::Routing::File(file) = &config.routing else { return };
+    let loaded = RoutingTable::load(file).and_then(|document| {
+        if same(&document, &before.document) {
+            return Ok(None);
+        }
+        put_in_force(node, &config, document).map(Some)
+    });
+    match loaded {
+        Ok(None) => {
+            node.accept(file);
+            tracing::debug!(file = %file.display(), "the routing table's file changed, its text did not");
+        }
+        Ok(Some(routing)) => {
+            node.accept(file);
+            node.metrics.table_reloads.with_label_values(&["applied"]).inc();
+            let version = routing.table().spec().version.as_str();
+            tracing::info!(version, revision = routing.generation, took = ?started.elapsed(), "routing table applied");
+        }
+        Err(problems) => {
+            node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
+            refuse(node, file, problems, "routing table rejected; the one before stays in force");
+        }
+    }
+}
+
+/// Whether two documents say the same: the text, and the maintenance pages that it names.
+fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
+    let pages = |document: &RoutingTable| -> Vec<_> {
+        document.table.spec().rules.iter().map(|rule| rule.when_unavailable.clone()).collect()
+    };
+    *a.text == *b.text && pages(a) == pages(b)
+}
+
+/// Swaps a compiled table in.
+fn put_in_force(node: &Node, config: &NodeConfig, document: RoutingTable) -> Result<Arc<Routing>, Problems> {
+    for warning in &document.warnings {
+        tracing::warn!("{warning}");
+    }
+    let generation = node.routing.load().generation + 1;
+    let cap = config.limits.requests_in_flight_per_region;
+    let routing = Routing::new(document, &config.region, cap, generation, &node.survivors)
+        .map_err(|error| Problems(vec![problem(&config.file, "node.region", error.to_string())]))?;
+    let routing = Arc::new(routing);
+    node.metrics.forget_absent(routing.table());
+    node.routing.store(routing.clone());
+    Ok(routing)
+}
+
+/// Loads the node file again, and puts its reloadable parts in force if all of it is good.
+pub fn reload_node_file(node: &Node) {
+    let before = node.config.load_full();
+    let loaded = NodeConfig::load(&before.file).and_then(|config| Ok((Parts::load(&config)?, config)));
+    match loaded {
+        Err(problems) => refuse(node, &before.file, problems, "node file rejected; the one before stays in force"),
+        Ok((parts, config)) => {
+            let fixed = needs_restart(&before, &config);
+            for what in &fixed {
+                tracing::warn!("{}: {what} changed; that needs a restart and is not in force", before.file.display());
+            }
+            let config = Arc::new(NodeConfig {
+                file: before.file.clone(),
+                name: before.name.clone(),
+                region: before.region.clone(),
+                threads: before.threads,
+                listeners: merged_listeners(&before, &config),
+                admin: before.admin,
+                routing: before.routing.clone(),
+                ..config
+            });
+            apply(node, &before, &config, parts);
+            node.accept(&before.file);
+            tracing::info!(file = %before.file.display(), "node file applied");
+        }
+    }
+}
+
+fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, parts: Parts) {
+    let Parts { geo, certificates, connector } = parts;
+    put_geo_in_force(node, geo);
+    if before.listeners.len() == certificates.len() {
+        put_certificates_in_force(node, certificates);
+    }
+    node.connector.store(Arc::<Connector>::new(connector));
+    node.config.store(config.clone());
+    let document = node.routing.load().document.clone();
+    if let Err(problems) = put_in_force(node, config, document) {
+        refuse(node, &config.file, problems, "routing table rejected");
+    }
+}
+
+/// The listeners of the new file where they stand on the sockets of the old one.
+fn merged_listeners(before: &NodeConfig, after: &NodeConfig) -> Vec<config::Listener> {
+    if sockets(before) == sockets(after) { after.listeners.clone() } else { before.listeners.clone() }
+}
+
+fn sockets(config: &NodeConfig) -> Vec<(std::net::SocketAddr, bool, bool)> {
+    config.listeners.iter().map(|l| (l.address, l.tls.is_some(), l.redirect_to_https)).collect()
+}
+
+/// What differs between two node files and is fixed at the start.
+fn needs_restart(before: &NodeConfig, after: &NodeConfig) -> Vec<&'static str> {
+    let changes = [
+        ("[node]", before.name != after.name || before.region != after.region || before.threads != after.threads),
+        ("[[listeners]]", sockets(before) != sockets(after)),
+        ("[admin]", before.admin != after.admin),
+        ("[routing]", before.routing != after.routing),
+    ];
+    changes.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
+}
+
+fn reload_databases(node: &Node) {
+    let config = node.config.load_full();
+    match prepare::geo(&config) {
+        Ok(geo) => {
+            put_geo_in_force(node, geo);
+            config.geoip.databases.iter().for_each(|file| node.accept(file));
+            tracing::info!("geo databases applied");
+        }
+        Err(problems) => refuse_each(node, problems, "geo database rejected; the one before stays in force"),
+    }
+}
+
+fn put_geo_in_force(node: &Node, geo: Geo) {
+    node.geo.store(Arc::new(geo));
+}
+
+fn reload_certificates(node: &Node) {
+    let config = node.config.load_full();
+    match prepare::certificates(&config) {
+        Ok(sets) => {
+            put_certificates_in_force(node, sets);
+            certificate_files(&config).iter().for_each(|file| node.accept(file));
+            tracing::info!("certificates applied");
+        }
+        Err(problems) => refuse_each(node, problems, "certificates rejected; the ones before stay in force"),
+    }
+}
+
+fn put_certificates_in_force(node: &Node, sets: Vec<Option<Set>>) {
+    for (certificates, set) in node.certificates.iter().zip(sets) {
+        if let (Some(certificates), Some(set)) = (certificates, set) {
+            certificates.replace(set);
+        }
+    }
+}
+
+/// Logs every problem, and shows them in `/status` under the file that was to be reloaded.
+fn refuse(node: &Node, source: &Path, problems: Problems, what: &str) {
+    let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error).count();
+    tracing::error!(source = %source.display(), errors, "{what}");
+    problems.0.iter().for_each(|problem| tracing::error!("{problem}"));
+    node.reject(source.to_owned(), problems.0);
+}
+
+/// The same for problems that each stand for a file of their own.
+fn refuse_each(node: &Node, problems: Problems, what: &str) {
+    let mut by_file: std::collections::BTreeMap<String, Vec<Problem>> = std::collections::BTreeMap::new();
+    for problem in problems.0 {
+        by_file.entry(problem.file.clone()).or_default().push(problem);
+    }
+    for (file, problems) in by_file {
+        refuse(node, Path::new(&file), Problems(problems), what);
+    }
+}

@@ -1,0 +1,173 @@
+//! The only place that turns an outcome into a status code.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{Response, StatusCode};
+use policy::{Reason, Refusal};
+use serde::Serialize;
+
+use crate::body::Body;
+use crate::upstream::attempt::Failure;
+use crate::upstream::body::BodyFault;
+
+/// An answer that Meridian gives itself.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its reason, as the contract names it.
+    pub reason: &'static str,
+    title: &'static str,
+    detail: String,
+    page: Option<std::sync::Arc<str>>,
+    retry_after: Option<u32>,
+    /// The region last tried, for the error's metric.
+    pub region: String,
+    /// How many attempts were made.
+    pub attempts: u32,
+}
+
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    reason: &'a str,
+}
+
+/// Seconds after which a client may try again where nothing better is known.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+impl Answer {
+    fn new(status: StatusCode, reason: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason,
+            title,
+            detail: detail.into(),
+            page: None,
+            retry_after: None,
+            region: String::new(),
+            attempts: 0,
+        }
+    }
+
+    fn retry(self) -> Self {
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..self }
+    }
+
+    /// The request is malformed, or can be read in two ways.
+    pub fn bad_request(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+    }
+
+    /// The host is not one that this TLS connection may serve.
+    pub fn misdirected() -> Self {
+        let detail = "The host is not one that this TLS connection may serve; open a new connection for it.";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
+    }
+
+    /// Another node chose a region for this request, and dialled the gateway of a different one.
+    pub fn wrong_gateway() -> Self {
+        let detail = "The sending node chose another region than the one that this gateway belongs to.";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
+    }
+
+    /// The request's body is longer than the node takes.
+    pub fn too_large() -> Self {
+        let detail = "The request body is longer than this node takes.";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Content too large", detail)
+    }
+
+    /// The node, or every region that could serve, is full.
+    pub fn overloaded() -> Self {
+        let detail = "Too many requests are in flight; this one was shed.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail).retry()
+    }
+
+    /// A decision's refusal.
+    pub fn refused(refusal: &Refusal) -> Self {
+        let reason = refusal.reason;
+        let (title, detail) = match reason {
+            Reason::NoRoute => ("Not found", "No route matches this host, path and method."),
+            Reason::ResidencyProhibited => {
+                ("Unavailable for legal reasons", "Data residency rules leave no region that may serve this request.")
+            }
+            Reason::ResidencyUnavailable => (
+                "Lawful regions unavailable",
+                "The regions that data residency rules allow for this request cannot serve it now. Others must not.",
+            ),
+            Reason::Unavailable => ("Service unavailable", "No region can serve this request now."),
+        };
+        let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let answer = Self { page: refusal.page.clone(), ..Self::new(status, reason.name(), title, detail) };
+        if status == StatusCode::SERVICE_UNAVAILABLE { answer.retry() } else { answer }
+    }
+
+    /// A failure of every attempt.
+    pub fn failed(failure: Failure) -> Self {
+        match failure {
+            Failure::Body(BodyFault::Broken) => Self::bad_request("The request body broke off or is malformed."),
+            Failure::Body(BodyFault::TooLarge) => Self::too_large(),
+            Failure::Overloaded => Self::overloaded(),
+            Failure::Refused(refusal) => Self::refused(&refusal),
+            Failure::Failed { region, attempts, timed_out } => {
+                let answer = if timed_out {
+                    let detail = "No permitted region answered in time.";
+                    Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timeout", detail)
+                } else {
+                    let detail = "Every permitted attempt to reach the service failed.";
+                    Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", "Upstream failed", detail)
+                };
+                Self { region, attempts, ..answer }
+            }
+        }
+    }
+
+    /// A redirect of the whole request to HTTPS, method and body kept (308).
+    pub fn redirect(location: &str) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+        match HeaderValue::from_str(location) {
+            Ok(location) => drop(response.headers_mut().insert(LOCATION, location)),
+            Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+        }
+        response
+    }
+
+    /// As an HTTP response.
+    pub fn into_response(self) -> Response<Body> {
+        let (body, kind) = match &self.page {
+            Some(page) => (Bytes::copy_from_slice(page.as_bytes()), "text/html; charset=utf-8"),
+            None => {
+                let problem = Problem {
+                    r#type: format!("urn:meridian:problem:{}", self.reason),
+                    title: self.title,
+                    status: self.status.as_u16(),
+                    detail: &self.detail,
+                    reason: self.reason,
+                };
+                (serde_json::to_vec(&problem).unwrap_or_default().into(), "application/problem+json")
+            }
+        };
+        let mut response = Response::new(Body::full(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// 405 for the admin listener.
+pub fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}

@@ -1,0 +1,172 @@
+//! Wiring: the only place that knows all of a node's parts.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora::services::background::background_service;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
+
+use crate::admin::Admin;
+use crate::health::probe::Prober;
+use crate::ingress::listener::{Listener, ListenerFacts, bind};
+use crate::ingress::tls::{Certificates, server_config};
+use crate::ingress::worker::Workers;
+use crate::node::{Drain, Node};
+use crate::prepare::{Parts, Prepared};
+use crate::reload::Reloader;
+use crate::routing::{Routing, Survivors};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
+
+/// What a run is told beside its node file.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// Whether requests are logged to stdout.
+    pub access_log: bool,
+}
+
+/// Runs a node until it is told to stop. Returns once it has drained.
+///
+/// # Errors
+/// When a socket cannot be bound or a thread cannot be started.
+pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
+    let Prepared { config, document, parts } = prepared;
+    let Parts { geo, certificates, connector } = parts;
+    for warning in &document.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let mut sockets = Vec::new();
+    for listener in &config.listeners {
+        let socket = bind(listener.address).with_context(|| format!("cannot listen on {}", listener.address))?;
+        sockets.push(socket);
+    }
+    let admin_socket =
+        config.admin.map(|address| bind(address).with_context(|| format!("cannot listen on {address} for [admin]"))).transpose()?;
+    let addresses = sockets.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<SocketAddr>, _>>()?;
+
+    let survivors = Survivors::default();
+    let routing = Routing::new(document, &config.region, config.limits.requests_in_flight_per_region, 1, &survivors)?;
+    let node = Arc::new(Node {
+        routing: ArcSwap::from_pointee(routing),
+        geo: ArcSwap::from_pointee(geo),
+        certificates: certificates.into_iter().map(|set| set.map(|set| Arc::new(Certificates::new(set)))).collect(),
+        addresses: addresses.clone(),
+        survivors,
+        connector: ArcSwap::from_pointee(connector),
+        metrics: Metrics::new(),
+        access_log: if options.access_log { AccessLog::stdout()? } else { AccessLog::off() },
+        in_flight: Arc::new(AtomicUsize::new(0)),
+        connections: Arc::new(AtomicUsize::new(0)),
+        rejected: Mutex::default(),
+        drain: watch::Sender::new(Drain::Serving),
+        started: SystemTime::now(),
+        config: ArcSwap::from_pointee(config),
+    });
+    let config = node.config.load_full();
+
+    let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
+    server.bootstrap();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = Workers::start(&node, config.threads.unwrap_or(cores))?;
+    let https_port = config.listeners.iter().zip(&addresses).find(|(l, _)| l.tls.is_some()).map(|(_, a)| a.port());
+    for (index, (listener, socket)) in config.listeners.iter().zip(sockets).enumerate() {
+        let certificates = node.certificates.get(index).cloned().flatten();
+        let tls = match certificates {
+            Some(set) => Some((TlsAcceptor::from(Arc::new(server_config(set.clone())?)), set)),
+            None => None,
+        };
+        let kind = if tls.is_some() { "https" } else { "http" };
+        let facts = ListenerFacts {
+            name: listener.address.to_string(),
+            tls,
+            redirects_to: listener.redirect_to_https.then(|| https_port.unwrap_or(443)),
+        };
+        let bound = addresses.get(index).copied().unwrap_or(listener.address);
+        tracing::info!(kind, address = %bound, "listening");
+        server.add_service(Listener::new(node.clone(), workers.clone(), Arc::new(facts), socket));
+    }
+    if let Some(socket) = admin_socket {
+        tracing::info!(kind = "admin", address = %socket.local_addr()?, "listening");
+        server.add_service(background_service("admin", Admin::new(node.clone(), socket)));
+    }
+    server.add_service(background_service("health", Prober::new(node.clone())));
+    server.add_service(background_service("reload", Reloader::new(node.clone())));
+
+    let routing = node.routing.load();
+    tracing::info!(
+        node = config.name,
+        region = config.region,
+        table = routing.table().spec().version,
+        workers = config.threads.unwrap_or(cores),
+        "meridian serves"
+    );
+    drop(routing);
+    server.run(RunArgs { shutdown_signal: Box::new(Stop { node: node.clone() }) });
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for a signal and, for SIGTERM, for the drain after it. pingora's own grace period is a
+/// plain sleep; this one ends with the last connection.
+struct Stop {
+    node: Arc<Node>,
+}
+
+/// How long clients are asked to close before idle connections are closed on them: a request that
+/// crosses our FIN on the wire would fail.
+const ANNOUNCE: Duration = Duration::from_millis(2500);
+
+#[async_trait]
+impl ShutdownSignalWatch for Stop {
+    async fn recv(&self) -> ShutdownSignal {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {
+                        tokio::select! {
+                            () = self.drain() => {}
+                            _ = interrupt.recv() => tracing::warn!("interrupted while draining"),
+                        }
+                    }
+                    _ = interrupt.recv() => tracing::info!("interrupted"),
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "no signals; only SIGKILL ends this process");
+                std::future::pending::<()>().await;
+            }
+        }
+        ShutdownSignal::FastShutdown
+    }
+}
+
+impl Stop {
+    async fn drain(&self) {
+        let node = &self.node;
+        let deadline = Instant::now() + node.routing.load().table().spec().failover.drain_timeout;
+        tracing::info!(connections = node.connections.load(Ordering::Relaxed), "draining");
+        node.drain.send_replace(Drain::Stopping);
+        let announced = Instant::now() + ANNOUNCE;
+        while node.connections.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            if Instant::now() >= announced && node.draining() < Drain::Closing {
+                node.drain.send_replace(Drain::Closing);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        let cut = node.connections.load(Ordering::Relaxed);
+        if cut > 0 {
+            tracing::warn!(connections = cut, "the drain's time is up; what is left is cut");
+        }
+    }
+}

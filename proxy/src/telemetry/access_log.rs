@@ -1,0 +1,102 @@
+//! The access log: one JSON line for each request, never in the way of one.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use policy::Country;
+use serde::Serialize;
+
+use crate::telemetry::metrics::Metrics;
+
+/// One request's line. Times are of the node's clock.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Line {
+    pub time: String,
+    pub request_id: String,
+    /// Truncated (/24, /48) unless the node file asks for more or less.
+    pub client: Option<IpAddr>,
+    /// The countries that the client may be in; none when unknown.
+    pub countries: Vec<Country>,
+    pub client_key: String,
+    pub protocol: &'static str,
+    pub method: String,
+    pub host: String,
+    /// Without the query, which may carry personal data.
+    pub path: String,
+    pub consent: bool,
+    pub route: Option<String>,
+    pub data_class: Option<String>,
+    pub table_version: String,
+    pub status: u16,
+    pub reason: Option<&'static str>,
+    pub region: Option<String>,
+    pub attempts: u32,
+    /// The law opened the region with safeguards only.
+    pub safeguards: bool,
+    pub duration_ms: f64,
+    pub response_bytes: u64,
+    /// Whether the answer was sent to its end.
+    pub complete: bool,
+}
+
+/// Lines in flight to the writer; past it they are dropped and counted.
+const QUEUE: usize = 8192;
+
+/// The sender's side of the access log.
+#[derive(Clone, Debug)]
+pub struct AccessLog(Option<SyncSender<Line>>);
+
+impl AccessLog {
+    /// A log that goes nowhere.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// A log to stdout, written by a thread of its own.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn stdout() -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver))?;
+        Ok(Self(Some(sender)))
+    }
+
+    /// Whether lines are wanted at all.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Sends a line, or counts it as dropped when the writer is behind.
+    pub fn write(&self, line: Line, metrics: &Metrics) {
+        let Some(sender) = &self.0 else { return };
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(line) {
+            metrics.access_log_dropped.inc();
+        }
+    }
+}
+
+/// Writes lines as they come, and flushes whenever none is waiting.
+fn write_all(lines: &Receiver<Line>) {
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
+    while let Ok(line) = lines.recv() {
+        let mut next = Some(line);
+        while let Some(line) = next {
+            let written = serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from);
+            if written.and_then(|()| out.write_all(b"\n")).is_err() {
+                return;
+            }
+            next = lines.try_recv().ok();
+        }
+        if out.flush().is_err() {
+            return;
+        }
+    }
+}
+
+/// The time of a line: RFC 3339, UTC, milliseconds.
+pub fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}

@@ -1,0 +1,338 @@
+//! Every metric of the node, declared in one place, in a registry of its own.
+//!
+//! Label values come from closed sets: the table's names, fixed words, and HTTP statuses.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use policy::{Method, Origin, RegionId, RouteId, Table};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, GaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
+};
+use rustc_hash::FxHashMap;
+
+/// The node's metrics.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Metrics {
+    registry: Registry,
+    pub requests: IntCounterVec,
+    pub duration: HistogramVec,
+    pub errors: IntCounterVec,
+    pub active_connections: IntGaugeVec,
+    pub queue_depth: IntGauge,
+    pub decisions: IntCounterVec,
+    pub decision_seconds: Histogram,
+    pub region_health: GaugeVec,
+    pub region_utilisation: GaugeVec,
+    pub cross_region_latency: HistogramVec,
+    pub cross_region_bytes: IntCounterVec,
+    pub attempts: IntCounterVec,
+    pub failovers: IntCounterVec,
+    pub shed: IntCounterVec,
+    pub residency_violations: IntCounter,
+    pub table_info: IntGaugeVec,
+    pub table_reloads: IntCounterVec,
+    pub table_age: IntGauge,
+    pub geoip_build_epoch: IntGauge,
+    pub certificate_expiry: IntGaugeVec,
+    pub access_log_dropped: IntCounter,
+}
+
+/// Seconds: from a cached answer to the slowest that anybody waits for.
+const REQUEST_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Seconds: a decision takes well under a microsecond, and an outlier is a scheduling accident.
+const DECISION_BUCKETS: &[f64] = &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 1e-3];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Declares everything.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counters = |name, help, labels| registered(&registry, IntCounterVec::new(Opts::new(name, help), labels));
+        let counter = |name, help| registered(&registry, IntCounter::new(name, help));
+        let gauge = |name, help| registered(&registry, IntGauge::new(name, help));
+        let gauges = |name, help, labels| registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels));
+        let shares = |name, help, labels| registered(&registry, GaugeVec::new(Opts::new(name, help), labels));
+        let histograms = |name: &str, help: &str, labels: &[&str]| {
+            let opts = HistogramOpts::new(name, help).buckets(REQUEST_BUCKETS.to_vec());
+            registered(&registry, HistogramVec::new(opts, labels))
+        };
+        Self {
+            requests: counters(
+                "http_requests_total",
+                "Requests answered, by the region that served them (empty: this node itself), route, method and status",
+                &["region", "route", "method", "status"],
+            ),
+            duration: histograms(
+                "http_request_duration_seconds",
+                "From a request's head to the end of its answer",
+                &["region", "route"],
+            ),
+            errors: counters(
+                "http_errors_total",
+                "Answers that Meridian gave itself, by reason, and the region last tried",
+                &["region", "reason"],
+            ),
+            active_connections: gauges("active_connections", "Client connections open", &["listener"]),
+            queue_depth: gauge("queue_depth", "Requests waiting for the head of an upstream's answer"),
+            decisions: counters(
+                "meridian_decisions_total",
+                "Decisions by the client's jurisdiction (none: unlisted, unknown: uncertain origin) and outcome",
+                &["jurisdiction", "outcome"],
+            ),
+            decision_seconds: registered(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new("meridian_decision_seconds", "Time of one decision in 64, sampled")
+                        .buckets(DECISION_BUCKETS.to_vec()),
+                ),
+            ),
+            region_health: shares("meridian_region_health", "0 down, 1 up, between: ramping", &["region"]),
+            region_utilisation: shares(
+                "meridian_region_utilisation",
+                "This node's requests in flight there, as a share of its cap for a region",
+                &["region"],
+            ),
+            cross_region_latency: histograms(
+                "meridian_cross_region_latency_seconds",
+                "From an attempt's start to its answer's head, from this node's region to the one that served",
+                &["source_region", "target_region"],
+            ),
+            cross_region_bytes: counters(
+                "meridian_cross_region_bytes_total",
+                "Response body bytes from another region",
+                &["source_region", "target_region"],
+            ),
+            attempts: counters("meridian_attempts_total", "Upstream attempts", &["region", "outcome"]),
+            failovers: counters(
+                "meridian_failovers_total",
+                "Requests that failed in one region and went to the next",
+                &["from_region", "to_region"],
+            ),
+            shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
+            residency_violations: counter(
+                "data_residency_violations_total",
+                "Attempts that reached a region outside the allowed set: an invariant, always 0",
+            ),
+            table_info: gauges("meridian_table_info", "The routing table in force", &["version", "revision"]),
+            table_reloads: counters("meridian_table_reloads_total", "Routing table reloads", &["outcome"]),
+            table_age: gauge("meridian_table_age_seconds", "Since the table in force was loaded"),
+            geoip_build_epoch: gauge("meridian_geoip_build_epoch", "Build time of the oldest geo database, Unix seconds"),
+            certificate_expiry: gauges(
+                "meridian_certificate_expiry_seconds",
+                "Until the certificate expires; negative once it has",
+                &["name"],
+            ),
+            access_log_dropped: counter(
+                "meridian_access_log_dropped_total",
+                "Access log lines dropped because the reader of stdout was too slow",
+            ),
+            registry,
+        }
+    }
+
+    /// Counts a request as waiting for an upstream, for as long as the guard lives.
+    pub fn waiting(&self) -> Waiting<'_> {
+        self.queue_depth.inc();
+        Waiting(&self.queue_depth)
+    }
+
+    /// The exposition in Prometheus' text format.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics do not encode");
+        }
+        text
+    }
+
+    /// Counts an answer; the handles are kept per thread, so that the hot path takes no lock.
+    pub fn answered(&self, answer: &Answer<'_>, took: Duration) {
+        with_handles(self, answer, |handles| {
+            handles.requests.inc();
+            handles.duration.observe(took.as_secs_f64());
+            handles.decisions.inc();
+        });
+    }
+
+    /// Drops the series of routes and regions that a new table no longer has, so that their number
+    /// stays bounded by the table.
+    pub fn forget_absent(&self, table: &Table) {
+        let region = |name: &str| name.is_empty() || table.region_named(name).is_some();
+        let routes: rustc_hash::FxHashSet<&str> =
+            table.spec().routes.iter().map(|route| route.name.as_str()).chain(["", "none"]).collect();
+        let keep = |label: &str, value: &str| match label {
+            "region" | "source_region" | "target_region" | "from_region" | "to_region" => region(value),
+            "route" => routes.contains(value),
+            "jurisdiction" => {
+                ["none", "unknown", "several"].contains(&value)
+                    || table.spec().jurisdictions.iter().any(|jurisdiction| jurisdiction.name == value)
+            }
+            _ => true,
+        };
+        forget(&self.requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.duration, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.errors, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.decisions, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.region_health, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.region_utilisation, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.cross_region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.cross_region_bytes, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.attempts, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.failovers, keep, |vec, values| vec.remove_label_values(values).is_ok());
+    }
+}
+
+/// Counts one waiting request.
+#[derive(Debug)]
+pub struct Waiting<'a>(&'a IntGauge);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What an answer is counted under.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The table's generation on this node, and the table: ids are of it.
+    pub generation: u64,
+    /// The table of the ids.
+    pub table: &'a Table,
+    /// The route, unless none matched.
+    pub route: Option<RouteId>,
+    /// The region that served, unless Meridian answered itself.
+    pub region: Option<RegionId>,
+    /// The request's method.
+    pub method: Method,
+    /// The answer's status.
+    pub status: u16,
+    /// Whose rules held.
+    pub jurisdiction: Jurisdiction,
+    /// `forward`, or the reason of our own answer.
+    pub outcome: &'static str,
+}
+
+/// The jurisdiction that a decision is counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Jurisdiction {
+    /// The client's country is in this one.
+    One(usize),
+    /// It is in several, or the client may be in several countries.
+    Several,
+    /// It is in none.
+    None,
+    /// The client may be anywhere.
+    Unknown,
+}
+
+impl Jurisdiction {
+    /// The label of an origin.
+    pub fn of(origin: &Origin, table: &Table) -> Self {
+        match origin {
+            Origin::Unknown => Jurisdiction::Unknown,
+            Origin::Countries(_) => Jurisdiction::Several,
+            Origin::Country(country) => match table.residency().jurisdictions(*country) {
+                [] => Jurisdiction::None,
+                [one] => Jurisdiction::One(one.0),
+                _ => Jurisdiction::Several,
+            },
+        }
+    }
+
+    fn name(self, table: &Table) -> &str {
+        match self {
+            Jurisdiction::One(index) => table.spec().jurisdictions.get(index).map_or("none", |j| j.name.as_str()),
+            Jurisdiction::Several => "several",
+            Jurisdiction::None => "none",
+            Jurisdiction::Unknown => "unknown",
+        }
+    }
+}
+
+struct Handles {
+    requests: IntCounter,
+    duration: Histogram,
+    decisions: IntCounter,
+}
+
+type Key = (u64, Option<RouteId>, Option<RegionId>, Method, u16, Jurisdiction, &'static str);
+
+thread_local! {
+    static HANDLES: RefCell<FxHashMap<Key, Handles>> = RefCell::new(FxHashMap::default());
+}
+
+/// More distinct answers than this in one thread start its handles afresh.
+const MAX_HANDLES: usize = 4096;
+
+fn with_handles(metrics: &Metrics, answer: &Answer<'_>, count: impl FnOnce(&Handles)) {
+    let Answer { generation, table, route, region, method, status, jurisdiction, outcome } = *answer;
+    let key = (generation, route, region, method, status, jurisdiction, outcome);
+    HANDLES.with_borrow_mut(|known| {
+        if known.len() > MAX_HANDLES {
+            known.clear();
+        }
+        let handles = known.entry(key).or_insert_with(|| {
+            let region = region.map_or("", |id| table.region(id).name.as_str());
+            let route = route.map_or("none", |id| table.route(id).spec.name.as_str());
+            Handles {
+                requests: metrics.requests.with_label_values(&[region, route, method.name(), &status.to_string()]),
+                duration: metrics.duration.with_label_values(&[region, route]),
+                decisions: metrics.decisions.with_label_values(&[jurisdiction.name(table), outcome]),
+            }
+        });
+        count(handles);
+    });
+}
+
+/// Registers a metric. The names and labels are the constants above, so that an error is a mistake
+/// in this file, which every start of the node would show.
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    #[allow(clippy::expect_used, reason = "constants of this file")]
+    let metric = metric.expect("a well-formed metric");
+    #[allow(clippy::expect_used, reason = "constants of this file")]
+    registry.register(Box::new(metric.clone())).expect("a metric registered once");
+    metric
+}
+
+fn forget<C: Collector>(vec: &C, keep: impl Fn(&str, &str) -> bool, remove: impl Fn(&C, &[&str]) -> bool) {
+    let order: Vec<String> = vec.desc().first().map(|desc| desc.variable_labels.clone()).unwrap_or_default();
+    for family in vec.collect() {
+        for metric in family.get_metric() {
+            let labels = metric.get_label();
+            if labels.iter().all(|label| keep(label.name(), label.value())) {
+                continue;
+            }
+            let value = |name: &String| labels.iter().find(|label| label.name() == name).map_or("", |label| label.value());
+            let values: Vec<&str> = order.iter().map(value).collect();
+            if !remove(vec, &values) {
+                tracing::debug!(?values, "a stale series is already gone");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_registers_and_renders() {
+        let metrics = Metrics::new();
+        metrics.queue_depth.set(3);
+        let text = String::from_utf8(metrics.render()).unwrap_or_default();
+        assert!(text.contains("queue_depth 3"), "{text}");
+        assert!(text.contains("data_residency_violations_total 0"), "{text}");
+    }
+}

@@ -1,0 +1,243 @@
+//! The request's body on its way up: streamed at once, and kept as far as it may be needed again.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// One request's body, from which each attempt takes its own [`AttemptBody`].
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// It streams from the client; the first `keep` bytes are kept for another attempt.
+    Streaming(Arc<Mutex<Shared>>),
+}
+
+/// What is wrong with a request's body: the client's fault, never the origin's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It broke off, or its framing is malformed.
+    Broken,
+    /// It is longer than the node takes.
+    TooLarge,
+}
+
+/// The state that the attempts of one request share.
+#[derive(Debug)]
+pub struct Shared {
+    source: Incoming,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    keep: usize,
+    /// More has come than may be kept: there is no second attempt with this body.
+    overflown: bool,
+    received: u64,
+    most: u64,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+    fault: Option<BodyFault>,
+    /// The attempt that may read; an earlier one, whose connection still holds its body, may not.
+    attempt: u32,
+    last_progress: Instant,
+}
+
+impl RequestBody {
+    /// Wraps a request's body. `keep` bytes are kept for another attempt; more than `most` in all
+    /// is a fault.
+    pub fn new(source: Incoming, keep: usize, most: u64) -> Self {
+        if source.is_end_stream() {
+            return RequestBody::Empty;
+        }
+        RequestBody::Streaming(Arc::new(Mutex::new(Shared {
+            source,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            keep,
+            overflown: false,
+            received: 0,
+            most,
+            trailers: None,
+            ended: false,
+            fault: None,
+            attempt: 0,
+            last_progress: Instant::now(),
+        })))
+    }
+
+    /// The body for a new attempt, from its first byte; earlier attempts' bodies end here. `None`
+    /// when it cannot be had again.
+    pub fn attempt(&self) -> Option<AttemptBody> {
+        match self {
+            RequestBody::Empty => Some(AttemptBody(Source::Empty)),
+            RequestBody::Streaming(shared) => {
+                let mut state = lock(shared);
+                if state.overflown || state.fault.is_some() {
+                    return None;
+                }
+                state.attempt += 1;
+                Some(AttemptBody(Source::Shared { shared: shared.clone(), attempt: state.attempt, position: 0 }))
+            }
+        }
+    }
+
+    /// What is wrong with it, if anything.
+    pub fn fault(&self) -> Option<BodyFault> {
+        match self {
+            RequestBody::Empty => None,
+            RequestBody::Streaming(shared) => lock(shared).fault,
+        }
+    }
+
+    /// When its last byte arrived, while more is to come: a slow upload is not a slow origin.
+    pub fn uploading_since(&self) -> Option<Instant> {
+        match self {
+            RequestBody::Empty => None,
+            RequestBody::Streaming(shared) => {
+                let state = lock(shared);
+                (!state.ended && state.fault.is_none()).then_some(state.last_progress)
+            }
+        }
+    }
+
+    /// Whether the client still has bytes to send, which HTTP/1 must read or close before it goes on.
+    pub fn is_unread(&self) -> bool {
+        match self {
+            RequestBody::Empty => false,
+            RequestBody::Streaming(shared) => !lock(shared).ended,
+        }
+    }
+}
+
+/// The body of one attempt.
+#[derive(Debug)]
+pub struct AttemptBody(Source);
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    Shared { shared: Arc<Mutex<Shared>>, attempt: u32, position: usize },
+}
+
+/// Why an attempt's body ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Another attempt has taken over.
+    #[error("another attempt has taken the request body over")]
+    Superseded,
+    /// The client's body is at fault.
+    #[error("the client's request body is {0:?}")]
+    Fault(BodyFault),
+}
+
+impl Body for AttemptBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Source::Shared { shared, attempt, position } = &mut self.0 else { return Poll::Ready(None) };
+        let mut state = lock(shared);
+        if state.attempt != *attempt {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
+        if let Some(kept) = state.kept.get(*position) {
+            *position += 1;
+            return Poll::Ready(Some(Ok(Frame::data(kept.clone()))));
+        }
+        if let Some(fault) = state.fault {
+            return Poll::Ready(Some(Err(BodyError::Fault(fault))));
+        }
+        if state.ended {
+            let trailers = state.trailers.clone().filter(|_| *position != usize::MAX);
+            *position = usize::MAX;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let frame = ready!(Pin::new(&mut state.source).poll_frame(cx));
+        state.last_progress = Instant::now();
+        Poll::Ready(match frame {
+            None => {
+                state.ended = true;
+                None
+            }
+            Some(Err(_)) => Some(Err(state.fail(BodyFault::Broken))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    state.received += data.len() as u64;
+                    if state.received > state.most {
+                        return Poll::Ready(Some(Err(state.fail(BodyFault::TooLarge))));
+                    }
+                    if state.keep(&data) {
+                        *position += 1;
+                    }
+                    Some(Ok(Frame::data(data)))
+                }
+                Err(frame) => {
+                    state.ended = true;
+                    state.trailers = frame.into_trailers().ok();
+                    *position = usize::MAX;
+                    state.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers)))
+                }
+            },
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Source::Empty => true,
+            Source::Shared { shared, position, .. } => {
+                let state = lock(shared);
+                state.ended && state.trailers.is_none() && *position >= state.kept.len()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Shared { shared, .. } => {
+                // Before the first byte the source knows; a replay starts from what was kept.
+                let state = lock(shared);
+                let kept = state.kept_bytes as u64;
+                let rest = state.source.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(kept + rest.lower());
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(kept + upper);
+                }
+                hint
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Keeps a piece for another attempt, if all of the body so far fits.
+    fn keep(&mut self, data: &Bytes) -> bool {
+        if self.overflown || self.kept_bytes + data.len() > self.keep {
+            self.overflown = true;
+            self.kept = Vec::new();
+            self.kept_bytes = 0;
+            return false;
+        }
+        self.kept_bytes += data.len();
+        self.kept.push(data.clone());
+        true
+    }
+
+    fn fail(&mut self, fault: BodyFault) -> BodyError {
+        self.fault = Some(fault);
+        BodyError::Fault(fault)
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,7 @@
+//! Reaching origins: destinations, connections, pools, attempts.
+
+pub mod attempt;
+pub mod body;
+pub mod connect;
+pub mod pool;
+pub mod socket;
