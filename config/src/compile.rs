@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use policy::jurisdiction::DataClass;
 use policy::{Table, TableSpec};
 
-use crate::field::shorten;
 use crate::section::Section;
 use crate::table::Upstream;
 use frameworks::Frameworks;
@@ -68,7 +67,6 @@ struct Context<'a, 't> {
 /// Names are collected first, from the keys alone, so that one mistake inside a region is not
 /// followed by "unknown region" wherever the region is named.
 pub(crate) fn compile(root: &Section<'_>, directory: &Path) -> Option<Compiled> {
-    root.check_keys(KEYS);
     let names = &Names::collect(root);
     let classes = data_class::data_classes(root, names);
     let context = Context { names, frameworks: &Frameworks::collect(root), classes: &classes };
@@ -102,11 +100,8 @@ pub(crate) fn compile(root: &Section<'_>, directory: &Path) -> Option<Compiled> 
 
 fn version(root: &Section<'_>) -> String {
     let Some(field) = root.field("version") else { return "unversioned".to_owned() };
-    let text = field.text().unwrap_or_default();
-    if text.chars().any(char::is_control) || text.chars().count() > 128 {
-        field.error(format!("\"{}\" is not a single line of at most 128 letters", shorten(text).escape_debug()));
-    }
-    text.to_owned()
+    let is_line = |text: &str| !text.contains(char::is_control) && text.chars().count() <= 128;
+    field.text_that(is_line, "is not a single line of at most 128 letters").unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

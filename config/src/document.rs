@@ -6,17 +6,19 @@ use std::thread;
 use toml::de::{DeTable, Error};
 
 use crate::problem::{Problem, Problems, Severity};
+use crate::quote::quote;
 use crate::report::Report;
 use crate::section::Section;
 
-/// Parses `text` and lets `read` make a value of its root. `file` is for messages. Gives the value
-/// and the warnings.
+/// Parses `text` and lets `read` make a value of its root, whose keys can be `keys`. `file` is for
+/// messages. Gives the value and the warnings.
 ///
 /// # Errors
 /// Everything wrong with the syntax, or else everything that `read` reported.
 pub(crate) fn read<T: Send>(
     file: &Path,
     text: &str,
+    keys: &'static [&'static str],
     read: impl FnOnce(&Section<'_>) -> Option<T> + Send,
 ) -> Result<(T, Vec<Problem>), Problems> {
     if text.len() > MAX_TEXT {
@@ -25,7 +27,7 @@ pub(crate) fn read<T: Send>(
     let name = file.display().to_string();
     let work = || {
         let report = Report::new(&name, text);
-        let value = parse(text, &report).and_then(|root| read(&Section::root(&report, &root)));
+        let value = parse(text, &report).and_then(|root| read(&Section::root(&report, &root, keys)));
         (value.filter(|_| !report.has_errors()), report.into_problems())
     };
     match on_deep_stack(work) {
@@ -79,8 +81,8 @@ fn parse<'t>(text: &'t str, report: &Report) -> Option<DeTable<'t>> {
 fn describe(error: &Error, text: &str) -> String {
     let culprit = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
     match error.message() {
-        message if culprit.is_empty() || culprit.len() > 60 => message.to_owned(),
-        message => format!("{message}: {culprit}"),
+        message if culprit.is_empty() => message.to_owned(),
+        message => format!("{message}: {}", quote(culprit)),
     }
 }
 
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     fn problems(text: &str) -> Vec<(u32, String)> {
-        let Err(problems) = read(Path::new("f"), text, |_| None::<()>) else { panic!("{text} was read") };
+        let Err(problems) = read(Path::new("f"), text, &[], |_| None::<()>) else { panic!("{text} was read") };
         problems.0.into_iter().map(|problem| (problem.line, problem.message)).collect()
     }
 
@@ -105,15 +107,15 @@ mod tests {
     fn every_syntax_error_is_reported() {
         let found = problems("a = 1\na = 2\nb = x y\n[t]\n[t]\n");
         let lines: Vec<u32> = found.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [2, 3, 3, 5], "{found:?}");
-        assert_eq!(found[0].1, "duplicate key: a");
+        assert_eq!(lines, [2, 3, 5], "{found:?}");
+        assert_eq!(found[0].1, "duplicate key: \"a\"");
     }
 
     #[test]
     fn no_nesting_overflows_the_stack() {
         let key = vec!["a"; 79].join(".");
         let deep = format!("{}a = 1{}", format!("{key} = {{ ").repeat(79), " }".repeat(79));
-        assert!(read(Path::new("f"), &deep, |_| Some(())).is_ok());
+        assert!(read(Path::new("f"), &deep, &["a"], |_| Some(())).is_ok());
         // The second value is freed by the parser itself.
         assert_eq!(problems(&format!("a = 1\n{deep}")).len(), 1);
         assert!(!problems(&format!("a = {}", "[".repeat(1_000_000))).is_empty());
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_problem() {
-        let Err(problems) = read(Path::new("f"), "", |_| -> Option<()> { panic!("on purpose") }) else {
+        let Err(problems) = read(Path::new("f"), "", &[], |_| -> Option<()> { panic!("on purpose") }) else {
             panic!("it was read")
         };
         assert!(problems.to_string().starts_with("f: error: reading this file made Meridian itself fail"));

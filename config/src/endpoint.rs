@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use crate::host::parse_host;
+use crate::quote::quote;
 
 /// A host and port to dial, with or without TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,13 +52,13 @@ impl Endpoint {
             if host.contains(':') && !host.starts_with('[') {
                 "write an IPv6 address in brackets: [2001:db8::1]:8080".to_owned()
             } else {
-                format!("the host \"{host}\" {problem}")
+                format!("the host {} {problem}", quote(host))
             }
         })?;
         let digits = port.bytes().all(|b| b.is_ascii_digit());
         match port.parse() {
             Ok(port) if port > 0 && digits => Ok(Self { tls, host, port }),
-            _ => Err(format!("the port \"{port}\" is not a number from 1 to 65535")),
+            _ => Err(format!("the port {} is not a number from 1 to 65535", quote(port))),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use toml::de::{DeInteger, DeValue};
 
 use crate::problem::Severity;
+use crate::quote::quote;
 use crate::report::Report;
 use crate::section::Section;
 use crate::suggest::did_you_mean;
@@ -59,6 +60,17 @@ impl<'t> Field<'t> {
         self.value.as_str().or_else(|| self.wrong("a string"))
     }
 
+    /// A string that is good; of another, `problem` is reported, as the end of a sentence that
+    /// starts with it.
+    pub(crate) fn text_that(&self, is_good: impl FnOnce(&str) -> bool, problem: &str) -> Option<&'t str> {
+        let text = self.text()?;
+        if !is_good(text) {
+            self.error(format!("{} {problem}", quote(text)));
+            return None;
+        }
+        Some(text)
+    }
+
     /// The string, if it is one; nothing is reported.
     pub(crate) fn peek_text(&self) -> Option<&'t str> {
         self.value.as_str()
@@ -66,12 +78,8 @@ impl<'t> Field<'t> {
 
     /// The name of a file, which is not opened; a relative one is relative to `directory`.
     pub(crate) fn file(&self, directory: &Path) -> Option<PathBuf> {
-        let name = self.text()?;
-        if name.is_empty() || name.contains('\0') {
-            self.error(format!("\"{}\" cannot be the name of a file", shorten(name).escape_debug()));
-            return None;
-        }
-        Some(directory.join(name))
+        let is_good = |name: &str| !name.is_empty() && !name.contains('\0');
+        self.text_that(is_good, "cannot be the name of a file").map(|name| directory.join(name))
     }
 
     /// `true` or `false`.
@@ -130,16 +138,14 @@ impl<'t> Field<'t> {
     }
 
     /// A table with these keys only.
-    pub(crate) fn section(&self, known: &[&str]) -> Option<Section<'t>> {
-        let section = self.open_section()?;
-        section.check_keys(known);
-        Some(section)
+    pub(crate) fn section(&self, known: &'static [&'static str]) -> Option<Section<'t>> {
+        Some(self.open_section()?.with_keys(known))
     }
 
     /// A table whose keys are names that the user chooses.
     pub(crate) fn open_section(&self) -> Option<Section<'t>> {
         let Some(table) = self.value.as_table() else { return self.wrong("a table") };
-        Some(Section::new(self.report, table, self.path().into(), self.offset))
+        Some(Section::open(self.report, table, self.path().into(), Some(self.offset)))
     }
 
     /// The elements, if it is a list; nothing is reported.
@@ -150,6 +156,11 @@ impl<'t> Field<'t> {
     /// The table, if it is one; nothing is reported.
     pub(crate) fn peek_section(&self) -> Option<Section<'t>> {
         self.value.is_table().then(|| self.open_section()).flatten()
+    }
+
+    /// Whether it is an empty list.
+    pub(crate) fn is_empty_list(&self) -> bool {
+        self.value.as_array().is_some_and(|list| list.is_empty())
     }
 
     /// The line, from 1.
@@ -165,10 +176,10 @@ impl<'t> Field<'t> {
             Step::Key(key) => {
                 let dot = if parent.is_empty() { "" } else { "." };
                 let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-                if !key.is_empty() && key.chars().all(bare) {
+                if (1..=64).contains(&key.len()) && key.chars().all(bare) {
                     format!("{parent}{dot}{key}")
                 } else {
-                    format!("{parent}{dot}{:?}", shorten(key))
+                    format!("{parent}{dot}{}", quote(key))
                 }
             }
         }
@@ -190,27 +201,21 @@ impl<'t> Field<'t> {
         self.error(message);
     }
 
-    /// The same as a warning.
-    pub(crate) fn unknown_warning<'k>(&self, kind: &str, word: &str, known: impl Iterator<Item = &'k str> + Clone) {
-        let message = if self.report.is_full() { String::new() } else { unknown_message(kind, word, known) };
-        self.warning(message);
-    }
-
     fn duration_from(&self, least: Duration) -> Option<Duration> {
         let remedy = "a duration such as \"250ms\", \"30s\", \"5m\" or \"1h\"";
         let Some(text) = self.peek_text() else { return self.wrong(remedy) };
         match humantime::parse_duration(text) {
             Ok(duration) if duration < least => {
-                self.error(format!("\"{text}\" is too short here; the least is \"1ms\""));
+                self.error(format!("{} is too short here; the least is \"1ms\"", quote(text)));
                 None
             }
             Ok(duration) if duration > LONGEST => {
-                self.error(format!("\"{}\" is too long; the most is \"10years\"", shorten(text)));
+                self.error(format!("{} is too long; the most is \"10years\"", quote(text)));
                 None
             }
             Ok(duration) => Some(duration),
             Err(_) => {
-                self.error(format!("\"{}\" is not {remedy}", shorten(text)));
+                self.error(format!("{} is not {remedy}", quote(text)));
                 None
             }
         }
@@ -233,7 +238,7 @@ impl<'t> Field<'t> {
 }
 
 fn unknown_message<'k>(kind: &str, word: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
-    let message = format!("unknown {kind} \"{}\"{}", shorten(word), did_you_mean(word, known.clone()));
+    let message = format!("unknown {kind} {}{}", quote(word), did_you_mean(word, known.clone()));
     let few: Vec<&str> = known.take(13).collect();
     match few.len() {
         0 => format!("{message}; there is none"),
@@ -245,7 +250,7 @@ fn unknown_message<'k>(kind: &str, word: &str, known: impl Iterator<Item = &'k s
 /// A value in words, for "found …".
 fn describe(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("the string {:?}", shorten(text)),
+        DeValue::String(text) => format!("the string {}", quote(text)),
         DeValue::Integer(integer) => format!("the number {integer}"),
         DeValue::Float(float) => format!("the number {float}"),
         DeValue::Boolean(boolean) => boolean.to_string(),
@@ -253,13 +258,6 @@ fn describe(value: &DeValue<'_>) -> String {
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
     }
-}
-
-/// The start of a text that may be long.
-pub(crate) fn shorten(text: &str) -> String {
-    let mut letters = text.chars();
-    let start: String = letters.by_ref().take(60).collect();
-    if letters.next().is_some() { start + "…" } else { start }
 }
 
 fn parse_integer(integer: &DeInteger<'_>) -> Option<i64> {

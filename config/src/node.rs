@@ -190,7 +190,7 @@ impl NodeConfig {
     /// # Errors
     /// As [`NodeConfig::load`].
     pub fn from_text(file: &Path, text: &str) -> Result<Self, Problems> {
-        let (config, warnings) = document::read(file, text, |root| read::node(root, file))?;
+        let (config, warnings) = document::read(file, text, KEYS, |root| read::node(root, file))?;
         Ok(Self { warnings, ..config })
     }
 }

@@ -43,6 +43,7 @@ impl Report {
             self.omitted.set(self.omitted.get() + 1);
             return;
         }
+        let message = tidy(message);
         self.problems.borrow_mut().push(Problem { severity, file: self.file.clone(), line, path, message });
     }
 
@@ -69,8 +70,20 @@ impl Report {
     }
 }
 
+/// The message on one line and not too long, whatever names from the file are in it.
+fn tidy(message: String) -> String {
+    if message.len() <= LONGEST_MESSAGE && !message.contains(char::is_control) {
+        return message;
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    message.chars().take(LONGEST_MESSAGE).map(escape).collect()
+}
+
 /// More problems than anybody reads at once.
 const MAX_PROBLEMS: usize = 1000;
+
+/// Letters.
+const LONGEST_MESSAGE: usize = 2000;
 
 #[cfg(test)]
 mod tests {
@@ -82,6 +95,12 @@ mod tests {
         let lines: Vec<u32> = (0..8).map(|offset| report.line(Some(offset))).collect();
         assert_eq!(lines, [1, 1, 2, 2, 2, 3, 4, 4]);
         assert_eq!(report.line(None), 0);
+    }
+
+    #[test]
+    fn messages_are_tidy() {
+        assert_eq!(tidy("a\n\u{1b}b".into()), "a\\n\\u{1b}b");
+        assert_eq!(tidy("é".repeat(3000)).chars().count(), 2000);
     }
 
     #[test]

@@ -6,31 +6,36 @@ use toml::de::DeTable;
 
 use crate::field::{Field, Step};
 use crate::problem::Severity;
+use crate::quote::quote;
 use crate::report::Report;
-use crate::suggest::did_you_mean;
+use crate::suggest::{did_you_mean, nearest};
 
-/// A table whose keys are all known: the others are reported when it is opened.
+/// A table whose keys are all known, or are all names that the user chooses.
 pub(crate) struct Section<'t> {
     report: &'t Report,
     table: &'t DeTable<'t>,
     path: Rc<str>,
     /// Where it starts in the text; `None` for the whole file.
     offset: Option<usize>,
+    /// The known keys that unknown ones were probably meant to be.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'t> Section<'t> {
-    /// The whole file. Its keys are not checked: see [`Section::check_keys`].
-    pub(crate) fn root(report: &'t Report, table: &'t DeTable<'t>) -> Self {
-        Self { report, table, path: "".into(), offset: None }
+    /// The whole file, with these keys only; others are reported.
+    pub(crate) fn root(report: &'t Report, table: &'t DeTable<'t>, known: &'static [&'static str]) -> Self {
+        Self::open(report, table, "".into(), None).with_keys(known)
     }
 
-    pub(crate) fn new(report: &'t Report, table: &'t DeTable<'t>, path: Rc<str>, offset: usize) -> Self {
-        Self { report, table, path, offset: Some(offset) }
+    /// A table with any keys.
+    pub(crate) fn open(report: &'t Report, table: &'t DeTable<'t>, path: Rc<str>, offset: Option<usize>) -> Self {
+        Self { report, table, path, offset, misspelt: Vec::new() }
     }
 
     /// Reports every key that is not one of these.
-    pub(crate) fn check_keys(&self, known: &[&str]) {
-        for field in self.fields().filter(|field| !known.contains(&field.key())) {
+    pub(crate) fn with_keys(mut self, known: &'static [&'static str]) -> Self {
+        let unknown: Vec<Field<'t>> = self.fields().filter(|field| !known.contains(&field.key())).collect();
+        for field in unknown {
             if self.report.is_full() {
                 field.error(String::new());
                 continue;
@@ -38,8 +43,10 @@ impl<'t> Section<'t> {
             let key = field.key();
             let known_here = known.join(", ");
             let suggestion = did_you_mean(key, known.iter().copied());
-            field.error(format!("unknown key \"{key}\"{suggestion}; the keys here are: {known_here}"));
+            field.error(format!("unknown key {}{suggestion}; the keys here are: {known_here}", quote(key)));
+            self.misspelt.extend(nearest(key, known.iter().copied()));
         }
+        self
     }
 
     /// The value of a key, if it has one.
@@ -57,8 +64,11 @@ impl<'t> Section<'t> {
         field
     }
 
-    /// Reports the absence of a key.
+    /// Reports the absence of a key, unless it is there with a misspelt name, which was reported.
     pub(crate) fn missing(&self, key: &str, remedy: &str) {
+        if self.misspelt.contains(&key) {
+            return;
+        }
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         self.report.add(Severity::Error, self.line(), path, format!("missing: {remedy}"));
     }
@@ -66,6 +76,11 @@ impl<'t> Section<'t> {
     /// All keys and values, in the order of the names.
     pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'t>> {
         self.table.iter().map(|(key, value)| self.make_field(key, value))
+    }
+
+    /// Whether it has no key.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
     }
 
     /// The line, from 1, where the table starts; 0 for the whole file.

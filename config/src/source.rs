@@ -1,6 +1,6 @@
 //! Where configuration comes from, and how a change of it is noticed.
 
 mod directories;
-pub mod file;
+pub(crate) mod file;
 mod hints;
 mod identity;

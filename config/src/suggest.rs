@@ -5,7 +5,8 @@ pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a 
     nearest(wrong, known).map(|name| format!(" (did you mean \"{name}\"?)")).unwrap_or_default()
 }
 
-/// The known name that differs least, in at most a third of its letters; case does not count.
+/// The known name that differs least, in at most a third of its letters or else in one of several;
+/// case does not count.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if wrong.len() > LONGEST {
         return None;
@@ -15,7 +16,7 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .into_iter()
         .filter(|name| name.len() <= LONGEST)
         .map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name))
-        .filter(|(edits, name)| *edits <= (name.chars().count() / 3).max(1))
+        .filter(|(edits, name)| *edits <= (name.chars().count() / 3).max(1) && *edits < wrong.chars().count())
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, name)| name)
 }
@@ -29,7 +30,7 @@ mod tests {
 
     #[test]
     fn near_names_are_found_and_far_ones_are_not() {
-        let known = ["us-east-1", "us-west-2", "eu-west-1"];
+        let known = ["us-east-1", "us-west-2", "eu-west-1", "a"];
         for (wrong, expected) in [
             ("us-esat-1", Some("us-east-1")),
             ("US-EAST-1", Some("us-east-1")),
@@ -37,6 +38,7 @@ mod tests {
             ("eu-wset-1", Some("eu-west-1")),
             ("mars", None),
             ("", None),
+            ("x", None),
         ] {
             assert_eq!(nearest(wrong, known), expected, "{wrong}");
         }

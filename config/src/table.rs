@@ -55,7 +55,7 @@ impl RoutingTable {
     /// As [`RoutingTable::load`].
     pub fn from_text(file: &Path, text: &str) -> Result<Self, Problems> {
         let directory = file.parent().unwrap_or(Path::new(""));
-        let (compiled, warnings) = document::read(file, text, |root| compile::compile(root, directory))?;
+        let (compiled, warnings) = document::read(file, text, compile::KEYS, |root| compile::compile(root, directory))?;
         let mut files = vec![file.to_owned()];
         files.extend(compiled.pages);
         Ok(Self { table: Arc::new(compiled.table), upstreams: compiled.upstreams, text: text.into(), warnings, files })

@@ -10,7 +10,8 @@ use crate::jurisdiction::ClassId;
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::{Allowed, Opening};
 use crate::route::{Route, RouteId};
-use crate::table::Table;
+use crate::score::latency_points;
+use crate::table::{Constants, Table};
 use crate::verdict::{Permits, Reason, Refusal, Verdict};
 use crate::view::{Health, RegionView, View};
 
@@ -30,21 +31,30 @@ pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(im
     let route = table.route(id);
     let access = route.access(facts.method);
     let allowed = lawful(table, route.spec.data_class, access, facts);
-    let mut candidates: SmallVec<[Candidate; 64]> = SmallVec::new();
+    let prior_points = table.prior_points(facts.from);
+    let mut places: SmallVec<[Place; 64]> = SmallVec::new();
     for region in eligible_at_rest(table, route, access, facts, &allowed).iter() {
         let seen = view.region(region);
         let latency_ms = latency_ms(table, facts.from, region, &seen);
         if can_serve(route, access, &seen, latency_ms) {
-            candidates.push(Candidate::new(table, route, facts, &allowed, region, &seen, latency_ms));
+            let rank = rank(table, facts, &allowed, region, &seen);
+            let latency = seen.rtt_ms.map_or(prior_points[region.index()], latency_points);
+            let score = route.scoring.score(region.index(), latency, seen.utilisation);
+            places.push(Place::new(rank, score, region));
         }
     }
-    if candidates.is_empty() {
+    if places.is_empty() {
         return Verdict::Refuse(refusal(table, id, facts, &allowed));
     }
-    order(&mut candidates);
+    places.sort_unstable();
+    share_ties(&mut places, |region| {
+        let Constants { seed, capacity, .. } = *table.constants(region);
+        let headroom = capacity * (1.0 - view.region(region).utilisation).max(0.01);
+        (mix(facts.client_key ^ seed), headroom)
+    });
     Verdict::Forward(Permits {
         route: id,
-        order: candidates.iter().map(|candidate| candidate.region).collect(),
+        order: places.iter().map(|place| place.region()).collect(),
         safeguarded: allowed.safeguarded,
     })
 }
@@ -88,7 +98,7 @@ pub(crate) fn latency_ms(table: &Table, from: RegionId, to: RegionId, seen: &Reg
 /// The priority level of an allowed region: its own priority's rank, and past all of those for a
 /// region that the law opens on a condition.
 pub(crate) fn level(table: &Table, allowed: &Allowed, region: RegionId) -> u16 {
-    let rank = table.ranks.get(region.index()).copied().unwrap_or(0);
+    let rank = table.constants(region).rank;
     if allowed.opened.contains(region) { table.distinct_ranks + rank } else { rank }
 }
 
@@ -98,11 +108,9 @@ pub(crate) fn moved_off(table: &Table, region: RegionId, seen: &RegionView, clie
         Health::Ramping(percent) => u32::from(percent.min(100)),
         Health::Up | Health::Down => 100,
     };
-    let share = u32::from(table.region(region).weight) * ramp;
-    share < 10_000 && {
-        let seed = table.seeds.get(region.index()).copied().unwrap_or(0);
-        fraction(mix(client_key ^ seed ^ WEIGHT_SALT)) * 10_000.0 > f64::from(share)
-    }
+    let Constants { seed, weight, .. } = *table.constants(region);
+    let share = u32::from(weight) * ramp;
+    share < 10_000 && fraction(mix(client_key ^ seed ^ WEIGHT_SALT)) * 10_000.0 > f64::from(share)
 }
 
 /// Why no region is left.
@@ -124,62 +132,56 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
     Refusal { reason, route: Some(id), page }
 }
 
-/// A region that may serve, with its place in the order.
-struct Candidate {
-    region: RegionId,
-    /// Lower first: pinned, then not moved off, then by level.
-    rank: u32,
-    score: f32,
-    headroom: f32,
-    /// The client's hash for this region.
-    hash: u64,
-    /// The weighted rendezvous hash, filled in where candidates tie; higher first.
-    draw: f64,
+/// The rank of a region for a client, lower first: where it is pinned, then the levels, then the
+/// regions that the client is moved off, which it comes back to only as a last resort.
+fn rank(table: &Table, facts: &Facts<'_>, allowed: &Allowed, region: RegionId, seen: &RegionView) -> u16 {
+    if facts.pinned == Some(region) {
+        return 0;
+    }
+    // At most 2 * 1024 levels, which leaves the highest bit free.
+    let moved = moved_off(table, region, seen, facts.client_key);
+    1 + level(table, allowed, region) + if moved { 1 << 15 } else { 0 }
 }
 
-impl Candidate {
-    fn new(
-        table: &Table,
-        route: &Route,
-        facts: &Facts<'_>,
-        allowed: &Allowed,
-        region: RegionId,
-        seen: &RegionView,
-        latency_ms: f32,
-    ) -> Self {
-        let index = region.index();
-        let level = u32::from(level(table, allowed, region));
-        let moved = moved_off(table, region, seen, facts.client_key);
-        let rank = if facts.pinned == Some(region) { 0 } else { 1 + level + if moved { MOVED_OFF } else { 0 } };
-        let capacity = table.capacity.get(index).copied().unwrap_or(1.0);
-        Self {
-            region,
-            rank,
-            score: route.scoring.score(index, latency_ms, seen.utilisation),
-            headroom: capacity * (1.0 - seen.utilisation).max(0.01),
-            hash: mix(facts.client_key ^ table.seeds.get(index).copied().unwrap_or(0)),
-            draw: 0.0,
-        }
+/// A region's place among the candidates: rank, then score from the highest, then id, packed into
+/// one integer so that the order is that of integers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(u64);
+
+impl Place {
+    /// `score` is not negative, and so the order of its bits is its own.
+    fn new(rank: u16, score: f32, region: RegionId) -> Self {
+        Self(u64::from(rank) << 48 | u64::from(!score.to_bits()) << 16 | u64::from(region.0))
+    }
+
+    fn rank(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    fn score(self) -> f32 {
+        f32::from_bits(!((self.0 >> 16) as u32))
+    }
+
+    fn region(self) -> RegionId {
+        RegionId(self.0 as u16)
     }
 }
 
-/// Past every level: a client that is moved off a region comes back to it only as a last resort.
-const MOVED_OFF: u32 = 1 << 24;
-
-/// Sorts by rank and score, then lets the hash arrange those of each rank that are near its best.
-fn order(candidates: &mut [Candidate]) {
-    candidates.sort_unstable_by(|a, b| a.rank.cmp(&b.rank).then(b.score.total_cmp(&a.score)).then(b.hash.cmp(&a.hash)));
-    let mut rest = candidates;
+/// Lets the hash arrange those of each rank whose score is near its best. `draw` gives a region's
+/// hash for this client, and its headroom.
+fn share_ties(places: &mut [Place], draw: impl Fn(RegionId) -> (u64, f32)) {
+    let mut rest = places;
     while let Some(best) = rest.first() {
-        let (rank, floor) = (best.rank, best.score - TIE_MARGIN);
-        let level = rest.iter().take_while(|candidate| candidate.rank == rank).count();
-        let tied = rest.iter().take(level).take_while(|candidate| candidate.score >= floor).count();
+        let (rank, floor) = (best.rank(), best.score() - TIE_MARGIN);
+        let level = rest.iter().take_while(|place| place.rank() == rank).count();
+        let tied = rest.iter().take(level).take_while(|place| place.score() >= floor).count();
         let (this_level, later) = rest.split_at_mut(level);
         if let Some(tied) = this_level.get_mut(..tied).filter(|tied| tied.len() > 1) {
-            for candidate in &mut *tied {
-                candidate.draw = draw(candidate.hash, candidate.headroom);
+            for place in &mut *tied {
+                let (hash, headroom) = draw(place.region());
+                *place = Place::new(rank, rendezvous(hash, headroom), place.region());
             }
-            tied.sort_unstable_by(|a, b| b.draw.total_cmp(&a.draw));
+            tied.sort_unstable();
         }
         rest = later;
     }
@@ -187,6 +189,6 @@ fn order(candidates: &mut [Candidate]) {
 
 /// Weighted rendezvous hashing (Schindelhauer, Schomaker 2005): the highest -weight/ln(u) wins
 /// with a probability in proportion to its weight, which here is the region's headroom.
-fn draw(hash: u64, headroom: f32) -> f64 {
-    f64::from(-headroom) / libm::log(fraction(hash).min(1.0 - f64::EPSILON))
+fn rendezvous(hash: u64, headroom: f32) -> f32 {
+    -headroom / libm::logf((fraction(hash) as f32).min(1.0 - f32::EPSILON))
 }

@@ -8,7 +8,7 @@ use crate::facts::Facts;
 use crate::region::{Access, RegionId, RegionState};
 use crate::residency::{Allowed, Constraint, Opening, Source};
 use crate::route::Route;
-use crate::score::Terms;
+use crate::score::{Terms, latency_points};
 use crate::table::Table;
 use crate::verdict::{Reason, Verdict};
 use crate::view::{Health, RegionView, View};
@@ -174,7 +174,7 @@ impl Case<'_> {
             allowed,
             eligible,
             level: allowed.then(|| level(self.table, &self.allowed, id)),
-            score: scoring.score(id.index(), latency, seen.utilisation),
+            score: scoring.score(id.index(), latency_points(latency), seen.utilisation),
             terms: scoring.terms(id.index(), latency, seen.utilisation),
             latency_ms: latency,
             utilisation: seen.utilisation,

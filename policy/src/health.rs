@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn a_passed_probe_ends_an_ejection() {
         let mut health = EndpointHealth::default();
-        (0..5).for_each(|_| drop(health.on_error(Duration::ZERO, &Failover::default().outlier)));
+        let errors = (0..5).filter(|_| health.on_error(Duration::ZERO, &Failover::default().outlier)).count();
+        assert_eq!(errors, 1);
         assert!(!health.is_up(SECOND));
         health.on_probe(true, &plan());
         assert!(health.is_up(SECOND));

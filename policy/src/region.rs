@@ -191,17 +191,8 @@ impl RegionSet {
     }
 
     /// The members in id order.
-    pub fn iter(&self) -> impl Iterator<Item = RegionId> + '_ {
-        self.0.iter().enumerate().flat_map(|(index, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                (rest != 0).then(|| {
-                    let bit = rest.trailing_zeros() as usize;
-                    rest &= rest - 1;
-                    RegionId((index * 64 + bit) as u16)
-                })
-            })
-        })
+    pub fn iter(&self) -> Members<'_> {
+        Members { words: self.0.iter(), rest: 0, base: 0 }
     }
 
     fn zip(&self, other: &Self, op: impl Fn(u64, u64) -> u64) -> Self {
@@ -210,6 +201,29 @@ impl RegionSet {
             *word = op(*word, more);
         }
         Self(words)
+    }
+}
+
+/// The members of a set, in id order.
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    words: std::slice::Iter<'a, u64>,
+    /// What is left of the current word, whose first bit is the region `base - 64`.
+    rest: u64,
+    base: u16,
+}
+
+impl Iterator for Members<'_> {
+    type Item = RegionId;
+
+    fn next(&mut self) -> Option<RegionId> {
+        while self.rest == 0 {
+            self.rest = *self.words.next()?;
+            self.base += 64;
+        }
+        let bit = self.rest.trailing_zeros() as u16;
+        self.rest &= self.rest - 1;
+        Some(RegionId(self.base - 64 + bit))
     }
 }
 

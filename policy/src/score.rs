@@ -73,10 +73,9 @@ impl Scoring {
         Self { latency: share(weights.latency), load: share(weights.load), fixed, compliance, cost }
     }
 
-    /// The score of the region at `index`, 0 to 100.
-    pub(crate) fn score(&self, index: usize, latency_ms: f32, utilisation: f32) -> f32 {
-        let fixed = self.fixed.get(index).copied().unwrap_or(0.0);
-        self.latency * latency_points(latency_ms) + self.load * load_points(utilisation) + fixed
+    /// The score of the region at `index`, 0 to 100, from its latency's points and its utilisation.
+    pub(crate) fn score(&self, index: usize, latency: f32, utilisation: f32) -> f32 {
+        self.latency * latency + self.load * load_points(utilisation) + self.fixed[index]
     }
 
     /// The terms behind that score.
@@ -92,17 +91,17 @@ impl Scoring {
 
 /// Points for a round trip in milliseconds: linear between the knots, flat outside.
 pub fn latency_points(ms: f32) -> f32 {
-    let mut left = LATENCY_KNOTS[0];
-    if ms <= left.0 {
-        return left.1;
+    let [first, .., last] = LATENCY_KNOTS;
+    if ms <= first.0 {
+        return first.1;
     }
-    for right in &LATENCY_KNOTS[1..] {
-        if ms <= right.0 {
-            return left.1 + (ms - left.0) * (right.1 - left.1) / (right.0 - left.0);
-        }
-        left = *right;
-    }
-    left.1
+    let pairs = LATENCY_KNOTS.iter().zip(&LATENCY_KNOTS[1..]);
+    let between = pairs.filter(|(_, right)| ms <= right.0).map(|(left, right)| {
+        // The slopes are constants: this divides at compile time.
+        let slope = (right.1 - left.1) / (right.0 - left.0);
+        left.1 + (ms - left.0) * slope
+    });
+    between.into_iter().next().unwrap_or(last.1)
 }
 
 /// Points for a utilisation, 0 (idle) to 1 (full).

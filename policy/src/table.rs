@@ -10,7 +10,7 @@ use crate::jurisdiction::{ClassId, DataClass, Jurisdiction, JurisdictionId, Rule
 use crate::region::{Access, Region, RegionId, RegionSet, RegionState};
 use crate::residency::{Law, Residency};
 use crate::route::{Method, Route, RouteId, RouteIndex, RouteSpec};
-use crate::score::{Scoring, Weights, great_circle_ms};
+use crate::score::{Scoring, Weights, great_circle_ms, latency_points};
 
 /// Everything a table says, names resolved to indices. [`Table::new`] checks and compiles it.
 #[derive(Clone, Debug)]
@@ -149,11 +149,23 @@ pub struct Table {
     names: FxHashMap<Box<str>, RegionId>,
     /// `from * regions + to`, milliseconds.
     latency_ms: Box<[f32]>,
-    pub(crate) seeds: Box<[u64]>,
-    pub(crate) capacity: Box<[f32]>,
-    /// The position of each region's priority among the table's distinct priorities.
-    pub(crate) ranks: Box<[u16]>,
+    /// The points for those.
+    latency_points: Box<[f32]>,
+    constants: Box<[Constants]>,
     pub(crate) distinct_ranks: u16,
+}
+
+/// What a decision needs of a region beside its live state, side by side in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Constants {
+    /// What makes a client's hash differ from region to region: the hash of its name.
+    pub(crate) seed: u64,
+    /// Requests per second that it is built for; the mean of the known where it is not known.
+    pub(crate) capacity: f32,
+    /// The position of its priority among the table's distinct priorities.
+    pub(crate) rank: u16,
+    /// See [`Region::weight`].
+    pub(crate) weight: u8,
 }
 
 impl Table {
@@ -222,10 +234,18 @@ impl Table {
                 .enumerate()
                 .filter_map(|(index, region)| Some((region.name.as_str().into(), RegionId::new(index)?)))
                 .collect(),
+            latency_points: latencies(&spec).iter().map(|ms| latency_points(*ms)).collect(),
             latency_ms: latencies(&spec),
-            seeds: spec.regions.iter().map(|region| crate::hash::client_key(region.name.as_bytes())).collect(),
-            capacity: spec.regions.iter().map(|region| region.capacity_rps.unwrap_or(typical) as f32).collect(),
-            ranks: spec.regions.iter().map(rank).collect(),
+            constants: spec
+                .regions
+                .iter()
+                .map(|region| Constants {
+                    seed: crate::hash::client_key(region.name.as_bytes()),
+                    capacity: region.capacity_rps.unwrap_or(typical) as f32,
+                    rank: rank(region),
+                    weight: region.weight,
+                })
+                .collect(),
             distinct_ranks: priorities.len() as u16,
             spec,
         })
@@ -278,11 +298,21 @@ impl Table {
         &self.residency
     }
 
+    pub(crate) fn constants(&self, id: RegionId) -> &Constants {
+        &self.constants[id.index()]
+    }
+
     /// The table's own idea of a round trip in milliseconds: a given latency, of this direction or
     /// the other, else the great circle, else [`Table::UNKNOWN_LATENCY_MS`].
     pub fn prior_latency_ms(&self, from: RegionId, to: RegionId) -> f32 {
         let at = from.index() * self.spec.regions.len() + to.index();
         self.latency_ms.get(at).copied().unwrap_or(Self::UNKNOWN_LATENCY_MS)
+    }
+
+    /// The points for [`Table::prior_latency_ms`], by the index of the region it goes to.
+    pub(crate) fn prior_points(&self, from: RegionId) -> &[f32] {
+        let n = self.spec.regions.len();
+        &self.latency_points[from.index() * n..(from.index() + 1) * n]
     }
 }
 

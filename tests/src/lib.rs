@@ -1,1 +1,37 @@
-//! x
+//! The harness of the end-to-end tests: the real binary, real TLS, real databases and real origins.
+//!
+//! A test reads in this order: a [`World`] of origins, one for each endpoint of a routing table; a
+//! [`Setup`] that starts a [`Node`] of it; [`Client`]s; and then what the clients got and what the
+//! origins received. Where a question is about residency only the origins are asked, never the
+//! node's own logs.
+//!
+//! Everything binds port 0 of loopback. Nothing sleeps for a fixed time: signals are awaited, and
+//! where there is none, [`eventually`] polls within a deadline.
+
+pub mod bespoke;
+mod binary;
+mod certificates;
+mod client;
+pub mod geo;
+mod lines;
+mod metrics;
+mod node;
+mod patience;
+mod raw;
+mod request;
+mod setup;
+mod table;
+mod world;
+
+pub use binary::{Ended, meridian, run, run_in};
+pub use certificates::{Authority, Certificate};
+pub use client::{Answer, Client, Connection, Protocol, TlsSession};
+pub use lines::Lines;
+pub use metrics::Metrics;
+pub use node::Node;
+pub use patience::{eventually, patiently, within};
+pub use raw::{RawConnection, RawTls};
+pub use request::{Body, Sent, empty, full, get, head, post, put, request};
+pub use setup::Setup;
+pub use table::{SmallTable, example, example_names, rewritten};
+pub use world::World;

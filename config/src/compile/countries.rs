@@ -3,7 +3,8 @@
 use policy::country::{GROUPS, group};
 use policy::{Country, CountrySet};
 
-use crate::field::{Field, shorten};
+use crate::field::Field;
+use crate::quote::quote;
 use crate::suggest::did_you_mean;
 
 /// One country.
@@ -33,14 +34,14 @@ pub(super) fn countries(field: &Field<'_>) -> Option<CountrySet> {
 }
 
 fn unknown(text: &str) -> String {
-    let shown = shorten(text);
+    let shown = quote(text);
     let as_group = format!("@{}", text.trim_start_matches('@').to_ascii_uppercase());
     if group(&as_group).is_some() {
-        return format!("\"{shown}\" is a group of countries, not a country: \"{as_group}\", where groups can stand");
+        return format!("{shown} is a group of countries, not a country: \"{as_group}\", where groups can stand");
     }
     if text.starts_with('@') {
         let groups = GROUPS.join(", ");
-        return format!("unknown group \"{shown}\"{}; known: {groups}", did_you_mean(text, GROUPS.iter().copied()));
+        return format!("unknown group {shown}{}; known: {groups}", did_you_mean(text, GROUPS.iter().copied()));
     }
-    format!("\"{shown}\" is not an ISO 3166-1 alpha-2 country code such as \"DE\"")
+    format!("{shown} is not an ISO 3166-1 alpha-2 country code such as \"DE\"")
 }

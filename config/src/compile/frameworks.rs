@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::field::{Field, shorten};
+use crate::field::Field;
+use crate::quote::quote;
 use crate::section::Section;
+use crate::suggest::did_you_mean;
 
 /// The frameworks that some region holds.
 pub(super) struct Frameworks(BTreeSet<String>);
@@ -22,7 +24,8 @@ impl Frameworks {
         for member in field.peek_list().unwrap_or_default() {
             let Some(name) = member.peek_text().map(str::to_lowercase) else { continue };
             if !self.0.contains(&name) {
-                member.unknown_warning("framework, which no region holds,", &name, self.0.iter().map(String::as_str));
+                let suggestion = did_you_mean(&name, self.0.iter().map(String::as_str));
+                member.warning(format!("no region holds {}{suggestion}", quote(&name)));
             }
         }
         frameworks(field)
@@ -33,12 +36,9 @@ impl Frameworks {
 pub(super) fn frameworks(field: &Field<'_>) -> Vec<String> {
     let mut names = BTreeSet::new();
     for member in field.list().unwrap_or_default() {
-        let Some(name) = member.text() else { continue };
-        if name.is_empty() || name.len() > 64 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            let shown = shorten(name);
-            member.error(format!("\"{}\" cannot name a framework: it is one word", shown.escape_debug()));
-        }
-        names.insert(name.to_lowercase());
+        let is_odd = |c: char| c.is_control() || c.is_whitespace();
+        let is_word = |name: &str| (1..=64).contains(&name.len()) && !name.contains(is_odd);
+        names.extend(member.text_that(is_word, "cannot name a framework: it is one word").map(str::to_lowercase));
     }
     names.into_iter().collect()
 }

@@ -7,7 +7,7 @@ use policy::score::Weights;
 use policy::{RegionId, RegionSet};
 
 use crate::field::Field;
-use crate::name::check_name;
+use crate::name::check_key;
 use crate::section::Section;
 
 /// The names of a table. Ids are positions in the order of the names, so that the order in the
@@ -100,7 +100,7 @@ fn keys<'t>(root: &Section<'t>, key: &str, max: usize) -> Vec<&'t str> {
     if fields.len() > max {
         field.error(format!("{} of them; there can be at most {max}", fields.len()));
     }
-    fields.iter().for_each(|field| check_name(field, field.key()));
+    fields.iter().for_each(check_key);
     fields.iter().map(Field::key).collect()
 }
 

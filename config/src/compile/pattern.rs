@@ -2,8 +2,9 @@
 
 use policy::route::{HostPattern, PathPattern};
 
-use crate::field::{Field, shorten};
+use crate::field::Field;
 use crate::host::parse_host;
+use crate::quote::quote;
 
 /// An exact host, or `*.` and a name for every host below it.
 pub(super) fn host_pattern(field: &Field<'_>) -> Option<HostPattern> {
@@ -19,7 +20,7 @@ pub(super) fn host_pattern(field: &Field<'_>) -> Option<HostPattern> {
         _ if text.contains('*') => "a * can only stand first, as in *.example.com",
         _ => "write a host such as api.example.com or *.example.com",
     };
-    parsed.map_err(|problem| field.error(format!("\"{}\" {problem}: {remedy}", shorten(text).escape_debug()))).ok()
+    parsed.map_err(|problem| field.error(format!("{} {problem}: {remedy}", quote(text)))).ok()
 }
 
 /// A prefix of whole segments such as `/v3/`, or `=` and the exact path.
@@ -30,7 +31,7 @@ pub(super) fn path_pattern(field: &Field<'_>) -> Option<PathPattern> {
         None => (false, text),
     };
     if let Some(problem) = path_problem(path) {
-        field.error(format!("\"{}\" {problem}", shorten(text).escape_debug()));
+        field.error(format!("{} {problem}", quote(text)));
         return None;
     }
     let path = upper_case_escapes(path);

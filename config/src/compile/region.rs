@@ -9,7 +9,8 @@ use policy::region::{Capabilities, Region, RegionState, Role, Tier};
 use super::countries::country as read_country;
 use super::frameworks::frameworks;
 use crate::endpoint::Endpoint;
-use crate::field::{Field, shorten};
+use crate::field::Field;
+use crate::quote::quote;
 use crate::section::Section;
 use crate::table::Upstream;
 
@@ -17,6 +18,9 @@ use crate::table::Upstream;
 pub(super) fn regions(root: &Section<'_>) -> Vec<(Region, Upstream)> {
     let Some(section) = root.required("regions", "a table has at least one [regions.NAME]") else { return Vec::new() };
     let Some(section) = section.open_section() else { return Vec::new() };
+    if section.is_empty() {
+        section.error("a table has at least one [regions.NAME]".to_owned());
+    }
     let mut owners = BTreeMap::new();
     section.fields().filter_map(|field| region(&field, &mut owners)).collect()
 }
@@ -31,16 +35,20 @@ fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Opti
     let role = section.field("role").and_then(|field| field.choice(ROLES)).unwrap_or(Role::Active);
     let state = section.field("state").and_then(|field| field.choice(STATES)).unwrap_or(RegionState::Serving);
     let capabilities = section.field("capabilities").map_or(BOTH, |field| capabilities(&field));
-    let endpoints = section.field("endpoints").map(|list| endpoints(&list, field.key(), owners)).unwrap_or_default();
+    let endpoints_field = section.field("endpoints");
     let gateway = section.field("gateway");
-    if endpoints.is_empty() && gateway.is_none() && state != RegionState::Disabled && capabilities != NEITHER {
+    if gateway.is_none() && state != RegionState::Disabled && capabilities != NEITHER {
         let remedy = "nobody could reach this region: give endpoints = [\"host:port\"] or a gateway, or say \
             state = \"disabled\"";
-        section.missing("endpoints", remedy);
+        match &endpoints_field {
+            None => section.missing("endpoints", remedy),
+            Some(field) if field.is_empty_list() => field.error(format!("the list is empty: {remedy}")),
+            Some(_) => {}
+        }
     }
     let optional_list = |key| section.field(key).map(|field| frameworks(&field)).unwrap_or_default();
     let upstream = Upstream {
-        endpoints,
+        endpoints: endpoints_field.map(|list| endpoints(&list, field.key(), owners)).unwrap_or_default(),
         gateway: gateway.and_then(|field| endpoint(&field, true)),
         health: section.field("health").map_or_else(default_health, |field| health(&field)),
     };
@@ -111,22 +119,16 @@ fn endpoints<'t>(field: &Field<'_>, region: &'t str, owners: &mut BTreeMap<Strin
 
 fn endpoint(field: &Field<'_>, bare_is_tls: bool) -> Option<Endpoint> {
     let text = field.text()?;
-    Endpoint::parse(text, bare_is_tls)
-        .map_err(|problem| field.error(format!("\"{}\": {problem}", shorten(text).escape_debug())))
-        .ok()
+    Endpoint::parse(text, bare_is_tls).map_err(|problem| field.error(format!("{}: {problem}", quote(text)))).ok()
 }
 
 fn health(field: &Field<'_>) -> ProbePlan {
     let mut plan = default_health();
     let Some(section) = field.section(&["path", "interval", "timeout", "failures", "successes"]) else { return plan };
-    if let Some((field, path)) = section.field("path").and_then(|field| Some((field.clone(), field.text()?))) {
-        let graphic = |b: u8| b.is_ascii_graphic() && b != b'#';
-        if !path.starts_with('/') || !path.bytes().all(graphic) {
-            let shown = shorten(path);
-            field.error(format!("\"{}\" is not a path such as \"/health\"", shown.escape_debug()));
-        }
-        plan.path = path.to_owned();
-    }
+    let graphic = |b: u8| b.is_ascii_graphic() && b != b'#';
+    let is_path = |path: &str| path.starts_with('/') && path.bytes().all(graphic);
+    let path = section.field("path").and_then(|field| field.text_that(is_path, "is not a path such as \"/health\""));
+    plan.path = path.map_or(plan.path, str::to_owned);
     let duration = |key| section.field(key).and_then(|field| field.duration());
     let count = |key| section.field(key).and_then(|field| field.integer(1..=1000));
     plan.interval = duration("interval").unwrap_or(plan.interval);

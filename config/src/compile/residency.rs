@@ -9,8 +9,9 @@ use super::Context;
 use super::names::Names;
 use super::page::Pages;
 use super::selector::selectors;
-use crate::field::{Field, shorten};
-use crate::name::check_name;
+use crate::field::Field;
+use crate::name::name as read_name;
+use crate::quote::quote;
 use crate::section::Section;
 use crate::suggest::nearest;
 
@@ -58,10 +59,11 @@ pub(super) fn check_implied_classes(root: &Section<'_>, names: &Names<'_>) {
         let Some(name) = field.peek_text().filter(|name| !known.contains(name)) else { continue };
         match nearest(name, names.classes.iter().filter(|other| *other != name)) {
             Some(near) => field.error(format!(
-                "no route carries \"{name}\", and it is not declared: did you mean \"{near}\"? If not, declare \
-                 [data_classes.{name}]"
+                "no route carries {}, and it is not declared: did you mean \"{near}\"? If not, declare it in \
+                 [data_classes]",
+                quote(name)
             )),
-            None => field.warning(format!("no route carries \"{name}\": is it spelled as on the routes?")),
+            None => field.warning(format!("no route carries {}: is it spelled as on the routes?", quote(name))),
         }
     }
 }
@@ -94,12 +96,13 @@ fn data_classes(field: &Field<'_>, context: &Context<'_, '_>) -> Vec<ClassId> {
     let ids = context.names.classes.resolve_all(field).unwrap_or_default();
     for member in field.peek_list().unwrap_or_default() {
         let Some(name) = member.peek_text() else { continue };
-        check_name(&member, name);
+        read_name(&member);
         let class = context.names.classes.get(name).and_then(|id| context.classes.get(id.0));
         if class.is_some_and(|class| class.scope == Scope::Global) {
             member.error(format!(
-                "\"{name}\" is of scope \"global\", to which no rule applies: give [data_classes.{name}] another \
-                 scope, or take it out of the rule"
+                "{} is of scope \"global\", to which no rule applies: declare it in [data_classes] with another \
+                 scope, or take it out of the rule",
+                quote(name)
             ));
         }
     }
@@ -107,27 +110,23 @@ fn data_classes(field: &Field<'_>, context: &Context<'_, '_>) -> Vec<ClassId> {
 }
 
 fn when_unavailable(section: &Section<'_>, pages: &mut Pages) -> WhenUnavailable {
-    let maintenance = section.field("when_unavailable").and_then(|field| field.choice(WHEN_UNAVAILABLE));
-    match (maintenance, section.field("page")) {
-        (Some(true), Some(page)) => pages.page(&page).map_or(WhenUnavailable::Reject, WhenUnavailable::Maintenance),
+    let shows_page = section.field("when_unavailable").map_or(Some(false), |field| field.choice(WHEN_UNAVAILABLE));
+    match (shows_page, section.field("page")) {
+        (Some(true), Some(page)) => {
+            return pages.page(&page).map_or(WhenUnavailable::Reject, WhenUnavailable::Maintenance);
+        }
         (Some(true), None) => {
             section.missing("page", "when_unavailable = \"maintenance\" shows a page: page = \"maintenance.html\"");
-            WhenUnavailable::Reject
         }
-        (_, Some(page)) => {
-            page.error("is shown only with when_unavailable = \"maintenance\"".to_owned());
-            WhenUnavailable::Reject
-        }
-        (_, None) => WhenUnavailable::Reject,
+        (Some(false), Some(page)) => page.error("is shown only with when_unavailable = \"maintenance\"".to_owned()),
+        (Some(false) | None, _) => {}
     }
+    WhenUnavailable::Reject
 }
 
 fn regulation<'t>(field: &Field<'t>) -> Option<&'t str> {
-    let text = field.text()?;
-    if text.is_empty() || text.chars().any(char::is_control) || text.chars().count() > 128 {
-        field.error(format!("\"{}\" is not a single line of 1 to 128 letters", shorten(text).escape_debug()));
-    }
-    Some(text)
+    let is_line = |text: &str| !text.contains(char::is_control) && (1..=128).contains(&text.chars().count());
+    field.text_that(is_line, "is not a single line of 1 to 128 letters")
 }
 
 const KEYS: &[&str] = &["jurisdiction", "data_classes", "allow", "transfer", "when_unavailable", "page", "regulation"];

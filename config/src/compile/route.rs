@@ -12,19 +12,23 @@ use super::Context;
 use super::later::not_yet;
 use super::pattern::{host_pattern, path_pattern};
 use super::retry::retry;
-use crate::field::{Field, shorten};
-use crate::name::check_name;
+use crate::field::Field;
+use crate::name::name as read_name;
 use crate::section::Section;
 
 /// The routes in the order of the file; a route with an error may be left out.
 pub(super) fn routes(root: &Section<'_>, context: &Context<'_, '_>) -> Vec<RouteSpec> {
     let Some(list) = root.required("routes", "a table has at least one [[routes]]") else { return Vec::new() };
-    let fields = list.list().unwrap_or_default();
+    let Some(fields) = list.list() else { return Vec::new() };
+    if fields.is_empty() {
+        list.error("the list is empty: a table has at least one [[routes]]".to_owned());
+    }
     if fields.len() > Table::MAX_ROUTES {
         list.error(format!("{} routes; a table may have at most {}", fields.len(), Table::MAX_ROUTES));
         return Vec::new();
     }
-    let no_law = root.field("residency").is_none();
+    let no_law =
+        ["residency", "data_classes"].iter().all(|key| root.field(key).is_none_or(|field| field.is_empty_list()));
     let mut seen = Seen::default();
     let mut routes = Vec::new();
     for field in fields {
@@ -42,10 +46,7 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
     let duration = |key| value(key).and_then(|field| field.duration());
     let frameworks = |key| value(key).map(|field| context.frameworks.wanted(&field)).unwrap_or_default();
     let name = section.required("name", "give the route a name, for logs and metrics: name = \"api\"");
-    let name = name.and_then(|field| Some((field.clone(), field.text()?)));
-    if let Some((field, name)) = &name {
-        check_name(field, name);
-    }
+    let name = name.and_then(|field| read_name(&field));
     let host = value("host").map_or(Some(HostPattern::Any), |field| host_pattern(&field));
     let path = value("path").map_or(Some(PathPattern::Prefix(String::new())), |field| path_pattern(&field));
     let scoring = match value("scoring") {
@@ -71,21 +72,21 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         retry: retry(value("retry").as_ref()),
         line: field.line(),
         // Last, because they can end it: all else has been read, and so checked, by then.
-        name: name?.1.to_owned(),
+        name: name?.to_owned(),
         host: host?,
         path: path?,
     })
 }
 
-/// A typo or an omission must never take a route out of the law's reach: with any residency rule in
-/// the table, each route says what it carries.
+/// A typo or an omission must never take a route out of the law's reach: with any rule or declared
+/// class in the table, each route says what it carries.
 fn data_class(section: &Section<'_>, context: &Context<'_, '_>, no_law: bool) -> Option<ClassId> {
     let classes = &context.names.classes;
     match section.field("data_class") {
         Some(field) => classes.resolve(&field),
         None if no_law => classes.get("public"),
         None => {
-            let remedy = "the table has residency rules, so each route says what it carries; \
+            let remedy = "the table has residency rules or data classes, so each route says what it carries; \
                 data_class = \"public\" if no rule should apply";
             section.missing("data_class", remedy);
             None
@@ -102,14 +103,10 @@ fn methods(field: &Field<'_>) -> Option<MethodSet> {
 }
 
 fn consent_header(field: &Field<'_>) -> Option<String> {
-    let text = field.text()?;
     // RFC 9110, 5.6.2: a token.
     let letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if text.is_empty() || text.len() > 64 || !text.bytes().all(letter) {
-        let shown = shorten(text);
-        field.error(format!("\"{}\" is not a header name such as \"x-data-consent\"", shown.escape_debug()));
-    }
-    Some(text.to_ascii_lowercase())
+    let is_token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(letter);
+    field.text_that(is_token, "is not a header name such as \"x-data-consent\"").map(str::to_ascii_lowercase)
 }
 
 fn affinity(field: &Field<'_>) -> Affinity {
@@ -142,8 +139,15 @@ enum Kind {
 struct Seen {
     /// The line of each name.
     names: HashMap<String, u32>,
-    /// Routes of one host and path: methods, name, line. No two of them meet, so that they are few.
-    places: HashMap<(HostPattern, PathPattern), Vec<(Option<MethodSet>, String, u32)>>,
+    /// Routes of one host and path. No two of them meet in a method, so that they are few.
+    places: HashMap<(HostPattern, PathPattern), Vec<Other>>,
+}
+
+/// What tells a route from the others of its host and path.
+struct Other {
+    methods: Option<MethodSet>,
+    name: String,
+    line: u32,
 }
 
 impl Seen {
@@ -152,18 +156,18 @@ impl Seen {
             field.error(format!("\"{}\" is the name of the route at line {line} too: names are unique", route.name));
         }
         let others = self.places.entry((route.host.clone(), route.path.clone())).or_default();
-        let same = |methods: &Option<MethodSet>| match (methods, &route.methods) {
-            (Some(these), Some(those)) => these.meets(*those),
+        let same = |other: &&Other| match (other.methods, route.methods) {
+            (Some(these), Some(those)) => these.meets(those),
             (None, None) => true,
             // The one that names methods is tried first.
             _ => false,
         };
-        match others.iter().find(|(methods, ..)| same(methods)) {
-            Some((_, other, line)) => field.error(format!(
-                "\"{}\" has the same host and path as \"{other}\" at line {line}, and no method tells them apart",
-                route.name
+        match others.iter().find(same) {
+            Some(other) => field.error(format!(
+                "\"{}\" has the same host and path as \"{}\" at line {}, and no method tells them apart",
+                route.name, other.name, other.line
             )),
-            None => others.push((route.methods, route.name.clone(), route.line)),
+            None => others.push(Other { methods: route.methods, name: route.name.clone(), line: route.line }),
         }
     }
 }

@@ -19,12 +19,10 @@ pub(super) fn selectors(field: &Field<'_>, names: &Names<'_>, frameworks: &Frame
 
 fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Option<Selector> {
     let section = field.section(&["regions", "countries", "jurisdictions", "compliance", "tier"])?;
-    if section.fields().next().is_none() {
-        field.error(
-            "an empty selector would allow every region: write allow = [] for none, or say which, \
-             as in { countries = [\"@EU\"] }"
-                .to_owned(),
-        );
+    if section.is_empty() {
+        let message = "an empty selector would allow every region: write allow = [] for none, or say which, as in \
+            { countries = [\"@EU\"] }";
+        field.error(message.to_owned());
     }
     let part = |key| section.field(key);
     Some(Selector {
@@ -35,16 +33,16 @@ fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Op
         jurisdictions: part("jurisdictions").and_then(|field| names.jurisdictions.resolve_all(&field)),
         compliance: part("compliance").map(|field| {
             let wanted = frameworks.wanted(&field);
-            if field.peek_list().is_some_and(|list| list.is_empty()) {
+            if field.is_empty_list() {
                 field.error("the list is empty, which every region would satisfy: name a framework".to_owned());
             }
             wanted
         }),
         tiers: part("tier").map(|field| {
-            let members = field.peek_list();
-            if members.as_ref().is_some_and(Vec::is_empty) {
+            if field.is_empty_list() {
                 field.error("the list is empty: name at least one tier".to_owned());
             }
+            let members = field.peek_list();
             members.unwrap_or_else(|| vec![field]).iter().filter_map(|member| member.choice(TIERS)).collect()
         }),
     })

@@ -1,1 +1,542 @@
+use std::path::Path;
 
+use policy::jurisdiction::WhenUnavailable;
+use policy::route::{Affinity, HostPattern, PathPattern};
+use policy::{Country, Table};
+
+use crate::problem::{Problems, Severity};
+use crate::table::RoutingTable;
+
+fn read(text: &str) -> Result<RoutingTable, Problems> {
+    RoutingTable::from_text(Path::new("routes.toml"), text)
+}
+
+fn good(text: &str) -> RoutingTable {
+    read(text).unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"))
+}
+
+/// A good table with places for more. The markers are on lines 4, 8 and 9.
+const BASE: &str = "\
+[regions.a]
+country = 'DE'
+endpoints = ['10.0.0.1:80']
+#region
+[[routes]]
+name = 'r'
+data_class = 'public'
+#route
+#end";
+
+const LAW: &str = "[jurisdictions.eu]\ncountries = ['@EU']\n[[residency]]\njurisdiction = 'eu'\n";
+
+fn base_with(marker: &str, snippet: &str) -> String {
+    assert!(BASE.contains(marker), "{marker}");
+    BASE.replace(marker, snippet)
+}
+
+/// Checks that a text has exactly one problem, with this severity, line, path, and part of the message.
+fn expect(text: &str, severity: Severity, line: u32, path: &str, fragment: &str) {
+    let problems = read(text).map_or_else(|problems| problems.0, |table| table.warnings);
+    let [problem] = problems.as_slice() else {
+        panic!("{} problems: {problems:#?}\nin\n{text}", problems.len());
+    };
+    let found = (problem.severity, problem.line, problem.path.as_str());
+    assert_eq!(found, (severity, line, path), "{}\nin\n{text}", problem.message);
+    assert!(problem.message.contains(fragment), "{}\nhas not: {fragment}\nin\n{text}", problem.message);
+}
+
+#[test]
+fn the_base_is_good() {
+    assert_eq!(good(BASE).warnings, []);
+}
+
+#[test]
+fn bad_regions() {
+    for (snippet, path, fragment) in [
+        ("contry = 'DE'", "regions.a.contry", "unknown key \"contry\" (did you mean \"country\"?)"),
+        ("'co l' = 1", "regions.a.\"co l\"", "the keys here are: country, coordinates,"),
+        ("weight = 101", "regions.a.weight", "the number 101 is out of range: it must be 0 to 100"),
+        ("weight = 1.5", "regions.a.weight", "expected a whole number, found the number 1.5"),
+        ("weight = 'x'", "regions.a.weight", "expected a whole number, found the string \"x\""),
+        ("weight = -1", "regions.a.weight", "out of range"),
+        ("weight = 99999999999999999999999", "regions.a.weight", "out of range"),
+        ("priority = 65536", "regions.a.priority", "0 to 65535"),
+        ("tier = 'secndary'", "regions.a.tier", "unknown value \"secndary\" (did you mean \"secondary\"?)"),
+        ("role = 'hot'", "regions.a.role", "known: active, warm, cold"),
+        ("state = true", "regions.a.state", "expected a string, found true"),
+        ("capabilities = ['raed']", "regions.a.capabilities[0]", "did you mean \"read\"?"),
+        ("capabilities = 'read'", "regions.a.capabilities", "expected a list"),
+        ("compliance = ['soc 2']", "regions.a.compliance[0]", "one word"),
+        ("capacity_rps = 0", "regions.a.capacity_rps", "1 to 1000000000"),
+        ("capacity_rps = nan", "regions.a.capacity_rps", "out of range"),
+        ("cost_per_gb = -0.1", "regions.a.cost_per_gb", "out of range"),
+        ("cost_per_gb = inf", "regions.a.cost_per_gb", "out of range"),
+        ("coordinates = [91, 0]", "regions.a.coordinates[0]", "-90 to 90"),
+        ("coordinates = [0, -180.1]", "regions.a.coordinates[1]", "-180 to 180"),
+        ("coordinates = [1]", "regions.a.coordinates", "[latitude, longitude]"),
+        ("gateway = 'gw.example.com'", "regions.a.gateway", "the port is missing: write gw.example.com:443"),
+        ("gateway = ''", "regions.a.gateway", "the port is missing"),
+        ("health.path = 'health'", "regions.a.health.path", "is not a path such as"),
+        ("health.path = '/a b'", "regions.a.health.path", "is not a path such as"),
+        ("health.interval = 30", "regions.a.health.interval", "expected a duration such as \"250ms\""),
+        ("health.interval = '30 parsecs'", "regions.a.health.interval", "is not a duration such as"),
+        ("health.interval = '0s'", "regions.a.health.interval", "too short here"),
+        ("health.interval = '1us'", "regions.a.health.interval", "the least is \"1ms\""),
+        ("health.timeout = '1000years'", "regions.a.health.timeout", "too long"),
+        ("health.failures = 0", "regions.a.health.failures", "1 to 1000"),
+        ("health = '/health'", "regions.a.health", "expected a table, found the string"),
+        ("health = { pth = '/' }", "regions.a.health.pth", "did you mean \"path\"?"),
+    ] {
+        expect(&base_with("#region", snippet), Severity::Error, 4, path, fragment);
+    }
+    expect(
+        &base_with("country = 'DE'", ""),
+        Severity::Error,
+        1,
+        "regions.a.country",
+        "missing: say where the region is",
+    );
+    for (country, fragment) in [
+        ("'XX'", "not an ISO 3166-1 alpha-2"),
+        ("'Germany'", "not an ISO 3166-1 alpha-2"),
+        ("'@EU'", "is a group of countries"),
+        ("'EU'", "is a group of countries"),
+        ("49", "expected a string, found the number 49"),
+    ] {
+        expect(&BASE.replace("'DE'", country), Severity::Error, 2, "regions.a.country", fragment);
+    }
+    for (endpoints, path, fragment) in [
+        ("['10.0.0.1']", "regions.a.endpoints[0]", "\"10.0.0.1\": the port is missing: write 10.0.0.1:80"),
+        ("['a:1', 'A:1']", "regions.a.endpoints[1]", "in this list already"),
+        ("[]", "regions.a.endpoints", "the list is empty: nobody could reach this region"),
+        ("['a:1', 2]", "regions.a.endpoints[1]", "expected a string"),
+    ] {
+        let text = BASE.replace("['10.0.0.1:80']", endpoints);
+        expect(&text, Severity::Error, 3, path, fragment);
+    }
+    let unreachable = BASE.replace("endpoints = ['10.0.0.1:80']", "");
+    expect(&unreachable, Severity::Error, 1, "regions.a.endpoints", "missing: nobody could reach this region");
+    expect(&BASE.replace("[regions.a]", "[regions.'a b']"), Severity::Error, 1, "regions.\"a b\"", "cannot be a name");
+    expect("[[routes]]\nname = 'r'", Severity::Error, 0, "regions", "missing: a table has at least one [regions.NAME]");
+    expect("[regions]\n[[routes]]\nname = 'r'", Severity::Error, 1, "regions", "at least one [regions.NAME]");
+    expect("regions = 1\n[[routes]]\nname = 'r'", Severity::Error, 1, "regions", "expected a table");
+}
+
+#[test]
+fn bad_routes() {
+    for (snippet, path, fragment) in [
+        ("pat = '/'", "routes[0].pat", "did you mean \"path\"?"),
+        ("host = '*'", "routes[0].host", "leave host out for every host"),
+        ("host = 'https://a.example'", "routes[0].host", "without scheme"),
+        ("host = 'a.example:443'", "routes[0].host", "without port"),
+        ("host = 'a.*.example'", "routes[0].host", "can only stand first"),
+        ("host = 'a b'", "routes[0].host", "is not a host name"),
+        ("host = ''", "routes[0].host", "is empty"),
+        ("host = '*.'", "routes[0].host", "is empty"),
+        ("path = ''", "routes[0].path", "is not a path"),
+        ("path = 'v3'", "routes[0].path", "it starts with \"/\""),
+        ("path = '='", "routes[0].path", "is not a path"),
+        ("path = '/v3?x=1'", "routes[0].path", "has a query or a fragment"),
+        ("path = '/v3#x'", "routes[0].path", "has a query or a fragment"),
+        ("path = '/a//b'", "routes[0].path", "two slashes"),
+        ("path = '/a/../b'", "routes[0].path", "a dot segment"),
+        ("path = '/a/.'", "routes[0].path", "a dot segment"),
+        ("path = '/v3/ws/*'", "routes[0].path", "covers everything below it"),
+        ("path = '/a b'", "routes[0].path", "percent-encode"),
+        ("path = '/caf\u{e9}'", "routes[0].path", "percent-encode"),
+        ("path = '/a%2'", "routes[0].path", "two hexadecimal digits"),
+        ("path = '/a%+1'", "routes[0].path", "two hexadecimal digits"),
+        ("path = '/%41'", "routes[0].path", "decode it"),
+        ("methods = ['get']", "routes[0].methods[0]", "did you mean \"GET\"?"),
+        ("methods = []", "routes[0].methods", "leave it out for all methods"),
+        ("scoring = 'balancd'", "routes[0].scoring", "unknown scoring \"balancd\" (did you mean \"balanced\"?)"),
+        ("criticality = 'high'", "routes[0].criticality", "known: critical, default, sheddable"),
+        ("access = 'rw'", "routes[0].access", "known: auto, read, write"),
+        ("max_latency = '0ms'", "routes[0].max_latency", "too short"),
+        ("consent_header = 'x consent'", "routes[0].consent_header", "is not a header name"),
+        ("affinity = 'cookie'", "routes[0].affinity", "expected a table"),
+        ("affinity = { ttl = '1h' }", "routes[0].affinity.kind", "missing"),
+        ("affinity.kind = 'cokie'", "routes[0].affinity.kind", "did you mean \"cookie\"?"),
+        ("timeout = '0s'", "routes[0].timeout", "too short"),
+        ("retry.attempts = 0", "routes[0].retry.attempts", "1 to 10"),
+        ("retry.statuses = [404]", "routes[0].retry.statuses[0]", "500 to 599"),
+        ("retry.body_bytes = 16777217", "routes[0].retry.body_bytes", "0 to 16777216"),
+        ("retry.per_try_timeout = true", "routes[0].retry.per_try_timeout", "expected a duration"),
+        ("retry.hedge = 'no'", "routes[0].retry.hedge", "expected true or false"),
+        ("retry = 3", "routes[0].retry", "expected a table"),
+    ] {
+        expect(&base_with("#route", snippet), Severity::Error, 8, path, fragment);
+    }
+    expect(&BASE.replace("name = 'r'", ""), Severity::Error, 5, "routes[0].name", "missing: give the route a name");
+    expect(&BASE.replace("'r'", "'a b'"), Severity::Error, 6, "routes[0].name", "\"a b\" cannot be a name");
+    expect(
+        &BASE.replace("'public'", "'pubic'"),
+        Severity::Error,
+        7,
+        "routes[0].data_class",
+        "did you mean \"public\"?",
+    );
+    let no_route = "[regions.a]\ncountry = 'DE'\nendpoints = ['a:1']";
+    expect(no_route, Severity::Error, 0, "routes", "missing: a table has at least one [[routes]]");
+    expect(&format!("routes = []\n{no_route}"), Severity::Error, 1, "routes", "the list is empty");
+    for (snippet, fragment) in [
+        ("[[routes]]\nname = 'r'\npath = '/x'", "\"r\" is the name of the route at line 5 too"),
+        ("[[routes]]\nname = 's'", "\"s\" has the same host and path as \"r\" at line 5"),
+    ] {
+        expect(&base_with("#end", snippet), Severity::Error, 9, "routes[1]", fragment);
+    }
+    let with_methods = |first, second| {
+        let second = format!("[[routes]]\nname = 's'\n{second}");
+        base_with("#route", first).replace("#end", &second)
+    };
+    let text = with_methods("methods = ['GET', 'HEAD']", "methods = ['HEAD', 'POST']");
+    expect(&text, Severity::Error, 9, "routes[1]", "no method tells them apart");
+    // By whole segments, these are the same.
+    let text = with_methods("path = '/x/'", "path = '/x'");
+    expect(&text, Severity::Error, 9, "routes[1]", "the same host and path");
+    good(&with_methods("methods = ['GET']", "methods = ['POST']"));
+    good(&with_methods("methods = ['GET']", ""));
+    good(&with_methods("path = '/x'", "path = '=/x'"));
+    good(&with_methods("host = 'a.example'", "host = '*.a.example'"));
+}
+
+#[test]
+fn bad_sections() {
+    for (snippet, line, path, fragment) in [
+        ("[regoins.b]", 9, "regoins", "unknown key \"regoins\" (did you mean \"regions\"?)"),
+        ("[latency_ms.b]", 9, "latency_ms.b", "unknown region \"b\"; known: a"),
+        ("[latency_ms.a]\nb = 3", 10, "latency_ms.a.b", "unknown region"),
+        ("[latency_ms.a]\na = -1", 10, "latency_ms.a.a", "0 to 60000"),
+        ("[latency_ms.a]\na = nan", 10, "latency_ms.a.a", "out of range"),
+        ("[latency_ms]\na = 3", 10, "latency_ms.a", "expected a table"),
+        ("[jurisdictions.eu]", 9, "jurisdictions.eu.countries", "missing"),
+        ("[jurisdictions.eu]\ncountries = []", 10, "jurisdictions.eu.countries", "the list is empty"),
+        ("[jurisdictions.eu]\ncountries = ['DE', '@UE']", 10, "jurisdictions.eu.countries[1]", "did you mean \"@EU\"?"),
+        (
+            "[jurisdictions.eu]\ncountries = ['EU']",
+            10,
+            "jurisdictions.eu.countries[0]",
+            "\"@EU\", where groups can stand",
+        ),
+        ("[super_regions.x]\ncountries = ['XX']", 10, "super_regions.x.countries[0]", "ISO 3166-1"),
+        ("[data_classes.pii]\nscope = 'globl'", 10, "data_classes.pii.scope", "did you mean \"global\"?"),
+        ("[data_classes.pii]\ncross_border = 'with_safeguards'", 10, "data_classes.pii.cross_border", "unknown value"),
+        (
+            "[data_classes.pii]\ncross_border = 'prohibited'\nscope = 'global'",
+            10,
+            "data_classes.pii.cross_border",
+            "has no effect",
+        ),
+        (
+            "[residency_defaults]\nunknown_origin = 'allow'",
+            10,
+            "residency_defaults.unknown_origin",
+            "known: strictest, refuse",
+        ),
+        ("[scoring.mine]", 9, "scoring.mine", "no weight is above zero"),
+        ("[scoring.mine]\nlatency = -1", 10, "scoring.mine.latency", "out of range"),
+        ("[scoring.mine]\nlatency = nan", 10, "scoring.mine.latency", "out of range"),
+        ("[scoring.mine]\nlatncy = 1\nload = 1", 10, "scoring.mine.latncy", "did you mean \"latency\"?"),
+        ("[failover]\nthreshold = 1.1", 10, "failover.threshold", "0 to 1"),
+        ("[failover]\nthreshhold = 1", 10, "failover.threshhold", "did you mean \"threshold\"?"),
+        ("[failover]\ndrain_timeout = '-1s'", 10, "failover.drain_timeout", "is not a duration"),
+        ("[failover]\noutlier = { consecutive_errors = 0 }", 10, "failover.outlier.consecutive_errors", "out of range"),
+    ] {
+        expect(&base_with("#end", snippet), Severity::Error, line, path, fragment);
+    }
+    let version = |value: &str| format!("version = {value}\n{BASE}");
+    expect(&version("'''a\nb'''"), Severity::Error, 1, "version", "single line");
+    expect(&version("1"), Severity::Error, 1, "version", "expected a string");
+    expect(&version(&format!("'{}'", "x".repeat(129))), Severity::Error, 1, "version", "at most 128");
+}
+
+#[test]
+fn bad_rules() {
+    let fixed = "data_classes = ['personal']\nregulation = 'L'\n";
+    let carried = BASE.replace("'public'", "'personal'");
+    let text = |rule: &str| format!("{}\n{LAW}{rule}", carried.replace("\n#route\n#end", ""));
+    // `LAW` starts at line 8, its rule at line 10; what follows its jurisdiction at line 12.
+    for (rule, line, path, fragment) in [
+        ("", 14, "", ""),
+        ("allow = {}", 14, "residency[0].allow", "an empty selector would allow every region: write allow = []"),
+        ("allow = [{}]", 14, "residency[0].allow[0]", "an empty selector"),
+        ("allow = 'eu'", 14, "residency[0].allow", "expected a table"),
+        ("allow = { region = ['a'] }", 14, "residency[0].allow.region", "did you mean \"regions\"?"),
+        ("allow = { regions = [] }", 14, "residency[0].allow.regions", "name at least one region"),
+        ("allow = { regions = ['b'] }", 14, "residency[0].allow.regions[0]", "unknown region \"b\""),
+        ("allow = { countries = [] }", 14, "residency[0].allow.countries", "the list is empty"),
+        ("allow = { compliance = [] }", 14, "residency[0].allow.compliance", "every region would satisfy"),
+        ("allow = { tier = [] }", 14, "residency[0].allow.tier", "the list is empty"),
+        ("allow = { tier = 'top' }", 14, "residency[0].allow.tier", "known: primary, secondary, tertiary, edge"),
+        ("allow = { jurisdictions = ['ue'] }", 14, "residency[0].allow.jurisdictions[0]", "did you mean \"eu\"?"),
+        ("allow = []\ntransfer = 'forbidden'", 15, "residency[0].transfer", "known: prohibited, with_consent,"),
+        ("allow = []\nwhen_unavailable = 'page'", 15, "residency[0].when_unavailable", "known: reject, maintenance"),
+        ("allow = []\nwhen_unavailable = 'maintenance'", 10, "residency[0].page", "missing"),
+        ("allow = []\npage = 'x.html'", 15, "residency[0].page", "shown only with"),
+        (
+            "allow = []\nwhen_unavailable = 'maintenance'\npage = 'no/such.html'",
+            16,
+            "residency[0].page",
+            "the page no/such.html: cannot read the file",
+        ),
+        ("allow = []\nregulations = 'x'", 15, "residency[0].regulations", "did you mean \"regulation\"?"),
+    ] {
+        if rule.is_empty() {
+            expect(&text(fixed), Severity::Error, 10, "residency[0].allow", "missing: say which regions may serve");
+        } else {
+            expect(&text(&format!("{fixed}{rule}")), Severity::Error, line, path, fragment);
+        }
+    }
+    let allow = "allow = { countries = ['DE'] }";
+    for (rule, line, path, fragment) in [
+        (format!("data_classes = []\n{allow}"), 12, "residency[0].data_classes", "name at least one data class"),
+        (format!("data_classes = ['public']\n{allow}"), 12, "residency[0].data_classes[0]", "is of scope \"global\""),
+        (
+            format!("data_classes = ['personl']\n{allow}"),
+            12,
+            "residency[0].data_classes[0]",
+            "did you mean \"personal\"?",
+        ),
+        (format!("data_classes = ['a b']\n{allow}"), 12, "residency[0].data_classes[0]", "cannot be a name"),
+    ] {
+        let declared = format!("{}\n[data_classes.personal]", text(&rule));
+        let problems = read(&declared).unwrap_err();
+        let problem = problems.0.iter().find(|problem| problem.severity == Severity::Error).unwrap();
+        assert_eq!((problem.line, problem.path.as_str()), (line, path), "{problems}");
+        assert!(problem.message.contains(fragment), "{problems}");
+    }
+    let unknown = text(&format!("{fixed}{allow}")).replace("jurisdiction = 'eu'", "jurisdiction = 'ue'");
+    expect(&unknown, Severity::Error, 11, "residency[0].jurisdiction", "did you mean \"eu\"?");
+    let omitted = text(&format!("{fixed}{allow}")).replace("data_class = 'personal'", "");
+    let problems = read(&omitted).unwrap_err().to_string();
+    assert!(problems.contains(
+        "routes.toml:5: error: routes[0].data_class: missing: the table has residency rules or data classes"
+    ));
+}
+
+#[test]
+fn an_omitted_data_class_is_public_only_where_there_is_no_law() {
+    let omitted = BASE.replace("data_class = 'public'", "");
+    good(&omitted);
+    good(&format!("residency = []\n{omitted}"));
+    let text = omitted.replace("#end", "[data_classes.pii]\ncross_border = 'prohibited'");
+    expect(&text, Severity::Error, 5, "routes[0].data_class", "so each route says what it carries");
+}
+
+#[test]
+fn warnings_leave_a_table_usable() {
+    let end = |snippet: &str| base_with("#end", snippet);
+    let later = "parsed, but not acted on in this version";
+    let other_region = "[regions.b]\ncountry = 'FR'\nendpoints = ['10.0.0.1:80']";
+    let rule = |rule: &str| end(&format!("{LAW}data_classes = ['public']\n[data_classes.public]\n{rule}"));
+    let rule_line = |allow: &str| rule("").replace("data_classes = ", &format!("allow = {allow}\ndata_classes = "));
+    for (text, line, path, fragment) in [
+        (base_with("#route", "affinity.kind = 'cookie'"), 8, "routes[0].affinity.kind", later),
+        (base_with("#route", "affinity = { kind = 'client_ip', ttl = '1h' }"), 8, "routes[0].affinity.kind", later),
+        (base_with("#route", "retry.hedge = true"), 8, "routes[0].retry.hedge", later),
+        (base_with("#route", "max_replication_lag = '0s'"), 8, "routes[0].max_replication_lag", later),
+        (end("[failover]\nerror_rate = 0.1"), 10, "failover.error_rate", later),
+        (end("[failover]\nlatency_p99 = '5s'"), 10, "failover.latency_p99", later),
+        (end("[failover]\nfailback_delay = '5s'"), 10, "failover.failback_delay", later),
+        (end("[failover]\nramp = [10, 100]"), 10, "failover.ramp", later),
+        (end("[failover]\nramp_step = '5s'"), 10, "failover.ramp_step", later),
+        (end("[failover]\nretry_budget.ratio = 0.2"), 10, "failover.retry_budget", later),
+        (end("[failover]\noutlier.interval = '1s'"), 10, "failover.outlier.interval", later),
+        (end("[failover]\noutlier.max_ejected = 1"), 10, "failover.outlier.max_ejected", later),
+        (base_with("#region", "health = { interval = '1s', timeout = '2s' }"), 4, "regions.a.health.timeout", "longer"),
+        (
+            base_with("#route", "prefer_compliance = ['x']"),
+            8,
+            "routes[0].prefer_compliance[0]",
+            "no region holds \"x\"",
+        ),
+        (end(other_region), 11, "regions.b.endpoints[0]", "is an endpoint of a too"),
+        (rule_line("{ countries = ['FR'] }"), 13, "residency[0].allow", "no region satisfies this"),
+    ] {
+        expect(&text, Severity::Warning, line, path, fragment);
+    }
+    let text = base_with("#region", "compliance = ['soc2']")
+        .replace("#route", "require_compliance = ['sox2']\n[[routes]]\nname = 's'\npath = '/s'");
+    let warnings = good(&text).warnings;
+    assert!(warnings[0].message.contains("no region can ever serve this route"), "{warnings:?}");
+    assert!(warnings[1].message.contains("(did you mean \"soc2\"?)"), "{warnings:?}");
+    for quiet in ["retry.hedge = false", "affinity.kind = 'none'"] {
+        assert_eq!(good(&base_with("#route", quiet)).warnings, []);
+    }
+    let typo = end(&format!("{LAW}allow = []\ndata_classes = ['shopping']"));
+    expect(&typo, Severity::Warning, 14, "residency[0].data_classes[0]", "no route carries \"shopping\"");
+}
+
+#[test]
+fn a_ramp_must_ascend_to_all_clients() {
+    for ramp in ["[]", "[10, 50]", "[50, 10, 100]", "[10, 10, 100]", "[0, 100]", "[100, 101]", "['x', 100]"] {
+        let problems = read(&base_with("#end", &format!("[failover]\nramp = {ramp}"))).unwrap_err();
+        assert!(problems.has_errors(), "{ramp}");
+    }
+    good(&base_with("#end", "[failover]\nramp = [100]"));
+}
+
+#[test]
+fn a_table_that_serves_nobody_is_refused() {
+    let text = base_with("#region", "state = 'disabled'");
+    let problems = read(&text).unwrap_err();
+    assert!(problems.to_string().contains("this table would refuse every request"), "{problems}");
+    let law = "[jurisdictions.all]\ncountries = ['@AFRICA', '@AMERICAS', '@EUROPE', '@ASIA', '@OCEANIA', 'AQ']\n\
+        [data_classes.public]\n[[residency]]\njurisdiction = 'all'\nallow = []\ndata_classes = ['public']";
+    assert!(read(&base_with("#end", law)).unwrap_err().has_errors());
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_lines() {
+    let text = "\
+version = 7
+[regions.b]
+contry = 'US'
+endpoints = ['nowhere']
+weight = 'much'
+[regions.a]
+country = 'DE'
+endpoints = ['a:1']
+[latency_ms.b]
+a = 'far'
+c = 3
+[jurisdictions.eu]
+countries = ['@EU', 'Atlantis']
+[[residency]]
+jurisdiction = 'eu'
+data_classes = ['personal']
+allow = { regions = ['a', 'b', 'd'] }
+tranfer = 'allowed'
+[[routes]]
+name = 'r'
+timeout = 30
+data_class = 'persnal'
+[[routes]]
+name = 'r'
+data_class = 'personal'
+methods = ['FETCH']
+[failover]
+outlier = { consecutive_errors = 'five', intervall = '1s' }
+[fallover]
+";
+    let problems = read(text).unwrap_err();
+    let found: Vec<(u32, &str)> = problems.0.iter().map(|problem| (problem.line, problem.path.as_str())).collect();
+    let expected = [
+        (1, "version"),
+        (3, "regions.b.contry"),
+        (4, "regions.b.endpoints[0]"),
+        (5, "regions.b.weight"),
+        (10, "latency_ms.b.a"),
+        (11, "latency_ms.b.c"),
+        (13, "jurisdictions.eu.countries[1]"),
+        (17, "residency[0].allow.regions[2]"),
+        (18, "residency[0].tranfer"),
+        (21, "routes[0].timeout"),
+        (22, "routes[0].data_class"),
+        (23, "routes[1]"),
+        (26, "routes[1].methods[0]"),
+        (28, "failover.outlier.intervall"),
+        (28, "failover.outlier.consecutive_errors"),
+        (29, "fallover"),
+    ];
+    assert_eq!(found, expected, "{problems}");
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let table = good(BASE);
+    let spec = table.table.spec();
+    assert_eq!(spec.version, "unversioned");
+    let region = &spec.regions[0];
+    assert_eq!((region.priority, region.weight, region.cost_per_gb, region.line), (0, 100, 0.0, 1));
+    assert!(region.capabilities.read && region.capabilities.write);
+    let upstream = &table.upstreams[0];
+    assert_eq!(upstream.endpoints[0].to_string(), "http://10.0.0.1:80");
+    assert_eq!(upstream.gateway, None);
+    let health = &upstream.health;
+    assert_eq!((health.path.as_str(), health.interval.as_secs(), health.timeout.as_secs()), ("/health", 30, 10));
+    assert_eq!((health.failures, health.successes), (3, 2));
+    let route = &spec.routes[0];
+    assert_eq!((&route.host, &route.path), (&HostPattern::Any, &PathPattern::Prefix(String::new())));
+    assert_eq!((route.timeout.as_secs(), route.affinity, route.line), (30, Affinity::None, 5));
+    assert_eq!((route.retry.attempts, route.retry.body_bytes, route.retry.hedge), (3, 65_536, false));
+    assert_eq!((route.retry.statuses.as_slice(), route.retry.per_try_timeout), (&[502, 503, 504][..], None));
+    assert_eq!(spec.scorings[route.scoring].0, "balanced");
+    assert_eq!(spec.failover, policy::table::Failover::default());
+    assert_eq!(table.files(), [Path::new("routes.toml")]);
+    assert_eq!(&*table.text, BASE);
+}
+
+#[test]
+fn values_arrive_where_they_belong() {
+    let text =
+        base_with("#region", "gateway = 'gw.example.com:443'\ncompliance = ['SOC2', 'soc2', 'gdpr']\nrole = 'cold'")
+            .replace(
+                "#route",
+                "host = '*.Example.com'\npath = '/a%2fb/'\nconsent_header = 'X-Consent'\nscoring = 'balanced'",
+            )
+            .replace("#end", "[scoring.balanced]\ncost = 1\n[regions.0]\ncountry = 'uk'\nstate = 'disabled'");
+    let table = good(&text);
+    let spec = table.table.spec();
+    // In the order of the names, not of the file.
+    assert_eq!(spec.regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>(), ["0", "a"]);
+    assert_eq!(spec.regions[0].country, "GB".parse::<Country>().unwrap());
+    assert_eq!(spec.regions[1].compliance, ["gdpr", "soc2"]);
+    assert_eq!(spec.regions[1].priority, 2);
+    assert_eq!(table.upstreams[1].gateway.as_ref().unwrap().to_string(), "https://gw.example.com:443");
+    let route = &spec.routes[0];
+    assert_eq!(route.host, HostPattern::Below("example.com".into()));
+    assert_eq!(route.path, PathPattern::Prefix("/a%2Fb".into()));
+    assert_eq!(route.consent_header.as_deref(), Some("x-consent"));
+    let weights = spec.scorings[route.scoring].1;
+    assert_eq!((weights.latency, weights.cost), (0.0, 1.0), "a declared scoring replaces a built-in one");
+}
+
+#[test]
+fn pages_are_read_from_the_directory_of_the_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    let page = directory.path().join("page.html");
+    let rule = format!(
+        "{LAW}data_classes = ['personal']\nallow = []\nwhen_unavailable = 'maintenance'\npage = 'page.html'\n\
+         [[routes]]\nname = 's'\npath = '/s'\ndata_class = 'personal'"
+    );
+    std::fs::write(&file, base_with("#end", &rule)).unwrap();
+    let problem = |content: &[u8]| {
+        std::fs::write(&page, content).unwrap();
+        RoutingTable::load(&file).unwrap_err().to_string()
+    };
+    assert!(problem(b" \n").contains("is empty"));
+    assert!(problem(b"\xff").contains("not UTF-8"));
+    assert!(problem(&[b'x'; 256 * 1024 + 1]).contains("longer than 262144 bytes"));
+    std::fs::write(&page, "<h1>Back soon</h1>").unwrap();
+    let table = RoutingTable::load(&file).unwrap();
+    assert_eq!(table.files(), [file, page]);
+    let shown = &table.table.spec().rules[0].when_unavailable;
+    assert_eq!(*shown, WhenUnavailable::Maintenance("<h1>Back soon</h1>".into()));
+}
+
+#[test]
+fn sizes_are_bounded() {
+    let mut regions = String::new();
+    for number in 0..1025 {
+        regions += &format!("[regions.r{number}]\ncountry = 'DE'\nendpoints = ['h{number}:1']\n");
+    }
+    let text = format!("{regions}[[routes]]\nname = 'r'");
+    expect(&text, Severity::Error, 1, "regions", "1025 of them; there can be at most 1024");
+    let routes = "[[routes]]\nname='r'\n".repeat(Table::MAX_ROUTES + 1);
+    expect(
+        &format!("[regions.a]\ncountry='DE'\nendpoints=['a:1']\n{routes}"),
+        Severity::Error,
+        4,
+        "routes",
+        "at most 100000",
+    );
+    expect(&" ".repeat(8 * 1024 * 1024 + 1), Severity::Error, 0, "", "longer than 8388608 bytes");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_problem() {
+    let problems = RoutingTable::load(Path::new("/no/such/routes.toml")).unwrap_err().to_string();
+    assert!(problems.starts_with("/no/such/routes.toml: error: cannot read the file: No such file"), "{problems}");
+}

@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 
 use super::Listener;
 use super::admin::Admin;
-use crate::field::{Field, shorten};
+use crate::field::Field;
+use crate::quote::quote;
 
 /// An IP address and a port.
 pub(super) fn socket_address(field: &Field<'_>) -> Option<SocketAddr> {
     let text = field.text()?;
     let address = text.parse().ok();
     if address.is_none() {
-        let shown = shorten(text);
-        let shown = shown.escape_debug();
-        field.error(format!("\"{shown}\" is not an address and a port such as \"0.0.0.0:443\" or \"[::]:443\""));
+        field.error(format!("{} is not an address and a port such as \"0.0.0.0:443\" or \"[::]:443\"", quote(text)));
     }
     address
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::Geoip;
-use crate::field::{Field, shorten};
+use crate::field::Field;
+use crate::quote::quote;
 use crate::section::Section;
 
 /// The databases and the trusted proxies; none by default.
@@ -26,8 +27,7 @@ fn network(field: &Field<'_>) -> Option<IpNet> {
     let text = field.text()?;
     let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let Some(network) = network else {
-        let shown = shorten(text);
-        field.error(format!("\"{}\" is not a network such as \"10.0.0.0/8\"", shown.escape_debug()));
+        field.error(format!("{} is not a network such as \"10.0.0.0/8\"", quote(text)));
         return None;
     };
     if network.trunc() != network {

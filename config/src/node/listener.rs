@@ -10,8 +10,8 @@ use crate::section::Section;
 /// The listeners, each with the field that has its address.
 pub(super) fn listeners<'t>(root: &Section<'t>, directory: &Path, geoip: &Geoip) -> Vec<(Listener, Field<'t>)> {
     let Some(list) = root.required("listeners", "a node has at least one [[listeners]]") else { return Vec::new() };
-    let fields = list.list().unwrap_or_default();
-    if fields.is_empty() && list.peek_list().is_some() {
+    let Some(fields) = list.list() else { return Vec::new() };
+    if fields.is_empty() {
         list.error("the list is empty: a node has at least one [[listeners]]".to_owned());
     }
     if fields.len() > MAX_LISTENERS {

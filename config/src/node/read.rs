@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use super::{KEYS, NodeConfig};
+use super::NodeConfig;
 use super::{address, admin, geoip, limits, listener, log, routing, upstream};
-use crate::name::check_name;
+use crate::name::name as read_name;
 use crate::section::Section;
 use crate::text::read_bounded;
 
 /// Reads a whole node file; `None` when something compulsory is missing, which is reported.
 pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
-    root.check_keys(KEYS);
     let directory = file.parent().unwrap_or(Path::new(""));
     let node = root.required("node", "a node is in a region: [node] with region = \"NAME\"");
     let node = node.and_then(|field| field.section(&["name", "region", "threads"]));
@@ -18,12 +17,6 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
     let region = node.as_ref().and_then(|section| {
         section.required("region", "name the region that this node is in, as the routing table has it")
     });
-    let given_name = |key| {
-        let field = value(key)?;
-        let name = field.text()?;
-        check_name(&field, name);
-        Some(name.to_owned())
-    };
     let admin = admin::admin(root);
     let geoip = geoip::geoip(root, directory);
     let listeners = listener::listeners(root, directory, &geoip);
@@ -32,7 +25,7 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
     let routing = routing::routing(root, directory);
     Some(NodeConfig {
         file: file.to_owned(),
-        name: given_name("name").unwrap_or_else(host_name),
+        name: value("name").and_then(|field| read_name(&field)).map_or_else(host_name, str::to_owned),
         threads: value("threads").and_then(|field| field.integer(1..=1024)),
         listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),
         admin: admin.address,

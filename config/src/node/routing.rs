@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Bus, Routing};
-use crate::field::{Field, shorten};
-use crate::name::check_name;
+use crate::field::Field;
+use crate::name::name;
 use crate::section::Section;
 
 /// The source of the routing table; `None` after an error, which is reported.
@@ -40,10 +40,7 @@ pub(super) fn routing(root: &Section<'_>, directory: &Path) -> Option<Routing> {
 fn bus(field: &Field<'_>, directory: &Path, max_age: Duration) -> Option<Bus> {
     let section = field.section(&["servers", "bucket", "snapshot"])?;
     let servers = section.required("servers", "name at least one: servers = [\"nats://127.0.0.1:4222\"]");
-    let bucket = section.field("bucket").and_then(|field| Some((field.clone(), field.text()?)));
-    if let Some((field, name)) = &bucket {
-        check_name(field, name);
-    }
+    let bucket = section.field("bucket").and_then(|field| name(&field));
     let servers = servers.and_then(|field| {
         let list = field.list()?;
         if list.is_empty() {
@@ -52,7 +49,7 @@ fn bus(field: &Field<'_>, directory: &Path, max_age: Duration) -> Option<Bus> {
         Some(list.iter().filter_map(server).collect())
     });
     Some(Bus {
-        bucket: bucket.map_or("meridian", |(_, name)| name).to_owned(),
+        bucket: bucket.unwrap_or("meridian").to_owned(),
         snapshot: section.field("snapshot").and_then(|field| field.file(directory)),
         max_age,
         servers: servers?,
@@ -60,11 +57,8 @@ fn bus(field: &Field<'_>, directory: &Path, max_age: Duration) -> Option<Bus> {
 }
 
 fn server(field: &Field<'_>) -> Option<String> {
-    let text = field.text()?;
-    if !text.starts_with("nats://") && !text.starts_with("tls://") {
-        field.error(format!("\"{}\" is not a server such as \"nats://127.0.0.1:4222\"", shorten(text).escape_debug()));
-    }
-    Some(text.to_owned())
+    let is_server = |text: &str| text.starts_with("nats://") || text.starts_with("tls://");
+    field.text_that(is_server, "is not a server such as \"nats://127.0.0.1:4222\"").map(str::to_owned)
 }
 
 /// How old a table from the bus may be by default.

@@ -1,1 +1,242 @@
+use std::path::Path;
+use std::time::Duration;
 
+use super::*;
+use crate::problem::Severity;
+
+fn read(text: &str) -> Result<NodeConfig, Problems> {
+    NodeConfig::from_text(Path::new("/etc/meridian/node.toml"), text)
+}
+
+/// A good file with a place for more on line 7.
+const BASE: &str = "\
+[node]
+region = 'a'
+[routing]
+file = 'routes.toml'
+[[listeners]]
+address = '127.0.0.1:8080'
+#more";
+
+fn base_with(snippet: &str) -> String {
+    BASE.replace("#more", snippet)
+}
+
+fn good(text: &str) -> NodeConfig {
+    read(text).unwrap_or_else(|problems| panic!("{problems}\nin\n{text}"))
+}
+
+/// Checks that a text has exactly one problem, with this severity, line, path, and part of the message.
+fn expect(text: &str, severity: Severity, line: u32, path: &str, fragment: &str) {
+    let problems = read(text).map_or_else(|problems| problems.0, |config| config.warnings);
+    let [problem] = problems.as_slice() else {
+        panic!("{} problems: {problems:#?}\nin\n{text}", problems.len());
+    };
+    let found = (problem.severity, problem.line, problem.path.as_str());
+    assert_eq!(found, (severity, line, path), "{}\nin\n{text}", problem.message);
+    assert!(problem.message.contains(fragment), "{}\nhas not: {fragment}\nin\n{text}", problem.message);
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let config = good(BASE);
+    assert_eq!(config.warnings, []);
+    assert_eq!((config.region.as_str(), config.threads), ("a", None));
+    assert!(!config.name.is_empty());
+    assert_eq!(config.admin, Some("127.0.0.1:9900".parse().unwrap()));
+    assert_eq!(config.routing, Routing::File("/etc/meridian/routes.toml".into()));
+    assert_eq!(config.geoip, Geoip::default());
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.upstream, UpstreamTls::default());
+    assert_eq!(config.log.client_addresses, ClientAddresses::Truncated);
+    let listener = Listener {
+        address: "127.0.0.1:8080".parse().unwrap(),
+        tls: None,
+        redirect_to_https: false,
+        proxy_protocol: ProxyProtocol::Off,
+    };
+    assert_eq!(config.listeners, [listener]);
+}
+
+#[test]
+fn values_arrive_where_they_belong() {
+    let config = good(
+        "\
+[node]
+name = 'use1-a'
+region = 'us-east-1'
+threads = 2
+[[listeners]]
+address = '[::]:443'
+proxy_protocol = 'trusted'
+tls = { certificates = [{ certificate = 'certs/api.pem', key = '/keys/api.pem' }] }
+[[listeners]]
+address = '[::]:80'
+redirect_to_https = true
+[admin]
+address = 'off'
+[geoip]
+databases = ['city.mmdb', '/geo/asn.mmdb']
+trusted_proxies = ['127.0.0.0/8', '10.0.0.1', '2001:db8::/32']
+[routing]
+file = '../routes.toml'
+[limits]
+requests_in_flight = 1
+requests_in_flight_per_region = 2
+connections = 3
+header_bytes = 4096
+headers = 5
+header_timeout = '6s'
+keep_alive = '7s'
+body_bytes = 8
+body_timeout = '9s'
+[upstream]
+certificate_authorities = ['ca.pem']
+connect_timeout = '10s'
+idle_timeout = '11s'
+idle_connections = 12
+[log]
+client_addresses = 'none'
+",
+    );
+    assert_eq!(config.warnings, []);
+    assert_eq!((config.name.as_str(), config.region.as_str(), config.threads), ("use1-a", "us-east-1", Some(2)));
+    assert_eq!(config.admin, None);
+    let files = CertificateFiles { certificate: "/etc/meridian/certs/api.pem".into(), key: "/keys/api.pem".into() };
+    assert_eq!(config.listeners[0].tls, Some(Tls { certificates: vec![files] }));
+    assert_eq!(config.listeners[0].proxy_protocol, ProxyProtocol::Trusted);
+    assert!(config.listeners[1].redirect_to_https);
+    assert_eq!(config.geoip.databases, [Path::new("/etc/meridian/city.mmdb"), Path::new("/geo/asn.mmdb")]);
+    let networks: Vec<String> = config.geoip.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["127.0.0.0/8", "10.0.0.1/32", "2001:db8::/32"]);
+    assert_eq!(config.routing, Routing::File("/etc/meridian/../routes.toml".into()));
+    let seconds = Duration::from_secs;
+    let limits = Limits {
+        requests_in_flight: 1,
+        requests_in_flight_per_region: 2,
+        connections: 3,
+        header_bytes: 4096,
+        headers: 5,
+        header_timeout: seconds(6),
+        keep_alive: seconds(7),
+        body_bytes: Some(8),
+        body_timeout: seconds(9),
+    };
+    assert_eq!(config.limits, limits);
+    let upstream = UpstreamTls {
+        certificate_authorities: vec!["/etc/meridian/ca.pem".into()],
+        connect_timeout: seconds(10),
+        idle_timeout: seconds(11),
+        idle_connections: 12,
+    };
+    assert_eq!(config.upstream, upstream);
+    assert_eq!(config.log.client_addresses, ClientAddresses::None);
+    assert_eq!(good(&base_with("[limits]\nbody_bytes = 0")).limits.body_bytes, None);
+}
+
+#[test]
+fn bad_values() {
+    for (snippet, line, path, fragment) in [
+        ("[nod]", 7, "nod", "unknown key \"nod\" (did you mean \"node\"?)"),
+        ("proxy_protocol = 'v2'", 7, "listeners[0].proxy_protocol", "known: off, trusted"),
+        ("adress = '1'", 7, "listeners[0].adress", "did you mean \"address\"?"),
+        ("tls = {}", 7, "listeners[0].tls.certificates", "missing: name its files"),
+        ("tls = { certificates = [] }", 7, "listeners[0].tls.certificates", "the list is empty"),
+        ("tls = { certificates = [{ key = 'k' }] }", 7, "listeners[0].tls.certificates[0].certificate", "missing"),
+        ("tls = { certificates = [{ certificate = 'c' }] }", 7, "listeners[0].tls.certificates[0].key", "missing"),
+        (
+            "tls = { certificates = [{ certificate = '', key = 'k' }] }",
+            7,
+            "listeners[0].tls.certificates[0].certificate",
+            "cannot be the name of a file",
+        ),
+        (
+            "redirect_to_https = true\ntls.certificates = [{ certificate = 'c', key = 'k' }]",
+            7,
+            "listeners[0].redirect_to_https",
+            "has nothing to redirect",
+        ),
+        ("redirect_to_https = 'yes'", 7, "listeners[0].redirect_to_https", "expected true or false"),
+        ("[[listeners]]", 7, "listeners[1].address", "missing: say what to bind"),
+        ("[[listeners]]\naddress = 'localhost:80'", 8, "listeners[1].address", "such as \"0.0.0.0:443\""),
+        ("[[listeners]]\naddress = '127.0.0.1:8080'", 8, "listeners[1].address", "taken: listeners[0].address has"),
+        ("[[listeners]]\naddress = '0.0.0.0:8080'", 8, "listeners[1].address", "taken: listeners[0].address has"),
+        ("[[listeners]]\naddress = '127.0.0.1:9900'", 8, "listeners[1].address", "the admin interface, by default"),
+        ("[admin]\naddress = '127.0.0.1:8080'", 6, "listeners[0].address", "taken: admin.address has"),
+        ("[admin]\naddress = ':9900'", 8, "admin.address", "is not an address and a port"),
+        ("[admin]\nadress = 'off'", 8, "admin.adress", "did you mean \"address\"?"),
+        ("[geoip]\ndatabase = ['x']", 8, "geoip.database", "did you mean \"databases\"?"),
+        ("[geoip]\ndatabases = 'x'", 8, "geoip.databases", "expected a list"),
+        ("[geoip]\ntrusted_proxies = ['proxy']", 8, "geoip.trusted_proxies[0]", "is not a network such as"),
+        ("[limits]\nconnections = 0", 8, "limits.connections", "1 to 10000000"),
+        ("[limits]\nheader_bytes = 100", 8, "limits.header_bytes", "1024 to 1048576"),
+        ("[limits]\nheader_timeout = '0s'", 8, "limits.header_timeout", "too short"),
+        ("[limits]\nbody_bytes = -1", 8, "limits.body_bytes", "out of range"),
+        ("[upstream]\ncertificate_authorities = []", 8, "upstream.certificate_authorities", "leave it out"),
+        ("[upstream]\nconnect_timeout = 1", 8, "upstream.connect_timeout", "expected a duration"),
+        ("[log]\nclient_addresses = 'some'", 8, "log.client_addresses", "known: truncated, full, none"),
+    ] {
+        expect(&base_with(snippet), Severity::Error, line, path, fragment);
+    }
+    for (from, to, line, path, fragment) in [
+        ("[node]\nregion = 'a'", "", 0, "node", "missing: a node is in a region"),
+        ("region = 'a'", "", 1, "node.region", "missing: name the region"),
+        ("region = 'a'", "region = 'a'\nname = 'a b'", 3, "node.name", "cannot be a name"),
+        ("region = 'a'", "region = 'a'\nthreads = 0", 3, "node.threads", "1 to 1024"),
+        ("[routing]\nfile = 'routes.toml'", "", 0, "routing", "missing: say where the routing table is"),
+        ("file = 'routes.toml'", "", 3, "routing.file", "missing"),
+        ("file = 'routes.toml'", "file = 3", 4, "routing.file", "expected a string"),
+        ("file = 'routes.toml'", "fiel = 'routes.toml'", 4, "routing.fiel", "did you mean \"file\"?"),
+        ("[[listeners]]\naddress = '127.0.0.1:8080'", "", 0, "listeners", "missing: a node has at least one"),
+        ("[[listeners]]\naddress = '127.0.0.1:8080'", "[listeners]", 5, "listeners", "expected a list"),
+        ("[node]", "listeners = []\n[node]", 1, "listeners", "the list is empty"),
+    ] {
+        let mut text = BASE.replace(from, to);
+        if to.starts_with("listeners") {
+            text = text.replace("[[listeners]]\naddress = '127.0.0.1:8080'", "");
+        }
+        expect(&text, Severity::Error, line, path, fragment);
+    }
+}
+
+#[test]
+fn warnings_leave_a_file_usable() {
+    for (snippet, line, path, fragment) in [
+        ("proxy_protocol = 'trusted'", 7, "listeners[0].proxy_protocol", "nobody is trusted to send it"),
+        ("[geoip]\ntrusted_proxies = ['10.0.0.1/8']", 8, "geoip.trusted_proxies[0]", "it is 10.0.0.0/8"),
+        ("[geoip]\ntrusted_proxies = ['::/0']", 8, "geoip.trusted_proxies[0]", "is everybody"),
+    ] {
+        expect(&base_with(snippet), Severity::Warning, line, path, fragment);
+    }
+    let text = BASE.replace("file =", "max_age = '1h'\nfile =");
+    expect(&text, Severity::Warning, 4, "routing.max_age", "only with a bus");
+}
+
+#[test]
+fn listeners_may_share_what_is_not_one_socket() {
+    for address in ["127.0.0.1:8081", "127.0.0.2:8080", "[::1]:8080", "[::]:8080"] {
+        good(&base_with(&format!("[[listeners]]\naddress = '{address}'")));
+    }
+    let zero = "[[listeners]]\naddress = '127.0.0.1:0'\n[[listeners]]\naddress = '127.0.0.1:0'\n[admin]\naddress = '127.0.0.1:0'";
+    assert_eq!(good(&base_with(zero)).listeners.len(), 3);
+}
+
+#[test]
+fn the_bus_is_checked_and_then_refused() {
+    let with = |routing: &str| BASE.replace("file = 'routes.toml'", routing);
+    let good_bus = "bus = { servers = ['nats://127.0.0.1:4222'], bucket = 'meridian', snapshot = 's.toml' }";
+    let refusal = "the config bus is not in this version; use routing.file";
+    expect(&with(good_bus), Severity::Error, 4, "routing.bus", refusal);
+    expect(&with(&format!("file = 'f'\n{good_bus}")), Severity::Error, 5, "routing.bus", "not from both");
+    for (bus, path) in [
+        ("{}", "routing.bus.servers"),
+        ("{ servers = [] }", "routing.bus.servers"),
+        ("{ servers = ['http://a'] }", "routing.bus.servers[0]"),
+        ("{ servers = ['nats://a'], bucket = 'a b' }", "routing.bus.bucket"),
+        ("{ servers = ['nats://a'], buckt = 'a' }", "routing.bus.buckt"),
+    ] {
+        let problems = read(&with(&format!("bus = {bus}"))).unwrap_err().0;
+        let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+        assert!(paths.contains(&path) && paths.contains(&"routing.bus"), "{bus}: {problems:#?}");
+    }
+}

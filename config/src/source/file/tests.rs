@@ -95,8 +95,9 @@ async fn a_file_that_never_rests_is_reported_all_the_same() {
             sleep(Duration::from_millis(10)).await;
         }
     };
+    let first_report = timeout(PATIENCE * 2, watch.changed());
     tokio::select! {
-        () = watch.changed() => {}
+        reported = first_report => reported.expect("no report"),
         () = write_for_ever => {}
     }
 }
@@ -214,6 +215,12 @@ async fn a_wait_that_is_dropped_loses_nothing() {
     // Dropped in the middle of settling.
     timeout(STEP, watch.changed()).await.expect_err("it cannot have settled yet");
     timeout(GUARD, watch.changed()).await.expect("no report of the change");
+}
+
+#[test]
+fn a_wait_can_move_between_threads() {
+    fn is_send(_: &impl Send) {}
+    is_send(&watch(&[]).changed());
 }
 
 #[test]

@@ -1,0 +1,295 @@
+//! The example tables, and what each must do: facts of a request -> the regions in order, or the refusal.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{FileKind, NodeConfig, Routing, RoutingTable, kind_of};
+use policy::hash::client_key;
+use policy::{Facts, Health, Method, Origin, Reason, RegionView, Verdict, decide};
+
+/// A request to one of the example tables.
+struct Case {
+    table: &'static str,
+    /// The region of the node that decides.
+    node: &'static str,
+    /// The client's country; empty is unknown.
+    country: &'static str,
+    method: Method,
+    path: &'static str,
+    consent: bool,
+    down: &'static [&'static str],
+    /// How far the regions' copies are behind, in seconds.
+    lag: u64,
+}
+
+impl Case {
+    const fn new(table: &'static str, node: &'static str, country: &'static str, path: &'static str) -> Self {
+        Self { table, node, country, method: Method::Get, path, consent: false, down: &[], lag: 0 }
+    }
+
+    const fn post(self) -> Self {
+        Self { method: Method::Post, ..self }
+    }
+
+    const fn with_consent(self) -> Self {
+        Self { consent: true, ..self }
+    }
+
+    const fn down(self, down: &'static [&'static str]) -> Self {
+        Self { down, ..self }
+    }
+
+    const fn lag(self, lag: u64) -> Self {
+        Self { lag, ..self }
+    }
+
+    fn decide(&self) -> (RoutingTable, Verdict) {
+        let loaded = load(self.table);
+        let table = &loaded.table;
+        let mut view = vec![RegionView::default(); loaded.upstreams.len()];
+        for (id, region) in table.regions() {
+            view[id.index()].lag = Some(Duration::from_secs(self.lag));
+            if self.down.contains(&region.name.as_str()) {
+                view[id.index()].health = Health::Down;
+            }
+        }
+        let facts = Facts {
+            host: "api.example.com",
+            path: self.path,
+            method: self.method,
+            origin: self.country.parse().map_or(Origin::Unknown, Origin::Country),
+            consent: self.consent,
+            client_key: client_key(b"198.51.100.7"),
+            from: table.region_named(self.node).unwrap(),
+            pinned: None,
+            only: None,
+        };
+        let verdict = decide(table, &facts, view.as_slice());
+        (loaded, verdict)
+    }
+
+    fn order(&self) -> Vec<String> {
+        match self.decide() {
+            (loaded, Verdict::Forward(permits)) => {
+                permits.order().iter().map(|id| loaded.table.region(*id).name.clone()).collect()
+            }
+            (_, Verdict::Refuse(refusal)) => panic!("refused: {refusal:?}"),
+        }
+    }
+
+    /// The reason, and whether a maintenance page is shown.
+    fn refusal(&self) -> (Reason, bool) {
+        match self.decide() {
+            (_, Verdict::Refuse(refusal)) => (refusal.reason, refusal.page.is_some()),
+            (_, Verdict::Forward(permits)) => panic!("forwarded: {permits:?}"),
+        }
+    }
+}
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+fn load(table: &str) -> RoutingTable {
+    RoutingTable::load(&example(&format!("{table}.toml"))).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+const PROHIBITED: (Reason, bool) = (Reason::ResidencyProhibited, false);
+const UNAVAILABLE_BY_LAW: (Reason, bool) = (Reason::ResidencyUnavailable, false);
+
+#[test]
+fn every_example_can_be_used_and_warns_only_of_what_comes_later() {
+    let mut tables = 0;
+    for entry in example("").read_dir().unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let warnings = match kind_of(&text) {
+            FileKind::Node => NodeConfig::load(&file).unwrap_or_else(|problems| panic!("{problems}")).warnings,
+            FileKind::Table => {
+                tables += 1;
+                RoutingTable::load(&file).unwrap_or_else(|problems| panic!("{problems}")).warnings
+            }
+        };
+        for warning in warnings {
+            assert_eq!(warning.message, "parsed, but not acted on in this version", "{warning}");
+        }
+    }
+    assert_eq!(tables, 5);
+}
+
+#[test]
+fn the_example_node_is_in_the_example_table() {
+    let node = NodeConfig::load(&example("node.toml")).unwrap();
+    assert_eq!(node.routing, Routing::File(example("erlmcp-aws.toml")));
+    let table = RoutingTable::load(&example("erlmcp-aws.toml")).unwrap();
+    assert!(table.table.region_named(&node.region).is_some());
+    assert_eq!(node.listeners.len(), 1);
+}
+
+#[test]
+fn aws_clients_in_the_united_states_fail_over_to_the_west() {
+    let case = Case::new("erlmcp-aws", "us-east-1", "US", "/mcp");
+    assert_eq!(case.order()[..2], ["us-east-1", "us-west-2"]);
+    assert_eq!(case.down(&["us-east-1"]).order()[0], "us-west-2");
+    let case = Case::new("erlmcp-aws", "eu-west-1", "US", "/mcp").post();
+    assert_eq!(case.order()[..2], ["us-east-1", "us-west-2"], "from any node");
+    // Both down: another continent is allowed, and comes last.
+    let case = Case::new("erlmcp-aws", "us-east-1", "US", "/mcp").down(&["us-east-1", "us-west-2"]);
+    assert_eq!(case.order()[0], "eu-west-1");
+}
+
+#[test]
+fn aws_clients_in_the_european_union_stay_there() {
+    for country in ["DE", "IE", "NO"] {
+        for node in ["eu-west-1", "us-east-1"] {
+            let case = Case::new("erlmcp-aws", node, country, "/mcp").post();
+            assert_eq!(case.order(), ["eu-west-1", "eu-central-1"]);
+            assert_eq!(case.down(&["eu-west-1"]).order(), ["eu-central-1"]);
+        }
+    }
+    let case = Case::new("erlmcp-aws", "eu-west-1", "DE", "/anything").down(&["eu-west-1", "eu-central-1"]);
+    assert_eq!(case.refusal(), UNAVAILABLE_BY_LAW);
+    // What has no person in it goes on.
+    let case = Case::new("erlmcp-aws", "eu-west-1", "DE", "/v1/analytics").down(&["eu-west-1", "eu-central-1"]);
+    assert_eq!(case.order()[0], "us-east-1");
+}
+
+#[test]
+fn aws_clients_in_asia_go_to_the_nearest_and_then_to_its_pair() {
+    let case = Case::new("erlmcp-aws", "ap-southeast-1", "SG", "/mcp");
+    assert_eq!(case.order()[..2], ["ap-southeast-1", "ap-northeast-1"]);
+}
+
+#[test]
+fn aws_an_unknown_client_is_under_every_law() {
+    // The Union's rule binds; the United States' only prefers.
+    let case = Case::new("erlmcp-aws", "us-east-1", "", "/mcp");
+    assert_eq!(case.order(), ["eu-west-1", "eu-central-1"]);
+}
+
+#[test]
+fn gcp_brazilian_pii_stays_and_its_operational_data_moves() {
+    let pii = Case::new("erlmcp-gcp", "southamerica-east1", "BR", "/v3/identity");
+    assert_eq!(pii.order(), ["southamerica-east1"]);
+    assert_eq!(pii.with_consent().down(&["southamerica-east1"]).refusal(), UNAVAILABLE_BY_LAW);
+    let logs = Case::new("erlmcp-gcp", "southamerica-east1", "BR", "/v3/telemetry").down(&["southamerica-east1"]);
+    assert_eq!(logs.order()[0], "us-central1");
+}
+
+#[test]
+fn gcp_chinese_and_russian_data_is_prohibited() {
+    for country in ["CN", "RU"] {
+        for path in ["/v3/identity", "/v3/profiles"] {
+            let case = Case::new("erlmcp-gcp", "asia-southeast1", country, path).with_consent();
+            assert_eq!(case.refusal(), PROHIBITED, "{country} {path}");
+        }
+        assert!(!Case::new("erlmcp-gcp", "asia-southeast1", country, "/v3/telemetry").order().is_empty());
+    }
+    assert_eq!(Case::new("erlmcp-gcp", "europe-west1", "", "/v3/identity").refusal(), PROHIBITED);
+}
+
+#[test]
+fn gcp_each_jurisdiction_keeps_its_data_as_its_law_says() {
+    let regions_for = |country, path, consent| {
+        let case = Case::new("erlmcp-gcp", "europe-west1", country, path);
+        let mut regions = if consent { case.with_consent() } else { case }.order();
+        regions.sort_unstable();
+        regions.join(" ")
+    };
+    let eu = "europe-north1 europe-west1 europe-west2 europe-west4";
+    let us = "us-central1 us-east1 us-west1 us-west2";
+    let americas = "southamerica-east1 us-central1 us-east1 us-west1 us-west2";
+    for (country, path, consent, expected) in [
+        ("FR", "/v3/identity", true, eu),
+        ("FR", "/v3/profiles", true, eu),
+        ("US", "/v3/identity", true, us),
+        ("US", "/v3/profiles", false, us),
+        ("US", "/v3/profiles", true, americas),
+        ("GB", "/v3/identity", true, "europe-west2"),
+        ("GB", "/v3/profiles", true, eu),
+        ("BR", "/v3/profiles", false, "southamerica-east1"),
+        ("BR", "/v3/profiles", true, americas),
+        ("IN", "/v3/identity", true, "asia-south1"),
+        ("IN", "/v3/profiles", true, "asia-northeast1 asia-south1 asia-southeast1 australia-southeast1"),
+        ("SG", "/v3/identity", true, "asia-southeast1"),
+        ("AU", "/v3/profiles", false, "australia-southeast1"),
+        ("CH", "/v3/identity", false, "europe-north1 europe-west1 europe-west4 europe-west6"),
+        ("JP", "/v3/profiles", false, "asia-northeast1"),
+    ] {
+        assert_eq!(regions_for(country, path, consent), expected, "{country} {path} consent {consent}");
+    }
+}
+
+#[test]
+fn gcp_preferences_come_first_and_safeguards_are_marked() {
+    let british = Case::new("erlmcp-gcp", "europe-west1", "GB", "/v3/profiles").with_consent();
+    assert_eq!(british.order()[0], "europe-west2");
+    let brazilian = Case::new("erlmcp-gcp", "southamerica-east1", "BR", "/v3/profiles").with_consent();
+    let (loaded, Verdict::Forward(permits)) = brazilian.decide() else { panic!("refused") };
+    let [home, rest @ ..] = permits.order() else { panic!("no region") };
+    assert_eq!(loaded.table.region(*home).name, "southamerica-east1");
+    assert!(!permits.is_safeguarded(*home));
+    assert!(!rest.is_empty() && rest.iter().all(|region| permits.is_safeguarded(*region)));
+    // A write needs more than a copy.
+    let indian = Case::new("erlmcp-gcp", "asia-south1", "IN", "/v3/profiles").with_consent().post();
+    assert_eq!(indian.order(), ["asia-south1"]);
+}
+
+#[test]
+fn gcp_metrics_are_not_for_the_outside() {
+    let case = Case::new("erlmcp-gcp", "us-central1", "US", "/metrics");
+    assert_eq!(case.refusal(), (Reason::NoRoute, false));
+}
+
+#[test]
+fn cortex_keeps_data_where_it_belongs() {
+    for (country, path, expected) in [
+        ("FR", "/api/v1/things", &["eu-west-1"][..]),
+        ("CH", "/coordination/status", &["eu-west-1"]),
+        ("CA", "/api/v1/things", &["us-east-1", "eu-west-1", "ap-south-1"]),
+        ("CA", "/coordination/status", &["us-east-1"]),
+        ("IN", "/coordination/status", &["ap-south-1"]),
+    ] {
+        assert_eq!(Case::new("cortex", "us-east-1", country, path).order(), expected, "{country} {path}");
+    }
+    let indian = Case::new("cortex", "ap-south-1", "IN", "/api/v1/things");
+    assert_eq!(indian.order()[0], "ap-south-1");
+    assert_eq!(indian.order().len(), 3);
+    assert_eq!(indian.post().order(), ["ap-south-1"], "a write needs more than a copy");
+}
+
+#[test]
+fn cortex_excludes_regions_past_the_maximum_latency() {
+    let case = Case::new("cortex", "us-east-1", "CA", "/api/v1/interactive");
+    assert_eq!(case.order(), ["us-east-1", "eu-west-1"], "ap-south-1 is 200 ms away");
+}
+
+#[test]
+fn cortex_active_passive_reads_from_the_copy_and_refuses_writes() {
+    let read = || Case::new("cortex-active-passive", "us-east-1", "US", "/api/v1/things");
+    assert_eq!(read().order(), ["us-east-1", "eu-west-1"]);
+    assert_eq!(read().down(&["us-east-1"]).order(), ["eu-west-1"]);
+    assert_eq!(read().down(&["us-east-1"]).lag(60).order(), ["eu-west-1"]);
+    assert_eq!(read().down(&["us-east-1"]).lag(61).refusal(), (Reason::Unavailable, false));
+    assert_eq!(read().post().order(), ["us-east-1"]);
+    assert_eq!(read().post().down(&["us-east-1"]).refusal(), (Reason::Unavailable, false));
+    let search = Case::new("cortex-active-passive", "us-east-1", "US", "/api/v1/search").post();
+    assert_eq!(search.down(&["us-east-1"]).order(), ["eu-west-1"], "a POST that reads");
+}
+
+#[test]
+fn somaagent_never_sends_eu_users_abroad() {
+    let american = || Case::new("somaagent", "us-west-2", "US", "/v1/agents/7");
+    assert_eq!(american().order(), ["us-west-2", "eu-west-1"]);
+    assert_eq!(american().down(&["us-west-2"]).order(), ["eu-west-1"]);
+    let european = || Case::new("somaagent", "eu-west-1", "FR", "/v1/agents/7");
+    assert_eq!(european().order(), ["eu-west-1"]);
+    assert_eq!(european().down(&["eu-west-1"]).refusal(), (Reason::ResidencyUnavailable, true), "with its page");
+    let japanese = Case::new("somaagent", "eu-west-1", "JP", "/v1/agents/7").down(&["eu-west-1"]);
+    assert_eq!(japanese.order(), ["us-west-2"]);
+    let page = &RoutingTable::load(&example("somaagent.toml")).unwrap().files()[1].clone();
+    assert_eq!(*page, example("somaagent-maintenance.html"));
+}

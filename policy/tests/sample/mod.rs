@@ -1,0 +1,150 @@
+//! Small tables for tests and benches, built from a few words.
+//!
+//! They panic on what they do not understand.
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test takes what it needs")]
+
+use std::time::Duration;
+
+use policy::country::{Country, CountrySet, group};
+use policy::jurisdiction::{
+    ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable,
+};
+use policy::region::{Capabilities, Region, RegionState, Role, Tier};
+use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
+use policy::score::Weights;
+use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
+
+/// A region in a country, active, with everything else at its default.
+pub fn region(name: &str, country: &str) -> Region {
+    Region {
+        name: name.into(),
+        country: country.parse().unwrap(),
+        coordinates: None,
+        tier: Tier::Primary,
+        role: Role::Active,
+        priority: 0,
+        weight: 100,
+        state: RegionState::Serving,
+        capabilities: Capabilities { read: true, write: true },
+        compliance: Vec::new(),
+        capacity_rps: None,
+        cost_per_gb: 0.0,
+        line: 1,
+    }
+}
+
+/// A route for every host on a path prefix.
+pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
+    RouteSpec {
+        name: name.into(),
+        host: HostPattern::Any,
+        path: PathPattern::Prefix(prefix.trim_end_matches('/').into()),
+        methods: None,
+        data_class: ClassId(class),
+        scoring: 0,
+        criticality: Criticality::Default,
+        access: None,
+        require_compliance: Vec::new(),
+        prefer_compliance: Vec::new(),
+        max_latency: None,
+        max_replication_lag: None,
+        consent_header: None,
+        affinity: Affinity::None,
+        timeout: Duration::from_secs(30),
+        retry: Retry {
+            attempts: 3,
+            statuses: vec![502, 503, 504],
+            body_bytes: 65536,
+            per_try_timeout: None,
+            hedge: false,
+        },
+        line: 1,
+    }
+}
+
+/// A data class of scope `jurisdiction`.
+pub fn class(name: &str, cross_border: Transfer) -> DataClass {
+    DataClass { name: name.into(), cross_border, scope: Scope::Jurisdiction }
+}
+
+/// Countries from codes and groups.
+pub fn countries(names: &[&str]) -> CountrySet {
+    let mut set = CountrySet::default();
+    for name in names {
+        match group(name) {
+            Some(members) => set.extend(&members),
+            None => set.insert(name.parse::<Country>().unwrap()),
+        }
+    }
+    set
+}
+
+/// A jurisdiction of these countries and groups.
+pub fn jurisdiction(name: &str, members: &[&str]) -> Jurisdiction {
+    Jurisdiction { name: name.into(), countries: countries(members) }
+}
+
+/// A rule that keeps a class of a jurisdiction to regions in some countries.
+pub fn rule(jurisdiction: usize, class: usize, allow: &[&str], transfer: Transfer) -> Rule {
+    let selector = Selector { countries: Some(countries(allow)), ..Selector::default() };
+    Rule {
+        jurisdiction: JurisdictionId(jurisdiction),
+        data_classes: vec![ClassId(class)],
+        allow: if allow.is_empty() { Vec::new() } else { vec![selector] },
+        transfer,
+        when_unavailable: WhenUnavailable::Reject,
+        regulation: "law".into(),
+        line: 1,
+    }
+}
+
+/// A table of these regions with one public route on `/`, for tests to add to.
+pub fn spec(regions: Vec<Region>) -> TableSpec {
+    TableSpec {
+        version: "sample".into(),
+        regions,
+        latency_ms: Vec::new(),
+        jurisdictions: Vec::new(),
+        super_regions: Vec::new(),
+        data_classes: vec![DataClass { name: "public".into(), cross_border: Transfer::Allowed, scope: Scope::Global }],
+        rules: Vec::new(),
+        unknown_origin: UnknownOrigin::Strictest,
+        unlisted_jurisdiction: UnlistedJurisdiction::Allow,
+        scorings: vec![("balanced".into(), Weights::built_in("balanced").unwrap())],
+        routes: vec![route("public", "/", 0)],
+        failover: Failover::default(),
+    }
+}
+
+/// A table of `regions` regions spread over the world with a third each under GDPR, free, and
+/// Brazilian, for benches: personal data on `/v3/`.
+pub fn large(regions: usize, routes: usize) -> TableSpec {
+    let homes = ["DE", "US", "BR", "FR", "JP", "IE"];
+    let mut spec = spec(
+        (0..regions)
+            .map(|index| Region {
+                coordinates: Some((f64::from(index as u32 % 120) - 60.0, f64::from(index as u32 * 37 % 360) - 180.0)),
+                capacity_rps: Some(1000.0 + index as f64),
+                cost_per_gb: 0.01 * (index % 8) as f64,
+                priority: (index % 3) as u16,
+                compliance: vec!["soc2".into()],
+                ..region(&format!("region-{index:04}"), homes[index % homes.len()])
+            })
+            .collect(),
+    );
+    spec.jurisdictions = vec![jurisdiction("eu", &["@EU"]), jurisdiction("br", &["BR"]), jurisdiction("us", &["US"])];
+    spec.data_classes.push(class("personal", Transfer::Allowed));
+    spec.rules = vec![
+        rule(0, 1, &["@EU"], Transfer::Prohibited),
+        rule(1, 1, &["BR"], Transfer::WithSafeguards),
+        rule(2, 1, &["US"], Transfer::Allowed),
+    ];
+    spec.routes = vec![route("public", "/", 0), route("api", "/v3", 1)];
+    for index in 0..routes {
+        spec.routes.push(RouteSpec {
+            host: HostPattern::Exact(format!("host-{:03}.example.com", index % 500)),
+            ..route(&format!("route-{index}"), &format!("/service-{}/v1", index / 500), 1)
+        });
+    }
+    spec
+}

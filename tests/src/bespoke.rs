@@ -1,0 +1,109 @@
+//! Origins made to measure, for what [`loadtest::origin`] does not do: trailers, upgrades, streams, and bad manners.
+//!
+//! Health probes are answered with 200 before a test's own code sees them.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::RawConnection;
+use crate::request::{Body, empty};
+
+/// A running origin. It stops when it is dropped.
+pub struct Bespoke {
+    /// Where it listens.
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// A connection to a bespoke origin, whose first request head has been read.
+pub struct Visit {
+    /// The connection.
+    pub connection: RawConnection,
+    /// The first request's head.
+    pub head: String,
+    /// How many connections, probes aside, came before.
+    pub number: usize,
+}
+
+/// An HTTP/1.1 origin that answers by this function; an error closes the connection.
+pub async fn http<F, A>(answer: F) -> Bespoke
+where
+    F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+    A: Future<Output = io::Result<Response<Body>>> + Send + 'static,
+{
+    let answer = Arc::new(answer);
+    start(move |stream| {
+        let answer = answer.clone();
+        async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = answer.clone();
+                async move { if is_probe(&request) { Ok(Response::new(empty())) } else { answer(request).await } }
+            });
+            // The client's end of it is what a test asserts on.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        }
+    })
+    .await
+}
+
+/// An origin that gets every connection as bytes.
+pub async fn tcp<F, A>(receive: F) -> Bespoke
+where
+    F: Fn(Visit) -> A + Send + Sync + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
+    let receive = Arc::new(receive);
+    let visits = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    start(move |stream| {
+        let (receive, visits) = (receive.clone(), visits.clone());
+        async move {
+            let mut connection = RawConnection::of(stream);
+            let head = connection.read_until("\r\n\r\n").await;
+            if head.contains(PROBE) {
+                connection.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+                return;
+            }
+            let number = visits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            receive(Visit { connection, head, number }).await;
+        }
+    })
+    .await
+}
+
+impl Drop for Bespoke {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn start<F, A>(serve: F) -> Bespoke
+where
+    F: Fn(TcpStream) -> A + Send + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let task = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(serve(stream));
+        }
+    });
+    Bespoke { address, task }
+}
+
+fn is_probe(request: &Request<Incoming>) -> bool {
+    request.headers().get(http::header::USER_AGENT).is_some_and(|agent| agent == PROBE)
+}
+
+/// The user agent of health probes.
+pub(crate) const PROBE: &str = "meridian-health";

@@ -1,0 +1,62 @@
+//! The binary under test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The path of the `meridian` binary: what `MERIDIAN_BIN` names, else built once in this process.
+pub fn meridian() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| std::env::var_os("MERIDIAN_BIN").map_or_else(build, PathBuf::from))
+}
+
+/// How a run of the binary ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+/// Runs the binary to its end.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run(arguments: &[&str]) -> Ended {
+    run_in(Path::new("."), arguments)
+}
+
+/// Runs the binary in a directory to its end.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run_in(directory: &Path, arguments: &[&str]) -> Ended {
+    let output = Command::new(meridian()).args(arguments).current_dir(directory).output();
+    let Output { status, stdout, stderr } = output.expect("the binary starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output in UTF-8");
+    Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn build() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace above this crate");
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "proxy", "--bin", "meridian", "--target-dir"])
+        .arg(target_directory())
+        .current_dir(workspace)
+        .status()
+        .expect("cargo starts");
+    assert!(built.success(), "the binary under test does not build");
+    target_directory().join("debug").join("meridian")
+}
+
+/// The directory that this test itself was built into: it runs as `TARGET/PROFILE/deps/NAME`.
+fn target_directory() -> PathBuf {
+    let this = std::env::current_exe().expect("the path of this test");
+    let deps = this.parent().filter(|directory| directory.ends_with("deps"));
+    let target = deps.and_then(Path::parent).and_then(Path::parent);
+    target.expect("a test below TARGET/PROFILE/deps").to_owned()
+}

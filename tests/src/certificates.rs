@@ -1,0 +1,77 @@
+//! Certificates made for one test.
+
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A certificate authority of the test's own.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate for some names, and its key.
+#[derive(Clone)]
+pub struct Certificate {
+    /// The certificate in PEM.
+    pub certificate_pem: String,
+    /// The private key in PEM.
+    pub key_pem: String,
+    /// The certificate in DER, to tell it from others.
+    pub der: CertificateDer<'static>,
+    key_der: Vec<u8>,
+}
+
+impl Default for Authority {
+    fn default() -> Authority {
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Authority(CertifiedIssuer::self_signed(authority, key).expect("an authority"))
+    }
+}
+
+impl Authority {
+    /// A certificate for these names, DNS names or addresses.
+    pub fn certify(&self, names: &[&str]) -> Certificate {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let key = KeyPair::generate().expect("a key");
+        let leaf = CertificateParams::new(names).expect("names").signed_by(&key, &self.0).expect("a certificate");
+        Certificate {
+            certificate_pem: leaf.pem(),
+            key_pem: key.serialize_pem(),
+            der: leaf.der().clone(),
+            key_der: key.serialize_der(),
+        }
+    }
+
+    /// For clients that trust it.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("an authority");
+        roots
+    }
+
+    /// Its own certificate in PEM.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+}
+
+impl Certificate {
+    /// Writes `NAME.pem` and `NAME-key.pem`.
+    pub fn write(&self, directory: &Path, name: &str) {
+        std::fs::write(directory.join(format!("{name}.pem")), &self.certificate_pem).expect("a certificate file");
+        std::fs::write(directory.join(format!("{name}-key.pem")), &self.key_pem).expect("a key file");
+    }
+
+    /// For an origin that serves with it.
+    pub fn server_config(&self) -> rustls::ServerConfig {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        rustls::ServerConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .expect("TLS versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.der.clone()], PrivateKeyDer::Pkcs8(self.key_der.clone().into()))
+            .expect("a certificate with its key")
+    }
+}

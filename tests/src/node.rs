@@ -1,0 +1,207 @@
+//! A running node: the real binary, in a process of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Answer, Client, Lines, Metrics, Sent, get, meridian};
+
+/// A running node. It is killed when it is dropped.
+pub struct Node {
+    process: Child,
+    directory: TempDir,
+    log: Lines,
+    access_log: Option<Lines>,
+    /// Kept open, and never read.
+    _unread: Option<ChildStdout>,
+    listeners: Vec<(String, SocketAddr)>,
+}
+
+/// What becomes of a node's stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    Read,
+    Unread,
+    Silenced,
+}
+
+impl Node {
+    pub(crate) async fn start(directory: TempDir, stdout: Stdout, environment: &[(String, String)]) -> Node {
+        let mut command = Command::new(meridian());
+        command.args(["run", "--log-format", "json", "--config"]).arg(directory.path().join("node.toml"));
+        if stdout == Stdout::Silenced {
+            command.arg("--no-access-log");
+        }
+        for (name, value) in environment {
+            command.env(name, value);
+        }
+        let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process = process.expect("the binary starts");
+        let log = Lines::of(process.stderr.take().expect("a pipe"));
+        let pipe = process.stdout.take().expect("a pipe");
+        let (access_log, unread) =
+            if stdout == Stdout::Unread { (None, Some(pipe)) } else { (Some(Lines::of(pipe)), None) };
+        let mut node = Node { process, directory, log, access_log, _unread: unread, listeners: Vec::new() };
+        node.log.find("the node's start", |line| message(line).as_deref() == Some("meridian serves")).await;
+        let started = node.log.all();
+        node.listeners = started.iter().filter_map(|line| listener(line)).collect();
+        node
+    }
+
+    /// The address of the first plain listener.
+    pub fn http(&self) -> SocketAddr {
+        self.listener("http")
+    }
+
+    /// The address of the first TLS listener.
+    pub fn https(&self) -> SocketAddr {
+        self.listener("https")
+    }
+
+    /// The address of the admin listener.
+    pub fn admin(&self) -> SocketAddr {
+        self.listener("admin")
+    }
+
+    /// The address of the first listener of a kind.
+    fn listener(&self, wanted: &str) -> SocketAddr {
+        let found = self.listeners.iter().find(|(kind, _)| kind == wanted);
+        found.unwrap_or_else(|| panic!("no {wanted} listener among {:?}", self.listeners)).1
+    }
+
+    /// Sends a request to the admin listener.
+    pub async fn ask(&self, sent: &Sent) -> Answer {
+        Client::http1(self.admin()).send(&sent.clone().host(&self.admin().to_string())).await
+    }
+
+    /// `/status`.
+    pub async fn status(&self) -> Value {
+        self.ask(&get("/status")).await.json()
+    }
+
+    /// `/metrics`.
+    pub async fn metrics(&self) -> Metrics {
+        Metrics::new(self.ask(&get("/metrics")).await.text().to_owned())
+    }
+
+    /// Its own log, JSON lines.
+    pub fn log(&self) -> &Lines {
+        &self.log
+    }
+
+    /// Its access log.
+    ///
+    /// # Panics
+    /// When it is not read.
+    pub fn access_log(&self) -> &Lines {
+        self.access_log.as_ref().expect("an access log that is read")
+    }
+
+    /// Waits for an event of its own log past the first `skipped` lines.
+    pub async fn logged_after(&self, skipped: usize, wanted: &str) -> Value {
+        let line = self.log.find_after(skipped, wanted, |line| message(line).is_some_and(|m| m.starts_with(wanted)));
+        serde_json::from_str(&line.await).expect("a log line in JSON")
+    }
+
+    /// A file of its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Replaces a file of its directory at once: written beside it, and renamed over it.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn replace(&self, name: &str, content: impl AsRef<[u8]>) {
+        let beside = self.path(&format!(".{name}.new"));
+        std::fs::write(&beside, content).expect("a file");
+        std::fs::rename(&beside, self.path(name)).expect("a renamed file");
+    }
+
+    /// Writes a file of its directory in place.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn overwrite(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), content).expect("a file");
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn signal(&self, name: &str) {
+        // The shell's own `kill`, since calling the system's needs unsafe code.
+        let script = format!("kill -{name} {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &script]).status().expect("a shell").success(), "{script}");
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn exited(&mut self) -> ExitStatus {
+        self.log.to_end().await;
+        self.process.wait().expect("its exit status")
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("its exit status").is_none()
+    }
+
+    /// Its resident memory in bytes.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kilobytes * 1024
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = self.log.all();
+            let last = log.len().saturating_sub(SHOWN);
+            eprintln!("the node's log, at most {SHOWN} lines:\n{}", log[last..].join("\n"));
+        }
+    }
+}
+
+/// The message of a log line.
+fn message(line: &str) -> Option<String> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    event.get("message")?.as_str().map(str::to_owned)
+}
+
+/// Kind and address of a `listening` event.
+fn listener(line: &str) -> Option<(String, SocketAddr)> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    if event.get("message")? != "listening" {
+        return None;
+    }
+    Some((event.get("kind")?.as_str()?.to_owned(), event.get("address")?.as_str()?.parse().ok()?))
+}
+
+/// Lines of a node's log that a failed test shows.
+const SHOWN: usize = 40;

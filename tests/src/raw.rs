@@ -1,0 +1,152 @@
+//! Connections on which a test writes bytes instead of requests.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::client::dial;
+use crate::{Authority, patiently};
+
+/// A connection for bytes.
+pub struct RawConnection<S = TcpStream> {
+    stream: S,
+    /// What has been read and not been taken.
+    read: Vec<u8>,
+}
+
+/// The same over TLS.
+pub type RawTls = RawConnection<tokio_rustls::client::TlsStream<TcpStream>>;
+
+impl RawConnection {
+    /// Connects from 127.0.0.1.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub async fn open(address: SocketAddr) -> RawConnection {
+        RawConnection::open_from(address, Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// Connects from another address of loopback.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub async fn open_from(address: SocketAddr, source: IpAddr) -> RawConnection {
+        let stream = patiently("a connection", dial(address, source)).await.expect("a connection");
+        RawConnection::of(stream)
+    }
+
+    /// An accepted connection.
+    pub(crate) fn of(stream: TcpStream) -> RawConnection {
+        RawConnection { stream, read: Vec::new() }
+    }
+
+    /// Connects over TLS, offering one protocol.
+    ///
+    /// # Panics
+    /// When the handshake fails.
+    pub async fn open_tls(address: SocketAddr, authority: &Authority, name: &str, alpn: &[u8]) -> RawTls {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let mut config = ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .expect("TLS versions")
+            .with_root_certificates(authority.roots())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let plain = RawConnection::open(address).await;
+        let name = ServerName::try_from(name.to_owned()).expect("a server name");
+        let connecting = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, plain.stream);
+        let stream = patiently("a TLS handshake", connecting).await.expect("a TLS handshake");
+        RawConnection { stream, read: Vec::new() }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
+    /// Writes all of this.
+    ///
+    /// # Errors
+    /// When the other end has closed.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await?;
+        self.stream.flush().await
+    }
+
+    /// Writes all of this.
+    ///
+    /// # Panics
+    /// When the other end has closed.
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_write(bytes).await.expect("an open connection");
+    }
+
+    /// Says that no more will be written.
+    ///
+    /// # Errors
+    /// When the other end has closed.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    /// Reads up to and with `end`.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn read_until(&mut self, end: &str) -> String {
+        let what = format!("{end:?}");
+        let reading = async {
+            loop {
+                let found = self.read.windows(end.len()).position(|window| window == end.as_bytes());
+                if let Some(start) = found {
+                    return self.read.drain(..start + end.len()).collect::<Vec<u8>>();
+                }
+                let read = self.stream.read_buf(&mut self.read).await.expect("an open connection");
+                assert!(read > 0, "closed before {end:?}: {:?}", String::from_utf8_lossy(&self.read));
+            }
+        };
+        String::from_utf8_lossy(&patiently(&what, reading).await).into_owned()
+    }
+
+    /// Reads an answer with Content-Length or without a body: the head, and the body.
+    ///
+    /// # Panics
+    /// When it does not come whole.
+    pub async fn read_answer(&mut self) -> (String, String) {
+        let head = self.read_until("\r\n\r\n").await;
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().expect("a length"))
+        });
+        let length = length.unwrap_or(0);
+        let reading = async {
+            while self.read.len() < length {
+                assert!(self.stream.read_buf(&mut self.read).await.expect("an open connection") > 0, "closed early");
+            }
+        };
+        patiently("a body", reading).await;
+        let body: Vec<u8> = self.read.drain(..length).collect();
+        (head, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Reads until the other end closes or resets, and gives what came, and how long that took.
+    ///
+    /// # Panics
+    /// When it stays open.
+    pub async fn read_to_end(&mut self) -> (Vec<u8>, Duration) {
+        let start = Instant::now();
+        let reading = async { while self.stream.read_buf(&mut self.read).await.is_ok_and(|read| read > 0) {} };
+        patiently("the end of a connection", reading).await;
+        (std::mem::take(&mut self.read), start.elapsed())
+    }
+
+    /// Writes a request, says that no more will come, and reads all that comes back.
+    pub async fn exchange(mut self, request: impl AsRef<[u8]>) -> String {
+        // A server may refuse, and close, before all of it is written.
+        let _ = self.try_write(request).await;
+        String::from_utf8_lossy(&self.read_to_end().await.0).into_owned()
+    }
+}

@@ -1,0 +1,116 @@
+//! Requests as a test describes them.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+
+use crate::{Protocol, geo};
+
+/// A body that a client or a bespoke origin sends; it fails as the test wants it to.
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A request to send, from a client behind the trusted proxy that the test plays.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    method: Method,
+    target: String,
+    host: String,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+}
+
+/// No body.
+pub fn empty() -> Body {
+    Empty::new().map_err(never).boxed_unsync()
+}
+
+/// These bytes.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(never).boxed_unsync()
+}
+
+/// A GET.
+pub fn get(path: &str) -> Sent {
+    request("GET", path)
+}
+
+/// A HEAD.
+pub fn head(path: &str) -> Sent {
+    request("HEAD", path)
+}
+
+/// A POST.
+pub fn post(path: &str, body: impl Into<Bytes>) -> Sent {
+    Sent { body: body.into(), ..request("POST", path) }
+}
+
+/// A PUT.
+pub fn put(path: &str, body: impl Into<Bytes>) -> Sent {
+    Sent { body: body.into(), ..request("PUT", path) }
+}
+
+/// A request to `api.example.com` without further headers or body.
+pub fn request(method: &str, path: &str) -> Sent {
+    Sent {
+        method: method.parse().expect("a method"),
+        target: path.to_owned(),
+        host: "api.example.com".to_owned(),
+        headers: Vec::new(),
+        body: Bytes::new(),
+    }
+}
+
+impl Sent {
+    /// To another host.
+    #[must_use]
+    pub fn host(self, host: &str) -> Sent {
+        Sent { host: host.to_owned(), ..self }
+    }
+
+    /// With one more header field.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Sent {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// On behalf of a client with this address.
+    #[must_use]
+    pub fn on_behalf_of(self, client: IpAddr) -> Sent {
+        self.header("x-forwarded-for", &client.to_string())
+    }
+
+    /// On behalf of a client in this country.
+    #[must_use]
+    pub fn from(self, country: &str) -> Sent {
+        self.on_behalf_of(geo::address(country, 1))
+    }
+
+    /// The message: a path and a Host field on HTTP/1.1, a whole URI on HTTP/2.
+    pub(crate) fn message(&self, protocol: Protocol, scheme: &str) -> Request<Body> {
+        let mut message = Request::new(if self.body.is_empty() { empty() } else { full(self.body.clone()) });
+        *message.method_mut() = self.method.clone();
+        let uri = match protocol {
+            Protocol::Http1 => self.target.clone(),
+            Protocol::Http2 => format!("{scheme}://{}{}", self.host, self.target),
+        };
+        *message.uri_mut() = uri.parse::<Uri>().expect("a request target");
+        let headers = message.headers_mut();
+        if protocol == Protocol::Http1 {
+            headers.insert(http::header::HOST, HeaderValue::try_from(&self.host).expect("a host"));
+        }
+        for (name, value) in &self.headers {
+            let name = HeaderName::try_from(name).expect("a header name");
+            headers.append(name, HeaderValue::try_from(value).expect("a header value"));
+        }
+        message
+    }
+}
+
+fn never(never: Infallible) -> std::io::Error {
+    match never {}
+}

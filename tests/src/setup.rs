@@ -1,0 +1,196 @@
+//! What a node is started with: its files in a directory of their own.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::node::{Node, Stdout};
+use crate::{Certificate, geo};
+
+/// A node file in the making, with all that it names. The default has one plain listener, the database of [`geo`], and
+/// trusts 127.0.0.1: the client of a test is a proxy that names its clients, unless it connects from elsewhere.
+#[derive(Clone)]
+pub struct Setup {
+    region: String,
+    table: String,
+    listeners: Vec<Listener>,
+    trusted: Vec<String>,
+    database: Option<Vec<u8>>,
+    threads: usize,
+    sections: String,
+    files: Vec<(String, Vec<u8>)>,
+    stdout: Stdout,
+    environment: Vec<(String, String)>,
+}
+
+#[derive(Clone)]
+enum Listener {
+    Plain,
+    Redirecting,
+    Tls(Vec<Certificate>),
+}
+
+impl Setup {
+    /// A node in this region of this table.
+    pub fn new(region: &str, table: &str) -> Setup {
+        Setup {
+            region: region.to_owned(),
+            table: table.to_owned(),
+            listeners: Vec::new(),
+            trusted: vec!["127.0.0.1/32".to_owned()],
+            database: Some(geo::database()),
+            threads: 2,
+            sections: String::new(),
+            files: Vec::new(),
+            stdout: Stdout::Read,
+            environment: Vec::new(),
+        }
+    }
+
+    /// With one more listener: plain. Without any there is one plain listener.
+    #[must_use]
+    pub fn plain(mut self) -> Setup {
+        self.listeners.push(Listener::Plain);
+        self
+    }
+
+    /// With one more listener: plain, and redirecting to HTTPS.
+    #[must_use]
+    pub fn redirecting(mut self) -> Setup {
+        self.listeners.push(Listener::Redirecting);
+        self
+    }
+
+    /// With one more listener: TLS with these certificates, in files `tls-0`, `tls-1` and so on.
+    #[must_use]
+    pub fn tls(mut self, certificates: &[&Certificate]) -> Setup {
+        self.listeners.push(Listener::Tls(certificates.iter().map(|certificate| (*certificate).clone()).collect()));
+        self
+    }
+
+    /// Trusting these networks instead.
+    #[must_use]
+    pub fn trusting(self, networks: &[&str]) -> Setup {
+        Setup { trusted: networks.iter().map(ToString::to_string).collect(), ..self }
+    }
+
+    /// With this database, or none.
+    #[must_use]
+    pub fn database(self, database: Option<Vec<u8>>) -> Setup {
+        Setup { database, ..self }
+    }
+
+    /// With so many worker threads instead of two. With one, all requests share one pool of connections.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Setup {
+        Setup { threads, ..self }
+    }
+
+    /// With a section more in the node file, such as `limits`.
+    #[must_use]
+    pub fn section(mut self, name: &str, lines: &str) -> Setup {
+        write!(self.sections, "\n[{name}]\n{lines}\n").expect("a string takes everything");
+        self
+    }
+
+    /// With a file more in its directory.
+    #[must_use]
+    pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Setup {
+        self.files.push((name.to_owned(), content.into()));
+        self
+    }
+
+    /// Without an access log.
+    #[must_use]
+    pub fn without_access_log(self) -> Setup {
+        Setup { stdout: Stdout::Silenced, ..self }
+    }
+
+    /// With an access log that nobody reads.
+    #[must_use]
+    pub fn with_stdout_unread(self) -> Setup {
+        Setup { stdout: Stdout::Unread, ..self }
+    }
+
+    /// With an environment variable more.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the node, and returns when it listens.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start(self) -> Node {
+        Node::start(self.write(), self.stdout, &self.environment).await
+    }
+
+    /// Writes `node.toml` and all that it names, without starting anything.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn write(&self) -> TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        self.write_to(directory.path());
+        directory
+    }
+
+    fn write_to(&self, directory: &Path) {
+        let file = |name: &str, content: &[u8]| std::fs::write(directory.join(name), content).expect("a file");
+        file("node.toml", self.node_file().as_bytes());
+        file("routes.toml", self.table.as_bytes());
+        if let Some(database) = &self.database {
+            file("countries.mmdb", database);
+        }
+        for (name, content) in &self.files {
+            file(name, content);
+        }
+        for (number, certificate) in self.certificates().enumerate() {
+            certificate.write(directory, &format!("tls-{number}"));
+        }
+    }
+
+    /// The text of the node file.
+    pub fn node_file(&self) -> String {
+        let Setup { region, threads, .. } = self;
+        let mut text = format!("[node]\nname = \"test\"\nregion = \"{region}\"\nthreads = {threads}\n");
+        let mut number = 0;
+        let listeners = if self.listeners.is_empty() { &[Listener::Plain][..] } else { &self.listeners };
+        for listener in listeners {
+            text.push_str("\n[[listeners]]\naddress = \"127.0.0.1:0\"\n");
+            match listener {
+                Listener::Plain => {}
+                Listener::Redirecting => text.push_str("redirect_to_https = true\n"),
+                Listener::Tls(certificates) => {
+                    let pairs: Vec<String> = (number..number + certificates.len())
+                        .map(|n| format!("{{ certificate = \"tls-{n}.pem\", key = \"tls-{n}-key.pem\" }}"))
+                        .collect();
+                    number += certificates.len();
+                    writeln!(text, "tls = {{ certificates = [{}] }}", pairs.join(", "))
+                        .expect("a string takes everything");
+                }
+            }
+        }
+        let databases = if self.database.is_some() { "\"countries.mmdb\"" } else { "" };
+        let trusted: Vec<String> = self.trusted.iter().map(|network| format!("\"{network}\"")).collect();
+        write!(
+            text,
+            "\n[admin]\naddress = \"127.0.0.1:0\"\n\n[geoip]\ndatabases = [{databases}]\ntrusted_proxies = [{}]\n\
+             \n[routing]\nfile = \"routes.toml\"\n{}",
+            trusted.join(", "),
+            self.sections
+        )
+        .expect("a string takes everything");
+        text
+    }
+
+    fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.listeners.iter().flat_map(|listener| match listener {
+            Listener::Plain | Listener::Redirecting => &[][..],
+            Listener::Tls(certificates) => certificates,
+        })
+    }
+}
