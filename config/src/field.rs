@@ -197,8 +197,18 @@ impl<'t> Field<'t> {
 
     /// Reports a word that is none of the known ones, with the nearest or, if few, all of them.
     pub(crate) fn unknown<'k>(&self, kind: &str, word: &str, known: impl Iterator<Item = &'k str> + Clone) {
-        let message = if self.report.is_full() { String::new() } else { unknown_message(kind, word, known) };
-        self.error(message);
+        let few: Vec<&str> = known.clone().take(13).collect();
+        let list = match few.len() {
+            0 => "; there is none".to_owned(),
+            1..=12 => format!("; known: {}", few.join(", ")),
+            _ => String::new(),
+        };
+        self.error(format!("unknown {kind} {}{}{list}", quote(word), self.did_you_mean(word, known)));
+    }
+
+    /// ` (did you mean "NAME"?)`, or nothing when no known name is near or nobody will read it.
+    pub(crate) fn did_you_mean<'k>(&self, wrong: &str, known: impl Iterator<Item = &'k str>) -> String {
+        if self.report.is_full() { String::new() } else { did_you_mean(wrong, known) }
     }
 
     fn duration_from(&self, least: Duration) -> Option<Duration> {
@@ -234,16 +244,6 @@ impl<'t> Field<'t> {
     fn add(&self, severity: Severity, message: String) {
         let path = if self.report.is_full() { String::new() } else { self.path() };
         self.report.add(severity, self.line(), path, message);
-    }
-}
-
-fn unknown_message<'k>(kind: &str, word: &str, known: impl Iterator<Item = &'k str> + Clone) -> String {
-    let message = format!("unknown {kind} {}{}", quote(word), did_you_mean(word, known.clone()));
-    let few: Vec<&str> = known.take(13).collect();
-    match few.len() {
-        0 => format!("{message}; there is none"),
-        1..=12 => format!("{message}; known: {}", few.join(", ")),
-        _ => message,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::field::{Field, Step};
 use crate::problem::Severity;
 use crate::quote::quote;
 use crate::report::Report;
-use crate::suggest::{did_you_mean, nearest};
+use crate::suggest::nearest;
 
 /// A table whose keys are all known, or are all names that the user chooses.
 pub(crate) struct Section<'t> {
@@ -35,14 +35,10 @@ impl<'t> Section<'t> {
     /// Reports every key that is not one of these.
     pub(crate) fn with_keys(mut self, known: &'static [&'static str]) -> Self {
         let unknown: Vec<Field<'t>> = self.fields().filter(|field| !known.contains(&field.key())).collect();
+        let known_here = known.join(", ");
         for field in unknown {
-            if self.report.is_full() {
-                field.error(String::new());
-                continue;
-            }
             let key = field.key();
-            let known_here = known.join(", ");
-            let suggestion = did_you_mean(key, known.iter().copied());
+            let suggestion = field.did_you_mean(key, known.iter().copied());
             field.error(format!("unknown key {}{suggestion}; the keys here are: {known_here}", quote(key)));
             self.misspelt.extend(nearest(key, known.iter().copied()));
         }

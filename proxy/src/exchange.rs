@@ -71,7 +71,8 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     if let Some(port) = connection.redirects_to {
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        return Ok(Answer::redirect(&format!("https://{}{port}{path}", target.host)));
+        let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
+        return Ok(Answer::redirect(&format!("https://{host}{port}{path}")));
     }
 
     let client = connection.client(&parts.headers, &node.geo.load());

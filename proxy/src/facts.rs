@@ -13,7 +13,7 @@ use crate::node::Geo;
 /// What a request asks for, in the form that routes are matched with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// In lower case, without port or final dot.
+    /// In lower case, without port, final dot, or an IPv6 address's brackets.
     pub host: String,
     /// The host as the client wrote it, with its port: what the origin sees.
     pub authority: HeaderValue,
@@ -73,6 +73,7 @@ fn host(authority: &str) -> Result<String, Ambiguity> {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
     };
+    let name = bracketed.unwrap_or(name);
     let name = name.strip_suffix('.').unwrap_or(name);
     if !valid || name.is_empty() || name.len() > 253 || name.starts_with('.') || name.contains("..") {
         return Err("the Host is not a host name");
@@ -231,8 +232,8 @@ mod tests {
             ("API.Example.COM:8443", Some("api.example.com")),
             ("api.example.com.", Some("api.example.com")),
             ("127.0.0.1:80", Some("127.0.0.1")),
-            ("[::1]:80", Some("[::1]")),
-            ("[::1]", Some("[::1]")),
+            ("[::1]:80", Some("::1")),
+            ("[::1]", Some("::1")),
             ("user@api.example.com", None),
             ("api.example.com/x", None),
             ("api.example.com:80:80", None),

@@ -151,6 +151,7 @@ pub fn reload_node_file(node: &Node) {
     match loaded {
         Err(problems) => refuse(node, &before.file, problems, "node file rejected; the one before stays in force"),
         Ok((parts, config)) => {
+            config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             let fixed = needs_restart(&before, &config);
             for what in &fixed {
                 tracing::warn!("{}: {what} changed; that needs a restart and is not in force", before.file.display());

@@ -42,7 +42,7 @@ pub struct RunOptions {
 pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
     let Prepared { config, document, parts } = prepared;
     let Parts { geo, certificates, connector } = parts;
-    for warning in &document.warnings {
+    for warning in config.warnings.iter().chain(&document.warnings) {
         tracing::warn!("{warning}");
     }
 
@@ -90,6 +90,7 @@ pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
         let facts = ListenerFacts {
             name: listener.address.to_string(),
             tls,
+            proxy_protocol: listener.proxy_protocol == config::ProxyProtocol::Trusted,
             redirects_to: listener.redirect_to_https.then(|| https_port.unwrap_or(443)),
         };
         let bound = addresses.get(index).copied().unwrap_or(listener.address);

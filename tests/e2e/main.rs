@@ -1,3 +1,3 @@
 //! The product as its users meet it: the real binary between real clients and real origins.
 
-mod smoke;
+mod worlds;

@@ -51,6 +51,11 @@ impl Authority {
         roots
     }
 
+    /// For the load generator: TLS to a server of this name.
+    pub fn load(&self, name: &str) -> loadtest::Tls {
+        loadtest::Tls::verified(name, self.roots()).expect("a name and an authority")
+    }
+
     /// Its own certificate in PEM.
     pub fn pem(&self) -> String {
         self.0.pem()

@@ -14,6 +14,7 @@ mod certificates;
 mod client;
 pub mod geo;
 mod lines;
+pub mod load;
 mod metrics;
 mod node;
 mod patience;

@@ -181,7 +181,7 @@ impl Drop for Node {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
-            let log = self.log.all();
+            let log: Vec<String> = self.log.all().into_iter().filter(|line| !line.contains(": warning: ")).collect();
             let last = log.len().saturating_sub(SHOWN);
             eprintln!("the node's log, at most {SHOWN} lines:\n{}", log[last..].join("\n"));
         }

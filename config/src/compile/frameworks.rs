@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use crate::field::Field;
 use crate::quote::quote;
 use crate::section::Section;
-use crate::suggest::did_you_mean;
 
 /// The frameworks that some region holds.
 pub(super) struct Frameworks(BTreeSet<String>);
@@ -24,7 +23,7 @@ impl Frameworks {
         for member in field.peek_list().unwrap_or_default() {
             let Some(name) = member.peek_text().map(str::to_lowercase) else { continue };
             if !self.0.contains(&name) {
-                let suggestion = did_you_mean(&name, self.0.iter().map(String::as_str));
+                let suggestion = member.did_you_mean(&name, self.0.iter().map(String::as_str));
                 member.warning(format!("no region holds {}{suggestion}", quote(&name)));
             }
         }

@@ -1,6 +1,6 @@
 //! What a table declares, by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::jurisdiction::{ClassId, JurisdictionId};
 use policy::score::Weights;
@@ -46,7 +46,7 @@ impl<'t> Names<'t> {
     }
 }
 
-impl<'t, Id: Copy> NamesOf<'t, Id> {
+impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
     fn number(kind: &'static str, mut names: Vec<&'t str>, id: impl Fn(usize) -> Option<Id>) -> Self {
         names.sort_unstable();
         names.dedup();
@@ -64,13 +64,16 @@ impl<'t, Id: Copy> NamesOf<'t, Id> {
         self.resolve_name(field, field.key())
     }
 
-    /// What each of a list's texts names. The list must not be empty.
+    /// What the texts of a list name, each once. The list must not be empty.
     pub(super) fn resolve_all(&self, field: &Field<'_>) -> Option<Vec<Id>> {
         let list = field.list()?;
         if list.is_empty() {
             field.error(format!("the list is empty: name at least one {}", self.kind));
         }
-        Some(list.iter().filter_map(|field| self.resolve(field)).collect())
+        let mut ids: Vec<Id> = list.iter().filter_map(|field| self.resolve(field)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Some(ids)
     }
 
     /// What the name stands for.
@@ -80,7 +83,7 @@ impl<'t, Id: Copy> NamesOf<'t, Id> {
 
     /// The names in alphabetical order, which is the order of the ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'t str> + Clone {
-        self.ids.keys().copied().collect::<Vec<_>>().into_iter()
+        self.ids.keys().copied()
     }
 
     fn resolve_name(&self, field: &Field<'_>, name: &str) -> Option<Id> {
@@ -105,10 +108,14 @@ fn keys<'t>(root: &Section<'t>, key: &str, max: usize) -> Vec<&'t str> {
 }
 
 /// The data classes that the residency rules name: they need no declaration.
-fn classes_in_rules<'t>(root: &Section<'t>) -> Vec<&'t str> {
+fn classes_in_rules<'t>(root: &Section<'t>) -> impl Iterator<Item = &'t str> {
     let rules = root.field("residency").and_then(|field| field.peek_list()).unwrap_or_default();
     let lists = rules.iter().filter_map(|rule| rule.peek_section()?.field("data_classes")?.peek_list());
-    lists.flatten().filter_map(|class| class.peek_text()).collect()
+    let names: BTreeSet<&str> = lists.flatten().filter_map(|class| class.peek_text()).collect();
+    if names.len() > MAX_NAMES {
+        root.error(format!("the rules name {} data classes; there can be at most {MAX_NAMES}", names.len()));
+    }
+    names.into_iter().take(MAX_NAMES)
 }
 
 /// The most jurisdictions, super-regions, data classes or scorings of a table.

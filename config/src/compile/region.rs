@@ -99,8 +99,12 @@ fn coordinates(field: &Field<'_>) -> Option<(f64, f64)> {
 }
 
 fn endpoints<'t>(field: &Field<'_>, region: &'t str, owners: &mut BTreeMap<String, &'t str>) -> Vec<Endpoint> {
+    let list = field.list().unwrap_or_default();
+    if list.len() > MAX_ENDPOINTS {
+        field.error(format!("{} endpoints; a region can have at most {MAX_ENDPOINTS}", list.len()));
+    }
     let mut endpoints = Vec::new();
-    for member in field.list().unwrap_or_default() {
+    for member in list.into_iter().take(MAX_ENDPOINTS) {
         let Some(endpoint) = endpoint(&member, false) else { continue };
         match owners.insert(endpoint.authority(), region) {
             Some(owner) if owner == region => {
@@ -168,6 +172,8 @@ const ROLES: &[(&str, Role)] = &[("active", Role::Active), ("warm", Role::Warm),
 
 const STATES: &[(&str, RegionState)] =
     &[("serving", RegionState::Serving), ("draining", RegionState::Draining), ("disabled", RegionState::Disabled)];
+
+const MAX_ENDPOINTS: usize = 1024;
 
 const BOTH: Capabilities = Capabilities { read: true, write: true };
 const NEITHER: Capabilities = Capabilities { read: false, write: false };

@@ -52,11 +52,15 @@ pub(super) fn check_implied_classes(root: &Section<'_>, names: &Names<'_>) {
     let declared = declared.iter().flat_map(Section::fields).map(|field| field.key());
     let routes = list("routes");
     let carried = routes.iter().filter_map(|route| route.peek_section()?.field("data_class")?.peek_text());
-    let known: BTreeSet<&str> = declared.chain(carried).chain(["public"]).collect();
+    let mut known: BTreeSet<&str> = declared.chain(carried).chain(["public"]).collect();
     let rules = list("residency");
     let lists = rules.iter().filter_map(|rule| rule.peek_section()?.field("data_classes")?.peek_list());
     for field in lists.flatten() {
-        let Some(name) = field.peek_text().filter(|name| !known.contains(name)) else { continue };
+        let Some(name) = field.peek_text() else { continue };
+        // Past the bound on classes, names have no class; that was reported.
+        if names.classes.get(name).is_none() || !known.insert(name) {
+            continue;
+        }
         match nearest(name, names.classes.iter().filter(|other| *other != name)) {
             Some(near) => field.error(format!(
                 "no route carries {}, and it is not declared: did you mean \"{near}\"? If not, declare it in \

@@ -12,6 +12,10 @@ use crate::field::Field;
 /// One selector, or a list of them of which any may hold; the empty list is no region at all.
 pub(super) fn selectors(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Vec<Selector> {
     if let Some(list) = field.peek_list() {
+        if list.len() > MAX_SELECTORS {
+            field.error(format!("{} selectors; a rule can have at most {MAX_SELECTORS}", list.len()));
+            return Vec::new();
+        }
         return list.iter().filter_map(|member| selector(member, names, frameworks)).collect();
     }
     selector(field, names, frameworks).into_iter().collect()
@@ -47,3 +51,5 @@ fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Op
         }),
     })
 }
+
+const MAX_SELECTORS: usize = 256;

@@ -524,6 +524,22 @@ fn sizes_are_bounded() {
     }
     let text = format!("{regions}[[routes]]\nname = 'r'");
     expect(&text, Severity::Error, 1, "regions", "1025 of them; there can be at most 1024");
+    let classes: Vec<String> = (0..257).map(|number| format!("'c{number}'")).collect();
+    let rule = format!("{LAW}allow = []\ndata_classes = [{}]", classes.join(", "));
+    let problems = read(&base_with("#end", &rule)).unwrap_err().to_string();
+    assert!(problems.contains("the rules name 257 data classes; there can be at most 256"), "{problems}");
+    let selectors = "{ tier = 'edge' }, ".repeat(257);
+    let rule = format!("{LAW}allow = [{selectors}]\ndata_classes = ['pii']\n[data_classes.pii]");
+    expect(
+        &base_with("#end", &rule),
+        Severity::Error,
+        13,
+        "residency[0].allow",
+        "257 selectors; a rule can have at most",
+    );
+    let endpoints: Vec<String> = (0..1025).map(|number| format!("'h{number}:1'")).collect();
+    let text = BASE.replace("'10.0.0.1:80'", &endpoints.join(", "));
+    expect(&text, Severity::Error, 3, "regions.a.endpoints", "1025 endpoints; a region can have at most 1024");
     let routes = "[[routes]]\nname='r'\n".repeat(Table::MAX_ROUTES + 1);
     expect(
         &format!("[regions.a]\ncountry='DE'\nendpoints=['a:1']\n{routes}"),

@@ -53,11 +53,8 @@ impl Hints {
     pub(super) fn follow<'a>(&mut self, paths: impl Iterator<Item = &'a PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
         let directories: BTreeSet<PathBuf> = paths.flat_map(|path| directories_on_the_way(path)).collect();
-        let wanted: BTreeMap<PathBuf, (u64, u64)> = directories
-            .into_iter()
-            .filter_map(|path| Some((inode(&path)?, path)))
-            .map(|(id, path)| (path, id))
-            .collect();
+        let wanted: BTreeMap<PathBuf, (u64, u64)> =
+            directories.into_iter().filter_map(|path| inode(&path).map(|id| (path, id))).collect();
         self.watched.retain(|path, id| {
             let keep = wanted.get(path) == Some(id);
             if !keep {

@@ -54,7 +54,7 @@ fn checked(file: &Path) -> Result<(String, Vec<Problem>), Problems> {
         let prepared = Prepared::load(file)?;
         let (node, table) = (&prepared.config, table_summary(&prepared.document));
         let summary = format!("node {} in {}; its table: {table}", node.name, node.region);
-        return Ok((summary, prepared.document.warnings));
+        return Ok((summary, [prepared.config.warnings, prepared.document.warnings].concat()));
     }
     let table = RoutingTable::load(file)?;
     Ok((table_summary(&table), table.warnings))

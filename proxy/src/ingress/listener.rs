@@ -21,6 +21,8 @@ pub struct ListenerFacts {
     pub name: String,
     /// Its TLS, unless it is plain.
     pub tls: Option<Tls>,
+    /// Whether trusted peers' PROXY headers are read.
+    pub proxy_protocol: bool,
     /// The port of the HTTPS listener that it sends every request to, if it redirects.
     pub redirects_to: Option<u16>,
 }

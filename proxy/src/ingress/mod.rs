@@ -3,6 +3,8 @@
 pub mod connection;
 pub mod http;
 pub mod listener;
+pub mod peek;
+pub mod proxy_protocol;
 pub mod tls;
 pub mod watchdog;
 pub mod worker;

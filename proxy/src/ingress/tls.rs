@@ -173,7 +173,7 @@ impl CertificateNames {
                 },
                 GeneralName::IPAddress(bytes) => {
                     let v4 = || <[u8; 4]>::try_from(*bytes).ok().map(|b| std::net::Ipv4Addr::from(b).to_string());
-                    let v6 = || <[u8; 16]>::try_from(*bytes).ok().map(|b| format!("[{}]", std::net::Ipv6Addr::from(b)));
+                    let v6 = || <[u8; 16]>::try_from(*bytes).ok().map(|b| std::net::Ipv6Addr::from(b).to_string());
                     names.exact.extend(v4().or_else(v6));
                 }
                 _ => {}

@@ -9,10 +9,13 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::ingress::connection::{Connection, TlsFacts};
 use crate::ingress::http::serve_connection;
 use crate::ingress::listener::ListenerFacts;
+use crate::ingress::peek::peek_until;
+use crate::ingress::proxy_protocol::source;
 use crate::ingress::tls::Certificates;
 use crate::node::{InFlight, Node, Worker};
 use crate::upstream::pool::Pool;
@@ -116,54 +119,60 @@ async fn connection(worker: Arc<Worker>, accepted: Accepted) {
 
 async fn open(
     worker: Arc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
     listener: &ListenerFacts,
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let limits = worker.node.config.load();
-    let patience = limits.limits.header_timeout;
+    let limits = worker.node.config.load().limits.clone();
     // A client that takes nothing of its answer for so long is gone, whatever it acknowledges.
-    SockRef::from(&stream).set_tcp_user_timeout(Some(limits.limits.keep_alive))?;
-    let Some((acceptor, certificates)) = &listener.tls else {
-        let http2 = tokio::time::timeout(patience, speaks_http2(&stream)).await.unwrap_or(Ok(false))?;
-        let connection = Arc::new(Connection::new(peer, None, listener.redirects_to));
-        serve_connection(worker, connection, stream, http2).await;
-        return Ok(());
+    SockRef::from(&stream).set_tcp_user_timeout(Some(limits.keep_alive))?;
+    let opening = async {
+        if listener.proxy_protocol && worker.node.geo.load().trusted.contains(peer.ip()) {
+            peer = source(&mut stream).await?.unwrap_or(peer);
+        }
+        Ok::<_, std::io::Error>(match &listener.tls {
+            Some((acceptor, certificates)) => Opened::Tls(Box::new(acceptor.accept(stream).await?), certificates),
+            None => Opened::Plain(speaks_http2(&stream).await?, stream),
+        })
     };
-    let handshake = tokio::time::timeout(patience, acceptor.accept(stream));
-    let stream = handshake.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-    let (_, session) = stream.get_ref();
-    let http2 = session.alpn_protocol() == Some(b"h2");
-    let facts = tls_facts(session.server_name(), certificates);
-    let connection = Arc::new(Connection::new(peer, facts, None));
-    serve_connection(worker, connection, stream, http2).await;
+    let opened = tokio::time::timeout(limits.header_timeout, opening).await;
+    match opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?? {
+        Opened::Plain(http2, stream) => {
+            let connection = Connection::new(peer, None, listener.redirects_to);
+            serve_connection(worker, Arc::new(connection), stream, http2).await;
+        }
+        Opened::Tls(stream, certificates) => {
+            let (_, session) = stream.get_ref();
+            let http2 = session.alpn_protocol() == Some(b"h2");
+            let facts = tls_facts(session.server_name(), certificates);
+            serve_connection(worker, Arc::new(Connection::new(peer, Some(facts), None)), stream, http2).await;
+        }
+    }
     Ok(())
 }
 
-fn tls_facts(sni: Option<&str>, certificates: &Certificates) -> Option<TlsFacts> {
-    let names = certificates.current().entry(sni).map(|entry| entry.names.clone()).unwrap_or_default();
-    Some(TlsFacts { sni: sni.map(str::to_ascii_lowercase), names })
+/// A connection that is ready for HTTP.
+enum Opened<'a> {
+    /// Whether it opens with HTTP/2.
+    Plain(bool, TcpStream),
+    Tls(Box<TlsStream<TcpStream>>, &'a Certificates),
 }
 
-/// Whether a plain connection opens with HTTP/2's preface (prior knowledge, RFC 9113, 3.3). Looks
-/// without taking, and decides on the first bytes: no HTTP/1 method begins like it.
+fn tls_facts(sni: Option<&str>, certificates: &Certificates) -> TlsFacts {
+    let names = certificates.current().entry(sni).map(|entry| entry.names.clone()).unwrap_or_default();
+    TlsFacts { sni: sni.map(str::to_ascii_lowercase), names }
+}
+
+/// Whether a plain connection opens with HTTP/2's preface (prior knowledge, RFC 9113, 3.3).
 async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut start = [0; PREFACE.len()];
-    loop {
-        stream.readable().await?;
-        let seen = stream.peek(&mut start).await?;
-        let begun = start.get(..seen).unwrap_or_default();
-        if seen == 0 || !PREFACE.starts_with(begun) {
-            return Ok(false);
-        }
-        if seen == PREFACE.len() {
-            return Ok(true);
-        }
-        // The rest is on its way; readable() would return at once for what is already here.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let judge = |seen: &[u8]| match seen.len() {
+        0 => Some(false),
+        _ if seen == PREFACE => Some(true),
+        _ => (!PREFACE.starts_with(seen)).then_some(false),
+    };
+    Ok(peek_until(stream, &mut [0; PREFACE.len()], judge).await?.unwrap_or(false))
 }
 
 /// A listener's TLS: the acceptor, and the certificates behind it.

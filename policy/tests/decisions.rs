@@ -1,0 +1,533 @@
+//! Tables of facts and verdicts.
+
+use std::time::Duration;
+
+use policy::jurisdiction::{DataClass, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
+use policy::region::{Capabilities, RegionState};
+use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
+use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
+use policy::{Facts, Health, Method, Origin, Permits, RegionSet, RegionView, Seen, Table, Verdict, decide, explain};
+
+mod sample;
+use sample::{class, countries, jurisdiction, region, route, rule, spec};
+
+/// A request to decide, by names.
+#[derive(Clone)]
+struct Case<'a> {
+    table: &'a Table,
+    view: Vec<RegionView>,
+    path: &'a str,
+    method: Method,
+    origin: Origin,
+    consent: bool,
+    from: &'a str,
+    key: u64,
+    pinned: Option<&'a str>,
+}
+
+impl<'a> Case<'a> {
+    fn new(table: &'a Table, countries: &str, path: &'a str) -> Self {
+        let from = table.regions().next().map_or("", |(_, region)| region.name.as_str());
+        let set = countries.split(' ').filter_map(|code| code.parse().ok()).collect();
+        Self {
+            table,
+            view: vec![RegionView::default(); table.spec().regions.len()],
+            path,
+            method: Method::Get,
+            origin: Origin::of(set),
+            consent: false,
+            from,
+            key: 1,
+            pinned: None,
+        }
+    }
+
+    fn down(mut self, names: &str) -> Self {
+        for name in names.split(' ').filter(|name| !name.is_empty()) {
+            self.view[self.table.region_named(name).expect(name).index()].health = Health::Down;
+        }
+        self
+    }
+
+    fn facts(&self) -> Facts<'a> {
+        Facts {
+            host: "api.example.com",
+            path: self.path,
+            method: self.method,
+            origin: self.origin,
+            consent: self.consent,
+            client_key: self.key,
+            from: self.table.region_named(self.from).expect("a region"),
+            pinned: self.pinned.and_then(|name| self.table.region_named(name)),
+            only: None,
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        decide(self.table, &self.facts(), self.view.as_slice())
+    }
+
+    /// The order as names, or the refusal's reason.
+    fn outcome(&self) -> String {
+        match self.verdict() {
+            Verdict::Forward(permits) => names(self.table, &permits),
+            Verdict::Refuse(refusal) => refusal.reason.name().into(),
+        }
+    }
+}
+
+fn names(table: &Table, permits: &Permits) -> String {
+    permits.order().iter().map(|id| table.region(*id).name.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// Ireland and Germany, two in the US, Brazil; personal data on `/v3`, GDPR and a US preference.
+fn world() -> TableSpec {
+    let mut spec = spec(vec![
+        region("br", "BR"),
+        region("de", "DE"),
+        region("ie", "IE"),
+        region("us-east", "US"),
+        policy::region::Region { priority: 1, ..region("us-west", "US") },
+    ]);
+    let id = |index| policy::RegionId::new(index).expect("an id");
+    // Far enough apart that nothing ties: the hash's part has tests of its own.
+    let ms = [(3, 4, 60.0), (3, 2, 80.0), (3, 1, 120.0), (3, 0, 200.0), (2, 1, 70.0), (2, 0, 180.0), (2, 4, 140.0)];
+    spec.latency_ms = ms.iter().map(|(from, to, ms)| (id(*from), id(*to), *ms)).collect();
+    spec.jurisdictions = vec![
+        jurisdiction("eu", &["@EU"]),
+        jurisdiction("us", &["US"]),
+        jurisdiction("br", &["BR"]),
+        jurisdiction("cn", &["CN"]),
+    ];
+    spec.data_classes.push(class("personal", Transfer::Allowed));
+    spec.rules = vec![
+        rule(0, 1, &["@EU"], Transfer::Prohibited),
+        rule(1, 1, &["US"], Transfer::Allowed),
+        rule(2, 1, &["BR"], Transfer::WithSafeguards),
+        rule(3, 1, &[], Transfer::Prohibited),
+    ];
+    spec.routes.push(route("api", "/v3/", 1));
+    spec
+}
+
+fn table(spec: TableSpec) -> Table {
+    Table::new(spec).expect("a table")
+}
+
+#[test]
+fn residency_decides_before_score() {
+    let table = table(world());
+    for (countries, down, expected) in [
+        ("US", "", "us-east us-west ie de br"),
+        ("US", "us-east", "us-west ie de br"),
+        ("US", "us-east us-west", "ie de br"),
+        ("DE", "", "ie de"),
+        ("DE", "ie", "de"),
+        ("DE", "ie de", "residency_unavailable"),
+        ("BR", "", "br us-east ie de us-west"),
+        ("BR", "br", "us-east ie de us-west"),
+        ("CN", "", "residency_prohibited"),
+        // No rule: by level and score alone.
+        ("JP", "", "us-east ie de br us-west"),
+        ("JP", "us-east ie de br us-west", "unavailable"),
+        // Several countries: the rules of all hold.
+        ("DE US", "", "ie de"),
+        ("DE BR", "", "ie de"),
+        ("US BR", "", "us-east ie de br us-west"),
+        ("DE CN", "", "residency_prohibited"),
+        // Nobody knows: every restricting jurisdiction at once, China's too.
+        ("", "", "residency_prohibited"),
+    ] {
+        let mut case = Case::new(&table, countries, "/v3/x").down(down);
+        case.from = "us-east";
+        assert_eq!(case.outcome(), expected, "{countries:?} with {down:?} down");
+    }
+}
+
+#[test]
+fn a_public_route_knows_no_border() {
+    let table = table(world());
+    for countries in ["CN", "DE", "", "DE CN"] {
+        let mut case = Case::new(&table, countries, "/x");
+        case.from = "us-east";
+        assert_eq!(case.outcome(), "us-east ie de br us-west", "{countries:?}");
+    }
+}
+
+#[test]
+fn transfers_open_the_rest_on_their_condition() {
+    for (transfer, border, consent, method, opened) in [
+        (Transfer::Prohibited, Transfer::Allowed, true, Method::Get, false),
+        (Transfer::WithConsent, Transfer::Allowed, false, Method::Get, false),
+        (Transfer::WithConsent, Transfer::Allowed, true, Method::Post, true),
+        (Transfer::WithSafeguards, Transfer::Allowed, false, Method::Post, true),
+        (Transfer::RequiresLocalCopy, Transfer::Allowed, false, Method::Get, true),
+        (Transfer::RequiresLocalCopy, Transfer::Allowed, true, Method::Post, false),
+        (Transfer::Allowed, Transfer::Allowed, false, Method::Post, true),
+        // Where the class and the rule differ the stricter wins.
+        (Transfer::Allowed, Transfer::Prohibited, true, Method::Get, false),
+        (Transfer::Allowed, Transfer::WithConsent, false, Method::Get, false),
+        (Transfer::Allowed, Transfer::WithConsent, true, Method::Get, true),
+        (Transfer::Prohibited, Transfer::WithConsent, true, Method::Get, false),
+        // Neither of these implies the other: both must hold.
+        (Transfer::RequiresLocalCopy, Transfer::WithConsent, true, Method::Post, false),
+        (Transfer::RequiresLocalCopy, Transfer::WithConsent, false, Method::Get, false),
+        (Transfer::RequiresLocalCopy, Transfer::WithConsent, true, Method::Get, true),
+    ] {
+        let mut spec = spec(vec![region("de", "DE"), region("us", "US")]);
+        spec.jurisdictions = vec![jurisdiction("eu", &["@EU"])];
+        spec.data_classes.push(class("personal", border));
+        spec.rules = vec![rule(0, 1, &["@EU"], transfer)];
+        spec.routes.push(route("api", "/v3", 1));
+        let table = table(spec);
+        let mut case = Case::new(&table, "DE", "/v3");
+        (case.consent, case.method, case.from) = (consent, method, "us");
+        let expected = if opened { "de us" } else { "de" };
+        assert_eq!(case.outcome(), expected, "{transfer:?} {border:?} consent {consent} {method:?}");
+        let Verdict::Forward(permits) = case.verdict() else { panic!("served at home") };
+        let us = table.region_named("us").expect("us");
+        assert_eq!(permits.is_safeguarded(us), transfer == Transfer::WithSafeguards && opened);
+    }
+}
+
+#[test]
+fn a_class_that_may_not_cross_borders_stays_home_without_a_rule() {
+    let mut spec = spec(vec![region("de", "DE"), region("us", "US")]);
+    spec.jurisdictions = vec![jurisdiction("eu", &["@EU"]), jurisdiction("us", &["US"]), jurisdiction("jp", &["JP"])];
+    spec.data_classes.push(class("pii", Transfer::Prohibited));
+    spec.routes.push(route("api", "/v3", 1));
+    let table = table(spec);
+    for (countries, expected) in [("FR", "de"), ("US", "us"), ("JP", "residency_prohibited"), ("BR", "de us")] {
+        assert_eq!(Case::new(&table, countries, "/v3").outcome(), expected, "{countries}");
+    }
+}
+
+#[test]
+fn several_rules_and_jurisdictions_intersect() {
+    let mut spec = spec(vec![region("de", "DE"), region("fr", "FR"), region("us", "US")]);
+    spec.regions[0].compliance = vec!["c5".into()];
+    spec.jurisdictions = vec![jurisdiction("eu", &["@EU"]), jurisdiction("german", &["DE"])];
+    spec.data_classes.push(class("personal", Transfer::Allowed));
+    spec.rules = vec![rule(0, 1, &["@EU"], Transfer::Prohibited), rule(1, 1, &["US"], Transfer::Allowed)];
+    spec.rules[1].allow = vec![Selector { compliance: Some(vec!["c5".into()]), ..Selector::default() }];
+    spec.routes.push(route("api", "/v3", 1));
+    let table = table(spec);
+    // Germany is in both: de first, fr opened by the German rule and inside the Union's.
+    assert_eq!(Case::new(&table, "DE", "/v3").outcome(), "de fr");
+    assert_eq!(Case::new(&table, "DE", "/v3").down("de").outcome(), "fr");
+    assert!(
+        Case::new(&table, "FR", "/v3").outcome().contains("de")
+            && !Case::new(&table, "FR", "/v3").outcome().contains("us")
+    );
+}
+
+#[test]
+fn super_regions_hold_data_of_their_scope() {
+    let mut spec = world();
+    spec.data_classes.push(DataClass {
+        name: "emea".into(),
+        cross_border: Transfer::Allowed,
+        scope: Scope::SuperRegion,
+    });
+    spec.super_regions = vec![
+        SuperRegion { name: "emea".into(), countries: countries(&["@EMEA"]) },
+        SuperRegion { name: "americas".into(), countries: countries(&["@AMERICAS"]) },
+    ];
+    spec.routes.push(route("regional", "/r", 2));
+    let table = table(spec);
+    let outcome = |code| {
+        let mut order: Vec<String> = Case::new(&table, code, "/r").outcome().split(' ').map(str::to_owned).collect();
+        order.sort();
+        order.join(" ")
+    };
+    assert_eq!(outcome("GB"), "de ie");
+    assert_eq!(outcome("CA"), "br us-east us-west");
+    // In no super-region, and in none that is known: nowhere.
+    assert_eq!(outcome("JP"), "residency_prohibited");
+    assert_eq!(outcome(""), "residency_prohibited");
+}
+
+#[test]
+fn defaults_for_the_unlisted_and_the_unknown() {
+    let mut strict = world();
+    strict.unlisted_jurisdiction = UnlistedJurisdiction::Refuse;
+    let strict = table(strict);
+    assert_eq!(Case::new(&strict, "JP", "/v3").outcome(), "residency_prohibited");
+    assert_eq!(Case::new(&strict, "DE", "/v3").down("ie").outcome(), "de");
+    let mut open = world();
+    // Without China, the strictest reading leaves what the Union and Brazil both allow.
+    open.rules.pop();
+    let open = table(open);
+    let mut unknown = Case::new(&open, "", "/v3");
+    unknown.from = "ie";
+    assert_eq!(unknown.outcome(), "ie de");
+    let mut refused = world();
+    refused.rules.pop();
+    refused.unknown_origin = UnknownOrigin::Refuse;
+    assert_eq!(Case::new(&table(refused), "", "/v3").outcome(), "residency_prohibited");
+}
+
+#[test]
+fn capability_compliance_state_distance_and_lag_make_ineligible() {
+    let mut spec = world();
+    spec.regions[1].capabilities = Capabilities { read: true, write: false };
+    spec.regions[2].state = RegionState::Draining;
+    spec.regions[3].compliance = vec!["hipaa".into()];
+    spec.regions[4].state = RegionState::Disabled;
+    spec.routes.push(RouteSpec { require_compliance: vec!["hipaa".into()], ..route("health", "/health", 0) });
+    spec.routes.push(RouteSpec { max_latency: Some(Duration::from_millis(120)), ..route("near", "/near", 0) });
+    spec.routes.push(RouteSpec { max_replication_lag: Some(Duration::from_secs(60)), ..route("lag", "/lag", 0) });
+    let table = table(spec);
+    let case = |path| Case { from: "us-east", ..Case::new(&table, "JP", path) };
+    assert_eq!(case("/x").outcome(), "us-east de br");
+    assert_eq!(Case { method: Method::Post, ..case("/x") }.outcome(), "us-east br");
+    assert_eq!(Case { pinned: Some("ie"), ..case("/x") }.outcome(), "ie us-east de br");
+    assert_eq!(Case { pinned: Some("us-west"), ..case("/x") }.outcome(), "us-east de br");
+    assert_eq!(case("/health").outcome(), "us-east");
+    assert_eq!(case("/near").outcome(), "us-east de");
+    let mut lagging = case("/lag");
+    lagging.view[1].lag = Some(Duration::from_secs(61));
+    lagging.view[0].lag = Some(Duration::from_secs(60));
+    assert_eq!(lagging.outcome(), "us-east br");
+    lagging.method = Method::Post;
+    assert_eq!(lagging.outcome(), "us-east br", "writes do not read replicas; de does not write at all");
+}
+
+#[test]
+fn weight_moves_its_share_of_clients_off_and_keeps_them_there() {
+    let of = |weight, key| {
+        let mut spec = world();
+        spec.regions[3].weight = weight;
+        let table = table(spec);
+        Case { key, from: "us-east", ..Case::new(&table, "US", "/v3") }.outcome()
+    };
+    let first = |weight, key: u64| of(weight, policy::hash::client_key(&key.to_be_bytes())).starts_with("us-east");
+    let share = |weight| (0..2000).filter(|key| first(weight, *key)).count() as f64 / 2000.0;
+    assert_eq!((share(0), share(100)), (0.0, 1.0));
+    assert!((0.08..0.12).contains(&share(10)), "{}", share(10));
+    // Who had it at 10 percent has it at 50: a ramp never bounces a client.
+    assert!((0..500).filter(|key| first(10, *key)).all(|key| first(50, key)));
+    // Moved off is not away: it is the last resort.
+    assert_eq!(of(0, 1), "us-west ie de br us-east");
+}
+
+#[test]
+fn ties_share_clients_by_headroom() {
+    let mut spec = spec(vec![region("a", "US"), region("b", "US"), region("c", "US")]);
+    spec.regions[0].capacity_rps = Some(3000.0);
+    spec.regions[1].capacity_rps = Some(1000.0);
+    spec.regions[2].capacity_rps = Some(1000.0);
+    let table = table(spec);
+    let firsts = |view: Vec<RegionView>| {
+        let mut counts = [0_u32; 3];
+        for key in 0..6000_u32 {
+            let key = policy::hash::client_key(&key.to_be_bytes());
+            let case = Case { key, view: view.clone(), ..Case::new(&table, "US", "/") };
+            let Verdict::Forward(permits) = case.verdict() else { panic!("served") };
+            counts[permits.order()[0].index()] += 1;
+        }
+        counts.map(|count| (f64::from(count) / 60.0).round() as i32)
+    };
+    // Latency is 1 ms at home and unknown elsewhere: level the field with measurements.
+    let near = RegionView { rtt_ms: Some(10.0), ..RegionView::default() };
+    let [a, b, c] = firsts(vec![near; 3]);
+    assert!((a - 60).abs() <= 2 && (b - 20).abs() <= 2 && (c - 20).abs() <= 2, "{a} {b} {c}");
+    // A region past the tie margin gets none of them.
+    let [a, b, c] = firsts(vec![near, RegionView { utilisation: 0.5, ..near }, near]);
+    assert!((a - 75).abs() <= 2 && b == 0 && (c - 25).abs() <= 2, "{a} {b} {c}");
+}
+
+#[test]
+fn the_order_in_the_file_has_no_influence() {
+    let forward = table(world());
+    let mut spec = world();
+    spec.regions.reverse();
+    let last = spec.regions.len() - 1;
+    let flip = |id: policy::RegionId| policy::RegionId::new(last - id.index()).expect("an id");
+    spec.latency_ms.iter_mut().for_each(|(from, to, _)| (*from, *to) = (flip(*from), flip(*to)));
+    spec.rules.reverse();
+    let backward = table(spec);
+    for (countries, path, key) in ["US", "DE", "BR", "JP", "DE BR"].iter().flat_map(|c| [(c, "/v3", 1), (c, "/x", 2)]) {
+        let of = |table| Case { key, from: "us-east", ..Case::new(table, countries, path) }.outcome();
+        assert_eq!(of(&forward), of(&backward), "{countries} {path}");
+    }
+}
+
+#[test]
+fn the_most_specific_route_wins() {
+    let mut spec = spec(vec![region("a", "US")]);
+    let exact = HostPattern::Exact("api.example.com".into());
+    let below = HostPattern::Below("example.com".into());
+    let get: MethodSet = [Method::Get].into_iter().collect();
+    spec.routes = vec![
+        route("any", "/", 0),
+        RouteSpec { host: below.clone(), ..route("below", "/", 0) },
+        RouteSpec { host: HostPattern::Below("api.example.com".into()), ..route("deeper", "/", 0) },
+        RouteSpec { host: exact.clone(), ..route("v3", "/v3/", 0) },
+        RouteSpec { host: exact.clone(), ..route("v3-users", "/v3/users", 0) },
+        RouteSpec { host: exact.clone(), methods: Some(get), ..route("v3-users-get", "/v3/users", 0) },
+        RouteSpec { host: exact, path: PathPattern::Exact("/v3/health".into()), ..route("health", "/", 0) },
+    ];
+    let table = table(spec);
+    for (host, path, method, expected) in [
+        ("api.example.com", "/v3/health", Method::Get, "health"),
+        ("api.example.com", "/v3/health/x", Method::Get, "v3"),
+        ("api.example.com", "/v3/healthy", Method::Get, "v3"),
+        ("api.example.com", "/v3", Method::Get, "v3"),
+        ("api.example.com", "/v3/", Method::Get, "v3"),
+        ("api.example.com", "/v33", Method::Get, "below"),
+        ("api.example.com", "/v3/users/7", Method::Get, "v3-users-get"),
+        ("api.example.com", "/v3/users/7", Method::Post, "v3-users"),
+        ("api.example.com", "/other", Method::Get, "below"),
+        ("x.api.example.com", "/", Method::Get, "deeper"),
+        ("y.x.api.example.com", "/v3", Method::Get, "deeper"),
+        ("www.example.com", "/", Method::Get, "below"),
+        ("example.com", "/", Method::Get, "any"),
+        ("elsewhere.test", "/v3/users", Method::Get, "any"),
+    ] {
+        let found = table.find_route(host, path, method).map(|id| table.route(id).spec.name.as_str());
+        assert_eq!(found, Some(expected), "{method:?} {host}{path}");
+    }
+}
+
+/// Permits of the same facts under `pinned`, then attempts with `current` in force.
+fn attempts(pinned: &Table, current: &Table, down: &str, countries: &str) -> Vec<String> {
+    let case = Case { from: "us-east", ..Case::new(pinned, countries, "/v3") };
+    let Verdict::Forward(permits) = case.verdict() else { return vec!["refused".into()] };
+    let view = Case::new(current, countries, "/v3").down(down).view;
+    let seen = Seen { table: current, view: view.as_slice() };
+    let mut tried = RegionSet::EMPTY;
+    let mut dialled = Vec::new();
+    while let Some(permit) = permits.next(pinned, &case.facts(), &tried, &seen) {
+        let name = &current.region(permit.region()).name;
+        tried.insert(pinned.region_named(name).expect("in both tables"));
+        dialled.push(name.clone());
+    }
+    dialled
+}
+
+#[test]
+fn every_attempt_satisfies_pinned_and_current() {
+    let old = table(world());
+    assert_eq!(attempts(&old, &old, "", "DE"), ["ie", "de"]);
+    assert_eq!(attempts(&old, &old, "ie", "DE"), ["de"], "the view of now counts");
+    let mut narrower = world();
+    narrower.rules[0] = rule(0, 1, &["DE"], Transfer::Prohibited);
+    let narrower = table(narrower);
+    assert_eq!(attempts(&old, &narrower, "", "DE"), ["de"], "a table that forbids more holds at once");
+    assert_eq!(attempts(&narrower, &old, "", "DE"), ["de"], "one that allows more does not widen a request under way");
+    let mut renamed = world();
+    renamed.regions[2].name = "ie-2".into();
+    assert_eq!(attempts(&old, &table(renamed), "", "DE"), ["de"], "a region that is gone is not dialled");
+    let mut moved = world();
+    moved.regions[2].country = "US".parse().expect("a country");
+    assert_eq!(attempts(&old, &table(moved), "", "DE"), ["de"], "nor one that has left the Union");
+    let mut routeless = world();
+    routeless.routes.retain(|route| route.name != "api" && route.name != "public");
+    routeless.routes.push(route("other", "/other", 0));
+    assert!(attempts(&old, &table(routeless), "", "DE").is_empty());
+    let mut disabled = world();
+    disabled.regions[2].state = RegionState::Disabled;
+    assert_eq!(attempts(&old, &table(disabled), "", "DE"), ["de"]);
+}
+
+#[test]
+fn consent_does_not_carry_over_to_another_header() {
+    let with_header = |header: &str| {
+        let mut spec = spec(vec![region("de", "DE"), region("us", "US")]);
+        spec.jurisdictions = vec![jurisdiction("eu", &["@EU"])];
+        spec.data_classes.push(class("personal", Transfer::Allowed));
+        spec.rules = vec![rule(0, 1, &["@EU"], Transfer::WithConsent)];
+        spec.routes.push(RouteSpec { consent_header: Some(header.into()), ..route("api", "/v3", 1) });
+        table(spec)
+    };
+    let (pinned, other) = (with_header("x-consent"), with_header("x-other"));
+    let case = Case { consent: true, ..Case::new(&pinned, "DE", "/v3") };
+    let Verdict::Forward(permits) = case.verdict() else { panic!("served") };
+    let view = vec![RegionView::default(); 2];
+    let tried: RegionSet = pinned.region_named("de").into_iter().collect();
+    let next = |current| permits.next(&pinned, &case.facts(), &tried, &Seen { table: current, view: view.as_slice() });
+    assert!(next(&pinned).is_some() && next(&other).is_none());
+}
+
+#[test]
+fn only_holds_a_request_to_the_region_that_was_chosen() {
+    let table = table(world());
+    let case = Case::new(&table, "DE", "/v3");
+    let only = |name| {
+        let facts = Facts { only: table.region_named(name), ..case.facts() };
+        match decide(&table, &facts, case.view.as_slice()) {
+            Verdict::Forward(permits) => names(&table, &permits),
+            Verdict::Refuse(refusal) => refusal.reason.name().into(),
+        }
+    };
+    assert_eq!(only("de"), "de");
+    assert_eq!(only("us-east"), "residency_unavailable", "another node's choice does not make it lawful");
+}
+
+#[test]
+fn a_maintenance_page_is_for_the_unavailable_only() {
+    let mut spec = world();
+    spec.rules[0].when_unavailable = WhenUnavailable::Maintenance("<h1>soon</h1>".into());
+    let table = table(spec);
+    let page = |case: Case<'_>| match case.verdict() {
+        Verdict::Refuse(refusal) => refusal.page.map(|page| page.to_string()),
+        Verdict::Forward(_) => None,
+    };
+    assert_eq!(page(Case::new(&table, "DE", "/v3").down("ie de")).as_deref(), Some("<h1>soon</h1>"));
+    assert_eq!(page(Case::new(&table, "CN", "/v3")), None);
+    assert_eq!(page(Case::new(&table, "DE", "/v3")), None);
+}
+
+#[test]
+fn explanations_say_why() {
+    let table = table(world());
+    let case = Case::new(&table, "DE", "/v3").down("ie");
+    let explained = explain(&table, &case.facts(), case.view.as_slice(), vec!["test".into()]);
+    assert_eq!((explained.verdict, explained.order.join(" ").as_str()), ("forward", "de"));
+    assert_eq!(explained.jurisdictions, ["eu"]);
+    assert_eq!(explained.allowed, ["de", "ie"]);
+    let why = |name: &str| {
+        let region = explained.regions.iter().find(|region| region.name == name).expect("a region");
+        region.why.iter().map(|why| why.effect.as_str()).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(why("ie"), "allowed: selected by the rule; refused: down");
+    assert_eq!(why("us-east"), "refused: transfer is prohibited");
+    assert!(explained.regions.iter().all(|region| region.eligible == (region.name == "de")));
+}
+
+#[test]
+fn specifications_that_are_no_tables() {
+    let broken = |change: &dyn Fn(&mut TableSpec)| {
+        let mut spec = world();
+        change(&mut spec);
+        Table::new(spec).err()
+    };
+    let many = (0..1025).map(|index| region(&format!("r{index}"), "US")).collect::<Vec<_>>();
+    assert_eq!(broken(&|spec| spec.regions.clear()), Some(TableError::NoRegion));
+    assert_eq!(broken(&|spec| spec.regions = many.clone()), Some(TableError::TooManyRegions(1025)));
+    assert_eq!(broken(&|spec| spec.routes.clear()), Some(TableError::NoRoute));
+    assert!(matches!(broken(&|spec| spec.regions[1].name = "br".into()), Some(TableError::Duplicate { .. })));
+    assert!(matches!(broken(&|spec| spec.regions[1].cost_per_gb = f64::NAN), Some(TableError::BadNumber { .. })));
+    assert!(matches!(broken(&|spec| spec.regions[1].capacity_rps = Some(-1.0)), Some(TableError::BadNumber { .. })));
+    assert!(matches!(broken(&|spec| spec.latency_ms[0].2 = f64::INFINITY), Some(TableError::BadNumber { .. })));
+    assert!(matches!(broken(&|spec| spec.scorings[0].1.latency = -1.0), Some(TableError::BadNumber { .. })));
+    assert!(matches!(broken(&|spec| spec.routes[0].scoring = 9), Some(TableError::Dangling { .. })));
+    assert!(matches!(
+        broken(&|spec| spec.regions[1].coordinates = Some((91.0, 0.0))),
+        Some(TableError::BadNumber { .. })
+    ));
+    assert!(broken(&|_| ()).is_none());
+}
+
+#[test]
+fn proof_refuses_a_table_that_serves_nobody() {
+    let nobody = policy::proof::Finding::ServesNobody;
+    assert_eq!(policy::proof::prove(&table(world())), []);
+    let mut spec = world();
+    spec.regions.iter_mut().for_each(|region| region.state = RegionState::Disabled);
+    assert!(policy::proof::prove(&table(spec)).contains(&nobody));
+    let mut spec = world();
+    spec.regions.iter_mut().for_each(|region| region.capabilities = Capabilities { read: false, write: false });
+    assert!(policy::proof::prove(&table(spec)).contains(&nobody));
+}
