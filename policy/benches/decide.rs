@@ -42,7 +42,9 @@ fn decide(bench: &mut Criterion) {
 fn route(bench: &mut Criterion) {
     let table = Table::new(sample::large(16, 5000)).expect("a table");
     bench.bench_function("find_route/5000 routes", |bench| {
-        bench.iter(|| table.find_route(black_box("host-123.example.com"), black_box("/service-4/v1/users/7"), Method::Get));
+        bench.iter(|| {
+            table.find_route(black_box("host-123.example.com"), black_box("/service-4/v1/users/7"), Method::Get)
+        });
     });
 }
 

@@ -75,7 +75,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         return Ok(Answer::redirect(&format!("https://{host}{port}{path}")));
     }
 
-    let client = connection.client(&parts.headers, &node.geo.load());
+    let client = connection.client(&parts.headers, &node.geo.load(), &worker.places);
     finish.client = Some(client.clone());
     if client.peer_trusted
         && let Some(id) = parts.headers.get(names::REQUEST_ID).filter(|id| is_request_id(id))
@@ -159,6 +159,7 @@ fn take_apart(mut request: Request<Incoming>) -> (Parts, Incoming) {
 }
 
 /// The outcome of a decision, as an exchange needs it.
+#[allow(clippy::large_enum_variant, reason = "a box would allocate on every request")]
 enum Permitted<'a> {
     Forward { facts: Facts<'a>, permits: Permits },
     Refused { answer: Answer, route: Option<RouteId> },

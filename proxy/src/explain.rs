@@ -125,7 +125,8 @@ fn origin(question: &Question, geo: Option<&Geo>) -> Result<(Origin, Vec<String>
         if text.eq_ignore_ascii_case("unknown") {
             return Ok((Origin::Unknown, vec!["asked: unknown".into()]));
         }
-        let countries = text.split(',').map(|code| code.trim().parse::<Country>()).collect::<Result<CountrySet, _>>()?;
+        let countries =
+            text.split(',').map(|code| code.trim().parse::<Country>()).collect::<Result<CountrySet, _>>()?;
         return Ok((Origin::of(countries), vec![format!("asked: {text}")]));
     }
     let Some(ip) = question.ip else { return Ok((Origin::Unknown, vec!["no address and no country asked".into()])) };

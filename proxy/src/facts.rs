@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use geoip::{Forwarded, client_ip};
+use geoip::{ClientIp, Forwarded, client_ip};
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri, Version};
 use policy::{Country, Origin};
@@ -138,11 +139,9 @@ fn decode(raw: &str) -> Result<(String, Option<String>), Ambiguity> {
                         slashed.push(char::from(value));
                     }
                     _ => {
-                        let encoded = [b'%', HEX[usize::from(value >> 4)], HEX[usize::from(value & 15)]];
-                        encoded.iter().for_each(|byte| {
-                            kept.push(char::from(*byte));
-                            slashed.push(char::from(*byte));
-                        });
+                        let encoded = format!("%{value:02X}");
+                        kept.push_str(&encoded);
+                        slashed.push_str(&encoded);
                     }
                 }
             }
@@ -155,8 +154,6 @@ fn decode(raw: &str) -> Result<(String, Option<String>), Ambiguity> {
     }
     Ok((kept, has_slash.then_some(slashed)))
 }
-
-const HEX: [u8; 16] = *b"0123456789ABCDEF";
 
 fn merge_slashes(path: &str) -> String {
     let mut merged = String::with_capacity(path.len());
@@ -193,10 +190,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Finds out who a request's client is.
-    pub fn of(peer: IpAddr, headers: &HeaderMap, geo: &Geo) -> Self {
-        let lines = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
-        let client = client_ip(peer, lines, &geo.trusted);
+    fn at(client: ClientIp, geo: &Geo) -> Self {
         let place = geo.databases.lookup(client.address);
         // An unreadable list of proxies, or an anonymous network: the address says nothing.
         let hidden = client.forwarded == Forwarded::Malformed || place.anonymous;
@@ -210,6 +204,48 @@ impl Client {
             city: text(place.city),
             key: key_of(client.address),
         }
+    }
+}
+
+/// Recent clients of one worker by address, so that a load balancer's connections, which carry
+/// requests of many clients, do not look each of them up again. Direct-mapped: a fixed size, and a
+/// newcomer takes its slot's place.
+#[derive(Debug)]
+pub struct PlaceCache(Mutex<Box<[Option<Known>]>>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    seen: ClientIp,
+    /// The databases that were asked: weak, so that replaced ones go.
+    geo: Weak<Geo>,
+    client: Arc<Client>,
+}
+
+/// Slots of a [`PlaceCache`]; about 300 bytes each when taken.
+const SLOTS: usize = 4096;
+
+impl Default for PlaceCache {
+    fn default() -> Self {
+        Self(Mutex::new(vec![None; SLOTS].into()))
+    }
+}
+
+impl PlaceCache {
+    /// Finds out who a request's client is.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap, geo: &Arc<Geo>) -> Arc<Client> {
+        let lines = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+        let seen = client_ip(peer, lines, &geo.trusted);
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(slot) = slots.get_mut(key_of(seen.address) as usize % SLOTS) else {
+            return Arc::new(Client::at(seen, geo));
+        };
+        if let Some(known) = slot.as_ref().filter(|known| known.seen == seen && known.geo.as_ptr() == Arc::as_ptr(geo))
+        {
+            return known.client.clone();
+        }
+        let client = Arc::new(Client::at(seen, geo));
+        *slot = Some(Known { seen, geo: Arc::downgrade(geo), client: client.clone() });
+        client
     }
 }
 

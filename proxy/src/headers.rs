@@ -1,9 +1,10 @@
 //! Header rules: what goes up, what comes down, and whose word counts.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use std::net::IpAddr;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
+use smallvec::SmallVec;
 
 use crate::facts::Client;
 
@@ -31,15 +32,18 @@ pub mod names {
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What of a request goes upstream, whatever the attempt.
 #[derive(Debug)]
 pub struct Outgoing {
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
+    /// As the client sent them, less what Connection named.
+    received: HeaderMap,
+    /// What is ours to say, in place of anything received under these names.
+    ours: SmallVec<[(HeaderName, HeaderValue); 12]>,
+    /// Whether fields that only a trusted proxy may set are dropped.
+    untrusted: bool,
 }
 
 /// What the headers of a request are worth, and what to add to them.
@@ -48,7 +52,7 @@ pub struct Sender<'a> {
     /// Who the client is, and whether the peer is believed.
     pub client: &'a Client,
     /// The address of the peer.
-    pub peer: std::net::IpAddr,
+    pub peer: IpAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// The host asked for, with its port.
@@ -60,65 +64,74 @@ pub struct Sender<'a> {
 }
 
 impl Outgoing {
-    /// Takes a client's headers, drops what must not go further, and adds what is ours to say.
-    pub fn new(method: Method, uri: &Uri, mut headers: HeaderMap, sender: &Sender<'_>) -> Self {
-        let upgrade = sender.upgrade.then(|| headers.get(UPGRADE).cloned()).flatten();
-        let wants_trailers = headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-        strip_hop_by_hop(&mut headers);
-        headers.remove(EXPECT);
-        headers.remove(names::CHOSEN);
-        headers.remove(names::REGION);
-        headers.remove(names::ATTEMPTS);
-        if !sender.client.peer_trusted {
-            // Nobody has vouched for these.
-            headers.remove(FORWARDED);
-            headers.remove(TRACESTATE);
-            headers.remove(names::TRACEPARENT);
-            headers.remove(names::FORWARDED_PROTO);
-            headers.remove(names::FORWARDED_HOST);
-            headers.remove(names::FORWARDED_FOR);
-        }
-        append_forwarded_for(&mut headers, sender.peer);
-        if !headers.contains_key(names::FORWARDED_PROTO) {
-            headers.insert(names::FORWARDED_PROTO, HeaderValue::from_static(sender.scheme));
-        }
-        let authority = sender.authority.clone();
-        if !headers.contains_key(names::FORWARDED_HOST) {
-            headers.insert(names::FORWARDED_HOST, authority.clone());
-        }
-        headers.insert(HOST, authority);
-        let client = sender.client;
-        let country = client.country.and_then(|country| HeaderValue::from_str(country.code()).ok());
-        put(&mut headers, names::CLIENT_COUNTRY, country);
-        put(&mut headers, names::CLIENT_REGION, client.region.clone());
-        put(&mut headers, names::CLIENT_CITY, client.city.clone());
-        headers.insert(names::REQUEST_ID, sender.request_id.clone());
-        if !headers.contains_key(names::TRACEPARENT) {
-            put(&mut headers, names::TRACEPARENT, new_traceparent());
-        }
-        if let Some(protocol) = upgrade {
-            headers.insert(UPGRADE, protocol);
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        } else if wants_trailers {
+    /// Takes a client's headers, and decides what must not go further and what is ours to say.
+    pub fn new(method: Method, uri: &Uri, mut received: HeaderMap, sender: &Sender<'_>) -> Self {
+        let trusted = sender.client.peer_trusted;
+        let mut ours: SmallVec<[(HeaderName, HeaderValue); 12]> = SmallVec::new();
+        let mut say = |name: HeaderName, value: Option<HeaderValue>| ours.extend(value.map(|value| (name, value)));
+        if let Some(protocol) = received.get(UPGRADE).filter(|_| sender.upgrade) {
+            say(UPGRADE, Some(protocol.clone()));
+            say(CONNECTION, Some(HeaderValue::from_static("upgrade")));
+        } else if received.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
             // A hop of our own that takes trailers too (RFC 9110, 6.5.1).
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+            say(TE, Some(HeaderValue::from_static("trailers")));
+            say(CONNECTION, Some(HeaderValue::from_static("te")));
         }
+        drop_named_by_connection(&mut received);
+        let vouched = |name: &HeaderName| trusted && received.contains_key(name);
+        say(HOST, Some(sender.authority.clone()));
+        say(names::FORWARDED_FOR, forwarded_for(&received, trusted, sender.peer));
+        if !vouched(&names::FORWARDED_PROTO) {
+            say(names::FORWARDED_PROTO, Some(HeaderValue::from_static(sender.scheme)));
+        }
+        if !vouched(&names::FORWARDED_HOST) {
+            say(names::FORWARDED_HOST, Some(sender.authority.clone()));
+        }
+        if !vouched(&names::TRACEPARENT) {
+            say(names::TRACEPARENT, Some(new_traceparent()));
+        }
+        let client = sender.client;
+        say(names::CLIENT_COUNTRY, client.country.and_then(|country| HeaderValue::from_str(country.code()).ok()));
+        say(names::CLIENT_REGION, client.region.clone());
+        say(names::CLIENT_CITY, client.city.clone());
+        say(names::REQUEST_ID, Some(sender.request_id.clone()));
         let path = uri.path_and_query().cloned().unwrap_or(http::uri::PathAndQuery::from_static("/"));
-        Self { method, uri: Uri::from(path), headers }
+        Self { method, uri: Uri::from(path), received, ours, untrusted: !trusted }
     }
 
     /// The head of one attempt; to another region's gateway it says which region was chosen.
     pub fn head(&self, chosen: Option<&str>) -> Request<()> {
+        // One map of the right size: growing or cloning one costs as much as filling it.
+        let mut headers = HeaderMap::with_capacity(self.received.len() + self.ours.len() + 1);
+        for (name, value) in self.received.iter().filter(|(name, _)| !self.stays_here(name)) {
+            headers.append(name.clone(), value.clone());
+        }
+        for (name, value) in &self.ours {
+            headers.insert(name.clone(), value.clone());
+        }
+        if let Some(chosen) = chosen.and_then(|region| HeaderValue::from_str(region).ok()) {
+            headers.insert(names::CHOSEN, chosen);
+        }
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = self.headers.clone();
-        if let Some(chosen) = chosen.and_then(|region| HeaderValue::from_str(region).ok()) {
-            request.headers_mut().insert(names::CHOSEN, chosen);
-        }
+        *request.headers_mut() = headers;
         request
+    }
+
+    /// Whether a received field goes no further: it is for this hop, it is ours to set, or nobody
+    /// has vouched for it.
+    fn stays_here(&self, name: &HeaderName) -> bool {
+        match name.as_str() {
+            "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade" | "expect" => {
+                true
+            }
+            "host" | "x-forwarded-for" | "x-client-country" | "x-client-region" | "x-client-city" => true,
+            "x-request-id" | "x-meridian-chosen" | "x-meridian-region" | "x-meridian-attempts" => true,
+            "forwarded" | "tracestate" | "traceparent" | "x-forwarded-proto" | "x-forwarded-host" => self.untrusted,
+            _ => false,
+        }
     }
 }
 
@@ -132,23 +145,29 @@ pub fn asks_upgrade(version: Version, headers: &HeaderMap) -> bool {
 /// Drops the fields that are meant for this hop only (RFC 9110, 7.6.1), and those that Connection
 /// names. The body's framing is this hop's too; a length stays, and hyper checks it.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named = headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|token| token.parse().ok());
-        // A client may not have the fields dropped that say who it is or how long its body is.
-        let named: Vec<HeaderName> = named
-            .filter(|name: &HeaderName| *name != HOST && *name != CONTENT_LENGTH && !name.as_str().starts_with("x-"))
-            .collect();
-        named.iter().for_each(|name| drop(headers.remove(name)));
-        headers.remove(CONNECTION);
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+    drop_named_by_connection(headers);
+    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
 }
 
+fn drop_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let named = headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|token| token.parse().ok());
+    // Nobody may have the fields dropped that say who a client is or how long a body is.
+    let named: SmallVec<[HeaderName; 4]> = named
+        .filter(|name: &HeaderName| *name != HOST && *name != CONTENT_LENGTH && !name.as_str().starts_with("x-"))
+        .collect();
+    named.iter().for_each(|name| drop(headers.remove(name)));
+}
+
 /// A new request id: 128 random bits in hexadecimal.
 pub fn new_request_id() -> HeaderValue {
-    hex(&[fastrand::u64(..), fastrand::u64(..)])
+    let mut text = [0; 32];
+    write_hex(&mut text, u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// Whether a trusted proxy's request id is one that we would pass on and log.
@@ -157,34 +176,40 @@ pub fn is_request_id(value: &HeaderValue) -> bool {
     (1..=128).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'"')
 }
 
-/// A traceparent of our own (W3C Trace Context): a new trace, not sampled.
-fn new_traceparent() -> Option<HeaderValue> {
-    // Ids must not be all zero.
-    let trace = format!("{:016x}{:016x}", fastrand::u64(1..), fastrand::u64(..));
-    HeaderValue::try_from(format!("00-{trace}-{:016x}-00", fastrand::u64(1..))).ok()
+/// A traceparent of our own (W3C Trace Context): a new trace, not sampled. Its ids are not zero.
+fn new_traceparent() -> HeaderValue {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let (trace, parent) = (u128::from(fastrand::u64(1..)) << 64 | u128::from(fastrand::u64(..)), fastrand::u64(1..));
+    if let Some(digits) = text.get_mut(3..35) {
+        write_hex(digits, trace);
+    }
+    if let Some(digits) = text.get_mut(36..52) {
+        write_hex(digits, u128::from(parent));
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn hex(words: &[u64]) -> HeaderValue {
-    let text: String = words.iter().map(|word| format!("{word:016x}")).collect();
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0"))
+/// Writes the lowest digits of a number, as many as there is room for.
+fn write_hex(digits: &mut [u8], mut number: u128) {
+    for digit in digits.iter_mut().rev() {
+        *digit = match (number & 15) as u8 {
+            value @ 0..=9 => b'0' + value,
+            value => b'a' + value - 10,
+        };
+        number >>= 4;
+    }
 }
 
-fn append_forwarded_for(headers: &mut HeaderMap, peer: std::net::IpAddr) {
-    let peer = peer.to_canonical().to_string();
-    let mut list = Vec::new();
-    for line in headers.get_all(names::FORWARDED_FOR) {
+/// The list of hops: what a trusted peer says, and the peer itself.
+fn forwarded_for(received: &HeaderMap, trusted: bool, peer: IpAddr) -> Option<HeaderValue> {
+    use std::io::Write;
+    let mut list: SmallVec<[u8; 128]> = SmallVec::new();
+    for line in received.get_all(names::FORWARDED_FOR).iter().filter(|_| trusted) {
         list.extend_from_slice(line.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(peer.as_bytes());
-    put(headers, names::FORWARDED_FOR, HeaderValue::from_bytes(&list).ok());
-}
-
-fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
-    match value {
-        Some(value) => drop(headers.insert(name, value)),
-        None => drop(headers.remove(name)),
-    }
+    write!(list, "{}", peer.to_canonical()).ok()?;
+    HeaderValue::from_bytes(&list).ok()
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {

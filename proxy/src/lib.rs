@@ -5,10 +5,7 @@
 //! permit), [`headers`] and [`respond`]. Beside it: [`health`], [`reload`], [`admin`], and
 //! [`serve`], which wires everything.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)
-)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod admin;
 pub mod body;

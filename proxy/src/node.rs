@@ -10,6 +10,7 @@ use config::{NodeConfig, Problem};
 use geoip::{GeoDatabases, TrustedProxies};
 use tokio::sync::watch;
 
+use crate::facts::PlaceCache;
 use crate::ingress::tls::Certificates;
 use crate::routing::{Routing, Survivors};
 use crate::telemetry::access_log::AccessLog;
@@ -88,6 +89,8 @@ pub struct Worker {
     pub node: Arc<Node>,
     /// Its idle upstream connections.
     pub pool: Pool,
+    /// Where clients behind trusted proxies are, from recent look-ups.
+    pub places: PlaceCache,
     /// Decisions made, to sample their time.
     pub decisions: AtomicUsize,
     /// Client connections that it serves.

@@ -51,8 +51,10 @@ pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
         let socket = bind(listener.address).with_context(|| format!("cannot listen on {}", listener.address))?;
         sockets.push(socket);
     }
-    let admin_socket =
-        config.admin.map(|address| bind(address).with_context(|| format!("cannot listen on {address} for [admin]"))).transpose()?;
+    let admin_socket = config
+        .admin
+        .map(|address| bind(address).with_context(|| format!("cannot listen on {address} for [admin]")))
+        .transpose()?;
     let addresses = sockets.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<SocketAddr>, _>>()?;
 
     let survivors = Survivors::default();

@@ -146,7 +146,9 @@ pub fn certificates(node: &Node) -> Vec<CertificateStatus> {
     let now = unix_seconds(SystemTime::now()) as i64;
     let listeners = node.addresses.iter().zip(&node.certificates);
     let mut found = Vec::new();
-    for (address, set) in listeners.filter_map(|(address, certificates)| Some((address, certificates.as_ref()?.current()))) {
+    for (address, set) in
+        listeners.filter_map(|(address, certificates)| Some((address, certificates.as_ref()?.current())))
+    {
         found.extend(set.entries().iter().map(|entry| CertificateStatus {
             listener: address.to_string(),
             file: entry.file.display().to_string(),

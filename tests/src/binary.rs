@@ -5,9 +5,13 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 /// The path of the `meridian` binary: what `MERIDIAN_BIN` names, else built once in this process.
+///
+/// # Panics
+/// When it does not build.
 pub fn meridian() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| std::env::var_os("MERIDIAN_BIN").map_or_else(build, PathBuf::from))
+    static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| std::env::var_os("MERIDIAN_BIN").map(PathBuf::from).or_else(build));
+    binary.as_deref().expect("a binary under test; its build failed")
 }
 
 /// How a run of the binary ended.
@@ -40,7 +44,8 @@ pub fn run_in(directory: &Path, arguments: &[&str]) -> Ended {
     Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
-fn build() -> PathBuf {
+/// Builds it; `None` when that fails, of which the compiler has told.
+fn build() -> Option<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace above this crate");
     let built = Command::new(cargo)
@@ -49,8 +54,7 @@ fn build() -> PathBuf {
         .current_dir(workspace)
         .status()
         .expect("cargo starts");
-    assert!(built.success(), "the binary under test does not build");
-    target_directory().join("debug").join("meridian")
+    built.success().then(|| target_directory().join("debug").join("meridian"))
 }
 
 /// The directory that this test itself was built into: it runs as `TARGET/PROFILE/deps/NAME`.

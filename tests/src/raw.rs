@@ -143,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
         (std::mem::take(&mut self.read), start.elapsed())
     }
 
-    /// Writes a request, says that no more will come, and reads all that comes back.
+    /// Writes a request and reads all that comes back until the other end closes.
     pub async fn exchange(mut self, request: impl AsRef<[u8]>) -> String {
         // A server may refuse, and close, before all of it is written.
         let _ = self.try_write(request).await;

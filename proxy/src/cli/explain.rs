@@ -66,13 +66,14 @@ impl Explain {
     pub(super) fn execute(self) -> Result<(), Failed> {
         if let Some(admin) = &self.admin {
             let text = ask(admin, &self.query())?;
-            return match self.format {
-                Format::Json => Ok(print(&text)),
+            match self.format {
+                Format::Json => print(&text),
                 Format::Text => {
-                    let parsed = serde_json::from_str(&text).context("the node's answer is no explanation").map_err(Failed::Ran)?;
-                    Ok(print(&remote_text(&parsed)))
+                    let parsed = serde_json::from_str(&text).context("the node's answer is no explanation");
+                    print(&remote_text(&parsed.map_err(Failed::Ran)?));
                 }
-            };
+            }
+            return Ok(());
         }
         let (document, from, geo) = self.subject()?;
         let table = &document.table;
@@ -206,7 +207,8 @@ fn ask(admin: &str, query: &str) -> Result<String, Failed> {
     let runtime = runtime.map_err(|error| Failed::Ran(error.into()))?;
     let answered = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(10), asked).await });
     let context = || format!("no answer from the node at {admin}");
-    let (status, body) = answered.with_context(context).and_then(|done| done.with_context(context)).map_err(Failed::Ran)?;
+    let (status, body) =
+        answered.with_context(context).and_then(|done| done.with_context(context)).map_err(Failed::Ran)?;
     match status.as_u16() {
         200 => Ok(body),
         400 => Err(input(anyhow!("{}", body.trim()))),
@@ -230,7 +232,10 @@ fn text(explanation: &Explanation) -> String {
         policy::Access::Read => "read",
         policy::Access::Write => "write",
     });
-    line(format!("  route          {} (data class {class}, {access})", explanation.route.as_deref().unwrap_or("none matches")));
+    line(format!(
+        "  route          {} (data class {class}, {access})",
+        explanation.route.as_deref().unwrap_or("none matches")
+    ));
     let countries: Vec<&str> = explanation.origin.countries.iter().map(|country| country.code()).collect();
     let origin = match (countries.is_empty(), explanation.origin.certain) {
         (true, _) => "unknown: the strictest rules hold".to_owned(),
@@ -245,7 +250,8 @@ fn text(explanation: &Explanation) -> String {
     line(format!("  order          {}", list(&explanation.order)));
     line(format!("  decided in     {} with table {:?}", explanation.from, explanation.table_version));
     let mut regions: Vec<&RegionExplained> = explanation.regions.iter().collect();
-    let place = |region: &RegionExplained| explanation.order.iter().position(|name| *name == region.name).unwrap_or(usize::MAX);
+    let place =
+        |region: &RegionExplained| explanation.order.iter().position(|name| *name == region.name).unwrap_or(usize::MAX);
     regions.sort_by_key(|region| (place(region), !region.allowed));
     for region in regions {
         let mark = match (place(region), region.allowed) {
@@ -295,7 +301,8 @@ fn remote_text(explanation: &serde_json::Value) -> String {
         out.push_str(&format!("  {name:<22} score {score:.1}\n"));
         for why in region.get("why").and_then(|why| why.as_array()).into_iter().flatten() {
             let part = |key: &str| why.get(key).and_then(|part| part.as_str()).unwrap_or("");
-            let line = why.get("line").and_then(|line| line.as_u64()).map_or(String::new(), |line| format!(" (line {line})"));
+            let line =
+                why.get("line").and_then(|line| line.as_u64()).map_or(String::new(), |line| format!(" (line {line})"));
             out.push_str(&format!("      {}{line}: {}\n", part("rule"), part("effect")));
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: a file for each command.
 
 mod check;
+mod demo;
 mod explain;
 mod run;
 
@@ -18,6 +19,7 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one")]
 enum Command {
     /// Run a node until SIGTERM (drain, then exit 0) or SIGINT
     Run(run::Run),
@@ -25,6 +27,8 @@ enum Command {
     Check(check::Check),
     /// Explain how one request would be decided, and why
     Explain(explain::Explain),
+    /// Show it at work, with nothing but this binary: regions dying and coming back on loopback
+    Demo(demo::Demo),
 }
 
 /// How machines want the output of a command.
@@ -59,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
+        Command::Demo(demo) => demo.execute(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

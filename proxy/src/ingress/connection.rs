@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::facts::Client;
+use crate::facts::{Client, PlaceCache};
 use crate::ingress::tls::CertificateNames;
 use crate::node::Geo;
 use crate::routing::now;
@@ -22,7 +22,8 @@ pub struct Connection {
     pub redirects_to: Option<u16>,
     /// What the connection is doing.
     pub activity: Arc<Activity>,
-    client: OnceLock<(Arc<Geo>, Arc<Client>)>,
+    /// Settled by these databases; weak, so that replaced ones go.
+    client: OnceLock<(Weak<Geo>, Arc<Client>)>,
 }
 
 /// What a TLS handshake settled.
@@ -86,16 +87,16 @@ impl Connection {
 
     /// Who the client is. While the peer is not trusted it is the peer, whom one look-up settles
     /// for as long as the databases stay.
-    pub fn client(&self, headers: &HeaderMap, geo: &Arc<Geo>) -> Arc<Client> {
+    pub fn client(&self, headers: &HeaderMap, geo: &Arc<Geo>, places: &PlaceCache) -> Arc<Client> {
         if let Some((seen, client)) = self.client.get()
-            && Arc::ptr_eq(seen, geo)
+            && seen.as_ptr() == Arc::as_ptr(geo)
         {
             return client.clone();
         }
-        let client = Arc::new(Client::of(self.peer.ip(), headers, geo));
+        let client = places.client(self.peer.ip(), headers, geo);
         if !client.peer_trusted {
             // Full already when the databases have changed since: then each request looks up.
-            drop(self.client.set((geo.clone(), client.clone())));
+            drop(self.client.set((Arc::downgrade(geo), client.clone())));
         }
         client
     }

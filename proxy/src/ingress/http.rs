@@ -63,10 +63,10 @@ where
 
     if http2 {
         // GOAWAY names the last stream it serves, so that closing at once loses nothing.
-        live!(http2_builder(&limits).serve_connection(TokioIo::new(stream), service), Drain::Announced)
+        live!(http2_builder(&limits).serve_connection(TokioIo::new(stream), service), Drain::Announced);
     } else {
         let io = Watched { io: TokioIo::new(stream), activity: activity.clone() };
-        live!(http1_builder(&limits).serve_connection(io, service).with_upgrades(), Drain::Closing)
+        live!(http1_builder(&limits).serve_connection(io, service).with_upgrades(), Drain::Closing);
     }
 }
 

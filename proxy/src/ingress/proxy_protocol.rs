@@ -75,7 +75,8 @@ mod tests {
 
     /// `None` while more must be seen; else the header's length and its source.
     fn judged(bytes: &[u8]) -> Option<Result<(usize, String), ()>> {
-        judge(bytes).map(|judged| judged.map(|(n, source)| (n, source.map_or("-".into(), |s| s.to_string()))).map_err(drop))
+        judge(bytes)
+            .map(|judged| judged.map(|(n, source)| (n, source.map_or("-".into(), |s| s.to_string()))).map_err(drop))
     }
 
     #[test]

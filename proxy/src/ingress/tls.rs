@@ -129,7 +129,10 @@ impl Entry {
             .and_then(Iterator::collect)
             .map_err(|error| wrong(certificate, format!("no readable PEM certificates: {}", explained(&error))))?;
         let Some(leaf) = chain.first() else {
-            return Err(wrong(certificate, "the file has no certificate; put the server's first, then its chain".into()));
+            return Err(wrong(
+                certificate,
+                "the file has no certificate; put the server's first, then its chain".into(),
+            ));
         };
         let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
             .map_err(|error| wrong(certificate, format!("the first certificate does not parse: {error}")))?;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::facts::PlaceCache;
 use crate::ingress::connection::{Connection, TlsFacts};
 use crate::ingress::http::serve_connection;
 use crate::ingress::listener::ListenerFacts;
@@ -53,6 +54,7 @@ impl Workers {
             let worker = Arc::new(Worker {
                 node: node.clone(),
                 pool: Pool::default(),
+                places: PlaceCache::default(),
                 decisions: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
             });

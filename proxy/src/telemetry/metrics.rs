@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use policy::{Method, Origin, RegionId, RouteId, Table};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, GaugeVec,
-    Opts, Registry, TextEncoder, core::Collector,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
 };
 use rustc_hash::FxHashMap;
 
@@ -41,9 +41,8 @@ pub struct Metrics {
 }
 
 /// Seconds: from a cached answer to the slowest that anybody waits for.
-const REQUEST_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
+const REQUEST_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// Seconds: a decision takes well under a microsecond, and an outlier is a scheduling accident.
 const DECISION_BUCKETS: &[f64] = &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 1e-3];
@@ -113,7 +112,11 @@ impl Metrics {
                 "Response body bytes from another region",
                 &["source_region", "target_region"],
             ),
-            attempts: counters("meridian_attempts_total", "Upstream attempts", &["region", "outcome"]),
+            attempts: counters(
+                "meridian_attempts_total",
+                "Upstream attempts by outcome: answered (and passed on), status (an unwelcome one), unreachable, broken, timeout",
+                &["region", "outcome"],
+            ),
             failovers: counters(
                 "meridian_failovers_total",
                 "Requests that failed in one region and went to the next",
@@ -127,7 +130,10 @@ impl Metrics {
             table_info: gauges("meridian_table_info", "The routing table in force", &["version", "revision"]),
             table_reloads: counters("meridian_table_reloads_total", "Routing table reloads", &["outcome"]),
             table_age: gauge("meridian_table_age_seconds", "Since the table in force was loaded"),
-            geoip_build_epoch: gauge("meridian_geoip_build_epoch", "Build time of the oldest geo database, Unix seconds"),
+            geoip_build_epoch: gauge(
+                "meridian_geoip_build_epoch",
+                "Build time of the oldest geo database, Unix seconds",
+            ),
             certificate_expiry: gauges(
                 "meridian_certificate_expiry_seconds",
                 "Until the certificate expires; negative once it has",
@@ -162,6 +168,9 @@ impl Metrics {
             handles.requests.inc();
             handles.duration.observe(took.as_secs_f64());
             handles.decisions.inc();
+            if let Some(attempts) = &handles.attempts {
+                attempts.inc();
+            }
         });
     }
 
@@ -265,6 +274,8 @@ struct Handles {
     requests: IntCounter,
     duration: Histogram,
     decisions: IntCounter,
+    /// The attempt that an origin's answer comes from.
+    attempts: Option<IntCounter>,
 }
 
 type Key = (u64, Option<RouteId>, Option<RegionId>, Method, u16, Jurisdiction, &'static str);
@@ -284,12 +295,14 @@ fn with_handles(metrics: &Metrics, answer: &Answer<'_>, count: impl FnOnce(&Hand
             known.clear();
         }
         let handles = known.entry(key).or_insert_with(|| {
+            let served = region.is_some();
             let region = region.map_or("", |id| table.region(id).name.as_str());
             let route = route.map_or("none", |id| table.route(id).spec.name.as_str());
             Handles {
                 requests: metrics.requests.with_label_values(&[region, route, method.name(), &status.to_string()]),
                 duration: metrics.duration.with_label_values(&[region, route]),
                 decisions: metrics.decisions.with_label_values(&[jurisdiction.name(table), outcome]),
+                attempts: served.then(|| metrics.attempts.with_label_values(&[region, "answered"])),
             }
         });
         count(handles);
@@ -314,7 +327,8 @@ fn forget<C: Collector>(vec: &C, keep: impl Fn(&str, &str) -> bool, remove: impl
             if labels.iter().all(|label| keep(label.name(), label.value())) {
                 continue;
             }
-            let value = |name: &String| labels.iter().find(|label| label.name() == name).map_or("", |label| label.value());
+            let value =
+                |name: &String| labels.iter().find(|label| label.name() == name).map_or("", |label| label.value());
             let values: Vec<&str> = order.iter().map(value).collect();
             if !remove(vec, &values) {
                 tracing::debug!(?values, "a stale series is already gone");

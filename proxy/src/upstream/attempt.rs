@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use crate::health::endpoint::EndpointState;
-use crate::node::{InFlight, Worker};
+use crate::node::{InFlight, Node, Worker};
 use crate::routing::{Destination, Routing};
 use crate::upstream::body::{AttemptBody, BodyFault, RequestBody};
 use crate::upstream::connect::Connection;
@@ -154,8 +154,12 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
         let fault = match result {
             Ok((response, connection)) => {
                 destination.endpoint().on_success();
-                let unwelcome = route.retry.statuses.contains(&response.status().as_u16());
-                count(node, &routing, region, if unwelcome { "status" } else { "ok" }, Some(started));
+                let unwelcome = plan.repeatable && route.retry.statuses.contains(&response.status().as_u16());
+                if region != routing.here {
+                    let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
+                    let waited = started.elapsed().as_secs_f64();
+                    node.metrics.cross_region_latency.with_label_values(&names).observe(waited);
+                }
                 let answered = Answered {
                     response,
                     connection,
@@ -166,9 +170,10 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
                     safeguarded,
                     in_flight,
                 };
-                if !unwelcome || !plan.repeatable {
+                if !unwelcome {
                     return Ok(answered);
                 }
+                count(node, &routing, region, "status");
                 // Kept as the answer in case nobody has a better one.
                 unwanted = Some(answered);
                 Fault::Broken
@@ -177,7 +182,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
                 if let Some(fault) = plan.body.fault() {
                     return Err(Failure::Body(fault));
                 }
-                count(node, &routing, region, fault.outcome(), None);
+                count(node, &routing, region, fault.outcome());
                 if destination.endpoint().on_error(&routing.table().spec().failover.outlier) {
                     tracing::warn!(
                         region = routing.table().region(region).name,
@@ -196,7 +201,8 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
             }
         };
         last = Some((pinned_region, fault));
-        let others = plan.permits.order().iter().filter(|id| !done_with.contains(**id) && **id != pinned_region).count();
+        let others =
+            plan.permits.order().iter().filter(|id| !done_with.contains(**id) && **id != pinned_region).count();
         let spare = (route.retry.attempts - attempts) as usize;
         if spare <= others || routing.untried(region, &tried) == 0 {
             done_with.insert(pinned_region);
@@ -227,15 +233,9 @@ fn failed(plan: &Forward<'_>, last: &Option<(RegionId, Fault)>, attempts: u32) -
     Failure::Failed { region, attempts, timed_out: matches!(last, Some((_, Fault::TimedOut))) }
 }
 
-fn count(node: &crate::node::Node, routing: &Routing, region: RegionId, outcome: &str, head: Option<Instant>) {
-    let target = routing.table().region(region).name.as_str();
-    node.metrics.attempts.with_label_values(&[target, outcome]).inc();
-    if region != routing.here
-        && let Some(started) = head
-    {
-        let source = routing.table().region(routing.here).name.as_str();
-        node.metrics.cross_region_latency.with_label_values(&[source, target]).observe(started.elapsed().as_secs_f64());
-    }
+/// Counts a failed attempt; one whose answer is passed on is counted with the answer.
+fn count(node: &Node, routing: &Routing, region: RegionId, outcome: &str) {
+    node.metrics.attempts.with_label_values(&[routing.table().region(region).name.as_str(), outcome]).inc();
 }
 
 /// One attempt at one endpoint: a pooled connection if there is a sound one, else a new one. A

@@ -139,10 +139,7 @@ impl Body for AttemptBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Source::Shared { shared, attempt, position } = &mut self.0 else { return Poll::Ready(None) };
         let mut state = lock(shared);
         if state.attempt != *attempt {

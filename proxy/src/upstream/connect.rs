@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::routing::Destination;
 use crate::upstream::body::AttemptBody;
-use crate::upstream::socket::SharedSocket;
+use crate::upstream::socket::Peephole;
 
 /// How to connect, for every destination of a node.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub struct Connection {
     /// Sends requests, one at a time.
     pub sender: SendRequest<AttemptBody>,
     /// The socket underneath, to look at while it is idle.
-    pub socket: SharedSocket,
+    pub socket: Peephole,
 }
 
 /// Why there is no connection. In every case the request was not sent.
@@ -76,18 +76,18 @@ impl Connector {
     async fn open_unbounded(&self, endpoint: &config::Endpoint) -> Result<Connection, ConnectError> {
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         stream.set_nodelay(true)?;
-        let socket = SharedSocket::new(stream);
+        let socket = Peephole::on(&stream)?;
         let mut http = http1::Builder::new();
         http.writev(false);
         let sender = if endpoint.tls {
             let name = ServerName::try_from(endpoint.host.clone())
                 .map_err(|_| ConnectError::ServerName(endpoint.host.clone()))?;
-            let stream = TlsConnector::from(self.tls.clone()).connect(name, socket.clone()).await?;
+            let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await?;
             let (sender, connection) = http.handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection.with_upgrades());
             sender
         } else {
-            let (sender, connection) = http.handshake(TokioIo::new(socket.clone())).await?;
+            let (sender, connection) = http.handshake(TokioIo::new(stream)).await?;
             tokio::spawn(connection.with_upgrades());
             sender
         };

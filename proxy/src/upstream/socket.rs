@@ -1,24 +1,24 @@
-//! A TCP stream that can be looked at while HTTP owns it.
+//! A second look at a socket that HTTP owns.
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 
-/// A TCP stream shared between the HTTP connection, which reads and writes it, and the pool, which
-/// only asks whether anything has arrived while it was idle.
-#[derive(Clone, Debug)]
-pub struct SharedSocket(Arc<TcpStream>);
+/// A handle on a connected socket for the pool, which only asks whether anything has arrived while
+/// the connection was idle. A duplicate descriptor: sharing the stream itself would cost HTTP's side
+/// a system call for each read, because only tokio's own stream knows that a short read means empty.
+#[derive(Debug)]
+pub struct Peephole(Socket);
 
-impl SharedSocket {
-    /// Shares a connected stream.
-    pub fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(stream))
+impl Peephole {
+    /// A handle on this stream's socket.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn on(stream: &TcpStream) -> io::Result<Self> {
+        SockRef::from(stream).try_clone().map(Self)
     }
 
     /// Whether an idle connection is as it should be: open, and silent. A FIN, a reset or any
@@ -26,38 +26,6 @@ impl SharedSocket {
     /// means that it must not be used again. One non-blocking system call.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        matches!(SockRef::from(&*self.0).peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-}
-
-impl AsyncRead for SharedSocket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(|_| ())),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for SharedSocket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+        matches!(self.0.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
