@@ -110,6 +110,10 @@ impl Answer {
     pub fn failed(failure: Failure) -> Self {
         match failure {
             Failure::Body(BodyFault::Broken) => Self::bad_request("The request body broke off or is malformed."),
+            Failure::Body(BodyFault::Stalled) => {
+                let detail = "The client stopped sending the request body.";
+                Self::new(StatusCode::REQUEST_TIMEOUT, "bad_request", "Request timeout", detail)
+            }
             Failure::Body(BodyFault::TooLarge) => Self::too_large(),
             Failure::Overloaded => Self::overloaded(),
             Failure::Refused(refusal) => Self::refused(&refusal),

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::health::endpoint::EndpointState;
 use crate::node::{InFlight, Node, Worker};
 use crate::routing::{Destination, Routing};
-use crate::upstream::body::{AttemptBody, BodyFault, RequestBody};
+use crate::upstream::body::{AttemptBody, BodyFault, RequestBody, Upload};
 use crate::upstream::connect::Connection;
 
 /// What there is to forward, and how often.
@@ -254,7 +254,8 @@ async fn attempt(
             Some(connection) => connection,
             None => connect(plan, destination, limit).await?,
         };
-        match until(plan.body, limit, connection.sender.try_send_request(request)).await {
+        let pause = plan.worker.node.config.load().limits.body_timeout;
+        match until(plan.body, limit, pause, connection.sender.try_send_request(request)).await {
             Some(Ok(response)) => return Ok((response, connection)),
             Some(Err(mut error)) => match error.take_message() {
                 Some(unsent) if reused => {
@@ -289,9 +290,10 @@ async fn connect(plan: &Forward<'_>, destination: &Destination, limit: Instant) 
     }
 }
 
-/// Waits for an answer's head until `limit`; while the client is still uploading, the clock runs
-/// from its last byte. `None` when the time is up.
-async fn until<F: Future>(body: &RequestBody, limit: Instant, answer: F) -> Option<F::Output> {
+/// Waits for an answer's head until `limit`. An upload stops the clock, which starts anew at the
+/// body's last byte; a client that pauses for `pause` in it is at fault itself. `None` when the time
+/// is up.
+async fn until<F: Future>(body: &RequestBody, limit: Instant, pause: Duration, answer: F) -> Option<F::Output> {
     let allowance = limit.saturating_duration_since(Instant::now());
     let mut answer = std::pin::pin!(answer);
     let mut wait = allowance;
@@ -299,7 +301,15 @@ async fn until<F: Future>(body: &RequestBody, limit: Instant, answer: F) -> Opti
         if let Ok(output) = timeout(wait, &mut answer).await {
             return Some(output);
         }
-        let idle = body.uploading_since()?.elapsed();
-        wait = allowance.checked_sub(idle).filter(|left| *left > Duration::ZERO)?;
+        wait = match body.upload() {
+            Upload::Ended(since) => allowance.checked_sub(since?.elapsed()).filter(|left| !left.is_zero())?,
+            Upload::Underway(since) => match pause.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+                Some(left) => left,
+                None => {
+                    body.stalled();
+                    return None;
+                }
+            },
+        };
     }
 }

@@ -24,8 +24,19 @@ pub enum RequestBody {
 pub enum BodyFault {
     /// It broke off, or its framing is malformed.
     Broken,
+    /// The client stopped sending it.
+    Stalled,
     /// It is longer than the node takes.
     TooLarge,
+}
+
+/// How far a body has come from the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// All of it is here, the last of it since then; `None` if there was nothing to send.
+    Ended(Option<Instant>),
+    /// More is to come; its last piece came then.
+    Underway(Instant),
 }
 
 /// The state that the attempts of one request share.
@@ -94,14 +105,21 @@ impl RequestBody {
         }
     }
 
-    /// When its last byte arrived, while more is to come: a slow upload is not a slow origin.
-    pub fn uploading_since(&self) -> Option<Instant> {
+    /// How the upload stands: a slow upload is not a slow origin.
+    pub fn upload(&self) -> Upload {
         match self {
-            RequestBody::Empty => None,
+            RequestBody::Empty => Upload::Ended(None),
             RequestBody::Streaming(shared) => {
                 let state = lock(shared);
-                (!state.ended && state.fault.is_none()).then_some(state.last_progress)
+                if state.ended { Upload::Ended(Some(state.last_progress)) } else { Upload::Underway(state.last_progress) }
             }
+        }
+    }
+
+    /// Notes that the client has stopped sending.
+    pub fn stalled(&self) {
+        if let RequestBody::Streaming(shared) = self {
+            lock(shared).fault.get_or_insert(BodyFault::Stalled);
         }
     }
 
