@@ -10,7 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::exchange::Finish;
+use crate::finish::Finish;
 use crate::node::{InFlight, Worker};
 use crate::upstream::connect::Connection;
 

@@ -1,6 +1,5 @@
 //! One request, from its head to the end of its answer.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -13,15 +12,15 @@ use hyper_util::rt::TokioIo;
 use policy::concurrency::admits;
 use policy::{Facts, Method, Permits, RegionId, RouteId, Verdict};
 
-use crate::body::{Body, BodyError, Returning};
-use crate::facts::{Client, Target, target};
-use crate::headers::{Outgoing, Sender, asks_upgrade, is_request_id, names, new_request_id, strip_hop_by_hop};
+use crate::body::{Body, Returning};
+use crate::client::Client;
+use crate::finish::Finish;
+use crate::headers::{Outgoing, Sender, asks_upgrade, is_request_id, names, strip_hop_by_hop};
 use crate::ingress::connection::Connection;
 use crate::node::{Drain, InFlight, Worker};
 use crate::respond::Answer;
 use crate::routing::Routing;
-use crate::telemetry::access_log;
-use crate::telemetry::metrics;
+use crate::target::{Target, target};
 use crate::upstream::attempt::{Answered, Forward, forward};
 use crate::upstream::body::RequestBody;
 
@@ -37,7 +36,7 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
             finish.attempts = refused.attempts;
             finish.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
             let mut response = refused.into_response();
-            if http1 && finish.unread_body {
+            if http1 && (finish.unread_body || finish.close) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response
@@ -59,6 +58,11 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     let node = &worker.node;
     let (mut parts, incoming) = take_apart(request);
     finish.unread_body = !hyper::body::Body::is_end_stream(&incoming);
+    if let Some(why) = connection.activity.take_head_fault() {
+        // Where this request ends is in doubt, and so is what comes after it.
+        finish.close = true;
+        return Err(Answer::bad_request(&format!("The request is refused because {why}.")));
+    }
     if parts.method == HttpMethod::CONNECT {
         return Err(Answer::bad_request("CONNECT is not served here."));
     }
@@ -276,178 +280,5 @@ fn criticality_name(criticality: policy::route::Criticality) -> &'static str {
         policy::route::Criticality::Sheddable => "sheddable",
         policy::route::Criticality::Default => "default",
         policy::route::Criticality::Critical => "critical",
-    }
-}
-
-/// What is counted and logged at the end of an exchange, collected on the way.
-pub struct Finish {
-    worker: Arc<Worker>,
-    connection: Arc<Connection>,
-    routing: Arc<Routing>,
-    limits: config::Limits,
-    started: Instant,
-    request_id: HeaderValue,
-    method: Method,
-    client: Option<Arc<Client>>,
-    route: Option<RouteId>,
-    region: Option<RegionId>,
-    status: StatusCode,
-    reason: Option<&'static str>,
-    attempts: u32,
-    consent: bool,
-    safeguarded: bool,
-    unread_body: bool,
-    bytes: u64,
-    complete: bool,
-    /// What only the log wants; nothing while it is off.
-    line: Option<LineStart>,
-    _in_flight: InFlight,
-    _active: crate::ingress::connection::Active,
-}
-
-struct LineStart {
-    method: HttpMethod,
-    protocol: &'static str,
-    host: String,
-    path: String,
-}
-
-impl Finish {
-    fn begin(worker: Arc<Worker>, connection: Arc<Connection>, request: &Request<Incoming>) -> Self {
-        let node = &worker.node;
-        let line = node.access_log.is_on().then(|| LineStart {
-            method: request.method().clone(),
-            protocol: protocol_name(request.version()),
-            host: String::new(),
-            path: request.uri().path().to_owned(),
-        });
-        Self {
-            routing: node.routing.load_full(),
-            limits: node.config.load().limits.clone(),
-            started: Instant::now(),
-            request_id: new_request_id(),
-            method: Method::from_name(request.method().as_str()),
-            client: None,
-            route: None,
-            region: None,
-            // Overwritten by the answer; nginx's word for a client that did not wait for it.
-            status: StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
-            reason: None,
-            attempts: 0,
-            consent: false,
-            safeguarded: false,
-            unread_body: false,
-            bytes: 0,
-            complete: false,
-            line,
-            _in_flight: InFlight::enter(&node.in_flight),
-            _active: connection.begin(),
-            worker,
-            connection,
-        }
-    }
-
-    fn note_target(&mut self, target: &Target<'_>, parts: &Parts) {
-        if let Some(line) = &mut self.line {
-            line.host.clone_from(&target.host);
-            parts.uri.path().clone_into(&mut line.path);
-        }
-    }
-
-    /// Some of the answer's body was handed on.
-    pub fn sent(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-    }
-
-    /// The answer's body is at its end.
-    pub fn completed(&mut self) {
-        self.complete = true;
-    }
-
-    /// The origin's answer broke off.
-    pub fn broke(&mut self, error: &BodyError) {
-        let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
-        self.reason = Some("upstream_broke_off");
-        self.worker.node.metrics.errors.with_label_values(&[region, "upstream_broke_off"]).inc();
-        tracing::debug!(%error, region, "answer broken off");
-    }
-
-    fn jurisdiction(&self) -> metrics::Jurisdiction {
-        let Some(client) = &self.client else { return metrics::Jurisdiction::Unknown };
-        metrics::Jurisdiction::of(&client.origin, self.routing.table())
-    }
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        let node = &self.worker.node;
-        let table = self.routing.table();
-        let took = self.started.elapsed();
-        let answer = metrics::Answer {
-            generation: self.routing.generation,
-            table,
-            route: self.route,
-            region: self.region,
-            method: self.method,
-            status: self.status.as_u16(),
-            jurisdiction: self.jurisdiction(),
-            outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
-        };
-        node.metrics.answered(&answer, took);
-        if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
-            let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
-            node.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
-        }
-        let Some(line) = self.line.take() else { return };
-        let addresses = node.config.load().log.client_addresses;
-        let route = self.route.map(|id| &table.route(id).spec);
-        let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
-        node.access_log.write(
-            access_log::Line {
-                time: access_log::now(),
-                request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
-                client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
-                countries: self.client.iter().flat_map(|c| c.origin.countries().iter().collect::<Vec<_>>()).collect(),
-                client_key: self.client.as_ref().map(|client| format!("{:016x}", client.key)).unwrap_or_default(),
-                protocol: line.protocol,
-                method: line.method.to_string(),
-                host: line.host,
-                path: line.path,
-                consent: self.consent,
-                route: route.map(|route| route.name.clone()),
-                data_class: route.and_then(class).map(|class| class.name.clone()),
-                table_version: table.spec().version.clone(),
-                status: self.status.as_u16(),
-                reason: self.reason,
-                region: self.region.map(|id| table.region(id).name.clone()),
-                attempts: self.attempts,
-                safeguards: self.safeguarded,
-                duration_ms: took.as_secs_f64() * 1000.0,
-                response_bytes: self.bytes,
-                complete: self.complete,
-            },
-            &node.metrics,
-        );
-    }
-}
-
-/// As much of an address as the log may carry.
-fn shown(address: IpAddr, wanted: config::ClientAddresses) -> Option<IpAddr> {
-    match (wanted, address) {
-        (config::ClientAddresses::None, _) => None,
-        (config::ClientAddresses::Full, address) => Some(address),
-        (config::ClientAddresses::Truncated, IpAddr::V4(v4)) => Some(IpAddr::V4((v4.to_bits() & !0xff).into())),
-        (config::ClientAddresses::Truncated, IpAddr::V6(v6)) => {
-            Some(IpAddr::V6((v6.to_bits() & !(u128::MAX >> 48)).into()))
-        }
-    }
-}
-
-fn protocol_name(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_11 => "HTTP/1.1",
-        Version::HTTP_2 => "HTTP/2",
-        _ => "HTTP",
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, RegionId, Table, View};
 use thiserror::Error;
 
-use crate::facts::key_of;
+use crate::client::key_of;
 use crate::node::Geo;
 
 /// What somebody wants to know: how would this request be decided?
@@ -96,7 +96,7 @@ pub fn answer(
     let uri: http::Uri = path.parse().map_err(|_| bad("the path does not parse"))?;
     let mut headers = http::HeaderMap::new();
     headers.insert(http::header::HOST, host.parse().map_err(|_| bad("the host does not parse"))?);
-    let target = crate::facts::target(http::Version::HTTP_11, &uri, &headers).map_err(bad)?;
+    let target = crate::target::target(http::Version::HTTP_11, &uri, &headers).map_err(bad)?;
     let method = Method::from_name(question.method.as_deref().unwrap_or("GET"));
     let consent_header = table
         .find_route(&target.host, &target.path, method)

@@ -6,7 +6,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE
 use http::{HeaderMap, Method, Request, Uri, Version};
 use smallvec::SmallVec;
 
-use crate::facts::Client;
+use crate::client::Client;
 
 /// Names that this proxy owns: a client's own copies never reach an origin.
 pub mod names {

@@ -1,7 +1,7 @@
 //! Meridian: the edge proxy that acts on what [`policy`] decides.
 //!
 //! One request, in file order: [`ingress`] accepts it, [`exchange`] tells its whole story, with
-//! [`facts`] (what is asked, and who asks), the decision, [`upstream`] (attempts, each with a
+//! [`target`] (what is asked), [`client`] (who asks), the decision, [`upstream`] (attempts, each with a
 //! permit), [`headers`] and [`respond`]. Beside it: [`health`], [`reload`], [`admin`], and
 //! [`serve`], which wires everything.
 
@@ -10,9 +10,10 @@
 pub mod admin;
 pub mod body;
 pub mod cli;
+pub mod client;
 pub mod exchange;
 pub mod explain;
-pub mod facts;
+pub mod finish;
 pub mod headers;
 pub mod health;
 pub mod ingress;
@@ -23,5 +24,6 @@ pub mod respond;
 pub mod routing;
 pub mod serve;
 pub mod status;
+pub mod target;
 pub mod telemetry;
 pub mod upstream;

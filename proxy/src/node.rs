@@ -10,7 +10,7 @@ use config::{NodeConfig, Problem};
 use geoip::{GeoDatabases, TrustedProxies};
 use tokio::sync::watch;
 
-use crate::facts::PlaceCache;
+use crate::client::PlaceCache;
 use crate::ingress::tls::Certificates;
 use crate::routing::{Routing, Survivors};
 use crate::telemetry::access_log::AccessLog;

@@ -116,7 +116,7 @@ impl Answer {
             }
             Failure::Body(BodyFault::TooLarge) => Self::too_large(),
             Failure::Overloaded => Self::overloaded(),
-            Failure::Refused(refusal) => Self::refused(&refusal),
+            Failure::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
             Failure::Failed { region, attempts, timed_out } => {
                 let answer = if timed_out {
                     let detail = "No permitted region answered in time.";

@@ -1,13 +1,13 @@
 //! One client connection, as its requests see it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::facts::{Client, PlaceCache};
+use crate::client::{Client, PlaceCache};
 use crate::ingress::tls::CertificateNames;
 use crate::node::Geo;
 use crate::routing::now;
@@ -41,6 +41,10 @@ pub struct Activity {
     requests: AtomicUsize,
     /// Milliseconds of [`now`], shifted left by one; the lowest bit says that a head is being read.
     since: AtomicU64,
+    /// What is wrong with the head that has just arrived.
+    head_fault: Mutex<Option<&'static str>>,
+    /// Whether there is something in `head_fault`: the lock is for the rare case.
+    faulty: AtomicBool,
 }
 
 /// What a connection is doing.
@@ -103,11 +107,27 @@ impl Connection {
 }
 
 impl Activity {
-    /// Bytes have arrived: if nothing was going on, a head has begun.
-    pub fn received(&self) {
-        if self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
+    /// Bytes have arrived: if nothing was going on, a head has begun, which is the result.
+    pub fn received(&self) -> bool {
+        let begins = self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0;
+        if begins {
             self.mark(true);
         }
+        begins
+    }
+
+    /// Notes what is wrong with the head that has just arrived.
+    pub fn set_head_fault(&self, fault: Option<&'static str>) {
+        if fault.is_some() {
+            *self.head_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+            self.faulty.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What is wrong with the head of the request that begins now.
+    pub fn take_head_fault(&self) -> Option<&'static str> {
+        let faulty = self.faulty.load(Ordering::Relaxed) && self.faulty.swap(false, Ordering::Relaxed);
+        faulty.then(|| self.head_fault.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
     }
 
     /// What the connection is doing.

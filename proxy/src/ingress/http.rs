@@ -1,14 +1,12 @@
 //! HTTP/1.1 and HTTP/2 on one connection.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use config::Limits;
 use http::Request;
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::exchange::serve;
-use crate::ingress::connection::{Activity, Connection};
+use crate::ingress::connection::Connection;
+use crate::ingress::head::Inspected;
 use crate::ingress::watchdog::{Overdue, Watchdog};
 use crate::node::{Drain, Worker};
 
@@ -65,7 +64,7 @@ where
         // GOAWAY names the last stream it serves, so that closing at once loses nothing.
         live!(http2_builder(&limits).serve_connection(TokioIo::new(stream), service), Drain::Announced);
     } else {
-        let io = Watched { io: TokioIo::new(stream), activity: activity.clone() };
+        let io = TokioIo::new(Inspected::new(stream, activity.clone(), limits.header_bytes));
         live!(http1_builder(&limits).serve_connection(io, service).with_upgrades(), Drain::Closing);
     }
 }
@@ -115,33 +114,3 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// Streams reset before they were served (CVE-2023-44487), and for the client's errors.
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_RESETS: usize = 256;
-
-/// Tells the activity when bytes arrive.
-struct Watched<T> {
-    io: T,
-    activity: Arc<Activity>,
-}
-
-impl<T: Read + Unpin> Read for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        if polled.is_ready() {
-            self.activity.received();
-        }
-        polled
-    }
-}
-
-impl<T: Write + Unpin> Write for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::facts::PlaceCache;
+use crate::client::PlaceCache;
 use crate::ingress::connection::{Connection, TlsFacts};
 use crate::ingress::http::serve_connection;
 use crate::ingress::listener::ListenerFacts;
@@ -94,26 +95,29 @@ async fn work(worker: Arc<Worker>, mut connections: UnboundedReceiver<Accepted>)
     }
 }
 
-/// Takes one off a worker's count when its connection ends, however it ends.
-struct Leaving(Arc<Worker>);
+/// Counts a connection out when it ends, however it ends: in a panic, too.
+struct Leaving {
+    worker: Arc<Worker>,
+    gauge: IntGauge,
+}
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+        self.worker.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// The life of one client connection.
 async fn connection(worker: Arc<Worker>, accepted: Accepted) {
-    let _leaving = Leaving(worker.clone());
     let Accepted { stream, peer, listener, counted: _counted } = accepted;
     let gauge = worker.node.metrics.active_connections.with_label_values(&[&listener.name]);
     gauge.inc();
+    let _leaving = Leaving { worker: worker.clone(), gauge };
     let result = match TcpStream::from_std(stream) {
-        Ok(stream) => open(worker.clone(), stream, peer, &listener).await,
+        Ok(stream) => open(worker, stream, peer, &listener).await,
         Err(error) => Err(error),
     };
-    gauge.dec();
     if let Err(error) = result {
         tracing::debug!(%error, %peer, "connection failed before HTTP");
     }

@@ -65,7 +65,12 @@ pub enum Failure {
     /// Every region that could have served is full.
     Overloaded,
     /// Every permitted region turned out unreachable: the decision again, without them.
-    Refused(Refusal),
+    Refused {
+        /// That decision.
+        refusal: Refusal,
+        /// How many attempts were made.
+        attempts: u32,
+    },
     /// An origin was tried and failed.
     Failed {
         /// The region last tried.
@@ -220,7 +225,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
         _ => {
             let view = WithDown { view: &**plan.pinned, down: unreachable };
             match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
-                Verdict::Refuse(refusal) => Err(Failure::Refused(refusal)),
+                Verdict::Refuse(refusal) => Err(Failure::Refused { refusal, attempts }),
                 Verdict::Forward(_) if overloaded => Err(Failure::Overloaded),
                 Verdict::Forward(_) => Err(failed(plan, &last, attempts)),
             }

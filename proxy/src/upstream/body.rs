@@ -111,7 +111,11 @@ impl RequestBody {
             RequestBody::Empty => Upload::Ended(None),
             RequestBody::Streaming(shared) => {
                 let state = lock(shared);
-                if state.ended { Upload::Ended(Some(state.last_progress)) } else { Upload::Underway(state.last_progress) }
+                if state.ended {
+                    Upload::Ended(Some(state.last_progress))
+                } else {
+                    Upload::Underway(state.last_progress)
+                }
             }
         }
     }

@@ -1,15 +1,9 @@
-//! From a request to the facts that a decision needs: what is asked for, and where the client is.
+//! What a request asks for: its host and path, normalised; what could be read in two ways is refused.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use geoip::{ClientIp, Forwarded, client_ip};
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri, Version};
-use policy::{Country, Origin};
-
-use crate::node::Geo;
 
 /// What a request asks for, in the form that routes are matched with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,93 +164,6 @@ fn has_dot_segment(path: &str) -> bool {
     path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
-/// Who the client is, as far as the node can tell.
-#[derive(Clone, Debug)]
-pub struct Client {
-    /// Its address.
-    pub address: IpAddr,
-    /// Whether the peer is a trusted proxy, whose headers are believed.
-    pub peer_trusted: bool,
-    /// Where it may be, for the law.
-    pub origin: Origin,
-    /// The country for the upstream's `x-client-country`.
-    pub country: Option<Country>,
-    /// The region for `x-client-region`.
-    pub region: Option<HeaderValue>,
-    /// The city for `x-client-city`.
-    pub city: Option<HeaderValue>,
-    /// The hash of its identity.
-    pub key: u64,
-}
-
-impl Client {
-    fn at(client: ClientIp, geo: &Geo) -> Self {
-        let place = geo.databases.lookup(client.address);
-        // An unreadable list of proxies, or an anonymous network: the address says nothing.
-        let hidden = client.forwarded == Forwarded::Malformed || place.anonymous;
-        let text = |text: Option<&str>| text.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok());
-        Self {
-            address: client.address,
-            peer_trusted: client.peer_trusted,
-            origin: if hidden { Origin::Unknown } else { Origin::of(place.countries) },
-            country: place.country,
-            region: text(place.region),
-            city: text(place.city),
-            key: key_of(client.address),
-        }
-    }
-}
-
-/// Recent clients of one worker by address, so that a load balancer's connections, which carry
-/// requests of many clients, do not look each of them up again. Direct-mapped: a fixed size, and a
-/// newcomer takes its slot's place.
-#[derive(Debug)]
-pub struct PlaceCache(Mutex<Box<[Option<Known>]>>);
-
-#[derive(Clone, Debug)]
-struct Known {
-    seen: ClientIp,
-    /// The databases that were asked: weak, so that replaced ones go.
-    geo: Weak<Geo>,
-    client: Arc<Client>,
-}
-
-/// Slots of a [`PlaceCache`]; about 300 bytes each when taken.
-const SLOTS: usize = 4096;
-
-impl Default for PlaceCache {
-    fn default() -> Self {
-        Self(Mutex::new(vec![None; SLOTS].into()))
-    }
-}
-
-impl PlaceCache {
-    /// Finds out who a request's client is.
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap, geo: &Arc<Geo>) -> Arc<Client> {
-        let lines = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
-        let seen = client_ip(peer, lines, &geo.trusted);
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(slot) = slots.get_mut(key_of(seen.address) as usize % SLOTS) else {
-            return Arc::new(Client::at(seen, geo));
-        };
-        if let Some(known) = slot.as_ref().filter(|known| known.seen == seen && known.geo.as_ptr() == Arc::as_ptr(geo))
-        {
-            return known.client.clone();
-        }
-        let client = Arc::new(Client::at(seen, geo));
-        *slot = Some(Known { seen, geo: Arc::downgrade(geo), client: client.clone() });
-        client
-    }
-}
-
-/// The hash of an address: of the whole of IPv4, of the /64 of IPv6, whose hosts change the rest.
-pub fn key_of(address: IpAddr) -> u64 {
-    match address {
-        IpAddr::V4(address) => policy::hash::client_key(&address.octets()),
-        IpAddr::V6(address) => policy::hash::client_key(address.octets().first_chunk::<8>().map_or(&[], |net| net)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,7 +227,9 @@ mod tests {
         let read = |version, uri: &str, hosts: &[&'static str]| {
             let uri: Uri = uri.parse().unwrap_or_default();
             let mut headers = HeaderMap::new();
-            hosts.iter().for_each(|host| drop(headers.append(HOST, HeaderValue::from_static(host))));
+            for host in hosts {
+                headers.append(HOST, HeaderValue::from_static(host));
+            }
             target(version, &uri, &headers).map(|target| target.host).ok()
         };
         let some = |host: &str| Some(host.to_owned());

@@ -1,0 +1,165 @@
+//! `meridian demo`
+
+mod admin;
+mod certificate;
+mod clients;
+mod files;
+mod fleet;
+mod geo_database;
+mod ingress;
+mod ledger;
+mod origins;
+mod phases;
+mod picture;
+mod rates;
+mod reasons;
+mod regions;
+mod report;
+mod screen;
+mod story;
+mod summary;
+mod try_it;
+
+use std::cell::RefCell;
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use self::admin::Admin;
+use self::files::Files;
+use self::ingress::Ingress;
+use self::ledger::Ledger;
+use self::origins::Origins;
+use self::screen::{Screen, write};
+use self::story::Story;
+use self::summary::Summary;
+use super::Failed;
+
+/// Show regions dying and coming back, and where clients go.
+#[derive(Debug, clap::Args)]
+pub(super) struct Demo {
+    /// Exit after the summary: with 1 if a request failed or personal data went astray
+    #[arg(long)]
+    once: bool,
+    /// How long each of the five phases lasts
+    #[arg(long, value_enum, default_value_t = Pace::Normal)]
+    pace: Pace,
+    /// Requests a second
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    rate: u32,
+    /// Write the demo's files (node file, routing table, certificate, geo database) to this new
+    /// directory and leave them there, as an example to start from
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Be the ingress of a demo
+    #[arg(long, value_name = "FILE", hide = true)]
+    ingress: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Pace {
+    /// Under 10 s in all, for machines.
+    Fast,
+    /// About 25 s in all.
+    Normal,
+    /// About a minute in all, to talk over.
+    Slow,
+}
+
+impl Demo {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        if let Some(node_file) = &self.ingress {
+            return ingress::serve(node_file);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| Failed::Ran(error.into()))?.block_on(self.perform())
+    }
+
+    async fn perform(&self) -> Result<(), Failed> {
+        let mut stop = pin!(stop().map_err(|error| Failed::Ran(error.into()))?);
+        let show = async {
+            let origins = Origins::start().await.context("cannot start the origins").map_err(Failed::Ran)?;
+            let files = Files::write(self.keep.as_deref(), &origins)?;
+            let mut ingress = Ingress::start(&files.node()).await.map_err(Failed::Ran)?;
+            let summary = self.show(&origins, &files, &ingress).await;
+            let summary = summary.map_err(|error| Failed::Ran(ingress.blamed_for(error)))?;
+            // What is up stays up as long as it is held.
+            Ok::<_, Failed>((summary, origins, files, ingress))
+        };
+        // An end before the end drops all parts, and thereby ends and removes them.
+        let (summary, _origins, files, ingress) = tokio::select! {
+            shown = show => shown?,
+            () = &mut stop => return Err(Failed::Ran(anyhow!("the demo was interrupted before its end"))),
+        };
+        if !self.once {
+            write(&try_it::lines(&ingress, files.directory())).map_err(|error| Failed::Ran(error.into()))?;
+            stop.await;
+        }
+        summary.verdict()
+    }
+
+    async fn show(&self, origins: &Origins, files: &Files, ingress: &Ingress) -> anyhow::Result<Summary> {
+        write(&self.opening(files, ingress))?;
+        let admin = Admin(ingress.admin);
+        let ledger = RefCell::new(Ledger::default());
+        let story = Story::new(origins, &admin, &ledger, Screen::open()?);
+        let (over, stop) = oneshot::channel::<()>();
+        // A story that fails ends the fleet by being dropped with it.
+        let fleet = fleet::drive(ingress.https, self.rate, &ledger, async { drop(stop.await) });
+        let story = async {
+            let told = story.tell(self.pace.phase()).await;
+            drop(over);
+            told
+        };
+        let (report, ()) = tokio::try_join!(fleet, story)?;
+        let summary = Summary::of(ledger.into_inner().total(), report, origins, &admin).await?;
+        write(&format!("{summary}\n"))?;
+        Ok(summary)
+    }
+
+    fn opening(&self, files: &Files, ingress: &Ingress) -> String {
+        let Ingress { https, admin, .. } = ingress;
+        format!(
+            "\
+meridian demo: the six regions of the erlmcp-aws example as origins on loopback, and one ingress
+  ingress  https://{https}, admin http://{admin}, files in {}
+  clients  {} of seven countries and of unknown ones (??), {} requests/s over HTTP/2 and TLS;
+           their addresses are documentation prefixes (RFC 5737, RFC 3849), which a made-up geo
+           database places in these countries
+
+",
+            files.directory().display(),
+            clients::all().len(),
+            self.rate,
+        )
+    }
+}
+
+impl Pace {
+    fn phase(self) -> Duration {
+        Duration::from_millis(match self {
+            Pace::Fast => 1_300,
+            Pace::Normal => 4_600,
+            Pace::Slow => 12_000,
+        })
+    }
+}
+
+/// Resolves when the user wants an end: at Ctrl-C, at SIGTERM, or when the terminal is closed.
+fn stop() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}

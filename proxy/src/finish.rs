@@ -1,0 +1,199 @@
+//! The end of an exchange: every answer is counted and logged once, whatever became of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Method as HttpMethod, Request, StatusCode, Version};
+use hyper::body::Incoming;
+use policy::{Method, RegionId, RouteId};
+
+use crate::body::BodyError;
+use crate::client::Client;
+use crate::headers::new_request_id;
+use crate::ingress::connection::{Active, Connection};
+use crate::node::{InFlight, Worker};
+use crate::routing::Routing;
+use crate::target::Target;
+use crate::telemetry::{access_log, metrics};
+
+/// What is counted and logged at the end of an exchange, collected on the way.
+pub struct Finish {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) routing: Arc<Routing>,
+    pub(crate) limits: config::Limits,
+    pub(crate) started: Instant,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) method: Method,
+    pub(crate) client: Option<Arc<Client>>,
+    pub(crate) route: Option<RouteId>,
+    pub(crate) region: Option<RegionId>,
+    pub(crate) status: StatusCode,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) attempts: u32,
+    pub(crate) consent: bool,
+    pub(crate) safeguarded: bool,
+    /// The client has not sent all of its body, or may not have.
+    pub(crate) unread_body: bool,
+    /// The connection must not be used again.
+    pub(crate) close: bool,
+    bytes: u64,
+    complete: bool,
+    /// What only the log wants; nothing while it is off.
+    line: Option<LineStart>,
+    _in_flight: InFlight,
+    _active: Active,
+}
+
+struct LineStart {
+    pub(crate) method: HttpMethod,
+    protocol: &'static str,
+    host: String,
+    path: String,
+}
+
+impl Finish {
+    /// Begins with a request's head.
+    pub(crate) fn begin(worker: Arc<Worker>, connection: Arc<Connection>, request: &Request<Incoming>) -> Self {
+        let node = &worker.node;
+        let line = node.access_log.is_on().then(|| LineStart {
+            method: request.method().clone(),
+            protocol: protocol_name(request.version()),
+            host: String::new(),
+            path: request.uri().path().to_owned(),
+        });
+        Self {
+            routing: node.routing.load_full(),
+            limits: node.config.load().limits.clone(),
+            started: Instant::now(),
+            request_id: new_request_id(),
+            method: Method::from_name(request.method().as_str()),
+            client: None,
+            route: None,
+            region: None,
+            // Overwritten by the answer; nginx's word for a client that did not wait for it.
+            status: StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
+            reason: None,
+            attempts: 0,
+            consent: false,
+            safeguarded: false,
+            unread_body: false,
+            close: false,
+            bytes: 0,
+            complete: false,
+            line,
+            _in_flight: InFlight::enter(&node.in_flight),
+            _active: connection.begin(),
+            worker,
+            connection,
+        }
+    }
+
+    /// Notes what was asked for, once it is known.
+    pub(crate) fn note_target(&mut self, target: &Target<'_>, parts: &Parts) {
+        if let Some(line) = &mut self.line {
+            line.host.clone_from(&target.host);
+            parts.uri.path().clone_into(&mut line.path);
+        }
+    }
+
+    /// Some of the answer's body was handed on.
+    pub fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// The answer's body is at its end.
+    pub fn completed(&mut self) {
+        self.complete = true;
+    }
+
+    /// The origin's answer broke off.
+    pub fn broke(&mut self, error: &BodyError) {
+        let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
+        self.reason = Some("upstream_broke_off");
+        self.worker.node.metrics.errors.with_label_values(&[region, "upstream_broke_off"]).inc();
+        tracing::debug!(%error, region, "answer broken off");
+    }
+
+    fn jurisdiction(&self) -> metrics::Jurisdiction {
+        let Some(client) = &self.client else { return metrics::Jurisdiction::Unknown };
+        metrics::Jurisdiction::of(&client.origin, self.routing.table())
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let node = &self.worker.node;
+        let table = self.routing.table();
+        let took = self.started.elapsed();
+        let answer = metrics::Answer {
+            generation: self.routing.generation,
+            table,
+            route: self.route,
+            region: self.region,
+            method: self.method,
+            status: self.status.as_u16(),
+            jurisdiction: self.jurisdiction(),
+            outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
+        };
+        node.metrics.answered(&answer, took);
+        if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
+            let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
+            node.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
+        }
+        let Some(line) = self.line.take() else { return };
+        let addresses = node.config.load().log.client_addresses;
+        let route = self.route.map(|id| &table.route(id).spec);
+        let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
+        node.access_log.write(
+            access_log::Line {
+                time: access_log::now(),
+                request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
+                client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
+                countries: self.client.iter().flat_map(|c| c.origin.countries().iter().collect::<Vec<_>>()).collect(),
+                client_key: self.client.as_ref().map(|client| format!("{:016x}", client.key)).unwrap_or_default(),
+                protocol: line.protocol,
+                method: line.method.to_string(),
+                host: line.host,
+                path: line.path,
+                consent: self.consent,
+                route: route.map(|route| route.name.clone()),
+                data_class: route.and_then(class).map(|class| class.name.clone()),
+                table_version: table.spec().version.clone(),
+                status: self.status.as_u16(),
+                reason: self.reason,
+                region: self.region.map(|id| table.region(id).name.clone()),
+                attempts: self.attempts,
+                safeguards: self.safeguarded,
+                duration_ms: took.as_secs_f64() * 1000.0,
+                response_bytes: self.bytes,
+                complete: self.complete,
+            },
+            &node.metrics,
+        );
+    }
+}
+
+/// As much of an address as the log may carry.
+fn shown(address: IpAddr, wanted: config::ClientAddresses) -> Option<IpAddr> {
+    match (wanted, address) {
+        (config::ClientAddresses::None, _) => None,
+        (config::ClientAddresses::Full, address) => Some(address),
+        (config::ClientAddresses::Truncated, IpAddr::V4(v4)) => Some(IpAddr::V4((v4.to_bits() & !0xff).into())),
+        (config::ClientAddresses::Truncated, IpAddr::V6(v6)) => {
+            Some(IpAddr::V6((v6.to_bits() & !(u128::MAX >> 48)).into()))
+        }
+    }
+}
+
+fn protocol_name(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP",
+    }
+}
