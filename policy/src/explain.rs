@@ -1,10 +1,11 @@
 //! A decision with its whole trace: every region, and why it is in or out.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::country::Country;
 use crate::decide::{decide_on_route, latency_ms, lawful, level, moved_off, too_far, too_stale};
 use crate::facts::Facts;
+use crate::origin::Origin;
 use crate::region::{Access, RegionId, RegionState};
 use crate::residency::{Allowed, Constraint, Opening, Source};
 use crate::route::Route;
@@ -14,10 +15,10 @@ use crate::verdict::{Reason, Verdict};
 use crate::view::{Health, RegionView, View};
 
 /// A decision explained. Serialises to the JSON of `meridian explain --format json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Explanation {
-    /// `forward` or `refuse`.
-    pub verdict: &'static str,
+    /// Whether some region serves.
+    pub verdict: Outcome,
     /// The status of the refusal; 200 for a forward, whose true status is the origin's.
     pub status: u16,
     /// The refusal's reason; null for a forward.
@@ -46,8 +47,17 @@ pub struct Explanation {
     pub regions: Vec<RegionExplained>,
 }
 
+/// Whether a request is served. In JSON `forward` or `refuse`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Outcome {
+    Forward,
+    Refuse,
+}
+
 /// Where the client may be, and who says so.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OriginExplained {
     /// The possible countries; none when nothing is known.
     pub countries: Vec<Country>,
@@ -58,7 +68,7 @@ pub struct OriginExplained {
 }
 
 /// One region's part in a decision.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RegionExplained {
     /// Its name.
     pub name: String,
@@ -81,7 +91,7 @@ pub struct RegionExplained {
 }
 
 /// One thing that let a region in or kept it out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {
     /// The rule, by its regulation or its key.
     pub rule: String,
@@ -95,7 +105,7 @@ pub struct Why {
 pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), sources: Vec<String>) -> Explanation {
     let route = table.find_route(facts.host, facts.path, facts.method);
     let mut explanation = Explanation {
-        verdict: "refuse",
+        verdict: Outcome::Refuse,
         status: Reason::NoRoute.status(),
         reason: Some(Reason::NoRoute),
         route: None,
@@ -125,7 +135,7 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     explanation.allowed = names(&mut case.allowed.all().iter());
     match decide_on_route(table, id, facts, view) {
         Verdict::Forward(permits) => {
-            explanation.verdict = "forward";
+            explanation.verdict = Outcome::Forward;
             explanation.status = 200;
             explanation.reason = None;
             let mut eligible = permits.order().to_vec();
@@ -187,7 +197,11 @@ impl Case<'_> {
         if constraints.is_empty() {
             return vec![self.why("residency", None, "allowed: no rule restricts this data class here".into())];
         }
-        constraints.into_iter().map(|constraint| self.constraint(id, constraint)).collect()
+        let unknown = (self.facts.origin == Origin::Unknown).then(|| {
+            let effect = "the client may be anywhere: the rules of every restricting jurisdiction hold".to_owned();
+            self.why("residency_defaults.unknown_origin", None, effect)
+        });
+        unknown.into_iter().chain(constraints.into_iter().map(|constraint| self.constraint(id, constraint))).collect()
     }
 
     fn constraint(&self, id: RegionId, constraint: &Constraint) -> Why {

@@ -1,6 +1,6 @@
 //! What a region is worth to a client: 0 to 100 points, from four terms.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The weights of the four terms; only their proportions matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +41,7 @@ impl Weights {
 }
 
 /// The four terms of a score, each 0 to 100.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Terms {
     pub latency: f32,

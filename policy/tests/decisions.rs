@@ -484,7 +484,7 @@ fn explanations_say_why() {
     let table = table(world());
     let case = Case::new(&table, "DE", "/v3").down("ie");
     let explained = explain(&table, &case.facts(), case.view.as_slice(), vec!["test".into()]);
-    assert_eq!((explained.verdict, explained.order.join(" ").as_str()), ("forward", "de"));
+    assert_eq!((explained.verdict, explained.order.join(" ").as_str()), (policy::explain::Outcome::Forward, "de"));
     assert_eq!(explained.jurisdictions, ["eu"]);
     assert_eq!(explained.allowed, ["de", "ie"]);
     let why = |name: &str| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use config::{NodeConfig, RoutingTable};
 use http_body_util::BodyExt;
-use policy::explain::RegionExplained;
+use policy::explain::{Outcome, RegionExplained};
 use policy::{Explanation, Health, RegionId, RegionView, Table};
 
 use super::{Failed, Format, print};
@@ -64,23 +64,14 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn execute(self) -> Result<(), Failed> {
-        if let Some(admin) = &self.admin {
-            let text = ask(admin, &self.query())?;
-            match self.format {
-                Format::Json => print(&text),
-                Format::Text => {
-                    let parsed = serde_json::from_str(&text).context("the node's answer is no explanation");
-                    print(&remote_text(&parsed.map_err(Failed::Ran)?));
-                }
+        let explanation = match &self.admin {
+            Some(admin) => {
+                let answered = ask(admin, &self.query())?;
+                let parsed = serde_json::from_str(&answered).context("the node's answer is no explanation");
+                parsed.map_err(Failed::Ran)?
             }
-            return Ok(());
-        }
-        let (document, from, geo) = self.subject()?;
-        let table = &document.table;
-        let from = region(table, &from)?;
-        let view = self.view(table)?;
-        let question = self.question()?;
-        let explanation = answer(&question, table, from, view.as_slice(), geo.as_ref()).map_err(input)?;
+            None => self.explained()?,
+        };
         match self.format {
             Format::Json => {
                 let json = serde_json::to_string_pretty(&explanation).map_err(|error| Failed::Ran(error.into()))?;
@@ -89,6 +80,15 @@ impl Explain {
             Format::Text => print(&text(&explanation)),
         }
         Ok(())
+    }
+
+    /// The explanation from files.
+    fn explained(&self) -> Result<Explanation, Failed> {
+        let (document, from, geo) = self.subject()?;
+        let table = &document.table;
+        let from = region(table, &from)?;
+        let view = self.view(table)?;
+        answer(&self.question()?, table, from, view.as_slice(), geo.as_ref()).map_err(input)
     }
 
     /// The table, the deciding region's name, and the databases, from either kind of file.
@@ -224,7 +224,7 @@ fn text(explanation: &Explanation) -> String {
         out.push('\n');
     };
     match (explanation.verdict, explanation.order.first(), &explanation.reason) {
-        ("forward", Some(first), _) => line(format!("FORWARD to {first}")),
+        (Outcome::Forward, Some(first), _) => line(format!("FORWARD to {first}")),
         (_, _, reason) => line(format!("REFUSE {} {}", explanation.status, reason.map_or("", |reason| reason.name()))),
     }
     let class = explanation.data_class.as_deref().unwrap_or("-");
@@ -249,14 +249,15 @@ fn text(explanation: &Explanation) -> String {
     line(format!("  allowed        {}", list(&explanation.allowed)));
     line(format!("  order          {}", list(&explanation.order)));
     line(format!("  decided in     {} with table {:?}", explanation.from, explanation.table_version));
+    line("  regions        in the order to try; - lawful, but not now; x not lawful".to_owned());
     let mut regions: Vec<&RegionExplained> = explanation.regions.iter().collect();
     let place =
         |region: &RegionExplained| explanation.order.iter().position(|name| *name == region.name).unwrap_or(usize::MAX);
     regions.sort_by_key(|region| (place(region), !region.allowed));
     for region in regions {
         let mark = match (place(region), region.allowed) {
-            (usize::MAX, true) => "  - allowed, not now".to_owned(),
-            (usize::MAX, false) => "  x not allowed".to_owned(),
+            (usize::MAX, true) => "  -".to_owned(),
+            (usize::MAX, false) => "  x".to_owned(),
             (place, _) => format!("{:>3}", place + 1),
         };
         let level = region.level.map_or(String::new(), |level| format!("level {level}, "));
@@ -275,35 +276,6 @@ fn text(explanation: &Explanation) -> String {
         for why in region.why.iter().filter(|why| seen.insert((&why.rule, &why.line, &why.effect))) {
             let at = why.line.map_or(String::new(), |line| format!(" (line {line})"));
             line(format!("      {}{at}: {}", why.rule, why.effect));
-        }
-    }
-    out
-}
-
-/// The same from a node's JSON, whose fields are the contract's.
-fn remote_text(explanation: &serde_json::Value) -> String {
-    let word = |key: &str| explanation.get(key).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
-    let words = |value: Option<&serde_json::Value>| {
-        let list = value.and_then(|value| value.as_array()).map(Vec::as_slice).unwrap_or_default();
-        let words: Vec<&str> = list.iter().filter_map(|word| word.as_str()).collect();
-        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
-    };
-    let mut out = format!("{} {}\n", word("verdict").to_uppercase(), word("reason"));
-    out.push_str(&format!("  route          {} (data class {})\n", word("route"), word("data_class")));
-    let origin = explanation.get("origin");
-    out.push_str(&format!("  origin         {}\n", words(origin.and_then(|origin| origin.get("countries")))));
-    for key in ["jurisdictions", "allowed", "eligible", "order"] {
-        out.push_str(&format!("  {key:<14} {}\n", words(explanation.get(key))));
-    }
-    for region in explanation.get("regions").and_then(|regions| regions.as_array()).into_iter().flatten() {
-        let score = region.get("score").and_then(|score| score.as_f64()).unwrap_or(0.0);
-        let name = region.get("name").and_then(|name| name.as_str()).unwrap_or("-");
-        out.push_str(&format!("  {name:<22} score {score:.1}\n"));
-        for why in region.get("why").and_then(|why| why.as_array()).into_iter().flatten() {
-            let part = |key: &str| why.get(key).and_then(|part| part.as_str()).unwrap_or("");
-            let line =
-                why.get("line").and_then(|line| line.as_u64()).map_or(String::new(), |line| format!(" (line {line})"));
-            out.push_str(&format!("      {}{line}: {}\n", part("rule"), part("effect")));
         }
     }
     out
