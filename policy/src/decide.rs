@@ -188,7 +188,45 @@ fn share_ties(places: &mut [Place], draw: impl Fn(RegionId) -> (u64, f32)) {
 }
 
 /// Weighted rendezvous hashing (Schindelhauer, Schomaker 2005): the highest -weight/ln(u) wins
-/// with a probability in proportion to its weight, which here is the region's headroom.
+/// with a probability in proportion to its weight, which here is the region's headroom. Any base of
+/// the logarithm gives the same order.
 fn rendezvous(hash: u64, headroom: f32) -> f32 {
-    -headroom / libm::logf((fraction(hash) as f32).min(1.0 - f32::EPSILON))
+    headroom / minus_log2(hash).max(f32::EPSILON)
+}
+
+/// -log2(hash / 2^64), to 1.2e-4: the position of the highest bit, and for the bits below it the
+/// quartic through log2 at the Chebyshev nodes of [1, 2]. Plain arithmetic, and so the same on every
+/// platform.
+fn minus_log2(hash: u64) -> f32 {
+    let hash = hash | 1;
+    let zeros = hash.leading_zeros();
+    let fraction = ((hash << zeros) >> 40) as u32 & 0x7f_ffff;
+    let m = f32::from_bits(0x3f80_0000 | fraction);
+    let log2_m = -2.498_353 + (4.029_211_4 + (-2.078_335_2 + (0.626_032_2 - 0.078_440_68 * m) * m) * m) * m;
+    (zeros + 1) as f32 - log2_m
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_logarithm_is_right_to_a_ten_thousandth() {
+        for step in 1..=10_000_u64 {
+            let hash = u64::MAX / 10_000 * step;
+            let exact = 64.0 - libm::log2(hash as f64);
+            let quick = f64::from(minus_log2(hash));
+            assert!((exact - quick).abs() < 2e-4, "{hash:x}: {exact} {quick}");
+        }
+        assert!((minus_log2(1) - 64.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn places_sort_by_rank_then_score() {
+        let place = |rank, score, id| Place::new(rank, score, RegionId(id));
+        let mut places = [place(1, 10.0, 0), place(0, 5.0, 1), place(1, 99.5, 2), place(0x8001, 100.0, 3)];
+        places.sort_unstable();
+        assert_eq!(places.map(|place| place.region().0), [1, 2, 0, 3]);
+        assert_eq!((places[1].rank(), places[1].score()), (1, 99.5));
+    }
 }

@@ -198,7 +198,7 @@ impl Case<'_> {
             return vec![self.why("residency", None, "allowed: no rule restricts this data class here".into())];
         }
         let unknown = (self.facts.origin == Origin::Unknown).then(|| {
-            let effect = "the client may be anywhere: the rules of every restricting jurisdiction hold".to_owned();
+            let effect = "unknown client: every jurisdiction's rules hold".to_owned();
             self.why("residency_defaults.unknown_origin", None, effect)
         });
         unknown.into_iter().chain(constraints.into_iter().map(|constraint| self.constraint(id, constraint))).collect()
