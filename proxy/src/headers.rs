@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use smallvec::SmallVec;
 
@@ -78,6 +78,11 @@ impl Outgoing {
             say(CONNECTION, Some(HeaderValue::from_static("te")));
         }
         drop_named_by_connection(&mut received);
+        if received.get_all(COOKIE).iter().nth(1).is_some() {
+            // HTTP/2 may split what HTTP/1 has in one line (RFC 9113, 8.2.3).
+            let crumbs: Vec<&[u8]> = received.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+            say(COOKIE, HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).ok());
+        }
         let vouched = |name: &HeaderName| trusted && received.contains_key(name);
         say(HOST, Some(sender.authority.clone()));
         say(names::FORWARDED_FOR, forwarded_for(&received, trusted, sender.peer));
@@ -158,7 +163,9 @@ fn drop_named_by_connection(headers: &mut HeaderMap) {
     let named = headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|token| token.parse().ok());
     // Nobody may have the fields dropped that say who a client is or how long a body is.
     let named: SmallVec<[HeaderName; 4]> = named
-        .filter(|name: &HeaderName| *name != HOST && *name != CONTENT_LENGTH && !name.as_str().starts_with("x-"))
+        .filter(|name: &HeaderName| {
+            *name != HOST && *name != CONTENT_LENGTH && !name.as_str().starts_with("x-forwarded-")
+        })
         .collect();
     named.iter().for_each(|name| drop(headers.remove(name)));
 }
@@ -218,4 +225,129 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
 
 fn has_token(value: &HeaderValue, wanted: &str) -> bool {
     tokens(value).any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::Origin;
+
+    /// The head that goes up for these received headers, as sorted `name: value` lines without the
+    /// random ones.
+    fn sent(received: &[(&str, &str)], trusted: bool, upgrade: bool) -> Vec<String> {
+        let client = Client {
+            address: IpAddr::from([192, 0, 2, 7]),
+            peer_trusted: trusted,
+            origin: Origin::Unknown,
+            country: "DE".parse().ok(),
+            region: None,
+            city: HeaderValue::from_bytes("München".as_bytes()).ok(),
+            key: 0,
+        };
+        let sender = Sender {
+            client: &client,
+            peer: IpAddr::from([10, 0, 0, 1]),
+            scheme: "https",
+            authority: &HeaderValue::from_static("api.example.com"),
+            request_id: &HeaderValue::from_static("id"),
+            upgrade,
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in received {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        let head = Outgoing::new(Method::GET, &Uri::from_static("/x?y"), headers, &sender).head(None);
+        assert_eq!(head.uri(), "/x?y");
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let mut lines: Vec<String> = head
+            .headers()
+            .iter()
+            .filter(|(name, value)| *name != names::TRACEPARENT || value.as_bytes() == b"kept")
+            .map(|(name, value)| format!("{name}: {}", text(value)))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    const OURS: [&str; 7] = [
+        "host: api.example.com",
+        "x-client-city: München",
+        "x-client-country: DE",
+        "x-forwarded-for: 10.0.0.1",
+        "x-forwarded-host: api.example.com",
+        "x-forwarded-proto: https",
+        "x-request-id: id",
+    ];
+
+    #[test]
+    fn an_untrusted_clients_copies_are_replaced() {
+        let spoofed = [
+            ("host", "other"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil"),
+            ("x-client-country", "US"),
+            ("x-client-region", "CA"),
+            ("x-request-id", "mine"),
+            ("x-meridian-chosen", "us"),
+            ("traceparent", "kept"),
+            ("tracestate", "a=b"),
+            ("forwarded", "for=1.2.3.4"),
+        ];
+        assert_eq!(sent(&spoofed, false, false), OURS);
+    }
+
+    #[test]
+    fn a_trusted_peers_word_counts_where_it_may() {
+        let vouched = [
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "http"),
+            ("x-client-country", "US"),
+            ("traceparent", "kept"),
+            ("x-meridian-chosen", "us"),
+        ];
+        let mut expected: Vec<String> = OURS.iter().map(|line| (*line).to_owned()).collect();
+        expected[3] = "x-forwarded-for: 1.2.3.4, 10.0.0.1".into();
+        expected[5] = "x-forwarded-proto: http".into();
+        expected.insert(0, "traceparent: kept".into());
+        expected.sort();
+        assert_eq!(sent(&vouched, true, false), expected);
+    }
+
+    #[test]
+    fn hop_by_hop_fields_stay_and_cookies_are_joined() {
+        let received = [
+            ("connection", "keep-alive, x-mine, x-forwarded-for, drop-me"),
+            ("keep-alive", "timeout=5"),
+            ("drop-me", "1"),
+            ("x-mine", "2"),
+            ("te", "gzip"),
+            ("expect", "100-continue"),
+            ("upgrade", "h2c"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+        ];
+        let mut expected: Vec<String> = OURS.iter().map(|line| (*line).to_owned()).collect();
+        expected.push("cookie: a=1; b=2".to_owned());
+        expected.sort();
+        assert_eq!(sent(&received, false, false), expected);
+    }
+
+    #[test]
+    fn upgrades_and_trailers_are_asked_for_anew() {
+        let upgrade = sent(&[("connection", "Upgrade"), ("upgrade", "websocket")], false, true);
+        assert!(upgrade.contains(&"upgrade: websocket".into()) && upgrade.contains(&"connection: upgrade".into()));
+        let trailers = sent(&[("te", "trailers"), ("connection", "te")], false, false);
+        assert!(trailers.contains(&"te: trailers".into()) && trailers.contains(&"connection: te".into()));
+    }
+
+    #[test]
+    fn ids_have_their_form() {
+        let id = new_request_id();
+        assert!(id.len() == 32 && is_request_id(&id));
+        let parent = new_traceparent();
+        let parts: Vec<&str> = parent.to_str().unwrap().split('-').collect();
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 32, 16, 2]);
+        assert!(!is_request_id(&HeaderValue::from_static("a b")) && !is_request_id(&HeaderValue::from_static("")));
+    }
 }

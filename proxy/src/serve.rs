@@ -161,15 +161,17 @@ impl Stop {
         tracing::info!(connections = node.connections.load(Ordering::Relaxed), "draining");
         node.drain.send_replace(Drain::Stopping);
         let announced = Instant::now() + ANNOUNCE;
-        while node.connections.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        // A WebSocket's connection has left HTTP, and is counted as a request in flight.
+        let live = || node.connections.load(Ordering::Relaxed) + node.in_flight.load(Ordering::Relaxed);
+        while live() > 0 && Instant::now() < deadline {
             if Instant::now() >= announced && node.draining() < Drain::Closing {
                 node.drain.send_replace(Drain::Closing);
             }
             sleep(Duration::from_millis(20)).await;
         }
-        let cut = node.connections.load(Ordering::Relaxed);
+        let cut = live();
         if cut > 0 {
-            tracing::warn!(connections = cut, "the drain's time is up; what is left is cut");
+            tracing::warn!(live = cut, "the drain's time is up; what is left is cut");
         }
     }
 }
