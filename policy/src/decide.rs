@@ -59,6 +59,15 @@ pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(im
     })
 }
 
+/// Whether a table's law allows a region for this request: nothing else of a decision. The check
+/// before each dial that does not depend on how the region was chosen.
+pub fn is_lawful(table: &Table, facts: &Facts<'_>, region: RegionId) -> bool {
+    table.find_route(facts.host, facts.path, facts.method).is_some_and(|id| {
+        let route = table.route(id);
+        lawful(table, route.spec.data_class, route.access(facts.method), facts).all().contains(region)
+    })
+}
+
 /// The regions that the law allows for this request.
 pub(crate) fn lawful(table: &Table, class: ClassId, access: Access, facts: &Facts<'_>) -> Allowed {
     table.residency().allowed(&facts.origin, class, Opening { consent: facts.consent, access })
@@ -132,15 +141,18 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
     Refusal { reason, route: Some(id), page }
 }
 
-/// The rank of a region for a client, lower first: where it is pinned, then the levels, then the
-/// regions that the client is moved off, which it comes back to only as a last resort.
+/// The rank of a region for a client, lower first: where it is pinned; the law's own regions by
+/// priority, those that the client is moved off last; and then likewise the regions that the law
+/// opens on a condition. A weight never prefers an opened region to one of the law's own.
 fn rank(table: &Table, facts: &Facts<'_>, allowed: &Allowed, region: RegionId, seen: &RegionView) -> u16 {
     if facts.pinned == Some(region) {
         return 0;
     }
-    // At most 2 * 1024 levels, which leaves the highest bit free.
-    let moved = moved_off(table, region, seen, facts.client_key);
-    1 + level(table, allowed, region) + if moved { 1 << 15 } else { 0 }
+    // At most 1024 priorities, which leaves the highest bits free.
+    let Constants { rank, .. } = *table.constants(region);
+    let opened = if allowed.opened.contains(region) { 1 << 15 } else { 0 };
+    let moved = if moved_off(table, region, seen, facts.client_key) { 1 << 14 } else { 0 };
+    1 + rank + opened + moved
 }
 
 /// A region's place among the candidates: rank, then score from the highest, then id, packed into

@@ -20,6 +20,7 @@ pub mod hash;
 pub mod health;
 pub mod jurisdiction;
 pub mod origin;
+pub mod path;
 pub mod permit;
 pub mod proof;
 pub mod region;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use geoip::{ClientIp, Forwarded, client_ip};
+use geoip::{ClientIp, Forwarded, Place, client_ip};
 use http::{HeaderMap, HeaderValue};
 use policy::{Country, Origin};
 
@@ -30,14 +30,20 @@ pub struct Client {
 
 impl Client {
     fn at(client: ClientIp, geo: &Geo) -> Self {
-        let place = geo.databases.lookup(client.address);
-        // An unreadable list of proxies, or an anonymous network: the address says nothing.
-        let hidden = client.forwarded == Forwarded::Malformed || place.anonymous;
+        // A trusted proxy that names nobody, or not readably, stands for its clients: where they are
+        // is unknown.
+        let named = match client.forwarded {
+            Forwarded::Header => true,
+            Forwarded::Direct => !client.peer_trusted,
+            Forwarded::Malformed => false,
+        };
+        let place = if named { geo.databases.lookup(client.address) } else { Place::default() };
         let text = |text: Option<&str>| text.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok());
         Self {
             address: client.address,
             peer_trusted: client.peer_trusted,
-            origin: if hidden { Origin::Unknown } else { Origin::of(place.countries) },
+            // On an anonymous network the address says nothing.
+            origin: if place.anonymous { Origin::Unknown } else { Origin::of(place.countries) },
             country: place.country,
             region: text(place.region),
             city: text(place.city),

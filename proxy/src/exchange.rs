@@ -21,7 +21,7 @@ use crate::node::{Drain, InFlight, Worker};
 use crate::respond::Answer;
 use crate::routing::Routing;
 use crate::target::{Target, target};
-use crate::upstream::attempt::{Answered, Forward, forward};
+use crate::upstream::attempt::{Answered, Failure, Forward, forward};
 use crate::upstream::body::RequestBody;
 
 /// Serves one request. Every request gets an answer, and every answer is counted and logged once,
@@ -35,17 +35,15 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
             finish.reason = Some(refused.reason);
             finish.attempts = refused.attempts;
             finish.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
-            let mut response = refused.into_response();
-            if http1 && (finish.unread_body || finish.close) {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            response
+            refused.into_response()
         }
     };
     finish.status = response.status();
     let headers = response.headers_mut();
     headers.insert(names::REQUEST_ID, finish.request_id.clone());
-    if http1 && finish.worker.node.draining() >= Drain::Announced {
+    // What of a body is still to come must not be taken for a request.
+    let close = finish.close || finish.unread_body || finish.worker.node.draining() >= Drain::Announced;
+    if http1 && close && finish.status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|body| body.finishing(finish))
@@ -58,7 +56,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     let node = &worker.node;
     let (mut parts, incoming) = take_apart(request);
     finish.unread_body = !hyper::body::Body::is_end_stream(&incoming);
-    if let Some(why) = connection.activity.take_head_fault() {
+    if let Some(why) = connection.activity.take_head_fault(&parts.headers) {
         // Where this request ends is in doubt, and so is what comes after it.
         finish.close = true;
         return Err(Answer::bad_request(&format!("The request is refused because {why}.")));
@@ -69,9 +67,6 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
 
     let target = target(parts.version, &parts.uri, &parts.headers)
         .map_err(|why| Answer::bad_request(&format!("The request is refused because {why}.")))?;
-    if !connection.may_serve(&target.host) {
-        return Err(Answer::misdirected());
-    }
     if let Some(port) = connection.redirects_to {
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -81,6 +76,10 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
 
     let client = connection.client(&parts.headers, &node.geo.load(), &worker.places);
     finish.client = Some(client.clone());
+    // Another region's node names the gateway, not the host that it carries.
+    if !client.peer_trusted && !connection.may_serve(&target.host) {
+        return Err(Answer::misdirected());
+    }
     if client.peer_trusted
         && let Some(id) = parts.headers.get(names::REQUEST_ID).filter(|id| is_request_id(id))
     {
@@ -102,7 +101,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     finish.consent = facts.consent;
     let route = &routing.table().route(permits.route()).spec;
 
-    let limits = finish.limits.clone();
+    let limits = &finish.limits;
     if !admits(route.criticality, node.in_flight.load(Ordering::Relaxed).saturating_sub(1), limits.requests_in_flight) {
         let criticality = criticality_name(route.criticality);
         node.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
@@ -126,6 +125,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
             scheme: connection.scheme(),
             authority: &target.authority,
             request_id: &finish.request_id,
+            consent_header: route.consent_header.as_deref(),
             upgrade,
         },
     );
@@ -143,13 +143,17 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     let result = forward(&plan).await;
     finish.unread_body = body.is_unread();
     let answered = result.map_err(|failure| {
-        if matches!(failure, crate::upstream::attempt::Failure::Overloaded) {
+        if matches!(failure, Failure::Overloaded) {
             let criticality = criticality_name(route.criticality);
             node.metrics.shed.with_label_values(&[criticality, "region_full"]).inc();
         }
         Answer::failed(failure)
     })?;
-    Ok(pass_on(finish, answered, &permits, parts.extensions.remove(), route.timeout))
+    if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
+        let region = routing.table().region(answered.region).name.clone();
+        return Err(Answer::failed(Failure::Failed { region, attempts: answered.attempts, timed_out: false }));
+    }
+    Ok(pass_on(finish, answered, parts.extensions.remove(), route.timeout))
 }
 
 /// Splits a request, with the client's side of a protocol upgrade kept among its extensions.
@@ -180,31 +184,36 @@ fn permitted<'a>(
 ) -> Permitted<'a> {
     let table = routing.table();
     let refused = |answer, route| Permitted::Refused { answer, route };
-    let Some(route) = table.find_route(&target.host, &target.path, method) else {
-        let reason = policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None };
-        return refused(Answer::refused(&reason), None);
+    let route = match target.route(table, method) {
+        Ok(Some(route)) => route,
+        Ok(None) => {
+            let refusal = policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None };
+            return refused(Answer::refused(&refusal), None);
+        }
+        Err(why) => return refused(Answer::bad_request(&format!("The request is refused because {why}.")), None),
     };
-    // An origin may take %2F for a slash. Where that would be another route, it is another law.
-    if target.path_decoded.as_deref().is_some_and(|path| table.find_route(&target.host, path, method) != Some(route)) {
-        let detail = "The path's encoded slashes would lead to another route when decoded.";
-        return refused(Answer::bad_request(detail), Some(route));
-    }
-    let trusted_header = |name: &str| parts.headers.get(name).filter(|_| client.peer_trusted);
-    let consent_header = table.route(route).spec.consent_header.as_deref();
-    let chosen = trusted_header(names::CHOSEN.as_str());
-    if chosen.is_some_and(|name| name.as_bytes() != table.region(routing.here).name.as_bytes()) {
+    if let Some(chosen) = parts.headers.get(names::CHOSEN)
+        && (!client.peer_trusted || chosen.as_bytes() != table.region(routing.here).name.as_bytes())
+    {
+        // Deciding anew would take the sending node for the client.
         return refused(Answer::wrong_gateway(), Some(route));
     }
+    let chosen = parts.headers.contains_key(names::CHOSEN);
+    // Every line must say so: a proxy may have appended its own to a client's.
+    let granted = |header: &str| {
+        let mut lines = parts.headers.get_all(header).iter().peekable();
+        client.peer_trusted && lines.peek().is_some() && lines.all(|line| line == "granted")
+    };
     let facts = Facts {
         host: &target.host,
-        path: &target.path,
+        path: &target.path.path,
         method,
         origin: client.origin,
-        consent: consent_header.and_then(trusted_header).is_some_and(|value| value == "granted"),
+        consent: table.route(route).spec.consent_header.as_deref().is_some_and(granted),
         client_key: client.key,
         from: routing.here,
         pinned: None,
-        only: chosen.map(|_| routing.here),
+        only: chosen.then_some(routing.here),
     };
     let sampled = worker.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(64).then(Instant::now);
     let verdict = policy::decide::decide_on_route(table, route, &facts, routing);
@@ -221,7 +230,6 @@ fn permitted<'a>(
 fn pass_on(
     finish: &mut Finish,
     answered: Answered,
-    permits: &Permits,
     client_side: Option<hyper::upgrade::OnUpgrade>,
     idle_timeout: std::time::Duration,
 ) -> Response<Body> {
@@ -231,10 +239,6 @@ fn pass_on(
     finish.region = finish.routing.table().region_named(served);
     finish.attempts = attempts;
     finish.safeguarded = safeguarded;
-    if !finish.region.is_some_and(|region| permits.order().contains(&region)) {
-        finish.worker.node.metrics.residency_violations.inc();
-        tracing::error!(region = served.as_str(), "a region outside the permits answered; this must never happen");
-    }
     let upgraded = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
     let (mut parts, incoming) = response.into_parts();
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();

@@ -98,13 +98,12 @@ pub fn answer(
     headers.insert(http::header::HOST, host.parse().map_err(|_| bad("the host does not parse"))?);
     let target = crate::target::target(http::Version::HTTP_11, &uri, &headers).map_err(bad)?;
     let method = Method::from_name(question.method.as_deref().unwrap_or("GET"));
-    let consent_header = table
-        .find_route(&target.host, &target.path, method)
-        .and_then(|route| table.route(route).spec.consent_header.clone());
+    let consent_header =
+        target.route(table, method).map_err(bad)?.and_then(|route| table.route(route).spec.consent_header.clone());
     let says = |name: &str| question.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let facts = Facts {
         host: &target.host,
-        path: &target.path,
+        path: &target.path.path,
         method,
         origin,
         consent: consent_header.as_deref().and_then(says) == Some("granted"),

@@ -59,6 +59,8 @@ pub struct Sender<'a> {
     pub authority: &'a HeaderValue,
     /// The request's id.
     pub request_id: &'a HeaderValue,
+    /// The header in which its route takes consent, from trusted peers only.
+    pub consent_header: Option<&'a str>,
     /// Whether it asks for a protocol upgrade.
     pub upgrade: bool,
 }
@@ -78,6 +80,10 @@ impl Outgoing {
             say(CONNECTION, Some(HeaderValue::from_static("te")));
         }
         drop_named_by_connection(&mut received);
+        if let Some(header) = sender.consent_header.filter(|_| !trusted) {
+            // The next node trusts us, and would take it for our word.
+            received.remove(header);
+        }
         if received.get_all(COOKIE).iter().nth(1).is_some() {
             // HTTP/2 may split what HTTP/1 has in one line (RFC 9113, 8.2.3).
             let crumbs: Vec<&[u8]> = received.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
@@ -128,10 +134,18 @@ impl Outgoing {
     /// Whether a received field goes no further: it is for this hop, it is ours to set, or nobody
     /// has vouched for it.
     fn stays_here(&self, name: &HeaderName) -> bool {
-        match name.as_str() {
-            "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade" | "expect" => {
-                true
-            }
+        let name = name.as_str();
+        if name.contains('_') {
+            // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
+            return self.names_ours(&name.replace('_', "-"));
+        }
+        self.names_ours(name)
+    }
+
+    fn names_ours(&self, name: &str) -> bool {
+        match name {
+            "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" => true,
+            "upgrade" | "http2-settings" | "expect" => true,
             "host" | "x-forwarded-for" | "x-client-country" | "x-client-region" | "x-client-city" => true,
             "x-request-id" | "x-meridian-chosen" | "x-meridian-region" | "x-meridian-attempts" => true,
             "forwarded" | "tracestate" | "traceparent" | "x-forwarded-proto" | "x-forwarded-host" => self.untrusted,
@@ -140,10 +154,11 @@ impl Outgoing {
     }
 }
 
-/// Whether a request asks to leave HTTP for another protocol, as WebSocket does (HTTP/1.1 only).
+/// Whether a request asks for a WebSocket (HTTP/1.1 only). No other upgrade passes: through one to
+/// h2c a client could send requests that nobody decides on.
 pub fn asks_upgrade(version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
-        && headers.contains_key(UPGRADE)
+        && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
 }
 
@@ -250,6 +265,7 @@ mod tests {
             scheme: "https",
             authority: &HeaderValue::from_static("api.example.com"),
             request_id: &HeaderValue::from_static("id"),
+            consent_header: Some("x-consent"),
             upgrade,
         };
         let mut headers = HeaderMap::new();
@@ -293,6 +309,9 @@ mod tests {
             ("traceparent", "kept"),
             ("tracestate", "a=b"),
             ("forwarded", "for=1.2.3.4"),
+            ("x-consent", "granted"),
+            ("x_client_country", "US"),
+            ("http2-settings", "x"),
         ];
         assert_eq!(sent(&spoofed, false, false), OURS);
     }

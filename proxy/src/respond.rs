@@ -1,7 +1,7 @@
 //! The only place that turns an outcome into a status code.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
 use policy::{Reason, Refusal};
 use serde::Serialize;
@@ -71,7 +71,7 @@ impl Answer {
 
     /// Another node chose a region for this request, and dialled the gateway of a different one.
     pub fn wrong_gateway() -> Self {
-        let detail = "The sending node chose another region than the one that this gateway belongs to.";
+        let detail = "The sending node chose another region than this gateway's, or is not among its trusted_proxies.";
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
     }
 
@@ -166,12 +166,4 @@ impl Answer {
         }
         response
     }
-}
-
-/// 405 for the admin listener.
-pub fn method_not_allowed(allowed: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    response
 }

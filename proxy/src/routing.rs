@@ -130,7 +130,7 @@ impl Routing {
     pub fn destination(&self, permit: Permit, tried: &[Arc<EndpointState>]) -> Option<Destination> {
         let cell = self.region(permit.region());
         let endpoint = cell.pick(tried)?;
-        Some(Destination { endpoint, permit })
+        Some(Destination { endpoint, _permit: permit })
     }
 
     /// The region's name if this node reaches it by a gateway, which must then not choose again.
@@ -216,18 +216,14 @@ fn is_in(tried: &[Arc<EndpointState>], endpoint: &Arc<EndpointState>) -> bool {
 #[derive(Debug)]
 pub struct Destination {
     endpoint: Arc<EndpointState>,
-    permit: Permit,
+    /// Spent: it must not be used for another dial.
+    _permit: Permit,
 }
 
 impl Destination {
     /// The endpoint to dial.
     pub fn endpoint(&self) -> &Arc<EndpointState> {
         &self.endpoint
-    }
-
-    /// The permit spent on it.
-    pub fn permit(&self) -> &Permit {
-        &self.permit
     }
 }
 

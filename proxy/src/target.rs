@@ -1,9 +1,9 @@
 //! What a request asks for: its host and path, normalised; what could be read in two ways is refused.
 
-use std::borrow::Cow;
-
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri, Version};
+use policy::path::{Ambiguity, Canonical, canonical};
+use policy::{Method, RouteId, Table};
 
 /// What a request asks for, in the form that routes are matched with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,15 +12,9 @@ pub struct Target<'a> {
     pub host: String,
     /// The host as the client wrote it, with its port: what the origin sees.
     pub authority: HeaderValue,
-    /// Without query; percent-encoded unreserved characters decoded, slashes merged.
-    pub path: Cow<'a, str>,
-    /// The path as an origin may read it that takes `%2F` for a slash; equal to `path` without any.
-    pub path_decoded: Option<String>,
+    /// The path without query, in its one form, with the other ways to read it.
+    pub path: Canonical<'a>,
 }
-
-/// Why a request is refused before any decision: what it says is ambiguous, so that an origin might
-/// read it otherwise than the rules did.
-pub type Ambiguity = &'static str;
 
 /// Reads what a request asks for.
 ///
@@ -29,8 +23,22 @@ pub type Ambiguity = &'static str;
 pub fn target<'a>(version: Version, uri: &'a Uri, headers: &HeaderMap) -> Result<Target<'a>, Ambiguity> {
     let authority = authority(version, uri, headers)?;
     let host = host(authority.to_str().map_err(|_| "the Host header is not text")?)?;
-    let (path, path_decoded) = path(uri.path())?;
-    Ok(Target { host, authority, path, path_decoded })
+    Ok(Target { host, authority, path: canonical(uri.path())? })
+}
+
+impl Target<'_> {
+    /// The route of this request.
+    ///
+    /// # Errors
+    /// When another reading of its path would lead to another route, which is another law.
+    pub fn route(&self, table: &Table, method: Method) -> Result<Option<RouteId>, Ambiguity> {
+        let route = table.find_route(&self.host, &self.path.path, method);
+        let differs = |reading: &String| table.find_route(&self.host, reading, method) != route;
+        if self.path.readings.iter().any(differs) {
+            return Err("its path's encoded slashes or parameters would lead some origins to another route");
+        }
+        Ok(route)
+    }
 }
 
 /// The authority asked for: `:authority`, the absolute form's, or Host; two that differ are refused.
@@ -76,94 +84,6 @@ fn host(authority: &str) -> Result<String, Ambiguity> {
     Ok(name.to_ascii_lowercase())
 }
 
-/// A path in the form that routes are matched with, and the form in which `%2F` counts as a slash.
-fn path(raw: &str) -> Result<(Cow<'_, str>, Option<String>), Ambiguity> {
-    if !raw.starts_with('/') {
-        return Err("the request target is not a path");
-    }
-    let plain = |bytes: &[u8]| !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\' | b';' | b'#' | 0..=0x20 | 0x7f..));
-    if plain(raw.as_bytes()) && !raw.contains("//") && !raw.contains("/.") {
-        return Ok((raw.into(), None));
-    }
-    let (kept, slashed) = decode(raw)?;
-    let merged = merge_slashes(&kept);
-    if has_dot_segment(&merged) {
-        return Err("the path has dot segments");
-    }
-    let decoded = match slashed {
-        Some(slashed) => {
-            let slashed = merge_slashes(&slashed);
-            if has_dot_segment(&slashed) {
-                return Err("the path has encoded dot segments");
-            }
-            Some(slashed)
-        }
-        None => None,
-    };
-    Ok((merged.into(), decoded))
-}
-
-/// Decodes percent-encoded unreserved characters (RFC 3986, 6.2.2.2), and refuses what origins are
-/// known to disagree on. The second form also decodes `%2F`, if there is any.
-fn decode(raw: &str) -> Result<(String, Option<String>), Ambiguity> {
-    let mut kept = String::with_capacity(raw.len());
-    let mut slashed = String::with_capacity(raw.len());
-    let mut has_slash = false;
-    let mut bytes = raw.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' => return Err("the path has a backslash"),
-            b'#' | 0..=0x20 | 0x7f => return Err("the path has a character that must be encoded"),
-            b'%' => {
-                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-                let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
-                    return Err("the path has a broken percent-encoding");
-                };
-                let value = (high * 16 + low) as u8;
-                match value {
-                    0 => return Err("the path has an encoded NUL"),
-                    b'\\' => return Err("the path has an encoded backslash"),
-                    b'/' => {
-                        has_slash = true;
-                        kept.push_str("%2F");
-                        slashed.push('/');
-                    }
-                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                        kept.push(char::from(value));
-                        slashed.push(char::from(value));
-                    }
-                    _ => {
-                        let encoded = format!("%{value:02X}");
-                        kept.push_str(&encoded);
-                        slashed.push_str(&encoded);
-                    }
-                }
-            }
-            byte => {
-                // Bytes of raw UTF-8 stay what they are: the input is a string.
-                kept.push(char::from(byte));
-                slashed.push(char::from(byte));
-            }
-        }
-    }
-    Ok((kept, has_slash.then_some(slashed)))
-}
-
-fn merge_slashes(path: &str) -> String {
-    let mut merged = String::with_capacity(path.len());
-    for character in path.chars() {
-        if character != '/' || !merged.ends_with('/') {
-            merged.push(character);
-        }
-    }
-    merged
-}
-
-/// Whether a segment is `.` or `..`, also with the parameters that some origins cut off (`..;x`).
-fn has_dot_segment(path: &str) -> bool {
-    path.split('/').any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,37 +109,6 @@ mod tests {
         ] {
             assert_eq!(host(authority).ok().as_deref(), expected, "{authority}");
         }
-    }
-
-    #[test]
-    fn paths_are_normalised_or_refused() {
-        for (raw, expected) in [
-            ("/", Some("/")),
-            ("/v3/x", Some("/v3/x")),
-            ("/v3//x", Some("/v3/x")),
-            ("/%76%33/x", Some("/v3/x")),
-            ("/a%20b", Some("/a%20b")),
-            ("/a%c3%a9", Some("/a%C3%A9")),
-            ("/.well-known/x", Some("/.well-known/x")),
-            ("/a;v=1/b", Some("/a;v=1/b")),
-            ("/a%252F..%252Fb", Some("/a%252F..%252Fb")),
-            ("/group%2fproject", Some("/group%2Fproject")),
-            ("/a/../b", None),
-            ("/a/./b", None),
-            ("/a/..", None),
-            ("/a/%2e%2E/b", None),
-            ("/a/..;x=1/b", None),
-            ("/a%2F..%2Fb", None),
-            ("/a%5Cb", None),
-            ("/a\\b", None),
-            ("/a%00", None),
-            ("/a%zz", None),
-            ("/a%2", None),
-            ("*", None),
-        ] {
-            assert_eq!(path(raw).ok().map(|(path, _)| path.into_owned()).as_deref(), expected, "{raw}");
-        }
-        assert_eq!(path("/a%2Fb").ok().and_then(|(_, decoded)| decoded).as_deref(), Some("/a/b"));
     }
 
     #[test]

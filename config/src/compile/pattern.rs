@@ -34,9 +34,15 @@ pub(super) fn path_pattern(field: &Field<'_>) -> Option<PathPattern> {
         field.error(format!("{} {problem}", quote(text)));
         return None;
     }
-    let path = upper_case_escapes(path);
+    let path = match policy::path::canonical(path) {
+        Ok(canonical) => canonical.path,
+        Err(problem) => {
+            field.error(format!("{} cannot be a route's: {problem}", quote(text)));
+            return None;
+        }
+    };
     Some(if exact {
-        PathPattern::Exact(path)
+        PathPattern::Exact(path.into_owned())
     } else {
         PathPattern::Prefix(path.strip_suffix('/').unwrap_or(&path).to_owned())
     })
@@ -76,21 +82,4 @@ fn path_problem(path: &str) -> Option<&'static str> {
         }
     }
     None
-}
-
-/// The normal form of escapes: RFC 3986, 6.2.2.1.
-fn upper_case_escapes(path: &str) -> String {
-    let mut digits_to_come = 0;
-    let upper = |c: char| match (c, digits_to_come) {
-        ('%', _) => {
-            digits_to_come = 2;
-            c
-        }
-        (c, 0) => c,
-        (c, _) => {
-            digits_to_come -= 1;
-            c.to_ascii_uppercase()
-        }
-    };
-    path.chars().map(upper).collect()
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
+use http::header::TRANSFER_ENCODING;
 
 use crate::client::{Client, PlaceCache};
 use crate::ingress::tls::CertificateNames;
@@ -45,6 +46,8 @@ pub struct Activity {
     head_fault: Mutex<Option<&'static str>>,
     /// Whether there is something in `head_fault`: the lock is for the rare case.
     faulty: AtomicBool,
+    /// 1 when a head has been looked at and its request has not begun.
+    heads: AtomicUsize,
 }
 
 /// What a connection is doing.
@@ -116,16 +119,22 @@ impl Activity {
         begins
     }
 
-    /// Notes what is wrong with the head that has just arrived.
+    /// Notes that a head has arrived, and what is wrong with it.
     pub fn set_head_fault(&self, fault: Option<&'static str>) {
+        self.heads.store(1, Ordering::Relaxed);
         if fault.is_some() {
             *self.head_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
             self.faulty.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What is wrong with the head of the request that begins now.
-    pub fn take_head_fault(&self) -> Option<&'static str> {
+    /// What is wrong with the head of the request that begins now. A pipelined head has not been
+    /// looked at; it is good unless it has a Transfer-Encoding, beside which a length may have stood.
+    pub fn take_head_fault(&self, headers: &HeaderMap) -> Option<&'static str> {
+        let seen = self.heads.swap(0, Ordering::Relaxed) > 0;
+        if !seen && headers.contains_key(TRANSFER_ENCODING) {
+            return Some("it is pipelined, and its body has no length");
+        }
         let faulty = self.faulty.load(Ordering::Relaxed) && self.faulty.swap(false, Ordering::Relaxed);
         faulty.then(|| self.head_fault.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
     }

@@ -17,7 +17,8 @@ use crate::ingress::connection::Activity;
 
 /// A client's stream, whose heads are looked at on their way to the parser.
 ///
-/// A head that arrives while a request is being served (pipelined) is not seen.
+/// A head that arrives while a request is being served (pipelined) is not seen; see
+/// [`Activity::take_head_fault`].
 pub struct Inspected<S> {
     stream: S,
     activity: Arc<Activity>,
@@ -169,7 +170,7 @@ mod tests {
             let mut inspected = Inspected::new((), activity.clone(), 1024);
             inspected.received(&text[..cut]);
             inspected.received(&text[cut..]);
-            assert!(activity.take_head_fault().is_some(), "cut at {cut}");
+            assert!(activity.take_head_fault(&http::HeaderMap::new()).is_some(), "cut at {cut}");
         }
     }
 

@@ -49,7 +49,11 @@ where
                     overdue = watchdog.overdue(&activity) => match overdue {
                         Overdue::Head => return,
                         Overdue::Idle if closing => return,
-                        Overdue::Idle => connection.as_mut().graceful_shutdown(),
+                        // Asked to go; whoever does not by the next look is cut.
+                        Overdue::Idle => {
+                            closing = true;
+                            connection.as_mut().graceful_shutdown();
+                        }
                     },
                     () = drained(&mut drain, $close_from), if !closing => {
                         closing = true;

@@ -16,6 +16,7 @@ pub async fn peek_until<T>(
     mut judge: impl FnMut(&[u8]) -> Option<T>,
 ) -> io::Result<Option<T>> {
     let mut before = 0;
+    let mut step = FIRST_STEP;
     loop {
         stream.readable().await?;
         let seen = stream.peek(buffer).await?;
@@ -27,10 +28,12 @@ pub async fn peek_until<T>(
         }
         if seen == before {
             // The socket stays readable for what is already here: wait for more by the clock.
-            tokio::time::sleep(STEP).await;
+            tokio::time::sleep(step).await;
+            step = (step * 2).min(LONGEST_STEP);
         }
         before = seen;
     }
 }
 
-const STEP: Duration = Duration::from_millis(5);
+const FIRST_STEP: Duration = Duration::from_millis(5);
+const LONGEST_STEP: Duration = Duration::from_millis(200);

@@ -21,6 +21,7 @@ use crate::ingress::proxy_protocol::source;
 use crate::ingress::tls::Certificates;
 use crate::node::{InFlight, Node, Worker};
 use crate::upstream::pool::Pool;
+use crate::upstream::socket::keep_alive;
 
 /// The workers, for listeners to hand connections to.
 #[derive(Clone)]
@@ -131,6 +132,7 @@ async fn open(
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let limits = worker.node.config.load().limits.clone();
+    keep_alive(&stream)?;
     // A client that takes nothing of its answer for so long is gone, whatever it acknowledges.
     SockRef::from(&stream).set_tcp_user_timeout(Some(limits.keep_alive))?;
     let opening = async {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use policy::concurrency::admits;
+use policy::decide::is_lawful;
 use policy::view::WithDown;
 use policy::{Facts, Permits, Refusal, RegionId, RegionSet, Seen, Verdict};
 use smallvec::SmallVec;
@@ -130,6 +131,17 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
         let Some(permit) = plan.permits.next(table, plan.facts, &done_with, &seen) else { break };
         let region = permit.region();
         let Some(pinned_region) = table.region_named(&routing.table().region(region).name) else { break };
+        let both = is_lawful(routing.table(), plan.facts, region) && is_lawful(table, plan.facts, pinned_region);
+        if !both {
+            // Never true: the permit says otherwise. It is checked on its own all the same.
+            node.metrics.residency_violations.inc();
+            tracing::error!(
+                region = routing.table().region(region).name,
+                "a permit for an unlawful region; not dialled"
+            );
+            done_with.insert(pinned_region);
+            continue;
+        }
         let cell = routing.region(region);
         if !admits(route.criticality, cell.in_flight.load(std::sync::atomic::Ordering::Relaxed), cell.cap()) {
             overloaded = true;
@@ -141,6 +153,10 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
             done_with.insert(pinned_region);
             continue;
         };
+        if plan.body.is_unread() {
+            // An answer that came while its request was still being sent ends with its attempt.
+            unwanted = None;
+        }
         let Some(body) = plan.body.attempt() else { break };
         if let Some((from, _)) = last.as_ref().filter(|(from, _)| *from != pinned_region) {
             let names = [table.region(*from).name.as_str(), table.region(pinned_region).name.as_str()];
@@ -307,8 +323,8 @@ async fn until<F: Future>(body: &RequestBody, limit: Instant, pause: Duration, a
             return Some(output);
         }
         wait = match body.upload() {
-            Upload::Ended(since) => allowance.checked_sub(since?.elapsed()).filter(|left| !left.is_zero())?,
-            Upload::Underway(since) => match pause.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+            Upload::Taken(since) => allowance.checked_sub(since?.elapsed()).filter(|left| !left.is_zero())?,
+            Upload::Awaited(since) => match pause.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
                 Some(left) => left,
                 None => {
                     body.stalled();

@@ -30,13 +30,14 @@ pub enum BodyFault {
     TooLarge,
 }
 
-/// How far a body has come from the client.
+/// Whose turn it is while a body goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upload {
-    /// All of it is here, the last of it since then; `None` if there was nothing to send.
-    Ended(Option<Instant>),
-    /// More is to come; its last piece came then.
-    Underway(Instant),
+    /// The origin's, since then: all of the body has come, or it takes no more for now. `None` if
+    /// there was nothing to send.
+    Taken(Option<Instant>),
+    /// The client's, since then: the origin would take more.
+    Awaited(Instant),
 }
 
 /// The state that the attempts of one request share.
@@ -56,6 +57,8 @@ pub struct Shared {
     /// The attempt that may read; an earlier one, whose connection still holds its body, may not.
     attempt: u32,
     last_progress: Instant,
+    /// The origin would take more, and the client has sent none yet.
+    awaited: bool,
 }
 
 impl RequestBody {
@@ -78,6 +81,7 @@ impl RequestBody {
             fault: None,
             attempt: 0,
             last_progress: Instant::now(),
+            awaited: false,
         })))
     }
 
@@ -108,13 +112,13 @@ impl RequestBody {
     /// How the upload stands: a slow upload is not a slow origin.
     pub fn upload(&self) -> Upload {
         match self {
-            RequestBody::Empty => Upload::Ended(None),
+            RequestBody::Empty => Upload::Taken(None),
             RequestBody::Streaming(shared) => {
                 let state = lock(shared);
-                if state.ended {
-                    Upload::Ended(Some(state.last_progress))
+                if state.awaited {
+                    Upload::Awaited(state.last_progress)
                 } else {
-                    Upload::Underway(state.last_progress)
+                    Upload::Taken(Some(state.last_progress))
                 }
             }
         }
@@ -179,7 +183,9 @@ impl Body for AttemptBody {
             *position = usize::MAX;
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        let frame = ready!(Pin::new(&mut state.source).poll_frame(cx));
+        let polled = Pin::new(&mut state.source).poll_frame(cx);
+        state.awaited = polled.is_pending();
+        let frame = ready!(polled);
         state.last_progress = Instant::now();
         Poll::Ready(match frame {
             None => {

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::routing::Destination;
 use crate::upstream::body::AttemptBody;
-use crate::upstream::socket::Peephole;
+use crate::upstream::socket::{Peephole, keep_alive};
 
 /// How to connect, for every destination of a node.
 #[derive(Clone)]
@@ -76,6 +76,7 @@ impl Connector {
     async fn open_unbounded(&self, endpoint: &config::Endpoint) -> Result<Connection, ConnectError> {
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
         let socket = Peephole::on(&stream)?;
         let mut http = http1::Builder::new();
         http.writev(false);

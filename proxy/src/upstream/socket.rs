@@ -2,8 +2,9 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
-use socket2::{SockRef, Socket};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::TcpStream;
 
 /// A handle on a connected socket for the pool, which only asks whether anything has arrived while
@@ -28,4 +29,15 @@ impl Peephole {
         let mut byte = [MaybeUninit::uninit()];
         matches!(self.0.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
+}
+
+/// Has the kernel find out when the other end is gone without a word: after a minute of silence, in
+/// four probes. Without it, a tunnel to a client that lost its power would stay for ever.
+///
+/// # Errors
+/// When the socket is no more.
+pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let probes =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
