@@ -61,6 +61,10 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         finish.close = true;
         return Err(Answer::bad_request(&format!("The request is refused because {why}.")));
     }
+    if is_too_long(&parts, &finish.limits) {
+        finish.close = true;
+        return Err(Answer::head_too_large());
+    }
     if parts.method == HttpMethod::CONNECT {
         return Err(Answer::bad_request("CONNECT is not served here."));
     }
@@ -77,7 +81,8 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     let client = connection.client(&parts.headers, &node.geo.load(), &worker.places);
     finish.client = Some(client.clone());
     // Another region's node names the gateway, not the host that it carries.
-    if !client.peer_trusted && !connection.may_serve(&target.host) {
+    let from_a_node = client.peer_trusted && parts.headers.contains_key(names::CHOSEN);
+    if !from_a_node && !connection.may_serve(&target.host) {
         return Err(Answer::misdirected());
     }
     if client.peer_trusted
@@ -274,6 +279,20 @@ async fn splice(client: hyper::upgrade::OnUpgrade, upstream: hyper::upgrade::OnU
     tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await?;
     Ok(())
 }
+
+/// Whether a head is past its limits. The parser's own are twice as wide, so that what is a little
+/// too long gets an answer that says so.
+fn is_too_long(parts: &Parts, limits: &config::Limits) -> bool {
+    let target = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
+    let request_line = parts.method.as_str().len() + target + REQUEST_LINE_OVERHEAD;
+    parts.headers.len() > limits.headers || request_line + fields.sum::<usize>() > limits.header_bytes
+}
+
+/// A colon, a space, and the line's end.
+const FIELD_OVERHEAD: usize = 4;
+/// Two spaces, the version, the line's end, and the empty line after the head.
+const REQUEST_LINE_OVERHEAD: usize = 14;
 
 fn content_length(parts: &Parts) -> Option<u64> {
     parts.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()

@@ -2,7 +2,7 @@
 //! one changes nothing, and says so in the log, `/status` and the metrics.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -16,28 +16,24 @@ use crate::prepare::{self, Parts, problem};
 use crate::routing::Routing;
 use crate::upstream::connect::Connector;
 
-/// Watches every file that a node is made of.
+/// Reloads what changes among the files that a node is made of.
 pub struct Reloader {
     node: Arc<Node>,
+    watches: Mutex<Option<Watches>>,
 }
 
 impl Reloader {
     /// Reloads this node.
-    pub fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub fn new(node: Arc<Node>, watches: Watches) -> Self {
+        Self { node, watches: Mutex::new(Some(watches)) }
     }
 }
 
 #[async_trait]
 impl BackgroundService for Reloader {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let watches = match Watches::new(&self.node) {
-            Ok(watches) => watches,
-            Err(error) => {
-                tracing::error!(%error, "files cannot be watched; changes need a restart");
-                return;
-            }
-        };
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(watches) = watches else { return };
         tokio::select! {
             () = watches.follow(&self.node) => {}
             _ = shutdown.changed() => {}
@@ -46,7 +42,7 @@ impl BackgroundService for Reloader {
 }
 
 /// One watch for each kind of file, so that a change reloads what it must and no more.
-struct Watches {
+pub struct Watches {
     node_file: FileWatch,
     table: FileWatch,
     databases: FileWatch,
@@ -54,19 +50,31 @@ struct Watches {
 }
 
 impl Watches {
-    fn new(node: &Node) -> std::io::Result<Self> {
-        let config = node.config.load();
+    /// Watches what a node file names. To be made before anything is read for use: what changes
+    /// after that is then seen.
+    ///
+    /// # Errors
+    /// When the node file is bad, or nothing can be watched.
+    pub fn of(node_file: &Path) -> Result<Self, Problems> {
+        let config = NodeConfig::load(node_file)?;
+        let table = match &config.routing {
+            config::Routing::File(table) => vec![table.clone()],
+            config::Routing::Bus(_) => Vec::new(),
+        };
+        let watch = |paths| {
+            let failed = |error: std::io::Error| problem(node_file, "", format!("files cannot be watched: {error}"));
+            FileWatch::new(paths).map_err(|error| Problems(vec![failed(error)]))
+        };
         Ok(Self {
-            node_file: FileWatch::new(vec![config.file.clone()])?,
-            table: FileWatch::new(node.routing.load().document.files().to_vec())?,
-            databases: FileWatch::new(config.geoip.databases.clone())?,
-            certificates: FileWatch::new(certificate_files(&config))?,
+            node_file: watch(vec![node_file.to_owned()])?,
+            table: watch(table)?,
+            databases: watch(config.geoip.databases.clone())?,
+            certificates: watch(certificate_files(&config))?,
         })
     }
 
     async fn follow(mut self, node: &Node) {
-        // What was written between the start's reading and the watch.
-        reload_table(node);
+        self.table.set_paths(node.routing.load().document.files().to_vec());
         loop {
             tokio::select! {
                 () = self.node_file.changed() => {

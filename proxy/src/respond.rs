@@ -81,6 +81,12 @@ impl Answer {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Content too large", detail)
     }
 
+    /// The request's head is longer than the node takes.
+    pub fn head_too_large() -> Self {
+        let detail = "The request's header section is longer, or has more fields, than this node takes.";
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "Header fields too large", detail)
+    }
+
     /// The node, or every region that could serve, is full.
     pub fn overloaded() -> Self {
         let detail = "Too many requests are in flight; this one was shed.";

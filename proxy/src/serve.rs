@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::background::background_service;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
@@ -23,7 +23,7 @@ use crate::ingress::tls::{Certificates, server_config};
 use crate::ingress::worker::Workers;
 use crate::node::{Drain, Node};
 use crate::prepare::{Parts, Prepared};
-use crate::reload::Reloader;
+use crate::reload::{Reloader, Watches};
 use crate::routing::{Routing, Survivors};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -39,7 +39,7 @@ pub struct RunOptions {
 ///
 /// # Errors
 /// When a socket cannot be bound or a thread cannot be started.
-pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
+pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow::Result<()> {
     let Prepared { config, document, parts } = prepared;
     let Parts { geo, certificates, connector } = parts;
     for warning in config.warnings.iter().chain(&document.warnings) {
@@ -77,6 +77,10 @@ pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
     });
     let config = node.config.load_full();
 
+    // From here on, before anybody can know of us: a signal must find its handler.
+    let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let stop = Stop::new(node.clone(), &signals)?;
+
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
     server.bootstrap();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -104,7 +108,7 @@ pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
         server.add_service(background_service("admin", Admin::new(node.clone(), socket)));
     }
     server.add_service(background_service("health", Prober::new(node.clone())));
-    server.add_service(background_service("reload", Reloader::new(node.clone())));
+    server.add_service(background_service("reload", Reloader::new(node.clone(), watches)));
 
     let routing = node.routing.load();
     tracing::info!(
@@ -115,7 +119,8 @@ pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
         "meridian serves"
     );
     drop(routing);
-    server.run(RunArgs { shutdown_signal: Box::new(Stop { node: node.clone() }) });
+    server.run(RunArgs { shutdown_signal: Box::new(stop) });
+    drop(signals);
     tracing::info!("stopped");
     Ok(())
 }
@@ -124,6 +129,8 @@ pub fn run(prepared: Prepared, options: RunOptions) -> anyhow::Result<()> {
 /// plain sleep; this one ends with the last connection.
 struct Stop {
     node: Arc<Node>,
+    /// SIGTERM and SIGINT, until they are waited for.
+    signals: Mutex<Option<(Signal, Signal)>>,
 }
 
 /// How long clients are asked to close before idle connections are closed on them: a request that
@@ -133,28 +140,29 @@ const ANNOUNCE: Duration = Duration::from_millis(2500);
 #[async_trait]
 impl ShutdownSignalWatch for Stop {
     async fn recv(&self) -> ShutdownSignal {
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(mut terminate), Ok(mut interrupt)) => {
+        let signals = self.signals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some((mut terminate, mut interrupt)) = signals else { return ShutdownSignal::FastShutdown };
+        tokio::select! {
+            _ = terminate.recv() => {
                 tokio::select! {
-                    _ = terminate.recv() => {
-                        tokio::select! {
-                            () = self.drain() => {}
-                            _ = interrupt.recv() => tracing::warn!("interrupted while draining"),
-                        }
-                    }
-                    _ = interrupt.recv() => tracing::info!("interrupted"),
+                    () = self.drain() => {}
+                    _ = interrupt.recv() => tracing::warn!("interrupted while draining"),
                 }
             }
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(%error, "no signals; only SIGKILL ends this process");
-                std::future::pending::<()>().await;
-            }
+            _ = interrupt.recv() => tracing::info!("interrupted"),
         }
         ShutdownSignal::FastShutdown
     }
 }
 
 impl Stop {
+    /// Catches the signals, which any runtime of the process may then deliver.
+    fn new(node: Arc<Node>, runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
+        let _context = runtime.enter();
+        let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { node, signals: Mutex::new(Some(signals)) })
+    }
+
     async fn drain(&self) {
         let node = &self.node;
         let deadline = Instant::now() + node.routing.load().table().spec().failover.drain_timeout;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Failed;
 use crate::prepare::Prepared;
+use crate::reload::Watches;
 use crate::serve::{RunOptions, run};
 use crate::telemetry::log::{LogFormat, start};
 
@@ -23,8 +24,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failed> {
+        let watches = Watches::of(&self.config)?;
         let prepared = Prepared::load(&self.config)?;
         start(self.log_format);
-        run(prepared, RunOptions { access_log: !self.no_access_log }).map_err(Failed::Ran)
+        run(prepared, watches, RunOptions { access_log: !self.no_access_log }).map_err(Failed::Ran)
     }
 }

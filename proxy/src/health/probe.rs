@@ -12,6 +12,7 @@ use pingora::services::background::BackgroundService;
 use policy::health::ProbePlan;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::headers::names::CHOSEN;
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
 use crate::routing::now;
@@ -38,7 +39,7 @@ impl Prober {
         let routing = self.node.routing.load_full();
         let mut seen = HashSet::new();
         for (id, region, cell) in routing.regions() {
-            let gateway = routing.chosen_for_gateway(id).is_some();
+            let gateway = routing.chosen_for_gateway(id).and_then(|name| HeaderValue::from_str(name).ok());
             for endpoint in &cell.endpoints {
                 seen.insert(endpoint.id);
                 if due.get(&endpoint.id).is_some_and(|next| now() < *next) {
@@ -48,9 +49,9 @@ impl Prober {
                 due.insert(endpoint.id, now() + cell.probe.interval.mul_f64(0.9 + 0.2 * fastrand::f64()));
                 if lock(&self.busy).insert(endpoint.id) {
                     let (node, endpoint, plan) = (self.node.clone(), endpoint.clone(), cell.probe.clone());
-                    let (busy, region) = (self.busy.clone(), region.name.clone());
+                    let (busy, region, gateway) = (self.busy.clone(), region.name.clone(), gateway.clone());
                     tokio::spawn(async move {
-                        let passed = probe(&node, &endpoint, &plan, gateway).await;
+                        let passed = probe(&node, &endpoint, &plan, gateway.as_ref()).await;
                         if endpoint.on_probe(passed, &plan) {
                             let state = if passed { "up" } else { "down" };
                             tracing::warn!(region, endpoint = %endpoint.endpoint, state, "probe changed an endpoint");
@@ -102,9 +103,9 @@ impl BackgroundService for Prober {
     }
 }
 
-/// Asks once. An endpoint passes with 200 to 399; a gateway, which may have no such route, with
-/// anything below 500.
-async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway: bool) -> bool {
+/// Asks once. An endpoint passes with 200 to 399. A gateway passes with anything below 500, because
+/// it may have no such route; it is told the region, lest another one answer in its place.
+async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway: Option<&HeaderValue>) -> bool {
     let asked = timeout(plan.timeout, async {
         let mut connection = node.connector.load_full().connect_for_probe(&endpoint.endpoint).await.ok()?;
         let mut request = Request::get(&plan.path).body(RequestBody::Empty.attempt()?).ok()?;
@@ -112,10 +113,13 @@ async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway:
         headers.insert(HOST, HeaderValue::from_str(&endpoint.endpoint.authority()).ok()?);
         headers.insert(USER_AGENT, HeaderValue::from_static("meridian-health"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if let Some(region) = gateway {
+            headers.insert(CHOSEN, region.clone());
+        }
         let response = connection.sender.try_send_request(request).await.ok()?;
         Some(response.status().as_u16())
     });
-    let most = if gateway { 499 } else { 399 };
+    let most = if gateway.is_some() { 499 } else { 399 };
     matches!(asked.await, Ok(Some(status)) if (200..=most).contains(&status))
 }
 

@@ -68,7 +68,7 @@ where
         // GOAWAY names the last stream it serves, so that closing at once loses nothing.
         live!(http2_builder(&limits).serve_connection(TokioIo::new(stream), service), Drain::Announced);
     } else {
-        let io = TokioIo::new(Inspected::new(stream, activity.clone(), limits.header_bytes));
+        let io = TokioIo::new(Inspected::new(stream, activity.clone(), limits.header_bytes * 2));
         live!(http1_builder(&limits).serve_connection(io, service).with_upgrades(), Drain::Closing);
     }
 }
@@ -80,14 +80,15 @@ async fn drained(drain: &mut watch::Receiver<Drain>, from: Drain) {
     }
 }
 
+/// The parsers' limits on heads are twice the node's: see `exchange`.
 fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         // The watchdog tells a slow head from an idle connection; hyper's own timeout does not.
         .header_read_timeout(None)
-        .max_headers(limits.headers)
-        .max_header_size(limits.header_bytes)
+        .max_headers(limits.headers * 2)
+        .max_header_size(limits.header_bytes * 2)
         .writev(false)
         .half_close(false);
     builder
@@ -98,7 +99,7 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)

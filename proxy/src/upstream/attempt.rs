@@ -126,7 +126,8 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
     let mut unwanted: Option<Answered> = None;
 
     while attempts < route.retry.attempts {
-        let routing = node.routing.load_full();
+        // The first attempt follows the decision without a pause, and is of its moment.
+        let routing = if last.is_none() { plan.pinned.clone() } else { node.routing.load_full() };
         let seen = Seen { table: routing.table(), view: &*routing };
         let Some(permit) = plan.permits.next(table, plan.facts, &done_with, &seen) else { break };
         let region = permit.region();
@@ -315,22 +316,25 @@ async fn connect(plan: &Forward<'_>, destination: &Destination, limit: Instant) 
 /// body's last byte; a client that pauses for `pause` in it is at fault itself. `None` when the time
 /// is up.
 async fn until<F: Future>(body: &RequestBody, limit: Instant, pause: Duration, answer: F) -> Option<F::Output> {
-    let allowance = limit.saturating_duration_since(Instant::now());
+    let started = Instant::now();
+    let allowance = limit.saturating_duration_since(started);
     let mut answer = std::pin::pin!(answer);
-    let mut wait = allowance;
     loop {
+        let wait = match body.upload() {
+            Upload::None => allowance.checked_sub(started.elapsed()),
+            // Looked at again before a pause can have lasted too long.
+            Upload::Taken(since) => allowance.checked_sub(since.max(started).elapsed()).map(|left| left.min(pause)),
+            Upload::Awaited(since) => {
+                let left = pause.checked_sub(since.elapsed()).filter(|left| !left.is_zero());
+                if left.is_none() {
+                    body.stalled();
+                }
+                left
+            }
+        };
+        let wait = wait.filter(|left| !left.is_zero())?;
         if let Ok(output) = timeout(wait, &mut answer).await {
             return Some(output);
         }
-        wait = match body.upload() {
-            Upload::Taken(since) => allowance.checked_sub(since?.elapsed()).filter(|left| !left.is_zero())?,
-            Upload::Awaited(since) => match pause.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
-                Some(left) => left,
-                None => {
-                    body.stalled();
-                    return None;
-                }
-            },
-        };
     }
 }

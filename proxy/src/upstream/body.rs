@@ -33,9 +33,10 @@ pub enum BodyFault {
 /// Whose turn it is while a body goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upload {
-    /// The origin's, since then: all of the body has come, or it takes no more for now. `None` if
-    /// there was nothing to send.
-    Taken(Option<Instant>),
+    /// There is no body.
+    None,
+    /// The origin's, since then: all of the body has come, or it takes no more for now.
+    Taken(Instant),
     /// The client's, since then: the origin would take more.
     Awaited(Instant),
 }
@@ -112,14 +113,10 @@ impl RequestBody {
     /// How the upload stands: a slow upload is not a slow origin.
     pub fn upload(&self) -> Upload {
         match self {
-            RequestBody::Empty => Upload::Taken(None),
+            RequestBody::Empty => Upload::None,
             RequestBody::Streaming(shared) => {
                 let state = lock(shared);
-                if state.awaited {
-                    Upload::Awaited(state.last_progress)
-                } else {
-                    Upload::Taken(Some(state.last_progress))
-                }
+                if state.awaited { Upload::Awaited(state.last_progress) } else { Upload::Taken(state.last_progress) }
             }
         }
     }
@@ -202,6 +199,8 @@ impl Body for AttemptBody {
                     if state.keep(&data) {
                         *position += 1;
                     }
+                    // With a length, nobody asks for what comes after the last byte.
+                    state.ended = state.source.is_end_stream();
                     Some(Ok(Frame::data(data)))
                 }
                 Err(frame) => {

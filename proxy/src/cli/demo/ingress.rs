@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::cli::Failed;
 use crate::prepare::Prepared;
+use crate::reload::Watches;
 use crate::serve::{RunOptions, run};
 use crate::telemetry::log::{self, LogFormat};
 
@@ -88,6 +89,7 @@ impl Drop for Ingress {
 /// The other side: runs the node as `meridian run` does, until stdin ends. That happens however the
 /// demo ends, be it by SIGKILL, since it alone holds the pipe's other end.
 pub(super) fn serve(node_file: &Path) -> Result<(), Failed> {
+    let watches = Watches::of(node_file)?;
     let prepared = Prepared::load(node_file)?;
     log::start(LogFormat::Json);
     let watch = || {
@@ -96,7 +98,7 @@ pub(super) fn serve(node_file: &Path) -> Result<(), Failed> {
     };
     let watching = std::thread::Builder::new().name("demo-watch".into()).spawn(watch);
     watching.map_err(|error| Failed::Ran(error.into()))?;
-    run(prepared, RunOptions { access_log: false }).map_err(Failed::Ran)
+    run(prepared, watches, RunOptions { access_log: false }).map_err(Failed::Ran)
 }
 
 /// What a line of the log tells.
