@@ -1,5 +1,12 @@
 //! The product as its users meet it: the real binary between real clients and real origins.
 
+mod access_log;
+mod admin;
+mod cli;
+mod drain;
+mod hostile_bytes;
 mod http;
 mod reload;
+mod shedding;
+mod slow_clients;
 mod worlds;

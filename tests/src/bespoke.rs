@@ -67,7 +67,7 @@ where
         let (receive, visits) = (receive.clone(), visits.clone());
         async move {
             let mut connection = RawConnection::of(stream);
-            let head = connection.read_until("\r\n\r\n").await;
+            let Some(head) = connection.read_until_or_close("\r\n\r\n").await else { return };
             if head.contains(PROBE) {
                 connection.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
                 return;

@@ -33,9 +33,22 @@ impl Default for Authority {
 impl Authority {
     /// A certificate for these names, DNS names or addresses.
     pub fn certify(&self, names: &[&str]) -> Certificate {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        self.certify_from(names, 2020, 2120)
+    }
+
+    /// A certificate that was valid once.
+    pub fn certify_expired(&self, names: &[&str]) -> Certificate {
+        self.certify_from(names, 2020, 2021)
+    }
+
+    /// A certificate from the beginning of one year to that of another.
+    fn certify_from(&self, names: &[&str], from: i32, to: i32) -> Certificate {
+        let mut leaf =
+            CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("names");
+        leaf.not_before = rcgen::date_time_ymd(from, 1, 1);
+        leaf.not_after = rcgen::date_time_ymd(to, 1, 1);
         let key = KeyPair::generate().expect("a key");
-        let leaf = CertificateParams::new(names).expect("names").signed_by(&key, &self.0).expect("a certificate");
+        let leaf = leaf.signed_by(&key, &self.0).expect("a certificate");
         Certificate {
             certificate_pem: leaf.pem(),
             key_pem: key.serialize_pem(),

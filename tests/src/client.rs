@@ -113,7 +113,12 @@ impl Client {
 
     /// The same over this version of TLS only.
     #[must_use]
-    pub fn over_tls_version(self, authority: &Authority, name: &str, version: &'static SupportedProtocolVersion) -> Client {
+    pub fn over_tls_version(
+        self,
+        authority: &Authority,
+        name: &str,
+        version: &'static SupportedProtocolVersion,
+    ) -> Client {
         self.over(client_config(authority.roots(), &[version]), name)
     }
 
@@ -130,7 +135,7 @@ impl Client {
     /// # Errors
     /// When the connection or the handshake fails.
     pub async fn connect(&self) -> io::Result<Connection> {
-        patiently("a connection", self.open()).await
+        patiently("a connection", Box::pin(self.open())).await
     }
 
     /// Sends one request on a connection of its own and reads the answer.
@@ -248,9 +253,12 @@ impl Connection {
     /// # Panics
     /// When it stays open.
     pub async fn closed(&self) {
-        eventually("the end of a connection", async || {
-            if self.is_closed() { Ok(()) } else { Err("it is open".to_owned()) }
-        })
+        eventually(
+            "the end of a connection",
+            async || {
+                if self.is_closed() { Ok(()) } else { Err("it is open".to_owned()) }
+            },
+        )
         .await;
     }
 

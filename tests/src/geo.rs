@@ -59,7 +59,11 @@ pub fn database_with(moved: &[(&str, &str)], build_epoch: u64) -> Vec<u8> {
     };
     for country in COUNTRIES {
         insert(IpAddrWithMask::new(network(country).into(), 28), country, false);
-        insert(IpAddrWithMask::new(Ipv6Addr::new(0x2001, 0xdb8, index(country), 0, 0, 0, 0, 0).into(), 48), country, false);
+        insert(
+            IpAddrWithMask::new(Ipv6Addr::new(0x2001, 0xdb8, index(country), 0, 0, 0, 0, 0).into(), 48),
+            country,
+            false,
+        );
         insert(IpAddrWithMask::new(loopback(country), 32), country, false);
     }
     insert(IpAddrWithMask::new(ANONYMOUS, 32), "DE", true);

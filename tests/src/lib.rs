@@ -32,7 +32,7 @@ pub use metrics::Metrics;
 pub use node::Node;
 pub use patience::{eventually, patiently, within};
 pub use raw::{RawConnection, RawTls};
-pub use request::{Body, Sent, empty, full, get, head, post, put, request};
+pub use request::{Body, Pieces, Sent, empty, full, get, head, post, put, request, streamed};
 pub use setup::Setup;
 pub use table::{SmallTable, example, example_names, rewritten};
 pub use world::World;

@@ -163,13 +163,13 @@ impl Node {
         self.process.try_wait().expect("its exit status").is_none()
     }
 
-    /// Its resident memory in bytes.
+    /// Its resident memory in bytes, without the code that is mapped from the binary.
     ///
     /// # Panics
     /// When it does not run.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kilobytes * 1024
     }

@@ -51,6 +51,14 @@ impl RawConnection {
     /// # Panics
     /// When the handshake fails.
     pub async fn open_tls(address: SocketAddr, authority: &Authority, name: &str, alpn: &[u8]) -> RawTls {
+        RawConnection::open(address).await.secure(authority, name, alpn).await
+    }
+
+    /// Goes on over TLS, offering one protocol.
+    ///
+    /// # Panics
+    /// When the handshake fails.
+    pub async fn secure(self, authority: &Authority, name: &str, alpn: &[u8]) -> RawTls {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let mut config = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
@@ -58,9 +66,8 @@ impl RawConnection {
             .with_root_certificates(authority.roots())
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
-        let plain = RawConnection::open(address).await;
         let name = ServerName::try_from(name.to_owned()).expect("a server name");
-        let connecting = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, plain.stream);
+        let connecting = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, self.stream);
         let stream = patiently("a TLS handshake", connecting).await.expect("a TLS handshake");
         RawConnection { stream, read: Vec::new() }
     }
@@ -97,18 +104,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
     /// # Panics
     /// When it does not come.
     pub async fn read_until(&mut self, end: &str) -> String {
+        let text = self.read_until_or_close(end).await;
+        text.unwrap_or_else(|| panic!("closed before {end:?}: {:?}", String::from_utf8_lossy(&self.read)))
+    }
+
+    /// Reads up to and with `end`; `None` when the other end closes before.
+    ///
+    /// # Panics
+    /// When neither happens.
+    pub async fn read_until_or_close(&mut self, end: &str) -> Option<String> {
         let what = format!("{end:?}");
         let reading = async {
             loop {
                 let found = self.read.windows(end.len()).position(|window| window == end.as_bytes());
                 if let Some(start) = found {
-                    return self.read.drain(..start + end.len()).collect::<Vec<u8>>();
+                    return Some(self.read.drain(..start + end.len()).collect::<Vec<u8>>());
                 }
-                let read = self.stream.read_buf(&mut self.read).await.expect("an open connection");
-                assert!(read > 0, "closed before {end:?}: {:?}", String::from_utf8_lossy(&self.read));
+                if !self.stream.read_buf(&mut self.read).await.is_ok_and(|read| read > 0) {
+                    return None;
+                }
             }
         };
-        String::from_utf8_lossy(&patiently(&what, reading).await).into_owned()
+        patiently(&what, reading).await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Reads an answer with Content-Length or without a body: the head, and the body.

@@ -1,17 +1,22 @@
 //! Requests as a test describes them.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
+use tokio::sync::mpsc;
 
 use crate::{Protocol, geo};
 
 /// A body that a client or a bespoke origin sends; it fails as the test wants it to.
-pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A request to send, from a client behind the trusted proxy that the test plays.
 #[derive(Clone, Debug)]
@@ -31,6 +36,44 @@ pub fn empty() -> Body {
 /// These bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(never).boxed_unsync()
+}
+
+/// A body of unknown length that is sent piece by piece. It ends when the sender is dropped.
+pub fn streamed() -> (Pieces, Body) {
+    let (sender, receiver) = mpsc::channel(1);
+    (Pieces(sender), Streamed(receiver).boxed_unsync())
+}
+
+/// The sending end of a [`streamed`] body.
+#[derive(Debug)]
+pub struct Pieces(mpsc::Sender<io::Result<Frame<Bytes>>>);
+
+impl Pieces {
+    /// Sends a piece, as soon as the one before has been taken; false when nobody takes any more.
+    pub async fn send(&self, piece: impl Into<Bytes>) -> bool {
+        self.0.send(Ok(Frame::data(piece.into()))).await.is_ok()
+    }
+
+    /// Ends the body with trailer fields.
+    pub async fn end_with(self, trailers: HeaderMap) -> bool {
+        self.0.send(Ok(Frame::trailers(trailers))).await.is_ok()
+    }
+
+    /// Breaks the body off.
+    pub async fn break_off(self) -> bool {
+        self.0.send(Err(io::ErrorKind::ConnectionAborted.into())).await.is_ok()
+    }
+}
+
+struct Streamed(mpsc::Receiver<io::Result<Frame<Bytes>>>);
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(context)
+    }
 }
 
 /// A GET.
@@ -111,6 +154,6 @@ impl Sent {
     }
 }
 
-fn never(never: Infallible) -> std::io::Error {
+fn never(never: Infallible) -> io::Error {
     match never {}
 }

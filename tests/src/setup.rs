@@ -25,7 +25,13 @@ pub struct Setup {
 }
 
 #[derive(Clone)]
-enum Listener {
+struct Listener {
+    kind: Kind,
+    proxy_header: bool,
+}
+
+#[derive(Clone)]
+enum Kind {
     Plain,
     Redirecting,
     Tls(Vec<Certificate>),
@@ -50,22 +56,29 @@ impl Setup {
 
     /// With one more listener: plain. Without any there is one plain listener.
     #[must_use]
-    pub fn plain(mut self) -> Setup {
-        self.listeners.push(Listener::Plain);
-        self
+    pub fn plain(self) -> Setup {
+        self.listener(Kind::Plain)
     }
 
     /// With one more listener: plain, and redirecting to HTTPS.
     #[must_use]
-    pub fn redirecting(mut self) -> Setup {
-        self.listeners.push(Listener::Redirecting);
-        self
+    pub fn redirecting(self) -> Setup {
+        self.listener(Kind::Redirecting)
     }
 
     /// With one more listener: TLS with these certificates, in files `tls-0`, `tls-1` and so on.
     #[must_use]
-    pub fn tls(mut self, certificates: &[&Certificate]) -> Setup {
-        self.listeners.push(Listener::Tls(certificates.iter().map(|certificate| (*certificate).clone()).collect()));
+    pub fn tls(self, certificates: &[&Certificate]) -> Setup {
+        self.listener(Kind::Tls(certificates.iter().map(|certificate| (*certificate).clone()).collect()))
+    }
+
+    /// The last listener takes PROXY headers from whom the node trusts.
+    ///
+    /// # Panics
+    /// When there is none yet.
+    #[must_use]
+    pub fn with_proxy_header(mut self) -> Setup {
+        self.listeners.last_mut().expect("a listener").proxy_header = true;
         self
     }
 
@@ -158,13 +171,17 @@ impl Setup {
         let Setup { region, threads, .. } = self;
         let mut text = format!("[node]\nname = \"test\"\nregion = \"{region}\"\nthreads = {threads}\n");
         let mut number = 0;
-        let listeners = if self.listeners.is_empty() { &[Listener::Plain][..] } else { &self.listeners };
+        let plain = [Listener { kind: Kind::Plain, proxy_header: false }];
+        let listeners = if self.listeners.is_empty() { &plain[..] } else { &self.listeners };
         for listener in listeners {
             text.push_str("\n[[listeners]]\naddress = \"127.0.0.1:0\"\n");
-            match listener {
-                Listener::Plain => {}
-                Listener::Redirecting => text.push_str("redirect_to_https = true\n"),
-                Listener::Tls(certificates) => {
+            if listener.proxy_header {
+                text.push_str("proxy_protocol = \"trusted\"\n");
+            }
+            match &listener.kind {
+                Kind::Plain => {}
+                Kind::Redirecting => text.push_str("redirect_to_https = true\n"),
+                Kind::Tls(certificates) => {
                     let pairs: Vec<String> = (number..number + certificates.len())
                         .map(|n| format!("{{ certificate = \"tls-{n}.pem\", key = \"tls-{n}-key.pem\" }}"))
                         .collect();
@@ -188,9 +205,14 @@ impl Setup {
     }
 
     fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        self.listeners.iter().flat_map(|listener| match listener {
-            Listener::Plain | Listener::Redirecting => &[][..],
-            Listener::Tls(certificates) => certificates,
+        self.listeners.iter().flat_map(|listener| match &listener.kind {
+            Kind::Plain | Kind::Redirecting => &[][..],
+            Kind::Tls(certificates) => certificates,
         })
+    }
+
+    fn listener(mut self, kind: Kind) -> Setup {
+        self.listeners.push(Listener { kind, proxy_header: false });
+        self
     }
 }

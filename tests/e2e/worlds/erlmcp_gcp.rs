@@ -65,14 +65,21 @@ async fn an_unknown_origin_is_under_the_strictest_law() {
 async fn consent_counts_from_a_trusted_proxy_only() {
     let world = World::of_example("erlmcp-gcp").await;
     let (client, node) = start(&world, "southamerica-east1").await;
+    let itself = Client::http1(node.http()).from(geo::loopback("BR"));
+    let claim = get("/v3/profiles/7").header("x-data-consent", "granted");
+    itself.send(&claim).await.assert_served_by("southamerica-east1");
+    let received = world.received("southamerica-east1").pop().expect("a request");
+    assert_eq!(received.header("x-data-consent"), None, "an origin might believe it");
+
     world.kill("southamerica-east1").await;
     let profile = get("/v3/profiles/7");
+    // A client's own line beside the proxy's makes it doubtful.
+    let doubtful = profile.clone().from("BR").header("x-data-consent", "denied").header("x-data-consent", "granted");
+    client.send(&doubtful).await.assert_refused(503, "residency_unavailable");
     let without = client.send(&profile.clone().from("BR")).await;
     without.assert_refused(503, "residency_unavailable");
-    let itself = Client::http1(node.http()).from(geo::loopback("BR"));
-    let claimed = itself.send(&profile.clone().header("x-data-consent", "granted")).await;
-    claimed.assert_refused(503, "residency_unavailable");
-    world.assert_nothing_outside(&[]);
+    itself.send(&claim).await.assert_refused(503, "residency_unavailable");
+    world.assert_nothing_outside(&["southamerica-east1"]);
 
     let consented = client.send(&profile.from("BR").header("x-data-consent", "granted")).await;
     consented.assert_served_by("us-central1");

@@ -1,0 +1,18 @@
+//! What happens to one request on its way, whichever region it goes to.
+
+mod bodies;
+mod framing;
+mod gateway;
+mod headers;
+mod hosts;
+mod limits;
+mod paths;
+mod pool;
+mod proxy_protocol;
+mod retries;
+mod streaming;
+mod tls;
+mod upgrade;
+
+/// Routes that take everything, where no law holds.
+const EVERYTHING: &str = "[[routes]]\nname = \"all\"\n";

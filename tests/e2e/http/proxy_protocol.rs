@@ -1,0 +1,134 @@
+//! A load balancer that says in a PROXY header by whom it was called, and everybody else who would like to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use meridian_tests::{Authority, Client, Node, RawConnection, Setup, World, geo, get};
+
+use super::EVERYTHING;
+
+#[tokio::test]
+async fn a_trusted_load_balancer_names_the_client() {
+    let (world, _, node) = start().await;
+    for (source, country) in [(geo::address("DE", 3), "DE"), (geo::address_v6("BR", 9), "BR")] {
+        for header in [version_1(source), version_2(source)] {
+            let mut connection = RawConnection::open(node.http()).await;
+            connection.write(&header).await;
+            for _ in 0..2 {
+                connection.write(REQUEST).await;
+                let (head, _) = connection.read_answer().await;
+                assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+                let received = world.received("here").pop().expect("a request");
+                assert_eq!(received.header("x-client-country"), Some(country));
+                // The load balancer speaks for the connection; what the client says in it is the client's.
+                assert_eq!(received.header("x-forwarded-for"), Some(source.to_string().as_str()));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_header_comes_before_tls() {
+    let (world, authority, node) = start().await;
+    let mut connection = RawConnection::open(node.https()).await;
+    connection.write(version_2(geo::address("FR", 1))).await;
+    let mut connection = connection.secure(&authority, "api.example.com", b"http/1.1").await;
+    connection.write(REQUEST).await;
+    assert!(connection.read_answer().await.0.starts_with("HTTP/1.1 200"));
+    assert_eq!(world.received("here").pop().expect("a request").header("x-client-country"), Some("FR"));
+}
+
+#[tokio::test]
+async fn a_header_may_come_in_pieces_or_not_at_all() {
+    let (world, _, node) = start().await;
+    for header in [version_1(geo::address("DE", 3)), version_2(geo::address("DE", 3))] {
+        let mut connection = RawConnection::open(node.http()).await;
+        for piece in header.chunks(7) {
+            connection.write(piece).await;
+        }
+        connection.write(REQUEST).await;
+        assert!(connection.read_answer().await.0.starts_with("HTTP/1.1 200"));
+        assert_eq!(world.received("here").pop().expect("a request").header("x-client-country"), Some("DE"));
+    }
+    // Health checks of the load balancer itself, and a peer that sends none.
+    for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", b""] {
+        let mut connection = RawConnection::open(node.http()).await;
+        connection.write(header).await;
+        connection.write(REQUEST).await;
+        assert!(connection.read_answer().await.0.starts_with("HTTP/1.1 200"), "{header:?}");
+    }
+    Client::http2(node.http()).send(&get("/").from("BR")).await.assert_served_by("here");
+    assert_eq!(world.received("here").pop().expect("a request").header("x-client-country"), Some("BR"));
+}
+
+#[tokio::test]
+async fn nobody_else_is_believed() {
+    let (world, _, node) = start().await;
+    for header in [version_1(geo::address("DE", 3)), version_2(geo::address("DE", 3))] {
+        let mut connection = RawConnection::open_from(node.http(), geo::loopback("US")).await;
+        // It may be closed before all is written.
+        let _ = connection.try_write(&header).await;
+        let _ = connection.try_write(REQUEST).await;
+        let (answer, _) = connection.read_to_end().await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    for malformed in
+        ["PROXY TCP4 999.0.2.1 127.0.0.1 1 2\r\n", "PROXY TCP9 1 2\r\n", &format!("PROXY {}\r\n", "x".repeat(200))]
+    {
+        let mut connection = RawConnection::open(node.http()).await;
+        let _ = connection.try_write(malformed).await;
+        let _ = connection.try_write(REQUEST).await;
+        let (answer, _) = connection.read_to_end().await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{malformed}: {answer}");
+    }
+    world.assert_nothing_outside(&[]);
+}
+
+#[tokio::test]
+async fn a_listener_that_does_not_take_it_refuses_it() {
+    let world = World::of_regions(&[("here", "US")], EVERYTHING).await;
+    let node = Setup::new("here", world.table()).start().await;
+    let mut request = version_1(geo::address("DE", 3));
+    request.extend(REQUEST.bytes());
+    let answer = RawConnection::open(node.http()).await.exchange(request).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    world.assert_nothing_outside(&[]);
+}
+
+async fn start() -> (World, Authority, Node) {
+    let world = World::of_regions(&[("here", "US")], EVERYTHING).await;
+    let authority = Authority::default();
+    let certificate = authority.certify(&["api.example.com"]);
+    let setup = Setup::new("here", world.table()).plain().with_proxy_header().tls(&[&certificate]).with_proxy_header();
+    let limits = "header_timeout = \"1s\"\nkeep_alive = \"1s\"";
+    (world, authority, setup.section("limits", limits).start().await)
+}
+
+fn version_1(source: IpAddr) -> Vec<u8> {
+    match source {
+        IpAddr::V4(source) => format!("PROXY TCP4 {source} 127.0.0.1 56324 443\r\n"),
+        IpAddr::V6(source) => format!("PROXY TCP6 {source} ::1 56324 443\r\n"),
+    }
+    .into_bytes()
+}
+
+fn version_2(source: IpAddr) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21".to_vec();
+    match source {
+        IpAddr::V4(source) => {
+            header.extend([0x11, 0, 12]);
+            header.extend(source.octets());
+            header.extend(Ipv4Addr::LOCALHOST.octets());
+        }
+        IpAddr::V6(source) => {
+            header.extend([0x21, 0, 36]);
+            header.extend(source.octets());
+            header.extend(Ipv6Addr::LOCALHOST.octets());
+        }
+    }
+    header.extend([0xdc, 0x04, 0x01, 0xbb]);
+    header
+}
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nhost: api.example.com\r\nx-forwarded-for: 192.0.2.1\r\n\r\n";

@@ -1,0 +1,7 @@
+//! Files change under a running node: a good one is in force at once and costs nothing, a bad one changes nothing and
+//! says so.
+
+mod certificates;
+mod databases;
+mod node_file;
+mod table;

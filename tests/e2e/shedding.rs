@@ -1,0 +1,138 @@
+//! When there is too much to do, the unimportant is refused first.
+
+use std::time::Duration;
+
+use loadtest::origin::Behaviour;
+use meridian_tests::{Answer, Client, Node, Setup, World, eventually, get};
+use tokio::task::JoinHandle;
+
+#[tokio::test]
+async fn a_full_node_refuses_the_unimportant_first() {
+    let world = World::of_regions(&[("here", "US")], ROUTES).await;
+    let node = Setup::new("here", world.table()).section("limits", "requests_in_flight = 10").start().await;
+    let client = Client::http1(node.http());
+    stall(&world);
+
+    let mut held = hold(&node, 7).await;
+    client.send(&get("/sheddable")).await.assert_served_by("here");
+
+    held.extend(hold(&node, 1).await);
+    overloaded(&client.send(&get("/sheddable")).await);
+    client.send(&get("/default")).await.assert_served_by("here");
+    client.send(&get("/critical")).await.assert_served_by("here");
+
+    held.extend(hold(&node, 1).await);
+    overloaded(&client.send(&get("/default")).await);
+    client.send(&get("/critical")).await.assert_served_by("here");
+
+    held.extend(hold(&node, 1).await);
+    overloaded(&client.send(&get("/critical")).await);
+
+    let metrics = node.metrics().await;
+    for criticality in ["sheddable", "default", "critical"] {
+        let shed = metrics.sum("meridian_shed_total", &[("criticality", criticality), ("reason", "node_full")]);
+        assert_eq!(shed, Some(1.0), "{criticality}");
+    }
+    assert_eq!(metrics.sum("http_requests_total", &[("status", "503")]), Some(3.0));
+    assert_eq!(metrics.sum("http_errors_total", &[("reason", "overloaded")]), Some(3.0));
+    assert_eq!(world.received("here").len(), 10 + 4, "nothing refused has arrived");
+
+    world.behave("here", &Behaviour::Normal);
+    for request in held {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+    client.send(&get("/sheddable")).await.assert_served_by("here");
+}
+
+#[tokio::test]
+async fn a_full_region_spills_as_far_as_the_law_lets_it() {
+    let world = World::of_regions(&[("here", "US"), ("there", "US")], ROUTES).await;
+    let limits = "requests_in_flight_per_region = 5";
+    let node = Setup::new("here", world.table()).section("limits", limits).start().await;
+    let client = Client::http1(node.http());
+    stall(&world);
+    let held = hold(&node, 5).await;
+    for path in ["/default", "/critical", "/sheddable"] {
+        client.send(&get(path).from("US")).await.assert_served_by("there");
+    }
+    overloaded(&client.send(&get("/bound").from("US")).await);
+    let shed = node.metrics().await.sum("meridian_shed_total", &[("reason", "region_full")]);
+    assert_eq!(shed, Some(1.0));
+    assert!(world.received("there").iter().all(|received| received.path != "/bound"));
+    world.behave("here", &Behaviour::Normal);
+    for request in held {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+    client.send(&get("/bound").from("US")).await.assert_served_by("here");
+}
+
+/// `/stalled` is not answered until told otherwise.
+fn stall(world: &World) {
+    world.origin("here").behave(|received| {
+        if received.path == "/stalled" { Behaviour::Stall } else { Behaviour::Slow(Duration::ZERO) }
+    });
+}
+
+/// So many more critical requests in flight.
+async fn hold(node: &Node, count: usize) -> Vec<JoinHandle<Answer>> {
+    let before = in_flight(node).await;
+    let client = Client::http1(node.http());
+    let send = |client: Client| async move { client.send(&get("/stalled").from("US")).await };
+    let held = (0..count).map(|_| tokio::spawn(send(client.clone()))).collect();
+    eventually("they are in flight", async || {
+        let now = in_flight(node).await;
+        if now == before + count as u64 { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    held
+}
+
+async fn in_flight(node: &Node) -> u64 {
+    node.status().await["requests_in_flight"].as_u64().expect("a number")
+}
+
+#[track_caller]
+fn overloaded(answer: &Answer) {
+    answer.assert_refused(503, "overloaded");
+    assert!(answer.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()), "{answer:?}");
+}
+
+const ROUTES: &str = r#"
+[jurisdictions.us]
+countries = ["US"]
+
+[data_classes.bound]
+
+[[residency]]
+jurisdiction = "us"
+data_classes = ["bound"]
+allow = { regions = ["here"] }
+transfer = "prohibited"
+
+[[routes]]
+name = "stalled"
+path = "/stalled"
+criticality = "critical"
+data_class = "public"
+
+[[routes]]
+name = "critical"
+path = "/critical"
+criticality = "critical"
+data_class = "public"
+
+[[routes]]
+name = "sheddable"
+path = "/sheddable"
+criticality = "sheddable"
+data_class = "public"
+
+[[routes]]
+name = "bound"
+path = "/bound"
+data_class = "bound"
+
+[[routes]]
+name = "default"
+data_class = "public"
+"#;

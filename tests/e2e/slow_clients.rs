@@ -1,0 +1,144 @@
+//! Clients that take their time: each connection ends by itself, and those that work are left alone.
+
+use std::time::Duration;
+
+use loadtest::origin::Behaviour;
+use meridian_tests::{Authority, Client, Node, RawConnection, Setup, World, get, patiently};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut() {
+    let (_world, authority, node) = start().await;
+    for beginning in ["", "G", "GET / HTTP/1.1\r\nhost: api.exam", "PRI * HTTP/2.0\r\n\r\nSM", INCOMPLETE_HTTP2] {
+        ends(RawConnection::open(node.http()).await, beginning, beginning).await;
+    }
+    // Without any TLS, amid the handshake, and after it.
+    for beginning in ["", "\u{16}\u{3}\u{1}"] {
+        ends(RawConnection::open(node.https()).await, beginning, "TLS").await;
+    }
+    for (alpn, beginnings) in [
+        (&b"http/1.1"[..], ["", "GET / HTTP/1.1\r\nhost: api.exam"]),
+        // The preface never comes, or nothing after it.
+        (b"h2", ["", INCOMPLETE_HTTP2]),
+    ] {
+        for beginning in beginnings {
+            let connection = RawConnection::open_tls(node.https(), &authority, "api.example.com", alpn).await;
+            ends(connection, beginning, "over TLS").await;
+        }
+    }
+    // The connections that are gone are not counted any more.
+    meridian_tests::eventually("no connections", async || {
+        let connections = node.status().await["connections"].clone();
+        if connections == 0 { Ok(()) } else { Err(connections.to_string()) }
+    })
+    .await;
+}
+
+/// The clock of a head does not start anew with each byte.
+#[tokio::test]
+async fn a_head_that_trickles_in_is_cut() {
+    let (_world, _, node) = start().await;
+    let mut connection = RawConnection::open(node.http()).await;
+    let trickle = async {
+        connection.write("GET / HTTP/1.1\r\nhost: api.example.com\r\n").await;
+        while connection.try_write("x: 1\r\n").await.is_ok() {
+            tokio::time::sleep(HEADER_TIMEOUT / 8).await;
+        }
+    };
+    patiently("the end of a trickling connection", trickle).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let (_world, authority, node) = start().await;
+    let plain = Client::http1(node.http());
+    let secure = Client::http2(node.https()).over_tls(&authority, "api.example.com");
+    for client in
+        [plain.clone(), Client::http2(node.http()), secure.clone(), secure.speaking(meridian_tests::Protocol::Http1)]
+    {
+        let mut connection = client.connect().await.expect("a connection");
+        for _ in 0..3 {
+            connection.send(&get("/")).await.assert_served_by("here");
+        }
+        connection.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_answer_is_not_idle() {
+    let (world, _, node) = start().await;
+    world.behave("here", &Behaviour::Slow(KEEP_ALIVE * 3));
+    for client in [Client::http1(node.http()), Client::http2(node.http())] {
+        let mut connection = client.connect().await.expect("a connection");
+        connection.send(&get("/")).await.assert_served_by("here");
+    }
+}
+
+/// A client that uploads in small steps is slow, but alive; one that stops is not.
+#[tokio::test]
+async fn an_upload_that_stops_is_refused() {
+    let (world, _, node) = start().await;
+    for framing in ["content-length: 100", "transfer-encoding: chunked"] {
+        let mut connection = RawConnection::open(node.http()).await;
+        let head = format!("POST / HTTP/1.1\r\nhost: api.example.com\r\n{framing}\r\n\r\n5\r\nhello\r\n");
+        connection.write(head).await;
+        let (answer, took) = connection.read_to_end().await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 408"), "{framing}: {answer}");
+        assert!(took >= BODY_TIMEOUT, "{took:?}");
+    }
+    let mut connection = RawConnection::open(node.http()).await;
+    connection.write("POST / HTTP/1.1\r\nhost: api.example.com\r\ncontent-length: 6\r\n\r\n").await;
+    for _ in 0..6 {
+        tokio::time::sleep(BODY_TIMEOUT / 3).await;
+        connection.write("x").await;
+    }
+    let (answer, _) = connection.read_answer().await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(world.received("here").iter().filter(|received| received.whole).count(), 1);
+}
+
+/// Many slow clients are no reason to serve the others worse.
+#[tokio::test]
+async fn others_are_served_meanwhile() {
+    let (_world, _, node) = start().await;
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let mut connection = RawConnection::open(node.http()).await;
+        connection.write("GET / HTTP/1.1\r\n").await;
+        slow.push(connection);
+    }
+    for _ in 0..20 {
+        Client::http1(node.http()).send(&get("/")).await.assert_served_by("here");
+    }
+}
+
+async fn ends<S: AsyncRead + AsyncWrite + Unpin>(mut connection: RawConnection<S>, beginning: &str, what: &str) {
+    connection.write(beginning).await;
+    let (answer, took) = connection.read_to_end().await;
+    // HTTP/2 says goodbye, HTTP/1.1 may say 408.
+    let text = String::from_utf8_lossy(&answer);
+    assert!(!text.contains("200 OK"), "{what:?}: {text}");
+    assert!(took < Duration::from_secs(8), "{what:?} took {took:?}");
+}
+
+async fn start() -> (World, Authority, Node) {
+    let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
+    let authority = Authority::default();
+    let limits = format!(
+        "header_timeout = \"{}ms\"\nkeep_alive = \"{}ms\"\nbody_timeout = \"{}ms\"",
+        HEADER_TIMEOUT.as_millis(),
+        KEEP_ALIVE.as_millis(),
+        BODY_TIMEOUT.as_millis()
+    );
+    let setup = Setup::new("here", world.table()).plain().tls(&[&authority.certify(&["api.example.com"])]);
+    let node = setup.section("limits", &limits).start().await;
+    (world, authority, node)
+}
+
+/// The preface, empty settings, and a HEADERS frame that announces a continuation.
+const INCOMPLETE_HTTP2: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0\0\0\u{1}\u{1}\0\0\0\0\u{1}\0";
+
+const HEADER_TIMEOUT: Duration = Duration::from_millis(800);
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+const BODY_TIMEOUT: Duration = Duration::from_millis(600);
