@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +11,15 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::finish::Finish;
+use crate::ingress::connection::Outflow;
 use crate::node::{InFlight, Worker};
 use crate::upstream::connect::Connection;
 
 /// A response body.
 pub struct Body {
     source: Source,
+    /// Whether the client takes it.
+    flow: Option<Outflow>,
     /// Ends the exchange when the body is done or dropped.
     finish: Option<Box<Finish>>,
 }
@@ -64,12 +67,12 @@ pub enum BodyError {
 impl Body {
     /// No body.
     pub fn empty() -> Self {
-        Self { source: Source::Full(None), finish: None }
+        Self { source: Source::Full(None), flow: None, finish: None }
     }
 
     /// These bytes.
     pub fn full(bytes: Bytes) -> Self {
-        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), finish: None }
+        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), flow: None, finish: None }
     }
 
     /// An origin's body; an error after `idle_timeout` without a byte.
@@ -78,12 +81,13 @@ impl Body {
         if relay.incoming.is_end_stream() {
             relay.give_back();
         }
-        Self { source: Source::Relay(relay), finish: None }
+        Self { source: Source::Relay(relay), flow: None, finish: None }
     }
 
     /// Ends this exchange with the body.
     #[must_use]
     pub fn finishing(mut self, finish: Box<Finish>) -> Self {
+        self.flow = Some(Outflow::new(finish.connection.activity.clone()));
         self.finish = Some(finish);
         self
     }
@@ -97,8 +101,17 @@ impl HttpBody for Body {
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Source::Relay(relay) => ready!(relay.poll_frame(cx)),
+            Source::Relay(relay) => match relay.poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    this.flow.as_mut().into_iter().for_each(|flow| flow.asked(false));
+                    return Poll::Pending;
+                }
+            },
         };
+        if let Some(flow) = &mut this.flow {
+            flow.asked(matches!(frame, Some(Ok(_))));
+        }
         if let Some(finish) = &mut this.finish {
             match &frame {
                 Some(Ok(frame)) => finish.sent(frame.data_ref().map_or(0, Bytes::len)),

@@ -98,6 +98,26 @@ async fn an_upload_that_stops_is_refused() {
     assert_eq!(world.received("here").iter().filter(|received| received.whole).count(), 1);
 }
 
+/// A client that takes nothing of its answer, by not reading or by never opening HTTP/2's window,
+/// must not hold a request in flight for ever.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut() {
+    let (world, _, node) = start().await;
+    let large = http::Response::new(bytes::Bytes::from(vec![b'x'; 64 << 20]));
+    world.origin("here").set_behaviour(Behaviour::Answer(large));
+    let mut unread = RawConnection::open(node.http()).await;
+    unread.write("GET / HTTP/1.1\r\nhost: api.example.com\r\n\r\n").await;
+    let mut closed = RawConnection::open(node.http()).await;
+    closed.write(ZERO_WINDOW_HTTP2).await;
+    world.origin("here").arrived(2).await;
+    meridian_tests::eventually("nothing in flight", async || {
+        let status = node.status().await;
+        let held = (status["requests_in_flight"].clone(), status["connections"].clone());
+        if held.0 == 0 && held.1 == 0 { Ok(()) } else { Err(format!("{held:?}")) }
+    })
+    .await;
+}
+
 /// Many slow clients are no reason to serve the others worse.
 #[tokio::test]
 async fn others_are_served_meanwhile() {
@@ -142,3 +162,9 @@ const INCOMPLETE_HTTP2: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\
 const HEADER_TIMEOUT: Duration = Duration::from_millis(800);
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
 const BODY_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// The preface, settings with an initial window of 0, and a GET of `/` on `api.example.com`: three
+/// indexed fields, and `:authority` as a literal.
+const ZERO_WINDOW_HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+    \0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\
+    \0\0\x14\x01\x05\0\0\0\x01\x82\x86\x84\x41\x0fapi.example.com";

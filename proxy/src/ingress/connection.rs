@@ -42,6 +42,10 @@ pub struct Activity {
     requests: AtomicUsize,
     /// Milliseconds of [`now`], shifted left by one; the lowest bit says that a head is being read.
     since: AtomicU64,
+    /// Answers whose bytes the client has not taken: nobody has asked for their next.
+    untaken: AtomicUsize,
+    /// When the client last took something, in milliseconds of [`now`].
+    taken: AtomicU64,
     /// What is wrong with the head that has just arrived.
     head_fault: Mutex<Option<&'static str>>,
     /// Whether there is something in `head_fault`: the lock is for the rare case.
@@ -139,6 +143,12 @@ impl Activity {
         faulty.then(|| self.head_fault.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
     }
 
+    /// For how long the client has taken nothing of any answer while there was something to take.
+    pub fn blocked(&self) -> Option<Duration> {
+        let taken = Duration::from_millis(self.taken.load(Ordering::Relaxed));
+        (self.untaken.load(Ordering::Relaxed) > 0).then(|| now().saturating_sub(taken))
+    }
+
     /// What the connection is doing.
     pub fn phase(&self) -> Phase {
         if self.requests.load(Ordering::Relaxed) > 0 {
@@ -159,5 +169,63 @@ impl Drop for Active {
         // The mark comes first: whoever sees no request must see the idle time start anew.
         self.0.mark(false);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One answer's bytes on their way to the client. HTTP asks a body for more only once there is room
+/// for it, so that a body which nobody asks is one that the client does not take.
+#[derive(Debug)]
+pub struct Outflow {
+    activity: Arc<Activity>,
+    untaken: bool,
+}
+
+impl Outflow {
+    /// An answer that is about to be taken.
+    pub fn new(activity: Arc<Activity>) -> Self {
+        let mut flow = Self { activity, untaken: false };
+        flow.asked(true);
+        flow
+    }
+
+    /// The body was asked for more; `more` says whether it gave something, rather than having to wait
+    /// for the origin, or being at its end.
+    pub fn asked(&mut self, more: bool) {
+        self.activity.taken.store(now().as_millis() as u64, Ordering::Relaxed);
+        match (self.untaken, more) {
+            (false, true) => _ = self.activity.untaken.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.activity.untaken.fetch_sub(1, Ordering::Relaxed),
+            (false, false) | (true, true) => {}
+        }
+        self.untaken = more;
+    }
+}
+
+impl Drop for Outflow {
+    fn drop(&mut self) {
+        self.asked(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_taken_blocks() {
+        let activity = Arc::new(Activity::default());
+        assert!(activity.blocked().is_none());
+        let mut flow = Outflow::new(activity.clone());
+        assert!(activity.blocked().is_some(), "an answer that nobody asks for");
+        flow.asked(true);
+        assert!(activity.blocked().is_some(), "a piece that nobody asks to be followed");
+        flow.asked(false);
+        assert!(activity.blocked().is_none(), "the origin's turn");
+        flow.asked(true);
+        let other = Outflow::new(activity.clone());
+        drop(flow);
+        assert!(activity.blocked().is_some());
+        drop(other);
+        assert!(activity.blocked().is_none());
     }
 }

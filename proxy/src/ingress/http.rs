@@ -47,7 +47,7 @@ where
                         return;
                     }
                     overdue = watchdog.overdue(&activity) => match overdue {
-                        Overdue::Head => return,
+                        Overdue::Stuck => return,
                         Overdue::Idle if closing => return,
                         // Asked to go; whoever does not by the next look is cut.
                         Overdue::Idle => {

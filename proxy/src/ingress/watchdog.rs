@@ -1,4 +1,5 @@
-//! Closes connections that wait for too long: for a head that does not end, or for nothing.
+//! Closes connections that wait for too long: for a head that does not end, for a client that takes
+//! nothing, or for nothing.
 
 use std::time::Duration;
 
@@ -12,33 +13,39 @@ use crate::ingress::connection::{Activity, Phase};
 pub struct Watchdog {
     header_timeout: Duration,
     keep_alive: Duration,
+    body_timeout: Duration,
     ticks: Interval,
 }
 
 /// Why a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
-    /// Its head is late: cut it.
-    Head,
+    /// Its head is late, or it takes nothing of its answers: cut it.
+    Stuck,
     /// It idles: ask it to go.
     Idle,
 }
 
 impl Watchdog {
-    /// Watches by these limits, and is late by a quarter of the shorter one at most.
+    /// Watches by these limits, and is late by a quarter of the shortest at most.
     pub fn new(limits: &Limits) -> Self {
-        let period = (limits.header_timeout.min(limits.keep_alive) / 4).max(Duration::from_millis(10));
+        let shortest = limits.header_timeout.min(limits.keep_alive).min(limits.body_timeout);
+        let period = (shortest / 4).max(Duration::from_millis(10));
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { header_timeout: limits.header_timeout, keep_alive: limits.keep_alive, ticks }
+        let Limits { header_timeout, keep_alive, body_timeout, .. } = *limits;
+        Self { header_timeout, keep_alive, body_timeout, ticks }
     }
 
     /// Waits until the connection is overdue.
     pub async fn overdue(&mut self, activity: &Activity) -> Overdue {
         loop {
             self.ticks.tick().await;
+            if activity.blocked().is_some_and(|lasted| lasted > self.body_timeout) {
+                return Overdue::Stuck;
+            }
             match activity.phase() {
-                Phase::Reading(lasted) if lasted > self.header_timeout => return Overdue::Head,
+                Phase::Reading(lasted) if lasted > self.header_timeout => return Overdue::Stuck,
                 Phase::Idle(lasted) if lasted > self.keep_alive => return Overdue::Idle,
                 Phase::Serving | Phase::Reading(_) | Phase::Idle(_) => {}
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use meridian_tests::{Client, Node, Setup, SmallTable, World, bespoke, eventually, get, post};
+use meridian_tests::{Client, Node, Setup, SmallTable, World, bespoke, eventually, get, patiently, post};
 use tokio::sync::Notify;
 
 use super::EVERYTHING;
@@ -138,33 +138,33 @@ async fn idle_connections_are_closed_in_time() {
     let table = SmallTable::new(EVERYTHING).region("here", "US", &[origin.address]).text();
     let node = Setup::new("here", &table).section("upstream", "idle_timeout = \"100ms\"").start().await;
     assert_eq!(Client::http1(node.http()).send(&get("/")).await.text(), "ok");
-    meridian_tests::patiently("the idle connection's end", closed.notified()).await;
+    patiently("the idle connection's end", closed.notified()).await;
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_frees_what_it_held() {
-    let left = Arc::new(Notify::new());
-    let notify = left.clone();
-    let origin = bespoke::tcp(move |mut visit| {
-        let notify = notify.clone();
-        async move {
-            // No answer: only the end of the connection is of interest.
-            visit.connection.read_to_end().await;
-            notify.notify_one();
-        }
-    })
-    .await;
+    let (arrived, left) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let origin = {
+        let (arrived, left) = (arrived.clone(), left.clone());
+        bespoke::tcp(move |mut visit| {
+            let (arrived, left) = (arrived.clone(), left.clone());
+            async move {
+                arrived.notify_one();
+                // No answer: only the end of the connection is of interest.
+                visit.connection.read_to_end().await;
+                left.notify_one();
+            }
+        })
+        .await
+    };
     let node = start(&origin).await;
     for client in [Client::http1(node.http()), Client::http2(node.http())] {
         let mut connection = client.connect().await.expect("a connection");
         let waiting = tokio::spawn(async move { connection.try_send(&get("/")).await });
-        eventually("the request is on its way", async || {
-            let in_flight = node.status().await["requests_in_flight"].clone();
-            if in_flight == 1 { Ok(()) } else { Err(in_flight.to_string()) }
-        })
-        .await;
+        patiently("the request at its origin", arrived.notified()).await;
+        assert_eq!(node.status().await["requests_in_flight"], 1);
         waiting.abort();
-        meridian_tests::patiently("the upstream connection's end", left.notified()).await;
+        patiently("the upstream connection's end", left.notified()).await;
         eventually("nothing is in flight", async || {
             let status = node.status().await;
             let held = (status["requests_in_flight"].clone(), status["regions"][0]["requests_in_flight"].clone());
