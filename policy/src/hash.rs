@@ -1,7 +1,7 @@
 //! Hashes of client keys: the same on every node, platform and version.
 
 /// The hash of a client's identity (an address, a cookie): FNV-1a, 64 bits, finished by
-/// [`mix`] because FNV's high bits are weak for short keys.
+/// SplitMix64's mix because FNV's high bits are weak for short keys.
 pub fn client_key(identity: &[u8]) -> u64 {
     mix(identity
         .iter()

@@ -1,6 +1,6 @@
 //! Which regions the law allows, for every origin and data class of a table.
 //!
-//! A table's rules become, at compile time, one [`Allowance`] for each data class and each
+//! A table's rules become, at compile time, one `Allowance` for each data class and each
 //! *profile*: a distinct set of jurisdictions and super-regions that some country belongs to.
 //! A decision looks its allowance up and intersects bitsets; it never reads a rule.
 
