@@ -51,7 +51,7 @@ impl Permits {
         let access = route.access(facts.method);
         let seen = current.view.region(region);
         debug_assert!(lawful(current.table, route.spec.data_class, access, facts).all().contains(region));
-        can_serve(route, access, &seen, latency_ms(current.table, facts.from, region, &seen))
+        can_serve(route, access, &seen, || latency_ms(current.table, facts.from, region, &seen))
     }
 }
 

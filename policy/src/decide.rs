@@ -35,8 +35,7 @@ pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(im
     let mut places: SmallVec<[Place; 64]> = SmallVec::new();
     for region in eligible_at_rest(table, route, access, facts, &allowed).iter() {
         let seen = view.region(region);
-        let latency_ms = latency_ms(table, facts.from, region, &seen);
-        if can_serve(route, access, &seen, latency_ms) {
+        if can_serve(route, access, &seen, || latency_ms(table, facts.from, region, &seen)) {
             let rank = rank(table, facts, &allowed, region, &seen);
             let latency = seen.rtt_ms.map_or(prior_points[region.index()], latency_points);
             let score = route.scoring.score(region.index(), latency, seen.utilisation);
@@ -88,8 +87,9 @@ fn eligible_at_rest(table: &Table, route: &Route, access: Access, facts: &Facts<
 }
 
 /// Whether the view lets a region serve this route.
-pub(crate) fn can_serve(route: &Route, access: Access, seen: &RegionView, latency_ms: f32) -> bool {
-    seen.health != Health::Down && !too_far(route, latency_ms) && !too_stale(route, access, seen)
+pub(crate) fn can_serve(route: &Route, access: Access, seen: &RegionView, latency_ms: impl FnOnce() -> f32) -> bool {
+    let near = route.spec.max_latency.is_none() || !too_far(route, latency_ms());
+    seen.health != Health::Down && near && !too_stale(route, access, seen)
 }
 
 pub(crate) fn too_far(route: &Route, latency_ms: f32) -> bool {

@@ -232,3 +232,25 @@ pub fn now() -> Duration {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed()
 }
+
+/// The same clock to 10 ms, in milliseconds: a load of an integer, for marks that every request sets
+/// and only timeouts of seconds are read by. It stands still until [`start_coarse_clock`].
+pub fn coarse_ms() -> u64 {
+    COARSE_MS.load(Ordering::Relaxed)
+}
+
+/// Has a thread of its own keep [`coarse_ms`] going for as long as the process lives.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start_coarse_clock() -> std::io::Result<()> {
+    let tick = || {
+        loop {
+            COARSE_MS.store(now().as_millis() as u64, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    std::thread::Builder::new().name("clock".into()).spawn(tick).map(drop)
+}
+
+static COARSE_MS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);

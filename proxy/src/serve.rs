@@ -24,7 +24,7 @@ use crate::ingress::worker::Workers;
 use crate::node::{Drain, Node};
 use crate::prepare::{Parts, Prepared};
 use crate::reload::{Reloader, Watches};
-use crate::routing::{Routing, Survivors};
+use crate::routing::{Routing, Survivors, start_coarse_clock};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -77,6 +77,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
     });
     let config = node.config.load_full();
 
+    start_coarse_clock()?;
     // From here on, before anybody can know of us: a signal must find its handler.
     let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = Stop::new(node.clone(), &signals)?;

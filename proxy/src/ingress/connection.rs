@@ -11,7 +11,7 @@ use http::header::TRANSFER_ENCODING;
 use crate::client::{Client, PlaceCache};
 use crate::ingress::tls::CertificateNames;
 use crate::node::Geo;
-use crate::routing::now;
+use crate::routing::coarse_ms;
 
 /// One client connection.
 pub struct Connection {
@@ -40,11 +40,11 @@ pub struct TlsFacts {
 #[derive(Debug, Default)]
 pub struct Activity {
     requests: AtomicUsize,
-    /// Milliseconds of [`now`], shifted left by one; the lowest bit says that a head is being read.
+    /// Milliseconds of [`coarse_ms`], shifted left by one; the lowest bit says that a head is being read.
     since: AtomicU64,
     /// Answers whose bytes the client has not taken: nobody has asked for their next.
     untaken: AtomicUsize,
-    /// When the client last took something, in milliseconds of [`now`].
+    /// When the client last took something, in milliseconds of [`coarse_ms`].
     taken: AtomicU64,
     /// What is wrong with the head that has just arrived.
     head_fault: Mutex<Option<&'static str>>,
@@ -145,8 +145,8 @@ impl Activity {
 
     /// For how long the client has taken nothing of any answer while there was something to take.
     pub fn blocked(&self) -> Option<Duration> {
-        let taken = Duration::from_millis(self.taken.load(Ordering::Relaxed));
-        (self.untaken.load(Ordering::Relaxed) > 0).then(|| now().saturating_sub(taken))
+        let lasted = coarse_ms().saturating_sub(self.taken.load(Ordering::Relaxed));
+        (self.untaken.load(Ordering::Relaxed) > 0).then(|| Duration::from_millis(lasted))
     }
 
     /// What the connection is doing.
@@ -155,12 +155,12 @@ impl Activity {
             return Phase::Serving;
         }
         let since = self.since.load(Ordering::Relaxed);
-        let lasted = now().saturating_sub(Duration::from_millis(since >> 1));
+        let lasted = Duration::from_millis(coarse_ms().saturating_sub(since >> 1));
         if since & 1 == 1 { Phase::Reading(lasted) } else { Phase::Idle(lasted) }
     }
 
     fn mark(&self, reading: bool) {
-        self.since.store((now().as_millis() as u64) << 1 | u64::from(reading), Ordering::Relaxed);
+        self.since.store(coarse_ms() << 1 | u64::from(reading), Ordering::Relaxed);
     }
 }
 
@@ -191,7 +191,7 @@ impl Outflow {
     /// The body was asked for more; `more` says whether it gave something, rather than having to wait
     /// for the origin, or being at its end.
     pub fn asked(&mut self, more: bool) {
-        self.activity.taken.store(now().as_millis() as u64, Ordering::Relaxed);
+        self.activity.taken.store(coarse_ms(), Ordering::Relaxed);
         match (self.untaken, more) {
             (false, true) => _ = self.activity.untaken.fetch_add(1, Ordering::Relaxed),
             (true, false) => _ = self.activity.untaken.fetch_sub(1, Ordering::Relaxed),
