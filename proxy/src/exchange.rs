@@ -35,7 +35,12 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
             finish.reason = Some(refused.reason);
             finish.attempts = refused.attempts;
             finish.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
-            refused.into_response()
+            let attempts = refused.attempts;
+            let mut response = refused.into_response();
+            if attempts > 1 {
+                response.headers_mut().insert(names::ATTEMPTS, HeaderValue::from(attempts));
+            }
+            response
         }
     };
     finish.status = response.status();

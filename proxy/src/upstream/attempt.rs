@@ -335,7 +335,7 @@ async fn until<F: Future>(body: &RequestBody, limit: Instant, pause: Duration, a
             }
         };
         let wait = wait.filter(|left| !left.is_zero())?;
-        // pingora's timers are shared and coarse (10 ms), and cost a fifth of tokio's.
+        // pingora's timers are shared and coarse (10 ms), which is enough here, and made to be cheap.
         if let Ok(output) = fast_timeout(wait, &mut answer).await {
             return Some(output);
         }
