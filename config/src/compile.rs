@@ -1,5 +1,6 @@
 //! From a routing table's text to the policy's table: checks everything, reports all problems.
 
+mod affinity;
 mod countries;
 mod data_class;
 mod failover;
@@ -20,6 +21,7 @@ mod selector;
 
 use std::path::{Path, PathBuf};
 
+use policy::affinity::AffinityKey;
 use policy::jurisdiction::DataClass;
 use policy::{Table, TableSpec};
 
@@ -34,6 +36,8 @@ pub(crate) struct Compiled {
     pub(crate) table: Table,
     /// By [`policy::RegionId::index`].
     pub(crate) upstreams: Vec<Upstream>,
+    /// What signs the table's cookies.
+    pub(crate) affinity: AffinityKey,
     /// The maintenance pages that were read.
     pub(crate) pages: Vec<PathBuf>,
 }
@@ -51,6 +55,7 @@ pub(crate) const KEYS: &[&str] = &[
     "scoring",
     "routes",
     "failover",
+    "affinity",
 ];
 
 /// What rules and routes refer to.
@@ -66,7 +71,7 @@ struct Context<'a, 't> {
 ///
 /// Names are collected first, from the keys alone, so that one mistake inside a region is not
 /// followed by "unknown region" wherever the region is named.
-pub(crate) fn compile(root: &Section<'_>, directory: &Path) -> Option<Compiled> {
+pub(crate) fn compile(root: &Section<'_>, text: &str, directory: &Path) -> Option<Compiled> {
     let names = &Names::collect(root);
     let classes = data_class::data_classes(root, names);
     let context = Context { names, frameworks: &Frameworks::collect(root), classes: &classes };
@@ -75,6 +80,7 @@ pub(crate) fn compile(root: &Section<'_>, directory: &Path) -> Option<Compiled> 
     let rules = residency::rules(root, &context, &mut pages);
     let routes = route::routes(root, &context);
     residency::check_implied_classes(root, names);
+    let affinity = affinity::key(root, text, &routes);
     let defaults = residency::defaults(root);
     let spec = TableSpec {
         version: version(root),
@@ -95,7 +101,7 @@ pub(crate) fn compile(root: &Section<'_>, directory: &Path) -> Option<Compiled> 
     }
     let table = Table::new(spec).map_err(|error| root.error(error.to_string())).ok()?;
     proof::prove(root, &table);
-    Some(Compiled { table, upstreams, pages: pages.into_files() })
+    Some(Compiled { table, upstreams, affinity, pages: pages.into_files() })
 }
 
 fn version(root: &Section<'_>) -> String {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy::Table;
+use policy::affinity::AffinityKey;
 use policy::health::ProbePlan;
 
 use crate::document::{self, MAX_TEXT};
@@ -18,6 +19,8 @@ pub struct RoutingTable {
     pub table: Arc<Table>,
     /// Whom to dial, by [`policy::RegionId::index`].
     pub upstreams: Vec<Upstream>,
+    /// What signs the cookies that pin clients.
+    pub affinity: AffinityKey,
     /// The text that it was made of.
     pub text: Arc<str>,
     /// What its author should know, though it can be used.
@@ -55,10 +58,18 @@ impl RoutingTable {
     /// As [`RoutingTable::load`].
     pub fn from_text(file: &Path, text: &str) -> Result<Self, Problems> {
         let directory = file.parent().unwrap_or(Path::new(""));
-        let (compiled, warnings) = document::read(file, text, compile::KEYS, |root| compile::compile(root, directory))?;
+        let (compiled, warnings) =
+            document::read(file, text, compile::KEYS, |root| compile::compile(root, text, directory))?;
         let mut files = vec![file.to_owned()];
         files.extend(compiled.pages);
-        Ok(Self { table: Arc::new(compiled.table), upstreams: compiled.upstreams, text: text.into(), warnings, files })
+        Ok(Self {
+            table: Arc::new(compiled.table),
+            upstreams: compiled.upstreams,
+            affinity: compiled.affinity,
+            text: text.into(),
+            warnings,
+            files,
+        })
     }
 
     /// Every file that it depends on: its own, first, and its maintenance pages.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::{FileKind, NodeConfig, Routing, RoutingTable, kind_of};
 use policy::hash::client_key;
-use policy::{Facts, Health, Method, Origin, Reason, RegionView, Verdict, decide};
+use policy::{Facts, Health, Method, Origin, Reason, Refusal, RegionSet, RegionView, Seen, Verdict, decide};
 
 /// A request to one of the example tables.
 struct Case {
@@ -43,7 +43,8 @@ impl Case {
         Self { lag, ..self }
     }
 
-    fn decide(&self) -> (RoutingTable, Verdict) {
+    /// The regions in the order of the attempts, each with whether it needs safeguards.
+    fn outcome(&self) -> Result<Vec<(String, bool)>, Refusal> {
         let loaded = load(self.table);
         let table = &loaded.table;
         let mut view = vec![RegionView::default(); loaded.upstreams.len()];
@@ -58,31 +59,34 @@ impl Case {
             path: self.path,
             method: self.method,
             origin: self.country.parse().map_or(Origin::Unknown, Origin::Country),
+            declared: &[],
             consent: self.consent,
             client_key: client_key(b"198.51.100.7"),
             from: table.region_named(self.node).unwrap(),
             pinned: None,
             only: None,
         };
-        let verdict = decide(table, &facts, view.as_slice());
-        (loaded, verdict)
+        let permitted = match decide(table, &facts, view.as_slice()) {
+            Verdict::Forward(permitted) => permitted,
+            Verdict::Refuse(refusal) => return Err(refusal),
+        };
+        let mut tried = RegionSet::EMPTY;
+        Ok(std::iter::from_fn(|| {
+            let permit = permitted.next(table, &facts, &tried, &Seen { table, view: view.as_slice() })?;
+            tried.insert(permit.region());
+            Some((table.region(permit.region()).name.clone(), permit.is_safeguarded()))
+        })
+        .collect())
     }
 
     fn order(&self) -> Vec<String> {
-        match self.decide() {
-            (loaded, Verdict::Forward(permits)) => {
-                permits.order().iter().map(|id| loaded.table.region(*id).name.clone()).collect()
-            }
-            (_, Verdict::Refuse(refusal)) => panic!("refused: {refusal:?}"),
-        }
+        self.outcome().expect("served").into_iter().map(|(name, _)| name).collect()
     }
 
     /// The reason, and whether a maintenance page is shown.
     fn refusal(&self) -> (Reason, bool) {
-        match self.decide() {
-            (_, Verdict::Refuse(refusal)) => (refusal.reason, refusal.page.is_some()),
-            (_, Verdict::Forward(permits)) => panic!("forwarded: {permits:?}"),
-        }
+        let refusal = self.outcome().expect_err("refused");
+        (refusal.reason, refusal.page.is_some())
     }
 }
 
@@ -228,11 +232,10 @@ fn gcp_preferences_come_first_and_safeguards_are_marked() {
     let british = Case::new("erlmcp-gcp", "europe-west1", "GB", "/v3/profiles").with_consent();
     assert_eq!(british.order()[0], "europe-west2");
     let brazilian = Case::new("erlmcp-gcp", "southamerica-east1", "BR", "/v3/profiles").with_consent();
-    let (loaded, Verdict::Forward(permits)) = brazilian.decide() else { panic!("refused") };
-    let [home, rest @ ..] = permits.order() else { panic!("no region") };
-    assert_eq!(loaded.table.region(*home).name, "southamerica-east1");
-    assert!(!permits.is_safeguarded(*home));
-    assert!(!rest.is_empty() && rest.iter().all(|region| permits.is_safeguarded(*region)));
+    let served = brazilian.outcome().expect("served");
+    let [(home, safeguarded), rest @ ..] = served.as_slice() else { panic!("no region") };
+    assert_eq!((home.as_str(), *safeguarded), ("southamerica-east1", false));
+    assert!(!rest.is_empty() && rest.iter().all(|(_, safeguarded)| *safeguarded));
     // A write needs more than a copy.
     let indian = Case::new("erlmcp-gcp", "asia-south1", "IN", "/v3/profiles").with_consent().post();
     assert_eq!(indian.order(), ["asia-south1"]);

@@ -15,6 +15,7 @@ fn facts<'a>(table: &Table, host: &'a str, path: &'a str, country: &str) -> Fact
         path,
         method: Method::Get,
         origin: country.parse().map_or(Origin::Unknown, Origin::Country),
+        declared: &[],
         consent: false,
         client_key: 7,
         from: table.region_named("region-0000").expect("a region"),

@@ -1,12 +1,15 @@
 //! The plan of a request's attempts: each is checked again, just before the dial.
 
-use crate::decide::{can_serve, decide_on_route, latency_ms, lawful};
+use smallvec::SmallVec;
+
+use crate::decide::{can_serve, could_serve, decide_on_route, latency_ms, lawful, order};
 use crate::facts::Facts;
+use crate::jurisdiction::JurisdictionId;
 use crate::permit::Permit;
 use crate::region::{RegionId, RegionSet};
 use crate::table::Table;
 use crate::verdict::{Permits, Verdict};
-use crate::view::View;
+use crate::view::{View, WithDown};
 
 /// A table with a view of its regions.
 #[derive(Debug)]
@@ -18,12 +21,12 @@ pub struct Seen<'a, V: ?Sized> {
 }
 
 impl Permits {
-    /// Permission for the next attempt: the first region of the order that is not in `tried` (ids
-    /// of the pinned table), that the *pinned* table permitted, and that the *current* table
-    /// permits as well and finds able to serve now. `None` when there is none left.
+    /// Permission for the next attempt: the best region by the *current* table and view that is not
+    /// in `tried` (ids of the pinned table), and that the *pinned* table permits as well. `None` when
+    /// there is none left.
     ///
-    /// The permit's region id is of the current table. While no reload happened the two tables are
-    /// one and the check is of the view alone; after one, the facts are decided anew.
+    /// The permit's region id is of the current table. The first attempt while no reload happened is
+    /// the decision's own; every other is decided anew, with what was tried taken as down.
     pub fn next<V: View + ?Sized>(
         &self,
         pinned: &Table,
@@ -31,36 +34,74 @@ impl Permits {
         tried: &RegionSet,
         current: &Seen<'_, V>,
     ) -> Option<Permit> {
-        let untried = self.order.iter().copied().filter(|region| !tried.contains(*region));
         if std::ptr::eq(pinned, current.table) {
-            return untried
-                .into_iter()
-                .find(|region| self.still_serves(*region, facts, current))
-                .map(|region| Permit::new(region, self.safeguarded.contains(region)));
+            if tried.is_empty() && self.first_still_serves(facts, current) {
+                return Some(Permit::new(self.first, self.safeguarded));
+            }
+            let view = WithDown { view: current.view, down: *tried };
+            return match decide_on_route(pinned, self.route, facts, &view) {
+                Verdict::Forward(now) => Some(Permit::new(now.first, now.safeguarded)),
+                Verdict::Refuse(_) => None,
+            };
         }
-        let translate = |region: RegionId| current.table.region_named(&pinned.region(region).name);
-        let facts = translate_facts(pinned, self, facts, current.table)?;
-        let route = current.table.find_route(facts.host, facts.path, facts.method)?;
-        let Verdict::Forward(now) = decide_on_route(current.table, route, &facts, current.view) else { return None };
-        let region = untried.into_iter().filter_map(translate).find(|region| now.order.contains(region))?;
-        Some(Permit::new(region, now.safeguarded.contains(region)))
+        self.next_after_reload(pinned, facts, tried, current)
     }
 
-    fn still_serves<V: View + ?Sized>(&self, region: RegionId, facts: &Facts<'_>, current: &Seen<'_, V>) -> bool {
+    fn first_still_serves<V: View + ?Sized>(&self, facts: &Facts<'_>, current: &Seen<'_, V>) -> bool {
         let route = current.table.route(self.route);
-        let access = route.access(facts.method);
-        let seen = current.view.region(region);
-        debug_assert!(lawful(current.table, route.spec.data_class, access, facts).all().contains(region));
-        can_serve(route, access, &seen, || latency_ms(current.table, facts.from, region, &seen))
+        let seen = current.view.region(self.first);
+        can_serve(route, route.access(facts.method), &seen, || latency_ms(current.table, facts.from, self.first, &seen))
+    }
+
+    fn next_after_reload<V: View + ?Sized>(
+        &self,
+        pinned: &Table,
+        facts: &Facts<'_>,
+        tried: &RegionSet,
+        current: &Seen<'_, V>,
+    ) -> Option<Permit> {
+        let table = current.table;
+        let forward = |region: RegionId| table.region_named(&pinned.region(region).name);
+        let back = |region: RegionId| pinned.region_named(&table.region(region).name);
+        let declared = translate_declared(pinned, facts.declared, table)?;
+        let now = translate_facts(pinned, self, facts, &declared, table)?;
+        let route = table.find_route(now.host, now.path, now.method)?;
+        let view = WithDown { view: current.view, down: tried.iter().filter_map(forward).collect() };
+        let permitted = |region: &RegionId| {
+            back(*region).is_some_and(|region| could_serve(pinned, pinned.route(self.route), facts, region))
+        };
+        let region = order(table, route, &now, &view).into_iter().find(permitted)?;
+        let mut room = None;
+        let allowed = lawful(table, table.route(route), &now, &mut room);
+        Some(Permit::new(region, allowed.safeguarded.contains(region)))
     }
 }
 
+/// The declared jurisdictions in another table's terms. `None` when one of them is gone: what it
+/// asked can no longer be kept.
+fn translate_declared(
+    pinned: &Table,
+    declared: &[JurisdictionId],
+    current: &Table,
+) -> Option<SmallVec<[JurisdictionId; 4]>> {
+    let name = |id: &JurisdictionId| pinned.spec().jurisdictions.get(id.0).map(|jurisdiction| &jurisdiction.name);
+    declared.iter().map(|id| current.jurisdiction_named(name(id)?)).collect()
+}
+
 /// The facts in another table's terms. Consent counts there only when both tables' routes take it
-/// from the same header. `None` when the node's own region, or the only one allowed, is gone.
-fn translate_facts<'a>(pinned: &Table, permits: &Permits, facts: &Facts<'a>, current: &Table) -> Option<Facts<'a>> {
+/// from the same places. `None` when the node's own region, or the only one allowed, is gone.
+fn translate_facts<'a>(
+    pinned: &Table,
+    permits: &Permits,
+    facts: &Facts<'a>,
+    declared: &'a [JurisdictionId],
+    current: &Table,
+) -> Option<Facts<'a>> {
     let translate = |region: RegionId| current.region_named(&pinned.region(region).name);
-    let header = |table: &Table, route| table.route(route).spec.consent_header.clone();
-    let route = current.find_route(facts.host, facts.path, facts.method)?;
+    let (was, is) =
+        (pinned.route(permits.route), current.route(current.find_route(facts.host, facts.path, facts.method)?));
+    let same_consent =
+        was.spec.consent_header == is.spec.consent_header && was.spec.consent_claim == is.spec.consent_claim;
     let only = match facts.only {
         Some(only) => Some(translate(only)?),
         None => None,
@@ -69,7 +110,8 @@ fn translate_facts<'a>(pinned: &Table, permits: &Permits, facts: &Facts<'a>, cur
         from: translate(facts.from)?,
         pinned: facts.pinned.and_then(translate),
         only,
-        consent: facts.consent && header(pinned, permits.route) == header(current, route),
+        declared,
+        consent: facts.consent && same_consent,
         ..*facts
     })
 }

@@ -1,19 +1,22 @@
 //! The decision: which regions may serve a request, and in what order.
 //!
 //! Pure: the same table, facts and view give the same verdict on every node.
+//!
+//! A decision finds the *first* region, and the set of those that would do. The order is what the
+//! decision says again and again, each time without the regions already named: so the second in the
+//! order is what is first once the first is down, whoever finds that out, and when.
 
 use smallvec::SmallVec;
 
 use crate::facts::Facts;
-use crate::hash::{WEIGHT_SALT, fraction, mix};
-use crate::jurisdiction::ClassId;
+use crate::hash::{SPILL_SALT, WEIGHT_SALT, fraction, mix};
 use crate::region::{Access, RegionId, RegionSet};
-use crate::residency::{Allowed, Opening};
-use crate::route::{Route, RouteId};
+use crate::residency::{Allowed, Opening, Subject};
+use crate::route::{Affinity, Route, RouteId};
 use crate::score::latency_points;
 use crate::table::{Constants, Table};
 use crate::verdict::{Permits, Reason, Refusal, Verdict};
-use crate::view::{Health, RegionView, View};
+use crate::view::{Health, RegionView, View, WithDown};
 
 /// Candidates within this many points of the best of their level share clients by hash.
 pub const TIE_MARGIN: f32 = 5.0;
@@ -29,61 +32,150 @@ pub fn decide(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> 
 /// Decides one request whose route is already known.
 pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> Verdict {
     let route = table.route(id);
-    let access = route.access(facts.method);
-    let allowed = lawful(table, route.spec.data_class, access, facts);
-    let prior_points = table.prior_points(facts.from);
-    let mut places: SmallVec<[Place; 64]> = SmallVec::new();
-    for region in eligible_at_rest(table, route, access, facts, &allowed).iter() {
-        let seen = view.region(region);
-        if can_serve(route, access, &seen, || latency_ms(table, facts.from, region, &seen)) {
-            let rank = rank(table, facts, &allowed, region, &seen);
-            let latency = seen.rtt_ms.map_or(prior_points[region.index()], latency_points);
-            let score = route.scoring.score(region.index(), latency, seen.utilisation);
-            places.push(Place::new(rank, score, region));
+    let mut room = None;
+    let allowed = lawful(table, route, facts, &mut room);
+    match choose(table, route, facts, view, allowed) {
+        Some((first, eligible)) => {
+            let safeguarded = allowed.safeguarded.contains(first);
+            Verdict::Forward(Permits { route: id, first, safeguarded, eligible })
         }
+        None => Verdict::Refuse(refusal(table, id, facts, allowed)),
     }
-    if places.is_empty() {
-        return Verdict::Refuse(refusal(table, id, facts, &allowed));
+}
+
+/// The regions in the order in which they would be tried, if each failed in turn.
+pub fn order(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> Vec<RegionId> {
+    let route = table.route(id);
+    let mut room = None;
+    let allowed = lawful(table, route, facts, &mut room);
+    let mut down = RegionSet::EMPTY;
+    let mut order = Vec::new();
+    while let Some((next, _)) = choose(table, route, facts, &WithDown { view, down }, allowed) {
+        down.insert(next);
+        order.push(next);
     }
-    places.sort_unstable();
-    share_ties(&mut places, |region| {
-        let Constants { seed, capacity, .. } = *table.constants(region);
-        let headroom = capacity * (1.0 - view.region(region).utilisation).max(0.01);
-        (mix(facts.client_key ^ seed), headroom)
-    });
-    Verdict::Forward(Permits {
-        route: id,
-        order: places.iter().map(|place| place.region()).collect(),
-        safeguarded: allowed.safeguarded,
-    })
+    order
 }
 
 /// Whether a table's law allows a region for this request: nothing else of a decision. The check
 /// before each dial that does not depend on how the region was chosen.
 pub fn is_lawful(table: &Table, facts: &Facts<'_>, region: RegionId) -> bool {
     table.find_route(facts.host, facts.path, facts.method).is_some_and(|id| {
-        let route = table.route(id);
-        lawful(table, route.spec.data_class, route.access(facts.method), facts).all().contains(region)
+        let mut room = None;
+        let allowed = lawful(table, table.route(id), facts, &mut room);
+        allowed.home.contains(region) || allowed.opened.contains(region)
     })
 }
 
 /// The regions that the law allows for this request.
-pub(crate) fn lawful(table: &Table, class: ClassId, access: Access, facts: &Facts<'_>) -> Allowed {
-    table.residency().allowed(&facts.origin, class, Opening { consent: facts.consent, access })
+pub(crate) fn lawful<'a>(
+    table: &'a Table,
+    route: &Route,
+    facts: &Facts<'_>,
+    room: &'a mut Option<Allowed>,
+) -> &'a Allowed {
+    table.residency().allowed(subject(route, facts), room)
 }
 
-/// Allowed regions that the route can use as far as the table alone tells.
-fn eligible_at_rest(table: &Table, route: &Route, access: Access, facts: &Facts<'_>, allowed: &Allowed) -> RegionSet {
-    let mut eligible = allowed.all().and(route.able(access));
-    let mut draining = table.draining;
-    if let Some(pinned) = facts.pinned {
-        draining.remove(pinned);
+/// What the law asks about a request.
+pub(crate) fn subject<'a>(route: &'a Route, facts: &'a Facts<'_>) -> Subject<'a> {
+    Subject {
+        origin: &facts.origin,
+        declared: [&route.spec.jurisdictions, facts.declared],
+        class: route.spec.data_class,
+        opening: Opening { consent: facts.consent, access: route.access(facts.method) },
     }
-    eligible = eligible.without(&draining);
-    match facts.only {
-        Some(only) => eligible.and(&[only].into_iter().collect()),
-        None => eligible,
+}
+
+/// The best region for a request, and all that would do.
+fn choose(
+    table: &Table,
+    route: &Route,
+    facts: &Facts<'_>,
+    view: &(impl View + ?Sized),
+    allowed: &Allowed,
+) -> Option<(RegionId, RegionSet)> {
+    let access = route.access(facts.method);
+    let prior_points = table.prior_points(facts.from);
+    let mut eligible = RegionSet::EMPTY;
+    let mut candidates: SmallVec<[Candidate; 64]> = SmallVec::new();
+    let (mut best_rank, mut best_score) = (u16::MAX, 0.0);
+    // Word by word: no set is put together that is only walked through once.
+    for word in 0..table.words {
+        for region in at_rest(table, route, access, facts, allowed, word) {
+            let seen = view.region(region);
+            if !can_serve(route, access, &seen, || latency_ms(table, facts.from, region, &seen)) {
+                continue;
+            }
+            eligible.insert(region);
+            let constants = table.constants(region);
+            let rank = rank(route, facts, allowed, region, &seen, constants);
+            if rank > best_rank {
+                continue;
+            }
+            let weighed = weighed(route, &seen);
+            let latency = weighed.rtt_ms.map_or(prior_points[region.index()], latency_points);
+            let score = route.scoring.score(region.index(), latency, weighed.utilisation);
+            if rank < best_rank {
+                (best_rank, best_score) = (rank, score);
+                candidates.clear();
+            }
+            best_score = score.max(best_score);
+            let headroom = constants.capacity * (1.0 - weighed.utilisation).max(0.01);
+            candidates.push(Candidate { region, score, headroom });
+        }
     }
+    candidates.retain(|candidate| candidate.score >= best_score - TIE_MARGIN);
+    let drawn = match candidates.as_slice() {
+        [] => return None,
+        [only] => *only,
+        tied => {
+            let mut best = (f32::MIN, 0, tied[0]);
+            for candidate in tied {
+                let seed = table.constants(candidate.region).seed;
+                let drawn = rendezvous(mix(facts.client_key ^ seed), candidate.headroom);
+                // Between equals the seeds decide: the order in the file has no say.
+                if (drawn, seed) > (best.0, best.1) {
+                    best = (drawn, seed, *candidate);
+                }
+            }
+            best.2
+        }
+    };
+    Some((drawn.region, eligible))
+}
+
+/// A region that may serve, while a decision weighs it.
+#[derive(Clone, Copy)]
+struct Candidate {
+    region: RegionId,
+    score: f32,
+    headroom: f32,
+}
+
+/// The allowed regions of one word of the set that the route can use as far as the table alone tells.
+fn at_rest(
+    table: &Table,
+    route: &Route,
+    access: Access,
+    facts: &Facts<'_>,
+    allowed: &Allowed,
+    word: usize,
+) -> impl Iterator<Item = RegionId> + use<> {
+    let lawful = allowed.home.word(word) | allowed.opened.word(word);
+    let pinned = facts.pinned.map_or(0, |pinned| pinned.in_word(word));
+    let only = facts.only.map_or(u64::MAX, |only| only.in_word(word));
+    let draining = table.draining.word(word) & !pinned;
+    RegionId::of_word(word, lawful & route.able(access).word(word) & !draining & only)
+}
+
+/// Whether a table could let a region serve this request: the law, the route and the operator's
+/// levers, whatever the view.
+pub(crate) fn could_serve(table: &Table, route: &Route, facts: &Facts<'_>, region: RegionId) -> bool {
+    let mut room = None;
+    let allowed = lawful(table, route, facts, &mut room);
+    let word = region.index() / 64;
+    at_rest(table, route, route.access(facts.method), facts, allowed, word).any(|id| id == region)
 }
 
 /// Whether the view lets a region serve this route.
@@ -104,6 +196,15 @@ pub(crate) fn latency_ms(table: &Table, from: RegionId, to: RegionId, seen: &Reg
     seen.rtt_ms.unwrap_or_else(|| table.prior_latency_ms(from, to))
 }
 
+/// What of the view is weighed on this route. A client that is kept at its region by its address is
+/// kept there whatever the load and the latency of the moment: nothing of them is weighed.
+pub(crate) fn weighed(route: &Route, seen: &RegionView) -> RegionView {
+    match route.spec.affinity {
+        Affinity::ClientIp => RegionView { health: seen.health, lag: seen.lag, ..RegionView::default() },
+        Affinity::None | Affinity::Cookie(_) => *seen,
+    }
+}
+
 /// The priority level of an allowed region: its own priority's rank, and past all of those for a
 /// region that the law opens on a condition.
 pub(crate) fn level(table: &Table, allowed: &Allowed, region: RegionId) -> u16 {
@@ -112,14 +213,19 @@ pub(crate) fn level(table: &Table, allowed: &Allowed, region: RegionId) -> u16 {
 }
 
 /// Whether the region's weight, or its ramp, moves this client off it.
-pub(crate) fn moved_off(table: &Table, region: RegionId, seen: &RegionView, client_key: u64) -> bool {
+pub(crate) fn moved_off(constants: &Constants, seen: &RegionView, client_key: u64) -> bool {
     let ramp = match seen.health {
         Health::Ramping(percent) => u32::from(percent.min(100)),
         Health::Up | Health::Down => 100,
     };
-    let Constants { seed, weight, .. } = *table.constants(region);
-    let share = u32::from(weight) * ramp;
-    share < 10_000 && fraction(mix(client_key ^ seed ^ WEIGHT_SALT)) * 10_000.0 > f64::from(share)
+    let share = u32::from(constants.weight) * ramp;
+    share < 10_000 && fraction(mix(client_key ^ constants.seed ^ WEIGHT_SALT)) * 10_000.0 > f64::from(share)
+}
+
+/// Whether an overloaded region spills this client.
+pub(crate) fn spilled(route: &Route, constants: &Constants, pressure: f32, client_key: u64) -> bool {
+    let share = route.spill.share(pressure);
+    share > 0.0 && fraction(mix(client_key ^ constants.seed ^ SPILL_SALT)) <= f64::from(share)
 }
 
 /// Why no region is left.
@@ -134,7 +240,7 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
     };
     let page = match reason {
         Reason::ResidencyUnavailable | Reason::Unavailable => {
-            table.residency().maintenance_page(&facts.origin, table.route(id).spec.data_class)
+            table.residency().maintenance_page(subject(table.route(id), facts))
         }
         Reason::NoRoute | Reason::ResidencyProhibited => None,
     };
@@ -142,67 +248,32 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
 }
 
 /// The rank of a region for a client, lower first: where it is pinned; the law's own regions by
-/// priority, those that the client is moved off last; and then likewise the regions that the law
-/// opens on a condition. A weight never prefers an opened region to one of the law's own.
-fn rank(table: &Table, facts: &Facts<'_>, allowed: &Allowed, region: RegionId, seen: &RegionView) -> u16 {
+/// priority, then those that spill the client, then those that its weight moves it off; and then
+/// likewise the regions that the law opens on a condition. Neither overload nor weight ever prefers
+/// an opened region to one of the law's own.
+fn rank(
+    route: &Route,
+    facts: &Facts<'_>,
+    allowed: &Allowed,
+    region: RegionId,
+    seen: &RegionView,
+    constants: &Constants,
+) -> u16 {
     if facts.pinned == Some(region) {
         return 0;
     }
     // At most 1024 priorities, which leaves the highest bits free.
-    let Constants { rank, .. } = *table.constants(region);
     let opened = if allowed.opened.contains(region) { 1 << 15 } else { 0 };
-    let moved = if moved_off(table, region, seen, facts.client_key) { 1 << 14 } else { 0 };
-    1 + rank + opened + moved
-}
-
-/// A region's place among the candidates: rank, then score from the highest, then id, packed into
-/// one integer so that the order is that of integers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(u64);
-
-impl Place {
-    /// `score` is not negative, and so the order of its bits is its own.
-    fn new(rank: u16, score: f32, region: RegionId) -> Self {
-        Self(u64::from(rank) << 48 | u64::from(!score.to_bits()) << 16 | u64::from(region.0))
-    }
-
-    fn rank(self) -> u16 {
-        (self.0 >> 48) as u16
-    }
-
-    fn score(self) -> f32 {
-        f32::from_bits(!((self.0 >> 16) as u32))
-    }
-
-    fn region(self) -> RegionId {
-        RegionId(self.0 as u16)
-    }
-}
-
-/// Lets the hash arrange those of each rank whose score is near its best. `draw` gives a region's
-/// hash for this client, and its headroom.
-fn share_ties(places: &mut [Place], draw: impl Fn(RegionId) -> (u64, f32)) {
-    let mut rest = places;
-    while let Some(best) = rest.first() {
-        let (rank, floor) = (best.rank(), best.score() - TIE_MARGIN);
-        let level = rest.iter().take_while(|place| place.rank() == rank).count();
-        let tied = rest.iter().take(level).take_while(|place| place.score() >= floor).count();
-        let (this_level, later) = rest.split_at_mut(level);
-        if let Some(tied) = this_level.get_mut(..tied).filter(|tied| tied.len() > 1) {
-            for place in &mut *tied {
-                let (hash, headroom) = draw(place.region());
-                *place = Place::new(rank, rendezvous(hash, headroom), place.region());
-            }
-            tied.sort_unstable();
-        }
-        rest = later;
-    }
+    let moved = if moved_off(constants, seen, facts.client_key) { 1 << 14 } else { 0 };
+    let pressure = weighed(route, seen).pressure;
+    let spilled = if spilled(route, constants, pressure, facts.client_key) { 1 << 13 } else { 0 };
+    1 + constants.rank + opened + moved + spilled
 }
 
 /// Weighted rendezvous hashing (Schindelhauer, Schomaker 2005): the highest -weight/ln(u) wins
 /// with a probability in proportion to its weight, which here is the region's headroom. Any base of
 /// the logarithm gives the same order.
-fn rendezvous(hash: u64, headroom: f32) -> f32 {
+pub(crate) fn rendezvous(hash: u64, headroom: f32) -> f32 {
     headroom / minus_log2(hash).max(f32::EPSILON)
 }
 
@@ -231,14 +302,5 @@ mod tests {
             assert!((exact - quick).abs() < 2e-4, "{hash:x}: {exact} {quick}");
         }
         assert!((minus_log2(1) - 64.0).abs() < 1e-3);
-    }
-
-    #[test]
-    fn places_sort_by_rank_then_score() {
-        let place = |rank, score, id| Place::new(rank, score, RegionId(id));
-        let mut places = [place(1, 10.0, 0), place(0, 5.0, 1), place(1, 99.5, 2), place(0x8001, 100.0, 3)];
-        places.sort_unstable();
-        assert_eq!(places.map(|place| place.region().0), [1, 2, 0, 3]);
-        assert_eq!((places[1].rank(), places[1].score()), (1, 99.5));
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::country::Country;
-use crate::decide::{decide_on_route, latency_ms, lawful, level, moved_off, too_far, too_stale};
+use crate::decide::{decide_on_route, latency_ms, lawful, level, moved_off, order, subject, too_far, too_stale};
 use crate::facts::Facts;
 use crate::origin::Origin;
 use crate::region::{Access, RegionId, RegionState};
@@ -128,7 +128,8 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let route = table.route(id);
     let access = route.access(facts.method);
     let names = |ids: &mut dyn Iterator<Item = RegionId>| ids.map(|id| table.region(id).name.clone()).collect();
-    let case = Case { table, facts, route, access, allowed: lawful(table, route.spec.data_class, access, facts) };
+    let mut room = None;
+    let case = Case { table, facts, route, access, allowed: *lawful(table, route, facts, &mut room) };
     explanation.route = Some(route.spec.name.clone());
     explanation.data_class = Some(table.spec().data_classes[route.spec.data_class.0].name.clone());
     explanation.access = Some(access);
@@ -138,10 +139,8 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
             explanation.verdict = Outcome::Forward;
             explanation.status = 200;
             explanation.reason = None;
-            let mut eligible = permits.order().to_vec();
-            explanation.order = names(&mut eligible.iter().copied());
-            eligible.sort_unstable();
-            explanation.eligible = names(&mut eligible.into_iter());
+            explanation.order = names(&mut order(table, id, facts, view).into_iter());
+            explanation.eligible = names(&mut permits.eligible().iter());
         }
         Verdict::Refuse(refusal) => {
             explanation.status = refusal.reason.status();
@@ -193,7 +192,7 @@ impl Case<'_> {
     }
 
     fn law(&self, id: RegionId) -> Vec<Why> {
-        let constraints = self.table.residency().constraints(&self.facts.origin, self.route.spec.data_class);
+        let constraints = self.table.residency().constraints(subject(self.route, self.facts));
         if constraints.is_empty() {
             return vec![self.why("residency", None, "allowed: no rule restricts this data class here".into())];
         }
@@ -280,7 +279,7 @@ impl Case<'_> {
         if too_stale(self.route, self.access, seen) {
             say("max_replication_lag", Some(route.line), "refused: its replica lags too far behind".into());
         }
-        if moved_off(self.table, id, seen, self.facts.client_key) {
+        if moved_off(self.table.constants(id), seen, self.facts.client_key) {
             say("weight", here, format!("last resort: {} % of clients, not this one", region.weight));
         }
         if self.facts.pinned == Some(id) {

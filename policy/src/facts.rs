@@ -1,5 +1,6 @@
 //! What a decision knows of one request.
 
+use crate::jurisdiction::JurisdictionId;
 use crate::origin::Origin;
 use crate::region::RegionId;
 use crate::route::Method;
@@ -16,7 +17,11 @@ pub struct Facts<'a> {
     pub method: Method,
     /// Where the client may be.
     pub origin: Origin,
-    /// Whether a trusted source says that the client consented, in the header its route names.
+    /// Jurisdictions that a trusted source declares for the request's tenant: their rules hold too,
+    /// wherever the client is.
+    pub declared: &'a [JurisdictionId],
+    /// Whether a trusted source says that the client consented: the header or the claim that its
+    /// route names.
     pub consent: bool,
     /// The hash of the client's identity: see [`crate::hash::client_key`].
     pub client_key: u64,

@@ -25,6 +25,9 @@ pub(crate) fn fraction(hash: u64) -> f64 {
 /// rendezvous hash's so that "10 percent of those who would choose it" is exactly that.
 pub(crate) const WEIGHT_SALT: u64 = 0x7765_6967_6874_2121;
 
+/// Salt of the hash that decides who is spilled from an overloaded region, and who not.
+pub(crate) const SPILL_SALT: u64 = 0x7370_696c_6c21_2121;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@
 //!                           Facts ---+          \--> Verdict::Refuse(Refusal)
 //! ```
 
+pub mod affinity;
 pub mod attempt;
 pub mod concurrency;
 pub mod country;
@@ -22,6 +23,7 @@ pub mod jurisdiction;
 pub mod origin;
 pub mod path;
 pub mod permit;
+pub mod pressure;
 pub mod proof;
 pub mod region;
 pub mod residency;

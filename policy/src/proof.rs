@@ -3,10 +3,11 @@
 //! Countries of one residency profile are under the same rules, and a decision's law depends on
 //! nothing else of them, so that one country of each profile stands for all.
 
-use crate::decide::lawful;
+use crate::decide::subject;
 use crate::facts::Facts;
 use crate::origin::Origin;
 use crate::region::{Access, RegionId};
+use crate::residency::{Opening, Subject};
 use crate::route::{Method, RouteId};
 use crate::table::Table;
 
@@ -53,13 +54,17 @@ pub fn prove(table: &Table) -> Vec<Finding> {
                         path: "",
                         method: Method::Get,
                         origin: *origin,
+                        declared: &[],
                         consent: true,
                         client_key: 0,
                         from: RegionId(0),
                         pinned: None,
                         only: None,
                     };
-                    !lawful(table, route.spec.data_class, *access, &facts).all().and(route.able(*access)).is_empty()
+                    let opening = Opening { consent: true, access: *access };
+                    let subject = Subject { opening, ..subject(route, &facts) };
+                    let mut room = None;
+                    !table.residency().allowed(subject, &mut room).all().and(route.able(*access)).is_empty()
                 })
             });
     }

@@ -20,6 +20,16 @@ impl RegionId {
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
+
+    /// The region's bit of one 64-bit word of a [`RegionSet`]; 0 in the other words.
+    pub(crate) fn in_word(self, word: usize) -> u64 {
+        if self.index() / 64 == word { 1 << (self.index() % 64) } else { 0 }
+    }
+
+    /// The regions of one 64-bit word of a [`RegionSet`], in id order.
+    pub(crate) fn of_word(word: usize, bits: u64) -> Members<'static> {
+        Members { words: [].iter(), rest: bits, base: (word * 64 + 64) as u16 }
+    }
 }
 
 /// One place where the service runs, as its table describes it.
@@ -127,7 +137,7 @@ impl Capabilities {
 }
 
 /// A set of a table's regions: a fixed bitset, `Copy`, no allocation.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct RegionSet([u64; RegionSet::CAPACITY / 64]);
 
 impl RegionSet {
@@ -140,6 +150,11 @@ impl RegionSet {
     /// The first `count` regions, which is every region of a table of that size.
     pub fn first(count: usize) -> Self {
         (0..count).filter_map(RegionId::new).collect()
+    }
+
+    /// 64 regions of the set, from `64 * word`.
+    pub(crate) fn word(&self, word: usize) -> u64 {
+        self.0[word]
     }
 
     /// Adds a region.

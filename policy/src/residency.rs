@@ -21,10 +21,13 @@ use crate::table::{UnknownOrigin, UnlistedJurisdiction};
 pub struct Residency {
     profile_of: Box<[u16]>,
     profiles: usize,
-    /// `class * (profiles + 1) + profile`; the last of each class is the unknown origin's.
+    /// Each once, however many profiles and classes share it.
     allowances: Box<[Allowance]>,
+    /// Positions in `allowances` by class, and in each class: the profiles', the unknown origin's,
+    /// and the jurisdictions' own.
+    places: Box<[u32]>,
+    per_class: usize,
     members: Box<[Vec<JurisdictionId>]>,
-    regions: RegionSet,
 }
 
 /// The regions that the law allows for one request.
@@ -43,6 +46,27 @@ impl Allowed {
     pub fn all(&self) -> RegionSet {
         self.home.or(&self.opened)
     }
+
+    /// What both allow: at home where both have it at home, safeguarded where either asks for it.
+    #[must_use]
+    fn and(&self, other: &Self) -> Self {
+        let home = self.home.and(&other.home);
+        let opened = self.all().and(&other.all()).without(&home);
+        Self { home, opened, safeguarded: self.safeguarded.or(&other.safeguarded).and(&opened) }
+    }
+}
+
+/// Whose rules hold for a request, and what it brings to open regions beyond theirs.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Where the client may be.
+    pub origin: &'a Origin,
+    /// Jurisdictions that a trusted source declares, wherever the client is: their rules hold too.
+    pub declared: [&'a [JurisdictionId]; 2],
+    /// The data.
+    pub class: ClassId,
+    /// What can open regions.
+    pub opening: Opening,
 }
 
 /// What a request brings that can open regions beyond a rule's own.
@@ -54,8 +78,21 @@ pub struct Opening {
     pub access: Access,
 }
 
+impl Opening {
+    /// Every combination.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Access::Read, Access::Write]
+            .into_iter()
+            .flat_map(|access| [false, true].map(|consent| Self { consent, access }))
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.consent) | usize::from(self.access == Access::Read) << 1
+    }
+}
+
 /// What one rule, or what stands in for one, says: these regions, and the rest on a condition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Constraint {
     /// Where it comes from.
     pub source: Source,
@@ -66,7 +103,7 @@ pub struct Constraint {
 }
 
 /// Where a constraint comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// A residency rule, by its position in the table.
     Rule(usize),
@@ -81,7 +118,7 @@ pub enum Source {
 }
 
 /// When the regions outside a constraint open: the conjunction of its parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Condition {
     pub(crate) never: bool,
     pub(crate) consent: bool,
@@ -124,10 +161,8 @@ impl From<Transfer> for Condition {
 /// The combined constraints of one profile on one class, ready for intersection.
 #[derive(Clone, Debug)]
 struct Allowance {
-    home: RegionSet,
-    /// Opened regions by what must hold: bit 0 consent, bit 1 a read.
-    opened: [RegionSet; 4],
-    safeguarded: RegionSet,
+    /// What is allowed, by [`Opening::index`].
+    allowed: Box<[Allowed; 4]>,
     constraints: Vec<Constraint>,
     page: Option<Arc<str>>,
 }
@@ -141,41 +176,25 @@ impl Allowance {
             },
             _ => None,
         });
-        let mut allowance = Self {
-            home: RegionSet::EMPTY,
-            opened: [RegionSet::EMPTY; 4],
-            safeguarded: RegionSet::EMPTY,
-            constraints,
-            page,
-        };
+        let nothing = Allowed { home: RegionSet::EMPTY, opened: RegionSet::EMPTY, safeguarded: RegionSet::EMPTY };
+        let mut allowed = Box::new([nothing; 4]);
         for id in regions.iter() {
-            let mut outside =
-                allowance.constraints.iter().filter(|constraint| !constraint.inside.contains(id)).peekable();
-            if outside.peek().is_none() {
-                allowance.home.insert(id);
-                continue;
-            }
+            let mut outside = constraints.iter().filter(|constraint| !constraint.inside.contains(id)).peekable();
+            let at_home = outside.peek().is_none();
             let condition = outside.fold(Condition::default(), |all, constraint| all.and(constraint.outside));
-            if condition.never {
-                continue;
-            }
-            allowance.opened[usize::from(condition.consent) | usize::from(condition.read_only) << 1].insert(id);
-            if condition.safeguards {
-                allowance.safeguarded.insert(id);
-            }
-        }
-        allowance
-    }
-
-    fn allowed(&self, opening: Opening) -> Allowed {
-        let mut opened = self.opened[0];
-        let read = opening.access == Access::Read;
-        for (index, holds) in [(1, opening.consent), (2, read), (3, opening.consent && read)] {
-            if holds {
-                opened = opened.or(&self.opened[index]);
+            for opening in Opening::all() {
+                let allowed = &mut allowed[opening.index()];
+                if at_home {
+                    allowed.home.insert(id);
+                } else if condition.holds(opening) {
+                    allowed.opened.insert(id);
+                    if condition.safeguards {
+                        allowed.safeguarded.insert(id);
+                    }
+                }
             }
         }
-        Allowed { home: self.home, opened, safeguarded: self.safeguarded.and(&opened) }
+        Self { allowed, constraints, page }
     }
 }
 
@@ -200,61 +219,68 @@ impl Residency {
         }
         let regions = RegionSet::first(law.regions.len());
         let classes = 0..law.data_classes.len();
-        let allowances = classes
-            .flat_map(|class| {
-                let known = samples.iter().map(move |country| law.constraints_of(*country, class));
-                known.chain(std::iter::once_with(move || law.constraints_of_unknown(class)))
+        let every = classes.flat_map(|class| {
+            let known = samples.iter().map(move |country| law.constraints_of(*country, class));
+            let unknown = std::iter::once_with(move || law.constraints_of_unknown(class));
+            let declared = (0..law.jurisdictions.len()).map(move |id| law.constraints_of_declared(id, class));
+            known.chain(unknown).chain(declared)
+        });
+        let mut known: FxHashMap<Vec<Constraint>, u32> = FxHashMap::default();
+        let mut allowances = Vec::new();
+        let mut place_of = |constraints: Vec<Constraint>| {
+            *known.entry(constraints).or_insert_with_key(|constraints| {
+                allowances.push(Allowance::combine(constraints.clone(), regions, law.rules));
+                (allowances.len() - 1) as u32
             })
-            .map(|constraints| Allowance::combine(constraints, regions, law.rules))
-            .collect();
+        };
+        let places = every.map(&mut place_of).collect();
         let members = samples.iter().map(|country| law.jurisdictions_of(*country)).collect();
-        Self { profile_of, profiles: samples.len(), allowances, members, regions }
+        let per_class = samples.len() + 1 + law.jurisdictions.len();
+        Self { profile_of, profiles: samples.len(), allowances: allowances.into(), places, per_class, members }
     }
 
-    /// The regions allowed for data of `class` from `origin`.
-    pub fn allowed(&self, origin: &Origin, class: ClassId, opening: Opening) -> Allowed {
-        match origin {
-            Origin::Country(country) => self.of_country(*country, class).allowed(opening),
-            Origin::Unknown => self.of_unknown(class).allowed(opening),
-            Origin::Countries(countries) => {
-                let every = Allowed { home: self.regions, opened: RegionSet::EMPTY, safeguarded: RegionSet::EMPTY };
-                countries.iter().fold(every, |sum, country| {
-                    let more = self.of_country(country, class).allowed(opening);
-                    let home = sum.home.and(&more.home);
-                    let opened = sum.all().and(&more.all()).without(&home);
-                    Allowed { home, opened, safeguarded: sum.safeguarded.or(&more.safeguarded).and(&opened) }
-                })
-            }
-        }
+    /// The regions allowed. `room` is where they are put together when more than one set of rules
+    /// holds; else they are borrowed as they were compiled.
+    pub fn allowed<'a>(&'a self, subject: Subject<'_>, room: &'a mut Option<Allowed>) -> &'a Allowed {
+        let mut all = self.allowances_of(subject);
+        let index = subject.opening.index();
+        // An origin is at least one country, or unknown.
+        let first = all.next().unwrap_or_else(|| self.of_unknown(subject.class));
+        let first = &first.allowed[index];
+        let Some(second) = all.next() else { return first };
+        let both = first.and(&second.allowed[index]);
+        room.insert(all.fold(both, |sum, more| sum.and(&more.allowed[index])))
     }
 
-    /// The constraints behind [`Residency::allowed`], country by country.
-    pub fn constraints(&self, origin: &Origin, class: ClassId) -> Vec<&Constraint> {
-        match origin {
-            Origin::Unknown => self.of_unknown(class).constraints.iter().collect(),
-            _ => {
-                let mut found: Vec<&Constraint> = Vec::new();
-                for country in origin.countries().iter() {
-                    for constraint in &self.of_country(country, class).constraints {
-                        if !found
-                            .iter()
-                            .any(|seen| seen.source == constraint.source && seen.inside == constraint.inside)
-                        {
-                            found.push(constraint);
-                        }
-                    }
-                }
-                found
+    /// The constraints behind [`Residency::allowed`], each once.
+    pub fn constraints(&self, subject: Subject<'_>) -> Vec<&Constraint> {
+        let mut found: Vec<&Constraint> = Vec::new();
+        for constraint in self.allowances_of(subject).flat_map(|allowance| &allowance.constraints) {
+            let same = |seen: &&Constraint| seen.source == constraint.source && seen.inside == constraint.inside;
+            if !found.iter().any(same) {
+                found.push(constraint);
             }
         }
+        found
     }
 
     /// The maintenance page to show while the allowed regions are down, where a rule has one.
-    pub fn maintenance_page(&self, origin: &Origin, class: ClassId) -> Option<Arc<str>> {
-        match origin {
-            Origin::Unknown => self.of_unknown(class).page.clone(),
-            _ => origin.countries().iter().find_map(|country| self.of_country(country, class).page.clone()),
-        }
+    pub fn maintenance_page(&self, subject: Subject<'_>) -> Option<Arc<str>> {
+        self.allowances_of(subject).find_map(|allowance| allowance.page.clone())
+    }
+
+    /// Every allowance that must hold at once.
+    fn allowances_of<'a, 'q>(&'a self, subject: Subject<'q>) -> impl Iterator<Item = &'a Allowance> + use<'a, 'q> {
+        let Subject { origin, class, declared, .. } = subject;
+        let (unknown, one, several) = match origin {
+            Origin::Unknown => (true, None, None),
+            Origin::Country(country) => (false, Some(*country), None),
+            Origin::Countries(countries) => (false, None, Some(countries.iter())),
+        };
+        let unknown = unknown.then(|| self.of_unknown(class));
+        let countries = one.into_iter().chain(several.into_iter().flatten());
+        let declared = declared.into_iter().flatten().map(move |id| self.of_declared(*id, class));
+        unknown.into_iter().chain(countries.map(move |country| self.of_country(country, class))).chain(declared)
     }
 
     /// The jurisdictions that a country belongs to.
@@ -271,11 +297,19 @@ impl Residency {
     }
 
     fn of_country(&self, country: Country, class: ClassId) -> &Allowance {
-        &self.allowances[class.0 * (self.profiles + 1) + usize::from(self.profile_of[country.slot()])]
+        self.at(class, usize::from(self.profile_of[country.slot()]))
     }
 
     fn of_unknown(&self, class: ClassId) -> &Allowance {
-        &self.allowances[class.0 * (self.profiles + 1) + self.profiles]
+        self.at(class, self.profiles)
+    }
+
+    fn of_declared(&self, jurisdiction: JurisdictionId, class: ClassId) -> &Allowance {
+        self.at(class, self.profiles + 1 + jurisdiction.0)
+    }
+
+    fn at(&self, class: ClassId, place: usize) -> &Allowance {
+        &self.allowances[self.places[class.0 * self.per_class + place] as usize]
     }
 }
 
@@ -343,6 +377,14 @@ impl Law<'_> {
             }
         }
         constraints
+    }
+
+    /// What a declared jurisdiction asks, wherever the client is.
+    fn constraints_of_declared(&self, jurisdiction: usize, class: usize) -> Vec<Constraint> {
+        match self.data_classes[class].scope {
+            Scope::Global => Vec::new(),
+            Scope::Jurisdiction | Scope::SuperRegion => self.constraints_in(JurisdictionId(jurisdiction), class),
+        }
     }
 
     fn constraints_in(&self, jurisdiction: JurisdictionId, class: usize) -> Vec<Constraint> {

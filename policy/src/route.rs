@@ -7,7 +7,8 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use crate::jurisdiction::ClassId;
+use crate::jurisdiction::{ClassId, JurisdictionId};
+use crate::pressure::Spill;
 use crate::region::{Access, RegionSet};
 use crate::score::Scoring;
 
@@ -40,6 +41,12 @@ pub struct RouteSpec {
     pub max_replication_lag: Option<Duration>,
     /// The header in which a trusted proxy says `granted`, in lower case.
     pub consent_header: Option<String>,
+    /// The claim of a verified bearer token that says the same.
+    pub consent_claim: Option<String>,
+    /// The tenant's jurisdictions: their rules hold wherever the client is.
+    pub jurisdictions: Vec<JurisdictionId>,
+    /// The header in which a trusted proxy names more of them, in lower case.
+    pub jurisdiction_header: Option<String>,
     /// How a client is kept at its region.
     pub affinity: Affinity,
     /// From the request's arrival to the response head, over all attempts.
@@ -60,6 +67,8 @@ pub struct Route {
     /// The same for writes.
     pub(crate) able_to_write: RegionSet,
     pub(crate) scoring: Arc<Scoring>,
+    /// What share of its clients an overloaded region spills.
+    pub(crate) spill: Spill,
 }
 
 impl Route {

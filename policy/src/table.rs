@@ -7,9 +7,10 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::jurisdiction::{ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, SuperRegion};
+use crate::pressure::Spill;
 use crate::region::{Access, Region, RegionId, RegionSet, RegionState};
 use crate::residency::{Law, Residency};
-use crate::route::{Method, Route, RouteId, RouteIndex, RouteSpec};
+use crate::route::{Criticality, Method, Route, RouteId, RouteIndex, RouteSpec};
 use crate::score::{Scoring, Weights, great_circle_ms, latency_points};
 
 /// Everything a table says, names resolved to indices. [`Table::new`] checks and compiles it.
@@ -125,6 +126,8 @@ pub enum TableError {
     NoRegion,
     #[error("{0} regions; a table may have at most {max}", max = RegionSet::CAPACITY)]
     TooManyRegions(usize),
+    #[error("the weight of every region is 0: give at least one of them clients")]
+    NoWeight,
     #[error("a table needs at least one route")]
     NoRoute,
     #[error("{0} routes; a table may have at most {max}", max = Table::MAX_ROUTES)]
@@ -145,6 +148,8 @@ pub struct Table {
     index: RouteIndex,
     residency: Residency,
     pub(crate) regions: RegionSet,
+    /// How many 64-bit words of a [`RegionSet`] hold all regions.
+    pub(crate) words: usize,
     pub(crate) draining: RegionSet,
     names: FxHashMap<Box<str>, RegionId>,
     /// `from * regions + to`, milliseconds.
@@ -203,6 +208,7 @@ impl Table {
             unlisted: spec.unlisted_jurisdiction,
         });
         let mut scorings = Scorings::new(&spec);
+        let criticalities: Vec<Criticality> = spec.routes.iter().map(|route| route.criticality).collect();
         let routes = spec
             .routes
             .iter()
@@ -218,6 +224,7 @@ impl Table {
                     able_to_read: able(Access::Read),
                     able_to_write: able(Access::Write),
                     scoring: scorings.get(route),
+                    spill: Spill::of(route.criticality, &criticalities),
                     spec: route.clone(),
                 }
             })
@@ -227,6 +234,7 @@ impl Table {
             index: RouteIndex::new(&spec.routes),
             residency,
             regions,
+            words: spec.regions.len().div_ceil(64),
             draining: having(&|region| region.state == RegionState::Draining),
             names: spec
                 .regions
@@ -286,6 +294,11 @@ impl Table {
     /// The region of that name.
     pub fn region_named(&self, name: &str) -> Option<RegionId> {
         self.names.get(name).copied()
+    }
+
+    /// The jurisdiction of that name.
+    pub fn jurisdiction_named(&self, name: &str) -> Option<JurisdictionId> {
+        self.spec.jurisdictions.iter().position(|jurisdiction| jurisdiction.name == name).map(JurisdictionId)
     }
 
     /// Every region with its id.
@@ -401,6 +414,9 @@ fn check(spec: &TableSpec) -> Result<(), TableError> {
         }
         non_negative("latency_ms".into(), *ms)?;
     }
+    if spec.regions.iter().all(|region| region.weight == 0) {
+        return Err(TableError::NoWeight);
+    }
     let jurisdiction_known = |id: &JurisdictionId| id.0 < spec.jurisdictions.len();
     let class_known = |id: &ClassId| id.0 < spec.data_classes.len();
     for rule in &spec.rules {
@@ -424,6 +440,9 @@ fn check(spec: &TableSpec) -> Result<(), TableError> {
         }
         if route.scoring >= spec.scorings.len() {
             return dangling(format!("route {}", route.name), "scoring");
+        }
+        if !route.jurisdictions.iter().all(jurisdiction_known) {
+            return dangling(format!("route {}", route.name), "jurisdiction");
         }
     }
     Ok(())

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use crate::region::{RegionId, RegionSet};
 use crate::route::RouteId;
@@ -18,17 +17,15 @@ pub enum Verdict {
     Refuse(Refusal),
 }
 
-/// The permitted regions of one request, in the order to try them. Only a decision makes one, and
-/// it is no permission to dial: [`Permits::next`] gives that, one attempt at a time.
+/// The regions permitted for one request, the best first. Only a decision makes one, and it is no
+/// permission to dial: [`Permits::next`] gives that, one attempt at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permits {
     pub(crate) route: RouteId,
-    pub(crate) order: SmallVec<[RegionId; INLINE]>,
-    pub(crate) safeguarded: RegionSet,
+    pub(crate) first: RegionId,
+    pub(crate) safeguarded: bool,
+    pub(crate) eligible: RegionSet,
 }
-
-/// Tables with up to this many regions are decided without allocation.
-const INLINE: usize = 64;
 
 impl Permits {
     /// The route that the request falls under.
@@ -36,14 +33,14 @@ impl Permits {
         self.route
     }
 
-    /// The regions in the order to try them; never empty.
-    pub fn order(&self) -> &[RegionId] {
-        &self.order
+    /// The region to try first.
+    pub fn first(&self) -> RegionId {
+        self.first
     }
 
-    /// Whether the region is open to this request with safeguards only, which the audit notes.
-    pub fn is_safeguarded(&self, region: RegionId) -> bool {
-        self.safeguarded.contains(region)
+    /// Every region that could serve when the decision was made, the first among them.
+    pub fn eligible(&self) -> &RegionSet {
+        &self.eligible
     }
 }
 

@@ -17,6 +17,9 @@ pub struct RegionView {
     pub health: Health,
     /// The share of its capacity in use: 0 idle, 1 full, above 1 overloaded.
     pub utilisation: f32,
+    /// The utilisation as the overload mark sees it: smoothed, and slow to fall, so that a region on
+    /// the edge of the mark does not flap ([`crate::pressure::Pressure`]).
+    pub pressure: f32,
     /// Measured round trip from this node in milliseconds; `None` leaves the table's prior.
     pub rtt_ms: Option<f32>,
     /// Reported replication lag; `None` when it reports none.
@@ -37,7 +40,7 @@ pub enum Health {
 impl Default for RegionView {
     /// Healthy, idle, unmeasured: what a table says before anything is observed.
     fn default() -> Self {
-        Self { health: Health::Up, utilisation: 0.0, rtt_ms: None, lag: None }
+        Self { health: Health::Up, utilisation: 0.0, pressure: 0.0, rtt_ms: None, lag: None }
     }
 }
 

@@ -22,6 +22,7 @@ fn a_decision_of_64_regions_allocates_nothing() {
             path,
             method: Method::Get,
             origin: *origin,
+            declared: &[],
             consent: true,
             client_key: 3,
             from: table.region_named("region-0000").expect("a region"),

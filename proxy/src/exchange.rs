@@ -219,6 +219,7 @@ fn permitted<'a>(
         path: &target.path.path,
         method,
         origin: client.origin,
+        declared: &[],
         consent: table.route(route).spec.consent_header.as_deref().is_some_and(granted),
         client_key: client.key,
         from: routing.here,

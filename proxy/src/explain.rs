@@ -106,6 +106,7 @@ pub fn answer(
         path: &target.path.path,
         method,
         origin,
+        declared: &[],
         consent: consent_header.as_deref().and_then(says) == Some("granted"),
         client_key: match (&question.client_key, question.ip) {
             (Some(key), _) => policy::hash::client_key(key.as_bytes()),

@@ -1,7 +1,7 @@
 //! One generation of routing: a table, the live state of its regions, and how to reach them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use config::{Endpoint, RoutingTable};
@@ -33,6 +33,10 @@ pub struct Region {
     pub endpoints: Box<[Arc<EndpointState>]>,
     /// Requests of this node in flight there.
     pub in_flight: Arc<AtomicUsize>,
+    /// The bits of [`RegionView::pressure`].
+    pressure: Arc<AtomicU32>,
+    /// The replication lag that its endpoints report, in milliseconds; [`NO_LAG`] when none does.
+    lag_ms: AtomicU64,
     /// How endpoints are probed.
     pub probe: ProbePlan,
     cap: usize,
@@ -47,6 +51,7 @@ pub struct Region {
 pub struct Survivors {
     endpoints: DashMap<(String, Endpoint), Arc<EndpointState>>,
     in_flight: DashMap<String, Arc<AtomicUsize>>,
+    pressure: DashMap<String, Arc<AtomicU32>>,
 }
 
 /// The node's region is not in the table.
@@ -87,6 +92,8 @@ impl Routing {
             let cell = Region {
                 endpoints: dialled.iter().map(state).collect(),
                 in_flight: survivors.in_flight.entry(region.name.clone()).or_default().clone(),
+                pressure: survivors.pressure.entry(region.name.clone()).or_default().clone(),
+                lag_ms: AtomicU64::new(NO_LAG),
                 probe: upstream.health.clone(),
                 cap,
                 turn: AtomicUsize::new(0),
@@ -102,6 +109,7 @@ impl Routing {
             })
         });
         survivors.in_flight.retain(|name, _| table.region_named(name).is_some());
+        survivors.pressure.retain(|name, _| table.region_named(name).is_some());
         let loaded = std::time::Instant::now();
         Ok(Self { document, generation, loaded, here, regions: regions.into() })
     }
@@ -158,8 +166,9 @@ impl View for Routing {
         RegionView {
             health: if cell.up.load(Ordering::Relaxed) { Health::Up } else { Health::Down },
             utilisation: cell.utilisation(),
+            pressure: cell.pressure(),
             rtt_ms: None,
-            lag: None,
+            lag: cell.lag(),
         }
     }
 }
@@ -168,6 +177,21 @@ impl Region {
     /// The share of the cap on requests in flight that is used.
     pub fn utilisation(&self) -> f32 {
         self.in_flight.load(Ordering::Relaxed) as f32 / self.cap as f32
+    }
+
+    /// The utilisation as the overload mark sees it.
+    pub fn pressure(&self) -> f32 {
+        f32::from_bits(self.pressure.load(Ordering::Relaxed))
+    }
+
+    /// Sets what [`Region::pressure`] is to be.
+    pub fn set_pressure(&self, pressure: f32) {
+        self.pressure.store(pressure.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The largest replication lag that an endpoint which is up has reported.
+    pub fn lag(&self) -> Option<Duration> {
+        Some(self.lag_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_LAG).map(Duration::from_millis)
     }
 
     /// The most requests this node has in flight there.
@@ -191,6 +215,8 @@ impl Region {
         let healthy = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).count();
         self.up.store(region_health(healthy, total, threshold) != Health::Down, Ordering::Relaxed);
         self.healthy.store((healthy * 100 / total.max(1)) as u8, Ordering::Relaxed);
+        let lags = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.lag_ms());
+        self.lag_ms.store(lags.max().unwrap_or(NO_LAG), Ordering::Relaxed);
     }
 
     fn pick(&self, tried: &[Arc<EndpointState>]) -> Option<Arc<EndpointState>> {
@@ -206,6 +232,9 @@ impl Region {
         found.cloned()
     }
 }
+
+/// What stands for a region that reports no replication lag.
+const NO_LAG: u64 = u64::MAX;
 
 fn is_in(tried: &[Arc<EndpointState>], endpoint: &Arc<EndpointState>) -> bool {
     tried.iter().any(|seen| Arc::ptr_eq(seen, endpoint))

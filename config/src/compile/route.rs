@@ -9,7 +9,6 @@ use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, 
 use policy::{Method, Table};
 
 use super::Context;
-use super::later::not_yet;
 use super::pattern::{host_pattern, path_pattern};
 use super::retry::retry;
 use crate::field::Field;
@@ -53,8 +52,6 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         Some(field) => context.names.scorings.resolve(&field),
         None => context.names.scorings.get("balanced"),
     };
-    let max_replication_lag = value("max_replication_lag");
-    max_replication_lag.iter().for_each(not_yet);
     Some(RouteSpec {
         methods: value("methods").and_then(|field| methods(&field)),
         // Nothing is made of a file with errors, so that any id will do after one.
@@ -65,8 +62,14 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         require_compliance: frameworks("require_compliance"),
         prefer_compliance: frameworks("prefer_compliance"),
         max_latency: duration("max_latency"),
-        max_replication_lag: max_replication_lag.and_then(|field| field.duration_or_zero()),
-        consent_header: value("consent_header").and_then(|field| consent_header(&field)),
+        max_replication_lag: value("max_replication_lag").and_then(|field| field.duration_or_zero()),
+        consent_header: value("consent_header").and_then(|field| header_name(&field)),
+        consent_claim: value("consent_claim").and_then(|field| claim_name(&field)),
+        jurisdictions: value("jurisdictions")
+            .and_then(|field| context.names.jurisdictions.resolve_all(&field))
+            .map(|ids| ids.into_iter().collect())
+            .unwrap_or_default(),
+        jurisdiction_header: value("jurisdiction_header").and_then(|field| header_name(&field)),
         affinity: value("affinity").map_or(Affinity::None, |field| affinity(&field)),
         timeout: duration("timeout").unwrap_or(Duration::from_secs(30)),
         retry: retry(value("retry").as_ref()),
@@ -102,28 +105,27 @@ fn methods(field: &Field<'_>) -> Option<MethodSet> {
     Some(list.iter().filter_map(|member| member.choice(&Method::NAMED)).collect())
 }
 
-fn consent_header(field: &Field<'_>) -> Option<String> {
+fn header_name(field: &Field<'_>) -> Option<String> {
     // RFC 9110, 5.6.2: a token.
     let letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     let is_token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(letter);
     field.text_that(is_token, "is not a header name such as \"x-data-consent\"").map(str::to_ascii_lowercase)
 }
 
+/// RFC 7519 lets a claim's name be any string; a line of it will do.
+fn claim_name(field: &Field<'_>) -> Option<String> {
+    let is_claim = |text: &str| (1..=128).contains(&text.len()) && !text.contains(char::is_control);
+    field.text_that(is_claim, "is not the name of a claim such as \"data_consent\"").map(str::to_owned)
+}
+
 fn affinity(field: &Field<'_>) -> Affinity {
     let Some(section) = field.section(&["kind", "ttl"]) else { return Affinity::None };
     let kind = section.required("kind", "say \"none\", \"client_ip\" or \"cookie\"");
     let ttl = section.field("ttl").and_then(|field| field.duration()).unwrap_or(Duration::from_secs(3600));
-    let kind = kind.and_then(|field| Some((field.clone(), field.choice(AFFINITY)?)));
-    match kind {
-        None | Some((_, Kind::None)) => Affinity::None,
-        Some((field, Kind::ClientIp)) => {
-            not_yet(&field);
-            Affinity::ClientIp
-        }
-        Some((field, Kind::Cookie)) => {
-            not_yet(&field);
-            Affinity::Cookie(ttl)
-        }
+    match kind.and_then(|field| field.choice(AFFINITY)) {
+        None | Some(Kind::None) => Affinity::None,
+        Some(Kind::ClientIp) => Affinity::ClientIp,
+        Some(Kind::Cookie) => Affinity::Cookie(ttl),
     }
 }
 
@@ -186,6 +188,9 @@ const KEYS: &[&str] = &[
     "max_latency",
     "max_replication_lag",
     "consent_header",
+    "consent_claim",
+    "jurisdictions",
+    "jurisdiction_header",
     "affinity",
     "timeout",
     "retry",

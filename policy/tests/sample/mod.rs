@@ -49,6 +49,9 @@ pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
         max_latency: None,
         max_replication_lag: None,
         consent_header: None,
+        consent_claim: None,
+        jurisdictions: Vec::new(),
+        jurisdiction_header: None,
         affinity: Affinity::None,
         timeout: Duration::from_secs(30),
         retry: Retry {

@@ -19,6 +19,8 @@ pub struct EndpointState {
     health: Mutex<EndpointHealth>,
     up: AtomicBool,
     suspect: AtomicBool,
+    /// The replication lag that its last probe reported, in milliseconds.
+    lag_ms: Mutex<Option<u64>>,
 }
 
 impl EndpointState {
@@ -31,6 +33,7 @@ impl EndpointState {
             health: Mutex::default(),
             up: AtomicBool::new(true),
             suspect: AtomicBool::new(false),
+            lag_ms: Mutex::default(),
         }
     }
 
@@ -42,6 +45,16 @@ impl EndpointState {
     /// Whether its last attempt failed.
     pub fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// The replication lag that it last reported, in milliseconds.
+    pub fn lag_ms(&self) -> Option<u64> {
+        *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the replication lag that a probe's answer reports.
+    pub fn report_lag(&self, lag_ms: Option<u64>) {
+        *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner) = lag_ms;
     }
 
     /// Takes a success of real traffic; free of locks unless an error came before.

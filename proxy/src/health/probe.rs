@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use policy::health::ProbePlan;
+use policy::pressure::{OVERLOAD_MARK, Pressure};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::headers::names::CHOSEN;
@@ -51,7 +52,11 @@ impl Prober {
                     let (node, endpoint, plan) = (self.node.clone(), endpoint.clone(), cell.probe.clone());
                     let (busy, region, gateway) = (self.busy.clone(), region.name.clone(), gateway.clone());
                     tokio::spawn(async move {
-                        let passed = probe(&node, &endpoint, &plan, gateway.as_ref()).await;
+                        let answer = probe(&node, &endpoint, &plan, gateway.as_ref()).await;
+                        let passed = answer.is_some();
+                        if let Some(answer) = answer {
+                            endpoint.report_lag(answer.lag_ms);
+                        }
                         if endpoint.on_probe(passed, &plan) {
                             let state = if passed { "up" } else { "down" };
                             tracing::warn!(region, endpoint = %endpoint.endpoint, state, "probe changed an endpoint");
@@ -65,8 +70,8 @@ impl Prober {
         due.retain(|id, _| seen.contains(id));
     }
 
-    /// Lets ejections end, and shows the state of regions in the metrics.
-    fn refresh(&self, shown: &mut HashMap<String, bool>) {
+    /// Lets ejections end, follows the regions' load, and shows their state in the metrics.
+    fn refresh(&self, shown: &mut HashMap<String, Shown>, since: Duration) {
         let routing = self.node.routing.load_full();
         for (_, region, cell) in routing.regions() {
             for endpoint in cell.endpoints.iter().filter(|endpoint| endpoint.on_tick()) {
@@ -74,9 +79,18 @@ impl Prober {
             }
             cell.refresh(routing.table().spec().failover.threshold);
             let up = cell.is_up();
-            if shown.insert(region.name.clone(), up).is_some_and(|before| before != up) {
+            let known = shown.entry(region.name.clone()).or_insert(Shown { up, pressure: Pressure::default() });
+            if std::mem::replace(&mut known.up, up) != up {
                 tracing::warn!(region = region.name, state = if up { "up" } else { "down" }, "region changed");
             }
+            known.pressure.observe(cell.utilisation(), since);
+            let spills = |pressure: f32| pressure > OVERLOAD_MARK;
+            if spills(cell.pressure()) != spills(known.pressure.level()) {
+                let state =
+                    if spills(known.pressure.level()) { "overloaded: spilling" } else { "no longer overloaded" };
+                tracing::warn!(region = region.name, state, "region's load changed");
+            }
+            cell.set_pressure(known.pressure.level());
             let metrics = &self.node.metrics;
             metrics.region_health.with_label_values(&[&region.name]).set(if up { 1.0 } else { 0.0 });
             metrics.region_utilisation.with_label_values(&[&region.name]).set(f64::from(cell.utilisation()));
@@ -91,11 +105,13 @@ impl BackgroundService for Prober {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut due, mut shown) = (HashMap::new(), HashMap::new());
+        let mut last = now();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.start_due(&mut due);
-                    self.refresh(&mut shown);
+                    let before = std::mem::replace(&mut last, now());
+                    self.refresh(&mut shown, last.saturating_sub(before));
                 }
                 _ = shutdown.changed() => return,
             }
@@ -103,9 +119,29 @@ impl BackgroundService for Prober {
     }
 }
 
+/// What is remembered of a region from tick to tick.
+struct Shown {
+    up: bool,
+    pressure: Pressure,
+}
+
+/// What an endpoint that passed its probe says of itself.
+struct Passed {
+    /// From [`LAG`], in milliseconds.
+    lag_ms: Option<u64>,
+}
+
+/// The header of a probe's answer in which a replica says by how many seconds it lags.
+const LAG: HeaderName = HeaderName::from_static("x-replication-lag");
+
 /// Asks once. An endpoint passes with 200 to 399. A gateway passes with anything below 500, because
 /// it may have no such route; it is told the region, lest another one answer in its place.
-async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway: Option<&HeaderValue>) -> bool {
+async fn probe(
+    node: &Node,
+    endpoint: &EndpointState,
+    plan: &ProbePlan,
+    gateway: Option<&HeaderValue>,
+) -> Option<Passed> {
     let asked = timeout(plan.timeout, async {
         let mut connection = node.connector.load_full().connect_for_probe(&endpoint.endpoint).await.ok()?;
         let mut request = Request::get(&plan.path).body(RequestBody::Empty.attempt()?).ok()?;
@@ -117,10 +153,14 @@ async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway:
             headers.insert(CHOSEN, region.clone());
         }
         let response = connection.sender.try_send_request(request).await.ok()?;
-        Some(response.status().as_u16())
+        Some(response)
     });
+    let response = asked.await.ok()??;
     let most = if gateway.is_some() { 499 } else { 399 };
-    matches!(asked.await, Ok(Some(status)) if (200..=most).contains(&status))
+    let seconds = response.headers().get(LAG).and_then(|lag| lag.to_str().ok()?.trim().parse::<f64>().ok());
+    // What cannot be read is no lag at all: the endpoint does not say.
+    let lag_ms = seconds.filter(|lag| lag.is_finite() && *lag >= 0.0).map(|lag| (lag * 1000.0) as u64);
+    (200..=most).contains(&response.status().as_u16()).then_some(Passed { lag_ms })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -226,7 +226,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
         };
         last = Some((pinned_region, fault));
         let others =
-            plan.permits.order().iter().filter(|id| !done_with.contains(**id) && **id != pinned_region).count();
+            plan.permits.eligible().iter().filter(|id| !done_with.contains(*id) && *id != pinned_region).count();
         let spare = (route.retry.attempts - attempts) as usize;
         if spare <= others || routing.untried(region, &tried) == 0 {
             done_with.insert(pinned_region);
