@@ -33,7 +33,7 @@ pub use endpoint::Endpoint;
 pub use kind::{FileKind, kind_of};
 pub use node::{
     Bus, CertificateFiles, ClientAddresses, Geoip, Limits, Listener, Log, NodeConfig, ProxyProtocol, Routing, Tls,
-    UpstreamTls,
+    TokenAlgorithm, TokenKey, Tokens, UpstreamTls,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use source::file::FileWatch;

@@ -8,6 +8,14 @@ pub(crate) fn name<'t>(field: &Field<'t>) -> Option<&'t str> {
     field.text_that(is_name, PROBLEM)
 }
 
+/// A text that can name a header field, in lower case; others are reported.
+pub(crate) fn header_name(field: &Field<'_>) -> Option<String> {
+    // RFC 9110, 5.6.2: a token.
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let is_token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(letter);
+    field.text_that(is_token, "is not a header name such as \"x-data-consent\"").map(str::to_ascii_lowercase)
+}
+
 /// Reports a key that is no name.
 pub(crate) fn check_key(field: &Field<'_>) {
     if !is_name(field.key()) {

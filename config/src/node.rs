@@ -8,6 +8,7 @@ mod listener;
 mod log;
 mod read;
 mod routing;
+mod tokens;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub struct NodeConfig {
     pub admin: Option<SocketAddr>,
     /// How clients are located.
     pub geoip: Geoip,
+    /// Whose bearer tokens are believed.
+    pub tokens: Tokens,
     /// Where the routing table comes from.
     pub routing: Routing,
     /// The most that the node takes on.
@@ -94,6 +97,45 @@ pub struct Geoip {
     pub databases: Vec<PathBuf>,
     /// Whose forwarding headers and PROXY headers count.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which a trusted proxy names the client's country, in lower case.
+    pub country_header: Option<String>,
+    /// Autonomous systems whose addresses say nothing of where their users are.
+    pub anonymous_asns: Vec<u32>,
+}
+
+/// Whose bearer tokens (JWT, RFC 7519) are believed, for routes with a `consent_claim`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// The keys; any of them may have signed.
+    pub keys: Vec<TokenKey>,
+    /// What `iss` must be, if anything.
+    pub issuer: Option<String>,
+    /// What `aud` must name, if anything.
+    pub audience: Option<String>,
+}
+
+/// A public key that tokens are verified with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenKey {
+    /// PEM.
+    pub file: PathBuf,
+    /// What it signs with: never the token's own choice.
+    pub algorithm: TokenAlgorithm,
+}
+
+/// A signature algorithm of RFC 7518 with a public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum TokenAlgorithm {
+    Es256,
+    Es384,
+    EdDsa,
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
 }
 
 /// Where the routing table comes from.
@@ -196,7 +238,8 @@ impl NodeConfig {
 }
 
 /// What can stand at the top of a node file.
-pub(crate) const KEYS: &[&str] = &["node", "listeners", "admin", "geoip", "routing", "limits", "upstream", "log"];
+pub(crate) const KEYS: &[&str] =
+    &["node", "listeners", "admin", "geoip", "tokens", "routing", "limits", "upstream", "log"];
 
 #[cfg(test)]
 mod tests;

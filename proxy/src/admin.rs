@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::explain::{Question, answer};
+use crate::facts::Witnesses;
 use crate::node::{Drain, Node, unix_seconds};
 use crate::status::{Status, certificates};
 
@@ -126,8 +127,8 @@ fn explain(node: &Node, query: &str) -> Answer {
     match Question::from_query(query) {
         Ok(question) => {
             let routing = node.routing.load_full();
-            let geo = node.geo.load();
-            match answer(&question, routing.table(), routing.here, &*routing, Some(&geo)) {
+            let witnesses = Witnesses { geo: &node.geo.load(), tokens: &node.tokens.load() };
+            match answer(&question, &routing.document, routing.here, &*routing, witnesses) {
                 Ok(explanation) => json(StatusCode::OK, &explanation),
                 Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
             }

@@ -16,8 +16,10 @@ pub struct Client {
     pub address: IpAddr,
     /// Whether the peer is a trusted proxy, whose headers are believed.
     pub peer_trusted: bool,
-    /// Where it may be, for the law.
+    /// Where it may be, by the databases.
     pub origin: Origin,
+    /// Whether it hides behind its address, so that no other source can make it certain.
+    pub anonymous: bool,
     /// The country for the upstream's `x-client-country`.
     pub country: Option<Country>,
     /// The region for `x-client-region`.
@@ -42,8 +44,8 @@ impl Client {
         Self {
             address: client.address,
             peer_trusted: client.peer_trusted,
-            // On an anonymous network the address says nothing.
-            origin: if place.anonymous { Origin::Unknown } else { Origin::of(place.countries) },
+            origin: geo.origin(&place),
+            anonymous: geo.is_anonymous(&place),
             country: place.country,
             region: text(place.region),
             city: text(place.city),

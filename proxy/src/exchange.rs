@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -14,6 +14,7 @@ use policy::{Facts, Method, Permits, RegionId, RouteId, Verdict};
 
 use crate::body::{Body, Returning};
 use crate::client::Client;
+use crate::facts::{Known, Witnesses, new_pin};
 use crate::finish::Finish;
 use crate::headers::{Outgoing, Sender, asks_upgrade, is_request_id, names, strip_hop_by_hop};
 use crate::ingress::connection::Connection;
@@ -98,18 +99,32 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
 
     let routing = finish.routing.clone();
     let method = finish.method;
-    let permitted = permitted(&worker, &routing, &target, method, &parts, &client);
     finish.note_target(&target, &parts);
-    let (facts, permits) = match permitted {
-        Permitted::Forward { facts, permits } => (facts, permits),
-        Permitted::Refused { answer, route } => {
-            finish.route = route;
-            return Err(answer);
-        }
+    let found = find_route(&routing, &target, method, &parts, &client);
+    let id = found.map_err(|(answer, route)| {
+        finish.route = route;
+        answer
+    })?;
+    finish.route = Some(id);
+    let route = &routing.table().route(id).spec;
+    let witnesses = Witnesses { geo: &node.geo.load(), tokens: &node.tokens.load() };
+    let known = Known::of(&routing.document, route, &client, &parts.headers, witnesses)
+        .map_err(|why| Answer::bad_request(&format!("The request is refused because {why}.")))?;
+    finish.known = Some(known.clone());
+    let facts = Facts {
+        host: &target.host,
+        path: &target.path.path,
+        method,
+        origin: known.origin,
+        declared: &known.declared,
+        consent: known.consent,
+        client_key: client.key,
+        from: routing.here,
+        // Where another node has already chosen, its choice stands.
+        pinned: known.pinned.filter(|_| !from_a_node),
+        only: from_a_node.then_some(routing.here),
     };
-    finish.route = Some(permits.route());
-    finish.consent = facts.consent;
-    let route = &routing.table().route(permits.route()).spec;
+    let permits = permitted(&worker, &routing, id, &facts)?;
 
     let limits = &finish.limits;
     if !admits(route.criticality, node.in_flight.load(Ordering::Relaxed).saturating_sub(1), limits.requests_in_flight) {
@@ -135,7 +150,11 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
             scheme: connection.scheme(),
             authority: &target.authority,
             request_id: &finish.request_id,
-            consent_header: route.consent_header.as_deref(),
+            vouched: &[
+                route.consent_header.as_deref(),
+                route.jurisdiction_header.as_deref(),
+                witnesses.geo.country_header.as_ref().map(HeaderName::as_str),
+            ],
             upgrade,
         },
     );
@@ -163,7 +182,13 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         let region = routing.table().region(answered.region).name.clone();
         return Err(Answer::failed(Failure::Failed { region, attempts: answered.attempts, timed_out: false }));
     }
-    Ok(pass_on(finish, answered, parts.extensions.remove(), route.timeout))
+    let served = &answered.routing.table().region(answered.region).name;
+    let pin = new_pin(&routing.document, route, known.pinned, served, connection.scheme()).filter(|_| !from_a_node);
+    let mut response = pass_on(finish, answered, parts.extensions.remove(), route.timeout);
+    if let Some(pin) = pin {
+        response.headers_mut().append(SET_COOKIE, pin);
+    }
+    Ok(response)
 }
 
 /// Splits a request, with the client's side of a protocol upgrade kept among its extensions.
@@ -176,64 +201,42 @@ fn take_apart(mut request: Request<Incoming>) -> (Parts, Incoming) {
     (parts, incoming)
 }
 
-/// The outcome of a decision, as an exchange needs it.
-#[allow(clippy::large_enum_variant, reason = "a box would allocate on every request")]
-enum Permitted<'a> {
-    Forward { facts: Facts<'a>, permits: Permits },
-    Refused { answer: Answer, route: Option<RouteId> },
-}
-
-/// Gathers the facts and decides.
-fn permitted<'a>(
-    worker: &Worker,
+/// The route of a request; or the refusal, with the route if there is one.
+fn find_route(
     routing: &Routing,
-    target: &'a Target<'_>,
+    target: &Target<'_>,
     method: Method,
     parts: &Parts,
     client: &Client,
-) -> Permitted<'a> {
+) -> Result<RouteId, (Answer, Option<RouteId>)> {
     let table = routing.table();
-    let refused = |answer, route| Permitted::Refused { answer, route };
     let route = match target.route(table, method) {
         Ok(Some(route)) => route,
         Ok(None) => {
             let refusal = policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None };
-            return refused(Answer::refused(&refusal), None);
+            return Err((Answer::refused(&refusal), None));
         }
-        Err(why) => return refused(Answer::bad_request(&format!("The request is refused because {why}.")), None),
+        Err(why) => return Err((Answer::bad_request(&format!("The request is refused because {why}.")), None)),
     };
     if let Some(chosen) = parts.headers.get(names::CHOSEN)
         && (!client.peer_trusted || chosen.as_bytes() != table.region(routing.here).name.as_bytes())
     {
         // Deciding anew would take the sending node for the client.
-        return refused(Answer::wrong_gateway(), Some(route));
+        return Err((Answer::wrong_gateway(), Some(route)));
     }
-    let chosen = parts.headers.contains_key(names::CHOSEN);
-    // Every line must say so: a proxy may have appended its own to a client's.
-    let granted = |header: &str| {
-        let mut lines = parts.headers.get_all(header).iter().peekable();
-        client.peer_trusted && lines.peek().is_some() && lines.all(|line| line == "granted")
-    };
-    let facts = Facts {
-        host: &target.host,
-        path: &target.path.path,
-        method,
-        origin: client.origin,
-        declared: &[],
-        consent: table.route(route).spec.consent_header.as_deref().is_some_and(granted),
-        client_key: client.key,
-        from: routing.here,
-        pinned: None,
-        only: chosen.then_some(routing.here),
-    };
+    Ok(route)
+}
+
+/// Decides, and measures one decision in 64.
+fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>) -> Result<Permits, Answer> {
     let sampled = worker.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(64).then(Instant::now);
-    let verdict = policy::decide::decide_on_route(table, route, &facts, routing);
+    let verdict = policy::decide::decide_on_route(routing.table(), id, facts, routing);
     if let Some(started) = sampled {
         worker.node.metrics.decision_seconds.observe(started.elapsed().as_secs_f64());
     }
     match verdict {
-        Verdict::Forward(permits) => Permitted::Forward { facts, permits },
-        Verdict::Refuse(refusal) => refused(Answer::refused(&refusal), refusal.route),
+        Verdict::Forward(permits) => Ok(permits),
+        Verdict::Refuse(refusal) => Err(Answer::refused(&refusal)),
     }
 }
 

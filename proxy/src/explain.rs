@@ -2,10 +2,15 @@
 
 use std::net::IpAddr;
 
-use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, RegionId, Table, View};
+use config::RoutingTable;
+use http::HeaderMap;
+use policy::jurisdiction::JurisdictionId;
+use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, RegionId, View};
+use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::client::key_of;
+use crate::client::{Client, key_of};
+use crate::facts::{self, Known, Said, Witnesses};
 use crate::node::Geo;
 
 /// What somebody wants to know: how would this request be decided?
@@ -23,6 +28,8 @@ pub struct Question {
     pub headers: Vec<(String, String)>,
     /// The client's countries instead of a look-up: a list of codes, or `unknown`.
     pub country: Option<String>,
+    /// Whether consent was given, wherever the route looks for it.
+    pub consent: bool,
     /// The client's identity for the hash, instead of its address.
     pub client_key: Option<String>,
 }
@@ -31,7 +38,9 @@ pub struct Question {
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum QuestionError {
-    #[error("unknown parameter {0:?}; there are ip, host, path, method, header (NAME:VALUE), country and client_key")]
+    #[error(
+        "unknown parameter {0:?}; there are ip, host, path, method, header (NAME:VALUE), country, consent (granted) and client_key"
+    )]
     UnknownParameter(String),
     #[error("{0:?} is not an IP address")]
     BadAddress(String),
@@ -58,6 +67,7 @@ impl Question {
                 "method" => question.method = Some(value),
                 "header" => question.headers.push(header(&value)?),
                 "country" => question.country = Some(value),
+                "consent" => question.consent = value == "granted",
                 "client_key" => question.client_key = Some(value),
                 _ => return Err(QuestionError::UnknownParameter(name)),
             }
@@ -78,75 +88,122 @@ pub fn header(text: &str) -> Result<(String, String), QuestionError> {
     Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
-/// Answers a question as a node in `from` with this view would decide.
+/// Answers a question as a node in `from` with this view would decide. Headers count as a trusted
+/// proxy's.
 ///
 /// # Errors
 /// When the question's parts are not of their form.
 pub fn answer(
     question: &Question,
-    table: &Table,
+    document: &RoutingTable,
     from: RegionId,
     view: &(impl View + ?Sized),
-    geo: Option<&Geo>,
+    witnesses: Witnesses<'_>,
 ) -> Result<Explanation, QuestionError> {
-    let (origin, sources) = origin(question, geo)?;
+    let table = &document.table;
     let path = if question.path.is_empty() { "/" } else { question.path.as_str() };
     let host = if question.host.is_empty() { "any" } else { question.host.as_str() };
     let bad = |why: &str| QuestionError::BadRequest(why.to_owned());
     let uri: http::Uri = path.parse().map_err(|_| bad("the path does not parse"))?;
-    let mut headers = http::HeaderMap::new();
-    headers.insert(http::header::HOST, host.parse().map_err(|_| bad("the host does not parse"))?);
-    let target = crate::target::target(http::Version::HTTP_11, &uri, &headers).map_err(bad)?;
+    let mut host_alone = HeaderMap::new();
+    host_alone.insert(http::header::HOST, host.parse().map_err(|_| bad("the host does not parse"))?);
+    let target = crate::target::target(http::Version::HTTP_11, &uri, &host_alone).map_err(bad)?;
     let method = Method::from_name(question.method.as_deref().unwrap_or("GET"));
-    let consent_header =
-        target.route(table, method).map_err(bad)?.and_then(|route| table.route(route).spec.consent_header.clone());
-    let says = |name: &str| question.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let headers = question.headers()?;
+    let (client, mut sources) = question.client(witnesses.geo)?;
+    let route = target.route(table, method).map_err(bad)?.map(|id| &table.route(id).spec);
+    let known = match route {
+        Some(route) => Known::of(document, route, &client, &headers, witnesses).map_err(bad)?,
+        None => Known { origin: client.origin, declared: SmallVec::new(), consent: false, pinned: None },
+    };
+    if let Some(header) = &witnesses.geo.country_header {
+        sources.push(match facts::said(&headers, header) {
+            Said::Nothing => format!("{header}: says nothing"),
+            Said::Country(country) => format!("{header}: {country}"),
+            Said::Anywhere => format!("{header}: anywhere"),
+        });
+    }
+    let names = |ids: &[JurisdictionId]| -> String {
+        let names = ids.iter().filter_map(|id| Some(table.spec().jurisdictions.get(id.0)?.name.as_str()));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    if let Some(route) = route.filter(|route| !route.jurisdictions.is_empty()) {
+        sources.push(format!("the route's tenant: also under {}", names(&route.jurisdictions)));
+    }
+    if let Some(header) =
+        route.and_then(|route| route.jurisdiction_header.as_ref()).filter(|_| !known.declared.is_empty())
+    {
+        sources.push(format!("{header}: also under {}", names(&known.declared)));
+    }
     let facts = Facts {
         host: &target.host,
         path: &target.path.path,
         method,
-        origin,
-        declared: &[],
-        consent: consent_header.as_deref().and_then(says) == Some("granted"),
-        client_key: match (&question.client_key, question.ip) {
-            (Some(key), _) => policy::hash::client_key(key.as_bytes()),
-            (None, Some(ip)) => key_of(ip),
-            (None, None) => 0,
-        },
+        origin: known.origin,
+        declared: &known.declared,
+        consent: known.consent || question.consent,
+        client_key: client.key,
         from,
-        pinned: None,
+        pinned: known.pinned,
         only: None,
     };
     Ok(policy::explain(table, &facts, view, sources))
 }
 
-fn origin(question: &Question, geo: Option<&Geo>) -> Result<(Origin, Vec<String>), QuestionError> {
-    if let Some(text) = &question.country {
-        if text.eq_ignore_ascii_case("unknown") {
-            return Ok((Origin::Unknown, vec!["asked: unknown".into()]));
+impl Question {
+    fn headers(&self) -> Result<HeaderMap, QuestionError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let bad = || QuestionError::BadHeader(format!("{name}:{value}"));
+            let name = http::HeaderName::try_from(name.as_str()).map_err(|_| bad())?;
+            headers.append(name, http::HeaderValue::try_from(value.as_str()).map_err(|_| bad())?);
         }
-        let countries =
-            text.split(',').map(|code| code.trim().parse::<Country>()).collect::<Result<CountrySet, _>>()?;
-        return Ok((Origin::of(countries), vec![format!("asked: {text}")]));
+        Ok(headers)
     }
-    let Some(ip) = question.ip else { return Ok((Origin::Unknown, vec!["no address and no country asked".into()])) };
-    let Some(geo) = geo else { return Ok((Origin::Unknown, vec!["no geo database".into()])) };
-    let place = geo.databases.lookup(ip);
-    let mut sources: Vec<String> = geo
-        .databases
-        .databases()
-        .map(|database| {
-            let seen = database.lookup(ip);
-            let country = seen.country.map_or_else(|| "no country".to_owned(), |country| country.to_string());
-            let hidden = if seen.anonymous { ", anonymous network" } else { "" };
-            format!("{} ({}): {country}{hidden}", database.path().display(), database.kind())
-        })
-        .collect();
-    if sources.is_empty() {
-        sources.push("no geo database".into());
+
+    /// Who asks, and what each source says of where they are.
+    fn client(&self, geo: &Geo) -> Result<(Client, Vec<String>), QuestionError> {
+        let (origin, anonymous, sources) = self.origin(geo)?;
+        let key = match (&self.client_key, self.ip) {
+            (Some(key), _) => policy::hash::client_key(key.as_bytes()),
+            (None, Some(ip)) => key_of(ip),
+            (None, None) => 0,
+        };
+        let address = self.ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let nowhere =
+            Client { country: None, region: None, city: None, address, key, peer_trusted: true, origin, anonymous };
+        Ok((nowhere, sources))
     }
-    let origin = if place.anonymous { Origin::Unknown } else { Origin::of(place.countries) };
-    Ok((origin, sources))
+
+    fn origin(&self, geo: &Geo) -> Result<(Origin, bool, Vec<String>), QuestionError> {
+        if let Some(text) = &self.country {
+            if text.eq_ignore_ascii_case("unknown") {
+                return Ok((Origin::Unknown, true, vec!["asked: unknown".into()]));
+            }
+            let countries =
+                text.split(',').map(|code| code.trim().parse::<Country>()).collect::<Result<CountrySet, _>>()?;
+            return Ok((Origin::of(countries), false, vec![format!("asked: {text}")]));
+        }
+        let Some(ip) = self.ip else {
+            return Ok((Origin::Unknown, false, vec!["no address and no country asked".into()]));
+        };
+        let mut sources: Vec<String> = geo
+            .databases
+            .databases()
+            .map(|database| {
+                let seen = database.lookup(ip);
+                let country = seen.country.map_or_else(|| "no country".to_owned(), |country| country.to_string());
+                let network = seen.asn.map_or_else(String::new, |asn| format!(", AS{asn}"));
+                let hidden = if geo.is_anonymous(&seen) { ", anonymous network" } else { "" };
+                format!("{} ({}): {country}{network}{hidden}", database.path().display(), database.kind())
+            })
+            .collect();
+        if sources.is_empty() {
+            sources.push("no geo database".into());
+        }
+        let place = geo.databases.lookup(ip);
+        Ok((geo.origin(&place), geo.is_anonymous(&place), sources))
+    }
 }
 
 /// A pair of a query string, `+` and percent-encoding undone.

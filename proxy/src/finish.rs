@@ -8,10 +8,12 @@ use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Method as HttpMethod, Request, StatusCode, Version};
 use hyper::body::Incoming;
-use policy::{Method, RegionId, RouteId};
+use policy::jurisdiction::JurisdictionId;
+use policy::{Method, Origin, RegionId, RouteId};
 
 use crate::body::BodyError;
 use crate::client::Client;
+use crate::facts::Known;
 use crate::headers::new_request_id;
 use crate::ingress::connection::{Active, Connection};
 use crate::node::{InFlight, Worker};
@@ -34,7 +36,8 @@ pub struct Finish {
     pub(crate) status: StatusCode,
     pub(crate) reason: Option<&'static str>,
     pub(crate) attempts: u32,
-    pub(crate) consent: bool,
+    /// What the decision knew; nothing before that.
+    pub(crate) known: Option<Known>,
     pub(crate) safeguarded: bool,
     /// The client has not sent all of its body, or may not have.
     pub(crate) unread_body: bool,
@@ -78,7 +81,7 @@ impl Finish {
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
             reason: None,
             attempts: 0,
-            consent: false,
+            known: None,
             safeguarded: false,
             unread_body: false,
             close: false,
@@ -119,8 +122,13 @@ impl Finish {
     }
 
     fn jurisdiction(&self) -> metrics::Jurisdiction {
-        let Some(client) = &self.client else { return metrics::Jurisdiction::Unknown };
-        metrics::Jurisdiction::of(&client.origin, self.routing.table())
+        metrics::Jurisdiction::of(&self.origin(), self.routing.table())
+    }
+
+    /// Where the client may be, as far as that came out.
+    fn origin(&self) -> Origin {
+        let by_address = || self.client.as_ref().map(|client| client.origin);
+        self.known.as_ref().map(|known| known.origin).or_else(by_address).unwrap_or(Origin::Unknown)
     }
 }
 
@@ -148,20 +156,25 @@ impl Drop for Finish {
         let addresses = node.config.load().log.client_addresses;
         let route = self.route.map(|id| &table.route(id).spec);
         let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
+        let jurisdiction = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.clone());
+        let known = self.known.as_ref();
         node.access_log.write(
             access_log::Line {
                 time: access_log::now(),
                 request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
                 client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
-                countries: self.client.iter().flat_map(|c| c.origin.countries().iter().collect::<Vec<_>>()).collect(),
+                countries: self.origin().countries().iter().collect(),
                 client_key: self.client.as_ref().map(|client| format!("{:016x}", client.key)).unwrap_or_default(),
                 protocol: line.protocol,
                 method: line.method.to_string(),
                 host: line.host,
                 path: line.path,
-                consent: self.consent,
+                consent: known.is_some_and(|known| known.consent),
+                declared: known.iter().flat_map(|known| &known.declared).filter_map(jurisdiction).collect(),
+                pinned: known.and_then(|known| known.pinned).map(|id| table.region(id).name.clone()),
                 route: route.map(|route| route.name.clone()),
                 data_class: route.and_then(class).map(|class| class.name.clone()),
+                from: table.region(self.routing.here).name.clone(),
                 table_version: table.spec().version.clone(),
                 status: self.status.as_u16(),
                 reason: self.reason,

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use smallvec::SmallVec;
 
 use crate::client::Client;
+use crate::facts::{COOKIE_NAME, without_pin};
 
 /// Names that this proxy owns: a client's own copies never reach an origin.
 pub mod names {
@@ -44,6 +45,8 @@ pub struct Outgoing {
     ours: SmallVec<[(HeaderName, HeaderValue); 12]>,
     /// Whether fields that only a trusted proxy may set are dropped.
     untrusted: bool,
+    /// More of those, by this node's and this route's own names; empty when the peer is trusted.
+    unvouched: SmallVec<[String; 3]>,
 }
 
 /// What the headers of a request are worth, and what to add to them.
@@ -59,8 +62,8 @@ pub struct Sender<'a> {
     pub authority: &'a HeaderValue,
     /// The request's id.
     pub request_id: &'a HeaderValue,
-    /// The header in which its route takes consent, from trusted peers only.
-    pub consent_header: Option<&'a str>,
+    /// Further headers that are believed from trusted peers only, in lower case.
+    pub vouched: &'a [Option<&'a str>],
     /// Whether it asks for a protocol upgrade.
     pub upgrade: bool,
 }
@@ -80,14 +83,17 @@ impl Outgoing {
             say(CONNECTION, Some(HeaderValue::from_static("te")));
         }
         drop_named_by_connection(&mut received);
-        if let Some(header) = sender.consent_header.filter(|_| !trusted) {
-            // The next node trusts us, and would take it for our word.
-            received.remove(header);
-        }
-        if received.get_all(COOKIE).iter().nth(1).is_some() {
-            // HTTP/2 may split what HTTP/1 has in one line (RFC 9113, 8.2.3).
-            let crumbs: Vec<&[u8]> = received.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-            say(COOKIE, HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).ok());
+        // The next node trusts us, and would take them for our word.
+        let unvouched = sender.vouched.iter().flatten().filter(|_| !trusted).map(|name| (*name).to_owned()).collect();
+        if let Some(cookies) = received.get(COOKIE) {
+            let several = received.get_all(COOKIE).iter().nth(1).is_some();
+            if several || memchr::memmem::find(cookies.as_bytes(), COOKIE_NAME.as_bytes()).is_some() {
+                // HTTP/2 may split what HTTP/1 has in one line (RFC 9113, 8.2.3).
+                let crumbs: Vec<&[u8]> = received.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+                let line = without_pin(&crumbs.join(&b"; "[..]));
+                received.remove(COOKIE);
+                say(COOKIE, line.and_then(|line| HeaderValue::from_bytes(&line).ok()));
+            }
         }
         let vouched = |name: &HeaderName| trusted && received.contains_key(name);
         say(HOST, Some(sender.authority.clone()));
@@ -107,7 +113,7 @@ impl Outgoing {
         say(names::CLIENT_CITY, client.city.clone());
         say(names::REQUEST_ID, Some(sender.request_id.clone()));
         let path = uri.path_and_query().cloned().unwrap_or(http::uri::PathAndQuery::from_static("/"));
-        Self { method, uri: Uri::from(path), received, ours, untrusted: !trusted }
+        Self { method, uri: Uri::from(path), received, ours, untrusted: !trusted, unvouched }
     }
 
     /// The head of one attempt; to another region's gateway it says which region was chosen.
@@ -137,9 +143,10 @@ impl Outgoing {
         let name = name.as_str();
         if name.contains('_') {
             // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
-            return self.names_ours(&name.replace('_', "-"));
+            let name = name.replace('_', "-");
+            return self.names_ours(&name) || self.unvouched.iter().any(|other| other.replace('_', "-") == name);
         }
-        self.names_ours(name)
+        self.names_ours(name) || self.unvouched.iter().any(|other| other == name)
     }
 
     fn names_ours(&self, name: &str) -> bool {
@@ -254,6 +261,7 @@ mod tests {
             address: IpAddr::from([192, 0, 2, 7]),
             peer_trusted: trusted,
             origin: Origin::Unknown,
+            anonymous: false,
             country: "DE".parse().ok(),
             region: None,
             city: HeaderValue::from_bytes("München".as_bytes()).ok(),
@@ -265,7 +273,7 @@ mod tests {
             scheme: "https",
             authority: &HeaderValue::from_static("api.example.com"),
             request_id: &HeaderValue::from_static("id"),
-            consent_header: Some("x-consent"),
+            vouched: &[Some("x-consent"), None],
             upgrade,
         };
         let mut headers = HeaderMap::new();

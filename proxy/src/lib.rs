@@ -1,7 +1,7 @@
 //! Meridian: the edge proxy that acts on what [`policy`] decides.
 //!
 //! One request, in file order: [`ingress`] accepts it, [`exchange`] tells its whole story, with
-//! [`target`] (what is asked), [`client`] (who asks), the decision, [`upstream`] (attempts, each with a
+//! [`target`] (what is asked), [`client`] (who asks), [`facts`] (what else counts), the decision, [`upstream`] (attempts, each with a
 //! permit), [`headers`] and [`respond`]. Beside it: [`health`], [`reload`], [`admin`], and
 //! [`serve`], which wires everything.
 
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod client;
 pub mod exchange;
 pub mod explain;
+pub mod facts;
 pub mod finish;
 pub mod headers;
 pub mod health;
@@ -26,4 +27,5 @@ pub mod serve;
 pub mod status;
 pub mod target;
 pub mod telemetry;
+pub mod token;
 pub mod upstream;

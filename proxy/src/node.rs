@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use config::{NodeConfig, Problem};
-use geoip::{GeoDatabases, TrustedProxies};
+use geoip::{GeoDatabases, Place, TrustedProxies};
+use http::HeaderName;
+use policy::Origin;
 use tokio::sync::watch;
 
 use crate::client::PlaceCache;
@@ -15,6 +17,7 @@ use crate::ingress::tls::Certificates;
 use crate::routing::{Routing, Survivors};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::token::Tokens;
 use crate::upstream::connect::Connector;
 use crate::upstream::pool::Pool;
 
@@ -26,6 +29,8 @@ pub struct Node {
     pub routing: ArcSwap<Routing>,
     /// Where clients are.
     pub geo: ArcSwap<Geo>,
+    /// Whose bearer tokens are believed.
+    pub tokens: ArcSwap<Tokens>,
     /// Each TLS listener's certificates, in the order of the node file; `None` for plain ones.
     pub certificates: Vec<Option<Arc<Certificates>>>,
     /// The addresses that the listeners are bound to, in the order of the node file.
@@ -57,6 +62,22 @@ pub struct Geo {
     pub databases: GeoDatabases,
     /// The proxies whose headers are believed.
     pub trusted: TrustedProxies,
+    /// The header in which they name the client's country.
+    pub country_header: Option<HeaderName>,
+    /// Autonomous systems whose addresses say nothing of where their users are.
+    pub anonymous_asns: Vec<u32>,
+}
+
+impl Geo {
+    /// Whether the user of an address hides behind it.
+    pub fn is_anonymous(&self, place: &Place<'_>) -> bool {
+        place.anonymous || place.asn.is_some_and(|asn| self.anonymous_asns.contains(&asn))
+    }
+
+    /// Where the user of an address may be: on an anonymous network the address says nothing.
+    pub fn origin(&self, place: &Place<'_>) -> Origin {
+        if self.is_anonymous(place) { Origin::Unknown } else { Origin::of(place.countries) }
+    }
 }
 
 /// A reload that was refused; the state before it is still in force.

@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::ingress::tls::{CertificateError, Set};
 use crate::node::Geo;
+use crate::token::{KeyError, Tokens};
 use crate::upstream::connect::{Connector, tls_config};
 
 /// A node's configuration with all that it names.
@@ -27,6 +28,8 @@ pub struct Prepared {
 pub struct Parts {
     /// Where clients are.
     pub geo: Geo,
+    /// Whose bearer tokens are believed.
+    pub tokens: Tokens,
     /// Each listener's certificates.
     pub certificates: Vec<Option<Set>>,
     /// How to connect upstream.
@@ -69,8 +72,11 @@ impl Parts {
         let geo = keep(geo(config), &mut problems);
         let certificates = keep(certificates(config), &mut problems);
         let connector = keep(connector(config), &mut problems);
-        match (geo, certificates, connector) {
-            (Some(geo), Some(certificates), Some(connector)) => Ok(Self { geo, certificates, connector }),
+        let tokens = keep(tokens(config), &mut problems);
+        match (geo, tokens, certificates, connector) {
+            (Some(geo), Some(tokens), Some(certificates), Some(connector)) => {
+                Ok(Self { geo, tokens, certificates, connector })
+            }
             _ => Err(Problems(problems)),
         }
     }
@@ -85,7 +91,24 @@ pub fn geo(config: &NodeConfig) -> Result<Geo, Problems> {
         let problem = |error: geoip::DatabaseError| problem(error.path(), "geoip.databases", error.to_string());
         Problems(errors.into_iter().map(problem).collect())
     })?;
-    Ok(Geo { databases, trusted: TrustedProxies::from(config.geoip.trusted_proxies.clone()) })
+    Ok(Geo {
+        databases,
+        trusted: TrustedProxies::from(config.geoip.trusted_proxies.clone()),
+        // The node file has only names of headers here.
+        country_header: config.geoip.country_header.as_ref().and_then(|name| name.parse().ok()),
+        anonymous_asns: config.geoip.anonymous_asns.clone(),
+    })
+}
+
+/// The keys of the issuers that a node file names.
+///
+/// # Errors
+/// Every key that does not load.
+pub fn tokens(config: &NodeConfig) -> Result<Tokens, Problems> {
+    Tokens::load(&config.tokens).map_err(|errors| {
+        let problem = |error: KeyError| problem(&error.file, "tokens.keys", error.to_string());
+        Problems(errors.into_iter().map(problem).collect())
+    })
 }
 
 /// Each listener's certificates, in the order of the node file.

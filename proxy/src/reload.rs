@@ -47,6 +47,7 @@ pub struct Watches {
     table: FileWatch,
     databases: FileWatch,
     certificates: FileWatch,
+    token_keys: FileWatch,
 }
 
 impl Watches {
@@ -70,6 +71,7 @@ impl Watches {
             table: watch(table)?,
             databases: watch(config.geoip.databases.clone())?,
             certificates: watch(certificate_files(&config))?,
+            token_keys: watch(token_key_files(&config))?,
         })
     }
 
@@ -82,6 +84,7 @@ impl Watches {
                     let config = node.config.load();
                     self.databases.set_paths(config.geoip.databases.clone());
                     self.certificates.set_paths(certificate_files(&config));
+                    self.token_keys.set_paths(token_key_files(&config));
                 }
                 () = self.table.changed() => {
                     reload_table(node);
@@ -89,6 +92,7 @@ impl Watches {
                 }
                 () = self.databases.changed() => reload_databases(node),
                 () = self.certificates.changed() => reload_certificates(node),
+                () = self.token_keys.changed() => reload_token_keys(node),
             }
         }
     }
@@ -97,6 +101,10 @@ impl Watches {
 fn certificate_files(config: &NodeConfig) -> Vec<PathBuf> {
     let pairs = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
     pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect()
+}
+
+fn token_key_files(config: &NodeConfig) -> Vec<PathBuf> {
+    config.tokens.keys.iter().map(|key| key.file.clone()).collect()
 }
 
 /// Loads the routing table again, and puts it in force if it is good.
@@ -182,8 +190,9 @@ pub fn reload_node_file(node: &Node) {
 }
 
 fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, parts: Parts) {
-    let Parts { geo, certificates, connector } = parts;
+    let Parts { geo, tokens, certificates, connector } = parts;
     put_geo_in_force(node, geo);
+    node.tokens.store(Arc::new(tokens));
     if before.listeners.len() == certificates.len() {
         put_certificates_in_force(node, certificates);
     }
@@ -224,6 +233,18 @@ fn reload_databases(node: &Node) {
             tracing::info!("geo databases applied");
         }
         Err(problems) => refuse_each(node, problems, "geo database rejected; the one before stays in force"),
+    }
+}
+
+fn reload_token_keys(node: &Node) {
+    let config = node.config.load_full();
+    match prepare::tokens(&config) {
+        Ok(tokens) => {
+            node.tokens.store(Arc::new(tokens));
+            token_key_files(&config).iter().for_each(|file| node.accept(file));
+            tracing::info!("token keys applied");
+        }
+        Err(problems) => refuse_each(node, problems, "token key rejected; the ones before stay in force"),
     }
 }
 

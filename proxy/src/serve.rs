@@ -41,7 +41,7 @@ pub struct RunOptions {
 /// When a socket cannot be bound or a thread cannot be started.
 pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow::Result<()> {
     let Prepared { config, document, parts } = prepared;
-    let Parts { geo, certificates, connector } = parts;
+    let Parts { geo, tokens, certificates, connector } = parts;
     for warning in config.warnings.iter().chain(&document.warnings) {
         tracing::warn!("{warning}");
     }
@@ -62,6 +62,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
     let node = Arc::new(Node {
         routing: ArcSwap::from_pointee(routing),
         geo: ArcSwap::from_pointee(geo),
+        tokens: ArcSwap::from_pointee(tokens),
         certificates: certificates.into_iter().map(|set| set.map(|set| Arc::new(Certificates::new(set)))).collect(),
         addresses: addresses.clone(),
         survivors,

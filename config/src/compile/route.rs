@@ -12,7 +12,7 @@ use super::Context;
 use super::pattern::{host_pattern, path_pattern};
 use super::retry::retry;
 use crate::field::Field;
-use crate::name::name as read_name;
+use crate::name::{header_name, name as read_name};
 use crate::section::Section;
 
 /// The routes in the order of the file; a route with an error may be left out.
@@ -103,13 +103,6 @@ fn methods(field: &Field<'_>) -> Option<MethodSet> {
         field.error("the list is empty: leave it out for all methods".to_owned());
     }
     Some(list.iter().filter_map(|member| member.choice(&Method::NAMED)).collect())
-}
-
-fn header_name(field: &Field<'_>) -> Option<String> {
-    // RFC 9110, 5.6.2: a token.
-    let letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    let is_token = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(letter);
-    field.text_that(is_token, "is not a header name such as \"x-data-consent\"").map(str::to_ascii_lowercase)
 }
 
 /// RFC 7519 lets a claim's name be any string; a line of it will do.

@@ -7,20 +7,23 @@ use ipnet::IpNet;
 
 use super::Geoip;
 use crate::field::Field;
+use crate::name::header_name;
 use crate::quote::quote;
 use crate::section::Section;
 
 /// The databases and the trusted proxies; none by default.
 pub(super) fn geoip(root: &Section<'_>, directory: &Path) -> Geoip {
-    let Some(section) = root.field("geoip").and_then(|field| field.section(&["databases", "trusted_proxies"])) else {
-        return Geoip::default();
-    };
+    let Some(section) = root.field("geoip").and_then(|field| field.section(KEYS)) else { return Geoip::default() };
     let list = |key| section.field(key).and_then(|field| field.list()).unwrap_or_default();
     Geoip {
         databases: list("databases").iter().filter_map(|field| field.file(directory)).collect(),
         trusted_proxies: list("trusted_proxies").iter().filter_map(network).collect(),
+        country_header: section.field("country_header").and_then(|field| header_name(&field)),
+        anonymous_asns: list("anonymous_asns").iter().filter_map(|field| field.integer(1..=u32::MAX)).collect(),
     }
 }
+
+const KEYS: &[&str] = &["databases", "trusted_proxies", "country_header", "anonymous_asns"];
 
 /// A network such as `10.0.0.0/8`, or one address.
 fn network(field: &Field<'_>) -> Option<IpNet> {

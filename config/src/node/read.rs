@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::NodeConfig;
-use super::{address, admin, geoip, limits, listener, log, routing, upstream};
+use super::{address, admin, geoip, limits, listener, log, routing, tokens, upstream};
 use crate::name::name as read_name;
 use crate::section::Section;
 use crate::text::read_bounded;
@@ -30,6 +30,7 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
         listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),
         admin: admin.address,
         geoip,
+        tokens: tokens::tokens(root, directory),
         limits: limits::limits(root),
         upstream: upstream::upstream(root, directory),
         log: log::log(root),

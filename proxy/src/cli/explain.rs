@@ -13,8 +13,10 @@ use policy::{Explanation, Health, RegionId, RegionView, Table};
 
 use super::{Failed, Format, print};
 use crate::explain::{Question, answer, header};
+use crate::facts::Witnesses;
 use crate::node::Geo;
 use crate::prepare;
+use crate::token::Tokens;
 
 /// Explain a decision.
 #[derive(Debug, clap::Args)]
@@ -29,7 +31,7 @@ pub(super) struct Explain {
     #[arg(long, value_name = "FILE", conflicts_with = "admin")]
     config: Option<PathBuf>,
     /// A running node's admin address, whose live view is used
-    #[arg(long, value_name = "URL", conflicts_with_all = ["table", "from", "down", "load", "rtt"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["table", "from", "down", "load", "lag", "rtt"])]
     admin: Option<String>,
     /// The client's address
     #[arg(long)]
@@ -46,6 +48,9 @@ pub(super) struct Explain {
     /// The client's countries instead of a look-up
     #[arg(long, value_name = "CC,CC…|unknown")]
     country: Option<String>,
+    /// Take consent as given, wherever the route looks for it
+    #[arg(long)]
+    consent: bool,
     /// The client's identity for the hash, instead of its address
     #[arg(long, value_name = "K")]
     client_key: Option<String>,
@@ -55,6 +60,9 @@ pub(super) struct Explain {
     /// Take a region as loaded
     #[arg(long, value_name = "REGION=0.9")]
     load: Vec<String>,
+    /// Take a region's replica as that many seconds behind
+    #[arg(long, value_name = "REGION=SECONDS")]
+    lag: Vec<String>,
     /// Take a region as that far away
     #[arg(long, value_name = "REGION=MS")]
     rtt: Vec<String>,
@@ -84,19 +92,20 @@ impl Explain {
 
     /// The explanation from files.
     fn explained(&self) -> Result<Explanation, Failed> {
-        let (document, from, geo) = self.subject()?;
+        let (document, from, geo, tokens) = self.subject()?;
         let table = &document.table;
         let from = region(table, &from)?;
         let view = self.view(table)?;
-        answer(&self.question()?, table, from, view.as_slice(), geo.as_ref()).map_err(input)
+        let witnesses = Witnesses { geo: &geo, tokens: &tokens };
+        answer(&self.question()?, &document, from, view.as_slice(), witnesses).map_err(input)
     }
 
-    /// The table, the deciding region's name, and the databases, from either kind of file.
-    fn subject(&self) -> Result<(RoutingTable, String, Option<Geo>), Failed> {
+    /// The table, the deciding region's name, the databases and the token keys, from either kind of file.
+    fn subject(&self) -> Result<(RoutingTable, String, Geo, Tokens), Failed> {
         match (&self.config, &self.table) {
             (Some(file), table) => {
                 let config = NodeConfig::load(file)?;
-                let geo = prepare::geo(&config)?;
+                let (geo, tokens) = (prepare::geo(&config)?, prepare::tokens(&config)?);
                 let table = match (table, &config.routing) {
                     (Some(table), _) => table.clone(),
                     (None, config::Routing::File(table)) => table.clone(),
@@ -105,11 +114,11 @@ impl Explain {
                     }
                 };
                 let from = self.from.clone().unwrap_or(config.region);
-                Ok((RoutingTable::load(&table)?, from, Some(geo)))
+                Ok((RoutingTable::load(&table)?, from, geo, tokens))
             }
             (None, Some(table)) => {
                 let from = self.from.clone().ok_or_else(|| input(anyhow!("--table needs --from REGION")))?;
-                Ok((RoutingTable::load(table)?, from, None))
+                Ok((RoutingTable::load(table)?, from, Geo::default(), Tokens::default()))
             }
             (None, None) => Err(input(anyhow!("name a --table with --from, a --config, or an --admin URL"))),
         }
@@ -123,6 +132,7 @@ impl Explain {
             method: Some(self.method.clone()),
             headers: self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>().map_err(input)?,
             country: self.country.clone(),
+            consent: self.consent,
             client_key: self.client_key.clone(),
         })
     }
@@ -138,7 +148,11 @@ impl Explain {
         }
         for text in &self.load {
             let (name, value) = assignment(text, "--load", "REGION=0.9")?;
-            change(region(table, name)?, &|seen| seen.utilisation = value);
+            change(region(table, name)?, &|seen| (seen.utilisation, seen.pressure) = (value, value));
+        }
+        for text in &self.lag {
+            let (name, value) = assignment(text, "--lag", "REGION=90")?;
+            change(region(table, name)?, &|seen| seen.lag = Duration::try_from_secs_f32(value).ok());
         }
         for text in &self.rtt {
             let (name, value) = assignment(text, "--rtt", "REGION=80")?;
@@ -151,6 +165,7 @@ impl Explain {
         let mut pairs = vec![("host", self.host.clone()), ("path", self.path.clone()), ("method", self.method.clone())];
         pairs.extend(self.ip.map(|ip| ("ip", ip.to_string())));
         pairs.extend(self.country.clone().map(|country| ("country", country)));
+        pairs.extend(self.consent.then(|| ("consent", "granted".to_owned())));
         pairs.extend(self.client_key.clone().map(|key| ("client_key", key)));
         pairs.extend(self.headers.iter().map(|header| ("header", header.clone())));
         pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")

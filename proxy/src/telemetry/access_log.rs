@@ -26,8 +26,14 @@ pub struct Line {
     /// Without the query, which may carry personal data.
     pub path: String,
     pub consent: bool,
+    /// The jurisdictions that a trusted proxy declared for the tenant.
+    pub declared: Vec<String>,
+    /// The region that a cookie pins the client to.
+    pub pinned: Option<String>,
     pub route: Option<String>,
     pub data_class: Option<String>,
+    /// The region of the node that decided.
+    pub from: String,
     pub table_version: String,
     pub status: u16,
     pub reason: Option<&'static str>,

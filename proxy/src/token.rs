@@ -1,0 +1,113 @@
+//! Bearer tokens: JWTs (RFC 7519) of issuers that the node file names.
+
+use std::path::PathBuf;
+
+use config::TokenAlgorithm;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use serde_json::{Map, Value};
+
+/// What verifies tokens. The default believes none.
+#[derive(Default)]
+pub struct Tokens(Vec<(DecodingKey, Validation)>);
+
+/// A key that cannot verify.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct KeyError {
+    /// The file.
+    pub file: PathBuf,
+    what: String,
+}
+
+impl Tokens {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// Every key that cannot be read, or is not of its algorithm.
+    pub fn load(config: &config::Tokens) -> Result<Self, Vec<KeyError>> {
+        let (mut keys, mut errors) = (Vec::new(), Vec::new());
+        for config::TokenKey { file, algorithm } in &config.keys {
+            let algorithm = named(*algorithm);
+            let key = std::fs::read(file).map_err(|error| format!("cannot be read: {error}")).and_then(|pem| {
+                key(algorithm, &pem).map_err(|error| format!("is no {algorithm:?} public key: {error}"))
+            });
+            match key {
+                Ok(key) => keys.push((key, validation(algorithm, config))),
+                Err(what) => errors.push(KeyError { file: file.clone(), what }),
+            }
+        }
+        if errors.is_empty() { Ok(Self(keys)) } else { Err(errors) }
+    }
+
+    /// Whether a request's bearer token, verified, says `true` or `"granted"` under a claim. Its
+    /// signature, its times, and what the node file asks of issuer and audience must all hold.
+    pub fn grants(&self, headers: &HeaderMap, claim: &str) -> bool {
+        let mut lines = headers.get_all(AUTHORIZATION).iter();
+        // With two tokens nobody knows which of them the origin believes.
+        let (Some(line), None) = (lines.next(), lines.next()) else { return false };
+        let token = line.to_str().ok().and_then(|line| {
+            let (scheme, token) = line.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let Some(token) = token.filter(|token| token.len() <= MAX_TOKEN) else { return false };
+        let verified =
+            self.0.iter().find_map(|(key, validation)| decode::<Map<String, Value>>(token, key, validation).ok());
+        verified.and_then(|mut token| token.claims.remove(claim)).is_some_and(|value| match value {
+            Value::Bool(granted) => granted,
+            Value::String(word) => word == "granted",
+            _ => false,
+        })
+    }
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokens({} keys)", self.0.len())
+    }
+}
+
+/// The longest token that is looked at.
+const MAX_TOKEN: usize = 16 * 1024;
+
+fn key(algorithm: Algorithm, pem: &[u8]) -> jsonwebtoken::errors::Result<DecodingKey> {
+    match algorithm {
+        Algorithm::ES256 | Algorithm::ES384 => DecodingKey::from_ec_pem(pem),
+        Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
+        _ => DecodingKey::from_rsa_pem(pem),
+    }
+}
+
+fn validation(algorithm: Algorithm, config: &config::Tokens) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.validate_nbf = true;
+    let mut required = vec!["exp"];
+    if let Some(issuer) = &config.issuer {
+        validation.set_issuer(&[issuer]);
+        required.push("iss");
+    }
+    match &config.audience {
+        Some(audience) => {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        None => validation.validate_aud = false,
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
+
+fn named(algorithm: TokenAlgorithm) -> Algorithm {
+    match algorithm {
+        TokenAlgorithm::Es256 => Algorithm::ES256,
+        TokenAlgorithm::Es384 => Algorithm::ES384,
+        TokenAlgorithm::EdDsa => Algorithm::EdDSA,
+        TokenAlgorithm::Rs256 => Algorithm::RS256,
+        TokenAlgorithm::Rs384 => Algorithm::RS384,
+        TokenAlgorithm::Rs512 => Algorithm::RS512,
+        TokenAlgorithm::Ps256 => Algorithm::PS256,
+        TokenAlgorithm::Ps384 => Algorithm::PS384,
+        TokenAlgorithm::Ps512 => Algorithm::PS512,
+    }
+}
