@@ -57,8 +57,7 @@ pub fn order(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + 
     order
 }
 
-/// Whether a table's law allows a region for this request: nothing else of a decision. The check
-/// before each dial that does not depend on how the region was chosen.
+/// Whether a table's law allows a region for this request: nothing else of a decision.
 pub fn is_lawful(table: &Table, facts: &Facts<'_>, region: RegionId) -> bool {
     table.find_route(facts.host, facts.path, facts.method).is_some_and(|id| {
         let mut room = None;
