@@ -179,12 +179,12 @@ pub(crate) fn could_serve(table: &Table, route: &Route, facts: &Facts<'_>, regio
 
 /// Whether the view lets a region serve this route.
 pub(crate) fn can_serve(route: &Route, access: Access, seen: &RegionView, latency_ms: impl FnOnce() -> f32) -> bool {
-    let near = route.spec.max_latency.is_none() || !too_far(route, latency_ms());
+    let near = route.max_latency_ms == f32::INFINITY || !too_far(route, latency_ms());
     seen.health != Health::Down && near && !too_stale(route, access, seen)
 }
 
 pub(crate) fn too_far(route: &Route, latency_ms: f32) -> bool {
-    route.spec.max_latency.is_some_and(|max| f64::from(latency_ms) > max.as_secs_f64() * 1000.0)
+    latency_ms > route.max_latency_ms
 }
 
 pub(crate) fn too_stale(route: &Route, access: Access, seen: &RegionView) -> bool {
