@@ -4,6 +4,7 @@ mod access_log;
 mod admin;
 mod cli;
 mod drain;
+mod explain;
 mod hostile_bytes;
 mod http;
 mod reload;

@@ -222,6 +222,9 @@ pub struct RegionExplained {
     /// Where that is from.
     #[serde(default)]
     pub latency_source: LatencySource,
+    /// What this node measures of it; null when it does not. By affinity `client_ip` no score uses it.
+    #[serde(default)]
+    pub rtt_ms: Option<f32>,
     /// The share of its capacity in use; 1 is full.
     pub utilisation: f32,
     /// The utilisation as the overload mark (0.85) sees it: smoothed, slow to fall.

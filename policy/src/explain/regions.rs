@@ -90,6 +90,7 @@ impl Subject<'_> {
             terms: route.scoring.terms(self.id.index(), latency, weighed.utilisation),
             latency_ms: latency,
             latency_source: self.latency_source(&weighed, given),
+            rtt_ms: self.seen.rtt_ms,
             utilisation: self.seen.utilisation,
             pressure: self.seen.pressure,
             spill: self.spill(),
@@ -178,20 +179,20 @@ impl Subject<'_> {
                 Access::Read => "reads",
                 Access::Write => "writes",
             };
-            told.refuses("capabilities", here, format!("does not serve {what}"));
+            told.refuses("capabilities", here, &format!("does not serve {what}"));
         }
         let lacking = route.spec.require_compliance.iter().filter(|name| !region.compliance.contains(name));
-        lacking.for_each(|name| told.refuses("require_compliance", Some(route.spec.line), format!("is not {name}")));
+        lacking.for_each(|name| told.refuses("require_compliance", Some(route.spec.line), &format!("is not {name}")));
         match region.state {
             RegionState::Serving => {}
             RegionState::Draining if self.is_pinned() => {
                 told.say(Ruling::Notes, "state", here, "draining: kept for a client pinned here".into());
             }
-            RegionState::Draining => told.refuses("state", here, "draining".into()),
-            RegionState::Disabled => told.refuses("state", here, "disabled".into()),
+            RegionState::Draining => told.refuses("state", here, "draining"),
+            RegionState::Disabled => told.refuses("state", here, "disabled"),
         }
         if facts.only.is_some_and(|only| only != self.id) {
-            told.refuses("gateway", None, "another node has already chosen the region".into());
+            told.refuses("gateway", None, "another node has already chosen the region");
         }
     }
 
@@ -202,14 +203,16 @@ impl Subject<'_> {
             Health::Ramping(percent) => {
                 told.say(Ruling::Notes, "health", None, format!("ramping: {percent} % of its clients"));
             }
-            Health::Down => told.refuses("health", None, "down".into()),
+            Health::Down => told.refuses("health", None, "down"),
         }
         let latency = latency_ms(table, facts.from, self.id, &self.seen);
-        if too_far(route, latency) {
-            told.refuses("max_latency", Some(route.spec.line), format!("{latency:.0} ms away"));
+        let limit = route.spec.max_latency.filter(|_| too_far(route, latency));
+        if let Some(limit) = limit {
+            let effect = format!("more than {} ms away", limit.as_millis());
+            told.refuses("max_latency", Some(route.spec.line), &effect);
         }
         if too_stale(route, *access, &self.seen) {
-            told.refuses("max_replication_lag", Some(route.spec.line), "its replica lags too far behind".into());
+            told.refuses("max_replication_lag", Some(route.spec.line), "its replica lags too far behind");
         }
     }
 
@@ -256,7 +259,7 @@ impl Told {
         self.0.push(Why { rule: rule.to_owned(), regulation: None, line, verdict, effect });
     }
 
-    fn refuses(&mut self, rule: &str, line: Option<u32>, why: String) {
+    fn refuses(&mut self, rule: &str, line: Option<u32>, why: &str) {
         self.say(Ruling::Refuses, rule, line, format!("refused: {why}"));
     }
 }

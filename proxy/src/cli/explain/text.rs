@@ -126,6 +126,8 @@ fn order(page: &mut Page, explanation: &Explanation) {
     }
     page.line("");
     let columns = Columns::of(explanation, &tried);
+    let scoring = explanation.scoring.as_ref().map_or(String::new(), |scoring| format!(", scored by {}", scoring.name));
+    page.line(&format!("order{scoring}"));
     page.line(&columns.head());
     let mut above = String::new();
     for (index, region) in tried.iter().enumerate() {
@@ -136,8 +138,7 @@ fn order(page: &mut Page, explanation: &Explanation) {
         }
         page.line(&columns.row(index + 1, region));
         let moved = region.why.iter().filter(|why| matches!(why.verdict, Ruling::Moves | Ruling::Notes));
-        lawless
-            .for_each(|why| page.wrapped("        ", 10, &format!("{}: {}", place(&why.rule, why.line), why.effect)));
+        moved.for_each(|why| page.wrapped("        ", 10, &format!("{}: {}", place(&why.rule, why.line), why.effect)));
     }
     if tried.iter().any(|region| region.tied) {
         page.line("  * within 5 points of the best left: this client's hash draws, by free capacity");
@@ -176,23 +177,20 @@ fn opened_by(region: &RegionExplained) -> String {
 /// The columns of the order.
 struct Columns {
     name: usize,
-    scoring: String,
     weights: Shares,
 }
 
 impl Columns {
     fn of(explanation: &Explanation, tried: &[&RegionExplained]) -> Self {
         let equal = Shares { latency: 1.0, load: 1.0, compliance: 1.0, cost: 1.0 };
-        let scoring = explanation.scoring.as_ref();
         Self {
             name: tried.iter().map(|region| region.name.chars().count()).max().unwrap_or_default().max(6),
-            scoring: scoring.map_or(String::new(), |scoring| format!(", scored by {}", scoring.name)),
-            weights: scoring.map_or(equal, |scoring| scoring.weights),
+            weights: explanation.scoring.as_ref().map_or(equal, |scoring| scoring.weights),
         }
     }
 
     fn head(&self) -> String {
-        let mut head = format!("{:<width$}  score ", format!("order{}", self.scoring), width = self.name + 6);
+        let mut head = format!("      {:<width$}  score ", "region", width = self.name);
         for (name, weight, width) in self.terms() {
             let titled = format!("{name} x{}", (weight * 100.0).round() / 100.0);
             let _ = write!(head, "  {titled:<width$}");
@@ -202,7 +200,7 @@ impl Columns {
 
     fn row(&self, place: usize, region: &RegionExplained) -> String {
         let tie = if region.tied { '*' } else { ' ' };
-        let wide = (self.name + 6).max(5 + self.scoring.chars().count()) - 6;
+        let wide = self.name;
         let mut row = format!("{place:>4}  {:<wide$}  {:>5.1}{tie}", region.name, region.score);
         for (name, _, width) in self.terms() {
             let cell = match name {
@@ -222,7 +220,7 @@ impl Columns {
     /// The terms that count: name, weight, width.
     fn terms(&self) -> impl Iterator<Item = (&'static str, f32, usize)> {
         let Shares { latency, load, compliance, cost } = self.weights;
-        let all = [("latency", latency, 22), ("load", load, 11), ("compliance", compliance, 16), ("cost", cost, 9)];
+        let all = [("latency", latency, 22), ("load", load, 11), ("compliance", compliance, 15), ("cost", cost, 9)];
         all.into_iter().filter(|(_, weight, _)| *weight > 0.0)
     }
 }
@@ -241,33 +239,72 @@ fn source(source: LatencySource) -> &'static str {
 fn out(page: &mut Page, explanation: &Explanation) {
     let out = || explanation.regions.iter().filter(|region| !explanation.order.contains(&region.name));
     for (title, lawful) in [("may serve, but cannot now", true), ("must not serve", false)] {
-        let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+        let mut groups: Vec<Excluded<'_>> = Vec::new();
         for region in out().filter(|region| region.allowed == lawful) {
-            let reason = region.why.iter().find(|why| refuses(why)).map_or_else(|| "no reason told".into(), told);
-            match groups.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, names)) => names.push(&region.name),
-                None => groups.push((reason, vec![&region.name])),
+            let why = region.why.iter().find(|why| refuses(why));
+            match groups.iter_mut().find(|group| group.is_for(why)) {
+                Some(group) => group.regions.push((region, why)),
+                None => groups.push(Excluded { regions: vec![(region, why)] }),
             }
         }
         if !groups.is_empty() {
             page.line("");
             page.line(title);
         }
-        for (reason, names) in groups {
-            page.wrapped("  ", 4, &reason);
-            page.wrapped("      ", 6, &names.join(", "));
+        for group in groups {
+            page.wrapped("  ", 4, &group.reason());
+            page.wrapped("      ", 6, &group.names());
         }
+    }
+}
+
+/// Regions that are out for one reason; never none.
+struct Excluded<'a> {
+    regions: Vec<(&'a RegionExplained, Option<&'a Why>)>,
+}
+
+impl<'a> Excluded<'a> {
+    fn first(&self) -> Option<&'a Why> {
+        self.regions.first().and_then(|(_, why)| *why)
+    }
+
+    /// A law is told from another of its name by its line; what a region's own entry says has a line
+    /// for each region.
+    fn is_for(&self, why: Option<&Why>) -> bool {
+        let key = |why: &Why| (why.rule.clone(), why.effect.clone(), why.regulation.as_ref().and(why.line));
+        self.first().map(key) == why.map(key)
+    }
+
+    fn has_one_line(&self) -> bool {
+        self.regions.iter().all(|(_, why)| why.and_then(|why| why.line) == self.first().and_then(|why| why.line))
+    }
+
+    fn reason(&self) -> String {
+        self.first().map_or_else(
+            || "no reason told".to_owned(),
+            |why| {
+                let effect = why.effect.strip_prefix("refused: ").unwrap_or(&why.effect);
+                format!("{}: {effect}", place(&why.rule, why.line.filter(|_| self.has_one_line())))
+            },
+        )
+    }
+
+    fn names(&self) -> String {
+        let names = self.regions.iter().map(|(region, why)| {
+            let far = why.is_some_and(|why| why.rule == "max_latency");
+            match why.and_then(|why| why.line) {
+                _ if far => glued(&region.name, &format!("{:.0} ms", region.rtt_ms.unwrap_or(region.latency_ms))),
+                Some(line) if !self.has_one_line() => glued(&region.name, &format!("line {line}")),
+                _ => region.name.clone(),
+            }
+        });
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 
 /// By its word; by its effect in what a node of an older version says.
 fn refuses(why: &Why) -> bool {
     why.verdict == Ruling::Refuses || why.effect.starts_with("refused")
-}
-
-fn told(why: &Why) -> String {
-    let effect = why.effect.strip_prefix("refused: ").unwrap_or(&why.effect);
-    format!("{}: {effect}", place(&why.rule, why.line))
 }
 
 fn if_it_fails(page: &mut Page, explanation: &Explanation) {
@@ -314,6 +351,14 @@ fn place(rule: &str, line: Option<u32>) -> String {
     line.map_or_else(|| rule.to_owned(), |line| format!("{rule} (line {line})"))
 }
 
+/// A name with a remark, which stay on one line.
+fn glued(name: &str, remark: &str) -> String {
+    format!("{name} ({remark})").replace(' ', GLUE)
+}
+
+/// Stands for a space that no line breaks at.
+const GLUE: &str = "\u{a0}";
+
 /// How many of a rule's regions are named.
 const NAMED: usize = 8;
 
@@ -348,7 +393,7 @@ impl Page {
             if !fresh {
                 line.push(' ');
             }
-            line.push_str(word);
+            line.push_str(&word.replace(GLUE, " "));
             fresh = false;
         }
         self.line(&line);
