@@ -200,8 +200,7 @@ impl Columns {
 
     fn row(&self, place: usize, region: &RegionExplained) -> String {
         let tie = if region.tied { '*' } else { ' ' };
-        let wide = self.name;
-        let mut row = format!("{place:>4}  {:<wide$}  {:>5.1}{tie}", region.name, region.score);
+        let mut row = format!("{place:>4}  {:<width$}  {:>5.1}{tie}", region.name, region.score, width = self.name);
         for (name, _, width) in self.terms() {
             let cell = match name {
                 "latency" => {
@@ -317,23 +316,20 @@ fn if_it_fails(page: &mut Page, explanation: &Explanation) {
         attempts => format!(" (one request makes at most {attempts} attempts)"),
     });
     page.line(&format!("if it fails{attempts}"));
-    let mut told = 0;
-    let downs: Vec<String> = explanation
-        .if_down
-        .iter()
-        .map(|step| {
-            let more = step.down.len() - told.min(step.down.len());
-            let start = if told == 0 { "" } else { "and " };
-            told = step.down.len();
-            match (more, step.down.last()) {
-                (1, Some(last)) => format!("{start}{last} down"),
-                _ => format!("{start}the other {more} down"),
-            }
-        })
-        .collect();
+    let counts = std::iter::once(0).chain(explanation.if_down.iter().map(|step| step.down.len()));
+    let downs: Vec<String> = counts.zip(&explanation.if_down).map(|(before, step)| newly_down(before, step)).collect();
     let width = downs.iter().map(|down| down.chars().count()).max().unwrap_or_default();
     for (down, step) in downs.iter().zip(&explanation.if_down) {
         page.line(&format!("  {down:<width$}  {}", outcome(step)));
+    }
+}
+
+/// Whom a step takes as down beside the `before` of the step before it.
+fn newly_down(before: usize, step: &FailureStep) -> String {
+    let and = if before == 0 { "" } else { "and " };
+    match (step.down.len().saturating_sub(before), step.down.last()) {
+        (1, Some(last)) => format!("{and}{last} down"),
+        (more, _) => format!("{and}the other {more} down"),
     }
 }
 
