@@ -52,10 +52,10 @@ fn decide_all(bench: &mut Criterion) {
         route.max_replication_lag = Some(Duration::from_secs(60));
         let table = Table::new(spec).expect("a table");
         let loaded = |index: usize| RegionView {
-            health: if index % 5 == 0 { Health::Ramping(50) } else { Health::Up },
+            health: if index.is_multiple_of(5) { Health::Ramping(50) } else { Health::Up },
             utilisation: (index % 10) as f32 / 10.0,
             pressure: (index % 10) as f32 / 10.0,
-            rtt_ms: (index % 2 == 0).then_some(index as f32 * 3.0),
+            rtt_ms: index.is_multiple_of(2).then_some(index as f32 * 3.0),
             lag: Some(Duration::from_secs(index as u64)),
         };
         let view: Vec<RegionView> = (0..regions).map(loaded).collect();

@@ -120,8 +120,7 @@ fn choose(
                 candidates.clear();
             }
             best_score = score.max(best_score);
-            let headroom = constants.capacity * (1.0 - weighed.utilisation).max(0.01);
-            candidates.push(Candidate { region, score, headroom });
+            candidates.push(Candidate { region, score, headroom: headroom(constants, &weighed) });
         }
     }
     candidates.retain(|candidate| candidate.score >= best_score - TIE_MARGIN);
@@ -211,6 +210,11 @@ pub(crate) fn level(table: &Table, allowed: &Allowed, region: RegionId) -> u16 {
     if allowed.opened.contains(region) { table.distinct_ranks + rank } else { rank }
 }
 
+/// What a region's hash is weighted by: what is free of its capacity, and never nothing.
+pub(crate) fn headroom(constants: &Constants, weighed: &RegionView) -> f32 {
+    constants.capacity * (1.0 - weighed.utilisation).max(0.01)
+}
+
 /// Whether the region's weight, or its ramp, moves this client off it.
 pub(crate) fn moved_off(constants: &Constants, seen: &RegionView, client_key: u64) -> bool {
     let ramp = match seen.health {
@@ -250,7 +254,7 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
 /// priority, then those that spill the client, then those that its weight moves it off; and then
 /// likewise the regions that the law opens on a condition. Neither overload nor weight ever prefers
 /// an opened region to one of the law's own.
-fn rank(
+pub(crate) fn rank(
     route: &Route,
     facts: &Facts<'_>,
     allowed: &Allowed,

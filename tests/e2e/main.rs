@@ -5,6 +5,7 @@ mod admin;
 mod affinity;
 mod cli;
 mod drain;
+mod explain;
 mod hostile_bytes;
 mod http;
 mod origins;
