@@ -21,8 +21,11 @@
 //! - **Routes to kinds.** A decision's *set* of regions depends on the route's data class, the regions
 //!   able to serve it, its declared jurisdictions, and whether it can read, write, or take consent.
 //!   Scoring, affinity, criticality and retries order that set, and never add to it. A maximum latency
-//!   or lag only takes regions away: the check runs with every region near and fresh.
-//! - **Consent × access** are the four openings; a route that takes no consent has two.
+//!   or lag only takes regions away: the check runs with every region near and fresh, from one node.
+//!   Each route is decided once all the same, and its able regions compared, lest one alone be
+//!   compiled as another kind. A request that falls under no route is refused before the law is asked.
+//! - **Consent × access** are four openings. All are looked into for leaks; for who is served, those
+//!   that a route's methods and consent can bring.
 //! - **Failed sets.** A region's part in a decision depends on its own state, not on another's: what is
 //!   left when the set F fails is E \ F, where E is what is eligible when all are up. So no F needs to
 //!   be tried for a leak but those that could show that this independence is broken, and these are
@@ -75,9 +78,11 @@ pub fn prove(table: &Table) -> Proof {
     for group in routes.kinds.chunk_by(|one, next| one.law() == next.law()) {
         let Some(first) = group.first() else { continue };
         let rows = law.rows(&profiles, first.class, &first.jurisdictions);
-        decisions.check_law(&law, &rows, group);
+        let apart = law::distinct(&rows);
+        decisions.check_law(&law, &rows, &apart, group);
         for kind in group {
-            decisions.check_kind(&law, &rows, kind);
+            decisions.check_routes(&rows, kind, &routes.requests);
+            decisions.check_kind(&law, &apart, kind);
             service.add(&law, &rows, kind);
         }
     }

@@ -70,7 +70,7 @@ impl<'t> Places<'_, 't> {
                 rules.max_by_key(Field::line)
             }
             Cause::Rule(rule) => self.rules.get(*rule).cloned(),
-            Cause::Border | Cause::SuperRegion => self.class(gap.class),
+            Cause::Border | Cause::SuperRegion | Cause::NoSuperRegion => self.class(gap.class),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use rustc_hash::FxHashSet;
 
 use super::finding::{Case, Finding, Misjudgement};
 use super::kind::{Kind, Request, Routing};
-use super::law::{Law, Row, distinct};
+use super::law::{Law, Row};
 use crate::attempt::Seen;
 use crate::decide::{decide, order};
 use crate::facts::Facts;
@@ -21,9 +21,10 @@ use crate::view::{Health, RegionView, View};
 pub(super) struct Comparison<'a> {
     table: &'a Table,
     draining: RegionSet,
-    /// What was tried with regions down: what is eligible, of that what is opened and safeguarded, and
-    /// the access.
-    tried: FxHashSet<(RegionSet, Allowed, usize)>,
+    /// What was tried with single regions down: what is eligible.
+    singly: FxHashSet<RegionSet>,
+    /// What was tried attempt by attempt: what is eligible, and how.
+    in_turn: FxHashSet<Allowed>,
     pub(super) count: usize,
     pub(super) findings: Vec<Finding>,
 }
@@ -42,7 +43,6 @@ impl View for Down {
 struct Trial<'a> {
     request: &'a Request,
     facts: Facts<'a>,
-    access: Access,
     allowed: &'a Allowed,
     /// What the table lets serve, draining regions included.
     able: &'a RegionSet,
@@ -50,7 +50,14 @@ struct Trial<'a> {
 
 impl<'a> Comparison<'a> {
     pub(super) fn new(table: &'a Table, draining: RegionSet) -> Self {
-        Self { table, draining, tried: FxHashSet::default(), count: 0, findings: Vec::new() }
+        Self {
+            table,
+            draining,
+            singly: FxHashSet::default(),
+            in_turn: FxHashSet::default(),
+            count: 0,
+            findings: Vec::new(),
+        }
     }
 
     /// Each route's compiled regions are those that can serve it.
@@ -69,8 +76,9 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// What is compiled for each country and class is the law, and what is folded of two as well.
-    pub(super) fn check_law(&mut self, law: &Law<'_>, rows: &[Row], kinds: &[Kind]) {
+    /// What is compiled for each country and class is the law, and what is folded of two as well; `apart`
+    /// is one of the rows of each that differ.
+    pub(super) fn check_law(&mut self, law: &Law<'_>, rows: &[Row], apart: &[&Row], kinds: &[Kind]) {
         let reads = kinds.iter().find_map(|kind| Some((Access::Read, kind.sample(Access::Read)?)));
         let writes = kinds.iter().find_map(|kind| Some((Access::Write, kind.sample(Access::Write)?)));
         for (access, request) in reads.into_iter().chain(writes) {
@@ -83,7 +91,6 @@ impl<'a> Comparison<'a> {
                         self.check_lookup(request, &origin, &[], opening, allowed);
                     }
                 }
-                let apart = distinct(rows);
                 for (index, one) in apart.iter().enumerate() {
                     for other in apart.iter().take(index) {
                         let (Origin::Country(a), Origin::Country(b)) = (one.origin, other.origin) else { continue };
@@ -100,7 +107,7 @@ impl<'a> Comparison<'a> {
             for (access, request) in kind.accesses() {
                 for opening in [false, true].map(|consent| Opening { consent, access }) {
                     let declares = law.allowed(&clauses, opening);
-                    for row in distinct(rows) {
+                    for row in apart {
                         let both = both(&row.allowed[opening.index()], &declares);
                         self.check_lookup(request, &row.origin, &[declared], opening, &both);
                     }
@@ -133,27 +140,42 @@ impl<'a> Comparison<'a> {
         self.report(finding(case, region, how));
     }
 
+    /// Each route of a kind, for the client under the strictest law, so that none is compiled as another
+    /// kind than it says.
+    pub(super) fn check_routes(&mut self, rows: &[Row], kind: &Kind, requests: &[Option<Request>]) {
+        let Some(unknown) = rows.last() else { return };
+        for request in kind.routes.iter().filter_map(|id| requests[id.0 as usize].as_ref()) {
+            let access = request.access;
+            for opening in [false, true].map(|consent| Opening { consent, access }) {
+                let allowed = &unknown.allowed[opening.index()];
+                let facts = self.facts(request, unknown.origin, opening.consent);
+                let trial = Trial { request, facts, allowed, able: kind.able(access) };
+                self.check_one(&trial, RegionSet::EMPTY, None);
+            }
+        }
+    }
+
     /// Every different client of a kind of route: who is permitted, with which regions down.
-    pub(super) fn check_kind(&mut self, law: &Law<'_>, rows: &[Row], kind: &Kind) {
+    pub(super) fn check_kind(&mut self, law: &Law<'_>, apart: &[&Row], kind: &Kind) {
         for (access, request) in kind.accesses() {
-            for row in distinct(rows) {
+            for row in apart {
                 for opening in [false, true].map(|consent| Opening { consent, access }) {
                     let allowed = &row.allowed[opening.index()];
                     let facts = self.facts(request, row.origin, opening.consent);
-                    self.check(&Trial { request, facts, access, allowed, able: kind.able(access) });
+                    self.check(&Trial { request, facts, allowed, able: kind.able(access) });
                 }
             }
             if !kind.takes_declared {
                 continue;
             }
-            let Some(row) = rows.first() else { continue };
+            let Some(row) = apart.first() else { continue };
             for declared in (0..law.spec.jurisdictions.len()).map(JurisdictionId) {
                 let clauses = law.of_jurisdiction(declared, kind.class);
                 for opening in [false, true].map(|consent| Opening { consent, access }) {
                     let allowed = &both(&row.allowed[opening.index()], &law.allowed(&clauses, opening));
                     let declared = &[declared];
                     let facts = Facts { declared, ..self.facts(request, row.origin, opening.consent) };
-                    self.check(&Trial { request, facts, access, allowed, able: kind.able(access) });
+                    self.check(&Trial { request, facts, allowed, able: kind.able(access) });
                 }
             }
         }
@@ -178,9 +200,12 @@ impl<'a> Comparison<'a> {
         let eligible = self.check_one(trial, RegionSet::EMPTY, None);
         let part = |set: &RegionSet| set.and(&eligible);
         let Allowed { home, opened, safeguarded } = *trial.allowed;
-        let key = Allowed { home: part(&home), opened: part(&opened), safeguarded: part(&safeguarded) };
-        if self.tried.insert((eligible, key, trial.access as usize)) {
+        if self.singly.insert(eligible) {
             self.check_failures(trial, eligible);
+        }
+        if self.in_turn.insert(Allowed { home: part(&home), opened: part(&opened), safeguarded: part(&safeguarded) }) {
+            self.check_attempts(trial, eligible);
+            self.check_levers(trial);
         }
     }
 
@@ -211,24 +236,25 @@ impl<'a> Comparison<'a> {
         lawful.and(&able)
     }
 
-    /// Each eligible region down, each alone up, all of them in the order of the attempts; and what
-    /// could lift a forbidden region.
+    /// Each eligible region down, each alone up, and none up.
     fn check_failures(&mut self, trial: &Trial<'_>, eligible: RegionSet) {
         let every = RegionSet::first(self.table.spec().regions.len());
-        if eligible.len() > 1 {
-            for region in eligible.iter() {
-                let alone = [region].into_iter().collect();
-                self.check_one(trial, alone, None);
-                self.check_one(trial, every.without(&alone), None);
-            }
+        for region in eligible.iter().filter(|_| eligible.len() > 1) {
+            let alone = [region].into_iter().collect();
+            self.check_one(trial, alone, None);
+            self.check_one(trial, every.without(&alone), None);
         }
         self.check_one(trial, eligible, None);
+    }
+
+    /// What could lift a region that is forbidden, or that drains.
+    fn check_levers(&mut self, trial: &Trial<'_>) {
+        let every = RegionSet::first(self.table.spec().regions.len());
         let forbidden = every.without(&trial.allowed.all()).iter().next();
         let draining = self.draining;
         for pinned in forbidden.into_iter().chain(draining.iter()) {
             self.check_one(trial, RegionSet::EMPTY, Some(pinned));
         }
-        self.check_attempts(trial, eligible);
         if let Some(forbidden) = forbidden {
             let facts = Facts { only: Some(forbidden), ..trial.facts };
             if let Verdict::Forward(_) = decide(self.table, &facts, &Down(RegionSet::EMPTY)) {

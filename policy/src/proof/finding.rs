@@ -125,9 +125,10 @@ pub enum Cause {
     Rule(usize),
     /// The class keeps to its jurisdiction, in which there is no region.
     Border,
-    /// The class keeps to its super-region, in which there is no region, or that lists no country of
-    /// theirs.
+    /// The class keeps to its super-region, in which there is no region.
     SuperRegion,
+    /// The class keeps to its super-region, and they are in none.
+    NoSuperRegion,
     /// These may serve, and none of them can: state, capabilities, required compliance.
     Unable(RegionSet),
     /// Consent would open a region, and the route takes none.
@@ -230,6 +231,10 @@ impl Gap {
             ),
             Cause::SuperRegion => format!(
                 "nobody may serve {subject}: {} keeps to its super-region, and no region is there",
+                spec.data_classes[self.class.0].name
+            ),
+            Cause::NoSuperRegion => format!(
+                "nobody may serve {subject}: {} keeps to its super-region, and these countries are in none",
                 spec.data_classes[self.class.0].name
             ),
             Cause::Unable(regions) => {

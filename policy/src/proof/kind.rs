@@ -30,6 +30,7 @@ pub(super) struct Request {
     pub(super) host: String,
     pub(super) path: String,
     pub(super) method: Method,
+    pub(super) access: Access,
 }
 
 /// Some routes: the first few, and how many there are.
@@ -207,7 +208,7 @@ fn requests(table: &Table, id: RouteId, label: &str) -> Result<[Option<Request>;
         };
         let found = |path: &&String| table.find_route(&host, path, method);
         if let Some(path) = paths.iter().find(|path| found(path) == Some(id)) {
-            let request = || Request { route: id, host: host.clone(), path: path.clone(), method };
+            let request = || Request { route: id, host: host.clone(), path: path.clone(), method, access };
             samples[access as usize].get_or_insert_with(request);
         } else if let Some(taker) = paths.last().as_ref().and_then(found)
             && !takers.contains(&taker)

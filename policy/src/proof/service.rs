@@ -264,20 +264,20 @@ fn cause(
     if !row.allowed[consenting.index()].all().is_empty() {
         return Some(Cause::ConsentNotTaken);
     }
-    match core(&row.clauses, consenting) {
+    match core(law, row, consenting) {
         Cause::Contradiction(_) if row.origin == Origin::Unknown => Some(Cause::Strictest),
         cause => Some(cause),
     }
 }
 
 /// The fewest clauses found that leave no region together.
-fn core(clauses: &[Clause], opening: Opening) -> Cause {
+fn core(law: &Law<'_>, row: &Row, opening: Opening) -> Cause {
     let leaves_none = |clauses: &[&Clause]| {
         let mut inside = clauses.iter().map(|clause| clause.inside);
         let first = inside.next();
         first.is_some_and(|first| inside.fold(first, |all, some| all.and(&some)).is_empty())
     };
-    let mut core: Vec<&Clause> = clauses.iter().filter(|clause| !clause.opens(opening)).collect();
+    let mut core: Vec<&Clause> = row.clauses.iter().filter(|clause| !clause.opens(opening)).collect();
     let mut at = 0;
     while at < core.len() {
         let mut fewer = core.clone();
@@ -292,7 +292,8 @@ fn core(clauses: &[Clause], opening: Opening) -> Cause {
         [one] => match one.source {
             Source::Rule(rule) => Cause::Rule(rule),
             Source::ClassBorder(_) => Cause::Border,
-            _ => Cause::SuperRegion,
+            _ if law.spec.super_regions.iter().any(|one| row.countries.is_subset(&one.countries)) => Cause::SuperRegion,
+            _ => Cause::NoSuperRegion,
         },
         several => Cause::Contradiction(several.iter().map(|clause| clause.source).collect()),
     }

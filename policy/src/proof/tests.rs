@@ -19,8 +19,11 @@ fn world() -> TableSpec {
     spec.data_classes.push(class("personal", Transfer::Allowed));
     spec.rules = vec![rule(0, 1, &["@EU"], Transfer::Prohibited), rule(1, 1, &["US"], Transfer::Allowed)];
     spec.routes.push(route("api", "/v3/", 1));
+    spec.routes.push(route("more", "/more/", 0));
     spec
 }
+
+type Change<'a> = &'a dyn Fn(&mut TableSpec);
 
 /// What is found of a table that was compiled from `world` and says what `change` makes of it.
 fn forged(change: impl Fn(&mut TableSpec)) -> Vec<Finding> {
@@ -59,7 +62,9 @@ fn leaks_are_found_wherever_the_compilation_is_laxer_than_the_law() {
     let unknown = |spec: &mut TableSpec| spec.unknown_origin = UnknownOrigin::Refuse;
     let unlisted = |spec: &mut TableSpec| spec.unlisted_jurisdiction = UnlistedJurisdiction::Refuse;
     let tenant = |spec: &mut TableSpec| spec.routes[1].jurisdictions = vec![JurisdictionId(0)];
-    let changes: [(&dyn Fn(&mut TableSpec), usize, &str); 9] = [
+    let other_class = |spec: &mut TableSpec| spec.routes[2].data_class = spec.routes[1].data_class;
+    let changes: [(Change<'_>, usize, &str); 10] = [
+        (&other_class, 2, "--country unknown --path /more --method GET"),
         (&ireland, 0, "--country AT --path /v3 --method GET"),
         (&norway, 2, "--country NO --path /v3 --method GET"),
         (&american, 0, "--country US --path /v3 --method GET"),
@@ -86,7 +91,7 @@ fn other_faults_are_told_from_leaks() {
     let disabled = |spec: &mut TableSpec| spec.regions[2].state = RegionState::Disabled;
     let draining = |spec: &mut TableSpec| spec.regions[2].state = RegionState::Draining;
     let compliant = |spec: &mut TableSpec| spec.routes[1].require_compliance = vec!["soc2".into()];
-    let changes: [(&dyn Fn(&mut TableSpec), Misjudgement); 6] = [
+    let changes: [(Change<'_>, Misjudgement); 6] = [
         (&lax, Misjudgement::Withheld),
         (&marked, Misjudgement::Mismarked),
         (&preferred, Misjudgement::Mismarked),

@@ -163,7 +163,7 @@ pub fn largest(alone: bool) -> TableSpec {
             .map(|index: usize| Region {
                 country: homes[index % homes.len()],
                 compliance: ["soc2", "iso27001", "gdpr"][..index % 4].iter().map(|name| (*name).into()).collect(),
-                capabilities: Capabilities { read: true, write: index % 5 != 0 },
+                capabilities: Capabilities { read: true, write: !index.is_multiple_of(5) },
                 state: if index == 63 { RegionState::Draining } else { RegionState::Serving },
                 ..region(&format!("region-{index:02}"), "DE")
             })
@@ -173,7 +173,7 @@ pub fn largest(alone: bool) -> TableSpec {
     let mut members = vec![CountrySet::default(); count];
     for (index, country) in every.iter().enumerate() {
         members[index % count].insert(*country);
-        if !alone && index % 7 == 0 {
+        if !alone && index.is_multiple_of(7) {
             members[index % 3].insert(*country);
         }
     }
@@ -200,7 +200,7 @@ pub fn largest(alone: bool) -> TableSpec {
             let regions = regions.filter_map(policy::RegionId::new).collect();
             Rule {
                 allow: vec![Selector { regions: Some(regions), ..Selector::default() }],
-                data_classes: (1..5).filter(|class| (class + index) % 3 != 0).map(ClassId).collect(),
+                data_classes: (1..5).filter(|class: &usize| !(class + index).is_multiple_of(3)).map(ClassId).collect(),
                 ..rule(index % count, 1, &["DE"], transfers[index % 5])
             }
         })
@@ -209,8 +209,8 @@ pub fn largest(alone: bool) -> TableSpec {
         .map(|index: usize| RouteSpec {
             host: HostPattern::Exact(format!("host-{:03}.example.com", index % 500)),
             access: [None, Some(Access::Read), Some(Access::Write)][index % 3],
-            consent_header: (index % 2 == 0).then(|| "x-consent".into()),
-            jurisdiction_header: (index % 11 == 0).then(|| "x-tenant".into()),
+            consent_header: index.is_multiple_of(2).then(|| "x-consent".into()),
+            jurisdiction_header: index.is_multiple_of(11).then(|| "x-tenant".into()),
             jurisdictions: if index % 500 == 7 { vec![JurisdictionId(index / 500)] } else { Vec::new() },
             require_compliance: ["soc2", "iso27001"][..index % 5 % 3].iter().map(|name| (*name).into()).collect(),
             ..route(&format!("route-{index:04}"), &format!("/service-{}/v1", index / 500), index % 5)
