@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use policy::affinity::AffinityKey;
 use policy::jurisdiction::DataClass;
+use policy::proof::Proof;
 use policy::{Table, TableSpec};
 
 use crate::section::Section;
@@ -34,6 +35,8 @@ use page::Pages;
 /// A routing table, compiled and proved.
 pub(crate) struct Compiled {
     pub(crate) table: Table,
+    /// What is proved of the table.
+    pub(crate) proof: Proof,
     /// By [`policy::RegionId::index`].
     pub(crate) upstreams: Vec<Upstream>,
     /// What signs the table's cookies.
@@ -67,15 +70,15 @@ struct Context<'a, 't> {
 }
 
 /// Compiles a whole table; `None` after an error, which is reported. Maintenance pages with
-/// relative paths are read from `directory`.
+/// relative paths are read from the directory of `file`, which otherwise is for messages.
 ///
 /// Names are collected first, from the keys alone, so that one mistake inside a region is not
 /// followed by "unknown region" wherever the region is named.
-pub(crate) fn compile(root: &Section<'_>, text: &str, directory: &Path) -> Option<Compiled> {
+pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path) -> Option<Compiled> {
     let names = &Names::collect(root);
     let classes = data_class::data_classes(root, names);
     let context = Context { names, frameworks: &Frameworks::collect(root), classes: &classes };
-    let mut pages = Pages::new(directory);
+    let mut pages = Pages::new(file.parent().unwrap_or(Path::new("")));
     let (regions, upstreams) = region::regions(root).into_iter().unzip();
     let rules = residency::rules(root, &context, &mut pages);
     let routes = route::routes(root, &context);
@@ -100,8 +103,8 @@ pub(crate) fn compile(root: &Section<'_>, text: &str, directory: &Path) -> Optio
         return None;
     }
     let table = Table::new(spec).map_err(|error| root.error(error.to_string())).ok()?;
-    proof::prove(root, &table);
-    Some(Compiled { table, upstreams, affinity, pages: pages.into_files() })
+    let proof = proof::prove(root, &table, file);
+    Some(Compiled { table, proof, upstreams, affinity, pages: pages.into_files() })
 }
 
 fn version(root: &Section<'_>) -> String {

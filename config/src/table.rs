@@ -6,6 +6,7 @@ use std::sync::Arc;
 use policy::Table;
 use policy::affinity::AffinityKey;
 use policy::health::ProbePlan;
+use policy::proof::Proof;
 
 use crate::document::{self, MAX_TEXT};
 use crate::endpoint::Endpoint;
@@ -17,6 +18,8 @@ use crate::{compile, text};
 pub struct RoutingTable {
     /// What decides.
     pub table: Arc<Table>,
+    /// What is proved of it: who relies on which regions, and what is refused by design.
+    pub proof: Proof,
     /// Whom to dial, by [`policy::RegionId::index`].
     pub upstreams: Vec<Upstream>,
     /// What signs the cookies that pin clients.
@@ -57,13 +60,13 @@ impl RoutingTable {
     /// # Errors
     /// As [`RoutingTable::load`].
     pub fn from_text(file: &Path, text: &str) -> Result<Self, Problems> {
-        let directory = file.parent().unwrap_or(Path::new(""));
         let (compiled, warnings) =
-            document::read(file, text, compile::KEYS, |root| compile::compile(root, text, directory))?;
+            document::read(file, text, compile::KEYS, |root| compile::compile(root, text, file))?;
         let mut files = vec![file.to_owned()];
         files.extend(compiled.pages);
         Ok(Self {
             table: Arc::new(compiled.table),
+            proof: compiled.proof,
             upstreams: compiled.upstreams,
             affinity: compiled.affinity,
             text: text.into(),

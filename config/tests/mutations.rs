@@ -25,7 +25,8 @@ fn check(text: &str) {
         Ok(table) => {
             assert!(table.warnings.iter().all(|warning| warning.severity == Severity::Warning));
             assert_eq!(table.upstreams.len(), table.table.regions().count());
-            assert!(policy::proof::prove(&table.table).iter().all(|f| *f != policy::proof::Finding::ServesNobody));
+            assert!(!table.proof.has_errors());
+            assert!(table.proof.lines(table.table.spec()).iter().all(|line| !line.is_empty()));
         }
         Err(problems) => check_problems(&problems, text),
     }

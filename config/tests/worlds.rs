@@ -125,6 +125,31 @@ fn every_example_can_be_used_and_warns_only_of_what_comes_later() {
 }
 
 #[test]
+fn the_examples_tell_who_relies_on_a_single_region() {
+    for (table, expected) in [
+        ("erlmcp-aws", &[][..]),
+        (
+            "somaagent",
+            &["if eu-west-1 fails, nobody may serve user_data of eu, unknown clients (routes agents, everything-else)"],
+        ),
+        ("cortex-active-passive", &["if us-east-1 fails, nobody may serve writes of public of everybody (route api)"]),
+    ] {
+        let document = load(table);
+        assert_eq!(document.proof.lines(document.table.spec()), expected, "{table}");
+    }
+    let document = load("erlmcp-gcp");
+    let lines = document.proof.lines(document.table.spec());
+    let brazil = "if southamerica-east1 fails, nobody may serve tier_1_pii of br (route identity); tier_2_personal of br \
+        (routes profiles, websocket), without consent";
+    assert!(lines.iter().any(|line| line == brazil), "{lines:#?}");
+    // A pair of regions is a set like any other.
+    let document = load("erlmcp-aws");
+    let union = ["eu-west-1", "eu-central-1"].iter().filter_map(|name| document.table.region_named(name)).collect();
+    let lost: Vec<String> = document.proof.lost_if(union).map(|one| one.describe(document.table.spec())).collect();
+    assert_eq!(lost, ["customer of eu, unknown clients (routes mcp, everything-else)"]);
+}
+
+#[test]
 fn the_example_node_is_in_the_example_table() {
     let node = NodeConfig::load(&example("node.toml")).unwrap();
     assert_eq!(node.routing, Routing::File(example("erlmcp-aws.toml")));

@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Country {
 }
 
 /// A set of countries: 676 bits, no allocation.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CountrySet([u64; Country::SLOTS.div_ceil(64)]);
 
 impl CountrySet {
@@ -105,6 +105,11 @@ impl CountrySet {
     /// Whether no country is in the set.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
+    }
+
+    /// Whether every country of this set is in the other.
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).all(|(word, more)| word & !more == 0)
     }
 
     /// Adds all countries of another set.

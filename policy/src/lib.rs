@@ -10,6 +10,10 @@
 //!                           Facts ---+          \--> Verdict::Refuse(Refusal)
 //! ```
 
+// The samples of the integration tests name the crate.
+#[cfg(test)]
+extern crate self as policy;
+
 pub mod affinity;
 pub mod attempt;
 pub mod concurrency;
@@ -40,6 +44,7 @@ pub use explain::{Explanation, explain};
 pub use facts::Facts;
 pub use origin::Origin;
 pub use permit::Permit;
+pub use proof::{Proof, prove};
 pub use region::{Access, RegionId, RegionSet};
 pub use route::{Method, Route, RouteId};
 pub use table::{Table, TableError, TableSpec};

@@ -1,83 +1,135 @@
-//! A static check of a whole table: what it would do to clients, before it is live.
+//! The proof: what a whole table would do to every client, before it is live.
 //!
-//! Countries of one residency profile are under the same rules, and a decision's law depends on
-//! nothing else of them, so that one country of each profile stands for all.
+//! For every country × data class × route × access × consent × set of failed regions it shows that no
+//! permit leaves the regions that the law allows; and it tells which clients no region may serve,
+//! who loses service when regions fail, and which rules and routes do nothing. The law is read anew
+//! from the [`TableSpec`], rule by rule and region by region (`law.rs`), and compared with what the
+//! compiled table decides (`decisions.rs`): a mistake in the compilation is found, not repeated.
+//!
+//! # How the space is reduced, and why that is sound
+//!
+//! - **Countries to profiles, profiles to rows.** A rule, a border or a super-region knows a country
+//!   only by whether it belongs, so that countries that belong to the same jurisdictions and
+//!   super-regions are under the same law. The look-up by country is compiled, and might be wrong for
+//!   one country alone: it is compared for all 250 of them. Behind the look-up a decision sees
+//!   nothing of a client but the allowed set, so that profiles with the same one are decided once.
+//! - **Sets of countries to pairs.** The rules of every member hold, so that the allowed set is the
+//!   intersection of the members', and a permit for the set is one for each member. All pairs of
+//!   different rows are compared; larger sets are folded of the same step.
+//! - **Declared jurisdictions** are constraints like a country's: each is compared with each row, for
+//!   the routes that take them.
+//! - **Routes to kinds.** A decision's *set* of regions depends on the route's data class, the regions
+//!   able to serve it, its declared jurisdictions, and whether it can read, write, or take consent.
+//!   Scoring, affinity, criticality and retries order that set, and never add to it. A maximum latency
+//!   or lag only takes regions away: the check runs with every region near and fresh, from one node.
+//!   Each route is decided once all the same, and its able regions compared, lest one alone be
+//!   compiled as another kind. A request that falls under no route is refused before the law is asked.
+//! - **Consent × access** are four openings. All are looked into for leaks; for who is served, those
+//!   that a route's methods and consent can bring.
+//! - **Failed sets.** A region's part in a decision depends on its own state, not on another's: what is
+//!   left when the set F fails is E \ F, where E is what is eligible when all are up. So no F needs to
+//!   be tried for a leak but those that could show that this independence is broken, and these are
+//!   tried for every different E: each region of E alone down, each alone up, and the chain of the
+//!   attempts from none down to all of E down, at whose end nothing may be permitted whatever else is
+//!   up. And clients lose service by F exactly when E ⊆ F: so E itself is the one minimal fatal set,
+//!   and [`Proof::lost_if`] answers for any F: one region, a country, a provider.
+//! - **Levers.** A pinned or an only region adds nothing to the lawful: tried for a forbidden region and
+//!   for each that drains.
+//!
+//! What is left for the largest table is some thousands of decisions: it ends in well under 2 s.
 
-use crate::decide::subject;
-use crate::facts::Facts;
-use crate::origin::Origin;
-use crate::region::{Access, RegionId};
-use crate::residency::{Opening, Subject};
-use crate::route::{Method, RouteId};
-use crate::table::Table;
+mod clients;
+mod decisions;
+mod finding;
+mod kind;
+mod law;
+mod rules;
+mod service;
 
-/// What the check found.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Finding {
-    /// No route has a region for anybody: the table would refuse every request. An error.
-    ServesNobody,
-    /// No region can ever serve this route, whoever asks: capability, compliance or state rules all
-    /// of them out. A warning.
-    RouteServesNobody(RouteId),
-    /// A rule selects no region at all though it names some selector. A warning.
-    RuleSelectsNothing(usize),
+use std::collections::BTreeMap;
+
+use crate::region::{RegionId, RegionSet};
+use crate::table::{Table, TableSpec};
+pub use clients::Clients;
+pub use finding::{Case, Cause, Finding, Gap, Idle, Misjudgement, Severity};
+pub use kind::{Part, Routes};
+pub use service::{Consent, Reliance};
+
+/// What is proved of a table.
+#[derive(Clone, Debug, Default)]
+pub struct Proof {
+    /// What is wrong, or worth knowing.
+    pub findings: Vec<Finding>,
+    /// Whose service rests on which regions.
+    pub reliances: Vec<Reliance>,
+    /// How many decisions were compared with the law.
+    pub decisions: usize,
 }
 
-/// Checks a table. See [`Finding`] for what is an error.
-pub fn prove(table: &Table) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut served = false;
-    let origins: Vec<Origin> = table
-        .residency()
-        .representatives()
-        .into_iter()
-        .map(Origin::Country)
-        .chain(std::iter::once(Origin::Unknown))
-        .collect();
-    for id in (0..table.route_count()).map(|index| RouteId(index as u32)) {
-        let route = table.route(id);
-        let accesses: &[Access] = match route.spec.access {
-            Some(Access::Read) => &[Access::Read],
-            Some(Access::Write) => &[Access::Write],
-            None => &[Access::Read, Access::Write],
-        };
-        if accesses.iter().all(|access| route.able(*access).is_empty()) {
-            findings.push(Finding::RouteServesNobody(id));
-            continue;
-        }
-        // Every condition met: whoever is refused now is refused always.
-        served = served
-            || origins.iter().any(|origin| {
-                accesses.iter().any(|access| {
-                    let facts = Facts {
-                        host: "",
-                        path: "",
-                        method: Method::Get,
-                        origin: *origin,
-                        declared: &[],
-                        consent: true,
-                        client_key: 0,
-                        from: RegionId(0),
-                        pinned: None,
-                        only: None,
-                    };
-                    let opening = Opening { consent: true, access: *access };
-                    let subject = Subject { opening, ..subject(route, &facts) };
-                    let mut room = None;
-                    !table.residency().allowed(subject, &mut room).all().and(route.able(*access)).is_empty()
-                })
-            });
-    }
-    if !served {
-        findings.push(Finding::ServesNobody);
-    }
-    for (index, rule) in table.spec().rules.iter().enumerate() {
-        let selected = |(id, region): (RegionId, &_)| {
-            rule.allow.iter().any(|selector| selector.selects(id, region, &table.spec().jurisdictions))
-        };
-        if !rule.allow.is_empty() && !table.regions().any(selected) {
-            findings.push(Finding::RuleSelectsNothing(index));
+/// Proves a table.
+pub fn prove(table: &Table) -> Proof {
+    let spec = table.spec();
+    let law = law::Law::new(spec);
+    let profiles = law::profiles(spec);
+    let mut routes = kind::Routing::new(table);
+    let mut decisions = decisions::Comparison::new(table, routes.draining);
+    let mut service = service::Service::new(table, routes.draining);
+    decisions.check_ability(&routes);
+    for group in routes.kinds.chunk_by(|one, next| one.law() == next.law()) {
+        let Some(first) = group.first() else { continue };
+        let rows = law.rows(&profiles, first.class, &first.jurisdictions);
+        let apart = law::distinct(&rows);
+        decisions.check_law(&law, &rows, &apart, group);
+        for kind in group {
+            decisions.check_routes(&rows, kind, &routes.requests);
+            decisions.check_kind(&law, &apart, kind);
+            service.add(&law, &rows, kind);
         }
     }
-    findings
+    let compared = decisions.count;
+    let mut findings = decisions.findings;
+    findings.append(&mut routes.findings);
+    let (found, reliances) = service.finish();
+    findings.extend(found);
+    rules::check(&law, &mut findings);
+    Proof { findings, reliances, decisions: compared }
 }
+
+impl Proof {
+    /// Whether the table must not be used.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity() == Severity::Error)
+    }
+
+    /// Whose service is lost while these regions, and perhaps others, are down: exactly those that
+    /// rely on no region beside them.
+    pub fn lost_if(&self, failed: RegionSet) -> impl Iterator<Item = &Reliance> {
+        self.reliances.iter().filter(move |reliance| reliance.regions.is_subset(&failed))
+    }
+
+    /// The regions whose failure alone costs somebody the service, and whom.
+    pub fn single_points(&self) -> BTreeMap<RegionId, Vec<&Reliance>> {
+        let mut points: BTreeMap<RegionId, Vec<&Reliance>> = BTreeMap::new();
+        for reliance in &self.reliances {
+            let mut regions = reliance.regions.iter();
+            if let (Some(only), None) = (regions.next(), regions.next()) {
+                points.entry(only).or_default().push(reliance);
+            }
+        }
+        points
+    }
+
+    /// What to tell an operator beside the problems, a line each: what is refused by design, and what
+    /// each region's failure alone would cost. `spec` is that of the table.
+    pub fn lines(&self, spec: &TableSpec) -> Vec<String> {
+        let notes = self.findings.iter().filter(|finding| finding.severity() == Severity::Note);
+        let points = self.single_points().into_iter().map(|(region, lost)| {
+            let lost: Vec<String> = lost.iter().map(|reliance| reliance.describe(spec)).collect();
+            format!("if {} fails, nobody may serve {}", spec.regions[region.index()].name, lost.join("; "))
+        });
+        notes.map(|note| note.describe(spec)).chain(points).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

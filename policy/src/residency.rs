@@ -31,7 +31,7 @@ pub struct Residency {
 }
 
 /// The regions that the law allows for one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Allowed {
     /// Regions that every rule selects.
     pub home: RegionSet,
@@ -94,7 +94,7 @@ impl Opening {
             .flat_map(|access| [false, true].map(|consent| Self { consent, access }))
     }
 
-    fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         usize::from(self.consent) | usize::from(self.access == Access::Read) << 1
     }
 }
@@ -294,14 +294,6 @@ impl Residency {
     /// The jurisdictions that a country belongs to.
     pub fn jurisdictions(&self, country: Country) -> &[JurisdictionId] {
         &self.members[usize::from(self.profile_of[country.slot()])]
-    }
-
-    /// One country of each profile: every other country is under the same rules as one of these.
-    pub fn representatives(&self) -> Vec<Country> {
-        let mut seen = vec![false; self.profiles];
-        Country::all()
-            .filter(|country| !std::mem::replace(&mut seen[usize::from(self.profile_of[country.slot()])], true))
-            .collect()
     }
 
     fn of_country(&self, country: Country, class: ClassId) -> &Allowance {

@@ -578,15 +578,3 @@ fn specifications_that_are_no_tables() {
     ));
     assert!(broken(&|_| ()).is_none());
 }
-
-#[test]
-fn proof_refuses_a_table_that_serves_nobody() {
-    let nobody = policy::proof::Finding::ServesNobody;
-    assert_eq!(policy::proof::prove(&table(world())), []);
-    let mut spec = world();
-    spec.regions.iter_mut().for_each(|region| region.state = RegionState::Disabled);
-    assert!(policy::proof::prove(&table(spec)).contains(&nobody));
-    let mut spec = world();
-    spec.regions.iter_mut().for_each(|region| region.capabilities = Capabilities { read: false, write: false });
-    assert!(policy::proof::prove(&table(spec)).contains(&nobody));
-}

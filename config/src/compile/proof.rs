@@ -1,32 +1,99 @@
 //! What the policy's proof finds in a compiled table, at its place in the file.
 
-use policy::Table;
-use policy::proof::{Finding, prove as prove_table};
+use std::path::Path;
+
+use policy::jurisdiction::ClassId;
+use policy::proof::{Case, Cause, Finding, Gap, Idle, Proof, Severity, prove as prove_table};
+use policy::residency::Source;
+use policy::{Method, RouteId, Table};
 
 use crate::field::Field;
 use crate::section::Section;
 
-/// Proves the table and reports what comes out: an error only if it would serve nobody at all.
-pub(super) fn prove(root: &Section<'_>, table: &Table) {
+/// Proves the table and reports what comes out. What follows from the table on purpose is no problem:
+/// it is in the proof alone. `file` is for the commands that explain the findings.
+pub(super) fn prove(root: &Section<'_>, table: &Table, file: &Path) -> Proof {
     let list = |key| root.field(key).and_then(|field| field.peek_list()).unwrap_or_default();
-    let (routes, rules) = (list("routes"), list("residency"));
-    for finding in prove_table(table) {
-        match finding {
-            Finding::ServesNobody => {
-                root.error("no route has a region for anybody: this table would refuse every request".to_owned());
-            }
-            Finding::RouteServesNobody(route) => {
-                let Some(field) = routes.get(route.0 as usize) else { continue };
-                field.warning(
-                    "no region can ever serve this route: look at capabilities, state and require_compliance"
-                        .to_owned(),
-                );
-            }
-            Finding::RuleSelectsNothing(index) => {
-                let rule = rules.get(index).and_then(Field::peek_section);
-                let Some(field) = rule.and_then(|section| section.field("allow")) else { continue };
-                field.warning("no region satisfies this: write allow = [] if that is meant".to_owned());
-            }
+    let places = Places { root, table, routes: list("routes"), rules: list("residency") };
+    let proof = prove_table(table);
+    let file = file.display().to_string();
+    for finding in &proof.findings {
+        if finding.severity() == Severity::Note || places.is_known(finding) {
+            continue;
         }
+        let sentence = finding.describe(table.spec());
+        let message = match finding.case() {
+            Some(case) => format!("{sentence}; see: {}", case.command(&file)),
+            None => sentence,
+        };
+        match (places.of(finding), finding.severity()) {
+            (Some(field), Severity::Error) => field.error(message),
+            (Some(field), _) => field.warning(message),
+            // Every warning has a place.
+            (None, _) => root.error(message),
+        }
+    }
+    proof
+}
+
+/// Where in the file things are.
+struct Places<'a, 't> {
+    root: &'a Section<'t>,
+    table: &'a Table,
+    routes: Vec<Field<'t>>,
+    rules: Vec<Field<'t>>,
+}
+
+impl<'t> Places<'_, 't> {
+    /// The place that a finding is about; none is the table as a whole.
+    fn of(&self, finding: &Finding) -> Option<Field<'t>> {
+        match finding {
+            Finding::ServesNobody => None,
+            Finding::Leak { case, .. } | Finding::Misjudged { case, .. } => self.route(self.asked(case)?),
+            Finding::RoutesServeNobody { routes, .. } => self.route(*routes.first.first()?),
+            Finding::RouteUnreachable { route, .. } => self.route(*route),
+            Finding::RuleWithoutEffect { rule, .. } => self.rules.get(*rule).cloned(),
+            Finding::RuleSelectsNothing { rule, .. } => self.rules.get(*rule)?.peek_section()?.field("allow"),
+            Finding::Unserved(gap) => self.cause(gap).or_else(|| self.route(*gap.routes.first.first()?)),
+        }
+    }
+
+    /// What leaves a gap, where that is not the route.
+    fn cause(&self, gap: &Gap) -> Option<Field<'t>> {
+        match &gap.cause {
+            Cause::Contradiction(sources) => {
+                // The last of the rules is likely the one that was just written.
+                let rules = sources.iter().rev().filter_map(|source| match source {
+                    Source::Rule(rule) => self.rules.get(*rule).cloned(),
+                    _ => None,
+                });
+                rules.max_by_key(Field::line)
+            }
+            Cause::Rule(rule) => self.rules.get(*rule).cloned(),
+            Cause::Border | Cause::SuperRegion | Cause::NoSuperRegion => self.class(gap.class),
+            _ => None,
+        }
+    }
+
+    /// A declared data class.
+    fn class(&self, id: ClassId) -> Option<Field<'t>> {
+        let name = &self.table.spec().data_classes.get(id.0)?.name;
+        self.root.field("data_classes")?.peek_section()?.field(name)
+    }
+
+    fn route(&self, id: RouteId) -> Option<Field<'t>> {
+        self.routes.get(id.0 as usize).cloned()
+    }
+
+    fn asked(&self, case: &Case) -> Option<RouteId> {
+        let host = case.host.as_deref().unwrap_or("any");
+        self.table.find_route(host, &case.path, Method::from_name(case.method))
+    }
+
+    /// Whether it was said before: of classes that only rules know, when they were collected.
+    fn is_known(&self, finding: &Finding) -> bool {
+        let Finding::RuleWithoutEffect { rule, why: Idle::Uncarried } = finding else { return false };
+        let rule = self.table.spec().rules.get(*rule);
+        rule.is_some_and(|rule| rule.data_classes.iter().any(|class| self.class(*class).is_none()))
     }
 }

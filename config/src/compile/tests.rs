@@ -359,7 +359,7 @@ fn warnings_leave_a_table_usable() {
     let text = base_with("#region", "compliance = ['soc2']")
         .replace("#route", "require_compliance = ['sox2']\n[[routes]]\nname = 's'\npath = '/s'");
     let warnings = good(&text).warnings;
-    assert!(warnings[0].message.contains("no region can ever serve this route"), "{warnings:?}");
+    assert!(warnings[0].message.contains("no region can ever serve route r"), "{warnings:?}");
     assert!(warnings[1].message.contains("(did you mean \"soc2\"?)"), "{warnings:?}");
     for quiet in ["retry.hedge = false", "affinity.kind = 'none'", "affinity.kind = 'client_ip'"] {
         assert_eq!(good(&base_with("#route", quiet)).warnings, []);
@@ -375,6 +375,71 @@ fn a_ramp_must_ascend_to_all_clients() {
         assert!(problems.has_errors(), "{ramp}");
     }
     good(&base_with("#end", "[failover]\nramp = [100]"));
+}
+
+#[test]
+fn what_the_proof_finds_is_told_at_its_place_with_a_command() {
+    // `LAW` starts at line 9 and its rule at line 11.
+    let table = |rest: &str| base_with("#end", &format!("{LAW}{rest}")).replace("'public'", "'personal'");
+    let rule = |jurisdiction: &str, allow: &str| {
+        format!("[[residency]]\njurisdiction = '{jurisdiction}'\ndata_classes = ['personal']\nallow = {allow}\n")
+    };
+    let first = "data_classes = ['personal']\nallow = { countries = ['DE'] }\n";
+    let other = "[regions.b]\ncountry = 'US'\nendpoints = ['10.0.0.2:80']\n";
+    let route = |name: &str, keys: &str| format!("[[routes]]\nname = '{name}'\ndata_class = 'personal'\n{keys}\n");
+    let command = "see: meridian explain --table routes.toml --from a --country";
+    good(&table(first));
+    let contradicting = format!("{first}{}{other}", rule("eu", "{ regions = ['b'] }"));
+    let declared =
+        format!("{first}[data_classes.personal]\ncross_border = 'prohibited'\n[jurisdictions.jp]\ncountries = ['JP']");
+    let regional =
+        format!("{first}[data_classes.personal]\nscope = 'super_region'\n[super_regions.e]\ncountries = ['@EMEA']");
+    let consent = declared.replace("prohibited", "with_consent");
+    let nowhere = first.replace("DE", "FR");
+    let disabled = format!("{first}{other}").replace("countries = ['DE']", "regions = ['a']");
+    for (text, line, path, fragment) in [
+        (
+            table(&contradicting),
+            15,
+            "residency[1]",
+            "no region satisfies both the rule at line 11 (eu) and the rule at line 15 (eu)",
+        ),
+        (table(&declared), 15, "data_classes.personal", "nobody may serve personal of jp, unknown clients (route r)"),
+        (table(&regional), 15, "data_classes.personal", "these countries are in none"),
+        (table(&disabled).replace("#region", "state = 'disabled'"), 5, "routes[0]", "only a may serve personal of eu"),
+        (
+            table(&format!("{first}{}", rule("eu", "{ countries = ['@EU'] }"))),
+            15,
+            "residency[1]",
+            "this rule has no effect: the rule at line 11 (eu)",
+        ),
+        (
+            table(&format!("{first}[data_classes.other]\n{}", rule("eu", "[]").replace("personal", "other"))),
+            16,
+            "residency[1]",
+            "no route carries its data",
+        ),
+        (
+            table(&format!(
+                "{first}{}{}",
+                route("s", "methods = ['GET', 'HEAD', 'POST', 'PUT']"),
+                route("t", "methods = ['DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH']")
+            )),
+            5,
+            "routes[0]",
+            "no request comes here: they fall under s, t",
+        ),
+        (table(&consent), 5, "routes[0]", "nobody may serve personal of jp, unknown clients (route r) without consent"),
+        (table(&nowhere), 14, "residency[0].allow", "no region satisfies this, and so nobody may serve personal of eu"),
+    ] {
+        expect(&text, Severity::Warning, line, path, fragment);
+        let warning = &good(&text).warnings[0].message;
+        let about_a_request =
+            !fragment.contains("no effect") && !fragment.contains("carries") && !fragment.contains("comes");
+        assert_eq!(warning.contains(command), about_a_request, "{warning}");
+    }
+    let quoted = RoutingTable::from_text(Path::new("my tables/routes.toml"), &table(&contradicting)).unwrap();
+    assert!(quoted.warnings[0].message.contains("--table 'my tables/routes.toml'"), "{:?}", quoted.warnings);
 }
 
 #[test]

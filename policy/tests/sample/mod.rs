@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use policy::country::{Country, CountrySet, group};
 use policy::jurisdiction::{
-    ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable,
+    ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
 };
-use policy::region::{Capabilities, Region, RegionState, Role, Tier};
+use policy::region::{Access, Capabilities, Region, RegionState, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
 use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -149,5 +149,72 @@ pub fn large(regions: usize, routes: usize) -> TableSpec {
             ..route(&format!("route-{index}"), &format!("/service-{}/v1", index / 500), 1)
         });
     }
+    spec
+}
+
+/// The largest table that a proof must be quick for: 64 regions, every country in a jurisdiction, 5,000
+/// routes of many kinds, 256 rules. With `alone` each country is a jurisdiction of its own, so that no
+/// two are under the same law; else they share 40, some of which overlap.
+pub fn largest(alone: bool) -> TableSpec {
+    let every: Vec<Country> = Country::all().collect();
+    let homes: Vec<Country> = every.iter().step_by(4).copied().collect();
+    let mut spec = spec(
+        (0..64)
+            .map(|index: usize| Region {
+                country: homes[index % homes.len()],
+                compliance: ["soc2", "iso27001", "gdpr"][..index % 4].iter().map(|name| (*name).into()).collect(),
+                capabilities: Capabilities { read: true, write: !index.is_multiple_of(5) },
+                state: if index == 63 { RegionState::Draining } else { RegionState::Serving },
+                ..region(&format!("region-{index:02}"), "DE")
+            })
+            .collect(),
+    );
+    let count = if alone { every.len() } else { 40 };
+    let mut members = vec![CountrySet::default(); count];
+    for (index, country) in every.iter().enumerate() {
+        members[index % count].insert(*country);
+        if !alone && index.is_multiple_of(7) {
+            members[index % 3].insert(*country);
+        }
+    }
+    let named = |(index, countries)| Jurisdiction { name: format!("law-{index:03}"), countries };
+    spec.jurisdictions = members.into_iter().enumerate().map(named).collect();
+    for name in ["@AMERICAS", "@EMEA", "@APAC"] {
+        spec.super_regions.push(SuperRegion { name: name.into(), countries: countries(&[name]) });
+    }
+    spec.data_classes.push(class("pii", Transfer::Prohibited));
+    spec.data_classes.push(class("personal", Transfer::WithConsent));
+    let regional = DataClass { scope: Scope::SuperRegion, ..class("regional", Transfer::Allowed) };
+    spec.data_classes.push(regional);
+    spec.data_classes.push(class("free", Transfer::Allowed));
+    let transfers = [
+        Transfer::Prohibited,
+        Transfer::WithConsent,
+        Transfer::WithSafeguards,
+        Transfer::RequiresLocalCopy,
+        Transfer::Allowed,
+    ];
+    spec.rules = (0..256)
+        .map(|index: usize| {
+            let regions = (0..64).filter(|region| (region * 7 + index % count) % 9 < 3 || *region % 6 == index / count);
+            let regions = regions.filter_map(policy::RegionId::new).collect();
+            Rule {
+                allow: vec![Selector { regions: Some(regions), ..Selector::default() }],
+                data_classes: (1..5).filter(|class: &usize| !(class + index).is_multiple_of(3)).map(ClassId).collect(),
+                ..rule(index % count, 1, &["DE"], transfers[index % 5])
+            }
+        })
+        .collect();
+    spec.routes = (0..5000)
+        .map(|index: usize| RouteSpec {
+            host: HostPattern::Exact(format!("host-{:03}.example.com", index % 500)),
+            access: [None, Some(Access::Read), Some(Access::Write)][index % 3],
+            consent_header: index.is_multiple_of(2).then(|| "x-consent".into()),
+            jurisdiction_header: index.is_multiple_of(11).then(|| "x-tenant".into()),
+            jurisdictions: if index % 500 == 7 { vec![JurisdictionId(index / 500)] } else { Vec::new() },
+            require_compliance: ["soc2", "iso27001"][..index % 5 % 3].iter().map(|name| (*name).into()).collect(),
+            ..route(&format!("route-{index:04}"), &format!("/service-{}/v1", index / 500), index % 5)
+        })
+        .collect();
     spec
 }

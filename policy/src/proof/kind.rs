@@ -1,0 +1,241 @@
+//! Routes by what the law and the regions see of them.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::finding::Finding;
+use crate::jurisdiction::{ClassId, JurisdictionId};
+use crate::region::{Access, Region, RegionId, RegionSet, RegionState};
+use crate::route::{HostPattern, Method, PathPattern, RouteId, RouteSpec};
+use crate::table::{Table, TableSpec};
+
+/// Routes that differ in nothing that decides *whether* a region serves.
+pub(super) struct Kind {
+    pub(super) class: ClassId,
+    pub(super) jurisdictions: Vec<JurisdictionId>,
+    /// Whether consent can reach it.
+    pub(super) takes_consent: bool,
+    /// Whether more jurisdictions can be declared on it.
+    pub(super) takes_declared: bool,
+    /// Regions that can serve each access: capability, required compliance, not disabled.
+    able: [RegionSet; 2],
+    /// A request of each access to the first of the routes, where there can be one.
+    samples: [Option<Request>; 2],
+    pub(super) routes: Vec<RouteId>,
+}
+
+/// A request that falls under a route.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) route: RouteId,
+    pub(super) host: String,
+    pub(super) path: String,
+    pub(super) method: Method,
+    pub(super) access: Access,
+}
+
+/// Some routes: the first few, and how many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routes {
+    /// The first of them.
+    pub first: Vec<RouteId>,
+    /// How many there are in all.
+    pub count: usize,
+}
+
+/// Which of a route's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// All that it can have.
+    All,
+    /// Those that read, where others write.
+    Reads,
+    /// Those that write, where others read.
+    Writes,
+}
+
+/// All routes by kind, and what is wrong with some.
+pub(super) struct Routing {
+    /// Those under the same law side by side.
+    pub(super) kinds: Vec<Kind>,
+    /// The regions that drain: they serve nobody who is not pinned there.
+    pub(super) draining: RegionSet,
+    /// What the specification makes of each route, by access.
+    pub(super) able: Vec<[RegionSet; 2]>,
+    /// A request of each route that has one.
+    pub(super) requests: Vec<Option<Request>>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Kind {
+    /// What the law sees.
+    pub(super) fn law(&self) -> (ClassId, &[JurisdictionId]) {
+        (self.class, &self.jurisdictions)
+    }
+
+    pub(super) fn able(&self, access: Access) -> &RegionSet {
+        &self.able[access as usize]
+    }
+
+    /// A request of that access.
+    pub(super) fn sample(&self, access: Access) -> Option<&Request> {
+        self.samples[access as usize].as_ref()
+    }
+
+    /// The kinds of access that its requests can have.
+    pub(super) fn accesses(&self) -> impl Iterator<Item = (Access, &Request)> {
+        [Access::Read, Access::Write].into_iter().filter_map(|access| Some((access, self.sample(access)?)))
+    }
+
+    pub(super) fn part(&self, access: Access) -> Part {
+        match access {
+            _ if self.accesses().count() < 2 => Part::All,
+            Access::Read => Part::Reads,
+            Access::Write => Part::Writes,
+        }
+    }
+}
+
+impl Routing {
+    pub(super) fn new(table: &Table) -> Self {
+        let spec = table.spec();
+        let label = unused_label(spec);
+        let mut able_by: FxHashMap<&[String], [RegionSet; 2]> = FxHashMap::default();
+        let mut places = FxHashMap::default();
+        let draining = regions(spec, |region| region.state == RegionState::Draining);
+        let mut all = Self { kinds: vec![], draining, able: vec![], requests: vec![], findings: vec![] };
+        for (index, route) in spec.routes.iter().enumerate() {
+            let id = RouteId(index as u32);
+            let able = *able_by
+                .entry(&route.require_compliance)
+                .or_insert_with(|| [Access::Read, Access::Write].map(|access| able(spec, route, access)));
+            let samples = match requests(table, id, &label) {
+                Ok(samples) => samples,
+                Err(takers) => {
+                    all.findings.push(Finding::RouteUnreachable { route: id, takers });
+                    [None, None]
+                }
+            };
+            all.able.push(able);
+            all.requests.push(samples.iter().flatten().next().cloned());
+            if samples.iter().all(Option::is_none) {
+                continue;
+            }
+            let mut jurisdictions = route.jurisdictions.clone();
+            jurisdictions.sort_unstable();
+            let takes_consent = route.consent_header.is_some() || route.consent_claim.is_some();
+            let takes_declared = route.jurisdiction_header.is_some();
+            let has = samples.each_ref().map(Option::is_some);
+            let key = (route.data_class, jurisdictions, takes_consent, takes_declared, able, has);
+            let place = *places.entry(key.clone()).or_insert_with(|| {
+                let (class, jurisdictions, ..) = key;
+                let kind = Kind { class, jurisdictions, takes_consent, takes_declared, able, samples, routes: vec![] };
+                all.kinds.push(kind);
+                all.kinds.len() - 1
+            });
+            all.kinds[place].routes.push(id);
+        }
+        all.kinds.sort_by(|one, other| one.law().cmp(&other.law()));
+        all
+    }
+}
+
+impl Routes {
+    pub(super) fn new(routes: &[RouteId]) -> Self {
+        Self { first: routes.iter().take(NAMED).copied().collect(), count: routes.len() }
+    }
+
+    /// Adds routes that are not among them.
+    pub(super) fn add(&mut self, more: &[RouteId]) {
+        self.first.extend(more);
+        self.first.sort_unstable();
+        self.first.truncate(NAMED);
+        self.count += more.len();
+    }
+
+    /// Their names: `route a`, `routes a, b, c and 4 more`.
+    pub fn describe(&self, spec: &TableSpec) -> String {
+        let names: Vec<&str> = self.first.iter().map(|id| spec.routes[id.0 as usize].name.as_str()).collect();
+        let names = names.join(", ");
+        match (self.count, self.count - self.first.len()) {
+            (1, _) => format!("route {names}"),
+            (_, 0) => format!("routes {names}"),
+            (_, more) => format!("routes {names} and {more} more"),
+        }
+    }
+}
+
+/// The regions that the specification lets serve a route's requests.
+fn able(spec: &TableSpec, route: &RouteSpec, access: Access) -> RegionSet {
+    regions(spec, |region| {
+        let capable = match access {
+            Access::Read => region.capabilities.read,
+            Access::Write => region.capabilities.write,
+        };
+        let compliant = route.require_compliance.iter().all(|name| region.compliance.contains(name));
+        capable && compliant && region.state != RegionState::Disabled
+    })
+}
+
+fn regions(spec: &TableSpec, wanted: impl Fn(&Region) -> bool) -> RegionSet {
+    let regions = spec.regions.iter().enumerate().filter(|(_, region)| wanted(region));
+    regions.filter_map(|(index, _)| RegionId::new(index)).collect()
+}
+
+/// A request of each access that falls under the route; or, when none does, the routes that take them.
+fn requests(table: &Table, id: RouteId, label: &str) -> Result<[Option<Request>; 2], Vec<RouteId>> {
+    let route = &table.spec().routes[id.0 as usize];
+    let host = match &route.host {
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Below(parent) => format!("{label}.{parent}"),
+        HostPattern::Any => label.to_owned(),
+    };
+    // Below the prefix no other route can be more specific: the label is in none.
+    let paths = match &route.path {
+        PathPattern::Exact(path) => vec![path.clone()],
+        PathPattern::Prefix(prefix) if prefix.is_empty() => vec!["/".to_owned(), format!("/{label}")],
+        PathPattern::Prefix(prefix) => vec![prefix.clone(), format!("{prefix}/{label}")],
+    };
+    let mut samples = [None, None];
+    let mut takers = Vec::new();
+    for (_, method) in Method::NAMED {
+        if route.methods.is_some_and(|methods| !methods.contains(method)) {
+            continue;
+        }
+        let access = match (route.access, method) {
+            (Some(access), _) => access,
+            (None, Method::Get | Method::Head | Method::Options) => Access::Read,
+            (None, _) => Access::Write,
+        };
+        let found = |path: &&String| table.find_route(&host, path, method);
+        if let Some(path) = paths.iter().find(|path| found(path) == Some(id)) {
+            let request = || Request { route: id, host: host.clone(), path: path.clone(), method, access };
+            samples[access as usize].get_or_insert_with(request);
+        } else if let Some(taker) = paths.last().as_ref().and_then(found)
+            && !takers.contains(&taker)
+        {
+            takers.push(taker);
+        }
+    }
+    if samples.iter().all(Option::is_none) { Err(takers) } else { Ok(samples) }
+}
+
+/// A label that stands in no route's host or path, so that requests can be made that fall under no
+/// more specific route.
+fn unused_label(spec: &TableSpec) -> String {
+    let mut used = FxHashSet::default();
+    for route in &spec.routes {
+        if let HostPattern::Exact(host) | HostPattern::Below(host) = &route.host {
+            used.extend(host.split('.'));
+        }
+        let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &route.path;
+        used.extend(path.split('/'));
+    }
+    let mut label = "any".to_owned();
+    while used.contains(label.as_str()) {
+        label.push_str("-x");
+    }
+    label
+}
+
+/// So many routes are named.
+const NAMED: usize = 3;
