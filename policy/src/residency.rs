@@ -352,7 +352,7 @@ impl Law<'_> {
     }
 
     /// The strictest reading: the client may be in any jurisdiction that restricts this class, in
-    /// any super-region, and in a country that no jurisdiction lists.
+    /// any super-region or in none, and in a country that no jurisdiction lists.
     fn constraints_of_unknown(&self, class: usize) -> Vec<Constraint> {
         let data_class = &self.data_classes[class];
         if data_class.scope == Scope::Global {
@@ -372,7 +372,8 @@ impl Law<'_> {
                 inside: self.select(|_, region| s.countries.contains(region.country)),
                 outside: Condition::NEVER,
             }));
-            if self.super_regions.is_empty() {
+            let around = |country| self.super_regions.iter().any(|s| s.countries.contains(country));
+            if !Country::all().all(around) {
                 constraints.push(self.nowhere(Source::SuperRegion));
             }
         }

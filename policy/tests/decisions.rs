@@ -258,7 +258,9 @@ fn super_regions_hold_data_of_their_scope() {
         SuperRegion { name: "americas".into(), countries: countries(&["@AMERICAS"]) },
     ];
     spec.routes.push(route("regional", "/r", 2));
-    let table = table(spec);
+    let mut lone = spec.clone();
+    lone.super_regions.truncate(1);
+    let (table, lone) = (table(spec), table(lone));
     let outcome = |code| {
         let mut order: Vec<String> = Case::new(&table, code, "/r").outcome().split(' ').map(str::to_owned).collect();
         order.sort();
@@ -269,6 +271,8 @@ fn super_regions_hold_data_of_their_scope() {
     // In no super-region, and in none that is known: nowhere.
     assert_eq!(outcome("JP"), "residency_prohibited");
     assert_eq!(outcome(""), "residency_prohibited");
+    // Nor where there is but one: the client may be in none.
+    assert_eq!(Case::new(&lone, "", "/r").outcome(), "residency_prohibited");
 }
 
 #[test]
