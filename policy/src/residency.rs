@@ -275,7 +275,7 @@ impl Residency {
         let (unknown, one, several) = match origin {
             Origin::Unknown => (true, None, None),
             Origin::Country(country) => (false, Some(*country), None),
-            Origin::Countries(countries) => (false, None, Some(countries.iter())),
+            Origin::Countries(countries) => (countries.is_empty(), None, Some(countries.iter())),
         };
         let unknown = unknown.then(|| self.of_unknown(class));
         let countries = one.into_iter().chain(several.into_iter().flatten());

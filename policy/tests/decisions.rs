@@ -479,6 +479,15 @@ fn consent_does_not_carry_over_to_another_header() {
 }
 
 #[test]
+fn an_origin_of_no_country_is_unknown_whatever_is_declared() {
+    let table = table(world());
+    let case = Case { origin: Origin::Countries(countries(&[])), ..Case::new(&table, "", "/v3") };
+    let declared: Vec<_> = table.jurisdiction_named("us").into_iter().collect();
+    let facts = policy::Facts { declared: &declared, ..case.facts() };
+    assert_eq!(outcome(&table, &facts, case.view.as_slice()), "residency_prohibited");
+}
+
+#[test]
 fn only_holds_a_request_to_the_region_that_was_chosen() {
     let table = table(world());
     let case = Case::new(&table, "DE", "/v3");
