@@ -129,7 +129,7 @@ impl Request {
             countries: match &facts.origin {
                 Origin::Unknown => None,
                 Origin::Country(country) => Some(Names::from([country.code().to_owned()])),
-                Origin::Countries(countries) => Some(codes(countries)),
+                Origin::Countries(countries) => Some(codes(countries)).filter(|codes| !codes.is_empty()),
             },
             declared: facts.declared.iter().map(|id| spec.jurisdictions[id.0].name.clone()).collect(),
             consent: facts.consent,

@@ -2,7 +2,7 @@
 //!
 //! It shares no code with the crate's decision: it reads the specification that a table is made of,
 //! and nothing that the table compiled of it.
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test takes what it needs")]
+#![allow(dead_code, unused_imports, missing_docs, unreachable_pub, reason = "each test takes what it needs")]
 
 mod book;
 mod choice;
