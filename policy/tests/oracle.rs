@@ -259,6 +259,7 @@ fn reason(verdict: &Verdict) -> Option<Reason> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "what is compared is made for it")]
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, engine: T, oracle: T) -> Result<(), String> {
     if engine == oracle { Ok(()) } else { Err(format!("{what}: the crate says {engine:?}, the oracle {oracle:?}")) }
 }

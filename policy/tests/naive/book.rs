@@ -87,7 +87,7 @@ impl<'a> Book<'a> {
             }
         }
         if let Some(tiers) = &selector.tiers
-            && !tiers.iter().any(|tier| *tier == region.tier)
+            && !tiers.contains(&region.tier)
         {
             return false;
         }

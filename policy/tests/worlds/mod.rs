@@ -28,14 +28,18 @@ pub const QUESTIONS: usize = 20;
 /// How many tables a test makes: `fewest`, or as `MERIDIAN_ORACLE_CASES` asks, which counts pairs
 /// of a table and a question.
 pub fn tables(fewest: u32) -> u32 {
-    let asked = std::env::var("MERIDIAN_ORACLE_CASES").ok();
-    asked.map_or(fewest, |cases| cases.parse::<u32>().expect("MERIDIAN_ORACLE_CASES: a number") / QUESTIONS as u32)
+    asked_for("MERIDIAN_ORACLE_CASES").map_or(fewest, |cases| (cases / QUESTIONS as u64) as u32)
+}
+
+#[allow(clippy::disallowed_methods, reason = "who runs the tests may ask for more of them")]
+fn asked_for(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect(name))
 }
 
 /// Runs a test on inputs from a fixed seed, or from `MERIDIAN_ORACLE_SEED`, and tells which.
 pub fn check<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> TestCaseResult) {
-    let seed = std::env::var("MERIDIAN_ORACLE_SEED").ok();
-    let seed: u64 = seed.map_or(1, |seed| seed.parse().expect("MERIDIAN_ORACLE_SEED: a number"));
+    let seed = asked_for("MERIDIAN_ORACLE_SEED").unwrap_or(1);
     println!("{cases} tables, MERIDIAN_ORACLE_SEED={seed}");
     let bytes: Vec<u8> = [seed, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
