@@ -259,7 +259,7 @@ fn is_stricter(one: Transfer, other: Transfer) -> bool {
 #[test]
 fn a_restriction_never_widens_what_is_allowed() {
     let narrowed = Times::default();
-    check(tables(500), (table(), questions(), proptest::collection::vec(restriction(), worlds::QUESTIONS)), |input| {
+    check(tables(150), (table(), questions(), proptest::collection::vec(restriction(), worlds::QUESTIONS)), |input| {
         let (spec, asked, restrictions) = input;
         let table = built(&spec);
         for (question, restriction) in asked.iter().map(|asked| asked.of(&spec)).zip(restrictions) {
