@@ -68,13 +68,21 @@ impl Permits {
         let now = translate_facts(pinned, self.route, facts, &declared, table)?;
         let route = table.find_route(now.host, now.path, now.method)?;
         let view = WithDown { view: current.view, down: tried.iter().filter_map(forward).collect() };
+        let was = pinned.route(self.route);
         let permitted = |region: &RegionId| {
-            back(*region).is_some_and(|region| could_serve(pinned, pinned.route(self.route), facts, region))
+            let seen = current.view.region(*region);
+            let near_and_fresh =
+                can_serve(was, was.access(facts.method), &seen, || latency_ms(table, now.from, *region, &seen));
+            near_and_fresh && back(*region).is_some_and(|region| could_serve(pinned, was, facts, region))
         };
         let region = order(table, route, &now, &view).into_iter().find(permitted)?;
-        let mut room = None;
-        let allowed = lawful(table, table.route(route), &now, &mut room);
-        Some(Permit::new(region, allowed.safeguarded.contains(region)))
+        // Where either table asks for safeguards, the audit notes them.
+        let asked = |table: &Table, route, facts: &Facts<'_>, region| {
+            let mut room = None;
+            lawful(table, table.route(route), facts, &mut room).safeguarded.contains(region)
+        };
+        let safeguarded = asked(table, route, &now, region) || asked(pinned, self.route, facts, back(region)?);
+        Some(Permit::new(region, safeguarded))
     }
 }
 

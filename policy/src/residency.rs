@@ -177,13 +177,15 @@ struct Allowance {
 
 impl Allowance {
     fn combine(constraints: Vec<Constraint>, regions: RegionSet, rules: &[Rule]) -> Self {
-        let page = constraints.iter().find_map(|constraint| match constraint.source {
+        let pages = constraints.iter().filter_map(|constraint| match constraint.source {
             Source::Rule(rule) => match &rules.get(rule)?.when_unavailable {
-                WhenUnavailable::Maintenance(page) => Some(page.clone()),
+                WhenUnavailable::Maintenance(page) => Some((&rules.get(rule)?.regulation, page)),
                 WhenUnavailable::Reject => None,
             },
             _ => None,
         });
+        // Of several, always the same: the order in the file has no say.
+        let page = pages.min().map(|(_, page)| page.clone());
         let nothing = Allowed { home: RegionSet::EMPTY, opened: RegionSet::EMPTY, safeguarded: RegionSet::EMPTY };
         let mut allowed = Box::new([nothing; 4]);
         for id in regions.iter() {
@@ -274,7 +276,7 @@ impl Residency {
 
     /// The maintenance page to show while the allowed regions are down, where a rule has one.
     pub fn maintenance_page(&self, subject: Subject<'_>) -> Option<Arc<str>> {
-        self.allowances_of(subject).find_map(|allowance| allowance.page.clone())
+        self.allowances_of(subject).filter_map(|allowance| allowance.page.clone()).min()
     }
 
     /// Every allowance that must hold at once.
@@ -283,7 +285,7 @@ impl Residency {
         let (unknown, one, several) = match origin {
             Origin::Unknown => (true, None, None),
             Origin::Country(country) => (false, Some(*country), None),
-            Origin::Countries(countries) => (false, None, Some(countries.iter())),
+            Origin::Countries(countries) => (countries.is_empty(), None, Some(countries.iter())),
         };
         let unknown = unknown.then(|| self.of_unknown(class));
         let countries = one.into_iter().chain(several.into_iter().flatten());
@@ -352,7 +354,7 @@ impl Law<'_> {
     }
 
     /// The strictest reading: the client may be in any jurisdiction that restricts this class, in
-    /// any super-region, and in a country that no jurisdiction lists.
+    /// any super-region or in none, and in a country that no jurisdiction lists.
     fn constraints_of_unknown(&self, class: usize) -> Vec<Constraint> {
         let data_class = &self.data_classes[class];
         if data_class.scope == Scope::Global {
@@ -372,7 +374,8 @@ impl Law<'_> {
                 inside: self.select(|_, region| s.countries.contains(region.country)),
                 outside: Condition::NEVER,
             }));
-            if self.super_regions.is_empty() {
+            let around = |country| self.super_regions.iter().any(|s| s.countries.contains(country));
+            if !Country::all().all(around) {
                 constraints.push(self.nowhere(Source::SuperRegion));
             }
         }

@@ -259,7 +259,9 @@ fn super_regions_hold_data_of_their_scope() {
         SuperRegion { name: "americas".into(), countries: countries(&["@AMERICAS"]) },
     ];
     spec.routes.push(route("regional", "/r", 2));
-    let table = table(spec);
+    let mut lone = spec.clone();
+    lone.super_regions.truncate(1);
+    let (table, lone) = (table(spec), table(lone));
     let outcome = |code| {
         let mut order: Vec<String> = Case::new(&table, code, "/r").outcome().split(' ').map(str::to_owned).collect();
         order.sort();
@@ -270,6 +272,8 @@ fn super_regions_hold_data_of_their_scope() {
     // In no super-region, and in none that is known: nowhere.
     assert_eq!(outcome("JP"), "residency_prohibited");
     assert_eq!(outcome(""), "residency_prohibited");
+    // Nor where there is but one: the client may be in none.
+    assert_eq!(Case::new(&lone, "", "/r").outcome(), "residency_prohibited");
 }
 
 #[test]
@@ -510,6 +514,15 @@ fn consent_does_not_carry_over_to_another_header() {
     let tried: RegionSet = pinned.region_named("de").into_iter().collect();
     let next = |current| permits.next(&pinned, &case.facts(), &tried, &Seen { table: current, view: view.as_slice() });
     assert!(next(&pinned).is_some() && next(&other).is_none());
+}
+
+#[test]
+fn an_origin_of_no_country_is_unknown_whatever_is_declared() {
+    let table = table(world());
+    let case = Case { origin: Origin::Countries(countries(&[])), ..Case::new(&table, "", "/v3") };
+    let declared: Vec<_> = table.jurisdiction_named("us").into_iter().collect();
+    let facts = policy::Facts { declared: &declared, ..case.facts() };
+    assert_eq!(outcome(&table, &facts, case.view.as_slice()), "residency_prohibited");
 }
 
 #[test]

@@ -252,7 +252,7 @@ impl Gap {
                 format!("always refused: {subject}, for the route's own jurisdictions allow none of their regions")
             }
             Cause::Strictest => {
-                format!("always refused: {subject}, for no region is allowed by the rules of all jurisdictions")
+                format!("always refused: {subject}, for no region is allowed wherever they may be")
             }
         }
     }

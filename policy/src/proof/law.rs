@@ -145,9 +145,12 @@ impl<'a> Law<'a> {
             let around = spec.super_regions.iter().filter(|one| holds(&one.countries));
             let around: Vec<RegionSet> = around.map(|one| self.located_in(&one.countries)).collect();
             let clause = |inside| Clause { inside, ..nowhere(Source::SuperRegion) };
+            let in_some = |country| spec.super_regions.iter().any(|one| one.countries.contains(country));
             match origin {
                 // In any of them, and so within all of them.
-                Origin::Unknown if !around.is_empty() => clauses.extend(around.into_iter().map(clause)),
+                Origin::Unknown if Country::all().all(in_some) => clauses.extend(around.into_iter().map(clause)),
+                // Or in none.
+                Origin::Unknown => clauses.push(nowhere(Source::SuperRegion)),
                 _ => clauses.push(clause(around.iter().fold(RegionSet::EMPTY, |all, some| all.or(some)))),
             }
         }

@@ -265,7 +265,9 @@ fn cause(
         return Some(Cause::ConsentNotTaken);
     }
     match core(law, row, consenting) {
-        Cause::Contradiction(_) if row.origin == Origin::Unknown => Some(Cause::Strictest),
+        Cause::Contradiction(_) | Cause::SuperRegion | Cause::NoSuperRegion if row.origin == Origin::Unknown => {
+            Some(Cause::Strictest)
+        }
         cause => Some(cause),
     }
 }

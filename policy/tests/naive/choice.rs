@@ -1,0 +1,275 @@
+//! Steps 4 to 6 of the contract: which regions are eligible, and which is first.
+
+use std::collections::BTreeMap;
+
+use policy::hash::client_key;
+use policy::region::{Region, RegionState};
+use policy::route::{Affinity, Criticality, RouteSpec};
+use policy::{Health, RegionView};
+
+use super::book::{Book, Names, Request};
+use super::law::{Law, Standing, reads};
+
+/// The eligible regions, and what decides between them.
+#[derive(Debug)]
+pub struct Choice {
+    contenders: BTreeMap<String, Contender>,
+    /// A number was too near its border to tell which side of it single precision puts it.
+    pub unclear: bool,
+}
+
+/// What decides between a region and others.
+#[derive(Debug)]
+struct Contender {
+    rank: Rank,
+    score: f64,
+    headroom: f64,
+    /// -log2 of its hash for this client, as a fraction.
+    log: f64,
+}
+
+/// Lower is first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    elsewhere_than_pinned: bool,
+    opened: bool,
+    moved_off: bool,
+    spilled: bool,
+    priority: u16,
+}
+
+/// What may be named next.
+#[derive(Debug)]
+pub struct Next {
+    /// Any of these: more than one only where the arithmetic is too close to tell.
+    pub acceptable: Names,
+    /// Whether the hash had a say.
+    pub drawn: bool,
+}
+
+/// Points within which candidates share clients.
+const TIE_MARGIN: f64 = 5.0;
+
+/// What single precision may make of a score.
+const SCORE_ERROR: f64 = 1e-3;
+
+/// What the quick logarithm may make of a hash.
+const LOG_ERROR: f64 = 2.5e-4;
+
+impl Choice {
+    pub fn new(
+        book: &Book<'_>,
+        route: &RouteSpec,
+        request: &Request,
+        law: &Law,
+        view: &dyn Fn(&str) -> RegionView,
+    ) -> Self {
+        let mut choice = Self { contenders: BTreeMap::new(), unclear: false };
+        for region in &book.spec.regions {
+            if !at_rest(route, request, law, region) {
+                continue;
+            }
+            let seen = view(&region.name);
+            let latency = seen.rtt_ms.map_or_else(|| prior_ms(book, &request.from, &region.name), f64::from);
+            if let Some(max) = route.max_latency {
+                let over = latency - max.as_secs_f64() * 1000.0;
+                choice.unclear |= over != 0.0 && over.abs() < SCORE_ERROR;
+                if over > 0.0 {
+                    continue;
+                }
+            }
+            let stale = seen.lag.is_some_and(|lag| route.max_replication_lag.is_some_and(|max| lag > max));
+            if seen.health == Health::Down || (stale && reads(route, request.method)) {
+                continue;
+            }
+            // Kept by its address, whatever the load and the latency of the moment.
+            let (latency, utilisation, pressure) = match route.affinity {
+                Affinity::ClientIp => (prior_ms(book, &request.from, &region.name), 0.0, 0.0),
+                Affinity::None | Affinity::Cookie(_) => {
+                    (latency, f64::from(seen.utilisation), f64::from(seen.pressure))
+                }
+            };
+            let seed = client_key(region.name.as_bytes());
+            let rank = Rank {
+                elsewhere_than_pinned: request.pinned.as_deref() != Some(&region.name),
+                opened: law.is_opened(&region.name),
+                moved_off: moved_off(region, seen.health, request.client_key ^ seed),
+                spilled: choice.spilled(book, route, pressure, request.client_key ^ seed),
+                priority: region.priority,
+            };
+            // What a pinned client is asked nothing of.
+            let pinned = Rank { opened: false, moved_off: false, spilled: false, priority: 0, ..rank };
+            let hash = mixed(request.client_key ^ seed) | 1;
+            choice.contenders.insert(
+                region.name.clone(),
+                Contender {
+                    rank: if rank.elsewhere_than_pinned { rank } else { pinned },
+                    score: score(book, route, region, latency, utilisation),
+                    headroom: capacity(book, region) * (1.0 - utilisation).max(0.01),
+                    log: 64.0 - (hash as f64).ln() / std::f64::consts::LN_2,
+                },
+            );
+        }
+        choice
+    }
+
+    pub fn eligible(&self) -> Names {
+        self.contenders.keys().cloned().collect()
+    }
+
+    /// Whether some eligible region spills this client.
+    pub fn spills(&self) -> bool {
+        self.contenders.values().any(|contender| contender.rank.spilled)
+    }
+
+    /// Whether the weight of some eligible region moves this client off.
+    pub fn moves_off(&self) -> bool {
+        self.contenders.values().any(|contender| contender.rank.moved_off)
+    }
+
+    /// Who may come next, once some are named. `None` when nobody is left.
+    pub fn next(&self, named: &Names) -> Option<Next> {
+        let left = || self.contenders.iter().filter(|(name, _)| !named.contains(*name));
+        let best = left().map(|(_, contender)| contender.rank).min()?;
+        let of_the_best: Vec<_> = left().filter(|(_, contender)| contender.rank == best).collect();
+        let highest = of_the_best.iter().map(|(_, contender)| contender.score).fold(f64::MIN, f64::max);
+        let margin = |contender: &Contender| contender.score - (highest - TIE_MARGIN);
+        let sure: Vec<_> = of_the_best.iter().filter(|(_, contender)| margin(contender) >= SCORE_ERROR).collect();
+        let at_the_border = of_the_best.iter().filter(|(_, contender)| margin(contender).abs() < SCORE_ERROR);
+        let at_least = sure.iter().map(|(_, contender)| contender.drawn(LOG_ERROR)).fold(0.0, f64::max);
+        let winners = sure.iter().filter(|(_, contender)| contender.drawn(-LOG_ERROR) >= at_least).copied();
+        let acceptable = winners.chain(at_the_border).map(|(name, _)| (*name).clone()).collect();
+        Some(Next { acceptable, drawn: sure.len() > 1 })
+    }
+
+    /// From the overload mark to full, the criticalities that routes have share the way, the
+    /// lowest first; each spills in proportion.
+    fn spilled(&mut self, book: &Book<'_>, route: &RouteSpec, pressure: f64, hash: u64) -> bool {
+        const MARK: f64 = 0.85;
+        let mut bands = Vec::new();
+        for criticality in [Criticality::Sheddable, Criticality::Default, Criticality::Critical] {
+            if book.spec.routes.iter().any(|route| route.criticality == criticality) {
+                bands.push(criticality);
+            }
+        }
+        let width = (1.0 - MARK) / bands.len() as f64;
+        let position = bands.iter().position(|band| *band == route.criticality).expect("a band") as f64;
+        let share = (pressure - MARK - width * position) / width;
+        let fraction = fraction(hash ^ u64::from_be_bytes(*b"spill!!!"));
+        let outside = !(-1e-3..=1.001).contains(&share);
+        self.unclear |= !outside && (fraction - share.clamp(0.0, 1.0)).abs() < 1e-4;
+        fraction <= share
+    }
+}
+
+impl Contender {
+    /// Weighted rendezvous: headroom over -log of the hash, whose error may be `error`.
+    fn drawn(&self, error: f64) -> f64 {
+        let relative = 1.0 - error.signum() * 1e-5;
+        let log = self.log + error;
+        if log <= 0.0 { f64::MAX } else { relative * self.headroom / log }
+    }
+}
+
+/// Whether a region could serve a request by the table alone.
+pub fn at_rest(route: &RouteSpec, request: &Request, law: &Law, region: &Region) -> bool {
+    let capable = if reads(route, request.method) { region.capabilities.read } else { region.capabilities.write };
+    let compliant = route.require_compliance.iter().all(|name| region.compliance.iter().any(|held| held == name));
+    let open = match region.state {
+        RegionState::Serving => true,
+        RegionState::Draining => request.pinned.as_deref() == Some(&region.name),
+        RegionState::Disabled => false,
+    };
+    let chosen = request.only.as_ref().is_none_or(|only| *only == region.name);
+    law.standings[&region.name] != Standing::Forbidden && capable && compliant && open && chosen
+}
+
+/// The share of clients that a region keeps is its weight, and of those its ramp's.
+fn moved_off(region: &Region, health: Health, hash: u64) -> bool {
+    let ramp = match health {
+        Health::Ramping(percent) => percent.min(100),
+        Health::Up | Health::Down => 100,
+    };
+    let kept = u32::from(region.weight) * u32::from(ramp);
+    kept < 10_000 && fraction(hash ^ u64::from_be_bytes(*b"weight!!")) * 10_000.0 > f64::from(kept)
+}
+
+fn score(book: &Book<'_>, route: &RouteSpec, region: &Region, latency_ms: f64, utilisation: f64) -> f64 {
+    let weights = &book.spec.scorings[route.scoring].1;
+    let asked = &route.prefer_compliance;
+    let held = asked.iter().filter(|name| region.compliance.iter().any(|held| held == *name)).count();
+    let compliance = if asked.is_empty() { 100.0 } else { 100.0 * held as f64 / asked.len() as f64 };
+    let highest = book.spec.regions.iter().map(|region| region.cost_per_gb).fold(0.0, f64::max);
+    let cost = if highest > 0.0 { 100.0 * (1.0 - region.cost_per_gb / highest) } else { 100.0 };
+    let load = 100.0 * (1.0 - utilisation.clamp(0.0, 1.0));
+    let terms = [
+        (weights.latency, latency_points(latency_ms)),
+        (weights.load, load),
+        (weights.compliance, compliance),
+        (weights.cost, cost),
+    ];
+    let whole: f64 = terms.iter().map(|(weight, _)| weight).sum();
+    terms.iter().map(|(weight, points)| weight * points).sum::<f64>() / whole
+}
+
+fn latency_points(ms: f64) -> f64 {
+    match ms {
+        ms if ms <= 20.0 => 100.0,
+        ms if ms <= 50.0 => 100.0 - (ms - 20.0) / 30.0 * 10.0,
+        ms if ms <= 100.0 => 90.0 - (ms - 50.0) / 50.0 * 20.0,
+        ms if ms <= 150.0 => 70.0 - (ms - 100.0) / 50.0 * 20.0,
+        ms if ms <= 300.0 => 50.0 - (ms - 150.0) / 150.0 * 30.0,
+        _ => 20.0,
+    }
+}
+
+/// What the table knows of a round trip: given, the other way round, the great circle, 150 ms.
+fn prior_ms(book: &Book<'_>, from: &str, to: &str) -> f64 {
+    let given = |from: &str, to: &str| {
+        let known = book.spec.latency_ms.iter().find(|(a, b, _)| book.name(*a) == from && book.name(*b) == to);
+        known.map(|(_, _, ms)| *ms)
+    };
+    if let Some(ms) = given(from, to).or_else(|| given(to, from)) {
+        return ms;
+    }
+    if from == to {
+        return 1.0;
+    }
+    match (book.region(from).coordinates, book.region(to).coordinates) {
+        (Some(a), Some(b)) => 2.0 * kilometres(a, b) / 100.0 + 5.0,
+        _ => 150.0,
+    }
+}
+
+/// The great circle, by the angle between two unit vectors.
+fn kilometres(a: (f64, f64), b: (f64, f64)) -> f64 {
+    let vector = |(latitude, longitude): (f64, f64)| {
+        let (latitude, longitude) = (latitude.to_radians(), longitude.to_radians());
+        [latitude.cos() * longitude.cos(), latitude.cos() * longitude.sin(), latitude.sin()]
+    };
+    let (a, b) = (vector(a), vector(b));
+    let dot = a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+    let cross = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+    let sine = cross.iter().map(|part| part * part).sum::<f64>().sqrt();
+    6371.0 * sine.atan2(dot)
+}
+
+/// Requests per second; the mean of the known where a region's is not.
+fn capacity(book: &Book<'_>, region: &Region) -> f64 {
+    let known: Vec<f64> = book.spec.regions.iter().filter_map(|region| region.capacity_rps).collect();
+    let typical = if known.is_empty() { 1.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
+    region.capacity_rps.unwrap_or(typical)
+}
+
+/// A hash as a fraction above 0, up to 1: its highest 53 bits, mixed.
+fn fraction(hash: u64) -> f64 {
+    ((mixed(hash) / 2048) as f64 + 1.0) / 9_007_199_254_740_992.0
+}
+
+/// The finaliser of SplitMix64, in arithmetic that does not wrap.
+fn mixed(hash: u64) -> u64 {
+    let times = |a: u64, b: u64| (u128::from(a) * u128::from(b) % (1 << 64)) as u64;
+    let once = times(hash ^ (hash / (1 << 30)), 0xbf58_476d_1ce4_e5b9);
+    let twice = times(once ^ (once / (1 << 27)), 0x94d0_49bb_1331_11eb);
+    twice ^ (twice / (1 << 31))
+}

@@ -1,0 +1,201 @@
+//! Step 3 of the contract: which regions are allowed.
+
+use std::collections::BTreeMap;
+
+use policy::Country;
+use policy::Method;
+use policy::jurisdiction::{Scope, Transfer};
+use policy::region::Access;
+use policy::route::RouteSpec;
+use policy::table::{UnknownOrigin, UnlistedJurisdiction};
+
+use super::book::{Book, Names, Request};
+
+/// How a region stands to the law that holds for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Forbidden,
+    /// Every restriction has it inside.
+    Own,
+    /// Some restriction opens it, on conditions that all hold.
+    Opened {
+        safeguards: bool,
+    },
+}
+
+/// The law for one request.
+#[derive(Clone, Debug)]
+pub struct Law {
+    pub standings: BTreeMap<String, Standing>,
+    /// Maintenance pages of the rules that hold.
+    pub pages: Names,
+}
+
+impl Law {
+    pub fn allowed(&self) -> Names {
+        let allowed = self.standings.iter().filter(|(_, standing)| **standing != Standing::Forbidden);
+        allowed.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub fn is_opened(&self, region: &str) -> bool {
+        matches!(self.standings[region], Standing::Opened { .. })
+    }
+
+    pub fn is_safeguarded(&self, region: &str) -> bool {
+        self.standings[region] == Standing::Opened { safeguards: true }
+    }
+}
+
+/// These regions, and others only when all of `beyond` agree.
+struct Restriction {
+    inside: Names,
+    beyond: Vec<Transfer>,
+    page: Option<String>,
+}
+
+/// The law for a request on a route.
+pub fn law(book: &Book<'_>, route: &RouteSpec, request: &Request) -> Law {
+    law_in_every_condition(book, route, request, request.consent, reads(route, request.method))
+}
+
+/// The law for a request, were it to carry consent or to read.
+pub fn law_in_every_condition(
+    book: &Book<'_>,
+    route: &RouteSpec,
+    request: &Request,
+    consent: bool,
+    reads: bool,
+) -> Law {
+    let restrictions = restrictions(book, route, request);
+    let mut standings = BTreeMap::new();
+    for region in &book.spec.regions {
+        let mut standing = Standing::Own;
+        for restriction in &restrictions {
+            if restriction.inside.contains(&region.name) || standing == Standing::Forbidden {
+                continue;
+            }
+            for transfer in &restriction.beyond {
+                let safeguards = standing == Standing::Opened { safeguards: true };
+                let holds = match transfer {
+                    Transfer::Prohibited => false,
+                    Transfer::WithConsent => consent,
+                    Transfer::RequiresLocalCopy => reads,
+                    Transfer::WithSafeguards | Transfer::Allowed => true,
+                };
+                if !holds {
+                    standing = Standing::Forbidden;
+                    break;
+                }
+                standing = Standing::Opened { safeguards: safeguards || *transfer == Transfer::WithSafeguards };
+            }
+        }
+        standings.insert(region.name.clone(), standing);
+    }
+    Law { standings, pages: restrictions.into_iter().filter_map(|restriction| restriction.page).collect() }
+}
+
+pub(super) fn reads(route: &RouteSpec, method: Method) -> bool {
+    match route.access {
+        Some(access) => access == Access::Read,
+        None => ["GET", "HEAD", "OPTIONS"].contains(&method.name()),
+    }
+}
+
+fn restrictions(book: &Book<'_>, route: &RouteSpec, request: &Request) -> Vec<Restriction> {
+    let class = &book.spec.data_classes[route.data_class.0];
+    if class.scope == Scope::Global {
+        return Vec::new();
+    }
+    let mut holding = Vec::new();
+    match &request.countries {
+        Some(countries) => {
+            for country in countries {
+                of_country(book, &class.name, country, &mut holding);
+            }
+        }
+        None => of_unknown(book, &class.name, &mut holding),
+    }
+    let of_the_route = route.jurisdictions.iter().map(|id| book.spec.jurisdictions[id.0].name.clone());
+    for jurisdiction in request.declared.iter().cloned().chain(of_the_route) {
+        of_jurisdiction(book, &class.name, &jurisdiction, &mut holding);
+    }
+    holding
+}
+
+fn of_country(book: &Book<'_>, class: &str, country: &str, holding: &mut Vec<Restriction>) {
+    let mut listed = false;
+    for (jurisdiction, countries) in &book.jurisdictions {
+        if countries.contains(country) {
+            listed = true;
+            of_jurisdiction(book, class, jurisdiction, holding);
+        }
+    }
+    if !listed && book.spec.unlisted_jurisdiction == UnlistedJurisdiction::Refuse {
+        holding.push(nowhere());
+    }
+    if scope_of(book, class) == Scope::SuperRegion {
+        let mut around = Names::new();
+        for super_region in book.super_regions.iter().filter(|countries| countries.contains(country)) {
+            around.extend(regions_in(book, super_region));
+        }
+        holding.push(Restriction { inside: around, beyond: vec![Transfer::Prohibited], page: None });
+    }
+}
+
+/// The intersection over all jurisdictions that restrict the class; and over what else a client of
+/// some country would be told.
+fn of_unknown(book: &Book<'_>, class: &str, holding: &mut Vec<Restriction>) {
+    if book.spec.unknown_origin == UnknownOrigin::Refuse {
+        holding.push(nowhere());
+        return;
+    }
+    for jurisdiction in book.jurisdictions.keys() {
+        of_jurisdiction(book, class, jurisdiction, holding);
+    }
+    let somewhere_unlisted =
+        Country::all().any(|country| !book.jurisdictions.values().any(|set| set.contains(country.code())));
+    if somewhere_unlisted && book.spec.unlisted_jurisdiction == UnlistedJurisdiction::Refuse {
+        holding.push(nowhere());
+    }
+    if scope_of(book, class) == Scope::SuperRegion {
+        for super_region in &book.super_regions {
+            let inside = regions_in(book, super_region);
+            holding.push(Restriction { inside, beyond: vec![Transfer::Prohibited], page: None });
+        }
+        if Country::all().any(|country| !book.super_regions.iter().any(|set| set.contains(country.code()))) {
+            holding.push(nowhere());
+        }
+    }
+}
+
+fn of_jurisdiction(book: &Book<'_>, class: &str, jurisdiction: &str, holding: &mut Vec<Restriction>) {
+    let border = book.spec.data_classes.iter().find(|known| known.name == class).expect("a class").cross_border;
+    let mut ruled = false;
+    for rule in &book.rules {
+        if rule.jurisdiction == jurisdiction && rule.data_classes.contains(class) {
+            ruled = true;
+            holding.push(Restriction {
+                inside: rule.selected.clone(),
+                beyond: vec![rule.transfer, border],
+                page: rule.page.clone(),
+            });
+        }
+    }
+    if !ruled && border != Transfer::Allowed {
+        let inside = regions_in(book, &book.jurisdictions[jurisdiction]);
+        holding.push(Restriction { inside, beyond: vec![border], page: None });
+    }
+}
+
+fn scope_of(book: &Book<'_>, class: &str) -> Scope {
+    book.spec.data_classes.iter().find(|known| known.name == class).expect("a class").scope
+}
+
+fn regions_in(book: &Book<'_>, countries: &Names) -> Names {
+    let inside = book.spec.regions.iter().filter(|region| countries.contains(region.country.code()));
+    inside.map(|region| region.name.clone()).collect()
+}
+
+fn nowhere() -> Restriction {
+    Restriction { inside: Names::new(), beyond: vec![Transfer::Prohibited], page: None }
+}

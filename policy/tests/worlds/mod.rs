@@ -1,0 +1,466 @@
+//! Random tables, requests and views: small enough to collide often, wide enough to need several
+//! words of a set now and then.
+//!
+//! Regions, jurisdictions and classes are named by their position, so that any two tables share
+//! most names: one can stand for a reload of the other.
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test takes what it needs")]
+
+use std::time::Duration;
+
+use policy::country::{Country, CountrySet, group};
+use policy::jurisdiction::{
+    ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
+};
+use policy::region::{Access, Capabilities, Region, RegionState, Role, Tier};
+use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
+use policy::score::Weights;
+use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
+use policy::{Facts, Health, Method, Origin, RegionId, RegionSet, RegionView};
+use proptest::collection::vec;
+use proptest::option::weighted as maybe;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseResult, TestRng, TestRunner};
+
+/// Questions asked of each table.
+pub const QUESTIONS: usize = 20;
+
+/// How many tables a test makes: `fewest`, or as `MERIDIAN_ORACLE_CASES` asks, which counts pairs
+/// of a table and a question.
+pub fn tables(fewest: u32) -> u32 {
+    asked_for("MERIDIAN_ORACLE_CASES").map_or(fewest, |cases| (cases / QUESTIONS as u64) as u32)
+}
+
+#[allow(clippy::disallowed_methods, reason = "who runs the tests may ask for more of them")]
+fn asked_for(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect(name))
+}
+
+/// Runs a test on inputs from a fixed seed, or from `MERIDIAN_ORACLE_SEED`, and tells which.
+pub fn check<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> TestCaseResult) {
+    let seed = asked_for("MERIDIAN_ORACLE_SEED").unwrap_or(1);
+    println!("{cases} tables, MERIDIAN_ORACLE_SEED={seed}");
+    let bytes: Vec<u8> = [seed, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    if let Err(failure) = runner.run(&strategy, test) {
+        panic!("MERIDIAN_ORACLE_SEED={seed}: {failure}");
+    }
+}
+
+/// A request and what is seen of the regions, in a table's ids.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub host: &'static str,
+    pub path: &'static str,
+    pub method: Method,
+    pub origin: Origin,
+    pub declared: Vec<JurisdictionId>,
+    pub consent: bool,
+    pub client_key: u64,
+    pub from: RegionId,
+    pub pinned: Option<RegionId>,
+    pub only: Option<RegionId>,
+    pub view: Vec<RegionView>,
+}
+
+impl Question {
+    pub fn facts(&self) -> Facts<'_> {
+        Facts {
+            host: self.host,
+            path: self.path,
+            method: self.method,
+            origin: self.origin,
+            declared: &self.declared,
+            consent: self.consent,
+            client_key: self.client_key,
+            from: self.from,
+            pinned: self.pinned,
+            only: self.only,
+        }
+    }
+}
+
+/// A question before it is asked of a table: positions count round and round.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    target: (&'static str, &'static str, Method),
+    origin: Origin,
+    declared: Vec<usize>,
+    consent: bool,
+    client_key: u64,
+    places: (usize, Option<usize>, Option<usize>),
+    seen: Vec<RegionView>,
+}
+
+impl Asked {
+    pub fn of(&self, spec: &TableSpec) -> Question {
+        let region = |at: usize| id(at % spec.regions.len());
+        let (from, pinned, only) = self.places;
+        Question {
+            host: self.target.0,
+            path: self.target.1,
+            method: self.target.2,
+            origin: self.origin,
+            declared: match spec.jurisdictions.len() {
+                0 => Vec::new(),
+                known => self.declared.iter().map(|at| JurisdictionId(at % known)).collect(),
+            },
+            consent: self.consent,
+            client_key: self.client_key,
+            from: region(from),
+            pinned: pinned.map(region),
+            only: only.map(region),
+            view: self.seen.iter().copied().cycle().take(spec.regions.len()).collect(),
+        }
+    }
+}
+
+/// A position as an id.
+pub fn id(index: usize) -> RegionId {
+    RegionId::new(index).expect("a region's position")
+}
+
+/// A request, and what is seen of the regions.
+pub fn asked() -> impl Strategy<Value = Asked> {
+    let host =
+        select(&["api.example.com", "www.example.com", "x.api.example.com", "y.x.api.example.com", "other.test"]);
+    let path = select(&["/", "/v3", "/v3/", "/v3/users/7", "/v3/health", "/v3/health/", "/v33", "/img/x"]);
+    let method = select(&[Method::Get, Method::Get, Method::Head, Method::Post, Method::Delete, Method::Other]);
+    let origin = prop_oneof![
+        12 => select(CLIENTS).prop_map(|code| Origin::Country(country(code))),
+        4 => subsequence(&CLIENTS[..6], 2..=3).prop_map(|codes| Origin::of(codes.into_iter().map(country).collect())),
+        4 => Just(Origin::Unknown),
+        1 => Just(Origin::Countries(CountrySet::default())),
+    ];
+    let places = (0..70_usize, maybe(0.3, 0..70_usize), maybe(0.08, 0..70_usize));
+    let declared = prop_oneof![3 => Just(Vec::new()), 1 => vec(0..8_usize, 1..=2)];
+    ((host, path, method), origin, declared, any::<bool>(), any::<u64>(), places, vec(seen(), 1..=7)).prop_map(
+        |(target, origin, declared, consent, client_key, places, seen)| Asked {
+            target,
+            origin,
+            declared,
+            consent,
+            client_key,
+            places,
+            seen,
+        },
+    )
+}
+
+/// Several questions for one table.
+pub fn questions() -> impl Strategy<Value = Vec<Asked>> {
+    vec(asked(), QUESTIONS)
+}
+
+fn seen() -> impl Strategy<Value = RegionView> {
+    let health = prop_oneof![
+        7 => Just(Health::Up),
+        1 => select(&[0, 10, 50, 100]).prop_map(Health::Ramping),
+        2 => Just(Health::Down),
+    ];
+    let load = prop_oneof![3 => Just(0.0_f32), 2 => thousandths(0..200), 1 => thousandths(0..1200)];
+    let pressure = prop_oneof![3 => Just(0.0_f32), 2 => thousandths(840..1010), 1 => Just(1.0_f32)];
+    let rtt_ms = maybe(0.3, select(&[5.0_f32, 25.0, 60.0, 61.5, 90.0, 140.0, 500.0]));
+    let lag = maybe(0.2, select(&[1_u64, 60, 61]).prop_map(Duration::from_secs));
+    (health, load, pressure, rtt_ms, lag).prop_map(|(health, utilisation, pressure, rtt_ms, lag)| RegionView {
+        health,
+        utilisation,
+        pressure,
+        rtt_ms,
+        lag,
+    })
+}
+
+/// A number from a range. (The ranges of `f32` in proptest 1.12 panic now and then.)
+pub fn thousandths(range: std::ops::Range<u16>) -> impl Strategy<Value = f32> {
+    range.prop_map(|thousandths| f32::from(thousandths) / 1000.0)
+}
+
+/// A table's specification.
+pub fn table() -> impl Strategy<Value = TableSpec> {
+    let regions = prop_oneof![40 => vec(region(), 1..=12), 1 => vec(region(), 65..=70)];
+    let law = (
+        vec(countries(), 0..=5),
+        vec(prop_oneof![3 => countries(), 1 => Just(everywhere())], 0..=3),
+        vec(class(), 1..=3),
+        vec(rule(), 0..=8),
+    );
+    let defaults = (prop_oneof![3 => Just(true), 1 => Just(false)], prop_oneof![6 => Just(false), 1 => Just(true)]);
+    let routes = (vec(route(), 1..=7), maybe(0.8, route()));
+    let latencies =
+        vec((0..70_usize, 0..70_usize, select(&[0.0, 30.0, 45.0, 60.0, 80.0, 120.0, 140.0, 400.0])), 0..=20);
+    (regions, law, defaults, vec(weights(), 1..=3), routes, latencies).prop_map(
+        |(mut regions, law, (strictest, refuse), scorings, routes, latencies)| {
+            let count = regions.len();
+            for (index, region) in regions.iter_mut().enumerate() {
+                region.name = format!("r{index}");
+            }
+            if regions.iter().all(|region| region.weight == 0) {
+                regions[0].weight = 100;
+            }
+            let (jurisdictions, super_regions, data_classes, mut rules) = law;
+            let (known, classes) = (jurisdictions.len(), data_classes.len());
+            if known == 0 {
+                rules.clear();
+            }
+            rules.iter_mut().for_each(|rule| settle_rule(rule, count, known, classes));
+            let mut spec = TableSpec {
+                version: "random".into(),
+                regions,
+                latency_ms: Vec::new(),
+                jurisdictions: named("j", jurisdictions, |name, countries| Jurisdiction { name, countries }),
+                super_regions: named("s", super_regions, |name, countries| SuperRegion { name, countries }),
+                data_classes: named("c", data_classes, |name, class| DataClass { name, ..class }),
+                rules,
+                unknown_origin: if strictest { UnknownOrigin::Strictest } else { UnknownOrigin::Refuse },
+                unlisted_jurisdiction: if refuse { UnlistedJurisdiction::Refuse } else { UnlistedJurisdiction::Allow },
+                scorings: named("w", scorings, |name, weights| (name, weights)),
+                routes: Vec::new(),
+                failover: Failover::default(),
+            };
+            for (from, to, ms) in latencies {
+                let (from, to) = (id(from % count), id(to % count));
+                if !spec.latency_ms.iter().any(|(a, b, _)| (*a, *b) == (from, to)) {
+                    spec.latency_ms.push((from, to, ms));
+                }
+            }
+            let (routes, for_the_rest) = routes;
+            for route in routes {
+                settle_route(&mut spec, route);
+            }
+            if let Some(route) = for_the_rest {
+                let path = PathPattern::Prefix(String::new());
+                settle_route(&mut spec, RouteSpec { host: HostPattern::Any, path, methods: None, ..route });
+            }
+            spec
+        },
+    )
+}
+
+fn named<T, U>(prefix: &str, items: Vec<T>, make: impl Fn(String, T) -> U) -> Vec<U> {
+    items.into_iter().enumerate().map(|(index, item)| make(format!("{prefix}{index}"), item)).collect()
+}
+
+fn settle_rule(rule: &mut Rule, regions: usize, jurisdictions: usize, classes: usize) {
+    rule.jurisdiction.0 %= jurisdictions;
+    rule.data_classes.iter_mut().for_each(|class| class.0 %= classes);
+    for selector in &mut rule.allow {
+        if let Some(ids) = &mut selector.jurisdictions {
+            ids.iter_mut().for_each(|id| id.0 %= jurisdictions);
+        }
+        if let Some(set) = &mut selector.regions {
+            *set = (0..regions).filter(|index| set.contains(id(index % 8))).map(id).collect();
+        }
+    }
+}
+
+/// Adds a route, unless another is for the same requests.
+fn settle_route(spec: &mut TableSpec, mut route: RouteSpec) {
+    route.name = format!("t{}", spec.routes.len());
+    route.data_class.0 %= spec.data_classes.len();
+    route.scoring %= spec.scorings.len();
+    match spec.jurisdictions.len() {
+        0 => route.jurisdictions.clear(),
+        known => route.jurisdictions.iter_mut().for_each(|id| id.0 %= known),
+    }
+    let same = |other: &RouteSpec| {
+        let methods = match (route.methods, other.methods) {
+            (Some(a), Some(b)) => a.meets(b),
+            (None, None) => true,
+            _ => false,
+        };
+        methods && (&route.host, &route.path) == (&other.host, &other.path)
+    };
+    if !spec.routes.iter().any(same) {
+        spec.routes.push(route);
+    }
+}
+
+fn region() -> impl Strategy<Value = Region> {
+    let place = (select(HOMES), maybe(0.6, (-60..60_i32, -180..180_i32)), tier());
+    let standing = (
+        prop_oneof![4 => Just(0_u16), 1 => Just(1), 1 => 2..40_u16],
+        prop_oneof![8 => Just(100_u8), 1 => Just(0), 2 => 1..100_u8],
+        prop_oneof![8 => Just(RegionState::Serving), 2 => Just(RegionState::Draining), 1 => Just(RegionState::Disabled)],
+        prop_oneof![9 => Just((true, true)), 2 => Just((true, false)), 1 => Just((false, true)), 1 => Just((false, false))],
+    );
+    let worth = (subsequence(FRAMEWORKS, 0..=3), maybe(0.6, 0..5000_u32), select(&[0.0, 0.02, 0.05, 0.09]));
+    (place, standing, worth).prop_map(|((home, coordinates, tier), standing, (held, capacity, cost_per_gb))| Region {
+        name: String::new(),
+        country: country(home),
+        coordinates: coordinates.map(|(latitude, longitude)| (f64::from(latitude), f64::from(longitude))),
+        tier,
+        role: Role::Active,
+        priority: standing.0,
+        weight: standing.1,
+        state: standing.2,
+        capabilities: Capabilities { read: standing.3.0, write: standing.3.1 },
+        compliance: held.into_iter().map(str::to_owned).collect(),
+        capacity_rps: capacity.map(f64::from),
+        cost_per_gb,
+        line: 1,
+    })
+}
+
+fn class() -> impl Strategy<Value = DataClass> {
+    let scope = prop_oneof![5 => Just(Scope::Jurisdiction), 1 => Just(Scope::SuperRegion), 1 => Just(Scope::Global)];
+    let border = prop_oneof![2 => Just(Transfer::Allowed), 1 => transfer()];
+    (border, scope).prop_map(|(cross_border, scope)| DataClass { name: String::new(), cross_border, scope })
+}
+
+/// A rule whose ids are yet to be brought into a table's range.
+pub fn rule() -> impl Strategy<Value = Rule> {
+    let page = maybe(0.2, select(&["soon", "later"]));
+    (
+        0..8_usize,
+        vec(0..8_usize, 1..=2),
+        prop_oneof![6 => vec(selector(), 1..=2), 1 => Just(Vec::new())],
+        transfer(),
+        page,
+    )
+        .prop_map(|(jurisdiction, classes, allow, transfer, page)| Rule {
+            jurisdiction: JurisdictionId(jurisdiction),
+            data_classes: classes.into_iter().map(ClassId).collect(),
+            allow,
+            transfer,
+            when_unavailable: page.map_or(WhenUnavailable::Reject, |page| WhenUnavailable::Maintenance(page.into())),
+            regulation: "law".into(),
+            line: 1,
+        })
+}
+
+/// Adds a rule to a table that has jurisdictions.
+pub fn add_rule(spec: &mut TableSpec, mut rule: Rule) {
+    settle_rule(&mut rule, spec.regions.len(), spec.jurisdictions.len(), spec.data_classes.len());
+    spec.rules.push(rule);
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    let regions =
+        vec(any::<bool>(), 8).prop_map(|held| -> RegionSet { (0..8).filter(|at| held[*at]).map(id).collect() });
+    let jurisdictions = vec((0..8_usize).prop_map(JurisdictionId), 1..=2);
+    let compliance = subsequence(FRAMEWORKS, 1..=2).prop_map(|names| names.into_iter().map(str::to_owned).collect());
+    let one = prop_oneof![
+        regions.clone().prop_map(|regions| Selector { regions: Some(regions), ..Selector::default() }),
+        countries().prop_map(|countries| Selector { countries: Some(countries), ..Selector::default() }),
+        jurisdictions.prop_map(|ids| Selector { jurisdictions: Some(ids), ..Selector::default() }),
+        compliance.prop_map(|names| Selector { compliance: Some(names), ..Selector::default() }),
+        vec(tier(), 1..=2).prop_map(|tiers| Selector { tiers: Some(tiers), ..Selector::default() }),
+    ];
+    (one, maybe(0.2, regions), maybe(0.2, countries())).prop_map(|(one, regions, countries)| Selector {
+        regions: one.regions.or(regions),
+        countries: one.countries.or(countries),
+        ..one
+    })
+}
+
+fn route() -> impl Strategy<Value = RouteSpec> {
+    let host = prop_oneof![
+        4 => Just(HostPattern::Any),
+        2 => select(&["api.example.com", "www.example.com"]).prop_map(|host| HostPattern::Exact(host.into())),
+        2 => select(&["example.com", "api.example.com", "com"]).prop_map(|host| HostPattern::Below(host.into())),
+    ];
+    let path = prop_oneof![
+        4 => Just(PathPattern::Prefix(String::new())),
+        2 => select(&["/v3", "/v3/users", "/img"]).prop_map(|path| PathPattern::Prefix(path.into())),
+        1 => select(&["/v3/health", "/v3/", "/"]).prop_map(|path| PathPattern::Exact(path.into())),
+    ];
+    let methods = maybe(0.2, subsequence(&[Method::Get, Method::Post, Method::Delete], 1..=2));
+    let matching = (host, path, methods.prop_map(|methods| methods.map(|methods| methods.into_iter().collect())));
+    let kind = (
+        0..8_usize,
+        0..8_usize,
+        select(&[Criticality::Sheddable, Criticality::Default, Criticality::Critical]),
+        maybe(0.2, select(&[Access::Read, Access::Write])),
+        select(vec![Affinity::None, Affinity::None, Affinity::ClientIp, Affinity::Cookie(Duration::from_secs(60))]),
+    );
+    let limits = (
+        prop_oneof![6 => Just(Vec::new()), 1 => vec(select(FRAMEWORKS), 1)],
+        subsequence(FRAMEWORKS, 0..=2),
+        maybe(0.15, select(&[60_u64, 90, 140, 200]).prop_map(Duration::from_millis)),
+        maybe(0.2, Just(Duration::from_secs(60))),
+    );
+    let header = maybe(0.5, select(&["x-consent", "x-other"]));
+    let tenant = prop_oneof![5 => Just(Vec::new()), 1 => vec((0..8_usize).prop_map(JurisdictionId), 1..=1)];
+    (matching, kind, limits, header, tenant).prop_map(|(matching, kind, limits, header, jurisdictions)| RouteSpec {
+        name: String::new(),
+        host: matching.0,
+        path: matching.1,
+        methods: matching.2,
+        data_class: ClassId(kind.0),
+        scoring: kind.1,
+        criticality: kind.2,
+        access: kind.3,
+        require_compliance: limits.0.into_iter().map(str::to_owned).collect(),
+        prefer_compliance: limits.1.into_iter().map(str::to_owned).collect(),
+        max_latency: limits.2,
+        max_replication_lag: limits.3,
+        consent_header: header.map(str::to_owned),
+        consent_claim: None,
+        jurisdictions,
+        jurisdiction_header: None,
+        affinity: kind.4,
+        timeout: Duration::from_secs(30),
+        retry: Retry { attempts: 3, statuses: Vec::new(), body_bytes: 0, per_try_timeout: None, hedge: false },
+        line: 1,
+    })
+}
+
+fn weights() -> impl Strategy<Value = Weights> {
+    let built_in = select(Weights::BUILT_IN).prop_map(|name| Weights::built_in(name).expect("a scoring"));
+    let own = (0..5_u8, 0..5_u8, 0..5_u8, 0..5_u8).prop_map(|(latency, load, compliance, cost)| Weights {
+        latency: f64::from(latency) + 0.1,
+        load: f64::from(load),
+        compliance: f64::from(compliance),
+        cost: f64::from(cost),
+    });
+    prop_oneof![built_in, own]
+}
+
+pub fn transfer() -> impl Strategy<Value = Transfer> {
+    select(&[
+        Transfer::Prohibited,
+        Transfer::WithConsent,
+        Transfer::WithSafeguards,
+        Transfer::RequiresLocalCopy,
+        Transfer::Allowed,
+    ])
+}
+
+fn tier() -> impl Strategy<Value = Tier> {
+    select(&[Tier::Primary, Tier::Primary, Tier::Secondary, Tier::Tertiary, Tier::Edge])
+}
+
+fn countries() -> impl Strategy<Value = CountrySet> {
+    prop_oneof![8 => vec(select(SETS), 1..=3), 1 => Just(Vec::new())].prop_map(|names| {
+        let mut set = CountrySet::default();
+        for name in names {
+            match group(name) {
+                Some(members) => set.extend(&members),
+                None => set.insert(country(name)),
+            }
+        }
+        set
+    })
+}
+
+pub fn everywhere() -> CountrySet {
+    Country::all().collect()
+}
+
+pub fn country(code: &str) -> Country {
+    code.parse().expect("a country")
+}
+
+/// Where regions are.
+const HOMES: &[&str] = &["DE", "FR", "IE", "US", "US", "BR", "JP", "GB"];
+
+/// Where clients are.
+pub const CLIENTS: &[&str] = &["DE", "FR", "US", "BR", "JP", "GB", "CA", "AQ", "XK"];
+
+/// What jurisdictions and selectors are made of.
+const SETS: &[&str] = &["DE", "FR", "US", "BR", "JP", "@EU", "@EU", "@EMEA", "@AMERICAS", "@APAC"];
+
+const FRAMEWORKS: &[&str] = &["soc2", "gdpr", "c5"];
