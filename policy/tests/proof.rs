@@ -190,10 +190,8 @@ fn what_follows_from_a_choice_is_a_note() {
     spec.rules[1].transfer = Transfer::Prohibited;
     assert_eq!(
         found(spec.clone()),
-        [
-            "Note: always refused: personal of unknown clients (route api), for no region is allowed by the rules of all \
-          jurisdictions"
-        ]
+        ["Note: always refused: personal of unknown clients (route api), for no region is allowed wherever \
+             they may be"]
     );
     assert!(the_gap(spec.clone()).case.command("t").contains("--country unknown"));
     // And so are a tenant's law and its client's.
