@@ -15,6 +15,7 @@ pub mod attempt;
 pub mod concurrency;
 pub mod country;
 pub mod decide;
+pub mod diff;
 pub mod explain;
 pub mod facts;
 pub mod hash;
