@@ -2,9 +2,10 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use policy::{Facts, Method, Origin, RegionView, Table};
+use policy::{Facts, Health, Method, Origin, RegionView, Table};
 
 #[path = "../tests/sample/mod.rs"]
 mod sample;
@@ -40,6 +41,40 @@ fn decide(bench: &mut Criterion) {
     }
 }
 
+/// Everything that a decision can have to think of at once: a client that may be in two countries, a
+/// tenant's jurisdiction, limits on latency and lag, loads that differ, overload, a ramp and weights.
+fn decide_all(bench: &mut Criterion) {
+    for regions in [16, 64] {
+        let mut spec = sample::large(regions, 0);
+        spec.regions.iter_mut().step_by(3).for_each(|region| region.weight = 50);
+        let route = spec.routes.iter_mut().find(|route| route.name == "api").expect("the route");
+        route.max_latency = Some(Duration::from_millis(250));
+        route.max_replication_lag = Some(Duration::from_secs(60));
+        let table = Table::new(spec).expect("a table");
+        let loaded = |index: usize| RegionView {
+            health: if index.is_multiple_of(5) { Health::Ramping(50) } else { Health::Up },
+            utilisation: (index % 10) as f32 / 10.0,
+            pressure: (index % 10) as f32 / 10.0,
+            rtt_ms: index.is_multiple_of(2).then_some(index as f32 * 3.0),
+            lag: Some(Duration::from_secs(index as u64)),
+        };
+        let view: Vec<RegionView> = (0..regions).map(loaded).collect();
+        let declared = [table.jurisdiction_named("us").expect("a jurisdiction")];
+        let mut facts = Facts {
+            origin: Origin::Countries(sample::countries(&["US", "JP"])),
+            declared: &declared,
+            consent: true,
+            ..facts(&table, "api.example.com", "/v3/x", "US")
+        };
+        bench.bench_function(&format!("decide/{regions} regions/everything"), |bench| {
+            bench.iter(|| {
+                facts.client_key = facts.client_key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                policy::decide(black_box(&table), black_box(&facts), view.as_slice())
+            });
+        });
+    }
+}
+
 fn route(bench: &mut Criterion) {
     let table = Table::new(sample::large(16, 5000)).expect("a table");
     bench.bench_function("find_route/5000 routes", |bench| {
@@ -56,5 +91,5 @@ fn compile(bench: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decide, route, compile);
+criterion_group!(benches, decide, decide_all, route, compile);
 criterion_main!(benches);

@@ -2,11 +2,12 @@
 
 use smallvec::SmallVec;
 
-use crate::decide::{can_serve, could_serve, decide_on_route, latency_ms, lawful, order};
+use crate::decide::{can_serve, could_serve, decide_on_route, is_lawful, latency_ms, lawful, order};
 use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
 use crate::permit::Permit;
 use crate::region::{RegionId, RegionSet};
+use crate::route::RouteId;
 use crate::table::Table;
 use crate::verdict::{Permits, Verdict};
 use crate::view::{View, WithDown};
@@ -64,7 +65,7 @@ impl Permits {
         let forward = |region: RegionId| table.region_named(&pinned.region(region).name);
         let back = |region: RegionId| pinned.region_named(&table.region(region).name);
         let declared = translate_declared(pinned, facts.declared, table)?;
-        let now = translate_facts(pinned, self, facts, &declared, table)?;
+        let now = translate_facts(pinned, self.route, facts, &declared, table)?;
         let route = table.find_route(now.host, now.path, now.method)?;
         let view = WithDown { view: current.view, down: tried.iter().filter_map(forward).collect() };
         let permitted = |region: &RegionId| {
@@ -75,6 +76,23 @@ impl Permits {
         let allowed = lawful(table, table.route(route), &now, &mut room);
         Some(Permit::new(region, allowed.safeguarded.contains(region)))
     }
+}
+
+/// Whether the law of both tables allows a region, given in the ids of `current`, for this request:
+/// nothing else of a decision. The check before each dial that does not depend on how the region was
+/// chosen.
+pub fn is_lawful_in_both(pinned: &Table, facts: &Facts<'_>, current: &Table, region: RegionId) -> bool {
+    if std::ptr::eq(pinned, current) {
+        return is_lawful(pinned, facts, region);
+    }
+    let lawful_now = || {
+        let was = pinned.find_route(facts.host, facts.path, facts.method)?;
+        let declared = translate_declared(pinned, facts.declared, current)?;
+        let now = translate_facts(pinned, was, facts, &declared, current)?;
+        Some(is_lawful(current, &now, region))
+    };
+    let then = pinned.region_named(&current.region(region).name);
+    then.is_some_and(|then| is_lawful(pinned, facts, then)) && lawful_now() == Some(true)
 }
 
 /// The declared jurisdictions in another table's terms. `None` when one of them is gone: what it
@@ -92,14 +110,13 @@ fn translate_declared(
 /// from the same places. `None` when the node's own region, or the only one allowed, is gone.
 fn translate_facts<'a>(
     pinned: &Table,
-    permits: &Permits,
+    was: RouteId,
     facts: &Facts<'a>,
     declared: &'a [JurisdictionId],
     current: &Table,
 ) -> Option<Facts<'a>> {
     let translate = |region: RegionId| current.region_named(&pinned.region(region).name);
-    let (was, is) =
-        (pinned.route(permits.route), current.route(current.find_route(facts.host, facts.path, facts.method)?));
+    let (was, is) = (pinned.route(was), current.route(current.find_route(facts.host, facts.path, facts.method)?));
     let same_consent =
         was.spec.consent_header == is.spec.consent_header && was.spec.consent_claim == is.spec.consent_claim;
     let only = match facts.only {

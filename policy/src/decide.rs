@@ -57,8 +57,7 @@ pub fn order(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + 
     order
 }
 
-/// Whether a table's law allows a region for this request: nothing else of a decision. The check
-/// before each dial that does not depend on how the region was chosen.
+/// Whether a table's law allows a region for this request: nothing else of a decision.
 pub fn is_lawful(table: &Table, facts: &Facts<'_>, region: RegionId) -> bool {
     table.find_route(facts.host, facts.path, facts.method).is_some_and(|id| {
         let mut room = None;
@@ -121,8 +120,7 @@ fn choose(
                 candidates.clear();
             }
             best_score = score.max(best_score);
-            let headroom = constants.capacity * (1.0 - weighed.utilisation).max(0.01);
-            candidates.push(Candidate { region, score, headroom });
+            candidates.push(Candidate { region, score, headroom: headroom(constants, &weighed) });
         }
     }
     candidates.retain(|candidate| candidate.score >= best_score - TIE_MARGIN);
@@ -180,12 +178,12 @@ pub(crate) fn could_serve(table: &Table, route: &Route, facts: &Facts<'_>, regio
 
 /// Whether the view lets a region serve this route.
 pub(crate) fn can_serve(route: &Route, access: Access, seen: &RegionView, latency_ms: impl FnOnce() -> f32) -> bool {
-    let near = route.spec.max_latency.is_none() || !too_far(route, latency_ms());
+    let near = route.max_latency_ms == f32::INFINITY || !too_far(route, latency_ms());
     seen.health != Health::Down && near && !too_stale(route, access, seen)
 }
 
 pub(crate) fn too_far(route: &Route, latency_ms: f32) -> bool {
-    route.spec.max_latency.is_some_and(|max| f64::from(latency_ms) > max.as_secs_f64() * 1000.0)
+    latency_ms > route.max_latency_ms
 }
 
 pub(crate) fn too_stale(route: &Route, access: Access, seen: &RegionView) -> bool {
@@ -210,6 +208,11 @@ pub(crate) fn weighed(route: &Route, seen: &RegionView) -> RegionView {
 pub(crate) fn level(table: &Table, allowed: &Allowed, region: RegionId) -> u16 {
     let rank = table.constants(region).rank;
     if allowed.opened.contains(region) { table.distinct_ranks + rank } else { rank }
+}
+
+/// What a region's hash is weighted by: what is free of its capacity, and never nothing.
+pub(crate) fn headroom(constants: &Constants, weighed: &RegionView) -> f32 {
+    constants.capacity * (1.0 - weighed.utilisation).max(0.01)
 }
 
 /// Whether the region's weight, or its ramp, moves this client off it.
@@ -251,7 +254,7 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
 /// priority, then those that spill the client, then those that its weight moves it off; and then
 /// likewise the regions that the law opens on a condition. Neither overload nor weight ever prefers
 /// an opened region to one of the law's own.
-fn rank(
+pub(crate) fn rank(
     route: &Route,
     facts: &Facts<'_>,
     allowed: &Allowed,

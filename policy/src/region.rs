@@ -152,6 +152,11 @@ impl RegionSet {
         (0..count).filter_map(RegionId::new).collect()
     }
 
+    /// The set of these words of 64 regions.
+    pub(crate) fn of_words(word: impl Fn(usize) -> u64) -> Self {
+        Self(std::array::from_fn(word))
+    }
+
     /// 64 regions of the set, from `64 * word`.
     pub(crate) fn word(&self, word: usize) -> u64 {
         self.0[word]

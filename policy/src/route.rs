@@ -67,6 +67,8 @@ pub struct Route {
     /// The same for writes.
     pub(crate) able_to_write: RegionSet,
     pub(crate) scoring: Arc<Scoring>,
+    /// [`RouteSpec::max_latency`] in milliseconds; infinite when there is none.
+    pub(crate) max_latency_ms: f32,
     /// What share of its clients an overloaded region spills.
     pub(crate) spill: Spill,
 }

@@ -224,6 +224,7 @@ impl Table {
                     able_to_read: able(Access::Read),
                     able_to_write: able(Access::Write),
                     scoring: scorings.get(route),
+                    max_latency_ms: route.max_latency.map_or(f32::INFINITY, |max| (max.as_secs_f64() * 1000.0) as f32),
                     spill: Spill::of(route.criticality, &criticalities),
                     spec: route.clone(),
                 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use policy::attempt::is_lawful_in_both;
 use policy::decide::order;
 use policy::jurisdiction::{DataClass, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
 use policy::region::{Capabilities, RegionState};
@@ -453,6 +454,43 @@ fn every_attempt_satisfies_pinned_and_current() {
     let mut disabled = world();
     disabled.regions[2].state = RegionState::Disabled;
     assert_eq!(attempts(&old, &table(disabled), "", "DE"), ["de"]);
+}
+
+#[test]
+fn a_tenants_jurisdiction_is_kept_across_a_reload() {
+    let old = table(world());
+    let declared = [old.jurisdiction_named("br").expect("br")];
+    let case = Case { from: "us-east", ..Case::new(&old, "US", "/v3") };
+    let facts = Facts { declared: &declared, ..case.facts() };
+    // No region is the first choice of both laws; each opens what the other keeps to.
+    assert_eq!(outcome(&old, &facts, &case.view), "us-east ie de br us-west");
+    let Verdict::Forward(permitted) = decide(&old, &facts, case.view.as_slice()) else { panic!("served") };
+    let all = |current: &Table| {
+        let view = vec![RegionView::default(); current.spec().regions.len()];
+        let mut tried = RegionSet::EMPTY;
+        let mut dialled = Vec::new();
+        while let Some(permit) = permitted.next(&old, &facts, &tried, &Seen { table: current, view: view.as_slice() }) {
+            assert!(is_lawful_in_both(&old, &facts, current, permit.region()));
+            let name = &current.region(permit.region()).name;
+            tried.insert(old.region_named(name).expect("in both tables"));
+            dialled.push(name.clone());
+        }
+        let lawful = current.regions().filter(|(id, _)| is_lawful_in_both(&old, &facts, current, *id)).count();
+        assert_eq!(lawful, dialled.len());
+        dialled.join(" ")
+    };
+    // Under another number, it is the same jurisdiction.
+    let mut reordered = world();
+    reordered.jurisdictions.rotate_left(1);
+    reordered.rules.iter_mut().for_each(|rule| rule.jurisdiction.0 = (rule.jurisdiction.0 + 3) % 4);
+    assert_eq!(all(&table(reordered)), "us-east ie de br us-west");
+    let mut stricter = world();
+    stricter.rules[2] = rule(2, 1, &["BR"], Transfer::Prohibited);
+    assert_eq!(all(&table(stricter)), "br");
+    // Where it is gone nobody knows what it asks.
+    let mut renamed = world();
+    renamed.jurisdictions[2].name = "brazil".into();
+    assert_eq!(all(&table(renamed)), "");
 }
 
 #[test]

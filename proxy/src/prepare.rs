@@ -56,7 +56,11 @@ impl Prepared {
             problems.push(region_missing(&config, document));
         }
         match (parts, document) {
-            (Some(parts), Some(document)) if problems.is_empty() => Ok(Self { config, document, parts }),
+            (Some(parts), Some(document)) if problems.is_empty() => {
+                let mut config = config;
+                config.warnings.extend(unheard(&config, &document));
+                Ok(Self { config, document, parts })
+            }
             _ => Err(Problems(problems)),
         }
     }
@@ -173,6 +177,37 @@ fn region_missing(config: &NodeConfig, document: &RoutingTable) -> Problem {
     );
     problem(&config.file, "node.region", message)
 }
+
+/// What the table's routes listen for and nobody can say to this node: it is no error, since it only
+/// makes the law stricter, but it is hardly meant.
+fn unheard(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
+    let nobody =
+        config.geoip.trusted_proxies.is_empty().then_some("nobody is trusted to send it: geoip.trusted_proxies");
+    let no_key = config.tokens.keys.is_empty().then_some("no token can be verified: tokens.keys");
+    let file = document.files().first().map(|file| file.display().to_string()).unwrap_or_default();
+    let routes = document.table.spec().routes.iter().enumerate();
+    let keys = routes.flat_map(|(index, route)| {
+        [
+            ("consent_header", route.consent_header.is_some(), nobody),
+            ("consent_claim", route.consent_claim.is_some(), no_key),
+            ("jurisdiction_header", route.jurisdiction_header.is_some(), nobody),
+        ]
+        .map(|(key, asked, why)| (index, route.line, key, why.filter(|_| asked)))
+    });
+    let warnings = keys.filter_map(|(index, line, key, why)| {
+        Some(Problem {
+            severity: Severity::Warning,
+            file: file.clone(),
+            line,
+            path: format!("routes[{index}].{key}"),
+            message: format!("{} of {} is empty", why?, config.file.display()),
+        })
+    });
+    warnings.take(MAX_WARNINGS).collect()
+}
+
+/// Routes beyond it have the same to tell.
+const MAX_WARNINGS: usize = 8;
 
 /// A problem with a whole file.
 pub fn problem(file: &Path, path: &str, message: String) -> Problem {

@@ -2,10 +2,13 @@
 
 mod access_log;
 mod admin;
+mod affinity;
 mod cli;
 mod drain;
+mod explain;
 mod hostile_bytes;
 mod http;
+mod origins;
 mod reload;
 mod shedding;
 mod slow_clients;

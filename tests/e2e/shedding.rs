@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use loadtest::origin::Behaviour;
-use meridian_tests::{Answer, Client, Node, Setup, World, eventually, get};
+use meridian_tests::{Answer, Client, Node, Setup, World, eventually, geo, get};
 use tokio::task::JoinHandle;
 
 #[tokio::test]
@@ -64,6 +64,54 @@ async fn a_full_region_spills_as_far_as_the_law_lets_it() {
         request.await.expect("an answer").assert_served_by("here");
     }
     client.send(&get("/bound").from("US")).await.assert_served_by("here");
+}
+
+/// From 85 % on, long before it is full: the unimportant first, and of the next in proportion.
+#[tokio::test]
+async fn an_overloaded_region_spills_some_clients_and_keeps_the_others() {
+    let world = World::of_regions(&[("here", "US"), ("there", "US")], ROUTES).await;
+    let limits = "requests_in_flight_per_region = 200";
+    let node = Setup::new("here", world.table()).section("limits", limits).start().await;
+    let client = Client::http1(node.http());
+    let kept = async |path: &str| {
+        let mut kept = Vec::new();
+        for subnet in 0..40 {
+            let answer = client.send(&get(path).on_behalf_of(geo::address_v6("US", subnet))).await;
+            if answer.region().as_deref() == Some("here") {
+                kept.push(subnet);
+            }
+        }
+        kept
+    };
+    stall(&world);
+    assert_eq!(kept("/default").await.len(), 40);
+    // 92.5 %: half of the way through the second of three bands.
+    let held = hold(&node, 185).await;
+    let spilled = eventually("the load is felt", async || {
+        let kept = kept("/default").await;
+        if (8..=32).contains(&kept.len()) { Ok(kept) } else { Err(format!("{kept:?}")) }
+    })
+    .await;
+    assert_eq!(kept("/critical").await.len(), 40);
+    assert_eq!(kept("/sheddable").await.len(), 0);
+    let level = eventually("the load is level", async || {
+        let (one, two) = (kept("/default").await, kept("/default").await);
+        if one == two { Ok(one) } else { Err(format!("{one:?} {two:?}")) }
+    })
+    .await;
+    assert!(level.iter().all(|client| spilled.contains(client)), "rising, it only spills more: {spilled:?} {level:?}");
+    // What the law keeps here stays here, overloaded or not.
+    client.send(&get("/bound").from("US")).await.assert_served_by("here");
+
+    world.behave("here", &Behaviour::Normal);
+    for request in held {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+    eventually("all are back", async || match kept("/sheddable").await.len() {
+        40 => Ok(()),
+        kept => Err(kept.to_string()),
+    })
+    .await;
 }
 
 /// `/stalled` is not answered until told otherwise.

@@ -46,13 +46,7 @@ pub fn database() -> Vec<u8> {
 
 /// The database with some networks (`address/prefix`) moved to other countries, and another build time (Unix seconds).
 pub fn database_with(moved: &[(&str, &str)], build_epoch: u64) -> Vec<u8> {
-    let mut database = Database::default();
-    database.metadata.ip_version = IpVersion::V6;
-    database.metadata.database_type = "GeoLite2-City".to_owned();
-    database.metadata.languages = vec!["en".to_owned()];
-    database.metadata.binary_format_major_version = 2;
-    database.metadata.build_epoch = build_epoch;
-    database.metadata.description = HashMap::from([("en".to_owned(), "made up for tests".to_owned())]);
+    let mut database = empty("GeoLite2-City", build_epoch);
     let mut insert = |network: IpAddrWithMask, country: &str, anonymous: bool| {
         let record = database.insert_value(record(country, anonymous)).expect("a record");
         database.insert_node(in_ipv6_tree(network), record);
@@ -71,6 +65,33 @@ pub fn database_with(moved: &[(&str, &str)], build_epoch: u64) -> Vec<u8> {
         insert(network.parse().expect("a network"), country, false);
     }
     database.write_to(Vec::new()).expect("a database")
+}
+
+/// The number of the autonomous system that announces a country's addresses.
+pub fn asn_of(country: &str) -> u32 {
+    64_500 + u32::from(index(country))
+}
+
+/// A database of those numbers, as a file's bytes.
+pub fn asn_database() -> Vec<u8> {
+    let mut database = empty("GeoLite2-ASN", 1_767_225_600);
+    for country in COUNTRIES {
+        let record = serde_json::json!({ "autonomous_system_number": asn_of(country) });
+        let record = database.insert_value(record).expect("a record");
+        database.insert_node(in_ipv6_tree(IpAddrWithMask::new(network(country).into(), 28)), record);
+    }
+    database.write_to(Vec::new()).expect("a database")
+}
+
+fn empty(kind: &str, build_epoch: u64) -> Database {
+    let mut database = Database::default();
+    database.metadata.ip_version = IpVersion::V6;
+    database.metadata.database_type = kind.to_owned();
+    database.metadata.languages = vec!["en".to_owned()];
+    database.metadata.binary_format_major_version = 2;
+    database.metadata.build_epoch = build_epoch;
+    database.metadata.description = HashMap::from([("en".to_owned(), "made up for tests".to_owned())]);
+    database
 }
 
 /// A record as MaxMind's city databases have them.

@@ -19,6 +19,8 @@ pub struct Setup {
     database: Option<Vec<u8>>,
     threads: usize,
     sections: String,
+    databases: Vec<String>,
+    geoip: String,
     files: Vec<(String, Vec<u8>)>,
     stdout: Stdout,
     environment: Vec<(String, String)>,
@@ -48,6 +50,8 @@ impl Setup {
             database: Some(geo::database()),
             threads: 2,
             sections: String::new(),
+            databases: Vec::new(),
+            geoip: String::new(),
             files: Vec::new(),
             stdout: Stdout::Read,
             environment: Vec::new(),
@@ -104,6 +108,20 @@ impl Setup {
     #[must_use]
     pub fn section(mut self, name: &str, lines: &str) -> Setup {
         write!(self.sections, "\n[{name}]\n{lines}\n").expect("a string takes everything");
+        self
+    }
+
+    /// With more lines in the node file's `[geoip]`.
+    #[must_use]
+    pub fn geoip(mut self, lines: &str) -> Setup {
+        writeln!(self.geoip, "{lines}").expect("a string takes everything");
+        self
+    }
+
+    /// With a file of its directory as one more database.
+    #[must_use]
+    pub fn database_file(mut self, name: &str) -> Setup {
+        self.databases.push(name.to_owned());
         self
     }
 
@@ -191,13 +209,16 @@ impl Setup {
                 }
             }
         }
-        let databases = if self.database.is_some() { "\"countries.mmdb\"" } else { "" };
+        let databases = self.database.iter().map(|_| "countries.mmdb").chain(self.databases.iter().map(String::as_str));
+        let databases: Vec<String> = databases.map(|name| format!("\"{name}\"")).collect();
         let trusted: Vec<String> = self.trusted.iter().map(|network| format!("\"{network}\"")).collect();
         write!(
             text,
-            "\n[admin]\naddress = \"127.0.0.1:0\"\n\n[geoip]\ndatabases = [{databases}]\ntrusted_proxies = [{}]\n\
+            "\n[admin]\naddress = \"127.0.0.1:0\"\n\n[geoip]\ndatabases = [{}]\ntrusted_proxies = [{}]\n{}\
              \n[routing]\nfile = \"routes.toml\"\n{}",
+            databases.join(", "),
             trusted.join(", "),
+            self.geoip,
             self.sections
         )
         .expect("a string takes everything");

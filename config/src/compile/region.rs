@@ -22,7 +22,11 @@ pub(super) fn regions(root: &Section<'_>) -> Vec<(Region, Upstream)> {
         section.error("a table has at least one [regions.NAME]".to_owned());
     }
     let mut owners = BTreeMap::new();
-    section.fields().filter_map(|field| region(&field, &mut owners)).collect()
+    let regions: Vec<_> = section.fields().filter_map(|field| region(&field, &mut owners)).collect();
+    if !regions.is_empty() && regions.iter().all(|(region, _)| region.weight == 0) {
+        section.error("the weight of every region is 0: give at least one of them clients".to_owned());
+    }
+    regions
 }
 
 /// The words for a [`Tier`].

@@ -13,6 +13,7 @@ use super::pattern::{host_pattern, path_pattern};
 use super::retry::retry;
 use crate::field::Field;
 use crate::name::{header_name, name as read_name};
+use crate::quote::quote;
 use crate::section::Section;
 
 /// The routes in the order of the file; a route with an error may be left out.
@@ -31,9 +32,12 @@ pub(super) fn routes(root: &Section<'_>, context: &Context<'_, '_>) -> Vec<Route
     let mut seen = Seen::default();
     let mut routes = Vec::new();
     for field in fields {
-        let Some(route) = field.section(KEYS).and_then(|section| route(&field, &section, context, no_law)) else {
-            continue;
-        };
+        let Some(section) = field.section(KEYS) else { continue };
+        // On its own, so that a route with another mistake does not hide this one.
+        if let Some(name) = section.field("name").and_then(|name| name.peek_text()) {
+            seen.check_name(&field, name);
+        }
+        let Some(route) = route(&field, &section, context, no_law) else { continue };
         seen.check(&field, &route);
         routes.push(route);
     }
@@ -146,10 +150,13 @@ struct Other {
 }
 
 impl Seen {
-    fn check(&mut self, field: &Field<'_>, route: &RouteSpec) {
-        if let Some(line) = self.names.insert(route.name.clone(), route.line) {
-            field.error(format!("\"{}\" is the name of the route at line {line} too: names are unique", route.name));
+    fn check_name(&mut self, field: &Field<'_>, name: &str) {
+        if let Some(line) = self.names.insert(name.to_owned(), field.line()) {
+            field.error(format!("{} is the name of the route at line {line} too: names are unique", quote(name)));
         }
+    }
+
+    fn check(&mut self, field: &Field<'_>, route: &RouteSpec) {
         let others = self.places.entry((route.host.clone(), route.path.clone())).or_default();
         let same = |other: &&Other| match (other.methods, route.methods) {
             (Some(these), Some(those)) => these.meets(those),

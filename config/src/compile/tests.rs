@@ -154,6 +154,9 @@ fn bad_routes() {
         ("access = 'rw'", "routes[0].access", "known: auto, read, write"),
         ("max_latency = '0ms'", "routes[0].max_latency", "too short"),
         ("consent_header = 'x consent'", "routes[0].consent_header", "is not a header name"),
+        ("consent_claim = ''", "routes[0].consent_claim", "is not the name of a claim"),
+        ("jurisdiction_header = 'x:y'", "routes[0].jurisdiction_header", "is not a header name"),
+        ("jurisdictions = ['eu']", "routes[0].jurisdictions[0]", "unknown jurisdiction \"eu\""),
         ("affinity = 'cookie'", "routes[0].affinity", "expected a table"),
         ("affinity = { ttl = '1h' }", "routes[0].affinity.kind", "missing"),
         ("affinity.kind = 'cokie'", "routes[0].affinity.kind", "did you mean \"cookie\"?"),
@@ -488,6 +491,38 @@ fn values_arrive_where_they_belong() {
     assert_eq!(route.consent_header.as_deref(), Some("x-consent"));
     let weights = spec.scorings[route.scoring].1;
     assert_eq!((weights.latency, weights.cost), (0.0, 1.0), "a declared scoring replaces a built-in one");
+}
+
+#[test]
+fn tenants_and_claims_arrive() {
+    let text = base_with(
+        "#route",
+        "consent_claim = 'https://example.com/consent'\njurisdictions = ['uk', 'eu']\njurisdiction_header = 'X-Tenant'",
+    );
+    let text = text.replace("#end", "[jurisdictions.eu]\ncountries = ['@EU']\n[jurisdictions.uk]\ncountries = ['@UK']");
+    let table = good(&text);
+    let route = &table.table.spec().routes[0];
+    assert_eq!(route.consent_claim.as_deref(), Some("https://example.com/consent"));
+    assert_eq!(route.jurisdiction_header.as_deref(), Some("x-tenant"));
+    let names: Vec<&str> =
+        route.jurisdictions.iter().map(|id| table.table.spec().jurisdictions[id.0].name.as_str()).collect();
+    assert_eq!(names, ["eu", "uk"]);
+}
+
+#[test]
+fn a_table_has_a_key_of_its_own() {
+    let sealed = |text: &str| good(text).affinity.seal("r", "a", 9);
+    let with_secret = |secret: &str, more: &str| {
+        base_with("#route", "affinity.kind = 'cookie'")
+            .replace("#end", &format!("{more}[affinity]\nsecret = '{secret}'"))
+    };
+    let long = "0123456789abcdef0123456789abcdef";
+    assert_eq!(good(&with_secret(long, "")).warnings, []);
+    assert_eq!(sealed(&with_secret(long, "")), sealed(&with_secret(long, "#another revision\n")));
+    assert_ne!(sealed(&with_secret(long, "")), sealed(&with_secret(&long.replace('0', "1"), "")));
+    assert_ne!(sealed(BASE), sealed(&format!("{BASE}\n#another revision")), "without a secret the text is the key");
+    expect(&with_secret("short", ""), Severity::Error, 10, "affinity.secret", "of 32 letters or more");
+    expect(&with_secret(long, "").replace("secret =", "sekret ="), Severity::Error, 10, "affinity.sekret", "secret");
 }
 
 #[test]

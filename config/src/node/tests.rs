@@ -78,6 +78,11 @@ address = 'off'
 [geoip]
 databases = ['city.mmdb', '/geo/asn.mmdb']
 trusted_proxies = ['127.0.0.0/8', '10.0.0.1', '2001:db8::/32']
+country_header = 'CF-IPCountry'
+anonymous_asns = [9009]
+[tokens]
+keys = [{ file = 'issuer.pem', algorithm = 'EdDSA' }]
+issuer = 'https://id'
 [routing]
 file = '../routes.toml'
 [limits]
@@ -107,6 +112,10 @@ client_addresses = 'none'
     assert_eq!(config.listeners[0].proxy_protocol, ProxyProtocol::Trusted);
     assert!(config.listeners[1].redirect_to_https);
     assert_eq!(config.geoip.databases, [Path::new("/etc/meridian/city.mmdb"), Path::new("/geo/asn.mmdb")]);
+    assert_eq!(config.geoip.country_header.as_deref(), Some("cf-ipcountry"));
+    assert_eq!(config.geoip.anonymous_asns, [9009]);
+    let key = TokenKey { file: "/etc/meridian/issuer.pem".into(), algorithm: TokenAlgorithm::EdDsa };
+    assert_eq!(config.tokens, Tokens { keys: vec![key], issuer: Some("https://id".into()), audience: None });
     let networks: Vec<String> = config.geoip.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["127.0.0.0/8", "10.0.0.1/32", "2001:db8::/32"]);
     assert_eq!(config.routing, Routing::File("/etc/meridian/../routes.toml".into()));
@@ -168,6 +177,12 @@ fn bad_values() {
         ("[geoip]\ndatabase = ['x']", 8, "geoip.database", "did you mean \"databases\"?"),
         ("[geoip]\ndatabases = 'x'", 8, "geoip.databases", "expected a list"),
         ("[geoip]\ntrusted_proxies = ['proxy']", 8, "geoip.trusted_proxies[0]", "is not a network such as"),
+        ("[geoip]\ncountry_header = 'cf ipcountry'", 8, "geoip.country_header", "is not a header name"),
+        ("[geoip]\nanonymous_asns = ['AS9009']", 8, "geoip.anonymous_asns[0]", "expected a whole number"),
+        ("[tokens]\nissuer = 'x'", 7, "tokens.keys", "missing: name the keys"),
+        ("[tokens]\nkeys = [{ algorithm = 'ES256' }]", 8, "tokens.keys[0].file", "missing"),
+        ("[tokens]\nkeys = [{ file = 'k' }]", 8, "tokens.keys[0].algorithm", "missing"),
+        ("[tokens]\nkeys = [{ file = 'k', algorithm = 'HS256' }]", 8, "tokens.keys[0].algorithm", "known: ES256"),
         ("[limits]\nconnections = 0", 8, "limits.connections", "1 to 10000000"),
         ("[limits]\nheader_bytes = 100", 8, "limits.header_bytes", "1024 to 1048576"),
         ("[limits]\nheader_timeout = '0s'", 8, "limits.header_timeout", "too short"),

@@ -1,6 +1,7 @@
 //! `meridian explain`
 
-use std::collections::HashSet;
+mod text;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use config::{NodeConfig, RoutingTable};
 use http_body_util::BodyExt;
-use policy::explain::{Outcome, RegionExplained};
+use policy::explain::schema;
 use policy::{Explanation, Health, RegionId, RegionView, Table};
 
 use super::{Failed, Format, print};
@@ -22,10 +23,10 @@ use crate::token::Tokens;
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
     /// The routing table to decide with
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "admin"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "admin", "schema"])]
     table: Option<PathBuf>,
     /// The region of the node that decides
-    #[arg(long, value_name = "REGION", required_unless_present_any = ["config", "admin"])]
+    #[arg(long, value_name = "REGION", required_unless_present_any = ["config", "admin", "schema"])]
     from: Option<String>,
     /// A node file, whose table, region and geo databases are used
     #[arg(long, value_name = "FILE", conflicts_with = "admin")]
@@ -68,10 +69,16 @@ pub(super) struct Explain {
     rtt: Vec<String>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Print the JSON schema of `--format json`, and explain nothing
+    #[arg(long, exclusive = true)]
+    schema: bool,
 }
 
 impl Explain {
     pub(super) fn execute(self) -> Result<(), Failed> {
+        if self.schema {
+            return print_json(&schema());
+        }
         let explanation = match &self.admin {
             Some(admin) => {
                 let answered = ask(admin, &self.query())?;
@@ -81,13 +88,12 @@ impl Explain {
             None => self.explained()?,
         };
         match self.format {
-            Format::Json => {
-                let json = serde_json::to_string_pretty(&explanation).map_err(|error| Failed::Ran(error.into()))?;
-                print(&format!("{json}\n"));
+            Format::Json => print_json(&explanation),
+            Format::Text => {
+                print(&text::text(&explanation));
+                Ok(())
             }
-            Format::Text => print(&text(&explanation)),
         }
-        Ok(())
     }
 
     /// The explanation from files.
@@ -148,6 +154,7 @@ impl Explain {
         }
         for text in &self.load {
             let (name, value) = assignment(text, "--load", "REGION=0.9")?;
+            // A load that lasts: the overload mark sees it too.
             change(region(table, name)?, &|seen| (seen.utilisation, seen.pressure) = (value, value));
         }
         for text in &self.lag {
@@ -170,6 +177,12 @@ impl Explain {
         pairs.extend(self.headers.iter().map(|header| ("header", header.clone())));
         pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")
     }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+    let json = serde_json::to_string_pretty(value).map_err(|error| Failed::Ran(error.into()))?;
+    print(&format!("{json}\n"));
+    Ok(())
 }
 
 fn input(error: impl Into<anyhow::Error>) -> Failed {
@@ -229,69 +242,4 @@ fn ask(admin: &str, query: &str) -> Result<String, Failed> {
         400 => Err(input(anyhow!("{}", body.trim()))),
         other => Err(Failed::Ran(anyhow!("the node at {admin} answered {other}: {}", body.trim()))),
     }
-}
-
-/// An explanation for people.
-fn text(explanation: &Explanation) -> String {
-    let mut out = String::new();
-    let mut line = |text: String| {
-        out.push_str(&text);
-        out.push('\n');
-    };
-    match (explanation.verdict, explanation.order.first(), &explanation.reason) {
-        (Outcome::Forward, Some(first), _) => line(format!("FORWARD to {first}")),
-        (_, _, reason) => line(format!("REFUSE {} {}", explanation.status, reason.map_or("", |reason| reason.name()))),
-    }
-    let class = explanation.data_class.as_deref().unwrap_or("-");
-    let access = explanation.access.map_or("-", |access| match access {
-        policy::Access::Read => "read",
-        policy::Access::Write => "write",
-    });
-    line(format!(
-        "  route          {} (data class {class}, {access})",
-        explanation.route.as_deref().unwrap_or("none matches")
-    ));
-    let countries: Vec<&str> = explanation.origin.countries.iter().map(|country| country.code()).collect();
-    let origin = match (countries.is_empty(), explanation.origin.certain) {
-        (true, _) => "unknown: the strictest rules hold".to_owned(),
-        (false, true) => countries.join(", "),
-        (false, false) => format!("one of {}: the rules of all hold", countries.join(", ")),
-    };
-    line(format!("  origin         {origin}"));
-    explanation.origin.sources.iter().for_each(|source| line(format!("                 {source}")));
-    let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    line(format!("  jurisdictions  {}", list(&explanation.jurisdictions)));
-    line(format!("  allowed        {}", list(&explanation.allowed)));
-    line(format!("  order          {}", list(&explanation.order)));
-    line(format!("  decided in     {} with table {:?}", explanation.from, explanation.table_version));
-    line("  regions        in the order to try; - lawful, but not now; x not lawful".to_owned());
-    let mut regions: Vec<&RegionExplained> = explanation.regions.iter().collect();
-    let place =
-        |region: &RegionExplained| explanation.order.iter().position(|name| *name == region.name).unwrap_or(usize::MAX);
-    regions.sort_by_key(|region| (place(region), !region.allowed));
-    for region in regions {
-        let mark = match (place(region), region.allowed) {
-            (usize::MAX, true) => "  -".to_owned(),
-            (usize::MAX, false) => "  x".to_owned(),
-            (place, _) => format!("{:>3}", place + 1),
-        };
-        let level = region.level.map_or(String::new(), |level| format!("level {level}, "));
-        line(format!(
-            "{mark} {:<22} {level}score {:.1} = latency {:.0} ({:.0} ms), load {:.0} ({:.0} %), compliance {:.0}, cost {:.0}",
-            region.name,
-            region.score,
-            region.terms.latency,
-            region.latency_ms,
-            region.terms.load,
-            region.utilisation * 100.0,
-            region.terms.compliance,
-            region.terms.cost
-        ));
-        let mut seen = HashSet::new();
-        for why in region.why.iter().filter(|why| seen.insert((&why.rule, &why.line, &why.effect))) {
-            let at = why.line.map_or(String::new(), |line| format!(" (line {line})"));
-            line(format!("      {}{at}: {}", why.rule, why.effect));
-        }
-    }
-    out
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use pingora::time::fast_timeout::fast_timeout;
+use policy::attempt::is_lawful_in_both;
 use policy::concurrency::admits;
-use policy::decide::is_lawful;
 use policy::view::WithDown;
 use policy::{Facts, Permits, Refusal, RegionId, RegionSet, Seen, Verdict};
 use smallvec::SmallVec;
@@ -133,9 +133,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
         let Some(permit) = plan.permits.next(table, plan.facts, &done_with, &seen) else { break };
         let region = permit.region();
         let Some(pinned_region) = table.region_named(&routing.table().region(region).name) else { break };
-        let is_same = Arc::ptr_eq(&routing, plan.pinned);
-        if !(is_lawful(table, plan.facts, pinned_region) && (is_same || is_lawful(routing.table(), plan.facts, region)))
-        {
+        if !is_lawful_in_both(table, plan.facts, routing.table(), region) {
             // Never true: the permit says otherwise. It is checked on its own all the same.
             node.metrics.residency_violations.inc();
             tracing::error!(

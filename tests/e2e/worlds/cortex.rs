@@ -1,6 +1,7 @@
 //! Active-passive: with us-east-1 down reads go to eu-west-1 and writes get 503. Active everywhere: data stays where
 //! it belongs, and scores choose among what is left.
 
+use loadtest::origin::Behaviour;
 use meridian_tests::{Client, Node, Setup, World, eventually, geo, get, post, put};
 
 #[tokio::test]
@@ -21,7 +22,15 @@ async fn the_copy_serves_reads_and_refuses_writes() {
             assert_eq!(answer.region(), None);
         }
     }
-    // The part about replication lag waits for a version in which regions report theirs.
+    // A replica that is too far behind serves no reads either; one that catches up does.
+    for (lag, served) in [("60.5", false), ("59", true), ("3600", false), ("0", true)] {
+        replicate(&world, "eu-west-1", lag);
+        eventually(&format!("reads at a lag of {lag} s"), async || {
+            let answer = client.send(&get("/api/v1/things").from("US")).await;
+            if (answer.status == 200) == served { Ok(()) } else { Err(format!("{answer:?}")) }
+        })
+        .await;
+    }
     for received in world.received("eu-west-1") {
         let reads = received.method == "GET" || received.path == "/api/v1/search";
         assert!(reads, "{received:?}");
@@ -35,6 +44,16 @@ async fn the_copy_serves_reads_and_refuses_writes() {
     })
     .await
     .assert_served_by("us-east-1");
+}
+
+/// Its probes answer that it lags by so many seconds.
+fn replicate(world: &World, region: &str, lag: &str) {
+    let answer = http::Response::builder().header("x-replication-lag", lag).body(bytes::Bytes::new());
+    let answer = answer.expect("an answer");
+    world.origin(region).behave(move |received| match received.path.as_str() {
+        "/health" => Behaviour::Answer(answer.clone()),
+        _ => Behaviour::Normal,
+    });
 }
 
 #[tokio::test]

@@ -1,0 +1,265 @@
+//! Every region of the table: its place, its score, and what put it there.
+
+use super::law::{HeldRule, of_region};
+use super::{Case, HealthExplained, LatencySource, RegionExplained, Ruling, SpillExplained, WeightExplained, Why};
+use crate::decide::{
+    TIE_MARGIN, headroom, latency_ms, level, moved_off, rank, rendezvous, spilled, too_far, too_stale, weighed,
+};
+use crate::hash::mix;
+use crate::region::{Access, RegionId, RegionSet, RegionState};
+use crate::route::Affinity;
+use crate::score::latency_points;
+use crate::view::{Health, RegionView};
+
+/// Every region, in the table's order.
+pub(super) fn regions(case: &Case<'_>, order: &[RegionId], rules: &[HeldRule<'_>]) -> Vec<RegionExplained> {
+    let ties = ties(case, order);
+    let given = given_latencies(case);
+    let ids = case.table.regions().map(|(id, _)| id);
+    ids.map(|id| {
+        let subject = Subject { case, id, seen: case.seen[id.index()] };
+        let place = order.iter().position(|tried| *tried == id).map(|index| index + 1);
+        let why = of_region(case, rules, id).into_iter().chain(subject.why()).collect();
+        subject.explained(place, &ties[id.index()], &given, why)
+    })
+    .collect()
+}
+
+/// For each region those whose clients it shares by hash, itself among them; or none.
+///
+/// The order says who was left to choose from at each place of it.
+fn ties(case: &Case<'_>, order: &[RegionId]) -> Vec<RegionSet> {
+    let standing: Vec<(u16, f32)> = order
+        .iter()
+        .map(|id| {
+            let subject = Subject { case, id: *id, seen: case.seen[id.index()] };
+            (subject.rank(), subject.score())
+        })
+        .collect();
+    let mut ties = vec![RegionSet::EMPTY; case.seen.len()];
+    for (place, (first, _)) in standing.iter().enumerate() {
+        let rivals = || (place..order.len()).filter(|rival| standing[*rival].0 == *first);
+        let best = rivals().map(|rival| standing[rival].1).fold(f32::MIN, f32::max);
+        let near = || rivals().filter(|rival| standing[*rival].1 >= best - TIE_MARGIN).map(|rival| order[rival]);
+        if near().nth(1).is_some() {
+            let tied: RegionSet = near().collect();
+            tied.iter().for_each(|id| ties[id.index()] = ties[id.index()].or(&tied));
+        }
+    }
+    ties
+}
+
+/// The regions to or from which the table gives the node's latency.
+fn given_latencies(case: &Case<'_>) -> RegionSet {
+    let from = case.facts.from;
+    let ends = case.table.spec().latency_ms.iter().filter_map(|(a, b, _)| match (*a == from, *b == from) {
+        (true, _) => Some(*b),
+        (_, true) => Some(*a),
+        (false, false) => None,
+    });
+    ends.collect()
+}
+
+/// One region, as it is seen.
+struct Subject<'a> {
+    case: &'a Case<'a>,
+    id: RegionId,
+    seen: RegionView,
+}
+
+impl Subject<'_> {
+    fn explained(&self, place: Option<usize>, tied: &RegionSet, given: &RegionSet, why: Vec<Why>) -> RegionExplained {
+        let Case { table, facts, route, allowed, .. } = self.case;
+        let region = table.region(self.id);
+        let weighed = weighed(route, &self.seen);
+        let latency = latency_ms(table, facts.from, self.id, &weighed);
+        let lawful = allowed.all().contains(self.id);
+        let constants = table.constants(self.id);
+        let headroom = headroom(constants, &weighed);
+        let ties = !tied.is_empty();
+        RegionExplained {
+            name: region.name.clone(),
+            country: Some(region.country),
+            place,
+            allowed: lawful,
+            opened: allowed.opened.contains(self.id),
+            safeguards: allowed.safeguarded.contains(self.id),
+            eligible: place.is_some(),
+            level: lawful.then(|| level(table, allowed, self.id)),
+            score: self.score(),
+            terms: route.scoring.terms(self.id.index(), latency, weighed.utilisation),
+            latency_ms: latency,
+            latency_source: self.latency_source(&weighed, given),
+            rtt_ms: self.seen.rtt_ms,
+            utilisation: self.seen.utilisation,
+            pressure: self.seen.pressure,
+            spill: self.spill(),
+            weight: self.weight(),
+            headroom,
+            tied: ties,
+            tied_with: tied.iter().filter(|id| *id != self.id).map(|id| table.region(id).name.clone()).collect(),
+            hash: ties.then(|| rendezvous(mix(facts.client_key ^ constants.seed), headroom)),
+            health: match self.seen.health {
+                Health::Up => HealthExplained::Up,
+                Health::Ramping(_) => HealthExplained::Ramping,
+                Health::Down => HealthExplained::Down,
+            },
+            why,
+        }
+    }
+
+    fn score(&self) -> f32 {
+        let Case { table, facts, route, .. } = self.case;
+        let weighed = weighed(route, &self.seen);
+        let latency = latency_ms(table, facts.from, self.id, &weighed);
+        route.scoring.score(self.id.index(), latency_points(latency), weighed.utilisation)
+    }
+
+    fn rank(&self) -> u16 {
+        let Case { table, facts, route, allowed, .. } = self.case;
+        rank(route, facts, allowed, self.id, &self.seen, table.constants(self.id))
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.case.facts.pinned == Some(self.id)
+    }
+
+    /// A client that is pinned here is neither spilled nor moved off.
+    fn spill(&self) -> SpillExplained {
+        let Case { table, facts, route, .. } = self.case;
+        let pressure = weighed(route, &self.seen).pressure;
+        let moves = spilled(route, table.constants(self.id), pressure, facts.client_key);
+        SpillExplained { share: route.spill.share(pressure), spilled: moves && !self.is_pinned() }
+    }
+
+    fn weight(&self) -> WeightExplained {
+        let Case { table, facts, .. } = self.case;
+        let constants = table.constants(self.id);
+        WeightExplained {
+            percent: constants.weight,
+            ramp: match self.seen.health {
+                Health::Ramping(percent) => percent.min(100),
+                Health::Up | Health::Down => 100,
+            },
+            moved_off: moved_off(constants, &self.seen, facts.client_key) && !self.is_pinned(),
+        }
+    }
+
+    fn latency_source(&self, weighed: &RegionView, given: &RegionSet) -> LatencySource {
+        let Case { table, facts, .. } = self.case;
+        let located = |id: RegionId| table.region(id).coordinates.is_some();
+        if weighed.rtt_ms.is_some() {
+            LatencySource::Measured
+        } else if given.contains(self.id) {
+            LatencySource::Table
+        } else if self.id == facts.from {
+            LatencySource::Local
+        } else if located(self.id) && located(facts.from) {
+            LatencySource::GreatCircle
+        } else {
+            LatencySource::Unknown
+        }
+    }
+
+    /// What the route, the region's entry in the table and the moment do.
+    fn why(&self) -> Vec<Why> {
+        let mut told = Told::default();
+        self.on_paper(&mut told);
+        self.at_the_moment(&mut told);
+        self.for_this_client(&mut told);
+        told.0
+    }
+
+    fn on_paper(&self, told: &mut Told) {
+        let Case { table, facts, route, access, .. } = self.case;
+        let region = table.region(self.id);
+        let here = Some(region.line);
+        if !region.capabilities.serves(*access) {
+            let what = match access {
+                Access::Read => "reads",
+                Access::Write => "writes",
+            };
+            told.refuses("capabilities", here, &format!("does not serve {what}"));
+        }
+        let lacking = route.spec.require_compliance.iter().filter(|name| !region.compliance.contains(name));
+        lacking.for_each(|name| told.refuses("require_compliance", Some(route.spec.line), &format!("is not {name}")));
+        match region.state {
+            RegionState::Serving => {}
+            RegionState::Draining if self.is_pinned() => {
+                told.say(Ruling::Notes, "state", here, "draining: kept for a client pinned here".into());
+            }
+            RegionState::Draining => told.refuses("state", here, "draining"),
+            RegionState::Disabled => told.refuses("state", here, "disabled"),
+        }
+        if facts.only.is_some_and(|only| only != self.id) {
+            told.refuses("gateway", None, "another node has already chosen the region");
+        }
+    }
+
+    fn at_the_moment(&self, told: &mut Told) {
+        let Case { table, facts, route, access, .. } = self.case;
+        match self.seen.health {
+            Health::Up => {}
+            Health::Ramping(percent) => {
+                told.say(Ruling::Notes, "health", None, format!("ramping: {percent} % of its clients"));
+            }
+            Health::Down => told.refuses("health", None, "down"),
+        }
+        let latency = latency_ms(table, facts.from, self.id, &self.seen);
+        let limit = route.spec.max_latency.filter(|_| too_far(route, latency));
+        if let Some(limit) = limit {
+            let effect = format!("more than {} ms away", limit.as_millis());
+            told.refuses("max_latency", Some(route.spec.line), &effect);
+        }
+        if too_stale(route, *access, &self.seen) {
+            told.refuses("max_replication_lag", Some(route.spec.line), "its replica lags too far behind");
+        }
+    }
+
+    fn for_this_client(&self, told: &mut Told) {
+        let Case { table, route, .. } = self.case;
+        let here = Some(table.region(self.id).line);
+        if self.is_pinned() {
+            told.say(Ruling::Moves, "affinity", Some(route.spec.line), "first: the client is pinned here".into());
+        }
+        let WeightExplained { percent, ramp, moved_off } = self.weight();
+        if moved_off {
+            let share = f32::from(percent) * f32::from(ramp) / 100.0;
+            let cause = if ramp < 100 { format!(" (ramping: {ramp} %)") } else { String::new() };
+            let effect = format!("only {share:.0} % of clients{cause}, not this one: a last resort");
+            told.say(Ruling::Moves, "weight", here, effect);
+        }
+        let SpillExplained { share, spilled } = self.spill();
+        let full = self.seen.pressure * 100.0;
+        let share = share * 100.0;
+        if spilled {
+            let effect = format!("{full:.0} % full, so {share:.0} % of clients move on, this one too");
+            told.say(Ruling::Moves, "overload", None, effect);
+        } else if share > 0.0 && self.is_pinned() {
+            let effect = format!("{full:.0} % full, so {share:.0} % of clients move on; a pinned one stays");
+            told.say(Ruling::Notes, "overload", None, effect);
+        } else if share > 0.0 {
+            let effect = format!("{full:.0} % full, so {share:.0} % of clients move on, not this one");
+            told.say(Ruling::Notes, "overload", None, effect);
+        }
+        let live = self.seen.utilisation > 0.0 || self.seen.rtt_ms.is_some();
+        if route.spec.affinity == Affinity::ClientIp && live {
+            let effect = "kept by address: neither load nor measured latency is weighed";
+            told.say(Ruling::Notes, "affinity", Some(route.spec.line), effect.into());
+        }
+    }
+}
+
+/// What was said of a region, first to last.
+#[derive(Default)]
+struct Told(Vec<Why>);
+
+impl Told {
+    fn say(&mut self, verdict: Ruling, rule: &str, line: Option<u32>, effect: String) {
+        self.0.push(Why { rule: rule.to_owned(), regulation: None, line, verdict, effect });
+    }
+
+    fn refuses(&mut self, rule: &str, line: Option<u32>, why: &str) {
+        self.say(Ruling::Refuses, rule, line, format!("refused: {why}"));
+    }
+}

@@ -1,0 +1,80 @@
+//! The JSON schema of an explanation.
+
+use std::borrow::Cow;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use super::Explanation;
+use crate::country::Country;
+use crate::region::Access;
+use crate::score::Terms;
+use crate::verdict::Reason;
+
+/// The JSON schema (draft 2020-12) of what `meridian explain --format json` prints. More fields may
+/// come in a later version; those that are here stay.
+pub fn schema() -> Schema {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Explanation>()
+}
+
+impl JsonSchema for Reason {
+    fn schema_name() -> Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let all = [Reason::NoRoute, Reason::ResidencyProhibited, Reason::ResidencyUnavailable, Reason::Unavailable];
+        json_schema!({
+            "description": "Why a decision refuses.",
+            "oneOf": all.map(|reason| json_schema!({
+                "type": "string",
+                "const": reason.name(),
+                "description": super::detail(reason),
+            })),
+        })
+    }
+}
+
+impl JsonSchema for Access {
+    fn schema_name() -> Cow<'static, str> {
+        "Access".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Whether a request changes state at the origin.",
+            "type": "string",
+            "enum": [Access::Read, Access::Write],
+        })
+    }
+}
+
+impl JsonSchema for Country {
+    fn schema_name() -> Cow<'static, str> {
+        "Country".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A country, by its ISO 3166-1 alpha-2 code.",
+            "type": "string",
+            "pattern": "^[A-Z]{2}$",
+        })
+    }
+}
+
+impl JsonSchema for Terms {
+    fn schema_name() -> Cow<'static, str> {
+        "Terms".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let points = || json_schema!({ "type": "number", "minimum": 0, "maximum": 100 });
+        json_schema!({
+            "description": "The four terms of a score, each 0 to 100.",
+            "type": "object",
+            "properties": { "latency": points(), "load": points(), "compliance": points(), "cost": points() },
+            "required": ["latency", "load", "compliance", "cost"],
+        })
+    }
+}

@@ -1,0 +1,397 @@
+//! An explanation for people: the verdict first, then what led to it, then what comes if it fails.
+
+use std::fmt::Write;
+
+use policy::explain::{
+    FailureStep, Ground, LatencySource, Outcome, RegionExplained, RuleExplained, Ruling, Shares, Why,
+};
+use policy::{Access, Explanation};
+
+/// The whole page.
+pub(super) fn text(explanation: &Explanation) -> String {
+    let mut page = Page::default();
+    headline(&mut page, explanation);
+    page.line("");
+    request(&mut page, explanation);
+    client(&mut page, explanation);
+    law(&mut page, explanation);
+    order(&mut page, explanation);
+    out(&mut page, explanation);
+    if_it_fails(&mut page, explanation);
+    page.0
+}
+
+fn headline(page: &mut Page, explanation: &Explanation) {
+    let first = explanation.order.first().and_then(|name| explanation.regions.iter().find(|r| r.name == *name));
+    match (explanation.verdict, first) {
+        (Outcome::Forward, Some(first)) => {
+            let opened = if first.opened { format!(" ({})", opened_by(first)) } else { String::new() };
+            page.wrapped("", 2, &format!("FORWARD to {}{opened}", first.name));
+        }
+        _ => {
+            let reason = explanation.reason.map_or("", |reason| reason.name());
+            let words = explanation.detail.as_deref().map_or(String::new(), |words| format!(": {words}"));
+            page.wrapped("", 2, &format!("REFUSE {} {reason}{words}", explanation.status));
+            if explanation.page {
+                page.line("  The client is shown the rule's maintenance page.");
+            }
+        }
+    }
+}
+
+fn request(page: &mut Page, explanation: &Explanation) {
+    let asked = &explanation.request;
+    let mut parts = vec![format!("{} {}", asked.method, asked.path), format!("host {}", asked.host)];
+    parts.extend(asked.consent.then(|| "with consent".to_owned()));
+    parts.extend((!asked.declared.is_empty()).then(|| format!("declares {}", asked.declared.join(", "))));
+    parts.extend(asked.pinned.iter().map(|region| format!("pinned to {region}")));
+    parts.extend(asked.only.iter().map(|region| format!("sent on for {region} only")));
+    page.entry("request", &parts.join(", "));
+    let Some(route) = &explanation.route else {
+        let hint = if asked.host == "any" { "; with no host named, only routes for every host match" } else { "" };
+        page.entry("route", &format!("none matches{hint}"));
+        return;
+    };
+    let class = explanation.data_class.as_deref().unwrap_or("unknown");
+    let access = explanation.access.map_or("", |access| match access {
+        Access::Read => ", a read",
+        Access::Write => ", a write",
+    });
+    let (line, rest) = explanation.route_terms.as_ref().map_or_else(Default::default, |terms| {
+        let kept = match terms.affinity.as_str() {
+            "client_ip" => ", clients kept by address",
+            "cookie" => ", clients kept by cookie",
+            _ => "",
+        };
+        (format!(" (line {})", terms.line), format!(", criticality {}{kept}", terms.criticality))
+    });
+    page.entry("route", &format!("{route}{line}: data class {class}{access}{rest}"));
+}
+
+fn client(page: &mut Page, explanation: &Explanation) {
+    let origin = &explanation.origin;
+    let countries: Vec<&str> = origin.countries.iter().map(|country| country.code()).collect();
+    let place = match (countries.is_empty(), origin.certain) {
+        (true, _) => "in an unknown country: the strictest rules hold".to_owned(),
+        (false, true) => format!("in {}", countries.join(", ")),
+        (false, false) => format!("in one of {}: the rules of all hold", countries.join(", ")),
+    };
+    page.entry("client", &place);
+    origin.sources.iter().for_each(|source| page.entry("", source));
+    page.entry("node", &format!("in {}, table {}", explanation.from, explanation.table_version));
+}
+
+fn law(page: &mut Page, explanation: &Explanation) {
+    let Some(class) = &explanation.data_class else { return };
+    let whose = match explanation.jurisdictions.join(", ") {
+        none if none.is_empty() => "of no jurisdiction".to_owned(),
+        names => format!("of {names}"),
+    };
+    if explanation.rules.is_empty() {
+        page.entry("law", &format!("{whose}: no rule restricts data class {class}"));
+    } else {
+        page.entry("law", &format!("{whose}, for data class {class}:"));
+        explanation.rules.iter().for_each(|rule| page.entry("", &in_words(rule)));
+    }
+}
+
+fn in_words(rule: &RuleExplained) -> String {
+    let selects = match rule.selects.as_slice() {
+        [] => "no region".to_owned(),
+        all if all.len() <= NAMED => all.join(", "),
+        all => format!("{} and {} more", all.get(..NAMED).unwrap_or_default().join(", "), all.len() - NAMED),
+    };
+    let keeps = match rule.elsewhere.as_str() {
+        "never" if rule.selects.is_empty() => "no region at all".to_owned(),
+        "never" => format!("only {selects}"),
+        "always" => format!("first {selects}; others are allowed"),
+        needs => format!("first {selects}; any other {needs}"),
+    };
+    let of = rule.regulation.as_ref().and(rule.jurisdiction.as_ref());
+    let jurisdiction = of.map_or(String::new(), |name| format!("{name}: "));
+    let ground = match rule.ground {
+        Ground::Client | Ground::Unknown => "",
+        Ground::Route => " (the route declares it)",
+        Ground::Request => " (declared for the request)",
+    };
+    format!("{jurisdiction}{}{ground}: {keeps}", place(&rule.rule, rule.line))
+}
+
+/// The regions that would be tried, one line each, in columns.
+fn order(page: &mut Page, explanation: &Explanation) {
+    let tried: Vec<&RegionExplained> =
+        explanation.order.iter().filter_map(|name| explanation.regions.iter().find(|r| r.name == *name)).collect();
+    if tried.is_empty() {
+        return;
+    }
+    page.line("");
+    let columns = Columns::of(explanation, &tried);
+    let scoring = explanation.scoring.as_ref().map_or(String::new(), |scoring| format!(", scored by {}", scoring.name));
+    page.line(&format!("order{scoring}"));
+    page.line(&columns.head());
+    let mut above = String::new();
+    for (index, region) in tried.iter().enumerate() {
+        let heading = group(explanation, region);
+        if heading != above {
+            page.wrapped("  ", 4, &heading);
+            above = heading;
+        }
+        page.line(&columns.row(index + 1, region));
+        let moved = region.why.iter().filter(|why| matches!(why.verdict, Ruling::Moves | Ruling::Notes));
+        moved.for_each(|why| page.wrapped("        ", 10, &format!("{}: {}", place(&why.rule, why.line), why.effect)));
+    }
+    if tried.iter().any(|region| region.tied) {
+        page.line("  * within 5 points of the best left: this client's hash draws, by free capacity");
+    }
+}
+
+/// What the regions of one group of the order have in common.
+fn group(explanation: &Explanation, region: &RegionExplained) -> String {
+    if explanation.request.pinned.as_ref() == Some(&region.name) {
+        return "pinned".to_owned();
+    }
+    let level = region.level.map_or(String::new(), |level| format!("level {level}"));
+    let whose = match (region.opened, explanation.rules.is_empty()) {
+        (true, _) => format!(", {}", opened_by(region)),
+        (false, false) => ", selected by the law".to_owned(),
+        (false, true) => String::new(),
+    };
+    let moved = match (region.weight.moved_off, region.spill.spilled) {
+        (true, _) => ", last resort by weight",
+        (false, true) => ", later by overload",
+        (false, false) => "",
+    };
+    format!("{level}{whose}{moved}")
+}
+
+/// The rules that open a region, and how.
+fn opened_by(region: &RegionExplained) -> String {
+    let opens = region.why.iter().filter(|why| why.verdict == Ruling::Opens);
+    let told = opens.map(|why| {
+        let how = why.effect.strip_prefix("opened as a later level").unwrap_or(&why.effect);
+        format!("opened by {}{how}", place(&why.rule, why.line))
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// The columns of the order.
+struct Columns {
+    name: usize,
+    weights: Shares,
+}
+
+impl Columns {
+    fn of(explanation: &Explanation, tried: &[&RegionExplained]) -> Self {
+        let equal = Shares { latency: 1.0, load: 1.0, compliance: 1.0, cost: 1.0 };
+        Self {
+            name: tried.iter().map(|region| region.name.chars().count()).max().unwrap_or_default().max(6),
+            weights: explanation.scoring.as_ref().map_or(equal, |scoring| scoring.weights),
+        }
+    }
+
+    fn head(&self) -> String {
+        let mut head = format!("      {:<width$}  score ", "region", width = self.name);
+        for (name, weight, width) in self.terms() {
+            let titled = format!("{name} x{}", (weight * 100.0).round() / 100.0);
+            let _ = write!(head, "  {titled:<width$}");
+        }
+        head.trim_end().to_owned()
+    }
+
+    fn row(&self, place: usize, region: &RegionExplained) -> String {
+        let tie = if region.tied { '*' } else { ' ' };
+        let mut row = format!("{place:>4}  {:<width$}  {:>5.1}{tie}", region.name, region.score, width = self.name);
+        for (name, _, width) in self.terms() {
+            let cell = match name {
+                "latency" => {
+                    let source = source(region.latency_source);
+                    format!("{:>3.0} ({:.0} ms, {source})", region.terms.latency, region.latency_ms)
+                }
+                "load" => format!("{:>3.0} ({:.0} %)", region.terms.load, region.utilisation * 100.0),
+                "compliance" => format!("{:>3.0}", region.terms.compliance),
+                _ => format!("{:>3.0}", region.terms.cost),
+            };
+            let _ = write!(row, "  {cell:<width$}");
+        }
+        row.trim_end().to_owned()
+    }
+
+    /// The terms that count: name, weight, width.
+    fn terms(&self) -> impl Iterator<Item = (&'static str, f32, usize)> {
+        let Shares { latency, load, compliance, cost } = self.weights;
+        let all = [("latency", latency, 22), ("load", load, 11), ("compliance", compliance, 15), ("cost", cost, 9)];
+        all.into_iter().filter(|(_, weight, _)| *weight > 0.0)
+    }
+}
+
+fn source(source: LatencySource) -> &'static str {
+    match source {
+        LatencySource::Measured => "measured",
+        LatencySource::Table => "table",
+        LatencySource::Local => "here",
+        LatencySource::GreatCircle => "distance",
+        LatencySource::Unknown => "assumed",
+    }
+}
+
+/// The regions that are not tried, by the one reason that decides.
+fn out(page: &mut Page, explanation: &Explanation) {
+    let out = || explanation.regions.iter().filter(|region| !explanation.order.contains(&region.name));
+    for (title, lawful) in [("may serve, but cannot now", true), ("must not serve", false)] {
+        let mut groups: Vec<Excluded<'_>> = Vec::new();
+        for region in out().filter(|region| region.allowed == lawful) {
+            let why = region.why.iter().find(|why| refuses(why));
+            match groups.iter_mut().find(|group| group.is_for(why)) {
+                Some(group) => group.regions.push((region, why)),
+                None => groups.push(Excluded { regions: vec![(region, why)] }),
+            }
+        }
+        if !groups.is_empty() {
+            page.line("");
+            page.line(title);
+        }
+        for group in groups {
+            page.wrapped("  ", 4, &group.reason());
+            page.wrapped("      ", 6, &group.names());
+        }
+    }
+}
+
+/// Regions that are out for one reason; never none.
+struct Excluded<'a> {
+    regions: Vec<(&'a RegionExplained, Option<&'a Why>)>,
+}
+
+impl<'a> Excluded<'a> {
+    fn first(&self) -> Option<&'a Why> {
+        self.regions.first().and_then(|(_, why)| *why)
+    }
+
+    /// A law is told from another of its name by its line; what a region's own entry says has a line
+    /// for each region.
+    fn is_for(&self, why: Option<&Why>) -> bool {
+        let key = |why: &Why| (why.rule.clone(), why.effect.clone(), why.regulation.as_ref().and(why.line));
+        self.first().map(key) == why.map(key)
+    }
+
+    fn has_one_line(&self) -> bool {
+        self.regions.iter().all(|(_, why)| why.and_then(|why| why.line) == self.first().and_then(|why| why.line))
+    }
+
+    fn reason(&self) -> String {
+        self.first().map_or_else(
+            || "no reason told".to_owned(),
+            |why| {
+                let effect = why.effect.strip_prefix("refused: ").unwrap_or(&why.effect);
+                format!("{}: {effect}", place(&why.rule, why.line.filter(|_| self.has_one_line())))
+            },
+        )
+    }
+
+    fn names(&self) -> String {
+        let names = self.regions.iter().map(|(region, why)| {
+            let far = why.is_some_and(|why| why.rule == "max_latency");
+            match why.and_then(|why| why.line) {
+                _ if far => glued(&region.name, &format!("{:.0} ms", region.rtt_ms.unwrap_or(region.latency_ms))),
+                Some(line) if !self.has_one_line() => glued(&region.name, &format!("line {line}")),
+                _ => region.name.clone(),
+            }
+        });
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// By its word; by its effect in what a node of an older version says.
+fn refuses(why: &Why) -> bool {
+    why.verdict == Ruling::Refuses || why.effect.starts_with("refused")
+}
+
+fn if_it_fails(page: &mut Page, explanation: &Explanation) {
+    if explanation.if_down.is_empty() {
+        return;
+    }
+    page.line("");
+    let attempts = explanation.route_terms.as_ref().map_or(String::new(), |terms| match terms.attempts {
+        1 => " (one request makes 1 attempt)".to_owned(),
+        attempts => format!(" (one request makes at most {attempts} attempts)"),
+    });
+    page.line(&format!("if it fails{attempts}"));
+    let counts = std::iter::once(0).chain(explanation.if_down.iter().map(|step| step.down.len()));
+    let downs: Vec<String> = counts.zip(&explanation.if_down).map(|(before, step)| newly_down(before, step)).collect();
+    let width = downs.iter().map(|down| down.chars().count()).max().unwrap_or_default();
+    for (down, step) in downs.iter().zip(&explanation.if_down) {
+        page.line(&format!("  {down:<width$}  {}", outcome(step)));
+    }
+}
+
+/// Whom a step takes as down beside the `before` of the step before it.
+fn newly_down(before: usize, step: &FailureStep) -> String {
+    let and = if before == 0 { "" } else { "and " };
+    match (step.down.len().saturating_sub(before), step.down.last()) {
+        (1, Some(last)) => format!("{and}{last} down"),
+        (more, _) => format!("{and}the other {more} down"),
+    }
+}
+
+fn outcome(step: &FailureStep) -> String {
+    let reason = step.reason.map_or("", |reason| reason.name());
+    let page = if step.page { ", with the maintenance page" } else { "" };
+    match &step.serves {
+        Some(region) => format!("{region} serves"),
+        None => format!("REFUSE {} {reason}{page}", step.status),
+    }
+}
+
+/// A rule or a key, and its line.
+fn place(rule: &str, line: Option<u32>) -> String {
+    line.map_or_else(|| rule.to_owned(), |line| format!("{rule} (line {line})"))
+}
+
+/// A name with a remark, which stay on one line.
+fn glued(name: &str, remark: &str) -> String {
+    format!("{name} ({remark})").replace(' ', GLUE)
+}
+
+/// Stands for a space that no line breaks at.
+const GLUE: &str = "\u{a0}";
+
+/// How many of a rule's regions are named.
+const NAMED: usize = 8;
+
+/// What is written so far.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    /// The width that lines keep to where they can.
+    const WIDTH: usize = 100;
+
+    fn line(&mut self, text: &str) {
+        self.0.push_str(text);
+        self.0.push('\n');
+    }
+
+    /// A fact under its label.
+    fn entry(&mut self, label: &str, text: &str) {
+        self.wrapped(&format!("{label:<9}"), 11, text);
+    }
+
+    /// Text after a lead, broken between words; what does not fit is indented.
+    fn wrapped(&mut self, lead: &str, indent: usize, text: &str) {
+        let mut line = lead.to_owned();
+        let mut fresh = true;
+        for word in text.split(' ') {
+            if !fresh && line.chars().count() + 1 + word.chars().count() > Self::WIDTH {
+                self.line(&line);
+                line = " ".repeat(indent);
+                fresh = true;
+            }
+            if !fresh {
+                line.push(' ');
+            }
+            line.push_str(&word.replace(GLUE, " "));
+            fresh = false;
+        }
+        self.line(&line);
+    }
+}
