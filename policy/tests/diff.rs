@@ -67,6 +67,8 @@ fn in_words(change: &LawChange) -> String {
     if let Some(consent) = &change.consent {
         words.push_str(&format!("/{consent:?}"));
     }
+    words.push_str(if change.anywhere { " anywhere" } else { "" });
+    words.push_str(if change.was_anywhere { " was anywhere" } else { "" });
     for gain in &change.gained {
         let new = if gain.is_new { " new" } else { "" };
         let moved = gain.was_in.map_or(String::new(), |country| format!(" from {country}"));
@@ -138,8 +140,11 @@ fn a_wider_rule_is_told_once_for_all_its_countries() {
 #[test]
 fn a_laxer_transfer_widens_under_its_own_condition() {
     let transfer = |transfer| changed(|new| new.rules[0].transfer = transfer);
-    assert_eq!(told(&transfer(Transfer::Allowed)), ["eu,unknown api +us +br"]);
-    assert_eq!(told(&transfer(Transfer::RequiresLocalCopy)), ["eu,unknown api/[Reads] +us +br"]);
+    assert_eq!(told(&transfer(Transfer::Allowed)), ["eu api anywhere +us +br", "unknown api +us +br"]);
+    assert_eq!(
+        told(&transfer(Transfer::RequiresLocalCopy)),
+        ["eu api/[Reads] anywhere +us +br", "unknown api/[Reads] +us +br"]
+    );
     // Nobody can consent where no route listens.
     let unheard = transfer(Transfer::WithConsent);
     assert_eq!(told(&unheard), [""; 0]);
@@ -150,13 +155,13 @@ fn a_laxer_transfer_widens_under_its_own_condition() {
     };
     let mut new = heard("x");
     new.rules[0].transfer = Transfer::WithConsent;
-    assert_eq!(told(&diff(heard("x"), new.clone()))[0], "eu,unknown api/[With] +us +br");
+    assert_eq!(told(&diff(heard("x"), new.clone()))[0], "eu api/[With] anywhere +us +br");
     // Consent in a place that was not looked at is consent that was not heard.
     let mut elsewhere = new.clone();
     elsewhere.routes[1].consent_header = Some("y".into());
     let moved = diff(new, elsewhere);
-    assert_eq!(told(&moved)[..1], ["eu,unknown api/[NewlyHeard] +us +br"]);
-    assert!(told(&moved)[1..].iter().all(|words| words.contains("NoLongerHeard")), "{:?}", told(&moved));
+    assert_eq!(told(&moved)[..1], ["eu api/[NewlyHeard] anywhere +us +br"]);
+    assert!(told(&moved)[2..].iter().all(|words| words.contains("NoLongerHeard")), "{:?}", told(&moved));
 }
 
 #[test]
@@ -203,7 +208,7 @@ fn a_laxer_class_of_a_route_widens() {
     let laxer = changed(|new| new.routes[1].data_class = ClassId(0));
     assert_eq!(laxer.law[0].routes[0].old_class, "personal");
     assert_eq!(laxer.law[0].routes[0].new_class, "public");
-    assert_eq!(told(&laxer)[0], "eu api +us +br");
+    assert_eq!(told(&laxer)[0], "eu,unknown api anywhere +us +br");
     assert!(
         matches!(laxer.routes.as_slice(), [change] if change.fate == RouteFate::Changed && change.settings.len() == 1)
     );
@@ -213,7 +218,7 @@ fn a_laxer_class_of_a_route_widens() {
 #[test]
 fn a_laxer_route_inside_another_widens() {
     let inside = changed(|new| new.routes.push(route("docs", "/v3/docs", 0)));
-    assert_eq!(told(&inside)[0], "eu api>docs +us +br");
+    assert_eq!(told(&inside)[0], "eu,unknown api>docs anywhere +us +br");
     assert_eq!(inside.law[0].routes[0].at, ["/v3/docs/*"]);
     assert!(matches!(inside.routes.as_slice(), [change] if change.fate == RouteFate::Added && change.route == "docs"));
     let [takeover] = inside.takeovers.as_slice() else { panic!("{inside:#?}") };
@@ -221,28 +226,28 @@ fn a_laxer_route_inside_another_widens() {
     assert_eq!(takeover.at, ["/v3/docs/*"]);
 
     let renamed = changed(|new| new.routes[1] = route("api-v3", "/v3", 0));
-    assert_eq!(told(&renamed)[0], "eu api>api-v3 +us +br");
+    assert_eq!(told(&renamed)[0], "eu,unknown api>api-v3 anywhere +us +br");
     let fate = RouteFate::Renamed { from: "api".into() };
     assert!(matches!(renamed.routes.as_slice(), [change] if change.fate == fate), "{:#?}", renamed.routes);
 
     // A host of its own, a method of its own: each takes requests that fell under a stricter class.
     let host = RouteSpec { host: HostPattern::Exact("a.example".into()), ..route("host", "/", 0) };
-    assert_eq!(told(&changed(|new| new.routes.push(host)))[0], "eu api>host +us +br");
+    assert_eq!(told(&changed(|new| new.routes.push(host)))[0], "eu,unknown api>host anywhere +us +br");
     let below = RouteSpec { host: HostPattern::Below("example".into()), ..route("below", "/", 0) };
-    assert_eq!(told(&changed(|new| new.routes.push(below)))[0], "eu api>below +us +br");
+    assert_eq!(told(&changed(|new| new.routes.push(below)))[0], "eu,unknown api>below anywhere +us +br");
     let methods: MethodSet = [Method::Post].into_iter().collect();
     let post = RouteSpec { methods: Some(methods), ..route("post", "/v3", 0) };
     let posts = changed(|new| new.routes.push(post));
-    assert_eq!(told(&posts)[0], "eu api>post +us +br");
+    assert_eq!(told(&posts)[0], "eu,unknown api>post anywhere +us +br");
     assert_eq!(posts.takeovers[0].methods, Some(vec![Method::Post]));
     let exact = RouteSpec { path: PathPattern::Exact("/v3/x".into()), ..route("exact", "/", 0) };
-    assert_eq!(told(&changed(|new| new.routes.push(exact)))[0], "eu api>exact +us +br");
+    assert_eq!(told(&changed(|new| new.routes.push(exact)))[0], "eu,unknown api>exact anywhere +us +br");
 }
 
 #[test]
 fn a_laxer_route_behind_a_removed_one_widens() {
     let removed = changed(|new| drop(new.routes.remove(1)));
-    assert_eq!(told(&removed)[0], "eu api>public +us +br");
+    assert_eq!(told(&removed)[0], "eu,unknown api>public anywhere +us +br");
     let fate = RouteFate::Removed { goes_to: vec!["public".into()], not_found: false };
     assert!(matches!(removed.routes.as_slice(), [change] if change.fate == fate), "{:#?}", removed.routes);
 
@@ -250,7 +255,7 @@ fn a_laxer_route_behind_a_removed_one_widens() {
     let mut old = base();
     old.routes.push(RouteSpec { host: HostPattern::Exact("a.example".into()), ..route("host", "/", 1) });
     let gone = diff(old, base());
-    assert_eq!(told(&gone)[0], "eu host>public +us +br");
+    assert_eq!(told(&gone)[0], "eu,unknown host>public anywhere +us +br");
     let fate = RouteFate::Removed { goes_to: vec!["public".into(), "api".into()], not_found: false };
     assert!(matches!(gone.routes.as_slice(), [change] if change.fate == fate), "{:#?}", gone.routes);
 }
@@ -298,9 +303,9 @@ fn defaults_are_the_law_of_many() {
     let mut refusing = base();
     refusing.unlisted_jurisdiction = UnlistedJurisdiction::Refuse;
     let wider = diff(refusing.clone(), base());
-    assert_eq!(told(&wider), ["unlisted api +us +ie +br was refused", "unknown api +ie was refused"]);
+    assert_eq!(told(&wider), ["unlisted api anywhere +us +ie +br", "unknown api +ie was refused"]);
     assert!(wider.widens());
-    assert_eq!(told(&diff(base(), refusing)), ["unlisted api -us -ie -br 451", "unknown api -ie 451"]);
+    assert_eq!(told(&diff(base(), refusing)), ["unlisted api was anywhere -us -ie -br 451", "unknown api -ie 451"]);
 
     let mut refusing = base();
     refusing.unknown_origin = UnknownOrigin::Refuse;
@@ -314,17 +319,14 @@ fn a_class_has_a_border_and_a_scope() {
     assert_eq!(told(&strict)[0], "br api -us -ie");
     assert!(!strict.widens());
     let global = changed(|new| new.data_classes[1].scope = Scope::Global);
-    assert_eq!(
-        told(&global),
-        ["eu api +us +br", "br api unguarded:us unguarded:ie", "unknown api +us +br unguarded:ie"]
-    );
+    assert_eq!(told(&global), ["eu,unknown api anywhere +us +br", "br api unguarded:us unguarded:ie"]);
     let mut old = base();
     old.data_classes[1].scope = Scope::SuperRegion;
     old.super_regions = vec![SuperRegion { name: "emea".into(), countries: countries(&["@EMEA"]) }];
     let wider = diff(old.clone(), base());
     assert!(wider.widens());
-    assert_eq!(told(&wider)[0], "unlisted of emea api +us +br");
-    assert!(told(&wider)[1].starts_with("br,") && told(&wider)[1].ends_with(" api +us +ie +br was refused"));
+    assert_eq!(told(&wider)[0], "unlisted api anywhere +us +ie +br");
+    assert!(told(&wider)[1].starts_with("br api") && told(&wider)[1].ends_with("was refused"), "{:?}", told(&wider));
     old.super_regions[0].countries = countries(&["@EMEA", "US"]);
     let mut narrower = old.clone();
     narrower.super_regions[0].countries = countries(&["@EMEA"]);
@@ -347,7 +349,7 @@ fn a_country_can_leave_a_jurisdiction() {
         new.rules.remove(0);
         new.rules[0].jurisdiction = JurisdictionId(0);
     });
-    assert_eq!(told(&gone)[0], "eu,unknown api +us +br", "the name is the old table's");
+    assert_eq!(told(&gone)[0], "eu api anywhere +us +br", "the name is the old table's");
     assert!(gone.widens());
 }
 
@@ -406,8 +408,8 @@ fn frameworks_of_regions_and_routes_bound_too() {
     old.routes[1].require_compliance = vec!["soc2".into()];
     let mut new = old.clone();
     new.routes[1].require_compliance.clear();
-    assert_eq!(told(&diff(old.clone(), new.clone())), ["br,unlisted api +us +br"]);
-    assert_eq!(told(&diff(new, old.clone())), ["br,unlisted api -us -br"]);
+    assert_eq!(told(&diff(old.clone(), new.clone())), ["unlisted api anywhere +us +br", "br api +us +br"]);
+    assert_eq!(told(&diff(new, old.clone())), ["unlisted api was anywhere -us -br", "br api -us -br"]);
     let mut new = old.clone();
     new.regions[0] = certified("us", "US");
     assert_eq!(told(&diff(old.clone(), new)), ["br,unlisted api +us"]);
@@ -421,7 +423,7 @@ fn tenants_have_jurisdictions_of_their_own() {
     let mut old = base();
     old.routes[1].jurisdictions = vec![JurisdictionId(0)];
     let wider = diff(old.clone(), base());
-    assert_eq!(told(&wider)[0], "br,unlisted api +us +br");
+    assert_eq!(told(&wider)[0], "unlisted api anywhere +us +br");
     assert!(wider.widens() && !diff(base(), old).widens());
 
     // A header that nobody listens to any more.
@@ -455,7 +457,7 @@ fn reads_and_writes_are_told_apart() {
     let mut new = old.clone();
     new.routes[1].access = Some(Access::Read);
     let wider = diff(old, new);
-    assert_eq!(told(&wider)[0], "eu,unknown api/[WritesTakenForReads] +us +br");
+    assert_eq!(told(&wider)[0], "eu api/[WritesTakenForReads] anywhere +us +br");
 }
 
 #[test]
@@ -494,7 +496,7 @@ fn a_class_of_another_name_is_compared_by_what_it_allows() {
         new.data_classes.push(DataClass { name: "lax".into(), cross_border: Transfer::Allowed, scope: Scope::Global });
         new.routes[1].data_class = ClassId(2);
     });
-    assert_eq!(told(&other)[0], "eu api +us +br");
+    assert_eq!(told(&other)[0], "eu,unknown api anywhere +us +br");
 }
 
 #[test]

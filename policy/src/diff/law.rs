@@ -32,6 +32,12 @@ pub struct LawChange {
     pub requests: Option<Vec<Requests>>,
     /// With what consent; null where it makes no difference.
     pub consent: Option<Vec<Consent>>,
+    /// Whether they may go anywhere now, without any safeguards, and could not before. `gained` is then
+    /// where some of them could not.
+    pub anywhere: bool,
+    /// Whether they could go anywhere, without any safeguards, and may no longer. `lost` is then where
+    /// some of them may not.
+    pub was_anywhere: bool,
     /// Where they may go now, and could not before.
     pub gained: Vec<Gain>,
     /// Where they could go, and may no longer.
@@ -267,6 +273,9 @@ struct Reading {
 /// How the places of one kind of request differ.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Delta {
+    /// In place of `gained` and `lost`, which would tell apart what is one change to its reader.
+    anywhere: bool,
+    was_anywhere: bool,
     gained: RegionSet,
     /// Those of `gained` that the old rules would allow, had the old table had them.
     under_old_rules: RegionSet,
@@ -398,6 +407,8 @@ impl<'a> Map<'a> {
             if lawful.is_empty() { Reason::ResidencyProhibited } else { Reason::ResidencyUnavailable }.status()
         });
         Delta {
+            anywhere: !gained.is_empty() && after.is_anywhere(&self.new),
+            was_anywhere: !lost.is_empty() && before.is_anywhere(&self.old),
             gained,
             under_old_rules,
             lost,
@@ -438,7 +449,7 @@ impl<'a> Map<'a> {
         set.iter().map(|id| self.places[id.index()].name.clone()).collect()
     }
 
-    fn gains_of(&self, delta: &Delta) -> Vec<Gain> {
+    fn gains_of(&self, gained: &RegionSet, under_old_rules: &RegionSet) -> Vec<Gain> {
         let gain = |id: RegionId| {
             let region = self.places[id.index()];
             let is_new = !self.old.here.contains(id);
@@ -448,10 +459,10 @@ impl<'a> Map<'a> {
                 country: region.country,
                 is_new,
                 was_in: before.map(|known| known.country),
-                under_old_rules: delta.under_old_rules.contains(id),
+                under_old_rules: under_old_rules.contains(id),
             }
         };
-        delta.gained.iter().map(gain).collect()
+        gained.iter().map(gain).collect()
     }
 }
 
@@ -558,11 +569,32 @@ fn crowds(old: &TableSpec, new: &TableSpec) -> Vec<Crowd> {
     crowds
 }
 
+impl Reading {
+    fn is_anywhere(&self, side: &Side<'_>) -> bool {
+        self.unbounded && self.safeguarded.is_empty() && side.here.is_subset(&self.permitted)
+    }
+}
+
 impl Delta {
+    /// The same without what it gains and loses where that is told in one word; and that.
+    fn in_short(self) -> (Self, Details) {
+        let none = RegionSet::EMPTY;
+        let details = Details { gained: self.gained, lost: self.lost };
+        let short = match (self.anywhere, self.was_anywhere) {
+            (false, false) => self,
+            (true, _) => Self { gained: none, under_old_rules: none, unguarded: none, refused_before: false, ..self },
+            (false, true) => Self { lost: none, guarded: none, ..self },
+        };
+        (short, details)
+    }
+
     /// What this has beyond another, of what is told of declared jurisdictions.
     fn without(&self, base: &Self) -> Self {
         let gained = self.gained.without(&base.gained);
         Self {
+            // Told for all countries at once, of which others may set bounds.
+            anywhere: false,
+            was_anywhere: false,
             under_old_rules: self.under_old_rules.and(&gained),
             gained,
             lost: self.lost.without(&base.lost),
@@ -593,10 +625,17 @@ enum Whom {
     Declared(String),
 }
 
+/// Where requests with the same difference in short gain and lose.
+#[derive(Clone, Default)]
+struct Details {
+    gained: RegionSet,
+    lost: RegionSet,
+}
+
 /// The differences found so far, each once.
 #[derive(Default)]
 struct Found {
-    deltas: Vec<Delta>,
+    deltas: Vec<(Delta, Details)>,
     known: FxHashMap<Delta, usize>,
     /// The treatments that share a difference.
     treatments: BTreeMap<(Kind, Whom), BTreeSet<usize>>,
@@ -635,10 +674,14 @@ impl Found {
     }
 
     fn id(&mut self, delta: Delta) -> usize {
-        *self.known.entry(delta).or_insert_with_key(|delta| {
-            self.deltas.push(delta.clone());
+        let (short, details) = delta.in_short();
+        let id = *self.known.entry(short).or_insert_with_key(|short| {
+            self.deltas.push((short.clone(), Details::default()));
             self.deltas.len() - 1
-        })
+        });
+        let all = &mut self.deltas[id].1;
+        *all = Details { gained: all.gained.or(&details.gained), lost: all.lost.or(&details.lost) };
+        id
     }
 
     /// Each difference once for all that share it.
@@ -648,7 +691,7 @@ impl Found {
             shared.entry((kind, treatments)).or_default().push(whom);
         }
         let tell = |((kind, members), whom): ((Kind, BTreeSet<usize>), Vec<Whom>)| {
-            let delta = &self.deltas[kind.delta];
+            let (delta, details) = &self.deltas[kind.delta];
             let mut countries = CountrySet::default();
             let (mut unknown, mut declared) = (false, Vec::new());
             for whom in whom {
@@ -670,8 +713,10 @@ impl Found {
                 routes,
                 requests: kind.requests,
                 consent: kind.consent,
-                gained: map.gains_of(delta),
-                lost: map.names_of(&delta.lost),
+                anywhere: delta.anywhere,
+                was_anywhere: delta.was_anywhere,
+                gained: map.gains_of(&details.gained, &delta.under_old_rules),
+                lost: map.names_of(&details.lost),
                 unguarded: map.names_of(&delta.unguarded),
                 guarded: map.names_of(&delta.guarded),
                 preference: delta.preference.as_ref().map(preference),

@@ -36,7 +36,7 @@ fn summary(diff: &Diff) -> String {
         (wider, stricter) => format!("{wider} WIDER, {stricter} narrower"),
     };
     let routes = diff.routes.len() + diff.takeovers.len();
-    format!("in all: {law}; {routes} of routes, {} of everything else\n", diff.settings.len())
+    format!("in all: {law}; routes: {routes}; everything else: {}\n", diff.settings.len())
 }
 
 fn section(out: &mut String, title: &str, lines: impl Iterator<Item = (&'static str, String)>) {
@@ -61,21 +61,26 @@ fn law(change: &LawChange) -> (&'static str, String) {
         (false, true) => "narrower",
         (false, false) => "order",
     };
-    let mut subject = format!("{}: {}", who(&change.who), some(&change.routes, 3, "routes", passage));
+    let mut subject = format!("{}: {}", who(&change.who), some(&change.routes, 3, passage));
     if let Some(requests) = &change.requests {
         subject.push_str(&format!(", {}", all(requests, |each| requests_in_words(*each).to_owned(), " and ")));
     }
     if let Some(consent) = &change.consent {
         subject.push_str(&format!(", {}", all(consent, |each| consent_in_words(*each).to_owned(), " and ")));
     }
-    let mut effects: Vec<String> = gains(&change.gained);
+    let mut effects = match change.anywhere {
+        true => vec!["anywhere, where the old table sets bounds".to_owned()],
+        false => gains(&change.gained),
+    };
     if change.refused_before {
         effects.push("the old table refuses them all".to_owned());
     }
     if !change.unguarded.is_empty() {
         effects.push(format!("{} without the safeguards that the old table asks for", names(&change.unguarded)));
     }
-    if !change.lost.is_empty() {
+    if change.was_anywhere {
+        effects.push("no longer anywhere: the new table sets bounds".to_owned());
+    } else if !change.lost.is_empty() {
         effects.push(format!("no longer {}", names(&change.lost)));
     }
     if !change.guarded.is_empty() {
@@ -97,10 +102,7 @@ fn gains(gained: &[Gain]) -> Vec<String> {
     let mut words = Vec::new();
     let known = of(&|gain| !gain.is_new);
     if !known.is_empty() {
-        words.push(format!(
-            "also {}, which the old table forbids",
-            some(&known, 8, "regions", |gain| gain.region.clone())
-        ));
+        words.push(format!("also {}, which the old table forbids", some(&known, 8, |gain| gain.region.clone())));
     }
     let place = |gain: &&Gain| match gain.was_in {
         Some(country) => format!("{} (in {} now, it was in {country})", gain.region, gain.country),
@@ -109,10 +111,10 @@ fn gains(gained: &[Gain]) -> Vec<String> {
     let (lawful, unlawful) =
         (of(&|gain| gain.is_new && gain.under_old_rules), of(&|gain| gain.is_new && !gain.under_old_rules));
     if !lawful.is_empty() {
-        words.push(format!("also {}", some(&lawful, 8, "regions", place)));
+        words.push(format!("also {}", some(&lawful, 8, place)));
     }
     if !unlawful.is_empty() {
-        words.push(format!("also {}, which the old rules would forbid", some(&unlawful, 8, "regions", place)));
+        words.push(format!("also {}, which the old rules would forbid", some(&unlawful, 8, place)));
     }
     words
 }
@@ -123,7 +125,7 @@ fn who(who: &Who) -> String {
     }
     let mut words: Vec<String> = who.groups.iter().map(group).collect();
     if !who.others.is_empty() {
-        words.push(some(&who.others, 8, "countries", |country| country.to_string()));
+        words.push(some(&who.others, 8, |country| country.to_string()));
     }
     if who.unknown {
         words.push("clients of unknown country".to_owned());
@@ -153,7 +155,7 @@ fn passage(passage: &Passage) -> String {
     if old == new {
         return format!("{new:?} ({class})");
     }
-    format!("{old:?}, now {new:?} ({class}) at {}", some(at, 2, "patterns", Clone::clone))
+    format!("{old:?}, now {new:?} ({class}) at {}", some(at, 2, Clone::clone))
 }
 
 fn requests_in_words(requests: Requests) -> &'static str {
@@ -180,8 +182,7 @@ fn route(change: &RouteChange) -> (&'static str, String) {
     match fate {
         RouteFate::Added => ("added", format!("{route:?}: {requests} ({data_class})")),
         RouteFate::Removed { goes_to, not_found } => {
-            let to = (!goes_to.is_empty())
-                .then(|| format!("go to {}", some(goes_to, 3, "routes", |name| format!("{name:?}"))));
+            let to = (!goes_to.is_empty()).then(|| format!("go to {}", some(goes_to, 3, |name| format!("{name:?}"))));
             let nowhere = not_found.then(|| "are answered 404".to_owned());
             let ends: Vec<String> = to.into_iter().chain(nowhere).collect();
             let ends = if ends.is_empty() {
@@ -202,10 +203,10 @@ fn route(change: &RouteChange) -> (&'static str, String) {
 
 fn takeover(takeover: &Takeover) -> (&'static str, String) {
     let Takeover { route, data_class, by, by_class, by_new_route, at, methods, shadowed } = takeover;
-    let methods = methods.as_ref().map_or(String::new(), |methods| {
-        format!("{} ", some(methods, 5, "methods", |method| method.name().to_owned()))
-    });
-    let at = format!("{methods}{}", some(at, 3, "patterns", Clone::clone));
+    let methods = methods
+        .as_ref()
+        .map_or(String::new(), |methods| format!("{} ", some(methods, 5, |method| method.name().to_owned())));
+    let at = format!("{methods}{}", some(at, 3, Clone::clone));
     let to = match (by, by_class) {
         (Some(by), Some(class)) => {
             let new = if *by_new_route { "new " } else { "" };
@@ -236,14 +237,14 @@ fn setting_in_words(setting: &Setting) -> String {
 }
 
 fn names(names: &[String]) -> String {
-    some(names, 8, "others", Clone::clone)
+    some(names, 8, Clone::clone)
 }
 
 /// The first of a list in words, and how many more there are.
-fn some<T>(list: &[T], most: usize, what: &str, words: impl Fn(&T) -> String) -> String {
+fn some<T>(list: &[T], most: usize, words: impl Fn(&T) -> String) -> String {
     let mut shown: Vec<String> = list.iter().take(most).map(words).collect();
     if list.len() > most {
-        shown.push(format!("and {} more {what}", list.len() - most));
+        shown.push(format!("and {} more", list.len() - most));
     }
     shown.join(", ")
 }
