@@ -28,7 +28,7 @@ use crate::country::Country;
 use crate::region::RegionSet;
 use crate::table::Table;
 
-pub use law::{Consent, Gain, LawChange, Passage, Preference, Requests};
+pub use law::{Consent, Difference, Gain, Heard, LawChange, Laws, Passage, Preference, Requests};
 pub use routes::{RouteChange, RouteFate, Takeover};
 pub use settings::{Setting, countries_in_words};
 pub use who::{Group, GroupKind, Who};

@@ -27,6 +27,7 @@ pub mod permit;
 pub mod pressure;
 pub mod proof;
 pub mod region;
+pub mod replay;
 pub mod residency;
 pub mod route;
 pub mod score;

@@ -17,7 +17,7 @@ use crate::jurisdiction::{ClassId, JurisdictionId};
 use crate::origin::Origin;
 use crate::region::{Access, Region, RegionId, RegionSet};
 use crate::residency::{Law, Opening, Residency, Subject};
-use crate::route::RouteSpec;
+use crate::route::{Method, Route, RouteSpec};
 use crate::table::{Table, TableSpec};
 use crate::verdict::Reason;
 
@@ -166,6 +166,15 @@ impl Consent {
         cases
     }
 
+    fn of(old: bool, new: bool) -> Self {
+        match (old, new) {
+            (false, false) => Consent::Without,
+            (true, true) => Consent::With,
+            (false, true) => Consent::NewlyHeard,
+            (true, false) => Consent::NoLongerHeard,
+        }
+    }
+
     fn old(self) -> bool {
         matches!(self, Consent::With | Consent::NoLongerHeard)
     }
@@ -188,6 +197,68 @@ pub(super) fn changes(old: &Table, new: &Table, pairs: &[Pair]) -> Result<Vec<La
         (!change.widens(), !change.shrinks(), change.routes.first().cloned(), change.who.declared.clone())
     });
     Ok(changes)
+}
+
+/// The laws of two tables, to compare what they say of one request.
+pub struct Laws<'a>(Map<'a>);
+
+/// What two laws say differently of one request. See [`LawChange`] for the parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Difference {
+    pub gained: Vec<Gain>,
+    pub lost: Vec<String>,
+    pub unguarded: Vec<String>,
+    pub guarded: Vec<String>,
+}
+
+impl Difference {
+    /// See [`LawChange::widens`].
+    pub fn widens(&self) -> bool {
+        !self.gained.is_empty() || !self.unguarded.is_empty()
+    }
+}
+
+/// What a table hears of one request.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Heard<'a> {
+    pub route: &'a Route,
+    pub method: Method,
+    pub declared: &'a [JurisdictionId],
+    pub consent: bool,
+}
+
+impl<'a> Laws<'a> {
+    /// Puts two tables' regions on one map.
+    ///
+    /// # Errors
+    /// When they have too many different regions together.
+    pub fn new(old: &'a Table, new: &'a Table) -> Result<Self, DiffError> {
+        Map::new(old, new).map(Self)
+    }
+
+    /// What the laws say differently of a request; `None` where it may go is the same.
+    pub fn compare(&self, origin: &Origin, old: &Heard<'_>, new: &Heard<'_>) -> Option<Difference> {
+        let map = &self.0;
+        let (before, after) = (&old.route.spec, &new.route.spec);
+        let treatment = Treatment { old: before, new: after, requests: Vec::new(), passages: Vec::new() };
+        let case = Case {
+            treatment: &treatment,
+            origin,
+            requests: Requests::new(old.route.access(old.method), new.route.access(new.method)),
+            consent: Consent::of(old.consent, new.consent),
+            compliant: &[map.old.compliant(before), map.new.compliant(after)],
+        };
+        let delta = map.delta(&case, [old.declared, new.declared]);
+        let same = [&delta.gained, &delta.lost, &delta.unguarded, &delta.guarded].iter().all(|set| set.is_empty());
+        (!same).then(|| Difference {
+            gained: map.gains_of(&delta.gained, &delta.under_old_rules),
+            lost: map.names_of(&delta.lost),
+            unguarded: map.names_of(&delta.unguarded),
+            guarded: map.names_of(&delta.guarded),
+        })
+    }
 }
 
 /// Pairs of routes that the law treats alike.
@@ -340,8 +411,8 @@ impl<'a> Map<'a> {
                     };
                     let base = self.delta(&case, [&[], &[]]);
                     for (position, declaration) in declarations.iter().enumerate() {
-                        let more = match declaration.heard {
-                            [_, Heard::Nonsense] => Delta { refused_with: Some(BAD_REQUEST), ..Delta::default() },
+                        let more = match declaration.made_of_it {
+                            [_, MadeOfIt::Nonsense] => Delta { refused_with: Some(BAD_REQUEST), ..Delta::default() },
                             [old, new] => self.delta(&case, [old.id().as_slice(), new.id().as_slice()]),
                         };
                         declared.entry((position, *requests, *consent)).or_default().add(&more.without(&base));
@@ -429,17 +500,19 @@ impl<'a> Map<'a> {
         let made_of_it = |spec: &TableSpec, route: &RouteSpec, header: &String, name: &str| {
             let known = spec.jurisdictions.iter().position(|jurisdiction| jurisdiction.name == name);
             match route.jurisdiction_header.as_ref() == Some(header) {
-                true => known.map_or(Heard::Nonsense, |index| Heard::As(JurisdictionId(index))),
-                false => Heard::Nothing,
+                true => known.map_or(MadeOfIt::Nonsense, |index| MadeOfIt::As(JurisdictionId(index))),
+                false => MadeOfIt::Nothing,
             }
         };
         let mut declarations = Vec::new();
         for (header, name) in headers.into_iter().flat_map(|header| names.iter().map(move |name| (header, *name))) {
             let old = made_of_it(self.old.spec, treatment.old, header, name);
             // What the old table answered with 400 had no region before: nobody gains or loses one.
-            if old != Heard::Nonsense {
-                declarations
-                    .push(Declaration { name, heard: [old, made_of_it(self.new.spec, treatment.new, header, name)] });
+            if old != MadeOfIt::Nonsense {
+                declarations.push(Declaration {
+                    name,
+                    made_of_it: [old, made_of_it(self.new.spec, treatment.new, header, name)],
+                });
             }
         }
         declarations
@@ -470,12 +543,12 @@ impl<'a> Map<'a> {
 struct Declaration<'a> {
     name: &'a str,
     /// What each table makes of it.
-    heard: [Heard; 2],
+    made_of_it: [MadeOfIt; 2],
 }
 
 /// What a table makes of a declared jurisdiction.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Heard {
+enum MadeOfIt {
     /// Its route does not listen.
     Nothing,
     As(JurisdictionId),
@@ -483,11 +556,11 @@ enum Heard {
     Nonsense,
 }
 
-impl Heard {
+impl MadeOfIt {
     fn id(self) -> Option<JurisdictionId> {
         match self {
-            Heard::As(id) => Some(id),
-            Heard::Nothing | Heard::Nonsense => None,
+            MadeOfIt::As(id) => Some(id),
+            MadeOfIt::Nothing | MadeOfIt::Nonsense => None,
         }
     }
 }
