@@ -57,8 +57,8 @@ pub struct Again {
     pub route: Option<RouteId>,
     /// What becomes of it.
     pub outcome: Outcome,
-    /// The regions that the law allows.
-    pub lawful: RegionSet,
+    /// The regions that the law allows; `None` where it comes to no law: 400 or 404.
+    pub lawful: Option<RegionSet>,
     consent: bool,
     declared: SmallVec<[JurisdictionId; 2]>,
 }
@@ -103,7 +103,7 @@ impl<'a> Stage<'a> {
         let refused = |route, refused| Again {
             route,
             outcome: Outcome::Refused(refused),
-            lawful: RegionSet::EMPTY,
+            lawful: None,
             consent: false,
             declared: SmallVec::new(),
         };
@@ -144,7 +144,7 @@ impl<'a> Stage<'a> {
             class: route.spec.data_class,
             opening: Opening { consent, access: route.access(asked.method) },
         };
-        let lawful = self.table.residency().allowed(subject, &mut None).all();
+        let lawful = Some(self.table.residency().allowed(subject, &mut None).all());
         Some(Again { route: Some(id), outcome, lawful, consent, declared })
     }
 
@@ -154,25 +154,22 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What two tables' laws say differently of one request; `None` where it may go is the same, and
-/// where one of the tables has no law for it.
-pub fn residency_change<'h>(
+/// What two tables' laws say differently of one request, by what became of it under each; `None`
+/// where it may go is the same, and where one of the tables has no law for it.
+pub fn residency_change(
     laws: &Laws<'_>,
     asked: &Asked<'_>,
-    (before, old): (&'h Stage<'_>, &'h Again),
-    (after, new): (&'h Stage<'_>, &'h Again),
+    (before, old): (&Table, &Again),
+    (after, new): (&Table, &Again),
 ) -> Option<Difference> {
-    let (was, is) = (before.table.route(old.route?), after.table.route(new.route?));
-    if old.outcome == Outcome::Refused(BAD_REQUEST) || new.outcome == Outcome::Refused(BAD_REQUEST) {
-        return None;
-    }
-    let heard = |route, again: &'h Again| Heard {
-        route,
-        method: asked.method,
-        declared: &again.declared,
-        consent: again.consent,
-    };
-    laws.compare(&asked.origin, &heard(was, old), &heard(is, new))
+    old.lawful.and(new.lawful)?;
+    let (was, is) = (before.route(old.route?), after.route(new.route?));
+    let method = asked.method;
+    laws.compare(
+        &asked.origin,
+        &Heard { route: was, method, declared: &old.declared, consent: old.consent },
+        &Heard { route: is, method, declared: &new.declared, consent: new.consent },
+    )
 }
 
 /// Whether a route would hear the consent that another heard.

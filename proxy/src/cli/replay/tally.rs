@@ -229,18 +229,11 @@ impl<'a> Tally<'a> {
         };
         let old = self.before.as_ref().map(|before| before.decide(&asked, None));
         let new = self.after.decide(&asked, self.before.as_ref().map(|before| before.table));
-        let (old, new) = match (old, new) {
-            (Some(Some(old)), Some(new)) => (Some(old), new),
-            (None, Some(new)) => (None, new),
-            (old, new) => {
-                let which = if new.is_none() { "new" } else { "old" };
-                let _ = old;
-                self.report.lines.undecidable += 1;
-                let why =
-                    || format!("line {number}: it was decided in {from:?}, which the {which} table does not have");
-                self.report.undecidable.get_or_insert_with(why);
-                return;
-            }
+        let Some(new) = new else { return self.undecidable(number, from, "new") };
+        let old = match old {
+            None => None,
+            Some(Some(old)) => Some(old),
+            Some(None) => return self.undecidable(number, from, "old"),
         };
         self.report.lines.decided += 1;
         let then = match (&self.before, &old) {
@@ -253,6 +246,12 @@ impl<'a> Tally<'a> {
         self.add_residency(number, line, &asked, old.as_ref(), &new);
         self.add_rates(line, &then, &new);
         self.add_outcome(number, line, from, &then, &new);
+    }
+
+    fn undecidable(&mut self, number: u64, from: &str, which: &str) {
+        self.report.lines.undecidable += 1;
+        let why = || format!("line {number}: it was decided in {from:?}, which the {which} table does not have");
+        self.report.undecidable.get_or_insert_with(why);
     }
 
     fn add_outcome(&mut self, number: u64, line: &Line, from: &str, then: &Then, new: &Again) {
@@ -319,7 +318,7 @@ impl<'a> Tally<'a> {
         let whose = || (jurisdictions(table, &asked.origin, asked.declared), class.to_owned());
         let example = |what: String| Example { line: number, what, explain: line.explain(&self.file) };
         let difference = match (&self.laws, &self.before, old) {
-            (Some(laws), Some(before), Some(old)) => residency_change(laws, asked, (before, old), (&self.after, new)),
+            (Some(laws), Some(before), Some(old)) => residency_change(laws, asked, (before.table, old), (table, new)),
             _ => None,
         };
         let residency = &mut self.report.residency;
@@ -333,7 +332,7 @@ impl<'a> Tally<'a> {
             to.add(whose(), || example(what.join(", ")));
         }
         if let Some(region) = line.region.as_deref().and_then(|name| table.region_named(name))
-            && !new.lawful.contains(region)
+            && new.lawful.is_some_and(|lawful| !lawful.contains(region))
         {
             let name = &table.region(region).name;
             residency.forbidden.add(whose(), || example(format!("was served in {name}")));
