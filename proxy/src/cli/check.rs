@@ -1,7 +1,11 @@
 //! `meridian check`
 
+mod against;
+mod words;
+
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use config::{FileKind, Problem, Problems, RoutingTable, Severity};
 
 use super::{Failed, Format, print};
@@ -13,19 +17,43 @@ pub(super) struct Check {
     /// Node files and routing tables
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Tell what changes for whom since this table, or a node file's table
+    #[arg(long, value_name = "OLD")]
+    against: Option<PathBuf>,
+    /// Exit with 1 if the comparison finds any of these
+    #[arg(long, value_enum, value_delimiter = ',', requires = "against", value_name = "WHAT")]
+    fail_on: Vec<FailOn>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
 
+/// What a pipeline does not let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    /// Some request may go where the old table does not let it, or without its safeguards.
+    Widening,
+    /// Some request may no longer go where the old table lets it.
+    Shrinking,
+    /// Any difference but the version.
+    Any,
+}
+
 impl Check {
     pub(super) fn execute(self) -> Result<(), Failed> {
+        match &self.against {
+            Some(old) => self.compare(old),
+            None => self.check(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Failed> {
         let mut problems = Vec::new();
         let mut good = String::new();
         for file in &self.files {
             match checked(file) {
-                Ok((summary, warnings)) => {
-                    good.push_str(&format!("{}: good: {summary}\n", file.display()));
-                    problems.extend(warnings);
+                Ok(checked) => {
+                    good.push_str(&checked.in_words(file));
+                    problems.extend(checked.warnings);
                 }
                 Err(found) => problems.extend(found.0),
             }
@@ -41,23 +69,121 @@ impl Check {
                 print(&good);
             }
         }
-        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-        if bad { Err(Failed::Input(anyhow::anyhow!("meridian check: {errors} error(s)"))) } else { Ok(()) }
+        if bad { Err(bad_input(&problems)) } else { Ok(()) }
+    }
+
+    /// Checks one file, and tells what changes from the other to it.
+    fn compare(&self, old: &Path) -> Result<(), Failed> {
+        let [new] = self.files.as_slice() else {
+            return Err(Failed::Input(anyhow!(
+                "meridian check: --against compares with one FILE, and there are {}",
+                self.files.len()
+            )));
+        };
+        let (before, after) = (table_of(old), checked(new));
+        let problems: Vec<Problem> = [
+            before.as_ref().err().map(|problems| problems.0.clone()),
+            after.as_ref().map_or_else(|problems| Some(problems.0.clone()), |checked| Some(checked.warnings.clone())),
+        ]
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+        let (before, after) = match (before, after) {
+            (Ok(before), Ok(after)) => (before, after),
+            _ => {
+                match self.format {
+                    Format::Json => {
+                        print(&format!("{:#}\n", serde_json::json!({ "good": false, "problems": problems })));
+                    }
+                    Format::Text => problems.iter().for_each(|problem| eprintln!("{problem}")),
+                }
+                return Err(bad_input(&problems));
+            }
+        };
+        let diff = against::diff(&before, &after.document)
+            .map_err(|error| Failed::Input(anyhow!("meridian check: {error}")))?;
+        match self.format {
+            Format::Json => {
+                let report = serde_json::json!({
+                    "good": true,
+                    "problems": problems,
+                    "diff": diff,
+                    "widening": diff.widens(),
+                    "shrinking": diff.shrinks(),
+                });
+                print(&format!("{report:#}\n"));
+            }
+            Format::Text => {
+                problems.iter().for_each(|problem| eprintln!("{problem}"));
+                print(&format!("{}{}", after.in_words(new), words::text(&diff, old, new)));
+            }
+        }
+        let found = self.fail_on.iter().find(|what| match what {
+            FailOn::Widening => diff.widens(),
+            FailOn::Shrinking => diff.shrinks(),
+            FailOn::Any => !diff.is_empty(),
+        });
+        let what = match found {
+            None => return Ok(()),
+            Some(FailOn::Widening) => "lets requests go where the old table does not (widening)",
+            Some(FailOn::Shrinking) => "keeps requests from where the old table lets them go (shrinking)",
+            Some(FailOn::Any) => "differs from the old table",
+        };
+        Err(Failed::Ran(anyhow!("check: {} {what}", new.display())))
     }
 }
 
-/// What a good file holds, and its warnings.
-fn checked(file: &Path) -> Result<(String, Vec<Problem>), Problems> {
-    // An unreadable file gets its error from the load.
-    let kind = std::fs::read_to_string(file).map_or(FileKind::Table, |text| config::kind_of(&text));
-    if kind == FileKind::Node {
+/// What a good file holds.
+struct Checked {
+    summary: String,
+    warnings: Vec<Problem>,
+    /// The table that it is, or leads to.
+    document: RoutingTable,
+}
+
+impl Checked {
+    fn in_words(&self, file: &Path) -> String {
+        format!("{}: good: {}\n", file.display(), self.summary)
+    }
+}
+
+fn checked(file: &Path) -> Result<Checked, Problems> {
+    if kind(file) == FileKind::Node {
         let prepared = Prepared::load(file)?;
         let (node, table) = (&prepared.config, table_summary(&prepared.document));
         let summary = format!("node {} in {}; its table: {table}", node.name, node.region);
-        return Ok((summary, [prepared.config.warnings, prepared.document.warnings].concat()));
+        let warnings = [prepared.config.warnings, prepared.document.warnings.clone()].concat();
+        return Ok(Checked { summary, warnings, document: prepared.document });
     }
-    let table = RoutingTable::load(file)?;
-    Ok((table_summary(&table), table.warnings))
+    let document = RoutingTable::load(file)?;
+    Ok(Checked { summary: table_summary(&document), warnings: document.warnings.clone(), document })
+}
+
+/// The table of a file of either kind. Of a node file nothing else is looked at: what it names may
+/// be on another machine.
+fn table_of(file: &Path) -> Result<RoutingTable, Problems> {
+    if kind(file) == FileKind::Node {
+        let config = config::NodeConfig::load(file)?;
+        return match &config.routing {
+            config::Routing::File(table) => RoutingTable::load(table),
+            config::Routing::Bus(_) => {
+                let message = "the table is on a bus; name a file to compare with".to_owned();
+                Err(Problems(vec![crate::prepare::problem(file, "routing.bus", message)]))
+            }
+        };
+    }
+    RoutingTable::load(file)
+}
+
+/// An unreadable file gets its error from the load.
+fn kind(file: &Path) -> FileKind {
+    std::fs::read_to_string(file).map_or(FileKind::Table, |text| config::kind_of(&text))
+}
+
+fn bad_input(problems: &[Problem]) -> Failed {
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    Failed::Input(anyhow!("meridian check: {errors} error(s)"))
 }
 
 fn table_summary(document: &RoutingTable) -> String {

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod explain;
+mod replay;
 mod run;
 
 use std::process::ExitCode;
@@ -23,10 +24,13 @@ struct Arguments {
 enum Command {
     /// Run a node until SIGTERM (drain, then exit 0) or SIGINT
     Run(run::Run),
-    /// Check node files and routing tables: every problem at once, with line and place
+    /// Check node files and routing tables: every problem at once, with line and place; and what changes
+    /// for whom since another table
     Check(check::Check),
     /// Explain how one request would be decided, and why
     Explain(explain::Explain),
+    /// Decide an access log again with another table: what would move, be refused, or go elsewhere
+    Replay(replay::Replay),
     /// Show it at work, with nothing but this binary: regions dying and coming back on loopback
     Demo(demo::Demo),
 }
@@ -63,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
+        Command::Replay(replay) => replay.execute(),
         Command::Demo(demo) => demo.execute(),
     };
     match done {

@@ -1,0 +1,97 @@
+//! What changes for whom between two tables.
+//!
+//! Everything is compared by name, and the law by what it allows: for each group of countries that
+//! both tables treat alike, for each pair of routes (before, after) that some request falls under,
+//! for reads and writes, with consent and without. So a rule that is written anew and says the same
+//! is no change, and a route that takes another's requests under a laxer class is one.
+//!
+//! ```text
+//! space     every pair of routes (before, after) that some request falls under
+//! law       what each of them may reach, before and after ---grouped---> LawChange
+//! routes    routes added, removed, renamed, changed; requests that another route takes
+//! settings  everything else a table says
+//! ```
+//!
+//! A region is the same *place* in both tables when its name and its country are. A new place is a
+//! widening, except for requests that no rule bounded: what may go anywhere may go there too.
+
+mod law;
+mod routes;
+mod settings;
+mod space;
+mod who;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::country::Country;
+use crate::region::RegionSet;
+use crate::table::Table;
+
+pub use law::{Consent, Difference, Gain, Heard, LawChange, Laws, Passage, Preference, Requests};
+pub use routes::{RouteChange, RouteFate, Takeover};
+pub use settings::{Setting, countries_in_words};
+pub use who::{Group, GroupKind, Who};
+
+/// What changes between two tables.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Diff {
+    /// The version of the table before.
+    pub old_version: String,
+    /// The version of the table after.
+    pub new_version: String,
+    /// Where requests may go, the widenings first.
+    pub law: Vec<LawChange>,
+    /// Routes added, removed, renamed and changed.
+    pub routes: Vec<RouteChange>,
+    /// Requests of a route of both tables that another route takes now.
+    pub takeovers: Vec<Takeover>,
+    /// Everything else that the tables say differently, by key.
+    pub settings: Vec<Setting>,
+}
+
+/// Why two tables cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DiffError {
+    /// Their different regions are more than a set can hold.
+    #[error("the two tables together have {0} different regions; at most {max} can be compared", max = RegionSet::CAPACITY)]
+    TooManyRegions(usize),
+}
+
+impl Diff {
+    /// Compares two tables.
+    ///
+    /// # Errors
+    /// When they have too many different regions together.
+    pub fn between(old: &Table, new: &Table) -> Result<Self, DiffError> {
+        let space = space::pairs(old, new);
+        Ok(Self {
+            old_version: old.spec().version.clone(),
+            new_version: new.spec().version.clone(),
+            law: law::changes(old, new, &space)?,
+            routes: routes::changes(old, new, &space),
+            takeovers: routes::takeovers(old, new, &space),
+            settings: settings::changes(old.spec(), new.spec()),
+        })
+    }
+
+    /// Whether nothing but the version changes.
+    pub fn is_empty(&self) -> bool {
+        self.law.is_empty() && self.routes.is_empty() && self.takeovers.is_empty() && self.settings.is_empty()
+    }
+
+    /// Whether some request may go where the old table does not let it.
+    pub fn widens(&self) -> bool {
+        self.law.iter().any(|change| change.widens())
+    }
+
+    /// Whether some request may no longer go where the old table lets it.
+    pub fn shrinks(&self) -> bool {
+        self.law.iter().any(|change| change.shrinks())
+    }
+}
+
+/// The codes of countries, for messages.
+fn codes(countries: impl IntoIterator<Item = Country>) -> Vec<String> {
+    countries.into_iter().map(|country| country.to_string()).collect()
+}

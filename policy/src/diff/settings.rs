@@ -1,0 +1,280 @@
+//! What tables say beside the law's effect and the routes, by key.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::codes;
+use super::routes::listed;
+use crate::country::{CountrySet, GROUPS, group};
+use crate::jurisdiction::{JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
+use crate::region::{Region, RegionState, Role, Tier};
+use crate::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
+
+/// Something that the tables say differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Its key, in the terms of the table's file: `regions.us-east-1.weight`.
+    pub key: String,
+    /// What the old table says; null for nothing.
+    pub old: Option<String>,
+    /// What the new table says; null for nothing.
+    pub new: Option<String>,
+}
+
+/// What the tables say differently, in the order of the keys.
+pub(super) fn changes(old: &TableSpec, new: &TableSpec) -> Vec<Setting> {
+    let mut changes = of_things("regions", &regions(old), &regions(new));
+    let latencies = |spec| latencies(spec).into_iter().collect::<Vec<_>>();
+    // The latencies of a region that comes or goes come and go with it.
+    let both = |name: &str| [old, new].iter().all(|spec| spec.regions.iter().any(|region| region.name == name));
+    let (old_latencies, new_latencies) = (latencies(old), latencies(new));
+    let of_both = |((from, to), ms): &((String, String), String)| {
+        (both(from) && both(to)).then(|| (format!("{from}.{to}"), ms.clone()))
+    };
+    let of_both = |list: &[((String, String), String)]| list.iter().filter_map(of_both).collect::<Vec<_>>();
+    changes.extend(differing("latency_ms.", &of_both(&old_latencies), &of_both(&new_latencies)));
+    changes.extend(differing("", &law(old), &law(new)));
+    changes.extend(differing("", &rest(old), &rest(new)));
+    changes
+}
+
+/// What two lists of keys and values say differently.
+pub(super) fn differing(prefix: &str, old: &[(String, String)], new: &[(String, String)]) -> Vec<Setting> {
+    let mut all: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
+    for (index, list) in [old, new].into_iter().enumerate() {
+        for (key, value) in list {
+            all.entry(key).or_default()[index] = Some(value);
+        }
+    }
+    let changed = all.into_iter().filter(|(_, [old, new])| old != new);
+    let owned = |value: Option<&str>| value.map(str::to_owned);
+    changed
+        .map(|(key, [old, new])| Setting { key: format!("{prefix}{key}"), old: owned(old), new: owned(new) })
+        .collect()
+}
+
+/// Things by name, each with a summary and what is said of it.
+type Things = BTreeMap<String, (String, Vec<(String, String)>)>;
+
+/// What differs between things of the same name; a thing of one table alone is told by its summary.
+fn of_things(kind: &str, old: &Things, new: &Things) -> Vec<Setting> {
+    let mut changes = Vec::new();
+    for (name, (summary, before)) in old {
+        match new.get(name) {
+            Some((_, after)) => changes.extend(differing(&format!("{kind}.{name}."), before, after)),
+            None => changes.push(Setting { key: format!("{kind}.{name}"), old: Some(summary.clone()), new: None }),
+        }
+    }
+    for (name, (summary, _)) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
+        changes.push(Setting { key: format!("{kind}.{name}"), old: None, new: Some(summary.clone()) });
+    }
+    changes
+}
+
+fn regions(spec: &TableSpec) -> Things {
+    let said = |region: &Region| {
+        let role = match region.role {
+            Role::Active => "active",
+            Role::Warm => "warm",
+            Role::Cold => "cold",
+        };
+        let state = match region.state {
+            RegionState::Serving => "serving",
+            RegionState::Draining => "draining",
+            RegionState::Disabled => "disabled",
+        };
+        let capabilities = [("read", region.capabilities.read), ("write", region.capabilities.write)];
+        let capabilities: Vec<&str> = capabilities.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
+        let number = |value: Option<f64>| value.map_or("unknown".to_owned(), |value| value.to_string());
+        let said = [
+            ("country", region.country.to_string()),
+            ("coordinates", region.coordinates.map_or("none".to_owned(), |(north, east)| format!("[{north}, {east}]"))),
+            ("tier", tier(region.tier).to_owned()),
+            ("role", role.to_owned()),
+            ("priority", region.priority.to_string()),
+            ("weight", region.weight.to_string()),
+            ("state", state.to_owned()),
+            ("capabilities", listed(&capabilities)),
+            ("compliance", listed(&sorted(&region.compliance))),
+            ("capacity_rps", number(region.capacity_rps)),
+            ("cost_per_gb", region.cost_per_gb.to_string()),
+        ];
+        let summary = format!("in {}, {role}, {state}", region.country);
+        (region.name.clone(), (summary, said.map(|(key, value)| (key.to_owned(), value)).into()))
+    };
+    spec.regions.iter().map(said).collect()
+}
+
+fn latencies(spec: &TableSpec) -> BTreeMap<(String, String), String> {
+    let name = |id: &crate::region::RegionId| spec.regions[id.index()].name.clone();
+    spec.latency_ms.iter().map(|(from, to, ms)| ((name(from), name(to)), format!("{ms} ms"))).collect()
+}
+
+fn law(spec: &TableSpec) -> Vec<(String, String)> {
+    let mut law = Vec::new();
+    for jurisdiction in &spec.jurisdictions {
+        law.push((
+            format!("jurisdictions.{}.countries", jurisdiction.name),
+            countries_in_words(&jurisdiction.countries),
+        ));
+    }
+    for around in &spec.super_regions {
+        law.push((format!("super_regions.{}.countries", around.name), countries_in_words(&around.countries)));
+    }
+    for class in &spec.data_classes {
+        let scope = match class.scope {
+            Scope::Jurisdiction => "jurisdiction",
+            Scope::SuperRegion => "super_region",
+            Scope::Global => "global",
+        };
+        law.push((format!("data_classes.{}.cross_border", class.name), transfer(class.cross_border).to_owned()));
+        law.push((format!("data_classes.{}.scope", class.name), scope.to_owned()));
+    }
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for rule in &spec.rules {
+        let key = rule_key(rule, spec);
+        let nth = times.entry(key.clone()).or_default();
+        *nth += 1;
+        let nth = if *nth > 1 { format!(" #{nth}") } else { String::new() };
+        law.push((format!("residency: {key}{nth}"), rule_in_words(rule, spec)));
+    }
+    let unknown = match spec.unknown_origin {
+        UnknownOrigin::Strictest => "strictest",
+        UnknownOrigin::Refuse => "refuse",
+    };
+    let unlisted = match spec.unlisted_jurisdiction {
+        UnlistedJurisdiction::Allow => "allow",
+        UnlistedJurisdiction::Refuse => "refuse",
+    };
+    law.push(("residency_defaults.unknown_origin".to_owned(), unknown.to_owned()));
+    law.push(("residency_defaults.unlisted_jurisdiction".to_owned(), unlisted.to_owned()));
+    law
+}
+
+/// What tells a rule from most others: whose data it is for.
+fn rule_key(rule: &Rule, spec: &TableSpec) -> String {
+    let classes: Vec<&str> = rule.data_classes.iter().map(|id| spec.data_classes[id.0].name.as_str()).collect();
+    format!(
+        "{} for {} ({})",
+        spec.jurisdictions[rule.jurisdiction.0].name,
+        sorted(&classes).join(", "),
+        rule.regulation
+    )
+}
+
+fn rule_in_words(rule: &Rule, spec: &TableSpec) -> String {
+    let allow: Vec<String> = rule.allow.iter().map(|selector| selector_in_words(selector, spec)).collect();
+    let allow = if allow.is_empty() { "no region".to_owned() } else { allow.join(", or ") };
+    let unavailable = match &rule.when_unavailable {
+        WhenUnavailable::Reject => String::new(),
+        WhenUnavailable::Maintenance(page) => {
+            format!("; a maintenance page ({:016x})", crate::hash::client_key(page.as_bytes()))
+        }
+    };
+    format!("{allow}; transfer {}{unavailable}", transfer(rule.transfer))
+}
+
+fn selector_in_words(selector: &Selector, spec: &TableSpec) -> String {
+    let mut parts = Vec::new();
+    if let Some(regions) = &selector.regions {
+        let names: Vec<&str> = regions.iter().map(|id| spec.regions[id.index()].name.as_str()).collect();
+        parts.push(format!("regions {}", listed(&sorted(&names))));
+    }
+    if let Some(countries) = &selector.countries {
+        parts.push(format!("countries {}", countries_in_words(countries)));
+    }
+    if let Some(ids) = &selector.jurisdictions {
+        let names: Vec<&str> = ids.iter().map(|id: &JurisdictionId| spec.jurisdictions[id.0].name.as_str()).collect();
+        parts.push(format!("jurisdictions {}", listed(&sorted(&names))));
+    }
+    if let Some(frameworks) = &selector.compliance {
+        parts.push(format!("compliance {}", listed(&sorted(frameworks))));
+    }
+    if let Some(tiers) = &selector.tiers {
+        let names: Vec<&str> = tiers.iter().map(|each| tier(*each)).collect();
+        parts.push(format!("tier {}", listed(&sorted(&names))));
+    }
+    parts.join(" with ")
+}
+
+fn rest(spec: &TableSpec) -> Vec<(String, String)> {
+    let mut rest = Vec::new();
+    for (name, weights) in &spec.scorings {
+        let words = format!(
+            "latency {}, load {}, compliance {}, cost {}",
+            weights.latency, weights.load, weights.compliance, weights.cost
+        );
+        rest.push((format!("scoring.{name}"), words));
+    }
+    let Failover {
+        threshold,
+        error_rate,
+        latency_p99,
+        failback_delay,
+        ramp,
+        ramp_step,
+        outlier,
+        retry_budget,
+        drain_timeout,
+    } = &spec.failover;
+    let failover = [
+        ("threshold", threshold.to_string()),
+        ("error_rate", error_rate.to_string()),
+        ("latency_p99", format!("{latency_p99:?}")),
+        ("failback_delay", format!("{failback_delay:?}")),
+        ("ramp", format!("{ramp:?}")),
+        ("ramp_step", format!("{ramp_step:?}")),
+        ("outlier.consecutive_errors", outlier.consecutive_errors.to_string()),
+        ("outlier.interval", format!("{:?}", outlier.interval)),
+        ("outlier.base_ejection", format!("{:?}", outlier.base_ejection)),
+        ("outlier.max_ejected", outlier.max_ejected.to_string()),
+        ("retry_budget.ratio", retry_budget.ratio.to_string()),
+        ("retry_budget.per_second", retry_budget.per_second.to_string()),
+        ("drain_timeout", format!("{drain_timeout:?}")),
+    ];
+    rest.extend(failover.map(|(key, value)| (format!("failover.{key}"), value)));
+    rest
+}
+
+fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Primary => "primary",
+        Tier::Secondary => "secondary",
+        Tier::Tertiary => "tertiary",
+        Tier::Edge => "edge",
+    }
+}
+
+fn transfer(transfer: Transfer) -> &'static str {
+    match transfer {
+        Transfer::Prohibited => "prohibited",
+        Transfer::WithConsent => "with_consent",
+        Transfer::WithSafeguards => "with_safeguards",
+        Transfer::RequiresLocalCopy => "requires_local_copy",
+        Transfer::Allowed => "allowed",
+    }
+}
+
+fn sorted<T: AsRef<str>>(names: &[T]) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// A set of countries by the built-in groups that it holds whole, the largest first, and codes.
+pub fn countries_in_words(countries: &CountrySet) -> String {
+    let mut groups: Vec<(&str, CountrySet)> = GROUPS.iter().filter_map(|name| Some((*name, group(name)?))).collect();
+    groups.sort_by_key(|(_, set)| std::cmp::Reverse(set.iter().count()));
+    let mut rest: Vec<_> = countries.iter().collect();
+    let mut words = Vec::new();
+    for (name, set) in groups {
+        let holds = set.iter().all(|country| countries.contains(country));
+        if holds && set.iter().count() > 1 && rest.iter().any(|country| set.contains(*country)) {
+            rest.retain(|country| !set.contains(*country));
+            words.push(name.to_owned());
+        }
+    }
+    words.extend(codes(rest));
+    listed(&words)
+}

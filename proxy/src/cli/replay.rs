@@ -1,0 +1,169 @@
+//! `meridian replay`
+
+mod line;
+mod rate;
+mod tally;
+mod words;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use config::RoutingTable;
+use policy::diff::Laws;
+use policy::replay::Stage;
+use policy::{Health, RegionId, RegionView, Table};
+
+use self::line::{Lines, Read};
+use self::tally::{Report, Tally};
+use super::{Failed, Format, print};
+
+/// Decide an access log again.
+#[derive(Debug, clap::Args)]
+pub(super) struct Replay {
+    /// The access log, as a node writes it; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    log: PathBuf,
+    /// The routing table to decide with
+    #[arg(long, value_name = "NEW")]
+    table: PathBuf,
+    /// The routing table to compare with, instead of what the log says happened
+    #[arg(long, value_name = "OLD")]
+    against: Option<PathBuf>,
+    /// The region of the node that decided, for lines that do not say it
+    #[arg(long, value_name = "REGION")]
+    from: Option<String>,
+    /// Take a region as down in the new decisions
+    #[arg(long, value_name = "REGION")]
+    down: Vec<String>,
+    /// Take a region as loaded in the new decisions
+    #[arg(long, value_name = "REGION=0.9")]
+    load: Vec<String>,
+    /// Exit with 1 if any request is affected like that
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    fail_on: Vec<FailOn>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// What a pipeline does not let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    /// A request may go where the old table does not let it; or was served where the new one does not.
+    Widening,
+    /// A request that was served is refused.
+    Refused,
+    /// A request is served in another region.
+    Moved,
+}
+
+impl Replay {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        if self.fail_on.contains(&FailOn::Widening) && self.against.is_none() {
+            return Err(input("--fail-on widening needs --against OLD: a log does not say what its table allowed"));
+        }
+        let new = RoutingTable::load(&self.table)?;
+        let old = self.against.as_deref().map(RoutingTable::load).transpose()?;
+        let after = Stage { table: &new.table, view: self.view(&new.table)? };
+        let before = old.as_ref().map(|old| Stage::at_rest(&old.table));
+        let laws = match &before {
+            Some(before) => Some(Laws::new(before.table, after.table).map_err(|error| input(&error.to_string()))?),
+            None => None,
+        };
+        if let Some(from) = &self.from {
+            region(&new.table, from)?;
+        }
+        let mut tally = Tally::new(before, after, laws, &self.table);
+        let mut lines = Lines::new(self.open()?);
+        loop {
+            match lines.next().map_err(|error| input(&format!("{}: {error}", self.log.display())))? {
+                None => break,
+                Some((number, Read::Unreadable(why))) => tally.unreadable(number, &why),
+                Some((number, Read::Line(mut line))) => {
+                    if line.from.is_none() {
+                        line.from.clone_from(&self.from);
+                    }
+                    if line.from.is_none() && line.was_decided() {
+                        let why = "does not say which region decided; name it with --from REGION";
+                        return Err(input(&format!("{}: line {number} {why}", self.log.display())));
+                    }
+                    tally.add(number, &line);
+                }
+            }
+        }
+        let report = tally.report();
+        if report.lines.readable == 0 {
+            let why = report.unreadable.as_ref().map_or(String::new(), |first| format!(": {first}"));
+            return Err(input(&format!("{}: no line of it can be read{why}", self.log.display())));
+        }
+        match self.format {
+            Format::Json => {
+                let json = serde_json::to_string_pretty(&report).map_err(|error| Failed::Ran(error.into()))?;
+                print(&format!("{json}\n"));
+            }
+            Format::Text => print(&words::text(&report, &self.log, &self.table, self.against.as_deref())),
+        }
+        self.verdict(&report)
+    }
+
+    fn verdict(&self, report: &Report) -> Result<(), Failed> {
+        let failed = |what: &FailOn| match what {
+            FailOn::Widening if report.residency.widened.requests > 0 => {
+                Some((report.residency.widened.requests, "may go where the old table does not let them (widening)"))
+            }
+            FailOn::Widening if report.residency.forbidden.requests > 0 => {
+                Some((report.residency.forbidden.requests, "were served where the new table does not let them"))
+            }
+            FailOn::Refused if report.refused.requests > 0 => {
+                Some((report.refused.requests, "were served and are refused now"))
+            }
+            FailOn::Moved if report.moved.requests > 0 => Some((report.moved.requests, "are served in another region")),
+            _ => None,
+        };
+        match self.fail_on.iter().find_map(failed) {
+            None => Ok(()),
+            Some((requests, what)) => Err(Failed::Ran(anyhow!("replay: {requests} request(s) {what}"))),
+        }
+    }
+
+    fn open(&self) -> Result<Box<dyn BufRead>, Failed> {
+        if self.log == Path::new("-") {
+            return Ok(Box::new(std::io::stdin().lock()));
+        }
+        let file = File::open(&self.log).map_err(|error| input(&format!("{}: {error}", self.log.display())))?;
+        Ok(Box::new(BufReader::with_capacity(1 << 18, file)))
+    }
+
+    /// The view that `--down` and `--load` describe.
+    fn view(&self, table: &Table) -> Result<Vec<RegionView>, Failed> {
+        let mut view = vec![RegionView::default(); table.spec().regions.len()];
+        let mut change = |id: RegionId, change: &dyn Fn(&mut RegionView)| {
+            view.get_mut(id.index()).into_iter().for_each(change);
+        };
+        for name in &self.down {
+            change(region(table, name)?, &|seen| seen.health = Health::Down);
+        }
+        for text in &self.load {
+            let parsed = text.split_once('=').and_then(|(name, value)| Some((name, value.parse::<f32>().ok()?)));
+            let (name, value) = parsed
+                .filter(|(_, value)| value.is_finite() && *value >= 0.0)
+                .ok_or_else(|| input(&format!("--load {text:?} is not of the form REGION=0.9")))?;
+            change(region(table, name)?, &|seen| (seen.utilisation, seen.pressure) = (value, value));
+        }
+        Ok(view)
+    }
+}
+
+fn input(why: &str) -> Failed {
+    Failed::Input(anyhow!("meridian replay: {why}"))
+}
+
+fn region(table: &Table, name: &str) -> Result<RegionId, Failed> {
+    table.region_named(name).ok_or_else(|| {
+        let known: Vec<&str> = table.regions().map(|(_, region)| region.name.as_str()).collect();
+        let hint = config::nearest(name, known.iter().copied()).map(|near| format!("; did you mean {near:?}?"));
+        let hint = hint.unwrap_or_else(|| format!("; there are {}", known.join(", ")));
+        input(&format!("the table has no region {name:?}{hint}"))
+    })
+}

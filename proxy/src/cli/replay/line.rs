@@ -1,0 +1,194 @@
+//! The lines of an access log, read one by one: see `telemetry/access_log.rs` for who writes them.
+
+use std::io::{self, BufRead};
+
+use policy::{Country, CountrySet, Method, Origin};
+use serde::Deserialize;
+
+/// What is read of a line. Fields that older nodes did not write may be missing.
+#[derive(Debug, Deserialize)]
+pub(super) struct Line {
+    #[serde(default)]
+    pub(super) time: Option<String>,
+    countries: Vec<Country>,
+    client_key: String,
+    method: String,
+    pub(super) host: String,
+    pub(super) path: String,
+    #[serde(default)]
+    pub(super) consent: bool,
+    #[serde(default)]
+    pub(super) declared: Vec<String>,
+    #[serde(default)]
+    pub(super) pinned: Option<String>,
+    #[serde(default)]
+    pub(super) from: Option<String>,
+    #[serde(default)]
+    route: Option<String>,
+    pub(super) status: u16,
+    #[serde(default)]
+    pub(super) reason: Option<String>,
+    #[serde(default)]
+    pub(super) region: Option<String>,
+}
+
+impl Line {
+    /// Whether the node came as far as a decision: not with what it redirects, or refuses as malformed
+    /// or misdirected.
+    pub(super) fn was_decided(&self) -> bool {
+        let reason = self.reason.as_deref();
+        !self.client_key.is_empty()
+            && (reason == Some("no_route")
+                || (self.route.is_some() && !matches!(reason, Some("bad_request" | "misdirected"))))
+    }
+
+    /// Where the client may have been.
+    pub(super) fn origin(&self) -> Origin {
+        Origin::of(self.countries.iter().copied().collect::<CountrySet>())
+    }
+
+    /// The hash of the client's identity; one for all whose hash is unreadable.
+    pub(super) fn client_key(&self) -> u64 {
+        u64::from_str_radix(&self.client_key, 16).unwrap_or(0)
+    }
+
+    pub(super) fn method(&self) -> Method {
+        Method::from_name(&self.method)
+    }
+
+    /// When the request ended, in Unix seconds; `None` for a time that is none.
+    pub(super) fn second(&self) -> Option<i64> {
+        Some(self.time.as_ref()?.parse::<jiff::Timestamp>().ok()?.as_second())
+    }
+
+    /// A command that explains the request as the table decides it.
+    pub(super) fn explain(&self, table: &str) -> String {
+        let countries: Vec<&str> = self.countries.iter().map(Country::code).collect();
+        let countries = if countries.is_empty() { "unknown".to_owned() } else { countries.join(",") };
+        let from = self.from.as_deref().unwrap_or_default();
+        let mut words = vec![
+            "meridian",
+            "explain",
+            "--table",
+            table,
+            "--from",
+            from,
+            "--country",
+            &countries,
+            "--host",
+            &self.host,
+            "--path",
+            &self.path,
+            "--method",
+            &self.method,
+        ];
+        if self.consent {
+            words.push("--consent");
+        }
+        words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./,=:%@+".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    let shown: String = word.chars().filter(|letter| !letter.is_control()).collect();
+    format!("'{}'", shown.replace('\'', r"'\''"))
+}
+
+/// A line, or why it is none.
+pub(super) enum Read {
+    Line(Box<Line>),
+    Unreadable(String),
+}
+
+/// The lines of a log, in constant memory.
+pub(super) struct Lines<R> {
+    reader: R,
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader, number: 0, buffer: Vec::new() }
+    }
+
+    /// The next line that is not blank, with its number from 1; `None` at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<(u64, Read)>> {
+        loop {
+            self.buffer.clear();
+            let (length, whole) = self.take_line()?;
+            if length == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            let text = self.buffer.trim_ascii();
+            if text.is_empty() && whole {
+                continue;
+            }
+            let read = match whole {
+                false => Read::Unreadable(format!("it is longer than {LONGEST_LINE} bytes")),
+                true => match serde_json::from_slice(text) {
+                    Ok(line) => Read::Line(Box::new(line)),
+                    Err(error) => Read::Unreadable(error.to_string()),
+                },
+            };
+            return Ok(Some((self.number, read)));
+        }
+    }
+
+    /// Reads to the end of the line; the bytes read, and whether they are all in the buffer.
+    fn take_line(&mut self) -> io::Result<(usize, bool)> {
+        let (mut length, mut whole) = (0, true);
+        loop {
+            let available = match self.reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                available => available?,
+            };
+            let end = memchr::memchr(b'\n', available);
+            let piece = available.get(..end.map_or(available.len(), |at| at + 1)).unwrap_or(available);
+            let taken = piece.len();
+            if self.buffer.len() + taken <= LONGEST_LINE {
+                self.buffer.extend_from_slice(piece);
+            } else {
+                whole = false;
+            }
+            self.reader.consume(taken);
+            length += taken;
+            if end.is_some() || taken == 0 {
+                return Ok((length, whole));
+            }
+        }
+    }
+}
+
+/// Far more than a node's limits let a request be.
+const LONGEST_LINE: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_numbered() {
+        let good = r#"{"countries":["DE"],"client_key":"00ff","method":"GET","host":"h","path":"/","status":200}"#;
+        let text = format!("{good}\n\nnonsense\n{}\n{good}", "x".repeat(LONGEST_LINE + 1));
+        let mut lines = Lines::new(std::io::BufReader::with_capacity(7, text.as_bytes()));
+        let mut seen = Vec::new();
+        while let Some((number, read)) = lines.next().expect("no error") {
+            seen.push((number, matches!(read, Read::Line(_))));
+        }
+        assert_eq!(seen, [(1, true), (3, false), (4, false), (5, true)]);
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("/v3/x%20y"), "/v3/x%20y");
+        assert_eq!(quoted("/a;rm -rf '~'\u{1b}"), r"'/a;rm -rf '\''~'\'''");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,514 @@
+//! What becomes of the requests of a log, added up: in memory that does not grow with the log.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use policy::diff::Laws;
+use policy::replay::{Again, Asked, Outcome, Stage, residency_change};
+use policy::{Country, Origin, RegionId, Table};
+use serde::Serialize;
+
+use super::line::Line;
+use super::rate::Rates;
+
+/// What became of the log's requests, and what would.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    pub(super) lines: Count,
+    /// The first line that cannot be read, and why.
+    pub(super) unreadable: Option<String>,
+    /// The first request that no node can decide, and why.
+    pub(super) undecidable: Option<String>,
+    /// Served in the same region, or refused for the same reason.
+    pub(super) unchanged: u64,
+    /// Served in another region.
+    pub(super) moved: Moves,
+    /// Served, and now refused.
+    pub(super) refused: Refusals,
+    /// Refused, and now served.
+    pub(super) served: Moves,
+    /// Refused, and now for another reason.
+    pub(super) refused_otherwise: Refusals,
+    /// Decided, but then failed for a cause that a table does not know of; not compared.
+    pub(super) failed_otherwise: u64,
+    /// Of requests that are served before and after.
+    pub(super) latency_ms: Option<Latencies>,
+    /// By region.
+    pub(super) capacity: Vec<Capacity>,
+    /// Requests whose second was not counted: their time is missing, or the log spans too many hours.
+    pub(super) capacity_uncounted: u64,
+    pub(super) residency: ResidencyChanges,
+}
+
+/// Lines by what could be done with them.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Count {
+    pub(super) readable: u64,
+    pub(super) unreadable: u64,
+    /// Decided again.
+    pub(super) decided: u64,
+    /// Redirected, malformed or misdirected: the node decided nothing.
+    pub(super) never_decided: u64,
+    /// Their node's region is not in the table.
+    pub(super) undecidable: u64,
+}
+
+/// Requests that go elsewhere.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Moves {
+    pub(super) requests: u64,
+    /// The most frequent first.
+    pub(super) by: Vec<Move>,
+    #[serde(skip)]
+    counts: BTreeMap<(String, String), (u64, Option<Example>)>,
+}
+
+/// Requests that go from somewhere to somewhere.
+#[derive(Debug, Serialize)]
+pub(super) struct Move {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) requests: u64,
+    pub(super) example: Option<Example>,
+}
+
+/// Requests that are refused.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Refusals {
+    pub(super) requests: u64,
+    /// The most frequent first.
+    pub(super) by: Vec<Refusal>,
+    #[serde(skip)]
+    counts: BTreeMap<(u16, &'static str), (u64, Option<Example>)>,
+}
+
+/// Requests that are refused for one reason.
+#[derive(Debug, Serialize)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) reason: &'static str,
+    pub(super) requests: u64,
+    pub(super) example: Option<Example>,
+}
+
+/// The first request of its kind.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Example {
+    pub(super) line: u64,
+    /// What is particular about it.
+    pub(super) what: String,
+    /// A command that explains it.
+    pub(super) explain: String,
+}
+
+/// Round trips by the tables, in milliseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Latencies {
+    pub(super) requests: u64,
+    pub(super) before: Latency,
+    pub(super) after: Latency,
+}
+
+/// A distribution of round trips, in milliseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Latency {
+    pub(super) mean: f64,
+    pub(super) p50: f64,
+    pub(super) p95: f64,
+}
+
+/// A region's busiest second, and what it is built for.
+#[derive(Debug, Serialize)]
+pub(super) struct Capacity {
+    pub(super) region: String,
+    pub(super) peak_before: u32,
+    pub(super) peak_after: u32,
+    pub(super) capacity_rps: Option<f64>,
+    pub(super) exceeded: bool,
+}
+
+/// Requests whose residency changes.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ResidencyChanges {
+    /// They may go where the old table does not let them.
+    pub(super) widened: Affected,
+    /// They may no longer go where the old table lets them, and nowhere else.
+    pub(super) narrowed: Affected,
+    /// The log says that they were served where the new table does not let them.
+    pub(super) forbidden: Affected,
+}
+
+/// Requests by whose they are.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Affected {
+    pub(super) requests: u64,
+    /// The most frequent first.
+    pub(super) by: Vec<Affair>,
+    #[serde(skip)]
+    counts: BTreeMap<(String, String), (u64, Option<Example>)>,
+}
+
+/// Requests of the clients of some jurisdictions, with one class of data.
+#[derive(Debug, Serialize)]
+pub(super) struct Affair {
+    pub(super) jurisdictions: String,
+    pub(super) data_class: String,
+    pub(super) requests: u64,
+    pub(super) example: Option<Example>,
+}
+
+/// The sum so far.
+pub(super) struct Tally<'a> {
+    before: Option<Stage<'a>>,
+    after: Stage<'a>,
+    laws: Option<Laws<'a>>,
+    /// The new table's file, for commands.
+    file: String,
+    report: Report,
+    /// The names of regions, whose positions are their numbers in the rates.
+    names: Vec<String>,
+    rates: [Rates; 2],
+    latencies: [Distribution; 2],
+}
+
+/// What became of a request before.
+enum Then {
+    Served(String),
+    Refused(u16, String),
+    /// It failed for a cause that a table does not know of.
+    Failed,
+}
+
+impl<'a> Tally<'a> {
+    /// With the laws, when there is a table before.
+    pub(super) fn new(before: Option<Stage<'a>>, after: Stage<'a>, laws: Option<Laws<'a>>, file: &Path) -> Self {
+        let names_of = |table: &Table| table.regions().map(|(_, region)| region.name.clone()).collect::<Vec<_>>();
+        let mut names = names_of(after.table);
+        for name in before.iter().flat_map(|before| names_of(before.table)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let file = file.display().to_string();
+        Self {
+            before,
+            after,
+            laws,
+            file,
+            names,
+            report: Report::default(),
+            rates: Default::default(),
+            latencies: Default::default(),
+        }
+    }
+
+    /// Adds a line that cannot be read.
+    pub(super) fn unreadable(&mut self, number: u64, why: &str) {
+        self.report.lines.unreadable += 1;
+        self.report.unreadable.get_or_insert_with(|| format!("line {number}: {why}"));
+    }
+
+    /// Adds a request.
+    pub(super) fn add(&mut self, number: u64, line: &Line) {
+        self.report.lines.readable += 1;
+        if !line.was_decided() {
+            self.report.lines.never_decided += 1;
+            return;
+        }
+        let from = line.from.as_deref().unwrap_or_default();
+        let asked = Asked {
+            host: &line.host,
+            path: &line.path,
+            method: line.method(),
+            origin: line.origin(),
+            consent: line.consent,
+            declared: &line.declared,
+            client_key: line.client_key(),
+            from,
+            pinned: line.pinned.as_deref(),
+        };
+        let old = self.before.as_ref().map(|before| before.decide(&asked, None));
+        let new = self.after.decide(&asked, self.before.as_ref().map(|before| before.table));
+        let Some(new) = new else { return self.undecidable(number, from, "new") };
+        let old = match old {
+            None => None,
+            Some(Some(old)) => Some(old),
+            Some(None) => return self.undecidable(number, from, "old"),
+        };
+        self.report.lines.decided += 1;
+        let then = match (&self.before, &old) {
+            (Some(before), Some(old)) => match old.outcome {
+                Outcome::Served(region) => Then::Served(before.table.region(region).name.clone()),
+                Outcome::Refused(refused) => Then::Refused(refused.status, refused.reason.to_owned()),
+            },
+            _ => then(line),
+        };
+        self.add_residency(number, line, &asked, old.as_ref(), &new);
+        self.add_rates(line, &then, &new);
+        self.add_outcome(number, line, from, &then, &new);
+    }
+
+    fn undecidable(&mut self, number: u64, from: &str, which: &str) {
+        self.report.lines.undecidable += 1;
+        let why = || format!("line {number}: it was decided in {from:?}, which the {which} table does not have");
+        self.report.undecidable.get_or_insert_with(why);
+    }
+
+    fn add_outcome(&mut self, number: u64, line: &Line, from: &str, then: &Then, new: &Again) {
+        let example = |what: String| Example { line: number, what, explain: line.explain(&self.file) };
+        let report = &mut self.report;
+        let name = |region: RegionId| self.after.table.region(region).name.clone();
+        match (then, new.outcome) {
+            (Then::Failed, _) => report.failed_otherwise += 1,
+            (Then::Served(was), Outcome::Served(is)) => {
+                let is_name = name(is);
+                let table = self.before.as_ref().map_or(self.after.table, |before| before.table);
+                let place = table.region_named(was);
+                let was_ms = place.zip(table.region_named(from)).map(|(to, from)| table.prior_latency_ms(from, to));
+                if let Some((was_ms, is_ms)) = was_ms.zip(self.after.latency_ms(from, is)) {
+                    let [before, after] = &mut self.latencies;
+                    before.add(was_ms);
+                    after.add(is_ms);
+                }
+                if *was == is_name {
+                    report.unchanged += 1;
+                } else {
+                    report.moved.add(was, &is_name, || example(format!("{was} → {is_name}")));
+                }
+            }
+            (Then::Served(was), Outcome::Refused(refused)) => {
+                report.refused.add((refused.status, refused.reason), || example(format!("was served in {was}")));
+            }
+            (Then::Refused(status, reason), Outcome::Served(is)) => {
+                let (was, is) = (format!("{status} {reason}"), name(is));
+                report.served.add(&was, &is, || example(format!("{was} → {is}")));
+            }
+            (Then::Refused(status, reason), Outcome::Refused(refused)) => {
+                if *status == refused.status && *reason == refused.reason {
+                    report.unchanged += 1;
+                } else {
+                    let what = || example(format!("was refused with {status} {reason}"));
+                    report.refused_otherwise.add((refused.status, refused.reason), what);
+                }
+            }
+        }
+    }
+
+    fn add_rates(&mut self, line: &Line, then: &Then, new: &Again) {
+        let Some(second) = line.second() else {
+            self.report.capacity_uncounted += 1;
+            return;
+        };
+        let [before, after] = &mut self.rates;
+        if let Then::Served(was) = then
+            && let Some(region) = self.names.iter().position(|name| name == was)
+        {
+            before.count(region, second);
+        }
+        if let Outcome::Served(is) = new.outcome {
+            after.count(is.index(), second);
+        }
+    }
+
+    fn add_residency(&mut self, number: u64, line: &Line, asked: &Asked<'_>, old: Option<&Again>, new: &Again) {
+        let Some(route) = new.route else { return };
+        let table = self.after.table;
+        let spec = table.spec();
+        let class = spec.data_classes.get(table.route(route).spec.data_class.0).map_or("", |class| &class.name);
+        let whose = || (jurisdictions(table, &asked.origin, asked.declared), class.to_owned());
+        let example = |what: String| Example { line: number, what, explain: line.explain(&self.file) };
+        let difference = match (&self.laws, &self.before, old) {
+            (Some(laws), Some(before), Some(old)) => residency_change(laws, asked, (before.table, old), (table, new)),
+            _ => None,
+        };
+        let residency = &mut self.report.residency;
+        if let Some(difference) = difference {
+            let mut what: Vec<String> = Vec::new();
+            what.extend(difference.gained.iter().map(|gain| format!("also {}", gain.region)));
+            what.extend(difference.unguarded.iter().map(|region| format!("{region} without safeguards")));
+            what.extend(difference.lost.iter().map(|region| format!("no longer {region}")));
+            what.extend(difference.guarded.iter().map(|region| format!("{region} with safeguards only")));
+            let to = if difference.widens() { &mut residency.widened } else { &mut residency.narrowed };
+            to.add(whose(), || example(what.join(", ")));
+        }
+        if let Some(region) = line.region.as_deref().and_then(|name| table.region_named(name))
+            && new.lawful.is_some_and(|lawful| !lawful.contains(region))
+        {
+            let name = &table.region(region).name;
+            residency.forbidden.add(whose(), || example(format!("was served in {name}")));
+        }
+    }
+
+    /// The sum.
+    pub(super) fn report(self) -> Report {
+        let Self { before, after, mut report, names, rates, latencies, .. } = self;
+        let [rates_before, rates_after] = &rates;
+        for (index, name) in names.iter().enumerate() {
+            let (peak_before, peak_after) = (rates_before.peak(index), rates_after.peak(index));
+            let of = |table: &Table| Some(table.region(table.region_named(name)?).capacity_rps);
+            let known = of(after.table).or_else(|| of(before.as_ref()?.table)).flatten();
+            if peak_before > 0 || peak_after > 0 {
+                report.capacity.push(Capacity {
+                    region: name.clone(),
+                    peak_before,
+                    peak_after,
+                    capacity_rps: known,
+                    exceeded: known.is_some_and(|known| f64::from(peak_after) > known),
+                });
+            }
+        }
+        report.capacity_uncounted += rates_before.uncounted.max(rates_after.uncounted);
+        let [latency_before, latency_after] = &latencies;
+        report.latency_ms = latency_before.summary().zip(latency_after.summary()).map(|(before, after)| Latencies {
+            requests: latency_before.requests,
+            before,
+            after,
+        });
+        for moves in [&mut report.moved, &mut report.served] {
+            moves.finish();
+        }
+        for refusals in [&mut report.refused, &mut report.refused_otherwise] {
+            refusals.finish();
+        }
+        let residency = &mut report.residency;
+        for affected in [&mut residency.widened, &mut residency.narrowed, &mut residency.forbidden] {
+            affected.finish();
+        }
+        report
+    }
+}
+
+/// What the log says became of a request.
+fn then(line: &Line) -> Then {
+    match (&line.region, line.reason.as_deref()) {
+        (Some(region), _) => Then::Served(region.clone()),
+        (None, Some(reason @ ("no_route" | "residency_prohibited" | "residency_unavailable" | "unavailable"))) => {
+            Then::Refused(line.status, reason.to_owned())
+        }
+        (None, _) => Then::Failed,
+    }
+}
+
+/// Under whose law a request is, in words.
+fn jurisdictions(table: &Table, origin: &Origin, declared: &[String]) -> String {
+    let mut ids: Vec<_> = origin
+        .countries()
+        .iter()
+        .flat_map(|country: Country| table.residency().jurisdictions(country).to_vec())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let names = ids.iter().filter_map(|id| Some(table.spec().jurisdictions.get(id.0)?.name.clone()));
+    let mut words: Vec<String> = names.collect();
+    if *origin == Origin::Unknown {
+        words.push("unknown country".to_owned());
+    } else if words.is_empty() {
+        words.push("no jurisdiction".to_owned());
+    }
+    words.extend(declared.iter().take(4).map(|name| format!("tenant under {name}")));
+    words.join(", ")
+}
+
+/// Adds one to the count of a key; a key past [`MOST_KEYS`] is not told apart.
+fn count<K: Ord + Clone>(
+    counts: &mut BTreeMap<K, (u64, Option<Example>)>,
+    key: K,
+    rest: &K,
+    example: impl FnOnce() -> Example,
+) {
+    let key = if counts.len() >= MOST_KEYS && !counts.contains_key(&key) { rest.clone() } else { key };
+    let (requests, known) = counts.entry(key).or_default();
+    *requests += 1;
+    if known.is_none() {
+        *known = Some(example());
+    }
+}
+
+/// More than the tables' own names make; a log may name anything.
+const MOST_KEYS: usize = 10_000;
+
+const OTHERS: &str = "others";
+
+impl Moves {
+    fn add(&mut self, from: &str, to: &str, example: impl FnOnce() -> Example) {
+        self.requests += 1;
+        count(&mut self.counts, (from.to_owned(), to.to_owned()), &(OTHERS.to_owned(), OTHERS.to_owned()), example);
+    }
+
+    fn finish(&mut self) {
+        let counts = std::mem::take(&mut self.counts).into_iter();
+        self.by = counts.map(|((from, to), (requests, example))| Move { from, to, requests, example }).collect();
+        self.by.sort_by_key(|each| std::cmp::Reverse(each.requests));
+    }
+}
+
+impl Refusals {
+    fn add(&mut self, why: (u16, &'static str), example: impl FnOnce() -> Example) {
+        self.requests += 1;
+        count(&mut self.counts, why, &why, example);
+    }
+
+    fn finish(&mut self) {
+        let counts = std::mem::take(&mut self.counts).into_iter();
+        self.by = counts
+            .map(|((status, reason), (requests, example))| Refusal { status, reason, requests, example })
+            .collect();
+        self.by.sort_by_key(|each| std::cmp::Reverse(each.requests));
+    }
+}
+
+impl Affected {
+    fn add(&mut self, whose: (String, String), example: impl FnOnce() -> Example) {
+        self.requests += 1;
+        count(&mut self.counts, whose, &(OTHERS.to_owned(), OTHERS.to_owned()), example);
+    }
+
+    fn finish(&mut self) {
+        let counts = std::mem::take(&mut self.counts).into_iter();
+        self.by = counts
+            .map(|((jurisdictions, data_class), (requests, example))| Affair {
+                jurisdictions,
+                data_class,
+                requests,
+                example,
+            })
+            .collect();
+        self.by.sort_by_key(|each| std::cmp::Reverse(each.requests));
+    }
+}
+
+/// How often each round trip occurs. There are as many as the tables have.
+#[derive(Default)]
+struct Distribution {
+    /// By tenths of a millisecond.
+    counts: BTreeMap<u64, u64>,
+    requests: u64,
+    sum: f64,
+}
+
+impl Distribution {
+    fn add(&mut self, ms: f32) {
+        *self.counts.entry((f64::from(ms) * 10.0).round() as u64).or_default() += 1;
+        self.requests += 1;
+        self.sum += f64::from(ms);
+    }
+
+    fn summary(&self) -> Option<Latency> {
+        let requests = self.requests as f64;
+        (self.requests > 0).then(|| Latency {
+            mean: (self.sum / requests * 10.0).round() / 10.0,
+            p50: self.quantile(0.5),
+            p95: self.quantile(0.95),
+        })
+    }
+
+    fn quantile(&self, share: f64) -> f64 {
+        let rank = ((self.requests as f64 * share).ceil() as u64).max(1);
+        let mut below = 0;
+        let reached = self.counts.iter().find(|(_, count)| {
+            below += **count;
+            below >= rank
+        });
+        reached.map_or(0.0, |(tenths, _)| *tenths as f64 / 10.0)
+    }
+}
