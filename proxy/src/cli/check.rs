@@ -48,11 +48,12 @@ impl Check {
 
     fn check(&self) -> Result<(), Failed> {
         let mut problems = Vec::new();
-        let mut good = String::new();
+        let (mut good, mut files) = (String::new(), Vec::new());
         for file in &self.files {
             match checked(file) {
                 Ok(checked) => {
                     good.push_str(&checked.in_words(file));
+                    files.push(checked.as_json(file));
                     problems.extend(checked.warnings);
                 }
                 Err(found) => problems.extend(found.0),
@@ -61,7 +62,7 @@ impl Check {
         let bad = problems.iter().any(|problem| problem.severity == Severity::Error);
         match self.format {
             Format::Json => {
-                let report = serde_json::json!({ "good": !bad, "problems": problems });
+                let report = serde_json::json!({ "good": !bad, "problems": problems, "files": files });
                 print(&format!("{report:#}\n"));
             }
             Format::Text => {
@@ -144,7 +145,28 @@ struct Checked {
 
 impl Checked {
     fn in_words(&self, file: &Path) -> String {
-        format!("{}: good: {}\n", file.display(), self.summary)
+        let lines = self.proved().into_iter().map(|line| format!("  {line}\n"));
+        let decisions = self.document.proof.decisions;
+        format!(
+            "{}: good: {}; {decisions} decisions proved\n{}",
+            file.display(),
+            self.summary,
+            lines.collect::<String>()
+        )
+    }
+
+    /// What the proof tells beside the problems.
+    fn proved(&self) -> Vec<String> {
+        self.document.proof.lines(self.document.table.spec())
+    }
+
+    fn as_json(&self, file: &Path) -> serde_json::Value {
+        serde_json::json!({
+            "file": file.display().to_string(),
+            "summary": self.summary,
+            "decisions_proved": self.document.proof.decisions,
+            "notes": self.proved(),
+        })
     }
 }
 
