@@ -25,7 +25,8 @@ fn check(file: &Path, text: &str, problems: &[Problem]) {
         assert!(!problem.message.trim().is_empty(), "{problem:?}");
         // One line, whatever the file has in its names.
         assert!(!problem.to_string().contains(char::is_control), "{problem:?}");
-        // A panic while reading is caught there, and becomes this.
-        assert!(!problem.message.contains("Meridian itself"), "{problem}");
+        // A panic while reading is caught there, and becomes this. (Not `contains`: a fuzzer learns to
+        // write the words into its tables, and messages quote those.)
+        assert!(!problem.message.starts_with("reading this file made Meridian itself fail"), "{problem}");
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use config::RoutingTable;
 use policy::decide::{is_lawful, order};
 use policy::proof::{Finding, prove};
+use policy::region::RegionState;
 use policy::route::{HostPattern, PathPattern, RouteSpec};
 use policy::{
     CountrySet, Facts, Health, Method, Origin, RegionId, RegionSet, RegionView, Seen, Table, Verdict, decide, explain,
@@ -26,7 +27,9 @@ pub(crate) fn check(input: &[u8]) {
             check_decisions(&first.table);
         }
         (Err(first), Err(second)) => {
-            if std::env::var("SHOW").is_ok() && text.len() < 6000 { eprintln!("{first}\n--"); }
+            if std::env::var("SHOW").is_ok() && text.len() < 6000 {
+                eprintln!("{first}\n--");
+            }
             check_refusal(file, &text, &first);
             assert_eq!(first, second, "another reading, other problems");
         }
@@ -46,6 +49,7 @@ fn check_table(read: &RoutingTable, text: &str) {
             assert_eq!(*host, host.to_ascii_lowercase());
         }
         let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &route.path;
+        assert!(matches!(route.path, PathPattern::Exact(_)) || !path.ends_with('/'), "a prefix that nothing has");
         let whole = if path.is_empty() { "/" } else { path };
         let form = policy::path::canonical(whole).expect("a route's path is one");
         assert_eq!(form.path, whole, "no request has this path");
@@ -76,6 +80,8 @@ fn check_decisions(table: &Table) {
     ];
     for route in table.spec().routes.iter().take(8) {
         let (host, path) = request_for(route);
+        let named = Method::NAMED.iter().find(|(_, method)| route.methods.is_none_or(|set| set.contains(*method)));
+        assert!(named.is_some_and(|(_, method)| table.find_route(&host, &path, *method).is_some()), "{route:?}");
         for (number, origin) in origins.into_iter().enumerate() {
             let facts = Facts {
                 host: &host,
@@ -107,6 +113,11 @@ fn check_decision(table: &Table, facts: &Facts<'_>, view: &[RegionView]) {
         assert_eq!(permit.region(), expected);
         assert!(is_lawful(table, facts, permit.region()), "an unlawful permit for {facts:?}");
         assert_ne!(view[permit.region().index()].health, Health::Down);
+        match table.region(permit.region()).state {
+            RegionState::Serving => {}
+            RegionState::Draining => assert_eq!(facts.pinned, Some(permit.region()), "only its own clients"),
+            RegionState::Disabled => panic!("a permit for a disabled region"),
+        }
         tried.insert(permit.region());
     }
     assert_eq!(permits.next(table, facts, &tried, &Seen { table, view }), None);
