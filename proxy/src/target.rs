@@ -1,5 +1,7 @@
 //! What a request asks for: its host and path, normalised; what could be read in two ways is refused.
 
+use std::net::Ipv6Addr;
+
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri, Version};
 use policy::path::{Ambiguity, Canonical, canonical};
@@ -71,18 +73,19 @@ fn host(authority: &str) -> Result<String, Ambiguity> {
         }
         _ => authority,
     };
-    let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let valid = match bracketed {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
-    };
-    let name = bracketed.unwrap_or(name);
+    if let Some(bracketed) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        // In the one form of the address, as in a table: no zero more or less may lead to another route.
+        return bracketed.parse::<Ipv6Addr>().map(|address| address.to_string()).map_err(|_| NO_HOST_NAME);
+    }
+    let valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     let name = name.strip_suffix('.').unwrap_or(name);
     if !valid || name.is_empty() || name.len() > 253 || name.starts_with('.') || name.contains("..") {
-        return Err("the Host is not a host name");
+        return Err(NO_HOST_NAME);
     }
     Ok(name.to_ascii_lowercase())
 }
+
+const NO_HOST_NAME: Ambiguity = "the Host is not a host name";
 
 #[cfg(test)]
 mod tests {
@@ -97,6 +100,8 @@ mod tests {
             ("127.0.0.1:80", Some("127.0.0.1")),
             ("[::1]:80", Some("::1")),
             ("[::1]", Some("::1")),
+            ("[2001:DB8:0:0::1]:80", Some("2001:db8::1")),
+            ("[0:0:0:0:0:0:0:1]", Some("::1")),
             ("user@api.example.com", None),
             ("api.example.com/x", None),
             ("api.example.com:80:80", None),
