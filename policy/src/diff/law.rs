@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 use super::DiffError;
@@ -250,7 +250,7 @@ impl<'a> Laws<'a> {
             consent: Consent::of(old.consent, new.consent),
             compliant: &[map.old.compliant(before), map.new.compliant(after)],
         };
-        let delta = map.delta(&case, [old.declared, new.declared]);
+        let delta = map.delta(&map.readings(&case, [old.declared, new.declared]));
         let same = [&delta.gained, &delta.lost, &delta.unguarded, &delta.guarded].iter().all(|set| set.is_empty());
         (!same).then(|| Difference {
             gained: map.gains_of(&delta.gained, &delta.under_old_rules),
@@ -271,13 +271,13 @@ struct Treatment<'a> {
 }
 
 fn treatments<'a>(old: &'a Table, new: &'a Table, pairs: &[Pair]) -> Vec<Treatment<'a>> {
-    type Side<'a> = (ClassId, &'a [JurisdictionId], &'a [String], [Option<&'a String>; 3]);
+    type Side<'a> = (ClassId, &'a [JurisdictionId], &'a [String]);
     fn side(route: &RouteSpec) -> Side<'_> {
-        let heard = [&route.consent_header, &route.consent_claim, &route.jurisdiction_header].map(Option::as_ref);
-        (route.data_class, &route.jurisdictions, &route.require_compliance, heard)
+        (route.data_class, &route.jurisdictions, &route.require_compliance)
     }
+    type Key<'a> = ([Side<'a>; 2], Vec<Requests>, Vec<Consent>, [bool; 3]);
     let mut treatments: Vec<Treatment<'a>> = Vec::new();
-    let mut known: FxHashMap<(Side<'a>, Side<'a>, Vec<Requests>), usize> = FxHashMap::default();
+    let mut known: FxHashMap<Key<'a>, usize> = FxHashMap::default();
     for pair in pairs {
         let (Some(before), Some(after)) = (pair.old, pair.new) else { continue };
         let (before, after) = (old.route(before), new.route(after));
@@ -285,7 +285,11 @@ fn treatments<'a>(old: &'a Table, new: &'a Table, pairs: &[Pair]) -> Vec<Treatme
             pair.methods.iter().map(|method| Requests::new(before.access(*method), after.access(*method))).collect();
         let requests: Vec<Requests> = requests.into_iter().collect();
         let (before, after) = (&before.spec, &after.spec);
-        let index = *known.entry((side(before), side(after), requests.clone())).or_insert_with(|| {
+        // Where consent and tenants are heard matters as far as it differs, and not under which name.
+        let (was, is) = (&before.jurisdiction_header, &after.jurisdiction_header);
+        let tenants = [was.is_some(), is.is_some(), was == is];
+        let key = ([side(before), side(after)], requests.clone(), Consent::cases(before, after), tenants);
+        let index = *known.entry(key).or_insert_with(|| {
             treatments.push(Treatment { old: before, new: after, requests, passages: Vec::new() });
             treatments.len() - 1
         });
@@ -329,6 +333,7 @@ struct Side<'a> {
 }
 
 /// What one table says of one kind of request, in places.
+#[derive(PartialEq, Eq, Hash)]
 struct Reading {
     /// What the law allows.
     lawful: RegionSet,
@@ -398,6 +403,7 @@ impl<'a> Map<'a> {
         let declarations = self.declarations(treatment);
         // What is declared only ever restricts: what changes for whoever declares nothing is told for them.
         let mut declared: BTreeMap<(usize, Requests, Consent), Delta> = BTreeMap::new();
+        let mut asked: FxHashSet<(Requests, Consent, [Reading; 2])> = FxHashSet::default();
         for (who, origin) in origins.enumerate() {
             let mut kinds = Vec::new();
             for requests in &treatment.requests {
@@ -409,18 +415,21 @@ impl<'a> Map<'a> {
                         consent: *consent,
                         compliant: &compliant,
                     };
-                    let base = self.delta(&case, [&[], &[]]);
-                    for (position, declaration) in declarations.iter().enumerate() {
+                    let readings = self.readings(&case, [&[], &[]]);
+                    let base = self.delta(&readings);
+                    // Countries that the laws say the same of are the same to every declaration.
+                    let fresh = !declarations.is_empty() && asked.insert((*requests, *consent, readings));
+                    for (position, declaration) in declarations.iter().enumerate().filter(|_| fresh) {
                         let more = match declaration.made_of_it {
                             [_, MadeOfIt::Nonsense] => Delta { refused_with: Some(BAD_REQUEST), ..Delta::default() },
-                            [old, new] => self.delta(&case, [old.id().as_slice(), new.id().as_slice()]),
+                            [old, new] => self.delta(&self.readings(&case, [old.id().as_slice(), new.id().as_slice()])),
                         };
                         declared.entry((position, *requests, *consent)).or_default().add(&more.without(&base));
                     }
                     kinds.push((*requests, *consent, base));
                 }
             }
-            found.add(Whom::Crowd(who), index, kinds, (treatment.requests.len(), cases.len()));
+            found.add(&Whom::Crowd(who), index, kinds, (treatment.requests.len(), cases.len()));
         }
         for (position, declaration) in declarations.iter().enumerate() {
             let kinds = declared
@@ -431,7 +440,7 @@ impl<'a> Map<'a> {
                 .map(|((_, requests, consent), delta)| (*requests, *consent, delta.clone()))
                 .collect();
             found.add(
-                Whom::Declared(declaration.name.to_owned()),
+                &Whom::Declared(declaration.name.to_owned()),
                 index,
                 kinds,
                 (treatment.requests.len(), cases.len()),
@@ -439,19 +448,18 @@ impl<'a> Map<'a> {
         }
     }
 
-    fn delta(&self, case: &Case<'_>, declared: [&[JurisdictionId]; 2]) -> Delta {
+    /// What the two tables say of one kind of request.
+    fn readings(&self, case: &Case<'_>, declared: [&[JurisdictionId]; 2]) -> [Reading; 2] {
         let Case { treatment, origin, requests, consent, compliant } = *case;
-        let [old_declared, new_declared] = declared;
-        let opening = |consent, access| Opening { consent, access };
-        let before =
-            self.old.read(treatment.old, origin, old_declared, opening(consent.old(), requests.old()), &compliant[0]);
-        let after = self.new.read(
-            treatment.new,
-            origin,
-            new_declared,
-            opening(consent.new_consent(), requests.new_access()),
-            &compliant[1],
-        );
+        let before = Opening { consent: consent.old(), access: requests.old() };
+        let after = Opening { consent: consent.new_consent(), access: requests.new_access() };
+        [
+            self.old.read(treatment.old, origin, declared[0], before, &compliant[0]),
+            self.new.read(treatment.new, origin, declared[1], after, &compliant[1]),
+        ]
+    }
+
+    fn delta(&self, [before, after]: &[Reading; 2]) -> Delta {
         let (old, new) = (before.permitted.and(&self.old.here), after.permitted.and(&self.new.here));
         let common = old.and(&new);
         let mut gained = new.without(&old);
@@ -471,7 +479,7 @@ impl<'a> Map<'a> {
             let home = reading.home.and(&common);
             if home.is_empty() { common } else { home }
         };
-        let (first, then) = (lead(&before), lead(&after));
+        let (first, then) = (lead(before), lead(after));
         let settled = gained.is_empty() && lost.is_empty() && unguarded.is_empty() && guarded.is_empty();
         let refused_with = (new.is_empty() && !old.is_empty()).then(|| {
             let lawful = after.lawful.and(&self.new.here);
@@ -725,7 +733,7 @@ struct Kind {
 impl Found {
     /// Adds what was found for one treatment and some countries; `all` is how many kinds of request
     /// and how many cases of consent there are.
-    fn add(&mut self, whom: Whom, treatment: usize, kinds: Vec<(Requests, Consent, Delta)>, all: (usize, usize)) {
+    fn add(&mut self, whom: &Whom, treatment: usize, kinds: Vec<(Requests, Consent, Delta)>, all: (usize, usize)) {
         let mut consents: BTreeMap<(usize, Requests), BTreeSet<Consent>> = BTreeMap::new();
         for (requests, consent, delta) in kinds {
             if delta != Delta::default() {
