@@ -68,7 +68,7 @@ impl Diff {
         Ok(Self {
             old_version: old.spec().version.clone(),
             new_version: new.spec().version.clone(),
-            law: law::changes(old, new, &space)?,
+            law: law::changes(old, new, &space.list)?,
             routes: routes::changes(old, new, &space),
             takeovers: routes::takeovers(old, new, &space),
             settings: settings::changes(old.spec(), new.spec()),

@@ -1,12 +1,13 @@
 //! Tables before and after, and what is told of it.
 
+use policy::decide::is_lawful;
 use policy::diff::{Diff, GroupKind, LawChange, RouteFate};
 use policy::jurisdiction::{ClassId, DataClass, JurisdictionId, Scope, Selector, SuperRegion, Transfer};
 use policy::region::Region;
 use policy::region::RegionState;
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
-use policy::{Access, Method, RegionId, Table};
+use policy::{Access, Facts, Method, Origin, RegionId, Table};
 
 mod sample;
 use sample::{class, countries, jurisdiction, large, region, route, rule, spec};
@@ -497,6 +498,84 @@ fn a_class_of_another_name_is_compared_by_what_it_allows() {
         new.routes[1].data_class = ClassId(2);
     });
     assert_eq!(told(&other)[0], "eu,unknown api anywhere +us +br");
+}
+
+/// Whatever the tables, a request that may go where the old table does not let it is told of.
+#[test]
+fn no_widening_is_missed() {
+    let mut seed = 1_u64;
+    let mut draw = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let hosts = ["a.b.c", "x.b.c", "y.c", "z"];
+    let paths = ["/", "/p", "/p/q", "/p/q/r", "/pq", "/o/q"];
+    let mut random = || {
+        let mut spec = base();
+        spec.data_classes.push(class("strict", [Transfer::Prohibited, Transfer::WithConsent][draw(2)]));
+        spec.rules[0].transfer = [Transfer::Prohibited, Transfer::RequiresLocalCopy][draw(2)];
+        spec.rules[draw(2)].data_classes.push(ClassId(2));
+        spec.routes.clear();
+        for index in 0..1 + draw(7) {
+            let host = match draw(5) {
+                0 => HostPattern::Any,
+                1 => HostPattern::Below(["c", "b.c"][draw(2)].into()),
+                _ => HostPattern::Exact(hosts[draw(hosts.len())].into()),
+            };
+            let path = paths[draw(paths.len())];
+            let exact = draw(4) == 0;
+            let path = if exact {
+                PathPattern::Exact(path.into())
+            } else {
+                PathPattern::Prefix(path.trim_end_matches('/').into())
+            };
+            let sets = [vec![Method::Get], vec![Method::Get, Method::Post], vec![Method::Delete]];
+            let methods = (draw(3) == 0).then(|| sets[draw(3)].iter().copied().collect());
+            let access = [None, Some(Access::Read), None][draw(3)];
+            spec.routes.push(RouteSpec { host, path, methods, access, ..route(&format!("r{index}"), "/", draw(3)) });
+        }
+        Table::new(spec).unwrap()
+    };
+    let (mut widened, mut shrunk, mut neither) = (0, 0, 0);
+    for _ in 0..200 {
+        let (old, new) = (random(), random());
+        let diff = Diff::between(&old, &new).unwrap();
+        let (mut widens, mut shrinks) = (false, false);
+        for (host, path) in hosts.iter().chain(&["w.c", "other"]).flat_map(|host| paths.map(|path| (*host, path))) {
+            for (method, country) in [Method::Get, Method::Post, Method::Delete, Method::Other]
+                .into_iter()
+                .flat_map(|method| ["DE", "BR", "US", "?"].map(|country| (method, country)))
+            {
+                let origin = country.parse().map_or(Origin::Unknown, Origin::Country);
+                let request = Facts {
+                    host,
+                    path,
+                    method,
+                    origin,
+                    declared: &[],
+                    consent: false,
+                    client_key: 1,
+                    from: RegionId::new(0).unwrap(),
+                    pinned: None,
+                    only: None,
+                };
+                if [&old, &new].iter().any(|table| table.find_route(host, path, method).is_none()) {
+                    continue;
+                }
+                for region in 0..3 {
+                    let may = |table| is_lawful(table, &request, RegionId::new(region).unwrap());
+                    widens |= may(&new) && !may(&old);
+                    shrinks |= may(&old) && !may(&new);
+                }
+            }
+        }
+        assert!(!widens || diff.widens(), "{:#?} {:#?}", old.spec().routes, new.spec().routes);
+        assert!(!shrinks || diff.shrinks(), "{:#?} {:#?}", old.spec().routes, new.spec().routes);
+        widened += usize::from(widens);
+        shrunk += usize::from(shrinks);
+        neither += usize::from(!diff.widens() && !diff.shrinks());
+    }
+    assert!(widened > 20 && shrunk > 20 && neither > 1, "{widened} {shrunk} {neither}");
 }
 
 #[test]

@@ -4,22 +4,25 @@
 //! law and the route's required frameworks permit are compared. Equal differences are then told
 //! once: for all the routes, countries and kinds of request that they are equal for.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod map;
+mod shared;
+
+use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
+use self::map::{Case, Map};
+use self::shared::Found;
 use super::DiffError;
 use super::space::Pair;
-use super::who::{Names, Who};
-use crate::country::{Country, CountrySet};
+use super::who::Who;
+use crate::country::Country;
 use crate::jurisdiction::{ClassId, JurisdictionId};
 use crate::origin::Origin;
-use crate::region::{Access, Region, RegionId, RegionSet};
-use crate::residency::{Law, Opening, Residency, Subject};
+use crate::region::Access;
 use crate::route::{Method, Route, RouteSpec};
-use crate::table::{Table, TableSpec};
-use crate::verdict::Reason;
+use crate::table::Table;
 
 /// One difference in where requests may go, with all for whom it is the same.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -250,7 +253,7 @@ impl<'a> Laws<'a> {
             consent: Consent::of(old.consent, new.consent),
             compliant: &[map.old.compliant(before), map.new.compliant(after)],
         };
-        let delta = map.delta(&case, [old.declared, new.declared]);
+        let delta = map.delta(&map.readings(&case, [old.declared, new.declared]));
         let same = [&delta.gained, &delta.lost, &delta.unguarded, &delta.guarded].iter().all(|set| set.is_empty());
         (!same).then(|| Difference {
             gained: map.gains_of(&delta.gained, &delta.under_old_rules),
@@ -271,13 +274,13 @@ struct Treatment<'a> {
 }
 
 fn treatments<'a>(old: &'a Table, new: &'a Table, pairs: &[Pair]) -> Vec<Treatment<'a>> {
-    type Side<'a> = (ClassId, &'a [JurisdictionId], &'a [String], [Option<&'a String>; 3]);
+    type Side<'a> = (ClassId, &'a [JurisdictionId], &'a [String]);
     fn side(route: &RouteSpec) -> Side<'_> {
-        let heard = [&route.consent_header, &route.consent_claim, &route.jurisdiction_header].map(Option::as_ref);
-        (route.data_class, &route.jurisdictions, &route.require_compliance, heard)
+        (route.data_class, &route.jurisdictions, &route.require_compliance)
     }
+    type Key<'a> = ([Side<'a>; 2], Vec<Requests>, Vec<Consent>, [bool; 3]);
     let mut treatments: Vec<Treatment<'a>> = Vec::new();
-    let mut known: FxHashMap<(Side<'a>, Side<'a>, Vec<Requests>), usize> = FxHashMap::default();
+    let mut known: FxHashMap<Key<'a>, usize> = FxHashMap::default();
     for pair in pairs {
         let (Some(before), Some(after)) = (pair.old, pair.new) else { continue };
         let (before, after) = (old.route(before), new.route(after));
@@ -285,7 +288,11 @@ fn treatments<'a>(old: &'a Table, new: &'a Table, pairs: &[Pair]) -> Vec<Treatme
             pair.methods.iter().map(|method| Requests::new(before.access(*method), after.access(*method))).collect();
         let requests: Vec<Requests> = requests.into_iter().collect();
         let (before, after) = (&before.spec, &after.spec);
-        let index = *known.entry((side(before), side(after), requests.clone())).or_insert_with(|| {
+        // Where consent and tenants are heard matters as far as it differs, and not under which name.
+        let (was, is) = (&before.jurisdiction_header, &after.jurisdiction_header);
+        let tenants = [was.is_some(), is.is_some(), was == is];
+        let key = ([side(before), side(after)], requests.clone(), Consent::cases(before, after), tenants);
+        let index = *known.entry(key).or_insert_with(|| {
             treatments.push(Treatment { old: before, new: after, requests, passages: Vec::new() });
             treatments.len() - 1
         });
@@ -299,504 +306,4 @@ fn treatments<'a>(old: &'a Table, new: &'a Table, pairs: &[Pair]) -> Vec<Treatme
         });
     }
     treatments
-}
-
-/// The places of both tables, and both laws over all of them.
-struct Map<'a> {
-    /// The old table's regions, and then those that only the new one has. Sets are of positions here.
-    places: Vec<&'a Region>,
-    old: Side<'a>,
-    new: Side<'a>,
-    crowds: Vec<Crowd>,
-    names: Names,
-}
-
-/// Countries that both tables treat alike.
-struct Crowd {
-    sample: Country,
-    countries: CountrySet,
-}
-
-/// One table's law, over the places of both: what it would say of the other's.
-struct Side<'a> {
-    spec: &'a TableSpec,
-    residency: Residency,
-    regions: Vec<Region>,
-    /// The place of each of `regions`.
-    places: Vec<RegionId>,
-    /// The places that the table really has.
-    here: RegionSet,
-}
-
-/// What one table says of one kind of request, in places.
-struct Reading {
-    /// What the law allows.
-    lawful: RegionSet,
-    /// What the route permits of it.
-    permitted: RegionSet,
-    /// What comes first, if it is permitted.
-    home: RegionSet,
-    safeguarded: RegionSet,
-    /// Whether no rule bounds it: what may go anywhere.
-    unbounded: bool,
-}
-
-/// How the places of one kind of request differ.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-struct Delta {
-    /// In place of `gained` and `lost`, which would tell apart what is one change to its reader.
-    anywhere: bool,
-    was_anywhere: bool,
-    gained: RegionSet,
-    /// Those of `gained` that the old rules would allow, had the old table had them.
-    under_old_rules: RegionSet,
-    lost: RegionSet,
-    unguarded: RegionSet,
-    guarded: RegionSet,
-    preference: Option<(RegionSet, RegionSet)>,
-    refused_before: bool,
-    refused_with: Option<u16>,
-}
-
-impl<'a> Map<'a> {
-    fn new(old: &'a Table, new: &'a Table) -> Result<Self, DiffError> {
-        let (before, after) = (old.spec(), new.spec());
-        let mut places: Vec<&Region> = before.regions.iter().collect();
-        let known: FxHashMap<(&str, Country), usize> =
-            places.iter().enumerate().map(|(index, region)| ((region.name.as_str(), region.country), index)).collect();
-        let mut places_of_new = Vec::new();
-        for region in &after.regions {
-            let place = known.get(&(region.name.as_str(), region.country)).copied().unwrap_or_else(|| {
-                places.push(region);
-                places.len() - 1
-            });
-            places_of_new.push(place);
-        }
-        if places.len() > RegionSet::CAPACITY {
-            return Err(DiffError::TooManyRegions(places.len()));
-        }
-        let kept: RegionSet = places_of_new.iter().copied().filter_map(RegionId::new).collect();
-        let gone = RegionSet::first(before.regions.len()).without(&kept);
-        let old_regions = places.iter().map(|region| (*region).clone()).collect();
-        let new_regions = after.regions.iter().chain(gone.iter().map(|id| places[id.index()])).cloned().collect();
-        let ids = places_of_new.into_iter().filter_map(RegionId::new).chain(gone.iter()).collect();
-        let every = RegionSet::first(places.len());
-        Ok(Self {
-            old: Side::new(before, old_regions, every.iter().collect(), RegionSet::first(before.regions.len())),
-            new: Side::new(after, new_regions, ids, kept),
-            crowds: crowds(before, after),
-            names: Names::new(before, after),
-            places,
-        })
-    }
-
-    /// Compares everything that one treatment tells apart.
-    fn compare(&self, index: usize, treatment: &Treatment<'_>, found: &mut Found) {
-        let cases = Consent::cases(treatment.old, treatment.new);
-        let compliant = [self.old.compliant(treatment.old), self.new.compliant(treatment.new)];
-        let origins = self.crowds.iter().map(|crowd| Origin::Country(crowd.sample)).chain([Origin::Unknown]);
-        let declarations = self.declarations(treatment);
-        // What is declared only ever restricts: what changes for whoever declares nothing is told for them.
-        let mut declared: BTreeMap<(usize, Requests, Consent), Delta> = BTreeMap::new();
-        for (who, origin) in origins.enumerate() {
-            let mut kinds = Vec::new();
-            for requests in &treatment.requests {
-                for consent in &cases {
-                    let case = Case {
-                        treatment,
-                        origin: &origin,
-                        requests: *requests,
-                        consent: *consent,
-                        compliant: &compliant,
-                    };
-                    let base = self.delta(&case, [&[], &[]]);
-                    for (position, declaration) in declarations.iter().enumerate() {
-                        let more = match declaration.made_of_it {
-                            [_, MadeOfIt::Nonsense] => Delta { refused_with: Some(BAD_REQUEST), ..Delta::default() },
-                            [old, new] => self.delta(&case, [old.id().as_slice(), new.id().as_slice()]),
-                        };
-                        declared.entry((position, *requests, *consent)).or_default().add(&more.without(&base));
-                    }
-                    kinds.push((*requests, *consent, base));
-                }
-            }
-            found.add(Whom::Crowd(who), index, kinds, (treatment.requests.len(), cases.len()));
-        }
-        for (position, declaration) in declarations.iter().enumerate() {
-            let kinds = declared
-                .range(
-                    (position, Requests::Reads, Consent::Without)
-                        ..=(position, Requests::WritesTakenForReads, Consent::NoLongerHeard),
-                )
-                .map(|((_, requests, consent), delta)| (*requests, *consent, delta.clone()))
-                .collect();
-            found.add(
-                Whom::Declared(declaration.name.to_owned()),
-                index,
-                kinds,
-                (treatment.requests.len(), cases.len()),
-            );
-        }
-    }
-
-    fn delta(&self, case: &Case<'_>, declared: [&[JurisdictionId]; 2]) -> Delta {
-        let Case { treatment, origin, requests, consent, compliant } = *case;
-        let [old_declared, new_declared] = declared;
-        let opening = |consent, access| Opening { consent, access };
-        let before =
-            self.old.read(treatment.old, origin, old_declared, opening(consent.old(), requests.old()), &compliant[0]);
-        let after = self.new.read(
-            treatment.new,
-            origin,
-            new_declared,
-            opening(consent.new_consent(), requests.new_access()),
-            &compliant[1],
-        );
-        let (old, new) = (before.permitted.and(&self.old.here), after.permitted.and(&self.new.here));
-        let common = old.and(&new);
-        let mut gained = new.without(&old);
-        let mut under_old_rules = gained.and(&before.permitted);
-        if before.unbounded {
-            gained = gained.without(&under_old_rules);
-            under_old_rules = RegionSet::EMPTY;
-        }
-        let mut lost = old.without(&new);
-        if after.unbounded && !new.is_empty() {
-            lost = lost.without(&after.permitted);
-        }
-        let unguarded = new.and(&before.permitted).and(&before.safeguarded).without(&after.safeguarded);
-        let unguarded = unguarded.without(&gained);
-        let guarded = common.and(&after.safeguarded).without(&before.safeguarded);
-        let lead = |reading: &Reading| {
-            let home = reading.home.and(&common);
-            if home.is_empty() { common } else { home }
-        };
-        let (first, then) = (lead(&before), lead(&after));
-        let settled = gained.is_empty() && lost.is_empty() && unguarded.is_empty() && guarded.is_empty();
-        let refused_with = (new.is_empty() && !old.is_empty()).then(|| {
-            let lawful = after.lawful.and(&self.new.here);
-            if lawful.is_empty() { Reason::ResidencyProhibited } else { Reason::ResidencyUnavailable }.status()
-        });
-        Delta {
-            anywhere: !gained.is_empty() && after.is_anywhere(&self.new),
-            was_anywhere: !lost.is_empty() && before.is_anywhere(&self.old),
-            gained,
-            under_old_rules,
-            lost,
-            unguarded,
-            guarded,
-            preference: (settled && first != then).then_some((first, then)),
-            refused_before: old.is_empty() && !gained.is_empty(),
-            refused_with,
-        }
-    }
-
-    /// What trusted proxies can declare on these routes, and what each table makes of it.
-    fn declarations(&self, treatment: &Treatment<'_>) -> Vec<Declaration<'a>> {
-        let heard = [&treatment.old.jurisdiction_header, &treatment.new.jurisdiction_header];
-        let headers: BTreeSet<&String> = heard.into_iter().flatten().collect();
-        let names = [self.old.spec, self.new.spec].into_iter().flat_map(|spec| &spec.jurisdictions);
-        let names: BTreeSet<&'a str> = names.map(|jurisdiction| jurisdiction.name.as_str()).collect();
-        let made_of_it = |spec: &TableSpec, route: &RouteSpec, header: &String, name: &str| {
-            let known = spec.jurisdictions.iter().position(|jurisdiction| jurisdiction.name == name);
-            match route.jurisdiction_header.as_ref() == Some(header) {
-                true => known.map_or(MadeOfIt::Nonsense, |index| MadeOfIt::As(JurisdictionId(index))),
-                false => MadeOfIt::Nothing,
-            }
-        };
-        let mut declarations = Vec::new();
-        for (header, name) in headers.into_iter().flat_map(|header| names.iter().map(move |name| (header, *name))) {
-            let old = made_of_it(self.old.spec, treatment.old, header, name);
-            // What the old table answered with 400 had no region before: nobody gains or loses one.
-            if old != MadeOfIt::Nonsense {
-                declarations.push(Declaration {
-                    name,
-                    made_of_it: [old, made_of_it(self.new.spec, treatment.new, header, name)],
-                });
-            }
-        }
-        declarations
-    }
-
-    fn names_of(&self, set: &RegionSet) -> Vec<String> {
-        set.iter().map(|id| self.places[id.index()].name.clone()).collect()
-    }
-
-    fn gains_of(&self, gained: &RegionSet, under_old_rules: &RegionSet) -> Vec<Gain> {
-        let gain = |id: RegionId| {
-            let region = self.places[id.index()];
-            let is_new = !self.old.here.contains(id);
-            let before = self.old.spec.regions.iter().find(|known| is_new && known.name == region.name);
-            Gain {
-                region: region.name.clone(),
-                country: region.country,
-                is_new,
-                was_in: before.map(|known| known.country),
-                under_old_rules: under_old_rules.contains(id),
-            }
-        };
-        gained.iter().map(gain).collect()
-    }
-}
-
-/// What a trusted proxy can declare.
-struct Declaration<'a> {
-    name: &'a str,
-    /// What each table makes of it.
-    made_of_it: [MadeOfIt; 2],
-}
-
-/// What a table makes of a declared jurisdiction.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum MadeOfIt {
-    /// Its route does not listen.
-    Nothing,
-    As(JurisdictionId),
-    /// It has none of that name, and answers 400.
-    Nonsense,
-}
-
-impl MadeOfIt {
-    fn id(self) -> Option<JurisdictionId> {
-        match self {
-            MadeOfIt::As(id) => Some(id),
-            MadeOfIt::Nothing | MadeOfIt::Nonsense => None,
-        }
-    }
-}
-
-const BAD_REQUEST: u16 = 400;
-
-/// One kind of request.
-#[derive(Clone, Copy)]
-struct Case<'a> {
-    treatment: &'a Treatment<'a>,
-    origin: &'a Origin,
-    requests: Requests,
-    consent: Consent,
-    /// The places that hold the frameworks which the routes require, before and after.
-    compliant: &'a [RegionSet; 2],
-}
-
-impl<'a> Side<'a> {
-    fn new(spec: &'a TableSpec, regions: Vec<Region>, places: Vec<RegionId>, here: RegionSet) -> Self {
-        let residency = Residency::new(&Law {
-            regions: &regions,
-            jurisdictions: &spec.jurisdictions,
-            super_regions: &spec.super_regions,
-            data_classes: &spec.data_classes,
-            rules: &spec.rules,
-            unknown_origin: spec.unknown_origin,
-            unlisted: spec.unlisted_jurisdiction,
-        });
-        Self { spec, residency, regions, places, here }
-    }
-
-    fn compliant(&self, route: &RouteSpec) -> RegionSet {
-        let holds = |region: &Region| route.require_compliance.iter().all(|name| region.compliance.contains(name));
-        let places = self.places.iter().zip(&self.regions).filter(|(_, region)| holds(region));
-        places.map(|(place, _)| *place).collect()
-    }
-
-    fn read(
-        &self,
-        route: &RouteSpec,
-        origin: &Origin,
-        declared: &[JurisdictionId],
-        opening: Opening,
-        compliant: &RegionSet,
-    ) -> Reading {
-        let subject = Subject { origin, declared: [&route.jurisdictions, declared], class: route.data_class, opening };
-        let mut room = None;
-        let allowed = self.residency.allowed(subject, &mut room);
-        let lawful = self.placed(&allowed.all());
-        Reading {
-            permitted: lawful.and(compliant),
-            home: self.placed(&allowed.home),
-            safeguarded: self.placed(&allowed.safeguarded),
-            unbounded: self.residency.constraints(subject).iter().all(|constraint| constraint.outside.holds(opening)),
-            lawful,
-        }
-    }
-
-    fn placed(&self, regions: &RegionSet) -> RegionSet {
-        regions.iter().filter_map(|id| self.places.get(id.index()).copied()).collect()
-    }
-}
-
-/// The countries that both tables have in the same jurisdictions and super-regions.
-fn crowds(old: &TableSpec, new: &TableSpec) -> Vec<Crowd> {
-    let mut crowds: Vec<Crowd> = Vec::new();
-    let mut known: FxHashMap<Vec<bool>, usize> = FxHashMap::default();
-    for country in Country::all() {
-        let groups = [old, new].into_iter().flat_map(|spec| {
-            let jurisdictions = spec.jurisdictions.iter().map(|jurisdiction| &jurisdiction.countries);
-            jurisdictions.chain(spec.super_regions.iter().map(|around| &around.countries))
-        });
-        let index = *known.entry(groups.map(|group| group.contains(country)).collect()).or_insert_with(|| {
-            crowds.push(Crowd { sample: country, countries: CountrySet::default() });
-            crowds.len() - 1
-        });
-        crowds[index].countries.insert(country);
-    }
-    crowds
-}
-
-impl Reading {
-    fn is_anywhere(&self, side: &Side<'_>) -> bool {
-        self.unbounded && self.safeguarded.is_empty() && side.here.is_subset(&self.permitted)
-    }
-}
-
-impl Delta {
-    /// The same without what it gains and loses where that is told in one word; and that.
-    fn in_short(self) -> (Self, Details) {
-        let none = RegionSet::EMPTY;
-        let details = Details { gained: self.gained, lost: self.lost };
-        let short = match (self.anywhere, self.was_anywhere) {
-            (false, false) => self,
-            (true, _) => Self { gained: none, under_old_rules: none, unguarded: none, refused_before: false, ..self },
-            (false, true) => Self { lost: none, guarded: none, ..self },
-        };
-        (short, details)
-    }
-
-    /// What this has beyond another, of what is told of declared jurisdictions.
-    fn without(&self, base: &Self) -> Self {
-        let gained = self.gained.without(&base.gained);
-        Self {
-            // Told for all countries at once, of which others may set bounds.
-            anywhere: false,
-            was_anywhere: false,
-            under_old_rules: self.under_old_rules.and(&gained),
-            gained,
-            lost: self.lost.without(&base.lost),
-            unguarded: self.unguarded.without(&base.unguarded),
-            guarded: self.guarded.without(&base.guarded),
-            preference: None,
-            refused_before: false,
-            refused_with: self.refused_with.filter(|status| base.refused_with != Some(*status)),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.gained = self.gained.or(&other.gained);
-        self.under_old_rules = self.under_old_rules.or(&other.under_old_rules);
-        self.lost = self.lost.or(&other.lost);
-        self.unguarded = self.unguarded.or(&other.unguarded);
-        self.guarded = self.guarded.or(&other.guarded);
-        self.refused_with = self.refused_with.or(other.refused_with);
-    }
-}
-
-/// Whose requests a difference was found for.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Whom {
-    /// A position in [`Map::crowds`]; past them, the clients whose country is unknown.
-    Crowd(usize),
-    /// Tenants declared under this jurisdiction.
-    Declared(String),
-}
-
-/// Where requests with the same difference in short gain and lose.
-#[derive(Clone, Default)]
-struct Details {
-    gained: RegionSet,
-    lost: RegionSet,
-}
-
-/// The differences found so far, each once.
-#[derive(Default)]
-struct Found {
-    deltas: Vec<(Delta, Details)>,
-    known: FxHashMap<Delta, usize>,
-    /// The treatments that share a difference.
-    treatments: BTreeMap<(Kind, Whom), BTreeSet<usize>>,
-}
-
-/// A difference, and the kinds of request that it is for; `None` where it is for all.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Kind {
-    delta: usize,
-    requests: Option<Vec<Requests>>,
-    consent: Option<Vec<Consent>>,
-}
-
-impl Found {
-    /// Adds what was found for one treatment and some countries; `all` is how many kinds of request
-    /// and how many cases of consent there are.
-    fn add(&mut self, whom: Whom, treatment: usize, kinds: Vec<(Requests, Consent, Delta)>, all: (usize, usize)) {
-        let mut consents: BTreeMap<(usize, Requests), BTreeSet<Consent>> = BTreeMap::new();
-        for (requests, consent, delta) in kinds {
-            if delta != Delta::default() {
-                consents.entry((self.id(delta), requests)).or_default().insert(consent);
-            }
-        }
-        let mut requests: BTreeMap<(usize, BTreeSet<Consent>), Vec<Requests>> = BTreeMap::new();
-        for ((delta, read_or_write), consents) in consents {
-            requests.entry((delta, consents)).or_default().push(read_or_write);
-        }
-        for ((delta, consents), requests) in requests {
-            let kind = Kind {
-                delta,
-                requests: (requests.len() < all.0).then_some(requests),
-                consent: (consents.len() < all.1).then(|| consents.into_iter().collect()),
-            };
-            self.treatments.entry((kind, whom.clone())).or_default().insert(treatment);
-        }
-    }
-
-    fn id(&mut self, delta: Delta) -> usize {
-        let (short, details) = delta.in_short();
-        let id = *self.known.entry(short).or_insert_with_key(|short| {
-            self.deltas.push((short.clone(), Details::default()));
-            self.deltas.len() - 1
-        });
-        let all = &mut self.deltas[id].1;
-        *all = Details { gained: all.gained.or(&details.gained), lost: all.lost.or(&details.lost) };
-        id
-    }
-
-    /// Each difference once for all that share it.
-    fn told(self, map: &Map<'_>, treatments: &[Treatment<'_>]) -> Vec<LawChange> {
-        let mut shared: BTreeMap<(Kind, BTreeSet<usize>), Vec<Whom>> = BTreeMap::new();
-        for ((kind, whom), treatments) in self.treatments {
-            shared.entry((kind, treatments)).or_default().push(whom);
-        }
-        let tell = |((kind, members), whom): ((Kind, BTreeSet<usize>), Vec<Whom>)| {
-            let (delta, details) = &self.deltas[kind.delta];
-            let mut countries = CountrySet::default();
-            let (mut unknown, mut declared) = (false, Vec::new());
-            for whom in whom {
-                match whom {
-                    Whom::Crowd(index) => match map.crowds.get(index) {
-                        Some(crowd) => countries.extend(&crowd.countries),
-                        None => unknown = true,
-                    },
-                    Whom::Declared(name) => declared.push(name),
-                }
-            }
-            let mut routes: Vec<Passage> =
-                members.iter().flat_map(|index| treatments[*index].passages.clone()).collect();
-            routes.sort();
-            let preference =
-                |sets: &(RegionSet, RegionSet)| Preference { old: map.names_of(&sets.0), new: map.names_of(&sets.1) };
-            LawChange {
-                who: map.names.who(&countries, unknown, declared),
-                routes,
-                requests: kind.requests,
-                consent: kind.consent,
-                anywhere: delta.anywhere,
-                was_anywhere: delta.was_anywhere,
-                gained: map.gains_of(&details.gained, &delta.under_old_rules),
-                lost: map.names_of(&details.lost),
-                unguarded: map.names_of(&delta.unguarded),
-                guarded: map.names_of(&delta.guarded),
-                preference: delta.preference.as_ref().map(preference),
-                refused_before: delta.refused_before,
-                refused_with: delta.refused_with,
-            }
-        };
-        shared.into_iter().map(tell).collect()
-    }
 }

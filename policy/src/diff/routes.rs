@@ -4,7 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 use super::settings::{Setting, differing};
-use super::space::{Pair, in_words};
+use super::space::{Pair, Pairs, in_words};
 use crate::jurisdiction::JurisdictionId;
 use crate::region::Access;
 use crate::route::{Affinity, Criticality, HostPattern, Method, MethodSet, PathPattern, RouteId, RouteSpec};
@@ -70,12 +70,12 @@ pub struct Takeover {
 }
 
 /// Routes added, removed, renamed and changed.
-pub(super) fn changes(old: &Table, new: &Table, pairs: &[Pair]) -> Vec<RouteChange> {
+pub(super) fn changes(old: &Table, new: &Table, pairs: &Pairs) -> Vec<RouteChange> {
     let known = Counterparts::new(old, new);
     let mut changes = Vec::new();
     // Where the requests of each old route go: to these routes, or nowhere.
     let mut ends: FxHashMap<&str, (Vec<String>, bool)> = FxHashMap::default();
-    for pair in pairs {
+    for pair in &pairs.list {
         let Some(route) = pair.old.map(|id| &old.route(id).spec) else { continue };
         let (goes_to, not_found) = ends.entry(&route.name).or_default();
         match pair.new {
@@ -116,9 +116,8 @@ pub(super) fn changes(old: &Table, new: &Table, pairs: &[Pair]) -> Vec<RouteChan
 }
 
 /// Requests that another route takes than the one that they fell under.
-pub(super) fn takeovers(old: &Table, new: &Table, pairs: &[Pair]) -> Vec<Takeover> {
+pub(super) fn takeovers(old: &Table, new: &Table, pairs: &Pairs) -> Vec<Takeover> {
     let known = Counterparts::new(old, new);
-    let still_reached: FxHashSet<RouteId> = pairs.iter().filter_map(|pair| pair.new).collect();
     let ids: FxHashMap<&str, RouteId> = new
         .spec()
         .routes
@@ -142,10 +141,10 @@ pub(super) fn takeovers(old: &Table, new: &Table, pairs: &[Pair]) -> Vec<Takeove
             by_new_route: by.is_some_and(|by| known.is_added(by)),
             at: pair.at.clone(),
             methods: (pair.methods.len() <= Method::NAMED.len()).then(|| pair.methods.clone()),
-            shadowed: !ids.get(counterpart.name.as_str()).is_some_and(|id| still_reached.contains(id)),
+            shadowed: !ids.get(counterpart.name.as_str()).is_some_and(|id| pairs.reached.contains(id)),
         })
     };
-    pairs.iter().filter_map(takeover).collect()
+    pairs.list.iter().filter_map(takeover).collect()
 }
 
 /// Which route of the new table is which of the old one: by name, else by the same requests.

@@ -6,6 +6,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::region::Access;
 use crate::route::{HostPattern, Method, MethodSet, PathPattern, RouteId, RouteSpec};
 use crate::table::Table;
 
@@ -20,31 +21,38 @@ pub(super) struct Pair {
     pub(super) methods: Vec<Method>,
 }
 
-/// Every pair, in the order of the patterns in the tables, the old one's first.
-pub(super) fn pairs(old: &Table, new: &Table) -> Vec<Pair> {
+/// The pairs of two tables.
+pub(super) struct Pairs {
+    /// In the order of the patterns in the tables, the old one's first. Past [`MOST_PAIRS`] only those
+    /// that the law tells apart from all before them.
+    pub(super) list: Vec<Pair>,
+    /// Routes of the new table that some request falls under.
+    pub(super) reached: FxHashSet<RouteId>,
+}
+
+/// Every pair.
+pub(super) fn pairs(old: &Table, new: &Table) -> Pairs {
     let space = Space::new(old, new);
-    let mut found = Found::default();
+    let mut found = Found::new(old, new);
     for place in &space.hosts {
-        for path in &place.paths {
+        let own = |table: &Table, id: Option<RouteId>| id.is_some_and(|id| table.route(id).spec.host == *place.host);
+        for (path, sample) in &place.paths {
             let mut one_sided = false;
-            for methods in &space.methods {
-                let pair = space.resolve(place.host, path, methods);
-                let own =
-                    |table: &Table, id: Option<RouteId>| id.is_some_and(|id| table.route(id).spec.host == *place.host);
+            for (index, methods) in space.methods.iter().enumerate() {
+                let pair = space.resolve(&place.sample, sample, methods);
                 one_sided |= own(old, pair.0) != own(new, pair.1);
-                found.add(pair, place.host, path, methods);
+                found.add(pair, (place.host, path), (index, methods));
             }
             // Where this host's own routes decide in one table only, the wider hosts' do in the other.
-            for inner in
-                space.wider(place.host).flat_map(|wider| &wider.paths).filter(|inner| one_sided && lies_in(inner, path))
-            {
-                for methods in &space.methods {
-                    found.add(space.resolve(place.host, inner, methods), place.host, inner, methods);
+            let wider = space.wider(place.host).filter(|_| one_sided).flat_map(|wider| &wider.paths);
+            for (inner, sample) in wider.filter(|(inner, _)| lies_in(inner, path)) {
+                for (index, methods) in space.methods.iter().enumerate() {
+                    found.add(space.resolve(&place.sample, sample, methods), (place.host, inner), (index, methods));
                 }
             }
         }
     }
-    found.pairs
+    Pairs { list: found.pairs, reached: found.reached }
 }
 
 /// A request pattern in words: `api.example.com/v3/*`.
@@ -73,7 +81,10 @@ struct Space<'a> {
 /// A host pattern with its paths in both tables.
 struct Place<'a> {
     host: &'a HostPattern,
-    paths: Vec<&'a PathPattern>,
+    /// A host that it is the longest for.
+    sample: String,
+    /// Each with a path that it is the longest for.
+    paths: Vec<(&'a PathPattern, String)>,
 }
 
 impl<'a> Space<'a> {
@@ -84,26 +95,20 @@ impl<'a> Space<'a> {
         let mut seen: FxHashSet<(&HostPattern, &PathPattern)> = FxHashSet::default();
         for RouteSpec { host, path, .. } in routes() {
             let index = *by_host.entry(host).or_insert_with(|| {
-                hosts.push(Place { host, paths: Vec::new() });
+                hosts.push(Place { host, sample: sample_host(host), paths: Vec::new() });
                 hosts.len() - 1
             });
             if seen.insert((host, path)) {
-                hosts[index].paths.push(path);
+                hosts[index].paths.push((path, sample_path(path)));
             }
         }
         Self { old, new, hosts, by_host, methods: method_classes(routes()) }
     }
 
-    /// The routes, before and after, of the requests that these patterns are the longest for.
-    fn resolve(
-        &self,
-        host: &HostPattern,
-        path: &PathPattern,
-        methods: &[Method],
-    ) -> (Option<RouteId>, Option<RouteId>) {
-        let (host, path) = (sample_host(host), sample_path(path));
+    /// The routes of a request, before and after.
+    fn resolve(&self, host: &str, path: &str, methods: &[Method]) -> (Option<RouteId>, Option<RouteId>) {
         let method = methods.first().copied().unwrap_or(Method::Other);
-        (self.old.find_route(&host, &path, method), self.new.find_route(&host, &path, method))
+        (self.old.find_route(host, path, method), self.new.find_route(host, path, method))
     }
 
     /// The host patterns that hold for every host of this one, other than itself.
@@ -166,22 +171,44 @@ fn method_classes<'a>(routes: impl Iterator<Item = &'a RouteSpec>) -> Vec<Vec<Me
 }
 
 /// The pairs found so far.
-#[derive(Default)]
 struct Found {
     pairs: Vec<Pair>,
     by_routes: FxHashMap<(Option<RouteId>, Option<RouteId>), usize>,
+    reached: FxHashSet<RouteId>,
+    /// For each route of the old table and of the new one, what the law asks of it, as a number.
+    kinds: [Vec<usize>; 2],
+    /// The kinds of pairs, with their class of methods, that are among the pairs.
+    told: FxHashSet<([Option<usize>; 2], usize)>,
 }
 
 impl Found {
+    fn new(old: &Table, new: &Table) -> Self {
+        Self {
+            pairs: Vec::new(),
+            by_routes: FxHashMap::default(),
+            reached: FxHashSet::default(),
+            kinds: [old, new].map(|table| kinds(&table.spec().routes)),
+            told: FxHashSet::default(),
+        }
+    }
+
     fn add(
         &mut self,
         (old, new): (Option<RouteId>, Option<RouteId>),
-        host: &HostPattern,
-        path: &PathPattern,
-        methods: &[Method],
+        (host, path): (&HostPattern, &PathPattern),
+        (class, methods): (usize, &[Method]),
     ) {
-        let index = *self.by_routes.entry((old, new)).or_insert_with(|| {
+        self.reached.extend(new);
+        let [old_kinds, new_kinds] = &self.kinds;
+        let kind = |kinds: &[usize], id: Option<RouteId>| id.and_then(|id| kinds.get(id.0 as usize).copied());
+        let first_of_its_kind = self.told.insert(([kind(old_kinds, old), kind(new_kinds, new)], class));
+        let known = self.by_routes.get(&(old, new)).copied();
+        if known.is_none() && self.pairs.len() >= MOST_PAIRS && !first_of_its_kind {
+            return;
+        }
+        let index = known.unwrap_or_else(|| {
             self.pairs.push(Pair { old, new, at: Vec::new(), methods: Vec::new() });
+            self.by_routes.insert((old, new), self.pairs.len() - 1);
             self.pairs.len() - 1
         });
         let pair = &mut self.pairs[index];
@@ -199,5 +226,22 @@ impl Found {
     }
 }
 
+/// Numbers the routes by what the law asks of them.
+fn kinds(routes: &[RouteSpec]) -> Vec<usize> {
+    let mut known = FxHashMap::default();
+    let mut kind = |route: &RouteSpec| {
+        let heard = [&route.consent_header, &route.consent_claim, &route.jurisdiction_header].map(Clone::clone);
+        let reads = route.access.map(|access| access == Access::Read);
+        let asked = (route.data_class, route.jurisdictions.clone(), route.require_compliance.clone(), heard, reads);
+        let next = known.len();
+        *known.entry(asked).or_insert(next)
+    };
+    routes.iter().map(&mut kind).collect()
+}
+
 /// As many patterns as anybody reads.
 const SAMPLES: usize = 5;
+
+/// More than two tables of the usual kind make; thousands of new hosts over thousands of routes for
+/// any host would make millions.
+const MOST_PAIRS: usize = 100_000;

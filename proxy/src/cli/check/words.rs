@@ -178,7 +178,7 @@ fn consent_in_words(consent: Consent) -> &'static str {
 
 fn route(change: &RouteChange) -> (&'static str, String) {
     let RouteChange { route, fate, requests, data_class, settings } = change;
-    let settings = || settings.iter().map(|setting| setting_in_words(setting)).collect::<Vec<_>>().join("; ");
+    let settings = || settings.iter().map(setting_in_words).collect::<Vec<_>>().join("; ");
     match fate {
         RouteFate::Added => ("added", format!("{route:?}: {requests} ({data_class})")),
         RouteFate::Removed { goes_to, not_found } => {

@@ -8,7 +8,7 @@ use super::tally::{Affected, Example, Moves, Refusals, Report};
 pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) -> String {
     let mut out = Text::default();
     let lines = &report.lines;
-    out.line(format!(
+    out.line(&format!(
         "{}: {} requests, {} decided again; before is {}, after is {}",
         log.display(),
         lines.readable,
@@ -19,7 +19,7 @@ pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) 
     let mut aside = |count: u64, what: &str, first: Option<&String>| {
         if count > 0 {
             let first = first.map_or(String::new(), |first| format!(" ({first})"));
-            out.line(format!("  left out  {count} {what}{first}"));
+            out.line(&format!("  left out  {count} {what}{first}"));
         }
     };
     aside(lines.unreadable, "that cannot be read", report.unreadable.as_ref());
@@ -28,7 +28,7 @@ pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) 
     aside(report.failed_otherwise, "that failed for another cause: overload, limits, the origin", None);
     let share = |requests: u64| 100.0 * requests as f64 / (lines.decided.max(1)) as f64;
     let mut total = |what: &str, requests: u64| {
-        out.line(format!("  {what:<18} {requests:>10}  {:>5.1} %", share(requests)));
+        out.line(&format!("  {what:<18} {requests:>10}  {:>5.1} %", share(requests)));
     };
     total("unchanged", report.unchanged);
     total("moved", report.moved.requests);
@@ -42,7 +42,7 @@ pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) 
     out.latency(report);
     out.capacity(report);
     let residency = &report.residency;
-    out.line("residency".to_owned());
+    out.line("residency");
     if old.is_some() {
         out.affected("WIDER", "may go where the old table does not let them", &residency.widened);
         out.affected("narrower", "may no longer go where the old table lets them", &residency.narrowed);
@@ -50,7 +50,7 @@ pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) 
     out.affected("FORBIDDEN", "were served where the new table does not let them", &residency.forbidden);
     if [&residency.widened, &residency.narrowed, &residency.forbidden].iter().all(|affected| affected.requests == 0) {
         let what = if old.is_some() { "no request's residency changes, and " } else { "" };
-        out.line(format!("  {what}none was served where the new table does not let it"));
+        out.line(&format!("  {what}none was served where the new table does not let it"));
     }
     out.0
 }
@@ -59,21 +59,21 @@ pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) 
 struct Text(String);
 
 impl Text {
-    fn line(&mut self, line: String) {
-        self.0.push_str(&line);
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
         self.0.push('\n');
     }
 
     fn example(&mut self, example: Option<&Example>) {
         if let Some(Example { line, what, explain }) = example {
-            self.line(format!("            line {line}: {what}"));
-            self.line(format!("            {explain}"));
+            self.line(&format!("            line {line}: {what}"));
+            self.line(&format!("            {explain}"));
         }
     }
 
     fn more(&mut self, all: usize) {
         if all > MOST {
-            self.line(format!("  and {} more: --format json has them all", all - MOST));
+            self.line(&format!("  and {} more: --format json has them all", all - MOST));
         }
     }
 
@@ -81,10 +81,10 @@ impl Text {
         if moves.requests == 0 {
             return;
         }
-        self.line(title.to_owned());
+        self.line(title);
         for each in moves.by.iter().take(MOST) {
             let way = format!("{} → {}", each.from, each.to);
-            self.line(format!("  {way:<44} {:>10}  {:>5.1} %", each.requests, share(each.requests)));
+            self.line(&format!("  {way:<44} {:>10}  {:>5.1} %", each.requests, share(each.requests)));
         }
         self.more(moves.by.len());
         self.example(moves.by.first().and_then(|each| each.example.as_ref()));
@@ -94,10 +94,10 @@ impl Text {
         if refusals.requests == 0 {
             return;
         }
-        self.line(title.to_owned());
+        self.line(title);
         for each in &refusals.by {
             let why = format!("{} {}", each.status, each.reason);
-            self.line(format!("  {why:<44} {:>10}  {:>5.1} %", each.requests, share(each.requests)));
+            self.line(&format!("  {why:<44} {:>10}  {:>5.1} %", each.requests, share(each.requests)));
             self.example(each.example.as_ref());
         }
     }
@@ -105,14 +105,14 @@ impl Text {
     fn latency(&mut self, report: &Report) {
         let Some(latencies) = &report.latency_ms else { return };
         let (before, after) = (&latencies.before, &latencies.after);
-        self.line(format!(
+        self.line(&format!(
             "expected latency, by the tables, of {} requests served before and after",
             latencies.requests
         ));
         for (what, before, after) in
             [("mean", before.mean, after.mean), ("p50", before.p50, after.p50), ("p95", before.p95, after.p95)]
         {
-            self.line(format!("  {what:<5} {before:>8.1} → {after:>8.1} ms  ({:+.1})", after - before));
+            self.line(&format!("  {what:<5} {before:>8.1} → {after:>8.1} ms  ({:+.1})", after - before));
         }
     }
 
@@ -120,15 +120,15 @@ impl Text {
         if report.capacity.is_empty() {
             return;
         }
-        self.line("capacity: the busiest second of this log, in requests".to_owned());
+        self.line("capacity: the busiest second of this log, in requests");
         for each in &report.capacity {
             let built = each.capacity_rps.map_or("unknown".to_owned(), |known| known.to_string());
             let mark = if each.exceeded { "  EXCEEDED" } else { "" };
             let (before, after) = (each.peak_before, each.peak_after);
-            self.line(format!("  {:<22} {before:>8} → {after:>8}  of {built}{mark}", each.region));
+            self.line(&format!("  {:<22} {before:>8} → {after:>8}  of {built}{mark}", each.region));
         }
         if report.capacity_uncounted > 0 {
-            self.line(format!(
+            self.line(&format!(
                 "  without {} requests, whose time is unknown or too far apart",
                 report.capacity_uncounted
             ));
@@ -139,9 +139,9 @@ impl Text {
         if affected.requests == 0 {
             return;
         }
-        self.line(format!("  {mark:<9} {} requests {what}", affected.requests));
+        self.line(&format!("  {mark:<9} {} requests {what}", affected.requests));
         for each in affected.by.iter().take(MOST) {
-            self.line(format!("            {:>10}  {}: {}", each.requests, each.jurisdictions, each.data_class));
+            self.line(&format!("            {:>10}  {}: {}", each.requests, each.jurisdictions, each.data_class));
         }
         self.more(affected.by.len());
         self.example(affected.by.first().and_then(|each| each.example.as_ref()));
