@@ -108,11 +108,11 @@ fn choose(
             }
             eligible.insert(region);
             let constants = table.constants(region);
-            let rank = rank(route, facts, allowed, region, &seen, constants);
+            let weighed = weighed(route, &seen);
+            let rank = rank(route, facts, allowed, region, &weighed, constants);
             if rank > best_rank {
                 continue;
             }
-            let weighed = weighed(route, &seen);
             let latency = weighed.rtt_ms.map_or(prior_points[region.index()], latency_points);
             let score = route.scoring.score(region.index(), latency, weighed.utilisation);
             if rank < best_rank {
@@ -123,24 +123,20 @@ fn choose(
             candidates.push(Candidate { region, score, headroom: headroom(constants, &weighed) });
         }
     }
-    candidates.retain(|candidate| candidate.score >= best_score - TIE_MARGIN);
-    let drawn = match candidates.as_slice() {
-        [] => return None,
-        [only] => *only,
-        tied => {
-            let mut best = (f32::MIN, 0, tied[0]);
-            for candidate in tied {
-                let seed = table.constants(candidate.region).seed;
-                let drawn = rendezvous(mix(facts.client_key ^ seed), candidate.headroom);
-                // Between equals the seeds decide: the order in the file has no say.
-                if (drawn, seed) > (best.0, best.1) {
-                    best = (drawn, seed, *candidate);
-                }
-            }
-            best.2
-        }
+    let mut tied = candidates.iter().filter(|candidate| candidate.score >= best_score - TIE_MARGIN);
+    let first = tied.next()?;
+    let Some(second) = tied.next() else { return Some((first.region, eligible)) };
+    let draw = |candidate: &Candidate| {
+        let seed = table.constants(candidate.region).seed;
+        (rendezvous(mix(facts.client_key ^ seed), candidate.headroom), seed, candidate.region)
     };
-    Some((drawn.region, eligible))
+    let drawn = tied.map(draw).fold(higher(draw(first), draw(second)), higher);
+    Some((drawn.2, eligible))
+}
+
+/// The higher draw; between equals the seeds decide, so that the order in the file has no say.
+fn higher(one: (f32, u64, RegionId), other: (f32, u64, RegionId)) -> (f32, u64, RegionId) {
+    if (other.0, other.1) > (one.0, one.1) { other } else { one }
 }
 
 /// A region that may serve, while a decision weighs it.
@@ -253,13 +249,13 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
 /// The rank of a region for a client, lower first: where it is pinned; the law's own regions by
 /// priority, then those that spill the client, then those that its weight moves it off; and then
 /// likewise the regions that the law opens on a condition. Neither overload nor weight ever prefers
-/// an opened region to one of the law's own.
+/// an opened region to one of the law's own. `weighed` is what of the view counts on this route.
 pub(crate) fn rank(
     route: &Route,
     facts: &Facts<'_>,
     allowed: &Allowed,
     region: RegionId,
-    seen: &RegionView,
+    weighed: &RegionView,
     constants: &Constants,
 ) -> u16 {
     if facts.pinned == Some(region) {
@@ -267,9 +263,8 @@ pub(crate) fn rank(
     }
     // At most 1024 priorities, which leaves the highest bits free.
     let opened = if allowed.opened.contains(region) { 1 << 15 } else { 0 };
-    let moved = if moved_off(constants, seen, facts.client_key) { 1 << 14 } else { 0 };
-    let pressure = weighed(route, seen).pressure;
-    let spilled = if spilled(route, constants, pressure, facts.client_key) { 1 << 13 } else { 0 };
+    let moved = if moved_off(constants, weighed, facts.client_key) { 1 << 14 } else { 0 };
+    let spilled = if spilled(route, constants, weighed.pressure, facts.client_key) { 1 << 13 } else { 0 };
     1 + constants.rank + opened + moved + spilled
 }
 

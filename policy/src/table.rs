@@ -208,7 +208,9 @@ impl Table {
             unlisted: spec.unlisted_jurisdiction,
         });
         let mut scorings = Scorings::new(&spec);
-        let criticalities: Vec<Criticality> = spec.routes.iter().map(|route| route.criticality).collect();
+        let mut criticalities: Vec<Criticality> = spec.routes.iter().map(|route| route.criticality).collect();
+        criticalities.sort_unstable();
+        criticalities.dedup();
         let routes = spec
             .routes
             .iter()

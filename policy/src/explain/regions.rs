@@ -117,7 +117,7 @@ impl Subject<'_> {
 
     fn rank(&self) -> u16 {
         let Case { table, facts, route, allowed, .. } = self.case;
-        rank(route, facts, allowed, self.id, &self.seen, table.constants(self.id))
+        rank(route, facts, allowed, self.id, &weighed(route, &self.seen), table.constants(self.id))
     }
 
     fn is_pinned(&self) -> bool {
