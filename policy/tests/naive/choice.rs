@@ -71,15 +71,9 @@ impl Choice {
             }
             let seen = view(&region.name);
             let latency = seen.rtt_ms.map_or_else(|| prior_ms(book, &request.from, &region.name), f64::from);
-            if let Some(max) = route.max_latency {
-                let over = latency - max.as_secs_f64() * 1000.0;
-                choice.unclear |= over != 0.0 && over.abs() < SCORE_ERROR;
-                if over > 0.0 {
-                    continue;
-                }
-            }
-            let stale = seen.lag.is_some_and(|lag| route.max_replication_lag.is_some_and(|max| lag > max));
-            if seen.health == Health::Down || (stale && reads(route, request.method)) {
+            let (near_and_fresh, unclear) = near_and_fresh(book, route, request, &region.name, &seen);
+            choice.unclear |= unclear;
+            if seen.health == Health::Down || !near_and_fresh {
                 continue;
             }
             // Kept by its address, whatever the load and the latency of the moment.
@@ -185,6 +179,21 @@ pub fn at_rest(route: &RouteSpec, request: &Request, law: &Law, region: &Region)
 }
 
 /// The share of clients that a region keeps is its weight, and of those its ramp's.
+/// Whether a region is within the route's limits on latency and lag; and whether that is too close to tell.
+pub fn near_and_fresh(
+    book: &Book<'_>,
+    route: &RouteSpec,
+    request: &Request,
+    region: &str,
+    seen: &RegionView,
+) -> (bool, bool) {
+    let latency = seen.rtt_ms.map_or_else(|| prior_ms(book, &request.from, region), f64::from);
+    let over = route.max_latency.map(|max| latency - max.as_secs_f64() * 1000.0);
+    let unclear = over.is_some_and(|over| over != 0.0 && over.abs() < SCORE_ERROR);
+    let stale = seen.lag.is_some_and(|lag| route.max_replication_lag.is_some_and(|max| lag > max));
+    (over.is_none_or(|over| over <= 0.0) && !(stale && reads(route, request.method)), unclear)
+}
+
 fn moved_off(region: &Region, health: Health, hash: u64) -> bool {
     let ramp = match health {
         Health::Ramping(percent) => percent.min(100),

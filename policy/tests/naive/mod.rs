@@ -10,6 +10,6 @@ mod law;
 mod routes;
 
 pub use book::{Book, Request};
-pub use choice::{Choice, at_rest};
+pub use choice::{Choice, at_rest, near_and_fresh};
 pub use law::{Law, Standing, law, law_in_every_condition};
 pub use routes::most_specific;
