@@ -14,7 +14,7 @@ use policy::{Method, Origin, RegionId, RouteId};
 use crate::body::BodyError;
 use crate::client::Client;
 use crate::facts::Known;
-use crate::headers::new_request_id;
+use crate::headers::{names, new_request_id};
 use crate::ingress::connection::{Active, Connection};
 use crate::node::{InFlight, Worker};
 use crate::routing::Routing;
@@ -53,6 +53,7 @@ pub struct Finish {
 
 struct LineStart {
     pub(crate) method: HttpMethod,
+    chosen: bool,
     protocol: &'static str,
     host: String,
     path: String,
@@ -64,6 +65,7 @@ impl Finish {
         let node = &worker.node;
         let line = node.access_log.is_on().then(|| LineStart {
             method: request.method().clone(),
+            chosen: request.headers().contains_key(names::CHOSEN),
             protocol: protocol_name(request.version()),
             host: String::new(),
             path: request.uri().path().to_owned(),
@@ -174,6 +176,7 @@ impl Drop for Finish {
                 pinned: known.and_then(|known| known.pinned).map(|id| table.region(id).name.clone()),
                 route: route.map(|route| route.name.clone()),
                 data_class: route.and_then(class).map(|class| class.name.clone()),
+                chosen: line.chosen,
                 from: table.region(self.routing.here).name.clone(),
                 table_version: table.spec().version.clone(),
                 status: self.status.as_u16(),

@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use policy::explain::schema;
 use policy::{Explanation, Health, RegionId, RegionView, Table};
 
+use super::what_if::{assignment, region};
 use super::{Failed, Format, print};
 use crate::explain::{Question, answer, header};
 use crate::facts::Witnesses;
@@ -100,7 +101,7 @@ impl Explain {
     fn explained(&self) -> Result<Explanation, Failed> {
         let (document, from, geo, tokens) = self.subject()?;
         let table = &document.table;
-        let from = region(table, &from)?;
+        let from = region(table, &from).map_err(input)?;
         let view = self.view(table)?;
         let witnesses = Witnesses { geo: &geo, tokens: &tokens };
         answer(&self.question()?, &document, from, view.as_slice(), witnesses).map_err(input)
@@ -150,20 +151,20 @@ impl Explain {
             view.get_mut(id.index()).into_iter().for_each(change);
         };
         for name in &self.down {
-            change(region(table, name)?, &|seen| seen.health = Health::Down);
+            change(region(table, name).map_err(input)?, &|seen| seen.health = Health::Down);
         }
         for text in &self.load {
-            let (name, value) = assignment(text, "--load", "REGION=0.9")?;
+            let (name, value) = assignment(text, "--load", "REGION=0.9").map_err(input)?;
             // A load that lasts: the overload mark sees it too.
-            change(region(table, name)?, &|seen| (seen.utilisation, seen.pressure) = (value, value));
+            change(region(table, name).map_err(input)?, &|seen| (seen.utilisation, seen.pressure) = (value, value));
         }
         for text in &self.lag {
-            let (name, value) = assignment(text, "--lag", "REGION=90")?;
-            change(region(table, name)?, &|seen| seen.lag = Duration::try_from_secs_f32(value).ok());
+            let (name, value) = assignment(text, "--lag", "REGION=90").map_err(input)?;
+            change(region(table, name).map_err(input)?, &|seen| seen.lag = Duration::try_from_secs_f32(value).ok());
         }
         for text in &self.rtt {
-            let (name, value) = assignment(text, "--rtt", "REGION=80")?;
-            change(region(table, name)?, &|seen| seen.rtt_ms = Some(value));
+            let (name, value) = assignment(text, "--rtt", "REGION=80").map_err(input)?;
+            change(region(table, name).map_err(input)?, &|seen| seen.rtt_ms = Some(value));
         }
         Ok(view)
     }
@@ -187,22 +188,6 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
 
 fn input(error: impl Into<anyhow::Error>) -> Failed {
     Failed::Input(anyhow!("meridian explain: {:#}", error.into()))
-}
-
-fn region(table: &Table, name: &str) -> Result<RegionId, Failed> {
-    table.region_named(name).ok_or_else(|| {
-        let known: Vec<&str> = table.regions().map(|(_, region)| region.name.as_str()).collect();
-        let hint = config::nearest(name, known.iter().copied()).map(|near| format!("; did you mean {near:?}?"));
-        let hint = hint.unwrap_or_else(|| format!("; there are {}", known.join(", ")));
-        input(anyhow!("the table has no region {name:?}{hint}"))
-    })
-}
-
-fn assignment<'a>(text: &'a str, flag: &str, form: &str) -> Result<(&'a str, f32), Failed> {
-    let parsed = text.split_once('=').and_then(|(name, value)| Some((name, value.parse::<f32>().ok()?)));
-    parsed
-        .filter(|(_, value)| value.is_finite() && *value >= 0.0)
-        .ok_or_else(|| input(anyhow!("{flag} {text:?} is not of the form {form}")))
 }
 
 fn encoded(text: &str) -> String {

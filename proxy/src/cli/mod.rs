@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod replay;
 mod run;
+mod what_if;
 
 use std::process::ExitCode;
 

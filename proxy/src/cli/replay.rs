@@ -17,6 +17,7 @@ use policy::{Health, RegionId, RegionView, Table};
 
 use self::line::{Lines, Read};
 use self::tally::{Report, Tally};
+use super::what_if::{assignment, region};
 use super::{Failed, Format, print};
 
 /// Decide an access log again.
@@ -72,7 +73,7 @@ impl Replay {
             None => None,
         };
         if let Some(from) = &self.from {
-            region(&new.table, from)?;
+            region(&new.table, from).map_err(because)?;
         }
         let mut tally = Tally::new(before, after, laws, &self.table);
         let mut lines = Lines::new(self.open()?);
@@ -142,28 +143,21 @@ impl Replay {
             view.get_mut(id.index()).into_iter().for_each(change);
         };
         for name in &self.down {
-            change(region(table, name)?, &|seen| seen.health = Health::Down);
+            change(region(table, name).map_err(because)?, &|seen| seen.health = Health::Down);
         }
         for text in &self.load {
-            let parsed = text.split_once('=').and_then(|(name, value)| Some((name, value.parse::<f32>().ok()?)));
-            let (name, value) = parsed
-                .filter(|(_, value)| value.is_finite() && *value >= 0.0)
-                .ok_or_else(|| input(&format!("--load {text:?} is not of the form REGION=0.9")))?;
-            change(region(table, name)?, &|seen| (seen.utilisation, seen.pressure) = (value, value));
+            let (name, value) = assignment(text, "--load", "REGION=0.9").map_err(because)?;
+            change(region(table, name).map_err(because)?, &|seen| (seen.utilisation, seen.pressure) = (value, value));
         }
         Ok(view)
     }
 }
 
-fn input(why: &str) -> Failed {
-    Failed::Input(anyhow!("meridian replay: {why}"))
+#[allow(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn because(error: anyhow::Error) -> Failed {
+    input(&error.to_string())
 }
 
-fn region(table: &Table, name: &str) -> Result<RegionId, Failed> {
-    table.region_named(name).ok_or_else(|| {
-        let known: Vec<&str> = table.regions().map(|(_, region)| region.name.as_str()).collect();
-        let hint = config::nearest(name, known.iter().copied()).map(|near| format!("; did you mean {near:?}?"));
-        let hint = hint.unwrap_or_else(|| format!("; there are {}", known.join(", ")));
-        input(&format!("the table has no region {name:?}{hint}"))
-    })
+fn input(why: &str) -> Failed {
+    Failed::Input(anyhow!("meridian replay: {why}"))
 }

@@ -34,6 +34,8 @@ pub struct Line {
     pub data_class: Option<String>,
     /// The region of the node that decided.
     pub from: String,
+    /// Whether another node had chosen the region, and has a line of its own for the request.
+    pub chosen: bool,
     pub table_version: String,
     pub status: u16,
     pub reason: Option<&'static str>,

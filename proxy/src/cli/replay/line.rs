@@ -24,6 +24,8 @@ pub(super) struct Line {
     #[serde(default)]
     pub(super) from: Option<String>,
     #[serde(default)]
+    chosen: bool,
+    #[serde(default)]
     route: Option<String>,
     pub(super) status: u16,
     #[serde(default)]
@@ -34,10 +36,11 @@ pub(super) struct Line {
 
 impl Line {
     /// Whether the node came as far as a decision: not with what it redirects, or refuses as malformed
-    /// or misdirected.
+    /// or misdirected, nor where another node had chosen.
     pub(super) fn was_decided(&self) -> bool {
         let reason = self.reason.as_deref();
-        !self.client_key.is_empty()
+        !self.chosen
+            && !self.client_key.is_empty()
             && (reason == Some("no_route")
                 || (self.route.is_some() && !matches!(reason, Some("bad_request" | "misdirected"))))
     }

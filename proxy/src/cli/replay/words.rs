@@ -23,7 +23,11 @@ pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) 
         }
     };
     aside(lines.unreadable, "that cannot be read", report.unreadable.as_ref());
-    aside(lines.never_decided, "that no node decided: redirected, malformed or misdirected", None);
+    aside(
+        lines.never_decided,
+        "decided nowhere, or by the node before: redirected, malformed, misdirected, at a gateway",
+        None,
+    );
     aside(lines.undecidable, "of a node whose region is not in the table", report.undecidable.as_ref());
     aside(report.failed_otherwise, "that failed for another cause: overload, limits, the origin", None);
     let share = |requests: u64| 100.0 * requests as f64 / (lines.decided.max(1)) as f64;
