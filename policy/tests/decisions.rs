@@ -461,6 +461,46 @@ fn every_attempt_satisfies_pinned_and_current() {
 }
 
 #[test]
+fn safeguards_of_either_table_are_noted_across_a_reload() {
+    let with = |transfer| {
+        let mut spec = world();
+        spec.rules[2] = rule(2, 1, &["BR"], transfer);
+        table(spec)
+    };
+    let (safeguarded, free) = (with(Transfer::WithSafeguards), with(Transfer::Allowed));
+    for (pinned, current, noted) in [
+        (&safeguarded, &free, true),
+        (&free, &safeguarded, true),
+        (&safeguarded, &safeguarded, true),
+        (&free, &free, false),
+    ] {
+        // A copy, so that even the same table counts as another one.
+        let current = current.clone();
+        let case = Case { from: "us-east", ..Case::new(pinned, "BR", "/v3") };
+        let Verdict::Forward(permitted) = case.verdict() else { panic!("served") };
+        let tried: RegionSet = pinned.region_named("br").into_iter().collect();
+        let seen = Seen { table: &current, view: case.view.as_slice() };
+        let permit = permitted.next(pinned, &case.facts(), &tried, &seen).expect("opened");
+        assert_eq!(current.region(permit.region()).name, "us-east");
+        assert_eq!(permit.is_safeguarded(), noted);
+    }
+}
+
+#[test]
+fn a_pin_is_kept_across_a_reload() {
+    let old = table(world());
+    let case = Case { from: "us-east", pinned: Some("de"), ..Case::new(&old, "DE", "/v3") };
+    assert_eq!(case.outcome(), "de ie");
+    let Verdict::Forward(permitted) = case.verdict() else { panic!("served") };
+    let mut draining = world();
+    draining.regions[1].state = RegionState::Draining;
+    let draining = table(draining);
+    let seen = Seen { table: &draining, view: case.view.as_slice() };
+    let permit = permitted.next(&old, &case.facts(), &RegionSet::EMPTY, &seen).expect("a region");
+    assert_eq!(draining.region(permit.region()).name, "de", "who is pinned there may finish");
+}
+
+#[test]
 fn a_tenants_jurisdiction_is_kept_across_a_reload() {
     let old = table(world());
     let declared = [old.jurisdiction_named("br").expect("br")];
