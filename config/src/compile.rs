@@ -41,6 +41,8 @@ pub(crate) struct Compiled {
     pub(crate) upstreams: Vec<Upstream>,
     /// What signs the table's cookies.
     pub(crate) affinity: AffinityKey,
+    /// Whether the table has a secret for it.
+    pub(crate) has_affinity_secret: bool,
     /// The maintenance pages that were read.
     pub(crate) pages: Vec<PathBuf>,
 }
@@ -104,7 +106,8 @@ pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path) -> Option<Com
     }
     let table = Table::new(spec).map_err(|error| root.error(error.to_string())).ok()?;
     let proof = proof::prove(root, &table, file);
-    Some(Compiled { table, proof, upstreams, affinity, pages: pages.into_files() })
+    let has_affinity_secret = root.field("affinity").is_some();
+    Some(Compiled { table, has_affinity_secret, proof, upstreams, affinity, pages: pages.into_files() })
 }
 
 fn version(root: &Section<'_>) -> String {

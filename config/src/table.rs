@@ -24,6 +24,8 @@ pub struct RoutingTable {
     pub upstreams: Vec<Upstream>,
     /// What signs the cookies that pin clients.
     pub affinity: AffinityKey,
+    /// Whether that has a secret of its own, which outlives a revision.
+    pub has_affinity_secret: bool,
     /// The text that it was made of.
     pub text: Arc<str>,
     /// What its author should know, though it can be used.
@@ -69,6 +71,7 @@ impl RoutingTable {
             proof: compiled.proof,
             upstreams: compiled.upstreams,
             affinity: compiled.affinity,
+            has_affinity_secret: compiled.has_affinity_secret,
             text: text.into(),
             warnings,
             files,

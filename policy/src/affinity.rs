@@ -52,6 +52,14 @@ impl AffinityKey {
         (now < number).then_some(Pin { region, expires: number })
     }
 
+    /// What stands for a client's key where nobody shall find out its address by trying: another
+    /// number, always the same under this key.
+    pub fn pseudonym(&self, client_key: u64) -> u64 {
+        let parts: [&[u8]; 2] = [b"meridian pseudonym 1\0", &client_key.to_be_bytes()];
+        let mac = parts.into_iter().fold(self.0.clone(), |mac, part| mac.chain_update(part)).finalize().into_bytes();
+        mac.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     fn mac(&self, route: &str, region: &str, expires: u64) -> Hmac<Sha256> {
         // Names have no NUL: no two pins are the same bytes.
         let parts: [&[u8]; 6] =

@@ -24,7 +24,7 @@ mod who;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::country::Country;
+use crate::country::{Country, CountrySet};
 use crate::region::RegionSet;
 use crate::table::Table;
 
@@ -42,12 +42,24 @@ pub struct Diff {
     pub new_version: String,
     /// Where requests may go, the widenings first.
     pub law: Vec<LawChange>,
+    /// Regions of countries in which the old table has none: where no rule sets bounds, data may go
+    /// there.
+    pub new_places: Vec<NewPlace>,
     /// Routes added, removed, renamed and changed.
     pub routes: Vec<RouteChange>,
     /// Requests of a route of both tables that another route takes now.
     pub takeovers: Vec<Takeover>,
     /// Everything else that the tables say differently, by key.
     pub settings: Vec<Setting>,
+}
+
+/// A region of a country in which the table before has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewPlace {
+    /// The region's name.
+    pub region: String,
+    /// Its country.
+    pub country: Country,
 }
 
 /// Why two tables cannot be compared.
@@ -69,6 +81,7 @@ impl Diff {
             old_version: old.spec().version.clone(),
             new_version: new.spec().version.clone(),
             law: law::changes(old, new, &space.list)?,
+            new_places: new_places(old, new),
             routes: routes::changes(old, new, &space),
             takeovers: routes::takeovers(old, new, &space),
             settings: settings::changes(old.spec(), new.spec()),
@@ -77,18 +90,29 @@ impl Diff {
 
     /// Whether nothing but the version changes.
     pub fn is_empty(&self) -> bool {
-        self.law.is_empty() && self.routes.is_empty() && self.takeovers.is_empty() && self.settings.is_empty()
+        self.law.is_empty()
+            && self.new_places.is_empty()
+            && self.routes.is_empty()
+            && self.takeovers.is_empty()
+            && self.settings.is_empty()
     }
 
-    /// Whether some request may go where the old table does not let it.
+    /// Whether some request may go where the old table does not let it, or to a country that the old
+    /// table does not reach. A request that fell under no route of the old table is not one of them.
     pub fn widens(&self) -> bool {
-        self.law.iter().any(|change| change.widens())
+        !self.new_places.is_empty() || self.law.iter().any(|change| change.widens())
     }
 
     /// Whether some request may no longer go where the old table lets it.
     pub fn shrinks(&self) -> bool {
         self.law.iter().any(|change| change.shrinks())
     }
+}
+
+fn new_places(old: &Table, new: &Table) -> Vec<NewPlace> {
+    let reached: CountrySet = old.regions().map(|(_, region)| region.country).collect();
+    let new = new.regions().filter(|(_, region)| !reached.contains(region.country));
+    new.map(|(_, region)| NewPlace { region: region.name.clone(), country: region.country }).collect()
 }
 
 /// The codes of countries, for messages.

@@ -98,6 +98,16 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     }
 
     let routing = finish.routing.clone();
+    if from_a_node && parts.headers.contains_key(names::PROBE) {
+        // A question of another node, not a request of anybody's: it is neither decided nor logged.
+        finish.is_probe = true;
+        let cell = routing.region(routing.here);
+        let here = routing.table().region(routing.here).name.as_bytes();
+        if parts.headers.get(names::CHOSEN).map(HeaderValue::as_bytes) != Some(here) {
+            return Err(Answer::wrong_gateway());
+        }
+        return Ok(Answer::probe(cell.is_up() && node.draining() == Drain::Serving, cell.lag()));
+    }
     let method = finish.method;
     finish.note_target(&target, &parts);
     let found = find_route(&routing, &target, method, &parts, &client);
@@ -120,8 +130,8 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         consent: known.consent,
         client_key: client.key,
         from: routing.here,
-        // Where another node has already chosen, its choice stands.
-        pinned: known.pinned.filter(|_| !from_a_node),
+        // Where another node has already chosen, its choice stands: also of a region that drains.
+        pinned: if from_a_node { Some(routing.here) } else { known.pinned },
         only: from_a_node.then_some(routing.here),
     };
     let permits = permitted(&worker, &routing, id, &facts)?;
@@ -136,15 +146,26 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         return Err(Answer::too_large());
     }
 
+    let https_before_us = client.peer_trusted
+        && parts
+            .headers
+            .get(names::FORWARDED_PROTO)
+            .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+    let scheme = if https_before_us { "https" } else { connection.scheme() };
     let upgrade = asks_upgrade(parts.version, &parts.headers);
     let repeatable = !upgrade && (method.is_idempotent() || parts.headers.contains_key("idempotency-key"));
     let keep = if route.retry.attempts > 1 { route.retry.body_bytes } else { 0 };
     let body = RequestBody::new(incoming, keep, limits.body_bytes.unwrap_or(u64::MAX));
+    let for_gateways = if routing.has_gateways {
+        known.for_gateways(routing.table(), route, &parts.headers)
+    } else {
+        Default::default()
+    };
     let outgoing = Outgoing::new(
         parts.method.clone(),
         &parts.uri,
         std::mem::take(&mut parts.headers),
-        &Sender {
+        Sender {
             client: &client,
             peer: connection.peer.ip(),
             scheme: connection.scheme(),
@@ -156,6 +177,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
                 witnesses.geo.country_header.as_ref().map(HeaderName::as_str),
             ],
             upgrade,
+            for_gateways,
         },
     );
     let head = |routing: &Routing, region: RegionId| outgoing.head(routing.chosen_for_gateway(region));
@@ -183,7 +205,9 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         return Err(Answer::failed(Failure::Failed { region, attempts: answered.attempts, timed_out: false }));
     }
     let served = &answered.routing.table().region(answered.region).name;
-    let pin = new_pin(&routing.document, route, known.pinned, served, connection.scheme()).filter(|_| !from_a_node);
+    // Nobody is kept where it failed.
+    let keep = !from_a_node && !answered.response.status().is_server_error();
+    let pin = new_pin(&routing.document, route, known.pinned, served, scheme).filter(|_| keep);
     let mut response = pass_on(finish, answered, parts.extensions.remove(), route.timeout);
     if let Some(pin) = pin {
         response.headers_mut().append(SET_COOKIE, pin);

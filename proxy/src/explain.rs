@@ -119,7 +119,10 @@ pub fn answer(
     if let Some(header) = &witnesses.geo.country_header {
         sources.push(match facts::said(&headers, header) {
             Said::Nothing => format!("{header}: says nothing"),
-            Said::Country(country) => format!("{header}: {country}"),
+            Said::Countries(countries) => {
+                let codes: Vec<String> = countries.iter().map(|country| country.to_string()).collect();
+                format!("{header}: {}", codes.join(", "))
+            }
             Said::Anywhere => format!("{header}: anywhere"),
         });
     }

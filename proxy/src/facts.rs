@@ -8,10 +8,11 @@ use http::HeaderMap;
 use http::header::{COOKIE, HeaderName, HeaderValue};
 use policy::jurisdiction::JurisdictionId;
 use policy::route::{Affinity, RouteSpec};
-use policy::{Country, Origin, RegionId, Table};
+use policy::{Country, CountrySet, Origin, RegionId, Table};
 use smallvec::SmallVec;
 
 use crate::client::Client;
+use crate::headers::names;
 use crate::node::{Geo, unix_seconds};
 use crate::token::Tokens;
 
@@ -53,31 +54,66 @@ impl Known {
         headers: &HeaderMap,
         witnesses: Witnesses<'_>,
     ) -> Result<Self, Contradiction> {
-        let trusted = client.peer_trusted;
-        let header = witnesses.geo.country_header.as_ref().filter(|_| trusted);
-        let says = |name: &str| trusted && granted(headers, name);
+        // Another node heard its own peers, and tells what it took from them. What else is in the
+        // request may be a client's, which that node's table had no reason to take out.
+        let from_a_node = client.peer_trusted && headers.contains_key(names::CHOSEN);
+        let trusted = client.peer_trusted && !from_a_node;
+        let (consents, country, tenant) = if from_a_node {
+            let through = |header: &str| headers.get(names::CONSENT).is_some_and(|said| said == header);
+            let tenant = route.jurisdiction_header.as_ref().map(|_| TOLD_TENANT);
+            (route.consent_header.as_deref().is_some_and(through), Some(&TOLD_ORIGIN), tenant)
+        } else {
+            let says = |name: &str| trusted && granted(headers, name);
+            let country = witnesses.geo.country_header.as_ref().filter(|_| trusted);
+            let tenant = route.jurisdiction_header.as_deref().filter(|_| trusted);
+            (route.consent_header.as_deref().is_some_and(says), country, tenant)
+        };
         let token = |claim: &str| witnesses.tokens.grants(headers, claim);
-        let declared = match route.jurisdiction_header.as_deref().filter(|_| trusted) {
+        let declared = match tenant {
             Some(header) => declared(&document.table, headers, header)?,
             None => SmallVec::new(),
         };
         Ok(Self {
-            origin: header.map_or(client.origin, |header| widened(client, &said(headers, header))),
+            origin: country.map_or(client.origin, |header| widened(client, &said(headers, header))),
             declared,
-            consent: route.consent_header.as_deref().is_some_and(says)
-                || route.consent_claim.as_deref().is_some_and(token),
+            consent: consents || route.consent_claim.as_deref().is_some_and(token),
             pinned: pin(document, route, headers),
         })
     }
+
+    /// What another region's node is told.
+    pub fn for_gateways(
+        &self,
+        table: &Table,
+        route: &RouteSpec,
+        headers: &HeaderMap,
+    ) -> SmallVec<[(HeaderName, HeaderValue); 3]> {
+        let mut told = SmallVec::new();
+        let mut tell = |name, text: String| told.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
+        let countries: Vec<String> = self.origin.countries().iter().map(|country| country.to_string()).collect();
+        tell(names::ORIGIN, if countries.is_empty() { "unknown".to_owned() } else { countries.join(",") });
+        if let Some(header) = route.consent_header.as_ref().filter(|header| self.consent && granted(headers, header)) {
+            tell(names::CONSENT, header.clone());
+        }
+        if !self.declared.is_empty() {
+            let name = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.as_str());
+            tell(names::TENANT, self.declared.iter().filter_map(name).collect::<Vec<_>>().join(","));
+        }
+        told
+    }
 }
+
+/// In which headers another node tells of a request.
+const TOLD_ORIGIN: HeaderName = names::ORIGIN;
+const TOLD_TENANT: &str = "x-meridian-tenant";
 
 /// What a country header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// Nothing, or that it does not know.
     Nothing,
-    /// This country.
-    Country(Country),
+    /// Any of these countries: one, unless a node says it.
+    Countries(CountrySet),
     /// An anonymous network, or nothing that can be understood: the client may be anywhere.
     Anywhere,
 }
@@ -88,9 +124,11 @@ pub fn said(headers: &HeaderMap, header: &HeaderName) -> Said {
     let mut lines = headers.get_all(header).iter();
     match (lines.next().map(HeaderValue::as_bytes), lines.next()) {
         (None | Some(b"" | b"XX"), None) => Said::Nothing,
-        (Some(code), None) => {
-            let country = std::str::from_utf8(code).ok().and_then(|code| code.trim().parse().ok());
-            country.map_or(Said::Anywhere, Said::Country)
+        (Some(codes), None) => {
+            let countries = std::str::from_utf8(codes).ok().and_then(|codes| {
+                codes.split(',').map(|code| code.trim().parse::<Country>().ok()).collect::<Option<CountrySet>>()
+            });
+            countries.map_or(Said::Anywhere, Said::Countries)
         }
         (_, Some(_)) => Said::Anywhere,
     }
@@ -102,9 +140,9 @@ pub fn widened(client: &Client, said: &Said) -> Origin {
         _ if client.anonymous => Origin::Unknown,
         Said::Nothing => client.origin,
         Said::Anywhere => Origin::Unknown,
-        Said::Country(country) => {
+        Said::Countries(more) => {
             let mut countries = client.origin.countries();
-            countries.insert(*country);
+            countries.extend(more);
             Origin::of(countries)
         }
     }

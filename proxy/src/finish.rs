@@ -43,6 +43,8 @@ pub struct Finish {
     pub(crate) unread_body: bool,
     /// The connection must not be used again.
     pub(crate) close: bool,
+    /// Another node's probe: not counted or logged among requests.
+    pub(crate) is_probe: bool,
     bytes: u64,
     complete: bool,
     /// What only the log wants; nothing while it is off.
@@ -87,6 +89,7 @@ impl Finish {
             safeguarded: false,
             unread_body: false,
             close: false,
+            is_probe: false,
             bytes: 0,
             complete: false,
             line,
@@ -136,6 +139,9 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
+        if self.is_probe {
+            return;
+        }
         let node = &self.worker.node;
         let table = self.routing.table();
         let took = self.started.elapsed();
@@ -160,13 +166,17 @@ impl Drop for Finish {
         let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
         let jurisdiction = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.clone());
         let known = self.known.as_ref();
+        let key = |client: &Client| match addresses {
+            config::ClientAddresses::None => self.routing.document.affinity.pseudonym(client.key),
+            config::ClientAddresses::Full | config::ClientAddresses::Truncated => client.key,
+        };
         node.access_log.write(
             access_log::Line {
                 time: access_log::now(),
                 request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
                 client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
                 countries: self.origin().countries().iter().collect(),
-                client_key: self.client.as_ref().map(|client| format!("{:016x}", client.key)).unwrap_or_default(),
+                client_key: self.client.as_ref().map(|client| format!("{:016x}", key(client))).unwrap_or_default(),
                 protocol: line.protocol,
                 method: line.method.to_string(),
                 host: line.host,

@@ -29,6 +29,14 @@ pub mod names {
     /// The region that the sending node has chosen: the receiving node serves it there or refuses,
     /// so that two nodes never pass a request to and fro. Believed from trusted proxies only.
     pub const CHOSEN: HeaderName = HeaderName::from_static("x-meridian-chosen");
+    /// Beside it, where the sending node takes the client to be: countries, or `unknown`.
+    pub const ORIGIN: HeaderName = HeaderName::from_static("x-meridian-origin");
+    /// And through which header it heard consent: the receiving node counts no other.
+    pub const CONSENT: HeaderName = HeaderName::from_static("x-meridian-consent");
+    /// And which jurisdictions it was told of.
+    pub const TENANT: HeaderName = HeaderName::from_static("x-meridian-tenant");
+    /// A node's question to another region's gateway whether that region can serve.
+    pub const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");
 }
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -43,6 +51,8 @@ pub struct Outgoing {
     received: HeaderMap,
     /// What is ours to say, in place of anything received under these names.
     ours: SmallVec<[(HeaderName, HeaderValue); 12]>,
+    /// What another region's node is told beside the region that was chosen.
+    for_gateways: SmallVec<[(HeaderName, HeaderValue); 3]>,
     /// Whether fields that only a trusted proxy may set are dropped.
     untrusted: bool,
     /// More of those, by this node's and this route's own names; empty when the peer is trusted.
@@ -66,11 +76,13 @@ pub struct Sender<'a> {
     pub vouched: &'a [Option<&'a str>],
     /// Whether it asks for a protocol upgrade.
     pub upgrade: bool,
+    /// What another region's node is to be told.
+    pub for_gateways: SmallVec<[(HeaderName, HeaderValue); 3]>,
 }
 
 impl Outgoing {
     /// Takes a client's headers, and decides what must not go further and what is ours to say.
-    pub fn new(method: Method, uri: &Uri, mut received: HeaderMap, sender: &Sender<'_>) -> Self {
+    pub fn new(method: Method, uri: &Uri, mut received: HeaderMap, sender: Sender<'_>) -> Self {
         let trusted = sender.client.peer_trusted;
         let mut ours: SmallVec<[(HeaderName, HeaderValue); 12]> = SmallVec::new();
         let mut say = |name: HeaderName, value: Option<HeaderValue>| ours.extend(value.map(|value| (name, value)));
@@ -113,7 +125,15 @@ impl Outgoing {
         say(names::CLIENT_CITY, client.city.clone());
         say(names::REQUEST_ID, Some(sender.request_id.clone()));
         let path = uri.path_and_query().cloned().unwrap_or(http::uri::PathAndQuery::from_static("/"));
-        Self { method, uri: Uri::from(path), received, ours, untrusted: !trusted, unvouched }
+        Self {
+            method,
+            uri: Uri::from(path),
+            received,
+            ours,
+            for_gateways: sender.for_gateways,
+            untrusted: !trusted,
+            unvouched,
+        }
     }
 
     /// The head of one attempt; to another region's gateway it says which region was chosen.
@@ -128,6 +148,7 @@ impl Outgoing {
         }
         if let Some(chosen) = chosen.and_then(|region| HeaderValue::from_str(region).ok()) {
             headers.insert(names::CHOSEN, chosen);
+            headers.extend(self.for_gateways.iter().cloned());
         }
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
@@ -154,7 +175,9 @@ impl Outgoing {
             "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" => true,
             "upgrade" | "http2-settings" | "expect" => true,
             "host" | "x-forwarded-for" | "x-client-country" | "x-client-region" | "x-client-city" => true,
-            "x-request-id" | "x-meridian-chosen" | "x-meridian-region" | "x-meridian-attempts" => true,
+            "x-request-id" => true,
+            // Nodes tell each other of requests in these; nobody else may.
+            name if name.starts_with("x-meridian-") => true,
             "forwarded" | "tracestate" | "traceparent" | "x-forwarded-proto" | "x-forwarded-host" => self.untrusted,
             _ => false,
         }
@@ -275,12 +298,13 @@ mod tests {
             request_id: &HeaderValue::from_static("id"),
             vouched: &[Some("x-consent"), None],
             upgrade,
+            for_gateways: SmallVec::new(),
         };
         let mut headers = HeaderMap::new();
         for (name, value) in received {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        let head = Outgoing::new(Method::GET, &Uri::from_static("/x?y"), headers, &sender).head(None);
+        let head = Outgoing::new(Method::GET, &Uri::from_static("/x?y"), headers, sender).head(None);
         assert_eq!(head.uri(), "/x?y");
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let mut lines: Vec<String> = head

@@ -75,6 +75,18 @@ impl Answer {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
     }
 
+    /// The answer to another node's probe: whether this node's region serves, and how far its replica
+    /// lags.
+    pub fn probe(serves: bool, lag: Option<std::time::Duration>) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let lag = lag.and_then(|lag| HeaderValue::try_from(lag.as_secs_f64().to_string()).ok());
+        if let Some(lag) = lag {
+            response.headers_mut().insert(crate::health::probe::LAG, lag);
+        }
+        response
+    }
+
     /// The request's body is longer than the node takes.
     pub fn too_large() -> Self {
         let detail = "The request body is longer than this node takes.";

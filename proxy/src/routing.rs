@@ -23,6 +23,8 @@ pub struct Routing {
     pub loaded: std::time::Instant,
     /// The region of this node.
     pub here: RegionId,
+    /// Whether some other region is reached by a gateway.
+    pub has_gateways: bool,
     regions: Box<[Region]>,
 }
 
@@ -111,7 +113,9 @@ impl Routing {
         survivors.in_flight.retain(|name, _| table.region_named(name).is_some());
         survivors.pressure.retain(|name, _| table.region_named(name).is_some());
         let loaded = std::time::Instant::now();
-        Ok(Self { document, generation, loaded, here, regions: regions.into() })
+        let others = document.upstreams.iter().enumerate().filter(|(index, _)| *index != here.index());
+        let has_gateways = others.into_iter().any(|(_, upstream)| upstream.gateway.is_some());
+        Ok(Self { document, generation, loaded, here, has_gateways, regions: regions.into() })
     }
 
     /// The table.

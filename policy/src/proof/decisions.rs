@@ -26,6 +26,10 @@ pub(super) struct Comparison<'a> {
     /// What was tried attempt by attempt: what is eligible, and how.
     in_turn: FxHashSet<Allowed>,
     pub(super) count: usize,
+    /// Pairs of rows, and of rows and declared jurisdictions, that may still be compared.
+    pairs_left: usize,
+    /// Looks at a region that may still be spent on failures and attempts.
+    visits_left: usize,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -56,6 +60,8 @@ impl<'a> Comparison<'a> {
             singly: FxHashSet::default(),
             in_turn: FxHashSet::default(),
             count: 0,
+            pairs_left: PAIRS,
+            visits_left: VISITS,
             findings: Vec::new(),
         }
     }
@@ -93,6 +99,9 @@ impl<'a> Comparison<'a> {
                 }
                 for (index, one) in apart.iter().enumerate() {
                     for other in apart.iter().take(index) {
+                        if !spend(&mut self.pairs_left, 1) {
+                            break;
+                        }
                         let (Origin::Country(a), Origin::Country(b)) = (one.origin, other.origin) else { continue };
                         let both = both(&one.allowed[opening.index()], &other.allowed[opening.index()]);
                         let origin = Origin::of([a, b].into_iter().collect());
@@ -108,6 +117,9 @@ impl<'a> Comparison<'a> {
                 for opening in [false, true].map(|consent| Opening { consent, access }) {
                     let declares = law.allowed(&clauses, opening);
                     for row in apart {
+                        if !spend(&mut self.pairs_left, 1) {
+                            break;
+                        }
                         let both = both(&row.allowed[opening.index()], &declares);
                         self.check_lookup(request, &row.origin, &[declared], opening, &both);
                     }
@@ -200,10 +212,13 @@ impl<'a> Comparison<'a> {
         let eligible = self.check_one(trial, RegionSet::EMPTY, None);
         let part = |set: &RegionSet| set.and(&eligible);
         let Allowed { home, opened, safeguarded } = *trial.allowed;
-        if self.singly.insert(eligible) {
+        // What one of these checks costs: for each eligible region, a decision or two among all.
+        let cost = 2 * eligible.len() * self.table.spec().regions.len();
+        if self.singly.insert(eligible) && spend(&mut self.visits_left, cost) {
             self.check_failures(trial, eligible);
         }
-        if self.in_turn.insert(Allowed { home: part(&home), opened: part(&opened), safeguarded: part(&safeguarded) }) {
+        let split = Allowed { home: part(&home), opened: part(&opened), safeguarded: part(&safeguarded) };
+        if self.in_turn.insert(split) && spend(&mut self.visits_left, cost) {
             self.check_attempts(trial, eligible);
             self.check_levers(trial);
         }
@@ -307,6 +322,17 @@ impl<'a> Comparison<'a> {
             self.findings.push(finding);
         }
     }
+}
+
+/// The most pairs that are compared: a few tenths of a second.
+const PAIRS: usize = 200_000;
+
+/// The most looks at a region that failures and attempts may cost: likewise.
+const VISITS: usize = 20_000_000;
+
+/// Takes a cost out of what is left; false, and nothing is taken, when it is more than that.
+fn spend(left: &mut usize, cost: usize) -> bool {
+    left.checked_sub(cost).map(|rest| *left = rest).is_some()
 }
 
 /// What a set of countries, or a country and a declared jurisdiction, allow: what both do.

@@ -30,7 +30,8 @@ pub(super) struct Check {
 /// What a pipeline does not let pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FailOn {
-    /// Some request may go where the old table does not let it, or without its safeguards.
+    /// Some request of the old routes may go where the old table does not let it, or without its
+    /// safeguards; or some region is in a country where the old table has none.
     Widening,
     /// Some request may no longer go where the old table lets it.
     Shrinking,

@@ -122,7 +122,11 @@ impl Replay {
             FailOn::Moved if report.moved.requests > 0 => Some((report.moved.requests, "are served in another region")),
             _ => None,
         };
+        let left_out = report.lines.unreadable + report.lines.undecidable;
         match self.fail_on.iter().find_map(failed) {
+            None if left_out > 0 && !self.fail_on.is_empty() => {
+                Err(Failed::Ran(anyhow!("replay: {left_out} line(s) could not be decided, and may hide anything")))
+            }
             None => Ok(()),
             Some((requests, what)) => Err(Failed::Ran(anyhow!("replay: {requests} request(s) {what}"))),
         }

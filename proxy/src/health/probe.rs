@@ -13,7 +13,7 @@ use policy::health::ProbePlan;
 use policy::pressure::{OVERLOAD_MARK, Pressure};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::headers::names::CHOSEN;
+use crate::headers::names::{CHOSEN, PROBE};
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
 use crate::routing::now;
@@ -132,7 +132,7 @@ struct Passed {
 }
 
 /// The header of a probe's answer in which a replica says by how many seconds it lags.
-const LAG: HeaderName = HeaderName::from_static("x-replication-lag");
+pub const LAG: HeaderName = HeaderName::from_static("x-replication-lag");
 
 /// Asks once. An endpoint passes with 200 to 399. A gateway passes with anything below 500, because
 /// it may have no such route; it is told the region, lest another one answer in its place.
@@ -151,6 +151,7 @@ async fn probe(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         if let Some(region) = gateway {
             headers.insert(CHOSEN, region.clone());
+            headers.insert(PROBE, HeaderValue::from_static("1"));
         }
         let response = connection.sender.try_send_request(request).await.ok()?;
         Some(response)

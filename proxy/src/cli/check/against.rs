@@ -18,12 +18,15 @@ pub(super) fn diff(old: &RoutingTable, new: &RoutingTable) -> Result<Diff, DiffE
             diff.settings.push(Setting { key: key.clone(), old: Some(old.clone()), new: Some(new.clone()) });
         }
     }
-    let sealed = |document: &RoutingTable| document.affinity.seal("", "", 0);
-    if sealed(old) != sealed(new) {
+    // Without a secret it is the text that signs, which differs whenever anything does.
+    let secret = |document: &RoutingTable| document.has_affinity_secret.then(|| document.affinity.seal("", "", 0));
+    let (before, after) = (secret(old), secret(new));
+    if before != after {
+        let said = |secret: Option<String>, which: &str| Some(secret.map_or("none", |_| which).to_owned());
         diff.settings.push(Setting {
             key: "affinity.secret".to_owned(),
-            old: Some("one secret".to_owned()),
-            new: Some("another: cookies made under the old one pin nobody".to_owned()),
+            old: said(before, "one"),
+            new: said(after, "another: cookies made under the old one pin nobody"),
         });
     }
     Ok(diff)

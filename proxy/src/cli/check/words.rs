@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use policy::diff::{Consent, Diff, Gain, Group, GroupKind, LawChange, Passage, Requests, RouteChange, RouteFate};
+use policy::diff::{
+    Consent, Diff, Gain, Group, GroupKind, LawChange, NewPlace, Passage, Requests, RouteChange, RouteFate,
+};
 use policy::diff::{Setting, Takeover, Who};
 
 /// The whole of it, for people.
@@ -18,7 +20,7 @@ pub(super) fn text(diff: &Diff, old: &Path, new: &Path) -> String {
         out.push_str("  no difference but the version\n");
         return out;
     }
-    section(&mut out, "where requests may go", diff.law.iter().map(law));
+    section(&mut out, "where requests may go", diff.new_places.iter().map(new_place).chain(diff.law.iter().map(law)));
     let routes = diff.routes.iter().map(route).chain(diff.takeovers.iter().map(takeover));
     section(&mut out, "routes", routes);
     section(&mut out, "everything else", diff.settings.iter().map(setting));
@@ -27,16 +29,26 @@ pub(super) fn text(diff: &Diff, old: &Path, new: &Path) -> String {
 }
 
 fn summary(diff: &Diff) -> String {
-    let wider = diff.law.iter().filter(|change| change.widens()).count();
+    let wider = diff.new_places.len() + diff.law.iter().filter(|change| change.widens()).count();
     let stricter = diff.law.iter().filter(|change| change.shrinks()).count();
     let law = match (wider, stricter) {
-        (0, 0) => "nobody's data may go anywhere new".to_owned(),
-        (0, stricter) => format!("nobody's data may go anywhere new, {stricter} narrower"),
+        (0, 0) => "no request of the old routes may go where the old table does not let it".to_owned(),
+        (0, stricter) => {
+            format!("no request of the old routes may go where the old table does not let it, {stricter} narrower")
+        }
         (wider, 0) => format!("{wider} WIDER"),
         (wider, stricter) => format!("{wider} WIDER, {stricter} narrower"),
     };
     let routes = diff.routes.len() + diff.takeovers.len();
     format!("in all: {law}; routes: {routes}; everything else: {}\n", diff.settings.len())
+}
+
+fn new_place(place: &NewPlace) -> (&'static str, String) {
+    let NewPlace { region, country } = place;
+    (
+        "NEW PLACE",
+        format!("{region} in {country}, where the old table has no region: whatever no rule keeps away may go there"),
+    )
 }
 
 fn section(out: &mut String, title: &str, lines: impl Iterator<Item = (&'static str, String)>) {

@@ -136,7 +136,11 @@ impl<R: BufRead> Lines<R> {
             let read = match whole {
                 false => Read::Unreadable(format!("it is longer than {LONGEST_LINE} bytes")),
                 true => match serde_json::from_slice(text) {
-                    Ok(line) => Read::Line(Box::new(line)),
+                    Ok::<Line, _>(mut line) => {
+                        // As routes have it; other writers' logs may not.
+                        line.host.make_ascii_lowercase();
+                        Read::Line(Box::new(line))
+                    }
                     Err(error) => Read::Unreadable(error.to_string()),
                 },
             };

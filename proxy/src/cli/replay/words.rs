@@ -52,7 +52,12 @@ pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) 
         out.affected("narrower", "may no longer go where the old table lets them", &residency.narrowed);
     }
     out.affected("FORBIDDEN", "were served where the new table does not let them", &residency.forbidden);
-    if [&residency.widened, &residency.narrowed, &residency.forbidden].iter().all(|affected| affected.requests == 0) {
+    if lines.decided == 0 {
+        out.line("  nothing was decided, so nothing is known");
+    } else if [&residency.widened, &residency.narrowed, &residency.forbidden]
+        .iter()
+        .all(|affected| affected.requests == 0)
+    {
         let what = if old.is_some() { "no request's residency changes, and " } else { "" };
         out.line(&format!("  {what}none was served where the new table does not let it"));
     }
