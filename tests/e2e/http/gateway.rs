@@ -72,7 +72,98 @@ async fn a_node_without_its_peers_falls_back() {
     assert!(fleet.world.received("here").iter().all(|received| received.path == "/public"));
 }
 
+/// A probe is a node's question, and not a request of a client of unknown origin, whom the law may keep away.
+#[tokio::test]
+async fn a_gateway_is_probed_whatever_the_law_says_of_unknown_clients() {
+    let bound_alone = &ROUTES[..ROUTES.find("[[routes]]\nname = \"public\"").expect("the route")];
+    let fleet = Fleet::with(bound_alone).await;
+    for (change, expected) in [("kill", "down"), ("revive", "up")] {
+        match change {
+            "kill" => fleet.world.kill("here").await,
+            _ => fleet.world.revive("here").await,
+        }
+        eventually("the other node knows", async || {
+            let status = fleet.there.status().await;
+            let regions = status["regions"].as_array().expect("a list");
+            let here = regions.iter().find(|region| region["name"] == "here").expect("the region");
+            if here["health"] == expected { Ok(()) } else { Err(here.to_string()) }
+        })
+        .await;
+    }
+    for node in [&fleet.here, &fleet.there] {
+        assert!(!node.access_log().all().iter().any(|line| line.contains("/health")), "a probe is no request");
+        assert_eq!(node.metrics().await.sum("http_requests_total", &[]).unwrap_or(0.0), 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_draining_region_keeps_its_pinned_clients_through_its_gateway() {
+    let routes = ROUTES.replace("name = \"public\"", "name = \"public\"\naffinity = { kind = \"cookie\" }");
+    let routes = format!("[affinity]\nsecret = \"0123456789abcdef0123456789abcdef\"\n{routes}");
+    let fleet = Fleet::with(&routes).await;
+    let client = Client::http1(fleet.here.http());
+    // The first in the table is `there`.
+    let pinned = client.send(&get("/public").from("DE")).await;
+    pinned.assert_served_by("there");
+    let cookie = pinned.header("set-cookie").expect("a cookie");
+    let cookie = cookie.split(';').next().expect("a value");
+    let draining = fleet.table.replace("version = \"2\"", "version = \"3\"");
+    fleet.apply(&draining.replace("[regions.there]\n", "[regions.there]\nstate = \"draining\"\n"), "3").await;
+    client.send(&get("/public").from("DE")).await.assert_served_by("here");
+    for sent in [get("/public"), post("/public", "x")] {
+        let answer = client.send(&sent.from("DE").header("cookie", cookie)).await;
+        answer.assert_served_by("there");
+        assert_eq!((answer.attempts(), answer.header("set-cookie")), (1, None));
+    }
+}
+
+/// While a stricter table reaches one node before the other, a client must not be able to consent for itself: the
+/// first node has no reason yet to take the header out.
+#[tokio::test]
+async fn a_client_cannot_consent_through_a_node_that_knows_no_consent() {
+    let fleet = Fleet::with(ROUTES).await;
+    let law = |transfer: &str, more: &str| {
+        let rule = format!(
+            "[jurisdictions.us]\ncountries = [\"US\"]\n[[residency]]\njurisdiction = \"us\"\ndata_classes = [\"bound\"]\n\
+             allow = {{ countries = [\"US\"] }}\ntransfer = \"{transfer}\"\n[[routes]]\nname = \"bound\"\n{more}"
+        );
+        let version = format!("version = \"{transfer}\"");
+        fleet.table.replace("version = \"2\"", &version).replace("[[routes]]\nname = \"bound\"\n", &rule)
+    };
+    let stricter = law("with_consent", "consent_header = \"x-data-consent\"\n");
+    let tables = [(&fleet.here, law("allowed", ""), "allowed"), (&fleet.there, stricter.clone(), "with_consent")];
+    for (node, table, version) in tables {
+        in_force(node, &table, version).await;
+    }
+    fleet.world.kill("here").await;
+    let client = Client::http1(fleet.here.http()).from(geo::loopback("US"));
+    let consenting = ["x-data-consent", "x_data_consent", "x-meridian-consent", "x_meridian_consent"];
+    for header in consenting {
+        let said = if header.contains("meridian") { "x-data-consent" } else { "granted" };
+        let answer = client.send(&get("/bound").header(header, said)).await;
+        assert_eq!(answer.status, 503, "{header}: {answer:?}");
+    }
+    fleet.world.assert_nothing_outside(&[]);
+    // A proxy that may say so does so to both, once both listen for it.
+    in_force(&fleet.here, &stricter, "with_consent").await;
+    let trusted = Client::http1(fleet.here.http());
+    trusted.send(&get("/bound").from("US").header("x-data-consent", "granted")).await.assert_served_by("there");
+    trusted.send(&get("/bound").from("US")).await.assert_refused(503, "residency_unavailable");
+    client.send(&get("/bound").header("x-data-consent", "granted")).await.assert_refused(503, "residency_unavailable");
+}
+
+async fn in_force(node: &Node, table: &str, version: &str) {
+    node.replace("routes.toml", table);
+    eventually("the table is in force", async || {
+        let now = node.status().await["table"]["version"].clone();
+        if now == version { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+}
+
 struct Fleet {
+    /// The table with the gateways, version 2.
+    table: String,
     world: World,
     here: Node,
     there: Node,
@@ -81,7 +172,11 @@ struct Fleet {
 impl Fleet {
     /// Each region's gateway has a certificate of its own, beside that of the service.
     async fn start() -> Fleet {
-        let world = World::probed_often(&[("there", "DE"), ("here", "US")], ROUTES).await;
+        Fleet::with(ROUTES).await
+    }
+
+    async fn with(routes: &str) -> Fleet {
+        let world = World::probed_often(&[("there", "DE"), ("here", "US")], routes).await;
         let authority = Authority::default();
         let (service, gateway) = (authority.certify(&["api.example.com"]), authority.certify(&["localhost"]));
         let setup = |region: &str| {
@@ -99,15 +194,16 @@ impl Fleet {
             .replacen("version = \"1\"", "version = \"2\"", 1)
             .replacen("[regions.here]\n", &format!("[regions.here]\n{}", gateway(&here)), 1)
             .replacen("[regions.there]\n", &format!("[regions.there]\n{}", gateway(&there)), 1);
-        for node in [&here, &there] {
-            node.replace("routes.toml", &table);
-            eventually("the whole table", async || {
-                let version = node.status().await["table"]["version"].clone();
-                if version == "2" { Ok(()) } else { Err(version.to_string()) }
-            })
-            .await;
+        let fleet = Fleet { table, world, here, there };
+        fleet.apply(&fleet.table, "2").await;
+        fleet
+    }
+
+    /// Puts a table in force on both nodes.
+    async fn apply(&self, table: &str, version: &str) {
+        for node in [&self.here, &self.there] {
+            in_force(node, table, version).await;
         }
-        Fleet { world, here, there }
     }
 }
 
