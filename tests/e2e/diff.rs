@@ -41,6 +41,22 @@ fn the_same_table_is_no_difference() {
     assert_eq!(json(&directory)["diff"]["law"], serde_json::json!([]));
 }
 
+/// Data that no rule bounds may go there; and without cookies, no comment is a difference.
+#[test]
+fn a_region_in_a_new_country_is_flagged_and_a_comment_is_not() {
+    let region = "[regions.cn-north-1]\ncountry = \"CN\"\nendpoints = [\"10.9.0.1:80\"]\n\n[regions.eu-west-1]";
+    let directory = changed("somaagent.toml", &[("[regions.eu-west-1]", region)]);
+    let ended = compare(&directory, &["--fail-on", "widening"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let line = ended.stdout.lines().find(|line| line.trim_start().starts_with("NEW PLACE")).expect("a new place");
+    assert!(line.contains("cn-north-1 in CN"), "{line}");
+    assert_eq!(json(&directory)["diff"]["new_places"][0]["country"], "CN");
+
+    let directory = changed("somaagent.toml", &[("[regions.eu-west-1]", "# a comment\n[regions.eu-west-1]")]);
+    let ended = compare(&directory, &["--fail-on", "any"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
 #[test]
 fn a_widening_is_flagged_and_fails_a_pipeline() {
     let directory = changed(

@@ -56,6 +56,19 @@ fn paths() -> Vec<String> {
     lines
 }
 
+/// What could not be decided may hide anything: a pipeline is not told that all is well.
+#[test]
+fn what_is_left_out_is_no_all_clear() {
+    let gone = line("DE", "/v1/agents/x", &json!({ "from": "gone-1" }));
+    let directory = directory("2026-11-21.1", "2026-11-21.2", &[gone]);
+    let ended = replay(directory.path(), &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("nothing was decided, so nothing is known"), "{}", ended.stdout);
+    let ended = replay(directory.path(), &["--against", "old.toml", "--fail-on", "widening"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("could not be decided"), "{}", ended.stderr);
+}
+
 #[test]
 fn the_same_table_changes_nothing() {
     let directory = directory("2026-11-21.1", "2026-11-21.2", &paths());
