@@ -1,6 +1,6 @@
 //! A decision with its whole trace: every region, and why it is in or out.
 //!
-//! What is told is what [`crate::decide`] did: its own order, its own sets, its own parts of a score.
+//! What is told is what [`mod@crate::decide`] did: its own order, its own sets, its own parts of a score.
 
 mod document;
 mod failure;
