@@ -60,7 +60,7 @@ impl Known {
         let trusted = client.peer_trusted && !from_a_node;
         let (consents, country, tenant) = if from_a_node {
             let through = |header: &str| headers.get(names::CONSENT).is_some_and(|said| said == header);
-            let tenant = route.jurisdiction_header.as_ref().map(|_| TOLD_TENANT);
+            let tenant = route.jurisdiction_header.as_ref().map(|_| TOLD_TENANT.as_str());
             (route.consent_header.as_deref().is_some_and(through), Some(&TOLD_ORIGIN), tenant)
         } else {
             let says = |name: &str| trusted && granted(headers, name);
@@ -104,8 +104,8 @@ impl Known {
 }
 
 /// In which headers another node tells of a request.
-const TOLD_ORIGIN: HeaderName = names::ORIGIN;
-const TOLD_TENANT: &str = "x-meridian-tenant";
+static TOLD_ORIGIN: HeaderName = names::ORIGIN;
+static TOLD_TENANT: HeaderName = names::TENANT;
 
 /// What a country header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -134,8 +134,8 @@ struct Passed {
 /// The header of a probe's answer in which a replica says by how many seconds it lags.
 pub const LAG: HeaderName = HeaderName::from_static("x-replication-lag");
 
-/// Asks once. An endpoint passes with 200 to 399. A gateway passes with anything below 500, because
-/// it may have no such route; it is told the region, lest another one answer in its place.
+/// Asks once; 200 to 399 passes. A gateway is told the region, and that a node asks: it answers for
+/// the region itself, and refuses (421) a node that it does not trust.
 async fn probe(
     node: &Node,
     endpoint: &EndpointState,
@@ -157,11 +157,10 @@ async fn probe(
         Some(response)
     });
     let response = asked.await.ok()??;
-    let most = if gateway.is_some() { 499 } else { 399 };
     let seconds = response.headers().get(LAG).and_then(|lag| lag.to_str().ok()?.trim().parse::<f64>().ok());
     // What cannot be read is no lag at all: the endpoint does not say.
     let lag_ms = seconds.filter(|lag| lag.is_finite() && *lag >= 0.0).map(|lag| (lag * 1000.0) as u64);
-    (200..=most).contains(&response.status().as_u16()).then_some(Passed { lag_ms })
+    (200..=399).contains(&response.status().as_u16()).then_some(Passed { lag_ms })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
