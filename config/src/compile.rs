@@ -39,6 +39,7 @@ pub(crate) struct Compiled {
     pub(crate) proof: Proof,
     /// By [`policy::RegionId::index`].
     pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) canary: Option<policy::rollout::Canary>,
     /// What signs the table's cookies.
     pub(crate) affinity: AffinityKey,
     /// Whether the table has a secret for it.
@@ -107,7 +108,7 @@ pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path) -> Option<Com
     let table = Table::new(spec).map_err(|error| root.error(error.to_string())).ok()?;
     let proof = proof::prove(root, &table, file);
     let has_affinity_secret = root.field("affinity").is_some();
-    Some(Compiled { table, has_affinity_secret, proof, upstreams, affinity, pages: pages.into_files() })
+    Some(Compiled { table, has_affinity_secret, proof, upstreams, canary: None, affinity, pages: pages.into_files() })
 }
 
 fn version(root: &Section<'_>) -> String {

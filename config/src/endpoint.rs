@@ -2,19 +2,24 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 
 use crate::host::parse_host;
 use crate::quote::quote;
 
-/// A host and port to dial, with or without TLS.
+/// A host and port to dial, what to speak there, and what runs there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// Whether to speak TLS there.
     pub tls: bool,
+    /// Whether to speak HTTP/2 there, with prior knowledge or by ALPN; else HTTP/1.1.
+    pub http2: bool,
     /// A DNS name in lower case, or an IP address (IPv6 without brackets).
     pub host: String,
     /// The port, never 0.
     pub port: u16,
+    /// The version of the software there, for canaries.
+    pub version: Option<Arc<str>>,
 }
 
 impl Endpoint {
@@ -27,17 +32,19 @@ impl Endpoint {
         }
     }
 
-    /// Reads `host:port`, optionally after `http://` or `https://`; `bare_is_tls` says what a text
-    /// without either means.
+    /// Reads `host:port`, optionally after `http://`, `https://`, `h2c://` (HTTP/2 without TLS) or
+    /// `h2://` (HTTP/2 over TLS); `bare_is_tls` says what a text without any means.
     ///
     /// # Errors
     /// What is wrong with it, and the remedy.
     pub(crate) fn parse(text: &str, bare_is_tls: bool) -> Result<Self, String> {
-        let (tls, authority) = match text.split_once("://") {
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) => (true, rest),
-            Some(_) => return Err("only http:// and https:// can stand before the host".into()),
-            None => (bare_is_tls, text),
+        let (tls, http2, authority) = match text.split_once("://") {
+            Some(("http", rest)) => (false, false, rest),
+            Some(("https", rest)) => (true, false, rest),
+            Some(("h2c", rest)) => (false, true, rest),
+            Some(("h2", rest)) => (true, true, rest),
+            Some(_) => return Err("only http://, https://, h2c:// and h2:// can stand before the host".into()),
+            None => (bare_is_tls, false, text),
         };
         if authority.contains(['/', '?', '#']) {
             return Err("no path can stand here: write host:port only".into());
@@ -57,16 +64,22 @@ impl Endpoint {
         })?;
         let digits = port.bytes().all(|b| b.is_ascii_digit());
         match port.parse() {
-            Ok(port) if port > 0 && digits => Ok(Self { tls, host, port }),
+            Ok(port) if port > 0 && digits => Ok(Self { tls, http2, host, port, version: None }),
             _ => Err(format!("the port {} is not a number from 1 to 65535", quote(port))),
         }
     }
 }
 
 impl fmt::Display for Endpoint {
-    /// `http://HOST:PORT` or `https://HOST:PORT`.
+    /// `http://HOST:PORT`, `https://`, `h2c://` or `h2://`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+        let scheme = match (self.http2, self.tls) {
+            (false, false) => "http",
+            (false, true) => "https",
+            (true, false) => "h2c",
+            (true, true) => "h2",
+        };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
@@ -82,6 +95,8 @@ mod tests {
             ("https://api.example.com:443", "https://api.example.com:443"),
             ("[2001:db8::1]:8080", "http://[2001:db8::1]:8080"),
             ("https://[::1]:1", "https://[::1]:1"),
+            ("h2c://grpc.example.com:50051", "h2c://grpc.example.com:50051"),
+            ("h2://grpc.example.com:443", "h2://grpc.example.com:443"),
         ] {
             assert_eq!(Endpoint::parse(text, false).map(|endpoint| endpoint.to_string()), Ok(expected.into()));
         }
@@ -101,7 +116,7 @@ mod tests {
             ("a:65536", "1 to 65535"),
             ("a:+80", "1 to 65535"),
             ("2001:db8::1:80", "in brackets"),
-            ("ftp://a:1", "only http:// and https://"),
+            ("ftp://a:1", "only http://, https://, h2c:// and h2://"),
             ("http://a:1/", "no path"),
             ("user@a:1", "is not a host name"),
         ] {

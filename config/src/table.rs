@@ -7,6 +7,7 @@ use policy::Table;
 use policy::affinity::AffinityKey;
 use policy::health::ProbePlan;
 use policy::proof::Proof;
+use policy::rollout::Canary;
 
 use crate::document::{self, MAX_TEXT};
 use crate::endpoint::Endpoint;
@@ -22,6 +23,8 @@ pub struct RoutingTable {
     pub proof: Proof,
     /// Whom to dial, by [`policy::RegionId::index`].
     pub upstreams: Vec<Upstream>,
+    /// The version on trial, if one is.
+    pub canary: Option<Canary>,
     /// What signs the cookies that pin clients.
     pub affinity: AffinityKey,
     /// Whether that has a secret of its own, which outlives a revision.
@@ -70,6 +73,7 @@ impl RoutingTable {
             table: Arc::new(compiled.table),
             proof: compiled.proof,
             upstreams: compiled.upstreams,
+            canary: compiled.canary,
             affinity: compiled.affinity,
             has_affinity_secret: compiled.has_affinity_secret,
             text: text.into(),

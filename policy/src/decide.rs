@@ -247,9 +247,9 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
 }
 
 /// The rank of a region for a client, lower first: where it is pinned; the law's own regions by
-/// priority, then those that spill the client, then those that its weight moves it off; and then
-/// likewise the regions that the law opens on a condition. Neither overload nor weight ever prefers
-/// an opened region to one of the law's own. `weighed` is what of the view counts on this route.
+/// priority, then those that spill the client, then those that its weight or ramp moves it off, then
+/// the cold ones, likewise; and then likewise the regions that the law opens on a condition. Neither
+/// overload nor weight ever wakes a cold region, or prefers an opened one to one of the law's own. `weighed` is what of the view counts on this route.
 pub(crate) fn rank(
     route: &Route,
     facts: &Facts<'_>,
@@ -263,9 +263,10 @@ pub(crate) fn rank(
     }
     // At most 1024 priorities, which leaves the highest bits free.
     let opened = if allowed.opened.contains(region) { 1 << 15 } else { 0 };
-    let moved = if moved_off(constants, weighed, facts.client_key) { 1 << 14 } else { 0 };
-    let spilled = if spilled(route, constants, weighed.pressure, facts.client_key) { 1 << 13 } else { 0 };
-    1 + constants.rank + opened + moved + spilled
+    let cold = if constants.cold { 1 << 14 } else { 0 };
+    let moved = if moved_off(constants, weighed, facts.client_key) { 1 << 13 } else { 0 };
+    let spilled = if spilled(route, constants, weighed.pressure, facts.client_key) { 1 << 12 } else { 0 };
+    1 + constants.rank + opened + cold + moved + spilled
 }
 
 /// Weighted rendezvous hashing (Schindelhauer, Schomaker 2005): the highest -weight/ln(u) wins

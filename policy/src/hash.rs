@@ -21,6 +21,12 @@ pub(crate) fn fraction(hash: u64) -> f64 {
     ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
+/// Whether a client (its key, salted for the purpose) is among this percent of all clients. Who is
+/// within a share is within every larger one.
+pub fn is_within(percent: u8, salted_key: u64) -> bool {
+    percent > 0 && fraction(mix(salted_key)) * 100.0 <= f64::from(percent)
+}
+
 /// Salt of the hash that decides who is moved off a region by its weight. It differs from the
 /// rendezvous hash's so that "10 percent of those who would choose it" is exactly that.
 pub(crate) const WEIGHT_SALT: u64 = 0x7765_6967_6874_2121;
@@ -38,5 +44,14 @@ mod tests {
         assert_eq!(client_key(b"a"), mix(0xaf63_dc4c_8601_ec8c));
         let low = (0..10_000_u32).filter(|n| fraction(client_key(&n.to_be_bytes())) < 0.1).count();
         assert!((900..1100).contains(&low), "{low}");
+    }
+
+    #[test]
+    fn shares_only_grow() {
+        let keys: Vec<u64> = (0..10_000_u32).map(|n| client_key(&n.to_be_bytes())).collect();
+        let within = |percent| keys.iter().filter(|key| is_within(percent, **key ^ 7)).count();
+        assert_eq!((within(0), within(100)), (0, 10_000));
+        assert!((400..600).contains(&within(5)), "{}", within(5));
+        assert!(keys.iter().all(|key| !is_within(5, *key) || is_within(25, *key)));
     }
 }

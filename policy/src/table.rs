@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::jurisdiction::{ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, SuperRegion};
 use crate::pressure::Spill;
-use crate::region::{Access, Region, RegionId, RegionSet, RegionState};
+use crate::region::{Access, Region, RegionId, RegionSet, RegionState, Role};
 use crate::residency::{Law, Residency};
 use crate::route::{Criticality, Method, Route, RouteId, RouteIndex, RouteSpec};
 use crate::score::{Scoring, Weights, great_circle_ms, latency_points};
@@ -171,6 +171,8 @@ pub(crate) struct Constants {
     pub(crate) rank: u16,
     /// See [`Region::weight`].
     pub(crate) weight: u8,
+    /// Whether its role is cold: it comes after all that is not, whatever its priority.
+    pub(crate) cold: bool,
 }
 
 impl Table {
@@ -255,6 +257,7 @@ impl Table {
                     capacity: region.capacity_rps.unwrap_or(typical) as f32,
                     rank: rank(region),
                     weight: region.weight,
+                    cold: region.role == Role::Cold,
                 })
                 .collect(),
             distinct_ranks: priorities.len() as u16,

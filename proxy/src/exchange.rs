@@ -189,6 +189,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         head: &head,
         body: &body,
         repeatable,
+        upgrade,
         started: finish.started,
     };
     let result = forward(&plan).await;

@@ -1,15 +1,22 @@
 //! One generation of routing: a table, the live state of its regions, and how to reach them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use config::{Endpoint, RoutingTable};
 use dashmap::DashMap;
-use policy::health::{ProbePlan, region_health};
-use policy::{Health, Permit, RegionId, RegionView, Table, View};
+use policy::health::{Census, Phase, ProbePlan};
+use policy::region::{RegionState as Lever, Role};
+use policy::rollout::Canary;
+use policy::table::Failover;
+use policy::{Health, Permit, RegionId, RegionView, RouteId, Table, View};
+use rustc_hash::FxHashSet;
 
+use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
+use crate::health::region::RegionState;
+use crate::health::route::RouteState;
 
 /// A routing table in force on this node. Immutable but for its live cells, which a successor of
 /// the same names takes over.
@@ -25,35 +32,50 @@ pub struct Routing {
     pub here: RegionId,
     /// Whether some other region is reached by a gateway.
     pub has_gateways: bool,
+    /// The version on trial, if one is.
+    pub canary: Option<Arc<CanaryState>>,
     regions: Box<[Region]>,
+    /// By [`RouteId`].
+    routes: Box<[Arc<RouteState>]>,
 }
 
-/// The live cell of one region.
+/// One region of a table: whom this node dials there, and the region's live state.
 #[derive(Debug)]
 pub struct Region {
     /// What this node dials there: the endpoints in its own region, else the gateway if there is one.
     pub endpoints: Box<[Arc<EndpointState>]>,
-    /// Requests of this node in flight there.
-    pub in_flight: Arc<AtomicUsize>,
-    /// The bits of [`RegionView::pressure`].
-    pressure: Arc<AtomicU32>,
-    /// The replication lag that its endpoints report, in milliseconds; [`NO_LAG`] when none does.
-    lag_ms: AtomicU64,
+    /// What outlives the table.
+    pub state: Arc<RegionState>,
     /// How endpoints are probed.
     pub probe: ProbePlan,
+    /// The replication lag that its endpoints report, in milliseconds; [`NO_LAG`] when none does.
+    lag_ms: AtomicU64,
     cap: usize,
+    /// The share of [`Region::cap`] that one request takes, as bits: more while endpoints are down.
+    one_request: AtomicU32,
     turn: AtomicUsize,
-    up: AtomicBool,
     /// The share of endpoints that are up, in percent, for `/status`.
     healthy: AtomicU8,
+    /// Whether some of its endpoints, not all, run the version on trial.
+    has_canary: bool,
 }
 
-/// What outlives a table: endpoint health and the counts of requests in flight, by name.
+/// What outlives a table: the states of endpoints, regions and routes, by name.
 #[derive(Debug, Default)]
 pub struct Survivors {
     endpoints: DashMap<(String, Endpoint), Arc<EndpointState>>,
-    in_flight: DashMap<String, Arc<AtomicUsize>>,
-    pressure: DashMap<String, Arc<AtomicU32>>,
+    regions: DashMap<String, Arc<RegionState>>,
+    routes: DashMap<String, Arc<RouteState>>,
+    canary: Mutex<Option<Arc<CanaryState>>>,
+}
+
+/// What a request asks of the endpoint that it goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// The client's hash, which chooses the version while one is on trial.
+    pub client_key: u64,
+    /// Whether it upgrades the protocol, which HTTP/2 cannot.
+    pub upgrade: bool,
 }
 
 /// The node's region is not in the table.
@@ -81,28 +103,42 @@ impl Routing {
             region: region.to_owned(),
             known: table.regions().map(|(_, region)| region.name.clone()).collect(),
         })?;
+        let failover = &table.spec().failover;
+        let canary = survivors.canary(document.canary.as_ref());
         let mut regions = Vec::new();
         for ((id, region), upstream) in table.regions().zip(&document.upstreams) {
+            let cold = region.role == Role::Cold;
             let dialled = match &upstream.gateway {
                 Some(gateway) if id != here => std::slice::from_ref(gateway),
                 _ => upstream.endpoints.as_slice(),
             };
             let state = |endpoint: &Endpoint| {
                 let key = (region.name.clone(), endpoint.clone());
-                survivors.endpoints.entry(key).or_insert_with(|| Arc::new(EndpointState::new(endpoint.clone()))).clone()
+                survivors
+                    .endpoints
+                    .entry(key)
+                    .or_insert_with(|| Arc::new(EndpointState::new(endpoint.clone(), cold)))
+                    .clone()
             };
+            let on_trial = |endpoint: &&Endpoint| canary.as_ref().is_some_and(|canary| canary.is_canary(endpoint));
+            let endpoints_on_trial = dialled.iter().filter(on_trial).count();
             let cell = Region {
                 endpoints: dialled.iter().map(state).collect(),
-                in_flight: survivors.in_flight.entry(region.name.clone()).or_default().clone(),
-                pressure: survivors.pressure.entry(region.name.clone()).or_default().clone(),
-                lag_ms: AtomicU64::new(NO_LAG),
+                state: survivors
+                    .regions
+                    .entry(region.name.clone())
+                    .or_insert_with(|| Arc::new(RegionState::new(cold, failover)))
+                    .clone(),
                 probe: upstream.health.clone(),
+                lag_ms: AtomicU64::new(NO_LAG),
                 cap,
+                one_request: AtomicU32::new(0),
                 turn: AtomicUsize::new(0),
-                up: AtomicBool::new(true),
                 healthy: AtomicU8::new(100),
+                has_canary: endpoints_on_trial > 0,
             };
-            cell.refresh(table.spec().failover.threshold);
+            cell.state.set_draining(region.state == Lever::Draining);
+            cell.refresh(failover);
             regions.push(cell);
         }
         survivors.endpoints.retain(|(name, _), state| {
@@ -110,12 +146,15 @@ impl Routing {
                 regions.get(id.index()).is_some_and(|cell| cell.endpoints.iter().any(|kept| Arc::ptr_eq(kept, state)))
             })
         });
-        survivors.in_flight.retain(|name, _| table.region_named(name).is_some());
-        survivors.pressure.retain(|name, _| table.region_named(name).is_some());
+        survivors.regions.retain(|name, _| table.region_named(name).is_some());
+        let names: FxHashSet<&str> = table.spec().routes.iter().map(|route| route.name.as_str()).collect();
+        let routes = table.spec().routes.iter();
+        let routes = routes.map(|route| survivors.routes.entry(route.name.clone()).or_default().clone()).collect();
+        survivors.routes.retain(|name, _| names.contains(name.as_str()));
         let loaded = std::time::Instant::now();
         let others = document.upstreams.iter().enumerate().filter(|(index, _)| *index != here.index());
         let has_gateways = others.into_iter().any(|(_, upstream)| upstream.gateway.is_some());
-        Ok(Self { document, generation, loaded, here, has_gateways, regions: regions.into() })
+        Ok(Self { document, generation, loaded, here, has_gateways, canary, regions: regions.into(), routes })
     }
 
     /// The table.
@@ -137,11 +176,27 @@ impl Routing {
         self.table().regions().zip(&self.regions).map(|((id, region), cell)| (id, region, cell))
     }
 
-    /// Spends a permit on an endpoint of its region: healthy ones in turn, then suspect ones, never
-    /// one that this request has tried. `None` when the region has no other left.
-    pub fn destination(&self, permit: Permit, tried: &[Arc<EndpointState>]) -> Option<Destination> {
+    /// A route's live state.
+    ///
+    /// # Panics
+    /// On an id of another table.
+    #[allow(clippy::indexing_slicing, reason = "ids are of this table")]
+    pub fn route(&self, id: RouteId) -> &RouteState {
+        &self.routes[id.0 as usize]
+    }
+
+    /// Every route's live state.
+    pub fn routes(&self) -> impl Iterator<Item = &RouteState> {
+        self.routes.iter().map(Arc::as_ref)
+    }
+
+    /// Spends a permit on an endpoint of its region: of the client's version if one is on trial,
+    /// healthy ones in turn, then suspect ones, never one that this request has tried. `None` when the
+    /// region has no other left.
+    pub fn destination(&self, permit: Permit, tried: &[Arc<EndpointState>], wish: Wish) -> Option<Destination> {
         let cell = self.region(permit.region());
-        let endpoint = cell.pick(tried)?;
+        let canary = self.canary.as_deref().filter(|_| cell.has_canary);
+        let endpoint = cell.pick(tried, wish, canary)?;
         Some(Destination { endpoint, _permit: permit })
     }
 
@@ -155,22 +210,15 @@ impl Routing {
     pub fn untried(&self, region: RegionId, tried: &[Arc<EndpointState>]) -> usize {
         self.region(region).endpoints.iter().filter(|endpoint| endpoint.is_up() && !is_in(tried, endpoint)).count()
     }
-
-    /// Works the regions' health out again from their endpoints'.
-    pub fn refresh_health(&self) {
-        for cell in &self.regions {
-            cell.refresh(self.table().spec().failover.threshold);
-        }
-    }
 }
 
 impl View for Routing {
     fn region(&self, id: RegionId) -> RegionView {
         let cell = Routing::region(self, id);
         RegionView {
-            health: if cell.up.load(Ordering::Relaxed) { Health::Up } else { Health::Down },
+            health: cell.state.health(),
             utilisation: cell.utilisation(),
-            pressure: cell.pressure(),
+            pressure: cell.state.pressure(),
             rtt_ms: None,
             lag: cell.lag(),
         }
@@ -178,19 +226,16 @@ impl View for Routing {
 }
 
 impl Region {
-    /// The share of the cap on requests in flight that is used.
+    /// The share of the region's capacity in use: requests in flight against the cap, which shrinks
+    /// with the endpoints that are down.
+    pub fn load(&self) -> f32 {
+        self.state.in_flight.load(Ordering::Relaxed) as f32 * f32::from_bits(self.one_request.load(Ordering::Relaxed))
+    }
+
+    /// The load as decisions weigh it. A region is never less full than the share of what fails there:
+    /// who answers with errors, and quickly, would else seem idle, and attract what it fails.
     pub fn utilisation(&self) -> f32 {
-        self.in_flight.load(Ordering::Relaxed) as f32 / self.cap as f32
-    }
-
-    /// The utilisation as the overload mark sees it.
-    pub fn pressure(&self) -> f32 {
-        f32::from_bits(self.pressure.load(Ordering::Relaxed))
-    }
-
-    /// Sets what [`Region::pressure`] is to be.
-    pub fn set_pressure(&self, pressure: f32) {
-        self.pressure.store(pressure.to_bits(), Ordering::Relaxed);
+        self.load().max(self.state.error_share())
     }
 
     /// The largest replication lag that an endpoint which is up has reported.
@@ -205,7 +250,7 @@ impl Region {
 
     /// Whether the region serves, as far as this node can tell.
     pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        self.state.health() != Health::Down
     }
 
     /// Percent of its endpoints that are up.
@@ -213,27 +258,67 @@ impl Region {
         self.healthy.load(Ordering::Relaxed)
     }
 
-    /// Works the region's health out again from its endpoints'.
-    pub fn refresh(&self, threshold: f64) {
-        let total = self.endpoints.len();
-        let healthy = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).count();
-        self.up.store(region_health(healthy, total, threshold) != Health::Down, Ordering::Relaxed);
-        self.healthy.store((healthy * 100 / total.max(1)) as u8, Ordering::Relaxed);
-        let lags = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.lag_ms());
-        self.lag_ms.store(lags.max().unwrap_or(NO_LAG), Ordering::Relaxed);
+    /// How its endpoints are.
+    pub fn census(&self) -> Census {
+        let count = |is: fn(&EndpointState) -> bool| self.endpoints.iter().filter(|endpoint| is(endpoint)).count();
+        Census {
+            endpoints: self.endpoints.len(),
+            probed_up: count(EndpointState::is_probed_up),
+            in_rotation: count(EndpointState::is_up),
+        }
     }
 
-    fn pick(&self, tried: &[Arc<EndpointState>]) -> Option<Arc<EndpointState>> {
+    /// Works the region's health out again from its endpoints'; its phases before and after, when they
+    /// differ.
+    pub fn refresh(&self, failover: &Failover) -> Option<(Phase, Phase)> {
+        let census = self.census();
+        let share = census.in_rotation as f32 / census.endpoints.max(1) as f32;
+        self.healthy.store((share * 100.0) as u8, Ordering::Relaxed);
+        // Without any in rotation, what may still be there is all that there is.
+        let share = if census.in_rotation == 0 { 1.0 } else { share };
+        self.one_request.store((1.0 / (self.cap.max(1) as f32 * share)).to_bits(), Ordering::Relaxed);
+        let lags = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.lag_ms());
+        self.lag_ms.store(lags.max().unwrap_or(NO_LAG), Ordering::Relaxed);
+        self.state.refresh(&census, failover)
+    }
+
+    fn pick(
+        &self,
+        tried: &[Arc<EndpointState>],
+        wish: Wish,
+        canary: Option<&CanaryState>,
+    ) -> Option<Arc<EndpointState>> {
         let count = self.endpoints.len();
         let start = self.turn.fetch_add(1, Ordering::Relaxed);
-        let in_turn = || (0..count).filter_map(|step| self.endpoints.get((start.wrapping_add(step)) % count));
-        let fresh = || in_turn().filter(|endpoint| !is_in(tried, endpoint));
-        let found = fresh()
-            .find(|endpoint| endpoint.is_up() && !endpoint.is_suspect())
-            .or_else(|| fresh().find(|endpoint| endpoint.is_up()))
-            // Everything looks ejected, yet the region counts as up: the evidence is passing.
-            .or_else(|| fresh().next());
-        found.cloned()
+        // What the version on trial has failed, the stable one repairs.
+        let wanted = canary.map(|canary| (canary, tried.is_empty() && canary.takes(wish.client_key)));
+        let mut best = None;
+        for step in 0..count {
+            let Some(endpoint) = self.endpoints.get((start.wrapping_add(step)) % count) else { continue };
+            if is_in(tried, endpoint) || (wish.upgrade && endpoint.endpoint.http2) {
+                continue;
+            }
+            let other_version = wanted.is_some_and(|(canary, wanted)| canary.is_canary(&endpoint.endpoint) != wanted);
+            // An endpoint that is not up is still better than none: the evidence may be passing.
+            let against = (!endpoint.is_up(), other_version, endpoint.is_suspect());
+            if against == (false, false, false) {
+                return Some(endpoint.clone());
+            }
+            if best.is_none_or(|(least, _)| against < least) {
+                best = Some((against, endpoint));
+            }
+        }
+        best.map(|(_, endpoint)| endpoint.clone())
+    }
+}
+
+impl Survivors {
+    /// The state of the version on trial: what it was, if a table says the same of it as the one before.
+    fn canary(&self, spec: Option<&Canary>) -> Option<Arc<CanaryState>> {
+        let mut kept = self.canary.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |state: &Arc<CanaryState>| spec.is_some_and(|spec| spec.is_same_trial(&state.spec));
+        *kept = kept.take().filter(same).or_else(|| Some(Arc::new(CanaryState::new(spec?.clone()))));
+        kept.clone()
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::Admin;
-use crate::health::probe::Prober;
+use crate::health::watch::Watch;
 use crate::ingress::listener::{Listener, ListenerFacts, bind};
 use crate::ingress::tls::{Certificates, server_config};
 use crate::ingress::worker::Workers;
@@ -109,7 +109,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         tracing::info!(kind = "admin", address = %socket.local_addr()?, "listening");
         server.add_service(background_service("admin", Admin::new(node.clone(), socket)));
     }
-    server.add_service(background_service("health", Prober::new(node.clone())));
+    server.add_service(background_service("health", Watch::new(node.clone())));
     server.add_service(background_service("reload", Reloader::new(node.clone(), watches)));
 
     let routing = node.routing.load();

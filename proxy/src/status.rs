@@ -111,14 +111,14 @@ impl Status {
                     name: region.name.clone(),
                     country: region.country,
                     state: region.state,
-                    health: if cell.is_up() { "up" } else { "down" },
+                    health: crate::health::watch::phase_name(cell.state.phase()),
                     healthy_percent: cell.healthy_percent(),
                     endpoints: cell
                         .endpoints
                         .iter()
                         .map(|state| EndpointStatus { address: state.endpoint.to_string(), up: state.is_up() })
                         .collect(),
-                    requests_in_flight: cell.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+                    requests_in_flight: cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed),
                     utilisation: cell.utilisation(),
                     latency_ms: routing.table().prior_latency_ms(routing.here, id),
                     rtt_ms: None,

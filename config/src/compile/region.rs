@@ -1,10 +1,8 @@
 //! `[regions.NAME]`: where the service runs.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use policy::health::ProbePlan;
+use policy::health::{Check, HttpCheck, ProbePlan};
 use policy::region::{Capabilities, Region, RegionState, Role, Tier};
+use std::collections::BTreeMap;
 
 use super::countries::country as read_country;
 use super::frameworks::frameworks;
@@ -54,7 +52,7 @@ fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Opti
     let upstream = Upstream {
         endpoints: endpoints_field.map(|list| endpoints(&list, field.key(), owners)).unwrap_or_default(),
         gateway: gateway.and_then(|field| endpoint(&field, true)),
-        health: section.field("health").map_or_else(default_health, |field| health(&field)),
+        health: section.field("health").map(|field| health(&field)).unwrap_or_default(),
     };
     let country = section.required("country", "say where the region is: country = \"DE\"");
     let country = country.and_then(|field| read_country(&field));
@@ -131,15 +129,17 @@ fn endpoint(field: &Field<'_>, bare_is_tls: bool) -> Option<Endpoint> {
 }
 
 fn health(field: &Field<'_>) -> ProbePlan {
-    let mut plan = default_health();
+    let mut plan = ProbePlan::default();
     let Some(section) = field.section(&["path", "interval", "timeout", "failures", "successes"]) else { return plan };
     let graphic = |b: u8| b.is_ascii_graphic() && b != b'#';
     let is_path = |path: &str| path.starts_with('/') && path.bytes().all(graphic);
     let path = section.field("path").and_then(|field| field.text_that(is_path, "is not a path such as \"/health\""));
-    plan.path = path.map_or(plan.path, str::to_owned);
+    let paths = path.map_or(HttpCheck::default().paths, |path| vec![path.to_owned()]);
+    plan.check = Check::Http(HttpCheck { paths, ..HttpCheck::default() });
     let duration = |key| section.field(key).and_then(|field| field.duration());
     let count = |key| section.field(key).and_then(|field| field.integer(1..=1000));
     plan.interval = duration("interval").unwrap_or(plan.interval);
+    plan.unhealthy_interval = ProbePlan::default_unhealthy_interval(plan.interval);
     // A default that does not fit the interval given gives way.
     plan.timeout = duration("timeout").unwrap_or(plan.timeout.min(plan.interval));
     plan.failures = count("failures").unwrap_or(plan.failures);
@@ -148,11 +148,6 @@ fn health(field: &Field<'_>) -> ProbePlan {
         field.warning("longer than the interval: probes of one endpoint will wait for each other".to_owned());
     }
     plan
-}
-
-fn default_health() -> ProbePlan {
-    let seconds = Duration::from_secs;
-    ProbePlan { path: "/health".to_owned(), interval: seconds(30), timeout: seconds(10), failures: 3, successes: 2 }
 }
 
 const KEYS: &[&str] = &[

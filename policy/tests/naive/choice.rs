@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::hash::client_key;
-use policy::region::{Region, RegionState};
+use policy::region::{Region, RegionState, Role};
 use policy::route::{Affinity, Criticality, RouteSpec};
 use policy::{Health, RegionView};
 
@@ -33,6 +33,7 @@ struct Contender {
 struct Rank {
     elsewhere_than_pinned: bool,
     opened: bool,
+    cold: bool,
     moved_off: bool,
     spilled: bool,
     priority: u16,
@@ -87,12 +88,13 @@ impl Choice {
             let rank = Rank {
                 elsewhere_than_pinned: request.pinned.as_deref() != Some(&region.name),
                 opened: law.is_opened(&region.name),
+                cold: region.role == Role::Cold,
                 moved_off: moved_off(region, seen.health, request.client_key ^ seed),
                 spilled: choice.spilled(book, route, pressure, request.client_key ^ seed),
                 priority: region.priority,
             };
             // What a pinned client is asked nothing of.
-            let pinned = Rank { opened: false, moved_off: false, spilled: false, priority: 0, ..rank };
+            let pinned = Rank { opened: false, cold: false, moved_off: false, spilled: false, priority: 0, ..rank };
             let hash = mixed(request.client_key ^ seed) | 1;
             choice.contenders.insert(
                 region.name.clone(),

@@ -284,6 +284,7 @@ fn region() -> impl Strategy<Value = Region> {
         prop_oneof![4 => Just(0_u16), 1 => Just(1), 1 => 2..40_u16],
         prop_oneof![8 => Just(100_u8), 1 => Just(0), 2 => 1..100_u8],
         prop_oneof![8 => Just(RegionState::Serving), 2 => Just(RegionState::Draining), 1 => Just(RegionState::Disabled)],
+        prop_oneof![9 => Just(Role::Active), 1 => Just(Role::Warm), 1 => Just(Role::Cold)],
         prop_oneof![9 => Just((true, true)), 2 => Just((true, false)), 1 => Just((false, true)), 1 => Just((false, false))],
     );
     let worth = (subsequence(FRAMEWORKS, 0..=3), maybe(0.6, 0..5000_u32), select(&[0.0, 0.02, 0.05, 0.09]));
@@ -292,11 +293,11 @@ fn region() -> impl Strategy<Value = Region> {
         country: country(home),
         coordinates: coordinates.map(|(latitude, longitude)| (f64::from(latitude), f64::from(longitude))),
         tier,
-        role: Role::Active,
+        role: standing.3,
         priority: standing.0,
         weight: standing.1,
         state: standing.2,
-        capabilities: Capabilities { read: standing.3.0, write: standing.3.1 },
+        capabilities: Capabilities { read: standing.4.0, write: standing.4.1 },
         compliance: held.into_iter().map(str::to_owned).collect(),
         capacity_rps: capacity.map(f64::from),
         cost_per_gb,

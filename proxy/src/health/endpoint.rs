@@ -1,10 +1,11 @@
 //! One endpoint's health, shared by every worker: read without a lock, written rarely.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use config::Endpoint;
-use policy::health::{EndpointHealth, ProbePlan};
+use policy::health::{Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 use policy::table::Outlier;
 
 use crate::routing::now;
@@ -18,33 +19,72 @@ pub struct EndpointState {
     pub id: u64,
     health: Mutex<EndpointHealth>,
     up: AtomicBool,
+    probed_up: AtomicBool,
     suspect: AtomicBool,
+    gone: AtomicBool,
+    in_doubt: AtomicBool,
+    attempts: AtomicU64,
+    errors: AtomicU64,
+    slow: AtomicU64,
     /// The replication lag that its last probe reported, in milliseconds.
     lag_ms: Mutex<Option<u64>>,
 }
 
 impl EndpointState {
-    /// A new endpoint counts as healthy until something shows otherwise.
-    pub fn new(endpoint: Endpoint) -> Self {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    /// A new endpoint counts as healthy until something shows otherwise; a cold region's, as down
+    /// until its probes pass.
+    pub fn new(endpoint: Endpoint, cold: bool) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let health = if cold { EndpointHealth::cold() } else { EndpointHealth::default() };
         Self {
             endpoint,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            health: Mutex::default(),
-            up: AtomicBool::new(true),
+            health: Mutex::new(health),
+            up: AtomicBool::new(!cold),
+            probed_up: AtomicBool::new(!cold),
             suspect: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            in_doubt: AtomicBool::new(cold),
+            attempts: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
             lag_ms: Mutex::default(),
         }
     }
 
-    /// Whether it may be dialled.
+    /// Whether it is in rotation.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// Whether its last attempt failed.
+    /// Whether the probes have nothing against it.
+    pub fn is_probed_up(&self) -> bool {
+        self.probed_up.load(Ordering::Relaxed)
+    }
+
+    /// Whether its last attempt did not connect.
     pub fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody is there: what waits for its answer waits in vain.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Whether something is wrong, so that probes should be quick.
+    pub fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Relaxed)
+    }
+
+    /// What real traffic has shown since the process's start.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            attempts: self.attempts.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            slow: self.slow.load(Ordering::Relaxed),
+            retries: 0,
+        }
     }
 
     /// The replication lag that it last reported, in milliseconds.
@@ -57,39 +97,60 @@ impl EndpointState {
         *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner) = lag_ms;
     }
 
-    /// Takes a success of real traffic; free of locks unless an error came before.
-    pub fn on_success(&self) {
-        if self.is_suspect() {
+    /// Takes an answer of real traffic that is no symptom of anything, though it may be an error (a
+    /// 500 is as much about its request) or slow; free of locks unless an error came before.
+    pub fn on_answer(&self, is_error: bool, is_slow: bool) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        if is_error {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        } else if self.is_in_doubt() {
             self.update(|health| health.on_success());
+        }
+        if is_slow {
+            self.slow.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Takes a failure of real traffic; true when it ejects the endpoint.
-    pub fn on_error(&self, outlier: &Outlier) -> bool {
-        self.update(|health| health.on_error(now(), outlier))
+    /// Takes a failure of real traffic; true when there are now enough in a row to eject it.
+    pub fn on_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        self.on_late_error(symptom, outlier)
     }
 
-    /// Takes a probe's result; true when it changes whether the endpoint is up.
-    pub fn on_probe(&self, passed: bool, plan: &ProbePlan) -> bool {
+    /// The same for an attempt that is counted already: its answer began well, and broke off.
+    pub fn on_late_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.update(|health| health.on_error(now(), symptom, outlier))
+    }
+
+    /// Ejects it.
+    pub fn eject(&self, outlier: &Outlier) {
+        self.update(|health| health.eject(now(), outlier));
+    }
+
+    /// Takes a probe's result; true when it changes whether the endpoint is in rotation.
+    pub fn on_probe(&self, probe: Probe, plan: &ProbePlan) -> bool {
         let before = self.is_up();
-        self.update(|health| health.on_probe(passed, plan));
+        self.update(|health| health.on_probe(probe, plan));
         self.is_up() != before
     }
 
     /// Lets the time pass: an ejection may have ended. True when that changes whether it is up.
-    pub fn on_tick(&self) -> bool {
+    pub fn on_tick(&self, outlier: &Outlier) -> bool {
         let before = self.is_up();
-        if !before {
-            self.update(|_| ());
-        }
+        self.update(|health| health.on_tick(now(), outlier));
         self.is_up() != before
     }
 
     fn update<R>(&self, change: impl FnOnce(&mut EndpointHealth) -> R) -> R {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut health);
-        self.up.store(health.is_up(now()), Ordering::Relaxed);
+        let now: Duration = now();
+        self.up.store(health.is_up(now), Ordering::Relaxed);
+        self.probed_up.store(health.is_probed_up(), Ordering::Relaxed);
         self.suspect.store(health.is_suspect(), Ordering::Relaxed);
+        self.gone.store(health.is_gone(now), Ordering::Relaxed);
+        self.in_doubt.store(health.is_in_doubt(now), Ordering::Relaxed);
         result
     }
 }

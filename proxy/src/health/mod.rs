@@ -1,4 +1,8 @@
-//! Whether upstreams serve: probes, and what real traffic shows.
+//! Whether upstreams serve: what probes find, and what real traffic shows.
 
+pub mod canary;
 pub mod endpoint;
 pub mod probe;
+pub mod region;
+pub mod route;
+pub mod watch;

@@ -30,6 +30,10 @@ pub struct Metrics {
     pub cross_region_bytes: IntCounterVec,
     pub attempts: IntCounterVec,
     pub failovers: IntCounterVec,
+    pub ejections: IntCounterVec,
+    pub suspicions: IntCounterVec,
+    pub retries: IntCounterVec,
+    pub hedges: IntCounterVec,
     pub shed: IntCounterVec,
     pub residency_violations: IntCounter,
     pub table_info: IntGaugeVec,
@@ -122,6 +126,26 @@ impl Metrics {
                 "Requests that failed in one region and went to the next",
                 &["from_region", "to_region"],
             ),
+            ejections: counters(
+                "meridian_ejections_total",
+                "Endpoints that real traffic took out of rotation, by cause",
+                &["region", "cause"],
+            ),
+            suspicions: counters(
+                "meridian_suspicions_total",
+                "Times that real traffic made a whole region the last resort, by cause",
+                &["region", "cause"],
+            ),
+            retries: counters(
+                "meridian_retries_total",
+                "Attempts after the first, by the region that failed before: sent, or refused by its retry budget",
+                &["region", "outcome"],
+            ),
+            hedges: counters(
+                "meridian_hedges_total",
+                "Attempts beside a late one: won, lost, or refused by the retry budget",
+                &["region", "outcome"],
+            ),
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
             residency_violations: counter(
                 "data_residency_violations_total",
@@ -199,6 +223,10 @@ impl Metrics {
         forget(&self.cross_region_bytes, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.attempts, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.failovers, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.ejections, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.suspicions, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.retries, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.hedges, keep, |vec, values| vec.remove_label_values(values).is_ok());
     }
 }
 

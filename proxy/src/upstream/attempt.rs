@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use crate::health::endpoint::EndpointState;
 use crate::node::{InFlight, Node, Worker};
-use crate::routing::{Destination, Routing};
+use crate::routing::{Destination, Routing, Wish};
 use crate::upstream::body::{AttemptBody, BodyFault, RequestBody, Upload};
-use crate::upstream::connect::Connection;
+use crate::upstream::connect::{Connection, SendError};
 
 /// What there is to forward, and how often.
 pub struct Forward<'a> {
@@ -35,6 +35,8 @@ pub struct Forward<'a> {
     pub body: &'a RequestBody,
     /// Whether the request may be repeated though an origin may have acted on it.
     pub repeatable: bool,
+    /// Whether the request upgrades the protocol.
+    pub upgrade: bool,
     /// When the request arrived.
     pub started: Instant,
 }
@@ -118,6 +120,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
     let node = &plan.worker.node;
     let deadline = plan.started + route.timeout;
 
+    let wish = Wish { client_key: plan.facts.client_key, upgrade: plan.upgrade };
     let mut done_with = RegionSet::EMPTY;
     let mut unreachable = RegionSet::EMPTY;
     let mut tried: SmallVec<[Arc<EndpointState>; 4]> = SmallVec::new();
@@ -144,13 +147,13 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
             continue;
         }
         let cell = routing.region(region);
-        if !admits(route.criticality, cell.in_flight.load(std::sync::atomic::Ordering::Relaxed), cell.cap()) {
+        if !admits(route.criticality, cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed), cell.cap()) {
             overloaded = true;
             done_with.insert(pinned_region);
             continue;
         }
         let safeguarded = permit.is_safeguarded();
-        let Some(destination) = routing.destination(permit, &tried) else {
+        let Some(destination) = routing.destination(permit, &tried, wish) else {
             done_with.insert(pinned_region);
             continue;
         };
@@ -164,7 +167,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
             node.metrics.failovers.with_label_values(&names).inc();
         }
         attempts += 1;
-        let in_flight = InFlight::enter(&cell.in_flight);
+        let in_flight = InFlight::enter(&cell.state.in_flight);
         let request = (plan.head)(&routing, region).map(|()| body);
         let started = Instant::now();
         let limit = route.retry.per_try_timeout.map_or(deadline, |limit| deadline.min(started + limit));
@@ -175,7 +178,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
         tried.push(destination.endpoint().clone());
         let fault = match result {
             Ok((response, connection)) => {
-                destination.endpoint().on_success();
+                destination.endpoint().on_answer(response.status().is_server_error(), false);
                 let unwelcome = plan.repeatable && route.retry.statuses.contains(&response.status().as_u16());
                 if region != routing.here {
                     let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
@@ -205,14 +208,6 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
                     return Err(Failure::Body(fault));
                 }
                 count(node, &routing, region, fault.outcome());
-                if destination.endpoint().on_error(&routing.table().spec().failover.outlier) {
-                    tracing::warn!(
-                        region = routing.table().region(region).name,
-                        endpoint = %destination.endpoint().endpoint,
-                        "endpoint ejected after consecutive errors"
-                    );
-                }
-                cell.refresh(routing.table().spec().failover.threshold);
                 if matches!(fault, Fault::Unsent) {
                     unreachable.insert(pinned_region);
                 } else if !plan.repeatable {
@@ -277,19 +272,17 @@ async fn attempt(
             None => connect(plan, destination, limit).await?,
         };
         let pause = plan.worker.node.config.load().limits.body_timeout;
-        match until(plan.body, limit, pause, connection.sender.try_send_request(request)).await {
+        match until(plan.body, limit, pause, connection.send(request)).await {
             Some(Ok(response)) => return Ok((response, connection)),
-            Some(Err(mut error)) => match error.take_message() {
-                Some(unsent) if reused => {
-                    request = unsent;
-                    pooled = take();
-                }
-                Some(_) => return Err(Fault::Unsent),
-                None => {
-                    tracing::debug!(error = %error.error(), endpoint = %destination.endpoint().endpoint, "attempt broken");
-                    return Err(Fault::Broken);
-                }
-            },
+            Some(Err(SendError::Unsent(unsent))) if reused => {
+                request = *unsent;
+                pooled = take();
+            }
+            Some(Err(SendError::Unsent(_) | SendError::Unprocessed)) => return Err(Fault::Unsent),
+            Some(Err(SendError::Broken(error))) => {
+                tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "attempt broken");
+                return Err(Fault::Broken);
+            }
             None => return Err(Fault::TimedOut),
         }
     }

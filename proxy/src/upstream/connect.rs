@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -43,6 +45,30 @@ pub enum ConnectError {
     ServerName(String),
     #[error("no HTTP on the new connection: {0}")]
     Http(#[from] hyper::Error),
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// Nothing of it was sent; here it is.
+    Unsent(Box<Request<AttemptBody>>),
+    /// Some of it was sent, and the origin says that it has not acted on it.
+    Unprocessed,
+    /// The connection broke, and the origin may have acted on it.
+    Broken(hyper::Error),
+}
+
+impl Connection {
+    /// Sends a request, and waits for its answer's head.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+        self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+            Some(unsent) => SendError::Unsent(Box::new(unsent)),
+            None => SendError::Broken(error.into_error()),
+        })
+    }
 }
 
 impl Connector {

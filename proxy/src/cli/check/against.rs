@@ -41,7 +41,7 @@ fn upstreams(document: &RoutingTable) -> BTreeMap<String, String> {
         say("endpoints", endpoints.join(", "));
         say("gateway", upstream.gateway.as_ref().map_or("none".to_owned(), Endpoint::to_string));
         let health = &upstream.health;
-        say("health.path", health.path.clone());
+        say("health.check", format!("{:?}", health.check));
         say("health.interval", format!("{:?}", health.interval));
         say("health.timeout", format!("{:?}", health.timeout));
         say("health.failures", health.failures.to_string());

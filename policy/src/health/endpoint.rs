@@ -1,0 +1,237 @@
+//! One endpoint's health, from probes and from real traffic.
+
+use std::time::Duration;
+
+use super::plan::ProbePlan;
+use crate::table::Outlier;
+
+/// What a probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The endpoint answered as it should.
+    Passed,
+    /// It answered otherwise.
+    Failed,
+    /// It could not be connected to, or did not answer in time.
+    Unanswered,
+}
+
+/// What went wrong in an attempt of real traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Symptom {
+    /// There was no connection.
+    Unreachable,
+    /// No answer came in time.
+    Silent,
+    /// The connection broke before the answer's end.
+    Broken,
+    /// 502, 503 or 504: the endpoint says itself that it cannot serve.
+    Refused,
+}
+
+/// One endpoint's health. `now` is any monotonic clock.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointHealth {
+    failed_probes: u32,
+    passed_probes: u32,
+    probed_down: bool,
+    /// The last probe that did not pass had no answer at all.
+    unanswered: bool,
+    errors_in_a_row: u32,
+    /// Of the last error.
+    symptom: Option<Symptom>,
+    /// Recent ejections: one is forgotten for each base ejection time without another.
+    ejections: u32,
+    ejected_until: Option<Duration>,
+}
+
+impl EndpointHealth {
+    /// Ejections of one endpoint lengthen up to this many times the base.
+    pub const LONGEST: u32 = 10;
+
+    /// An endpoint that is down until its probes pass: what a cold region's are at first.
+    pub fn cold() -> Self {
+        Self { probed_down: true, ..Self::default() }
+    }
+
+    /// Whether it is in rotation: neither probes nor real traffic have taken it out.
+    pub fn is_up(&self, now: Duration) -> bool {
+        !self.probed_down && !self.is_ejected(now)
+    }
+
+    /// Whether the probes have nothing against it.
+    pub fn is_probed_up(&self) -> bool {
+        !self.probed_down
+    }
+
+    /// Whether real traffic has ejected it.
+    pub fn is_ejected(&self, now: Duration) -> bool {
+        self.ejected_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether its last attempts could not even connect: enough to prefer another.
+    pub fn is_suspect(&self) -> bool {
+        self.errors_in_a_row > 0 && self.symptom == Some(Symptom::Unreachable)
+    }
+
+    /// Whether nobody is there: what still waits for its answer waits in vain.
+    pub fn is_gone(&self, now: Duration) -> bool {
+        let unreachable = self.is_ejected(now) && self.symptom == Some(Symptom::Unreachable);
+        unreachable || (self.probed_down && self.unanswered)
+    }
+
+    /// Whether something is wrong, so that probes should be quick.
+    pub fn is_in_doubt(&self, now: Duration) -> bool {
+        !self.is_up(now) || self.errors_in_a_row > 0 || self.failed_probes > 0
+    }
+
+    /// Takes a probe's result. A pass also ends an ejection for having been unreachable, which it
+    /// disproves; against errors in answers, or no answers, it proves nothing.
+    pub fn on_probe(&mut self, probe: Probe, plan: &ProbePlan) {
+        if probe != Probe::Passed {
+            self.passed_probes = 0;
+            self.failed_probes = self.failed_probes.saturating_add(1);
+            self.unanswered = probe == Probe::Unanswered;
+            self.probed_down |= self.failed_probes >= plan.failures;
+            return;
+        }
+        self.failed_probes = 0;
+        self.passed_probes = self.passed_probes.saturating_add(1);
+        if self.probed_down && self.passed_probes < plan.successes {
+            return;
+        }
+        self.probed_down = false;
+        self.unanswered = false;
+        if self.symptom == Some(Symptom::Unreachable) {
+            self.ejected_until = None;
+            self.errors_in_a_row = 0;
+            self.symptom = None;
+        }
+    }
+
+    /// Takes a success of real traffic.
+    pub fn on_success(&mut self) {
+        self.errors_in_a_row = 0;
+    }
+
+    /// Takes a failure of real traffic; true when there are now enough in a row to eject the
+    /// endpoint, which is for its region to decide.
+    pub fn on_error(&mut self, now: Duration, symptom: Symptom, outlier: &Outlier) -> bool {
+        self.errors_in_a_row = self.errors_in_a_row.saturating_add(1);
+        self.symptom = Some(symptom);
+        self.errors_in_a_row >= outlier.consecutive_errors && !self.is_ejected(now)
+    }
+
+    /// Ejects it: for the base time, times the number of its recent ejections.
+    pub fn eject(&mut self, now: Duration, outlier: &Outlier) {
+        self.ejections = (self.ejections + 1).min(Self::LONGEST);
+        self.ejected_until = Some(now + outlier.base_ejection * self.ejections);
+        self.errors_in_a_row = 0;
+    }
+
+    /// Lets the time pass.
+    pub fn on_tick(&mut self, now: Duration, outlier: &Outlier) {
+        let quiet_since = self.ejected_until.unwrap_or_default();
+        if self.ejections > 0 && now >= quiet_since + outlier.base_ejection {
+            self.ejections -= 1;
+            self.ejected_until = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Failover;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn outlier() -> Outlier {
+        Failover::default().outlier
+    }
+
+    fn fail(health: &mut EndpointHealth, now: Duration, symptom: Symptom, times: usize) -> bool {
+        (0..times).filter(|_| health.on_error(now, symptom, &outlier())).count() > 0
+    }
+
+    #[test]
+    fn probes_have_hysteresis() {
+        let plan = ProbePlan::default();
+        let mut health = EndpointHealth::default();
+        let mut states = Vec::new();
+        for passed in [false, false, true, false, false, false, true, false, true, true] {
+            health.on_probe(if passed { Probe::Passed } else { Probe::Failed }, &plan);
+            states.push(health.is_up(Duration::ZERO));
+        }
+        assert_eq!(states, [true, true, true, true, true, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_cold_one_is_down_until_its_probes_pass() {
+        let plan = ProbePlan::default();
+        let mut health = EndpointHealth::cold();
+        assert!(!health.is_up(Duration::ZERO) && health.is_in_doubt(Duration::ZERO));
+        health.on_probe(Probe::Passed, &plan);
+        assert!(!health.is_up(Duration::ZERO));
+        health.on_probe(Probe::Passed, &plan);
+        assert!(health.is_up(Duration::ZERO) && !health.is_in_doubt(Duration::ZERO));
+    }
+
+    #[test]
+    fn ejections_lengthen_and_are_forgotten() {
+        let mut health = EndpointHealth::default();
+        let mut now = Duration::ZERO;
+        for round in 1..=3 {
+            assert!(!fail(&mut health, now, Symptom::Broken, 4) && health.is_up(now));
+            assert!(fail(&mut health, now, Symptom::Broken, 1));
+            health.eject(now, &outlier());
+            assert!(!health.is_up(now + SECOND * 30 * round - SECOND), "round {round}");
+            now += SECOND * 30 * round;
+            assert!(health.is_up(now), "round {round}");
+        }
+        for _ in 0..3 {
+            now += SECOND * 30;
+            health.on_tick(now, &outlier());
+        }
+        fail(&mut health, now, Symptom::Broken, 5);
+        health.eject(now, &outlier());
+        assert!(health.is_up(now + SECOND * 30));
+    }
+
+    #[test]
+    fn a_success_between_errors_keeps_an_endpoint() {
+        let mut health = EndpointHealth::default();
+        for _ in 0..20 {
+            assert!(!fail(&mut health, Duration::ZERO, Symptom::Silent, 1));
+            health.on_success();
+        }
+        assert!(!health.is_in_doubt(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_pass_disproves_that_nobody_is_there_and_nothing_else() {
+        for (symptom, disproved) in [
+            (Symptom::Unreachable, true),
+            (Symptom::Silent, false),
+            (Symptom::Broken, false),
+            (Symptom::Refused, false),
+        ] {
+            let mut health = EndpointHealth::default();
+            assert!(fail(&mut health, Duration::ZERO, symptom, 5));
+            health.eject(Duration::ZERO, &outlier());
+            assert_eq!(health.is_gone(SECOND), disproved, "{symptom:?}");
+            health.on_probe(Probe::Passed, &ProbePlan::default());
+            assert_eq!(health.is_up(SECOND), disproved, "{symptom:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_answer_probes_is_gone_and_what_answers_badly_is_not() {
+        for (probe, gone) in [(Probe::Failed, false), (Probe::Unanswered, true)] {
+            let mut health = EndpointHealth::default();
+            (0..3).for_each(|_| health.on_probe(probe, &ProbePlan::default()));
+            assert!(!health.is_up(SECOND));
+            assert_eq!(health.is_gone(SECOND), gone, "{probe:?}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Quantiles of durations from counts in buckets: eight to an octave, so that each is within 13 % of
+//! the truth and a histogram is a few hundred integers that any thread may add to.
+
+use std::time::Duration;
+
+/// How many buckets there are: from 64 us to about 275 s, and one for all that is longer.
+pub const BUCKETS: usize = 22 * PER_OCTAVE + 1;
+
+const PER_OCTAVE: usize = 8;
+/// The first bucket ends here, in microseconds.
+const FIRST: u64 = 64;
+
+/// The bucket that a duration counts in.
+pub fn bucket(duration: Duration) -> usize {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    if micros <= FIRST {
+        return 0;
+    }
+    let octave = (micros / FIRST).ilog2();
+    let within = ((micros >> octave) - FIRST) as usize * PER_OCTAVE / FIRST as usize;
+    (octave as usize * PER_OCTAVE + within).min(BUCKETS - 1)
+}
+
+/// The duration, at least, of all that is past a bucket.
+pub fn upper_edge(bucket: usize) -> Duration {
+    let (octave, within) = ((bucket + 1) / PER_OCTAVE, (bucket + 1) % PER_OCTAVE);
+    let base = FIRST << octave.min(32);
+    Duration::from_micros(base + base * within as u64 / PER_OCTAVE as u64)
+}
+
+/// The duration that a share of `q` (`0..=1`) does not exceed: the upper edge of its bucket. `None`
+/// of nothing.
+pub fn quantile(counts: impl IntoIterator<Item = u64> + Clone, q: f64) -> Option<Duration> {
+    let total: u64 = counts.clone().into_iter().sum();
+    let wanted = ((total as f64 * q).ceil() as u64).clamp(1, total.max(1));
+    let mut seen = 0;
+    let found = counts.into_iter().position(|count| {
+        seen += count;
+        seen >= wanted
+    });
+    found.map(upper_edge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_duration_is_in_its_bucket() {
+        for micros in (0..2_000_000).step_by(37) {
+            let duration = Duration::from_micros(micros);
+            let index = bucket(duration);
+            assert!(duration <= upper_edge(index) + Duration::from_micros(1), "{micros} {index}");
+            assert!(index == 0 || duration >= upper_edge(index - 1) - Duration::from_micros(1), "{micros} {index}");
+        }
+        assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn quantiles_are_within_an_eighth() {
+        let mut counts = [0; BUCKETS];
+        (1..=1_000).for_each(|ms| counts[bucket(Duration::from_millis(ms))] += 1);
+        for (q, truth) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0), (1.0, 1_000.0)] {
+            let found = quantile(counts, q).map_or(0.0, |found| found.as_secs_f64() * 1_000.0);
+            assert!((truth..truth * 1.13).contains(&found), "{q}: {found}");
+        }
+        assert_eq!(quantile([0; BUCKETS], 0.5), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! One region as this node sees it: what outlives a table, by the region's name.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use policy::Health;
+use policy::health::{Cause, Census, Counts, Phase, RegionHealth, Sliding};
+use policy::table::{Failover, Outlier};
+
+use crate::routing::now;
+
+/// The live state of one region. Decisions read it without a lock.
+#[derive(Debug, Default)]
+pub struct RegionState {
+    /// Requests of this node in flight there.
+    pub in_flight: Arc<AtomicUsize>,
+    /// The bits of [`policy::RegionView::pressure`].
+    pressure: AtomicU32,
+    /// The share of attempts that failed lately, as bits.
+    error_share: AtomicU32,
+    /// [`Health`], as [`encoded`].
+    health: AtomicU8,
+    /// Attempts that failed, without another between them.
+    errors_in_a_row: AtomicU32,
+    /// Retries and hedges that its requests have cost since the process's start.
+    retries: AtomicU64,
+    /// How many there may have been.
+    retry_limit: AtomicU64,
+    watch: Mutex<Watch>,
+}
+
+/// What only changes of state need.
+#[derive(Debug, Default)]
+struct Watch {
+    health: RegionHealth,
+    window: Sliding,
+    retries_seen: u64,
+    /// Since when the table says that it drains.
+    draining: Option<Duration>,
+}
+
+impl RegionState {
+    /// A region that counts as up, or a cold one as down, until something shows otherwise.
+    pub fn new(cold: bool, failover: &Failover) -> Self {
+        let state = Self::default();
+        state.health.store(encoded(if cold { Health::Down } else { Health::Up }), Ordering::Relaxed);
+        state.allow_retries(&Counts::default(), failover);
+        state
+    }
+
+    /// What decisions see.
+    pub fn health(&self) -> Health {
+        match self.health.load(Ordering::Relaxed) {
+            DOWN => Health::Down,
+            100.. => Health::Up,
+            percent => Health::Ramping(percent),
+        }
+    }
+
+    /// Where it stands between down and up.
+    pub fn phase(&self) -> Phase {
+        self.lock().health.phase()
+    }
+
+    /// The utilisation as the overload mark sees it.
+    pub fn pressure(&self) -> f32 {
+        f32::from_bits(self.pressure.load(Ordering::Relaxed))
+    }
+
+    /// Sets what [`RegionState::pressure`] is to be.
+    pub fn set_pressure(&self, pressure: f32) {
+        self.pressure.store(pressure.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The share of attempts that failed lately, `0..=1`.
+    pub fn error_share(&self) -> f32 {
+        f32::from_bits(self.error_share.load(Ordering::Relaxed))
+    }
+
+    /// Notes whether the table says that the region drains.
+    pub fn set_draining(&self, draining: bool) {
+        let mut watch = self.lock();
+        watch.draining = draining.then(|| watch.draining.unwrap_or_else(now));
+    }
+
+    /// Whether it has drained for longer than clients pinned there may still use it.
+    pub fn is_drained(&self, failover: &Failover) -> bool {
+        self.lock().draining.is_some_and(|since| now() >= since + failover.drain_timeout)
+    }
+
+    /// An attempt went well.
+    pub fn on_success(&self) {
+        if self.errors_in_a_row.load(Ordering::Relaxed) > 0 {
+            self.errors_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// An attempt failed; true when there are now enough in a row to suspect the region as a whole.
+    pub fn on_error(&self, outlier: &Outlier) -> bool {
+        self.errors_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= outlier.consecutive_errors
+    }
+
+    /// Makes it the last resort for a while. False when it is that already.
+    pub fn suspect(&self, outlier: &Outlier) -> bool {
+        self.errors_in_a_row.store(0, Ordering::Relaxed);
+        let mut watch = self.lock();
+        watch.window.clear();
+        watch.health.suspect(now(), outlier)
+    }
+
+    /// Takes one retry or hedge from the budget, if it has one left.
+    pub fn take_retry(&self) -> bool {
+        if self.retries.fetch_add(1, Ordering::Relaxed) < self.retry_limit.load(Ordering::Relaxed) {
+            return true;
+        }
+        self.retries.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+
+    /// Takes what its endpoints in rotation have shown since the last call. What there is against it
+    /// as a whole, if anything.
+    pub fn observe(&self, counts: &Counts, failover: &Failover) -> Option<Cause> {
+        let retries = self.retries.load(Ordering::Relaxed);
+        let sum = {
+            let mut watch = self.lock();
+            let counts = Counts { retries: retries - watch.retries_seen, ..*counts };
+            watch.retries_seen = retries;
+            watch.window.add(now(), failover.outlier.interval, &counts);
+            watch.window.sum()
+        };
+        self.allow_retries(&sum, failover);
+        let enough = sum.errors >= u64::from(failover.outlier.consecutive_errors);
+        let share = if enough { sum.error_share() as f32 } else { 0.0 };
+        self.error_share.store(share.to_bits(), Ordering::Relaxed);
+        sum.verdict(failover)
+    }
+
+    /// Works its health out again from its endpoints'; the phases before and after, when they differ.
+    pub fn refresh(&self, census: &Census, failover: &Failover) -> Option<(Phase, Phase)> {
+        let mut watch = self.lock();
+        let before = watch.health.phase();
+        let changed = watch.health.observe(now(), census.evidence(failover.threshold), failover);
+        let drained = watch.draining.is_some_and(|since| now() >= since + failover.drain_timeout);
+        let health = if drained { Health::Down } else { watch.health.health(failover) };
+        self.health.store(encoded(health), Ordering::Relaxed);
+        changed.then(|| (before, watch.health.phase()))
+    }
+
+    fn allow_retries(&self, lately: &Counts, failover: &Failover) {
+        let left = lately.retries_left(&failover.retry_budget, failover.outlier.interval);
+        self.retry_limit.store(self.retries.load(Ordering::Relaxed).saturating_add(left), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const DOWN: u8 = u8::MAX;
+
+/// One byte: the percent of its clients that it gets, or [`DOWN`].
+fn encoded(health: Health) -> u8 {
+    match health {
+        Health::Down => DOWN,
+        Health::Ramping(percent) => percent.min(99),
+        Health::Up => 100,
+    }
+}

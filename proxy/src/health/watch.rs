@@ -1,0 +1,245 @@
+//! The node's watch over its upstreams: probes when they are due, and what real traffic has shown.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use policy::Health;
+use policy::health::{Cause, Counts, Phase, Probe, ProbePlan, Sliding};
+use policy::pressure::{OVERLOAD_MARK, Pressure};
+use policy::table::Failover;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::health::endpoint::EndpointState;
+use crate::health::probe::probe;
+use crate::node::Node;
+use crate::routing::{Region, now};
+
+/// Probes every endpoint by its region's plan, follows what real traffic shows, and keeps the regions'
+/// health and gauges current.
+pub struct Watch {
+    node: Arc<Node>,
+    /// Endpoints that are being probed: one probe at a time each.
+    busy: Arc<Mutex<HashSet<u64>>>,
+}
+
+/// How often due probes are looked for, and what traffic has shown.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Watch {
+    /// A watch over this node's upstreams.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node, busy: Arc::default() }
+    }
+
+    /// Starts the probes that are due. `last` holds the start of each endpoint's last one, and by how
+    /// much its interval is to vary.
+    fn start_due(&self, last: &mut HashMap<u64, (Duration, f64)>) {
+        let routing = self.node.routing.load_full();
+        let mut seen = HashSet::new();
+        for (id, region, cell) in routing.regions() {
+            let gateway = routing.chosen_for_gateway(id).and_then(|name| HeaderValue::from_str(name).ok());
+            for endpoint in &cell.endpoints {
+                seen.insert(endpoint.id);
+                let due = last.get(&endpoint.id).is_none_or(|(before, vary)| {
+                    now() >= *before + pace(&cell.probe, endpoint.is_in_doubt()).mul_f64(*vary)
+                });
+                if !due || !lock(&self.busy).insert(endpoint.id) {
+                    continue;
+                }
+                let vary = 1.0 + cell.probe.jitter * (2.0 * fastrand::f64() - 1.0);
+                last.insert(endpoint.id, (now(), vary));
+                let (node, endpoint, plan) = (self.node.clone(), endpoint.clone(), cell.probe.clone());
+                let (busy, region, gateway) = (self.busy.clone(), region.name.clone(), gateway.clone());
+                tokio::spawn(async move {
+                    let found = probe(&node, &endpoint, &plan, gateway.as_ref()).await;
+                    if found.result == Probe::Passed {
+                        endpoint.report_lag(found.lag_ms);
+                    }
+                    if endpoint.on_probe(found.result, &plan) {
+                        let state = if endpoint.is_up() { "up" } else { "down" };
+                        tracing::warn!(region, endpoint = %endpoint.endpoint, state, "probe changed an endpoint");
+                        let routing = node.routing.load_full();
+                        if let Some(id) = routing.table().region_named(&region) {
+                            refresh(&node, &region, routing.region(id), &routing.table().spec().failover);
+                        }
+                    }
+                    lock(&busy).remove(&endpoint.id);
+                });
+            }
+        }
+        last.retain(|id, _| seen.contains(id));
+    }
+
+    /// Lets the time pass for every region.
+    fn tick(&self, memory: &mut Memory, since: Duration) {
+        let routing = self.node.routing.load_full();
+        let failover = &routing.table().spec().failover;
+        for (_, region, cell) in routing.regions() {
+            let mut in_rotation = Counts::default();
+            for endpoint in &cell.endpoints {
+                if endpoint.on_tick(&failover.outlier) {
+                    tracing::info!(region = region.name, endpoint = %endpoint.endpoint, "ejection ended");
+                }
+                let seen = memory.endpoints.entry(endpoint.id).or_default();
+                let fresh = endpoint.counts().since(&seen.counts);
+                seen.counts = seen.counts.plus(&fresh);
+                seen.window.add(now(), failover.outlier.interval, &fresh);
+                if endpoint.is_up() {
+                    in_rotation = in_rotation.plus(&fresh);
+                    if let Some(cause) = seen.window.sum().verdict(failover)
+                        && eject(&self.node, &region.name, cell, endpoint, cause, failover)
+                    {
+                        seen.window.clear();
+                    }
+                }
+            }
+            if let Some(cause) = cell.state.observe(&in_rotation, failover) {
+                suspect(&self.node, &region.name, cell, cause, failover);
+            }
+            refresh(&self.node, &region.name, cell, failover);
+            memory.regions.entry(region.name.clone()).or_default().observe(&region.name, cell, since);
+            show(&self.node, &region.name, cell);
+        }
+        for route in routing.routes() {
+            route.on_tick();
+        }
+        if let Some(canary) = &routing.canary {
+            canary.on_tick(now());
+        }
+        memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
+        let known: HashSet<u64> =
+            routing.regions().flat_map(|(_, _, cell)| cell.endpoints.iter().map(|endpoint| endpoint.id)).collect();
+        memory.endpoints.retain(|id, _| known.contains(id));
+    }
+}
+
+/// From one probe's start to the next.
+fn pace(plan: &ProbePlan, in_doubt: bool) -> Duration {
+    if in_doubt { plan.unhealthy_interval } else { plan.interval }
+}
+
+/// Has real traffic's evidence take an endpoint out of rotation, unless too many of its region's are
+/// out already. Whether it did.
+pub fn eject(
+    node: &Node,
+    region: &str,
+    cell: &Region,
+    endpoint: &EndpointState,
+    cause: Cause,
+    failover: &Failover,
+) -> bool {
+    if !cell.census().may_eject(failover.outlier.max_ejected) {
+        return false;
+    }
+    endpoint.eject(&failover.outlier);
+    let cause = cause.name();
+    node.metrics.ejections.with_label_values(&[region, cause]).inc();
+    tracing::warn!(region, endpoint = %endpoint.endpoint, cause, "endpoint ejected");
+    refresh(node, region, cell, failover);
+    true
+}
+
+/// Has real traffic's evidence make a whole region the last resort.
+pub fn suspect(node: &Node, region: &str, cell: &Region, cause: Cause, failover: &Failover) {
+    if cell.state.suspect(&failover.outlier) {
+        let cause = cause.name();
+        node.metrics.suspicions.with_label_values(&[region, cause]).inc();
+        tracing::warn!(region, cause, "region suspected: the last resort for now");
+        refresh(node, region, cell, failover);
+    }
+}
+
+/// Works a region's health out again, and tells when that changes where it stands.
+pub fn refresh(node: &Node, region: &str, cell: &Region, failover: &Failover) {
+    let Some((before, after)) = cell.refresh(failover) else { return };
+    node.metrics.region_health.with_label_values(&[region]).set(gauge(cell));
+    let (before, state) = (phase_name(before), phase_name(after));
+    match cell.state.health() {
+        Health::Ramping(percent) => tracing::warn!(region, before, state, percent, "region changed"),
+        Health::Up | Health::Down => tracing::warn!(region, before, state, "region changed"),
+    }
+}
+
+/// The word for where a region stands.
+pub fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Up => "up",
+        Phase::Down => "down",
+        Phase::Suspected => "suspected",
+        Phase::Waiting(_) => "waiting",
+        Phase::Ramping(..) => "ramping",
+    }
+}
+
+/// A region's health as a gauge: the share of its clients that it gets.
+fn gauge(cell: &Region) -> f64 {
+    match cell.state.health() {
+        Health::Up => 1.0,
+        Health::Ramping(percent) => f64::from(percent) / 100.0,
+        Health::Down => 0.0,
+    }
+}
+
+fn show(node: &Node, region: &str, cell: &Region) {
+    node.metrics.region_health.with_label_values(&[region]).set(gauge(cell));
+    node.metrics.region_utilisation.with_label_values(&[region]).set(f64::from(cell.utilisation()));
+}
+
+#[async_trait]
+impl BackgroundService for Watch {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut last, mut memory) = (HashMap::new(), Memory::default());
+        let mut latest = now();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    self.start_due(&mut last);
+                    let before = std::mem::replace(&mut latest, now());
+                    self.tick(&mut memory, latest.saturating_sub(before));
+                }
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}
+
+/// What is remembered from tick to tick.
+#[derive(Default)]
+struct Memory {
+    regions: HashMap<String, Load>,
+    endpoints: HashMap<u64, Seen>,
+}
+
+/// What an endpoint's traffic has shown.
+#[derive(Default)]
+struct Seen {
+    counts: Counts,
+    window: Sliding,
+}
+
+/// A region's load.
+#[derive(Default)]
+struct Load(Pressure);
+
+impl Load {
+    fn observe(&mut self, region: &str, cell: &Region, since: Duration) {
+        self.0.observe(cell.load(), since);
+        let spills = |pressure: f32| pressure > OVERLOAD_MARK;
+        if spills(cell.state.pressure()) != spills(self.0.level()) {
+            let state = if spills(self.0.level()) { "overloaded: spilling" } else { "no longer overloaded" };
+            tracing::warn!(region, state, "region's load changed");
+        }
+        cell.state.set_pressure(self.0.level());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
