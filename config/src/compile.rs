@@ -7,7 +7,6 @@ mod failover;
 mod frameworks;
 mod jurisdiction;
 mod latency;
-mod later;
 mod names;
 mod page;
 mod pattern;
