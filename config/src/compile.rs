@@ -5,6 +5,7 @@ mod countries;
 mod data_class;
 mod failover;
 mod frameworks;
+mod health;
 mod jurisdiction;
 mod latency;
 mod names;

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use policy::health::{Check, HttpCheck, ProbePlan};
 use policy::jurisdiction::WhenUnavailable;
 use policy::route::{Affinity, HostPattern, PathPattern};
 use policy::{Country, Table};
@@ -329,21 +330,11 @@ fn an_omitted_data_class_is_public_only_where_there_is_no_law() {
 #[test]
 fn warnings_leave_a_table_usable() {
     let end = |snippet: &str| base_with("#end", snippet);
-    let later = "parsed, but not acted on in this version";
     let other_region = "[regions.b]\ncountry = 'FR'\nendpoints = ['10.0.0.1:80']";
     let rule = |rule: &str| end(&format!("{LAW}data_classes = ['public']\n[data_classes.public]\n{rule}"));
     let rule_line = |allow: &str| rule("").replace("data_classes = ", &format!("allow = {allow}\ndata_classes = "));
     for (text, line, path, fragment) in [
         (base_with("#route", "affinity.kind = 'cookie'"), 5, "routes[0]", "its cookies end with each revision"),
-        (base_with("#route", "retry.hedge = true"), 8, "routes[0].retry.hedge", later),
-        (end("[failover]\nerror_rate = 0.1"), 10, "failover.error_rate", later),
-        (end("[failover]\nlatency_p99 = '5s'"), 10, "failover.latency_p99", later),
-        (end("[failover]\nfailback_delay = '5s'"), 10, "failover.failback_delay", later),
-        (end("[failover]\nramp = [10, 100]"), 10, "failover.ramp", later),
-        (end("[failover]\nramp_step = '5s'"), 10, "failover.ramp_step", later),
-        (end("[failover]\nretry_budget.ratio = 0.2"), 10, "failover.retry_budget", later),
-        (end("[failover]\noutlier.interval = '1s'"), 10, "failover.outlier.interval", later),
-        (end("[failover]\noutlier.max_ejected = 1"), 10, "failover.outlier.max_ejected", later),
         (base_with("#region", "health = { interval = '1s', timeout = '2s' }"), 4, "regions.a.health.timeout", "longer"),
         (
             base_with("#route", "prefer_compliance = ['x']"),
@@ -361,7 +352,7 @@ fn warnings_leave_a_table_usable() {
     let warnings = good(&text).warnings;
     assert!(warnings[0].message.contains("no region can ever serve route r"), "{warnings:?}");
     assert!(warnings[1].message.contains("(did you mean \"soc2\"?)"), "{warnings:?}");
-    for quiet in ["retry.hedge = false", "affinity.kind = 'none'", "affinity.kind = 'client_ip'"] {
+    for quiet in ["retry.hedge = true", "affinity.kind = 'none'", "affinity.kind = 'client_ip'"] {
         assert_eq!(good(&base_with("#route", quiet)).warnings, []);
     }
     let typo = end(&format!("{LAW}allow = []\ndata_classes = ['shopping']"));
@@ -519,9 +510,7 @@ fn defaults_are_the_documented_ones() {
     let upstream = &table.upstreams[0];
     assert_eq!(upstream.endpoints[0].to_string(), "http://10.0.0.1:80");
     assert_eq!(upstream.gateway, None);
-    let health = &upstream.health;
-    assert_eq!((health.path.as_str(), health.interval.as_secs(), health.timeout.as_secs()), ("/health", 30, 10));
-    assert_eq!((health.failures, health.successes), (3, 2));
+    assert_eq!(upstream.health, ProbePlan::default());
     let route = &spec.routes[0];
     assert_eq!((&route.host, &route.path), (&HostPattern::Any, &PathPattern::Prefix(String::new())));
     assert_eq!((route.timeout.as_secs(), route.affinity, route.line), (30, Affinity::None, 5));
