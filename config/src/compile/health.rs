@@ -123,7 +123,8 @@ fn statuses(field: &Field<'_>) -> Vec<RangeInclusive<u16>> {
 /// `204`, or `"200-399"`.
 fn status_range(field: &Field<'_>) -> Option<RangeInclusive<u16>> {
     let Some(text) = field.peek_text() else { return field.integer(STATUSES).map(|status| status..=status) };
-    let number = |digits: &str| digits.parse().ok().filter(|status| STATUSES.contains(status));
+    let is_digits = |text: &&str| text.bytes().all(|b| b.is_ascii_digit());
+    let number = |text: &str| Some(text).filter(is_digits)?.parse().ok().filter(|status| STATUSES.contains(status));
     let range = text.split_once('-').and_then(|(from, to)| Some(number(from)?..=number(to)?));
     let range = range.filter(|range| !range.is_empty());
     if range.is_none() {
