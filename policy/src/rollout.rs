@@ -94,14 +94,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Of a histogram by [`quantile::bucket`], failures in its last bucket. `mark` is [`Failure::p95`];
-    /// what is in the same bucket is not slow.
-    pub fn of(histogram: &[u64; BUCKETS], errors: u64, mark: Duration) -> Self {
+    /// Of the answers' times, counted by [`quantile::bucket`], and the failures, which no bucket has:
+    /// they count as longer than anything. `mark` is [`Failure::p95`]; what is in its bucket is not
+    /// slow.
+    pub fn of(mut answered: [u64; BUCKETS], errors: u64, mark: Duration) -> Self {
+        answered[BUCKETS - 1] += errors;
         Self {
-            requests: histogram.iter().sum(),
+            requests: answered.iter().sum(),
             errors,
-            slow: histogram.iter().skip(quantile::bucket(mark) + 1).sum(),
-            p95: quantile::quantile(*histogram, 0.95),
+            slow: answered.iter().skip(quantile::bucket(mark) + 1).sum(),
+            p95: quantile::quantile(answered, 0.95),
         }
     }
 
