@@ -7,6 +7,7 @@ mod cli;
 mod diff;
 mod drain;
 mod explain;
+mod failover;
 mod hostile_bytes;
 mod http;
 mod origins;
