@@ -9,6 +9,7 @@ use crate::headers::names::{CHOSEN, PROBE};
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
 use crate::upstream::body::RequestBody;
+use crate::upstream::connect::Speak;
 
 /// What a probe found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +36,7 @@ pub async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gate
 
 async fn ask(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway: Option<&HeaderValue>) -> Option<Found> {
     let Check::Http(check) = &plan.check else { return None };
-    let mut connection = node.connector.load_full().connect_for_probe(&endpoint.endpoint).await.ok()?;
+    let mut connection = node.connector.load_full().connect_for_probe(&endpoint.endpoint, Speak::with(&endpoint.endpoint)).await.ok()?;
     let path = check.paths.first()?;
     let mut request = Request::get(path).body(RequestBody::Empty.attempt()?).ok()?;
     let headers = request.headers_mut();

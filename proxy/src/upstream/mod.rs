@@ -3,5 +3,8 @@
 pub mod attempt;
 pub mod body;
 pub mod connect;
+pub mod connection;
+pub mod http2;
 pub mod pool;
+pub mod shared;
 pub mod socket;
