@@ -34,6 +34,8 @@ pub struct Connector {
 /// What is spoken on a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speak {
+    /// Nothing: that the endpoint takes the connection, and agrees on TLS, is all that is asked.
+    Nothing,
     /// HTTP/1.1.
     Http1,
     /// HTTP/2, by ALPN over TLS and with prior knowledge without.
@@ -62,6 +64,7 @@ pub enum ConnectError {
 
 /// A connection that nothing has been sent on.
 enum Fresh {
+    Silent,
     Http1(Http1),
     Http2(Http2),
 }
@@ -96,7 +99,7 @@ impl Connector {
         if !state.endpoint.http2 {
             return match self.open(&state.endpoint, Speak::Http1).await? {
                 Fresh::Http1(connection) => Ok(Connection::Http1(connection)),
-                Fresh::Http2(_) => Err(ConnectError::NoHttp2),
+                Fresh::Http2(_) | Fresh::Silent => Err(ConnectError::NoHttp2),
             };
         }
         loop {
@@ -112,7 +115,7 @@ impl Connector {
                         let stream = dialling.succeeded(connection).ok_or(ConnectError::NoSettings)?;
                         return Ok(Connection::Http2(stream));
                     }
-                    Ok(Fresh::Http1(_)) => return Err(ConnectError::NoHttp2),
+                    Ok(Fresh::Http1(_) | Fresh::Silent) => return Err(ConnectError::NoHttp2),
                     Err(error) => {
                         dialling.failed(&error.to_string());
                         return Err(error);
@@ -123,15 +126,16 @@ impl Connector {
     }
 
     /// Connects to an endpoint for a health probe, which carries nothing of any client, and shares
-    /// no connection with any.
+    /// no connection with any. `None` when nothing is to be spoken, and the endpoint is there.
     ///
     /// # Errors
     /// As for [`Connector::connect`].
-    pub async fn connect_for_probe(&self, endpoint: &Endpoint, speak: Speak) -> Result<Connection, ConnectError> {
+    pub async fn connect_for_probe(&self, endpoint: &Endpoint, speak: Speak) -> Result<Option<Connection>, ConnectError> {
         Ok(match self.open(endpoint, speak).await? {
-            Fresh::Http1(connection) => Connection::Http1(connection),
+            Fresh::Silent => None,
+            Fresh::Http1(connection) => Some(Connection::Http1(connection)),
             Fresh::Http2(connection) => {
-                Connection::Http2(Arc::new(connection).stream().ok_or(ConnectError::NoSettings)?)
+                Some(Connection::Http2(Arc::new(connection).stream().ok_or(ConnectError::NoSettings)?))
             }
         })
     }
@@ -153,8 +157,9 @@ impl Connector {
         let name = ServerName::try_from(endpoint.host.clone())
             .map_err(|_| ConnectError::ServerName(endpoint.host.clone()))?;
         let tls = match speak {
-            Speak::Http1 => &self.http1_tls,
             Speak::Http2 => &self.http2_tls,
+            Speak::Nothing if endpoint.http2 => &self.http2_tls,
+            Speak::Nothing | Speak::Http1 => &self.http1_tls,
         };
         let stream = TlsConnector::from(tls.clone()).connect(name, stream).await?;
         if speak == Speak::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
@@ -169,8 +174,10 @@ async fn begin<S>(stream: S, scheme: Scheme, socket: Peephole, speak: Speak) -> 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if speak == Speak::Http2 {
-        return Http2::open(stream, scheme, socket).await.map(Fresh::Http2);
+    match speak {
+        Speak::Nothing => return Ok(Fresh::Silent),
+        Speak::Http2 => return Http2::open(stream, scheme, socket).await.map(Fresh::Http2),
+        Speak::Http1 => {}
     }
     let mut http = http1::Builder::new();
     http.writev(false);
