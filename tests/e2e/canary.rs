@@ -123,8 +123,8 @@ async fn a_canary_that_fails_is_ended_and_stays_ended_until_the_table_says_other
 #[tokio::test]
 async fn a_trouble_of_both_versions_does_not_end_it() {
     let trial = Trial::start().await;
-    let no_ejections = "[failover]\noutlier = { consecutive_errors = 1000 }\n";
-    let node = Setup::new("here", &(trial.table("weight = 50") + no_ejections)).start().await;
+    let table = trial.table("weight = 50\n\n[failover]\noutlier = { consecutive_errors = 1000 }");
+    let node = Setup::new("here", &table).start().await;
     treat(&trial.canary, Behaviour::Status(StatusCode::INTERNAL_SERVER_ERROR));
     treat(&trial.stable, Behaviour::Status(StatusCode::INTERNAL_SERVER_ERROR));
     ask(&node, 200).await;
@@ -195,7 +195,7 @@ async fn a_reload_of_something_else_changes_nothing() {
     let after = node.status().await["canary"].take();
     assert_eq!((&after["canary"], &after["stable"]), (&before["canary"], &before["stable"]));
     assert_eq!(on_trial(&node, 100).await, split);
-    apply(&node, &table.replacen("1h", "2h", 1)).await;
+    apply(&node, &table.replacen("pace = \"1h\"", "pace = \"2h\"", 1)).await;
     let anew = node.status().await["canary"].take();
     assert_eq!((&anew["canary"]["requests"], &anew["stable"]["requests"]), (&0.into(), &0.into()));
     assert_eq!(on_trial(&node, 100).await, split, "the same clients all the same");
