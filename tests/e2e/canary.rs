@@ -44,10 +44,12 @@ async fn a_good_canary_goes_step_by_step_and_whom_it_has_it_keeps() {
     let node = Setup::new("here", &trial.table(steps)).start().await;
     let mut had = BTreeSet::new();
     let mut shares = BTreeSet::new();
+    let mut requests = 0;
     eventually("the promotion", async || {
         let has = on_trial(&node, 60).await;
         assert!(has.is_superset(&had), "{had:?} had it, {has:?} have it");
         had = has;
+        requests += had.len();
         let canary = node.status().await["canary"].take();
         shares.insert(canary["percent"].as_u64());
         if canary["state"] == "promoted" { Ok(()) } else { Err(canary.to_string()) }
@@ -56,15 +58,20 @@ async fn a_good_canary_goes_step_by_step_and_whom_it_has_it_keeps() {
     assert_eq!(on_trial(&node, 60).await.len(), 60);
     assert_eq!(shares, [Some(20), Some(60), Some(100)].into());
 
+    // Each request counts in one step.
+    let mut counted = node.status().await["canary"]["canary"]["requests"].as_u64().expect("a count");
     let mut skipped = 0;
     for (message, percent) in [("canary advanced", 20), ("canary advanced", 60), ("canary promoted", 100)] {
         let event = node.logged_after(skipped, message).await;
         assert_eq!((&event["version"], &event["percent"]), (&"v2".into(), &percent.into()), "{event}");
-        assert!(event["requests"].as_u64().is_some_and(|requests| requests >= 30), "{event}");
+        let in_step = event["requests"].as_u64().expect("a count");
+        assert!(in_step >= 30, "{event}");
+        counted += in_step;
         assert!(event["p95_ms"].as_f64().is_some_and(|ms| ms > 0.0) && event["error_rate"] == 0.0, "{event}");
         let lines = node.log().all();
         skipped = 1 + lines.iter().position(|line| serde_json::from_str(line).ok() == Some(event.clone())).expect("it");
     }
+    assert_eq!(counted, requests as u64 + 60);
     let metrics = node.metrics().await;
     let decisions =
         |decision| metrics.sum("meridian_canary_decisions_total", &[("version", "v2"), ("decision", decision)]);
