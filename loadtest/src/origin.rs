@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::net::TcpSocket;
 
-pub use self::behaviour::{Behaviour, BehaviourError};
 use self::behaviour::Conduct;
+pub use self::behaviour::{Behaviour, BehaviourError};
 pub use self::blackhole::Blackhole;
 use self::listener::Listener;
 pub use self::record::Received;

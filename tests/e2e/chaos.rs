@@ -25,7 +25,9 @@ async fn probed_fleet(endpoints: usize, route: &str, failover: &str) -> Fleet {
 }
 
 fn table(route: &str, failover: &str) -> SmallTable {
-    SmallTable::new(&format!("{LAW}\n[[routes]]\nname = \"all\"\ndata_class = \"personal\"\n{route}\n[failover]\n{failover}"))
+    SmallTable::new(&format!(
+        "{LAW}\n[[routes]]\nname = \"all\"\ndata_class = \"personal\"\n{route}\n[failover]\n{failover}"
+    ))
 }
 
 /// Plain and TLS-less, for what is not a question of load.

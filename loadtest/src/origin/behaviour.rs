@@ -37,7 +37,9 @@ pub enum Behaviour {
 
 /// What was read is no behaviour.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no behaviour: give normal, status=CODE, slow=DURATION, stall, close, cut, reset, reset-after-head or reset-in-body")]
+#[error(
+    "{0:?} is no behaviour: give normal, status=CODE, slow=DURATION, stall, close, cut, reset, reset-after-head or reset-in-body"
+)]
 pub struct BehaviourError(String);
 
 impl FromStr for Behaviour {

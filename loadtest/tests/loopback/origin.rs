@@ -167,7 +167,9 @@ async fn connections_to_a_blackhole_hang() {
 
 #[test]
 fn behaviours_have_names() {
-    for name in ["normal", "stall", "close", "cut", "reset", "reset-after-head", "reset-in-body", "status=503", "slow=1s"] {
+    for name in
+        ["normal", "stall", "close", "cut", "reset", "reset-after-head", "reset-in-body", "status=503", "slow=1s"]
+    {
         name.parse::<Behaviour>().unwrap();
     }
     for name in ["", "status", "status=x", "slow=x", "normal=1", "nice"] {

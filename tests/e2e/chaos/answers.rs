@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use loadtest::{RequestSpec, Target};
 use meridian_tests::load::{self, Load, assert_all_served, figures};
-use meridian_tests::{Client, Fleet, Protocol, RawConnection, Setup, get, post};
+use meridian_tests::{Client, Protocol, RawConnection, Setup, get, post};
 
 use super::{assert_lawful, becomes, ejection, fleet, start};
 

@@ -138,7 +138,11 @@ async fn climb(connection: &mut Connection, enough: usize) -> BTreeSet<u16> {
             eprintln!("recovery: {} of {CLIENTS} after {:.0?}", next.len(), revived.elapsed());
         }
         steps.push(next);
-        assert!(revived.elapsed() < Duration::from_secs(20), "{:?}", steps.iter().map(BTreeSet::len).collect::<Vec<_>>());
+        assert!(
+            revived.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            steps.iter().map(BTreeSet::len).collect::<Vec<_>>()
+        );
     }
     if enough == CLIENTS {
         let halves = steps.iter().filter(|step| (35..=65).contains(&step.len())).count();
