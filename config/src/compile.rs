@@ -1,13 +1,14 @@
 //! From a routing table's text to the policy's table: checks everything, reports all problems.
 
 mod affinity;
+mod canary;
 mod countries;
 mod data_class;
 mod failover;
 mod frameworks;
+mod health;
 mod jurisdiction;
 mod latency;
-mod later;
 mod names;
 mod page;
 mod pattern;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use policy::affinity::AffinityKey;
 use policy::jurisdiction::DataClass;
 use policy::proof::Proof;
+use policy::rollout::Canary;
 use policy::{Table, TableSpec};
 
 use crate::section::Section;
@@ -39,7 +41,8 @@ pub(crate) struct Compiled {
     pub(crate) proof: Proof,
     /// By [`policy::RegionId::index`].
     pub(crate) upstreams: Vec<Upstream>,
-    pub(crate) canary: Option<policy::rollout::Canary>,
+    /// The version on trial, if one is.
+    pub(crate) canary: Option<Canary>,
     /// What signs the table's cookies.
     pub(crate) affinity: AffinityKey,
     /// Whether the table has a secret for it.
@@ -62,6 +65,7 @@ pub(crate) const KEYS: &[&str] = &[
     "routes",
     "failover",
     "affinity",
+    "canary",
 ];
 
 /// What rules and routes refer to.
@@ -87,6 +91,7 @@ pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path) -> Option<Com
     let routes = route::routes(root, &context);
     residency::check_implied_classes(root, names);
     let affinity = affinity::key(root, text, &routes);
+    let canary = canary::canary(root);
     let defaults = residency::defaults(root);
     let spec = TableSpec {
         version: version(root),
@@ -108,7 +113,7 @@ pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path) -> Option<Com
     let table = Table::new(spec).map_err(|error| root.error(error.to_string())).ok()?;
     let proof = proof::prove(root, &table, file);
     let has_affinity_secret = root.field("affinity").is_some();
-    Some(Compiled { table, has_affinity_secret, proof, upstreams, canary: None, affinity, pages: pages.into_files() })
+    Some(Compiled { table, has_affinity_secret, proof, upstreams, canary, affinity, pages: pages.into_files() })
 }
 
 fn version(root: &Section<'_>) -> String {

@@ -16,6 +16,12 @@ pub(crate) fn header_name(field: &Field<'_>) -> Option<String> {
     field.text_that(is_token, "is not a header name such as \"x-data-consent\"").map(str::to_ascii_lowercase)
 }
 
+/// A text that can name a version of the software of an endpoint; others are reported.
+pub(crate) fn version<'t>(field: &Field<'t>) -> Option<&'t str> {
+    let is_version = |text: &str| (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    field.text_that(is_version, "is not a version such as \"3.1.0\": use 1 to 64 ASCII letters without spaces")
+}
+
 /// Reports a key that is no name.
 pub(crate) fn check_key(field: &Field<'_>) {
     if !is_name(field.key()) {

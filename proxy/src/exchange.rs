@@ -22,8 +22,8 @@ use crate::node::{Drain, InFlight, Worker};
 use crate::respond::Answer;
 use crate::routing::Routing;
 use crate::target::{Target, target};
-use crate::upstream::attempt::{Answered, Failure, Forward, forward};
 use crate::upstream::body::RequestBody;
+use crate::upstream::forward::{Answered, End, Failure, Forward, forward};
 
 /// Serves one request. Every request gets an answer, and every answer is counted and logged once,
 /// when its body has been sent or given up.
@@ -203,13 +203,18 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     })?;
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
         let region = routing.table().region(answered.region).name.clone();
-        return Err(Answer::failed(Failure::Failed { region, attempts: answered.attempts, timed_out: false }));
+        return Err(Answer::failed(Failure::Failed {
+            region,
+            attempts: answered.attempts,
+            timed_out: false,
+            end: End::Exhausted,
+        }));
     }
     let served = &answered.routing.table().region(answered.region).name;
     // Nobody is kept where it failed.
     let keep = !from_a_node && !answered.response.status().is_server_error();
     let pin = new_pin(&routing.document, route, known.pinned, served, scheme).filter(|_| keep);
-    let mut response = pass_on(finish, answered, parts.extensions.remove(), route.timeout);
+    let mut response = pass_on(finish, answered, body, parts.extensions.remove(), route.timeout);
     if let Some(pin) = pin {
         response.headers_mut().append(SET_COOKIE, pin);
     }
@@ -269,6 +274,7 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
 fn pass_on(
     finish: &mut Finish,
     answered: Answered,
+    request: RequestBody,
     client_side: Option<hyper::upgrade::OnUpgrade>,
     idle_timeout: std::time::Duration,
 ) -> Response<Body> {
@@ -304,7 +310,8 @@ fn pass_on(
         });
         return Response::from_parts(parts, Body::empty());
     }
-    let returning = Returning { worker: finish.worker.clone(), endpoint, connection, in_flight };
+    let worker = finish.worker.clone();
+    let returning = Returning { worker, endpoint, routing, region, request, connection, in_flight };
     Response::from_parts(parts, Body::relay(incoming, returning, idle_timeout))
 }
 

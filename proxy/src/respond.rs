@@ -7,8 +7,8 @@ use policy::{Reason, Refusal};
 use serde::Serialize;
 
 use crate::body::Body;
-use crate::upstream::attempt::Failure;
 use crate::upstream::body::BodyFault;
+use crate::upstream::forward::{End, Failure};
 
 /// An answer that Meridian gives itself.
 #[derive(Debug)]
@@ -135,13 +135,23 @@ impl Answer {
             Failure::Body(BodyFault::TooLarge) => Self::too_large(),
             Failure::Overloaded => Self::overloaded(),
             Failure::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
-            Failure::Failed { region, attempts, timed_out } => {
+            Failure::Failed { region, attempts, timed_out, end } => {
+                let why = match end {
+                    End::Exhausted => "No other attempt is left.",
+                    End::OutOfTime => "The route's time is over.",
+                    End::NotRepeatable => {
+                        "It may have been acted on, so it was not sent again: only idempotent methods, and requests \
+                            with an Idempotency-Key, are."
+                    }
+                    End::BodyGone => "Its body is longer than what is kept to be sent again.",
+                    End::OverBudget => "The retry budget of the region is spent.",
+                };
                 let answer = if timed_out {
-                    let detail = "No permitted region answered in time.";
-                    Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timeout", detail)
+                    let detail = format!("The service did not answer in time. {why}");
+                    Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timeout", &detail)
                 } else {
-                    let detail = "Every permitted attempt to reach the service failed.";
-                    Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", "Upstream failed", detail)
+                    let detail = format!("The attempt to have the service answer this request failed. {why}");
+                    Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", "Upstream failed", &detail)
                 };
                 Self { region, attempts, ..answer }
             }

@@ -111,7 +111,7 @@ impl Status {
                     name: region.name.clone(),
                     country: region.country,
                     state: region.state,
-                    health: crate::health::watch::phase_name(cell.state.phase()),
+                    health: crate::health::traffic::phase_name(cell.state.phase()),
                     healthy_percent: cell.healthy_percent(),
                     endpoints: cell
                         .endpoints

@@ -22,8 +22,8 @@ pub fn example_names() -> Vec<String> {
     names
 }
 
-/// A table as it was shipped but for three things, line by line: its endpoints are these, regions are reached without
-/// gateways, and probes come often.
+/// A table as it was shipped but for four things, line by line: its endpoints are these, regions are reached without
+/// gateways, probes come often, and a region that is healthy again is back at once.
 ///
 /// # Panics
 /// When a region has no endpoints here or no line for them there.
@@ -31,6 +31,7 @@ pub fn rewritten(table: &str, endpoints: &BTreeMap<String, Vec<SocketAddr>>) -> 
     let mut text = String::new();
     let mut region: Option<&str> = None;
     let mut done = 0;
+    let table = back_at_once(table);
     for line in table.lines() {
         if line.starts_with('[') {
             region = line.strip_prefix("[regions.").and_then(|rest| rest.strip_suffix(']'));
@@ -136,8 +137,20 @@ impl SmallTable {
         text.push('\n');
         text.push_str(&self.rest);
         text.push('\n');
-        text
+        if self.rest.contains("failback_delay") { text } else { back_at_once(&text) }
     }
+}
+
+/// A table in which regions return without a delay and a ramp.
+fn back_at_once(table: &str) -> String {
+    let theirs = |line: &&str| !["failback_delay", "ramp", "ramp_step"].contains(&line.split([' ', '=']).next().unwrap());
+    let mut lines: Vec<&str> = table.lines().filter(theirs).collect();
+    let at = lines.iter().position(|line| line.trim() == "[failover]").unwrap_or_else(|| {
+        lines.push("[failover]");
+        lines.len() - 1
+    });
+    lines.insert(at + 1, "failback_delay = \"0s\"\nramp = [100]");
+    lines.join("\n") + "\n"
 }
 
 fn endpoints_line(endpoints: &[SocketAddr]) -> String {
@@ -148,7 +161,8 @@ fn endpoints_line(endpoints: &[SocketAddr]) -> String {
 /// A probe may take long, as on a busy machine.
 fn health_line(path: &str, interval: &str) -> String {
     format!(
-        "health = {{ path = \"{path}\", interval = \"{interval}\", timeout = \"5s\", failures = 2, successes = 2 }}"
+        "health = {{ path = \"{path}\", interval = \"{interval}\", unhealthy_interval = \"100ms\", timeout = \"5s\", \
+            failures = 2, successes = 2 }}"
     )
 }
 

@@ -2,7 +2,6 @@
 
 use policy::table::Failover;
 
-use super::later::not_yet;
 use crate::field::Field;
 use crate::section::Section;
 
@@ -10,7 +9,6 @@ use crate::section::Section;
 pub(super) fn failover(root: &Section<'_>) -> Failover {
     let mut failover = Failover::default();
     let Some(section) = root.field("failover").and_then(|field| field.section(KEYS)) else { return failover };
-    NOT_YET.iter().filter_map(|key| section.field(key)).for_each(|field| not_yet(&field));
     let value = |key| section.field(key);
     let share = |key| value(key).and_then(|field| field.number(0.0..=1.0));
     failover.threshold = share("threshold").unwrap_or(failover.threshold);
@@ -22,7 +20,6 @@ pub(super) fn failover(root: &Section<'_>) -> Failover {
     failover.ramp_step = pause("ramp_step").unwrap_or(failover.ramp_step);
     failover.drain_timeout = pause("drain_timeout").unwrap_or(failover.drain_timeout);
     if let Some(section) = value("outlier").and_then(|field| field.section(OUTLIER_KEYS)) {
-        OUTLIER_NOT_YET.iter().filter_map(|key| section.field(key)).for_each(|field| not_yet(&field));
         let outlier = &mut failover.outlier;
         let duration = |key| section.field(key).and_then(|field| field.duration());
         let errors = section.field("consecutive_errors").and_then(|field| field.integer(1..=1_000_000));
@@ -62,8 +59,4 @@ const KEYS: &[&str] = &[
     "drain_timeout",
 ];
 
-const NOT_YET: &[&str] = &["error_rate", "latency_p99", "failback_delay", "ramp", "ramp_step", "retry_budget"];
-
 const OUTLIER_KEYS: &[&str] = &["consecutive_errors", "interval", "base_ejection", "max_ejected"];
-
-const OUTLIER_NOT_YET: &[&str] = &["interval", "max_ejected"];

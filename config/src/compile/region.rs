@@ -1,13 +1,14 @@
 //! `[regions.NAME]`: where the service runs.
 
-use policy::health::{Check, HttpCheck, ProbePlan};
 use policy::region::{Capabilities, Region, RegionState, Role, Tier};
 use std::collections::BTreeMap;
 
 use super::countries::country as read_country;
 use super::frameworks::frameworks;
+use super::health::health;
 use crate::endpoint::Endpoint;
 use crate::field::Field;
+use crate::name::version as read_version;
 use crate::quote::quote;
 use crate::section::Section;
 use crate::table::Upstream;
@@ -106,15 +107,15 @@ fn endpoints<'t>(field: &Field<'_>, region: &'t str, owners: &mut BTreeMap<Strin
         field.error(format!("{} endpoints; a region can have at most {MAX_ENDPOINTS}", list.len()));
     }
     let mut endpoints = Vec::new();
-    for member in list.into_iter().take(MAX_ENDPOINTS) {
-        let Some(endpoint) = endpoint(&member, false) else { continue };
+    for field in list.into_iter().take(MAX_ENDPOINTS) {
+        let Some(endpoint) = member(&field) else { continue };
         match owners.insert(endpoint.authority(), region) {
             Some(owner) if owner == region => {
-                member.error(format!("\"{}\" is in this list already", endpoint.authority()));
+                field.error(format!("\"{}\" is in this list already", endpoint.authority()));
             }
             Some(owner) => {
                 let authority = endpoint.authority();
-                member.warning(format!("\"{authority}\" is an endpoint of {owner} too: it will serve for both"));
+                field.warning(format!("\"{authority}\" is an endpoint of {owner} too: it will serve for both"));
             }
             None => {}
         }
@@ -123,31 +124,20 @@ fn endpoints<'t>(field: &Field<'_>, region: &'t str, owners: &mut BTreeMap<Strin
     endpoints
 }
 
+/// `"host:port"`, or `{ address = "host:port", version = "…" }`.
+fn member(field: &Field<'_>) -> Option<Endpoint> {
+    if field.peek_section().is_none() {
+        return endpoint(field, false);
+    }
+    let section = field.section(&["address", "version"])?;
+    let version = section.field("version").and_then(|field| read_version(&field));
+    let address = section.required("address", "say where it listens: address = \"host:port\"")?;
+    Some(Endpoint { version: version.map(Into::into), ..endpoint(&address, false)? })
+}
+
 fn endpoint(field: &Field<'_>, bare_is_tls: bool) -> Option<Endpoint> {
     let text = field.text()?;
     Endpoint::parse(text, bare_is_tls).map_err(|problem| field.error(format!("{}: {problem}", quote(text)))).ok()
-}
-
-fn health(field: &Field<'_>) -> ProbePlan {
-    let mut plan = ProbePlan::default();
-    let Some(section) = field.section(&["path", "interval", "timeout", "failures", "successes"]) else { return plan };
-    let graphic = |b: u8| b.is_ascii_graphic() && b != b'#';
-    let is_path = |path: &str| path.starts_with('/') && path.bytes().all(graphic);
-    let path = section.field("path").and_then(|field| field.text_that(is_path, "is not a path such as \"/health\""));
-    let paths = path.map_or(HttpCheck::default().paths, |path| vec![path.to_owned()]);
-    plan.check = Check::Http(HttpCheck { paths, ..HttpCheck::default() });
-    let duration = |key| section.field(key).and_then(|field| field.duration());
-    let count = |key| section.field(key).and_then(|field| field.integer(1..=1000));
-    plan.interval = duration("interval").unwrap_or(plan.interval);
-    plan.unhealthy_interval = ProbePlan::default_unhealthy_interval(plan.interval);
-    // A default that does not fit the interval given gives way.
-    plan.timeout = duration("timeout").unwrap_or(plan.timeout.min(plan.interval));
-    plan.failures = count("failures").unwrap_or(plan.failures);
-    plan.successes = count("successes").unwrap_or(plan.successes);
-    if let Some(field) = section.field("timeout").filter(|_| plan.timeout > plan.interval) {
-        field.warning("longer than the interval: probes of one endpoint will wait for each other".to_owned());
-    }
-    plan
 }
 
 const KEYS: &[&str] = &[

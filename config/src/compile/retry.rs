@@ -2,7 +2,6 @@
 
 use policy::route::Retry;
 
-use super::later::not_yet;
 use crate::field::Field;
 
 /// The retries of a route, or the default ones.
@@ -19,10 +18,7 @@ pub(super) fn retry(field: Option<&Field<'_>>) -> Retry {
     }
     retry.body_bytes = value("body_bytes").and_then(|field| field.integer(0..=MAX_BODY)).unwrap_or(retry.body_bytes);
     retry.per_try_timeout = value("per_try_timeout").and_then(|field| field.duration());
-    if let Some((field, true)) = value("hedge").and_then(|field| Some((field.clone(), field.boolean()?))) {
-        not_yet(&field);
-        retry.hedge = true;
-    }
+    retry.hedge = value("hedge").and_then(|field| field.boolean()).unwrap_or(retry.hedge);
     retry
 }
 

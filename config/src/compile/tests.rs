@@ -1,7 +1,11 @@
 use std::path::Path;
+use std::time::Duration;
 
+use policy::health::{Check, HttpCheck, ProbePlan};
 use policy::jurisdiction::WhenUnavailable;
+use policy::rollout::{Canary, Failure, Success};
 use policy::route::{Affinity, HostPattern, PathPattern};
+use policy::table::{Failover, Outlier, RetryBudget};
 use policy::{Country, Table};
 
 use crate::problem::{Problems, Severity};
@@ -86,6 +90,53 @@ fn bad_regions() {
         ("health.failures = 0", "regions.a.health.failures", "1 to 1000"),
         ("health = '/health'", "regions.a.health", "expected a table, found the string"),
         ("health = { pth = '/' }", "regions.a.health.pth", "did you mean \"path\"?"),
+        ("health.paths = []", "regions.a.health.paths", "the list is empty: leave it out for [\"/health\"]"),
+        ("health.paths = ['/a', 'b']", "regions.a.health.paths[1]", "\"b\" is not a path such as"),
+        ("health.paths = '/a'", "regions.a.health.paths", "expected a list"),
+        ("health = { path = '/a', paths = ['/b'] }", "regions.a.health.paths", "path is given too: write all of them"),
+        (
+            "health.kind = 'htp'",
+            "regions.a.health.kind",
+            "unknown value \"htp\" (did you mean \"http\"?); known: http, tcp,",
+        ),
+        (
+            "health.service = 'x'",
+            "regions.a.health.service",
+            "a key of kind = \"grpc\", and this is \"http\": leave it",
+        ),
+        (
+            "health = { kind = 'tcp', path = '/x' }",
+            "regions.a.health.path",
+            "a key of kind = \"http\", and this is \"tcp\": leave it out, or change the kind",
+        ),
+        ("health = { kind = 'tcp', service = 'x' }", "regions.a.health.service", "a key of kind = \"grpc\""),
+        ("health = { kind = 'grpc', paths = ['/x'] }", "regions.a.health.paths", "a key of kind = \"http\""),
+        ("health = { kind = 'grpc', statuses = [200] }", "regions.a.health.statuses", "a key of kind = \"http\""),
+        ("health = { kind = 'grpc', host = 'a' }", "regions.a.health.host", "a key of kind = \"http\""),
+        ("health = { kind = 'grpc', body = 'a' }", "regions.a.health.body", "a key of kind = \"http\""),
+        (
+            "health = { kind = 'grpc', service = 'a b' }",
+            "regions.a.health.service",
+            "is not the name of a gRPC service",
+        ),
+        ("health.host = 'a.example:80'", "regions.a.health.host", "without scheme and port"),
+        ("health.host = ''", "regions.a.health.host", "is empty: write a host such as"),
+        ("health.statuses = []", "regions.a.health.statuses", "the list is empty: leave it out for [\"200-399\"]"),
+        ("health.statuses = 200", "regions.a.health.statuses", "expected a list"),
+        ("health.statuses = [99]", "regions.a.health.statuses[0]", "out of range: it must be 100 to 599"),
+        (
+            "health.statuses = [200, '600']",
+            "regions.a.health.statuses[1]",
+            "\"600\" is not a range of statuses from 100",
+        ),
+        ("health.statuses = ['399-200']", "regions.a.health.statuses[0]", "such as \"200-399\""),
+        ("health.statuses = ['200-600']", "regions.a.health.statuses[0]", "from 100 to 599"),
+        ("health.statuses = ['+200-299']", "regions.a.health.statuses[0]", "is not a range"),
+        ("health.statuses = [true]", "regions.a.health.statuses[0]", "expected a whole number"),
+        ("health.body = ''", "regions.a.health.body", "is not a text of 1 to 1024 bytes"),
+        ("health.unhealthy_interval = '31s'", "regions.a.health.unhealthy_interval", "longer than the interval of 30s"),
+        ("health.jitter = 1.1", "regions.a.health.jitter", "it must be 0 to 1"),
+        ("health = { interval = 1, unhealthy_interval = '1h' }", "regions.a.health.interval", "expected a duration"),
     ] {
         expect(&base_with("#region", snippet), Severity::Error, 4, path, fragment);
     }
@@ -110,6 +161,22 @@ fn bad_regions() {
         ("['a:1', 'A:1']", "regions.a.endpoints[1]", "in this list already"),
         ("[]", "regions.a.endpoints", "the list is empty: nobody could reach this region"),
         ("['a:1', 2]", "regions.a.endpoints[1]", "expected a string"),
+        ("[{ address = 'a' }]", "regions.a.endpoints[0].address", "the port is missing: write a:80"),
+        ("[{ version = '1' }]", "regions.a.endpoints[0].address", "missing: say where it listens"),
+        ("[{ adress = 'a:1' }]", "regions.a.endpoints[0].adress", "did you mean \"address\"?"),
+        ("[{ address = 'a:1', version = 3 }]", "regions.a.endpoints[0].version", "expected a string, found the number"),
+        ("[{ address = 'a:1', version = '' }]", "regions.a.endpoints[0].version", "use 1 to 64 ASCII letters"),
+        (
+            "[{ address = 'a:1', version = '1 2' }]",
+            "regions.a.endpoints[0].version",
+            "\"1 2\" is not a version such as",
+        ),
+        ("['a:1', { address = 'A:1', version = '1' }]", "regions.a.endpoints[1]", "\"a:1\" is in this list already"),
+        (
+            "[{ address = 'a:1', version = '1' }, { address = 'http://a:1', version = '2' }]",
+            "regions.a.endpoints[1]",
+            "in this list already",
+        ),
     ] {
         let text = BASE.replace("['10.0.0.1:80']", endpoints);
         expect(&text, Severity::Error, 3, path, fragment);
@@ -329,21 +396,11 @@ fn an_omitted_data_class_is_public_only_where_there_is_no_law() {
 #[test]
 fn warnings_leave_a_table_usable() {
     let end = |snippet: &str| base_with("#end", snippet);
-    let later = "parsed, but not acted on in this version";
     let other_region = "[regions.b]\ncountry = 'FR'\nendpoints = ['10.0.0.1:80']";
     let rule = |rule: &str| end(&format!("{LAW}data_classes = ['public']\n[data_classes.public]\n{rule}"));
     let rule_line = |allow: &str| rule("").replace("data_classes = ", &format!("allow = {allow}\ndata_classes = "));
     for (text, line, path, fragment) in [
         (base_with("#route", "affinity.kind = 'cookie'"), 5, "routes[0]", "its cookies end with each revision"),
-        (base_with("#route", "retry.hedge = true"), 8, "routes[0].retry.hedge", later),
-        (end("[failover]\nerror_rate = 0.1"), 10, "failover.error_rate", later),
-        (end("[failover]\nlatency_p99 = '5s'"), 10, "failover.latency_p99", later),
-        (end("[failover]\nfailback_delay = '5s'"), 10, "failover.failback_delay", later),
-        (end("[failover]\nramp = [10, 100]"), 10, "failover.ramp", later),
-        (end("[failover]\nramp_step = '5s'"), 10, "failover.ramp_step", later),
-        (end("[failover]\nretry_budget.ratio = 0.2"), 10, "failover.retry_budget", later),
-        (end("[failover]\noutlier.interval = '1s'"), 10, "failover.outlier.interval", later),
-        (end("[failover]\noutlier.max_ejected = 1"), 10, "failover.outlier.max_ejected", later),
         (base_with("#region", "health = { interval = '1s', timeout = '2s' }"), 4, "regions.a.health.timeout", "longer"),
         (
             base_with("#route", "prefer_compliance = ['x']"),
@@ -361,7 +418,7 @@ fn warnings_leave_a_table_usable() {
     let warnings = good(&text).warnings;
     assert!(warnings[0].message.contains("no region can ever serve route r"), "{warnings:?}");
     assert!(warnings[1].message.contains("(did you mean \"soc2\"?)"), "{warnings:?}");
-    for quiet in ["retry.hedge = false", "affinity.kind = 'none'", "affinity.kind = 'client_ip'"] {
+    for quiet in ["retry.hedge = true", "affinity.kind = 'none'", "affinity.kind = 'client_ip'"] {
         assert_eq!(good(&base_with("#route", quiet)).warnings, []);
     }
     let typo = end(&format!("{LAW}allow = []\ndata_classes = ['shopping']"));
@@ -519,16 +576,14 @@ fn defaults_are_the_documented_ones() {
     let upstream = &table.upstreams[0];
     assert_eq!(upstream.endpoints[0].to_string(), "http://10.0.0.1:80");
     assert_eq!(upstream.gateway, None);
-    let health = &upstream.health;
-    assert_eq!((health.path.as_str(), health.interval.as_secs(), health.timeout.as_secs()), ("/health", 30, 10));
-    assert_eq!((health.failures, health.successes), (3, 2));
+    assert_eq!(upstream.health, ProbePlan::default());
     let route = &spec.routes[0];
     assert_eq!((&route.host, &route.path), (&HostPattern::Any, &PathPattern::Prefix(String::new())));
     assert_eq!((route.timeout.as_secs(), route.affinity, route.line), (30, Affinity::None, 5));
     assert_eq!((route.retry.attempts, route.retry.body_bytes, route.retry.hedge), (3, 65_536, false));
     assert_eq!((route.retry.statuses.as_slice(), route.retry.per_try_timeout), (&[502, 503, 504][..], None));
     assert_eq!(spec.scorings[route.scoring].0, "balanced");
-    assert_eq!(spec.failover, policy::table::Failover::default());
+    assert_eq!(spec.failover, Failover::default());
     assert_eq!(table.files(), [Path::new("routes.toml")]);
     assert_eq!(&*table.text, BASE);
 }
@@ -556,6 +611,195 @@ fn values_arrive_where_they_belong() {
     assert_eq!(route.consent_header.as_deref(), Some("x-consent"));
     let weights = spec.scorings[route.scoring].1;
     assert_eq!((weights.latency, weights.cost), (0.0, 1.0), "a declared scoring replaces a built-in one");
+}
+
+fn plan(health: &str) -> ProbePlan {
+    good(&base_with("#region", health)).upstreams[0].health.clone()
+}
+
+#[test]
+fn probes_ask_what_the_table_says() {
+    let http = |health: &str| match plan(health).check {
+        Check::Http(check) => check,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(http("health.path = '/v3/health?deep=1'").paths, ["/v3/health?deep=1"]);
+    assert_eq!(http("health.paths = ['/health', '/api/v1/ping']").paths, ["/health", "/api/v1/ping"]);
+    assert_eq!(http("health.host = 'API.Example.com'").host.as_deref(), Some("api.example.com"));
+    assert_eq!(http("health.host = '[2001:DB8::1]'").host.as_deref(), Some("[2001:db8::1]"));
+    assert_eq!(http("health.body = 'ok'").body.as_deref(), Some("ok"));
+    for (statuses, expected) in [
+        ("[204]", vec![204..=204]),
+        ("[200, 204, '200-399']", vec![200..=399]),
+        ("[599, '300-302', 301, 303, 100]", vec![100..=100, 300..=303, 599..=599]),
+        ("['200-200']", vec![200..=200]),
+    ] {
+        assert_eq!(http(&format!("health.statuses = {statuses}")).statuses, expected, "{statuses}");
+    }
+    assert_eq!(http("health.kind = 'http'"), HttpCheck::default());
+    assert_eq!(plan("health.kind = 'tcp'").check, Check::Tcp);
+    assert_eq!(plan("health.kind = 'grpc'").check, Check::Grpc { service: String::new() });
+    let named = plan("health = { kind = 'grpc', service = 'shop.v1.Orders' }").check;
+    assert_eq!(named, Check::Grpc { service: "shop.v1.Orders".into() });
+    let many: Vec<String> = (0..17).map(|number| format!("'/{number}'")).collect();
+    let text = base_with("#region", &format!("health.paths = [{}]", many.join(", ")));
+    expect(&text, Severity::Error, 4, "regions.a.health.paths", "17 paths; a probe can ask at most 16");
+    let body = |length| base_with("#region", &format!("health.body = '{}'", "x".repeat(length)));
+    good(&body(1024));
+    expect(&body(1025), Severity::Error, 4, "regions.a.health.body", "1 to 1024 bytes");
+}
+
+#[test]
+fn probes_come_when_the_table_says() {
+    let seconds = Duration::from_secs;
+    let times = |health: &str| {
+        let plan = plan(health);
+        (plan.interval, plan.unhealthy_interval, plan.timeout)
+    };
+    assert_eq!(times("health.interval = '30s'"), (seconds(30), seconds(3), seconds(10)));
+    assert_eq!(times("health.interval = '2m'"), (seconds(120), seconds(5), seconds(10)));
+    assert_eq!(times("health.interval = '1s'"), (seconds(1), Duration::from_millis(500), seconds(1)));
+    let all = "health = { interval = '10s', unhealthy_interval = '10s', timeout = '4s' }";
+    assert_eq!(times(all), (seconds(10), seconds(10), seconds(4)));
+    let counts = plan("health = { failures = 1, successes = 7, jitter = 0 }");
+    assert_eq!((counts.failures, counts.successes, counts.jitter), (1, 7, 0.0));
+}
+
+#[test]
+fn endpoints_say_what_they_speak_and_run() {
+    let endpoints = "['h2c://a:1', { address = 'h2://b:2', version = '3.1.0-canary' }, { address = 'c:3' }]";
+    let table = good(&BASE.replace("['10.0.0.1:80']", endpoints));
+    let shown: Vec<String> = table.upstreams[0].endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["h2c://a:1", "h2://b:2", "http://c:3"]);
+    let versions: Vec<_> = table.upstreams[0].endpoints.iter().map(|endpoint| endpoint.version.as_deref()).collect();
+    assert_eq!(versions, [None, Some("3.1.0-canary"), None]);
+}
+
+/// [`BASE`] with a stable endpoint and one of version 2, whose canary starts at line 9.
+fn with_canary(canary: &str) -> String {
+    BASE.replace("['10.0.0.1:80']", "['10.0.0.1:80', { address = '10.0.0.2:80', version = '2' }]")
+        .replace("#end", &format!("[canary]\nversion = '2'\n{canary}"))
+}
+
+#[test]
+fn a_canary_grows_as_the_table_says() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let canary = |text: &str| {
+        let table = good(&with_canary(text));
+        assert_eq!(table.warnings, [], "{text}");
+        table.canary.expect("a canary")
+    };
+    assert_eq!(good(BASE).canary, None);
+    let default = canary("");
+    let expected = Canary {
+        version: "2".into(),
+        steps: vec![5, 25, 75, 100],
+        pace: vec![minutes(30)],
+        success: Success { requests: 10_000, error_rate: 0.001, p95: Duration::from_millis(200) },
+        failure: Failure { error_rate: 0.005, p95: Duration::from_millis(500) },
+        line: 9,
+    };
+    assert_eq!(default, expected);
+    for (text, steps, pace) in [
+        ("weight = 10", &[10][..], &[][..]),
+        ("weight = 0", &[0], &[]),
+        ("weight = 100", &[100], &[]),
+        ("steps = [10, 50]", &[10, 50], &[minutes(30)]),
+        ("steps = [100]\npace = '5m'", &[100], &[minutes(5)]),
+        ("pace = ['30m', '1h', '2h']", &[5, 25, 75, 100], &[minutes(30), minutes(60), minutes(120)]),
+    ] {
+        let canary = canary(text);
+        assert_eq!((canary.steps.as_slice(), canary.pace.as_slice()), (steps, pace), "{text}");
+    }
+    let limits =
+        canary("success = { requests = 1, error_rate = 0.01 }\nfailure = { error_rate = 0.01, p95 = '200ms' }");
+    assert_eq!(limits.success, Success { requests: 1, error_rate: 0.01, ..expected.success });
+    assert_eq!(limits.failure, Failure { error_rate: 0.01, p95: expected.success.p95 });
+}
+
+#[test]
+fn bad_canaries() {
+    for (snippet, path, fragment) in [
+        ("verison = '2'", "canary.verison", "did you mean \"version\"?"),
+        ("weight = 101", "canary.weight", "it must be 0 to 100"),
+        ("steps = []", "canary.steps", "there must be one, as in [5, 25, 75, 100]"),
+        ("steps = [5, 5]", "canary.steps", "the steps must ascend"),
+        ("steps = [50, 5]", "canary.steps", "the steps must ascend"),
+        ("steps = [0, 5]", "canary.steps[0]", "it must be 1 to 100"),
+        ("steps = [5, 101]", "canary.steps[1]", "it must be 1 to 100"),
+        ("steps = 5", "canary.steps", "expected a list"),
+        ("pace = []", "canary.pace", "the list is empty: leave it out for \"30m\""),
+        ("pace = '0s'", "canary.pace", "too short"),
+        ("pace = 30", "canary.pace", "expected a duration"),
+        ("pace = ['1m', 'soon']", "canary.pace[1]", "\"soon\" is not a duration"),
+        ("pace = ['1m', '1m', '1m', '1m', '1m']", "canary.pace", "5 durations for 4 steps: give at most one for each"),
+        ("success = 0.1", "canary.success", "expected a table"),
+        ("success.requests = 0", "canary.success.requests", "out of range"),
+        ("success.error_rate = 1.1", "canary.success.error_rate", "it must be 0 to 1"),
+        ("success.p99 = '1s'", "canary.success.p99", "did you mean \"p95\"?"),
+        ("failure.p95 = 0.5", "canary.failure.p95", "expected a duration"),
+        ("failure.requests = 5", "canary.failure.requests", "the keys here are: error_rate, p95"),
+        (
+            "success.error_rate = 0.01",
+            "canary.success.error_rate",
+            "success.error_rate is 0.01 and failure.error_rate 0.005: what ends a canary must not be good enough",
+        ),
+        ("failure.error_rate = 0", "canary.failure.error_rate", "lower the one or raise the other"),
+        ("success.p95 = '1s'", "canary.success.p95", "success.p95 is 1s and failure.p95 500ms"),
+        ("failure.p95 = '100ms'", "canary.failure.p95", "success.p95 is 200ms and failure.p95 100ms"),
+    ] {
+        expect(&with_canary(snippet), Severity::Error, 11, path, fragment);
+    }
+    for both in ["weight = 10\nsteps = [10]", "weight = 10\npace = '1m'"] {
+        let path = if both.contains("steps") { "canary.steps" } else { "canary.pace" };
+        expect(&with_canary(both), Severity::Error, 12, path, "a fixed weight has neither steps nor pace");
+    }
+    let version = |version: &str| with_canary("").replace("[canary]\nversion = '2'", &format!("[canary]\n{version}"));
+    expect(&version(""), Severity::Error, 9, "canary.version", "missing: say which version is on trial");
+    expect(&version("version = 'a b'"), Severity::Error, 10, "canary.version", "is not a version such as");
+    let unknown = "unknown version of endpoints \"3\"; known: 2";
+    expect(&version("version = '3'"), Severity::Error, 10, "canary.version", unknown);
+    let unsaid = base_with("#end", "[canary]\nversion = '2'");
+    let remedy = "no endpoint has a version: say it of those that run the version on trial";
+    expect(&unsaid, Severity::Error, 10, "canary.version", remedy);
+    expect(&base_with("#end", "canary = '2'"), Severity::Error, 9, "routes[0].canary", "unknown key");
+}
+
+#[test]
+fn a_mistake_in_a_region_does_not_hide_its_versions() {
+    let text = with_canary("").replace("country = 'DE'", "country = 'XX'");
+    expect(&text, Severity::Error, 2, "regions.a.country", "ISO 3166-1");
+}
+
+#[test]
+fn a_canary_that_is_compared_with_nothing_is_told() {
+    let text = with_canary("").replace("'10.0.0.1:80', ", "");
+    expect(&text, Severity::Warning, 3, "regions.a.endpoints", "all of them have \"2\", which is on trial: nothing is");
+    let text = with_canary("weight = 10\nsuccess.requests = 5");
+    expect(&text, Severity::Warning, 12, "canary.success", "no effect: with a fixed weight no step follows");
+}
+
+#[test]
+fn failover_settings_arrive_without_a_warning() {
+    let text = "[failover]\nthreshold = 0.2\nerror_rate = 0.05\nlatency_p99 = '10s'\nfailback_delay = '0s'\n\
+        ramp = [5, 100]\nramp_step = '1m'\noutlier = { consecutive_errors = 2, interval = '1s', base_ejection = '2s', \
+        max_ejected = 1 }\nretry_budget = { ratio = 0.1, per_second = 0 }\ndrain_timeout = '60s'";
+    let table = good(&base_with("#end", text).replace("#route", "retry.hedge = true"));
+    assert_eq!(table.warnings, []);
+    let seconds = Duration::from_secs;
+    let expected = Failover {
+        threshold: 0.2,
+        error_rate: 0.05,
+        latency_p99: seconds(10),
+        failback_delay: Duration::ZERO,
+        ramp: vec![5, 100],
+        ramp_step: seconds(60),
+        outlier: Outlier { consecutive_errors: 2, interval: seconds(1), base_ejection: seconds(2), max_ejected: 1.0 },
+        retry_budget: RetryBudget { ratio: 0.1, per_second: 0.0 },
+        drain_timeout: seconds(60),
+    };
+    assert_eq!(table.table.spec().failover, expected);
+    assert!(table.table.spec().routes[0].retry.hedge);
 }
 
 #[test]

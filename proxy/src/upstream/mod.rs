@@ -3,5 +3,6 @@
 pub mod attempt;
 pub mod body;
 pub mod connect;
+pub mod forward;
 pub mod pool;
 pub mod socket;
