@@ -3,9 +3,12 @@
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
+use policy::rollout::{Stage, Tally};
 use serde::Serialize;
 
+use crate::health::canary::CanaryState;
 use crate::node::{Drain, Node, Rejected, unix_seconds};
+use crate::routing::now;
 
 /// The state of a node. Times are Unix seconds.
 #[derive(Debug, Serialize)]
@@ -21,6 +24,8 @@ pub struct Status {
     pub requests_in_flight: usize,
     pub table: TableStatus,
     pub regions: Vec<RegionStatus>,
+    /// Null unless the table has one.
+    pub canary: Option<CanaryStatus>,
     pub geoip: Vec<DatabaseStatus>,
     pub certificates: Vec<CertificateStatus>,
     /// Reloads that were refused; the state before them is in force.
@@ -60,6 +65,35 @@ pub struct RegionStatus {
 pub struct EndpointStatus {
     pub address: String,
     pub up: bool,
+}
+
+/// The version on trial, on this node.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct CanaryStatus {
+    pub version: String,
+    pub state: &'static str,
+    /// Of the clients that get it.
+    pub percent: u8,
+    /// From 1; null once the trial is over.
+    pub step: Option<usize>,
+    pub steps: Vec<u8>,
+    /// In this state, or step; the counts are of this time.
+    pub since_seconds: u64,
+    pub canary: TallyStatus,
+    pub stable: TallyStatus,
+    pub last_decision: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct TallyStatus {
+    pub requests: u64,
+    pub errors: u64,
+    /// 0 to 1.
+    pub error_rate: f64,
+    /// Null without requests, and when more than 5 % failed.
+    pub p95_ms: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,6 +158,7 @@ impl Status {
                     rtt_ms: None,
                 })
                 .collect(),
+            canary: routing.canary.as_deref().map(CanaryStatus::of),
             geoip: node
                 .geo
                 .load()
@@ -138,6 +173,35 @@ impl Status {
             certificates: certificates(node),
             rejected: node.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+}
+
+impl CanaryStatus {
+    fn of(canary: &CanaryState) -> Self {
+        let standing = canary.standing(now());
+        let (state, step) = match standing.stage {
+            Stage::Trying(step) => ("trying", Some(step + 1)),
+            Stage::Promoted => ("promoted", None),
+            Stage::Ended(_) => ("ended", None),
+        };
+        Self {
+            version: canary.spec.version.clone(),
+            state,
+            percent: standing.percent,
+            step,
+            steps: canary.spec.steps.clone(),
+            since_seconds: standing.since.as_secs(),
+            canary: TallyStatus::of(&standing.trial),
+            stable: TallyStatus::of(&standing.stable),
+            last_decision: standing.last_decision,
+        }
+    }
+}
+
+impl TallyStatus {
+    fn of(tally: &Tally) -> Self {
+        let (requests, errors) = (tally.requests, tally.errors);
+        Self { requests, errors, error_rate: tally.error_rate(), p95_ms: tally.p95_ms() }
     }
 }
 

@@ -110,7 +110,7 @@ impl Watch {
             route.on_tick();
         }
         if let Some(canary) = &routing.canary {
-            canary.on_tick(now());
+            canary.on_tick(now(), &self.node.metrics);
         }
         memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
         let known: HashSet<u64> =
