@@ -143,7 +143,8 @@ impl SmallTable {
 
 /// A table in which regions return without a delay and a ramp.
 fn back_at_once(table: &str) -> String {
-    let theirs = |line: &&str| !["failback_delay", "ramp", "ramp_step"].contains(&line.split([' ', '=']).next().unwrap());
+    let theirs =
+        |line: &&str| !["failback_delay", "ramp", "ramp_step"].contains(&line.split([' ', '=']).next().unwrap());
     let mut lines: Vec<&str> = table.lines().filter(theirs).collect();
     let at = lines.iter().position(|line| line.trim() == "[failover]").unwrap_or_else(|| {
         lines.push("[failover]");

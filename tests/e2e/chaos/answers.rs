@@ -6,7 +6,7 @@ use loadtest::{RequestSpec, Target};
 use meridian_tests::load::{self, Load, assert_all_served, figures};
 use meridian_tests::{Client, Protocol, RawConnection, Setup, get, post};
 
-use super::{assert_lawful, becomes, ejection, fleet, start};
+use super::{assert_lawful, becomes, fleet, left, start};
 
 #[tokio::test]
 async fn a_blackhole_costs_a_connect_timeout_and_then_nothing() {
@@ -24,7 +24,7 @@ async fn a_blackhole_costs_a_connect_timeout_and_then_nothing() {
             assert!(answer.attempts() <= 2, "{answer:?}");
         }
     }
-    ejection(&node, "first").await;
+    left(&node, "first").await;
     let answer = client.send(&get("/").from("US")).await;
     answer.assert_served_by("second");
     assert_eq!(answer.attempts(), 1);
@@ -73,7 +73,7 @@ async fn break_answers(behaviour: &str) {
             assert!(broken <= 10, "each is charged to the endpoint, and five in a row eject it");
         }
         assert!(broken >= 5, "{broken}: fewer are no reason");
-        ejection(&node, "first").await;
+        left(&node, "first").await;
         assert_eq!(fleet.received("first").await.len(), broken, "each was asked there once");
         assert_lawful(&mut fleet, &node).await;
     }
@@ -105,11 +105,11 @@ async fn a_storm_of_503_moves_the_readers_on() {
     let load = load(&node, "/");
     load.more(100, "served at home", |seen| load::region(seen) == Some("first")).await;
     fleet.behave("first", "status=503").await;
-    let took = ejection(&node, "first").await;
+    let took = left(&node, "first").await;
     assert!(took < Duration::from_secs(1), "{took:?}");
     load.more(200, "served elsewhere", |seen| load::region(seen) == Some("second")).await;
     let seen = load.stop().await;
-    eprintln!("503 storm, ejected after {took:.0?}: {}", figures(&seen));
+    eprintln!("503 storm, left after {took:.0?}: {}", figures(&seen));
     assert_all_served(&seen);
     assert_lawful(&mut fleet, &node).await;
 }
@@ -166,7 +166,7 @@ async fn half_a_region_carries_on() {
     let load = load(&node, "/");
     load.more(100, "served at home", |seen| load::region(seen) == Some("first")).await;
     fleet.origin("first").kill();
-    ejection(&node, "first").await;
+    left(&node, "first").await;
     let ejected = Instant::now();
     load.more(200, "served by the other half", |seen| load::region(seen) == Some("first")).await;
     let seen = load.stop().await;

@@ -6,7 +6,7 @@ use loadtest::{Observation, Protocol, RequestSpec, Target};
 use meridian_tests::load::{Load, assert_all_served, attempts, figures, region};
 use meridian_tests::{Authority, Fleet, Setup, geo};
 
-use super::{assert_lawful, ejection, fleet};
+use super::{assert_lawful, fleet, left};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_region_costs_no_idempotent_request() {
@@ -28,7 +28,7 @@ async fn a_region_that_was_never_there_costs_no_idempotent_request() {
     let mut fleet = fleet(1, "retry = { per_try_timeout = \"300ms\" }", "").await;
     fleet.kill("first");
     let (node, loads) = Loads::start(&fleet, "connection refused").await;
-    let took = ejection(&node, "first").await;
+    let took = left(&node, "first").await;
     assert!(took < SOON, "{took:?}");
     let seen = loads.stop(PER_PROTOCOL).await;
     assert!(seen.iter().all(|seen| region(seen) == Some("second")));
@@ -44,7 +44,7 @@ async fn lose(fault: &'static str, strike: impl AsyncFnOnce(&mut Fleet)) {
 
     let struck = Instant::now();
     strike(&mut fleet).await;
-    ejection(&node, "first").await;
+    left(&node, "first").await;
     let took = struck.elapsed();
     let ejected = Instant::now();
     eprintln!("{fault}: ejected after {took:.0?}");
@@ -61,6 +61,13 @@ async fn lose(fault: &'static str, strike: impl AsyncFnOnce(&mut Fleet)) {
         };
         assert!(expected.contains(&region(seen).expect("a region")), "{expected:?}: {seen:?}");
     }
+    let metrics = node.metrics().await;
+    let of_first = [("region", "first")];
+    let charged = ["meridian_ejections_total", "meridian_suspicions_total"].map(|name| metrics.sum(name, &of_first));
+    assert!(charged.into_iter().flatten().sum::<f64>() >= 1.0, "{charged:?}");
+    assert_eq!(metrics.sum("meridian_region_health", &of_first), Some(0.0));
+    let failovers = metrics.sum("meridian_failovers_total", &[("from_region", "first"), ("to_region", "second")]);
+    assert!(failovers >= Some(5.0), "{failovers:?}");
     // A stopped one would tell what it had received when it goes on.
     if fault == "SIGSTOP" {
         fleet.origin("first").go_on();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use meridian_tests::{Client, Connection, Fleet, Node, eventually, geo, get};
 
-use super::{assert_lawful, becomes, ejection, fleet, probed_fleet, start};
+use super::{assert_lawful, becomes, fleet, left, probed_fleet, start};
 
 #[tokio::test]
 async fn a_flapping_region_is_left_once() {
@@ -80,7 +80,7 @@ async fn a_suspected_region_is_the_last_resort_and_is_used() {
     for client in 0..10 {
         assert_eq!(serving(&mut connection, client).await, "second");
     }
-    ejection(&node, "first").await;
+    left(&node, "first").await;
     becomes(&node, "first", &["suspected"]).await;
     let before = fleet.received("first").await.len();
     assert_eq!(serving(&mut connection, 0).await, "second");

@@ -12,7 +12,7 @@ use super::becomes;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn erlmcp_aws_loses_its_main_regions() {
     let mut fleet = Fleet::of_example("erlmcp-aws", "").await;
-    let node = start(&fleet, "us-east-1").await;
+    let node = start_all_up(&fleet, "us-east-1").await;
     let load = load(&node, &[("GET", "/mcp", "US"), ("GET", "/mcp", "DE")]);
     load.more(100, "Europeans at home", |seen| seen.tag == 1 && region(seen) == Some("eu-west-1")).await;
     for (lost, tag, next) in [("us-east-1", 0, "us-west-2"), ("eu-west-1", 1, "eu-central-1")] {
@@ -51,7 +51,7 @@ async fn erlmcp_aws_does_not_count_on_a_cold_region_that_fails_its_probes() {
 async fn erlmcp_gcp_keeps_brazilian_pii_though_its_region_is_lost() {
     let home = "southamerica-east1";
     let mut fleet = Fleet::of_example("erlmcp-gcp", "").await;
-    let node = start(&fleet, home).await;
+    let node = start_all_up(&fleet, home).await;
     let load = load(&node, &[("GET", "/v3/identity", "BR"), ("GET", "/v3/telemetry", "BR")]);
     load.more(100, "all at home", |seen| region(seen) == Some(home)).await;
     let doomed = Instant::now();
@@ -79,7 +79,7 @@ async fn erlmcp_gcp_keeps_brazilian_pii_though_its_region_is_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cortex_reads_from_the_copy_and_refuses_writes() {
     let mut fleet = Fleet::of_example("cortex-active-passive", "threshold = 0.2").await;
-    let node = start(&fleet, "us-east-1").await;
+    let node = start_all_up(&fleet, "us-east-1").await;
     let load = load(&node, &[("PUT", "/api/v1/things", "US"), ("GET", "/api/v1/things", "US")]);
     load.more(100, "all at home", |seen| region(seen) == Some("us-east-1")).await;
     let doomed = Instant::now();
@@ -101,7 +101,7 @@ async fn cortex_reads_from_the_copy_and_refuses_writes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somaagent_shows_europeans_the_page_and_moves_the_others() {
     let mut fleet = Fleet::of_example("somaagent", "").await;
-    let node = start(&fleet, "eu-west-1").await;
+    let node = start_all_up(&fleet, "eu-west-1").await;
     let load = load(&node, &[("GET", "/v1/agents", "DE"), ("GET", "/v1/agents", "JP")]);
     load.more(100, "all at home", |seen| region(seen) == Some("eu-west-1")).await;
     let doomed = Instant::now();
@@ -126,6 +126,13 @@ async fn somaagent_shows_europeans_the_page_and_moves_the_others() {
 async fn start(fleet: &Fleet, region: &str) -> Node {
     let setup = Setup::new(region, fleet.table()).file("somaagent-maintenance.html", maintenance_page());
     setup.without_access_log().start().await
+}
+
+/// The same, once cold regions have passed their probes.
+async fn start_all_up(fleet: &Fleet, region: &str) -> Node {
+    let node = start(fleet, region).await;
+    node.all_up().await;
+    node
 }
 
 fn maintenance_page() -> String {
