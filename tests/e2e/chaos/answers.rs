@@ -50,6 +50,7 @@ async fn break_answers(behaviour: &str) {
         let node = start(&fleet).await;
         let client = Client::http1(node.http()).speaking(protocol);
         fleet.behave("first", behaviour).await;
+        let start = Instant::now();
         let mut broken = 0;
         loop {
             let mut connection = client.connect().await.expect("a connection");
@@ -62,16 +63,14 @@ async fn break_answers(behaviour: &str) {
                         break;
                     }
                 }
-                Err(_) => {
-                    // What has begun cannot be taken back; on HTTP/2 only the stream is lost.
-                    if protocol == Protocol::Http1 {
-                        connection.closed().await;
-                    }
-                }
+                // What has begun cannot be taken back; on HTTP/2 only the stream is lost.
+                Err(_) if protocol == Protocol::Http1 => connection.closed().await,
+                Err(_) => {}
             }
             broken += 1;
-            assert!(broken <= 10, "each is charged to the endpoint, and five in a row eject it");
+            assert!(start.elapsed() < Duration::from_secs(5), "{broken}: each is charged to the endpoint");
         }
+        eprintln!("{behaviour}, {protocol:?}: left after {broken} in {:.0?}", start.elapsed());
         assert!(broken >= 5, "{broken}: fewer are no reason");
         left(&node, "first").await;
         assert_eq!(fleet.received("first").await.len(), broken, "each was asked there once");

@@ -10,22 +10,23 @@ use super::{assert_lawful, fleet, left};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_region_costs_no_idempotent_request() {
-    lose("kill -9", async |fleet| fleet.kill("first")).await;
+    lose("kill -9", "", async |fleet| fleet.kill("first")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_region_costs_no_idempotent_request() {
-    lose("SIGSTOP", async |fleet| fleet.origin("first").stop()).await;
+    // Silence has to end some time.
+    lose("SIGSTOP", "retry = { per_try_timeout = \"500ms\" }", async |fleet| fleet.origin("first").stop()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_that_resets_before_the_head_costs_no_idempotent_request() {
-    lose("reset before the head", async |fleet| fleet.behave("first", "reset").await).await;
+    lose("reset before the head", "", async |fleet| fleet.behave("first", "reset").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_that_was_never_there_costs_no_idempotent_request() {
-    let mut fleet = fleet(1, "retry = { per_try_timeout = \"300ms\" }", "").await;
+    let mut fleet = fleet(1, "", "").await;
     fleet.kill("first");
     let (node, loads) = Loads::start(&fleet, "connection refused").await;
     let took = left(&node, "first").await;
@@ -37,8 +38,8 @@ async fn a_region_that_was_never_there_costs_no_idempotent_request() {
     assert_lawful(&mut fleet, &node).await;
 }
 
-async fn lose(fault: &'static str, strike: impl AsyncFnOnce(&mut Fleet)) {
-    let mut fleet = fleet(1, "retry = { per_try_timeout = \"300ms\" }", "").await;
+async fn lose(fault: &'static str, route: &str, strike: impl AsyncFnOnce(&mut Fleet)) {
+    let mut fleet = fleet(1, route, "").await;
     let (node, loads) = Loads::start(&fleet, fault).await;
     loads.more(PER_PROTOCOL / 5, "requests served at home", |seen| region(seen) == Some("first")).await;
 
@@ -52,14 +53,8 @@ async fn lose(fault: &'static str, strike: impl AsyncFnOnce(&mut Fleet)) {
 
     let seen = loads.stop(PER_PROTOCOL).await;
     assert_within_the_request(&seen);
-    for seen in &seen {
-        let expected: &[_] = match () {
-            () if seen.intended + seen.latency < struck => &["first"],
-            // It is the last resort from then on, and there is another.
-            () if seen.intended > ejected => &["second"],
-            () => &["first", "second"],
-        };
-        assert!(expected.contains(&region(seen).expect("a region")), "{expected:?}: {seen:?}");
+    for seen in seen.iter().filter(|seen| seen.intended > ejected) {
+        assert_eq!(region(seen), Some("second"), "the other is the last resort: {seen:?}");
     }
     let metrics = node.metrics().await;
     let of_first = [("region", "first")];

@@ -63,8 +63,10 @@ async fn a_write_on_a_connection_gone_stale_is_not_failed() {
 /// Sends writes, every other one with a key, lets the first region fail in this way amid them, and asserts that no
 /// write without a key was executed twice. Gives when the fault stood, and what the clients saw.
 async fn strike(fault: &str) -> (Instant, Vec<Observation>) {
-    let mut fleet = fleet(1, "retry = { per_try_timeout = \"300ms\" }", "").await;
-    let setup = Setup::new("first", fleet.table()).section("upstream", "connect_timeout = \"200ms\"");
+    // Silence has to end some time.
+    let route = if fault == "SIGSTOP" { "retry = { per_try_timeout = \"500ms\" }" } else { "" };
+    let mut fleet = fleet(1, route, "").await;
+    let setup = Setup::new("first", fleet.table()).section("upstream", "connect_timeout = \"300ms\"");
     let node = setup.without_access_log().start().await;
     let load = Load::start(Target::http1(node.http()), 300.0, write);
     load.more(100, "writes at home", |seen| status(seen) == Some(200)).await;
