@@ -7,6 +7,8 @@ use policy::rollout::{Stage, Tally};
 use serde::Serialize;
 
 use crate::health::canary::CanaryState;
+use crate::health::endpoint::EndpointState;
+use crate::health::traffic::{gauge, phase_name};
 use crate::node::{Drain, Node, Rejected, unix_seconds};
 use crate::routing::now;
 
@@ -49,8 +51,15 @@ pub struct RegionStatus {
     pub name: String,
     pub country: policy::Country,
     pub state: policy::region::RegionState,
+    /// `up`, `down`, `suspected` (real traffic has something against it), `waiting` (for the failback
+    /// delay), `ramping`, or `drained` (its drain's time is over).
     pub health: &'static str,
+    /// Percent of its clients that it gets; at 0 it is the last resort, unless it is down.
+    pub clients_percent: u8,
+    /// Percent of its endpoints that are up.
     pub healthy_percent: u8,
+    /// The share of attempts that failed lately, `0..=1`.
+    pub error_share: f32,
     pub endpoints: Vec<EndpointStatus>,
     pub requests_in_flight: usize,
     pub utilisation: f32,
@@ -64,7 +73,14 @@ pub struct RegionStatus {
 #[allow(missing_docs)]
 pub struct EndpointStatus {
     pub address: String,
+    pub version: Option<String>,
+    /// Whether it is in rotation.
     pub up: bool,
+    /// `up`, `down` (by its probes) or `ejected` (by real traffic).
+    pub state: &'static str,
+    /// Since the node's start.
+    pub attempts: u64,
+    pub errors: u64,
 }
 
 /// The version on trial, on this node.
@@ -145,12 +161,18 @@ impl Status {
                     name: region.name.clone(),
                     country: region.country,
                     state: region.state,
-                    health: crate::health::traffic::phase_name(cell.state.phase()),
+                    health: if cell.state.is_drained(&spec.failover) {
+                        "drained"
+                    } else {
+                        phase_name(cell.state.phase())
+                    },
+                    clients_percent: (gauge(cell) * 100.0).round() as u8,
                     healthy_percent: cell.healthy_percent(),
+                    error_share: cell.state.error_share(),
                     endpoints: cell
                         .endpoints
                         .iter()
-                        .map(|state| EndpointStatus { address: state.endpoint.to_string(), up: state.is_up() })
+                        .map(|endpoint| EndpointStatus::of(endpoint))
                         .collect(),
                     requests_in_flight: cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed),
                     utilisation: cell.utilisation(),
@@ -202,6 +224,24 @@ impl TallyStatus {
     fn of(tally: &Tally) -> Self {
         let (requests, errors) = (tally.requests, tally.errors);
         Self { requests, errors, error_rate: tally.error_rate(), p95_ms: tally.p95_ms() }
+    }
+}
+
+impl EndpointStatus {
+    fn of(endpoint: &EndpointState) -> Self {
+        let counts = endpoint.counts();
+        Self {
+            address: endpoint.endpoint.to_string(),
+            version: endpoint.endpoint.version.as_deref().map(str::to_owned),
+            up: endpoint.is_up(),
+            state: match (endpoint.is_up(), endpoint.is_probed_up()) {
+                (true, _) => "up",
+                (false, true) => "ejected",
+                (false, false) => "down",
+            },
+            attempts: counts.attempts,
+            errors: counts.errors,
+        }
     }
 }
 

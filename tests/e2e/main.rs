@@ -8,6 +8,7 @@ mod cli;
 mod diff;
 mod drain;
 mod explain;
+mod failover;
 mod hostile_bytes;
 mod http;
 mod origins;
