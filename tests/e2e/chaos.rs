@@ -3,6 +3,7 @@
 //! Clients are American, and `first` and `second` may serve them, in this order; `abroad` never may.
 
 mod answers;
+mod gateways;
 mod load;
 mod recovery;
 mod residency;
@@ -10,7 +11,9 @@ mod writes;
 
 use std::time::{Duration, Instant};
 
-use meridian_tests::{Fleet, Node, Setup, SmallTable, eventually};
+use loadtest::{RequestSpec, Target};
+use meridian_tests::load::Load;
+use meridian_tests::{Fleet, Node, Setup, SmallTable, eventually, geo};
 use serde_json::Value;
 
 /// A fleet with so many endpoints in the first region, and one in each other. `route` and `failover` are lines of TOML.
@@ -35,6 +38,20 @@ fn table(route: &str, failover: &str) -> SmallTable {
 /// Plain and TLS-less, for what is not a question of load.
 async fn start(fleet: &Fleet) -> Node {
     Setup::new("first", fleet.table()).start().await
+}
+
+/// Reads over HTTP/1.1 at a moderate rate.
+fn reads(node: &Node) -> Load {
+    reads_at(200.0, node)
+}
+
+/// Reads over HTTP/1.1, so many a second.
+fn reads_at(rate: f64, node: &Node) -> Load {
+    Load::start(Target::http1(node.http()), rate, |number| {
+        let client = geo::address("US", (number % 14) as u8 + 1);
+        let headers = vec![("x-forwarded-for".to_owned(), client.to_string())];
+        RequestSpec { headers, ..RequestSpec::get("api.example.com", "/") }
+    })
 }
 
 /// How long it takes from now until an endpoint of a region is out of rotation, by what traffic or probes have shown.

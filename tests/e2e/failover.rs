@@ -123,7 +123,11 @@ async fn a_late_answer_is_asked_for_elsewhere_and_the_first_good_one_taken() {
     let answer = eventually("a hedge", async || {
         let begun = Instant::now();
         let answer = client.send(&get("/")).await;
-        if answer.attempts() == 2 && begun.elapsed() < Duration::from_secs(5) { Ok(answer) } else { Err(format!("{answer:?}")) }
+        if answer.attempts() == 2 && begun.elapsed() < Duration::from_secs(5) {
+            Ok(answer)
+        } else {
+            Err(format!("{answer:?}"))
+        }
     })
     .await;
     answer.assert_served_by("second");

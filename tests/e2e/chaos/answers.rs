@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::{RequestSpec, Target};
-use meridian_tests::load::{self, Load, assert_all_served, figures};
-use meridian_tests::{Client, Protocol, RawConnection, Setup, get, post};
+use meridian_tests::load::{self, assert_all_served, figures};
+use meridian_tests::{Client, Fleet, Protocol, RawConnection, Setup, get, post};
 
-use super::{assert_lawful, becomes, fleet, left, start};
+use super::{assert_lawful, becomes, fleet, left, reads, reads_at, start};
 
 #[tokio::test]
 async fn a_blackhole_costs_a_connect_timeout_and_then_nothing() {
@@ -101,7 +100,7 @@ async fn a_broken_answer_is_never_glued() {
 async fn a_storm_of_503_moves_the_readers_on() {
     let mut fleet = fleet(1, "", "").await;
     let node = start(&fleet).await;
-    let load = load(&node, "/");
+    let load = reads(&node);
     load.more(100, "served at home", |seen| load::region(seen) == Some("first")).await;
     fleet.behave("first", "status=503").await;
     let took = left(&node, "first").await;
@@ -115,12 +114,21 @@ async fn a_storm_of_503_moves_the_readers_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_503_everywhere_is_not_amplified() {
+    storm(async |fleet| fleet.behave("first", "status=503").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_503_in_the_last_region_is_not_amplified() {
+    storm(async |fleet| fleet.kill("first")).await;
+}
+
+/// The second region answers with 503 only, and the first fails in this way.
+async fn storm(strike: impl AsyncFnOnce(&mut Fleet)) {
     let mut fleet = fleet(1, "", "").await;
     let node = start(&fleet).await;
-    for region in ["first", "second"] {
-        fleet.behave(region, "status=503").await;
-    }
-    let load = load(&node, "/");
+    fleet.behave("second", "status=503").await;
+    strike(&mut fleet).await;
+    let load = reads(&node);
     load.more(600, "answers", |seen| load::status(seen) == Some(503)).await;
     let seen = load.stop().await;
     assert!(seen.iter().all(|seen| load::status(seen) == Some(503)), "an answer each, and it is an origin's");
@@ -139,15 +147,15 @@ async fn a_slow_region_keeps_its_clients_until_it_is_too_slow() {
     for (mark, served) in [("5s", "first"), ("100ms", "second")] {
         let mut fleet = fleet(1, "", &format!("latency_p99 = \"{mark}\"")).await;
         let node = start(&fleet).await;
-        let load = load(&node, "/");
-        load.more(50, "served at home", |seen| load::region(seen) == Some("first")).await;
+        let load = reads_at(50.0, &node);
+        load.more(20, "served at home", |seen| load::region(seen) == Some("first")).await;
         fleet.behave("first", "slow=200ms").await;
         let slow = Instant::now();
         if served == "second" {
             becomes(&node, "first", &["suspected"]).await;
         }
         let settled = Instant::now();
-        load.more(200, "served while it is slow", |seen| load::region(seen) == Some(served)).await;
+        load.more(50, "served while it is slow", |seen| load::region(seen) == Some(served)).await;
         let seen = load.stop().await;
         eprintln!("slow, mark {mark}, settled after {:.0?}: {}", settled - slow, figures(&seen));
         assert_all_served(&seen);
@@ -162,7 +170,7 @@ async fn a_slow_region_keeps_its_clients_until_it_is_too_slow() {
 async fn half_a_region_carries_on() {
     let mut fleet = fleet(2, "", "").await;
     let node = start(&fleet).await;
-    let load = load(&node, "/");
+    let load = reads(&node);
     load.more(100, "served at home", |seen| load::region(seen) == Some("first")).await;
     fleet.origin("first").kill();
     left(&node, "first").await;
@@ -176,13 +184,4 @@ async fn half_a_region_carries_on() {
         assert!(load::attempts(seen) == Some(1) || seen.intended < ejected, "{seen:?}");
     }
     fleet.assert_nothing_outside(&["first"]).await;
-}
-
-/// Reads over HTTP/1.1 at a moderate rate.
-fn load(node: &meridian_tests::Node, path: &'static str) -> Load {
-    Load::start(Target::http1(node.http()), 200.0, move |number| {
-        let client = meridian_tests::geo::address("US", (number % 14) as u8 + 1);
-        let headers = vec![("x-forwarded-for".to_owned(), client.to_string())];
-        RequestSpec { headers, ..RequestSpec::get("api.example.com", path) }
-    })
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use meridian_tests::load::{self, assert_all_served, figures};
 use meridian_tests::{Client, Connection, Fleet, Node, eventually, geo, get};
 
-use super::{assert_lawful, becomes, fleet, left, probed_fleet, start};
+use super::{assert_lawful, becomes, fleet, left, probed_fleet, reads, start};
 
 #[tokio::test]
 async fn a_flapping_region_is_left_once() {
@@ -31,6 +32,36 @@ async fn a_flapping_region_is_left_once() {
     let changes = served.windows(2).filter(|pair| pair[0] != pair[1]).count();
     eprintln!("flapped 10 times: {} requests, {changes} change(s) of region", served.len());
     assert_eq!(changes, 1, "{served:?}");
+    assert_lawful(&mut fleet, &node).await;
+}
+
+#[tokio::test]
+async fn a_region_that_dies_while_nobody_asks_is_not_asked() {
+    let mut fleet = probed_fleet(1, "", "").await;
+    let node = start(&fleet).await;
+    fleet.kill("first");
+    becomes(&node, "first", &["down"]).await;
+    let answer = Client::http1(node.http()).send(&get("/").from("US")).await;
+    answer.assert_served_by("second");
+    assert_eq!(answer.attempts(), 1);
+    assert_lawful(&mut fleet, &node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_whose_probes_lie_is_tried_ever_more_rarely() {
+    // Suspicions of 200, 400, 600, … ms, and back at once after each.
+    let failover = "failback_delay = \"0s\"\nramp = [100]\noutlier = { base_ejection = \"200ms\" }";
+    let mut fleet = probed_fleet(1, "", failover).await;
+    let node = start(&fleet).await;
+    fleet.behave("first", "status=503").await;
+    let load = reads(&node);
+    load.more(800, "served elsewhere", |seen| load::region(seen) == Some("second")).await;
+    let seen = load.stop().await;
+    let asked = fleet.received("first").await.len();
+    eprintln!("probes that lie: {}, {asked} asked there", figures(&seen));
+    assert_all_served(&seen);
+    // Six suspicions in four seconds at five failures each. A constant 200 ms would be twenty.
+    assert!(asked <= 60, "{asked}");
     assert_lawful(&mut fleet, &node).await;
 }
 
