@@ -36,10 +36,13 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
             finish.reason = Some(refused.reason);
             finish.attempts = refused.attempts;
             finish.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
-            let attempts = refused.attempts;
+            let (attempts, unsent) = (refused.attempts, refused.unsent && finish.from_a_node);
             let mut response = refused.into_response();
             if attempts > 1 {
                 response.headers_mut().insert(names::ATTEMPTS, HeaderValue::from(attempts));
+            }
+            if unsent {
+                response.headers_mut().insert(names::UNSENT, HeaderValue::from_static("1"));
             }
             response
         }
@@ -88,6 +91,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     finish.client = Some(client.clone());
     // Another region's node names the gateway, not the host that it carries.
     let from_a_node = client.peer_trusted && parts.headers.contains_key(names::CHOSEN);
+    finish.from_a_node = from_a_node;
     if !from_a_node && !connection.may_serve(&target.host) {
         return Err(Answer::misdirected());
     }
@@ -292,6 +296,7 @@ fn pass_on(
         parts.headers.insert(names::REGION, name);
     }
     parts.headers.remove(names::ATTEMPTS);
+    parts.headers.remove(names::UNSENT);
     if attempts > 1 {
         parts.headers.insert(names::ATTEMPTS, HeaderValue::from(attempts));
     }

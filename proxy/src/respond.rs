@@ -25,6 +25,8 @@ pub struct Answer {
     pub region: String,
     /// How many attempts were made.
     pub attempts: u32,
+    /// Whether it is certain that no origin has seen the request, so that another region may.
+    pub unsent: bool,
 }
 
 /// RFC 9457.
@@ -51,6 +53,7 @@ impl Answer {
             retry_after: None,
             region: String::new(),
             attempts: 0,
+            unsent: false,
         }
     }
 
@@ -102,7 +105,7 @@ impl Answer {
     /// The node, or every region that could serve, is full.
     pub fn overloaded() -> Self {
         let detail = "Too many requests are in flight; this one was shed.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail).retry()
+        Self { unsent: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail) }.retry()
     }
 
     /// A decision's refusal.
@@ -121,7 +124,7 @@ impl Answer {
         };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         let answer = Self { page: refusal.page.clone(), ..Self::new(status, reason.name(), title, detail) };
-        if status == StatusCode::SERVICE_UNAVAILABLE { answer.retry() } else { answer }
+        if status == StatusCode::SERVICE_UNAVAILABLE { Self { unsent: true, ..answer }.retry() } else { answer }
     }
 
     /// A failure of every attempt.

@@ -112,10 +112,12 @@ impl Watch {
         if let Some(canary) = &routing.canary {
             canary.on_tick(now(), &self.node.metrics);
         }
-        memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
-        let known: HashSet<u64> =
-            routing.regions().flat_map(|(_, _, cell)| cell.endpoints.iter().map(|endpoint| endpoint.id)).collect();
-        memory.endpoints.retain(|id, _| known.contains(id));
+        if std::mem::replace(&mut memory.generation, routing.generation) != routing.generation {
+            memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
+            let endpoints = routing.regions().flat_map(|(_, _, cell)| &cell.endpoints);
+            let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
+            memory.endpoints.retain(|id, _| known.contains(id));
+        }
     }
 }
 
@@ -152,6 +154,8 @@ impl BackgroundService for Watch {
 /// What is remembered from tick to tick.
 #[derive(Default)]
 struct Memory {
+    /// Of the routing seen last.
+    generation: u64,
     regions: HashMap<String, Load>,
     endpoints: HashMap<u64, Seen>,
 }

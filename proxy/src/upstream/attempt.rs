@@ -10,6 +10,7 @@ use policy::RegionId;
 use policy::health::Symptom;
 use tokio::time::timeout;
 
+use crate::headers::names::UNSENT;
 use crate::health::traffic::Dialled;
 use crate::node::{InFlight, Node, Worker};
 use crate::routing::{Destination, Routing};
@@ -56,6 +57,8 @@ pub struct Attempted {
     pub limit: Instant,
     /// The region's count of requests in flight.
     pub in_flight: InFlight,
+    /// Whether another region's node answered that no origin has seen the request.
+    pub unsent: bool,
     /// What came of it.
     pub result: Result<(Response<Incoming>, Connection), Fault>,
 }
@@ -105,7 +108,10 @@ pub async fn make(worker: &Worker, body: &RequestBody, repeatable: bool, attempt
         let _waiting = worker.node.metrics.waiting();
         send(worker, body, repeatable, &destination, request, limit).await
     };
-    Attempted { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight, result }
+    let says_unsent = |(response, _): &(Response<Incoming>, Connection)| response.headers().contains_key(UNSENT);
+    let unsent =
+        result.as_ref().is_ok_and(says_unsent) && routing.has_gateways && routing.chosen_for_gateway(region).is_some();
+    Attempted { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight, unsent, result }
 }
 
 impl Attempted {
@@ -114,8 +120,11 @@ impl Attempted {
         self.result.as_ref().ok().map(|(response, _)| response.status())
     }
 
-    /// What went wrong with it; [`Fault::Status`] of any answer.
+    /// What went wrong with it; [`Fault::Status`] of any answer of an origin.
     pub fn fault(&self) -> Fault {
+        if self.unsent {
+            return Fault::Unprocessed;
+        }
         self.result.as_ref().err().copied().unwrap_or(Fault::Status)
     }
 

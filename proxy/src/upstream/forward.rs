@@ -374,7 +374,7 @@ impl<'a> Course<'a> {
     fn is_welcome(&self, over: &Attempted) -> bool {
         let unwelcome =
             |status: StatusCode| self.plan.repeatable && self.route.retry.statuses.contains(&status.as_u16());
-        over.status().is_some_and(|status| !unwelcome(status))
+        !over.unsent && over.status().is_some_and(|status| !unwelcome(status))
     }
 
     /// Takes the end of an attempt; its answer, if it has one.
