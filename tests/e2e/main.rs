@@ -4,6 +4,7 @@ mod access_log;
 mod admin;
 mod affinity;
 mod canary;
+mod chaos;
 mod cli;
 mod diff;
 mod drain;
