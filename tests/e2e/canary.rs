@@ -123,8 +123,11 @@ async fn a_canary_that_fails_is_ended_and_stays_ended_until_the_table_says_other
     assert_eq!(canary["last_decision"], Value::Null);
     apply(&node, &trial.small_table("").text()).await;
     assert_eq!(node.status().await["canary"], Value::Null);
-    let metrics = node.metrics().await;
-    assert!(!metrics.text().contains("v2"), "{}", metrics.text());
+    eventually("its series are gone", async || {
+        let metrics = node.metrics().await;
+        if metrics.text().contains("v2") { Err(metrics.text().to_owned()) } else { Ok(()) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ impl Dialled<'_> {
     /// An answer that began well has broken off.
     pub fn broke_off(&self) {
         let enough = self.endpoint.on_late_error(Symptom::Broken, &self.failover().outlier);
+        // Counted twice there, as a success and as a failure: half of a share that is far past any mark.
+        self.on_trial(false, Duration::ZERO);
         self.act(enough);
     }
 

@@ -113,6 +113,9 @@ impl Watch {
             canary.on_tick(now(), &self.node.metrics);
         }
         if std::mem::replace(&mut memory.generation, routing.generation) != routing.generation {
+            // Here, since it is here that most of the gauges are set: nothing brings them back.
+            let version_on_trial = routing.canary.as_ref().map(|canary| canary.spec.version.as_str());
+            self.node.metrics.forget_absent(routing.table(), version_on_trial);
             memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
             let endpoints = routing.regions().flat_map(|(_, _, cell)| &cell.endpoints);
             let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();

@@ -123,7 +123,8 @@ impl Attempted {
     /// What went wrong with it; [`Fault::Status`] of any answer of an origin.
     pub fn fault(&self) -> Fault {
         if self.unsent {
-            return Fault::Unprocessed;
+            // There it is the region's endpoints that could not be reached.
+            return Fault::Unreachable;
         }
         self.result.as_ref().err().copied().unwrap_or(Fault::Status)
     }

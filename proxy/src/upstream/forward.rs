@@ -383,7 +383,8 @@ impl<'a> Course<'a> {
         let Attempted { routing, region, pinned_region, safeguarded, destination, started, in_flight, result, .. } =
             over;
         let endpoint = destination.endpoint().clone();
-        let answered = result.ok().map(|(response, connection)| {
+        // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
+        let answered = result.ok().filter(|_| fault != Fault::Unreachable).map(|(response, connection)| {
             self.time(&routing, region, response.status(), started.elapsed());
             let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
             Answered { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight }
