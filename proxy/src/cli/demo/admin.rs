@@ -50,6 +50,15 @@ struct Status {
 struct RegionStatus {
     name: String,
     health: String,
+    clients_percent: u8,
+}
+
+/// A region that the node does not take for up.
+#[derive(Clone, Debug)]
+pub(super) struct NotUp {
+    pub(super) region: String,
+    /// How far it has come back, in a word.
+    pub(super) state: String,
 }
 
 impl Admin {
@@ -59,9 +68,14 @@ impl Admin {
     }
 
     /// The regions that the node does not take for up.
-    pub(super) async fn not_up(&self) -> anyhow::Result<Vec<String>> {
+    pub(super) async fn not_up(&self) -> anyhow::Result<Vec<NotUp>> {
         let status: Status = self.json("/status").await?;
-        Ok(status.regions.into_iter().filter(|region| region.health != "up").map(|region| region.name).collect())
+        let not_up = status.regions.into_iter().filter(|region| region.health != "up");
+        let state = |region: &RegionStatus| match region.clients_percent {
+            0 => "returning".to_owned(),
+            percent => format!("at {percent} %"),
+        };
+        Ok(not_up.map(|region| NotUp { state: state(&region), region: region.name }).collect())
     }
 
     /// The sum of a counter's series that have a label in this form: `name="value"`, or anything.

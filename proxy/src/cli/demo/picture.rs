@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::admin::NotUp;
 use super::clients::GROUPS;
 use super::ledger::{Fate, Ledger, Traffic};
 use super::origins::Origins;
@@ -18,7 +19,7 @@ pub(super) struct Scene<'a> {
     pub(super) rates: &'a Rates,
     pub(super) origins: &'a Origins,
     /// The regions that the ingress does not take for up.
-    pub(super) not_up: &'a [String],
+    pub(super) not_up: &'a [NotUp],
     pub(super) reasons: &'a Reasons,
     pub(super) elapsed: Duration,
 }
@@ -75,11 +76,11 @@ impl Scene<'_> {
         ]
     }
 
-    fn state(&self, region: &str) -> (&'static str, Tone) {
-        match (self.origins.is_killed(region), self.not_up.iter().any(|down| down == region)) {
+    fn state(&self, region: &str) -> (&str, Tone) {
+        match (self.origins.is_killed(region), self.not_up.iter().find(|not_up| not_up.region == region)) {
             (true, _) => ("killed", Tone::Bad),
-            (false, true) => ("returning", Tone::Changed),
-            (false, false) => ("up", Tone::Good),
+            (false, Some(not_up)) => (&not_up.state, Tone::Changed),
+            (false, None) => ("up", Tone::Good),
         }
     }
 

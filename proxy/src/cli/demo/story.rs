@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use super::admin::Admin;
+use super::admin::{Admin, NotUp};
 use super::ledger::Ledger;
 use super::origins::Origins;
 use super::phases::{Event, PHASES};
@@ -25,7 +25,7 @@ pub(super) struct Story<'a> {
     started: Instant,
     rates: Rates,
     reasons: Reasons,
-    not_up: Vec<String>,
+    not_up: Vec<NotUp>,
 }
 
 impl<'a> Story<'a> {
@@ -90,14 +90,17 @@ impl<'a> Story<'a> {
             if self.not_up.is_empty() {
                 break;
             }
-            let missing = self.not_up.join(", ");
+            let missing: Vec<&str> = self.not_up.iter().map(|not_up| not_up.region.as_str()).collect();
+            let missing = missing.join(", ");
             ensure!(revived.elapsed() < PATIENCE, "{missing} came back, but the ingress does not see it");
         }
         let mut ledger = self.ledger.borrow_mut();
         let more = ledger.total().refused() - refused;
         ledger.enter();
         let seconds = revived.elapsed().as_secs_f64();
-        Ok(format!("  the ingress's probes saw them all after {seconds:.1} s, in which {more} more were refused\n"))
+        Ok(format!(
+            "  all had their clients again after {seconds:.1} s, 10 and 50 % of them on the way; {more} more were refused\n"
+        ))
     }
 
     /// Lets the show go on for a moment.
@@ -122,5 +125,5 @@ impl<'a> Story<'a> {
 
 /// Five pictures a second.
 const TICK: Duration = Duration::from_millis(200);
-/// The regions are probed every second.
+/// The regions are probed every second, and come back in steps of two.
 const PATIENCE: Duration = Duration::from_secs(20);
