@@ -42,8 +42,10 @@ impl Frames {
             return None;
         }
         let mut frames = Frames { stream };
-        let payload: Vec<u8> =
-            settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()[..]].concat()).collect();
+        let payload: Vec<u8> = settings
+            .iter()
+            .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()[..]].concat())
+            .collect();
         frames.write(SETTINGS, 0, 0, &payload).await;
         Some(frames)
     }
