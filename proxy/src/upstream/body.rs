@@ -146,7 +146,11 @@ enum Source {
     Empty,
     /// Our own bytes.
     Full(Bytes),
-    Shared { shared: Arc<Mutex<Shared>>, attempt: u32, position: usize },
+    Shared {
+        shared: Arc<Mutex<Shared>>,
+        attempt: u32,
+        position: usize,
+    },
 }
 
 impl AttemptBody {

@@ -6,5 +6,6 @@ pub mod connect;
 pub mod connection;
 pub mod http2;
 pub mod pool;
+pub mod resolve;
 pub mod shared;
 pub mod socket;
