@@ -164,7 +164,7 @@ fn connector(config: &NodeConfig) -> Result<Connector, Problems> {
     match tls {
         Ok(tls) if problems.is_empty() => {
             let resolver = Resolver::new(config.upstream.nameservers.clone());
-            Ok(Connector::new(tls, resolver, config.upstream.connect_timeout))
+            Ok(Connector::new(&tls, resolver, config.upstream.connect_timeout))
         }
         Ok(_) => Err(Problems(problems)),
         Err(error) => Err(Problems(vec![error])),

@@ -1,5 +1,6 @@
 //! Endpoints that are names: a change of their addresses is followed, and a name server's trouble is nobody else's.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,27 @@ async fn a_dead_address_costs_a_part_of_the_time_only() {
 }
 
 #[tokio::test]
+async fn a_silent_address_leaves_time_for_the_next() {
+    let (origin, silent) = loop {
+        let origin = named("old", (OLD, 0).into(), Protocol::Http2).await.expect("a free port");
+        if let Ok(silent) = tokio::net::TcpListener::bind((NEW, origin.address().port())).await {
+            break (origin, silent);
+        }
+    };
+    let dns = Dns::start().await;
+    dns.point(NAME, &[NEW, OLD]);
+    let node = start(&dns, "h2c", origin.address().port()).await;
+    // A new connection each time, beginning with the other address: the kernel accepts, and nobody speaks.
+    for _ in 0..3 {
+        let answer = Client::http1(node.http()).send(&post("/", "order")).await;
+        assert_eq!((answer.status.as_u16(), answer.attempts()), (200, 1));
+        origin.kill().await;
+        origin.revive().await.expect("its port");
+    }
+    drop(silent);
+}
+
+#[tokio::test]
 async fn what_is_known_survives_a_reload() {
     let (old, _new) = pair(Protocol::Http1).await;
     let dns = Dns::start().await;
@@ -139,17 +161,17 @@ async fn what_is_known_survives_a_reload() {
 
 /// Two origins at the same port of two addresses.
 async fn pair(protocol: Protocol) -> (Origin, Origin) {
-    let start = async |name: &str, address: SocketAddr| {
-        Origin::start(OriginConfig { address, protocol, ..OriginConfig::named(name) }).await
-    };
-    for _ in 0..100 {
-        let old = start("old", (OLD, 0).into()).await.expect("a free port");
+    loop {
+        let old = named("old", (OLD, 0).into(), protocol).await.expect("a free port");
         // Somebody may have it at the other address.
-        if let Ok(new) = start("new", (NEW, old.address().port()).into()).await {
+        if let Ok(new) = named("new", (NEW, old.address().port()).into(), protocol).await {
             return (old, new);
         }
     }
-    panic!("no port is free at both addresses");
+}
+
+async fn named(name: &str, address: SocketAddr, protocol: Protocol) -> io::Result<Origin> {
+    Origin::start(OriginConfig { address, protocol, ..OriginConfig::named(name) }).await
 }
 
 async fn start(dns: &Dns, scheme: &str, port: u16) -> Node {

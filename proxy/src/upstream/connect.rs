@@ -84,7 +84,7 @@ impl Speak {
 impl Connector {
     /// Connects with this TLS configuration, giving up after `timeout` (name look-up, TCP, TLS and
     /// HTTP/2's SETTINGS together). ALPN is set here.
-    pub fn new(tls: rustls::ClientConfig, resolver: Resolver, timeout: Duration) -> Self {
+    pub fn new(tls: &rustls::ClientConfig, resolver: Resolver, timeout: Duration) -> Self {
         let with_alpn = |protocol: &[u8]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = vec![protocol.to_vec()];

@@ -250,3 +250,24 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// A peer that is dead is noticed even when nobody asks it anything.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::body::RequestBody;
+
+    #[test]
+    fn a_request_changes_form_once() {
+        let body = || RequestBody::Empty.attempt().unwrap();
+        let request = Request::post("/a?b").header("host", "api.example.com:8443").header("connection", "te");
+        let request = request.header("te", "trailers").header("x-other", "1").body(body()).unwrap();
+        let sent = in_http2(request, &Scheme::HTTPS);
+        assert_eq!(sent.uri(), "https://api.example.com:8443/a?b");
+        assert_eq!(sent.version(), Version::HTTP_2);
+        let names: Vec<&str> = sent.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["te", "x-other"]);
+        // As when it comes back unsent, and another connection takes it.
+        let again = in_http2(sent, &Scheme::HTTPS);
+        assert_eq!((again.uri().to_string().as_str(), again.headers().len()), ("https://api.example.com:8443/a?b", 2));
+    }
+}
