@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::{FileKind, NodeConfig, Routing, RoutingTable, kind_of};
 use policy::hash::client_key;
+use policy::health::Check;
 use policy::{Facts, Health, Method, Origin, Reason, Refusal, RegionSet, RegionView, Seen, Verdict, decide};
 
 /// A request to one of the example tables.
@@ -120,6 +121,34 @@ fn every_example_can_be_used_as_it_is() {
         assert_eq!(warnings, [], "{}", file.display());
     }
     assert_eq!(tables, 5);
+}
+
+/// With the lines that are commented out there, in the place of those that they replace.
+#[test]
+fn what_the_examples_offer_in_comments_is_good() {
+    let offered = |name: &str, change: &dyn Fn(String) -> String| {
+        let file = example(name);
+        let text = change(std::fs::read_to_string(&file).unwrap());
+        let table = RoutingTable::from_text(&file, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(table.warnings, [], "{name}");
+        table
+    };
+    let table = offered("erlmcp-gcp.toml", &|text| {
+        let plain = "endpoints = [\"10.1.0.11:8080\", \"10.1.0.12:8080\"]";
+        let (before, canary) = text.split_once("# [canary]").unwrap();
+        let before = before.replace(plain, "").replace("# endpoints = ", "endpoints = ");
+        format!("{before}[canary]{}", canary.replace("\n# ", "\n"))
+    });
+    let canary = table.canary.unwrap();
+    assert_eq!((canary.version.as_str(), canary.pace.len()), ("3.1.0-canary", 3));
+    let with_paths = |text: String| {
+        let line = text.lines().find_map(|line| line.strip_prefix("# paths = ")).unwrap();
+        text.replace("path = \"/health\"", &format!("paths = {line}"))
+    };
+    let table = offered("cortex.toml", &with_paths);
+    for upstream in table.upstreams {
+        assert!(matches!(upstream.health.check, Check::Http(check) if check.paths.len() == 3));
+    }
 }
 
 #[test]

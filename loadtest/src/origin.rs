@@ -1,10 +1,12 @@
 //! A small real HTTP server that answers, counts and misbehaves on command: the upstream in benches, tests and demos.
 
 mod behaviour;
+mod blackhole;
 mod body;
 mod connection;
 mod listener;
 mod record;
+mod reset;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::net::TcpSocket;
 
-pub use self::behaviour::Behaviour;
 use self::behaviour::Conduct;
+pub use self::behaviour::{Behaviour, BehaviourError};
+pub use self::blackhole::Blackhole;
 use self::listener::Listener;
 pub use self::record::Received;
 use self::record::Record;
@@ -44,6 +47,8 @@ pub struct OriginConfig {
     pub tls: Option<rustls::ServerConfig>,
     /// How many of the latest requests it keeps; 0 is the fastest.
     pub kept: usize,
+    /// Called with each request as soon as its head has arrived.
+    pub witness: Option<fn(&Received)>,
 }
 
 /// What all connections of an origin share; it outlives a kill.
@@ -54,6 +59,7 @@ struct Site {
     tls: Option<tokio_rustls::TlsAcceptor>,
     conduct: Conduct,
     record: Record,
+    witness: Option<fn(&Received)>,
 }
 
 impl Default for OriginConfig {
@@ -66,6 +72,7 @@ impl Default for OriginConfig {
             protocol: Protocol::Http1,
             tls: None,
             kept: 1_024,
+            witness: None,
         }
     }
 }
@@ -97,6 +104,7 @@ impl Origin {
                 tls,
                 conduct: Conduct::default(),
                 record: Record::new(config.kept),
+                witness: config.witness,
             }),
             listener: Mutex::new(None),
             _port: port,

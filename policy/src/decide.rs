@@ -246,6 +246,11 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
     Refusal { reason, route: Some(id), page }
 }
 
+/// Whether a client is pinned to a region, and the region is more than the last resort.
+pub(crate) fn is_kept(facts: &Facts<'_>, region: RegionId, seen: &RegionView) -> bool {
+    facts.pinned == Some(region) && seen.health != Health::Ramping(0)
+}
+
 /// The rank of a region for a client, lower first: where it is pinned; the law's own regions by
 /// priority, then those that spill the client, then those that its weight or ramp moves it off, then
 /// the cold ones, likewise; and then likewise the regions that the law opens on a condition. Neither
@@ -258,7 +263,7 @@ pub(crate) fn rank(
     weighed: &RegionView,
     constants: &Constants,
 ) -> u16 {
-    if facts.pinned == Some(region) {
+    if is_kept(facts, region, weighed) {
         return 0;
     }
     // At most 1024 priorities, which leaves the highest bits free.

@@ -1,6 +1,38 @@
 //! The canary of a version: which share of the clients gets it, and when that grows or ends.
+//!
+//! # When is a version worse?
+//! Two questions, and a canary is ended only by a yes to both: is it worse than the operator's *mark*
+//! (`failure`), and is it worse than the *stable version* at the same time? Without the first, a
+//! harmless difference would end it; without the second, so would a trouble of the back end that hits
+//! both versions alike.
+//!
+//! Neither is answered by comparing two rates, since a rate of few is no evidence: 5 errors in 900
+//! requests are more than 0.5 %, and just what chance gives to a version that is below 0.5 %. So both
+//! ask how far the counts are from what would be expected if there were no difference: the signed root
+//! of the likelihood ratio (the G-test), in standard deviations, once against a rate that is known
+//! (the mark) and once against one that is itself measured (the stable version's). It is taken instead
+//! of the z-test of two proportions because errors are rare and the shares unequal: with 5 errors where
+//! 1.5 are expected, z says 3 sigma, and chance says 1 in 50.
+//!
+//! [`SIGMAS`] of them are asked for, which a single look passes by chance once in 700; and as the
+//! question is asked again and again of the same growing counts, once or twice in 100 steps, if all
+//! the while both versions are past the mark. What that costs: a canary that fails always is ended by
+//! its first [`LEAST_ERRORS`] errors, one of five times the mark by about six, one of twice the mark
+//! by about 25, all of a share of the clients. Errors that come in a burst (a connection breaks with
+//! five requests on it) are one event and not five; at a mark of 0.5 % a burst of five is past it
+//! among the first 180 requests only.
+//!
+//! The same for latency, of the requests that took longer than the mark on the P95, of which 5 % are
+//! allowed; and as with many requests the smallest difference is beyond chance, the P95 must be longer
+//! by a quarter too.
+//!
+//! With less than a twentieth of the canary's requests the stable version says nothing (it would take
+//! hundreds of errors to tell a difference), as at 100 %: then the mark alone counts.
 
+use std::fmt;
 use std::time::Duration;
+
+use crate::quantile::{self, BUCKETS};
 
 /// A version on trial, as a table describes it. Endpoints of this version are the canary, all others
 /// of their regions are stable.
@@ -47,3 +79,281 @@ impl Canary {
         *self == Canary { line: self.line, ..other.clone() }
     }
 }
+
+/// What one version did since a step's start, on one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All its attempts.
+    pub requests: u64,
+    /// Those that failed: no answer, or a status from 500 on.
+    pub errors: u64,
+    /// Those that took longer than [`Failure::p95`]. A failure counts as slow.
+    pub slow: u64,
+    /// The time to the answer's head that 95 % did not exceed, within 13 %; `None` without requests.
+    pub p95: Option<Duration>,
+}
+
+impl Tally {
+    /// Of the answers' times, counted by [`quantile::bucket`], and the failures, which no bucket has:
+    /// they count as longer than anything. `mark` is [`Failure::p95`]; what is in its bucket is not
+    /// slow.
+    pub fn of(mut answered: [u64; BUCKETS], errors: u64, mark: Duration) -> Self {
+        answered[BUCKETS - 1] += errors;
+        Self {
+            requests: answered.iter().sum(),
+            errors,
+            slow: answered.iter().skip(quantile::bucket(mark) + 1).sum(),
+            p95: quantile::quantile(answered, 0.95),
+        }
+    }
+
+    /// The share that failed, `0..=1`; 0 without requests.
+    pub fn error_rate(&self) -> f64 {
+        self.errors as f64 / self.requests.max(1) as f64
+    }
+
+    /// The P95 in milliseconds; `None` without requests, and where so many failed that there is none.
+    pub fn p95_ms(&self) -> Option<f64> {
+        let measured = self.p95.filter(|p95| *p95 < quantile::upper_edge(BUCKETS - 1));
+        measured.map(|p95| p95.as_secs_f64() * 1_000.0)
+    }
+
+    fn failed(&self) -> Cases {
+        Cases { cases: self.errors, of: self.requests }
+    }
+
+    fn late(&self) -> Cases {
+        Cases { cases: self.slow, of: self.requests }
+    }
+}
+
+/// How far a canary is. `now` is any monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    stage: Stage,
+    since: Duration,
+}
+
+/// Where a canary stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// On trial at this step, from 0.
+    Trying(usize),
+    /// It has passed a step of 100 %: all clients have it.
+    Promoted,
+    /// It is ended: no client has it.
+    Ended(Cause),
+}
+
+/// Why a canary is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Too large a share of errors.
+    ErrorRate,
+    /// Too long a P95.
+    Latency,
+}
+
+/// A decision, with the figures that led to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What becomes of the canary.
+    pub outcome: Outcome,
+    /// Percent of the clients that had it.
+    pub percent: u8,
+    /// What the version on trial did in the step.
+    pub trial: Tally,
+    /// What the stable version did in the same time.
+    pub stable: Tally,
+}
+
+/// What becomes of a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes on to this percent of the clients.
+    Advanced(u8),
+    /// All clients keep it.
+    Promoted,
+    /// No client has it any more.
+    Ended(Cause),
+}
+
+impl Rollout {
+    /// At its first step.
+    pub fn new(now: Duration) -> Self {
+        Self { stage: Stage::Trying(0), since: now }
+    }
+
+    /// Where it stands.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Percent of the clients that have it: one of the steps, or 0 once it is ended.
+    pub fn percent(&self, spec: &Canary) -> u8 {
+        match self.stage {
+            Stage::Trying(step) => spec.steps.get(step).copied().unwrap_or(0),
+            Stage::Promoted => spec.steps.last().copied().unwrap_or(0),
+            Stage::Ended(_) => 0,
+        }
+    }
+
+    /// Lets the time pass, with what both versions did since the step's start. A bad canary is ended at
+    /// once; a good one goes on when its step has lasted, and shown, enough; otherwise all stays. What
+    /// is promoted or ended stays so.
+    pub fn judge(&mut self, now: Duration, spec: &Canary, trial: &Tally, stable: &Tally) -> Option<Decision> {
+        let Stage::Trying(step) = self.stage else { return None };
+        let percent = self.percent(spec);
+        let compared = Some(stable).filter(|stable| is_comparable(trial, stable));
+        let (stage, outcome) = if let Some(cause) = spec.failure.verdict(trial, compared) {
+            (Stage::Ended(cause), Outcome::Ended(cause))
+        } else {
+            let pace = spec.pace.get(step).or(spec.pace.last())?;
+            if now < self.since + *pace || !spec.success.is_shown(trial, compared) {
+                return None;
+            }
+            match spec.steps.get(step + 1) {
+                Some(next) => (Stage::Trying(step + 1), Outcome::Advanced(*next)),
+                None if percent == 100 => (Stage::Promoted, Outcome::Promoted),
+                None => return None,
+            }
+        };
+        *self = Self { stage, since: now };
+        Some(Decision { outcome, percent, trial: *trial, stable: *stable })
+    }
+}
+
+impl Failure {
+    /// What there is against a canary that did this, while the stable version, if it has enough
+    /// requests to be compared with, did that.
+    fn verdict(&self, trial: &Tally, stable: Option<&Tally>) -> Option<Cause> {
+        let is_worse = |cases: Cases, mark: f64, others: Option<Cases>| {
+            cases.is_past(mark) && others.is_none_or(|others| cases.is_worse_than(&others))
+        };
+        if trial.errors >= LEAST_ERRORS && is_worse(trial.failed(), self.error_rate, stable.map(Tally::failed)) {
+            return Some(Cause::ErrorRate);
+        }
+        let longer = |stable: &Tally| trial.p95 > stable.p95.map(|p95| p95.mul_f64(NOTABLY_LONGER));
+        (trial.requests >= LEAST_REQUESTS
+            && stable.is_none_or(longer)
+            && is_worse(trial.late(), SLOWEST, stable.map(Tally::late)))
+        .then_some(Cause::Latency)
+    }
+}
+
+impl Success {
+    /// Whether a canary has shown enough: within the marks, or no worse than a stable version that is
+    /// past them itself.
+    fn is_shown(&self, trial: &Tally, stable: Option<&Tally>) -> bool {
+        let rate = trial.error_rate();
+        let few_errors = rate <= self.error_rate || stable.is_some_and(|stable| rate <= stable.error_rate());
+        let fast = trial.p95 <= Some(self.p95) || stable.is_some_and(|stable| trial.p95 <= stable.p95);
+        trial.requests >= self.requests && few_errors && fast
+    }
+}
+
+/// Cases of something, among so many.
+#[derive(Clone, Copy, Debug)]
+struct Cases {
+    cases: u64,
+    of: u64,
+}
+
+impl Cases {
+    fn share(&self) -> f64 {
+        self.cases as f64 / self.of.max(1) as f64
+    }
+
+    /// Whether these are cases of more than a share, beyond chance.
+    fn is_past(&self, share: f64) -> bool {
+        self.share() > share && self.deviance(share) > SIGMAS * SIGMAS
+    }
+
+    /// Whether these are cases of a larger share than others, beyond chance.
+    fn is_worse_than(&self, others: &Cases) -> bool {
+        let both = Cases { cases: self.cases + others.cases, of: self.of + others.of }.share();
+        self.share() > others.share() && self.deviance(both) + others.deviance(both) > SIGMAS * SIGMAS
+    }
+
+    /// Twice the logarithm of how much likelier these cases are by their own share than by this one
+    /// (`0..=1`): the square of a distance in standard deviations (Wilks, 1938).
+    fn deviance(&self, share: f64) -> f64 {
+        let term = |seen: u64, share: f64| match seen {
+            0 => 0.0,
+            seen => seen as f64 * libm::log(seen as f64 / (self.of as f64 * share)),
+        };
+        2.0 * (term(self.cases, share) + term(self.of.saturating_sub(self.cases), 1.0 - share))
+    }
+}
+
+/// Whether the stable version had requests enough to compare a canary with it.
+fn is_comparable(trial: &Tally, stable: &Tally) -> bool {
+    stable.requests > 0 && stable.requests >= trial.requests / 20
+}
+
+/// What is further than this from what was expected is not by chance.
+pub const SIGMAS: f64 = 3.0;
+
+/// Fewer errors end no canary.
+pub const LEAST_ERRORS: u64 = 5;
+
+/// The P95 of fewer requests ends no canary.
+pub const LEAST_REQUESTS: u64 = 100;
+
+/// The P95 is past a mark when more than this share takes longer.
+const SLOWEST: f64 = 0.05;
+
+/// By so much must a P95 be longer than another to be worse: twice the histogram's error.
+const NOTABLY_LONGER: f64 = 1.25;
+
+impl Cause {
+    /// The word for logs and `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::ErrorRate => "error_rate",
+            Cause::Latency => "latency_p95",
+        }
+    }
+}
+
+impl Outcome {
+    /// The word for logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Advanced(_) => "advanced",
+            Outcome::Promoted => "promoted",
+            Outcome::Ended(_) => "ended",
+        }
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { outcome, percent, trial, stable } = self;
+        match outcome {
+            Outcome::Advanced(next) => write!(f, "advanced from {percent} % to {next} %")?,
+            Outcome::Promoted => write!(f, "promoted at {percent} %")?,
+            Outcome::Ended(Cause::ErrorRate) => write!(f, "ended at {percent} % for its errors")?,
+            Outcome::Ended(Cause::Latency) => write!(f, "ended at {percent} % for its latency")?,
+        }
+        write!(f, ": {trial}; stable: {stable}")
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests", self.requests)?;
+        if self.requests > 0 {
+            write!(f, ", {} errors ({:.3} %)", self.errors, self.error_rate() * 100.0)?;
+        }
+        self.p95_ms().map_or(Ok(()), |p95_ms| write!(f, ", P95 {p95_ms:.0} ms"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

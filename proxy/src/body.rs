@@ -8,11 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use policy::RegionId;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::finish::Finish;
+use crate::health::endpoint::EndpointState;
+use crate::health::traffic::Dialled;
 use crate::ingress::connection::Outflow;
 use crate::node::{InFlight, Worker};
+use crate::routing::Routing;
+use crate::upstream::body::RequestBody;
 use crate::upstream::connect::Connection;
 
 /// A response body.
@@ -36,6 +41,8 @@ pub struct Relay {
     /// Goes back to the pool at the body's end; dropped, and so closed, if the body is not read to
     /// its end.
     returning: Option<Returning>,
+    /// Its end has come.
+    ended: bool,
     idle_timeout: Duration,
     /// Armed only when the origin makes us wait.
     timer: Option<Pin<Box<Sleep>>>,
@@ -45,8 +52,14 @@ pub struct Relay {
 pub struct Returning {
     /// The worker with the pool.
     pub worker: Arc<Worker>,
-    /// The pool's key.
-    pub endpoint: u64,
+    /// Who answers.
+    pub endpoint: Arc<EndpointState>,
+    /// The routing under which it was dialled.
+    pub routing: Arc<Routing>,
+    /// Its region, in the ids of `routing`.
+    pub region: RegionId,
+    /// The request's body, which may still be on its way up.
+    pub request: RequestBody,
     /// The connection.
     pub connection: Connection,
     /// The region's count of requests in flight.
@@ -77,7 +90,7 @@ impl Body {
 
     /// An origin's body; an error after `idle_timeout` without a byte.
     pub fn relay(incoming: Incoming, returning: Returning, idle_timeout: Duration) -> Self {
-        let mut relay = Relay { incoming, returning: Some(returning), idle_timeout, timer: None };
+        let mut relay = Relay { incoming, returning: Some(returning), ended: false, idle_timeout, timer: None };
         if relay.incoming.is_end_stream() {
             relay.give_back();
         }
@@ -152,7 +165,7 @@ impl Source {
     fn is_at_end(&self) -> bool {
         match self {
             Source::Full(bytes) => bytes.is_none(),
-            Source::Relay(relay) => relay.returning.is_none(),
+            Source::Relay(relay) => relay.ended,
         }
     }
 }
@@ -165,6 +178,9 @@ impl Relay {
                 if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.incoming.is_end_stream()) {
                     self.give_back();
                 }
+                if matches!(frame, Some(Err(_))) {
+                    self.broke_off();
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Poll::Pending => {
@@ -172,6 +188,7 @@ impl Relay {
                 let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
                 if timer.as_mut().poll(cx).is_ready() {
                     timer.as_mut().reset(Instant::now() + timeout);
+                    self.broke_off();
                     return Poll::Ready(Some(Err(BodyError::Stalled(timeout))));
                 }
                 Poll::Pending
@@ -179,9 +196,20 @@ impl Relay {
         }
     }
 
+    /// The origin failed in the middle of its answer. That counts against it, unless the client did so
+    /// in the middle of its request.
+    fn broke_off(&mut self) {
+        if let Some(Returning { worker, endpoint, routing, region, request, .. }) = self.returning.take()
+            && request.fault().is_none()
+        {
+            Dialled { node: &worker.node, routing: &routing, region, endpoint: &endpoint }.broke_off();
+        }
+    }
+
     fn give_back(&mut self) {
-        if let Some(Returning { worker, endpoint, connection, in_flight }) = self.returning.take() {
-            worker.pool.give(endpoint, connection, worker.node.config.load().upstream.idle_connections);
+        self.ended = true;
+        if let Some(Returning { worker, endpoint, connection, in_flight, .. }) = self.returning.take() {
+            worker.pool.give(endpoint.id, connection, worker.node.config.load().upstream.idle_connections);
             drop(in_flight);
         }
     }

@@ -22,8 +22,8 @@ use crate::node::{Drain, InFlight, Worker};
 use crate::respond::Answer;
 use crate::routing::Routing;
 use crate::target::{Target, target};
-use crate::upstream::attempt::{Answered, Failure, Forward, forward};
 use crate::upstream::body::RequestBody;
+use crate::upstream::forward::{Answered, End, Failure, Forward, forward};
 
 /// Serves one request. Every request gets an answer, and every answer is counted and logged once,
 /// when its body has been sent or given up.
@@ -36,10 +36,13 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
             finish.reason = Some(refused.reason);
             finish.attempts = refused.attempts;
             finish.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
-            let attempts = refused.attempts;
+            let (attempts, unsent) = (refused.attempts, refused.unsent && finish.from_a_node);
             let mut response = refused.into_response();
             if attempts > 1 {
                 response.headers_mut().insert(names::ATTEMPTS, HeaderValue::from(attempts));
+            }
+            if unsent {
+                response.headers_mut().insert(names::UNSENT, HeaderValue::from_static("1"));
             }
             response
         }
@@ -88,6 +91,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     finish.client = Some(client.clone());
     // Another region's node names the gateway, not the host that it carries.
     let from_a_node = client.peer_trusted && parts.headers.contains_key(names::CHOSEN);
+    finish.from_a_node = from_a_node;
     if !from_a_node && !connection.may_serve(&target.host) {
         return Err(Answer::misdirected());
     }
@@ -203,13 +207,18 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     })?;
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
         let region = routing.table().region(answered.region).name.clone();
-        return Err(Answer::failed(Failure::Failed { region, attempts: answered.attempts, timed_out: false }));
+        return Err(Answer::failed(Failure::Failed {
+            region,
+            attempts: answered.attempts,
+            timed_out: false,
+            end: End::Exhausted,
+        }));
     }
     let served = &answered.routing.table().region(answered.region).name;
     // Nobody is kept where it failed.
     let keep = !from_a_node && !answered.response.status().is_server_error();
     let pin = new_pin(&routing.document, route, known.pinned, served, scheme).filter(|_| keep);
-    let mut response = pass_on(finish, answered, parts.extensions.remove(), route.timeout);
+    let mut response = pass_on(finish, answered, body, parts.extensions.remove(), route.timeout);
     if let Some(pin) = pin {
         response.headers_mut().append(SET_COOKIE, pin);
     }
@@ -269,6 +278,7 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
 fn pass_on(
     finish: &mut Finish,
     answered: Answered,
+    request: RequestBody,
     client_side: Option<hyper::upgrade::OnUpgrade>,
     idle_timeout: std::time::Duration,
 ) -> Response<Body> {
@@ -286,6 +296,7 @@ fn pass_on(
         parts.headers.insert(names::REGION, name);
     }
     parts.headers.remove(names::ATTEMPTS);
+    parts.headers.remove(names::UNSENT);
     if attempts > 1 {
         parts.headers.insert(names::ATTEMPTS, HeaderValue::from(attempts));
     }
@@ -304,7 +315,8 @@ fn pass_on(
         });
         return Response::from_parts(parts, Body::empty());
     }
-    let returning = Returning { worker: finish.worker.clone(), endpoint, connection, in_flight };
+    let worker = finish.worker.clone();
+    let returning = Returning { worker, endpoint, routing, region, request, connection, in_flight };
     Response::from_parts(parts, Body::relay(incoming, returning, idle_timeout))
 }
 

@@ -43,6 +43,8 @@ pub struct Finish {
     pub(crate) unread_body: bool,
     /// The connection must not be used again.
     pub(crate) close: bool,
+    /// Another node has chosen this one's region for it.
+    pub(crate) from_a_node: bool,
     /// Another node's probe: not counted or logged among requests.
     pub(crate) is_probe: bool,
     bytes: u64,
@@ -89,6 +91,7 @@ impl Finish {
             safeguarded: false,
             unread_body: false,
             close: false,
+            from_a_node: false,
             is_probe: false,
             bytes: 0,
             complete: false,

@@ -35,6 +35,8 @@ pub mod names {
     pub const CONSENT: HeaderName = HeaderName::from_static("x-meridian-consent");
     /// And which jurisdictions it was told of.
     pub const TENANT: HeaderName = HeaderName::from_static("x-meridian-tenant");
+    /// On a node's refusal to another: no origin has seen the request.
+    pub const UNSENT: HeaderName = HeaderName::from_static("x-meridian-unsent");
     /// A node's question to another region's gateway whether that region can serve.
     pub const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");
 }

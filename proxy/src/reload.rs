@@ -155,7 +155,8 @@ fn put_in_force(node: &Node, config: &NodeConfig, document: RoutingTable) -> Res
     let routing = Routing::new(document, &config.region, cap, generation, &node.survivors)
         .map_err(|error| Problems(vec![problem(&config.file, "node.region", error.to_string())]))?;
     let routing = Arc::new(routing);
-    node.metrics.forget_absent(routing.table());
+    let version_on_trial = routing.canary.as_ref().map(|canary| canary.spec.version.as_str());
+    node.metrics.forget_absent(routing.table(), version_on_trial);
     node.routing.store(routing.clone());
     Ok(routing)
 }

@@ -7,8 +7,8 @@ use policy::{Reason, Refusal};
 use serde::Serialize;
 
 use crate::body::Body;
-use crate::upstream::attempt::Failure;
 use crate::upstream::body::BodyFault;
+use crate::upstream::forward::{End, Failure};
 
 /// An answer that Meridian gives itself.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Answer {
     pub region: String,
     /// How many attempts were made.
     pub attempts: u32,
+    /// Whether it is certain that no origin has seen the request, so that another region may.
+    pub unsent: bool,
 }
 
 /// RFC 9457.
@@ -51,6 +53,7 @@ impl Answer {
             retry_after: None,
             region: String::new(),
             attempts: 0,
+            unsent: false,
         }
     }
 
@@ -102,7 +105,7 @@ impl Answer {
     /// The node, or every region that could serve, is full.
     pub fn overloaded() -> Self {
         let detail = "Too many requests are in flight; this one was shed.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail).retry()
+        Self { unsent: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail) }.retry()
     }
 
     /// A decision's refusal.
@@ -121,7 +124,7 @@ impl Answer {
         };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         let answer = Self { page: refusal.page.clone(), ..Self::new(status, reason.name(), title, detail) };
-        if status == StatusCode::SERVICE_UNAVAILABLE { answer.retry() } else { answer }
+        if status == StatusCode::SERVICE_UNAVAILABLE { Self { unsent: true, ..answer }.retry() } else { answer }
     }
 
     /// A failure of every attempt.
@@ -135,13 +138,23 @@ impl Answer {
             Failure::Body(BodyFault::TooLarge) => Self::too_large(),
             Failure::Overloaded => Self::overloaded(),
             Failure::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
-            Failure::Failed { region, attempts, timed_out } => {
+            Failure::Failed { region, attempts, timed_out, end } => {
+                let why = match end {
+                    End::Exhausted => "No other attempt is left.",
+                    End::OutOfTime => "The route's time is over.",
+                    End::NotRepeatable => {
+                        "It may have been acted on, so it was not sent again: only idempotent methods, and requests \
+                            with an Idempotency-Key, are."
+                    }
+                    End::BodyGone => "Its body is longer than what is kept to be sent again.",
+                    End::OverBudget => "The retry budget of the region is spent.",
+                };
                 let answer = if timed_out {
-                    let detail = "No permitted region answered in time.";
-                    Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timeout", detail)
+                    let detail = format!("The service did not answer in time. {why}");
+                    Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timeout", &detail)
                 } else {
-                    let detail = "Every permitted attempt to reach the service failed.";
-                    Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", "Upstream failed", detail)
+                    let detail = format!("The attempt to have the service answer this request failed. {why}");
+                    Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", "Upstream failed", &detail)
                 };
                 Self { region, attempts, ..answer }
             }

@@ -195,9 +195,13 @@ impl Routing {
     /// region has no other left.
     pub fn destination(&self, permit: Permit, tried: &[Arc<EndpointState>], wish: Wish) -> Option<Destination> {
         let cell = self.region(permit.region());
-        let canary = self.canary.as_deref().filter(|_| cell.has_canary);
-        let endpoint = cell.pick(tried, wish, canary)?;
+        let endpoint = cell.pick(tried, wish, self.canary_in(cell))?;
         Some(Destination { endpoint, _permit: permit })
+    }
+
+    /// The version on trial, if it is in this region.
+    pub fn canary_in(&self, cell: &Region) -> Option<&CanaryState> {
+        self.canary.as_deref().filter(|_| cell.has_canary)
     }
 
     /// The region's name if this node reaches it by a gateway, which must then not choose again.

@@ -3,9 +3,14 @@
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
+use policy::rollout::{Stage, Tally};
 use serde::Serialize;
 
+use crate::health::canary::CanaryState;
+use crate::health::endpoint::EndpointState;
+use crate::health::traffic::{gauge, phase_name};
 use crate::node::{Drain, Node, Rejected, unix_seconds};
+use crate::routing::now;
 
 /// The state of a node. Times are Unix seconds.
 #[derive(Debug, Serialize)]
@@ -21,6 +26,8 @@ pub struct Status {
     pub requests_in_flight: usize,
     pub table: TableStatus,
     pub regions: Vec<RegionStatus>,
+    /// Null unless the table has one.
+    pub canary: Option<CanaryStatus>,
     pub geoip: Vec<DatabaseStatus>,
     pub certificates: Vec<CertificateStatus>,
     /// Reloads that were refused; the state before them is in force.
@@ -44,8 +51,15 @@ pub struct RegionStatus {
     pub name: String,
     pub country: policy::Country,
     pub state: policy::region::RegionState,
+    /// `up`, `down`, `suspected` (real traffic has something against it), `waiting` (for the failback
+    /// delay), `ramping`, or `drained` (its drain's time is over).
     pub health: &'static str,
+    /// Percent of its clients that it gets; at 0 it is the last resort, unless it is down.
+    pub clients_percent: u8,
+    /// Percent of its endpoints that are up.
     pub healthy_percent: u8,
+    /// The share of attempts that failed lately, `0..=1`.
+    pub error_share: f32,
     pub endpoints: Vec<EndpointStatus>,
     pub requests_in_flight: usize,
     pub utilisation: f32,
@@ -59,7 +73,43 @@ pub struct RegionStatus {
 #[allow(missing_docs)]
 pub struct EndpointStatus {
     pub address: String,
+    pub version: Option<String>,
+    /// Whether it is in rotation.
     pub up: bool,
+    /// `up`, `down` (by its probes) or `ejected` (by real traffic).
+    pub state: &'static str,
+    /// Since the node's start.
+    pub attempts: u64,
+    pub errors: u64,
+}
+
+/// The version on trial, on this node.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct CanaryStatus {
+    pub version: String,
+    pub state: &'static str,
+    /// Of the clients that get it.
+    pub percent: u8,
+    /// From 1; null once the trial is over.
+    pub step: Option<usize>,
+    pub steps: Vec<u8>,
+    /// In this state, or step; the counts are of this time.
+    pub since_seconds: u64,
+    pub canary: TallyStatus,
+    pub stable: TallyStatus,
+    pub last_decision: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct TallyStatus {
+    pub requests: u64,
+    pub errors: u64,
+    /// 0 to 1.
+    pub error_rate: f64,
+    /// Null without requests, and when more than 5 % failed.
+    pub p95_ms: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,19 +161,22 @@ impl Status {
                     name: region.name.clone(),
                     country: region.country,
                     state: region.state,
-                    health: crate::health::watch::phase_name(cell.state.phase()),
+                    health: if cell.state.is_drained(&spec.failover) {
+                        "drained"
+                    } else {
+                        phase_name(cell.state.phase())
+                    },
+                    clients_percent: (gauge(cell) * 100.0).round() as u8,
                     healthy_percent: cell.healthy_percent(),
-                    endpoints: cell
-                        .endpoints
-                        .iter()
-                        .map(|state| EndpointStatus { address: state.endpoint.to_string(), up: state.is_up() })
-                        .collect(),
+                    error_share: cell.state.error_share(),
+                    endpoints: cell.endpoints.iter().map(|endpoint| EndpointStatus::of(endpoint)).collect(),
                     requests_in_flight: cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed),
                     utilisation: cell.utilisation(),
                     latency_ms: routing.table().prior_latency_ms(routing.here, id),
                     rtt_ms: None,
                 })
                 .collect(),
+            canary: routing.canary.as_deref().map(CanaryStatus::of),
             geoip: node
                 .geo
                 .load()
@@ -137,6 +190,53 @@ impl Status {
                 .collect(),
             certificates: certificates(node),
             rejected: node.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+impl CanaryStatus {
+    fn of(canary: &CanaryState) -> Self {
+        let standing = canary.standing(now());
+        let (state, step) = match standing.stage {
+            Stage::Trying(step) => ("trying", Some(step + 1)),
+            Stage::Promoted => ("promoted", None),
+            Stage::Ended(_) => ("ended", None),
+        };
+        Self {
+            version: canary.spec.version.clone(),
+            state,
+            percent: standing.percent,
+            step,
+            steps: canary.spec.steps.clone(),
+            since_seconds: standing.since.as_secs(),
+            canary: TallyStatus::of(&standing.trial),
+            stable: TallyStatus::of(&standing.stable),
+            last_decision: standing.last_decision,
+        }
+    }
+}
+
+impl TallyStatus {
+    fn of(tally: &Tally) -> Self {
+        let (requests, errors) = (tally.requests, tally.errors);
+        Self { requests, errors, error_rate: tally.error_rate(), p95_ms: tally.p95_ms() }
+    }
+}
+
+impl EndpointStatus {
+    fn of(endpoint: &EndpointState) -> Self {
+        let counts = endpoint.counts();
+        Self {
+            address: endpoint.endpoint.to_string(),
+            version: endpoint.endpoint.version.as_deref().map(str::to_owned),
+            up: endpoint.is_up(),
+            state: match (endpoint.is_up(), endpoint.is_probed_up()) {
+                (true, _) => "up",
+                (false, true) => "ejected",
+                (false, false) => "down",
+            },
+            attempts: counts.attempts,
+            errors: counts.errors,
         }
     }
 }

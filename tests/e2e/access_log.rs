@@ -50,6 +50,7 @@ async fn a_line_has_the_facts_of_its_request() {
 async fn every_request_has_one_line_whatever_becomes_of_it() {
     let world = World::of_example("erlmcp-aws").await;
     let node = Setup::new("us-east-1", world.table()).start().await;
+    node.all_up().await;
     world.kill("eu-west-1").await;
     let client = Client::http1(node.http());
     client.send(&get("/mcp").from("US").header("x-request-id", "us")).await.assert_served_by("us-east-1");

@@ -114,6 +114,7 @@ async fn the_status_shows_the_node_its_table_its_regions_and_its_files() {
     let authority = Authority::default();
     let certificate = authority.certify(&["api.example.com"]);
     let node = Setup::new("us-east-1", world.table()).tls(&[&certificate]).start().await;
+    node.all_up().await;
     let status = node.status().await;
     assert_eq!((&status["node"], &status["region"]), (&json!("test"), &json!("us-east-1")));
     assert_eq!(status["state"], "serving");
@@ -200,6 +201,7 @@ async fn explain_says_what_the_proxy_does() {
 async fn explain_knows_what_is_down() {
     let world = World::of_example("erlmcp-aws").await;
     let node = Setup::new("us-east-1", world.table()).start().await;
+    node.all_up().await;
     let question = get("/explain?country=DE&path=/mcp");
     let before = node.ask(&question).await.json();
     assert_eq!(before["order"], json!(["eu-west-1", "eu-central-1"]));

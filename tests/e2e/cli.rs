@@ -264,6 +264,7 @@ fn explain_tells_people() {
 async fn explain_asks_a_running_node() {
     let world = World::of_example("erlmcp-aws").await;
     let node = Setup::new("us-east-1", world.table()).start().await;
+    node.all_up().await;
     let admin = format!("http://{}", node.admin());
     let ip = geo::address("DE", 1).to_string();
     let arguments = ["explain", "--admin", &admin, "--ip", &ip, "--path", "/mcp?x=y&z", "--format", "json"];

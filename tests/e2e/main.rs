@@ -3,11 +3,14 @@
 mod access_log;
 mod admin;
 mod affinity;
+mod canary;
+mod chaos;
 mod cli;
 mod diff;
 mod dns;
 mod drain;
 mod explain;
+mod failover;
 mod health;
 mod hostile_bytes;
 mod http;

@@ -85,6 +85,27 @@ pub fn region(observation: &Observation) -> Option<&str> {
     }
 }
 
+/// How many attempts an answer took; `None` without one.
+pub fn attempts(observation: &Observation) -> Option<u32> {
+    match &observation.outcome {
+        Outcome::Answered { attempts, .. } => Some(*attempts),
+        Outcome::Failed { .. } => None,
+    }
+}
+
+/// What became of these requests, in figures.
+pub fn figures(observations: &[Observation]) -> String {
+    let due = observations.len();
+    let answered = observations.iter().filter(|seen| status(seen).is_some()).count();
+    let served = observations.iter().filter(|seen| status(seen) == Some(200)).count();
+    let attempts: u32 = observations.iter().filter_map(attempts).sum();
+    let slowest = observations.iter().map(|seen| seen.latency).max().unwrap_or_default();
+    format!(
+        "{due} due, {answered} answered, {served} served, {} failed, {attempts} attempts, slowest {slowest:.0?}",
+        due - answered
+    )
+}
+
 /// Asserts that every request of these was answered with 200.
 ///
 /// # Panics

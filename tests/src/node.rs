@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Answer, Client, Lines, Metrics, Sent, get, meridian};
+use crate::{Answer, Client, Lines, Metrics, Sent, eventually, get, meridian};
 
 /// A running node. It is killed when it is dropped.
 pub struct Node {
@@ -80,6 +80,19 @@ impl Node {
     /// `/status`.
     pub async fn status(&self) -> Value {
         self.ask(&get("/status")).await.json()
+    }
+
+    /// Waits until every region has passed its probes, cold ones too.
+    pub async fn all_up(&self) {
+        eventually("every region up", async || {
+            let status = self.status().await;
+            let regions = status["regions"].as_array().expect("regions");
+            match regions.iter().find(|region| region["health"] != "up") {
+                None => Ok(()),
+                Some(region) => Err(region.to_string()),
+            }
+        })
+        .await;
     }
 
     /// `/metrics`.

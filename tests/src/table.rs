@@ -22,8 +22,8 @@ pub fn example_names() -> Vec<String> {
     names
 }
 
-/// A table as it was shipped but for three things, line by line: its endpoints are these, regions are reached without
-/// gateways, and probes come often.
+/// A table as it was shipped but for four things, line by line: its endpoints are these, regions are reached without
+/// gateways, probes come often, and a region that is healthy again is back at once.
 ///
 /// # Panics
 /// When a region has no endpoints here or no line for them there.
@@ -31,6 +31,7 @@ pub fn rewritten(table: &str, endpoints: &BTreeMap<String, Vec<SocketAddr>>) -> 
     let mut text = String::new();
     let mut region: Option<&str> = None;
     let mut done = 0;
+    let table = back_at_once(table);
     for line in table.lines() {
         if line.starts_with('[') {
             region = line.strip_prefix("[regions.").and_then(|rest| rest.strip_suffix(']'));
@@ -84,7 +85,8 @@ pub struct SmallTable {
 struct SmallRegion {
     name: String,
     country: String,
-    endpoints: Vec<SocketAddr>,
+    /// The line of TOML.
+    endpoints: String,
     more: String,
 }
 
@@ -102,9 +104,22 @@ impl SmallTable {
 
     /// The same with more lines of TOML.
     #[must_use]
-    pub fn region_with(mut self, name: &str, country: &str, endpoints: &[SocketAddr], more: &str) -> SmallTable {
+    pub fn region_with(self, name: &str, country: &str, endpoints: &[SocketAddr], more: &str) -> SmallTable {
+        self.push(name, country, endpoints_line(endpoints), more)
+    }
+
+    /// With one more region, whose endpoints have versions.
+    #[must_use]
+    pub fn region_of_versions(self, name: &str, country: &str, endpoints: &[(SocketAddr, &str)]) -> SmallTable {
+        let endpoint =
+            |(address, version): &(SocketAddr, &str)| format!("{{ address = \"{address}\", version = \"{version}\" }}");
+        let endpoints: Vec<String> = endpoints.iter().map(endpoint).collect();
+        self.push(name, country, format!("endpoints = [{}]", endpoints.join(", ")), "")
+    }
+
+    fn push(mut self, name: &str, country: &str, endpoints: String, more: &str) -> SmallTable {
         let (name, country, more) = (name.to_owned(), country.to_owned(), more.to_owned());
-        self.regions.push(SmallRegion { name, country, endpoints: endpoints.to_vec(), more });
+        self.regions.push(SmallRegion { name, country, endpoints, more });
         self
     }
 
@@ -125,7 +140,6 @@ impl SmallTable {
         let mut text = format!("version = \"{}\"\n", self.version);
         for (priority, region) in self.regions.iter().enumerate() {
             let SmallRegion { name, country, endpoints, more } = region;
-            let endpoints = endpoints_line(endpoints);
             let health = health_line("/health", self.probes);
             write!(
                 text,
@@ -136,8 +150,21 @@ impl SmallTable {
         text.push('\n');
         text.push_str(&self.rest);
         text.push('\n');
-        text
+        if self.rest.contains("failback_delay") { text } else { back_at_once(&text) }
     }
+}
+
+/// A table in which regions return without a delay and a ramp.
+fn back_at_once(table: &str) -> String {
+    let theirs =
+        |line: &&str| !["failback_delay", "ramp", "ramp_step"].contains(&line.split([' ', '=']).next().unwrap());
+    let mut lines: Vec<&str> = table.lines().filter(theirs).collect();
+    let at = lines.iter().position(|line| line.trim() == "[failover]").unwrap_or_else(|| {
+        lines.push("[failover]");
+        lines.len() - 1
+    });
+    lines.insert(at + 1, "failback_delay = \"0s\"\nramp = [100]");
+    lines.join("\n") + "\n"
 }
 
 fn endpoints_line(endpoints: &[SocketAddr]) -> String {
@@ -148,7 +175,8 @@ fn endpoints_line(endpoints: &[SocketAddr]) -> String {
 /// A probe may take long, as on a busy machine.
 fn health_line(path: &str, interval: &str) -> String {
     format!(
-        "health = {{ path = \"{path}\", interval = \"{interval}\", timeout = \"5s\", failures = 2, successes = 2 }}"
+        "health = {{ path = \"{path}\", interval = \"{interval}\", unhealthy_interval = \"100ms\", timeout = \"5s\", \
+            failures = 2, successes = 2 }}"
     )
 }
 

@@ -135,7 +135,7 @@ impl World {
 
 /// Whether this is a node's own question. It carries nothing of any client, which is checked here, for every probe of
 /// every test; one that comes by a gateway has the fields that the gateway adds, about the node that asks.
-fn is_probe(received: &Received) -> bool {
+pub fn is_probe(received: &Received) -> bool {
     let probe = received.header("user-agent") == Some(PROBE) && received.path.ends_with("/health");
     if probe {
         let theirs = |name: &&str| !["host", "user-agent", "connection"].contains(name);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use loadtest::Protocol;
-use loadtest::origin::{Origin, OriginConfig};
+use loadtest::origin::{Behaviour, Origin, OriginConfig, Received};
 
 use super::signal;
 
@@ -24,6 +24,13 @@ pub(super) struct Args {
     /// Speak HTTP/2 with prior knowledge (h2c)
     #[arg(long)]
     h2: bool,
+    /// How to treat every request: normal, status=CODE, slow=DURATION, stall, close, cut, reset, reset-after-head,
+    /// reset-in-body
+    #[arg(long, default_value = "normal")]
+    behaviour: Behaviour,
+    /// Write a line to stdout for each request as soon as its head has arrived: METHOD PATH
+    #[arg(long)]
+    log: bool,
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
@@ -41,10 +48,16 @@ fn serve(args: Args) -> anyhow::Result<ExitCode> {
             protocol: if args.h2 { Protocol::Http2 } else { Protocol::Http1 },
             tls: None,
             kept: 0,
+            witness: args.log.then_some(log),
         };
         let origin = Origin::start(config).await.with_context(|| format!("listening on {address}"))?;
+        origin.set_behaviour(args.behaviour);
         println!("{}", origin.address());
         signal::stop().await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn log(received: &Received) {
+    println!("{} {}", received.method, received.path);
 }

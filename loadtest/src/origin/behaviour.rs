@@ -1,5 +1,6 @@
 //! How an origin treats a request.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,40 @@ pub enum Behaviour {
     CloseBeforeHead,
     /// A head that announces the whole body, half of the body, and then the same.
     CutBody,
+    /// The connection is reset (RST) before the answer's head.
+    ResetBeforeHead,
+    /// A head that announces the whole body, and then the same.
+    ResetAfterHead,
+    /// A head that announces the whole body, half of the body, and then the same.
+    ResetInBody,
+}
+
+/// What was read is no behaviour.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} is no behaviour: give normal, status=CODE, slow=DURATION, stall, close, cut, reset, reset-after-head or reset-in-body"
+)]
+pub struct BehaviourError(String);
+
+impl FromStr for Behaviour {
+    type Err = BehaviourError;
+
+    fn from_str(text: &str) -> Result<Behaviour, BehaviourError> {
+        let (word, value) = text.split_once('=').unwrap_or((text, ""));
+        let behaviour = match (word, value) {
+            ("normal", "") => Some(Behaviour::Normal),
+            ("stall", "") => Some(Behaviour::Stall),
+            ("close", "") => Some(Behaviour::CloseBeforeHead),
+            ("cut", "") => Some(Behaviour::CutBody),
+            ("reset", "") => Some(Behaviour::ResetBeforeHead),
+            ("reset-after-head", "") => Some(Behaviour::ResetAfterHead),
+            ("reset-in-body", "") => Some(Behaviour::ResetInBody),
+            ("status", code) => code.parse().ok().map(Behaviour::Status),
+            ("slow", delay) => humantime::parse_duration(delay).ok().map(Behaviour::Slow),
+            _ => None,
+        };
+        behaviour.ok_or_else(|| BehaviourError(text.to_owned()))
+    }
 }
 
 /// Chooses the behaviour for a request.

@@ -7,21 +7,40 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::reset::Reset;
+
 /// Announces `announced` bytes, sends `rest`, and fails if that was less.
 pub(super) struct AnswerBody {
     announced: u64,
     rest: Bytes,
     flushed: bool,
+    /// What to do about the connection when it fails.
+    reset: Option<Reset>,
 }
 
 impl AnswerBody {
     pub(super) fn whole(body: Bytes) -> AnswerBody {
-        AnswerBody { announced: body.len() as u64, rest: body, flushed: false }
+        AnswerBody { announced: body.len() as u64, rest: body, flushed: false, reset: None }
     }
 
     /// The first half, rounded down, of at least one byte announced.
     pub(super) fn cut(body: &Bytes) -> AnswerBody {
-        AnswerBody { announced: (body.len() as u64).max(1), rest: body.slice(..body.len() / 2), flushed: false }
+        AnswerBody::beginning(body, body.len() / 2)
+    }
+
+    /// Nothing, of at least one byte announced.
+    pub(super) fn missing(body: &Bytes) -> AnswerBody {
+        AnswerBody::beginning(body, 0)
+    }
+
+    /// The same with a reset of the connection where it ends.
+    pub(super) fn resetting(self, reset: Reset) -> AnswerBody {
+        AnswerBody { reset: Some(reset), ..self }
+    }
+
+    fn beginning(body: &Bytes, length: usize) -> AnswerBody {
+        let announced = (body.len() as u64).max(1);
+        AnswerBody { announced, rest: body.slice(..length), flushed: false, reset: None }
     }
 }
 
@@ -46,6 +65,9 @@ impl Body for AnswerBody {
             self.flushed = true;
             context.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if let Some(reset) = &self.reset {
+            reset.request();
         }
         Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut on command"))))
     }

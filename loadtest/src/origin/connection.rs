@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::body::AnswerBody;
+use super::reset::{Reset, Resettable};
 use super::{Behaviour, Received, Site};
 use crate::Protocol;
 
@@ -23,22 +24,24 @@ pub(super) async fn serve(tcp: TcpStream, site: Arc<Site>) {
     site.record.accept();
     // Only the latency of small answers hangs on it.
     let _ = tcp.set_nodelay(true);
+    let reset = Reset::default();
+    let tcp = Resettable::new(tcp, reset.clone());
     match &site.tls {
-        None => speak(tcp, &site).await,
+        None => speak(tcp, &site, &reset).await,
         Some(acceptor) => {
             if let Ok(tls) = acceptor.accept(tcp).await {
-                speak(tls, &site).await;
+                speak(tls, &site, &reset).await;
             }
         }
     }
 }
 
-async fn speak<S>(stream: S, site: &Arc<Site>)
+async fn speak<S>(stream: S, site: &Arc<Site>, reset: &Reset)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stream = TokioIo::new(stream);
-    let service = service_fn(|request| answer(request, Arc::clone(site)));
+    let service = service_fn(|request| answer(request, Arc::clone(site), reset.clone()));
     let _ = match site.protocol {
         Protocol::Http1 => http1::Builder::new().serve_connection(stream, service).await,
         Protocol::Http2 => http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await,
@@ -46,7 +49,7 @@ where
 }
 
 /// One request; an error closes the connection, or resets the stream, without an answer.
-async fn answer(request: Request<Incoming>, site: Arc<Site>) -> io::Result<Response<AnswerBody>> {
+async fn answer(request: Request<Incoming>, site: Arc<Site>, reset: Reset) -> io::Result<Response<AnswerBody>> {
     let received = receive(request, &site).await?;
     let mut response = match site.conduct.towards(&received).await {
         Behaviour::Normal | Behaviour::Stall => normal(&site),
@@ -61,6 +64,12 @@ async fn answer(request: Request<Incoming>, site: Arc<Site>) -> io::Result<Respo
         }
         Behaviour::Answer(response) => response.map(AnswerBody::whole),
         Behaviour::CutBody => Response::new(AnswerBody::cut(&site.body)),
+        Behaviour::ResetAfterHead => Response::new(AnswerBody::missing(&site.body).resetting(reset)),
+        Behaviour::ResetInBody => Response::new(AnswerBody::cut(&site.body).resetting(reset)),
+        Behaviour::ResetBeforeHead => {
+            reset.request();
+            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "reset on command"));
+        }
         Behaviour::CloseBeforeHead => {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed on command"));
         }
@@ -73,6 +82,9 @@ async fn answer(request: Request<Incoming>, site: Arc<Site>) -> io::Result<Respo
 async fn receive(request: Request<Incoming>, site: &Site) -> io::Result<Received> {
     let mut received = Received::head(&request);
     let number = site.record.begin(&received);
+    if let Some(witness) = site.witness {
+        witness(&received);
+    }
     let mut body = request.into_body();
     let mut beginning = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use loadtest::origin::{Behaviour, Origin, OriginConfig};
+use loadtest::origin::{Behaviour, Blackhole, Origin, OriginConfig};
 use loadtest::{Observation, Outcome, Plan, Protocol, RequestSpec, Target, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -117,4 +117,63 @@ async fn ask(target: Target, request: RequestSpec) -> Option<u16> {
     let report = run(&plan, |_| request.clone(), observe).await.unwrap();
     assert_eq!(report.due, 1);
     answer
+}
+
+#[tokio::test]
+async fn a_reset_is_one_wherever_it_comes() {
+    let origin = Origin::start(OriginConfig { body: Bytes::from_static(b"0123456789"), ..OriginConfig::default() });
+    let origin = origin.await.unwrap();
+    for (behaviour, head, body) in [
+        (Behaviour::ResetBeforeHead, false, ""),
+        (Behaviour::ResetAfterHead, true, ""),
+        (Behaviour::ResetInBody, true, "01234"),
+    ] {
+        origin.set_behaviour(behaviour.clone());
+        let mut client = TcpStream::connect(origin.address()).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut came = Vec::new();
+        let error = client.read_to_end(&mut came).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{behaviour:?}");
+        let came = String::from_utf8(came).unwrap();
+        assert_eq!(came.starts_with("HTTP/1.1 200 OK\r\n"), head, "{behaviour:?}: {came}");
+        let end = came.split_once("\r\n\r\n").map_or("", |(_, end)| end);
+        assert_eq!(end, body, "{behaviour:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_is_reset_whole() {
+    let origin = Origin::start(OriginConfig { protocol: Protocol::Http2, ..OriginConfig::default() }).await.unwrap();
+    for behaviour in [Behaviour::ResetBeforeHead, Behaviour::ResetAfterHead, Behaviour::ResetInBody] {
+        origin.set_behaviour(behaviour);
+        assert_eq!(ask(Target::http2(origin.address()), RequestSpec::get("x", "/")).await, None);
+    }
+    origin.set_behaviour(Behaviour::Normal);
+    assert_eq!(ask(Target::http2(origin.address()), RequestSpec::get("x", "/")).await, Some(200));
+}
+
+#[tokio::test]
+async fn connections_to_a_blackhole_hang() {
+    let hole = Blackhole::open((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    for _ in 0..2 {
+        let knock = TcpStream::connect(hole.address());
+        assert!(tokio::time::timeout(Duration::from_millis(200), knock).await.is_err(), "neither open nor refused");
+    }
+    let address = hole.address();
+    drop(hole);
+    let refused = TcpStream::connect(address).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn behaviours_have_names() {
+    for name in
+        ["normal", "stall", "close", "cut", "reset", "reset-after-head", "reset-in-body", "status=503", "slow=1s"]
+    {
+        name.parse::<Behaviour>().unwrap();
+    }
+    for name in ["", "status", "status=x", "slow=x", "normal=1", "nice"] {
+        let error = name.parse::<Behaviour>().unwrap_err();
+        assert!(error.to_string().contains("is no behaviour"), "{error}");
+    }
 }

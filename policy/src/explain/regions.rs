@@ -3,7 +3,7 @@
 use super::law::{HeldRule, of_region};
 use super::{Case, HealthExplained, LatencySource, RegionExplained, Ruling, SpillExplained, WeightExplained, Why};
 use crate::decide::{
-    TIE_MARGIN, headroom, latency_ms, level, moved_off, rank, rendezvous, spilled, too_far, too_stale, weighed,
+    TIE_MARGIN, headroom, is_kept, latency_ms, level, moved_off, rank, rendezvous, spilled, too_far, too_stale, weighed,
 };
 use crate::hash::mix;
 use crate::region::{Access, RegionId, RegionSet, RegionState};
@@ -124,12 +124,17 @@ impl Subject<'_> {
         self.case.facts.pinned == Some(self.id)
     }
 
+    /// Whether that keeps the client here.
+    fn is_kept(&self) -> bool {
+        is_kept(self.case.facts, self.id, &self.seen)
+    }
+
     /// A client that is pinned here is neither spilled nor moved off.
     fn spill(&self) -> SpillExplained {
         let Case { table, facts, route, .. } = self.case;
         let pressure = weighed(route, &self.seen).pressure;
         let moves = spilled(route, table.constants(self.id), pressure, facts.client_key);
-        SpillExplained { share: route.spill.share(pressure), spilled: moves && !self.is_pinned() }
+        SpillExplained { share: route.spill.share(pressure), spilled: moves && !self.is_kept() }
     }
 
     fn weight(&self) -> WeightExplained {
@@ -141,7 +146,7 @@ impl Subject<'_> {
                 Health::Ramping(percent) => percent.min(100),
                 Health::Up | Health::Down => 100,
             },
-            moved_off: moved_off(constants, &self.seen, facts.client_key) && !self.is_pinned(),
+            moved_off: moved_off(constants, &self.seen, facts.client_key) && !self.is_kept(),
         }
     }
 
@@ -200,6 +205,10 @@ impl Subject<'_> {
         let Case { table, facts, route, access, .. } = self.case;
         match self.seen.health {
             Health::Up => {}
+            Health::Ramping(0) => {
+                let effect = "out for now, by what real traffic shows or until its way back begins: the last resort";
+                told.say(Ruling::Notes, "health", None, effect.into());
+            }
             Health::Ramping(percent) => {
                 told.say(Ruling::Notes, "health", None, format!("ramping: {percent} % of its clients"));
             }
@@ -219,7 +228,7 @@ impl Subject<'_> {
     fn for_this_client(&self, told: &mut Told) {
         let Case { table, route, .. } = self.case;
         let here = Some(table.region(self.id).line);
-        if self.is_pinned() {
+        if self.is_kept() {
             told.say(Ruling::Moves, "affinity", Some(route.spec.line), "first: the client is pinned here".into());
         }
         let WeightExplained { percent, ramp, moved_off } = self.weight();
@@ -235,7 +244,7 @@ impl Subject<'_> {
         if spilled {
             let effect = format!("{full:.0} % full, so {share:.0} % of clients move on, this one too");
             told.say(Ruling::Moves, "overload", None, effect);
-        } else if share > 0.0 && self.is_pinned() {
+        } else if share > 0.0 && self.is_kept() {
             let effect = format!("{full:.0} % full, so {share:.0} % of clients move on; a pinned one stays");
             told.say(Ruling::Notes, "overload", None, effect);
         } else if share > 0.0 {

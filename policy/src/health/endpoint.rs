@@ -100,9 +100,10 @@ impl EndpointHealth {
         if self.probed_down && self.passed_probes < plan.successes {
             return;
         }
-        self.probed_down = false;
+        // What the probes had taken down, they bring back, whatever else there was.
+        let brought_back = std::mem::take(&mut self.probed_down);
         self.unanswered = false;
-        if self.symptom == Some(Symptom::Unreachable) {
+        if brought_back || self.symptom == Some(Symptom::Unreachable) {
             self.ejected_until = None;
             self.errors_in_a_row = 0;
             self.symptom = None;

@@ -73,9 +73,16 @@ pub struct RegionHealth {
     suspected_until: Option<Duration>,
     /// Recent suspicions, as an endpoint's ejections.
     suspicions: u32,
+    /// It has not served yet, so that there is nothing to come back from.
+    untried: bool,
 }
 
 impl RegionHealth {
+    /// A region that is down until its probes pass: what a cold one is at first.
+    pub fn cold() -> Self {
+        Self { phase: Phase::Down, untried: true, ..Self::default() }
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -118,12 +125,18 @@ impl RegionHealth {
             self.suspicions -= 1;
             self.suspected_until = Some(now);
         }
+        if evidence == Evidence::Down {
+            // What the probes take down, they bring back: the suspicion has done its work.
+            self.suspected_until = self.suspected_until.map(|until| until.min(now));
+        }
         self.phase = match evidence {
             Evidence::Down => Phase::Down,
             Evidence::Suspected => Phase::Suspected,
             Evidence::Serves if self.is_suspected(now) => Phase::Suspected,
+            Evidence::Serves if self.untried => Phase::Up,
             Evidence::Serves => self.returning(now, failover),
         };
+        self.untried &= self.phase != Phase::Up;
         self.phase != before
     }
 
@@ -225,6 +238,36 @@ mod tests {
         region.observe(SECOND, Evidence::Down, &failover);
         region.observe(SECOND * 2, Evidence::Serves, &failover);
         assert_eq!(region.phase(), Phase::Up);
+    }
+
+    #[test]
+    fn a_cold_region_is_up_once_its_probes_pass_and_returns_like_any_other() {
+        let failover = failover();
+        let mut region = RegionHealth::cold();
+        for (seconds, evidence, phase) in [
+            (1, Evidence::Down, Phase::Down),
+            (2, Evidence::Serves, Phase::Up),
+            (3, Evidence::Down, Phase::Down),
+            (4, Evidence::Serves, Phase::Waiting(SECOND * 4)),
+        ] {
+            region.observe(SECOND * seconds, evidence, &failover);
+            assert_eq!(region.phase(), phase, "after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn what_the_probes_take_down_they_bring_back() {
+        let failover = Failover { failback_delay: Duration::ZERO, ramp: vec![100], ..failover() };
+        let mut region = RegionHealth::default();
+        region.suspect(SECOND, &failover.outlier);
+        for (seconds, evidence, phase) in [
+            (2, Evidence::Serves, Phase::Suspected),
+            (3, Evidence::Down, Phase::Down),
+            (4, Evidence::Serves, Phase::Up),
+        ] {
+            region.observe(SECOND * seconds, evidence, &failover);
+            assert_eq!(region.phase(), phase, "after {seconds} s");
+        }
     }
 
     #[test]

@@ -86,7 +86,8 @@ impl Choice {
             };
             let seed = client_key(region.name.as_bytes());
             let rank = Rank {
-                elsewhere_than_pinned: request.pinned.as_deref() != Some(&region.name),
+                elsewhere_than_pinned: request.pinned.as_deref() != Some(&region.name)
+                    || seen.health == Health::Ramping(0),
                 opened: law.is_opened(&region.name),
                 cold: region.role == Role::Cold,
                 moved_off: moved_off(region, seen.health, request.client_key ^ seed),

@@ -5,4 +5,5 @@ pub mod endpoint;
 pub mod probe;
 pub mod region;
 pub mod route;
+pub mod traffic;
 pub mod watch;

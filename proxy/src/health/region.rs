@@ -34,7 +34,7 @@ pub struct RegionState {
 #[derive(Debug, Default)]
 struct Watch {
     health: RegionHealth,
-    window: Sliding,
+    retries: Sliding,
     retries_seen: u64,
     /// Since when the table says that it drains.
     draining: Option<Duration>,
@@ -43,7 +43,8 @@ struct Watch {
 impl RegionState {
     /// A region that counts as up, or a cold one as down, until something shows otherwise.
     pub fn new(cold: bool, failover: &Failover) -> Self {
-        let state = Self::default();
+        let health = if cold { RegionHealth::cold() } else { RegionHealth::default() };
+        let state = Self { watch: Mutex::new(Watch { health, ..Watch::default() }), ..Self::default() };
         state.health.store(encoded(if cold { Health::Down } else { Health::Up }), Ordering::Relaxed);
         state.allow_retries(&Counts::default(), failover);
         state
@@ -104,9 +105,7 @@ impl RegionState {
     /// Makes it the last resort for a while. False when it is that already.
     pub fn suspect(&self, outlier: &Outlier) -> bool {
         self.errors_in_a_row.store(0, Ordering::Relaxed);
-        let mut watch = self.lock();
-        watch.window.clear();
-        watch.health.suspect(now(), outlier)
+        self.lock().health.suspect(now(), outlier)
     }
 
     /// Takes one retry or hedge from the budget, if it has one left.
@@ -118,22 +117,22 @@ impl RegionState {
         false
     }
 
-    /// Takes what its endpoints in rotation have shown since the last call. What there is against it
-    /// as a whole, if anything.
-    pub fn observe(&self, counts: &Counts, failover: &Failover) -> Option<Cause> {
-        let retries = self.retries.load(Ordering::Relaxed);
-        let sum = {
+    /// Takes what its endpoints in rotation have shown over the last `outlier.interval`. What there is
+    /// against the region as a whole, if anything.
+    pub fn observe(&self, lately: &Counts, failover: &Failover) -> Option<Cause> {
+        let made = self.retries.load(Ordering::Relaxed);
+        let retries = {
             let mut watch = self.lock();
-            let counts = Counts { retries: retries - watch.retries_seen, ..*counts };
-            watch.retries_seen = retries;
-            watch.window.add(now(), failover.outlier.interval, &counts);
-            watch.window.sum()
+            let fresh = Counts { retries: made.saturating_sub(watch.retries_seen), ..Counts::default() };
+            watch.retries_seen = made;
+            watch.retries.add(now(), failover.outlier.interval, &fresh);
+            watch.retries.sum().retries
         };
-        self.allow_retries(&sum, failover);
-        let enough = sum.errors >= u64::from(failover.outlier.consecutive_errors);
-        let share = if enough { sum.error_share() as f32 } else { 0.0 };
+        self.allow_retries(&Counts { retries, ..*lately }, failover);
+        let enough = lately.errors >= u64::from(failover.outlier.consecutive_errors);
+        let share = if enough { lately.error_share() as f32 } else { 0.0 };
         self.error_share.store(share.to_bits(), Ordering::Relaxed);
-        sum.verdict(failover)
+        lately.verdict(failover)
     }
 
     /// Works its health out again from its endpoints'; the phases before and after, when they differ.

@@ -8,14 +8,12 @@ use async_trait::async_trait;
 use http::HeaderValue;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use policy::Health;
-use policy::health::{Cause, Counts, Phase, Probe, ProbePlan, Sliding};
+use policy::health::{Counts, Probe, ProbePlan, Sliding};
 use policy::pressure::{OVERLOAD_MARK, Pressure};
-use policy::table::Failover;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::health::endpoint::EndpointState;
 use crate::health::probe::probe;
+use crate::health::traffic::{eject, gauge, refresh, suspect};
 use crate::node::Node;
 use crate::routing::{Region, now};
 
@@ -80,6 +78,7 @@ impl Watch {
         let routing = self.node.routing.load_full();
         let failover = &routing.table().spec().failover;
         for (_, region, cell) in routing.regions() {
+            // What endpoints out of rotation have shown is answered by their being out.
             let mut in_rotation = Counts::default();
             for endpoint in &cell.endpoints {
                 if endpoint.on_tick(&failover.outlier) {
@@ -89,13 +88,15 @@ impl Watch {
                 let fresh = endpoint.counts().since(&seen.counts);
                 seen.counts = seen.counts.plus(&fresh);
                 seen.window.add(now(), failover.outlier.interval, &fresh);
+                let lately = seen.window.sum();
+                let cause = if endpoint.is_up() { lately.verdict(failover) } else { None };
+                if let Some(cause) = cause {
+                    eject(&self.node, &region.name, cell, endpoint, cause, failover);
+                }
                 if endpoint.is_up() {
-                    in_rotation = in_rotation.plus(&fresh);
-                    if let Some(cause) = seen.window.sum().verdict(failover)
-                        && eject(&self.node, &region.name, cell, endpoint, cause, failover)
-                    {
-                        seen.window.clear();
-                    }
+                    in_rotation = in_rotation.plus(&lately);
+                } else {
+                    seen.window.clear();
                 }
             }
             if let Some(cause) = cell.state.observe(&in_rotation, failover) {
@@ -109,80 +110,20 @@ impl Watch {
             route.on_tick();
         }
         if let Some(canary) = &routing.canary {
-            canary.on_tick(now());
+            canary.on_tick(now(), &self.node.metrics);
         }
-        memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
-        let known: HashSet<u64> =
-            routing.regions().flat_map(|(_, _, cell)| cell.endpoints.iter().map(|endpoint| endpoint.id)).collect();
-        memory.endpoints.retain(|id, _| known.contains(id));
+        if std::mem::replace(&mut memory.generation, routing.generation) != routing.generation {
+            memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
+            let endpoints = routing.regions().flat_map(|(_, _, cell)| &cell.endpoints);
+            let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
+            memory.endpoints.retain(|id, _| known.contains(id));
+        }
     }
 }
 
 /// From one probe's start to the next.
 fn pace(plan: &ProbePlan, in_doubt: bool) -> Duration {
     if in_doubt { plan.unhealthy_interval } else { plan.interval }
-}
-
-/// Has real traffic's evidence take an endpoint out of rotation, unless too many of its region's are
-/// out already. Whether it did.
-pub fn eject(
-    node: &Node,
-    region: &str,
-    cell: &Region,
-    endpoint: &EndpointState,
-    cause: Cause,
-    failover: &Failover,
-) -> bool {
-    if !cell.census().may_eject(failover.outlier.max_ejected) {
-        return false;
-    }
-    endpoint.eject(&failover.outlier);
-    let cause = cause.name();
-    node.metrics.ejections.with_label_values(&[region, cause]).inc();
-    tracing::warn!(region, endpoint = %endpoint.endpoint, cause, "endpoint ejected");
-    refresh(node, region, cell, failover);
-    true
-}
-
-/// Has real traffic's evidence make a whole region the last resort.
-pub fn suspect(node: &Node, region: &str, cell: &Region, cause: Cause, failover: &Failover) {
-    if cell.state.suspect(&failover.outlier) {
-        let cause = cause.name();
-        node.metrics.suspicions.with_label_values(&[region, cause]).inc();
-        tracing::warn!(region, cause, "region suspected: the last resort for now");
-        refresh(node, region, cell, failover);
-    }
-}
-
-/// Works a region's health out again, and tells when that changes where it stands.
-pub fn refresh(node: &Node, region: &str, cell: &Region, failover: &Failover) {
-    let Some((before, after)) = cell.refresh(failover) else { return };
-    node.metrics.region_health.with_label_values(&[region]).set(gauge(cell));
-    let (before, state) = (phase_name(before), phase_name(after));
-    match cell.state.health() {
-        Health::Ramping(percent) => tracing::warn!(region, before, state, percent, "region changed"),
-        Health::Up | Health::Down => tracing::warn!(region, before, state, "region changed"),
-    }
-}
-
-/// The word for where a region stands.
-pub fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Up => "up",
-        Phase::Down => "down",
-        Phase::Suspected => "suspected",
-        Phase::Waiting(_) => "waiting",
-        Phase::Ramping(..) => "ramping",
-    }
-}
-
-/// A region's health as a gauge: the share of its clients that it gets.
-fn gauge(cell: &Region) -> f64 {
-    match cell.state.health() {
-        Health::Up => 1.0,
-        Health::Ramping(percent) => f64::from(percent) / 100.0,
-        Health::Down => 0.0,
-    }
 }
 
 fn show(node: &Node, region: &str, cell: &Region) {
@@ -213,6 +154,8 @@ impl BackgroundService for Watch {
 /// What is remembered from tick to tick.
 #[derive(Default)]
 struct Memory {
+    /// Of the routing seen last.
+    generation: u64,
     regions: HashMap<String, Load>,
     endpoints: HashMap<u64, Seen>,
 }

@@ -35,6 +35,9 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     pub hedges: IntCounterVec,
     pub shed: IntCounterVec,
+    pub canary_share: GaugeVec,
+    pub canary_requests: IntCounterVec,
+    pub canary_decisions: IntCounterVec,
     pub residency_violations: IntCounter,
     pub table_info: IntGaugeVec,
     pub table_reloads: IntCounterVec,
@@ -147,6 +150,21 @@ impl Metrics {
                 &["region", "outcome"],
             ),
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
+            canary_share: shares(
+                "meridian_canary_share",
+                "Share of the clients that get the version on trial",
+                &["version"],
+            ),
+            canary_requests: counters(
+                "meridian_canary_requests_total",
+                "Attempts where a version is on trial, by track (canary: at that version, stable: at others) and outcome (ok, error)",
+                &["version", "track", "outcome"],
+            ),
+            canary_decisions: counters(
+                "meridian_canary_decisions_total",
+                "What became of the version on trial: advanced, promoted, ended",
+                &["version", "decision"],
+            ),
             residency_violations: counter(
                 "data_residency_violations_total",
                 "Attempts that reached a region outside the allowed set: an invariant, always 0",
@@ -198,15 +216,16 @@ impl Metrics {
         });
     }
 
-    /// Drops the series of routes and regions that a new table no longer has, so that their number
-    /// stays bounded by the table.
-    pub fn forget_absent(&self, table: &Table) {
+    /// Drops the series of routes and regions that a new table no longer has, and of versions other
+    /// than the one on trial, so that their number stays bounded by the table.
+    pub fn forget_absent(&self, table: &Table, version_on_trial: Option<&str>) {
         let region = |name: &str| name.is_empty() || table.region_named(name).is_some();
         let routes: rustc_hash::FxHashSet<&str> =
             table.spec().routes.iter().map(|route| route.name.as_str()).chain(["", "none"]).collect();
         let keep = |label: &str, value: &str| match label {
             "region" | "source_region" | "target_region" | "from_region" | "to_region" => region(value),
             "route" => routes.contains(value),
+            "version" => version_on_trial == Some(value),
             "jurisdiction" => {
                 ["none", "unknown", "several"].contains(&value)
                     || table.spec().jurisdictions.iter().any(|jurisdiction| jurisdiction.name == value)
@@ -227,6 +246,9 @@ impl Metrics {
         forget(&self.suspicions, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.retries, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.hedges, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.canary_share, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.canary_requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.canary_decisions, keep, |vec, values| vec.remove_label_values(values).is_ok());
     }
 }
 

@@ -1,314 +1,213 @@
-//! The attempts of one request: try, fail over, give up.
+//! One attempt: a request goes to one endpoint, and its answer's head comes back, or not.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pingora::time::fast_timeout::fast_timeout;
-use policy::attempt::is_lawful_in_both;
-use policy::concurrency::admits;
-use policy::view::WithDown;
-use policy::{Facts, Permits, Refusal, RegionId, RegionSet, Seen, Verdict};
-use smallvec::SmallVec;
+use policy::RegionId;
+use policy::health::Symptom;
 use tokio::time::timeout;
 
-use crate::health::endpoint::EndpointState;
+use crate::headers::names::UNSENT;
+use crate::health::traffic::Dialled;
 use crate::node::{InFlight, Node, Worker};
-use crate::routing::{Destination, Routing, Wish};
-use crate::upstream::body::{AttemptBody, BodyFault, RequestBody, Upload};
+use crate::routing::{Destination, Routing};
+use crate::upstream::body::{AttemptBody, RequestBody, Upload};
 use crate::upstream::connect::{Connection, SendError};
 
-/// What there is to forward, and how often.
-pub struct Forward<'a> {
-    /// The worker that forwards, with its pool.
-    pub worker: &'a Arc<Worker>,
-    /// The routing that the request was decided under.
-    pub pinned: &'a Arc<Routing>,
-    /// What the decision knew.
-    pub facts: &'a Facts<'a>,
-    /// What it permits.
-    pub permits: &'a Permits,
-    /// Builds the upstream head for a region of a routing.
-    pub head: &'a (dyn Fn(&Routing, RegionId) -> Request<()> + Sync),
-    /// The request's body.
-    pub body: &'a RequestBody,
-    /// Whether the request may be repeated though an origin may have acted on it.
-    pub repeatable: bool,
-    /// Whether the request upgrades the protocol.
-    pub upgrade: bool,
-    /// When the request arrived.
-    pub started: Instant,
-}
-
-/// An upstream's answer, with what it holds.
-pub struct Answered {
-    /// The answer.
-    pub response: Response<Incoming>,
-    /// The connection it comes from; it goes back to the pool after the body's end.
-    pub connection: Connection,
-    /// The pool's key of the endpoint.
-    pub endpoint: u64,
-    /// The region that answered, in the ids of `routing`.
-    pub region: RegionId,
-    /// The routing that was current at that attempt.
+/// An attempt about to be made.
+pub struct Attempt {
+    /// The routing that is current now.
     pub routing: Arc<Routing>,
-    /// How many attempts it took.
-    pub attempts: u32,
+    /// The region, in its ids.
+    pub region: RegionId,
+    /// The region in the ids of the routing that the request was decided under.
+    pub pinned_region: RegionId,
     /// Whether the law opened the region with safeguards only.
     pub safeguarded: bool,
+    /// Whom to dial.
+    pub destination: Destination,
+    /// What to send.
+    pub request: Request<AttemptBody>,
+    /// When it begins.
+    pub started: Instant,
+    /// When it is to be over.
+    pub limit: Instant,
     /// The region's count of requests in flight.
     pub in_flight: InFlight,
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-pub enum Failure {
-    /// The client's body is at fault.
-    Body(BodyFault),
-    /// Every region that could have served is full.
-    Overloaded,
-    /// Every permitted region turned out unreachable: the decision again, without them.
-    Refused {
-        /// That decision.
-        refusal: Refusal,
-        /// How many attempts were made.
-        attempts: u32,
-    },
-    /// An origin was tried and failed.
-    Failed {
-        /// The region last tried.
-        region: String,
-        /// How many attempts were made.
-        attempts: u32,
-        /// Whether the last of them ran out of time.
-        timed_out: bool,
-    },
+/// An attempt that is over.
+pub struct Attempted {
+    /// The routing that was current.
+    pub routing: Arc<Routing>,
+    /// The region, in its ids.
+    pub region: RegionId,
+    /// The region in the ids of the routing that the request was decided under.
+    pub pinned_region: RegionId,
+    /// Whether the law opened the region with safeguards only.
+    pub safeguarded: bool,
+    /// Who was dialled.
+    pub destination: Destination,
+    /// When it began.
+    pub started: Instant,
+    /// When it was to be over.
+    pub limit: Instant,
+    /// The region's count of requests in flight.
+    pub in_flight: InFlight,
+    /// Whether another region's node answered that no origin has seen the request.
+    pub unsent: bool,
+    /// What came of it.
+    pub result: Result<(Response<Incoming>, Connection), Fault>,
 }
 
-/// What went wrong in one attempt.
-enum Fault {
-    /// Nothing was sent: no connection, or the request came back whole.
-    Unsent,
+/// What went wrong in an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There was no connection: nothing was sent.
+    Unreachable,
+    /// The origin has not acted on it: it came back whole, or the origin says so.
+    Unprocessed,
     /// The connection broke after something was sent.
     Broken,
-    /// No answer's head in time.
+    /// No answer's head came in time.
     TimedOut,
+    /// Its endpoint turned out to be gone while it waited.
+    Gone,
+    /// An answer came, with a status that its route counts as a failure.
+    Status,
 }
 
 impl Fault {
-    fn outcome(&self) -> &'static str {
+    /// Whether the origin has certainly not acted on the request.
+    pub fn is_unsent(self) -> bool {
+        matches!(self, Fault::Unreachable | Fault::Unprocessed)
+    }
+
+    /// The word for the metrics.
+    pub fn outcome(self) -> &'static str {
         match self {
-            Fault::Unsent => "unreachable",
+            Fault::Unreachable => "unreachable",
+            Fault::Unprocessed => "unprocessed",
             Fault::Broken => "broken",
             Fault::TimedOut => "timeout",
+            Fault::Gone => "gone",
+            Fault::Status => "status",
         }
     }
 }
 
-/// Tries the permitted regions in order until one answers.
-///
-/// An attempt that never reached an origin may always be repeated; one that may have, only when the
-/// request is repeatable. One attempt is kept in hand for every permitted region not yet tried, and
-/// what is over goes to further endpoints of the same region.
-///
-/// # Errors
-/// See [`Failure`].
-pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
-    let table = plan.pinned.table();
-    let route = &table.route(plan.permits.route()).spec;
-    let node = &plan.worker.node;
-    let deadline = plan.started + route.timeout;
+/// Makes an attempt. What is dropped before its end is cancelled: the connection is closed, or on
+/// HTTP/2 the stream reset.
+pub async fn make(worker: &Worker, body: &RequestBody, repeatable: bool, attempt: Attempt) -> Attempted {
+    let Attempt { routing, region, pinned_region, safeguarded, destination, request, started, limit, in_flight } =
+        attempt;
+    let result = {
+        let _waiting = worker.node.metrics.waiting();
+        send(worker, body, repeatable, &destination, request, limit).await
+    };
+    let says_unsent = |(response, _): &(Response<Incoming>, Connection)| response.headers().contains_key(UNSENT);
+    let unsent =
+        result.as_ref().is_ok_and(says_unsent) && routing.has_gateways && routing.chosen_for_gateway(region).is_some();
+    Attempted { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight, unsent, result }
+}
 
-    let wish = Wish { client_key: plan.facts.client_key, upgrade: plan.upgrade };
-    let mut done_with = RegionSet::EMPTY;
-    let mut unreachable = RegionSet::EMPTY;
-    let mut tried: SmallVec<[Arc<EndpointState>; 4]> = SmallVec::new();
-    let mut attempts = 0;
-    let mut overloaded = false;
-    let mut last: Option<(RegionId, Fault)> = None;
-    let mut unwanted: Option<Answered> = None;
-
-    while attempts < route.retry.attempts {
-        // The first attempt follows the decision without a pause, and is of its moment.
-        let routing = if last.is_none() { plan.pinned.clone() } else { node.routing.load_full() };
-        let seen = Seen { table: routing.table(), view: &*routing };
-        let Some(permit) = plan.permits.next(table, plan.facts, &done_with, &seen) else { break };
-        let region = permit.region();
-        let Some(pinned_region) = table.region_named(&routing.table().region(region).name) else { break };
-        if !is_lawful_in_both(table, plan.facts, routing.table(), region) {
-            // Never true: the permit says otherwise. It is checked on its own all the same.
-            node.metrics.residency_violations.inc();
-            tracing::error!(
-                region = routing.table().region(region).name,
-                "a permit for an unlawful region; not dialled"
-            );
-            done_with.insert(pinned_region);
-            continue;
-        }
-        let cell = routing.region(region);
-        if !admits(route.criticality, cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed), cell.cap()) {
-            overloaded = true;
-            done_with.insert(pinned_region);
-            continue;
-        }
-        let safeguarded = permit.is_safeguarded();
-        let Some(destination) = routing.destination(permit, &tried, wish) else {
-            done_with.insert(pinned_region);
-            continue;
-        };
-        if plan.body.is_unread() {
-            // An answer that came while its request was still being sent ends with its attempt.
-            unwanted = None;
-        }
-        let Some(body) = plan.body.attempt() else { break };
-        if let Some((from, _)) = last.as_ref().filter(|(from, _)| *from != pinned_region) {
-            let names = [table.region(*from).name.as_str(), table.region(pinned_region).name.as_str()];
-            node.metrics.failovers.with_label_values(&names).inc();
-        }
-        attempts += 1;
-        let in_flight = InFlight::enter(&cell.state.in_flight);
-        let request = (plan.head)(&routing, region).map(|()| body);
-        let started = Instant::now();
-        let limit = route.retry.per_try_timeout.map_or(deadline, |limit| deadline.min(started + limit));
-        let result = {
-            let _waiting = node.metrics.waiting();
-            attempt(plan, &destination, request, limit).await
-        };
-        tried.push(destination.endpoint().clone());
-        let fault = match result {
-            Ok((response, connection)) => {
-                destination.endpoint().on_answer(response.status().is_server_error(), false);
-                let unwelcome = plan.repeatable && route.retry.statuses.contains(&response.status().as_u16());
-                if region != routing.here {
-                    let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
-                    let waited = started.elapsed().as_secs_f64();
-                    node.metrics.cross_region_latency.with_label_values(&names).observe(waited);
-                }
-                let answered = Answered {
-                    response,
-                    connection,
-                    endpoint: destination.endpoint().id,
-                    region,
-                    routing: routing.clone(),
-                    attempts,
-                    safeguarded,
-                    in_flight,
-                };
-                if !unwelcome {
-                    return Ok(answered);
-                }
-                count(node, &routing, region, "status");
-                // Kept as the answer in case nobody has a better one.
-                unwanted = Some(answered);
-                Fault::Broken
-            }
-            Err(fault) => {
-                if let Some(fault) = plan.body.fault() {
-                    return Err(Failure::Body(fault));
-                }
-                count(node, &routing, region, fault.outcome());
-                if matches!(fault, Fault::Unsent) {
-                    unreachable.insert(pinned_region);
-                } else if !plan.repeatable {
-                    last = Some((pinned_region, fault));
-                    break;
-                }
-                fault
-            }
-        };
-        last = Some((pinned_region, fault));
-        let others =
-            plan.permits.eligible().iter().filter(|id| !done_with.contains(*id) && *id != pinned_region).count();
-        let spare = (route.retry.attempts - attempts) as usize;
-        if spare <= others || routing.untried(region, &tried) == 0 {
-            done_with.insert(pinned_region);
-        }
-        if Instant::now() >= deadline {
-            break;
-        }
+impl Attempted {
+    /// The status of its answer.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.result.as_ref().ok().map(|(response, _)| response.status())
     }
 
-    if let Some(answered) = unwanted {
-        return Ok(Answered { attempts, ..answered });
+    /// What went wrong with it; [`Fault::Status`] of any answer of an origin.
+    pub fn fault(&self) -> Fault {
+        if self.unsent {
+            return Fault::Unprocessed;
+        }
+        self.result.as_ref().err().copied().unwrap_or(Fault::Status)
     }
-    match &last {
-        Some((_, fault)) if !matches!(fault, Fault::Unsent) => Err(failed(plan, &last, attempts)),
-        _ => {
-            let view = WithDown { view: &**plan.pinned, down: unreachable };
-            match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
-                Verdict::Refuse(refusal) => Err(Failure::Refused { refusal, attempts }),
-                Verdict::Forward(_) if overloaded => Err(Failure::Overloaded),
-                Verdict::Forward(_) => Err(failed(plan, &last, attempts)),
-            }
+
+    /// Tells the watch over the upstreams how it went. `fair` is the time that an attempt has where
+    /// none went before it: silence that was cut short says little.
+    pub fn tell(&self, node: &Node, fair: Duration) {
+        let endpoint = self.destination.endpoint();
+        let dialled = Dialled { node, routing: &self.routing, region: self.region, endpoint };
+        let took = self.started.elapsed();
+        match &self.result {
+            Ok((response, _)) => dialled.answered(response.status(), took),
+            Err(Fault::Unreachable) => dialled.failed(Symptom::Unreachable, took),
+            Err(Fault::Broken) => dialled.failed(Symptom::Broken, took),
+            Err(Fault::TimedOut) if self.limit - self.started >= fair / 2 => dialled.failed(Symptom::Silent, took),
+            Err(Fault::TimedOut | Fault::Unprocessed | Fault::Gone | Fault::Status) => {}
         }
     }
 }
 
-fn failed(plan: &Forward<'_>, last: &Option<(RegionId, Fault)>, attempts: u32) -> Failure {
-    let region = last.as_ref().map(|(id, _)| plan.pinned.table().region(*id).name.clone()).unwrap_or_default();
-    Failure::Failed { region, attempts, timed_out: matches!(last, Some((_, Fault::TimedOut))) }
-}
-
-/// Counts a failed attempt; one whose answer is passed on is counted with the answer.
-fn count(node: &Node, routing: &Routing, region: RegionId, outcome: &str) {
-    node.metrics.attempts.with_label_values(&[routing.table().region(region).name.as_str(), outcome]).inc();
-}
-
-/// One attempt at one endpoint: a pooled connection if there is a sound one, else a new one. A
-/// pooled connection that closed before anything was sent costs nothing but the connect.
-async fn attempt(
-    plan: &Forward<'_>,
+/// Sends on a pooled connection if there is a sound one, else on a new one. A pooled connection that
+/// closed before anything was sent costs nothing but the connect.
+async fn send(
+    worker: &Worker,
+    body: &RequestBody,
+    repeatable: bool,
     destination: &Destination,
     mut request: Request<AttemptBody>,
     limit: Instant,
 ) -> Result<(Response<Incoming>, Connection), Fault> {
-    let take = || plan.worker.pool.take(destination, plan.worker.node.config.load().upstream.idle_timeout);
-    let mut pooled = take();
+    let (idle_timeout, pause) = {
+        let config = worker.node.config.load();
+        (config.upstream.idle_timeout, config.limits.body_timeout)
+    };
+    let mut pooled = worker.pool.take(destination, idle_timeout);
     for _ in 0..=MAX_STALE {
         let reused = pooled.is_some();
         let mut connection = match pooled.take() {
             Some(connection) => connection,
-            None => connect(plan, destination, limit).await?,
+            None => connect(worker, destination, limit).await?,
         };
-        let pause = plan.worker.node.config.load().limits.body_timeout;
-        match until(plan.body, limit, pause, connection.send(request)).await {
-            Some(Ok(response)) => return Ok((response, connection)),
-            Some(Err(SendError::Unsent(unsent))) if reused => {
+        let gone = || repeatable && destination.endpoint().is_gone();
+        match until(body, limit, pause, gone, connection.send(request)).await? {
+            Ok(response) => return Ok((response, connection)),
+            Err(SendError::Unsent(unsent)) if reused => {
                 request = *unsent;
-                pooled = take();
+                pooled = worker.pool.take(destination, idle_timeout);
             }
-            Some(Err(SendError::Unsent(_) | SendError::Unprocessed)) => return Err(Fault::Unsent),
-            Some(Err(SendError::Broken(error))) => {
+            Err(SendError::Unsent(_) | SendError::Unprocessed) => return Err(Fault::Unprocessed),
+            Err(SendError::Broken(error)) => {
                 tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "attempt broken");
                 return Err(Fault::Broken);
             }
-            None => return Err(Fault::TimedOut),
         }
     }
-    Err(Fault::Unsent)
+    Err(Fault::Unprocessed)
 }
 
 /// Stale pooled connections that one attempt may meet before it gives up on its endpoint.
 const MAX_STALE: usize = 8;
 
-async fn connect(plan: &Forward<'_>, destination: &Destination, limit: Instant) -> Result<Connection, Fault> {
+async fn connect(worker: &Worker, destination: &Destination, limit: Instant) -> Result<Connection, Fault> {
     let left = limit.saturating_duration_since(Instant::now());
-    let connector = plan.worker.node.connector.load_full();
-    match timeout(left, connector.connect(destination, &plan.worker.pool)).await {
+    let connector = worker.node.connector.load_full();
+    match timeout(left, connector.connect(destination, &worker.pool)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "no connection");
-            Err(Fault::Unsent)
+            Err(Fault::Unreachable)
         }
-        Err(_) => Err(Fault::Unsent),
+        Err(_) => Err(Fault::Unreachable),
     }
 }
 
-/// Waits for an answer's head until `limit`. An upload stops the clock, which starts anew at the
-/// body's last byte; a client that pauses for `pause` in it is at fault itself. `None` when the time
-/// is up.
-async fn until<F: Future>(body: &RequestBody, limit: Instant, pause: Duration, answer: F) -> Option<F::Output> {
+/// Waits for an answer's head until `limit`, or until the endpoint turns out to be `gone`. An upload
+/// stops the clock, which starts anew at the body's last byte; a client that pauses for `pause` in it
+/// is at fault itself.
+async fn until<F: Future>(
+    body: &RequestBody,
+    limit: Instant,
+    pause: Duration,
+    gone: impl Fn() -> bool,
+    answer: F,
+) -> Result<F::Output, Fault> {
     let started = Instant::now();
     let allowance = limit.saturating_duration_since(started);
     let mut answer = std::pin::pin!(answer);
@@ -325,10 +224,16 @@ async fn until<F: Future>(body: &RequestBody, limit: Instant, pause: Duration, a
                 left
             }
         };
-        let wait = wait.filter(|left| !left.is_zero())?;
+        let wait = wait.filter(|left| !left.is_zero()).ok_or(Fault::TimedOut)?.min(LOOK);
         // pingora's timers are shared and coarse (10 ms), which is enough here, and made to be cheap.
         if let Ok(output) = fast_timeout(wait, &mut answer).await {
-            return Some(output);
+            return Ok(output);
+        }
+        if gone() {
+            return Err(Fault::Gone);
         }
     }
 }
+
+/// How often a request that waits looks whether its endpoint is still there.
+const LOOK: Duration = Duration::from_millis(100);

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 /// One request's body, from which each attempt takes its own [`AttemptBody`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum RequestBody {
     /// There is none.
     Empty,
@@ -117,6 +117,17 @@ impl RequestBody {
             RequestBody::Streaming(shared) => {
                 let state = lock(shared);
                 if state.awaited { Upload::Awaited(state.last_progress) } else { Upload::Taken(state.last_progress) }
+            }
+        }
+    }
+
+    /// Whether all of it is here and can be sent again.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Streaming(shared) => {
+                let state = lock(shared);
+                state.ended && !state.overflown && state.fault.is_none()
             }
         }
     }

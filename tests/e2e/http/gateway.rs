@@ -47,6 +47,21 @@ async fn a_gateway_believes_its_peers_choice_and_nobody_elses() {
     gateway.from(geo::loopback("DE")).send(&get("/public")).await.assert_served_by("there");
 }
 
+/// The other node says that no origin has seen it, so that it is no risk to send it elsewhere.
+#[tokio::test]
+async fn an_order_that_a_gateway_could_not_deliver_goes_elsewhere() {
+    let fleet = Fleet::start().await;
+    fleet.world.kill("there").await;
+    let client = Client::http1(fleet.here.http());
+    for number in 1..=10 {
+        let answer = client.send(&post("/public", "order").from("DE")).await;
+        answer.assert_served_by("here");
+        assert_eq!(answer.header("x-meridian-unsent"), None, "that is between nodes");
+        assert_eq!(fleet.world.received("here").len(), number, "once");
+    }
+    fleet.world.assert_nothing_outside(&["here"]);
+}
+
 /// A gateway that fails over itself must not hide that its own region is down.
 #[tokio::test]
 async fn a_node_learns_that_a_gateways_region_is_down() {

@@ -131,6 +131,7 @@ async fn a_client_that_connects_itself_is_found_by_its_own_address() {
 async fn start(world: &World) -> (Authority, Node) {
     let authority = Authority::default();
     let node = Setup::new("us-east-1", world.table()).tls(&[&authority.certify(&[HOST])]).start().await;
+    node.all_up().await;
     (authority, node)
 }
 

@@ -1,0 +1,152 @@
+//! What real traffic shows, attempt by attempt, and what that leads to.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use policy::health::{Cause, Phase, Symptom};
+use policy::table::Failover;
+use policy::{Health, RegionId};
+
+use crate::health::endpoint::EndpointState;
+use crate::node::Node;
+use crate::routing::{Region, Routing};
+
+/// An endpoint of a region, in the routing under which it was dialled.
+#[derive(Clone, Copy)]
+pub struct Dialled<'a> {
+    /// The node that dialled it.
+    pub node: &'a Node,
+    /// The routing of that moment.
+    pub routing: &'a Routing,
+    /// The region, in its ids.
+    pub region: RegionId,
+    /// The endpoint.
+    pub endpoint: &'a EndpointState,
+}
+
+impl Dialled<'_> {
+    /// An answer's head has come, after `took`. 502, 503 and 504 say that the endpoint cannot serve;
+    /// any other error is as much about the request, and counts by its share only.
+    pub fn answered(&self, status: StatusCode, took: Duration) {
+        match status {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                self.failed(Symptom::Refused, took);
+            }
+            status => {
+                self.endpoint.on_answer(status.is_server_error(), took > self.failover().latency_p99);
+                self.cell().state.on_success();
+                self.on_trial(!status.is_server_error(), took);
+            }
+        }
+    }
+
+    /// An attempt has failed, after `took`.
+    pub fn failed(&self, symptom: Symptom, took: Duration) {
+        let enough = self.endpoint.on_error(symptom, &self.failover().outlier);
+        self.on_trial(false, took);
+        self.act(enough);
+    }
+
+    /// An answer that began well has broken off.
+    pub fn broke_off(&self) {
+        let enough = self.endpoint.on_late_error(Symptom::Broken, &self.failover().outlier);
+        self.act(enough);
+    }
+
+    fn on_trial(&self, went_well: bool, took: Duration) {
+        if let Some(canary) = self.routing.canary_in(self.cell()) {
+            canary.observe(canary.is_canary(&self.endpoint.endpoint), went_well, took);
+        }
+    }
+
+    /// After a failure: ejects the endpoint if its failures in a row are enough, and suspects the
+    /// region if those of all its endpoints are, and too few of them are left without one.
+    fn act(&self, enough: bool) {
+        let (cell, failover, name) = (self.cell(), self.failover(), self.name());
+        let cause = Cause::ConsecutiveErrors;
+        if enough && !eject(self.node, name, cell, self.endpoint, cause, failover) {
+            // Its share of ejections is used up. That so many fail is told by the region's own count.
+            tracing::debug!(region = name, endpoint = %self.endpoint.endpoint, "not ejected: too many are");
+        }
+        if cell.state.on_error(&failover.outlier) {
+            let sound = cell.endpoints.iter().filter(|endpoint| !endpoint.is_in_doubt()).count();
+            if (sound as f64) < failover.threshold * cell.endpoints.len() as f64 || sound == 0 {
+                suspect(self.node, name, cell, cause, failover);
+            }
+        }
+    }
+
+    fn cell(&self) -> &Region {
+        self.routing.region(self.region)
+    }
+
+    fn failover(&self) -> &Failover {
+        &self.routing.table().spec().failover
+    }
+
+    fn name(&self) -> &str {
+        &self.routing.table().region(self.region).name
+    }
+}
+
+/// Takes an endpoint out of rotation for a while, unless too many of its region's are out already.
+/// Whether it did.
+pub fn eject(
+    node: &Node,
+    region: &str,
+    cell: &Region,
+    endpoint: &EndpointState,
+    cause: Cause,
+    failover: &Failover,
+) -> bool {
+    if !cell.census().may_eject(failover.outlier.max_ejected) {
+        return false;
+    }
+    endpoint.eject(&failover.outlier);
+    let cause = cause.name();
+    node.metrics.ejections.with_label_values(&[region, cause]).inc();
+    tracing::warn!(region, endpoint = %endpoint.endpoint, cause, "endpoint ejected");
+    refresh(node, region, cell, failover);
+    true
+}
+
+/// Makes a whole region the last resort for a while.
+pub fn suspect(node: &Node, region: &str, cell: &Region, cause: Cause, failover: &Failover) {
+    if cell.state.suspect(&failover.outlier) {
+        let cause = cause.name();
+        node.metrics.suspicions.with_label_values(&[region, cause]).inc();
+        tracing::warn!(region, cause, "region suspected: the last resort for now");
+        refresh(node, region, cell, failover);
+    }
+}
+
+/// Works a region's health out again, and tells when that changes where it stands.
+pub fn refresh(node: &Node, region: &str, cell: &Region, failover: &Failover) {
+    let Some((before, after)) = cell.refresh(failover) else { return };
+    node.metrics.region_health.with_label_values(&[region]).set(gauge(cell));
+    let (before, state) = (phase_name(before), phase_name(after));
+    match cell.state.health() {
+        Health::Ramping(percent) => tracing::warn!(region, before, state, percent, "region changed"),
+        Health::Up | Health::Down => tracing::warn!(region, before, state, "region changed"),
+    }
+}
+
+/// The word for where a region stands.
+pub fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Up => "up",
+        Phase::Down => "down",
+        Phase::Suspected => "suspected",
+        Phase::Waiting(_) => "waiting",
+        Phase::Ramping(..) => "ramping",
+    }
+}
+
+/// A region's health as a gauge: the share of its clients that it gets.
+pub fn gauge(cell: &Region) -> f64 {
+    match cell.state.health() {
+        Health::Up => 1.0,
+        Health::Ramping(percent) => f64::from(percent) / 100.0,
+        Health::Down => 0.0,
+    }
+}

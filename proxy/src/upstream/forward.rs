@@ -1,0 +1,460 @@
+//! The attempts of one request: try, fail over, hedge, give up.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use policy::attempt::is_lawful_in_both;
+use policy::concurrency::admits;
+use policy::route::RouteSpec;
+use policy::view::WithDown;
+use policy::{Facts, Health, Permits, Refusal, RegionId, RegionSet, Seen, Verdict};
+use smallvec::SmallVec;
+use tokio::time::{sleep, timeout};
+
+use crate::health::endpoint::EndpointState;
+use crate::node::{InFlight, Worker};
+use crate::routing::{Region, Routing, Wish};
+use crate::upstream::attempt::{self, Attempt, Attempted, Fault};
+use crate::upstream::body::{BodyFault, RequestBody};
+use crate::upstream::connect::Connection;
+
+/// What there is to forward, and how often.
+pub struct Forward<'a> {
+    /// The worker that forwards, with its pool.
+    pub worker: &'a Arc<Worker>,
+    /// The routing that the request was decided under.
+    pub pinned: &'a Arc<Routing>,
+    /// What the decision knew.
+    pub facts: &'a Facts<'a>,
+    /// What it permits.
+    pub permits: &'a Permits,
+    /// Builds the upstream head for a region of a routing.
+    pub head: &'a (dyn Fn(&Routing, RegionId) -> Request<()> + Sync),
+    /// The request's body.
+    pub body: &'a RequestBody,
+    /// Whether the request may be repeated though an origin may have acted on it.
+    pub repeatable: bool,
+    /// Whether the request upgrades the protocol.
+    pub upgrade: bool,
+    /// When the request arrived.
+    pub started: Instant,
+}
+
+/// An upstream's answer, with what it holds.
+pub struct Answered {
+    /// The answer.
+    pub response: Response<Incoming>,
+    /// The connection it comes from; it goes back to the pool after the body's end.
+    pub connection: Connection,
+    /// Who answered.
+    pub endpoint: Arc<EndpointState>,
+    /// The region that answered, in the ids of `routing`.
+    pub region: RegionId,
+    /// The routing that was current at that attempt.
+    pub routing: Arc<Routing>,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// Whether the law opened the region with safeguards only.
+    pub safeguarded: bool,
+    /// The region's count of requests in flight.
+    pub in_flight: InFlight,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// The client's body is at fault.
+    Body(BodyFault),
+    /// Every region that could have served is full.
+    Overloaded,
+    /// Every permitted region turned out unreachable: the decision again, without them.
+    Refused {
+        /// That decision.
+        refusal: Refusal,
+        /// How many attempts were made.
+        attempts: u32,
+    },
+    /// An origin was tried and failed.
+    Failed {
+        /// The region last tried.
+        region: String,
+        /// How many attempts were made.
+        attempts: u32,
+        /// Whether the last of them ran out of time.
+        timed_out: bool,
+        /// Why there was no other.
+        end: End,
+    },
+}
+
+/// Why no further attempt was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All that the route allows were made, or nobody else is left.
+    Exhausted,
+    /// The route's time is over.
+    OutOfTime,
+    /// The origin may have acted on the request, which must not be repeated.
+    NotRepeatable,
+    /// The request's body is not kept, so that it cannot be sent again.
+    BodyGone,
+    /// The region's retry budget is spent.
+    OverBudget,
+}
+
+/// Tries the permitted regions in order until one answers.
+///
+/// An attempt that never reached an origin may always be repeated; one that may have, only when the
+/// request is repeatable, and within the region's retry budget. One attempt is kept in hand for every
+/// permitted region not yet tried, and what is over goes to further endpoints of the same region.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
+    let mut course = Course::new(plan);
+    // An unwelcome answer is kept in case nobody has a better one.
+    let mut unwanted: Option<Answered> = None;
+    while let Some(mut next) = course.next() {
+        if course.last.is_some() && plan.body.is_unread() {
+            // An answer that came while its request was still being sent ends with its attempt.
+            unwanted = None;
+        }
+        course.pause(&mut next).await;
+        let over = match course.hedge_after() {
+            None => attempt::make(plan.worker, plan.body, plan.repeatable, next).await,
+            Some(late) => course.hedged(next, late).await,
+        };
+        if let Some(fault) = plan.body.fault() {
+            return Err(Failure::Body(fault));
+        }
+        over.tell(&plan.worker.node, course.fair());
+        let welcome = course.is_welcome(&over);
+        match course.settle(over) {
+            Some(answered) if welcome => return Ok(answered),
+            Some(answered) => unwanted = Some(answered),
+            None => {}
+        }
+    }
+    match unwanted {
+        Some(answered) => Ok(Answered { attempts: course.attempts, ..answered }),
+        None => Err(course.failure()),
+    }
+}
+
+/// Where one request stands among its attempts.
+struct Course<'a> {
+    plan: &'a Forward<'a>,
+    route: &'a RouteSpec,
+    deadline: Instant,
+    wish: Wish,
+    /// Regions, of the pinned table, that this round is done with.
+    done_with: RegionSet,
+    /// Regions, of the pinned table, that could not be reached.
+    unreachable: RegionSet,
+    /// Endpoints that this round has tried.
+    tried: SmallVec<[Arc<EndpointState>; 4]>,
+    /// Whether all were tried once, and the best of them may be again.
+    again: bool,
+    attempts: u32,
+    pauses: u32,
+    overloaded: bool,
+    last: Option<Before>,
+    end: End,
+}
+
+/// The attempt before another, or beside it.
+struct Before {
+    routing: Arc<Routing>,
+    region: RegionId,
+    pinned_region: RegionId,
+    endpoint: Arc<EndpointState>,
+    /// None while it is under way.
+    fault: Option<Fault>,
+}
+
+impl<'a> Course<'a> {
+    fn new(plan: &'a Forward<'a>) -> Self {
+        let route = &plan.pinned.table().route(plan.permits.route()).spec;
+        Self {
+            plan,
+            route,
+            deadline: plan.started + route.timeout,
+            wish: Wish { client_key: plan.facts.client_key, upgrade: plan.upgrade },
+            done_with: RegionSet::EMPTY,
+            unreachable: RegionSet::EMPTY,
+            tried: SmallVec::new(),
+            again: false,
+            attempts: 0,
+            pauses: 0,
+            overloaded: false,
+            last: None,
+            end: End::Exhausted,
+        }
+    }
+
+    /// The next attempt, if there may be one: inside the region first, then the next permitted region,
+    /// and when all were tried, those again that are still in rotation.
+    fn next(&mut self) -> Option<Attempt> {
+        if !self.may_go_on() {
+            return None;
+        }
+        let found = self.find(None);
+        if found.is_some() {
+            return found;
+        }
+        if self.end != End::Exhausted || self.tried.is_empty() {
+            return None;
+        }
+        self.again = true;
+        self.tried.clear();
+        self.done_with = RegionSet::EMPTY;
+        self.find(None)
+    }
+
+    /// Whether what became of the attempt before lets there be another.
+    fn may_go_on(&mut self) -> bool {
+        let Some(last) = &self.last else { return true };
+        self.end = if !last.fault.is_some_and(Fault::is_unsent) && !self.plan.repeatable {
+            End::NotRepeatable
+        } else if Instant::now() >= self.deadline {
+            End::OutOfTime
+        } else {
+            End::Exhausted
+        };
+        self.end == End::Exhausted && self.attempts < self.route.retry.attempts
+    }
+
+    /// Looks for whom to try. `beside` is an attempt that is still under way.
+    fn find(&mut self, beside: Option<&Before>) -> Option<Attempt> {
+        let Forward { worker, pinned, facts, permits, head, body, .. } = *self.plan;
+        let (table, node) = (pinned.table(), &worker.node);
+        loop {
+            // The first attempt follows the decision without a pause, and is of its moment.
+            let routing = if self.attempts == 0 { pinned.clone() } else { node.routing.load_full() };
+            let current = routing.table();
+            let permit = permits.next(table, facts, &self.done_with, &Seen { table: current, view: &*routing })?;
+            let region = permit.region();
+            let pinned_region = table.region_named(&current.region(region).name)?;
+            if !is_lawful_in_both(table, facts, current, region) {
+                // Never true: the permit says otherwise. It is checked on its own all the same.
+                node.metrics.residency_violations.inc();
+                let region = &current.region(region).name;
+                tracing::error!(region, "a permit for an unlawful region; not dialled");
+                self.done_with.insert(pinned_region);
+                continue;
+            }
+            let cell = routing.region(region);
+            if !admits(self.route.criticality, cell.state.in_flight.load(Ordering::Relaxed), cell.cap()) {
+                self.overloaded = true;
+                self.done_with.insert(pinned_region);
+                continue;
+            }
+            let safeguarded = permit.is_safeguarded();
+            let destination = routing.destination(permit, &self.tried, self.wish);
+            let Some(destination) = destination.filter(|found| !self.again || found.endpoint().is_up()) else {
+                self.done_with.insert(pinned_region);
+                continue;
+            };
+            let from = beside.or(self.last.as_ref());
+            if let Some(from) = from
+                && !self.affords(from, beside.is_some(), cell, destination.endpoint())
+            {
+                self.end = End::OverBudget;
+                return None;
+            }
+            let Some(body) = body.attempt() else {
+                self.end = End::BodyGone;
+                return None;
+            };
+            if let Some(from) = from.filter(|from| from.pinned_region != pinned_region && beside.is_none()) {
+                let names = [from.pinned_region, pinned_region].map(|id| table.region(id).name.as_str());
+                node.metrics.failovers.with_label_values(&names).inc();
+            }
+            self.attempts += 1;
+            self.tried.push(destination.endpoint().clone());
+            let request = head(&routing, region).map(|()| body);
+            let in_flight = InFlight::enter(&cell.state.in_flight);
+            let started = Instant::now();
+            let limit = self.limit(started);
+            return Some(Attempt {
+                region,
+                pinned_region,
+                safeguarded,
+                destination,
+                request,
+                started,
+                limit,
+                in_flight,
+                routing,
+            });
+        }
+    }
+
+    /// Whether the retry budget of the region that an attempt has failed in, or is late in, lets there
+    /// be another. What cost no origin any work is free, and so is leaving what is out for what is not.
+    fn affords(&self, from: &Before, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
+        let metrics = &self.plan.worker.node.metrics;
+        let region = from.routing.region(from.region);
+        let is_out = !from.endpoint.is_up() || region.state.health() != Health::Up;
+        let is_in = to.is_up() && !matches!(cell.state.health(), Health::Down | Health::Ramping(0));
+        let affords =
+            !hedge && (from.fault.is_some_and(Fault::is_unsent) || is_out && is_in) || region.state.take_retry();
+        let name = from.routing.table().region(from.region).name.as_str();
+        match (hedge, affords) {
+            (_, false) => metrics.retries.with_label_values(&[name, "over_budget"]).inc(),
+            (false, true) => metrics.retries.with_label_values(&[name, "sent"]).inc(),
+            (true, true) => {}
+        }
+        affords
+    }
+
+    /// How long an attempt that begins now may take.
+    fn limit(&self, now: Instant) -> Instant {
+        self.route.retry.per_try_timeout.map_or(self.deadline, |limit| self.deadline.min(now + limit))
+    }
+
+    /// The time that an attempt has where none went before it.
+    fn fair(&self) -> Duration {
+        self.route.retry.per_try_timeout.unwrap_or(self.route.timeout)
+    }
+
+    /// A pause before a region is tried again that has failed an attempt: full jitter, up to twice as
+    /// long each time. None before another region.
+    async fn pause(&mut self, next: &mut Attempt) {
+        let Some(last) = &self.last else { return };
+        if last.pinned_region != next.pinned_region || (last.fault.is_some_and(Fault::is_unsent) && !self.again) {
+            return;
+        }
+        let most = (FIRST_PAUSE * 2_u32.saturating_pow(self.pauses)).min(LONGEST_PAUSE);
+        self.pauses += 1;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        sleep(most.mul_f64(fastrand::f64()).min(left)).await;
+        next.started = Instant::now();
+        next.limit = self.limit(next.started);
+    }
+
+    /// After how long the attempt about to be made is doubled, if it is to be.
+    fn hedge_after(&self) -> Option<Duration> {
+        let may = self.route.retry.hedge && self.plan.repeatable && self.attempts < self.route.retry.attempts;
+        self.plan.pinned.route(self.plan.permits.route()).hedge_after().filter(|_| may)
+    }
+
+    /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
+    /// answer is taken, and the other attempt cancelled.
+    async fn hedged(&mut self, first: Attempt, late: Duration) -> Attempted {
+        let Forward { worker, body, repeatable, .. } = *self.plan;
+        let from = Before::under_way(&first);
+        let mut first = std::pin::pin!(attempt::make(worker, body, repeatable, first));
+        if let Ok(over) = timeout(late, &mut first).await {
+            return over;
+        }
+        let second = if body.is_whole() { self.find(Some(&from)) } else { None };
+        self.end = End::Exhausted;
+        let Some(second) = second else { return first.await };
+        let mut second = std::pin::pin!(attempt::make(worker, body, repeatable, second));
+        let (over, won) = tokio::select! {
+            over = &mut first => (over, false),
+            over = &mut second => (over, true),
+        };
+        if !self.is_welcome(&over) {
+            over.tell(&worker.node, self.fair());
+            self.count(&over.routing, over.region, over.fault().outcome());
+            return if won { first.await } else { second.await };
+        }
+        let name = from.routing.table().region(from.region).name.as_str();
+        let outcome = if won { "won" } else { "lost" };
+        worker.node.metrics.hedges.with_label_values(&[name, outcome]).inc();
+        over
+    }
+
+    /// Whether an attempt's answer is one to pass on.
+    fn is_welcome(&self, over: &Attempted) -> bool {
+        let unwelcome =
+            |status: StatusCode| self.plan.repeatable && self.route.retry.statuses.contains(&status.as_u16());
+        !over.unsent && over.status().is_some_and(|status| !unwelcome(status))
+    }
+
+    /// Takes the end of an attempt; its answer, if it has one.
+    fn settle(&mut self, over: Attempted) -> Option<Answered> {
+        let (welcome, fault) = (self.is_welcome(&over), over.fault());
+        let Attempted { routing, region, pinned_region, safeguarded, destination, started, in_flight, result, .. } =
+            over;
+        let endpoint = destination.endpoint().clone();
+        let answered = result.ok().map(|(response, connection)| {
+            self.time(&routing, region, response.status(), started.elapsed());
+            let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
+            Answered { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight }
+        });
+        if welcome {
+            return answered;
+        }
+        self.count(&routing, region, fault.outcome());
+        if fault == Fault::Unreachable {
+            self.unreachable.insert(pinned_region);
+        }
+        let eligible = self.plan.permits.eligible();
+        let others = eligible.iter().filter(|id| !self.done_with.contains(*id) && *id != pinned_region).count();
+        let spare = self.route.retry.attempts.saturating_sub(self.attempts) as usize;
+        if spare <= others || routing.untried(region, &self.tried) == 0 {
+            self.done_with.insert(pinned_region);
+        }
+        self.last = Some(Before { routing, region, pinned_region, endpoint, fault: Some(fault) });
+        answered
+    }
+
+    /// Notes how long an answer took.
+    fn time(&self, routing: &Routing, region: RegionId, status: StatusCode, took: Duration) {
+        if region != routing.here {
+            let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
+            let latency = &self.plan.worker.node.metrics.cross_region_latency;
+            latency.with_label_values(&names).observe(took.as_secs_f64());
+        }
+        // A failure is no quick answer.
+        if self.route.retry.hedge && !status.is_server_error() {
+            self.plan.pinned.route(self.plan.permits.route()).observe(took);
+        }
+    }
+
+    /// Counts an attempt that failed; one whose answer is passed on is counted with the answer.
+    fn count(&self, routing: &Routing, region: RegionId, outcome: &str) {
+        let name = routing.table().region(region).name.as_str();
+        self.plan.worker.node.metrics.attempts.with_label_values(&[name, outcome]).inc();
+    }
+
+    /// Why there is no answer.
+    fn failure(&self) -> Failure {
+        let Self { plan, attempts, .. } = *self;
+        let table = plan.pinned.table();
+        let fault = self.last.as_ref().and_then(|last| last.fault);
+        if fault.is_none_or(|fault| fault == Fault::Unreachable) {
+            let view = WithDown { view: &**plan.pinned, down: self.unreachable };
+            match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
+                Verdict::Refuse(refusal) => return Failure::Refused { refusal, attempts },
+                Verdict::Forward(_) if self.overloaded => return Failure::Overloaded,
+                Verdict::Forward(_) => {}
+            }
+        }
+        let region = self.last.as_ref().map(|last| table.region(last.pinned_region).name.clone()).unwrap_or_default();
+        let timed_out = matches!(fault, Some(Fault::TimedOut | Fault::Gone));
+        Failure::Failed { region, attempts, timed_out, end: self.end }
+    }
+}
+
+impl Before {
+    fn under_way(attempt: &Attempt) -> Self {
+        Self {
+            routing: attempt.routing.clone(),
+            region: attempt.region,
+            pinned_region: attempt.pinned_region,
+            endpoint: attempt.destination.endpoint().clone(),
+            fault: None,
+        }
+    }
+}
+
+/// The back-off between attempts on one region: full jitter, as Envoy's.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
