@@ -188,6 +188,8 @@ pub struct Limits {
 pub struct UpstreamTls {
     /// PEM files with the authorities that certify them; the system's if empty.
     pub certificate_authorities: Vec<PathBuf>,
+    /// Who is asked for the addresses of named endpoints; the system's name servers if empty.
+    pub nameservers: Vec<SocketAddr>,
     /// From the dial to an open connection, TLS included.
     pub connect_timeout: Duration,
     /// How long an idle connection is kept.

@@ -12,6 +12,7 @@ use crate::ingress::tls::{CertificateError, Set};
 use crate::node::Geo;
 use crate::token::{KeyError, Tokens};
 use crate::upstream::connect::{Connector, tls_config};
+use crate::upstream::resolve::Resolver;
 
 /// A node's configuration with all that it names.
 pub struct Prepared {
@@ -161,7 +162,10 @@ fn connector(config: &NodeConfig) -> Result<Connector, Problems> {
     }
     let tls = tls_config(roots).map_err(|error| problem(&config.file, "upstream", error.to_string()));
     match tls {
-        Ok(tls) if problems.is_empty() => Ok(Connector::new(tls, config.upstream.connect_timeout)),
+        Ok(tls) if problems.is_empty() => {
+            let resolver = Resolver::new(config.upstream.nameservers.clone());
+            Ok(Connector::new(&tls, resolver, config.upstream.connect_timeout))
+        }
         Ok(_) => Err(Problems(problems)),
         Err(error) => Err(Problems(vec![error])),
     }

@@ -195,7 +195,8 @@ fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, parts: Part
     if before.listeners.len() == certificates.len() {
         put_certificates_in_force(node, certificates);
     }
-    node.connector.store(Arc::<Connector>::new(connector));
+    let connector: Connector = connector.succeeding(&node.connector.load());
+    node.connector.store(Arc::new(connector));
     node.config.store(config.clone());
     let document = node.routing.load().document.clone();
     if let Err(problems) = put_in_force(node, config, document) {

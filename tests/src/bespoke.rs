@@ -142,7 +142,9 @@ where
 }
 
 fn is_probe(request: &Request<Incoming>) -> bool {
-    request.headers().get(http::header::USER_AGENT).is_some_and(|agent| agent == PROBE)
+    // One in gRPC, a POST, is for the origin to answer.
+    let asked = request.method() == http::Method::GET;
+    asked && request.headers().get(http::header::USER_AGENT).is_some_and(|agent| agent == PROBE)
 }
 
 /// The user agent of health probes.

@@ -12,6 +12,7 @@ pub mod bespoke;
 mod binary;
 mod certificates;
 mod client;
+pub mod dns;
 mod fleet;
 pub mod frames;
 pub mod geo;

@@ -97,6 +97,7 @@ body_bytes = 8
 body_timeout = '9s'
 [upstream]
 certificate_authorities = ['ca.pem']
+nameservers = ['10.0.0.2', '127.0.0.1:5353', '::1', '[::1]:54']
 connect_timeout = '10s'
 idle_timeout = '11s'
 idle_connections = 12
@@ -134,6 +135,9 @@ client_addresses = 'none'
     assert_eq!(config.limits, limits);
     let upstream = UpstreamTls {
         certificate_authorities: vec!["/etc/meridian/ca.pem".into()],
+        nameservers: ["10.0.0.2:53", "127.0.0.1:5353", "[::1]:53", "[::1]:54"]
+            .map(|server| server.parse().unwrap())
+            .into(),
         connect_timeout: seconds(10),
         idle_timeout: seconds(11),
         idle_connections: 12,
@@ -188,6 +192,9 @@ fn bad_values() {
         ("[limits]\nheader_timeout = '0s'", 8, "limits.header_timeout", "too short"),
         ("[limits]\nbody_bytes = -1", 8, "limits.body_bytes", "out of range"),
         ("[upstream]\ncertificate_authorities = []", 8, "upstream.certificate_authorities", "leave it out"),
+        ("[upstream]\nnameservers = []", 8, "upstream.nameservers", "leave it out"),
+        ("[upstream]\nnameservers = ['dns.example']", 8, "upstream.nameservers[0]", "is not an address"),
+        ("[upstream]\nnameservers = ['10.0.0.2:0']", 8, "upstream.nameservers[0]", "is not an address"),
         ("[upstream]\nconnect_timeout = 1", 8, "upstream.connect_timeout", "expected a duration"),
         ("[log]\nclient_addresses = 'some'", 8, "log.client_addresses", "known: truncated, full, none"),
     ] {

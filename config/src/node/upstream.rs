@@ -1,15 +1,19 @@
 //! `[upstream]`: how the node connects to endpoints and gateways.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use super::UpstreamTls;
+use crate::field::Field;
+use crate::quote::quote;
 use crate::section::Section;
 
 impl Default for UpstreamTls {
     fn default() -> Self {
         Self {
             certificate_authorities: Vec::new(),
+            nameservers: Vec::new(),
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
             idle_connections: 128,
@@ -30,8 +34,16 @@ pub(super) fn upstream(root: &Section<'_>, directory: &Path) -> UpstreamTls {
         }
         Some(list.iter().filter_map(|field| field.file(directory)).collect())
     });
+    let nameservers = section.field("nameservers").and_then(|field| {
+        let list = field.list()?;
+        if list.is_empty() {
+            field.error("the list is empty: leave it out to ask the system's name servers".to_owned());
+        }
+        Some(list.iter().filter_map(nameserver).collect())
+    });
     UpstreamTls {
         certificate_authorities: authorities.unwrap_or_default(),
+        nameservers: nameservers.unwrap_or_default(),
         connect_timeout: duration("connect_timeout").unwrap_or(defaults.connect_timeout),
         idle_timeout: duration("idle_timeout").unwrap_or(defaults.idle_timeout),
         idle_connections: section
@@ -41,4 +53,18 @@ pub(super) fn upstream(root: &Section<'_>, directory: &Path) -> UpstreamTls {
     }
 }
 
-const KEYS: &[&str] = &["certificate_authorities", "connect_timeout", "idle_timeout", "idle_connections"];
+const KEYS: &[&str] =
+    &["certificate_authorities", "nameservers", "connect_timeout", "idle_timeout", "idle_connections"];
+
+/// An address with a port, or without one for DNS's own.
+fn nameserver(field: &Field<'_>) -> Option<SocketAddr> {
+    let text = field.text()?;
+    let with_port = text.parse().ok().filter(|server: &SocketAddr| server.port() != 0);
+    let server = with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DNS_PORT)));
+    if server.is_none() {
+        field.error(format!("{} is not an address such as \"10.0.0.2\" or \"10.0.0.2:5353\"", quote(text)));
+    }
+    server
+}
+
+const DNS_PORT: u16 = 53;

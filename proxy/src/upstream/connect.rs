@@ -1,6 +1,7 @@
 //! A new connection to a destination.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::routing::Destination;
@@ -19,6 +20,7 @@ use crate::upstream::connection::Http1;
 pub use crate::upstream::connection::{Connection, SendError};
 use crate::upstream::http2::Http2;
 use crate::upstream::pool::Pool;
+use crate::upstream::resolve::{Place, ResolveError, Resolver};
 use crate::upstream::shared::Turn;
 use crate::upstream::socket::{Peephole, keep_alive};
 
@@ -28,6 +30,7 @@ pub struct Connector {
     /// For each version of HTTP, since ALPN differs.
     http1_tls: Arc<rustls::ClientConfig>,
     http2_tls: Arc<rustls::ClientConfig>,
+    resolver: Resolver,
     timeout: Duration,
 }
 
@@ -50,6 +53,8 @@ pub enum ConnectError {
     Timeout(Duration),
     #[error("no connection: {0}")]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Name(#[from] ResolveError),
     #[error("{0:?} is no name that a certificate can be checked against")]
     ServerName(String),
     #[error("no HTTP on the new connection: {0}")]
@@ -79,13 +84,20 @@ impl Speak {
 impl Connector {
     /// Connects with this TLS configuration, giving up after `timeout` (name look-up, TCP, TLS and
     /// HTTP/2's SETTINGS together). ALPN is set here.
-    pub fn new(tls: rustls::ClientConfig, timeout: Duration) -> Self {
+    pub fn new(tls: &rustls::ClientConfig, resolver: Resolver, timeout: Duration) -> Self {
         let with_alpn = |protocol: &[u8]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = vec![protocol.to_vec()];
             Arc::new(tls)
         };
-        Self { http1_tls: with_alpn(b"http/1.1"), http2_tls: with_alpn(b"h2"), timeout }
+        Self { http1_tls: with_alpn(b"http/1.1"), http2_tls: with_alpn(b"h2"), resolver, timeout }
+    }
+
+    /// The same, with what an earlier one knows of names, if both ask the same name servers.
+    #[must_use]
+    pub fn succeeding(self, earlier: &Self) -> Self {
+        let resolver = if self.resolver.asks_as(&earlier.resolver) { earlier.resolver.clone() } else { self.resolver };
+        Self { resolver, ..self }
     }
 
     /// Connects to a destination. The permit inside it is the proof that policy allows it. A
@@ -145,18 +157,48 @@ impl Connector {
     }
 
     async fn open(&self, endpoint: &Endpoint, speak: Speak) -> Result<Fresh, ConnectError> {
-        timeout(self.timeout, self.open_unbounded(endpoint, speak))
-            .await
-            .map_err(|_| ConnectError::Timeout(self.timeout))?
+        // Boxed: most requests find a connection, and their futures need no room for this.
+        Box::pin(self.open_in_time(endpoint, speak)).await
     }
 
-    async fn open_unbounded(&self, endpoint: &Endpoint, speak: Speak) -> Result<Fresh, ConnectError> {
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+    /// Tries the endpoint's addresses in turn. Each gets an equal share of the time that is left, so
+    /// that one where nobody is costs only a part of it.
+    async fn open_in_time(&self, endpoint: &Endpoint, speak: Speak) -> Result<Fresh, ConnectError> {
+        let late = |_| ConnectError::Timeout(self.timeout);
+        if let Ok(address) = endpoint.host.parse() {
+            let opening = self.open_at(endpoint, address, None, speak);
+            return timeout(self.timeout, opening).await.map_err(late)?;
+        }
+        let deadline = Instant::now() + self.timeout;
+        let looking_up = self.resolver.look_up(&endpoint.host);
+        let places = timeout(self.timeout, looking_up).await.map_err(late)??;
+        let mut to_try = places.len().min(MAX_ADDRESSES) as u32;
+        let mut last = ConnectError::Timeout(self.timeout);
+        for place in places.into_iter().take(MAX_ADDRESSES) {
+            let share = deadline.saturating_duration_since(Instant::now()) / to_try.max(1);
+            to_try = to_try.saturating_sub(1);
+            match timeout(share, self.open_at(endpoint, place.address, Some(place), speak)).await {
+                Ok(Ok(fresh)) => return Ok(fresh),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = ConnectError::Timeout(share),
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(
+        &self,
+        endpoint: &Endpoint,
+        address: IpAddr,
+        place: Option<Place>,
+        speak: Speak,
+    ) -> Result<Fresh, ConnectError> {
+        let stream = TcpStream::connect((address, endpoint.port)).await?;
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
         let socket = Peephole::on(&stream)?;
         if !endpoint.tls {
-            return begin(stream, Scheme::HTTP, socket, speak).await;
+            return begin(stream, Scheme::HTTP, socket, place, speak).await;
         }
         let name =
             ServerName::try_from(endpoint.host.clone()).map_err(|_| ConnectError::ServerName(endpoint.host.clone()))?;
@@ -169,26 +211,35 @@ impl Connector {
         if speak == Speak::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NoHttp2);
         }
-        begin(stream, Scheme::HTTPS, socket, speak).await
+        begin(stream, Scheme::HTTPS, socket, place, speak).await
     }
 }
 
 /// Begins HTTP on an open stream.
-async fn begin<S>(stream: S, scheme: Scheme, socket: Peephole, speak: Speak) -> Result<Fresh, ConnectError>
+async fn begin<S>(
+    stream: S,
+    scheme: Scheme,
+    socket: Peephole,
+    place: Option<Place>,
+    speak: Speak,
+) -> Result<Fresh, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match speak {
         Speak::Nothing => return Ok(Fresh::Silent),
-        Speak::Http2 => return Http2::open(stream, scheme, socket).await.map(Fresh::Http2),
+        Speak::Http2 => return Http2::open(stream, scheme, socket, place).await.map(Fresh::Http2),
         Speak::Http1 => {}
     }
     let mut http = http1::Builder::new();
     http.writev(false);
     let (sender, connection) = http.handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection.with_upgrades());
-    Ok(Fresh::Http1(Http1 { sender, socket }))
+    Ok(Fresh::Http1(Http1 { sender, socket, place }))
 }
+
+/// Of one name, for one connection.
+const MAX_ADDRESSES: usize = 4;
 
 /// The TLS configuration for upstreams: TLS 1.2 and 1.3, verified against `roots`.
 ///

@@ -6,6 +6,7 @@ use hyper::client::conn::http1::SendRequest;
 
 use crate::upstream::body::AttemptBody;
 use crate::upstream::http2::Stream;
+use crate::upstream::resolve::Place;
 use crate::upstream::socket::Peephole;
 
 /// A connection ready for a request.
@@ -24,6 +25,8 @@ pub struct Http1 {
     pub sender: SendRequest<AttemptBody>,
     /// The socket underneath, to look at while it is idle.
     pub socket: Peephole,
+    /// What its endpoint's name stood for; `None` for an address.
+    pub place: Option<Place>,
 }
 
 /// Why a request has no answer.

@@ -20,6 +20,7 @@ use crate::routing::now;
 use crate::upstream::body::AttemptBody;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::connection::SendError;
+use crate::upstream::resolve::{Place, leads_there};
 use crate::upstream::socket::Peephole;
 
 /// A connection whose peer has said that it speaks HTTP/2, and how much of it. It closes once nobody
@@ -29,6 +30,7 @@ pub struct Http2 {
     sender: SendRequest<AttemptBody>,
     scheme: Scheme,
     socket: Peephole,
+    place: Option<Place>,
     /// Requests that have a place on it.
     streams: AtomicUsize,
     /// How many it takes at a time.
@@ -51,7 +53,12 @@ impl Http2 {
     ///
     /// # Errors
     /// When the peer closes the stream, or speaks otherwise.
-    pub async fn open<S>(stream: S, scheme: Scheme, socket: Peephole) -> Result<Self, ConnectError>
+    pub async fn open<S>(
+        stream: S,
+        scheme: Scheme,
+        socket: Peephole,
+        place: Option<Place>,
+    ) -> Result<Self, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -81,7 +88,7 @@ impl Http2 {
             }
         });
         let idle_since_ms = AtomicU64::new(now_ms());
-        Ok(Self { sender, scheme, socket, streams: AtomicUsize::new(0), limit, idle_since_ms })
+        Ok(Self { sender, scheme, socket, place, streams: AtomicUsize::new(0), limit, idle_since_ms })
     }
 
     /// Takes a place on it, if it is open and has one left.
@@ -102,9 +109,10 @@ impl Http2 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes no more requests: it is broken, or its peer has said GOAWAY.
+    /// Whether it takes no more requests: it is broken, its peer has said GOAWAY, or its endpoint's
+    /// name stands for other addresses now.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || !leads_there(&self.place)
     }
 
     /// Whether no request has a place on it.
@@ -242,3 +250,24 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// A peer that is dead is noticed even when nobody asks it anything.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::body::RequestBody;
+
+    #[test]
+    fn a_request_changes_form_once() {
+        let body = || RequestBody::Empty.attempt().unwrap();
+        let request = Request::post("/a?b").header("host", "api.example.com:8443").header("connection", "te");
+        let request = request.header("te", "trailers").header("x-other", "1").body(body()).unwrap();
+        let sent = in_http2(request, &Scheme::HTTPS);
+        assert_eq!(sent.uri(), "https://api.example.com:8443/a?b");
+        assert_eq!(sent.version(), Version::HTTP_2);
+        let names: Vec<&str> = sent.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["te", "x-other"]);
+        // As when it comes back unsent, and another connection takes it.
+        let again = in_http2(sent, &Scheme::HTTPS);
+        assert_eq!((again.uri().to_string().as_str(), again.headers().len()), ("https://api.example.com:8443/a?b", 2));
+    }
+}

@@ -7,5 +7,6 @@ pub mod connection;
 pub mod forward;
 pub mod http2;
 pub mod pool;
+pub mod resolve;
 pub mod shared;
 pub mod socket;

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::routing::Destination;
 use crate::upstream::connection::{Connection, Http1};
+use crate::upstream::resolve::leads_there;
 use crate::upstream::shared::Shared;
 
 /// Idle HTTP/1.1 connections, most recently used last, and shared HTTP/2 ones. Each worker has its
@@ -37,7 +38,7 @@ impl Pool {
         while let Some(candidate) = connections.pop() {
             let connection = candidate.connection;
             let usable = candidate.since.elapsed() < timeout && connection.sender.is_ready();
-            if usable && connection.socket.is_quiet() {
+            if usable && leads_there(&connection.place) && connection.socket.is_quiet() {
                 return Some(Connection::Http1(connection));
             }
         }
@@ -64,7 +65,9 @@ impl Pool {
     /// Closes connections that have been idle for `timeout`.
     pub fn sweep(&self, timeout: Duration) {
         self.lock().retain(|_, connections| {
-            connections.retain(|idle| idle.since.elapsed() < timeout && !idle.connection.sender.is_closed());
+            connections.retain(|Idle { connection, since }| {
+                since.elapsed() < timeout && !connection.sender.is_closed() && leads_there(&connection.place)
+            });
             !connections.is_empty()
         });
         self.shared.sweep(timeout);

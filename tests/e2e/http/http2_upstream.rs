@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use loadtest::Protocol;
 use loadtest::origin::{Origin, OriginConfig};
 use meridian_tests::frames::reason;
 use meridian_tests::{
@@ -18,10 +19,9 @@ use super::EVERYTHING;
 
 #[tokio::test]
 async fn requests_share_one_connection() {
-    let origin =
-        Origin::start(OriginConfig { protocol: http2(), ..OriginConfig::named("here") }).await.expect("a port");
+    let origin = named("first", Protocol::Http2).await;
     let node = start(&[&format!("h2c://{}", origin.address())]).await;
-    let probed = origin.connections();
+    let probed = after_probe(&origin).await;
     let mut connection = Client::http1(node.http()).connect().await.expect("a connection");
     for _ in 0..20 {
         connection.send(&post("/", "x")).await.assert_served_by("first");
@@ -42,10 +42,9 @@ async fn requests_share_one_connection() {
 
 #[tokio::test]
 async fn many_at_once_wait_for_one_connection() {
-    let origin =
-        Origin::start(OriginConfig { protocol: http2(), ..OriginConfig::named("here") }).await.expect("a port");
+    let origin = named("first", Protocol::Http2).await;
     let node = start(&[&format!("h2c://{}", origin.address())]).await;
-    let probed = origin.connections();
+    let probed = after_probe(&origin).await;
     let many: Vec<_> = (0..50)
         .map(|_| {
             let client = Client::http1(node.http());
@@ -62,9 +61,9 @@ async fn many_at_once_wait_for_one_connection() {
 async fn alpn_agrees_on_it_over_tls_or_nothing_is_sent() {
     let authority = Authority::default();
     let tls = || Some(authority.certify(&["127.0.0.1"]).server_config());
-    let config = OriginConfig { tls: tls(), ..OriginConfig::named("here") };
-    let first = Origin::start(config.clone()).await.expect("a port");
-    let second = Origin::start(OriginConfig { protocol: http2(), ..config }).await.expect("a port");
+    let config = |name: &str| OriginConfig { tls: tls(), ..OriginConfig::named(name) };
+    let first = Origin::start(config("first")).await.expect("a port");
+    let second = Origin::start(OriginConfig { protocol: Protocol::Http2, ..config("second") }).await.expect("a port");
     let endpoints = [format!("h2://{}", first.address()), format!("h2://{}", second.address())];
     let setup = setup(&[&endpoints[0], &endpoints[1]]).file("ca.pem", authority.pem());
     let node = setup.section("upstream", "certificate_authorities = [\"ca.pem\"]").start().await;
@@ -76,8 +75,8 @@ async fn alpn_agrees_on_it_over_tls_or_nothing_is_sent() {
 
 #[tokio::test]
 async fn an_origin_of_http1_never_gets_a_byte_of_a_request() {
-    let origin = Origin::start(OriginConfig::named("plain")).await.expect("a port");
-    let good = Origin::start(OriginConfig { protocol: http2(), ..OriginConfig::named("good") }).await.expect("a port");
+    let origin = named("first", Protocol::Http1).await;
+    let good = named("second", Protocol::Http2).await;
     let node = start(&[&format!("h2c://{}", origin.address()), &format!("h2c://{}", good.address())]).await;
     for _ in 0..3 {
         Client::http1(node.http()).send(&post("/", "order")).await.assert_served_by("second");
@@ -304,8 +303,7 @@ async fn a_peers_limit_on_streams_is_kept_to() {
 
 #[tokio::test]
 async fn an_origin_that_restarts_costs_nothing() {
-    let origin =
-        Origin::start(OriginConfig { protocol: http2(), ..OriginConfig::named("here") }).await.expect("a port");
+    let origin = named("first", Protocol::Http2).await;
     let node = start(&[&format!("h2c://{}", origin.address())]).await;
     let mut connection = Client::http1(node.http()).connect().await.expect("a connection");
     for round in 1..=10 {
@@ -375,8 +373,7 @@ async fn a_client_that_leaves_ends_its_stream_only() {
 
 /// A node whose first region is this origin, and whose second is a good one.
 async fn beside(first: &bespoke::Bespoke) -> (Node, Origin) {
-    let second =
-        Origin::start(OriginConfig { protocol: http2(), ..OriginConfig::named("second") }).await.expect("a port");
+    let second = named("second", Protocol::Http2).await;
     let node = start(&[&format!("h2c://{}", first.address), &format!("h2c://{}", second.address())]).await;
     (node, second)
 }
@@ -400,8 +397,13 @@ fn setup(endpoints: &[&str]) -> Setup {
     Setup::new("first", &table).threads(1)
 }
 
-fn http2() -> loadtest::Protocol {
-    loadtest::Protocol::Http2
+async fn named(name: &str, protocol: Protocol) -> Origin {
+    Origin::start(OriginConfig { protocol, ..OriginConfig::named(name) }).await.expect("a free port")
+}
+
+/// The connections of an origin so far, once the one probe of the test has been there.
+async fn after_probe(origin: &Origin) -> u64 {
+    eventually("the probe", async || if origin.connections() == 1 { Ok(1) } else { Err("none".to_owned()) }).await
 }
 
 const MAX_CONCURRENT_STREAMS: u16 = 3;

@@ -1,0 +1,348 @@
+//! The addresses that endpoints' names stand for: looked up once for all, renewed in the background,
+//! and kept while the name server fails.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::rr::{Name as DnsName, RecordType};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::routing::now;
+
+/// Looks names up, for every worker and every probe. A copy shares what is known.
+#[derive(Clone)]
+pub struct Resolver(Arc<Names>);
+
+/// Every name in use, and who is asked for them.
+struct Names {
+    /// The system's when empty.
+    servers: Vec<SocketAddr>,
+    /// Made for the first name: a node without names needs no name server.
+    dns: OnceLock<TokioResolver>,
+    known: DashMap<String, Arc<Name>>,
+}
+
+/// One name, which a task of its own keeps current while it is in use.
+#[derive(Debug)]
+struct Name {
+    host: String,
+    answer: watch::Sender<Answer>,
+    /// Counts the answers that differed from the one before.
+    generation: AtomicU64,
+    /// Which address the next connection tries first.
+    turn: AtomicUsize,
+    /// When it was last asked for, in milliseconds of [`now`].
+    used_ms: AtomicU64,
+    /// Whether the last look-up failed, so that an outage is logged once.
+    fails: AtomicBool,
+}
+
+/// What is known of a name.
+#[derive(Clone, Debug)]
+enum Answer {
+    /// Nothing yet.
+    Awaited,
+    /// Its addresses, sorted, and never none.
+    Addresses { addresses: Arc<[IpAddr]>, generation: u64 },
+    /// There are none, or nobody could say.
+    Nothing(Arc<str>),
+}
+
+/// An address that a name stood for when a connection was opened.
+#[derive(Debug)]
+pub struct Place {
+    /// The address.
+    pub address: IpAddr,
+    name: Arc<Name>,
+    /// The newest answer that is known to have the address.
+    generation: AtomicU64,
+}
+
+/// Why a name has no address.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ResolveError {
+    #[error("no address for {host:?}: {why}")]
+    Nothing { host: String, why: Arc<str> },
+    #[error("no address for {0:?}: the node keeps {MAX_NAMES} names already")]
+    TooMany(String),
+}
+
+/// Whether a connection leads where its endpoint's name leads now; `None` is an endpoint that is an
+/// address. One load of an integer, unless the answer has changed since.
+pub fn leads_there(place: &Option<Place>) -> bool {
+    place.as_ref().is_none_or(|place| {
+        let latest = place.name.generation.load(Ordering::Acquire);
+        place.generation.load(Ordering::Relaxed) == latest || place.is_still_in(latest)
+    })
+}
+
+impl Place {
+    #[cold]
+    fn is_still_in(&self, latest: u64) -> bool {
+        let Answer::Addresses { addresses, .. } = &*self.name.answer.borrow() else { return false };
+        let found = addresses.binary_search(&self.address).is_ok();
+        if found {
+            self.generation.store(latest, Ordering::Relaxed);
+        }
+        found
+    }
+}
+
+impl Resolver {
+    /// Asks these name servers, or the system's if there are none. Nothing is asked before the first name.
+    pub fn new(servers: Vec<SocketAddr>) -> Self {
+        Self(Arc::new(Names { servers, dns: OnceLock::new(), known: DashMap::new() }))
+    }
+
+    /// Whether both ask the same name servers.
+    pub fn asks_as(&self, other: &Self) -> bool {
+        self.0.servers == other.0.servers
+    }
+
+    /// The addresses of a name, the first another one each time. Waits only for a name's first
+    /// answer, and then together with all others who do.
+    ///
+    /// # Errors
+    /// When the name has no address, or none is known and no name server answers.
+    pub async fn look_up(&self, host: &str) -> Result<Vec<Place>, ResolveError> {
+        let name = self.name(host)?;
+        name.used_ms.store(now_ms(), Ordering::Relaxed);
+        let mut answer = name.answer.subscribe();
+        // The channel cannot close: the name holds its sender.
+        let answer = answer.wait_for(|answer| !matches!(answer, Answer::Awaited)).await;
+        let (addresses, generation) = match answer.as_deref() {
+            Ok(Answer::Addresses { addresses, generation }) => (addresses.clone(), *generation),
+            Ok(Answer::Nothing(why)) => {
+                return Err(ResolveError::Nothing { host: host.to_owned(), why: why.clone() });
+            }
+            Ok(Answer::Awaited) | Err(_) => {
+                return Err(ResolveError::Nothing { host: host.to_owned(), why: "not known yet".into() });
+            }
+        };
+        let first = name.turn.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
+        let (before, from) = addresses.split_at(first);
+        let place =
+            |address: &IpAddr| Place { address: *address, name: name.clone(), generation: AtomicU64::new(generation) };
+        Ok(from.iter().chain(before).map(place).collect())
+    }
+
+    /// A name, which is looked up from now on if it was not before.
+    fn name(&self, host: &str) -> Result<Arc<Name>, ResolveError> {
+        if let Some(name) = self.0.known.get(host) {
+            return Ok(name.clone());
+        }
+        if self.0.known.len() >= MAX_NAMES {
+            return Err(ResolveError::TooMany(host.to_owned()));
+        }
+        match self.0.known.entry(host.to_owned()) {
+            Entry::Occupied(entry) => Ok(entry.get().clone()),
+            Entry::Vacant(entry) => {
+                let name = Arc::new(Name {
+                    host: host.to_owned(),
+                    answer: watch::Sender::new(Answer::Awaited),
+                    generation: AtomicU64::new(0),
+                    turn: AtomicUsize::new(fastrand::usize(..)),
+                    used_ms: AtomicU64::new(now_ms()),
+                    fails: AtomicBool::new(false),
+                });
+                entry.insert(name.clone());
+                tokio::spawn(keep_current(Arc::downgrade(&self.0), name.clone()));
+                Ok(name)
+            }
+        }
+    }
+}
+
+/// Looks a name up again whenever its answer is past its time, until nobody uses it.
+async fn keep_current(names: Weak<Names>, name: Arc<Name>) {
+    let mut full_name = None;
+    while let Some(known) = names.upgrade() {
+        let next = match known.ask(&name.host, full_name.as_ref()).await {
+            Ok(found) => {
+                name.learn(found.addresses);
+                full_name = Some(found.full_name);
+                found.ttl.clamp(MIN_TTL, MAX_TTL)
+            }
+            Err(Unknown::Absent(why)) => {
+                name.lose(&why);
+                ABSENT_TTL
+            }
+            Err(Unknown::Unanswered(why)) => {
+                name.miss(&why);
+                RETRY
+            }
+        };
+        // Not held while waiting: the names of a connector that is gone end.
+        drop(known);
+        sleep(next).await;
+        if let Some(known) = names.upgrade()
+            && name.is_unused()
+            && known.known.remove_if(&name.host, |_, kept| Arc::strong_count(kept) == HELD_HERE).is_some()
+        {
+            return;
+        }
+    }
+    // Connections that are left lead where nobody looks any more.
+    name.lose("other name servers are asked now");
+}
+
+/// What a look-up found.
+struct Found {
+    addresses: Vec<IpAddr>,
+    ttl: Duration,
+    /// The name that has them: with a search domain, longer than the one asked for.
+    full_name: DnsName,
+}
+
+/// Why a look-up has no addresses.
+enum Unknown {
+    /// A name server says that there are none.
+    Absent(String),
+    /// No name server says anything that can be used.
+    Unanswered(String),
+}
+
+impl Names {
+    /// Asks for a name's addresses. One that had some under its full name has none only when that
+    /// very name has none of either family: with several questions, to several search domains, one
+    /// that nobody answers can hide behind another that is answered.
+    async fn ask(&self, host: &str, full_name: Option<&DnsName>) -> Result<Found, Unknown> {
+        let dns = match self.dns.get() {
+            Some(dns) => dns,
+            None => {
+                let dns = self.dns().map_err(|error| Unknown::Unanswered(error.to_string()))?;
+                self.dns.get_or_init(|| dns)
+            }
+        };
+        // What is kept is kept here.
+        dns.clear_cache();
+        let error = match dns.lookup_ip(host).await {
+            Ok(found) => {
+                let ttl = found.valid_until().saturating_duration_since(Instant::now().into_std());
+                let addresses: Vec<IpAddr> = found.iter().take(MAX_KEPT).collect();
+                return if addresses.is_empty() {
+                    Err(Unknown::Absent("the name has no address".to_owned()))
+                } else {
+                    Ok(Found { addresses, ttl, full_name: found.query().name().clone() })
+                };
+            }
+            Err(error) => error,
+        };
+        if !is_absence(&error) {
+            return Err(Unknown::Unanswered(error.to_string()));
+        }
+        if let Some(full_name) = full_name {
+            for family in [RecordType::A, RecordType::AAAA] {
+                match dns.lookup(full_name.clone(), family).await {
+                    Err(error) if is_absence(&error) => {}
+                    Ok(_) => return Err(Unknown::Unanswered("the answers differ".to_owned())),
+                    Err(error) => return Err(Unknown::Unanswered(error.to_string())),
+                }
+            }
+        }
+        Err(Unknown::Absent(error.to_string()))
+    }
+
+    fn dns(&self) -> Result<TokioResolver, NetError> {
+        let mut builder = if self.servers.is_empty() {
+            TokioResolver::builder_tokio()?
+        } else {
+            let servers = self.servers.iter().map(|server| {
+                let mut transports = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+                transports.iter_mut().for_each(|transport| transport.port = server.port());
+                NameServerConfig::new(server.ip(), true, transports)
+            });
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        builder.options_mut().cache_size = 0;
+        builder.build()
+    }
+}
+
+impl Name {
+    /// Takes a look-up's answer.
+    fn learn(&self, mut addresses: Vec<IpAddr>) {
+        addresses.sort_unstable();
+        addresses.dedup();
+        if self.fails.swap(false, Ordering::Relaxed) {
+            tracing::info!(name = self.host, "the name server answers again");
+        }
+        let mut first = false;
+        let changed = self.answer.send_if_modified(|answer| {
+            first = matches!(answer, Answer::Awaited);
+            if matches!(answer, Answer::Addresses { addresses: before, .. } if **before == *addresses) {
+                return false;
+            }
+            let generation = self.generation.load(Ordering::Relaxed) + 1;
+            *answer = Answer::Addresses { addresses: addresses.as_slice().into(), generation };
+            self.generation.store(generation, Ordering::Release);
+            true
+        });
+        if changed && !first {
+            tracing::info!(name = self.host, ?addresses, "a name's addresses changed");
+        }
+    }
+
+    /// Takes it that the name has no address: what it stood for may be somebody else's by now.
+    fn lose(&self, why: &str) {
+        let before = self.answer.send_replace(Answer::Nothing(why.into()));
+        self.generation.fetch_add(1, Ordering::Release);
+        if matches!(before, Answer::Addresses { .. }) {
+            tracing::warn!(name = self.host, why, "a name has no address any more");
+        }
+    }
+
+    /// Takes it that nobody could say: the last answer stays in use.
+    fn miss(&self, why: &str) {
+        self.answer.send_if_modified(|answer| {
+            let knows_nothing = !matches!(answer, Answer::Addresses { .. });
+            if knows_nothing {
+                *answer = Answer::Nothing(why.into());
+            }
+            knows_nothing
+        });
+        if !self.fails.swap(true, Ordering::Relaxed) {
+            tracing::warn!(name = self.host, why, "no name server answers; the last answer, if any, stays in use");
+        }
+    }
+
+    fn is_unused(&self) -> bool {
+        now_ms().saturating_sub(self.used_ms.load(Ordering::Relaxed)) > UNUSED_MS
+    }
+}
+
+/// Whether a name server has said that there is no such name or no such record.
+fn is_absence(error: &NetError) -> bool {
+    matches!(error, NetError::Dns(DnsError::NoRecordsFound(_)))
+}
+
+fn now_ms() -> u64 {
+    now().as_millis() as u64
+}
+
+/// How long an answer is good, whatever its TTL says.
+const MIN_TTL: Duration = Duration::from_secs(1);
+const MAX_TTL: Duration = Duration::from_secs(5 * 60);
+/// How long it is good that there is no address.
+const ABSENT_TTL: Duration = Duration::from_secs(5);
+/// From one look-up that nobody answered to the next.
+const RETRY: Duration = Duration::from_secs(1);
+/// Names of a node's endpoints, over all its tables.
+const MAX_NAMES: usize = 10_000;
+/// Addresses of one name.
+const MAX_KEPT: usize = 64;
+/// Who holds a name that no connection leads to: the map, and the task that keeps it current.
+const HELD_HERE: usize = 2;
+/// A name that is in a table is asked for by its probes, once an hour at the least.
+const UNUSED_MS: u64 = 2 * 60 * 60 * 1000;
