@@ -33,7 +33,7 @@ async fn a_region_that_was_never_there_costs_no_idempotent_request() {
     assert!(took < SOON, "{took:?}");
     let seen = loads.end().await;
     assert!(seen.iter().all(|seen| region(seen) == Some("second")));
-    assert_within_the_request(&seen);
+    assert_within_the_request(&seen, 0);
     assert!(fleet.received("first").await.is_empty());
     assert_lawful(&mut fleet, &node).await;
 }
@@ -52,17 +52,19 @@ async fn lose(fault: &'static str, route: &str, strike: impl AsyncFnOnce(&mut Fl
     assert!(took < SOON, "from {fault} to the ejection: {took:?}");
 
     let seen = loads.end().await;
-    assert_within_the_request(&seen);
+    // A death is told by probes, too, on a machine where they come first.
+    let told_by_traffic = fault != "kill -9";
+    assert_within_the_request(&seen, if told_by_traffic { 5 } else { 1 });
     for seen in seen.iter().filter(|seen| seen.intended > ejected) {
         assert_eq!(region(seen), Some("second"), "the other is the last resort: {seen:?}");
     }
     let metrics = node.metrics().await;
     let of_first = [("region", "first")];
     let charged = ["meridian_ejections_total", "meridian_suspicions_total"].map(|name| metrics.sum(name, &of_first));
-    assert!(charged.into_iter().flatten().sum::<f64>() >= 1.0, "{charged:?}");
+    assert!(!told_by_traffic || charged.into_iter().flatten().sum::<f64>() >= 1.0, "{charged:?}");
     assert_eq!(metrics.sum("meridian_region_health", &of_first), Some(0.0));
     let failovers = metrics.sum("meridian_failovers_total", &[("from_region", "first"), ("to_region", "second")]);
-    assert!(failovers >= Some(5.0), "{failovers:?}");
+    assert!(failovers >= Some(1.0), "{failovers:?}");
     // A stopped one would tell what it had received when it goes on.
     if fault == "SIGSTOP" {
         fleet.origin("first").go_on();
@@ -70,12 +72,11 @@ async fn lose(fault: &'static str, route: &str, strike: impl AsyncFnOnce(&mut Fl
     assert_lawful(&mut fleet, &node).await;
 }
 
-/// Asserts that those which met the fault were served elsewhere, within the same request: it took an ejection's worth
-/// of them, since nothing else tells the node of a fault.
-fn assert_within_the_request(seen: &[Observation]) {
+/// Asserts that those which met the fault, so many at least, were served elsewhere, within the same request.
+fn assert_within_the_request(seen: &[Observation], least: usize) {
     assert_all_served(seen);
     let moved = seen.iter().filter(|seen| attempts(seen) == Some(2) && region(seen) == Some("second")).count();
-    assert!(moved >= 5, "{moved} were moved");
+    assert!(moved >= least, "{moved} were moved");
     assert!(seen.iter().all(|seen| attempts(seen).is_some_and(|attempts| attempts <= 2)), "one failure each at most");
 }
 
