@@ -2,7 +2,6 @@
 //! for a start, a reload and `meridian check`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use config::{NodeConfig, Problem, Problems, RoutingTable, Severity};
 use geoip::{GeoDatabases, TrustedProxies};
@@ -162,7 +161,7 @@ fn connector(config: &NodeConfig) -> Result<Connector, Problems> {
     }
     let tls = tls_config(roots).map_err(|error| problem(&config.file, "upstream", error.to_string()));
     match tls {
-        Ok(tls) if problems.is_empty() => Ok(Connector::new(Arc::new(tls), config.upstream.connect_timeout)),
+        Ok(tls) if problems.is_empty() => Ok(Connector::new(tls, config.upstream.connect_timeout)),
         Ok(_) => Err(Problems(problems)),
         Err(error) => Err(Problems(vec![error])),
     }

@@ -169,11 +169,7 @@ impl Status {
                     clients_percent: (gauge(cell) * 100.0).round() as u8,
                     healthy_percent: cell.healthy_percent(),
                     error_share: cell.state.error_share(),
-                    endpoints: cell
-                        .endpoints
-                        .iter()
-                        .map(|endpoint| EndpointStatus::of(endpoint))
-                        .collect(),
+                    endpoints: cell.endpoints.iter().map(|endpoint| EndpointStatus::of(endpoint)).collect(),
                     requests_in_flight: cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed),
                     utilisation: cell.utilisation(),
                     latency_ms: routing.table().prior_latency_ms(routing.here, id),

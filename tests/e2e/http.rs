@@ -5,6 +5,7 @@ mod framing;
 mod gateway;
 mod headers;
 mod hosts;
+mod http2_upstream;
 mod limits;
 mod paths;
 mod pool;

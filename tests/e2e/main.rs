@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod affinity;
+mod canary;
 mod chaos;
 mod cli;
 mod diff;

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::RawConnection;
 use crate::request::{Body, empty};
+use crate::{Frames, RawConnection};
 
 /// A running origin. It stops when it is dropped.
 pub struct Bespoke {
@@ -50,6 +50,46 @@ where
             });
             // The client's end of it is what a test asserts on.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        }
+    })
+    .await
+}
+
+/// An HTTP/2 origin that answers by this function, without TLS.
+pub async fn http2<F, A>(answer: F) -> Bespoke
+where
+    F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+    A: Future<Output = io::Result<Response<Body>>> + Send + 'static,
+{
+    let answer = Arc::new(answer);
+    start(move |stream| {
+        let answer = answer.clone();
+        async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = answer.clone();
+                async move { if is_probe(&request) { Ok(Response::new(empty())) } else { answer(request).await } }
+            });
+            let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
+/// An origin that gets every HTTP/2 connection as frames, with how many came before. It sends these settings. Probes
+/// must be of the kind that only connects.
+pub async fn frames<F, A>(settings: &'static [(u16, u32)], serve: F) -> Bespoke
+where
+    F: Fn(Frames, usize) -> A + Send + Sync + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
+    let serve = Arc::new(serve);
+    let visits = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    start(move |stream| {
+        let (serve, visits) = (serve.clone(), visits.clone());
+        async move {
+            let Some(frames) = Frames::accept(stream, settings).await else { return };
+            let number = visits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            serve(frames, number).await;
         }
     })
     .await

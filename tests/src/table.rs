@@ -85,7 +85,8 @@ pub struct SmallTable {
 struct SmallRegion {
     name: String,
     country: String,
-    endpoints: Vec<SocketAddr>,
+    /// The line of TOML.
+    endpoints: String,
     more: String,
 }
 
@@ -103,9 +104,22 @@ impl SmallTable {
 
     /// The same with more lines of TOML.
     #[must_use]
-    pub fn region_with(mut self, name: &str, country: &str, endpoints: &[SocketAddr], more: &str) -> SmallTable {
+    pub fn region_with(self, name: &str, country: &str, endpoints: &[SocketAddr], more: &str) -> SmallTable {
+        self.push(name, country, endpoints_line(endpoints), more)
+    }
+
+    /// With one more region, whose endpoints have versions.
+    #[must_use]
+    pub fn region_of_versions(self, name: &str, country: &str, endpoints: &[(SocketAddr, &str)]) -> SmallTable {
+        let endpoint =
+            |(address, version): &(SocketAddr, &str)| format!("{{ address = \"{address}\", version = \"{version}\" }}");
+        let endpoints: Vec<String> = endpoints.iter().map(endpoint).collect();
+        self.push(name, country, format!("endpoints = [{}]", endpoints.join(", ")), "")
+    }
+
+    fn push(mut self, name: &str, country: &str, endpoints: String, more: &str) -> SmallTable {
         let (name, country, more) = (name.to_owned(), country.to_owned(), more.to_owned());
-        self.regions.push(SmallRegion { name, country, endpoints: endpoints.to_vec(), more });
+        self.regions.push(SmallRegion { name, country, endpoints, more });
         self
     }
 
@@ -126,7 +140,6 @@ impl SmallTable {
         let mut text = format!("version = \"{}\"\n", self.version);
         for (priority, region) in self.regions.iter().enumerate() {
             let SmallRegion { name, country, endpoints, more } = region;
-            let endpoints = endpoints_line(endpoints);
             let health = health_line("/health", self.probes);
             write!(
                 text,

@@ -260,9 +260,11 @@ mod tests {
         let failover = Failover { failback_delay: Duration::ZERO, ramp: vec![100], ..failover() };
         let mut region = RegionHealth::default();
         region.suspect(SECOND, &failover.outlier);
-        for (seconds, evidence, phase) in
-            [(2, Evidence::Serves, Phase::Suspected), (3, Evidence::Down, Phase::Down), (4, Evidence::Serves, Phase::Up)]
-        {
+        for (seconds, evidence, phase) in [
+            (2, Evidence::Serves, Phase::Suspected),
+            (3, Evidence::Down, Phase::Down),
+            (4, Evidence::Serves, Phase::Up),
+        ] {
             region.observe(SECOND * seconds, evidence, &failover);
             assert_eq!(region.phase(), phase, "after {seconds} s");
         }

@@ -188,7 +188,7 @@ const MAX_STALE: usize = 8;
 async fn connect(worker: &Worker, destination: &Destination, limit: Instant) -> Result<Connection, Fault> {
     let left = limit.saturating_duration_since(Instant::now());
     let connector = worker.node.connector.load_full();
-    match timeout(left, connector.connect(destination)).await {
+    match timeout(left, connector.connect(destination, &worker.pool)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "no connection");

@@ -155,7 +155,20 @@ pub struct AttemptBody(Source);
 #[derive(Debug)]
 enum Source {
     Empty,
-    Shared { shared: Arc<Mutex<Shared>>, attempt: u32, position: usize },
+    /// Our own bytes.
+    Full(Bytes),
+    Shared {
+        shared: Arc<Mutex<Shared>>,
+        attempt: u32,
+        position: usize,
+    },
+}
+
+impl AttemptBody {
+    /// A body of the node's own, such as a probe's.
+    pub fn full(bytes: Bytes) -> Self {
+        Self(Source::Full(bytes))
+    }
 }
 
 /// Why an attempt's body ends early.
@@ -174,7 +187,10 @@ impl Body for AttemptBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Source::Shared { shared, attempt, position } = &mut self.0 else { return Poll::Ready(None) };
+        let Source::Shared { shared, attempt, position } = &mut self.0 else {
+            let Source::Full(bytes) = std::mem::replace(&mut self.0, Source::Empty) else { return Poll::Ready(None) };
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        };
         let mut state = lock(shared);
         if state.attempt != *attempt {
             return Poll::Ready(Some(Err(BodyError::Superseded)));
@@ -227,6 +243,7 @@ impl Body for AttemptBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Source::Empty => true,
+            Source::Full(_) => false,
             Source::Shared { shared, position, .. } => {
                 let state = lock(shared);
                 state.ended && state.trailers.is_none() && *position >= state.kept.len()
@@ -237,6 +254,7 @@ impl Body for AttemptBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Source::Empty => SizeHint::with_exact(0),
+            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Shared { shared, .. } => {
                 // Before the first byte the source knows; a replay starts from what was kept.
                 let state = lock(shared);

@@ -3,6 +3,9 @@
 pub mod attempt;
 pub mod body;
 pub mod connect;
+pub mod connection;
 pub mod forward;
+pub mod http2;
 pub mod pool;
+pub mod shared;
 pub mod socket;

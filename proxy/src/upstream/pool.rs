@@ -1,4 +1,4 @@
-//! Idle connections of one worker thread, by endpoint.
+//! Connections of one worker thread that are ready for the next request, by endpoint.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,40 +6,51 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use crate::routing::Destination;
-use crate::upstream::connect::Connection;
+use crate::upstream::connection::{Connection, Http1};
+use crate::upstream::shared::Shared;
 
-/// Idle connections, most recently used last. Each worker has its own, so that its lock is never
-/// contended and a connection stays on the thread that opened it.
+/// Idle HTTP/1.1 connections, most recently used last, and shared HTTP/2 ones. Each worker has its
+/// own, so that its locks are never contended and a connection stays on the thread that opened it.
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: Mutex<FxHashMap<u64, Vec<Idle>>>,
+    /// Those that several requests may use at once.
+    pub shared: Shared,
 }
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Http1,
     since: Instant,
 }
 
 impl Pool {
-    /// Takes the connection used last, if one is left that is open, silent and ready,
-    /// and has not been idle for `timeout`.
+    /// Takes the connection used last, if one is left that is open, silent and ready, and has not
+    /// been idle for `timeout`; of HTTP/2, a place on one that is open and has any left.
     pub fn take(&self, destination: &Destination, timeout: Duration) -> Option<Connection> {
+        let endpoint = destination.endpoint();
+        if endpoint.endpoint.http2 {
+            return self.shared.take(endpoint.id, timeout).map(Connection::Http2);
+        }
         let mut idle = self.lock();
-        let connections = idle.get_mut(&destination.endpoint().id)?;
+        let connections = idle.get_mut(&endpoint.id)?;
         while let Some(candidate) = connections.pop() {
             let connection = candidate.connection;
             let usable = candidate.since.elapsed() < timeout && connection.sender.is_ready();
             if usable && connection.socket.is_quiet() {
-                return Some(connection);
+                return Some(Connection::Http1(connection));
             }
         }
         None
     }
 
-    /// Gives a connection back, once its answer has been read to the end; `most` are kept for each
-    /// endpoint.
+    /// Gives a connection back, once its answer has been read to the end; `most` idle ones are kept
+    /// for each endpoint.
     pub fn give(&self, endpoint: u64, connection: Connection, most: usize) {
+        let connection = match connection {
+            Connection::Http1(connection) => connection,
+            Connection::Http2(stream) => return self.shared.give(endpoint, stream, most),
+        };
         if connection.sender.is_closed() {
             return;
         }
@@ -56,6 +67,7 @@ impl Pool {
             connections.retain(|idle| idle.since.elapsed() < timeout && !idle.connection.sender.is_closed());
             !connections.is_empty()
         });
+        self.shared.sweep(timeout);
     }
 
     fn lock(&self) -> MutexGuard<'_, FxHashMap<u64, Vec<Idle>>> {

@@ -1,0 +1,244 @@
+//! An HTTP/2 connection to an upstream, which many requests share.
+
+use std::error::Error;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use crate::routing::now;
+use crate::upstream::body::AttemptBody;
+use crate::upstream::connect::ConnectError;
+use crate::upstream::connection::SendError;
+use crate::upstream::socket::Peephole;
+
+/// A connection whose peer has said that it speaks HTTP/2, and how much of it. It closes once nobody
+/// holds it.
+#[derive(Debug)]
+pub struct Http2 {
+    sender: SendRequest<AttemptBody>,
+    scheme: Scheme,
+    socket: Peephole,
+    /// Requests that have a place on it.
+    streams: AtomicUsize,
+    /// How many it takes at a time.
+    limit: Arc<AtomicUsize>,
+    /// When its last stream ended, in milliseconds of [`now`].
+    idle_since_ms: AtomicU64,
+}
+
+/// One request's place on a shared connection, free again when this is dropped.
+#[derive(Debug)]
+pub struct Stream {
+    connection: Arc<Http2>,
+    sender: SendRequest<AttemptBody>,
+}
+
+impl Http2 {
+    /// Speaks HTTP/2 on a stream, and waits for the peer's SETTINGS: before them nobody knows how
+    /// many requests it takes, nor whether it speaks HTTP/2 at all, and no request is lost on one
+    /// that does not.
+    ///
+    /// # Errors
+    /// When the peer closes the stream, or speaks otherwise.
+    pub async fn open<S>(stream: S, scheme: Scheme, socket: Peephole) -> Result<Self, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let tasks = Tasks::default();
+        let (sender, mut connection) = builder(tasks.clone()).handshake(TokioIo::new(stream)).await?;
+        while connection.current_max_send_streams() == 0 {
+            tokio::select! {
+                ended = &mut connection => {
+                    ended?;
+                    return Err(ConnectError::NoSettings);
+                }
+                () = tasks.progress.notified() => {}
+            }
+        }
+        tasks.is_settled.store(true, Ordering::Relaxed);
+        let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams().min(MAX_STREAMS)));
+        let latest = limit.clone();
+        tokio::spawn(async move {
+            let ended = std::future::poll_fn(|cx| {
+                let polled = Pin::new(&mut connection).poll(cx);
+                // Polled for each request: a peer that lowers its limit is obeyed one request later.
+                latest.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
+                polled
+            });
+            if let Err(error) = ended.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        let idle_since_ms = AtomicU64::new(now_ms());
+        Ok(Self { sender, scheme, socket, streams: AtomicUsize::new(0), limit, idle_since_ms })
+    }
+
+    /// Takes a place on it, if it is open and has one left.
+    pub fn stream(self: &Arc<Self>) -> Option<Stream> {
+        if self.is_closed() {
+            return None;
+        }
+        // The pool's lock is held: nobody else takes one at the same time.
+        if self.streams.load(Ordering::Relaxed) >= self.limit() {
+            return None;
+        }
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        Some(Stream { connection: self.clone(), sender: self.sender.clone() })
+    }
+
+    /// How many requests it takes at a time.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes no more requests: it is broken, or its peer has said GOAWAY.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether no request has a place on it.
+    pub fn is_idle(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether it has been idle for so long.
+    pub fn is_idle_for(&self, timeout: Duration) -> bool {
+        let since = Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed));
+        self.is_idle() && now().saturating_sub(since) >= timeout
+    }
+}
+
+impl Stream {
+    /// Sends a request in HTTP/1.1's form, and waits for its answer's head.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+        let alone = self.connection.streams.load(Ordering::Relaxed) == 1;
+        if alone && !self.connection.socket.is_quiet() {
+            // What has come while it was idle may be its end: it is read before the request is sent.
+            tokio::task::yield_now().await;
+        }
+        let request = in_http2(request, &self.connection.scheme);
+        self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+            Some(unsent) => SendError::Unsent(Box::new(unsent)),
+            None if is_unprocessed(error.error()) => SendError::Unprocessed,
+            None => SendError::Broken(error.into_error()),
+        })
+    }
+
+    /// Whether no other request has a place on its connection.
+    pub fn is_last(&self) -> bool {
+        self.connection.streams.load(Ordering::Relaxed) == 1
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.idle_since_ms.store(now_ms(), Ordering::Relaxed);
+        self.connection.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether the peer has said that it did not act on a request (RFC 9113, 8.7): it refused the
+/// stream, or named an earlier one as the last that it serves. h2 gives the error of a peer's GOAWAY
+/// to the streams past the last one only, and those before it end as they would without it: with
+/// their answer, a reset, or the connection's end.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (error.is_go_away() || refused)
+}
+
+/// The same request as HTTP/2 has it: the host in the target, and nothing about the connection (RFC
+/// 9113, 8.2.2 and 8.3.1). One that is in this form already stays as it is.
+fn in_http2(mut request: Request<AttemptBody>, scheme: &Scheme) -> Request<AttemptBody> {
+    *request.version_mut() = Version::HTTP_2;
+    request.headers_mut().remove(CONNECTION);
+    let host = request.headers_mut().remove(HOST);
+    if let Some(authority) = host.and_then(|host| Authority::try_from(host.as_bytes()).ok()) {
+        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        let target = Uri::builder().scheme(scheme.clone()).authority(authority).path_and_query(path);
+        if let Ok(target) = target.build() {
+            *request.uri_mut() = target;
+        }
+    }
+    request
+}
+
+fn builder(tasks: Tasks) -> http2::Builder<Tasks> {
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .timer(TokioTimer::new())
+        // None until the peer has said how many.
+        .initial_max_send_streams(0)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
+    builder
+}
+
+fn now_ms() -> u64 {
+    now().as_millis() as u64
+}
+
+/// Spawns hyper's tasks of one connection, and tells of their progress until it is settled.
+#[derive(Clone, Debug, Default)]
+struct Tasks {
+    progress: Arc<Notify>,
+    is_settled: Arc<AtomicBool>,
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        if self.is_settled.load(Ordering::Relaxed) {
+            tokio::spawn(future);
+            return;
+        }
+        let tasks = self.clone();
+        tokio::spawn(async move {
+            let mut future = pin!(future);
+            std::future::poll_fn(|cx| {
+                let polled: Poll<()> = future.as_mut().poll(cx);
+                if !tasks.is_settled.load(Ordering::Relaxed) {
+                    tasks.progress.notify_one();
+                }
+                polled
+            })
+            .await;
+        });
+    }
+}
+
+/// Streams of one connection at a time, whatever more its peer would take.
+const MAX_STREAMS: usize = 100;
+/// What an origin may send on one stream before its client takes it.
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// The same over all streams: as much as all of them may send, so that clients that take nothing
+/// hold up nobody else's answer on the connection that they share.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
+/// What waits to be sent on one stream.
+const SEND_BUFFER: usize = 256 * 1024;
+/// An answer's head and its trailers, as HPACK counts them.
+const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// A peer that is dead is noticed even when nobody asks it anything.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
