@@ -6,7 +6,7 @@ use loadtest::{Observation, Outcome, Plan, RequestSpec, RunError, Target, run_un
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::patiently;
+use crate::{patiently, within};
 
 /// A load that runs until it is stopped.
 pub struct Load {
@@ -18,7 +18,22 @@ pub struct Load {
 impl Load {
     /// Starts to send `rate` requests a second over 16 kept connections. `next` makes the request of a number.
     pub fn start(target: Target, rate: f64, next: impl FnMut(u64) -> RequestSpec + Send + 'static) -> Load {
-        let plan = Plan { connections: 16, streams: 4, ..Plan::new(target, rate, Duration::MAX) };
+        Load::of(Plan::new(target, rate, Duration::MAX), next)
+    }
+
+    /// The same for so many requests, each of which may take as long as a busy machine lets it.
+    pub fn start_for(
+        count: u32,
+        target: Target,
+        rate: f64,
+        next: impl FnMut(u64) -> RequestSpec + Send + 'static,
+    ) -> Load {
+        let duration = Duration::from_secs_f64(f64::from(count) / rate);
+        Load::of(Plan { timeout: LONG, ..Plan::new(target, rate, duration) }, next)
+    }
+
+    fn of(plan: Plan, next: impl FnMut(u64) -> RequestSpec + Send + 'static) -> Load {
+        let plan = Plan { connections: 16, streams: 4, ..plan };
         let (sender, observations) = watch::channel(Vec::new());
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(async move {
@@ -33,6 +48,15 @@ impl Load {
     /// How many requests have ended.
     pub fn ended(&self) -> usize {
         self.observations.borrow().len()
+    }
+
+    /// Waits until it has run to its end by itself, and gives everything that was observed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn end(self) -> Vec<Observation> {
+        within(LONG * 2, "the end of the load", self.run).await.expect("no panic").expect("a sound plan");
+        self.observations.borrow().clone()
     }
 
     /// Waits until `count` more requests have ended that `wanted` takes.
@@ -119,3 +143,5 @@ pub fn assert_all_served<'a>(observations: impl IntoIterator<Item = &'a Observat
     }
     assert!(count > 0, "there were no requests");
 }
+
+const LONG: Duration = Duration::from_secs(30);

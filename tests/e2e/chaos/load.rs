@@ -31,9 +31,9 @@ async fn a_region_that_was_never_there_costs_no_idempotent_request() {
     let (node, loads) = Loads::start(&fleet, "connection refused").await;
     let took = left(&node, "first").await;
     assert!(took < SOON, "{took:?}");
-    let seen = loads.stop(PER_PROTOCOL).await;
+    let seen = loads.end().await;
     assert!(seen.iter().all(|seen| region(seen) == Some("second")));
-    assert_within_the_request(&seen);
+    assert_within_the_request(&seen, 0);
     assert!(fleet.received("first").await.is_empty());
     assert_lawful(&mut fleet, &node).await;
 }
@@ -41,7 +41,7 @@ async fn a_region_that_was_never_there_costs_no_idempotent_request() {
 async fn lose(fault: &'static str, route: &str, strike: impl AsyncFnOnce(&mut Fleet)) {
     let mut fleet = fleet(1, route, "").await;
     let (node, loads) = Loads::start(&fleet, fault).await;
-    loads.more(PER_PROTOCOL / 5, "requests served at home", |seen| region(seen) == Some("first")).await;
+    loads.more(400, "requests served at home", |seen| region(seen) == Some("first")).await;
 
     let struck = Instant::now();
     strike(&mut fleet).await;
@@ -51,18 +51,20 @@ async fn lose(fault: &'static str, route: &str, strike: impl AsyncFnOnce(&mut Fl
     eprintln!("{fault}: ejected after {took:.0?}");
     assert!(took < SOON, "from {fault} to the ejection: {took:?}");
 
-    let seen = loads.stop(PER_PROTOCOL).await;
-    assert_within_the_request(&seen);
+    let seen = loads.end().await;
+    // A death is told by probes, too, on a machine where they come first.
+    let told_by_traffic = fault != "kill -9";
+    assert_within_the_request(&seen, if told_by_traffic { 5 } else { 1 });
     for seen in seen.iter().filter(|seen| seen.intended > ejected) {
         assert_eq!(region(seen), Some("second"), "the other is the last resort: {seen:?}");
     }
     let metrics = node.metrics().await;
     let of_first = [("region", "first")];
     let charged = ["meridian_ejections_total", "meridian_suspicions_total"].map(|name| metrics.sum(name, &of_first));
-    assert!(charged.into_iter().flatten().sum::<f64>() >= 1.0, "{charged:?}");
+    assert!(!told_by_traffic || charged.into_iter().flatten().sum::<f64>() >= 1.0, "{charged:?}");
     assert_eq!(metrics.sum("meridian_region_health", &of_first), Some(0.0));
     let failovers = metrics.sum("meridian_failovers_total", &[("from_region", "first"), ("to_region", "second")]);
-    assert!(failovers >= Some(5.0), "{failovers:?}");
+    assert!(failovers >= Some(1.0), "{failovers:?}");
     // A stopped one would tell what it had received when it goes on.
     if fault == "SIGSTOP" {
         fleet.origin("first").go_on();
@@ -70,12 +72,11 @@ async fn lose(fault: &'static str, route: &str, strike: impl AsyncFnOnce(&mut Fl
     assert_lawful(&mut fleet, &node).await;
 }
 
-/// Asserts that those which met the fault were served elsewhere, within the same request: it took an ejection's worth
-/// of them, since nothing else tells the node of a fault.
-fn assert_within_the_request(seen: &[Observation]) {
+/// Asserts that those which met the fault, so many at least, were served elsewhere, within the same request.
+fn assert_within_the_request(seen: &[Observation], least: usize) {
     assert_all_served(seen);
     let moved = seen.iter().filter(|seen| attempts(seen) == Some(2) && region(seen) == Some("second")).count();
-    assert!(moved >= 5, "{moved} were moved");
+    assert!(moved >= least, "{moved} were moved");
     assert!(seen.iter().all(|seen| attempts(seen).is_some_and(|attempts| attempts <= 2)), "one failure each at most");
 }
 
@@ -91,7 +92,8 @@ impl Loads {
         let setup = Setup::new("first", fleet.table()).tls(&[&authority.certify(&[HOST])]);
         let node = setup.without_access_log().start().await;
         let loads = [Protocol::Http1, Protocol::Http2].map(|protocol| {
-            Load::start(Target { address: node.https(), protocol, tls: Some(authority.load(HOST)) }, RATE, request)
+            let target = Target { address: node.https(), protocol, tls: Some(authority.load(HOST)) };
+            Load::start_for(PER_PROTOCOL, target, RATE, request)
         });
         (node, Loads { fault, loads })
     }
@@ -102,13 +104,12 @@ impl Loads {
         }
     }
 
-    /// Stops each once `count` requests have ended in all. Every one that was due is among them.
-    async fn stop(self, count: usize) -> Vec<Observation> {
+    /// Every request that was due, once all have ended.
+    async fn end(self) -> Vec<Observation> {
         let mut all = Vec::new();
         for (load, protocol) in self.loads.into_iter().zip(["HTTP/1.1", "HTTP/2"]) {
-            let left = count.saturating_sub(load.ended());
-            load.more(left, "the rest of the load", |_| true).await;
-            let seen = load.stop().await;
+            let seen = load.end().await;
+            assert_eq!(seen.len(), PER_PROTOCOL as usize);
             eprintln!("{}, {protocol}: {}", self.fault, figures(&seen));
             all.extend(seen);
         }
@@ -134,9 +135,10 @@ fn request(number: u64) -> RequestSpec {
 
 const HOST: &str = "api.example.com";
 
-/// Requests a second over each protocol, and how many there are at least: 20,000 in all over the four cases.
-const RATE: f64 = 400.0;
-const PER_PROTOCOL: usize = 2_500;
+/// Requests a second over each protocol, which a busy machine keeps with a debug build, and how many there are: 20,000
+/// over the four cases.
+const RATE: f64 = 250.0;
+const PER_PROTOCOL: u32 = 2_500;
 
 /// From a fault to the ejection, at most.
 const SOON: Duration = Duration::from_secs(1);
