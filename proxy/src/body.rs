@@ -58,12 +58,21 @@ pub struct Returning {
     pub routing: Arc<Routing>,
     /// Its region, in the ids of `routing`.
     pub region: RegionId,
+    /// Whether the answer is no error.
+    pub is_good: bool,
     /// The request's body, which may still be on its way up.
     pub request: RequestBody,
     /// The connection.
     pub connection: Connection,
     /// The region's count of requests in flight.
     pub in_flight: InFlight,
+}
+
+impl Returning {
+    fn dialled(&self) -> Dialled<'_> {
+        let Self { worker, endpoint, routing, region, .. } = self;
+        Dialled { node: &worker.node, routing, region: *region, endpoint }
+    }
 }
 
 /// Why a response's body ends early.
@@ -199,16 +208,18 @@ impl Relay {
     /// The origin failed in the middle of its answer. That counts against it, unless the client did so
     /// in the middle of its request.
     fn broke_off(&mut self) {
-        if let Some(Returning { worker, endpoint, routing, region, request, .. }) = self.returning.take()
-            && request.fault().is_none()
-        {
-            Dialled { node: &worker.node, routing: &routing, region, endpoint: &endpoint }.broke_off();
+        if let Some(returning) = self.returning.take().filter(|returning| returning.request.fault().is_none()) {
+            returning.dialled().broke_off();
         }
     }
 
     fn give_back(&mut self) {
         self.ended = true;
-        if let Some(Returning { worker, endpoint, connection, in_flight, .. }) = self.returning.take() {
+        if let Some(returning) = self.returning.take() {
+            if returning.is_good {
+                returning.dialled().completed();
+            }
+            let Returning { worker, endpoint, connection, in_flight, .. } = returning;
             worker.pool.give(endpoint.id, connection, worker.node.config.load().upstream.idle_connections);
             drop(in_flight);
         }

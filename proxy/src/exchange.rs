@@ -17,6 +17,7 @@ use crate::client::Client;
 use crate::facts::{Known, Witnesses, new_pin};
 use crate::finish::Finish;
 use crate::headers::{Outgoing, Sender, asks_upgrade, is_request_id, names, strip_hop_by_hop};
+use crate::health::traffic::Dialled;
 use crate::ingress::connection::Connection;
 use crate::node::{Drain, InFlight, Worker};
 use crate::respond::Answer;
@@ -305,6 +306,7 @@ fn pass_on(
             parts.headers.insert(http::header::UPGRADE, protocol);
         }
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        Dialled { node: &finish.worker.node, routing: &routing, region, endpoint: &endpoint }.completed();
         // The tunnel keeps what counts as in flight: the connection, the region, the node.
         let tunnel = (in_flight, InFlight::enter(&finish.worker.node.in_flight), connection, finish.connection.begin());
         tokio::spawn(async move {
@@ -316,7 +318,8 @@ fn pass_on(
         return Response::from_parts(parts, Body::empty());
     }
     let worker = finish.worker.clone();
-    let returning = Returning { worker, endpoint, routing, region, request, connection, in_flight };
+    let is_good = !parts.status.is_server_error();
+    let returning = Returning { worker, endpoint, routing, region, is_good, request, connection, in_flight };
     Response::from_parts(parts, Body::relay(incoming, returning, idle_timeout))
 }
 

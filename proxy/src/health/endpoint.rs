@@ -97,17 +97,22 @@ impl EndpointState {
         *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner) = lag_ms;
     }
 
-    /// Takes an answer of real traffic that is no symptom of anything, though it may be an error (a
-    /// 500 is as much about its request) or slow; free of locks unless an error came before.
+    /// Takes the head of an answer of real traffic that is no symptom of anything, though it may be an
+    /// error (a 500 is as much about its request) or slow.
     pub fn on_answer(&self, is_error: bool, is_slow: bool) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         if is_error {
             self.errors.fetch_add(1, Ordering::Relaxed);
-        } else if self.is_in_doubt() {
-            self.update(|health| health.on_success());
         }
         if is_slow {
             self.slow.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the end of a good answer; free of locks unless an error came before.
+    pub fn on_success(&self) {
+        if self.is_in_doubt() {
+            self.update(|health| health.on_success());
         }
     }
 

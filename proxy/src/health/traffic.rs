@@ -34,10 +34,15 @@ impl Dialled<'_> {
             }
             status => {
                 self.endpoint.on_answer(status.is_server_error(), took > self.failover().latency_p99);
-                self.cell().state.on_success();
                 self.on_trial(!status.is_server_error(), took);
             }
         }
+    }
+
+    /// A good answer has come to its end: only then is it known to have gone well.
+    pub fn completed(&self) {
+        self.endpoint.on_success();
+        self.cell().state.on_success();
     }
 
     /// An attempt has failed, after `took`.
