@@ -41,8 +41,11 @@ async fn a_share_of_errors_between_successes_counts_too() {
         [failover]\nerror_rate = 0.2\noutlier = { consecutive_errors = 5, interval = \"2s\" }\n";
     let (world, node) = start(routes).await;
     let count = AtomicUsize::new(0);
-    world.origin("first").behave(move |_| match count.fetch_add(1, Ordering::Relaxed) % 3 {
-        0 => Behaviour::Status(StatusCode::INTERNAL_SERVER_ERROR),
+    world.origin("first").behave(move |received| match received.path.as_str() {
+        "/health" => Behaviour::Normal,
+        _ if count.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) => {
+            Behaviour::Status(StatusCode::INTERNAL_SERVER_ERROR)
+        }
         _ => Behaviour::Normal,
     });
     let client = Client::http1(node.http());
@@ -115,12 +118,13 @@ async fn a_late_answer_is_asked_for_elsewhere_and_the_first_good_one_taken() {
     let (world, node) = start(hedge).await;
     let client = Client::http1(node.http());
     let mut connection = client.connect().await.expect("a connection");
-    for _ in 0..150 {
+    for _ in 0..99 {
         connection.send(&get("/")).await.assert_served_by("first");
     }
-    assert_eq!(world.received("second").len(), 0, "nobody was late before anything was known");
+    assert_eq!(world.received("second").len(), 0, "nobody is late before enough is known");
+    connection.send(&get("/")).await;
     world.behave("first", &Behaviour::Stall);
-    // The P95 is known from the next tick on.
+    // The P95 is known from the next tick on; who is before it waits for the route's time.
     let answer = eventually("a hedge", async || {
         let begun = Instant::now();
         let answer = client.send(&get("/")).await;
