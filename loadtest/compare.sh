@@ -2,6 +2,11 @@
 # CPU time per request: Meridian beside nginx with geoip2, measured in turn, in one run, on this machine.
 #
 #   loadtest/compare.sh [--tls] [--rounds N] [--seconds N] [--connections N] [--only nginx|meridian]
+#                       [--baseline BINARY] [--everything]
+#
+# --baseline measures Meridian beside an earlier build of it instead of nginx. --everything turns on, for MERIDIAN_BIN
+# alone, what failover and health can do on the good path: hedging, a timeout for each try, probes each second, and a
+# canary with half of the clients.
 #
 # Both proxies have one worker on the same core and the same work: HTTP/1.1 keep-alive (--tls: over TLS 1.3 with the
 # same P-256 certificate), the client's address from the X-Forwarded-For of a trusted peer, its country from the same
@@ -9,7 +14,7 @@
 # connections, no access log. wrk sends the same 1,024 clients' requests to both, and the same nginx answers them with
 # 1 KiB. What counts is utime + stime of the proxy's whole process tree, divided by the requests that wrk saw answered.
 #
-# MERIDIAN_BIN and LOADTEST_BIN name the binaries (target/release/…); BASE_PORT the first of five loopback ports
+# MERIDIAN_BIN and LOADTEST_BIN name the binaries (target/release/…); BASE_PORT the first of six loopback ports
 # (18480). Debian's nginx 1.22, libnginx-mod-http-geoip2 and wrk are installed if they are missing.
 # Exit codes: 0 measured; 1 something failed, and it says what; 2 bad arguments.
 set -euo pipefail
@@ -19,12 +24,12 @@ readonly MERIDIAN_BIN=${MERIDIAN_BIN:-$ROOT/target/release/meridian}
 readonly LOADTEST_BIN=${LOADTEST_BIN:-$ROOT/target/release/loadtest}
 readonly BASE_PORT=${BASE_PORT:-18480}
 readonly EU_PORT=$BASE_PORT US_PORT=$((BASE_PORT + 1)) NGINX_PORT=$((BASE_PORT + 2))
-readonly MERIDIAN_PORT=$((BASE_PORT + 3)) ADMIN_PORT=$((BASE_PORT + 4))
+readonly MERIDIAN_PORT=$((BASE_PORT + 3)) ADMIN_PORT=$((BASE_PORT + 4)) BASELINE_ADMIN_PORT=$((BASE_PORT + 5))
 readonly GEOIP2_MODULE=/usr/lib/nginx/modules/ngx_http_geoip2_module.so
 # The same countries in both proxies' configurations: those of the EU among the database's.
 readonly EU_COUNTRIES="DE FR NL PL ES IT SE AT IE BE DK FI"
 
-scheme=http rounds=5 seconds=4 connections=32
+scheme=http rounds=5 seconds=4 connections=32 baseline="" everything=""
 proxies=(nginx meridian)
 declare -A pids=()
 
@@ -59,6 +64,13 @@ parse_arguments() {
                 proxies=("$2")
                 shift
                 ;;
+            --baseline)
+                [[ -x ${2:-} ]] || bad_arguments "--baseline needs a binary"
+                baseline=$(realpath "$2")
+                proxies=(baseline meridian)
+                shift
+                ;;
+            --everything) everything=yes ;;
             -h | --help)
                 sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0"
                 exit 0
@@ -91,9 +103,9 @@ install_missing() {
 
 check_ports() {
     local port
-    for ((port = BASE_PORT; port < BASE_PORT + 5; port++)); do
+    for ((port = BASE_PORT; port < BASE_PORT + 6; port++)); do
         if (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            fail "port $port is in use: set BASE_PORT to the first of five free ones"
+            fail "port $port is in use: set BASE_PORT to the first of six free ones"
         fi
     done
 }
@@ -137,6 +149,7 @@ http {
     server {
         listen 127.0.0.1:$EU_PORT;
         listen 127.0.0.1:$US_PORT;
+        listen 127.0.0.2:$US_PORT;
         location / { return 200 '$(printf 'x%.0s' {1..1024})'; }
     }
 }
@@ -192,23 +205,37 @@ NGINX
     await_answer nginx "$scheme" "$NGINX_PORT" /v3/x
 }
 
-start_meridian() {
-    local tls=""
+start_meridian() { start_node meridian "$MERIDIAN_BIN" "$ADMIN_PORT" "$everything"; }
+start_baseline() { start_node baseline "$baseline" "$BASELINE_ADMIN_PORT" ""; }
+
+# A node of this name, binary and admin port; with everything on, or as it is by default.
+start_node() {
+    local name=$1 binary=$2 admin=$3 everything=$4 port tls="" retry="" canary="" health="" endpoints
+    port=$(port_of "$name")
+    endpoints="\"127.0.0.1:$US_PORT\""
+    if [[ $everything ]]; then
+        endpoints+=", { address = \"127.0.0.2:$US_PORT\", version = \"v2\" }"
+        health='health = { interval = "1s", timeout = "1s" }'
+        retry='retry = { hedge = true, per_try_timeout = "5s" }'
+        canary=$(printf '[canary]\nversion = "v2"\nweight = 50\n')
+    fi
+    mkdir -p "$dir/$name"
+    cp "$dir/country.mmdb" "$dir/certificate.pem" "$dir/key.pem" "$dir/$name/"
     if [[ $scheme == https ]]; then
         tls='tls = { certificates = [{ certificate = "certificate.pem", key = "key.pem" }] }'
     fi
-    cat >"$dir/node.toml" <<TOML
+    cat >"$dir/$name/node.toml" <<TOML
 [node]
 name = "compare"
 region = "us-east-1"
 threads = 1
 
 [[listeners]]
-address = "127.0.0.1:$MERIDIAN_PORT"
+address = "127.0.0.1:$port"
 $tls
 
 [admin]
-address = "127.0.0.1:$ADMIN_PORT"
+address = "127.0.0.1:$admin"
 
 [geoip]
 databases = ["country.mmdb"]
@@ -217,18 +244,20 @@ trusted_proxies = ["127.0.0.0/8"]
 [routing]
 file = "routes.toml"
 TOML
-    cat >"$dir/routes.toml" <<TOML
+    cat >"$dir/$name/routes.toml" <<TOML
 version = "compare"
 
 [regions.us-east-1]
 country = "US"
 capabilities = ["read", "write"]
-endpoints = ["127.0.0.1:$US_PORT"]
+endpoints = [$endpoints]
+$health
 
 [regions.eu-central-1]
 country = "DE"
 capabilities = ["read", "write"]
 endpoints = ["127.0.0.1:$EU_PORT"]
+$health
 
 [latency_ms.us-east-1]
 eu-central-1 = 90
@@ -253,11 +282,14 @@ name = "api"
 host = "api.example.com"
 path = "/v3/"
 data_class = "personal"
+$retry
+
+$canary
 TOML
-    (cd "$dir" && on_proxy_core "$MERIDIAN_BIN" run --config "$dir/node.toml" --no-access-log) >"$dir/meridian.log" 2>&1 &
-    pids[meridian]=$!
-    await_answer meridian http "$ADMIN_PORT" /ready
-    await_answer meridian "$scheme" "$MERIDIAN_PORT" /v3/x
+    (cd "$dir/$name" && on_proxy_core "$binary" run --config node.toml --no-access-log) >"$dir/$name.log" 2>&1 &
+    pids[$name]=$!
+    await_answer "$name" http "$admin" /ready
+    await_answer "$name" "$scheme" "$port" /v3/x
 }
 
 nginx_preamble() {
@@ -368,7 +400,7 @@ print_table() {
 }
 
 port_of() {
-    [[ $1 == nginx ]] && echo "$NGINX_PORT" || echo "$MERIDIAN_PORT"
+    [[ $1 == meridian ]] && echo "$MERIDIAN_PORT" || echo "$NGINX_PORT"
 }
 
 # With two cores the proxy has one to itself, and the generator and the origin share the other.

@@ -212,6 +212,7 @@ async fn until<F: Future>(
     let started = Instant::now();
     let allowance = limit.saturating_duration_since(started);
     let mut answer = std::pin::pin!(answer);
+    let mut look = FIRST_LOOK;
     loop {
         let wait = match body.upload() {
             Upload::None => allowance.checked_sub(started.elapsed()),
@@ -225,7 +226,7 @@ async fn until<F: Future>(
                 left
             }
         };
-        let wait = wait.filter(|left| !left.is_zero()).ok_or(Fault::TimedOut)?.min(LOOK);
+        let wait = wait.filter(|left| !left.is_zero()).ok_or(Fault::TimedOut)?.min(look);
         // pingora's timers are shared and coarse (10 ms), which is enough here, and made to be cheap.
         if let Ok(output) = fast_timeout(wait, &mut answer).await {
             return Ok(output);
@@ -233,8 +234,11 @@ async fn until<F: Future>(
         if gone() {
             return Err(Fault::Gone);
         }
+        look = (look * 2).min(LONGEST_LOOK);
     }
 }
 
-/// How often a request that waits looks whether its endpoint is still there.
-const LOOK: Duration = Duration::from_millis(100);
+/// After how long a request that waits looks whether its endpoint is still there; then after twice as
+/// long each time, since many may wait for long.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+const LONGEST_LOOK: Duration = Duration::from_millis(1600);
