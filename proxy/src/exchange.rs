@@ -212,6 +212,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
             region,
             attempts: answered.attempts,
             timed_out: false,
+            unsent: false,
             end: End::Exhausted,
         }));
     }

@@ -138,7 +138,7 @@ impl Answer {
             Failure::Body(BodyFault::TooLarge) => Self::too_large(),
             Failure::Overloaded => Self::overloaded(),
             Failure::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
-            Failure::Failed { region, attempts, timed_out, end } => {
+            Failure::Failed { region, attempts, timed_out, unsent, end } => {
                 let why = match end {
                     End::Exhausted => "No other attempt is left.",
                     End::OutOfTime => "The route's time is over.",
@@ -156,7 +156,7 @@ impl Answer {
                     let detail = format!("The attempt to have the service answer this request failed. {why}");
                     Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", "Upstream failed", &detail)
                 };
-                Self { region, attempts, ..answer }
+                Self { region, attempts, unsent, ..answer }
             }
         }
     }

@@ -113,12 +113,13 @@ impl Routing {
                 _ => upstream.endpoints.as_slice(),
             };
             let state = |endpoint: &Endpoint| {
-                let key = (region.name.clone(), endpoint.clone());
-                survivors
-                    .endpoints
-                    .entry(key)
-                    .or_insert_with(|| Arc::new(EndpointState::new(endpoint.clone(), cold)))
-                    .clone()
+                let place = (region.name.clone(), Endpoint { version: None, ..endpoint.clone() });
+                let entry = survivors.endpoints.entry(place);
+                let mut known = entry.or_insert_with(|| Arc::new(EndpointState::new(endpoint.clone(), cold)));
+                if known.endpoint != *endpoint {
+                    *known = Arc::new(known.of_another_version(endpoint.clone()));
+                }
+                known.clone()
             };
             let on_trial = |endpoint: &&Endpoint| canary.as_ref().is_some_and(|canary| canary.is_canary(endpoint));
             let endpoints_on_trial = dialled.iter().filter(on_trial).count();
@@ -210,9 +211,11 @@ impl Routing {
         (region != self.here && by_gateway).then(|| self.table().region(region).name.as_str())
     }
 
-    /// How many endpoints of a region this request could still try.
+    /// How many endpoints of a region this request could still try: those that the probes have nothing
+    /// against, ejected or not.
     pub fn untried(&self, region: RegionId, tried: &[Arc<EndpointState>]) -> usize {
-        self.region(region).endpoints.iter().filter(|endpoint| endpoint.is_up() && !is_in(tried, endpoint)).count()
+        let endpoints = self.region(region).endpoints.iter();
+        endpoints.filter(|endpoint| endpoint.is_probed_up() && !is_in(tried, endpoint)).count()
     }
 }
 
@@ -292,27 +295,33 @@ impl Region {
         wish: Wish,
         canary: Option<&CanaryState>,
     ) -> Option<Arc<EndpointState>> {
-        let count = self.endpoints.len();
-        let start = self.turn.fetch_add(1, Ordering::Relaxed);
         // What the version on trial has failed, the stable one repairs.
         let wanted = canary.map(|canary| (canary, tried.is_empty() && canary.takes(wish.client_key)));
-        let mut best = None;
-        for step in 0..count {
-            let Some(endpoint) = self.endpoints.get((start.wrapping_add(step)) % count) else { continue };
+        let against = |endpoint: &Arc<EndpointState>| {
             if is_in(tried, endpoint) || (wish.upgrade && endpoint.endpoint.http2) {
-                continue;
+                return None;
             }
             let other_version = wanted.is_some_and(|(canary, wanted)| canary.is_canary(&endpoint.endpoint) != wanted);
-            // An endpoint that is not up is still better than none: the evidence may be passing.
-            let against = (!endpoint.is_up(), other_version, endpoint.is_suspect());
-            if against == (false, false, false) {
-                return Some(endpoint.clone());
-            }
-            if best.is_none_or(|(least, _)| against < least) {
-                best = Some((against, endpoint));
-            }
+            // What real traffic has ejected is still better than what nobody can connect to, and what is
+            // down than nothing: the evidence may be passing.
+            let standing = match (endpoint.is_up(), endpoint.is_probed_up()) {
+                (true, _) if !endpoint.is_suspect() => 0,
+                (false, true) if !endpoint.is_gone() => 2,
+                (true, _) => 1 + 2 * u8::from(endpoint.errors_in_a_row() >= SEVERAL),
+                (false, true) => 4,
+                (false, false) => 5,
+            };
+            Some((standing >= 2, other_version, standing))
+        };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.endpoints.len().max(1);
+        let next = self.endpoints.get(turn)?;
+        if against(next) == Some((false, false, 0)) {
+            return Some(next.clone());
         }
-        best.map(|(_, endpoint)| endpoint.clone())
+        // Any of the best, so that the neighbour of one that is out does not have its share too.
+        let least = self.endpoints.iter().filter_map(against).min()?;
+        let as_good = || self.endpoints.iter().filter(|endpoint| against(endpoint) == Some(least));
+        as_good().nth(fastrand::usize(..as_good().count().max(1))).cloned()
     }
 }
 
@@ -325,6 +334,10 @@ impl Survivors {
         kept.clone()
     }
 }
+
+/// Connects that failed in a row, after which an endpoint is worse than one that was ejected for its
+/// answers.
+const SEVERAL: u32 = 2;
 
 /// What stands for a region that reports no replication lag.
 const NO_LAG: u64 = u64::MAX;

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
+use policy::region::RegionState;
 use policy::rollout::{Stage, Tally};
 use serde::Serialize;
 
@@ -166,7 +167,10 @@ impl Status {
                     } else {
                         phase_name(cell.state.phase())
                     },
-                    clients_percent: (gauge(cell) * 100.0).round() as u8,
+                    clients_percent: match region.state {
+                        RegionState::Serving => (gauge(cell) * 100.0).round() as u8,
+                        RegionState::Draining | RegionState::Disabled => 0,
+                    },
                     healthy_percent: cell.healthy_percent(),
                     error_share: cell.state.error_share(),
                     endpoints: cell.endpoints.iter().map(|endpoint| EndpointStatus::of(endpoint)).collect(),

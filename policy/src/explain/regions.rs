@@ -232,7 +232,8 @@ impl Subject<'_> {
             told.say(Ruling::Moves, "affinity", Some(route.spec.line), "first: the client is pinned here".into());
         }
         let WeightExplained { percent, ramp, moved_off } = self.weight();
-        if moved_off {
+        // A region that is the last resort has been called so already.
+        if moved_off && ramp > 0 {
             let share = f32::from(percent) * f32::from(ramp) / 100.0;
             let cause = if ramp < 100 { format!(" (ramping: {ramp} %)") } else { String::new() };
             let effect = format!("only {share:.0} % of clients{cause}, not this one: a last resort");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::plan::ProbePlan;
+use super::window::Cause;
 use crate::table::Outlier;
 
 /// What a probe found.
@@ -38,8 +39,12 @@ pub struct EndpointHealth {
     /// The last probe that did not pass had no answer at all.
     unanswered: bool,
     errors_in_a_row: u32,
-    /// Of the last error.
+    /// Of the last of them.
     symptom: Option<Symptom>,
+    /// It was ejected, or has failed since, for being unreachable.
+    unreachable: bool,
+    /// Requests have waited for it for suspiciously long.
+    kept_waiting: bool,
     /// Recent ejections: one is forgotten for each base ejection time without another.
     ejections: u32,
     ejected_until: Option<Duration>,
@@ -74,20 +79,24 @@ impl EndpointHealth {
         self.errors_in_a_row > 0 && self.symptom == Some(Symptom::Unreachable)
     }
 
+    /// How many attempts have failed since one went well, or since the last ejection.
+    pub fn errors_in_a_row(&self) -> u32 {
+        self.errors_in_a_row
+    }
+
     /// Whether nobody is there: what still waits for its answer waits in vain.
     pub fn is_gone(&self, now: Duration) -> bool {
-        let unreachable = self.is_ejected(now) && self.symptom == Some(Symptom::Unreachable);
-        unreachable || (self.probed_down && self.unanswered)
+        (self.is_ejected(now) && self.unreachable) || (self.probed_down && self.unanswered)
     }
 
     /// Whether something is wrong, so that probes should be quick.
     pub fn is_in_doubt(&self, now: Duration) -> bool {
-        !self.is_up(now) || self.errors_in_a_row > 0 || self.failed_probes > 0
+        !self.is_up(now) || self.errors_in_a_row > 0 || self.failed_probes > 0 || self.kept_waiting
     }
 
     /// Takes a probe's result. A pass also ends an ejection for having been unreachable, which it
     /// disproves; against errors in answers, or no answers, it proves nothing.
-    pub fn on_probe(&mut self, probe: Probe, plan: &ProbePlan) {
+    pub fn on_probe(&mut self, now: Duration, probe: Probe, plan: &ProbePlan) {
         if probe != Probe::Passed {
             self.passed_probes = 0;
             self.failed_probes = self.failed_probes.saturating_add(1);
@@ -103,31 +112,54 @@ impl EndpointHealth {
         // What the probes had taken down, they bring back, whatever else there was.
         let brought_back = std::mem::take(&mut self.probed_down);
         self.unanswered = false;
-        if brought_back || self.symptom == Some(Symptom::Unreachable) {
-            self.ejected_until = None;
-            self.errors_in_a_row = 0;
-            self.symptom = None;
+        self.kept_waiting = false;
+        if brought_back || self.unreachable || self.is_suspect() {
+            self.ejected_until = self.ejected_until.map(|until| until.min(now));
+            self.forget_errors();
         }
     }
 
     /// Takes a success of real traffic.
     pub fn on_success(&mut self) {
+        self.kept_waiting = false;
+        self.forget_errors();
+    }
+
+    /// Notes that a request has waited for suspiciously long: the probes are to find out.
+    pub fn on_wait(&mut self) {
+        self.kept_waiting = true;
+    }
+
+    fn forget_errors(&mut self) {
         self.errors_in_a_row = 0;
+        self.symptom = None;
+        self.unreachable = false;
     }
 
     /// Takes a failure of real traffic; true when there are now enough in a row to eject the
     /// endpoint, which is for its region to decide.
     pub fn on_error(&mut self, now: Duration, symptom: Symptom, outlier: &Outlier) -> bool {
-        self.errors_in_a_row = self.errors_in_a_row.saturating_add(1);
         self.symptom = Some(symptom);
-        self.errors_in_a_row >= outlier.consecutive_errors && !self.is_ejected(now)
+        if self.is_ejected(now) {
+            // The latest evidence, for or against a probe's.
+            self.unreachable = symptom == Symptom::Unreachable;
+            return false;
+        }
+        self.errors_in_a_row = self.errors_in_a_row.saturating_add(1);
+        self.errors_in_a_row >= outlier.consecutive_errors
     }
 
-    /// Ejects it: for the base time, times the number of its recent ejections.
-    pub fn eject(&mut self, now: Duration, outlier: &Outlier) {
+    /// Ejects it: for the base time, times the number of its recent ejections. False when it is out
+    /// already. `cause` says whether its errors in a row are the reason.
+    pub fn eject(&mut self, now: Duration, cause: Cause, outlier: &Outlier) -> bool {
+        if self.is_ejected(now) {
+            return false;
+        }
+        self.unreachable = cause == Cause::ConsecutiveErrors && self.symptom == Some(Symptom::Unreachable);
         self.ejections = (self.ejections + 1).min(Self::LONGEST);
         self.ejected_until = Some(now + outlier.base_ejection * self.ejections);
         self.errors_in_a_row = 0;
+        true
     }
 
     /// Lets the time pass.
@@ -161,7 +193,7 @@ mod tests {
         let mut health = EndpointHealth::default();
         let mut states = Vec::new();
         for passed in [false, false, true, false, false, false, true, false, true, true] {
-            health.on_probe(if passed { Probe::Passed } else { Probe::Failed }, &plan);
+            health.on_probe(Duration::ZERO, if passed { Probe::Passed } else { Probe::Failed }, &plan);
             states.push(health.is_up(Duration::ZERO));
         }
         assert_eq!(states, [true, true, true, true, true, false, false, false, false, true]);
@@ -172,9 +204,9 @@ mod tests {
         let plan = ProbePlan::default();
         let mut health = EndpointHealth::cold();
         assert!(!health.is_up(Duration::ZERO) && health.is_in_doubt(Duration::ZERO));
-        health.on_probe(Probe::Passed, &plan);
+        health.on_probe(Duration::ZERO, Probe::Passed, &plan);
         assert!(!health.is_up(Duration::ZERO));
-        health.on_probe(Probe::Passed, &plan);
+        health.on_probe(Duration::ZERO, Probe::Passed, &plan);
         assert!(health.is_up(Duration::ZERO) && !health.is_in_doubt(Duration::ZERO));
     }
 
@@ -185,7 +217,7 @@ mod tests {
         for round in 1..=3 {
             assert!(!fail(&mut health, now, Symptom::Broken, 4) && health.is_up(now));
             assert!(fail(&mut health, now, Symptom::Broken, 1));
-            health.eject(now, &outlier());
+            health.eject(now, Cause::ConsecutiveErrors, &outlier());
             assert!(!health.is_up(now + SECOND * 30 * round - SECOND), "round {round}");
             now += SECOND * 30 * round;
             assert!(health.is_up(now), "round {round}");
@@ -195,7 +227,7 @@ mod tests {
             health.on_tick(now, &outlier());
         }
         fail(&mut health, now, Symptom::Broken, 5);
-        health.eject(now, &outlier());
+        health.eject(now, Cause::ConsecutiveErrors, &outlier());
         assert!(health.is_up(now + SECOND * 30));
     }
 
@@ -219,10 +251,36 @@ mod tests {
         ] {
             let mut health = EndpointHealth::default();
             assert!(fail(&mut health, Duration::ZERO, symptom, 5));
-            health.eject(Duration::ZERO, &outlier());
+            health.eject(Duration::ZERO, Cause::ConsecutiveErrors, &outlier());
             assert_eq!(health.is_gone(SECOND), disproved, "{symptom:?}");
-            health.on_probe(Probe::Passed, &ProbePlan::default());
+            health.on_probe(SECOND / 2, Probe::Passed, &ProbePlan::default());
             assert_eq!(health.is_up(SECOND), disproved, "{symptom:?}");
+        }
+    }
+
+    #[test]
+    fn an_ejection_by_share_says_nothing_of_who_is_there() {
+        let mut health = EndpointHealth::default();
+        fail(&mut health, Duration::ZERO, Symptom::Unreachable, 1);
+        health.on_success();
+        assert!(
+            health.eject(SECOND, Cause::ErrorRate, &outlier()) && !health.eject(SECOND, Cause::Latency, &outlier())
+        );
+        assert!(!health.is_gone(SECOND * 2));
+        health.on_probe(SECOND * 2, Probe::Passed, &ProbePlan::default());
+        assert!(!health.is_up(SECOND * 2));
+    }
+
+    #[test]
+    fn unreachable_again_and_again_is_out_for_longer_each_time() {
+        let mut health = EndpointHealth::default();
+        for round in 1..=3 {
+            fail(&mut health, SECOND * round, Symptom::Unreachable, 5);
+            health.eject(SECOND * round, Cause::ConsecutiveErrors, &outlier());
+            health.on_tick(SECOND * round, &outlier());
+            assert!(health.is_gone(SECOND * round) && !health.is_up(SECOND * (round + 30 * round - 1)));
+            health.on_probe(SECOND * round, Probe::Passed, &ProbePlan::default());
+            assert!(health.is_up(SECOND * round));
         }
     }
 
@@ -230,7 +288,7 @@ mod tests {
     fn what_does_not_answer_probes_is_gone_and_what_answers_badly_is_not() {
         for (probe, gone) in [(Probe::Failed, false), (Probe::Unanswered, true)] {
             let mut health = EndpointHealth::default();
-            (0..3).for_each(|_| health.on_probe(probe, &ProbePlan::default()));
+            (0..3).for_each(|_| health.on_probe(Duration::ZERO, probe, &ProbePlan::default()));
             assert!(!health.is_up(SECOND));
             assert_eq!(health.is_gone(SECOND), gone, "{probe:?}");
         }

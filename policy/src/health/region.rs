@@ -73,6 +73,12 @@ pub struct RegionHealth {
     suspected_until: Option<Duration>,
     /// Recent suspicions, as an endpoint's ejections.
     suspicions: u32,
+    /// What it returns from is one suspicion alone: a blip, and no outage.
+    blip: bool,
+    /// How often it has lately ceased to be up: one is forgotten for each base ejection time of being
+    /// up without another.
+    falls: u32,
+    up_since: Duration,
     /// It has not served yet, so that there is nothing to come back from.
     untried: bool,
 }
@@ -117,7 +123,8 @@ impl RegionHealth {
     }
 
     /// Lets the time pass, and takes the evidence of the moment: what is bad counts at once, what is
-    /// good after the failback delay, step by step. True when the phase changes.
+    /// good after the failback delay, step by step; but at once after a first suspicion that the probes
+    /// did not confirm. True when the phase changes.
     pub fn observe(&mut self, now: Duration, evidence: Evidence, failover: &Failover) -> bool {
         let before = self.phase;
         let quiet_since = self.suspected_until.unwrap_or_default();
@@ -126,6 +133,7 @@ impl RegionHealth {
             self.suspected_until = Some(now);
         }
         if evidence == Evidence::Down {
+            self.blip = false;
             // What the probes take down, they bring back: the suspicion has done its work.
             self.suspected_until = self.suspected_until.map(|until| until.min(now));
         }
@@ -137,10 +145,29 @@ impl RegionHealth {
             Evidence::Serves => self.returning(now, failover),
         };
         self.untried &= self.phase != Phase::Up;
+        self.note_fall(before, now, failover);
         self.phase != before
     }
 
+    fn note_fall(&mut self, before: Phase, now: Duration, failover: &Failover) {
+        match (before == Phase::Up, self.phase == Phase::Up) {
+            (true, false) => {
+                self.blip = self.falls == 0 && self.phase == Phase::Suspected;
+                self.falls += 1;
+            }
+            (false, true) => self.up_since = now,
+            (true, true) if self.falls > 0 && now >= self.up_since + failover.outlier.base_ejection => {
+                self.falls -= 1;
+                self.up_since = now;
+            }
+            _ => {}
+        }
+    }
+
     fn returning(&self, now: Duration, failover: &Failover) -> Phase {
+        if self.blip && self.phase == Phase::Suspected {
+            return Phase::Up;
+        }
         let mut phase = match self.phase {
             Phase::Down | Phase::Suspected => Phase::Waiting(now),
             other => other,
@@ -249,6 +276,29 @@ mod tests {
             (2, Evidence::Serves, Phase::Up),
             (3, Evidence::Down, Phase::Down),
             (4, Evidence::Serves, Phase::Waiting(SECOND * 4)),
+        ] {
+            region.observe(SECOND * seconds, evidence, &failover);
+            assert_eq!(region.phase(), phase, "after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_blip_costs_its_ejection_and_the_next_the_whole_way_back() {
+        let failover = failover();
+        let mut region = RegionHealth::default();
+        use Evidence::{Serves, Suspected};
+        for (seconds, evidence, phase) in [
+            (100, Suspected, Phase::Suspected),
+            (130, Serves, Phase::Up),
+            (140, Suspected, Phase::Suspected),
+            (170, Serves, Phase::Waiting(SECOND * 170)),
+            (470, Serves, Phase::Ramping(0, SECOND * 470)),
+            (1_370, Serves, Phase::Ramping(1, SECOND * 1_370)),
+            (2_270, Serves, Phase::Up),
+            (2_300, Serves, Phase::Up),
+            (2_330, Serves, Phase::Up),
+            (2_331, Suspected, Phase::Suspected),
+            (2_360, Serves, Phase::Up),
         ] {
             region.observe(SECOND * seconds, evidence, &failover);
             assert_eq!(region.phase(), phase, "after {seconds} s");

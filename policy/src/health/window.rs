@@ -92,6 +92,8 @@ const SLOWEST: f64 = 0.01;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sliding {
     slots: [Counts; Self::SLOTS],
+    /// How long one of them is.
+    slot: Duration,
     /// The number, since the clock's start, of the slot written last.
     latest: u64,
 }
@@ -99,11 +101,14 @@ pub struct Sliding {
 impl Sliding {
     const SLOTS: usize = 10;
 
-    /// Lets the time pass to `now`, and takes what came since the last call. The span must be the
-    /// same from call to call; after a change the past counts as the new span's.
+    /// Lets the time pass to `now`, and takes what came since the last call. With another span than
+    /// at the last call the past is forgotten.
     pub fn add(&mut self, now: Duration, span: Duration, counts: &Counts) {
         let slot = (span / Self::SLOTS as u32).max(Duration::from_millis(1));
         let number = (now.as_millis() / slot.as_millis()) as u64;
+        if self.slot != slot {
+            *self = Self { slot, latest: number, ..Self::default() };
+        }
         let passed = number.saturating_sub(self.latest).min(Self::SLOTS as u64);
         for step in 0..passed {
             self.slots[((number - step) % Self::SLOTS as u64) as usize] = Counts::default();
@@ -169,6 +174,11 @@ mod tests {
         // A clock that stands still, or goes back, loses nothing.
         sliding.add(Duration::from_secs(999), SPAN, &counts(2, 1, 0));
         assert_eq!(sliding.sum(), counts(2, 1, 0));
+        // Another span begins anew, and moves on.
+        for second in 0..60 {
+            sliding.add(Duration::from_secs(1_000_000 + second), SPAN * 3, &counts(1, 0, 0));
+        }
+        assert!((28..=30).contains(&sliding.sum().attempts), "{:?}", sliding.sum());
     }
 
     #[test]

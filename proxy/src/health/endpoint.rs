@@ -1,11 +1,11 @@
 //! One endpoint's health, shared by every worker: read without a lock, written rarely.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use config::Endpoint;
-use policy::health::{Counts, EndpointHealth, Probe, ProbePlan, Symptom};
+use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 use policy::table::Outlier;
 
 use crate::routing::now;
@@ -21,6 +21,7 @@ pub struct EndpointState {
     up: AtomicBool,
     probed_up: AtomicBool,
     suspect: AtomicBool,
+    errors_in_a_row: AtomicU32,
     gone: AtomicBool,
     in_doubt: AtomicBool,
     attempts: AtomicU64,
@@ -31,6 +32,14 @@ pub struct EndpointState {
 }
 
 impl EndpointState {
+    /// The same place with another version of its software: what is known of it stays.
+    pub fn of_another_version(&self, endpoint: Endpoint) -> Self {
+        let new = Self::new(endpoint, false);
+        let known = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        new.update(|health| *health = known);
+        new
+    }
+
     /// A new endpoint counts as healthy until something shows otherwise; a cold region's, as down
     /// until its probes pass.
     pub fn new(endpoint: Endpoint, cold: bool) -> Self {
@@ -43,6 +52,7 @@ impl EndpointState {
             up: AtomicBool::new(!cold),
             probed_up: AtomicBool::new(!cold),
             suspect: AtomicBool::new(false),
+            errors_in_a_row: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             in_doubt: AtomicBool::new(cold),
             attempts: AtomicU64::new(0),
@@ -65,6 +75,11 @@ impl EndpointState {
     /// Whether its last attempt did not connect.
     pub fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// How many of its last attempts failed.
+    pub fn errors_in_a_row(&self) -> u32 {
+        self.errors_in_a_row.load(Ordering::Relaxed)
     }
 
     /// Whether nobody is there: what waits for its answer waits in vain.
@@ -128,15 +143,22 @@ impl EndpointState {
         self.update(|health| health.on_error(now(), symptom, outlier))
     }
 
-    /// Ejects it.
-    pub fn eject(&self, outlier: &Outlier) {
-        self.update(|health| health.eject(now(), outlier));
+    /// Ejects it; false when it is out already.
+    pub fn eject(&self, cause: Cause, outlier: &Outlier) -> bool {
+        self.update(|health| health.eject(now(), cause, outlier))
+    }
+
+    /// Notes that a request has waited for it for suspiciously long.
+    pub fn on_wait(&self) {
+        if !self.is_in_doubt() {
+            self.update(EndpointHealth::on_wait);
+        }
     }
 
     /// Takes a probe's result; true when it changes whether the endpoint is in rotation.
     pub fn on_probe(&self, probe: Probe, plan: &ProbePlan) -> bool {
         let before = self.is_up();
-        self.update(|health| health.on_probe(probe, plan));
+        self.update(|health| health.on_probe(now(), probe, plan));
         self.is_up() != before
     }
 
@@ -154,6 +176,7 @@ impl EndpointState {
         self.up.store(health.is_up(now), Ordering::Relaxed);
         self.probed_up.store(health.is_probed_up(), Ordering::Relaxed);
         self.suspect.store(health.is_suspect(), Ordering::Relaxed);
+        self.errors_in_a_row.store(health.errors_in_a_row(), Ordering::Relaxed);
         self.gone.store(health.is_gone(now), Ordering::Relaxed);
         self.in_doubt.store(health.is_in_doubt(now), Ordering::Relaxed);
         result

@@ -28,6 +28,7 @@ pub struct RegionState {
     /// How many there may have been.
     retry_limit: AtomicU64,
     watch: Mutex<Watch>,
+    ejecting: Mutex<()>,
 }
 
 /// What only changes of state need.
@@ -100,6 +101,12 @@ impl RegionState {
     /// An attempt failed; true when there are now enough in a row to suspect the region as a whole.
     pub fn on_error(&self, outlier: &Outlier) -> bool {
         self.errors_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= outlier.consecutive_errors
+    }
+
+    /// Does something that no two threads may do at once.
+    pub fn one_at_a_time<R>(&self, what: impl FnOnce() -> R) -> R {
+        let _alone = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        what()
     }
 
     /// Makes it the last resort for a while. False when it is that already.

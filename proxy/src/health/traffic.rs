@@ -25,16 +25,17 @@ pub struct Dialled<'a> {
 }
 
 impl Dialled<'_> {
-    /// An answer's head has come, after `took`. 502, 503 and 504 say that the endpoint cannot serve;
+    /// An answer's head has come, after the origin took so long; `None` when it came before the request
+    /// was complete. 502, 503 and 504 say that the endpoint cannot serve;
     /// any other error is as much about the request, and counts by its share only.
-    pub fn answered(&self, status: StatusCode, took: Duration) {
+    pub fn answered(&self, status: StatusCode, took: Option<Duration>) {
         match status {
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                self.failed(Symptom::Refused, took);
+                self.failed(Symptom::Refused, took.unwrap_or_default());
             }
             status => {
-                self.endpoint.on_answer(status.is_server_error(), took > self.failover().latency_p99);
-                self.on_trial(!status.is_server_error(), took);
+                self.endpoint.on_answer(status.is_server_error(), took > Some(self.failover().latency_p99));
+                self.on_trial(!status.is_server_error(), took.unwrap_or_default());
             }
         }
     }
@@ -50,6 +51,13 @@ impl Dialled<'_> {
         let enough = self.endpoint.on_error(symptom, &self.failover().outlier);
         self.on_trial(false, took);
         self.act(enough);
+    }
+
+    /// An attempt was cancelled after `took`, since another answered first: its answer would have taken
+    /// longer still.
+    pub fn cancelled(&self, took: Duration) {
+        self.endpoint.on_answer(false, took > self.failover().latency_p99);
+        self.on_trial(false, took);
     }
 
     /// An answer that began well has broken off.
@@ -106,10 +114,13 @@ pub fn eject(
     cause: Cause,
     failover: &Failover,
 ) -> bool {
-    if !cell.census().may_eject(failover.outlier.max_ejected) {
+    // One at a time, or two that are counted together would be one too many.
+    let ejected = cell.state.one_at_a_time(|| {
+        cell.census().may_eject(failover.outlier.max_ejected) && endpoint.eject(cause, &failover.outlier)
+    });
+    if !ejected {
         return false;
     }
-    endpoint.eject(&failover.outlier);
     let cause = cause.name();
     node.metrics.ejections.with_label_values(&[region, cause]).inc();
     tracing::warn!(region, endpoint = %endpoint.endpoint, cause, "endpoint ejected");

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use http::HeaderValue;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use policy::health::{Counts, Probe, ProbePlan, Sliding};
+use policy::health::{Counts, Phase, Probe, ProbePlan, Sliding};
 use policy::pressure::{OVERLOAD_MARK, Pressure};
+use policy::region::RegionState;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::health::probe::probe;
@@ -21,8 +22,9 @@ use crate::routing::{Region, now};
 /// health and gauges current.
 pub struct Watch {
     node: Arc<Node>,
-    /// Endpoints that are being probed: one probe at a time each.
-    busy: Arc<Mutex<HashSet<u64>>>,
+    /// How many probes of an endpoint are under way: one at a time, but while something is wrong as
+    /// many as it takes to be sure, so that those that wait in vain do not hold up the next.
+    busy: Arc<Mutex<HashMap<u64, u32>>>,
 }
 
 /// How often due probes are looked for, and what traffic has shown.
@@ -46,14 +48,14 @@ impl Watch {
                 let due = last.get(&endpoint.id).is_none_or(|(before, vary)| {
                     now() >= *before + pace(&cell.probe, endpoint.is_in_doubt()).mul_f64(*vary)
                 });
-                if !due || !lock(&self.busy).insert(endpoint.id) {
-                    continue;
-                }
+                let most = if endpoint.is_in_doubt() { cell.probe.failures } else { 1 };
+                let Some(busy) = due.then(|| Busy::begin(&self.busy, endpoint.id, most)).flatten() else { continue };
                 let vary = 1.0 + cell.probe.jitter * (2.0 * fastrand::f64() - 1.0);
                 last.insert(endpoint.id, (now(), vary));
                 let (node, endpoint, plan) = (self.node.clone(), endpoint.clone(), cell.probe.clone());
-                let (busy, region, gateway) = (self.busy.clone(), region.name.clone(), gateway.clone());
+                let (region, gateway) = (region.name.clone(), gateway.clone());
                 tokio::spawn(async move {
+                    let _busy = busy;
                     let found = probe(&node, &endpoint, &plan, gateway.as_ref()).await;
                     if found.result == Probe::Passed {
                         endpoint.report_lag(found.lag_ms);
@@ -66,7 +68,6 @@ impl Watch {
                             refresh(&node, &region, routing.region(id), &routing.table().spec().failover);
                         }
                     }
-                    lock(&busy).remove(&endpoint.id);
                 });
             }
         }
@@ -78,7 +79,8 @@ impl Watch {
         let routing = self.node.routing.load_full();
         let failover = &routing.table().spec().failover;
         for (_, region, cell) in routing.regions() {
-            // What endpoints out of rotation have shown is answered by their being out.
+            // What endpoints out of rotation have shown is answered by their being out, and so it is with
+            // a region's.
             let mut in_rotation = Counts::default();
             for endpoint in &cell.endpoints {
                 if endpoint.on_tick(&failover.outlier) {
@@ -93,7 +95,7 @@ impl Watch {
                 if let Some(cause) = cause {
                     eject(&self.node, &region.name, cell, endpoint, cause, failover);
                 }
-                if endpoint.is_up() {
+                if endpoint.is_up() && cell.state.phase() != Phase::Suspected {
                     in_rotation = in_rotation.plus(&lately);
                 } else {
                     seen.window.clear();
@@ -104,7 +106,7 @@ impl Watch {
             }
             refresh(&self.node, &region.name, cell, failover);
             memory.regions.entry(region.name.clone()).or_default().observe(&region.name, cell, since);
-            show(&self.node, &region.name, cell);
+            show(&self.node, region, cell);
         }
         for route in routing.routes() {
             route.on_tick();
@@ -129,8 +131,11 @@ fn pace(plan: &ProbePlan, in_doubt: bool) -> Duration {
     if in_doubt { plan.unhealthy_interval } else { plan.interval }
 }
 
-fn show(node: &Node, region: &str, cell: &Region) {
-    node.metrics.region_health.with_label_values(&[region]).set(gauge(cell));
+fn show(node: &Node, region: &policy::region::Region, cell: &Region) {
+    let (lever, region) = (region.state, &region.name);
+    // What the table keeps clients from gets none of them, however healthy it is.
+    let health = if lever == RegionState::Serving { gauge(cell) } else { 0.0 };
+    node.metrics.region_health.with_label_values(&[region]).set(health);
     node.metrics.region_utilisation.with_label_values(&[region]).set(f64::from(cell.utilisation()));
 }
 
@@ -149,6 +154,32 @@ impl BackgroundService for Watch {
                     self.tick(&mut memory, latest.saturating_sub(before));
                 }
                 _ = shutdown.changed() => return,
+            }
+        }
+    }
+}
+
+/// One probe under way. However it ends, it ends the count.
+struct Busy(Arc<Mutex<HashMap<u64, u32>>>, u64);
+
+impl Busy {
+    fn begin(all: &Arc<Mutex<HashMap<u64, u32>>>, endpoint: u64, most: u32) -> Option<Self> {
+        let mut counts = lock(all);
+        let count = counts.entry(endpoint).or_default();
+        (*count < most).then(|| {
+            *count += 1;
+            Self(all.clone(), endpoint)
+        })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.0);
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
             }
         }
     }

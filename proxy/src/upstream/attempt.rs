@@ -15,7 +15,7 @@ use crate::health::traffic::Dialled;
 use crate::node::{InFlight, Node, Worker};
 use crate::routing::{Destination, Routing};
 use crate::upstream::body::{AttemptBody, RequestBody, Upload};
-use crate::upstream::connect::{Connection, SendError};
+use crate::upstream::connect::{ConnectError, Connection, SendError};
 
 /// An attempt about to be made.
 pub struct Attempt {
@@ -68,10 +68,16 @@ pub struct Attempted {
 pub enum Fault {
     /// There was no connection: nothing was sent.
     Unreachable,
+    /// There was none within what was left of the request's time: nothing was sent.
+    CutShort,
     /// The origin has not acted on it: it came back whole, or the origin says so.
     Unprocessed,
     /// The connection broke after something was sent.
     Broken,
+    /// The connection broke that another request has already reported.
+    BrokenToo,
+    /// There was no connection, as another request has already reported.
+    UnreachableToo,
     /// No answer's head came in time.
     TimedOut,
     /// Its endpoint turned out to be gone while it waited.
@@ -83,15 +89,20 @@ pub enum Fault {
 impl Fault {
     /// Whether the origin has certainly not acted on the request.
     pub fn is_unsent(self) -> bool {
-        matches!(self, Fault::Unreachable | Fault::Unprocessed)
+        matches!(self, Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort | Fault::Unprocessed)
+    }
+
+    /// Whether there was no connection.
+    pub fn is_unreachable(self) -> bool {
+        matches!(self, Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort)
     }
 
     /// The word for the metrics.
     pub fn outcome(self) -> &'static str {
         match self {
-            Fault::Unreachable => "unreachable",
+            Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort => "unreachable",
             Fault::Unprocessed => "unprocessed",
-            Fault::Broken => "broken",
+            Fault::Broken | Fault::BrokenToo => "broken",
             Fault::TimedOut => "timeout",
             Fault::Gone => "gone",
             Fault::Status => "status",
@@ -131,16 +142,29 @@ impl Attempted {
 
     /// Tells the watch over the upstreams how it went. `fair` is the time that an attempt has where
     /// none went before it: silence that was cut short says little.
-    pub fn tell(&self, node: &Node, fair: Duration) {
+    pub fn tell(&self, node: &Node, body: &RequestBody, fair: Duration) {
         let endpoint = self.destination.endpoint();
         let dialled = Dialled { node, routing: &self.routing, region: self.region, endpoint };
-        let took = self.started.elapsed();
+        let took = body.origins_turn(self.started).map(|since| since.elapsed());
+        let waited = took.unwrap_or_default();
         match &self.result {
+            // Why another node refuses is about the request, or about what it has said to probes.
+            Ok(_) if self.unsent => {}
             Ok((response, _)) => dialled.answered(response.status(), took),
-            Err(Fault::Unreachable) => dialled.failed(Symptom::Unreachable, took),
-            Err(Fault::Broken) => dialled.failed(Symptom::Broken, took),
-            Err(Fault::TimedOut) if self.limit - self.started >= fair / 2 => dialled.failed(Symptom::Silent, took),
-            Err(Fault::TimedOut | Fault::Unprocessed | Fault::Gone | Fault::Status) => {}
+            Err(Fault::Unreachable) => dialled.failed(Symptom::Unreachable, waited),
+            Err(Fault::Broken) => dialled.failed(Symptom::Broken, waited),
+            Err(Fault::TimedOut) if self.limit.saturating_duration_since(self.started) >= fair / 2 => {
+                dialled.failed(Symptom::Silent, waited);
+            }
+            Err(
+                Fault::TimedOut
+                | Fault::CutShort
+                | Fault::BrokenToo
+                | Fault::UnreachableToo
+                | Fault::Unprocessed
+                | Fault::Gone
+                | Fault::Status,
+            ) => {}
         }
     }
 }
@@ -164,9 +188,16 @@ async fn send(
         let reused = pooled.is_some();
         let mut connection = match pooled.take() {
             Some(connection) => connection,
-            None => connect(worker, destination, limit).await?,
+            // Boxed, since it is rare, and large.
+            None => Box::pin(connect(worker, destination, limit)).await?,
         };
-        let gone = || repeatable && destination.endpoint().is_gone();
+        let gone = |waited: Duration| {
+            let endpoint = destination.endpoint();
+            if waited >= SUSPICIOUS {
+                endpoint.on_wait();
+            }
+            repeatable && endpoint.is_gone()
+        };
         match until(body, limit, pause, gone, connection.send(request)).await? {
             Ok(response) => return Ok((response, connection)),
             Err(SendError::Unsent(unsent)) if reused => {
@@ -176,7 +207,7 @@ async fn send(
             Err(SendError::Unsent(_) | SendError::Unprocessed) => return Err(Fault::Unprocessed),
             Err(SendError::Broken(error)) => {
                 tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "attempt broken");
-                return Err(Fault::Broken);
+                return Err(if connection.is_first_to_break() { Fault::Broken } else { Fault::BrokenToo });
             }
         }
     }
@@ -193,9 +224,9 @@ async fn connect(worker: &Worker, destination: &Destination, limit: Instant) -> 
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "no connection");
-            Err(Fault::Unreachable)
+            Err(if matches!(error, ConnectError::Another(_)) { Fault::UnreachableToo } else { Fault::Unreachable })
         }
-        Err(_) => Err(Fault::Unreachable),
+        Err(_) => Err(Fault::CutShort),
     }
 }
 
@@ -206,7 +237,7 @@ async fn until<F: Future>(
     body: &RequestBody,
     limit: Instant,
     pause: Duration,
-    gone: impl Fn() -> bool,
+    gone: impl Fn(Duration) -> bool,
     answer: F,
 ) -> Result<F::Output, Fault> {
     let started = Instant::now();
@@ -231,12 +262,15 @@ async fn until<F: Future>(
         if let Ok(output) = fast_timeout(wait, &mut answer).await {
             return Ok(output);
         }
-        if gone() {
+        if gone(started.elapsed()) {
             return Err(Fault::Gone);
         }
         look = (look * 2).min(LONGEST_LOOK);
     }
 }
+
+/// A request that has waited for so long has the probes ask whether anybody is there.
+const SUSPICIOUS: Duration = Duration::from_millis(1500);
 
 /// After how long a request that waits looks whether its endpoint is still there; then after twice as
 /// long each time, since many may wait for long.

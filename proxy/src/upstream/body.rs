@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -45,8 +45,8 @@ pub enum Upload {
 #[derive(Debug)]
 pub struct Shared {
     source: Incoming,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
+    /// All that has come, while it may be kept.
+    kept: BytesMut,
     keep: usize,
     /// More has come than may be kept: there is no second attempt with this body.
     overflown: bool,
@@ -71,8 +71,7 @@ impl RequestBody {
         }
         RequestBody::Streaming(Arc::new(Mutex::new(Shared {
             source,
-            kept: Vec::new(),
-            kept_bytes: 0,
+            kept: BytesMut::new(),
             keep,
             overflown: false,
             received: 0,
@@ -107,6 +106,29 @@ impl RequestBody {
         match self {
             RequestBody::Empty => None,
             RequestBody::Streaming(shared) => lock(shared).fault,
+        }
+    }
+
+    /// Whether there could be another attempt with it.
+    pub fn can_be_had_again(&self) -> bool {
+        match self {
+            RequestBody::Empty => true,
+            RequestBody::Streaming(shared) => {
+                let state = lock(shared);
+                !state.overflown && state.fault.is_none()
+            }
+        }
+    }
+
+    /// Since when an attempt that began at `started` waits for the origin alone: the client's upload is
+    /// none of its time. `None` while the body is not complete.
+    pub fn origins_turn(&self, started: Instant) -> Option<Instant> {
+        match self {
+            RequestBody::Empty => Some(started),
+            RequestBody::Streaming(shared) => {
+                let state = lock(shared);
+                state.ended.then(|| state.last_progress.max(started))
+            }
         }
     }
 
@@ -192,12 +214,14 @@ impl Body for AttemptBody {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         };
         let mut state = lock(shared);
-        if state.attempt != *attempt {
+        // What is here is everybody's; what is still to come, the latest attempt's.
+        if state.attempt != *attempt && (!state.ended || state.overflown) {
             return Poll::Ready(Some(Err(BodyError::Superseded)));
         }
-        if let Some(kept) = state.kept.get(*position) {
-            *position += 1;
-            return Poll::Ready(Some(Ok(Frame::data(kept.clone()))));
+        if let Some(kept) = state.kept.get(*position..).filter(|kept| !kept.is_empty()) {
+            let kept = Bytes::copy_from_slice(kept);
+            *position += kept.len();
+            return Poll::Ready(Some(Ok(Frame::data(kept))));
         }
         if let Some(fault) = state.fault {
             return Poll::Ready(Some(Err(BodyError::Fault(fault))));
@@ -224,7 +248,7 @@ impl Body for AttemptBody {
                         return Poll::Ready(Some(Err(state.fail(BodyFault::TooLarge))));
                     }
                     if state.keep(&data) {
-                        *position += 1;
+                        *position += data.len();
                     }
                     // With a length, nobody asks for what comes after the last byte.
                     state.ended = state.source.is_end_stream();
@@ -258,7 +282,7 @@ impl Body for AttemptBody {
             Source::Shared { shared, .. } => {
                 // Before the first byte the source knows; a replay starts from what was kept.
                 let state = lock(shared);
-                let kept = state.kept_bytes as u64;
+                let kept = state.kept.len() as u64;
                 let rest = state.source.size_hint();
                 let mut hint = SizeHint::new();
                 hint.set_lower(kept + rest.lower());
@@ -274,14 +298,13 @@ impl Body for AttemptBody {
 impl Shared {
     /// Keeps a piece for another attempt, if all of the body so far fits.
     fn keep(&mut self, data: &Bytes) -> bool {
-        if self.overflown || self.kept_bytes + data.len() > self.keep {
+        if self.overflown || self.kept.len() + data.len() > self.keep {
             self.overflown = true;
-            self.kept = Vec::new();
-            self.kept_bytes = 0;
+            self.kept = BytesMut::new();
             return false;
         }
-        self.kept_bytes += data.len();
-        self.kept.push(data.clone());
+        // Copied into one: a client that sends byte by byte shall not cost more than its bytes.
+        self.kept.extend_from_slice(data);
         true
     }
 

@@ -41,6 +41,15 @@ pub enum SendError {
 }
 
 impl Connection {
+    /// Whether this is the first request to find the connection broken: what it breaks with is one
+    /// failure, however many requests were on it.
+    pub fn is_first_to_break(&self) -> bool {
+        match self {
+            Connection::Http1(_) => true,
+            Connection::Http2(stream) => stream.is_first_to_break(),
+        }
+    }
+
     /// Sends a request in HTTP/1.1's form, and waits for its answer's head.
     ///
     /// # Errors

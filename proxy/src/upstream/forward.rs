@@ -15,7 +15,8 @@ use smallvec::SmallVec;
 use tokio::time::{sleep, timeout};
 
 use crate::health::endpoint::EndpointState;
-use crate::node::{InFlight, Worker};
+use crate::health::traffic::Dialled;
+use crate::node::{InFlight, Node, Worker};
 use crate::routing::{Region, Routing, Wish};
 use crate::upstream::attempt::{self, Attempt, Attempted, Fault};
 use crate::upstream::body::{BodyFault, RequestBody};
@@ -85,6 +86,8 @@ pub enum Failure {
         attempts: u32,
         /// Whether the last of them ran out of time.
         timed_out: bool,
+        /// Whether it is certain that no origin has acted on it.
+        unsent: bool,
         /// Why there was no other.
         end: End,
     },
@@ -122,15 +125,18 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
             // An answer that came while its request was still being sent ends with its attempt.
             unwanted = None;
         }
-        course.pause(&mut next).await;
+        if !course.pause(&mut next).await {
+            continue;
+        }
         let over = match course.hedge_after() {
             None => attempt::make(plan.worker, plan.body, plan.repeatable, next).await,
-            Some(late) => course.hedged(next, late).await,
+            // Boxed, since few routes hedge, and two attempts are large.
+            Some(late) => Box::pin(course.hedged(next, late)).await,
         };
         if let Some(fault) = plan.body.fault() {
             return Err(Failure::Body(fault));
         }
-        over.tell(&plan.worker.node, course.fair());
+        over.tell(&plan.worker.node, plan.body, course.fair());
         let welcome = course.is_welcome(&over);
         match course.settle(over) {
             Some(answered) if welcome => return Ok(answered),
@@ -161,6 +167,10 @@ struct Course<'a> {
     attempts: u32,
     pauses: u32,
     overloaded: bool,
+    /// Whether an origin may have acted on it.
+    maybe_processed: bool,
+    /// Attempts that cost no origin anything.
+    unsent: u32,
     last: Option<Before>,
     end: End,
 }
@@ -190,6 +200,8 @@ impl<'a> Course<'a> {
             attempts: 0,
             pauses: 0,
             overloaded: false,
+            maybe_processed: false,
+            unsent: 0,
             last: None,
             end: End::Exhausted,
         }
@@ -258,6 +270,10 @@ impl<'a> Course<'a> {
                 self.done_with.insert(pinned_region);
                 continue;
             };
+            if !body.can_be_had_again() && self.attempts > 0 {
+                self.end = End::BodyGone;
+                return None;
+            }
             let from = beside.or(self.last.as_ref());
             if let Some(from) = from
                 && !self.affords(from, beside.is_some(), cell, destination.endpoint())
@@ -298,8 +314,9 @@ impl<'a> Course<'a> {
     fn affords(&self, from: &Before, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
         let metrics = &self.plan.worker.node.metrics;
         let region = from.routing.region(from.region);
-        let is_out = !from.endpoint.is_up() || region.state.health() != Health::Up;
-        let is_in = to.is_up() && !matches!(cell.state.health(), Health::Down | Health::Ramping(0));
+        let is_last_resort = |region: &Region| matches!(region.state.health(), Health::Down | Health::Ramping(0));
+        let is_out = !from.endpoint.is_up() || is_last_resort(region);
+        let is_in = to.is_up() && !is_last_resort(cell);
         let affords =
             !hedge && (from.fault.is_some_and(Fault::is_unsent) || is_out && is_in) || region.state.take_retry();
         let name = from.routing.table().region(from.region).name.as_str();
@@ -323,10 +340,12 @@ impl<'a> Course<'a> {
 
     /// A pause before a region is tried again that has failed an attempt: full jitter, up to twice as
     /// long each time. None before another region.
-    async fn pause(&mut self, next: &mut Attempt) {
-        let Some(last) = &self.last else { return };
+    ///
+    /// False when a table that came meanwhile no longer lets the attempt be made.
+    async fn pause(&mut self, next: &mut Attempt) -> bool {
+        let Some(last) = &self.last else { return true };
         if last.pinned_region != next.pinned_region || (last.fault.is_some_and(Fault::is_unsent) && !self.again) {
-            return;
+            return true;
         }
         let most = (FIRST_PAUSE * 2_u32.saturating_pow(self.pauses)).min(LONGEST_PAUSE);
         self.pauses += 1;
@@ -334,6 +353,12 @@ impl<'a> Course<'a> {
         sleep(most.mul_f64(fastrand::f64()).min(left)).await;
         next.started = Instant::now();
         next.limit = self.limit(next.started);
+        let current = self.plan.worker.node.routing.load();
+        if Arc::ptr_eq(&current, &next.routing) {
+            return true;
+        }
+        let now = current.table().region_named(&next.routing.table().region(next.region).name);
+        now.is_some_and(|region| is_lawful_in_both(self.plan.pinned.table(), self.plan.facts, current.table(), region))
     }
 
     /// After how long the attempt about to be made is doubled, if it is to be.
@@ -347,6 +372,7 @@ impl<'a> Course<'a> {
     async fn hedged(&mut self, first: Attempt, late: Duration) -> Attempted {
         let Forward { worker, body, repeatable, .. } = *self.plan;
         let from = Before::under_way(&first);
+        let begun = first.started;
         let mut first = std::pin::pin!(attempt::make(worker, body, repeatable, first));
         if let Ok(over) = timeout(late, &mut first).await {
             return over;
@@ -360,13 +386,19 @@ impl<'a> Course<'a> {
             over = &mut second => (over, true),
         };
         if !self.is_welcome(&over) {
-            over.tell(&worker.node, self.fair());
+            over.tell(&worker.node, body, self.fair());
             self.count(&over.routing, over.region, over.fault().outcome());
             return if won { first.await } else { second.await };
         }
         let name = from.routing.table().region(from.region).name.as_str();
         let outcome = if won { "won" } else { "lost" };
         worker.node.metrics.hedges.with_label_values(&[name, outcome]).inc();
+        if won {
+            // That it was too slow is what there is to know of the first.
+            let took = begun.elapsed();
+            from.dialled(&worker.node).cancelled(took);
+            self.plan.pinned.route(self.plan.permits.route()).observe(took);
+        }
         over
     }
 
@@ -384,8 +416,8 @@ impl<'a> Course<'a> {
             over;
         let endpoint = destination.endpoint().clone();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
-        let answered = result.ok().filter(|_| fault != Fault::Unreachable).map(|(response, connection)| {
-            self.time(&routing, region, response.status(), started.elapsed());
+        let answered = result.ok().filter(|_| !fault.is_unreachable()).map(|(response, connection)| {
+            self.time(&routing, region, response.status(), started);
             let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
             Answered { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight }
         });
@@ -393,13 +425,19 @@ impl<'a> Course<'a> {
             return answered;
         }
         self.count(&routing, region, fault.outcome());
-        if fault == Fault::Unreachable {
+        let left = routing.untried(region, &self.tried);
+        if fault.is_unsent() {
+            self.unsent += 1;
+        } else {
+            self.maybe_processed = true;
+        }
+        if fault.is_unreachable() && left == 0 {
             self.unreachable.insert(pinned_region);
         }
         let eligible = self.plan.permits.eligible();
         let others = eligible.iter().filter(|id| !self.done_with.contains(*id) && *id != pinned_region).count();
         let spare = self.route.retry.attempts.saturating_sub(self.attempts) as usize;
-        if spare <= others || routing.untried(region, &self.tried) == 0 {
+        if spare <= others || left == 0 {
             self.done_with.insert(pinned_region);
         }
         self.last = Some(Before { routing, region, pinned_region, endpoint, fault: Some(fault) });
@@ -407,7 +445,8 @@ impl<'a> Course<'a> {
     }
 
     /// Notes how long an answer took.
-    fn time(&self, routing: &Routing, region: RegionId, status: StatusCode, took: Duration) {
+    fn time(&self, routing: &Routing, region: RegionId, status: StatusCode, started: Instant) {
+        let Some(took) = self.plan.body.origins_turn(started).map(|since| since.elapsed()) else { return };
         if region != routing.here {
             let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
             let latency = &self.plan.worker.node.metrics.cross_region_latency;
@@ -430,7 +469,7 @@ impl<'a> Course<'a> {
         let Self { plan, attempts, .. } = *self;
         let table = plan.pinned.table();
         let fault = self.last.as_ref().and_then(|last| last.fault);
-        if fault.is_none_or(|fault| fault == Fault::Unreachable) {
+        if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed {
             let view = WithDown { view: &**plan.pinned, down: self.unreachable };
             match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
                 Verdict::Refuse(refusal) => return Failure::Refused { refusal, attempts },
@@ -440,11 +479,15 @@ impl<'a> Course<'a> {
         }
         let region = self.last.as_ref().map(|last| table.region(last.pinned_region).name.clone()).unwrap_or_default();
         let timed_out = matches!(fault, Some(Fault::TimedOut | Fault::Gone));
-        Failure::Failed { region, attempts, timed_out, end: self.end }
+        Failure::Failed { region, attempts, timed_out, unsent: !self.maybe_processed, end: self.end }
     }
 }
 
 impl Before {
+    fn dialled<'a>(&'a self, node: &'a Node) -> Dialled<'a> {
+        Dialled { node, routing: &self.routing, region: self.region, endpoint: &self.endpoint }
+    }
+
     fn under_way(attempt: &Attempt) -> Self {
         Self {
             routing: attempt.routing.clone(),

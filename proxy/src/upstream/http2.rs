@@ -37,6 +37,8 @@ pub struct Http2 {
     limit: Arc<AtomicUsize>,
     /// When its last stream ended, in milliseconds of [`now`].
     idle_since_ms: AtomicU64,
+    /// A request has found it broken.
+    broken: AtomicBool,
 }
 
 /// One request's place on a shared connection, free again when this is dropped.
@@ -88,7 +90,16 @@ impl Http2 {
             }
         });
         let idle_since_ms = AtomicU64::new(now_ms());
-        Ok(Self { sender, scheme, socket, place, streams: AtomicUsize::new(0), limit, idle_since_ms })
+        Ok(Self {
+            sender,
+            scheme,
+            socket,
+            place,
+            streams: AtomicUsize::new(0),
+            limit,
+            idle_since_ms,
+            broken: AtomicBool::new(false),
+        })
     }
 
     /// Takes a place on it, if it is open and has one left.
@@ -144,6 +155,12 @@ impl Stream {
             None if is_unprocessed(error.error()) => SendError::Unprocessed,
             None => SendError::Broken(error.into_error()),
         })
+    }
+
+    /// Whether no other request has found the connection broken before: true, too, of a stream alone
+    /// that broke.
+    pub fn is_first_to_break(&self) -> bool {
+        !self.connection.is_closed() || !self.connection.broken.swap(true, Ordering::Relaxed)
     }
 
     /// Whether no other request has a place on its connection.
