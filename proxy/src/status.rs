@@ -81,6 +81,8 @@ pub struct EndpointStatus {
     /// Since the node's start.
     pub attempts: u64,
     pub errors: u64,
+    /// Why the last probe did not pass; null when it did.
+    pub last_probe_failure: Option<String>,
 }
 
 /// The version on trial, on this node.
@@ -237,6 +239,7 @@ impl EndpointStatus {
             },
             attempts: counts.attempts,
             errors: counts.errors,
+            last_probe_failure: endpoint.last_failure().as_deref().map(str::to_owned),
         }
     }
 }
