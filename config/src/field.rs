@@ -236,7 +236,8 @@ impl<'t> Field<'t> {
         None
     }
 
-    fn wrong<T>(&self, wanted: &str) -> Option<T> {
+    /// Reports another type than the wanted one.
+    pub(crate) fn wrong<T>(&self, wanted: &str) -> Option<T> {
         self.error(format!("expected {wanted}, found {}", describe(self.value)));
         None
     }

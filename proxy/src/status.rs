@@ -82,6 +82,8 @@ pub struct EndpointStatus {
     /// Since the node's start.
     pub attempts: u64,
     pub errors: u64,
+    /// Why the last probe did not pass; null when it did.
+    pub last_probe_failure: Option<String>,
 }
 
 /// The version on trial, on this node.
@@ -241,6 +243,7 @@ impl EndpointStatus {
             },
             attempts: counts.attempts,
             errors: counts.errors,
+            last_probe_failure: endpoint.last_failure().as_deref().map(str::to_owned),
         }
     }
 }

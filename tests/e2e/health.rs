@@ -165,6 +165,44 @@ async fn a_reload_keeps_what_probes_have_found() {
     assert_eq!(bad.requests(), 1, "one probe");
 }
 
+#[tokio::test]
+async fn why_a_probe_failed_is_told() {
+    let origin = origin(Protocol::Http1).await;
+    let good = |_: &loadtest::origin::Received| Behaviour::Answer(Response::new(Bytes::from("ok")));
+    origin.behave(good);
+    let node = start(&[(Protocol::Http1, &origin)], "body = \"ok\"").await;
+    settled(&node, &origin, "up").await;
+    probe_failure_is(&node, None).await;
+    for (behaviour, expected) in [
+        (status(true, 503), "/health answered 503, not 200-399"),
+        (Behaviour::Answer(Response::new(Bytes::from("good"))), "the body of /health does not contain \"ok\""),
+    ] {
+        let skipped = node.log().count();
+        origin.behave(move |_| behaviour.clone());
+        let line = node.logged_after(skipped, "probe changed an endpoint").await;
+        assert_eq!((&line["level"], &line["state"]), (&"WARN".into(), &"down".into()), "{line}");
+        assert_eq!(line["why"], expected, "{line}");
+        probe_failure_is(&node, Some(expected)).await;
+        let skipped = node.log().count();
+        origin.behave(good);
+        let line = node.logged_after(skipped, "probe changed an endpoint").await;
+        assert_eq!((&line["level"], &line["state"]), (&"INFO".into(), &"up".into()), "{line}");
+        probe_failure_is(&node, None).await;
+    }
+    drop(origin);
+    let node = serve(&table(&["http://127.0.0.1:1".to_owned()], "kind = \"tcp\"")).await;
+    probe_failure_is(&node, Some("no connection: Connection refused (os error 111)")).await;
+}
+
+/// What `/status` says of the first endpoint's last probe.
+async fn probe_failure_is(node: &Node, expected: Option<&str>) {
+    eventually("the last probe's failure", async || {
+        let found = node.status().await["regions"][0]["endpoints"][0]["last_probe_failure"].clone();
+        if found.as_str() == expected { Ok(()) } else { Err(found.to_string()) }
+    })
+    .await;
+}
+
 /// Whether the first endpoint is up. (Its region comes back more slowly, by its failback.)
 async fn node_says(node: &Node, expected: &str) {
     eventually("the endpoint's health", async || {

@@ -17,6 +17,15 @@ pub(super) fn key(root: &Section<'_>, text: &str, routes: &[RouteSpec]) -> Affin
         && let Some(field) = root.field("routes").and_then(|list| list.peek_list()?.into_iter().nth(index))
     {
         field.warning(format!("its cookies end with each revision of the table: {REMEDY}"));
+        let regions = root.field("regions").and_then(|field| field.peek_section());
+        let states =
+            regions.iter().flat_map(Section::fields).filter_map(|region| region.peek_section()?.field("state"));
+        for state in states.filter(|state| state.peek_text() == Some("draining")) {
+            state.warning(format!(
+                "the clients that are pinned here lose their pins by this very edit, as its cookies end: first {REMEDY}, \
+                 and drain in a later edit"
+            ));
+        }
     }
     AffinityKey::new(secret.unwrap_or(text).as_bytes())
 }

@@ -70,14 +70,6 @@ fn endpoint_lists<'t>(root: &Section<'t>) -> Vec<EndpointList<'t>> {
 /// The steps, and how long each lasts.
 fn schedule(section: &Section<'_>) -> (Vec<u8>, Vec<Duration>) {
     let stepwise = ["steps", "pace"].into_iter().find_map(|key| section.field(key));
-    if let Some(weight) = section.field("weight") {
-        if let Some(field) = stepwise {
-            field.error("a fixed weight has neither steps nor pace: leave out weight, or these".to_owned());
-        } else if let Some(field) = section.field("success") {
-            field.warning("no effect: with a fixed weight no step follows; write steps, or leave it out".to_owned());
-        }
-        return (weight.integer(0..=100).into_iter().collect(), Vec::new());
-    }
     let steps = section.field("steps").map_or(Some(STEPS.to_vec()), |field| steps(&field));
     let pace_field = section.field("pace");
     let pace = pace_field.as_ref().map_or(vec![PACE], pace);
@@ -85,6 +77,14 @@ fn schedule(section: &Section<'_>) -> (Vec<u8>, Vec<Duration>) {
         && pace.len() > steps.len()
     {
         field.error(format!("{} durations for {} steps: give at most one for each", pace.len(), steps.len()));
+    }
+    if let Some(weight) = section.field("weight") {
+        if let Some(field) = stepwise {
+            field.error("a fixed weight has neither steps nor pace: leave out weight, or these".to_owned());
+        } else if let Some(field) = section.field("success") {
+            field.warning("no effect: with a fixed weight no step follows; write steps, or leave it out".to_owned());
+        }
+        return (weight.integer(0..=100).into_iter().collect(), Vec::new());
     }
     (steps.unwrap_or_default(), pace)
 }

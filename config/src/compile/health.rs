@@ -1,6 +1,7 @@
 //! `regions.NAME.health`: how the endpoints of a region are probed.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use policy::health::{Check, HttpCheck, ProbePlan};
 
@@ -17,12 +18,13 @@ pub(super) fn health(field: &Field<'_>) -> ProbePlan {
     let duration = |key| section.field(key).and_then(|field| field.duration());
     let count = |key| section.field(key).and_then(|field| field.integer(1..=1000));
     let jitter = section.field("jitter").and_then(|field| field.number(0.0..=1.0));
-    let interval = duration("interval");
+    let interval = section.field("interval").and_then(|field| pace(&field));
     // One that is reported is compared with nothing.
     let interval_is_bad = interval.is_none() && section.field("interval").is_some();
     plan.interval = interval.unwrap_or(plan.interval);
     plan.unhealthy_interval = ProbePlan::default_unhealthy_interval(plan.interval);
-    plan.unhealthy_interval = duration("unhealthy_interval").unwrap_or(plan.unhealthy_interval);
+    plan.unhealthy_interval =
+        section.field("unhealthy_interval").and_then(|field| pace(&field)).unwrap_or(plan.unhealthy_interval);
     plan.jitter = jitter.unwrap_or(plan.jitter);
     // A default that does not fit the interval given gives way.
     plan.timeout = duration("timeout").unwrap_or(plan.timeout.min(plan.interval));
@@ -38,6 +40,16 @@ pub(super) fn health(field: &Field<'_>) -> ProbePlan {
         field.error(format!("longer than the interval of {interval}: while something is wrong, probes come sooner"));
     }
     plan
+}
+
+/// How often an endpoint is probed, which is no more often than the node looks for probes that are due.
+fn pace(field: &Field<'_>) -> Option<Duration> {
+    let pace = field.duration()?;
+    if pace < SHORTEST {
+        field.error("too short: probes are looked for every 100ms; write \"100ms\" or more".to_owned());
+        return None;
+    }
+    Some(pace)
 }
 
 /// What is asked; keys of another kind are reported.
@@ -181,3 +193,5 @@ const MAX_BODY: usize = 1024;
 
 /// Bytes.
 const MAX_SERVICE: usize = 256;
+
+const SHORTEST: Duration = Duration::from_millis(100);

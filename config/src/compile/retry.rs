@@ -1,11 +1,13 @@
 //! `retry = …` of a route: what may be tried again.
 
+use std::time::Duration;
+
 use policy::route::Retry;
 
 use crate::field::Field;
 
-/// The retries of a route, or the default ones.
-pub(super) fn retry(field: Option<&Field<'_>>) -> Retry {
+/// The retries of a route, or the default ones. `timeout` is the route's, unless that is reported.
+pub(super) fn retry(field: Option<&Field<'_>>, timeout: Option<Duration>) -> Retry {
     let mut retry =
         Retry { attempts: 3, statuses: vec![502, 503, 504], body_bytes: 65_536, per_try_timeout: None, hedge: false };
     let Some(section) = field.and_then(|field| field.section(KEYS)) else { return retry };
@@ -19,6 +21,15 @@ pub(super) fn retry(field: Option<&Field<'_>>) -> Retry {
     retry.body_bytes = value("body_bytes").and_then(|field| field.integer(0..=MAX_BODY)).unwrap_or(retry.body_bytes);
     retry.per_try_timeout = value("per_try_timeout").and_then(|field| field.duration());
     retry.hedge = value("hedge").and_then(|field| field.boolean()).unwrap_or(retry.hedge);
+    if let Some(field) = value("hedge").filter(|_| retry.hedge && retry.attempts == 1) {
+        field.warning("no effect: a hedge is a second attempt; give attempts = 2 or more, or leave it out".to_owned());
+    }
+    if let (Some(field), Some(limit), Some(timeout)) = (value("per_try_timeout"), retry.per_try_timeout, timeout)
+        && limit >= timeout
+    {
+        let timeout = humantime::format_duration(timeout);
+        field.warning(format!("no effect: the route's timeout of {timeout} comes first; shorten it, or leave it out"));
+    }
     retry
 }
 

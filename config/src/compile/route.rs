@@ -48,6 +48,7 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
     let value = |key| section.field(key);
     let duration = |key| value(key).and_then(|field| field.duration());
     let frameworks = |key| value(key).map(|field| context.frameworks.wanted(&field)).unwrap_or_default();
+    let timeout = value("timeout").map_or(Some(TIMEOUT), |field| field.duration());
     let name = section.required("name", "give the route a name, for logs and metrics: name = \"api\"");
     let name = name.and_then(|field| read_name(&field));
     let host = value("host").map_or(Some(HostPattern::Any), |field| host_pattern(&field));
@@ -75,8 +76,8 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
             .unwrap_or_default(),
         jurisdiction_header: value("jurisdiction_header").and_then(|field| header_name(&field)),
         affinity: value("affinity").map_or(Affinity::None, |field| affinity(&field)),
-        timeout: duration("timeout").unwrap_or(Duration::from_secs(30)),
-        retry: retry(value("retry").as_ref()),
+        timeout: timeout.unwrap_or(TIMEOUT),
+        retry: retry(value("retry").as_ref(), timeout),
         line: field.line(),
         // Last, because they can end it: all else has been read, and so checked, by then.
         name: name?.to_owned(),
@@ -173,6 +174,8 @@ impl Seen {
         }
     }
 }
+
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const KEYS: &[&str] = &[
     "name",

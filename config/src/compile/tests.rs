@@ -86,6 +86,17 @@ fn bad_regions() {
         ("health.interval = '30 parsecs'", "regions.a.health.interval", "is not a duration such as"),
         ("health.interval = '0s'", "regions.a.health.interval", "too short here"),
         ("health.interval = '1us'", "regions.a.health.interval", "the least is \"1ms\""),
+        (
+            "health.interval = '99ms'",
+            "regions.a.health.interval",
+            "too short: probes are looked for every 100ms; write",
+        ),
+        (
+            "health.unhealthy_interval = '50ms'",
+            "regions.a.health.unhealthy_interval",
+            "probes are looked for every 100ms",
+        ),
+        ("health = { interval = '50ms', timeout = '1s' }", "regions.a.health.interval", "probes are looked for"),
         ("health.timeout = '1000years'", "regions.a.health.timeout", "too long"),
         ("health.failures = 0", "regions.a.health.failures", "1 to 1000"),
         ("health = '/health'", "regions.a.health", "expected a table, found the string"),
@@ -408,6 +419,24 @@ fn warnings_leave_a_table_usable() {
             "routes[0].prefer_compliance[0]",
             "no region holds \"x\"",
         ),
+        (
+            base_with("#route", "retry = { hedge = true, attempts = 1 }"),
+            8,
+            "routes[0].retry.hedge",
+            "no effect: a hedge is a second attempt; give attempts = 2",
+        ),
+        (
+            base_with("#route", "retry.per_try_timeout = '30s'"),
+            8,
+            "routes[0].retry.per_try_timeout",
+            "no effect: the route's timeout of 30s comes first; shorten it, or leave it out",
+        ),
+        (
+            base_with("#end", "retry.per_try_timeout = '3s'\ntimeout = '2s'"),
+            9,
+            "routes[0].retry.per_try_timeout",
+            "the route's timeout of 2s",
+        ),
         (end(other_region), 11, "regions.b.endpoints[0]", "is an endpoint of a too"),
         (rule_line("{ countries = ['FR'] }"), 13, "residency[0].allow", "no region satisfies this"),
     ] {
@@ -418,7 +447,16 @@ fn warnings_leave_a_table_usable() {
     let warnings = good(&text).warnings;
     assert!(warnings[0].message.contains("no region can ever serve route r"), "{warnings:?}");
     assert!(warnings[1].message.contains("(did you mean \"soc2\"?)"), "{warnings:?}");
-    for quiet in ["retry.hedge = true", "affinity.kind = 'none'", "affinity.kind = 'client_ip'"] {
+    // A timeout that is reported is compared with nothing.
+    let text = base_with("#route", "retry.per_try_timeout = '3s'").replace("#end", "timeout = 2");
+    expect(&text, Severity::Error, 9, "routes[0].timeout", "expected a duration");
+    for quiet in [
+        "retry = { hedge = true, per_try_timeout = '29s' }",
+        "retry.attempts = 1",
+        "retry.hedge = true",
+        "affinity.kind = 'none'",
+        "affinity.kind = 'client_ip'",
+    ] {
         assert_eq!(good(&base_with("#route", quiet)).warnings, []);
     }
     let typo = end(&format!("{LAW}allow = []\ndata_classes = ['shopping']"));
@@ -754,6 +792,18 @@ fn bad_canaries() {
         let path = if both.contains("steps") { "canary.steps" } else { "canary.pace" };
         expect(&with_canary(both), Severity::Error, 12, path, "a fixed weight has neither steps nor pace");
     }
+    let problems = read(&with_canary("weight = 101\nsteps = [5, 200]\npace = 'soon'\nsuccess.p95 = '1s'")).unwrap_err();
+    let found: Vec<(u32, &str)> = problems.0.iter().map(|problem| (problem.line, problem.path.as_str())).collect();
+    let expected = [
+        (11, "canary.weight"),
+        (12, "canary.steps"),
+        (12, "canary.steps[1]"),
+        (13, "canary.pace"),
+        (14, "canary.success.p95"),
+    ];
+    let mut sorted = found.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, expected, "{problems}");
     let version = |version: &str| with_canary("").replace("[canary]\nversion = '2'", &format!("[canary]\n{version}"));
     expect(&version(""), Severity::Error, 9, "canary.version", "missing: say which version is on trial");
     expect(&version("version = 'a b'"), Severity::Error, 10, "canary.version", "is not a version such as");
@@ -832,6 +882,21 @@ fn a_table_has_a_key_of_its_own() {
     assert_ne!(sealed(BASE), sealed(&format!("{BASE}\n#another revision")), "without a secret the text is the key");
     expect(&with_secret("short", ""), Severity::Error, 10, "affinity.secret", "of 32 letters or more");
     expect(&with_secret(long, "").replace("secret =", "sekret ="), Severity::Error, 10, "affinity.sekret", "secret");
+}
+
+#[test]
+fn draining_ends_pins_that_no_secret_keeps() {
+    let draining = "[regions.b]\ncountry = 'FR'\nendpoints = ['10.0.0.2:80']\nstate = 'draining'";
+    let text = base_with("#route", "affinity.kind = 'cookie'").replace("#end", draining);
+    let warnings = good(&text).warnings;
+    let [cookies, pins] = warnings.as_slice() else { panic!("{warnings:#?}") };
+    assert_eq!((cookies.line, cookies.path.as_str()), (5, "routes[0]"));
+    assert_eq!((pins.line, pins.path.as_str()), (12, "regions.b.state"));
+    assert!(pins.message.contains("lose their pins by this very edit"), "{}", pins.message);
+    assert!(pins.message.contains("first give [affinity] secret"), "{}", pins.message);
+    let secret = "\n[affinity]\nsecret = '0123456789abcdef0123456789abcdef'";
+    assert_eq!(good(&(text.clone() + secret)).warnings, []);
+    assert_eq!(good(&text.replace("'cookie'", "'none'")).warnings, []);
 }
 
 #[test]

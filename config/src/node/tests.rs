@@ -192,6 +192,13 @@ fn bad_values() {
         ("[limits]\nheader_timeout = '0s'", 8, "limits.header_timeout", "too short"),
         ("[limits]\nbody_bytes = -1", 8, "limits.body_bytes", "out of range"),
         ("[upstream]\ncertificate_authorities = []", 8, "upstream.certificate_authorities", "leave it out"),
+        (
+            "[upstream]\nnameservers = '10.0.0.2'",
+            8,
+            "upstream.nameservers",
+            "expected a list such as [\"10.0.0.2\", \"10.0.0.3:5353\"], found the string \"10.0.0.2\"",
+        ),
+        ("[upstream]\nnameservers = [53]", 8, "upstream.nameservers[0]", "expected an address such as \"10.0.0.2\""),
         ("[upstream]\nnameservers = []", 8, "upstream.nameservers", "leave it out"),
         ("[upstream]\nnameservers = ['dns.example']", 8, "upstream.nameservers[0]", "is not an address"),
         ("[upstream]\nnameservers = ['10.0.0.2:0']", 8, "upstream.nameservers[0]", "is not an address"),

@@ -35,7 +35,8 @@ pub(super) fn upstream(root: &Section<'_>, directory: &Path) -> UpstreamTls {
         Some(list.iter().filter_map(|field| field.file(directory)).collect())
     });
     let nameservers = section.field("nameservers").and_then(|field| {
-        let list = field.list()?;
+        let wrong = || field.wrong("a list such as [\"10.0.0.2\", \"10.0.0.3:5353\"]");
+        let list = field.peek_list().or_else(wrong)?;
         if list.is_empty() {
             field.error("the list is empty: leave it out to ask the system's name servers".to_owned());
         }
@@ -58,7 +59,7 @@ const KEYS: &[&str] =
 
 /// An address with a port, or without one for DNS's own.
 fn nameserver(field: &Field<'_>) -> Option<SocketAddr> {
-    let text = field.text()?;
+    let text = field.peek_text().or_else(|| field.wrong("an address such as \"10.0.0.2\" or \"10.0.0.2:5353\""))?;
     let with_port = text.parse().ok().filter(|server: &SocketAddr| server.port() != 0);
     let server = with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, DNS_PORT)));
     if server.is_none() {

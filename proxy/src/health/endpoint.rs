@@ -1,7 +1,7 @@
 //! One endpoint's health, shared by every worker: read without a lock, written rarely.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use config::Endpoint;
@@ -29,6 +29,8 @@ pub struct EndpointState {
     slow: AtomicU64,
     /// The replication lag that its last probe reported, in milliseconds.
     lag_ms: Mutex<Option<u64>>,
+    /// Why its last probe did not pass; `None` when it did.
+    last_failure: Mutex<Option<Arc<str>>>,
 }
 
 impl EndpointState {
@@ -59,6 +61,7 @@ impl EndpointState {
             errors: AtomicU64::new(0),
             slow: AtomicU64::new(0),
             lag_ms: Mutex::default(),
+            last_failure: Mutex::default(),
         }
     }
 
@@ -110,6 +113,16 @@ impl EndpointState {
     /// Takes the replication lag that a probe's answer reports.
     pub fn report_lag(&self, lag_ms: Option<u64>) {
         *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner) = lag_ms;
+    }
+
+    /// Why its last probe did not pass; `None` when it did, and before the first.
+    pub fn last_failure(&self) -> Option<Arc<str>> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes why a probe did not pass, or that it did.
+    pub fn note_probe(&self, why: Option<Arc<str>>) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Takes the head of an answer of real traffic that is no symptom of anything, though it may be an

@@ -60,9 +60,18 @@ impl Watch {
                     if found.result == Probe::Passed {
                         endpoint.report_lag(found.lag_ms);
                     }
+                    let why = found.why.as_deref();
+                    if let Some(why) = why {
+                        tracing::debug!(region, endpoint = %endpoint.endpoint, why, "probe failed");
+                    }
+                    endpoint.note_probe(found.why.clone());
                     if endpoint.on_probe(found.result, &plan) {
-                        let state = if endpoint.is_up() { "up" } else { "down" };
-                        tracing::warn!(region, endpoint = %endpoint.endpoint, state, "probe changed an endpoint");
+                        if endpoint.is_up() {
+                            tracing::info!(region, endpoint = %endpoint.endpoint, state = "up", "probe changed an endpoint");
+                        } else {
+                            let state = "down";
+                            tracing::warn!(region, endpoint = %endpoint.endpoint, state, why, "probe changed an endpoint");
+                        }
                         let routing = node.routing.load_full();
                         if let Some(id) = routing.table().region_named(&region) {
                             refresh(&node, &region, routing.region(id), &routing.table().spec().failover);

@@ -2,39 +2,65 @@
 //! enough to be written here.
 
 use ::http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
-use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use ::http::{HeaderName, HeaderValue, Request, StatusCode};
 use bytes::Bytes;
 use config::Endpoint;
 use http_body_util::BodyExt;
 
-use super::{Found, MAX_BODY};
+use super::{Found, MAX_BODY, NoAnswer};
 use crate::upstream::body::AttemptBody;
-use crate::upstream::connect::{Connector, Speak};
+use crate::upstream::connect::{ConnectError, Connector, Speak};
 
-/// Asks about a service over HTTP/2, whatever else the endpoint speaks. `None` when there is no
+/// Asks about a service over HTTP/2, whatever else the endpoint speaks. An error when there is no
 /// connection or no answer.
-pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &str) -> Option<Found> {
-    let mut connection = connector.connect_for_probe(endpoint, Speak::Http2).await.ok()??;
-    let mut request = Request::post(METHOD).body(AttemptBody::full(message(&check_request(service)))).ok()?;
+pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &str) -> Result<Found, NoAnswer> {
+    let opened = connector.connect_for_probe(endpoint, Speak::Http2).await?;
+    let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
+    let mut request = Request::post(METHOD).body(AttemptBody::full(message(&check_request(service))))?;
     let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::try_from(endpoint.authority()).ok()?);
+    let host = HeaderValue::try_from(endpoint.authority()).map_err(::http::Error::from)?;
+    headers.insert(HOST, host);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(USER_AGENT, super::USER_AGENT);
-    let response = connection.send(request).await.ok()?;
+    let response = connection.send(request).await?;
     let (head, mut incoming) = response.into_parts();
-    let mut succeeded = is_ok(&head.headers);
+    let mut status = head.headers.get(STATUS).cloned();
     let mut body = Vec::new();
     while let Some(frame) = incoming.frame().await {
-        let Ok(frame) = frame else { return Some(Found::answered(false, None)) };
+        let Ok(frame) = frame else { return Ok(failed("the answer broke off")) };
         match frame.into_data() {
-            Ok(data) if body.len() + data.len() > MAX_BODY => return Some(Found::answered(false, None)),
+            Ok(data) if body.len() + data.len() > MAX_BODY => return Ok(failed("the answer is too long")),
             Ok(data) => body.extend_from_slice(&data),
-            Err(frame) => succeeded |= frame.trailers_ref().is_some_and(is_ok),
+            Err(frame) => status = frame.trailers_ref().and_then(|trailers| trailers.get(STATUS)).cloned().or(status),
         }
     }
-    let passed = head.status == StatusCode::OK && succeeded && is_serving(&body);
-    Some(Found::answered(passed, None))
+    let problem = problem(head.status, status.as_ref(), &body);
+    Ok(problem.map_or(Found::passed(None), |problem| failed(&problem)))
+}
+
+fn failed(why: &str) -> Found {
+    Found::failed(&format!("gRPC: {why}"), None)
+}
+
+/// What is wrong with an answer.
+fn problem(http: StatusCode, status: Option<&HeaderValue>, body: &[u8]) -> Option<String> {
+    if http != StatusCode::OK {
+        return Some(format!("answered HTTP {}", http.as_u16()));
+    }
+    let Some(status) = status else { return Some("the answer has no grpc-status".to_owned()) };
+    if status != "0" {
+        let number = status.to_str().ok().and_then(|status| status.parse::<u32>().ok());
+        return Some(number.map_or("a malformed grpc-status".to_owned(), |number| format!("grpc-status {number}")));
+    }
+    match serving_status(body) {
+        Some(SERVING) => None,
+        Some(0) => Some("UNKNOWN".to_owned()),
+        Some(2) => Some("NOT_SERVING".to_owned()),
+        Some(3) => Some("SERVICE_UNKNOWN".to_owned()),
+        Some(other) => Some(format!("the unknown serving status {other}")),
+        None => Some("the answer is no HealthCheckResponse with a status".to_owned()),
+    }
 }
 
 const METHOD: &str = "/grpc.health.v1.Health/Check";
@@ -64,15 +90,11 @@ fn message(content: &[u8]) -> Bytes {
     message.into()
 }
 
-fn is_ok(headers: &HeaderMap) -> bool {
-    headers.get(STATUS).is_some_and(|status| status == "0")
-}
-
-/// Whether a body is one message with `HealthCheckResponse { ServingStatus status = 1; }` and the
-/// status is `SERVING`.
-fn is_serving(body: &[u8]) -> bool {
-    let Some((&[0, a, b, c, d], content)) = body.split_first_chunk() else { return false };
-    u32::from_be_bytes([a, b, c, d]) as usize == content.len() && status_of(content) == Some(SERVING)
+/// The status of a body that is one message with `HealthCheckResponse { ServingStatus status = 1; }`.
+fn serving_status(body: &[u8]) -> Option<u64> {
+    let Some((&[0, a, b, c, d], content)) = body.split_first_chunk() else { return None };
+    let is_whole = u32::from_be_bytes([a, b, c, d]) as usize == content.len();
+    if is_whole { status_of(content) } else { None }
 }
 
 /// The last value of field 1, as protobuf wants it; other fields are skipped. `None` without one, or
@@ -133,6 +155,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_an_answer_is_told() {
+        let (ok, zero) = (StatusCode::OK, HeaderValue::from_static("0"));
+        let with = |content: &[u8]| problem(ok, Some(&zero), &message(content));
+        assert_eq!(with(b"\x08\x01"), None);
+        assert_eq!(with(b"\x08\x02").as_deref(), Some("NOT_SERVING"));
+        assert_eq!(with(b"\x08\x03").as_deref(), Some("SERVICE_UNKNOWN"));
+        assert_eq!(with(b"").as_deref(), Some("the answer is no HealthCheckResponse with a status"));
+        for (http, status, expected) in [
+            (StatusCode::NOT_FOUND, None, "answered HTTP 404"),
+            (ok, None, "the answer has no grpc-status"),
+            (ok, Some("12"), "grpc-status 12"),
+            (ok, Some("x"), "a malformed grpc-status"),
+        ] {
+            let status = status.map(HeaderValue::from_static);
+            assert_eq!(problem(http, status.as_ref(), b"").as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
     fn only_serving_serves() {
         for (content, serves) in [
             (&b"\x08\x01"[..], true),
@@ -148,10 +189,10 @@ mod tests {
             (b"\x08\x01\x12\x05hi", false),
             (b"\x0b", false),
         ] {
-            assert_eq!(is_serving(&message(content)), serves, "{content:?}");
+            assert_eq!(serving_status(&message(content)) == Some(SERVING), serves, "{content:?}");
         }
         for body in [&b""[..], b"\x01\x00\x00\x00\x02\x08\x01", b"\x00\x00\x00\x00\x03\x08\x01", b"\x00\x00"] {
-            assert!(!is_serving(body), "{body:?}");
+            assert_eq!(serving_status(body), None, "{body:?}");
         }
     }
 }

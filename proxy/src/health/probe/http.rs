@@ -1,27 +1,30 @@
 //! A probe over HTTP: one GET, or several that must all pass.
 
+use std::ops::RangeInclusive;
+
 use ::http::header::{HOST, USER_AGENT};
-use ::http::{HeaderMap, HeaderValue, Request, Response};
+use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use bytes::Bytes;
 use config::Endpoint;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use policy::health::HttpCheck;
 
-use super::{Found, LAG, MAX_BODY};
+use super::{Found, LAG, MAX_BODY, NoAnswer};
 use crate::headers::names::{CHOSEN, PROBE};
-use crate::upstream::body::RequestBody;
-use crate::upstream::connect::{Connection, Connector, SendError, Speak};
+use crate::upstream::body::{AttemptBody, RequestBody};
+use crate::upstream::connect::{ConnectError, Connection, Connector, SendError, Speak};
 
-/// Asks for each path, on one connection while it stays open; the first that fails ends it. `None`
-/// when there is no connection or no answer.
+/// Asks for each path, on one connection while it stays open; the first that fails ends it. An
+/// error when there is no connection or no answer.
 pub(super) async fn ask(
     connector: &Connector,
     endpoint: &Endpoint,
     check: &HttpCheck,
     gateway: Option<&HeaderValue>,
-) -> Option<Found> {
+) -> Result<Found, NoAnswer> {
     let host = check.host.clone().unwrap_or_else(|| endpoint.authority());
-    let host = HeaderValue::try_from(host).ok()?;
+    let host = HeaderValue::try_from(host).map_err(::http::Error::from)?;
     let mut open: Option<Connection> = None;
     let mut lag = None;
     for path in &check.paths {
@@ -29,16 +32,35 @@ pub(super) async fn ask(
         lag = lag.max(lag_ms(response.headers()));
         let status = response.status().as_u16();
         if !check.statuses.iter().any(|range| range.contains(&status)) {
-            return Some(Found::answered(false, lag));
+            return Ok(Found::failed(&wrong_status(path, status, check, gateway.is_some()), lag));
         }
         let (body, ended) = read(response).await;
-        let wanted = check.body.as_deref();
-        if wanted.is_some_and(|wanted| memchr::memmem::find(&body, wanted.as_bytes()).is_none()) {
-            return Some(Found::answered(false, lag));
+        let is_missing = |wanted: &&str| memchr::memmem::find(&body, wanted.as_bytes()).is_none();
+        if let Some(wanted) = check.body.as_deref().filter(is_missing) {
+            return Ok(Found::failed(&format!("the body of {path} does not contain {}", quoted(wanted)), lag));
         }
         open = Some(connection).filter(|_| ended);
     }
-    Some(Found::answered(true, lag))
+    Ok(Found::passed(lag))
+}
+
+fn wrong_status(path: &str, status: u16, check: &HttpCheck, is_gateway: bool) -> String {
+    if is_gateway && status == StatusCode::MISDIRECTED_REQUEST {
+        return format!("the gateway answered {status}: it does not trust this node");
+    }
+    let word = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
+        (one, same) if one == same => one.to_string(),
+        (from, to) => format!("{from}-{to}"),
+    };
+    let statuses: Vec<String> = check.statuses.iter().map(word).collect();
+    let whose = if is_gateway { "the gateway" } else { path };
+    format!("{whose} answered {status}, not {}", statuses.join(", "))
+}
+
+/// The beginning of a text, which may be long.
+fn quoted(text: &str) -> String {
+    let beginning: String = text.chars().take(64).collect();
+    if beginning.len() < text.len() { format!("{beginning:?}…") } else { format!("{beginning:?}") }
 }
 
 /// One GET, on the open connection if it is still good for it.
@@ -49,8 +71,9 @@ async fn get(
     host: &HeaderValue,
     gateway: Option<&HeaderValue>,
     open: Option<Connection>,
-) -> Option<(Response<Incoming>, Connection)> {
-    let mut request = Request::get(path).body(RequestBody::Empty.attempt()?).ok()?;
+) -> Result<(Response<Incoming>, Connection), NoAnswer> {
+    let empty = RequestBody::Empty.attempt().unwrap_or_else(|| AttemptBody::full(Bytes::new()));
+    let mut request = Request::get(path).body(empty)?;
     let headers = request.headers_mut();
     headers.insert(HOST, host.clone());
     headers.insert(USER_AGENT, super::USER_AGENT);
@@ -60,15 +83,16 @@ async fn get(
     }
     if let Some(mut connection) = open {
         match connection.send(request).await {
-            Ok(response) => return Some((response, connection)),
+            Ok(response) => return Ok((response, connection)),
             // Closed after the answer before, as it may be.
             Err(SendError::Unsent(unsent)) => request = *unsent,
-            Err(SendError::Unprocessed | SendError::Broken(_)) => return None,
+            Err(error) => return Err(error.into()),
         }
     }
-    let mut connection = connector.connect_for_probe(endpoint, Speak::with(endpoint)).await.ok()??;
-    let response = connection.send(request).await.ok()?;
-    Some((response, connection))
+    let opened = connector.connect_for_probe(endpoint, Speak::with(endpoint)).await?;
+    let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
+    let response = connection.send(request).await?;
+    Ok((response, connection))
 }
 
 /// The beginning of a body, and whether that is all of it.

@@ -4,29 +4,85 @@ mod grpc;
 mod http;
 mod tcp;
 
+use std::error::Error;
+use std::sync::Arc;
+
 use ::http::{HeaderName, HeaderValue};
 use policy::health::{Check, HttpCheck, Probe, ProbePlan};
 use tokio::time::timeout;
 
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
+use crate::upstream::connect::{ConnectError, SendError};
 
 /// What a probe found.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// Whether the endpoint serves.
     pub result: Probe,
     /// From [`LAG`], in milliseconds.
     pub lag_ms: Option<u64>,
+    /// Why it did not pass, for operators; `None` when it did.
+    pub why: Option<Arc<str>>,
 }
 
 impl Found {
-    const UNANSWERED: Self = Self { result: Probe::Unanswered, lag_ms: None };
-
-    /// An answer, right or wrong.
-    fn answered(passed: bool, lag_ms: Option<u64>) -> Self {
-        Self { result: if passed { Probe::Passed } else { Probe::Failed }, lag_ms }
+    fn passed(lag_ms: Option<u64>) -> Self {
+        Self { result: Probe::Passed, lag_ms, why: None }
     }
+
+    /// A wrong answer.
+    fn failed(why: &str, lag_ms: Option<u64>) -> Self {
+        Self { result: Probe::Failed, lag_ms, why: Some(why.into()) }
+    }
+
+    fn unanswered(why: &str) -> Self {
+        Self { result: Probe::Unanswered, lag_ms: None, why: Some(why.into()) }
+    }
+}
+
+/// Why there is no connection, or no answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error("{}", in_words(.0))]
+    Connect(#[from] ConnectError),
+    #[error("the connection closed before the request was sent")]
+    Unsent,
+    #[error("the endpoint refused the request's stream")]
+    Refused,
+    #[error("no answer: {}", root(.0))]
+    Broken(hyper::Error),
+    #[error("the probe's request cannot be made: {0}")]
+    Request(#[from] ::http::Error),
+}
+
+impl From<SendError> for NoAnswer {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Unsent(_) => Self::Unsent,
+            SendError::Unprocessed => Self::Refused,
+            SendError::Broken(error) => Self::Broken(error),
+        }
+    }
+}
+
+/// What TLS has against an endpoint comes as an error of the socket.
+fn in_words(error: &ConnectError) -> String {
+    match error {
+        ConnectError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            format!("TLS: {error}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The last of an error's causes: what hyper's say of themselves is less.
+fn root(error: &hyper::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// The header of a probe's answer in which a replica says by how many seconds it lags.
@@ -46,7 +102,11 @@ pub async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gate
             (Check::Grpc { service }, None) => grpc::ask(&connector, endpoint, service).await,
         }
     };
-    timeout(plan.timeout, asked).await.ok().flatten().unwrap_or(Found::UNANSWERED)
+    match timeout(plan.timeout, asked).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(no_answer)) => Found::unanswered(&no_answer.to_string()),
+        Err(_) => Found::unanswered(&format!("no answer within {:?}", plan.timeout)),
+    }
 }
 
 /// The user agent of probes.

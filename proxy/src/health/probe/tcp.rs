@@ -2,11 +2,11 @@
 
 use config::Endpoint;
 
-use super::Found;
+use super::{Found, NoAnswer};
 use crate::upstream::connect::{Connector, Speak};
 
-/// Connects, and closes. `None` when that fails.
-pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint) -> Option<Found> {
-    connector.connect_for_probe(endpoint, Speak::Nothing).await.ok()?;
-    Some(Found::answered(true, None))
+/// Connects, and closes; an error when that fails.
+pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint) -> Result<Found, NoAnswer> {
+    connector.connect_for_probe(endpoint, Speak::Nothing).await?;
+    Ok(Found::passed(None))
 }
