@@ -205,6 +205,11 @@ impl Routing {
         self.canary.as_deref().filter(|_| cell.has_canary)
     }
 
+    /// Whether an endpoint of a region runs the version on trial.
+    pub fn is_on_trial(&self, region: RegionId, endpoint: &EndpointState) -> bool {
+        self.canary_in(self.region(region)).is_some_and(|canary| canary.is_canary(&endpoint.endpoint))
+    }
+
     /// The region's name if this node reaches it by a gateway, which must then not choose again.
     pub fn chosen_for_gateway(&self, region: RegionId) -> Option<&str> {
         let by_gateway = self.document.upstreams.get(region.index()).is_some_and(|upstream| upstream.gateway.is_some());

@@ -54,10 +54,10 @@ impl Dialled<'_> {
     }
 
     /// An attempt was cancelled after `took`, since another answered first: its answer would have taken
-    /// longer still.
+    /// longer still, and the probes are to find out whether one would have come.
     pub fn cancelled(&self, took: Duration) {
         self.endpoint.on_answer(false, took > self.failover().latency_p99);
-        self.on_trial(false, took);
+        self.endpoint.on_wait();
     }
 
     /// An answer that began well has broken off.

@@ -128,7 +128,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
         if !course.pause(&mut next).await {
             continue;
         }
-        let over = match course.hedge_after() {
+        let over = match course.hedge_after(&next) {
             None => attempt::make(plan.worker, plan.body, plan.repeatable, next).await,
             // Boxed, since few routes hedge, and two attempts are large.
             Some(late) => Box::pin(course.hedged(next, late)).await,
@@ -169,8 +169,8 @@ struct Course<'a> {
     overloaded: bool,
     /// Whether an origin may have acted on it.
     maybe_processed: bool,
-    /// Attempts that cost no origin anything.
-    unsent: u32,
+    /// Whether all of a region's endpoints were tried.
+    exhausted: bool,
     last: Option<Before>,
     end: End,
 }
@@ -201,7 +201,7 @@ impl<'a> Course<'a> {
             pauses: 0,
             overloaded: false,
             maybe_processed: false,
-            unsent: 0,
+            exhausted: false,
             last: None,
             end: End::Exhausted,
         }
@@ -361,9 +361,13 @@ impl<'a> Course<'a> {
         now.is_some_and(|region| is_lawful_in_both(self.plan.pinned.table(), self.plan.facts, current.table(), region))
     }
 
-    /// After how long the attempt about to be made is doubled, if it is to be.
-    fn hedge_after(&self) -> Option<Duration> {
-        let may = self.route.retry.hedge && self.plan.repeatable && self.attempts < self.route.retry.attempts;
+    /// After how long the attempt about to be made is doubled, if it is to be. One at the version on
+    /// trial is not: what is wrong with that would be hidden.
+    fn hedge_after(&self, next: &Attempt) -> Option<Duration> {
+        let may = self.route.retry.hedge
+            && self.plan.repeatable
+            && self.attempts < self.route.retry.attempts
+            && !next.routing.is_on_trial(next.region, next.destination.endpoint());
         self.plan.pinned.route(self.plan.permits.route()).hedge_after().filter(|_| may)
     }
 
@@ -426,14 +430,11 @@ impl<'a> Course<'a> {
         }
         self.count(&routing, region, fault.outcome());
         let left = routing.untried(region, &self.tried);
-        if fault.is_unsent() {
-            self.unsent += 1;
-        } else {
-            self.maybe_processed = true;
-        }
-        if fault.is_unreachable() && left == 0 {
+        self.maybe_processed |= !fault.is_unsent();
+        if fault.is_unreachable() {
             self.unreachable.insert(pinned_region);
         }
+        self.exhausted |= left == 0;
         let eligible = self.plan.permits.eligible();
         let others = eligible.iter().filter(|id| !self.done_with.contains(*id) && *id != pinned_region).count();
         let spare = self.route.retry.attempts.saturating_sub(self.attempts) as usize;
@@ -469,7 +470,9 @@ impl<'a> Course<'a> {
         let Self { plan, attempts, .. } = *self;
         let table = plan.pinned.table();
         let fault = self.last.as_ref().and_then(|last| last.fault);
-        if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed {
+        // One endpoint that is not there, of several, says nothing of its region; several attempts do.
+        let telling = self.attempts != 1 || self.exhausted;
+        if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed && telling {
             let view = WithDown { view: &**plan.pinned, down: self.unreachable };
             match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
                 Verdict::Refuse(refusal) => return Failure::Refused { refusal, attempts },
