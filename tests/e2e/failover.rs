@@ -87,6 +87,53 @@ async fn no_endpoint_twice_while_another_is_left_and_then_again() {
     assert_eq!(received, [1, 1, 2]);
 }
 
+/// What answers badly may answer well again; what nobody can connect to will not.
+#[tokio::test]
+async fn the_ejected_is_tried_before_the_unreachable() {
+    let origins = [start_origin().await, start_origin().await];
+    let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
+    let routes = "[[routes]]\nname = \"all\"\n";
+    let table = SmallTable::new(routes).region("here", "US", &addresses).text();
+    // The probes find nothing out in the time of the test.
+    let table = table.replace("unhealthy_interval = \"100ms\"", "unhealthy_interval = \"1h\"");
+    let node = Setup::new("here", &table).start().await;
+    origins[1].kill().await;
+    let client = Client::http1(node.http());
+    origins[0].behave(|received| match received.path.as_str() {
+        "/health" => Behaviour::Normal,
+        _ => Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE),
+    });
+    eventually("an ejection", async || {
+        client.send(&get("/")).await;
+        let here = region(&node, "here").await;
+        if here["endpoints"][0]["state"] == "ejected" { Ok(()) } else { Err(here.to_string()) }
+    })
+    .await;
+    origins[0].set_behaviour(Behaviour::Normal);
+    for _ in 0..10 {
+        client.send(&get("/")).await.assert_served_by("here");
+        client.send(&post("/", "order")).await.assert_served_by("here");
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_an_endpoint_outlives_its_version() {
+    let (world, node) = start("[[routes]]\nname = \"all\"\nretry = { attempts = 1 }\n").await;
+    let client = Client::http1(node.http());
+    world.behave("first", &Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE));
+    for _ in 0..5 {
+        client.send(&get("/")).await;
+    }
+    assert_eq!(region(&node, "first").await["endpoints"][0]["state"], "ejected");
+    let address = format!("\"{}\"", world.origin("first").address());
+    let versioned = format!("{{ address = {address}, version = \"v2\" }}");
+    let skipped = node.log().all().len();
+    node.replace("routes.toml", world.table().replace(&address, &versioned));
+    node.logged_after(skipped, "routing table applied").await;
+    let first = region(&node, "first").await;
+    assert_eq!((&first["endpoints"][0]["state"], &first["endpoints"][0]["version"]), (&"ejected".into(), &"v2".into()));
+}
+
 #[tokio::test]
 async fn a_retry_budget_bounds_what_retries_add() {
     let routes = "[[routes]]\nname = \"all\"\n\

@@ -75,8 +75,8 @@ pub struct RegionHealth {
     suspicions: u32,
     /// What it returns from is one suspicion alone: a blip, and no outage.
     blip: bool,
-    /// How often it has lately ceased to be up: one is forgotten for each base ejection time of being
-    /// up without another.
+    /// How often it has lately ceased to be up: one is forgotten for each failback delay (or base
+    /// ejection time, if that is longer) of being up without another.
     falls: u32,
     up_since: Duration,
     /// It has not served yet, so that there is nothing to come back from.
@@ -150,13 +150,14 @@ impl RegionHealth {
     }
 
     fn note_fall(&mut self, before: Phase, now: Duration, failover: &Failover) {
+        let remembered = failover.failback_delay.max(failover.outlier.base_ejection);
         match (before == Phase::Up, self.phase == Phase::Up) {
             (true, false) => {
                 self.blip = self.falls == 0 && self.phase == Phase::Suspected;
                 self.falls += 1;
             }
             (false, true) => self.up_since = now,
-            (true, true) if self.falls > 0 && now >= self.up_since + failover.outlier.base_ejection => {
+            (true, true) if self.falls > 0 && now >= self.up_since + remembered => {
                 self.falls -= 1;
                 self.up_since = now;
             }
@@ -295,10 +296,10 @@ mod tests {
             (470, Serves, Phase::Ramping(0, SECOND * 470)),
             (1_370, Serves, Phase::Ramping(1, SECOND * 1_370)),
             (2_270, Serves, Phase::Up),
-            (2_300, Serves, Phase::Up),
-            (2_330, Serves, Phase::Up),
-            (2_331, Suspected, Phase::Suspected),
-            (2_360, Serves, Phase::Up),
+            (2_570, Serves, Phase::Up),
+            (2_870, Serves, Phase::Up),
+            (2_871, Suspected, Phase::Suspected),
+            (2_901, Serves, Phase::Up),
         ] {
             region.observe(SECOND * seconds, evidence, &failover);
             assert_eq!(region.phase(), phase, "after {seconds} s");

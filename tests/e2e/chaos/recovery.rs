@@ -9,7 +9,7 @@ use meridian_tests::{Client, Connection, Fleet, Node, eventually, geo, get};
 use super::{assert_lawful, becomes, fleet, left, probed_fleet, reads, start};
 
 #[tokio::test]
-async fn a_flapping_region_is_left_once() {
+async fn a_flapping_region_is_left_for_good_at_the_second_time() {
     let mut fleet = probed_fleet(1, "", "failback_delay = \"60s\"\noutlier = { base_ejection = \"200ms\" }").await;
     let node = start(&fleet).await;
     let mut connection = connect(&node).await;
@@ -31,7 +31,8 @@ async fn a_flapping_region_is_left_once() {
     }
     let changes = served.windows(2).filter(|pair| pair[0] != pair[1]).count();
     eprintln!("flapped 10 times: {} requests, {changes} change(s) of region", served.len());
-    assert_eq!(changes, 1, "{served:?}");
+    // Once may be a blip, from which it returns at once.
+    assert!(changes == 1 || changes == 3, "{served:?}");
     assert_lawful(&mut fleet, &node).await;
 }
 
