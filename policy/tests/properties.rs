@@ -281,7 +281,7 @@ fn a_restriction_never_widens_what_is_allowed() {
         }
         Ok(())
     });
-    narrowed.at_least(300);
+    narrowed.at_least(250);
 }
 
 #[test]
