@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use loadtest::origin::{Behaviour, Origin, OriginConfig};
-use meridian_tests::{Answer, Client, Node, Setup, SmallTable, World, eventually, get, post};
+use meridian_tests::{Answer, Client, Node, RawConnection, Setup, SmallTable, World, eventually, get, post, put};
 use serde_json::Value;
 
 const TWO: &[(&str, &str)] = &[("first", "US"), ("second", "US")];
@@ -205,6 +205,64 @@ async fn a_late_answer_is_asked_for_elsewhere_and_the_first_good_one_taken() {
     assert_eq!(orders(&world), 0);
     world.behave("first", &Behaviour::Normal);
     order.await.expect("an answer").assert_served_by("first");
+}
+
+#[tokio::test]
+async fn a_hedged_body_arrives_whole_at_both() {
+    let hedge = "[[routes]]\nname = \"all\"\ntimeout = \"3s\"\nretry = { hedge = true }\n";
+    let (world, node) = start(hedge).await;
+    let client = Client::http1(node.http());
+    let mut connection = client.connect().await.expect("a connection");
+    for _ in 0..100 {
+        connection.send(&get("/")).await;
+    }
+    world.behave("first", &Behaviour::Slow(Duration::from_secs(2)));
+    eventually("a hedge", async || {
+        let answer = client.send(&put("/", "0123456789")).await;
+        if answer.attempts() == 2 && answer.region().as_deref() == Some("second") {
+            Ok(())
+        } else {
+            Err(format!("{answer:?}"))
+        }
+    })
+    .await;
+    for region in ["first", "second"] {
+        let received = world.received(region).into_iter().filter(|received| received.method == "PUT");
+        let bodies: Vec<_> = received.map(|received| (received.whole, received.body)).collect();
+        assert!(bodies.iter().all(|(whole, body)| *whole && body == "0123456789"), "{region}: {bodies:?}");
+    }
+}
+
+/// A client on a slow line is no evidence against an origin.
+#[tokio::test]
+async fn a_slow_upload_is_not_a_slow_origin() {
+    let routes = "[[routes]]\nname = \"all\"\n[failover]\nlatency_p99 = \"100ms\"\n";
+    let (_world, node) = start(routes).await;
+    let uploads = (0..8).map(|_| {
+        let address = node.http();
+        tokio::spawn(async move {
+            let mut raw = RawConnection::open(address).await;
+            raw.write("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 4\r\n\r\nab").await;
+            // The subject of the test is a pause.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            raw.write("cd").await;
+            String::from_utf8(raw.read_to_end().await.0).expect("text")
+        })
+    });
+    for upload in uploads.collect::<Vec<_>>() {
+        let answer = upload.await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    // Longer than a tick of the watch.
+    eventually("ticks", async || {
+        let first = region(&node, "first").await;
+        if first["endpoints"][0]["attempts"] == 8 { Ok(()) } else { Err(first.to_string()) }
+    })
+    .await;
+    for _ in 0..20 {
+        Client::http1(node.http()).send(&get("/")).await.assert_served_by("first");
+    }
+    assert_eq!(region(&node, "first").await["health"], "up");
 }
 
 #[tokio::test]
