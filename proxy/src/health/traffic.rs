@@ -26,8 +26,8 @@ pub struct Dialled<'a> {
 
 impl Dialled<'_> {
     /// An answer's head has come, after the origin took so long; `None` when it came before the request
-    /// was complete. 502, 503 and 504 say that the endpoint cannot serve;
-    /// any other error is as much about the request, and counts by its share only.
+    /// was complete. 502, 503 and 504 say that the endpoint cannot serve; any other error is as much
+    /// about the request, and counts by its share only.
     pub fn answered(&self, status: StatusCode, took: Option<Duration>) {
         match status {
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {

@@ -146,7 +146,7 @@ impl Metrics {
             ),
             hedges: counters(
                 "meridian_hedges_total",
-                "Attempts beside a late one: won, lost, or refused by the retry budget",
+                "Attempts beside a late one: won, or lost to it after all",
                 &["region", "outcome"],
             ),
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),

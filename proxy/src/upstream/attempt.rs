@@ -17,9 +17,9 @@ use crate::routing::{Destination, Routing};
 use crate::upstream::body::{AttemptBody, RequestBody, Upload};
 use crate::upstream::connect::{ConnectError, Connection, SendError};
 
-/// An attempt about to be made.
-pub struct Attempt {
-    /// The routing that is current now.
+/// Where an attempt goes, and how long it may take.
+pub struct Aim {
+    /// The routing that was current when it was chosen.
     pub routing: Arc<Routing>,
     /// The region, in its ids.
     pub region: RegionId,
@@ -29,8 +29,6 @@ pub struct Attempt {
     pub safeguarded: bool,
     /// Whom to dial.
     pub destination: Destination,
-    /// What to send.
-    pub request: Request<AttemptBody>,
     /// When it begins.
     pub started: Instant,
     /// When it is to be over.
@@ -39,24 +37,18 @@ pub struct Attempt {
     pub in_flight: InFlight,
 }
 
+/// An attempt about to be made.
+pub struct Attempt {
+    /// Where it goes.
+    pub aim: Aim,
+    /// What to send.
+    pub request: Request<AttemptBody>,
+}
+
 /// An attempt that is over.
 pub struct Attempted {
-    /// The routing that was current.
-    pub routing: Arc<Routing>,
-    /// The region, in its ids.
-    pub region: RegionId,
-    /// The region in the ids of the routing that the request was decided under.
-    pub pinned_region: RegionId,
-    /// Whether the law opened the region with safeguards only.
-    pub safeguarded: bool,
-    /// Who was dialled.
-    pub destination: Destination,
-    /// When it began.
-    pub started: Instant,
-    /// When it was to be over.
-    pub limit: Instant,
-    /// The region's count of requests in flight.
-    pub in_flight: InFlight,
+    /// Where it went.
+    pub aim: Aim,
     /// Whether another region's node answered that no origin has seen the request.
     pub unsent: bool,
     /// What came of it.
@@ -113,16 +105,15 @@ impl Fault {
 /// Makes an attempt. What is dropped before its end is cancelled: the connection is closed, or on
 /// HTTP/2 the stream reset.
 pub async fn make(worker: &Worker, body: &RequestBody, repeatable: bool, attempt: Attempt) -> Attempted {
-    let Attempt { routing, region, pinned_region, safeguarded, destination, request, started, limit, in_flight } =
-        attempt;
+    let Attempt { aim, request } = attempt;
     let result = {
         let _waiting = worker.node.metrics.waiting();
-        send(worker, body, repeatable, &destination, request, limit).await
+        send(worker, body, repeatable, &aim.destination, request, aim.limit).await
     };
     let says_unsent = |(response, _): &(Response<Incoming>, Connection)| response.headers().contains_key(UNSENT);
-    let unsent =
-        result.as_ref().is_ok_and(says_unsent) && routing.has_gateways && routing.chosen_for_gateway(region).is_some();
-    Attempted { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight, unsent, result }
+    let by_gateway = || aim.routing.has_gateways && aim.routing.chosen_for_gateway(aim.region).is_some();
+    let unsent = result.as_ref().is_ok_and(says_unsent) && by_gateway();
+    Attempted { aim, unsent, result }
 }
 
 impl Attempted {
@@ -143,19 +134,19 @@ impl Attempted {
     /// Tells the watch over the upstreams how it went. `fair` is the time that an attempt has where
     /// none went before it: silence that was cut short says little.
     pub fn tell(&self, node: &Node, body: &RequestBody, fair: Duration) {
-        let endpoint = self.destination.endpoint();
-        let dialled = Dialled { node, routing: &self.routing, region: self.region, endpoint };
-        let took = body.origins_turn(self.started).map(|since| since.elapsed());
+        let Aim { routing, region, destination, started, limit, .. } = &self.aim;
+        let dialled = Dialled { node, routing, region: *region, endpoint: destination.endpoint() };
+        let took = body.origins_turn(*started).map(|since| since.elapsed());
         let waited = took.unwrap_or_default();
+        let had_its_time = limit.saturating_duration_since(*started) >= fair / 2;
         match &self.result {
             // Why another node refuses is about the request, or about what it has said to probes.
             Ok(_) if self.unsent => {}
             Ok((response, _)) => dialled.answered(response.status(), took),
             Err(Fault::Unreachable) => dialled.failed(Symptom::Unreachable, waited),
             Err(Fault::Broken) => dialled.failed(Symptom::Broken, waited),
-            Err(Fault::TimedOut) if self.limit.saturating_duration_since(self.started) >= fair / 2 => {
-                dialled.failed(Symptom::Silent, waited);
-            }
+            Err(Fault::TimedOut) if had_its_time => dialled.failed(Symptom::Silent, waited),
+            Err(Fault::CutShort) if had_its_time => dialled.failed(Symptom::Unreachable, waited),
             Err(
                 Fault::TimedOut
                 | Fault::CutShort

@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod body;
 pub mod connect;
 pub mod connection;
+mod course;
 pub mod forward;
 pub mod http2;
 pub mod pool;

@@ -1,0 +1,380 @@
+//! The course of one request's attempts: where next, at whose cost, after what pause, beside which
+//! other, and why no further.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use policy::attempt::is_lawful_in_both;
+use policy::concurrency::admits;
+use policy::route::RouteSpec;
+use policy::view::WithDown;
+use policy::{Health, RegionId, RegionSet, Seen, Verdict};
+use smallvec::SmallVec;
+use tokio::time::{sleep, timeout};
+
+use crate::health::endpoint::EndpointState;
+use crate::health::traffic::Dialled;
+use crate::node::{InFlight, Node};
+use crate::routing::{Region, Routing, Wish};
+use crate::upstream::attempt::{self, Aim, Attempt, Attempted, Fault};
+use crate::upstream::forward::{Answered, End, Failure, Forward};
+
+/// Where one request stands among its attempts.
+pub(super) struct Course<'a> {
+    plan: &'a Forward<'a>,
+    route: &'a RouteSpec,
+    deadline: Instant,
+    wish: Wish,
+    /// Regions, of the pinned table, that this round is done with.
+    done_with: RegionSet,
+    /// Regions, of the pinned table, that could not be reached.
+    unreachable: RegionSet,
+    /// Endpoints that this round has tried.
+    tried: SmallVec<[Arc<EndpointState>; 4]>,
+    /// Whether all were tried once, and the best of them may be again.
+    again: bool,
+    attempts: u32,
+    pauses: u32,
+    overloaded: bool,
+    /// Whether an origin may have acted on it.
+    maybe_processed: bool,
+    /// Whether all of a region's endpoints were tried.
+    exhausted: bool,
+    last: Option<Before>,
+    end: End,
+}
+
+/// The attempt before another, or beside it.
+struct Before {
+    routing: Arc<Routing>,
+    region: RegionId,
+    pinned_region: RegionId,
+    endpoint: Arc<EndpointState>,
+    /// None while it is under way.
+    fault: Option<Fault>,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(plan: &'a Forward<'a>) -> Self {
+        let route = &plan.pinned.table().route(plan.permits.route()).spec;
+        Self {
+            plan,
+            route,
+            deadline: plan.started + route.timeout,
+            wish: Wish { client_key: plan.facts.client_key, upgrade: plan.upgrade },
+            done_with: RegionSet::EMPTY,
+            unreachable: RegionSet::EMPTY,
+            tried: SmallVec::new(),
+            again: false,
+            attempts: 0,
+            pauses: 0,
+            overloaded: false,
+            maybe_processed: false,
+            exhausted: false,
+            last: None,
+            end: End::Exhausted,
+        }
+    }
+
+    /// How many attempts there were.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether one of them has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// The next attempt, if there may be one: inside the region first, then the next permitted region,
+    /// and when all were tried, those again that are still in rotation.
+    pub(super) fn next(&mut self) -> Option<Attempt> {
+        if !self.may_go_on() {
+            return None;
+        }
+        let found = self.find(None);
+        if found.is_some() {
+            return found;
+        }
+        if self.end != End::Exhausted || self.tried.is_empty() {
+            return None;
+        }
+        self.again = true;
+        self.tried.clear();
+        self.done_with = RegionSet::EMPTY;
+        self.find(None)
+    }
+
+    /// Whether what became of the attempt before lets there be another.
+    fn may_go_on(&mut self) -> bool {
+        let Some(last) = &self.last else { return true };
+        self.end = if !last.fault.is_some_and(Fault::is_unsent) && !self.plan.repeatable {
+            End::NotRepeatable
+        } else if Instant::now() >= self.deadline {
+            End::OutOfTime
+        } else {
+            End::Exhausted
+        };
+        self.end == End::Exhausted && self.attempts < self.route.retry.attempts
+    }
+
+    /// Looks for whom to try. `beside` is an attempt that is still under way.
+    fn find(&mut self, beside: Option<&Before>) -> Option<Attempt> {
+        let Forward { worker, pinned, facts, permits, head, body, .. } = *self.plan;
+        let (table, node) = (pinned.table(), &worker.node);
+        loop {
+            // The first attempt follows the decision without a pause, and is of its moment.
+            let routing = if self.attempts == 0 { pinned.clone() } else { node.routing.load_full() };
+            let current = routing.table();
+            let permit = permits.next(table, facts, &self.done_with, &Seen { table: current, view: &*routing })?;
+            let region = permit.region();
+            let pinned_region = table.region_named(&current.region(region).name)?;
+            if !is_lawful_in_both(table, facts, current, region) {
+                // Never true: the permit says otherwise. It is checked on its own all the same.
+                node.metrics.residency_violations.inc();
+                let region = &current.region(region).name;
+                tracing::error!(region, "a permit for an unlawful region; not dialled");
+                self.done_with.insert(pinned_region);
+                continue;
+            }
+            let cell = routing.region(region);
+            if !admits(self.route.criticality, cell.state.in_flight.load(Ordering::Relaxed), cell.cap()) {
+                self.overloaded = true;
+                self.done_with.insert(pinned_region);
+                continue;
+            }
+            let safeguarded = permit.is_safeguarded();
+            let destination = routing.destination(permit, &self.tried, self.wish);
+            let Some(destination) = destination.filter(|found| !self.again || found.endpoint().is_up()) else {
+                self.done_with.insert(pinned_region);
+                continue;
+            };
+            if !body.can_be_had_again() && self.attempts > 0 {
+                self.end = End::BodyGone;
+                return None;
+            }
+            let from = beside.or(self.last.as_ref());
+            if let Some(from) = from
+                && !self.affords(from, beside.is_some(), cell, destination.endpoint())
+            {
+                self.end = End::OverBudget;
+                return None;
+            }
+            let Some(body) = body.attempt() else {
+                self.end = End::BodyGone;
+                return None;
+            };
+            if let Some(from) = from.filter(|from| from.pinned_region != pinned_region && beside.is_none()) {
+                let names = [from.pinned_region, pinned_region].map(|id| table.region(id).name.as_str());
+                node.metrics.failovers.with_label_values(&names).inc();
+            }
+            self.attempts += 1;
+            self.tried.push(destination.endpoint().clone());
+            let request = head(&routing, region).map(|()| body);
+            let in_flight = InFlight::enter(&cell.state.in_flight);
+            let started = Instant::now();
+            let limit = self.limit(started);
+            let aim = Aim { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight };
+            return Some(Attempt { aim, request });
+        }
+    }
+
+    /// Whether the retry budget of the region that an attempt has failed in, or is late in, lets there
+    /// be another. What cost no origin any work is free, and so is leaving what is out for what is not.
+    fn affords(&self, from: &Before, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
+        let metrics = &self.plan.worker.node.metrics;
+        let region = from.routing.region(from.region);
+        let is_last_resort = |region: &Region| matches!(region.state.health(), Health::Down | Health::Ramping(0));
+        let is_out = !from.endpoint.is_up() || is_last_resort(region);
+        let is_in = to.is_up() && !is_last_resort(cell);
+        let affords =
+            !hedge && (from.fault.is_some_and(Fault::is_unsent) || is_out && is_in) || region.state.take_retry();
+        let name = from.routing.table().region(from.region).name.as_str();
+        match (hedge, affords) {
+            (_, false) => metrics.retries.with_label_values(&[name, "over_budget"]).inc(),
+            (false, true) => metrics.retries.with_label_values(&[name, "sent"]).inc(),
+            (true, true) => {}
+        }
+        affords
+    }
+
+    /// How long an attempt that begins now may take.
+    fn limit(&self, now: Instant) -> Instant {
+        self.route.retry.per_try_timeout.map_or(self.deadline, |limit| self.deadline.min(now + limit))
+    }
+
+    /// The time that an attempt has where none went before it.
+    pub(super) fn fair(&self) -> Duration {
+        self.route.retry.per_try_timeout.unwrap_or(self.route.timeout)
+    }
+
+    /// A pause before a region is tried again that has failed an attempt: full jitter, up to twice as
+    /// long each time. None before another region.
+    ///
+    /// False when a table that came meanwhile no longer lets the attempt be made.
+    pub(super) async fn pause(&mut self, next: &mut Attempt) -> bool {
+        let Some(last) = &self.last else { return true };
+        if last.pinned_region != next.aim.pinned_region || (last.fault.is_some_and(Fault::is_unsent) && !self.again) {
+            return true;
+        }
+        let most = (FIRST_PAUSE * 2_u32.saturating_pow(self.pauses)).min(LONGEST_PAUSE);
+        self.pauses += 1;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        sleep(most.mul_f64(fastrand::f64()).min(left)).await;
+        next.aim.started = Instant::now();
+        next.aim.limit = self.limit(next.aim.started);
+        let current = self.plan.worker.node.routing.load();
+        if Arc::ptr_eq(&current, &next.aim.routing) {
+            return true;
+        }
+        let now = current.table().region_named(&next.aim.routing.table().region(next.aim.region).name);
+        now.is_some_and(|region| is_lawful_in_both(self.plan.pinned.table(), self.plan.facts, current.table(), region))
+    }
+
+    /// After how long the attempt about to be made is doubled, if it is to be. One at the version on
+    /// trial is not: what is wrong with that would be hidden.
+    pub(super) fn hedge_after(&self, next: &Attempt) -> Option<Duration> {
+        let may = self.route.retry.hedge
+            && self.plan.repeatable
+            && self.attempts < self.route.retry.attempts
+            && !next.aim.routing.is_on_trial(next.aim.region, next.aim.destination.endpoint());
+        self.plan.pinned.route(self.plan.permits.route()).hedge_after().filter(|_| may)
+    }
+
+    /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
+    /// answer is taken, and the other attempt cancelled.
+    pub(super) async fn hedged(&mut self, first: Attempt, late: Duration) -> Attempted {
+        let Forward { worker, body, repeatable, .. } = *self.plan;
+        let from = Before::under_way(&first.aim);
+        let begun = first.aim.started;
+        let mut first = std::pin::pin!(attempt::make(worker, body, repeatable, first));
+        if let Ok(over) = timeout(late, &mut first).await {
+            return over;
+        }
+        let second = if body.is_whole() { self.find(Some(&from)) } else { None };
+        self.end = End::Exhausted;
+        let Some(second) = second else { return first.await };
+        let mut second = std::pin::pin!(attempt::make(worker, body, repeatable, second));
+        let (over, won) = tokio::select! {
+            over = &mut first => (over, false),
+            over = &mut second => (over, true),
+        };
+        if !self.is_welcome(&over) {
+            over.tell(&worker.node, body, self.fair());
+            self.maybe_processed |= !over.fault().is_unsent();
+            self.count(&over.aim.routing, over.aim.region, over.fault().outcome());
+            return if won { first.await } else { second.await };
+        }
+        let name = from.routing.table().region(from.region).name.as_str();
+        let outcome = if won { "won" } else { "lost" };
+        worker.node.metrics.hedges.with_label_values(&[name, outcome]).inc();
+        if won {
+            // That it was too slow is what there is to know of the first.
+            let took = begun.elapsed();
+            from.dialled(&worker.node).cancelled(took);
+            self.plan.pinned.route(self.plan.permits.route()).observe(took);
+        }
+        over
+    }
+
+    /// Whether an attempt's answer is one to pass on.
+    pub(super) fn is_welcome(&self, over: &Attempted) -> bool {
+        let unwelcome =
+            |status: StatusCode| self.plan.repeatable && self.route.retry.statuses.contains(&status.as_u16());
+        !over.unsent && over.status().is_some_and(|status| !unwelcome(status))
+    }
+
+    /// Takes the end of an attempt; its answer, if it has one.
+    pub(super) fn settle(&mut self, over: Attempted) -> Option<Answered> {
+        let (welcome, fault) = (self.is_welcome(&over), over.fault());
+        let Attempted { aim, result, .. } = over;
+        let Aim { routing, region, pinned_region, safeguarded, destination, started, in_flight, .. } = aim;
+        let endpoint = destination.endpoint().clone();
+        // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
+        let answered = result.ok().filter(|_| !fault.is_unreachable()).map(|(response, connection)| {
+            self.time(&routing, region, response.status(), started);
+            let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
+            Answered { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight }
+        });
+        if welcome {
+            return answered;
+        }
+        self.count(&routing, region, fault.outcome());
+        let left = routing.untried(region, &self.tried);
+        self.maybe_processed |= !fault.is_unsent();
+        if fault.is_unreachable() {
+            self.unreachable.insert(pinned_region);
+        }
+        self.exhausted |= left == 0;
+        let eligible = self.plan.permits.eligible();
+        let others = eligible.iter().filter(|id| !self.done_with.contains(*id) && *id != pinned_region).count();
+        let spare = self.route.retry.attempts.saturating_sub(self.attempts) as usize;
+        if spare <= others || left == 0 {
+            self.done_with.insert(pinned_region);
+        }
+        self.last = Some(Before { routing, region, pinned_region, endpoint, fault: Some(fault) });
+        answered
+    }
+
+    /// Notes how long an answer took.
+    fn time(&self, routing: &Routing, region: RegionId, status: StatusCode, started: Instant) {
+        let Some(took) = self.plan.body.origins_turn(started).map(|since| since.elapsed()) else { return };
+        if region != routing.here {
+            let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
+            let latency = &self.plan.worker.node.metrics.cross_region_latency;
+            latency.with_label_values(&names).observe(took.as_secs_f64());
+        }
+        // A failure is no quick answer.
+        if self.route.retry.hedge && !status.is_server_error() {
+            self.plan.pinned.route(self.plan.permits.route()).observe(took);
+        }
+    }
+
+    /// Counts an attempt that failed; one whose answer is passed on is counted with the answer.
+    fn count(&self, routing: &Routing, region: RegionId, outcome: &str) {
+        let name = routing.table().region(region).name.as_str();
+        self.plan.worker.node.metrics.attempts.with_label_values(&[name, outcome]).inc();
+    }
+
+    /// Why there is no answer.
+    pub(super) fn failure(&self) -> Failure {
+        let Self { plan, attempts, .. } = *self;
+        let table = plan.pinned.table();
+        let fault = self.last.as_ref().and_then(|last| last.fault);
+        // One endpoint that is not there, of several, says nothing of its region; several attempts do.
+        let telling = self.attempts != 1 || self.exhausted;
+        if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed && telling {
+            let view = WithDown { view: &**plan.pinned, down: self.unreachable };
+            match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
+                Verdict::Refuse(refusal) => return Failure::Refused { refusal, attempts },
+                Verdict::Forward(_) if self.overloaded => return Failure::Overloaded,
+                Verdict::Forward(_) => {}
+            }
+        }
+        let region = self.last.as_ref().map(|last| table.region(last.pinned_region).name.clone()).unwrap_or_default();
+        let timed_out = matches!(fault, Some(Fault::TimedOut | Fault::Gone));
+        Failure::Failed { region, attempts, timed_out, unsent: !self.maybe_processed, end: self.end }
+    }
+}
+
+impl Before {
+    fn dialled<'a>(&'a self, node: &'a Node) -> Dialled<'a> {
+        Dialled { node, routing: &self.routing, region: self.region, endpoint: &self.endpoint }
+    }
+
+    fn under_way(aim: &Aim) -> Self {
+        Self {
+            routing: aim.routing.clone(),
+            region: aim.region,
+            pinned_region: aim.pinned_region,
+            endpoint: aim.destination.endpoint().clone(),
+            fault: None,
+        }
+    }
+}
+
+/// The back-off between attempts on one region: full jitter, as Envoy's.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
