@@ -76,16 +76,16 @@ struct Context<'a, 't> {
     classes: &'a [DataClass],
 }
 
-/// Compiles a whole table; `None` after an error, which is reported. Maintenance pages with
-/// relative paths are read from the directory of `file`, which otherwise is for messages.
+/// Compiles a whole table; `None` after an error, which is reported. `file` is for messages.
+/// Maintenance pages with relative paths are read from `directory`; without one, none is.
 ///
 /// Names are collected first, from the keys alone, so that one mistake inside a region is not
 /// followed by "unknown region" wherever the region is named.
-pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path) -> Option<Compiled> {
+pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path, directory: Option<&Path>) -> Option<Compiled> {
     let names = &Names::collect(root);
     let classes = data_class::data_classes(root, names);
     let context = Context { names, frameworks: &Frameworks::collect(root), classes: &classes };
-    let mut pages = Pages::new(file.parent().unwrap_or(Path::new("")));
+    let mut pages = Pages::new(directory);
     let (regions, upstreams) = region::regions(root).into_iter().unzip();
     let rules = residency::rules(root, &context, &mut pages);
     let routes = route::routes(root, &context);

@@ -12,6 +12,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod bus;
 mod compile;
 mod document;
 mod endpoint;
@@ -32,8 +33,8 @@ mod text;
 pub use endpoint::Endpoint;
 pub use kind::{FileKind, kind_of};
 pub use node::{
-    Bus, CertificateFiles, ClientAddresses, Geoip, Limits, Listener, Log, NodeConfig, ProxyProtocol, Routing, Tls,
-    TokenAlgorithm, TokenKey, Tokens, UpstreamTls,
+    BusSource, CertificateFiles, ClientAddresses, Geoip, Limits, Listener, Log, NodeConfig, ProxyProtocol, Routing,
+    Tls, TokenAlgorithm, TokenKey, Tokens, UpstreamTls,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use source::file::FileWatch;

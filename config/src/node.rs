@@ -2,6 +2,7 @@
 
 mod address;
 mod admin;
+mod bus;
 mod geoip;
 mod limits;
 mod listener;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::bus::BusAccess;
 use crate::document::{self, MAX_TEXT};
 use crate::problem::{Problem, Problems};
 use crate::text;
@@ -139,25 +141,28 @@ pub enum TokenAlgorithm {
 }
 
 /// Where the routing table comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Routing {
     /// A file, which is watched.
     File(PathBuf),
-    /// The config bus; no version of [`NodeConfig::load`] returns it yet.
-    Bus(Bus),
+    /// The config bus.
+    Bus(BusSource),
 }
 
-/// The config bus: a NATS key-value bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bus {
-    /// `nats://host:port`, at least one.
-    pub servers: Vec<String>,
-    /// The bucket's name.
-    pub bucket: String,
+/// The config bus as a node's source of its table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BusSource {
+    /// Where it is, and as whom to connect.
+    pub access: BusAccess,
     /// Where the last good table is kept for a start without the bus.
     pub snapshot: Option<PathBuf>,
-    /// How old the table may be before restricted routes fail closed.
+    /// How long the bus may be silent before restricted routes fail closed.
     pub max_age: Duration,
+    /// Public keys, PEM, of those whose tables are believed; everybody's if empty.
+    pub trusted_keys: Vec<PathBuf>,
+    /// The share of the fleet's or a jurisdiction's capacity, `0..=1`, that a table may take away
+    /// without an override.
+    pub max_shrink: f64,
 }
 
 /// The most that the node takes on.

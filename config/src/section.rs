@@ -89,6 +89,11 @@ impl<'t> Section<'t> {
         self.report.add(Severity::Error, self.line(), self.path.to_string(), message);
     }
 
+    /// Reports something about the table as a whole that its author should know.
+    pub(crate) fn warning(&self, message: String) {
+        self.report.add(Severity::Warning, self.line(), self.path.to_string(), message);
+    }
+
     /// Whether an error was reported so far, anywhere in the file.
     pub(crate) fn report_has_errors(&self) -> bool {
         self.report.has_errors()

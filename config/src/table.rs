@@ -65,10 +65,29 @@ impl RoutingTable {
     /// # Errors
     /// As [`RoutingTable::load`].
     pub fn from_text(file: &Path, text: &str) -> Result<Self, Problems> {
+        let directory = file.parent().unwrap_or(Path::new(""));
+        let table = Self::compile(file, text, Some(directory))?;
+        let files = [file.to_owned()].into_iter().chain(table.files);
+        Ok(Self { files: files.collect(), ..table })
+    }
+
+    /// Reads a routing table that comes from elsewhere, from a bus: it can make nobody read a file of
+    /// this machine. `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`RoutingTable::load`].
+    pub fn from_afar(name: &str, text: &[u8]) -> Result<Self, Problems> {
+        let name = Path::new(name);
+        let text = std::str::from_utf8(text).map_err(|error| {
+            let line = text.get(..error.valid_up_to()).unwrap_or_default().iter().filter(|b| **b == b'\n').count() + 1;
+            document::at_line(name, u32::try_from(line).unwrap_or(0), "the text is not UTF-8".to_owned())
+        })?;
+        Self::compile(name, text, None)
+    }
+
+    fn compile(file: &Path, text: &str, directory: Option<&Path>) -> Result<Self, Problems> {
         let (compiled, warnings) =
-            document::read(file, text, compile::KEYS, |root| compile::compile(root, text, file))?;
-        let mut files = vec![file.to_owned()];
-        files.extend(compiled.pages);
+            document::read(file, text, compile::KEYS, |root| compile::compile(root, text, file, directory))?;
         Ok(Self {
             table: Arc::new(compiled.table),
             proof: compiled.proof,
@@ -78,11 +97,12 @@ impl RoutingTable {
             has_affinity_secret: compiled.has_affinity_secret,
             text: text.into(),
             warnings,
-            files,
+            files: compiled.pages,
         })
     }
 
-    /// Every file that it depends on: its own, first, and its maintenance pages.
+    /// Every file that it depends on: its own, first, and its maintenance pages. Of a table from afar,
+    /// none.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }

@@ -115,17 +115,27 @@ fn data_classes(field: &Field<'_>, context: &Context<'_, '_>) -> Vec<ClassId> {
 
 fn when_unavailable(section: &Section<'_>, pages: &mut Pages) -> WhenUnavailable {
     let shows_page = section.field("when_unavailable").map_or(Some(false), |field| field.choice(WHEN_UNAVAILABLE));
-    match (shows_page, section.field("page")) {
-        (Some(true), Some(page)) => {
-            return pages.page(&page).map_or(WhenUnavailable::Reject, WhenUnavailable::Maintenance);
+    let (file, text) = (section.field("page"), section.field("page_text"));
+    let page = match (shows_page, file, text) {
+        (Some(true), Some(file), None) => pages.page(&file),
+        (Some(true), None, Some(text)) => Pages::text(&text),
+        (Some(true), Some(_), Some(text)) => {
+            text.error("there is page already: give the page in one way".to_owned());
+            None
         }
-        (Some(true), None) => {
+        (Some(true), None, None) => {
             section.missing("page", "when_unavailable = \"maintenance\" shows a page: page = \"maintenance.html\"");
+            None
         }
-        (Some(false), Some(page)) => page.error("is shown only with when_unavailable = \"maintenance\"".to_owned()),
-        (Some(false) | None, _) => {}
-    }
-    WhenUnavailable::Reject
+        (Some(false), file, text) => {
+            for page in [file, text].into_iter().flatten() {
+                page.error("is shown only with when_unavailable = \"maintenance\"".to_owned());
+            }
+            None
+        }
+        (None, ..) => None,
+    };
+    page.map_or(WhenUnavailable::Reject, WhenUnavailable::Maintenance)
 }
 
 fn regulation<'t>(field: &Field<'t>) -> Option<&'t str> {
@@ -133,7 +143,8 @@ fn regulation<'t>(field: &Field<'t>) -> Option<&'t str> {
     field.text_that(is_line, "is not a single line of 1 to 128 letters")
 }
 
-const KEYS: &[&str] = &["jurisdiction", "data_classes", "allow", "transfer", "when_unavailable", "page", "regulation"];
+const KEYS: &[&str] =
+    &["jurisdiction", "data_classes", "allow", "transfer", "when_unavailable", "page", "page_text", "regulation"];
 
 const TRANSFER: &[(&str, Transfer)] = &[
     ("prohibited", Transfer::Prohibited),

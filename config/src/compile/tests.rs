@@ -354,6 +354,13 @@ fn bad_rules() {
         ("allow = []\nwhen_unavailable = 'page'", 15, "residency[0].when_unavailable", "known: reject, maintenance"),
         ("allow = []\nwhen_unavailable = 'maintenance'", 10, "residency[0].page", "missing"),
         ("allow = []\npage = 'x.html'", 15, "residency[0].page", "shown only with"),
+        ("allow = []\npage_text = 'x'", 15, "residency[0].page_text", "shown only with"),
+        (
+            "allow = []\nwhen_unavailable = 'maintenance'\npage = 'x.html'\npage_text = 'x'",
+            17,
+            "residency[0].page_text",
+            "in one way",
+        ),
         (
             "allow = []\nwhen_unavailable = 'maintenance'\npage = 'no/such.html'",
             16,
@@ -921,6 +928,16 @@ fn pages_are_read_from_the_directory_of_the_table() {
     assert_eq!(table.files(), [file, page]);
     let shown = &table.table.spec().rules[0].when_unavailable;
     assert_eq!(*shown, WhenUnavailable::Maintenance("<h1>Back soon</h1>".into()));
+    // From afar nothing is read, wherever the path leads; the page travels with the table.
+    let text =
+        base_with("#end", &rule.replace("'page.html'", &format!("'{}'", directory.path().join("page.html").display())));
+    let refused = RoutingTable::from_afar("bus", text.as_bytes()).unwrap_err().to_string();
+    assert!(refused.contains("residency[0].page: a table on the bus names no files"), "{refused}");
+    let text = base_with("#end", &rule.replace("page = 'page.html'", "page_text = '<h1>Back soon</h1>'"));
+    let table = RoutingTable::from_afar("bus", text.as_bytes()).unwrap();
+    assert_eq!(table.table.spec().rules[0].when_unavailable, *shown);
+    assert!(table.files().is_empty());
+    assert!(RoutingTable::from_afar("bus", b"a = 1\nb = \xff").unwrap_err().to_string().starts_with("bus:2: error"));
 }
 
 #[test]

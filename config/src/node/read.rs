@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::NodeConfig;
+use super::{NodeConfig, Routing};
 use super::{address, admin, geoip, limits, listener, log, routing, tokens, upstream};
 use crate::name::name as read_name;
 use crate::section::Section;
@@ -23,9 +23,20 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
     address::check_distinct(&admin, &listeners);
     let region = region.and_then(|field| field.text());
     let routing = routing::routing(root, directory);
+    let name = value("name").and_then(|field| read_name(&field)).map_or_else(host_name, str::to_owned);
+    if let (Some(Routing::Bus(_)), Some(node)) = (&routing, &node)
+        && !is_bus_key(&name)
+    {
+        let remedy =
+            "on the bus a node's name is part of a key: letters, digits, - and _, with single dots between them";
+        match node.field("name") {
+            Some(field) => field.error(remedy.to_owned()),
+            None => node.missing("name", &format!("the host's name is {name:?}; {remedy}")),
+        }
+    }
     Some(NodeConfig {
         file: file.to_owned(),
-        name: value("name").and_then(|field| read_name(&field)).map_or_else(host_name, str::to_owned),
+        name,
         threads: value("threads").and_then(|field| field.integer(1..=1024)),
         listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),
         admin: admin.address,
@@ -39,6 +50,12 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
         region: region?.to_owned(),
         routing: routing?,
     })
+}
+
+/// Whether a name can be part of a key: no part between its dots is empty.
+fn is_bus_key(name: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    name.split('.').all(|part| !part.is_empty() && part.bytes().all(letter))
 }
 
 /// The host's name, as far as the system tells.

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::bus::Credentials;
 use crate::problem::Severity;
 
 fn read(text: &str) -> Result<NodeConfig, Problems> {
@@ -251,21 +252,50 @@ fn listeners_may_share_what_is_not_one_socket() {
 }
 
 #[test]
-fn the_bus_is_checked_and_then_refused() {
+fn the_bus_is_read_and_checked() {
     let with = |routing: &str| BASE.replace("file = 'routes.toml'", routing);
-    let good_bus = "bus = { servers = ['nats://127.0.0.1:4222'], bucket = 'meridian', snapshot = 's.toml' }";
-    let refusal = "the config bus is not in this version; use routing.file";
-    expect(&with(good_bus), Severity::Error, 4, "routing.bus", refusal);
-    expect(&with(&format!("file = 'f'\n{good_bus}")), Severity::Error, 5, "routing.bus", "not from both");
-    for (bus, path) in [
-        ("{}", "routing.bus.servers"),
-        ("{ servers = [] }", "routing.bus.servers"),
-        ("{ servers = ['http://a'] }", "routing.bus.servers[0]"),
-        ("{ servers = ['nats://a'], bucket = 'a b' }", "routing.bus.bucket"),
-        ("{ servers = ['nats://a'], buckt = 'a' }", "routing.bus.buckt"),
+    let bus = |keys: &str| with(&format!("bus = {{ servers = ['nats://a:1'], {keys} }}"));
+    let read_bus = |text: &str| match good(text).routing {
+        Routing::Bus(bus) => bus,
+        Routing::File(_) => panic!("a file"),
+    };
+    let least = read_bus(&with("bus = { servers = ['nats://a:1', 'tls://b'] }\nmax_age = '1h'"));
+    assert_eq!(least.access.servers, ["nats://a:1", "tls://b"]);
+    assert_eq!((least.access.bucket.as_str(), least.access.credentials.clone()), ("meridian", Credentials::None));
+    assert_eq!((least.snapshot, least.max_age, least.max_shrink), (None, Duration::from_secs(3600), 0.5));
+    expect(&bus(""), Severity::Warning, 4, "routing.bus", "cannot start while the bus is away");
+    let all = "bucket = 'b', snapshot = 's.toml', user = 'u', password_file = 'p', max_shrink = 0.2, \
+               certificate_authorities = ['ca.pem'], trusted_keys = ['k.pem'], \
+               client_certificate = { certificate = 'c.pem', key = 'k' }";
+    let all = read_bus(&bus(all));
+    let (user, password) = ("u".to_owned(), PathBuf::from("/etc/meridian/p"));
+    assert_eq!(all.access.credentials, Credentials::Password { user, password });
+    assert_eq!((all.access.bucket.as_str(), all.max_shrink), ("b", 0.2));
+    assert_eq!(all.trusted_keys, [PathBuf::from("/etc/meridian/k.pem")]);
+    for (keys, credentials) in [
+        ("token_file = 't'", Credentials::Token("/etc/meridian/t".into())),
+        ("nkey_file = 'n'", Credentials::Nkey("/etc/meridian/n".into())),
+        ("credentials = 'c'", Credentials::Creds("/etc/meridian/c".into())),
     ] {
-        let problems = read(&with(&format!("bus = {bus}"))).unwrap_err().0;
-        let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
-        assert!(paths.contains(&path) && paths.contains(&"routing.bus"), "{bus}: {problems:#?}");
+        assert_eq!(read_bus(&bus(keys)).access.credentials, credentials);
+    }
+    expect(&with("file = 'f'\nbus = { servers = ['nats://a'] }"), Severity::Error, 5, "routing.bus", "not from both");
+    for (text, path, fragment) in [
+        (with("bus = {}"), "routing.bus.servers", "missing"),
+        (with("bus = { servers = [] }"), "routing.bus.servers", "empty"),
+        (with("bus = { servers = ['http://a'] }"), "routing.bus.servers[0]", "not a server"),
+        (bus("bucket = 'a b'"), "routing.bus.bucket", "cannot be a name"),
+        (bus("bucket = 'a.b'"), "routing.bus.bucket", "dot"),
+        (bus("buckt = 'a'"), "routing.bus.buckt", "did you mean \"bucket\"?"),
+        (bus("user = 'u'"), "routing.bus.password_file", "missing"),
+        (bus("password_file = 'u'"), "routing.bus.password_file", "whose?"),
+        (bus("token_file = 'u', nkey_file = 'n'"), "routing.bus.nkey_file", "in one way"),
+        (bus("max_shrink = 2"), "routing.bus.max_shrink", "0"),
+        (bus("trusted_keys = []"), "routing.bus.trusted_keys", "empty"),
+        (bus("").replace("[node]", "[node]\nname = 'a..b'"), "node.name", "on the bus"),
+    ] {
+        let problems = read(&text).unwrap_err().0;
+        let found = problems.iter().any(|problem| problem.path == path && problem.message.contains(fragment));
+        assert!(found, "{text}: {problems:#?}");
     }
 }

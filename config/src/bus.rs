@@ -1,0 +1,46 @@
+//! The config bus: how routing tables, and what nodes say of them, travel over NATS JetStream.
+//!
+//! A bus is one key-value bucket:
+//!
+//! | Key | Value |
+//! |---|---|
+//! | `table` | the routing table, TOML; its KV revision is the table's revision |
+//! | `rollout` | a staged table, for the nodes that its headers name, while it is newer than `table` |
+//! | `nodes.NAME` | what a node says of itself: a [`NodeReport`] as JSON, renewed every [`REPORT_EVERY`] |
+//!
+//! What else a publication says (its epoch, its signature, what it overrides) is in the message's
+//! headers, so that the value is the table and nothing but the table.
+//!
+//! ```text
+//! publisher --Publication--> Bus::publish (compare and set) --> table | rollout
+//!                                                                 |
+//! node <-- Watch: revisions and sizes, then Bus::fetch -----------/
+//!   |  acceptance: newer? signed? not quarantined?   snapshot: the last good one, on disk
+//!   \---- NodeReport --> nodes.NAME --> fleet, publish
+//! ```
+
+mod acceptance;
+mod access;
+mod client;
+mod publication;
+mod report;
+mod signature;
+mod snapshot;
+mod watch;
+
+use std::time::Duration;
+
+pub use acceptance::{Acceptance, Ignored, Known, Standing};
+pub use access::{BusAccess, ClientCertificate, Credentials};
+pub use client::{Bus, BusError, Entry, MAX_TABLE, Place, PublishError};
+pub use publication::{Publication, Stage, StageError};
+pub use report::{NodeReport, NodeState, Observation, Refused};
+pub use signature::{KeyError, SigningKey, TrustedKeys};
+pub use snapshot::{Snapshot, SnapshotError};
+pub use watch::{Change, Watch};
+
+/// How often a node renews its report.
+pub const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// A node whose report is older than this is gone: nobody waits for it, and its report is removed.
+pub const REPORT_TTL: Duration = Duration::from_secs(30);

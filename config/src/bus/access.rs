@@ -1,0 +1,135 @@
+//! How to reach a bus, and as whom.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::client::BusError;
+
+/// Where a bus is, and as whom to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BusAccess {
+    /// `nats://[user:password@]host:port` or `tls://…`, at least one; any of them will do.
+    pub servers: Vec<String>,
+    /// The bucket's name.
+    pub bucket: String,
+    /// As whom to connect, unless the servers' addresses say it.
+    pub credentials: Credentials,
+    /// PEM files with the authorities that certify the servers; the system's if empty.
+    pub certificate_authorities: Vec<PathBuf>,
+    /// What this side shows of itself.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ClientCertificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// As whom to connect. Secrets are in files, which are read at each connect: they can be replaced
+/// while a node runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Credentials {
+    /// As nobody, or as the server's address says.
+    #[default]
+    None,
+    /// A user with a password.
+    Password {
+        /// Their name.
+        user: String,
+        /// A file with the password.
+        password: PathBuf,
+    },
+    /// A file with a token.
+    Token(PathBuf),
+    /// A file with an nkey's seed (`SU…`).
+    Nkey(PathBuf),
+    /// A credentials file: a JWT and its seed, as `nsc` writes it.
+    Creds(PathBuf),
+}
+
+/// To connect, and for each answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+
+impl BusAccess {
+    /// The options to connect with, as `name`.
+    ///
+    /// # Errors
+    /// When a file is missing or bad.
+    pub(super) fn options(&self, name: &str) -> Result<ConnectOptions, BusError> {
+        let options = ConnectOptions::new()
+            .name(name)
+            .connection_timeout(PATIENCE)
+            .request_timeout(Some(PATIENCE))
+            .ping_interval(Duration::from_secs(5))
+            .subscription_capacity(4096)
+            .tls_client_config(self.tls()?);
+        Ok(match &self.credentials {
+            Credentials::None => options,
+            Credentials::Password { user, password } => options.user_and_password(user.clone(), secret(password)?),
+            Credentials::Token(file) => options.token(secret(file)?),
+            Credentials::Nkey(file) => {
+                let seed = secret(file)?;
+                options.nkey(seed)
+            }
+            Credentials::Creds(file) => {
+                let text = secret(file)?;
+                let bad = |error: std::io::Error| BusError::File { file: file.clone(), what: error.to_string() };
+                options.credentials(&text).map_err(bad)?
+            }
+        })
+    }
+
+    fn tls(&self) -> Result<ClientConfig, BusError> {
+        let mut roots = RootCertStore::empty();
+        for file in &self.certificate_authorities {
+            let bad = |what: String| BusError::File { file: file.clone(), what };
+            let found: Result<Vec<CertificateDer<'_>>, _> =
+                CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+            let found = found.map_err(|error| bad(format!("no readable PEM certificates: {error}")))?;
+            if found.is_empty() {
+                return Err(bad("the file has no certificate".to_owned()));
+            }
+            for certificate in found {
+                roots.add(certificate).map_err(|error| bad(format!("a certificate is no authority: {error}")))?;
+            }
+        }
+        if self.certificate_authorities.is_empty() {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let tls = tls.map_err(|error| BusError::Tls(error.to_string()))?.with_root_certificates(roots);
+        let Some(ClientCertificate { certificate, key }) = &self.client_certificate else {
+            return Ok(tls.with_no_client_auth());
+        };
+        let bad = |file: &PathBuf, what: String| BusError::File { file: file.clone(), what };
+        let chain: Result<Vec<CertificateDer<'static>>, _> =
+            CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+        let chain = chain.map_err(|error| bad(certificate, format!("no readable PEM certificates: {error}")))?;
+        let secret = PrivateKeyDer::from_pem_file(key)
+            .map_err(|error| bad(key, format!("no readable PEM private key: {error}")))?;
+        tls.with_client_auth_cert(chain, secret).map_err(|error| bad(key, error.to_string()))
+    }
+}
+
+/// A secret's file: its text without white space around it.
+fn secret(file: &PathBuf) -> Result<String, BusError> {
+    let text = crate::text::read_bounded(file, MAX_SECRET);
+    let text = text.map_err(|error| BusError::File { file: file.clone(), what: error.to_string() })?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(BusError::File { file: file.clone(), what: "the file is empty".to_owned() });
+    }
+    Ok(text.to_owned())
+}
+
+const MAX_SECRET: usize = 64 * 1024;

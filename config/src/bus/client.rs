@@ -1,0 +1,448 @@
+//! A connection to a bus, and what can be asked of it.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::{self, kv};
+use async_nats::{Client, HeaderMap};
+use thiserror::Error;
+
+use super::REPORT_TTL;
+use super::access::{BusAccess, PATIENCE};
+use super::publication::{Publication, StageError};
+use super::report::NodeReport;
+use super::watch::Watch;
+
+/// A connection to a bus. Cheap to clone; it ends with its last clone.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    client: Client,
+    jetstream: jetstream::Context,
+    bucket: String,
+}
+
+/// A table on the bus.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The KV revision.
+    pub revision: u64,
+    /// When the bus took it, by its clock.
+    pub created: SystemTime,
+    /// The table, unless it was deleted.
+    pub publication: Option<Publication>,
+}
+
+/// The two places for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// For all nodes.
+    Table,
+    /// For the nodes that it names, while it is newer.
+    Rollout,
+}
+
+/// Why the bus does not do what it is asked.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum BusError {
+    #[error("{}: {what}", file.display())]
+    File { file: PathBuf, what: String },
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    #[error("cannot connect to {servers}: {what}")]
+    Connect { servers: String, what: String },
+    #[error("there is no bucket {bucket:?} on the bus; `meridian publish` makes it")]
+    NoBucket { bucket: String },
+    #[error("the bus has no JetStream: start nats-server with -js, and let this account use it")]
+    NoJetStream,
+    #[error("the bus does not answer within {PATIENCE:?}")]
+    TimedOut,
+    #[error("revision {revision} is a table of {bytes} bytes; at most {MAX_TABLE} are read")]
+    TooLarge { revision: u64, bytes: usize },
+    #[error("{0}")]
+    Stage(#[from] StageError),
+    #[error("the bus says: {0}")]
+    Other(String),
+}
+
+/// Why a table was not published.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum PublishError {
+    #[error("another table was published meanwhile")]
+    Overtaken,
+    #[error(
+        "the table and what is said beside it are {bytes} bytes, and the server takes {most}: raise max_payload in its configuration"
+    )]
+    TooLarge { bytes: usize, most: usize },
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// The longest table that is read from a bus, in bytes.
+pub const MAX_TABLE: usize = crate::document::MAX_TEXT;
+
+/// Tables that the bus keeps, for `meridian history` and `rollback`: the most that a bucket can.
+const HISTORY: i64 = 64;
+
+impl Place {
+    /// The key in the bucket.
+    pub fn key(self) -> &'static str {
+        match self {
+            Place::Table => "table",
+            Place::Rollout => "rollout",
+        }
+    }
+}
+
+impl Bus {
+    /// Connects to one of the servers, as `name`. Reconnects are its own for as long as it lives.
+    ///
+    /// # Errors
+    /// When none can be reached or lets us in, or a file of `access` is bad.
+    pub async fn connect(access: &BusAccess, name: &str) -> Result<Self, BusError> {
+        let options = access.options(name)?;
+        let failed = |what: String| BusError::Connect { servers: shown(&access.servers), what };
+        let connecting = options.connect(access.servers.clone());
+        let client = tokio::time::timeout(PATIENCE * 2, connecting).await;
+        let client = client.map_err(|_| failed(format!("no answer within {:?}", PATIENCE * 2)))?;
+        let client = client.map_err(|error| failed(chain(&error)))?;
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(PATIENCE);
+        Ok(Self { client, jetstream, bucket: access.bucket.clone() })
+    }
+
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The server that it is connected to: its name and version.
+    pub fn server(&self) -> String {
+        let info = self.client.server_info();
+        format!("{} ({})", info.server_name, info.version)
+    }
+
+    /// The connection underneath.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The most bytes that one message can have.
+    pub fn max_payload(&self) -> usize {
+        self.client.server_info().max_payload
+    }
+
+    /// Makes the bucket, unless it is there. True if it was not.
+    ///
+    /// # Errors
+    /// When the bus does not answer, or does not let us.
+    pub async fn create_bucket(&self) -> Result<bool, BusError> {
+        match self.stream().await {
+            Err(BusError::NoBucket { .. }) => {}
+            other => return other.map(|_| false),
+        }
+        let description = "Meridian: the fleet's routing table and its nodes' reports".to_owned();
+        let config = kv::Config { bucket: self.bucket.clone(), description, history: HISTORY, ..kv::Config::default() };
+        self.jetstream.create_key_value(config).await.map(|_| true).map_err(|error| BusError::Other(chain(&error)))
+    }
+
+    /// The live table, or the staged one; `None` when nothing ever was there. A deleted one has no
+    /// publication.
+    ///
+    /// # Errors
+    /// When the bus does not answer, or the table is too long.
+    pub async fn live(&self, place: Place) -> Result<Option<Entry>, BusError> {
+        let stream = self.stream().await?;
+        let subject = self.subject(place.key());
+        let found = if stream.cached_info().config.allow_direct {
+            absent_direct(stream.direct_get_last_for_subject(subject).await)?
+        } else {
+            absent_raw(stream.get_last_raw_message_by_subject(&subject).await)?
+        };
+        found.map(|message| entry(message, place)).transpose()
+    }
+
+    /// The table of a revision; `None` when the bus no longer has it.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn fetch(&self, place: Place, revision: u64) -> Result<Option<Entry>, BusError> {
+        let stream = self.stream().await?;
+        let found = if stream.cached_info().config.allow_direct {
+            absent_direct(stream.direct_get(revision).await)?
+        } else {
+            absent_raw(stream.get_raw_message(revision).await)?
+        };
+        let found = found.filter(|message| message.subject.as_str() == self.subject(place.key()));
+        found.map(|message| entry(message, place)).transpose()
+    }
+
+    /// The first table after a revision, if there is one.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn next(&self, place: Place, after: u64) -> Result<Option<Entry>, BusError> {
+        let stream = self.stream().await?;
+        let subject = self.subject(place.key());
+        let found = if stream.cached_info().config.allow_direct {
+            absent_direct(stream.direct_get_next_for_subject(subject, Some(after + 1)).await)?
+        } else {
+            absent_raw(stream.raw_message_builder().next_by_subject(subject).sequence(after + 1).send().await)?
+        };
+        found.map(|message| entry(message, place)).transpose()
+    }
+
+    /// All tables that the bus still has, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn history(&self) -> Result<Vec<Entry>, BusError> {
+        let (mut found, mut last) = (Vec::new(), 0);
+        while let Some(entry) = self.next(Place::Table, last).await? {
+            last = entry.revision;
+            found.push(entry);
+            if found.len() > HISTORY as usize * 2 {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes a table, if what is there is still of the revision `after` (0: nothing). Gives the
+    /// new revision.
+    ///
+    /// # Errors
+    /// When another was first, the server does not take as much, or the bus does not answer.
+    pub async fn publish(&self, publication: &Publication, after: u64) -> Result<u64, PublishError> {
+        let place = if publication.stage.is_some() { Place::Rollout } else { Place::Table };
+        self.put(place, publication.headers(), publication.text.clone(), after).await
+    }
+
+    /// Takes the staged table away, if it is still of that revision.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub async fn withdraw(&self, revision: u64) -> Result<u64, PublishError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, "PURGE");
+        headers.insert(async_nats::header::NATS_ROLLUP, "sub");
+        self.put(Place::Rollout, headers, bytes::Bytes::new(), revision).await
+    }
+
+    async fn put(&self, place: Place, headers: HeaderMap, text: bytes::Bytes, after: u64) -> Result<u64, PublishError> {
+        let mut headers = headers;
+        headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, after.to_string().as_str());
+        // The protocol's own part of the message is small; the server counts the headers in.
+        let line = |(name, values): (&async_nats::HeaderName, &Vec<async_nats::HeaderValue>)| {
+            let name: &str = name.as_ref();
+            values.iter().map(|value| name.len() + value.as_str().len() + 4).sum::<usize>()
+        };
+        let said: usize = headers.iter().map(line).sum();
+        let (bytes, most) = (text.len() + said + 64, self.max_payload());
+        if bytes > most {
+            return Err(PublishError::TooLarge { bytes, most });
+        }
+        self.send(place.key(), headers, text).await
+    }
+
+    /// Writes a node's report in place of its last one.
+    ///
+    /// # Errors
+    /// When the bus does not take it.
+    pub async fn report(&self, report: &NodeReport) -> Result<u64, BusError> {
+        let text = serde_json::to_vec(report).map_err(|error| BusError::Other(error.to_string()))?;
+        let mut headers = report.headers();
+        // The bucket's history is for tables: of a report only the last is kept.
+        headers.insert(async_nats::header::NATS_ROLLUP, "sub");
+        self.send(&report_key(&report.node), headers, text.into()).await.map_err(|error| match error {
+            PublishError::Bus(error) => error,
+            other => BusError::Other(other.to_string()),
+        })
+    }
+
+    /// The reports of all nodes that live, and when the bus took each.
+    ///
+    /// # Errors
+    /// When the bus does not answer. A report that does not parse is left out.
+    pub async fn reports(&self) -> Result<Vec<(NodeReport, SystemTime)>, BusError> {
+        let stream = self.stream().await?;
+        let subjects = stream.info_with_subjects(self.subject("nodes.>")).await;
+        let subjects = subjects.map_err(|error| BusError::Other(chain(&error)))?;
+        let mut keys = Vec::new();
+        let mut subjects = std::pin::pin!(subjects);
+        while let Some(next) = futures_util::StreamExt::next(&mut subjects).await {
+            keys.push(next.map_err(|error| BusError::Other(chain(&error)))?.0);
+        }
+        let direct = stream.cached_info().config.allow_direct;
+        let fetched = keys.into_iter().map(|subject| {
+            let stream = &stream;
+            async move {
+                if direct {
+                    absent_direct(stream.direct_get_last_for_subject(subject).await)
+                } else {
+                    absent_raw(stream.get_last_raw_message_by_subject(&subject).await)
+                }
+            }
+        });
+        let fetched = futures_util::stream::iter(fetched);
+        let mut fetched = std::pin::pin!(futures_util::StreamExt::buffered(fetched, 32));
+        let mut reports: Vec<(NodeReport, SystemTime)> = Vec::new();
+        while let Some(message) = futures_util::StreamExt::next(&mut fetched).await {
+            let Some(message) = message? else { continue };
+            let created = SystemTime::from(message.time);
+            let is_alive = created.elapsed().is_ok_and(|age| age <= REPORT_TTL) || created > SystemTime::now();
+            if let Ok(report) = serde_json::from_slice(&message.payload)
+                && is_alive
+            {
+                reports.push((report, created));
+            }
+        }
+        reports.sort_by(|(a, _), (b, _)| (&a.region, &a.node).cmp(&(&b.region, &b.node)));
+        Ok(reports)
+    }
+
+    /// Removes a node's report.
+    ///
+    /// # Errors
+    /// When the bus does not answer, or does not let us.
+    pub async fn forget(&self, node: &str) -> Result<(), BusError> {
+        let stream = self.stream().await?;
+        let purged = stream.purge().filter(self.subject(&report_key(node))).await;
+        purged.map(drop).map_err(|error| BusError::Other(chain(&error)))
+    }
+
+    /// Follows every change of the bucket, from the present state of each key on.
+    ///
+    /// # Errors
+    /// When there is no bucket, or the bus does not answer.
+    pub async fn watch(&self) -> Result<Watch, BusError> {
+        Watch::start(self.client.new_inbox(), self.stream().await?, &self.bucket).await
+    }
+
+    /// When the bucket was made. One that is wiped and made anew has another time.
+    ///
+    /// # Errors
+    /// When there is no bucket, or the bus does not answer.
+    pub async fn bucket_created(&self) -> Result<SystemTime, BusError> {
+        Ok(self.stream().await?.cached_info().created.into())
+    }
+
+    async fn stream(&self) -> Result<Stream, BusError> {
+        let name = format!("KV_{}", self.bucket);
+        self.jetstream.get_stream(name).await.map_err(|error| {
+            use async_nats::jetstream::context::GetStreamErrorKind as Kind;
+            match error.kind() {
+                Kind::JetStream(ref error) if error.code() == 404 => BusError::NoBucket { bucket: self.bucket.clone() },
+                Kind::JetStream(ref error) if error.code() == 503 => BusError::NoJetStream,
+                _ => request_error(&error),
+            }
+        })
+    }
+
+    async fn send(&self, key: &str, headers: HeaderMap, text: bytes::Bytes) -> Result<u64, PublishError> {
+        let acknowledged = async {
+            let sent = self.jetstream.publish_with_headers(self.subject(key), headers, text).await?;
+            sent.await
+        };
+        match acknowledged.await {
+            Ok(acknowledged) => Ok(acknowledged.sequence),
+            Err(error) => Err(match error.kind() {
+                PublishErrorKind::WrongLastSequence => PublishError::Overtaken,
+                PublishErrorKind::StreamNotFound => BusError::NoBucket { bucket: self.bucket.clone() }.into(),
+                PublishErrorKind::TimedOut => BusError::TimedOut.into(),
+                _ => BusError::Other(chain(&error)).into(),
+            }),
+        }
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.bucket)
+    }
+}
+
+/// The key of a node's report.
+fn report_key(node: &str) -> String {
+    format!("nodes.{node}")
+}
+
+fn entry(message: StreamMessage, place: Place) -> Result<Entry, BusError> {
+    let (revision, created) = (message.sequence, SystemTime::from(message.time));
+    if message.headers.get(OPERATION).is_some_and(|operation| operation.as_str() != "PUT") {
+        return Ok(Entry { revision, created, publication: None });
+    }
+    if message.payload.len() > MAX_TABLE {
+        return Err(BusError::TooLarge { revision, bytes: message.payload.len() });
+    }
+    let publication = Publication::read(message.payload, &message.headers, place == Place::Rollout)?;
+    Ok(Entry { revision, created, publication: Some(publication) })
+}
+
+fn absent_direct(
+    found: Result<StreamMessage, async_nats::jetstream::stream::DirectGetError>,
+) -> Result<Option<StreamMessage>, BusError> {
+    match found {
+        Ok(message) => Ok(Some(message)),
+        Err(error) => match error.kind() {
+            DirectGetErrorKind::NotFound => Ok(None),
+            DirectGetErrorKind::TimedOut => Err(BusError::TimedOut),
+            _ => Err(request_error(&error)),
+        },
+    }
+}
+
+fn absent_raw(
+    found: Result<StreamMessage, async_nats::jetstream::stream::LastRawMessageError>,
+) -> Result<Option<StreamMessage>, BusError> {
+    match found {
+        Ok(message) => Ok(Some(message)),
+        Err(error) => match error.kind() {
+            LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            _ => Err(request_error(&error)),
+        },
+    }
+}
+
+/// A request's failure. The library tells a time-out and a server without JetStream by its sources.
+fn request_error(error: &(dyn std::error::Error + 'static)) -> BusError {
+    let text = chain(error);
+    if text.contains("timed out") {
+        BusError::TimedOut
+    } else if text.contains("no responders") {
+        BusError::NoJetStream
+    } else {
+        BusError::Other(text)
+    }
+}
+
+/// An error with its causes, each once.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Servers without the passwords that may be in their addresses.
+fn shown(servers: &[String]) -> String {
+    let shown = servers.iter().map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+        _ => server.clone(),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// What a key-value store's message does, where it does not put.
+pub(super) const OPERATION: &str = "KV-Operation";
+
+/// How long a bucket's watch may be silent.
+pub(super) const SILENCE: Duration = Duration::from_secs(10);

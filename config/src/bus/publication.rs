@@ -1,0 +1,208 @@
+//! What is published: a table, and what its publisher says beside it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use sha2::{Digest, Sha256};
+
+/// A routing table as it travels, with what is said in the headers beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The table's text; not yet known to be UTF-8, let alone TOML.
+    pub text: bytes::Bytes,
+    /// Counts the times that revisions were allowed to start over. Compared before the revision.
+    pub epoch: u64,
+    /// When it was signed or written, in Unix milliseconds by the publisher's clock. A signed table is
+    /// refused when it is older by this than the one in force.
+    pub issued_ms: u64,
+    /// Who published it: `user@host`.
+    pub by: String,
+    /// Why, in their words.
+    pub note: String,
+    /// What the shrink guard must let pass, by name: `fleet`, or a jurisdiction's.
+    pub allow: BTreeSet<String>,
+    /// The nodes for which it is staged; `None` for a table for all.
+    pub stage: Option<Stage>,
+    /// `KEY:HEX`: which key signed it, and the signature.
+    pub signature: Option<String>,
+    /// The hash that its publisher gave, in hexadecimal. It must be the text's.
+    pub claimed_sha256: Option<String>,
+}
+
+/// For whom a table is staged, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// The nodes' names.
+    pub nodes: BTreeSet<String>,
+    /// Without its promotion for this long they return to the table of all: its publisher may be gone.
+    pub lease: Duration,
+}
+
+impl Publication {
+    /// A publication of this text for all nodes, unsigned.
+    pub fn new(text: impl Into<bytes::Bytes>, epoch: u64, issued_ms: u64, by: &str) -> Self {
+        let text = text.into();
+        let claimed_sha256 = Some(sha256_hex(&text));
+        let (by, note) = (printable(by), String::new());
+        Self { text, epoch, issued_ms, by, note, allow: BTreeSet::new(), stage: None, signature: None, claimed_sha256 }
+    }
+
+    /// The text's hash, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        sha256_hex(&self.text)
+    }
+
+    /// What stands for the whole of it, the text and all that is said beside it: another publication
+    /// of the same text may be good where this one was not.
+    pub fn fingerprint(&self) -> String {
+        let signature = self.signature.as_deref().unwrap_or_default();
+        let claimed = self.claimed_sha256.as_deref().unwrap_or_default();
+        sha256_hex(format!("{}\n{signature}\n{claimed}", self.statement("")).as_bytes())
+    }
+
+    /// What is signed: one fact a line. No field can hold a line's end.
+    pub(super) fn statement(&self, bucket: &str) -> String {
+        let Self { epoch, issued_ms, by, note, .. } = self;
+        let (nodes, lease_ms) = match &self.stage {
+            Some(stage) => (listed(&stage.nodes), stage.lease.as_millis()),
+            None => ("*".to_owned(), 0),
+        };
+        format!(
+            "meridian table 1\nbucket {bucket}\nnodes {nodes}\nlease {lease_ms}\nepoch {epoch}\nissued {issued_ms}\n\
+             by {by}\nnote {note}\nallow {}\nsha256 {}\n",
+            listed(&self.allow),
+            self.sha256()
+        )
+    }
+
+    /// The headers that travel beside the text.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let mut insert = |name: &'static str, value: String| {
+            if !value.is_empty() {
+                headers.insert(name, value.as_str());
+            }
+        };
+        insert(EPOCH, self.epoch.to_string());
+        insert(ISSUED, self.issued_ms.to_string());
+        insert(BY, self.by.clone());
+        insert(NOTE, self.note.clone());
+        insert(ALLOW, listed(&self.allow));
+        insert(SHA256, self.claimed_sha256.clone().unwrap_or_default());
+        insert(SIGNATURE, self.signature.clone().unwrap_or_default());
+        if let Some(stage) = &self.stage {
+            insert(NODES, listed(&stage.nodes));
+            insert(LEASE, stage.lease.as_millis().to_string());
+        }
+        headers
+    }
+
+    /// Reads a message. One without headers, as `nats kv put` writes it, is of epoch 0 and unsigned.
+    ///
+    /// # Errors
+    /// When a staged table does not say for whom, and for how long.
+    pub(super) fn read(text: bytes::Bytes, headers: &HeaderMap, staged: bool) -> Result<Self, StageError> {
+        let said = |name: &'static str| headers.get(name).map(|value| printable(value.as_str())).unwrap_or_default();
+        let number = |name| said(name).parse::<u64>().unwrap_or(0);
+        let given = |name| Some(said(name)).filter(|value| !value.is_empty());
+        let stage = staged.then(|| Stage { nodes: names(&said(NODES)), lease: Duration::from_millis(number(LEASE)) });
+        if stage.as_ref().is_some_and(|stage| stage.nodes.is_empty() || stage.lease.is_zero()) {
+            return Err(StageError);
+        }
+        Ok(Self {
+            text,
+            epoch: number(EPOCH),
+            issued_ms: number(ISSUED),
+            by: said(BY),
+            note: said(NOTE),
+            allow: names(&said(ALLOW)),
+            stage,
+            signature: given(SIGNATURE),
+            claimed_sha256: given(SHA256),
+        })
+    }
+
+    /// With a reason in its publisher's words.
+    #[must_use]
+    pub fn noted(self, note: &str) -> Self {
+        Self { note: printable(note), ..self }
+    }
+}
+
+/// A staged table that names no node, or no lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a staged table must say for which nodes and for how long: use meridian publish --canary")]
+pub struct StageError;
+
+/// SHA-256 in hexadecimal.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+}
+
+fn names(text: &str) -> BTreeSet<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// The text with nothing in it that a header cannot hold.
+fn printable(text: &str) -> String {
+    let shown = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
+    shown.take(MAX_HEADER).collect::<String>().trim().to_owned()
+}
+
+const MAX_HEADER: usize = 256 * 1024;
+
+const EPOCH: &str = "Meridian-Epoch";
+const ISSUED: &str = "Meridian-Issued";
+const BY: &str = "Meridian-By";
+const NOTE: &str = "Meridian-Note";
+const ALLOW: &str = "Meridian-Allow";
+const SHA256: &str = "Meridian-Sha256";
+const SIGNATURE: &str = "Meridian-Signature";
+const NODES: &str = "Meridian-Nodes";
+const LEASE: &str = "Meridian-Lease-Ms";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_beside_a_table_survives_the_way() {
+        let mut sent = Publication::new("version = '1'", 3, 17, "me@host").noted("why\nnot");
+        sent.allow = names("eu, fleet");
+        sent.stage = Some(Stage { nodes: names("b,a"), lease: Duration::from_secs(90) });
+        sent.signature = Some("ab:cd".to_owned());
+        let read = Publication::read(sent.text.clone(), &sent.headers(), true).unwrap();
+        assert_eq!(read, sent);
+        assert_eq!(read.note, "why?not");
+        assert_eq!(read.statement("b"), sent.statement("b"));
+        let plain = Publication::read("x".into(), &HeaderMap::new(), false).unwrap();
+        assert_eq!((plain.epoch, plain.issued_ms, plain.claimed_sha256), (0, 0, None));
+        assert_eq!(Publication::read("x".into(), &HeaderMap::new(), true), Err(StageError));
+    }
+
+    #[test]
+    fn every_field_is_in_the_statement() {
+        let base = Publication::new("t", 1, 2, "me");
+        let stage = |nodes, seconds| Some(Stage { nodes: names(nodes), lease: Duration::from_secs(seconds) });
+        let others = [
+            Publication { epoch: 2, ..base.clone() },
+            Publication { issued_ms: 3, ..base.clone() },
+            Publication { text: "u".into(), ..base.clone() },
+            Publication { allow: names("fleet"), ..base.clone() },
+            Publication { stage: stage("a", 1), ..base.clone() },
+            Publication { stage: stage("a", 2), ..base.clone() },
+            Publication { stage: stage("a,b", 1), ..base.clone() },
+            Publication { by: "you".into(), ..base.clone() },
+            Publication { note: "n".into(), ..base.clone() },
+        ];
+        let mut all: BTreeSet<String> = others.iter().map(|other| other.statement("b")).collect();
+        all.insert(base.statement("b"));
+        all.insert(base.statement("c"));
+        assert_eq!(all.len(), others.len() + 2);
+    }
+}

@@ -1,0 +1,109 @@
+//! What a node says of itself on the bus.
+
+use async_nats::HeaderMap;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
+
+/// A node's report, under `nodes.NAME`. Times are Unix seconds, by the node's clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The node's name.
+    pub node: String,
+    /// The region that it is in.
+    pub region: String,
+    /// Which process of that name: two that share a name are told apart by it.
+    pub instance: String,
+    /// The version of Meridian.
+    pub meridian: String,
+    /// When the process started.
+    pub started: u64,
+    /// When this was written.
+    pub at: u64,
+    /// What became of the newest table that the node was to take.
+    pub state: NodeState,
+    /// The epoch and the revision of the table in force; 0 while there is none.
+    pub epoch: u64,
+    /// See `epoch`.
+    pub revision: u64,
+    /// The hash of its text, in hexadecimal.
+    pub sha256: String,
+    /// Its version, as its text says.
+    pub version: String,
+    /// Whether it is a staged one, which only some nodes have.
+    pub staged: bool,
+    /// Since when the node is in this state, with this table.
+    pub since: u64,
+    /// What is wrong with the table that was refused; the first few.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+    /// The table that was refused last, until a later one is applied.
+    #[serde(default)]
+    pub refused: Option<Refused>,
+    /// What else its operator should know, in words.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Whether the table has outlived `max_age`, so that restricted routes are refused.
+    #[serde(default)]
+    pub expired: bool,
+    /// Whether it drains.
+    #[serde(default)]
+    pub draining: bool,
+    /// What it did since its start.
+    #[serde(default)]
+    pub observed: Observation,
+}
+
+/// What became of the newest table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It is in force.
+    Applied,
+    /// It was refused; the one before is in force.
+    Rejected,
+    /// There is none yet.
+    Waiting,
+}
+
+/// A table that a node refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its revision.
+    pub revision: u64,
+    /// The hash of its text, in hexadecimal.
+    pub sha256: String,
+    /// When, in Unix seconds.
+    pub at: u64,
+}
+
+/// What a node did since its start: cumulative, so that any two reports give what lies between.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Requests answered.
+    pub requests: u64,
+    /// Answers of 500 and above, refusals by the law and for load left out.
+    pub errors: u64,
+    /// Requests refused for load.
+    pub shed: u64,
+    /// Requests refused because no region may, or none of those that may can.
+    pub refused: u64,
+    /// How long the others took: pairs of [`policy::quantile::bucket`] and how many.
+    pub times: Vec<(u16, u64)>,
+}
+
+impl NodeReport {
+    /// What those who follow the bucket's changes know of a node without reading its report.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        // Names and regions are of letters that headers can hold: the node file says so.
+        headers.insert(REGION, self.region.as_str());
+        headers.insert(INSTANCE, self.instance.as_str());
+        headers
+    }
+}
+
+pub(super) const REGION: &str = "Meridian-Region";
+pub(super) const INSTANCE: &str = "Meridian-Instance";

@@ -1,0 +1,102 @@
+//! A bucket's changes, as they come: which key, which revision, how long. Values are fetched apart,
+//! so that one of 64 MiB costs nobody anything who will not read it.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{DeliverPolicy, push};
+use async_nats::jetstream::stream::Stream;
+use futures_util::StreamExt;
+
+use super::client::{BusError, OPERATION, Place, SILENCE, chain};
+use super::report::{INSTANCE, REGION};
+
+/// Every change of a bucket, from the present state of each key on.
+pub struct Watch {
+    messages: push::Ordered,
+    prefix: String,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A table was published, staged, or taken away.
+    Table {
+        /// Where.
+        place: Place,
+        /// The KV revision.
+        revision: u64,
+        /// Its length; `None` when it was deleted.
+        bytes: Option<usize>,
+    },
+    /// A node has reported.
+    Node {
+        /// Its name.
+        node: String,
+        /// The region that it is in.
+        region: String,
+        /// Which of the processes that may have this name.
+        instance: String,
+        /// The KV revision.
+        revision: u64,
+    },
+    /// Some other key, which is nobody's business.
+    Other,
+}
+
+impl Watch {
+    pub(super) async fn start(inbox: String, stream: Stream, bucket: &str) -> Result<Self, BusError> {
+        let config = push::OrderedConfig {
+            deliver_subject: inbox,
+            description: Some("meridian".to_owned()),
+            filter_subject: format!("$KV.{bucket}.>"),
+            headers_only: true,
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ..push::OrderedConfig::default()
+        };
+        let failed = |error: &(dyn std::error::Error + 'static)| BusError::Other(chain(error));
+        let consumer = stream.create_consumer(config).await.map_err(|error| failed(&error))?;
+        let messages = consumer.messages().await.map_err(|error| failed(&error))?;
+        Ok(Self { messages, prefix: format!("$KV.{bucket}.") })
+    }
+
+    /// The next change. May be dropped and called again: nothing is lost.
+    ///
+    /// # Errors
+    /// When the watch is over, and has to be started anew.
+    pub async fn next(&mut self) -> Result<Change, BusError> {
+        match self.messages.next().await {
+            None => Err(BusError::Other("the watch ended".to_owned())),
+            Some(Err(error)) => Err(BusError::Other(chain(&error))),
+            Some(Ok(message)) => {
+                let revision = message.info().map_err(|error| BusError::Other(error.to_string()))?.stream_sequence;
+                let none = HeaderMap::new();
+                let headers = message.headers.as_ref().unwrap_or(&none);
+                Ok(change(message.subject.strip_prefix(&self.prefix).unwrap_or_default(), revision, headers))
+            }
+        }
+    }
+
+    /// How long a watch may be silent: while a node renews its own report, longer means that it is stuck.
+    pub const SILENCE: Duration = SILENCE;
+}
+
+fn change(key: &str, revision: u64, headers: &HeaderMap) -> Change {
+    let said = |name: &str| headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+    let is_there = ["", "PUT"].contains(&said(OPERATION).as_str());
+    let place = match key {
+        "table" => Place::Table,
+        "rollout" => Place::Rollout,
+        _ => {
+            return match key.strip_prefix("nodes.") {
+                Some(node) if is_there => {
+                    Change::Node { node: node.to_owned(), region: said(REGION), instance: said(INSTANCE), revision }
+                }
+                _ => Change::Other,
+            };
+        }
+    };
+    // Without its payload a message says how long that is.
+    let bytes = is_there.then(|| said("Nats-Msg-Size").parse().unwrap_or(0));
+    Change::Table { place, revision, bytes }
+}
