@@ -53,4 +53,4 @@ pub use region::{Access, RegionId, RegionSet};
 pub use route::{Method, Route, RouteId};
 pub use table::{Table, TableError, TableSpec};
 pub use verdict::{Permits, Reason, Refusal, Verdict};
-pub use view::{Health, RegionView, View};
+pub use view::{Health, RegionView, Snapshot, View};
