@@ -16,6 +16,7 @@ extern crate self as policy;
 
 pub mod affinity;
 pub mod attempt;
+pub mod chance;
 pub mod concurrency;
 pub mod country;
 pub mod decide;
