@@ -10,6 +10,8 @@
 //! [`SIGMAS`] of them are asked for, which a single look passes by chance once in 700; and as the
 //! question is asked again and again of the same growing counts, once or twice in 100 times.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Cases of something, among so many.
@@ -59,6 +61,13 @@ impl Cases {
             seen => seen as f64 * libm::log(seen as f64 / (self.of as f64 * share)),
         };
         2.0 * (term(self.cases, share) + term(self.of.saturating_sub(self.cases), 1.0 - share))
+    }
+}
+
+/// `31 of 480 (6.5 %)`.
+impl fmt::Display for Cases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} ({:.1} %)", self.cases, self.of, self.share() * 100.0)
     }
 }
 

@@ -39,6 +39,7 @@ pub mod rollout;
 pub mod route;
 pub mod score;
 pub mod table;
+pub mod trial;
 pub mod verdict;
 pub mod view;
 
