@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::decide::{can_serve, could_serve, decide_on_route, is_lawful, latency_ms, lawful, order};
+use crate::decide::{can_serve, could_serve, decide_on_route, is_expired, is_lawful, latency_ms, lawful, order};
 use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
 use crate::permit::Permit;
@@ -51,7 +51,8 @@ impl Permits {
     fn first_still_serves<V: View + ?Sized>(&self, facts: &Facts<'_>, current: &Seen<'_, V>) -> bool {
         let route = current.table.route(self.route);
         let seen = current.view.region(self.first);
-        can_serve(route, route.access(facts.method), &seen, || latency_ms(current.table, facts.from, self.first, &seen))
+        let latency_ms = || latency_ms(current.table, facts.from, self.first, &seen);
+        !is_expired(route, current.view) && can_serve(route, route.access(facts.method), &seen, latency_ms)
     }
 
     fn next_after_reload<V: View + ?Sized>(
@@ -69,6 +70,10 @@ impl Permits {
         let route = table.find_route(now.host, now.path, now.method)?;
         let view = WithDown { view: current.view, down: tried.iter().filter_map(forward).collect() };
         let was = pinned.route(self.route);
+        // Of the table in force the order knows.
+        if is_expired(was, current.view) {
+            return None;
+        }
         let permitted = |region: &RegionId| {
             let seen = current.view.region(*region);
             let near_and_fresh =

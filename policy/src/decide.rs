@@ -32,6 +32,9 @@ pub fn decide(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> 
 /// Decides one request whose route is already known.
 pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> Verdict {
     let route = table.route(id);
+    if is_expired(route, view) {
+        return Verdict::Refuse(expired(table, id, facts));
+    }
     let mut room = None;
     let allowed = lawful(table, route, facts, &mut room);
     match choose(table, route, facts, view, allowed) {
@@ -46,6 +49,9 @@ pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(im
 /// The regions in the order in which they would be tried, if each failed in turn.
 pub fn order(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> Vec<RegionId> {
     let route = table.route(id);
+    if is_expired(route, view) {
+        return Vec::new();
+    }
     let mut room = None;
     let allowed = lawful(table, route, facts, &mut room);
     let mut down = RegionSet::EMPTY;
@@ -64,6 +70,12 @@ pub fn is_lawful(table: &Table, facts: &Facts<'_>, region: RegionId) -> bool {
         let allowed = lawful(table, table.route(id), facts, &mut room);
         allowed.home.contains(region) || allowed.opened.contains(region)
     })
+}
+
+/// Whether nobody may be served on a route, because the table is too old and the law has a say in it.
+/// The view is asked first: its answer is no for all requests but those of a node that is cut off.
+pub(crate) fn is_expired(route: &Route, view: &(impl View + ?Sized)) -> bool {
+    view.table_expired() && route.restricted
 }
 
 /// The regions that the law allows for this request.
@@ -227,6 +239,12 @@ pub(crate) fn spilled(route: &Route, constants: &Constants, pressure: f32, clien
     share > 0.0 && fraction(mix(client_key ^ constants.seed ^ SPILL_SALT)) <= f64::from(share)
 }
 
+/// The refusal of a restricted route under an expired table, whatever that table would say.
+fn expired(table: &Table, id: RouteId, facts: &Facts<'_>) -> Refusal {
+    let page = table.residency().maintenance_page(subject(table.route(id), facts));
+    Refusal { reason: Reason::TableExpired, route: Some(id), page }
+}
+
 /// Why no region is left.
 fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> Refusal {
     let all = allowed.all();
@@ -241,7 +259,7 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
         Reason::ResidencyUnavailable | Reason::Unavailable => {
             table.residency().maintenance_page(subject(table.route(id), facts))
         }
-        Reason::NoRoute | Reason::ResidencyProhibited => None,
+        Reason::NoRoute | Reason::ResidencyProhibited | Reason::TableExpired => None,
     };
     Refusal { reason, route: Some(id), page }
 }

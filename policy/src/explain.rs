@@ -18,12 +18,13 @@ use crate::residency::Allowed;
 use crate::route::{Affinity, Criticality, Route, RouteId};
 use crate::table::Table;
 use crate::verdict::{Reason, Refusal, Verdict};
-use crate::view::{RegionView, View};
+use crate::view::{RegionView, Snapshot, View};
 
 /// Explains the decision on `facts`; `sources` says who answered what about the origin.
 pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), sources: Vec<String>) -> Explanation {
     // A view is live: it is read once, so that every part tells of the same moment.
-    let seen: Vec<RegionView> = table.regions().map(|(id, _)| view.region(id)).collect();
+    let regions: Vec<RegionView> = table.regions().map(|(id, _)| view.region(id)).collect();
+    let seen = Snapshot { regions: &regions, table_expired: view.table_expired() };
     let names = |ids: &[RegionId]| ids.iter().map(|id| table.region(*id).name.clone()).collect();
     let unrouted = Explanation {
         verdict: Outcome::Refuse,
@@ -56,9 +57,9 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let route = table.route(id);
     let mut room = None;
     let allowed = *lawful(table, route, facts, &mut room);
-    let case = Case { table, facts, id, route, access: route.access(facts.method), allowed, seen: &seen };
+    let case = Case { table, facts, id, route, access: route.access(facts.method), allowed, seen };
     let rules = law::rules(&case);
-    let order = order(table, id, facts, case.seen);
+    let order = order(table, id, facts, &seen);
     let eligible: RegionSet = order.iter().copied().collect();
     let explanation = Explanation {
         route: Some(route.spec.name.clone()),
@@ -75,7 +76,7 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
         regions: regions::regions(&case, &order, &rules),
         ..unrouted
     };
-    match decide_on_route(table, id, facts, case.seen) {
+    match decide_on_route(table, id, facts, &seen) {
         Verdict::Forward(_) => {
             Explanation { verdict: Outcome::Forward, status: 200, reason: None, detail: None, ..explanation }
         }
@@ -97,7 +98,7 @@ struct Case<'a> {
     route: &'a Route,
     access: Access,
     allowed: Allowed,
-    seen: &'a [RegionView],
+    seen: Snapshot<'a>,
 }
 
 fn request(table: &Table, facts: &Facts<'_>) -> RequestExplained {
@@ -154,5 +155,6 @@ fn detail(reason: Reason) -> &'static str {
         Reason::ResidencyProhibited => "the law leaves no region that may ever serve this",
         Reason::ResidencyUnavailable => "no lawful region can serve this now; the others must not be used",
         Reason::Unavailable => "no region can serve this now; the law is not the cause",
+        Reason::TableExpired => "the law restricts this data, and the table has expired",
     }
 }

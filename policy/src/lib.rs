@@ -16,6 +16,7 @@ extern crate self as policy;
 
 pub mod affinity;
 pub mod attempt;
+pub mod chance;
 pub mod concurrency;
 pub mod country;
 pub mod decide;
@@ -38,6 +39,7 @@ pub mod rollout;
 pub mod route;
 pub mod score;
 pub mod table;
+pub mod trial;
 pub mod verdict;
 pub mod view;
 
@@ -53,4 +55,4 @@ pub use region::{Access, RegionId, RegionSet};
 pub use route::{Method, Route, RouteId};
 pub use table::{Table, TableError, TableSpec};
 pub use verdict::{Permits, Reason, Refusal, Verdict};
-pub use view::{Health, RegionView, View};
+pub use view::{Health, RegionView, Snapshot, View};

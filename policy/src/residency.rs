@@ -262,6 +262,15 @@ impl Residency {
         room.insert(all.fold(both, |sum, more| sum.and(&more.allowed[index])))
     }
 
+    /// Whether the law keeps data of a class from some region: for some client, wherever they are,
+    /// whatever jurisdictions are declared for them, with or without consent, to read or to write.
+    /// What it opens on no more than safeguards, or only as a later level, it does not keep away.
+    pub(crate) fn restricts(&self, class: ClassId, regions: &RegionSet) -> bool {
+        let places = &self.places[class.0 * self.per_class..][..self.per_class];
+        let mut allowances = places.iter().map(|place| &self.allowances[*place as usize]);
+        allowances.any(|allowance| allowance.allowed.iter().any(|allowed| allowed.all() != *regions))
+    }
+
     /// The constraints behind [`Residency::allowed`], each once.
     pub fn constraints(&self, subject: Subject<'_>) -> Vec<&Constraint> {
         let mut found: Vec<&Constraint> = Vec::new();

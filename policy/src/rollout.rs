@@ -6,21 +6,15 @@
 //! harmless difference would end it; without the second, so would a trouble of the back end that hits
 //! both versions alike.
 //!
-//! Neither is answered by comparing two rates, since a rate of few is no evidence: 5 errors in 900
-//! requests are more than 0.5 %, and just what chance gives to a version that is below 0.5 %. So both
-//! ask how far the counts are from what would be expected if there were no difference: the signed root
-//! of the likelihood ratio (the G-test), in standard deviations, once against a rate that is known
-//! (the mark) and once against one that is itself measured (the stable version's). It is taken instead
-//! of the z-test of two proportions because errors are rare and the shares unequal: with 5 errors where
-//! 1.5 are expected, z says 3 sigma, and chance says 1 in 50.
-//!
-//! [`SIGMAS`] of them are asked for, which a single look passes by chance once in 700; and as the
-//! question is asked again and again of the same growing counts, once or twice in 100 steps, if all
-//! the while both versions are past the mark. What that costs: a canary that fails always is ended by
-//! its first [`LEAST_ERRORS`] errors, one of five times the mark by about six, one of twice the mark
-//! by about 25, all of a share of the clients. Errors that come in a burst (a connection breaks with
-//! five requests on it) are one event and not five; at a mark of 0.5 % a burst of five is past it
-//! among the first 180 requests only.
+//! Neither is answered by comparing two rates, since a rate of few is no evidence: both are asked
+//! beyond chance ([`crate::chance`]), once against a share that is known (the mark) and once against
+//! one that is itself measured (the stable version's). As the questions are asked again and again of
+//! the same growing counts, chance alone ends a canary in one or two of 100 steps, if all the while
+//! both versions are past the mark. What that costs: a canary that fails always is ended by its first
+//! [`LEAST_CASES`] errors, one of five times the mark by about six, one of twice the mark by about 25,
+//! all of a share of the clients. Errors that come in a burst (a connection breaks with five requests
+//! on it) are one event and not five; at a mark of 0.5 % a burst of five is past it among the first
+//! 180 requests only.
 //!
 //! The same for latency, of the requests that took longer than the mark on the P95, of which 5 % are
 //! allowed; and as with many requests the smallest difference is beyond chance, the P95 must be longer
@@ -32,6 +26,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::chance::{Cases, LEAST_CASES, LEAST_REQUESTS, NOTABLY_LONGER};
 use crate::quantile::{self, BUCKETS};
 
 /// A version on trial, as a table describes it. Endpoints of this version are the canary, all others
@@ -119,11 +114,11 @@ impl Tally {
     }
 
     fn failed(&self) -> Cases {
-        Cases { cases: self.errors, of: self.requests }
+        Cases::new(self.errors, self.requests)
     }
 
     fn late(&self) -> Cases {
-        Cases { cases: self.slow, of: self.requests }
+        Cases::new(self.slow, self.requests)
     }
 }
 
@@ -235,7 +230,7 @@ impl Failure {
         let is_worse = |cases: Cases, mark: f64, others: Option<Cases>| {
             cases.is_past(mark) && others.is_none_or(|others| cases.is_worse_than(&others))
         };
-        if trial.errors >= LEAST_ERRORS && is_worse(trial.failed(), self.error_rate, stable.map(Tally::failed)) {
+        if trial.errors >= LEAST_CASES && is_worse(trial.failed(), self.error_rate, stable.map(Tally::failed)) {
             return Some(Cause::ErrorRate);
         }
         let longer = |stable: &Tally| trial.p95 > stable.p95.map(|p95| p95.mul_f64(NOTABLY_LONGER));
@@ -257,59 +252,13 @@ impl Success {
     }
 }
 
-/// Cases of something, among so many.
-#[derive(Clone, Copy, Debug)]
-struct Cases {
-    cases: u64,
-    of: u64,
-}
-
-impl Cases {
-    fn share(&self) -> f64 {
-        self.cases as f64 / self.of.max(1) as f64
-    }
-
-    /// Whether these are cases of more than a share, beyond chance.
-    fn is_past(&self, share: f64) -> bool {
-        self.share() > share && self.deviance(share) > SIGMAS * SIGMAS
-    }
-
-    /// Whether these are cases of a larger share than others, beyond chance.
-    fn is_worse_than(&self, others: &Cases) -> bool {
-        let both = Cases { cases: self.cases + others.cases, of: self.of + others.of }.share();
-        self.share() > others.share() && self.deviance(both) + others.deviance(both) > SIGMAS * SIGMAS
-    }
-
-    /// Twice the logarithm of how much likelier these cases are by their own share than by this one
-    /// (`0..=1`): the square of a distance in standard deviations (Wilks, 1938).
-    fn deviance(&self, share: f64) -> f64 {
-        let term = |seen: u64, share: f64| match seen {
-            0 => 0.0,
-            seen => seen as f64 * libm::log(seen as f64 / (self.of as f64 * share)),
-        };
-        2.0 * (term(self.cases, share) + term(self.of.saturating_sub(self.cases), 1.0 - share))
-    }
-}
-
 /// Whether the stable version had requests enough to compare a canary with it.
 fn is_comparable(trial: &Tally, stable: &Tally) -> bool {
     stable.requests > 0 && stable.requests >= trial.requests / 20
 }
 
-/// What is further than this from what was expected is not by chance.
-pub const SIGMAS: f64 = 3.0;
-
-/// Fewer errors end no canary.
-pub const LEAST_ERRORS: u64 = 5;
-
-/// The P95 of fewer requests ends no canary.
-pub const LEAST_REQUESTS: u64 = 100;
-
 /// The P95 is past a mark when more than this share takes longer.
 const SLOWEST: f64 = 0.05;
-
-/// By so much must a P95 be longer than another to be worse: twice the histogram's error.
-const NOTABLY_LONGER: f64 = 1.25;
 
 impl Cause {
     /// The word for logs and `/status`.

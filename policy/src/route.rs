@@ -66,6 +66,7 @@ pub struct Route {
     pub(crate) able_to_read: RegionSet,
     /// The same for writes.
     pub(crate) able_to_write: RegionSet,
+    pub(crate) restricted: bool,
     pub(crate) scoring: Arc<Scoring>,
     /// [`RouteSpec::max_latency`] in milliseconds; infinite when there is none.
     pub(crate) max_latency_ms: f32,
@@ -80,6 +81,12 @@ impl Route {
             Method::Get | Method::Head | Method::Options => Access::Read,
             _ => Access::Write,
         })
+    }
+
+    /// Whether the law keeps its data from some region, for some client: without a table that holds,
+    /// nobody is served here ([`crate::View::table_expired`]).
+    pub fn is_restricted(&self) -> bool {
+        self.restricted
     }
 
     /// The regions that could serve this kind of access.

@@ -209,6 +209,8 @@ impl Table {
             unknown_origin: spec.unknown_origin,
             unlisted: spec.unlisted_jurisdiction,
         });
+        let classes = (0..spec.data_classes.len()).map(ClassId);
+        let restricted: Vec<bool> = classes.map(|class| residency.restricts(class, &regions)).collect();
         let mut scorings = Scorings::new(&spec);
         let mut criticalities: Vec<Criticality> = spec.routes.iter().map(|route| route.criticality).collect();
         criticalities.sort_unstable();
@@ -227,6 +229,7 @@ impl Table {
                 Route {
                     able_to_read: able(Access::Read),
                     able_to_write: able(Access::Write),
+                    restricted: restricted[route.data_class.0],
                     scoring: scorings.get(route),
                     max_latency_ms: route.max_latency.map_or(f32::INFINITY, |max| (max.as_secs_f64() * 1000.0) as f32),
                     spill: Spill::of(route.criticality, &criticalities),

@@ -67,9 +67,21 @@ pub enum Reason {
     ResidencyUnavailable,
     /// No region can serve now, and the law is not the cause.
     Unavailable,
+    /// The law restricts this data, and the table is too old to say how
+    /// ([`crate::View::table_expired`]).
+    TableExpired,
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Reason::NoRoute,
+        Reason::ResidencyProhibited,
+        Reason::ResidencyUnavailable,
+        Reason::Unavailable,
+        Reason::TableExpired,
+    ];
+
     /// The name that answers, logs and metrics use.
     pub fn name(self) -> &'static str {
         match self {
@@ -77,6 +89,7 @@ impl Reason {
             Reason::ResidencyProhibited => "residency_prohibited",
             Reason::ResidencyUnavailable => "residency_unavailable",
             Reason::Unavailable => "unavailable",
+            Reason::TableExpired => "table_expired",
         }
     }
 
@@ -85,7 +98,7 @@ impl Reason {
         match self {
             Reason::NoRoute => 404,
             Reason::ResidencyProhibited => 451,
-            Reason::ResidencyUnavailable | Reason::Unavailable => 503,
+            Reason::ResidencyUnavailable | Reason::Unavailable | Reason::TableExpired => 503,
         }
     }
 }

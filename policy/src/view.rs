@@ -8,6 +8,13 @@ use crate::region::RegionId;
 pub trait View {
     /// What is known of a region now.
     fn region(&self, id: RegionId) -> RegionView;
+
+    /// Whether the table is too old to apply the law by: its node has had no contact with the config
+    /// bus for `max_age`, so that a stricter table may be in force elsewhere. Routes whose data the
+    /// law restricts are then refused ([`crate::Reason::TableExpired`]); all others go on.
+    fn table_expired(&self) -> bool {
+        false
+    }
 }
 
 /// One region's live state.
@@ -50,6 +57,25 @@ impl View for [RegionView] {
     }
 }
 
+/// What a live view said at one moment, read once.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot<'a> {
+    /// Its regions, by index.
+    pub regions: &'a [RegionView],
+    /// See [`View::table_expired`].
+    pub table_expired: bool,
+}
+
+impl View for Snapshot<'_> {
+    fn region(&self, id: RegionId) -> RegionView {
+        self.regions.region(id)
+    }
+
+    fn table_expired(&self) -> bool {
+        self.table_expired
+    }
+}
+
 /// A view with some regions taken as down: those that this request has found unreachable.
 pub struct WithDown<'a, V: ?Sized> {
     /// The view underneath.
@@ -62,5 +88,9 @@ impl<V: View + ?Sized> View for WithDown<'_, V> {
     fn region(&self, id: RegionId) -> RegionView {
         let seen = self.view.region(id);
         if self.down.contains(id) { RegionView { health: Health::Down, ..seen } } else { seen }
+    }
+
+    fn table_expired(&self) -> bool {
+        self.view.table_expired()
     }
 }

@@ -8,7 +8,10 @@ use policy::jurisdiction::{DataClass, Scope, Selector, SuperRegion, Transfer, Wh
 use policy::region::{Capabilities, RegionState};
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
-use policy::{Facts, Health, Method, Origin, Permit, RegionSet, RegionView, Seen, Table, Verdict, decide, explain};
+use policy::{
+    Facts, Health, Method, Origin, Permit, Reason, RegionSet, RegionView, Seen, Snapshot, Table, Verdict, decide,
+    explain,
+};
 
 mod sample;
 use sample::{class, countries, jurisdiction, region, route, rule, spec};
@@ -589,6 +592,57 @@ fn a_maintenance_page_is_for_the_unavailable_only() {
     assert_eq!(page(Case::new(&table, "DE", "/v3").down("ie de")).as_deref(), Some("<h1>soon</h1>"));
     assert_eq!(page(Case::new(&table, "CN", "/v3")), None);
     assert_eq!(page(Case::new(&table, "DE", "/v3")), None);
+}
+
+#[test]
+fn an_expired_table_serves_only_what_no_law_can_restrict() {
+    let class_of = |cross_border, scope| DataClass { name: "personal".into(), cross_border, scope };
+    let free = class_of(Transfer::Allowed, Scope::Jurisdiction);
+    let with_rule = |transfer| {
+        let mut spec = world();
+        spec.rules = vec![rule(0, 1, &["@EU"], transfer)];
+        spec
+    };
+    let with_class = |class: DataClass| {
+        let mut spec = world();
+        spec.rules.clear();
+        spec.data_classes[1] = class;
+        spec
+    };
+    let refusing = |unlisted, unknown| TableSpec {
+        unlisted_jurisdiction: if unlisted { UnlistedJurisdiction::Refuse } else { UnlistedJurisdiction::Allow },
+        unknown_origin: if unknown { UnknownOrigin::Refuse } else { UnknownOrigin::Strictest },
+        ..with_class(free.clone())
+    };
+    let mut of_tenants = with_rule(Transfer::Prohibited);
+    of_tenants.jurisdictions[0].countries = countries(&[]);
+    for (what, spec, restricted) in [
+        ("a rule that keeps", with_rule(Transfer::Prohibited), true),
+        ("a rule that asks for consent", with_rule(Transfer::WithConsent), true),
+        ("a rule that opens reads", with_rule(Transfer::RequiresLocalCopy), true),
+        ("a rule that only marks", with_rule(Transfer::WithSafeguards), false),
+        ("a rule that only prefers", with_rule(Transfer::Allowed), false),
+        ("a rule of a jurisdiction that only tenants have", of_tenants, true),
+        ("no rule", with_class(free.clone()), false),
+        ("a border", with_class(class_of(Transfer::WithConsent, Scope::Jurisdiction)), true),
+        ("a border that nothing asks for", with_class(class_of(Transfer::Prohibited, Scope::Global)), false),
+        ("a super-region", with_class(class_of(Transfer::Allowed, Scope::SuperRegion)), true),
+        ("no country without a jurisdiction", refusing(true, false), true),
+        ("no client from nowhere", refusing(false, true), true),
+    ] {
+        let table = table(spec);
+        let case = Case::new(&table, "US", "/v3/x");
+        let id = table.find_route("api.example.com", "/v3/x", Method::Get).expect("a route");
+        assert_eq!(table.route(id).is_restricted(), restricted, "{what}");
+        let verdict = |table_expired| decide(&table, &case.facts(), &Snapshot { regions: &case.view, table_expired });
+        match verdict(true) {
+            Verdict::Refuse(refusal) if restricted => assert_eq!(refusal.reason, Reason::TableExpired, "{what}"),
+            after => assert_eq!(after, verdict(false), "{what}"),
+        }
+        let public = Facts { path: "/x", ..case.facts() };
+        let expired = Snapshot { regions: &case.view, table_expired: true };
+        assert!(matches!(decide(&table, &public, &expired), Verdict::Forward(_)), "{what}: a public route");
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use policy::route::{Affinity, Criticality, RouteSpec};
 use policy::score::Weights;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Explanation, Facts, Health, Method, Origin, Reason, RegionId, RegionSet, RegionView, Table, Verdict, View, decide,
-    explain,
+    Explanation, Facts, Health, Method, Origin, Reason, RegionId, RegionSet, RegionView, Snapshot, Table, Verdict,
+    View, decide, explain,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -78,8 +78,13 @@ fn facts(country: &str, path: &'static str) -> Facts<'static> {
 
 /// Explains, and checks that what is told is what is decided.
 fn explained(table: &Table, facts: &Facts<'_>, view: &[RegionView]) -> Explanation {
-    let explanation = explain(table, facts, view, vec!["test".into()]);
-    agrees(table, facts, view, &explanation);
+    seen(table, facts, Snapshot { regions: view, table_expired: false })
+}
+
+/// The same, of a table that may have expired.
+fn seen(table: &Table, facts: &Facts<'_>, view: Snapshot<'_>) -> Explanation {
+    let explanation = explain(table, facts, &view, vec!["test".into()]);
+    agrees(table, facts, &view, &explanation);
     explanation
 }
 
@@ -99,7 +104,7 @@ fn why(explanation: &Explanation, name: &str) -> Vec<String> {
     said.map(|why| format!("{}{} {}: {}", why.rule, line(why.line), word(why.verdict), why.effect)).collect()
 }
 
-fn agrees(table: &Table, facts: &Facts<'_>, view: &[RegionView], told: &Explanation) {
+fn agrees(table: &Table, facts: &Facts<'_>, view: &Snapshot<'_>, told: &Explanation) {
     let names = |ids: &mut dyn Iterator<Item = RegionId>| -> Vec<String> {
         ids.map(|id| table.region(id).name.clone()).collect()
     };
@@ -181,7 +186,7 @@ fn again(told: &Explanation) -> Vec<String> {
     order
 }
 
-fn if_down_is_what_is_decided(table: &Table, facts: &Facts<'_>, view: &[RegionView], told: &Explanation) {
+fn if_down_is_what_is_decided(table: &Table, facts: &Facts<'_>, view: &Snapshot<'_>, told: &Explanation) {
     let n = told.order.len();
     let counts: Vec<usize> = told.if_down.iter().map(|step| step.down.len()).collect();
     let expected: Vec<usize> = (1..=n).filter(|count| *count <= 8 || *count == n).collect();
@@ -189,11 +194,11 @@ fn if_down_is_what_is_decided(table: &Table, facts: &Facts<'_>, view: &[RegionVi
     for step in &told.if_down {
         assert_eq!(step.down, told.order[..step.down.len()]);
         assert_eq!(step.serves.as_ref(), told.order.get(step.down.len()), "the chain is the order");
-        let mut down = view.to_vec();
+        let mut down = view.regions.to_vec();
         for name in &step.down {
             down[table.region_named(name).expect("a region").index()].health = Health::Down;
         }
-        match decide(table, facts, down.as_slice()) {
+        match decide(table, facts, &Snapshot { regions: &down, ..*view }) {
             Verdict::Forward(permits) => {
                 assert_eq!(step.serves.as_ref(), Some(&table.region(permits.first()).name));
                 assert_eq!((step.verdict, step.status, step.reason, step.page), (Outcome::Forward, 200, None, false));
@@ -492,6 +497,29 @@ fn a_refusal_tells_its_page() {
     assert!(!told.page && told.rules[0].page);
 }
 
+#[test]
+fn an_expired_table_is_told_where_the_law_has_a_say() {
+    let mut spec = world();
+    spec.rules[0].when_unavailable = WhenUnavailable::Maintenance("<h1>soon</h1>".into());
+    let table = Table::new(spec).expect("a table");
+    let regions = up(&table);
+    let expired = Snapshot { regions: &regions, table_expired: true };
+    let told = seen(&table, &facts("DE", "/v3"), expired);
+    assert_eq!((told.verdict, told.status, told.reason), (Outcome::Refuse, 503, Some(Reason::TableExpired)));
+    assert_eq!(told.detail.as_deref(), Some("the law restricts this data, and the table has expired"));
+    assert!(told.page, "as while the lawful regions are down");
+    assert_eq!(told.allowed, ["de", "fr", "ie"], "what the table says of the law stays told");
+    assert_eq!(
+        why(&told, "de"),
+        [
+            "GDPR@100 allows: allowed: selected by the rule",
+            "table_expired refuses: refused: the table has expired: no contact with the config bus for max_age",
+        ]
+    );
+    let told = seen(&table, &facts("DE", "/"), expired);
+    assert_eq!((told.verdict, told.order.len()), (Outcome::Forward, 6), "no law has a say here");
+}
+
 /// What an older node says has fewer fields; the contract's own are enough to read it.
 #[test]
 fn the_contracts_fields_are_enough_to_read() {
@@ -667,6 +695,7 @@ proptest! {
         pinned in prop::option::of(0..20_usize),
         only in prop::option::of(0..200_usize),
         declared in prop::option::of(0..3_usize),
+        table_expired in prop::bool::weighted(0.1),
     ) {
         let table = Table::new(spec).expect("a table");
         let count = table.spec().regions.len();
@@ -681,7 +710,7 @@ proptest! {
             only: only.filter(|index| *index < count).map(id),
             ..facts(country, path)
         };
-        let told = explained(&table, &facts, &view[..count]);
+        let told = seen(&table, &facts, Snapshot { regions: &view[..count], table_expired });
         let allowed: RegionSet = told.allowed.iter().filter_map(|name| table.region_named(name)).collect();
         for (region, _) in table.regions() {
             let lawful = policy::decide::is_lawful(&table, &facts, region);

@@ -53,6 +53,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("residency_prohibited", 1000),
     ("residency_unavailable", 150),
     ("unavailable", 500),
+    ("table_expired", 300),
+    ("expired, but the law has no say", 80),
     ("a page instead of a problem", 80),
     ("own and opened regions", 150),
     ("opened regions only", 300),
@@ -104,7 +106,7 @@ impl Case<'_> {
     }
 
     fn check(&self) -> Result<(), String> {
-        let (facts, view) = (self.question.facts(), self.question.view.as_slice());
+        let (facts, view) = (self.question.facts(), &self.question.seen());
         let request = Request::new(self.book.spec, &facts);
         let verdict = decide(self.table, &facts, view);
         let routes = most_specific(&self.book.spec.routes, &request.host, &request.path, request.method);
@@ -118,6 +120,13 @@ impl Case<'_> {
         let lawful: RegionSet =
             self.table.regions().map(|(id, _)| id).filter(|id| is_lawful(self.table, &facts, *id)).collect();
         same("allowed", self.names(&lawful), law.allowed())?;
+        if self.question.expired {
+            let restricted = naive::is_restricted(self.book, route, &request);
+            self.count(if restricted { "table_expired" } else { "expired, but the law has no say" }, true);
+            if restricted {
+                return self.check_expired(&verdict, &law);
+            }
+        }
         let choice = Choice::new(self.book, route, &request, &law, &|name| self.view(name));
         self.count("unclear", choice.unclear);
         if choice.unclear {
@@ -156,8 +165,19 @@ impl Case<'_> {
         }
     }
 
+    /// Nobody is served, whoever could be.
+    fn check_expired(&self, verdict: &Verdict, law: &naive::Law) -> Result<(), String> {
+        let (facts, view) = (self.question.facts(), &self.question.seen());
+        let Verdict::Refuse(refusal) = verdict else { return Err(format!("served by an expired table: {verdict:?}")) };
+        let route = self.table.find_route(facts.host, facts.path, facts.method).expect("its route");
+        same("the reason", refusal.reason, Reason::TableExpired)?;
+        same("the refusal's route", refusal.route, Some(route))?;
+        same("a page", refusal.page.is_some(), !law.pages.is_empty())?;
+        same("the order", order(self.table, route, &facts, view), Vec::new())
+    }
+
     fn check_order(&self, permits: &Permits, law: &naive::Law, choice: &Choice) -> Result<(), String> {
-        let (facts, view) = (self.question.facts(), self.question.view.as_slice());
+        let (facts, view) = (self.question.facts(), &self.question.seen());
         let told: Vec<String> =
             order(self.table, permits.route(), &facts, view).iter().map(|id| self.book.name(*id).to_owned()).collect();
         let mut named = BTreeSet::new();

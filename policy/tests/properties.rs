@@ -8,16 +8,18 @@ use policy::jurisdiction::{ClassId, DataClass, JurisdictionId, Scope, Transfer};
 use policy::route::{Criticality, RouteSpec};
 use policy::table::TableSpec;
 use policy::{
-    Country, Facts, Health, Method, Origin, Permits, RegionId, RegionSet, RegionView, Seen, Table, Verdict, decide,
+    Country, Facts, Health, Method, Origin, Permits, Reason, RegionId, RegionSet, RegionView, Seen, Snapshot, Table,
+    Verdict, decide,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::TestCaseError;
 
 mod naive;
 mod sample;
 mod worlds;
 
-use naive::{Book, Choice, Request, at_rest, law, most_specific, near_and_fresh};
+use naive::{Book, Choice, Request, at_rest, is_restricted, law, most_specific, near_and_fresh};
 use worlds::{Question, asked, check, id, questions, table, tables, thousandths, transfer};
 
 type Names = BTreeSet<String>;
@@ -32,7 +34,7 @@ fn lawful(table: &Table, facts: &Facts<'_>) -> RegionSet {
 }
 
 fn forwarded(table: &Table, question: &Question) -> Option<Permits> {
-    match decide(table, &question.facts(), question.view.as_slice()) {
+    match decide(table, &question.facts(), &question.seen()) {
         Verdict::Forward(permits) => Some(permits),
         Verdict::Refuse(_) => None,
     }
@@ -41,7 +43,7 @@ fn forwarded(table: &Table, question: &Question) -> Option<Permits> {
 /// The order, or nothing when refused.
 fn ordered(table: &Table, question: &Question) -> Vec<RegionId> {
     let route = table.find_route(question.host, question.path, question.method);
-    route.map_or_else(Vec::new, |route| order(table, route, &question.facts(), question.view.as_slice()))
+    route.map_or_else(Vec::new, |route| order(table, route, &question.facts(), &question.seen()))
 }
 
 fn named(table: &Table, ids: &[RegionId]) -> Vec<String> {
@@ -67,9 +69,9 @@ fn the_same_inputs_give_the_same_verdict() {
     check(tables(100), (table(), questions()), |(spec, asked)| {
         let (table, again) = (built(&spec), built(&spec));
         for question in asked.iter().map(|asked| asked.of(&spec)) {
-            let verdict = decide(&table, &question.facts(), question.view.as_slice());
-            prop_assert_eq!(&verdict, &decide(&table, &question.facts(), question.view.as_slice()));
-            prop_assert_eq!(&verdict, &decide(&again, &question.facts(), question.view.as_slice()));
+            let verdict = decide(&table, &question.facts(), &question.seen());
+            prop_assert_eq!(&verdict, &decide(&table, &question.facts(), &question.seen()));
+            prop_assert_eq!(&verdict, &decide(&again, &question.facts(), &question.seen()));
             prop_assert_eq!(ordered(&table, &question), ordered(&again, &question));
         }
         Ok(())
@@ -82,7 +84,7 @@ fn attempts(
     permits: &Permits,
     question: &Question,
     current: &Table,
-    view: &[RegionView],
+    view: &Snapshot<'_>,
 ) -> Vec<RegionId> {
     let mut tried = RegionSet::EMPTY;
     let mut dialled = Vec::new();
@@ -111,14 +113,14 @@ fn translated(request: &Request, was: &RouteSpec, is: &RouteSpec, current: &Tabl
 
 #[test]
 fn every_attempt_after_a_reload_satisfies_both_tables_and_none_is_missed() {
-    let (given, withheld) = (Times::default(), Times::default());
+    let (given, withheld, refused) = (Times::default(), Times::default(), Times::default());
     check(tables(400), (table(), table(), questions(), asked()), |(old, new, asked, later)| {
         let (pinned, current) = (built(&old), built(&new));
         let (old_book, new_book) = (Book::new(&old), Book::new(&new));
-        let view = later.of(&new).view;
+        let later = later.of(&new);
         for question in asked.iter().map(|asked| asked.of(&old)) {
             let Some(permits) = forwarded(&pinned, &question) else { continue };
-            let dialled = attempts(&pinned, &permits, &question, &current, &view);
+            let dialled = attempts(&pinned, &permits, &question, &current, &later.seen());
 
             let request = Request::new(&old, &question.facts());
             let was = most_specific(&old.routes, &request.host, &request.path, request.method)[0];
@@ -128,11 +130,17 @@ fn every_attempt_after_a_reload_satisfies_both_tables_and_none_is_missed() {
             };
             let routes = most_specific(&new.routes, &request.host, &request.path, request.method);
             let now = routes.first().and_then(|is| Some((*is, translated(&request, was, is, &new)?)));
+            // An expired table serves nobody whose data either table's law restricts.
+            let cut_off = later.expired
+                && (is_restricted(&old_book, was, &request)
+                    || now.as_ref().is_some_and(|(is, request)| is_restricted(&new_book, is, request)));
+            refused.note(cut_off);
             let expected: Names = match &now {
                 None => Names::new(),
+                Some(_) if cut_off => Names::new(),
                 Some((is, request)) => {
                     let under_the_new = law(&new_book, is, request);
-                    let seen = |name: &str| view[current.region_named(name).expect("its own").index()];
+                    let seen = |name: &str| later.view[current.region_named(name).expect("its own").index()];
                     let choice = Choice::new(&new_book, is, request, &under_the_new, &seen);
                     if choice.unclear {
                         continue;
@@ -157,6 +165,43 @@ fn every_attempt_after_a_reload_satisfies_both_tables_and_none_is_missed() {
     });
     given.at_least(500);
     withheld.at_least(500);
+    refused.at_least(20);
+}
+
+#[test]
+fn an_expired_table_refuses_what_the_law_restricts_and_changes_nothing_else() {
+    let (refused, free) = (Times::default(), Times::default());
+    check(tables(150), (table(), questions()), |(spec, asked)| {
+        let table = built(&spec);
+        for question in asked.iter().map(|asked| asked.of(&spec)) {
+            let [fresh, expired] = [false, true].map(|expired| Question { expired, ..question.clone() });
+            let Some(id) = table.find_route(question.host, question.path, question.method) else { continue };
+            let [before, after] = [&fresh, &expired].map(|one| decide(&table, &one.facts(), &one.seen()));
+            if !table.route(id).is_restricted() {
+                prop_assert_eq!(lawful(&table, &question.facts()).len(), spec.regions.len());
+                prop_assert_eq!(&before, &after);
+                prop_assert_eq!(ordered(&table, &fresh), ordered(&table, &expired));
+                free.note(matches!(after, Verdict::Forward(_)));
+                continue;
+            }
+            let reason = match after {
+                Verdict::Forward(permits) => return Err(TestCaseError::fail(format!("{permits:?}"))),
+                Verdict::Refuse(refusal) => refusal.reason,
+            };
+            prop_assert_eq!(reason, Reason::TableExpired);
+            prop_assert_eq!(ordered(&table, &expired), Vec::new());
+            // The table expires between the decision and an attempt.
+            let Verdict::Forward(permits) = before else { continue };
+            for tried in [RegionSet::EMPTY, [permits.first()].into_iter().collect()] {
+                let seen = Seen { table: &table, view: &expired.seen() };
+                prop_assert_eq!(permits.next(&table, &question.facts(), &tried, &seen), None);
+            }
+            refused.note(true);
+        }
+        Ok(())
+    });
+    refused.at_least(500);
+    free.at_least(300);
 }
 
 /// A change to a table or a request that asks for more.
@@ -390,11 +435,10 @@ fn the_order_in_the_file_has_no_say() {
                 lawful(table, &question.facts()).iter().map(|id| table.region(id).name.clone()).collect()
             };
             prop_assert_eq!(allowed(&table, &question), allowed(&other, &elsewhere));
-            let reason =
-                |table: &Table, question: &Question| match decide(table, &question.facts(), question.view.as_slice()) {
-                    Verdict::Forward(_) => None,
-                    Verdict::Refuse(refusal) => Some((refusal.reason, refusal.page.is_some())),
-                };
+            let reason = |table: &Table, question: &Question| match decide(table, &question.facts(), &question.seen()) {
+                Verdict::Forward(_) => None,
+                Verdict::Refuse(refusal) => Some((refusal.reason, refusal.page.is_some())),
+            };
             prop_assert_eq!(reason(&table, &question), reason(&other, &elsewhere));
             served.note(told.len() > 1);
         }

@@ -121,6 +121,10 @@ impl Answer {
                 "The regions that data residency rules allow for this request cannot serve it now. Others must not.",
             ),
             Reason::Unavailable => ("Service unavailable", "No region can serve this request now."),
+            Reason::TableExpired => (
+                "Routing table expired",
+                "This node has lost contact with its config bus, and its data residency rules may be out of date.",
+            ),
         };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         let answer = Self { page: refusal.page.clone(), ..Self::new(status, reason.name(), title, detail) };

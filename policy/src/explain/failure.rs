@@ -14,7 +14,7 @@ pub(super) fn if_down(case: &Case<'_>, order: &[RegionId]) -> Vec<FailureStep> {
 
 fn step(case: &Case<'_>, down: &[RegionId]) -> FailureStep {
     let name = |id: &RegionId| case.table.region(*id).name.clone();
-    let view = WithDown { view: case.seen, down: down.iter().copied().collect() };
+    let view = WithDown { view: &case.seen, down: down.iter().copied().collect() };
     let down = down.iter().map(name).collect();
     match decide_on_route(case.table, case.id, case.facts, &view) {
         Verdict::Forward(permits) => FailureStep {

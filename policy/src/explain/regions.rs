@@ -3,13 +3,14 @@
 use super::law::{HeldRule, of_region};
 use super::{Case, HealthExplained, LatencySource, RegionExplained, Ruling, SpillExplained, WeightExplained, Why};
 use crate::decide::{
-    TIE_MARGIN, headroom, is_kept, latency_ms, level, moved_off, rank, rendezvous, spilled, too_far, too_stale, weighed,
+    TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, spilled, too_far,
+    too_stale, weighed,
 };
 use crate::hash::mix;
 use crate::region::{Access, RegionId, RegionSet, RegionState};
 use crate::route::Affinity;
 use crate::score::latency_points;
-use crate::view::{Health, RegionView};
+use crate::view::{Health, RegionView, View};
 
 /// Every region, in the table's order.
 pub(super) fn regions(case: &Case<'_>, order: &[RegionId], rules: &[HeldRule<'_>]) -> Vec<RegionExplained> {
@@ -17,7 +18,7 @@ pub(super) fn regions(case: &Case<'_>, order: &[RegionId], rules: &[HeldRule<'_>
     let given = given_latencies(case);
     let ids = case.table.regions().map(|(id, _)| id);
     ids.map(|id| {
-        let subject = Subject { case, id, seen: case.seen[id.index()] };
+        let subject = Subject { case, id, seen: case.seen.region(id) };
         let place = order.iter().position(|tried| *tried == id).map(|index| index + 1);
         let why = of_region(case, rules, id).into_iter().chain(subject.why()).collect();
         subject.explained(place, &ties[id.index()], &given, why)
@@ -32,11 +33,11 @@ fn ties(case: &Case<'_>, order: &[RegionId]) -> Vec<RegionSet> {
     let standing: Vec<(u16, f32)> = order
         .iter()
         .map(|id| {
-            let subject = Subject { case, id: *id, seen: case.seen[id.index()] };
+            let subject = Subject { case, id: *id, seen: case.seen.region(*id) };
             (subject.rank(), subject.score())
         })
         .collect();
-    let mut ties = vec![RegionSet::EMPTY; case.seen.len()];
+    let mut ties = vec![RegionSet::EMPTY; case.seen.regions.len()];
     for (place, (first, _)) in standing.iter().enumerate() {
         let rivals = || (place..order.len()).filter(|rival| standing[*rival].0 == *first);
         let best = rivals().map(|rival| standing[rival].1).fold(f32::MIN, f32::max);
@@ -202,7 +203,11 @@ impl Subject<'_> {
     }
 
     fn at_the_moment(&self, told: &mut Told) {
-        let Case { table, facts, route, access, .. } = self.case;
+        let Case { table, facts, route, access, seen, .. } = self.case;
+        if is_expired(route, seen) {
+            let why = "the table has expired: no contact with the config bus for max_age";
+            told.refuses("table_expired", None, why);
+        }
         match self.seen.health {
             Health::Up => {}
             Health::Ramping(0) => {

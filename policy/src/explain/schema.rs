@@ -23,10 +23,9 @@ impl JsonSchema for Reason {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let all = [Reason::NoRoute, Reason::ResidencyProhibited, Reason::ResidencyUnavailable, Reason::Unavailable];
         json_schema!({
             "description": "Why a decision refuses.",
-            "oneOf": all.map(|reason| json_schema!({
+            "oneOf": Reason::ALL.map(|reason| json_schema!({
                 "type": "string",
                 "const": reason.name(),
                 "description": super::detail(reason),

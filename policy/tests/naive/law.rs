@@ -94,6 +94,31 @@ pub fn law_in_every_condition(
     Law { standings, pages: restrictions.into_iter().filter_map(|restriction| restriction.page).collect() }
 }
 
+/// Whether the law keeps a route's data from some region: for a client of some country or of none
+/// that is known, under some declared jurisdiction, without consent or with it, to read or to write.
+pub fn is_restricted(book: &Book<'_>, route: &RouteSpec, request: &Request) -> bool {
+    // One country of each that belong to the same: the law knows no more of them.
+    let belongs = |country: &Country| -> Vec<bool> {
+        let sets = book.jurisdictions.values().chain(&book.super_regions);
+        sets.map(|set| set.contains(country.code())).collect()
+    };
+    let countries: BTreeMap<Vec<bool>, Country> = Country::all().map(|country| (belongs(&country), country)).collect();
+    let of = |countries: Option<Names>, declared: Names| Request { countries, declared, ..request.clone() };
+    let in_country = |country: &Country| Some(Names::from([country.code().to_owned()]));
+    let mut possible = vec![of(None, Names::new())];
+    possible.extend(countries.values().map(|country| of(in_country(country), Names::new())));
+    for jurisdiction in book.jurisdictions.keys() {
+        possible.extend(countries.values().map(|country| of(in_country(country), [jurisdiction.clone()].into())));
+    }
+    possible.iter().any(|request| {
+        let conditions = [(false, false), (false, true), (true, false), (true, true)];
+        conditions.into_iter().any(|(consent, reads)| {
+            let law = law_in_every_condition(book, route, request, consent, reads);
+            law.allowed().len() < book.spec.regions.len()
+        })
+    })
+}
+
 pub(super) fn reads(route: &RouteSpec, method: Method) -> bool {
     match route.access {
         Some(access) => access == Access::Read,

@@ -11,5 +11,5 @@ mod routes;
 
 pub use book::{Book, Request};
 pub use choice::{Choice, at_rest, near_and_fresh};
-pub use law::{Law, Standing, law, law_in_every_condition};
+pub use law::{Law, Standing, is_restricted, law, law_in_every_condition};
 pub use routes::most_specific;

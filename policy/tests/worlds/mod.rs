@@ -15,7 +15,7 @@ use policy::region::{Access, Capabilities, Region, RegionState, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
 use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
-use policy::{Facts, Health, Method, Origin, RegionId, RegionSet, RegionView};
+use policy::{Facts, Health, Method, Origin, RegionId, RegionSet, RegionView, Snapshot};
 use proptest::collection::vec;
 use proptest::option::weighted as maybe;
 use proptest::prelude::*;
@@ -63,6 +63,7 @@ pub struct Question {
     pub pinned: Option<RegionId>,
     pub only: Option<RegionId>,
     pub view: Vec<RegionView>,
+    pub expired: bool,
 }
 
 impl Question {
@@ -80,6 +81,11 @@ impl Question {
             only: self.only,
         }
     }
+
+    /// The regions and the table, as they are seen.
+    pub fn seen(&self) -> Snapshot<'_> {
+        Snapshot { regions: &self.view, table_expired: self.expired }
+    }
 }
 
 /// A question before it is asked of a table: positions count round and round.
@@ -92,6 +98,7 @@ pub struct Asked {
     client_key: u64,
     places: (usize, Option<usize>, Option<usize>),
     seen: Vec<RegionView>,
+    expired: bool,
 }
 
 impl Asked {
@@ -113,6 +120,7 @@ impl Asked {
             pinned: pinned.map(region),
             only: only.map(region),
             view: self.seen.iter().copied().cycle().take(spec.regions.len()).collect(),
+            expired: self.expired,
         }
     }
 }
@@ -136,8 +144,9 @@ pub fn asked() -> impl Strategy<Value = Asked> {
     ];
     let places = (0..70_usize, maybe(0.3, 0..70_usize), maybe(0.08, 0..70_usize));
     let declared = prop_oneof![3 => Just(Vec::new()), 1 => vec(0..8_usize, 1..=2)];
-    ((host, path, method), origin, declared, any::<bool>(), any::<u64>(), places, vec(seen(), 1..=7)).prop_map(
-        |(target, origin, declared, consent, client_key, places, seen)| Asked {
+    let moment = (vec(seen(), 1..=7), prop_oneof![15 => Just(false), 1 => Just(true)]);
+    ((host, path, method), origin, declared, any::<bool>(), any::<u64>(), places, moment).prop_map(
+        |(target, origin, declared, consent, client_key, places, (seen, expired))| Asked {
             target,
             origin,
             declared,
@@ -145,6 +154,7 @@ pub fn asked() -> impl Strategy<Value = Asked> {
             client_key,
             places,
             seen,
+            expired,
         },
     )
 }
