@@ -1,6 +1,8 @@
 //! What a node says of itself on the bus.
 
 use async_nats::HeaderMap;
+use policy::quantile::BUCKETS;
+use policy::trial::Observed;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -92,6 +94,20 @@ pub struct Observation {
     pub refused: u64,
     /// How long the others took: pairs of [`policy::quantile::bucket`] and how many.
     pub times: Vec<(u16, u64)>,
+}
+
+impl From<&Observation> for Observed {
+    /// A time in a bucket that this version does not know counts in the last one.
+    fn from(observation: &Observation) -> Self {
+        let Observation { requests, errors, shed, refused, ref times } = *observation;
+        let mut observed = Self { requests, errors, shed, refused, ..Self::default() };
+        for (bucket, count) in times {
+            if let Some(counted) = observed.times.get_mut(usize::from(*bucket).min(BUCKETS - 1)) {
+                *counted = counted.saturating_add(*count);
+            }
+        }
+        observed
+    }
 }
 
 impl NodeReport {

@@ -1,0 +1,44 @@
+//! Following the nodes' reports until a table has come to where it is to be.
+
+use std::time::{Duration, Instant};
+
+use config::bus::Bus;
+
+use super::arrival::{Arrival, Goal};
+use super::console::Console;
+
+/// What became of a wait.
+#[derive(Clone, Debug)]
+pub(super) struct Waited {
+    /// How far it was at the end.
+    pub(super) arrival: Arrival,
+    /// How long that took.
+    pub(super) took: Duration,
+}
+
+/// Waits until every node has decided, or the time is up. A node that refuses a staged table ends the
+/// wait at once. `what` starts each line of progress.
+pub(super) async fn wait(bus: &Bus, goal: &Goal, what: &str, patience: Duration, console: &mut Console) -> Waited {
+    let started = Instant::now();
+    let mut arrival = Arrival::default();
+    loop {
+        match bus.reports().await {
+            Ok(reports) => {
+                arrival = Arrival::of(goal, &reports);
+                console.progress(&format!("{what}: {arrival}"));
+                let is_over = matches!(goal, Goal::Staged(..)) && !arrival.rejected.is_empty();
+                if is_over || arrival.is_complete() {
+                    break;
+                }
+            }
+            Err(error) => console.progress(&format!("{what}: {error}; it goes on once the bus answers")),
+        }
+        if started.elapsed() >= patience {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Waited { arrival, took: started.elapsed() }
+}
+
+const POLL: Duration = Duration::from_millis(250);
