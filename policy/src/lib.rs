@@ -38,6 +38,7 @@ pub mod residency;
 pub mod rollout;
 pub mod route;
 pub mod score;
+pub mod shrinkage;
 pub mod table;
 pub mod trial;
 pub mod verdict;

@@ -307,6 +307,14 @@ impl Residency {
         &self.members[usize::from(self.profile_of[country.slot()])]
     }
 
+    /// The regions that a jurisdiction's own rules keep a class to, wherever the client is; `None`
+    /// where it asks nothing for the class.
+    pub(crate) fn home_of(&self, jurisdiction: JurisdictionId, class: ClassId) -> Option<&RegionSet> {
+        let allowance = self.of_declared(jurisdiction, class);
+        // What is at home is so whatever the request brings.
+        (!allowance.constraints.is_empty()).then(|| &allowance.allowed[0].home)
+    }
+
     fn of_country(&self, country: Country, class: ClassId) -> &Allowance {
         self.at(class, usize::from(self.profile_of[country.slot()]))
     }
