@@ -60,6 +60,14 @@ pub enum Credentials {
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl BusAccess {
+    /// Whether all that a connection needs of this machine is there: files, keys, certificates.
+    ///
+    /// # Errors
+    /// When a file is missing or bad.
+    pub fn check(&self) -> Result<(), BusError> {
+        self.options("check").map(drop)
+    }
+
     /// The options to connect with, as `name`.
     ///
     /// # Errors
@@ -86,6 +94,15 @@ impl BusAccess {
                 options.credentials(&text).map_err(bad)?
             }
         })
+    }
+
+    /// The servers without the passwords that may be in their addresses.
+    pub fn servers_shown(&self) -> String {
+        let shown = self.servers.iter().map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+            _ => server.clone(),
+        });
+        shown.collect::<Vec<_>>().join(", ")
     }
 
     fn tls(&self) -> Result<ClientConfig, BusError> {

@@ -105,7 +105,7 @@ impl Bus {
     /// When none can be reached or lets us in, or a file of `access` is bad.
     pub async fn connect(access: &BusAccess, name: &str) -> Result<Self, BusError> {
         let options = access.options(name)?;
-        let failed = |what: String| BusError::Connect { servers: shown(&access.servers), what };
+        let failed = |what: String| BusError::Connect { servers: access.servers_shown(), what };
         let connecting = options.connect(access.servers.clone());
         let client = tokio::time::timeout(PATIENCE * 2, connecting).await;
         let client = client.map_err(|_| failed(format!("no answer within {:?}", PATIENCE * 2)))?;
@@ -430,15 +430,6 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Servers without the passwords that may be in their addresses.
-fn shown(servers: &[String]) -> String {
-    let shown = servers.iter().map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => server.clone(),
-    });
-    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// What a key-value store's message does, where it does not put.

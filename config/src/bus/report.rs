@@ -1,6 +1,7 @@
 //! What a node says of itself on the bus.
 
 use async_nats::HeaderMap;
+use policy::trial::Observed;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -51,7 +52,7 @@ pub struct NodeReport {
     pub draining: bool,
     /// What it did since its start.
     #[serde(default)]
-    pub observed: Observation,
+    pub observed: Observed,
 }
 
 /// What became of the newest table.
@@ -77,21 +78,6 @@ pub struct Refused {
     pub sha256: String,
     /// When, in Unix seconds.
     pub at: u64,
-}
-
-/// What a node did since its start: cumulative, so that any two reports give what lies between.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observation {
-    /// Requests answered.
-    pub requests: u64,
-    /// Answers of 500 and above, refusals by the law and for load left out.
-    pub errors: u64,
-    /// Requests refused for load.
-    pub shed: u64,
-    /// Requests refused because no region may, or none of those that may can.
-    pub refused: u64,
-    /// How long the others took: pairs of [`policy::quantile::bucket`] and how many.
-    pub times: Vec<(u16, u64)>,
 }
 
 impl NodeReport {
