@@ -12,8 +12,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
-use crate::Lines;
-use crate::signal::signal;
+use crate::{Lines, signal};
 
 pub use operator::BusOperator;
 pub use options::{BusOptions, nkey_seed};
@@ -103,10 +102,11 @@ impl BusServer {
         let configuration = self.directory.path().join("nats.conf");
         let text = self.options.configuration(self.address, self.directory.path());
         std::fs::write(&configuration, text).expect("a configuration file");
-        let process = Command::new("nats-server").arg("--config").arg(configuration).stderr(Stdio::piped()).spawn();
-        let mut process = process.expect("nats-server, which is installed");
+        let mut command = Command::new("nats-server");
+        command.arg("--config").arg(configuration).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("nats-server, which is installed");
         let log = Lines::of(process.stderr.take().expect("a pipe"));
-        let life = self.life.insert(Life { process, log: log });
+        let life = self.life.insert(Life { process, log });
         // It says so after it has recovered its store and listens.
         life.log.find("a nats-server that serves", |line| line.ends_with("Server is ready")).await;
     }
@@ -123,12 +123,12 @@ impl BusServer {
         }
     }
 
-    /// Stops it (SIGSTOP): the kernel still takes connections and bytes for it, and nobody answers.
+    /// Stops it (SIGSTOP). When this returns, the kernel still takes connections and bytes for it, and nobody answers.
     ///
     /// # Panics
     /// When it is dead.
     pub fn stop(&self) {
-        signal(self.pid(), "STOP");
+        signal::stop(self.pid());
     }
 
     /// Lets it go on after a [`stop`](BusServer::stop).
@@ -136,7 +136,7 @@ impl BusServer {
     /// # Panics
     /// When it is dead.
     pub fn go_on(&self) {
-        signal(self.pid(), "CONT");
+        signal::signal(self.pid(), "CONT");
     }
 
     fn pid(&self) -> u32 {

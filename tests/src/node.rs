@@ -12,10 +12,11 @@ use crate::{Answer, Client, Lines, Metrics, Sent, eventually, get, meridian};
 
 /// A running node. It is killed when it is dropped.
 pub struct Node {
+    // Dropped before its directory is.
+    life: Life,
     directory: TempDir,
     stdout: Stdout,
     environment: Vec<(String, String)>,
-    life: Life,
 }
 
 /// From one start of the process to its death.
@@ -39,7 +40,7 @@ pub(crate) enum Stdout {
 impl Node {
     pub(crate) async fn start_waiting(directory: TempDir, stdout: Stdout, environment: Vec<(String, String)>) -> Node {
         let life = Life::start(directory.path(), stdout, &environment).await;
-        Node { directory, stdout, environment, life }
+        Node { life, directory, stdout, environment }
     }
 
     /// Waits until it serves: it has a routing table, and its listeners are known.

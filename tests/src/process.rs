@@ -9,8 +9,7 @@ use loadtest::origin::Blackhole;
 use serde_json::Value;
 use tokio::net::TcpSocket;
 
-use crate::signal::signal;
-use crate::{Lines, patiently};
+use crate::{Lines, patiently, signal};
 
 /// An origin in a process of its own. The process is killed when this is dropped.
 ///
@@ -122,7 +121,7 @@ impl OriginProcess {
     pub fn stop(&mut self) {
         let life = self.alive();
         life.stopped = true;
-        signal(life.process.id(), "STOP");
+        signal::stop(life.process.id());
     }
 
     /// Lets it go on after a [`stop`](OriginProcess::stop).
@@ -132,7 +131,7 @@ impl OriginProcess {
     pub fn go_on(&mut self) {
         let life = self.alive();
         life.stopped = false;
-        signal(life.process.id(), "CONT");
+        signal::signal(life.process.id(), "CONT");
     }
 
     /// How it treats clients from now on, and those that it now stalls, in the words of
