@@ -61,7 +61,9 @@ impl Prepared {
         match parts {
             Some(parts) if problems.is_empty() => {
                 let mut config = config;
-                config.warnings.extend(document.iter().flat_map(|document| unheard(&config, document)).collect::<Vec<_>>());
+                config
+                    .warnings
+                    .extend(document.iter().flat_map(|document| unheard(&config, document)).collect::<Vec<_>>());
                 Ok(Self { config, document, parts })
             }
             _ => Err(Problems(problems)),

@@ -23,7 +23,12 @@ pub struct Against<'a> {
 ///
 /// # Errors
 /// Everything that is wrong with it, as far as that could be found out.
-pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: Against<'_>) -> Result<Table, Vec<Problem>> {
+pub fn examine(
+    place: Place,
+    entry: &Entry,
+    publication: &Publication,
+    against: Against<'_>,
+) -> Result<Table, Vec<Problem>> {
     let name = name(place, entry.revision, against.source);
     let problem = |path: &str, message: String| {
         vec![Problem { severity: Severity::Error, file: name.clone(), line: 0, path: path.to_owned(), message }]
@@ -50,11 +55,16 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
     if document.table.region_named(against.region).is_none() {
         let known: Vec<&str> = document.table.regions().map(|(_, region)| region.name.as_str()).collect();
         let (mine, known) = (against.region, known.join(", "));
-        return Err(problem("regions", format!("there is no region {mine:?}, which this node is in; there are {known}")));
+        return Err(problem(
+            "regions",
+            format!("there is no region {mine:?}, which this node is in; there are {known}"),
+        ));
     }
     if let Some(base) = against.base {
         let lost = shrinkage(&base.document.table, &document.table);
-        let too_much = lost.iter().filter(|loss| loss.lost() > against.source.max_shrink && !publication.allow.contains(loss.name()));
+        let too_much = lost
+            .iter()
+            .filter(|loss| loss.lost() > against.source.max_shrink && !publication.allow.contains(loss.name()));
         let problems: Vec<Problem> = too_much
             .flat_map(|loss| {
                 let (most, name) = (against.source.max_shrink * 100.0, loss.name());

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{
-    Bus, BusError, Change, Entry, NodeReport, Place, REPORT_EVERY, Refused, Snapshot, Standing, Watch,
-};
+use config::bus::{Bus, BusError, Change, Entry, NodeReport, Place, REPORT_EVERY, Refused, Snapshot, Standing, Watch};
 use config::{BusSource, Problem, Severity};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -141,13 +139,9 @@ impl Follower {
         let mut echo = Echo::default();
         let mut examination: Option<Examination> = None;
         let mut said = None;
-        let mut loads = None;
         loop {
             if examination.is_none() {
                 examination = self.begin(&bus).await?;
-            }
-            if loads.is_none() && let Stage::Serving(node) = &self.stage {
-                loads = Some(Aborting(tokio::task::spawn_local(crate::load::exchange(node.clone(), self.state.clone(), bus.client().clone()))));
             }
             tokio::select! {
                 change = watch.next() => self.hear(change?, &mut echo),
@@ -164,7 +158,15 @@ impl Follower {
             self.let_time_pass();
             let report = self.state.report(self.is_draining());
             // At once when there is news, else with the next heartbeat.
-            let news = (report.state, report.epoch, report.revision, report.staged, report.refused.clone(), report.draining, report.expired);
+            let news = (
+                report.state,
+                report.epoch,
+                report.revision,
+                report.staged,
+                report.refused.clone(),
+                report.draining,
+                report.expired,
+            );
             if said.as_ref() != Some(&news) {
                 self.report(&bus, report, &mut echo).await?;
                 said = Some(news);
@@ -190,7 +192,8 @@ impl Follower {
                         echo.came(revision);
                         self.state.note("name", None);
                     } else {
-                        let text = format!("another process reports as node {node:?}: give each node a name of its own");
+                        let text =
+                            format!("another process reports as node {node:?}: give each node a name of its own");
                         if self.state.note("name", Some(text.clone())) {
                             tracing::error!(node, instance, "{text}");
                         }
@@ -359,12 +362,14 @@ impl Follower {
                 let publication = publication?.clone();
                 let fingerprint = publication.fingerprint();
                 if self.trial.is_deadly(&fingerprint) {
-                    let why = "this node died more than once while it examined this table: report it; publish another".to_owned();
+                    let why = "this node died more than once while it examined this table: report it; publish another"
+                        .to_owned();
                     self.refuse(place, &entry, vec![self.problem(place, entry.revision, why)], Duration::ZERO);
                     return None;
                 }
                 if let Err(error) = self.trial.begin(&fingerprint) {
-                    self.state.note("trial", Some(format!("cannot note beside the snapshot what is examined: {error}")));
+                    self.state
+                        .note("trial", Some(format!("cannot note beside the snapshot what is examined: {error}")));
                 }
                 let (source, region) = (self.source.clone(), self.state.region.clone());
                 let base = self.tables.base().cloned();
@@ -455,7 +460,12 @@ impl Follower {
         }
         if let Some(unsaid) = self.talk.may() {
             let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-            tracing::error!(revision = entry.revision, errors, unsaid, "routing table rejected; the one before stays in force");
+            tracing::error!(
+                revision = entry.revision,
+                errors,
+                unsaid,
+                "routing table rejected; the one before stays in force"
+            );
             problems.iter().take(MAX_SHOWN).for_each(|problem| tracing::error!("{problem}"));
         }
     }
@@ -525,9 +535,8 @@ impl Follower {
     }
 
     fn set_aside(&self) {
-        let until = self.tables.staged_until().map(|until| {
-            unix_seconds(SystemTime::now() + until.saturating_sub(now()))
-        });
+        let until =
+            self.tables.staged_until().map(|until| unix_seconds(SystemTime::now() + until.saturating_sub(now())));
         self.state.set_aside(self.tables.quarantined(), until);
     }
 

@@ -1,8 +1,8 @@
 //! How long the bus has been silent, and what follows: warnings first, and past `max_age` an expired
 //! table, with which restricted routes are refused.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::routing::now;
@@ -85,7 +85,10 @@ impl Freshness {
             Some(format!("{text} {} (max_age {}); restricted routes are refused", shown(silence), shown(max)))
         } else if silence >= WORTH_A_WORD.min(max / 2) {
             let left = shown(rounded(max.saturating_sub(silence)));
-            Some(format!("the config bus has been silent for {}; restricted routes are refused in {left}", shown(silence)))
+            Some(format!(
+                "the config bus has been silent for {}; restricted routes are refused in {left}",
+                shown(silence)
+            ))
         } else {
             None
         }

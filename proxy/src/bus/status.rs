@@ -112,9 +112,13 @@ pub struct BusStatus {
 
 impl BusState {
     /// Of a node that has not begun to connect.
-    pub fn new(config: &config::NodeConfig, source: &config::BusSource, freshness: Freshness, metrics: Metrics) -> Arc<Self> {
-        let connection =
-            Connection { state: "connecting", since: unix_now(), server: None, error: None, sessions: 0 };
+    pub fn new(
+        config: &config::NodeConfig,
+        source: &config::BusSource,
+        freshness: Freshness,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let connection = Connection { state: "connecting", since: unix_now(), server: None, error: None, sessions: 0 };
         Arc::new(Self {
             node: config.name.clone(),
             region: config.region.clone(),
@@ -269,9 +273,10 @@ impl BusState {
     /// What an operator should know though the node is ready.
     pub fn warnings(&self) -> Vec<String> {
         let inner = self.lock();
-        let refused = inner.refused.as_ref().map(|(refused, _)| {
-            format!("revision {} of the routing table was refused; see /status", refused.revision)
-        });
+        let refused = inner
+            .refused
+            .as_ref()
+            .map(|(refused, _)| format!("revision {} of the routing table was refused; see /status", refused.revision));
         let mut warnings: Vec<String> =
             [self.freshness.warning(), refused, inner.ignored.clone()].into_iter().flatten().collect();
         warnings.extend(inner.notes.values().cloned());

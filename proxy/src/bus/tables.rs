@@ -155,7 +155,9 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1000);
 
     fn entry(revision: u64, version: &str, staged_for: Option<(&str, u64)>) -> Entry {
-        let text = format!("version = '{version}'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n");
+        let text = format!(
+            "version = '{version}'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n"
+        );
         let mut publication = Publication::new(text, 1, revision, "me");
         let stage = |(nodes, lease): (&str, u64)| Stage {
             nodes: nodes.split(',').map(str::to_owned).collect(),

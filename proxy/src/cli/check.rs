@@ -104,8 +104,8 @@ impl Check {
             }
         };
         let Some(document) = &after.document else { return Err(Failed::Input(anyhow!("{}", on_a_bus(new)))) };
-        let diff = against::diff(&before, document)
-            .map_err(|error| Failed::Input(anyhow!("meridian check: {error}")))?;
+        let diff =
+            against::diff(&before, document).map_err(|error| Failed::Input(anyhow!("meridian check: {error}")))?;
         match self.format {
             Format::Json => {
                 let report = serde_json::json!({
