@@ -3,7 +3,7 @@
 
 use config::bus::{Entry, Place, Publication, Standing, TrustedKeys};
 use config::{BusSource, Problem, RoutingTable, Severity};
-use policy::shrink::shrinkage;
+use policy::shrinkage;
 
 use super::tables::Table;
 

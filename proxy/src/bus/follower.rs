@@ -415,6 +415,7 @@ impl Follower {
         let table = table.clone();
         self.state.took(&table.publication, &table.standing, &table.document.table.spec().version, from_snapshot);
         self.set_aside();
+        let source = self.source_name();
         match &mut self.stage {
             Stage::Starting(first, _) => {
                 if let Some(first) = first.take() {
@@ -427,10 +428,10 @@ impl Follower {
                 match put_in_force(node, &config, table.document, Some(table.standing.revision)) {
                     Ok(_) => {
                         node.metrics.table_reloads.with_label_values(&["applied"]).inc();
-                        node.accept(&self.source_name());
+                        node.accept(&source);
                     }
                     // Examined, it has this node's region: nothing else is asked.
-                    Err(problems) => node.reject(self.source_name(), problems.0),
+                    Err(problems) => node.reject(source, problems.0),
                 }
             }
         }
