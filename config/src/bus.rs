@@ -34,7 +34,7 @@ pub use acceptance::{Acceptance, Ignored, Known, Standing};
 pub use access::{BusAccess, ClientCertificate, Credentials};
 pub use client::{Bus, BusError, Entry, MAX_TABLE, Place, PublishError};
 pub use publication::{Publication, Stage, StageError};
-pub use report::{NodeReport, NodeState, Observation, Refused};
+pub use report::{NodeReport, NodeState, Refused};
 pub use signature::{KeyError, SigningKey, TrustedKeys};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use watch::{Change, Watch};

@@ -70,7 +70,7 @@ impl Permits {
         let route = table.find_route(now.host, now.path, now.method)?;
         let view = WithDown { view: current.view, down: tried.iter().filter_map(forward).collect() };
         let was = pinned.route(self.route);
-        // Of the table in force the order knows.
+        // The order asks this of the table in force; here it is asked of the pinned one.
         if is_expired(was, current.view) {
             return None;
         }

@@ -54,6 +54,7 @@ pub use permit::Permit;
 pub use proof::{Proof, prove};
 pub use region::{Access, RegionId, RegionSet};
 pub use route::{Method, Route, RouteId};
+pub use shrinkage::{Shrinkage, shrinkage};
 pub use table::{Table, TableError, TableSpec};
 pub use verdict::{Permits, Reason, Refusal, Verdict};
 pub use view::{Health, RegionView, Snapshot, View};

@@ -204,37 +204,36 @@ impl fmt::Display for Finding {
         let Self { signal, staged, baseline } = self;
         write!(f, "{}: {staged} with the staged table, ", signal.name())?;
         match baseline {
-            Baseline::Before { figure, .. } => write!(f, "{figure} on the same nodes before")?,
-            Baseline::Others(figure) => write!(f, "{figure} on the other nodes meanwhile")?,
-            Baseline::Mark(share) => {
-                write!(f, "more than {:.1} %, and nothing to compare it with", share * 100.0)?;
+            Baseline::Before { figure, elsewhere } => {
+                write!(f, "{figure} on the same nodes before{}{}", self.longer_than(figure), elsewhere.clause())
             }
-        }
-        let compared = match baseline {
-            Baseline::Before { figure, .. } | Baseline::Others(figure) => figure.p95_ms.map(|p95_ms| (figure, p95_ms)),
-            Baseline::Mark(_) => None,
-        };
-        if let Some((figure, p95_ms)) = compared {
-            let usual = figure.cases.share() * 100.0;
-            write!(f, " (longer than {p95_ms:.0} ms took {}, instead of {usual:.1} %)", staged.cases)?;
-        }
-        match baseline {
-            Baseline::Before { elsewhere, .. } => elsewhere.fmt(f),
-            Baseline::Others(_) | Baseline::Mark(_) => Ok(()),
+            Baseline::Others(figure) => {
+                write!(f, "{figure} on the other nodes meanwhile{}", self.longer_than(figure))
+            }
+            Baseline::Mark(share) => {
+                write!(f, "more than {:.1} %, and nothing to compare it with", share * 100.0)
+            }
         }
     }
 }
 
-impl fmt::Display for Elsewhere {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Finding {
+    /// How many took longer than a P95; nothing for what has none.
+    fn longer_than(&self, usual: &Figure) -> String {
+        usual.p95_ms.map_or_else(String::new, |p95_ms| {
+            let share = usual.cases.share() * 100.0;
+            format!(" (longer than {p95_ms:.0} ms took {}, instead of {share:.1} %)", self.staged.cases)
+        })
+    }
+}
+
+impl Elsewhere {
+    fn clause(&self) -> String {
         match self {
-            Elsewhere::Unknown => Ok(()),
-            Elsewhere::NoWorse => write!(f, "; the other nodes are no worse than before"),
+            Elsewhere::Unknown => String::new(),
+            Elsewhere::NoWorse => "; the other nodes are no worse than before".to_owned(),
             Elsewhere::Worse { before, since } => {
-                write!(
-                    f,
-                    "; the other nodes became worse too ({before} before, {since} since): it may not be the table"
-                )
+                format!("; the other nodes became worse too ({before} before, {since} since): it may not be the table")
             }
         }
     }

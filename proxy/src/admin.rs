@@ -19,10 +19,12 @@ use pingora::services::background::BackgroundService;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::bus::status::BusState;
 use crate::explain::{Question, answer};
 use crate::facts::Witnesses;
 use crate::node::{Drain, Node, unix_seconds};
 use crate::status::{Status, certificates};
+use crate::telemetry::metrics::Metrics;
 
 /// Serves the admin endpoints on a bound socket.
 pub struct Admin {
@@ -37,26 +39,41 @@ impl Admin {
     pub fn new(node: Arc<Node>, socket: StdListener) -> Self {
         Self { node, socket: std::sync::Mutex::new(Some(socket)) }
     }
+}
 
-    async fn accept(&self, socket: TcpListener) {
-        loop {
-            let Ok((stream, _)) = socket.accept().await else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            let node = self.node.clone();
-            tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let answer = route(&node, &request);
-                    async move { Ok::<_, Infallible>(answer) }
-                });
-                let mut http = http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
-                if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!(%error, "admin connection ended");
-                }
+/// Tells what can be told before there is a routing table. Each connection has one answer: the next
+/// one may find the whole node. Without a socket there is nobody to tell.
+pub async fn serve_while_waiting(socket: Option<StdListener>, bus: Arc<BusState>) {
+    match socket.map(TcpListener::from_std) {
+        Some(Ok(socket)) => accept(socket, false, move |request| waiting(&bus, request)).await,
+        Some(Err(error)) => tracing::error!(%error, "the admin socket is unusable"),
+        None => {}
+    }
+    std::future::pending().await
+}
+
+async fn accept(
+    socket: TcpListener,
+    keep_alive: bool,
+    answer: impl Fn(&Request<Incoming>) -> Answer + Clone + Send + 'static,
+) {
+    loop {
+        let Ok((stream, _)) = socket.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&request);
+                async move { Ok::<_, Infallible>(answer) }
             });
-        }
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).keep_alive(keep_alive);
+            if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "admin connection ended");
+            }
+        });
     }
 }
 
@@ -68,8 +85,9 @@ impl BackgroundService for Admin {
             tracing::error!("the admin socket is unusable");
             return;
         };
+        let node = self.node.clone();
         tokio::select! {
-            () = self.accept(socket) => {}
+            () = accept(socket, true, move |request| route(&node, request)) => {}
             _ = shutdown.changed() => {}
         }
     }
@@ -94,12 +112,34 @@ fn route(node: &Arc<Node>, request: &Request<Incoming>) -> Answer {
     }
 }
 
+/// A node that has no table has no regions, routes or decisions to tell of.
+fn waiting(bus: &BusState, request: &Request<Incoming>) -> Answer {
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    match request.uri().path() {
+        "/live" if get => text(StatusCode::OK, "live\n"),
+        "/metrics" if get => exposition(&bus.metrics),
+        "/ready" if get => unready(&[bus.why_waiting()]),
+        "/status" if get => {
+            let (node, region, bus) = (&bus.node, &bus.region, bus.status());
+            let version = env!("CARGO_PKG_VERSION");
+            let status = serde_json::json!({
+                "node": node, "region": region, "version": version, "state": "waiting", "table": null, "bus": bus,
+            });
+            json(StatusCode::OK, &status)
+        }
+        _ => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "there is no routing table yet; there are /metrics /live /ready /status\n",
+        ),
+    }
+}
+
 fn metrics(node: &Node) -> Answer {
     let routing = node.routing.load();
     let metrics = &node.metrics;
     let version = routing.table().spec().version.as_str();
     metrics.table_info.reset();
-    metrics.table_info.with_label_values(&[version, &routing.generation.to_string()]).set(1);
+    metrics.table_info.with_label_values(&[version, &routing.revision.to_string()]).set(1);
     metrics.table_age.set(routing.loaded.elapsed().as_secs() as i64);
     let oldest = node.geo.load().databases.databases().map(geoip::Database::build_epoch).min();
     metrics.geoip_build_epoch.set(oldest.unwrap_or(0) as i64);
@@ -107,14 +147,29 @@ fn metrics(node: &Node) -> Answer {
     for certificate in certificates(node) {
         metrics.certificate_expiry.with_label_values(&[&certificate.names]).set(certificate.expires_in_seconds);
     }
+    if let Some(bus) = &node.bus {
+        metrics.bus_silence.set(bus.freshness.silence().as_secs_f64());
+        metrics.table_expired.set(i64::from(bus.freshness.is_expired()));
+        metrics.bus_nodes.set(bus.peers.count() as i64);
+    }
+    exposition(metrics)
+}
+
+fn exposition(metrics: &Metrics) -> Answer {
     typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render())
 }
 
 fn ready(node: &Node) -> Answer {
     let reasons = node.unready();
-    if reasons.is_empty() {
-        return text(StatusCode::OK, "ready\n");
+    if !reasons.is_empty() {
+        return unready(&reasons);
     }
+    let warnings = node.bus.as_ref().map(|bus| bus.warnings()).unwrap_or_default();
+    let lines: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    text(StatusCode::OK, &format!("ready\n{lines}"))
+}
+
+fn unready(reasons: &[String]) -> Answer {
     json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "ready": false, "reasons": reasons }))
 }
 

@@ -159,6 +159,9 @@ impl Drop for Finish {
             outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
         };
         node.metrics.answered(&answer, took);
+        if let Some(bus) = &node.bus {
+            bus.observed.answered(self.status.as_u16(), self.reason, took);
+        }
         if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
             let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
             node.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);

@@ -2,13 +2,14 @@
 //!
 //! One request, in file order: [`ingress`] accepts it, [`exchange`] tells its whole story, with
 //! [`target`] (what is asked), [`client`] (who asks), [`facts`] (what else counts), the decision, [`upstream`] (attempts, each with a
-//! permit), [`headers`] and [`respond`]. Beside it: [`health`], [`reload`], [`admin`], and
+//! permit), [`headers`] and [`respond`]. Beside it: [`health`], [`reload`], [`bus`], [`admin`], and
 //! [`serve`], which wires everything.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod admin;
 pub mod body;
+pub mod bus;
 pub mod cli;
 pub mod client;
 pub mod exchange;

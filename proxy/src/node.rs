@@ -12,6 +12,7 @@ use http::HeaderName;
 use policy::Origin;
 use tokio::sync::watch;
 
+use crate::bus::status::BusState;
 use crate::client::PlaceCache;
 use crate::ingress::tls::Certificates;
 use crate::routing::{Routing, Survivors};
@@ -49,6 +50,8 @@ pub struct Node {
     pub connections: Arc<AtomicUsize>,
     /// Reloads that were refused, by source, until one succeeds.
     pub rejected: Mutex<Vec<Rejected>>,
+    /// What is known of the bus, if the table comes from one.
+    pub bus: Option<Arc<BusState>>,
     /// Where the drain stands.
     pub drain: watch::Sender<Drain>,
     /// When the process started.

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use config::{NodeConfig, Problem, Problems, RoutingTable, Severity};
+use config::bus::TrustedKeys;
+use config::{BusSource, NodeConfig, Problem, Problems, RoutingTable, Severity};
 use geoip::{GeoDatabases, TrustedProxies};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,8 +19,8 @@ use crate::upstream::resolve::Resolver;
 pub struct Prepared {
     /// The node file.
     pub config: NodeConfig,
-    /// The routing table.
-    pub document: RoutingTable,
+    /// The routing table, if it comes from a file.
+    pub document: Option<RoutingTable>,
     /// The parts that a reload of the node file replaces.
     pub parts: Parts,
 }
@@ -47,23 +48,40 @@ impl Prepared {
         let parts = keep(Parts::load(&config), &mut problems);
         let document = match &config.routing {
             config::Routing::File(table) => keep(RoutingTable::load(table), &mut problems),
-            // NodeConfig refuses it with a problem of its own.
-            config::Routing::Bus(_) => None,
+            config::Routing::Bus(source) => {
+                keep(bus_files(&config, source), &mut problems);
+                None
+            }
         };
         if let Some(document) = &document
             && document.table.region_named(&config.region).is_none()
         {
             problems.push(region_missing(&config, document));
         }
-        match (parts, document) {
-            (Some(parts), Some(document)) if problems.is_empty() => {
+        match parts {
+            Some(parts) if problems.is_empty() => {
                 let mut config = config;
-                config.warnings.extend(unheard(&config, &document));
+                config
+                    .warnings
+                    .extend(document.iter().flat_map(|document| unheard(&config, document)).collect::<Vec<_>>());
                 Ok(Self { config, document, parts })
             }
             _ => Err(Problems(problems)),
         }
     }
+}
+
+/// Whether the files that a bus needs are there and good. They are read again whenever they are used.
+fn bus_files(config: &NodeConfig, source: &BusSource) -> Result<(), Problems> {
+    let mut problems = Vec::new();
+    if let Err(errors) = TrustedKeys::load(&source.trusted_keys) {
+        let path = "routing.bus.trusted_keys";
+        problems.extend(errors.into_iter().map(|error| problem(&error.file, path, error.what)));
+    }
+    if let Err(error) = source.access.check() {
+        problems.push(problem(&config.file, "routing.bus", error.to_string()));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }
 
 impl Parts {

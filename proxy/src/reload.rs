@@ -13,7 +13,7 @@ use pingora::services::background::BackgroundService;
 use crate::ingress::tls::Set;
 use crate::node::{Geo, Node};
 use crate::prepare::{self, Parts, problem};
-use crate::routing::Routing;
+use crate::routing::{Edition, Routing};
 use crate::upstream::connect::Connector;
 
 /// Reloads what changes among the files that a node is made of.
@@ -117,7 +117,8 @@ pub fn reload_table(node: &Node) {
         if same(&document, &before.document) {
             return Ok(None);
         }
-        put_in_force(node, &config, document).map(Some)
+        document.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        put_in_force(node, &config, document, None).map(Some)
     });
     match loaded {
         Ok(None) => {
@@ -128,7 +129,7 @@ pub fn reload_table(node: &Node) {
             node.accept(file);
             node.metrics.table_reloads.with_label_values(&["applied"]).inc();
             let version = routing.table().spec().version.as_str();
-            tracing::info!(version, revision = routing.generation, took = ?started.elapsed(), "routing table applied");
+            tracing::info!(version, revision = routing.revision, took = ?started.elapsed(), "routing table applied");
         }
         Err(problems) => {
             node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
@@ -145,14 +146,20 @@ fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
     *a.text == *b.text && pages(a) == pages(b)
 }
 
-/// Swaps a compiled table in.
-fn put_in_force(node: &Node, config: &NodeConfig, document: RoutingTable) -> Result<Arc<Routing>, Problems> {
-    for warning in &document.warnings {
-        tracing::warn!("{warning}");
-    }
+/// Swaps a compiled table in. Without a revision of its own it has its generation's.
+///
+/// # Errors
+/// When the node's region is not in it; nothing has changed then.
+pub fn put_in_force(
+    node: &Node,
+    config: &NodeConfig,
+    document: RoutingTable,
+    revision: Option<u64>,
+) -> Result<Arc<Routing>, Problems> {
     let generation = node.routing.load().generation + 1;
+    let edition = Edition { generation, revision: revision.unwrap_or(generation) };
     let cap = config.limits.requests_in_flight_per_region;
-    let routing = Routing::new(document, &config.region, cap, generation, &node.survivors)
+    let routing = Routing::new(document, &config.region, cap, edition, &node.survivors)
         .map_err(|error| Problems(vec![problem(&config.file, "node.region", error.to_string())]))?;
     let routing = Arc::new(routing);
     node.routing.store(routing.clone());
@@ -198,8 +205,9 @@ fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, parts: Part
     let connector: Connector = connector.succeeding(&node.connector.load());
     node.connector.store(Arc::new(connector));
     node.config.store(config.clone());
-    let document = node.routing.load().document.clone();
-    if let Err(problems) = put_in_force(node, config, document) {
+    let routing = node.routing.load_full();
+    let revision = matches!(config.routing, config::Routing::Bus(_)).then_some(routing.revision);
+    if let Err(problems) = put_in_force(node, config, routing.document.clone(), revision) {
         refuse(node, &config.file, problems, "routing table rejected");
     }
 }

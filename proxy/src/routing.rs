@@ -1,6 +1,6 @@
 //! One generation of routing: a table, the live state of its regions, and how to reach them.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,10 @@ pub struct Routing {
     pub document: RoutingTable,
     /// Counts the tables that this node has had, from 1.
     pub generation: u64,
+    /// The table's revision: the bus's, or the generation of a file.
+    pub revision: u64,
+    /// Whether the bus that it came from has been silent for too long.
+    expired: Arc<AtomicBool>,
     /// When it was loaded.
     pub loaded: std::time::Instant,
     /// The region of this node.
@@ -60,6 +64,15 @@ pub struct Region {
     has_canary: bool,
 }
 
+/// Which of a node's tables one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edition {
+    /// See [`Routing::generation`].
+    pub generation: u64,
+    /// See [`Routing::revision`].
+    pub revision: u64,
+}
+
 /// What outlives a table: the states of endpoints, regions and routes, by name.
 #[derive(Debug, Default)]
 pub struct Survivors {
@@ -67,6 +80,8 @@ pub struct Survivors {
     regions: DashMap<String, Arc<RegionState>>,
     routes: DashMap<String, Arc<RouteState>>,
     canary: Mutex<Option<Arc<CanaryState>>>,
+    /// Whether the config bus has been silent for too long.
+    pub expired: Arc<AtomicBool>,
 }
 
 /// What a request asks of the endpoint that it goes to.
@@ -95,7 +110,7 @@ impl Routing {
         document: RoutingTable,
         region: &str,
         cap: usize,
-        generation: u64,
+        edition: Edition,
         survivors: &Survivors,
     ) -> Result<Self, NotHere> {
         let table = &document.table;
@@ -155,7 +170,9 @@ impl Routing {
         let loaded = std::time::Instant::now();
         let others = document.upstreams.iter().enumerate().filter(|(index, _)| *index != here.index());
         let has_gateways = others.into_iter().any(|(_, upstream)| upstream.gateway.is_some());
-        Ok(Self { document, generation, loaded, here, has_gateways, canary, regions: regions.into(), routes })
+        let Edition { generation, revision } = edition;
+        let (regions, expired) = (regions.into(), survivors.expired.clone());
+        Ok(Self { document, generation, revision, expired, loaded, here, has_gateways, canary, regions, routes })
     }
 
     /// The table.
@@ -234,6 +251,10 @@ impl View for Routing {
             rtt_ms: None,
             lag: cell.lag(),
         }
+    }
+
+    fn table_expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use config::Routing;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::background::background_service;
@@ -17,14 +18,15 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::Admin;
+use crate::bus::first::Bus;
 use crate::health::watch::Watch;
-use crate::ingress::listener::{Listener, ListenerFacts, bind};
+use crate::ingress::listener::{Listener, ListenerFacts, bind, listen};
 use crate::ingress::tls::{Certificates, server_config};
 use crate::ingress::worker::Workers;
 use crate::node::{Drain, Node};
 use crate::prepare::{Parts, Prepared};
 use crate::reload::{Reloader, Watches};
-use crate::routing::{Routing, Survivors, start_coarse_clock};
+use crate::routing::{self, Edition, Survivors, start_coarse_clock};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -42,7 +44,7 @@ pub struct RunOptions {
 pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow::Result<()> {
     let Prepared { config, document, parts } = prepared;
     let Parts { geo, tokens, certificates, connector } = parts;
-    for warning in config.warnings.iter().chain(&document.warnings) {
+    for warning in config.warnings.iter().chain(document.iter().flat_map(|document| &document.warnings)) {
         tracing::warn!("{warning}");
     }
 
@@ -53,12 +55,37 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
     }
     let admin_socket = config
         .admin
-        .map(|address| bind(address).with_context(|| format!("cannot listen on {address} for [admin]")))
+        .map(|address| {
+            bind(address).and_then(listen).with_context(|| format!("cannot listen on {address} for [admin]"))
+        })
         .transpose()?;
-    let addresses = sockets.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<SocketAddr>, _>>()?;
+    if let Some(socket) = &admin_socket {
+        tracing::info!(kind = "admin", address = %socket.local_addr()?, "listening");
+    }
+    // From here on, before anybody can know of us: a signal must find its handler.
+    let signal_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = Signals::catch(&signal_runtime)?;
 
     let survivors = Survivors::default();
-    let routing = Routing::new(document, &config.region, config.limits.requests_in_flight_per_region, 1, &survivors)?;
+    let metrics = Metrics::new();
+    let (document, revision, bus) = match (document, &config.routing) {
+        (Some(document), _) => (document, 1, None),
+        (None, Routing::Bus(source)) => {
+            let mut bus = Bus::follow(&config, source, &survivors, &metrics)?;
+            let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
+            (table.document, table.standing.revision, Some(bus))
+        }
+        (None, Routing::File(file)) => anyhow::bail!("{}: the routing table was not loaded", file.display()),
+    };
+    let listening = sockets
+        .into_iter()
+        .zip(&config.listeners)
+        .map(|(socket, listener)| listen(socket).with_context(|| format!("cannot listen on {}", listener.address)));
+    let sockets = listening.collect::<Result<Vec<_>, _>>()?;
+    let addresses = sockets.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<SocketAddr>, _>>()?;
+    let cap = config.limits.requests_in_flight_per_region;
+    let edition = Edition { generation: 1, revision };
+    let routing = routing::Routing::new(document, &config.region, cap, edition, &survivors)?;
     let node = Arc::new(Node {
         routing: ArcSwap::from_pointee(routing),
         geo: ArcSwap::from_pointee(geo),
@@ -67,21 +94,21 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         addresses: addresses.clone(),
         survivors,
         connector: ArcSwap::from_pointee(connector),
-        metrics: Metrics::new(),
+        metrics,
         access_log: if options.access_log { AccessLog::stdout()? } else { AccessLog::off() },
         in_flight: Arc::new(AtomicUsize::new(0)),
         connections: Arc::new(AtomicUsize::new(0)),
         rejected: Mutex::default(),
+        bus: bus.as_ref().map(|bus| bus.state.clone()),
         drain: watch::Sender::new(Drain::Serving),
         started: SystemTime::now(),
         config: ArcSwap::from_pointee(config),
     });
     let config = node.config.load_full();
+    let farewell = bus.map(|bus| bus.serve(&node));
 
     start_coarse_clock()?;
-    // From here on, before anybody can know of us: a signal must find its handler.
-    let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stop = Stop::new(node.clone(), &signals)?;
+    let stop = Stop { node: node.clone(), signals: Mutex::new(Some(signals)) };
 
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
     server.bootstrap();
@@ -106,7 +133,6 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         server.add_service(Listener::new(node.clone(), workers.clone(), Arc::new(facts), socket));
     }
     if let Some(socket) = admin_socket {
-        tracing::info!(kind = "admin", address = %socket.local_addr()?, "listening");
         server.add_service(background_service("admin", Admin::new(node.clone(), socket)));
     }
     server.add_service(background_service("health", Watch::new(node.clone())));
@@ -122,7 +148,10 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
     );
     drop(routing);
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
-    drop(signals);
+    drop(signal_runtime);
+    if let Some(farewell) = farewell {
+        farewell.say();
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -131,8 +160,30 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
 /// plain sleep; this one ends with the last connection.
 struct Stop {
     node: Arc<Node>,
-    /// SIGTERM and SIGINT, until they are waited for.
-    signals: Mutex<Option<(Signal, Signal)>>,
+    /// Until they are waited for.
+    signals: Mutex<Option<Signals>>,
+}
+
+/// The signals that end a node.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on; any runtime of the process may then deliver them.
+    fn catch(runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
+        let _context = runtime.enter();
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for either, and gives its name.
+    pub async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// How long clients are asked to close before idle connections are closed on them: a request that
@@ -143,7 +194,7 @@ const ANNOUNCE: Duration = Duration::from_millis(2500);
 impl ShutdownSignalWatch for Stop {
     async fn recv(&self) -> ShutdownSignal {
         let signals = self.signals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some((mut terminate, mut interrupt)) = signals else { return ShutdownSignal::FastShutdown };
+        let Some(Signals { mut terminate, mut interrupt }) = signals else { return ShutdownSignal::FastShutdown };
         tokio::select! {
             _ = terminate.recv() => {
                 tokio::select! {
@@ -158,13 +209,6 @@ impl ShutdownSignalWatch for Stop {
 }
 
 impl Stop {
-    /// Catches the signals, which any runtime of the process may then deliver.
-    fn new(node: Arc<Node>, runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
-        let _context = runtime.enter();
-        let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(Self { node, signals: Mutex::new(Some(signals)) })
-    }
-
     async fn drain(&self) {
         let node = &self.node;
         let deadline = Instant::now() + node.routing.load().table().spec().failover.drain_timeout;

@@ -7,6 +7,7 @@ use policy::region::RegionState;
 use policy::rollout::{Stage, Tally};
 use serde::Serialize;
 
+use crate::bus::status::BusStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::health::traffic::{gauge, phase_name};
@@ -26,6 +27,8 @@ pub struct Status {
     pub connections: usize,
     pub requests_in_flight: usize,
     pub table: TableStatus,
+    /// Null unless the table comes from a bus.
+    pub bus: Option<BusStatus>,
     pub regions: Vec<RegionStatus>,
     /// Null unless the table has one.
     pub canary: Option<CanaryStatus>,
@@ -39,7 +42,7 @@ pub struct Status {
 #[allow(missing_docs)]
 pub struct TableStatus {
     pub version: String,
-    /// Counts the tables that this node has had since its start.
+    /// The bus's; or, of a file, how many tables this node has had since its start.
     pub revision: u64,
     pub age_seconds: u64,
     pub regions: usize,
@@ -153,11 +156,12 @@ impl Status {
             requests_in_flight: node.in_flight.load(std::sync::atomic::Ordering::Relaxed),
             table: TableStatus {
                 version: spec.version.clone(),
-                revision: routing.generation,
+                revision: routing.revision,
                 age_seconds: routing.loaded.elapsed().as_secs(),
                 regions: spec.regions.len(),
                 routes: spec.routes.len(),
             },
+            bus: node.bus.as_ref().map(|bus| bus.status()),
             regions: routing
                 .regions()
                 .map(|(id, region, cell)| RegionStatus {

@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod affinity;
+mod bus;
 mod canary;
 mod chaos;
 mod cli;

@@ -10,6 +10,7 @@
 
 pub mod bespoke;
 mod binary;
+mod bus;
 mod certificates;
 mod client;
 pub mod dns;
@@ -25,10 +26,12 @@ mod process;
 mod raw;
 mod request;
 mod setup;
+mod signal;
 mod table;
 mod world;
 
 pub use binary::{Ended, meridian, run, run_in};
+pub use bus::{BusOperator, BusOptions, BusProbe, BusServer, Heard, nkey_seed};
 pub use certificates::{Authority, Certificate};
 pub use client::{Answer, Client, Connection, Protocol, TlsSession};
 pub use fleet::Fleet;

@@ -7,12 +7,21 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::signal::signal;
 use crate::{Answer, Client, Lines, Metrics, Sent, eventually, get, meridian};
 
 /// A running node. It is killed when it is dropped.
 pub struct Node {
-    process: Child,
+    // Dropped before its directory is.
+    life: Life,
     directory: TempDir,
+    stdout: Stdout,
+    environment: Vec<(String, String)>,
+}
+
+/// From one start of the process to its death.
+struct Life {
+    process: Child,
     log: Lines,
     access_log: Option<Lines>,
     /// Kept open, and never read.
@@ -29,26 +38,30 @@ pub(crate) enum Stdout {
 }
 
 impl Node {
-    pub(crate) async fn start(directory: TempDir, stdout: Stdout, environment: &[(String, String)]) -> Node {
-        let mut command = Command::new(meridian());
-        command.args(["run", "--log-format", "json", "--config"]).arg(directory.path().join("node.toml"));
-        if stdout == Stdout::Silenced {
-            command.arg("--no-access-log");
-        }
-        for (name, value) in environment {
-            command.env(name, value);
-        }
-        let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut process = process.expect("the binary starts");
-        let log = Lines::of(process.stderr.take().expect("a pipe"));
-        let pipe = process.stdout.take().expect("a pipe");
-        let (access_log, unread) =
-            if stdout == Stdout::Unread { (None, Some(pipe)) } else { (Some(Lines::of(pipe)), None) };
-        let mut node = Node { process, directory, log, access_log, _unread: unread, listeners: Vec::new() };
-        node.log.find("the node's start", |line| message(line).as_deref() == Some("meridian serves")).await;
-        let started = node.log.all();
-        node.listeners = started.iter().filter_map(|line| listener(line)).collect();
-        node
+    pub(crate) async fn start_waiting(directory: TempDir, stdout: Stdout, environment: Vec<(String, String)>) -> Node {
+        let life = Life::start(directory.path(), stdout, &environment).await;
+        Node { life, directory, stdout, environment }
+    }
+
+    /// Waits until it serves: it has a routing table, and its listeners are known.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn serves(&mut self) {
+        let life = &mut self.life;
+        life.log.find("the node's start", |line| message(line).as_deref() == Some("meridian serves")).await;
+        life.learn_listeners();
+    }
+
+    /// Ends it by a signal, such as `KILL` or `TERM`, and starts it again in the same directory. It returns as
+    /// [`Setup::start_waiting`](crate::Setup::start_waiting) does; logs and ports are those of the new life.
+    ///
+    /// # Panics
+    /// When it does not end, or does not start.
+    pub async fn restart(&mut self, signal: &str) {
+        self.signal(signal);
+        self.exited().await;
+        self.life = Life::start(self.directory.path(), self.stdout, &self.environment).await;
     }
 
     /// The address of the first plain listener.
@@ -68,8 +81,8 @@ impl Node {
 
     /// The address of the first listener of a kind.
     fn listener(&self, wanted: &str) -> SocketAddr {
-        let found = self.listeners.iter().find(|(kind, _)| kind == wanted);
-        found.unwrap_or_else(|| panic!("no {wanted} listener among {:?}", self.listeners)).1
+        let found = self.life.listeners.iter().find(|(kind, _)| kind == wanted);
+        found.unwrap_or_else(|| panic!("no {wanted} listener among {:?}", self.life.listeners)).1
     }
 
     /// Sends a request to the admin listener.
@@ -102,7 +115,7 @@ impl Node {
 
     /// Its own log, JSON lines.
     pub fn log(&self) -> &Lines {
-        &self.log
+        &self.life.log
     }
 
     /// Its access log.
@@ -110,12 +123,13 @@ impl Node {
     /// # Panics
     /// When it is not read.
     pub fn access_log(&self) -> &Lines {
-        self.access_log.as_ref().expect("an access log that is read")
+        self.life.access_log.as_ref().expect("an access log that is read")
     }
 
     /// Waits for an event of its own log past the first `skipped` lines.
     pub async fn logged_after(&self, skipped: usize, wanted: &str) -> Value {
-        let line = self.log.find_after(skipped, wanted, |line| message(line).is_some_and(|m| m.starts_with(wanted)));
+        let line =
+            self.life.log.find_after(skipped, wanted, |line| message(line).is_some_and(|m| m.starts_with(wanted)));
         serde_json::from_str(&line.await).expect("a log line in JSON")
     }
 
@@ -149,7 +163,7 @@ impl Node {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.life.process.id()
     }
 
     /// Sends it a signal, such as `TERM`.
@@ -157,9 +171,7 @@ impl Node {
     /// # Panics
     /// When that fails.
     pub fn signal(&self, name: &str) {
-        // The shell's own `kill`, since calling the system's needs unsafe code.
-        let script = format!("kill -{name} {}", self.pid());
-        assert!(Command::new("sh").args(["-c", &script]).status().expect("a shell").success(), "{script}");
+        signal(self.pid(), name);
     }
 
     /// Waits until it has ended by itself.
@@ -167,13 +179,13 @@ impl Node {
     /// # Panics
     /// When it does not.
     pub async fn exited(&mut self) -> ExitStatus {
-        self.log.to_end().await;
-        self.process.wait().expect("its exit status")
+        self.life.log.to_end().await;
+        self.life.process.wait().expect("its exit status")
     }
 
     /// Whether it runs.
     pub fn is_running(&mut self) -> bool {
-        self.process.try_wait().expect("its exit status").is_none()
+        self.life.process.try_wait().expect("its exit status").is_none()
     }
 
     /// Its resident memory in bytes, without the code that is mapped from the binary.
@@ -188,7 +200,36 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Life {
+    /// Starts the binary, and returns when its admin listener is known.
+    async fn start(directory: &Path, stdout: Stdout, environment: &[(String, String)]) -> Life {
+        let mut command = Command::new(meridian());
+        command.args(["run", "--log-format", "json", "--config"]).arg(directory.join("node.toml"));
+        if stdout == Stdout::Silenced {
+            command.arg("--no-access-log");
+        }
+        for (name, value) in environment {
+            command.env(name, value);
+        }
+        let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut process = process.expect("the binary starts");
+        let log = Lines::of(process.stderr.take().expect("a pipe"));
+        let pipe = process.stdout.take().expect("a pipe");
+        let (access_log, unread) =
+            if stdout == Stdout::Unread { (None, Some(pipe)) } else { (Some(Lines::of(pipe)), None) };
+        let mut life = Life { process, log, access_log, _unread: unread, listeners: Vec::new() };
+        let is_admin = |line: &str| listener(line).is_some_and(|(kind, _)| kind == "admin");
+        life.log.find("the node's admin listener", is_admin).await;
+        life.learn_listeners();
+        life
+    }
+
+    fn learn_listeners(&mut self) {
+        self.listeners = self.log.all().iter().filter_map(|line| listener(line)).collect();
+    }
+}
+
+impl Drop for Life {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.process.kill();

@@ -9,7 +9,7 @@ use loadtest::origin::Blackhole;
 use serde_json::Value;
 use tokio::net::TcpSocket;
 
-use crate::{Lines, patiently};
+use crate::{Lines, patiently, signal};
 
 /// An origin in a process of its own. The process is killed when this is dropped.
 ///
@@ -121,7 +121,7 @@ impl OriginProcess {
     pub fn stop(&mut self) {
         let life = self.alive();
         life.stopped = true;
-        life.signal("STOP");
+        signal::stop(life.process.id());
     }
 
     /// Lets it go on after a [`stop`](OriginProcess::stop).
@@ -131,7 +131,7 @@ impl OriginProcess {
     pub fn go_on(&mut self) {
         let life = self.alive();
         life.stopped = false;
-        life.signal("CONT");
+        signal::signal(life.process.id(), "CONT");
     }
 
     /// How it treats clients from now on, and those that it now stalls, in the words of
@@ -192,12 +192,6 @@ impl Drop for OriginProcess {
 }
 
 impl Life {
-    fn signal(&self, name: &str) {
-        // The shell's own `kill`, since calling the system's needs unsafe code.
-        let script = format!("kill -{name} {}", self.process.id());
-        assert!(Command::new("sh").args(["-c", &script]).status().expect("a shell").success(), "{script}");
-    }
-
     async fn command(&mut self, command: &str) {
         writeln!(self.commands, "{command}").expect("an origin that listens to us");
         self.commanded += 1;

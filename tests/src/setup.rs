@@ -12,8 +12,9 @@ use crate::{Certificate, geo};
 /// trusts 127.0.0.1: the client of a test is a proxy that names its clients, unless it connects from elsewhere.
 #[derive(Clone)]
 pub struct Setup {
+    name: String,
     region: String,
-    table: String,
+    routing: Routing,
     listeners: Vec<Listener>,
     trusted: Vec<String>,
     database: Option<Vec<u8>>,
@@ -24,6 +25,13 @@ pub struct Setup {
     files: Vec<(String, Vec<u8>)>,
     stdout: Stdout,
     environment: Vec<(String, String)>,
+}
+
+/// Where the routing table comes from.
+#[derive(Clone)]
+enum Routing {
+    File(String),
+    Bus(String),
 }
 
 #[derive(Clone)]
@@ -43,8 +51,9 @@ impl Setup {
     /// A node in this region of this table.
     pub fn new(region: &str, table: &str) -> Setup {
         Setup {
+            name: "test".to_owned(),
             region: region.to_owned(),
-            table: table.to_owned(),
+            routing: Routing::File(table.to_owned()),
             listeners: Vec::new(),
             trusted: vec!["127.0.0.1/32".to_owned()],
             database: Some(geo::database()),
@@ -56,6 +65,18 @@ impl Setup {
             stdout: Stdout::Read,
             environment: Vec::new(),
         }
+    }
+
+    /// With a name of its own, where there are several nodes.
+    #[must_use]
+    pub fn name(self, name: &str) -> Setup {
+        Setup { name: name.to_owned(), ..self }
+    }
+
+    /// With these lines in the node file's `[routing]`, and no table in its directory.
+    #[must_use]
+    pub fn bus(self, lines: &str) -> Setup {
+        Setup { routing: Routing::Bus(lines.to_owned()), ..self }
     }
 
     /// With one more listener: plain. Without any there is one plain listener.
@@ -156,7 +177,17 @@ impl Setup {
     /// # Panics
     /// When it does not.
     pub async fn start(self) -> Node {
-        Node::start(self.write(), self.stdout, &self.environment).await
+        let mut node = self.start_waiting().await;
+        node.serves().await;
+        node
+    }
+
+    /// Starts the node, and returns when its admin listener is known: it may still wait for a routing table.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_waiting(self) -> Node {
+        Node::start_waiting(self.write(), self.stdout, self.environment).await
     }
 
     /// Writes `node.toml` and all that it names, without starting anything.
@@ -172,7 +203,9 @@ impl Setup {
     fn write_to(&self, directory: &Path) {
         let file = |name: &str, content: &[u8]| std::fs::write(directory.join(name), content).expect("a file");
         file("node.toml", self.node_file().as_bytes());
-        file("routes.toml", self.table.as_bytes());
+        if let Routing::File(table) = &self.routing {
+            file("routes.toml", table.as_bytes());
+        }
         if let Some(database) = &self.database {
             file("countries.mmdb", database);
         }
@@ -186,8 +219,8 @@ impl Setup {
 
     /// The text of the node file.
     pub fn node_file(&self) -> String {
-        let Setup { region, threads, .. } = self;
-        let mut text = format!("[node]\nname = \"test\"\nregion = \"{region}\"\nthreads = {threads}\n");
+        let Setup { name, region, threads, .. } = self;
+        let mut text = format!("[node]\nname = \"{name}\"\nregion = \"{region}\"\nthreads = {threads}\n");
         let mut number = 0;
         let plain = [Listener { kind: Kind::Plain, proxy_header: false }];
         let listeners = if self.listeners.is_empty() { &plain[..] } else { &self.listeners };
@@ -212,13 +245,18 @@ impl Setup {
         let databases = self.database.iter().map(|_| "countries.mmdb").chain(self.databases.iter().map(String::as_str));
         let databases: Vec<String> = databases.map(|name| format!("\"{name}\"")).collect();
         let trusted: Vec<String> = self.trusted.iter().map(|network| format!("\"{network}\"")).collect();
+        let routing = match &self.routing {
+            Routing::File(_) => "file = \"routes.toml\"",
+            Routing::Bus(lines) => lines,
+        };
         write!(
             text,
             "\n[admin]\naddress = \"127.0.0.1:0\"\n\n[geoip]\ndatabases = [{}]\ntrusted_proxies = [{}]\n{}\
-             \n[routing]\nfile = \"routes.toml\"\n{}",
+             \n[routing]\n{}\n{}",
             databases.join(", "),
             trusted.join(", "),
             self.geoip,
+            routing,
             self.sections
         )
         .expect("a string takes everything");

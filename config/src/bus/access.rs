@@ -66,6 +66,14 @@ impl BusAccess {
         place.is_some_and(|place| !place.is_empty() && !place.contains(char::is_whitespace))
     }
 
+    /// Whether all that a connection needs of this machine is there: files, keys, certificates.
+    ///
+    /// # Errors
+    /// When a file is missing or bad.
+    pub fn check(&self) -> Result<(), BusError> {
+        self.options("check").map(drop)
+    }
+
     /// The options to connect with, as `name`.
     ///
     /// # Errors
@@ -92,6 +100,15 @@ impl BusAccess {
                 options.credentials(&text).map_err(bad)?
             }
         })
+    }
+
+    /// The servers without the passwords that may be in their addresses.
+    pub fn servers_shown(&self) -> String {
+        let shown = self.servers.iter().map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+            _ => server.clone(),
+        });
+        shown.collect::<Vec<_>>().join(", ")
     }
 
     fn tls(&self) -> Result<ClientConfig, BusError> {

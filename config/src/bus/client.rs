@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream;
+use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream::stream::{self, DirectGetErrorKind, LastRawMessageErrorKind, Stream};
 use async_nats::{Client, HeaderMap};
 use thiserror::Error;
 
@@ -105,7 +105,7 @@ impl Bus {
     /// When none can be reached or lets us in, or a file of `access` is bad.
     pub async fn connect(access: &BusAccess, name: &str) -> Result<Self, BusError> {
         let options = access.options(name)?;
-        let failed = |what: String| BusError::Connect { servers: shown(&access.servers), what };
+        let failed = |what: String| BusError::Connect { servers: access.servers_shown(), what };
         let connecting = options.connect(access.servers.clone());
         let client = tokio::time::timeout(PATIENCE * 2, connecting).await;
         let client = client.map_err(|_| failed(format!("no answer within {:?}", PATIENCE * 2)))?;
@@ -145,9 +145,21 @@ impl Bus {
             Err(BusError::NoBucket { .. }) => {}
             other => return other.map(|_| false),
         }
-        let description = "Meridian: the fleet's routing table and its nodes' reports".to_owned();
-        let config = kv::Config { bucket: self.bucket.clone(), description, history: HISTORY, ..kv::Config::default() };
-        self.jetstream.create_key_value(config).await.map(|_| true).map_err(|error| BusError::Other(chain(&error)))
+        // As a key-value store is made, but by hand: nats-server 2.9 answers a question that the library's
+        // own way asks first in words that the library does not understand.
+        let config = stream::Config {
+            name: format!("KV_{}", self.bucket),
+            description: Some("Meridian: the fleet's routing table and its nodes' reports".to_owned()),
+            subjects: vec![self.subject(">")],
+            max_messages_per_subject: HISTORY,
+            discard: stream::DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            num_replicas: 1,
+            ..stream::Config::default()
+        };
+        self.jetstream.create_stream(config).await.map(|_| true).map_err(|error| BusError::Other(chain(&error)))
     }
 
     /// The live table, or the staged one; `None` when nothing ever was there. A deleted one has no
@@ -341,13 +353,12 @@ impl Bus {
 
     async fn stream(&self) -> Result<Stream, BusError> {
         let name = format!("KV_{}", self.bucket);
-        self.jetstream.get_stream(name).await.map_err(|error| {
-            use async_nats::jetstream::context::GetStreamErrorKind as Kind;
-            match error.kind() {
-                Kind::JetStream(ref error) if error.code() == 404 => BusError::NoBucket { bucket: self.bucket.clone() },
-                Kind::JetStream(ref error) if error.code() == 503 => BusError::NoJetStream,
-                _ => request_error(&error),
+        self.jetstream.get_stream(name).await.map_err(|error| match error.kind() {
+            GetStreamErrorKind::JetStream(ref error) if error.code() == 404 => {
+                BusError::NoBucket { bucket: self.bucket.clone() }
             }
+            GetStreamErrorKind::JetStream(ref error) if error.code() == 503 => BusError::NoJetStream,
+            _ => request_error(&error),
         })
     }
 
@@ -438,15 +449,6 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Servers without the passwords that may be in their addresses.
-fn shown(servers: &[String]) -> String {
-    let shown = servers.iter().map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
-        _ => server.clone(),
-    });
-    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// What a key-value store's message does, where it does not put.

@@ -1,7 +1,6 @@
 //! What a node says of itself on the bus.
 
 use async_nats::HeaderMap;
-use policy::quantile::BUCKETS;
 use policy::trial::Observed;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +52,7 @@ pub struct NodeReport {
     pub draining: bool,
     /// What it did since its start.
     #[serde(default)]
-    pub observed: Observation,
+    pub observed: Observed,
 }
 
 /// What became of the newest table.
@@ -79,35 +78,6 @@ pub struct Refused {
     pub sha256: String,
     /// When, in Unix seconds.
     pub at: u64,
-}
-
-/// What a node did since its start: cumulative, so that any two reports give what lies between.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observation {
-    /// Requests answered.
-    pub requests: u64,
-    /// Answers of 500 and above, refusals by the law and for load left out.
-    pub errors: u64,
-    /// Requests refused for load.
-    pub shed: u64,
-    /// Requests refused because no region may, or none of those that may can.
-    pub refused: u64,
-    /// How long the others took: pairs of [`policy::quantile::bucket`] and how many.
-    pub times: Vec<(u16, u64)>,
-}
-
-impl From<&Observation> for Observed {
-    /// A time in a bucket that this version does not know counts in the last one.
-    fn from(observation: &Observation) -> Self {
-        let Observation { requests, errors, shed, refused, ref times } = *observation;
-        let mut observed = Self { requests, errors, shed, refused, ..Self::default() };
-        for (bucket, count) in times {
-            if let Some(counted) = observed.times.get_mut(usize::from(*bucket).min(BUCKETS - 1)) {
-                *counted = counted.saturating_add(*count);
-            }
-        }
-        observed
-    }
 }
 
 impl NodeReport {

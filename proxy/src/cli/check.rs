@@ -103,8 +103,9 @@ impl Check {
                 return Err(bad_input(&problems));
             }
         };
-        let diff = against::diff(&before, &after.document)
-            .map_err(|error| Failed::Input(anyhow!("meridian check: {error}")))?;
+        let Some(document) = &after.document else { return Err(Failed::Input(anyhow!("{}", on_a_bus(new)))) };
+        let diff =
+            against::diff(&before, document).map_err(|error| Failed::Input(anyhow!("meridian check: {error}")))?;
         match self.format {
             Format::Json => {
                 let report = serde_json::json!({
@@ -140,32 +141,31 @@ impl Check {
 struct Checked {
     summary: String,
     warnings: Vec<Problem>,
-    /// The table that it is, or leads to.
-    document: RoutingTable,
+    /// The table that it is, or leads to; `None` of a node whose table is on a bus.
+    document: Option<RoutingTable>,
 }
 
 impl Checked {
     fn in_words(&self, file: &Path) -> String {
         let lines = self.proved().into_iter().map(|line| format!("  {line}\n"));
-        let decisions = self.document.proof.decisions;
-        format!(
-            "{}: good: {}; {decisions} decisions proved\n{}",
-            file.display(),
-            self.summary,
-            lines.collect::<String>()
-        )
+        let proved = match &self.document {
+            Some(document) => format!("; {} decisions proved", document.proof.decisions),
+            None => String::new(),
+        };
+        format!("{}: good: {}{proved}\n{}", file.display(), self.summary, lines.collect::<String>())
     }
 
     /// What the proof tells beside the problems.
     fn proved(&self) -> Vec<String> {
-        self.document.proof.lines(self.document.table.spec())
+        let lines = |document: &RoutingTable| document.proof.lines(document.table.spec());
+        self.document.as_ref().map(lines).unwrap_or_default()
     }
 
     fn as_json(&self, file: &Path) -> serde_json::Value {
         serde_json::json!({
             "file": file.display().to_string(),
             "summary": self.summary,
-            "decisions_proved": self.document.proof.decisions,
+            "decisions_proved": self.document.as_ref().map(|document| document.proof.decisions),
             "notes": self.proved(),
         })
     }
@@ -174,13 +174,21 @@ impl Checked {
 fn checked(file: &Path) -> Result<Checked, Problems> {
     if kind(file) == FileKind::Node {
         let prepared = Prepared::load(file)?;
-        let (node, table) = (&prepared.config, table_summary(&prepared.document));
+        let (node, document) = (&prepared.config, prepared.document);
+        let table = match (&document, &node.routing) {
+            (Some(document), _) => table_summary(document),
+            (None, config::Routing::Bus(source)) => {
+                format!("on the bus {}, bucket {}", source.access.servers_shown(), source.access.bucket)
+            }
+            (None, config::Routing::File(file)) => file.display().to_string(),
+        };
         let summary = format!("node {} in {}; its table: {table}", node.name, node.region);
-        let warnings = [prepared.config.warnings, prepared.document.warnings.clone()].concat();
-        return Ok(Checked { summary, warnings, document: prepared.document });
+        let table_warnings = document.iter().flat_map(|document| document.warnings.clone());
+        let warnings = prepared.config.warnings.into_iter().chain(table_warnings).collect();
+        return Ok(Checked { summary, warnings, document });
     }
     let document = RoutingTable::load(file)?;
-    Ok(Checked { summary: table_summary(&document), warnings: document.warnings.clone(), document })
+    Ok(Checked { summary: table_summary(&document), warnings: document.warnings.clone(), document: Some(document) })
 }
 
 /// The table of a file of either kind. Of a node file nothing else is looked at: what it names may
@@ -190,13 +198,16 @@ fn table_of(file: &Path) -> Result<RoutingTable, Problems> {
         let config = config::NodeConfig::load(file)?;
         return match &config.routing {
             config::Routing::File(table) => RoutingTable::load(table),
-            config::Routing::Bus(_) => {
-                let message = "the table is on a bus; name a file to compare with".to_owned();
-                Err(Problems(vec![crate::prepare::problem(file, "routing.bus", message)]))
-            }
+            config::Routing::Bus(_) => Err(on_a_bus(file)),
         };
     }
     RoutingTable::load(file)
+}
+
+/// The problem of comparing with a table that is elsewhere.
+fn on_a_bus(file: &Path) -> Problems {
+    let message = "the table is on a bus, and `meridian publish` compares with it; name a file here".to_owned();
+    Problems(vec![crate::prepare::problem(file, "routing.bus", message)])
 }
 
 /// An unreadable file gets its error from the load.

@@ -116,8 +116,12 @@ impl Explain {
                 let table = match (table, &config.routing) {
                     (Some(table), _) => table.clone(),
                     (None, config::Routing::File(table)) => table.clone(),
-                    (None, config::Routing::Bus(_)) => {
-                        return Err(input(anyhow!("{}: the table is on a bus; name one with --table", file.display())));
+                    // What the node would start with without its bus.
+                    (None, config::Routing::Bus(source)) => {
+                        source.snapshot.clone().filter(|snapshot| snapshot.exists()).ok_or_else(|| {
+                            let file = file.display();
+                            input(anyhow!("{file}: the table is on a bus, and there is no snapshot of it here: name one with --table, or ask a running node with --admin"))
+                        })?
                     }
                 };
                 let from = self.from.clone().unwrap_or(config.region);

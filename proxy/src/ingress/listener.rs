@@ -89,15 +89,23 @@ impl Service for Listener {
     }
 }
 
-/// Binds a listening socket, non-blocking, with a queue for bursts.
+/// Binds a non-blocking socket, which refuses connections until it is to [`listen`].
 ///
 /// # Errors
 /// When the address is taken, not this machine's, or not allowed.
-pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+pub fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Takes connections from now on, with a queue for bursts.
+///
+/// # Errors
+/// When somebody else has taken the address meanwhile.
+pub fn listen(socket: Socket) -> io::Result<StdListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

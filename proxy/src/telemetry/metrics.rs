@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use policy::{Method, Origin, RegionId, RouteId, Table};
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
 };
 use rustc_hash::FxHashMap;
 
-/// The node's metrics.
-#[derive(Debug)]
+/// The node's metrics. A clone counts in the same series.
+#[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Metrics {
     registry: Registry,
@@ -42,6 +42,11 @@ pub struct Metrics {
     pub table_info: IntGaugeVec,
     pub table_reloads: IntCounterVec,
     pub table_age: IntGauge,
+    pub table_expired: IntGauge,
+    pub bus_connected: IntGauge,
+    pub bus_silence: Gauge,
+    pub bus_nodes: IntGauge,
+    pub bus_events: IntCounterVec,
     pub geoip_build_epoch: IntGauge,
     pub certificate_expiry: IntGaugeVec,
     pub access_log_dropped: IntCounter,
@@ -172,6 +177,24 @@ impl Metrics {
             table_info: gauges("meridian_table_info", "The routing table in force", &["version", "revision"]),
             table_reloads: counters("meridian_table_reloads_total", "Routing table reloads", &["outcome"]),
             table_age: gauge("meridian_table_age_seconds", "Since the table in force was loaded"),
+            table_expired: gauge(
+                "meridian_table_expired",
+                "1 while the config bus has been silent for longer than max_age, so that restricted routes are refused",
+            ),
+            bus_connected: gauge("meridian_bus_connected", "1 while the config bus is connected"),
+            bus_silence: registered(
+                &registry,
+                Gauge::new(
+                    "meridian_bus_silence_seconds",
+                    "Since the config bus last said which table is the right one",
+                ),
+            ),
+            bus_nodes: gauge("meridian_bus_nodes", "Nodes that report on the config bus, this one included"),
+            bus_events: counters(
+                "meridian_bus_events_total",
+                "What happened with the config bus: connected, disconnected; tables applied, staged, returned (from a staged one), rejected, quarantined (refused before), ignored; snapshot_taken, snapshot_failed, report_failed",
+                &["event"],
+            ),
             geoip_build_epoch: gauge(
                 "meridian_geoip_build_epoch",
                 "Build time of the oldest geo database, Unix seconds",

@@ -102,7 +102,8 @@ pub(in crate::cli) fn is_silent(heard: SystemTime, now: SystemTime) -> bool {
 
 #[cfg(test)]
 pub(in crate::cli) mod samples {
-    use config::bus::{NodeState, Observation};
+    use config::bus::NodeState;
+    use policy::trial::Observed;
 
     use super::*;
 
@@ -127,7 +128,7 @@ pub(in crate::cli) mod samples {
             notes: Vec::new(),
             expired: false,
             draining: false,
-            observed: Observation::default(),
+            observed: Observed::default(),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Trial {
     /// Begins, with what the nodes had done before.
     pub(super) fn new(nodes: &BTreeSet<String>, reports: &Reports, mark: Mark, marks: Marks) -> Self {
         let start = |report: &NodeReport| {
-            let before = Observed::from(&report.observed);
+            let before = report.observed.clone();
             (report.node.clone(), Start { instance: report.instance.clone(), before })
         };
         let (staged, others) =
@@ -110,7 +110,7 @@ fn sum(starts: &BTreeMap<String, Start>, reports: &Reports) -> Nodes {
     for (report, _) in reports {
         let Some(start) = starts.get(&report.node).filter(|start| start.instance == report.instance) else { continue };
         nodes.before = nodes.before.plus(&start.before);
-        nodes.since = nodes.since.plus(&Observed::from(&report.observed).since(&start.before));
+        nodes.since = nodes.since.plus(&report.observed.since(&start.before));
     }
     nodes
 }
@@ -147,7 +147,7 @@ impl fmt::Display for Objection {
 mod tests {
     use std::time::Duration;
 
-    use config::bus::{Observation, Refused};
+    use config::bus::Refused;
 
     use super::super::scene::samples::report;
     use super::*;
@@ -155,7 +155,7 @@ mod tests {
     const MARK: Mark = (1, 20);
 
     fn busy(node: &str, mark: Mark, requests: u64, errors: u64) -> NodeReport {
-        let observed = Observation { requests, errors, ..Observation::default() };
+        let observed = Observed { requests, errors, ..Observed::default() };
         NodeReport { staged: mark == MARK, observed, ..report(node, "r", mark) }
     }
 

@@ -1,0 +1,98 @@
+//! A node's start with a bus: its first table comes from the bus, or else from the snapshot; until
+//! then it is not ready, and says why.
+
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+
+use anyhow::Context;
+use config::{BusSource, NodeConfig};
+use tokio::sync::{mpsc, oneshot};
+
+use super::follower::Follower;
+use super::freshness::Freshness;
+use super::status::BusState;
+use super::tables::Table;
+use crate::admin::serve_while_waiting;
+use crate::node::Node;
+use crate::routing::Survivors;
+use crate::serve::Signals;
+use crate::telemetry::metrics::Metrics;
+
+/// The thread that follows the bus.
+pub struct Bus {
+    /// What is known of it.
+    pub state: Arc<BusState>,
+    first: oneshot::Receiver<Table>,
+    node: oneshot::Sender<Arc<Node>>,
+    stop: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+/// Lets the thread go when the node ends.
+pub struct Farewell(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Bus {
+    /// Begins to follow a bus.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn follow(
+        config: &NodeConfig,
+        source: &BusSource,
+        survivors: &Survivors,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
+        let freshness = Freshness::new(source.max_age, survivors.expired.clone());
+        let state = BusState::new(config, source, freshness, metrics.clone());
+        let (first, first_taken) = oneshot::channel();
+        let (node, node_made) = oneshot::channel();
+        let (stop, stopped) = mpsc::channel(1);
+        let (source, shared) = (source.clone(), state.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let follow = move || {
+            let tasks = tokio::task::LocalSet::new();
+            let follower = Follower::new(source, shared, first, node_made);
+            tasks.block_on(&runtime, follower.run(stopped));
+        };
+        std::thread::Builder::new().name("bus".into()).spawn(follow).context("cannot start the bus's thread")?;
+        Ok(Self { state, first: first_taken, node, stop })
+    }
+
+    /// Waits for the first table, while `admin` tells why there is none. `None` when a signal ends the
+    /// wait.
+    ///
+    /// # Errors
+    /// When the wait cannot be arranged, or the thread has ended.
+    pub fn first_table(&mut self, admin: Option<&StdListener>, signals: &mut Signals) -> anyhow::Result<Option<Table>> {
+        let admin = admin.map(StdListener::try_clone).transpose()?;
+        // Of its own: what is left of its connections ends with it.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let waiting = serve_while_waiting(admin, self.state.clone());
+            tokio::select! {
+                table = &mut self.first => Ok(Some(table.context("the bus's thread has ended")?)),
+                name = signals.any() => {
+                    tracing::info!(signal = name, "stopped while waiting for a routing table");
+                    Ok(None)
+                }
+                () = waiting => Ok(None),
+            }
+        })
+    }
+
+    /// Hands the node over that was made of the first table.
+    pub fn serve(self, node: &Arc<Node>) -> Farewell {
+        // The thread is there for as long as the process is.
+        let _ = self.node.send(node.clone());
+        Farewell(self.stop)
+    }
+}
+
+impl Farewell {
+    /// Takes the node's report off the bus; within a second or so, or not at all.
+    pub fn say(self) {
+        let (done, gone) = oneshot::channel();
+        if self.0.blocking_send(done).is_ok() {
+            let _ = gone.blocking_recv();
+        }
+    }
+}

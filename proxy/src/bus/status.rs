@@ -1,0 +1,389 @@
+//! What the node knows of its bus, for `/status`, `/ready`, the metrics and its own report.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use config::Problem;
+use config::bus::{NodeReport, NodeState, Publication, Refused, Standing};
+use policy::quantile::{BUCKETS, bucket};
+use policy::trial::Observed;
+use serde::Serialize;
+
+use super::freshness::Freshness;
+use super::peers::Peers;
+use crate::node::unix_seconds;
+use crate::telemetry::metrics::Metrics;
+
+/// What is known of the bus. The follower writes it; anybody reads.
+#[derive(Debug)]
+pub struct BusState {
+    /// The node's name.
+    pub node: String,
+    /// The region that it is in.
+    pub region: String,
+    /// Which process of that name.
+    pub instance: String,
+    /// How long the bus has been silent.
+    pub freshness: Freshness,
+    /// Which nodes there are.
+    pub peers: Peers,
+    /// What this node does, for its report.
+    pub observed: Observations,
+    /// Where events are counted.
+    pub metrics: Metrics,
+    started: SystemTime,
+    servers: String,
+    bucket: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connection: Connection,
+    taken: Option<Taken>,
+    refused: Option<(Refused, Vec<Problem>)>,
+    ignored: Option<String>,
+    quarantined: usize,
+    staged_until: Option<u64>,
+    /// What else its operator should know, by topic.
+    notes: BTreeMap<&'static str, String>,
+}
+
+/// The connection. Times are Unix seconds.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Connection {
+    /// `connecting`, `connected` or `disconnected`.
+    pub state: &'static str,
+    pub since: u64,
+    /// The server's name and version, while connected.
+    pub server: Option<String>,
+    /// Why not connected.
+    pub error: Option<String>,
+    /// How many there have been.
+    pub sessions: u64,
+}
+
+/// The table in force.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Taken {
+    pub epoch: u64,
+    pub revision: u64,
+    pub sha256: String,
+    pub version: String,
+    pub by: String,
+    pub note: String,
+    /// Whether only some nodes have it.
+    pub staged: bool,
+    /// Whether it comes from the snapshot, and the bus has not confirmed it yet.
+    pub from_snapshot: bool,
+    pub since: u64,
+}
+
+/// The bus's part of `/status`. Times are Unix seconds.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct BusStatus {
+    pub servers: String,
+    pub bucket: String,
+    pub connection: Connection,
+    /// Since the bus last said which table is the right one.
+    pub silent_seconds: u64,
+    pub max_age_seconds: u64,
+    /// Whether restricted routes are refused because of that.
+    pub expired: bool,
+    pub table: Option<Taken>,
+    /// When the staged table lapses; null without one.
+    pub staged_until: Option<u64>,
+    /// The table refused last, until a later one is applied.
+    pub refused: Option<Refused>,
+    pub problems: Vec<Problem>,
+    /// Why the table on the bus does not count; null while it does.
+    pub ignored: Option<String>,
+    /// Publications that were refused and are not looked at again.
+    pub quarantined: usize,
+    /// Nodes that report, this one included.
+    pub nodes: usize,
+    pub notes: Vec<String>,
+}
+
+impl BusState {
+    /// Of a node that has not begun to connect.
+    pub fn new(
+        config: &config::NodeConfig,
+        source: &config::BusSource,
+        freshness: Freshness,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let connection = Connection { state: "connecting", since: unix_now(), server: None, error: None, sessions: 0 };
+        Arc::new(Self {
+            node: config.name.clone(),
+            region: config.region.clone(),
+            instance: format!("{:016x}", fastrand::u64(..)),
+            freshness,
+            peers: Peers::default(),
+            observed: Observations::default(),
+            metrics,
+            started: SystemTime::now(),
+            servers: source.access.servers_shown(),
+            bucket: source.access.bucket.clone(),
+            inner: Mutex::new(Inner {
+                connection,
+                taken: None,
+                refused: None,
+                ignored: None,
+                quarantined: 0,
+                staged_until: None,
+                notes: BTreeMap::new(),
+            }),
+        })
+    }
+
+    /// Connected to this server.
+    pub fn connected(&self, server: String) {
+        let mut inner = self.lock();
+        let sessions = inner.connection.sessions + 1;
+        inner.connection =
+            Connection { state: "connected", since: unix_now(), server: Some(server), error: None, sessions };
+        drop(inner);
+        self.metrics.bus_connected.set(1);
+        self.count("connected");
+    }
+
+    /// Not connected, and why. True if that is news.
+    pub fn disconnected(&self, error: String) -> bool {
+        let mut inner = self.lock();
+        let connection = &mut inner.connection;
+        let is_news = connection.state != "disconnected" || connection.error.as_ref() != Some(&error);
+        if connection.state != "disconnected" {
+            connection.since = unix_now();
+        }
+        (connection.state, connection.server, connection.error) = ("disconnected", None, Some(error));
+        drop(inner);
+        self.metrics.bus_connected.set(0);
+        if is_news {
+            self.count("disconnected");
+        }
+        is_news
+    }
+
+    /// A table is in force.
+    pub fn took(&self, publication: &Publication, standing: &Standing, version: &str, from_snapshot: bool) {
+        let mut inner = self.lock();
+        inner.taken = Some(Taken {
+            epoch: standing.epoch,
+            revision: standing.revision,
+            sha256: standing.sha256.clone(),
+            version: version.to_owned(),
+            by: publication.by.clone(),
+            note: publication.note.clone(),
+            staged: publication.stage.is_some(),
+            from_snapshot,
+            since: unix_now(),
+        });
+        inner.refused = None;
+    }
+
+    /// The bus has confirmed the table of the snapshot.
+    pub fn confirmed(&self) {
+        let mut inner = self.lock();
+        if let Some(taken) = &mut inner.taken {
+            taken.from_snapshot = false;
+        }
+        inner.ignored = None;
+        inner.refused = None;
+    }
+
+    /// A table was refused.
+    pub fn refused(&self, refused: Refused, problems: &[Problem]) {
+        let mut inner = self.lock();
+        inner.ignored = None;
+        inner.refused = Some((refused, problems.iter().take(MAX_PROBLEMS).cloned().collect()));
+    }
+
+    /// The table on the bus does not count, and why; or it does. True if that is news.
+    pub fn ignored(&self, why: Option<String>) -> bool {
+        let mut inner = self.lock();
+        let is_news = why.is_some() && inner.ignored != why;
+        inner.ignored = why;
+        is_news
+    }
+
+    /// How many publications are in quarantine, and when the staged table lapses (Unix seconds).
+    pub fn set_aside(&self, quarantined: usize, staged_until: Option<u64>) {
+        let mut inner = self.lock();
+        (inner.quarantined, inner.staged_until) = (quarantined, staged_until);
+    }
+
+    /// What its operator should know on a topic, or no longer. True if that is news.
+    pub fn note(&self, topic: &'static str, what: Option<String>) -> bool {
+        let mut inner = self.lock();
+        let is_news = what.is_some() && inner.notes.get(topic) != what.as_ref();
+        match what {
+            Some(what) => drop(inner.notes.insert(topic, what)),
+            None => drop(inner.notes.remove(topic)),
+        }
+        is_news
+    }
+
+    /// Counts an event.
+    pub fn count(&self, event: &'static str) {
+        self.metrics.bus_events.with_label_values(&[event]).inc();
+    }
+
+    /// What `/status` tells.
+    pub fn status(&self) -> BusStatus {
+        let inner = self.lock();
+        let (refused, problems) = inner.refused.clone().unzip();
+        BusStatus {
+            servers: self.servers.clone(),
+            bucket: self.bucket.clone(),
+            connection: inner.connection.clone(),
+            silent_seconds: self.freshness.silence().as_secs(),
+            max_age_seconds: self.freshness.max_age().as_secs(),
+            expired: self.freshness.is_expired(),
+            table: inner.taken.clone(),
+            staged_until: inner.staged_until,
+            refused,
+            problems: problems.unwrap_or_default(),
+            ignored: inner.ignored.clone(),
+            quarantined: inner.quarantined,
+            nodes: self.peers.count(),
+            notes: inner.notes.values().cloned().collect(),
+        }
+    }
+
+    /// Why there is no table yet, for `/ready`.
+    pub fn why_waiting(&self) -> String {
+        let inner = self.lock();
+        let refused = inner.refused.as_ref().map(|(refused, problems)| {
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            format!("revision {} was refused: {first}", refused.revision)
+        });
+        let notes = inner.notes.get("snapshot").cloned();
+        let bus = refused.or_else(|| inner.ignored.clone()).or_else(|| inner.connection.error.clone());
+        let bus = bus.unwrap_or_else(|| format!("waiting for the bus {}", self.servers));
+        let reasons: Vec<String> = [Some(bus), notes].into_iter().flatten().collect();
+        format!("there is no routing table yet: {}", reasons.join("; "))
+    }
+
+    /// What an operator should know though the node is ready.
+    pub fn warnings(&self) -> Vec<String> {
+        let inner = self.lock();
+        let refused = inner
+            .refused
+            .as_ref()
+            .map(|(refused, _)| format!("revision {} of the routing table was refused; see /status", refused.revision));
+        let mut warnings: Vec<String> =
+            [self.freshness.warning(), refused, inner.ignored.clone()].into_iter().flatten().collect();
+        warnings.extend(inner.notes.values().cloned());
+        warnings
+    }
+
+    /// What the node says of itself on the bus.
+    pub fn report(&self, draining: bool) -> NodeReport {
+        let inner = self.lock();
+        let taken = inner.taken.as_ref();
+        let refused = inner.refused.as_ref();
+        let mut notes: Vec<String> = inner.notes.values().cloned().collect();
+        notes.extend(inner.ignored.clone());
+        notes.extend(self.freshness.warning());
+        NodeReport {
+            node: self.node.clone(),
+            region: self.region.clone(),
+            instance: self.instance.clone(),
+            meridian: env!("CARGO_PKG_VERSION").to_owned(),
+            started: unix_seconds(self.started),
+            at: unix_now(),
+            state: match (taken, refused) {
+                (_, Some(_)) => NodeState::Rejected,
+                (Some(_), None) => NodeState::Applied,
+                (None, None) => NodeState::Waiting,
+            },
+            epoch: taken.map_or(0, |taken| taken.epoch),
+            revision: taken.map_or(0, |taken| taken.revision),
+            sha256: taken.map(|taken| taken.sha256.clone()).unwrap_or_default(),
+            version: taken.map(|taken| taken.version.clone()).unwrap_or_default(),
+            staged: taken.is_some_and(|taken| taken.staged),
+            since: refused
+                .map(|(refused, _)| refused.at)
+                .or(taken.map(|taken| taken.since))
+                .unwrap_or_else(|| unix_seconds(self.started)),
+            problems: refused.map(|(_, problems)| problems.clone()).unwrap_or_default(),
+            refused: refused.map(|(refused, _)| refused.clone()),
+            notes,
+            expired: self.freshness.is_expired(),
+            draining,
+            observed: self.observed.read(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the node does, as counts that any thread adds to.
+#[derive(Debug)]
+pub struct Observations {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    shed: AtomicU64,
+    refused: AtomicU64,
+    times: [AtomicU64; BUCKETS],
+}
+
+impl Default for Observations {
+    fn default() -> Self {
+        let zero = AtomicU64::default;
+        Self { requests: zero(), errors: zero(), shed: zero(), refused: zero(), times: std::array::from_fn(|_| zero()) }
+    }
+}
+
+impl Observations {
+    /// An answer: its status, the reason if Meridian gave it itself, and how long it took.
+    pub fn answered(&self, status: u16, reason: Option<&str>, took: std::time::Duration) {
+        let one = |count: &AtomicU64| drop(count.fetch_add(1, Ordering::Relaxed));
+        one(&self.requests);
+        match reason {
+            Some("overloaded") => one(&self.shed),
+            // What a table does not let through, for whatever reason of its own.
+            Some("residency_prohibited" | "residency_unavailable" | "table_expired" | "unavailable" | "no_route") => {
+                one(&self.refused);
+            }
+            _ => {
+                if status >= 500 {
+                    one(&self.errors);
+                }
+                if let Some(count) = self.times.get(bucket(took)) {
+                    one(count);
+                }
+            }
+        }
+    }
+
+    fn read(&self) -> Observed {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut times = [0; BUCKETS];
+        for (time, count) in times.iter_mut().zip(&self.times) {
+            *time = read(count);
+        }
+        Observed {
+            requests: read(&self.requests),
+            errors: read(&self.errors),
+            shed: read(&self.shed),
+            refused: read(&self.refused),
+            times,
+        }
+    }
+}
+
+/// Problems of a refused table that are kept: the first are what its author needs.
+const MAX_PROBLEMS: usize = 20;
+
+fn unix_now() -> u64 {
+    unix_seconds(SystemTime::now())
+}

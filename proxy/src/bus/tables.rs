@@ -1,0 +1,214 @@
+//! Which table of the bus is in force: the one of all nodes, or a staged one while it is newer.
+
+use std::time::{Duration, SystemTime};
+
+use config::bus::{Acceptance, Entry, Ignored, Known, Place, Publication, Standing};
+use config::{Problem, RoutingTable};
+
+/// The tables that this node has accepted.
+#[derive(Debug, Default)]
+pub struct Tables {
+    acceptance: Acceptance,
+    base: Option<Table>,
+    staged: Option<Staged>,
+}
+
+/// An accepted table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// As it came.
+    pub publication: Publication,
+    /// What it says.
+    pub document: RoutingTable,
+    /// What later ones are compared with.
+    pub standing: Standing,
+}
+
+#[derive(Debug)]
+struct Staged {
+    table: Table,
+    /// By [`crate::routing::now`]: without its promotion until then it lapses.
+    until: Duration,
+}
+
+/// What becomes of a table on the bus, before it is examined.
+#[derive(Debug)]
+pub enum Next {
+    /// It is in force already.
+    Nothing,
+    /// It does not count, and why, if that is worth a word.
+    Ignore(Option<Ignored>),
+    /// It was refused before.
+    Refused(Vec<Problem>),
+    /// It is to be examined.
+    Examine,
+}
+
+impl Tables {
+    /// What becomes of an entry of a place. `me` is this node's name.
+    pub fn weigh(&self, place: Place, entry: &Entry, me: &str) -> Next {
+        match place {
+            Place::Table => match self.acceptance.weigh(entry) {
+                Known::InForce => Next::Nothing,
+                Known::Ignored(why) => Next::Ignore(Some(why)),
+                Known::Quarantined(problems) => Next::Refused(problems),
+                Known::SameText | Known::New => Next::Examine,
+            },
+            Place::Rollout => self.weigh_staged(entry, me),
+        }
+    }
+
+    /// A staged table counts for those that it names, while it is newer than the table of all.
+    fn weigh_staged(&self, entry: &Entry, me: &str) -> Next {
+        let staged = entry.publication.as_ref().and_then(|publication| publication.stage.as_ref());
+        let is_ours = staged.is_some_and(|stage| stage.nodes.contains(me) && left(entry, stage.lease) > Duration::ZERO);
+        if !is_ours {
+            return Next::Ignore(None);
+        }
+        if self.staged.as_ref().is_some_and(|staged| staged.table.standing.revision == entry.revision) {
+            return Next::Nothing;
+        }
+        match self.acceptance.weigh(entry) {
+            // Older than the table of all, or its text: there is nothing to try.
+            Known::InForce | Known::Ignored(_) => Next::Ignore(None),
+            Known::Quarantined(problems) => Next::Refused(problems),
+            Known::SameText | Known::New => Next::Examine,
+        }
+    }
+
+    /// A table has passed.
+    pub fn accept(&mut self, place: Place, entry: &Entry, table: Table, now: Duration) {
+        match place {
+            Place::Table => {
+                self.acceptance.applied(table.standing.clone());
+                let is_newer = |staged: &Staged| key(&staged.table.standing) > key(&table.standing);
+                self.staged = self.staged.take().filter(is_newer);
+                self.base = Some(table);
+            }
+            Place::Rollout => {
+                let lease = table.publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
+                self.staged = Some(Staged { table, until: now + left(entry, lease) });
+            }
+        }
+    }
+
+    /// A table was refused for these reasons.
+    pub fn refuse(&mut self, publication: &Publication, problems: Vec<Problem>) {
+        self.acceptance.refused(publication, problems);
+    }
+
+    /// The staged table was taken away, or is no longer for this node. True if there was one.
+    pub fn withdraw(&mut self) -> bool {
+        self.staged.take().is_some()
+    }
+
+    /// Lets the time pass. True if the staged table has just lapsed.
+    pub fn lapse(&mut self, now: Duration) -> bool {
+        self.staged.as_ref().is_some_and(|staged| staged.until <= now) && self.withdraw()
+    }
+
+    /// The table in force, and whether it is staged.
+    pub fn in_force(&self) -> Option<(&Table, bool)> {
+        let staged = self.staged.as_ref().map(|staged| (&staged.table, true));
+        staged.or_else(|| self.base.as_ref().map(|table| (table, false)))
+    }
+
+    /// The table of all nodes.
+    pub fn base(&self) -> Option<&Table> {
+        self.base.as_ref()
+    }
+
+    /// When the staged table lapses, by [`crate::routing::now`].
+    pub fn staged_until(&self) -> Option<Duration> {
+        self.staged.as_ref().map(|staged| staged.until)
+    }
+
+    /// How many publications are in quarantine.
+    pub fn quarantined(&self) -> usize {
+        self.acceptance.quarantined()
+    }
+
+    /// A table that passed before and whose text is this one's: it need not be read again.
+    pub fn with_text(&self, text: &[u8]) -> Option<&RoutingTable> {
+        let tables = self.base.iter().chain(self.staged.as_ref().map(|staged| &staged.table));
+        let mut same = tables.filter(|table| table.publication.text == text);
+        same.next().map(|table| &table.document)
+    }
+}
+
+fn key(standing: &Standing) -> (u64, u64) {
+    (standing.epoch, standing.revision)
+}
+
+/// What is left of a lease, by the bus's clock and ours; all of it if the bus is ahead of us.
+fn left(entry: &Entry, lease: Duration) -> Duration {
+    let age = SystemTime::now().duration_since(entry.created).unwrap_or_default();
+    lease.saturating_sub(age)
+}
+
+#[cfg(test)]
+mod tests {
+    use config::bus::Stage;
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1000);
+
+    fn entry(revision: u64, version: &str, staged_for: Option<(&str, u64)>) -> Entry {
+        let text = format!(
+            "version = '{version}'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n"
+        );
+        let mut publication = Publication::new(text, 1, revision, "me");
+        let stage = |(nodes, lease): (&str, u64)| Stage {
+            nodes: nodes.split(',').map(str::to_owned).collect(),
+            lease: Duration::from_secs(lease),
+        };
+        publication.stage = staged_for.map(stage);
+        Entry { revision, created: SystemTime::now(), publication: Some(publication) }
+    }
+
+    fn take(tables: &mut Tables, place: Place, entry: &Entry) {
+        let publication = entry.publication.clone().unwrap();
+        let document = RoutingTable::from_afar("bus", &publication.text).unwrap();
+        let standing = Standing::of(&publication, entry.revision);
+        tables.accept(place, entry, Table { publication, document, standing }, NOW);
+    }
+
+    fn in_force(tables: &Tables) -> (u64, bool) {
+        let (table, staged) = tables.in_force().unwrap();
+        (table.standing.revision, staged)
+    }
+
+    #[test]
+    fn a_staged_table_is_in_force_while_it_is_newer_named_and_leased() {
+        let mut tables = Tables::default();
+        take(&mut tables, Place::Table, &entry(10, "1", None));
+        let staged = entry(12, "2", Some(("me,you", 60)));
+        assert!(matches!(tables.weigh(Place::Rollout, &staged, "other"), Next::Ignore(None)));
+        assert!(matches!(tables.weigh(Place::Rollout, &staged, "me"), Next::Examine));
+        take(&mut tables, Place::Rollout, &staged);
+        assert_eq!(in_force(&tables), (12, true));
+        assert!(matches!(tables.weigh(Place::Rollout, &staged, "me"), Next::Nothing));
+        // A newer table of all ends it: its own promotion, or somebody's haste.
+        take(&mut tables, Place::Table, &entry(13, "2", None));
+        assert_eq!(in_force(&tables), (13, false));
+        assert!(matches!(tables.weigh(Place::Rollout, &staged, "me"), Next::Ignore(None)));
+        take(&mut tables, Place::Rollout, &entry(15, "3", Some(("me", 60))));
+        assert!(!tables.lapse(NOW + Duration::from_secs(59)));
+        assert!(tables.lapse(NOW + Duration::from_secs(61)));
+        assert_eq!(in_force(&tables), (13, false));
+        take(&mut tables, Place::Rollout, &entry(16, "4", Some(("me", 60))));
+        assert!(tables.withdraw() && !tables.withdraw());
+        assert_eq!(in_force(&tables), (13, false));
+    }
+
+    #[test]
+    fn a_lease_counts_from_when_the_bus_took_it() {
+        let tables = Tables::default();
+        let mut old = entry(5, "1", Some(("me", 60)));
+        old.created -= Duration::from_secs(61);
+        assert!(matches!(tables.weigh(Place::Rollout, &old, "me"), Next::Ignore(None)));
+        old.created = SystemTime::now() + Duration::from_secs(3600);
+        assert!(matches!(tables.weigh(Place::Rollout, &old, "me"), Next::Examine));
+    }
+}

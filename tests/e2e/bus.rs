@@ -1,0 +1,4 @@
+//! The config bus: a real nats-server, real nodes.
+
+mod node;
+mod server;
