@@ -21,6 +21,7 @@ pub(super) struct Fleet {
     /// Show them again each second, until Ctrl-C
     #[arg(long)]
     watch: bool,
+    /// How it is written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]

@@ -12,6 +12,7 @@ use super::{Failed, Format, print};
 /// List the tables on the bus.
 #[derive(Debug, clap::Args)]
 pub(super) struct History {
+    /// How it is written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]

@@ -21,16 +21,19 @@ pub(in crate::cli) struct Flags {
     /// The bucket's name; by default the node file's, or "meridian"
     #[arg(long, value_name = "NAME", value_parser = bucket)]
     bucket: Option<String>,
+    /// As whom to connect
     #[arg(long, value_name = "USER", requires = "password_file", group = "identity")]
     user: Option<String>,
+    /// Their password
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
+    /// A token to connect with
     #[arg(long, value_name = "FILE", group = "identity")]
     token_file: Option<PathBuf>,
-    /// An nkey's seed
+    /// An nkey's seed to connect with
     #[arg(long, value_name = "FILE", group = "identity")]
     nkey_file: Option<PathBuf>,
-    /// A JWT and its seed, as `nsc` writes them
+    /// A JWT and its seed to connect with, as `nsc` writes them
     #[arg(long, value_name = "FILE", group = "identity")]
     creds: Option<PathBuf>,
     /// The authorities that certify the servers, PEM; by default the system's
@@ -39,6 +42,7 @@ pub(in crate::cli) struct Flags {
     /// What to show the servers of ourselves, PEM
     #[arg(long, value_name = "FILE", requires = "client_key")]
     client_certificate: Option<PathBuf>,
+    /// Its private key, PEM
     #[arg(long, value_name = "FILE", requires = "client_certificate")]
     client_key: Option<PathBuf>,
 }

@@ -63,6 +63,7 @@ pub(in crate::cli) struct Release {
     /// Do not wait for the nodes
     #[arg(long, conflicts_with_all = ["wait", "canary"])]
     no_wait: bool,
+    /// How the outcome is told: in JSON it is one document on stdout, all else on stderr
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(in crate::cli) format: Format,
     #[command(flatten)]
@@ -365,6 +366,7 @@ fn question(scene: &Scene, canary: Option<&BTreeSet<String>>) -> String {
     };
     let all = nodes(scene.reports.len());
     match canary {
+        None if scene.reports.is_empty() => format!("publish a revision{after}, though no node reports yet?"),
         None => format!("publish a revision{after} to {all}?"),
         Some(canary) => {
             let names = some(canary.iter().cloned());

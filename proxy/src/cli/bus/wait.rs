@@ -25,7 +25,9 @@ pub(super) async fn wait(bus: &Bus, goal: &Goal, what: &str, patience: Duration,
         match bus.reports().await {
             Ok(reports) => {
                 arrival = Arrival::of(goal, &reports);
-                console.progress(&format!("{what}: {arrival}"));
+                if arrival.nodes() > 0 {
+                    console.progress(&format!("{what}: {arrival}"));
+                }
                 let is_over = matches!(goal, Goal::Staged(..)) && !arrival.rejected.is_empty();
                 if is_over || arrival.is_complete() {
                     break;

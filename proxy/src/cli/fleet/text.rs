@@ -1,13 +1,17 @@
 //! The fleet, for people.
 
-use super::Picture;
 use super::row::{Row, State};
+use super::{Live, Picture};
 use crate::cli::bus::columns::aligned;
 
 /// A line a node, what is wrong with some of them, and all in one line.
 pub(super) fn text(picture: &Picture) -> String {
     if picture.nodes.is_empty() {
-        return format!("{}\n", summary(picture));
+        let live = picture.live.as_ref().map_or_else(
+            || "there is no table on the bus".to_owned(),
+            |live| format!("{} is live", live_in_words(live)),
+        );
+        return format!("no node reports; {live}\n");
     }
     let lines: Vec<_> = picture.nodes.iter().map(line).collect();
     let table = aligned(["NODE", "REGION", "REVISION", "VERSION", "STATE", "LAG", "SINCE"], &lines);
@@ -52,8 +56,7 @@ fn summary(picture: &Picture) -> String {
         Some(live) => {
             let has_it = |row: &&Row| (row.epoch, row.revision) == (live.epoch, live.revision);
             let on = picture.nodes.iter().filter(has_it).count();
-            let version = live.version.as_ref().map_or_else(String::new, |version| format!(" ({version:?})"));
-            format!("{on} on revision {}{version}", live.revision)
+            format!("{on} on {}", live_in_words(live))
         }
     };
     let count = |state: State| {
@@ -66,6 +69,12 @@ fn summary(picture: &Picture) -> String {
     format!("{all}: {live}{rest}")
 }
 
+/// `revision 14 ("2026-11-21.3")`.
+fn live_in_words(live: &Live) -> String {
+    let version = live.version.as_ref().map_or_else(String::new, |version| format!(" ({version:?})"));
+    format!("revision {}{version}", live.revision)
+}
+
 const MOST_PROBLEMS: usize = 3;
 
 #[cfg(test)]
@@ -75,7 +84,6 @@ mod tests {
     use config::bus::{NodeReport, NodeState, Refused};
     use config::{Problem, Severity};
 
-    use super::super::Live;
     use super::*;
     use crate::cli::bus::scene::samples::report;
 
@@ -113,6 +121,6 @@ mod tests {
              use1-b: the snapshot cannot be written\n\
              2 nodes: 1 on revision 14 (\"1\"), 1 rejected\n"
         );
-        assert_eq!(text(&Picture { live: None, nodes: Vec::new() }), "0 nodes: there is no table on the bus\n");
+        assert_eq!(text(&Picture { live: None, nodes: Vec::new() }), "no node reports; there is no table on the bus\n");
     }
 }
