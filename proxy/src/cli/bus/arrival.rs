@@ -14,8 +14,13 @@ use super::time::ago;
 /// What is waited for.
 #[derive(Clone, Debug)]
 pub(super) enum Goal {
-    /// Every node that reports has decided on the table of this mark, or a later one.
-    Live(Mark),
+    /// Every node that reports has decided on the table of this mark, or on a later one.
+    Live {
+        /// The table's.
+        mark: Mark,
+        /// The live table's: what is beyond that is not of this bucket.
+        newest: Mark,
+    },
     /// These nodes have the staged table of this mark.
     Staged(BTreeSet<String>, Mark),
     /// These nodes have a staged table no longer.
@@ -120,10 +125,16 @@ impl fmt::Display for Arrival {
 }
 
 impl Goal {
+    /// Whether some node has a table of which this goal does not know.
+    pub(super) fn is_behind(&self, reports: &Reports) -> bool {
+        let fleet = reports.iter().map(|(report, _)| (report.epoch, report.revision)).max();
+        matches!(self, Goal::Live { newest, .. } if fleet.is_some_and(|fleet| fleet > *newest))
+    }
+
     /// The nodes that it names.
     fn named(&self) -> Option<&BTreeSet<String>> {
         match self {
-            Goal::Live(_) => None,
+            Goal::Live { .. } => None,
             Goal::Staged(nodes, _) => Some(nodes),
             // One that is gone has no table at all.
             Goal::Withdrawn(_) => None,
@@ -132,7 +143,7 @@ impl Goal {
 
     fn concerns(&self, node: &str) -> bool {
         match self {
-            Goal::Live(_) => true,
+            Goal::Live { .. } => true,
             Goal::Staged(nodes, _) | Goal::Withdrawn(nodes) => nodes.contains(node),
         }
     }
@@ -140,7 +151,7 @@ impl Goal {
     fn is_reached(&self, report: &NodeReport) -> bool {
         let in_force = (report.epoch, report.revision);
         match self {
-            Goal::Live(mark) => in_force >= *mark,
+            Goal::Live { mark, newest } => (*mark..=*newest).contains(&in_force),
             Goal::Staged(_, mark) => in_force == *mark,
             Goal::Withdrawn(_) => !report.staged,
         }
@@ -150,7 +161,7 @@ impl Goal {
         let refused = report.refused.as_ref().map(|refused| (refused.epoch, refused.revision));
         let refused = refused.filter(|_| report.state == NodeState::Rejected);
         match self {
-            Goal::Live(mark) => refused.is_some_and(|refused| refused >= *mark),
+            Goal::Live { mark, newest } => refused.is_some_and(|refused| (*mark..=*newest).contains(&refused)),
             Goal::Staged(_, mark) => refused == Some(*mark),
             Goal::Withdrawn(_) => false,
         }
@@ -192,11 +203,13 @@ mod tests {
 
     #[test]
     fn a_node_has_taken_it_refuses_it_or_is_to_come() {
-        let live = Goal::Live((1, 14));
+        let live = Goal::Live { mark: (1, 14), newest: (1, 15) };
         for (report, expected) in [
             (report("a", "r", (1, 14)), "1 of 1 node applied"),
             (report("a", "r", (1, 15)), "1 of 1 node applied"),
-            (report("a", "r", (2, 1)), "1 of 1 node applied"),
+            // What was live in another bucket.
+            (report("a", "r", (1, 16)), "0 of 1 node applied, 1 to come (a)"),
+            (report("a", "r", (2, 1)), "0 of 1 node applied, 1 to come (a)"),
             (report("a", "r", (1, 12)), "0 of 1 node applied, 1 to come (a)"),
             (refusing("a", (1, 12), (1, 14)), "0 of 1 node applied, 1 rejected"),
             (refusing("a", (1, 12), (1, 15)), "0 of 1 node applied, 1 rejected"),

@@ -15,9 +15,8 @@ use super::scene::Scene;
 pub(super) fn newer(scene: &Scene, epoch: u64) -> Result<(), String> {
     match scene.fleet() {
         Some((known, revision)) if (known, revision) > (epoch, scene.last_revision) => Err(format!(
-            "nodes have revision {revision} of epoch {known} in force, and this would be about revision {} of epoch \
-             {epoch}, which they ignore: the bucket was made anew, or an old state restored; with --new-epoch \
-             revisions start over",
+            "nodes have revision {revision} of epoch {known} in force, and ignore revision {} of epoch {epoch}: the \
+             bucket was made anew, or an old state restored; with --new-epoch revisions start over",
             scene.last_revision + 1
         )),
         _ => Ok(()),

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::anyhow;
 use bytes::Bytes;
 use config::RoutingTable;
-use config::bus::{Bus, Place, Publication, PublishError, SigningKey};
+use config::bus::{Bus, Place, Publication, PublishError, REPORT_EVERY, SigningKey};
 
 use self::question::confirm;
 pub(in crate::cli) use self::staging::{back, withdraw};
@@ -142,6 +142,7 @@ impl Release {
         outcome.version = Some(proposal.table.table.spec().version.clone());
         outcome.sha256 = Some(draft.sha256());
         outcome.after = Some(scene.revision());
+        self.refuse_older(&scene, &draft)?;
         if let Some(live) = scene.live_text().filter(|live| self.says_nothing_new(&draft, live)) {
             outcome.outcome = Fate::Unchanged;
             outcome.revision = Some(live.revision);
@@ -153,9 +154,6 @@ impl Release {
         }
         self.compare(&scene, source, proposal, outcome, console)?;
         guard::signed(&scene, key.is_some(), self.unsigned).map_err(refused)?;
-        if !self.new_epoch {
-            guard::newer(&scene, draft.epoch).map_err(refused)?;
-        }
         let canary = self.canary_nodes(&scene, &draft)?;
         outcome.epoch = Some(draft.epoch);
         if self.dry_run {
@@ -167,6 +165,7 @@ impl Release {
         }
         if bus.create_bucket().await? {
             console.say(&format!("made the bucket {:?}, which was not there\n", bus.bucket()));
+            self.listen(bus, &draft, console).await?;
         }
         // Whoever began a canary while we asked is not to be overtaken.
         refuse_under_way(&Scene { staged: bus.live(Place::Rollout).await?, ..scene.clone() })?;
@@ -178,6 +177,21 @@ impl Release {
                 self.follow(bus, &draft, revision, outcome, console).await
             }
         }
+    }
+
+    /// Hears whether nodes know another bucket, with later revisions: they need a moment to find this one.
+    async fn listen(&self, bus: &Bus, draft: &Publication, console: &mut Console) -> Result<(), Failed> {
+        if self.no_wait || self.new_epoch {
+            return Ok(());
+        }
+        console.progress(&format!("listening for {} to nodes that may know another", long(LISTEN)));
+        tokio::time::sleep(LISTEN).await;
+        self.refuse_older(&Scene::read(bus).await?, draft)
+    }
+
+    /// Nodes take nothing that is older than what they have.
+    fn refuse_older(&self, scene: &Scene, draft: &Publication) -> Result<(), Failed> {
+        if self.new_epoch { Ok(()) } else { guard::newer(scene, draft.epoch).map_err(refused) }
     }
 
     /// The publication, not yet signed.
@@ -268,7 +282,8 @@ impl Release {
             console.say(&format!("{what} is published; `meridian fleet` tells who has it\n"));
             return Ok(());
         }
-        let waited = wait(bus, &Goal::Live((draft.epoch, revision)), &what, self.wait, console).await;
+        let mark = (draft.epoch, revision);
+        let waited = wait(bus, &Goal::Live { mark, newest: mark }, &what, self.wait, console).await;
         outcome.took_ms = Some(u64::try_from(waited.took.as_millis()).unwrap_or(u64::MAX));
         let arrival = waited.arrival;
         let all = nodes(arrival.nodes());
@@ -280,6 +295,7 @@ impl Release {
                 arrival.rejected.len()
             )))
         } else if !arrival.is_complete() {
+            self.refuse_older(&Scene::read(bus).await?, draft)?;
             Err(refused(format!(
                 "{what} is published, and after {} {} of {all} have not said that they have it: {}; `meridian fleet \
                  --watch` follows them, `meridian rollback` publishes the table before again",
@@ -382,6 +398,9 @@ fn question(scene: &Scene, canary: Option<&BTreeSet<String>>) -> String {
 fn refused(why: String) -> Failed {
     Failed::Ran(anyhow!(why))
 }
+
+/// For a new bucket's nodes to find it and report.
+const LISTEN: Duration = REPORT_EVERY.saturating_add(Duration::from_secs(1));
 
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));

@@ -93,6 +93,11 @@ impl Published {
         let Entry { revision, created, publication } = entry;
         publication.map(|publication| Self { revision, created, publication })
     }
+
+    /// Its place in the order of tables.
+    pub(in crate::cli) fn mark(&self) -> Mark {
+        (self.publication.epoch, self.revision)
+    }
 }
 
 /// Whether a node has not been heard from for longer than it takes to report twice.

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use config::bus::Bus;
+use config::bus::{Bus, BusError, Place};
 
 use super::arrival::{Arrival, Goal};
 use super::console::Console;
+use super::scene::{Published, Reports};
 
 /// What became of a wait.
 #[derive(Clone, Debug)]
@@ -20,11 +21,11 @@ pub(super) struct Waited {
 /// wait at once. `what` starts each line of progress.
 pub(super) async fn wait(bus: &Bus, goal: &Goal, what: &str, patience: Duration, console: &mut Console) -> Waited {
     let started = Instant::now();
-    let mut arrival = Arrival::default();
+    let (mut arrival, mut goal) = (Arrival::default(), goal.clone());
     loop {
-        match bus.reports().await {
+        match look(bus, &mut goal).await {
             Ok(reports) => {
-                arrival = Arrival::of(goal, &reports);
+                arrival = Arrival::of(&goal, &reports);
                 if arrival.nodes() > 0 {
                     console.progress(&format!("{what}: {arrival}"));
                 }
@@ -41,6 +42,17 @@ pub(super) async fn wait(bus: &Bus, goal: &Goal, what: &str, patience: Duration,
         tokio::time::sleep(POLL).await;
     }
     Waited { arrival, took: started.elapsed() }
+}
+
+/// The reports of now. Where a node has a later table, the goal learns whether that is the live one.
+async fn look(bus: &Bus, goal: &mut Goal) -> Result<Reports, BusError> {
+    let reports = bus.reports().await?;
+    if goal.is_behind(&reports)
+        && let (Goal::Live { newest, .. }, Some(live)) = (goal, bus.live(Place::Table).await?.and_then(Published::of))
+    {
+        *newest = live.mark().max(*newest);
+    }
+    Ok(reports)
 }
 
 const POLL: Duration = Duration::from_millis(250);

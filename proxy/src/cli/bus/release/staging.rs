@@ -20,7 +20,7 @@ use crate::cli::bus::wait::wait;
 /// How a trial ends.
 enum End {
     /// Nothing speaks against the table.
-    Good(Standing),
+    Good(Box<Standing>),
     /// This does.
     Bad(Vec<Objection>),
     /// It cannot be told.
@@ -79,8 +79,10 @@ impl Release {
                                 "the staged table stays on the bus ({error}), where it counts no longer"
                             ));
                         }
-                        drop(signals);
-                        return self.follow(desk.bus, draft, published, outcome, console).await;
+                        return tokio::select! {
+                            done = self.follow(desk.bus, draft, published, outcome, console) => done,
+                            () = signals.any() => Err(refused(format!("interrupted; revision {published} is published"))),
+                        };
                     }
                     Err(Failed::Ran(error) | Failed::Input(error)) => format!("it did well, but {error:#}"),
                 }
@@ -94,26 +96,17 @@ impl Release {
             End::Interrupted => "interrupted".to_owned(),
         };
         outcome.outcome = Fate::Withdrawn;
-        let back = self.withdraw(desk.bus, revision, &canary, lease, console).await;
-        Err(refused(format!("the staged table was not published: {why}\n{back}")))
-    }
-
-    /// Takes a staged table back, and tells what became of it.
-    async fn withdraw(
-        &self,
-        bus: &Bus,
-        revision: u64,
-        canary: &BTreeSet<String>,
-        lease: Duration,
-        console: &mut Console,
-    ) -> String {
-        match withdraw(bus, revision).await {
-            Ok(()) => back(bus, canary, self.wait, console).await,
+        let became = match withdraw(desk.bus, revision).await {
+            Ok(()) => tokio::select! {
+                became = back(desk.bus, &canary, self.wait, console) => became,
+                () = signals.any() => "it was withdrawn; its nodes return in a moment".to_owned(),
+            },
             Err(error) => format!(
                 "it could not be withdrawn ({error}): its nodes return by themselves when its lease ends, within {}",
                 long(lease)
             ),
-        }
+        };
+        Err(refused(format!("the staged table was not published: {why}\n{became}")))
     }
 }
 
@@ -128,7 +121,7 @@ pub(in crate::cli) async fn back(
     let waited = wait(bus, &goal, "withdrawn", patience, console).await;
     match waited.arrival {
         arrival if arrival.is_complete() => {
-            format!("it was withdrawn, and {} back on the table of all", are(arrival.applied.len()))
+            format!("it was withdrawn, and {}", returned(arrival.applied.len()))
         }
         arrival => format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now())),
     }
@@ -154,8 +147,12 @@ pub(in crate::cli) async fn withdraw(bus: &Bus, revision: u64) -> Result<(), Bus
     }
 }
 
-fn are(count: usize) -> String {
-    if count == 1 { "its node is".to_owned() } else { format!("its {count} nodes are") }
+fn returned(count: usize) -> String {
+    match count {
+        0 => "no node that had it reports any more".to_owned(),
+        1 => "its node is back on the table of all".to_owned(),
+        count => format!("its {count} nodes are back on the table of all"),
+    }
 }
 
 /// A trial while it runs.
@@ -219,7 +216,7 @@ impl Course<'_> {
     }
 
     /// Whether enough was seen.
-    fn verdict(&self, standing: Standing) -> End {
+    fn verdict(&self, standing: Box<Standing>) -> End {
         let (seen, least) = (standing.staged.since.requests, self.release.canary.min_requests);
         if seen < least {
             return End::Unknown(format!("{seen} requests came to the canary, and --min-requests asks for {least}"));
@@ -239,13 +236,14 @@ impl Course<'_> {
         if staged.is_none_or(|staged| staged.revision != self.revision) {
             return Ok(Seen::Overtaken("somebody else withdrew it".to_owned()));
         }
-        Ok(Seen::Standing(self.trial.standing(&bus.reports().await?, SystemTime::now(), silence_counts)))
+        let standing = self.trial.standing(&bus.reports().await?, SystemTime::now(), silence_counts);
+        Ok(Seen::Standing(Box::new(standing)))
     }
 }
 
 /// What a look at the bus shows.
 enum Seen {
-    Standing(Standing),
+    Standing(Box<Standing>),
     Overtaken(String),
 }
 
