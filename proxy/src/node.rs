@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::client::PlaceCache;
 use crate::ingress::tls::Certificates;
+use crate::load::Inbox;
 use crate::routing::{Routing, Survivors};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -37,6 +38,8 @@ pub struct Node {
     pub addresses: Vec<std::net::SocketAddr>,
     /// What outlives a table.
     pub survivors: Survivors,
+    /// What the fleet reports of the load of regions.
+    pub inbox: Inbox,
     /// How to connect upstream.
     pub connector: ArcSwap<Connector>,
     /// The metrics.
