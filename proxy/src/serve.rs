@@ -23,6 +23,7 @@ use crate::health::watch::Watch;
 use crate::ingress::listener::{Listener, ListenerFacts, bind, listen};
 use crate::ingress::tls::{Certificates, server_config};
 use crate::ingress::worker::Workers;
+use crate::load::Inbox;
 use crate::node::{Drain, Node};
 use crate::prepare::{Parts, Prepared};
 use crate::reload::{Reloader, Watches};
@@ -93,6 +94,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         certificates: certificates.into_iter().map(|set| set.map(|set| Arc::new(Certificates::new(set)))).collect(),
         addresses: addresses.clone(),
         survivors,
+        inbox: Inbox::default(),
         connector: ArcSwap::from_pointee(connector),
         metrics,
         access_log: if options.access_log { AccessLog::stdout()? } else { AccessLog::off() },

@@ -1,6 +1,8 @@
 //! The story of a node and its bus: connect, follow, take tables, report; and again, for as long as
 //! the node lives. On a thread of its own, since a table's proof may take seconds.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,9 +13,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::examine::{Against, examine, name};
+use super::loads::exchange;
 use super::status::BusState;
 use super::tables::{Next, Table, Tables};
 use super::trial::Trial;
+use crate::load::meter::LoadMeter;
 use crate::node::{Drain, Node, unix_seconds};
 use crate::reload::put_in_force;
 use crate::routing::now;
@@ -34,6 +38,7 @@ pub struct Follower {
     talk: Talk,
     /// When the snapshot's time was last set.
     touched: Instant,
+    meter: Rc<RefCell<LoadMeter>>,
 }
 
 /// Whether there is a node to put tables in force on.
@@ -81,6 +86,7 @@ impl Follower {
             not_before: Instant::now(),
             talk: Talk::default(),
             touched: Instant::now(),
+            meter: Rc::default(),
         }
     }
 
@@ -139,9 +145,16 @@ impl Follower {
         let mut echo = Echo::default();
         let mut examination: Option<Examination> = None;
         let mut said = None;
+        let mut loads = None;
         loop {
             if examination.is_none() {
                 examination = self.begin(&bus).await?;
+            }
+            if loads.is_none()
+                && let Stage::Serving(node) = &self.stage
+            {
+                let exchange = exchange(node.clone(), self.state.clone(), bus.client().clone(), self.meter.clone());
+                loads = Some(Aborting(tokio::task::spawn_local(exchange)));
             }
             tokio::select! {
                 change = watch.next() => self.hear(change?, &mut echo),
