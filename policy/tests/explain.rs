@@ -162,7 +162,7 @@ fn again(told: &Explanation) -> Vec<String> {
     let mut left: Vec<&RegionExplained> = told.regions.iter().filter(|region| region.eligible).collect();
     let rank = |region: &RegionExplained| {
         // A region at the start of its ramp keeps nobody.
-        let pinned = told.request.pinned.as_ref() == Some(&region.name) && region.ramp != Some(0);
+        let pinned = told.request.pinned.as_ref() == Some(&region.name) && region.weight.ramp > 0;
         (!pinned, region.opened, region.weight.moved_off, region.spill.spilled, region.level)
     };
     let mut order = Vec::new();
