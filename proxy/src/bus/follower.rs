@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::bus::{
-    Bus, BusError, Change, Entry, NodeReport, Place, REPORT_EVERY, REPORT_TTL, Refused, Snapshot, Standing, Watch,
+    Bus, BusError, Change, Entry, Ignored, NodeReport, Place, REPORT_EVERY, REPORT_TTL, Refused, Snapshot, Standing,
+    Watch,
 };
 use config::{BusSource, Problem, Severity};
 use tokio::sync::{mpsc, oneshot};
@@ -63,7 +64,7 @@ enum Wanted {
     /// By its revision.
     Revision { revision: u64, bytes: usize },
     /// It is here already.
-    Entry(Entry),
+    Entry(Box<Entry>),
 }
 
 /// A look at a table that is under way.
@@ -262,12 +263,12 @@ impl Follower {
                 *heard = entry.revision.max(*heard);
             }
             match entry.publication {
-                Some(_) => self.want(place, Wanted::Entry(entry)),
+                Some(_) => self.want(place, Wanted::Entry(Box::new(entry))),
                 None => self.taken_away(place),
             }
         }
         if !is_there {
-            self.ignore(Some(config::bus::Ignored::Absent.to_string()));
+            self.ignore(&Ignored::Absent);
         } else if self.state_counts() {
             self.heard_from();
         }
@@ -313,7 +314,7 @@ impl Follower {
             *slot = None;
         }
         match place {
-            Place::Table => self.ignore(Some(config::bus::Ignored::Deleted.to_string())),
+            Place::Table => self.ignore(&Ignored::Deleted),
             Place::Rollout => {
                 if self.tables.withdraw() {
                     self.state.count("returned");
@@ -324,10 +325,9 @@ impl Follower {
         }
     }
 
-    fn ignore(&mut self, why: Option<String>) {
-        if let Some(why) = &why
-            && self.state.ignored(Some(why.clone()))
-        {
+    fn ignore(&mut self, why: &Ignored) {
+        let why = why.to_string();
+        if self.state.ignored(Some(why.clone())) {
             self.state.count("ignored");
             tracing::warn!("{why}");
         }
@@ -341,7 +341,7 @@ impl Follower {
         for place in [Place::Table, Place::Rollout] {
             let Some(wanted) = self.wanted.get_mut(place as usize).and_then(Option::take) else { continue };
             let entry = match wanted {
-                Wanted::Entry(entry) => entry,
+                Wanted::Entry(entry) => *entry,
                 Wanted::Revision { revision, bytes } if bytes > config::bus::MAX_TABLE => {
                     self.refuse_unread(place, revision, BusError::TooLarge { revision, bytes }.to_string());
                     continue;
@@ -377,7 +377,7 @@ impl Follower {
             }
             Next::Ignore(why) => {
                 match why {
-                    Some(why) => self.ignore(Some(why.to_string())),
+                    Some(why) => self.ignore(&why),
                     // The staged table is for others, or over.
                     None if self.tables.withdraw() => {
                         self.state.count("returned");
@@ -400,7 +400,7 @@ impl Follower {
                 if self.trial.is_deadly(&fingerprint) {
                     let why = "this node died more than once while it examined this table: report it; publish another"
                         .to_owned();
-                    self.refuse(place, &entry, vec![self.problem(place, entry.revision, why)], Duration::ZERO);
+                    self.refuse(place, &entry, &[self.problem(place, entry.revision, why)], Duration::ZERO);
                     return None;
                 }
                 if let Err(error) = self.trial.begin(&fingerprint) {
@@ -429,9 +429,9 @@ impl Follower {
         let Examination { place, entry, started, .. } = examination;
         self.trial.survived();
         match result {
-            Ok(table) => self.accept(place, &entry, Arc::new(table)),
+            Ok(table) => self.accept(place, &entry, &Arc::new(table)),
             Err(Refusal::Shrinks(_)) if place == Place::Table && self.step_back(bus, &entry).await? => return Ok(()),
-            Err(refusal) => self.refuse(place, &entry, refusal.problems(), started.elapsed()),
+            Err(refusal) => self.refuse(place, &entry, &refusal.problems(), started.elapsed()),
         }
         if place == Place::Table && self.after_missed.is_some() {
             self.step_on(bus, entry.revision).await?;
@@ -450,8 +450,8 @@ impl Follower {
         let missed = bus.next(Place::Table, base.standing.revision.max(self.walked)).await?;
         let Some(missed) = missed.filter(|missed| missed.revision < entry.revision) else { return Ok(false) };
         let [table, _] = &mut self.wanted;
-        let newest = table.replace(Wanted::Entry(missed));
-        self.after_missed = newest.or_else(|| Some(Wanted::Entry(entry.clone())));
+        let newest = table.replace(Wanted::Entry(Box::new(missed)));
+        self.after_missed = newest.or_else(|| Some(Wanted::Entry(Box::new(entry.clone()))));
         Ok(true)
     }
 
@@ -461,11 +461,11 @@ impl Follower {
         let newest = self.after_missed.as_ref().map_or(0, Wanted::revision);
         let next = bus.next(Place::Table, from).await?.filter(|next| next.revision < newest);
         let [table, _] = &mut self.wanted;
-        *table = next.map(Wanted::Entry).or_else(|| self.after_missed.take());
+        *table = next.map(|next| Wanted::Entry(Box::new(next))).or_else(|| self.after_missed.take());
         Ok(())
     }
 
-    fn accept(&mut self, place: Place, entry: &Entry, table: Arc<Table>) {
+    fn accept(&mut self, place: Place, entry: &Entry, table: &Arc<Table>) {
         for warning in &table.document.warnings {
             tracing::warn!("{warning}");
         }
@@ -473,7 +473,7 @@ impl Follower {
         self.tables.accept(place, entry, table.clone(), now());
         if place == Place::Table {
             self.heard_from();
-            self.write_snapshot(&table);
+            self.write_snapshot(table);
         }
         self.state.count(if place == Place::Table { "applied" } else { "staged" });
         self.put_in_force(false);
@@ -513,11 +513,11 @@ impl Follower {
 
     fn refuse_unread(&mut self, place: Place, revision: u64, why: String) {
         let entry = Entry { revision, created: SystemTime::now(), publication: None };
-        let problems = vec![self.problem(place, revision, why)];
-        self.refuse(place, &entry, problems, Duration::ZERO);
+        let problem = self.problem(place, revision, why);
+        self.refuse(place, &entry, &[problem], Duration::ZERO);
     }
 
-    fn refuse(&mut self, place: Place, entry: &Entry, problems: Vec<Problem>, took: Duration) {
+    fn refuse(&mut self, place: Place, entry: &Entry, problems: &[Problem], took: Duration) {
         match place {
             Place::Table => self.state.freshness.heard(),
             // It has taken the place of the one before it.
@@ -525,11 +525,11 @@ impl Follower {
             Place::Rollout => {}
         }
         if let Some(publication) = &entry.publication {
-            self.tables.refuse(publication, problems.clone());
+            self.tables.refuse(publication, problems.to_vec());
         }
         self.not_before = Instant::now() + (took * 4).min(LONGEST_REST);
         self.state.ignored(None);
-        self.state.refused(refused(entry.publication.as_ref(), entry.revision), &problems);
+        self.state.refused(refused(entry.publication.as_ref(), entry.revision), problems);
         self.state.count("rejected");
         self.set_aside();
         if let Stage::Serving(node) = &self.stage {
@@ -588,7 +588,7 @@ impl Follower {
                 tracing::warn!(file = %file.display(), revision, ?silent_for, "started from the snapshot: the config bus is away");
                 self.put_in_force(true);
             }
-            Err(refusal) => self.refuse(Place::Table, &examination.entry, refusal.problems(), Duration::ZERO),
+            Err(refusal) => self.refuse(Place::Table, &examination.entry, &refusal.problems(), Duration::ZERO),
         }
     }
 
