@@ -60,6 +60,12 @@ pub enum Credentials {
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl BusAccess {
+    /// Whether the text is a server's address.
+    pub fn is_server(text: &str) -> bool {
+        let place = text.strip_prefix("nats://").or_else(|| text.strip_prefix("tls://"));
+        place.is_some_and(|place| !place.is_empty() && !place.contains(char::is_whitespace))
+    }
+
     /// Whether all that a connection needs of this machine is there: files, keys, certificates.
     ///
     /// # Errors
