@@ -144,6 +144,7 @@ pub enum TokenAlgorithm {
 
 /// Where the routing table comes from.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one")]
 pub enum Routing {
     /// A file, which is watched.
     File(PathBuf),

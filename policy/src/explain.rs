@@ -13,6 +13,7 @@ pub use schema::schema;
 
 use crate::decide::{decide_on_route, lawful, order};
 use crate::facts::Facts;
+use crate::load::Reported;
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::Allowed;
 use crate::route::{Affinity, Criticality, Route, RouteId};
@@ -23,7 +24,8 @@ use crate::view::{RegionView, Snapshot, View};
 /// Explains the decision on `facts`; `sources` says who answered what about the origin.
 pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), sources: Vec<String>) -> Explanation {
     // A view is live: it is read once, so that every part tells of the same moment.
-    let regions: Vec<RegionView> = table.regions().map(|(id, _)| view.region(id)).collect();
+    let (regions, reported): (Vec<RegionView>, Vec<_>) =
+        table.regions().map(|(id, _)| (view.region(id), view.reported(id))).unzip();
     let seen = Snapshot { regions: &regions, table_expired: view.table_expired() };
     let names = |ids: &[RegionId]| ids.iter().map(|id| table.region(*id).name.clone()).collect();
     let unrouted = Explanation {
@@ -57,7 +59,7 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let route = table.route(id);
     let mut room = None;
     let allowed = *lawful(table, route, facts, &mut room);
-    let case = Case { table, facts, id, route, access: route.access(facts.method), allowed, seen };
+    let case = Case { table, facts, id, route, access: route.access(facts.method), allowed, seen, reported: &reported };
     let rules = law::rules(&case);
     let order = order(table, id, facts, &seen);
     let eligible: RegionSet = order.iter().copied().collect();
@@ -99,6 +101,7 @@ struct Case<'a> {
     access: Access,
     allowed: Allowed,
     seen: Snapshot<'a>,
+    reported: &'a [Option<Reported>],
 }
 
 fn request(table: &Table, facts: &Facts<'_>) -> RequestExplained {

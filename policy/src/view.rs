@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::load::Reported;
 use crate::region::RegionId;
 
 /// The live state of every region of one table. The caller's cells; a decision only reads.
@@ -15,6 +16,12 @@ pub trait View {
     fn table_expired(&self) -> bool {
         false
     }
+
+    /// What the fleet reports of its load, for explanations: a decision reads what it comes to
+    /// ([`RegionView::utilisation`]).
+    fn reported(&self, _: RegionId) -> Option<Reported> {
+        None
+    }
 }
 
 /// One region's live state.
@@ -22,7 +29,8 @@ pub trait View {
 pub struct RegionView {
     /// Whether it can serve.
     pub health: Health,
-    /// The share of its capacity in use: 0 idle, 1 full, above 1 overloaded.
+    /// The share of its capacity in use, by all nodes as far as is known: 0 idle, 1 full, above 1
+    /// overloaded.
     pub utilisation: f32,
     /// The utilisation as the overload mark sees it: smoothed, and slow to fall, so that a region on
     /// the edge of the mark does not flap ([`crate::pressure::Pressure`]).
@@ -92,5 +100,9 @@ impl<V: View + ?Sized> View for WithDown<'_, V> {
 
     fn table_expired(&self) -> bool {
         self.view.table_expired()
+    }
+
+    fn reported(&self, id: RegionId) -> Option<Reported> {
+        self.view.reported(id)
     }
 }

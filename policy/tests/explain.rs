@@ -11,8 +11,8 @@ use policy::route::{Affinity, Criticality, RouteSpec};
 use policy::score::Weights;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Explanation, Facts, Health, Method, Origin, Reason, RegionId, RegionSet, RegionView, Snapshot, Table, Verdict,
-    View, decide, explain,
+    Explanation, Facts, Health, Method, Origin, Reason, RegionId, RegionSet, RegionView, Reported, Snapshot, Table,
+    Verdict, View, decide, explain,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -161,7 +161,8 @@ fn agrees(table: &Table, facts: &Facts<'_>, view: &Snapshot<'_>, told: &Explanat
 fn again(told: &Explanation) -> Vec<String> {
     let mut left: Vec<&RegionExplained> = told.regions.iter().filter(|region| region.eligible).collect();
     let rank = |region: &RegionExplained| {
-        let pinned = told.request.pinned.as_ref() == Some(&region.name);
+        // A region at the start of its ramp keeps nobody.
+        let pinned = told.request.pinned.as_ref() == Some(&region.name) && region.weight.ramp > 0;
         (!pinned, region.opened, region.weight.moved_off, region.spill.spilled, region.level)
     };
     let mut order = Vec::new();
@@ -591,6 +592,32 @@ fn a_view_is_read_once() {
     let table = Table::new(world()).expect("a table");
     let told = explain(&table, &facts("DE", "/v3"), &Flapping(std::cell::Cell::new(0)), Vec::new());
     assert_eq!((told.verdict, told.order.len()), (Outcome::Forward, 3));
+}
+
+/// The load of each region is told as the view weighs it, and what was reported of it beside that.
+#[test]
+fn what_the_fleet_reports_is_told_with_its_age() {
+    struct Fleet;
+    impl View for Fleet {
+        fn region(&self, _: RegionId) -> RegionView {
+            RegionView { utilisation: 0.5, ..RegionView::default() }
+        }
+
+        fn reported(&self, id: RegionId) -> Option<Reported> {
+            let of_germany = Reported { utilisation: 0.75, age: Duration::from_millis(7500), nodes: 12 };
+            (id.index() == 1).then_some(of_germany)
+        }
+    }
+    let table = Table::new(world()).expect("a table");
+    let told = explain(&table, &facts("DE", "/v3"), &Fleet, Vec::new());
+    let json = fits_the_schema(&told);
+    let de = named(&told, "de");
+    let reported = de.reported.map(|reported| (reported.utilisation, reported.age_seconds, reported.nodes));
+    assert_eq!((de.utilisation, reported), (0.5, Some((0.75, 7.5, 12))));
+    assert_eq!(json["regions"][1]["reported"]["nodes"], 12);
+    assert!(json["regions"][2]["reported"].is_null() && named(&told, "fr").reported.is_none());
+    let down = RegionSet::first(1);
+    assert!(policy::view::WithDown { view: &Fleet, down }.reported(id(1)).is_some(), "passed through");
 }
 
 fn tables() -> impl Strategy<Value = TableSpec> {

@@ -19,6 +19,7 @@ pub mod finish;
 pub mod headers;
 pub mod health;
 pub mod ingress;
+pub mod load;
 pub mod node;
 pub mod prepare;
 pub mod reload;

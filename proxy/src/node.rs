@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::bus::status::BusState;
 use crate::client::PlaceCache;
 use crate::ingress::tls::Certificates;
+use crate::load::Inbox;
 use crate::routing::{Routing, Survivors};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -38,6 +39,8 @@ pub struct Node {
     pub addresses: Vec<std::net::SocketAddr>,
     /// What outlives a table.
     pub survivors: Survivors,
+    /// What the fleet reports of the load of regions.
+    pub inbox: Inbox,
     /// How to connect upstream.
     pub connector: ArcSwap<Connector>,
     /// The metrics.

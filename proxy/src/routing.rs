@@ -10,7 +10,7 @@ use policy::health::{Census, Phase, ProbePlan};
 use policy::region::{RegionState as Lever, Role};
 use policy::rollout::Canary;
 use policy::table::Failover;
-use policy::{Health, Permit, RegionId, RegionView, RouteId, Table, View};
+use policy::{Health, Permit, RegionId, RegionView, Reported, RouteId, Table, View};
 use rustc_hash::FxHashSet;
 
 use crate::health::canary::CanaryState;
@@ -256,19 +256,28 @@ impl View for Routing {
     fn table_expired(&self) -> bool {
         self.expired.load(Ordering::Relaxed)
     }
+
+    fn reported(&self, id: RegionId) -> Option<Reported> {
+        Routing::region(self, id).state.reported.read(coarse_ms())
+    }
 }
 
 impl Region {
-    /// The share of the region's capacity in use: requests in flight against the cap, which shrinks
-    /// with the endpoints that are down.
+    /// What this node has in flight there, as a share of its cap, which shrinks with the endpoints that
+    /// are down.
     pub fn load(&self) -> f32 {
         self.state.in_flight.load(Ordering::Relaxed) as f32 * f32::from_bits(self.one_request.load(Ordering::Relaxed))
     }
 
-    /// The load as decisions weigh it. A region is never less full than the share of what fails there:
-    /// who answers with errors, and quickly, would else seem idle, and attract what it fails.
+    /// The same of the whole fleet, as far as it is reported: what spills.
+    pub fn fleet_load(&self) -> f32 {
+        self.state.reported.over(self.load())
+    }
+
+    /// The fleet's load as decisions weigh it. A region is never less full than the share of what fails
+    /// there: who answers with errors, and quickly, would else seem idle, and attract what it fails.
     pub fn utilisation(&self) -> f32 {
-        self.load().max(self.state.error_share())
+        self.state.reported.over(self.load().max(self.state.error_share()))
     }
 
     /// The largest replication lag that an endpoint which is up has reported.
@@ -279,6 +288,11 @@ impl Region {
     /// The most requests this node has in flight there.
     pub fn cap(&self) -> usize {
         self.cap
+    }
+
+    /// The cap that [`Region::load`] is a share of; at least 1.
+    pub fn cap_in_rotation(&self) -> u32 {
+        (1.0 / f32::from_bits(self.one_request.load(Ordering::Relaxed))).round().max(1.0) as u32
     }
 
     /// Whether the region serves, as far as this node can tell.

@@ -23,6 +23,7 @@ use crate::health::watch::Watch;
 use crate::ingress::listener::{Listener, ListenerFacts, bind, listen};
 use crate::ingress::tls::{Certificates, server_config};
 use crate::ingress::worker::Workers;
+use crate::load::Inbox;
 use crate::node::{Drain, Node};
 use crate::prepare::{Parts, Prepared};
 use crate::reload::{Reloader, Watches};
@@ -73,7 +74,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         (None, Routing::Bus(source)) => {
             let mut bus = Bus::follow(&config, source, &survivors, &metrics)?;
             let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
-            (table.document, table.standing.revision, Some(bus))
+            (table.document.clone(), table.standing.revision, Some(bus))
         }
         (None, Routing::File(file)) => anyhow::bail!("{}: the routing table was not loaded", file.display()),
     };
@@ -93,6 +94,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         certificates: certificates.into_iter().map(|set| set.map(|set| Arc::new(Certificates::new(set)))).collect(),
         addresses: addresses.clone(),
         survivors,
+        inbox: Inbox::default(),
         connector: ArcSwap::from_pointee(connector),
         metrics,
         access_log: if options.access_log { AccessLog::stdout()? } else { AccessLog::off() },

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
+use policy::View;
 use policy::region::RegionState;
 use policy::rollout::{Stage, Tally};
 use serde::Serialize;
@@ -66,7 +67,12 @@ pub struct RegionStatus {
     pub error_share: f32,
     pub endpoints: Vec<EndpointStatus>,
     pub requests_in_flight: usize,
+    /// As decisions weigh it: this node's own, or what is reported where that is more.
     pub utilisation: f32,
+    /// By the nodes of the fleet; null when none has for ten seconds, and so the next two.
+    pub reported_utilisation: Option<f32>,
+    pub reported_age_seconds: Option<f32>,
+    pub reporting_nodes: Option<u32>,
     /// The table's prior from this node's region.
     pub latency_ms: f32,
     /// Measured; null until something is.
@@ -164,7 +170,8 @@ impl Status {
             bus: node.bus.as_ref().map(|bus| bus.status()),
             regions: routing
                 .regions()
-                .map(|(id, region, cell)| RegionStatus {
+                .map(|(id, region, cell)| (id, region, cell, routing.reported(id)))
+                .map(|(id, region, cell, reported)| RegionStatus {
                     name: region.name.clone(),
                     country: region.country,
                     state: region.state,
@@ -182,6 +189,9 @@ impl Status {
                     endpoints: cell.endpoints.iter().map(|endpoint| EndpointStatus::of(endpoint)).collect(),
                     requests_in_flight: cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed),
                     utilisation: cell.utilisation(),
+                    reported_utilisation: reported.map(|reported| reported.utilisation),
+                    reported_age_seconds: reported.map(|reported| reported.age.as_secs_f32()),
+                    reporting_nodes: reported.map(|reported| reported.nodes),
                     latency_ms: routing.table().prior_latency_ms(routing.here, id),
                     rtt_ms: None,
                 })

@@ -1,6 +1,6 @@
 //! How to reach a bus, and as whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +85,13 @@ impl BusAccess {
             .request_timeout(Some(PATIENCE))
             .ping_interval(Duration::from_secs(5))
             .subscription_capacity(4096)
+            // Full jitter, from an eighth of a second to two. Whoever holds the connection makes another
+            // when these attempts are over: a connection that nobody holds must not go on for ever.
+            .max_reconnects(8)
+            .reconnect_delay_callback(|attempts| {
+                let most = Duration::from_millis(125 << attempts.min(4));
+                most.mul_f64(fastrand::f64())
+            })
             .tls_client_config(self.tls()?);
         Ok(match &self.credentials {
             Credentials::None => options,
@@ -145,12 +152,12 @@ impl BusAccess {
 }
 
 /// A secret's file: its text without white space around it.
-fn secret(file: &PathBuf) -> Result<String, BusError> {
+fn secret(file: &Path) -> Result<String, BusError> {
     let text = crate::text::read_bounded(file, MAX_SECRET);
-    let text = text.map_err(|error| BusError::File { file: file.clone(), what: error.to_string() })?;
+    let text = text.map_err(|error| BusError::File { file: file.to_owned(), what: error.to_string() })?;
     let text = text.trim();
     if text.is_empty() {
-        return Err(BusError::File { file: file.clone(), what: "the file is empty".to_owned() });
+        return Err(BusError::File { file: file.to_owned(), what: "the file is empty".to_owned() });
     }
     Ok(text.to_owned())
 }

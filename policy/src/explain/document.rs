@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::country::Country;
+use crate::load::Reported;
 use crate::region::Access;
 use crate::score::Terms;
 use crate::verdict::Reason;
@@ -225,8 +226,12 @@ pub struct RegionExplained {
     /// What this node measures of it; null when it does not. By affinity `client_ip` no score uses it.
     #[serde(default)]
     pub rtt_ms: Option<f32>,
-    /// The share of its capacity in use; 1 is full.
+    /// The share of its capacity in use, as the score weighs it: what this node knows by itself, or
+    /// what is reported where that is more; 1 is full.
     pub utilisation: f32,
+    /// What the nodes of the fleet report of its load; null when none has for ten seconds.
+    #[serde(default)]
+    pub reported: Option<ReportedExplained>,
     /// The utilisation as the overload mark (0.85) sees it: smoothed, slow to fall.
     #[serde(default)]
     pub pressure: f32,
@@ -256,6 +261,25 @@ pub struct RegionExplained {
     /// What let it in, kept it out or moved it: first the law, then the route, the table and the
     /// moment.
     pub why: Vec<Why>,
+}
+
+/// What the nodes of the fleet report of a region's load.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportedExplained {
+    /// The share of the region's capacity in use by all of them, averaged over about five seconds; 1
+    /// is full.
+    pub utilisation: f32,
+    /// Since the last report. It counts in full for five seconds, and fades over the next five.
+    pub age_seconds: f32,
+    /// How many nodes reported in the five seconds before that.
+    pub nodes: u32,
+}
+
+impl From<Reported> for ReportedExplained {
+    fn from(reported: Reported) -> Self {
+        let Reported { utilisation, age, nodes } = reported;
+        Self { utilisation, age_seconds: age.as_secs_f32(), nodes }
+    }
 }
 
 /// Where a round trip is known from.

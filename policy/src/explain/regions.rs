@@ -1,7 +1,10 @@
 //! Every region of the table: its place, its score, and what put it there.
 
 use super::law::{HeldRule, of_region};
-use super::{Case, HealthExplained, LatencySource, RegionExplained, Ruling, SpillExplained, WeightExplained, Why};
+use super::{
+    Case, HealthExplained, LatencySource, RegionExplained, ReportedExplained, Ruling, SpillExplained, WeightExplained,
+    Why,
+};
 use crate::decide::{
     TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, spilled, too_far,
     too_stale, weighed,
@@ -93,6 +96,7 @@ impl Subject<'_> {
             latency_source: self.latency_source(&weighed, given),
             rtt_ms: self.seen.rtt_ms,
             utilisation: self.seen.utilisation,
+            reported: self.case.reported[self.id.index()].map(ReportedExplained::from),
             pressure: self.seen.pressure,
             spill: self.spill(),
             weight: self.weight(),

@@ -1,19 +1,26 @@
 //! The story of a node and its bus: connect, follow, take tables, report; and again, for as long as
 //! the node lives. On a thread of its own, since a table's proof may take seconds.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{Bus, BusError, Change, Entry, NodeReport, Place, REPORT_EVERY, Refused, Snapshot, Standing, Watch};
+use config::bus::{
+    Bus, BusError, Change, Entry, Ignored, NodeReport, Place, REPORT_EVERY, REPORT_TTL, Refused, Snapshot, Standing,
+    Watch,
+};
 use config::{BusSource, Problem, Severity};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::examine::{Against, examine, name};
+use super::examine::{Against, Refusal, examine, name};
+use super::loads::exchange;
 use super::status::BusState;
 use super::tables::{Next, Table, Tables};
 use super::trial::Trial;
+use crate::load::meter::LoadMeter;
 use crate::node::{Drain, Node, unix_seconds};
 use crate::reload::put_in_force;
 use crate::routing::now;
@@ -27,19 +34,26 @@ pub struct Follower {
     stage: Stage,
     /// What is to be looked at, by place: the newest that was heard of.
     wanted: [Option<Wanted>; 2],
+    /// The newest table, while those that this node has missed before it are looked at.
+    after_missed: Option<Wanted>,
+    /// How far those have been looked at.
+    walked: u64,
     /// The newest revisions that were heard of, by place.
     heard: [u64; 2],
     /// Not before then: a table that was refused after a long look must not keep the machine busy.
     not_before: Instant,
     talk: Talk,
+    /// When another process last reported under this node's name.
+    namesake: Option<Instant>,
     /// When the snapshot's time was last set.
     touched: Instant,
+    meter: Rc<RefCell<LoadMeter>>,
 }
 
 /// Whether there is a node to put tables in force on.
 enum Stage {
     /// Not yet: the first table goes to the start.
-    Starting(Option<oneshot::Sender<Table>>, oneshot::Receiver<Arc<Node>>),
+    Starting(Option<oneshot::Sender<Arc<Table>>>, oneshot::Receiver<Arc<Node>>),
     /// There is.
     Serving(Arc<Node>),
 }
@@ -50,7 +64,7 @@ enum Wanted {
     /// By its revision.
     Revision { revision: u64, bytes: usize },
     /// It is here already.
-    Entry(Entry),
+    Entry(Box<Entry>),
 }
 
 /// A look at a table that is under way.
@@ -58,7 +72,7 @@ struct Examination {
     place: Place,
     entry: Entry,
     started: Instant,
-    task: JoinHandle<Result<Table, Vec<Problem>>>,
+    task: JoinHandle<Result<Table, Refusal>>,
 }
 
 impl Follower {
@@ -66,7 +80,7 @@ impl Follower {
     pub fn new(
         source: BusSource,
         state: Arc<BusState>,
-        first: oneshot::Sender<Table>,
+        first: oneshot::Sender<Arc<Table>>,
         node: oneshot::Receiver<Arc<Node>>,
     ) -> Self {
         let trial = Trial::new(source.snapshot.as_ref());
@@ -77,10 +91,14 @@ impl Follower {
             trial,
             stage: Stage::Starting(Some(first), node),
             wanted: [None, None],
+            after_missed: None,
+            walked: 0,
             heard: [0, 0],
             not_before: Instant::now(),
             talk: Talk::default(),
+            namesake: None,
             touched: Instant::now(),
+            meter: Rc::default(),
         }
     }
 
@@ -111,6 +129,7 @@ impl Follower {
                 tracing::warn!(error, "the config bus is away");
             }
             self.take_snapshot().await;
+            self.let_time_pass();
             if began.elapsed() > Duration::from_secs(30) {
                 pause = FIRST_PAUSE;
             }
@@ -130,7 +149,7 @@ impl Follower {
         let mut watch = bus.watch().await?;
         self.state.connected(bus.server());
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
-        self.heard = [0, 0];
+        (self.heard, self.after_missed, self.walked) = ([0, 0], None, 0);
         self.look_around(&bus, born).await?;
         let (mut poll, mut report) = (interval(POLL), interval(REPORT_EVERY));
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,9 +158,16 @@ impl Follower {
         let mut echo = Echo::default();
         let mut examination: Option<Examination> = None;
         let mut said = None;
+        let mut loads = None;
         loop {
             if examination.is_none() {
                 examination = self.begin(&bus).await?;
+            }
+            if loads.is_none()
+                && let Stage::Serving(node) = &self.stage
+            {
+                let exchange = exchange(node.clone(), self.state.clone(), bus.client().clone(), self.meter.clone());
+                loads = Some(Aborting(tokio::task::spawn_local(exchange)));
             }
             tokio::select! {
                 change = watch.next() => self.hear(change?, &mut echo),
@@ -151,7 +177,7 @@ impl Follower {
                     echo.check()?;
                 }
                 _ = report.tick() => said = None,
-                done = finished(&mut examination) => self.judge(done).await,
+                done = finished(&mut examination) => self.judge(&bus, done).await?,
                 node = adopted(&mut self.stage) => self.adopt(node),
                 () = wait_until(self.not_before), if examination.is_none() && self.has_wanted() => {}
             }
@@ -190,8 +216,13 @@ impl Follower {
                 if node == self.state.node {
                     if instance == self.state.instance {
                         echo.came(revision);
-                        self.state.note("name", None);
-                    } else {
+                        if self.namesake.is_some_and(|seen| seen.elapsed() > REPORT_TTL) {
+                            self.namesake = None;
+                            self.state.note("name", None);
+                        }
+                    // An earlier one is of the process before this one.
+                    } else if (1..revision).contains(&echo.came) {
+                        self.namesake = Some(Instant::now());
                         let text =
                             format!("another process reports as node {node:?}: give each node a name of its own");
                         if self.state.note("name", Some(text.clone())) {
@@ -232,12 +263,12 @@ impl Follower {
                 *heard = entry.revision.max(*heard);
             }
             match entry.publication {
-                Some(_) => self.want(place, Wanted::Entry(entry)),
+                Some(_) => self.want(place, Wanted::Entry(Box::new(entry))),
                 None => self.taken_away(place),
             }
         }
         if !is_there {
-            self.ignore(Some(config::bus::Ignored::Absent.to_string()));
+            self.ignore(&Ignored::Absent);
         } else if self.state_counts() {
             self.heard_from();
         }
@@ -261,7 +292,13 @@ impl Follower {
     }
 
     fn want(&mut self, place: Place, wanted: Wanted) {
-        let Some(slot) = self.wanted.get_mut(place as usize) else { return };
+        let [table, rollout] = &mut self.wanted;
+        let slot = match place {
+            // While missed tables are looked at, what is newer waits for its turn.
+            Place::Table if self.after_missed.is_some() => &mut self.after_missed,
+            Place::Table => table,
+            Place::Rollout => rollout,
+        };
         if slot.as_ref().is_none_or(|known| known.revision() <= wanted.revision()) {
             *slot = Some(wanted);
         }
@@ -277,7 +314,7 @@ impl Follower {
             *slot = None;
         }
         match place {
-            Place::Table => self.ignore(Some(config::bus::Ignored::Deleted.to_string())),
+            Place::Table => self.ignore(&Ignored::Deleted),
             Place::Rollout => {
                 if self.tables.withdraw() {
                     self.state.count("returned");
@@ -288,10 +325,9 @@ impl Follower {
         }
     }
 
-    fn ignore(&mut self, why: Option<String>) {
-        if let Some(why) = &why
-            && self.state.ignored(Some(why.clone()))
-        {
+    fn ignore(&mut self, why: &Ignored) {
+        let why = why.to_string();
+        if self.state.ignored(Some(why.clone())) {
             self.state.count("ignored");
             tracing::warn!("{why}");
         }
@@ -305,7 +341,7 @@ impl Follower {
         for place in [Place::Table, Place::Rollout] {
             let Some(wanted) = self.wanted.get_mut(place as usize).and_then(Option::take) else { continue };
             let entry = match wanted {
-                Wanted::Entry(entry) => entry,
+                Wanted::Entry(entry) => *entry,
                 Wanted::Revision { revision, bytes } if bytes > config::bus::MAX_TABLE => {
                     self.refuse_unread(place, revision, BusError::TooLarge { revision, bytes }.to_string());
                     continue;
@@ -341,7 +377,7 @@ impl Follower {
             }
             Next::Ignore(why) => {
                 match why {
-                    Some(why) => self.ignore(Some(why.to_string())),
+                    Some(why) => self.ignore(&why),
                     // The staged table is for others, or over.
                     None if self.tables.withdraw() => {
                         self.state.count("returned");
@@ -364,7 +400,7 @@ impl Follower {
                 if self.trial.is_deadly(&fingerprint) {
                     let why = "this node died more than once while it examined this table: report it; publish another"
                         .to_owned();
-                    self.refuse(place, &entry, vec![self.problem(place, entry.revision, why)], Duration::ZERO);
+                    self.refuse(place, &entry, &[self.problem(place, entry.revision, why)], Duration::ZERO);
                     return None;
                 }
                 if let Err(error) = self.trial.begin(&fingerprint) {
@@ -376,7 +412,7 @@ impl Follower {
                 let known = self.tables.with_text(&publication.text).cloned();
                 let examined = entry.clone();
                 let task = tokio::task::spawn_blocking(move || {
-                    let against = Against { source: &source, region: &region, base: base.as_ref(), known };
+                    let against = Against { source: &source, region: &region, base: base.as_deref(), known };
                     examine(place, &examined, &publication, against)
                 });
                 Some(Examination { place, entry, started: Instant::now(), task })
@@ -385,34 +421,72 @@ impl Follower {
     }
 
     /// The examination is over: the table goes in force, or is refused.
-    async fn judge(&mut self, (examination, result): (Examination, Result<Table, Vec<Problem>>)) {
+    async fn judge(
+        &mut self,
+        bus: &Bus,
+        (examination, result): (Examination, Result<Table, Refusal>),
+    ) -> Result<(), BusError> {
         let Examination { place, entry, started, .. } = examination;
         self.trial.survived();
-        let table = match result {
-            Ok(table) => table,
-            Err(problems) => return self.refuse(place, &entry, problems, started.elapsed()),
-        };
+        match result {
+            Ok(table) => self.accept(place, &entry, &Arc::new(table)),
+            Err(Refusal::Shrinks(_)) if place == Place::Table && self.step_back(bus, &entry).await? => return Ok(()),
+            Err(refusal) => self.refuse(place, &entry, &refusal.problems(), started.elapsed()),
+        }
+        if place == Place::Table && self.after_missed.is_some() {
+            self.step_on(bus, entry.revision).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes back to the first table that this node has missed, if there is one before `entry`: a node
+    /// that was away goes the way that the others went, step by step, and takes what shrinks the fleet
+    /// no more at once than it did for them.
+    async fn step_back(&mut self, bus: &Bus, entry: &Entry) -> Result<bool, BusError> {
+        let Some(base) = self.tables.base() else { return Ok(false) };
+        if entry.publication.as_ref().map(|publication| publication.epoch) != Some(base.standing.epoch) {
+            return Ok(false);
+        }
+        let missed = bus.next(Place::Table, base.standing.revision.max(self.walked)).await?;
+        let Some(missed) = missed.filter(|missed| missed.revision < entry.revision) else { return Ok(false) };
+        let [table, _] = &mut self.wanted;
+        let newest = table.replace(Wanted::Entry(Box::new(missed)));
+        self.after_missed = newest.or_else(|| Some(Wanted::Entry(Box::new(entry.clone()))));
+        Ok(true)
+    }
+
+    /// Goes on to the next table after one that was missed, and at last to the newest.
+    async fn step_on(&mut self, bus: &Bus, from: u64) -> Result<(), BusError> {
+        self.walked = from;
+        let newest = self.after_missed.as_ref().map_or(0, Wanted::revision);
+        let next = bus.next(Place::Table, from).await?.filter(|next| next.revision < newest);
+        let [table, _] = &mut self.wanted;
+        *table = next.map(|next| Wanted::Entry(Box::new(next))).or_else(|| self.after_missed.take());
+        Ok(())
+    }
+
+    fn accept(&mut self, place: Place, entry: &Entry, table: &Arc<Table>) {
         for warning in &table.document.warnings {
             tracing::warn!("{warning}");
         }
         self.state.ignored(None);
-        self.tables.accept(place, &entry, table.clone(), now());
+        self.tables.accept(place, entry, table.clone(), now());
         if place == Place::Table {
             self.heard_from();
-            self.write_snapshot(&table);
+            self.write_snapshot(table);
         }
         self.state.count(if place == Place::Table { "applied" } else { "staged" });
         self.put_in_force(false);
         let took = entry.created.elapsed().unwrap_or_default();
         let Standing { epoch, revision, .. } = table.standing;
-        let version = table.document.table.spec().version.as_str();
-        tracing::info!(version, revision, epoch, staged = place == Place::Rollout, by = table.publication.by, since_published = ?took, "routing table applied");
+        let (version, by) = (table.document.table.spec().version.as_str(), table.publication.by.as_str());
+        let staged = place == Place::Rollout;
+        tracing::info!(version, revision, epoch, staged, by, since_published = ?took, "routing table applied");
     }
 
     /// Puts in force whichever table counts now.
     fn put_in_force(&mut self, from_snapshot: bool) {
-        let Some((table, _)) = self.tables.in_force() else { return };
-        let table = table.clone();
+        let Some(table) = self.tables.in_force().cloned() else { return };
         self.state.took(&table.publication, &table.standing, &table.document.table.spec().version, from_snapshot);
         self.set_aside();
         let source = self.source_name();
@@ -425,7 +499,7 @@ impl Follower {
             }
             Stage::Serving(node) => {
                 let config = node.config.load_full();
-                match put_in_force(node, &config, table.document, Some(table.standing.revision)) {
+                match put_in_force(node, &config, table.document.clone(), Some(table.standing.revision)) {
                     Ok(_) => {
                         node.metrics.table_reloads.with_label_values(&["applied"]).inc();
                         node.accept(&source);
@@ -439,22 +513,25 @@ impl Follower {
 
     fn refuse_unread(&mut self, place: Place, revision: u64, why: String) {
         let entry = Entry { revision, created: SystemTime::now(), publication: None };
-        let problems = vec![self.problem(place, revision, why)];
-        self.refuse(place, &entry, problems, Duration::ZERO);
+        let problem = self.problem(place, revision, why);
+        self.refuse(place, &entry, &[problem], Duration::ZERO);
     }
 
-    fn refuse(&mut self, place: Place, entry: &Entry, problems: Vec<Problem>, took: Duration) {
+    fn refuse(&mut self, place: Place, entry: &Entry, problems: &[Problem], took: Duration) {
+        match place {
+            Place::Table => self.state.freshness.heard(),
+            // It has taken the place of the one before it.
+            Place::Rollout if self.tables.withdraw() => self.put_in_force(false),
+            Place::Rollout => {}
+        }
         if let Some(publication) = &entry.publication {
-            self.tables.refuse(publication, problems.clone());
+            self.tables.refuse(publication, problems.to_vec());
         }
         self.not_before = Instant::now() + (took * 4).min(LONGEST_REST);
         self.state.ignored(None);
-        self.state.refused(refused(entry.publication.as_ref(), entry.revision), &problems);
+        self.state.refused(refused(entry.publication.as_ref(), entry.revision), problems);
         self.state.count("rejected");
         self.set_aside();
-        if place == Place::Table {
-            self.state.freshness.heard();
-        }
         if let Stage::Serving(node) = &self.stage {
             node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
             node.reject(self.source_name(), problems.iter().take(MAX_SHOWN).cloned().collect());
@@ -505,13 +582,13 @@ impl Follower {
         self.trial.survived();
         match result {
             Ok(table) => {
-                self.tables.accept(Place::Table, &examination.entry, table, now());
+                self.tables.accept(Place::Table, &examination.entry, Arc::new(table), now());
                 self.state.freshness.silent_for(silent_for);
                 self.state.count("snapshot_taken");
                 tracing::warn!(file = %file.display(), revision, ?silent_for, "started from the snapshot: the config bus is away");
                 self.put_in_force(true);
             }
-            Err(problems) => self.refuse(Place::Table, &examination.entry, problems, Duration::ZERO),
+            Err(refusal) => self.refuse(Place::Table, &examination.entry, &refusal.problems(), Duration::ZERO),
         }
     }
 
@@ -521,9 +598,12 @@ impl Follower {
 
     fn adopt(&mut self, node: Option<Arc<Node>>) {
         if let Some(node) = node {
+            let revision = node.routing.load().revision;
             self.stage = Stage::Serving(node);
-            // What was accepted while it was being made.
-            self.put_in_force(self.state.status().table.is_some_and(|table| table.from_snapshot));
+            // A staged table, or another, may have been accepted while the node was being made.
+            if self.tables.in_force().is_some_and(|table| table.standing.revision != revision) {
+                self.put_in_force(false);
+            }
         }
     }
 
@@ -670,7 +750,7 @@ impl Drop for Aborting {
 }
 
 /// Waits for the examination that is under way, if one is.
-async fn finished(examination: &mut Option<Examination>) -> (Examination, Result<Table, Vec<Problem>>) {
+async fn finished(examination: &mut Option<Examination>) -> (Examination, Result<Table, Refusal>) {
     let result = match examination {
         Some(examination) => (&mut examination.task).await,
         None => std::future::pending().await,
@@ -685,7 +765,7 @@ async fn finished(examination: &mut Option<Examination>) -> (Examination, Result
                 path: String::new(),
                 message: format!("examining this table made Meridian itself fail: please report it ({panic})"),
             };
-            (examination, Err(vec![problem]))
+            (examination, Err(Refusal::Bad(vec![problem])))
         }
         (None, _) => std::future::pending().await,
     }

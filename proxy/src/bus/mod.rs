@@ -6,6 +6,7 @@
 //!   tables.rs     the table of all, a staged one above it, and which of them is in force
 //!   trial.rs      what the process would otherwise die of again and again
 //!   peers.rs      which nodes there are
+//!   loads.rs      tells the other nodes of this one's load each second, and hears theirs
 //! freshness.rs  how long the bus has been silent, and what follows
 //! status.rs     what `/status`, `/ready`, the metrics and the node's report tell of all that
 //! first.rs      a node's start: from the bus, else from the snapshot, else waiting
@@ -15,6 +16,7 @@ pub mod examine;
 pub mod first;
 pub mod follower;
 pub mod freshness;
+pub mod loads;
 pub mod peers;
 pub mod status;
 pub mod tables;

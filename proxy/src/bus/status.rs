@@ -346,7 +346,9 @@ impl Default for Observations {
 impl Observations {
     /// An answer: its status, the reason if Meridian gave it itself, and how long it took.
     pub fn answered(&self, status: u16, reason: Option<&str>, took: std::time::Duration) {
-        let one = |count: &AtomicU64| drop(count.fetch_add(1, Ordering::Relaxed));
+        let one = |count: &AtomicU64| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
         one(&self.requests);
         match reason {
             Some("overloaded") => one(&self.shed),

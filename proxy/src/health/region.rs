@@ -8,6 +8,7 @@ use policy::Health;
 use policy::health::{Cause, Census, Counts, Phase, RegionHealth, Sliding};
 use policy::table::{Failover, Outlier};
 
+use crate::load::cell::LoadCell;
 use crate::routing::now;
 
 /// The live state of one region. Decisions read it without a lock.
@@ -15,6 +16,8 @@ use crate::routing::now;
 pub struct RegionState {
     /// Requests of this node in flight there.
     pub in_flight: Arc<AtomicUsize>,
+    /// What the fleet reports of its load.
+    pub reported: LoadCell,
     /// The bits of [`policy::RegionView::pressure`].
     pressure: AtomicU32,
     /// The share of attempts that failed lately, as bits.

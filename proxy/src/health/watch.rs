@@ -87,6 +87,7 @@ impl Watch {
     fn tick(&self, memory: &mut Memory, since: Duration) {
         let routing = self.node.routing.load_full();
         let failover = &routing.table().spec().failover;
+        self.node.inbox.settle(&routing, now());
         for (_, region, cell) in routing.regions() {
             // What endpoints out of rotation have shown is answered by their being out, and so it is with
             // a region's.
@@ -216,7 +217,7 @@ struct Load(Pressure);
 
 impl Load {
     fn observe(&mut self, region: &str, cell: &Region, since: Duration) {
-        self.0.observe(cell.load(), since);
+        self.0.observe(cell.fleet_load(), since);
         let spills = |pressure: f32| pressure > OVERLOAD_MARK;
         if spills(cell.state.pressure()) != spills(self.0.level()) {
             let state = if spills(self.0.level()) { "overloaded: spilling" } else { "no longer overloaded" };

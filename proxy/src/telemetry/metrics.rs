@@ -35,6 +35,7 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     pub hedges: IntCounterVec,
     pub shed: IntCounterVec,
+    pub load_reports: IntCounterVec,
     pub canary_share: GaugeVec,
     pub canary_requests: IntCounterVec,
     pub canary_decisions: IntCounterVec,
@@ -111,7 +112,7 @@ impl Metrics {
             region_health: shares("meridian_region_health", "0 down, 1 up, between: ramping", &["region"]),
             region_utilisation: shares(
                 "meridian_region_utilisation",
-                "This node's requests in flight there, as a share of its cap for a region",
+                "Share of the region's capacity in use, as decisions weigh it: this node's part, or what the fleet reports",
                 &["region"],
             ),
             cross_region_latency: histograms(
@@ -155,6 +156,11 @@ impl Metrics {
                 &["region", "outcome"],
             ),
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
+            load_reports: counters(
+                "meridian_load_reports_total",
+                "Load reports that came from nodes: taken, or why not",
+                &["outcome"],
+            ),
             canary_share: shares(
                 "meridian_canary_share",
                 "Share of the clients that get the version on trial",

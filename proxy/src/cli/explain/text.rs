@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use policy::explain::{
-    FailureStep, Ground, LatencySource, Outcome, RegionExplained, RuleExplained, Ruling, Shares, Why,
+    FailureStep, Ground, LatencySource, Outcome, RegionExplained, ReportedExplained, RuleExplained, Ruling, Shares, Why,
 };
-use policy::{Access, Explanation};
+use policy::{Access, Explanation, Reported};
 
 /// The whole page.
 pub(super) fn text(explanation: &Explanation) -> String {
@@ -137,6 +137,7 @@ fn order(page: &mut Page, explanation: &Explanation) {
             above = heading;
         }
         page.line(&columns.row(index + 1, region));
+        region.reported.iter().for_each(|reported| page.wrapped("        ", 10, &fleet_load(reported)));
         let moved = region.why.iter().filter(|why| matches!(why.verdict, Ruling::Moves | Ruling::Notes));
         moved.for_each(|why| page.wrapped("        ", 10, &format!("{}: {}", place(&why.rule, why.line), why.effect)));
     }
@@ -222,6 +223,14 @@ impl Columns {
         let all = [("latency", latency, 22), ("load", load, 11), ("compliance", compliance, 15), ("cost", cost, 9)];
         all.into_iter().filter(|(_, weight, _)| *weight > 0.0)
     }
+}
+
+/// What the fleet's nodes report, and how long ago.
+fn fleet_load(reported: &ReportedExplained) -> String {
+    let ReportedExplained { utilisation, age_seconds, nodes } = reported;
+    let (share, s) = (utilisation * 100.0, if *nodes == 1 { "" } else { "s" });
+    let fading = if *age_seconds > Reported::FRESH.as_secs_f32() { ": it fades" } else { "" };
+    format!("load: {share:.0} % by what {nodes} node{s} reported {age_seconds:.1} s ago{fading}")
 }
 
 fn source(source: LatencySource) -> &'static str {
@@ -393,5 +402,21 @@ impl Page {
             fresh = false;
         }
         self.line(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_fleet_reports_is_told_with_its_age() {
+        for (utilisation, age_seconds, nodes, told) in [
+            (0.314, 0.84, 12, "load: 31 % by what 12 nodes reported 0.8 s ago"),
+            (1.5, 5.0, 1, "load: 150 % by what 1 node reported 5.0 s ago"),
+            (0.0, 7.25, 2, "load: 0 % by what 2 nodes reported 7.2 s ago: it fades"),
+        ] {
+            assert_eq!(fleet_load(&ReportedExplained { utilisation, age_seconds, nodes }), told);
+        }
     }
 }

@@ -1,0 +1,138 @@
+//! What one node says that it sends to one region.
+
+use serde::{Deserialize, Serialize};
+
+/// A node's report on one region. Which region is not in it: it is the address that it is sent to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Said")]
+pub struct LoadReport {
+    /// The node's name, 1 to 64 printable ASCII letters.
+    pub node: String,
+    /// The region that the node is in, likewise.
+    pub region: String,
+    /// Its requests under way there.
+    pub requests_in_flight: u32,
+    /// The most that it would have under way there; at least 1.
+    pub cap: u32,
+    /// The requests per second that it has sent there since its last report.
+    pub rps: f64,
+}
+
+/// Why a text is no report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum BadReport {
+    #[error("a name is not of 1 to {} printable ASCII letters", LoadReport::MAX_NAME)]
+    Name,
+    #[error("the cap is 0")]
+    Cap,
+    #[error("rps is not between 0 and {}", LoadReport::MAX_RPS)]
+    Rps,
+}
+
+impl LoadReport {
+    /// The length of its JSON in bytes, at most.
+    pub const MAX_BYTES: usize = 1024;
+
+    /// The length of a name in bytes, at most; that of the configuration.
+    pub const MAX_NAME: usize = 64;
+
+    /// More requests per second than this no node sends anywhere.
+    pub const MAX_RPS: f64 = 1e9;
+}
+
+/// A report as it is read, before it is known to be one. What else is said is for later versions.
+#[derive(Deserialize)]
+struct Said {
+    node: String,
+    region: String,
+    requests_in_flight: u32,
+    cap: u32,
+    rps: f64,
+}
+
+impl TryFrom<Said> for LoadReport {
+    type Error = BadReport;
+
+    fn try_from(said: Said) -> Result<Self, BadReport> {
+        let Said { node, region, requests_in_flight, cap, rps } = said;
+        let is_name = |name: &str| {
+            (1..=LoadReport::MAX_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if !is_name(&node) || !is_name(&region) {
+            return Err(BadReport::Name);
+        }
+        if cap == 0 {
+            return Err(BadReport::Cap);
+        }
+        // Not a number is in no range.
+        if !(0.0..=LoadReport::MAX_RPS).contains(&rps) {
+            return Err(BadReport::Rps);
+        }
+        Ok(Self { node, region, requests_in_flight, cap, rps })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn good() -> Value {
+        json!({ "node": "use1-a", "region": "us-east-1", "requests_in_flight": 3, "cap": 10_000, "rps": 120.5 })
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_is_written() {
+        let report: LoadReport = serde_json::from_value(good()).expect("a report");
+        assert_eq!(serde_json::to_value(&report).expect("JSON"), good());
+        let mut later = good();
+        later["load_average"] = json!(7);
+        assert_eq!(serde_json::from_value::<LoadReport>(later).expect("a later version's"), report);
+    }
+
+    #[test]
+    fn the_longest_fits() {
+        let name = || "n".repeat(LoadReport::MAX_NAME);
+        let longest = LoadReport {
+            node: name(),
+            region: name(),
+            requests_in_flight: u32::MAX,
+            cap: u32::MAX,
+            rps: 123_456_789.012_345_67,
+        };
+        assert!(serde_json::to_vec(&longest).expect("JSON").len() <= LoadReport::MAX_BYTES);
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_none() {
+        for (field, value) in [
+            ("node", json!("")),
+            ("node", json!("n".repeat(65))),
+            ("node", json!("a b")),
+            ("node", json!("a\u{e9}")),
+            ("node", json!(null)),
+            ("region", json!("")),
+            ("region", json!("a\nb")),
+            ("requests_in_flight", json!(-1)),
+            ("requests_in_flight", json!(1.5)),
+            ("requests_in_flight", json!(1_u64 << 32)),
+            ("cap", json!(0)),
+            ("cap", json!(-5)),
+            ("rps", json!(-0.1)),
+            ("rps", json!(1e10)),
+            ("rps", json!("1")),
+        ] {
+            let mut said = good();
+            said[field] = value;
+            assert!(serde_json::from_value::<LoadReport>(said.clone()).is_err(), "{said}");
+        }
+        for text in ["", "null", "[]", "{}", r#"{"rps": NaN}"#, r#"{"rps": 1e999}"#, "\u{0}"] {
+            assert!(serde_json::from_str::<LoadReport>(text).is_err(), "{text}");
+        }
+        let said = |rps| Said { node: "n".into(), region: "r".into(), requests_in_flight: 0, cap: 1, rps };
+        for rps in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(LoadReport::try_from(said(rps)), Err(BadReport::Rps));
+        }
+    }
+}

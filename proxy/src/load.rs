@@ -1,0 +1,261 @@
+//! Load reports: what this node tells the others of the load of regions, and what it takes from them.
+//!
+//! ```text
+//! counts of endpoints --meter.rs, each second--> LoadReport --> whoever carries it
+//!
+//! a report that came --Inbox::receive--> FleetLoad --Inbox::settle, the watch's tick--> cell.rs --> decisions
+//! ```
+//!
+//! The node hears its own reports as it hears the others', over the bus: so the sum has its own part
+//! exactly when it has the others', and a node that the bus has lost falls back to what it knows.
+
+pub mod cell;
+pub mod meter;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use policy::LoadReport;
+use policy::load::FleetLoad;
+
+use crate::node::Node;
+use crate::routing::{Routing, now};
+
+/// Takes a report that has come for a region, and counts what became of it. `is_known` says whether a
+/// node of this name, in a region of that, is one of the fleet.
+pub fn receive(node: &Node, region: &str, payload: &[u8], is_known: impl FnOnce(&str, &str) -> bool) -> Outcome {
+    let outcome = node.inbox.receive(&node.routing.load(), region, payload, is_known, now());
+    node.metrics.load_reports.with_label_values(&[outcome.name()]).inc();
+    outcome
+}
+
+/// The subject on which a region's load is reported.
+pub fn subject(region: &str) -> String {
+    format!("{PREFIX}{region}")
+}
+
+/// The region whose load is reported on a subject of [`SUBJECTS`].
+pub fn region_of(subject: &str) -> Option<&str> {
+    subject.strip_prefix(PREFIX)
+}
+
+/// Every such subject. A region's name may have dots in it.
+pub const SUBJECTS: &str = "meridian.load.>";
+
+const PREFIX: &str = "meridian.load.";
+
+/// What the nodes of the fleet have reported.
+#[derive(Debug, Default)]
+pub struct Inbox(Mutex<FleetLoad>);
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It counts.
+    Taken,
+    /// It is longer than [`LoadReport::MAX_BYTES`].
+    TooLarge,
+    /// The table has no such region.
+    UnknownRegion,
+    /// It is no report.
+    Malformed,
+    /// The node is none of the fleet's, or is not where it says.
+    UnknownNode,
+    /// So many nodes are heard that there is no room for another.
+    Full,
+}
+
+impl Outcome {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::TooLarge => "too_large",
+            Self::UnknownRegion => "unknown_region",
+            Self::Malformed => "malformed",
+            Self::UnknownNode => "unknown_node",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl Inbox {
+    /// Takes a report on `region`. Decisions see it after the next [`Inbox::settle`]: so that however
+    /// many come, each costs no more than to be read.
+    pub fn receive(
+        &self,
+        routing: &Routing,
+        region: &str,
+        payload: &[u8],
+        is_known: impl FnOnce(&str, &str) -> bool,
+        now: Duration,
+    ) -> Outcome {
+        if payload.len() > LoadReport::MAX_BYTES {
+            return Outcome::TooLarge;
+        }
+        if routing.table().region_named(region).is_none() {
+            return Outcome::UnknownRegion;
+        }
+        let Ok(report) = serde_json::from_slice::<LoadReport>(payload) else { return Outcome::Malformed };
+        if !is_known(&report.node, &report.region) {
+            return Outcome::UnknownNode;
+        }
+        self.lock().take(region, &report, now).map_or(Outcome::Full, |()| Outcome::Taken)
+    }
+
+    /// Shows decisions what the reports come to, and forgets the old ones.
+    pub fn settle(&self, routing: &Routing, now: Duration) {
+        let mut fleet = self.lock();
+        fleet.forget(now, |region| routing.table().region_named(region).is_some());
+        for (_, region, cell) in routing.regions() {
+            cell.state.reported.set(fleet.reported(&region.name, region.capacity_rps, now), now);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FleetLoad> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::meter::LoadMeter;
+    use crate::node::InFlight;
+    use crate::routing::Survivors;
+    use policy::{RegionId, View};
+
+    /// A node in `a`, which dials `b` itself and `c` by its gateway.
+    const TABLE: &str = "\
+[regions.a]
+country = 'DE'
+endpoints = ['10.0.0.1:80', '10.0.0.2:80']
+[regions.b]
+country = 'FR'
+capacity_rps = 1000
+endpoints = ['10.0.1.1:80']
+[regions.c]
+country = 'IE'
+endpoints = ['10.0.2.1:80']
+gateway = 'c.example:443'
+[[routes]]
+name = 'r'
+";
+
+    fn routing(text: &str, survivors: &Survivors) -> Routing {
+        let document = config::RoutingTable::from_text(std::path::Path::new("routes.toml"), text)
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let edition = crate::routing::Edition { generation: 1, revision: 1 };
+        Routing::new(document, "a", 128, edition, survivors).unwrap()
+    }
+
+    fn id(routing: &Routing, name: &str) -> RegionId {
+        routing.table().region_named(name).unwrap()
+    }
+
+    fn utilisation(routing: &Routing, name: &str) -> f32 {
+        View::region(routing, id(routing, name)).utilisation
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn send(routing: &Routing, region: &str, endpoint: usize, times: usize) {
+        let endpoint = &routing.region(id(routing, region)).endpoints[endpoint];
+        (0..times).for_each(|_| endpoint.on_answer(false, false));
+    }
+
+    /// `region: in flight of cap, rps`
+    fn told(meter: &mut LoadMeter, routing: &Routing, at: u64) -> Vec<String> {
+        let reports = meter.reports("n1", routing, secs(at)).into_iter();
+        let line = |(region, report): (String, LoadReport)| {
+            assert_eq!((report.node.as_str(), report.region.as_str()), ("n1", "a"));
+            format!("{region}: {} of {}, {}", report.requests_in_flight, report.cap, report.rps)
+        };
+        reports.map(line).collect()
+    }
+
+    #[test]
+    fn what_comes_is_taken_or_refused_for_one_reason() {
+        let (routing, inbox) = (routing(TABLE, &Survivors::default()), Inbox::default());
+        let good = r#"{"node":"n2","region":"b","requests_in_flight":5,"cap":10,"rps":1}"#;
+        let long = format!("{good}{}", " ".repeat(LoadReport::MAX_BYTES));
+        let known = |node: &str, region: &str| (node, region) == ("n2", "b");
+        for (region, payload, outcome) in [
+            ("b", good, Outcome::Taken),
+            ("a", good, Outcome::Taken),
+            ("x", good, Outcome::UnknownRegion),
+            ("b", &long, Outcome::TooLarge),
+            ("b", "{", Outcome::Malformed),
+            ("b", &good.replace(":10", ":0"), Outcome::Malformed),
+            ("b", &good.replace("n2", "n3"), Outcome::UnknownNode),
+            ("b", &good.replace("\"b\"", "\"a\""), Outcome::UnknownNode),
+        ] {
+            let found = inbox.receive(&routing, region, payload.as_bytes(), known, secs(1));
+            assert_eq!(found, outcome, "{region} {payload}");
+        }
+        for node in 1..FleetLoad::MOST_ON_A_REGION {
+            let report = good.replace("n2", &format!("n2-{node}"));
+            assert_eq!(inbox.receive(&routing, "b", report.as_bytes(), |_, _| true, secs(1)), Outcome::Taken);
+        }
+        let another = good.replace("n2", "another");
+        assert_eq!(inbox.receive(&routing, "b", another.as_bytes(), |_, _| true, secs(1)), Outcome::Full);
+    }
+
+    #[test]
+    fn what_is_reported_raises_the_load_and_fades_to_the_own() {
+        let (routing, inbox) = (routing(TABLE, &Survivors::default()), Inbox::default());
+        let cell = &routing.region(id(&routing, "b")).state;
+        let own: Vec<InFlight> = (0..32).map(|_| InFlight::enter(&cell.in_flight)).collect();
+        assert_eq!((utilisation(&routing, "b"), View::reported(&routing, id(&routing, "b"))), (0.25, None));
+        let report = r#"{"node":"n2","region":"b","requests_in_flight":5,"cap":10,"rps":900}"#;
+        inbox.receive(&routing, "b", report.as_bytes(), |_, _| true, secs(100));
+        inbox.settle(&routing, secs(101));
+        let seen =
+            |at_ms: u64| cell.reported.read(at_ms).map(|reported| (reported.utilisation, reported.age, reported.nodes));
+        assert_eq!(seen(103_000), Some((0.9, secs(3), 1)));
+        for (at_ms, over) in [(100_000, 0.9), (105_000, 0.9), (107_500, 0.575), (110_000, 0.25), (200_000, 0.25)] {
+            let found = cell.reported.over_at(0.25, at_ms);
+            assert!((found - over).abs() < 1e-6, "at {at_ms} ms: {found}, not {over}");
+        }
+        // The clock of decisions stands still in this test, at the start.
+        assert_eq!((utilisation(&routing, "b"), routing.region(id(&routing, "b")).fleet_load()), (0.9, 0.9));
+        assert_eq!(utilisation(&routing, "a"), 0.0);
+        inbox.settle(&routing, secs(110));
+        assert_eq!((seen(110_000), utilisation(&routing, "b")), (None, 0.25));
+        drop(own);
+    }
+
+    #[test]
+    fn a_node_tells_of_its_own_region_and_of_those_that_it_dials() {
+        let survivors = Survivors::default();
+        let first = routing(TABLE, &survivors);
+        let mut meter = LoadMeter::default();
+        assert_eq!(told(&mut meter, &first, 1), ["a: 0 of 128, 0"]);
+        send(&first, "a", 0, 30);
+        send(&first, "a", 1, 10);
+        send(&first, "b", 0, 6);
+        send(&first, "c", 0, 50);
+        let under_way = InFlight::enter(&first.region(id(&first, "a")).state.in_flight);
+        assert_eq!(told(&mut meter, &first, 3), ["a: 1 of 128, 20", "b: 0 of 128, 3"]);
+        drop(under_way);
+        // What an endpoint was sent before it left counts, and what a new one is sent.
+        send(&first, "a", 0, 4);
+        let second = routing(&TABLE.replace("'10.0.0.1:80'", "'10.0.0.9:80'"), &survivors);
+        send(&second, "a", 0, 3);
+        send(&second, "a", 1, 2);
+        assert_eq!(told(&mut meter, &second, 4), ["a: 0 of 128, 9", "b: 0 of 128, 0"]);
+        // Of another region it tells until the others have forgotten what it said.
+        assert_eq!(told(&mut meter, &second, 12), ["a: 0 of 128, 0", "b: 0 of 128, 0"]);
+        assert_eq!(told(&mut meter, &second, 13), ["a: 0 of 128, 0"]);
+        let _under_way = InFlight::enter(&second.region(id(&second, "b")).state.in_flight);
+        assert_eq!(told(&mut meter, &second, 14), ["a: 0 of 128, 0", "b: 1 of 128, 0"]);
+    }
+
+    #[test]
+    fn subjects_name_regions() {
+        assert_eq!(region_of(&subject("us-east-1.a")), Some("us-east-1.a"));
+        assert_eq!(region_of("meridian.other.a"), None);
+    }
+}

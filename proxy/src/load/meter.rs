@@ -1,0 +1,90 @@
+//! What this node sends to each region, told once a second.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use policy::{LoadReport, Reported};
+
+use crate::health::endpoint::EndpointState;
+use crate::routing::{Region, Routing};
+
+/// Makes this node's reports from what its endpoints count.
+#[derive(Debug, Default)]
+pub struct LoadMeter {
+    /// When it was last read; at first the start of the process, like the counts.
+    last: Duration,
+    /// By region.
+    regions: HashMap<String, Metered>,
+}
+
+/// One region, as it was last read.
+#[derive(Debug, Default)]
+struct Metered {
+    /// Its endpoints by their number, with their attempts. They are held: one that has left the table
+    /// is read once more.
+    endpoints: HashMap<u64, (Arc<EndpointState>, u64)>,
+    /// When requests were last there.
+    busy: Option<Duration>,
+}
+
+impl LoadMeter {
+    /// The reports of now, each with the region that it is about: this node's own; and each other that
+    /// it dials itself, from its first request there until the others have forgotten the last. What it
+    /// sends by a gateway is in the reports of the nodes there.
+    pub fn reports(&mut self, node: &str, routing: &Routing, now: Duration) -> Vec<(String, LoadReport)> {
+        let seconds = now.saturating_sub(std::mem::replace(&mut self.last, now)).as_secs_f64().max(SHORTEST_SECONDS);
+        let mut before = std::mem::take(&mut self.regions);
+        let here = &routing.table().region(routing.here).name;
+        let mut reports = Vec::new();
+        for (id, region, cell) in routing.regions() {
+            if routing.chosen_for_gateway(id).is_some() {
+                continue;
+            }
+            let mut metered = before.remove(&region.name).unwrap_or_default();
+            let sent = metered.sent(cell);
+            let in_flight = cell.state.in_flight.load(Ordering::Relaxed);
+            if sent > 0 || in_flight > 0 {
+                metered.busy = Some(now);
+            }
+            let was_busy = metered.busy.is_some_and(|last| now.saturating_sub(last) < Reported::GONE);
+            if id == routing.here || was_busy {
+                let report = LoadReport {
+                    node: node.to_owned(),
+                    region: here.clone(),
+                    requests_in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
+                    cap: cell.cap_in_rotation(),
+                    rps: (sent as f64 / seconds).min(LoadReport::MAX_RPS),
+                };
+                reports.push((region.name.clone(), report));
+            }
+            self.regions.insert(region.name.clone(), metered);
+        }
+        reports
+    }
+}
+
+impl Metered {
+    /// The attempts since the last time, and from now on those after.
+    fn sent(&mut self, cell: &Region) -> u64 {
+        let mut sent = 0;
+        for (endpoint, seen) in self.endpoints.values_mut() {
+            let attempts = endpoint.counts().attempts;
+            sent += attempts - std::mem::replace(seen, attempts);
+        }
+        let mut before = std::mem::take(&mut self.endpoints);
+        for endpoint in &cell.endpoints {
+            let known = before.remove(&endpoint.id).unwrap_or_else(|| {
+                let attempts = endpoint.counts().attempts;
+                sent += attempts;
+                (endpoint.clone(), attempts)
+            });
+            self.endpoints.insert(endpoint.id, known);
+        }
+        sent
+    }
+}
+
+/// Readings closer than this make no rate.
+const SHORTEST_SECONDS: f64 = 0.1;
