@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use loadtest::{Plan, Report, RequestSpec, RunError, Target, run_until};
 use meridian_tests::{BusPublisher, BusServer, Node, Published, Setup, Usage, World, geo};
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -105,6 +106,9 @@ async fn measure(args: &Args) -> ExitCode {
         each(idle)
     );
     println!("events        {}", events(&nodes).await);
+    for (line, count) in complaints(&nodes) {
+        println!("{count:>6} times    {line}");
+    }
     ExitCode::from(u8::from(failed > 0 || !course.dropped.is_empty()))
 }
 
@@ -269,6 +273,20 @@ async fn events(nodes: &BTreeMap<String, Node>) -> String {
     }
     let counts: Vec<String> = counts.iter().filter(|(_, n)| **n > 0.0).map(|(what, n)| format!("{what} {n}")).collect();
     counts.join(", ")
+}
+
+/// The warnings and errors of the nodes' logs, and how often there was each. The table's own are about the example.
+fn complaints(nodes: &BTreeMap<String, Node>) -> BTreeMap<String, usize> {
+    let mut complaints = BTreeMap::new();
+    for line in nodes.values().flat_map(|node| node.log().all()) {
+        let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+        let message = event["message"].as_str().unwrap_or_default();
+        if ["WARN", "ERROR"].contains(&event["level"].as_str().unwrap_or_default()) && !message.contains(": warning: ") {
+            let what = event["error"].as_str().unwrap_or_default();
+            *complaints.entry(format!("{message} {what}").trim().to_owned()).or_default() += 1;
+        }
+    }
+    complaints
 }
 
 /// Caches fill, connections are made.
