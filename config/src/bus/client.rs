@@ -270,10 +270,7 @@ impl Bus {
         let mut headers = report.headers();
         // The bucket's history is for tables: of a report only the last is kept.
         headers.insert(async_nats::header::NATS_ROLLUP, "sub");
-        self.send(&report_key(&report.node), headers, text.into()).await.map_err(|error| match error {
-            PublishError::Bus(error) => error,
-            other => BusError::Other(other.to_string()),
-        })
+        self.send(&report_key(&report.node), headers, text.into()).await.map_err(refusal)
     }
 
     /// The reports of all nodes that live, and when the bus took each.
@@ -317,7 +314,19 @@ impl Bus {
         Ok(reports)
     }
 
-    /// Removes a node's report.
+    /// Puts a mark in place of a node's own report: it has left. Asks for no other right than the
+    /// report itself.
+    ///
+    /// # Errors
+    /// When the bus does not take it.
+    pub async fn leave(&self, node: &str) -> Result<(), BusError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(OPERATION, "PURGE");
+        headers.insert(async_nats::header::NATS_ROLLUP, "sub");
+        self.send(&report_key(node), headers, bytes::Bytes::new()).await.map(drop).map_err(refusal)
+    }
+
+    /// Removes a node's report, and all traces of it.
     ///
     /// # Errors
     /// When the bus does not answer, or does not let us.
@@ -380,6 +389,13 @@ impl Bus {
 
     fn subject(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.bucket)
+    }
+}
+
+fn refusal(error: PublishError) -> BusError {
+    match error {
+        PublishError::Bus(error) => error,
+        other => BusError::Other(other.to_string()),
     }
 }
 

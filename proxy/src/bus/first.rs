@@ -70,7 +70,7 @@ impl Bus {
         let admin = admin.map(StdListener::try_clone).transpose()?;
         // Of its own: what is left of its connections ends with it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        let table = runtime.block_on(async {
             let waiting = serve_while_waiting(admin, self.state.clone());
             tokio::select! {
                 table = &mut self.first => Ok(Some(table.context("the bus's thread has ended")?)),
@@ -80,7 +80,11 @@ impl Bus {
                 }
                 () = waiting => Ok(None),
             }
-        })
+        });
+        if matches!(table, Ok(None)) {
+            Farewell(self.stop.clone()).say();
+        }
+        table
     }
 
     /// Hands the node over that was made of the first table.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::bus::{
-    Bus, BusError, Change, Entry, Ignored, NodeReport, Place, REPORT_EVERY, REPORT_TTL, Refused, Snapshot, Standing,
-    Watch,
+    Bus, BusError, Change, Entry, Ignored, Place, REPORT_EVERY, REPORT_TTL, Refused, Snapshot, Standing, Watch,
 };
 use config::{BusSource, Problem, Severity};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -112,14 +113,13 @@ impl Follower {
             }
         });
         let mut pause = FIRST_PAUSE;
-        let patience = sleep(PATIENCE);
-        let mut patience = std::pin::pin!(patience);
+        let mut in_vain = std::pin::pin!(in_vain(self.state.clone()).fuse());
         loop {
             let began = Instant::now();
             let ended = tokio::select! {
                 ended = self.session() => ended,
-                () = &mut patience, if self.is_without_table() && !patience.is_elapsed() => {
-                    Err(BusError::TimedOut)
+                () = &mut in_vain, if self.source.snapshot.is_some() => {
+                    Err(BusError::Other(format!("there is no table within {PATIENCE:?} of the start")))
                 }
                 goodbye = stop.recv() => return self.leave(goodbye).await,
             };
@@ -151,13 +151,16 @@ impl Follower {
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
         (self.heard, self.after_missed, self.walked) = ([0, 0], None, 0);
         self.look_around(&bus, born).await?;
-        let (mut poll, mut report) = (interval(POLL), interval(REPORT_EVERY));
+        // Often enough that a bus that is there never counts as silent.
+        let often = (self.source.max_age / 4).clamp(SHORTEST_POLL, POLL);
+        let (mut poll, mut report) = (interval(often), interval(REPORT_EVERY));
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         poll.tick().await;
         let mut echo = Echo::default();
         let mut examination: Option<Examination> = None;
         let mut said = None;
+        let mut reporting: Option<Reporting> = None;
         let mut loads = None;
         loop {
             if examination.is_none() {
@@ -178,6 +181,7 @@ impl Follower {
                 }
                 _ = report.tick() => said = None,
                 done = finished(&mut examination) => self.judge(&bus, done).await?,
+                sent = reported(&mut reporting) => self.reported(sent, &mut echo),
                 node = adopted(&mut self.stage) => self.adopt(node),
                 () = wait_until(self.not_before), if examination.is_none() && self.has_wanted() => {}
             }
@@ -193,8 +197,9 @@ impl Follower {
                 report.draining,
                 report.expired,
             );
-            if said.as_ref() != Some(&news) {
-                self.report(&bus, report, &mut echo).await?;
+            if reporting.is_none() && said.as_ref() != Some(&news) {
+                let bus = bus.clone();
+                reporting = Some(Box::pin(async move { bus.report(&report).await }));
                 said = Some(news);
             }
         }
@@ -204,9 +209,7 @@ impl Follower {
     fn hear(&mut self, change: Change, echo: &mut Echo) {
         match change {
             Change::Table { place, revision, bytes } => {
-                if let Some(heard) = self.heard.get_mut(place as usize) {
-                    *heard = revision.max(*heard);
-                }
+                self.heard_of(place, revision);
                 match bytes {
                     Some(bytes) => self.want(place, Wanted::Revision { revision, bytes }),
                     None => self.taken_away(place),
@@ -248,6 +251,8 @@ impl Follower {
             let newest = if heard == 0 { bus.live(place).await } else { bus.next(place, heard).await };
             let newest = match newest {
                 Err(BusError::TooLarge { revision, bytes }) => {
+                    is_there |= place == Place::Table;
+                    self.heard_of(place, revision);
                     self.want(place, Wanted::Revision { revision, bytes });
                     continue;
                 }
@@ -259,9 +264,7 @@ impl Follower {
             };
             let Some(entry) = newest else { continue };
             is_there |= place == Place::Table;
-            if let Some(heard) = self.heard.get_mut(place as usize) {
-                *heard = entry.revision.max(*heard);
-            }
+            self.heard_of(place, entry.revision);
             match entry.publication {
                 Some(_) => self.want(place, Wanted::Entry(Box::new(entry))),
                 None => self.taken_away(place),
@@ -291,6 +294,12 @@ impl Follower {
         }
     }
 
+    fn heard_of(&mut self, place: Place, revision: u64) {
+        if let Some(heard) = self.heard.get_mut(place as usize) {
+            *heard = revision.max(*heard);
+        }
+    }
+
     fn want(&mut self, place: Place, wanted: Wanted) {
         let [table, rollout] = &mut self.wanted;
         let slot = match place {
@@ -316,6 +325,7 @@ impl Follower {
         match place {
             Place::Table => self.ignore(&Ignored::Deleted),
             Place::Rollout => {
+                self.state.forgive(Place::Rollout);
                 if self.tables.withdraw() {
                     self.state.count("returned");
                     tracing::info!("the staged table was withdrawn");
@@ -376,6 +386,9 @@ impl Follower {
                 None
             }
             Next::Ignore(why) => {
+                if place == Place::Rollout {
+                    self.state.forgive(place);
+                }
                 match why {
                     Some(why) => self.ignore(&why),
                     // The staged table is for others, or over.
@@ -390,7 +403,7 @@ impl Follower {
             Next::Refused(problems) => {
                 self.state.ignored(None);
                 self.state.count("quarantined");
-                self.state.refused(refused(publication, entry.revision), &problems);
+                self.state.refused(place, refused(publication, entry.revision), &problems);
                 tracing::debug!(revision = entry.revision, "refused before, and not looked at again");
                 None
             }
@@ -529,7 +542,7 @@ impl Follower {
         }
         self.not_before = Instant::now() + (took * 4).min(LONGEST_REST);
         self.state.ignored(None);
-        self.state.refused(refused(entry.publication.as_ref(), entry.revision), problems);
+        self.state.refused(place, refused(entry.publication.as_ref(), entry.revision), problems);
         self.state.count("rejected");
         self.set_aside();
         if let Stage::Serving(node) = &self.stage {
@@ -625,12 +638,11 @@ impl Follower {
         matches!(&self.stage, Stage::Serving(node) if node.draining() > Drain::Serving)
     }
 
-    async fn report(&self, bus: &Bus, report: NodeReport, echo: &mut Echo) -> Result<(), BusError> {
-        match bus.report(&report).await {
+    fn reported(&self, sent: Result<u64, BusError>, echo: &mut Echo) {
+        match sent {
             Ok(revision) => {
                 self.state.note("report", None);
                 echo.sent(revision);
-                Ok(())
             }
             // Whether the bus is there at all is found out by reading.
             Err(error) => {
@@ -639,7 +651,6 @@ impl Follower {
                     self.state.count("report_failed");
                     tracing::warn!("{text}");
                 }
-                Ok(())
             }
         }
     }
@@ -658,10 +669,12 @@ impl Follower {
     }
 
     /// Takes this node's own report away: who leaves in peace need not be missed.
-    async fn leave(self, goodbye: Option<oneshot::Sender<()>>) {
+    async fn leave(mut self, goodbye: Option<oneshot::Sender<()>>) {
+        // Who is told to go has not died of what was being examined.
+        self.trial.survived();
         let gone = async {
             let bus = Bus::connect(&self.source.access, "meridian leaving").await?;
-            bus.forget(&self.state.node).await
+            bus.leave(&self.state.node).await
         };
         if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), gone).await {
             tracing::debug!(%error, "this node's report stays until it is too old");
@@ -740,6 +753,9 @@ impl Talk {
     }
 }
 
+/// A report on its way: a bus that does not take it must not keep the node from its tables.
+type Reporting = LocalBoxFuture<'static, Result<u64, BusError>>;
+
 /// A task that ends with its session.
 struct Aborting(JoinHandle<()>);
 
@@ -771,6 +787,14 @@ async fn finished(examination: &mut Option<Examination>) -> (Examination, Result
     }
 }
 
+/// Waits for the report that is on its way, if one is.
+async fn reported(reporting: &mut Option<Reporting>) -> Result<u64, BusError> {
+    let Some(sending) = reporting else { return std::future::pending().await };
+    let sent = sending.await;
+    *reporting = None;
+    sent
+}
+
 /// Waits for the node that is made of the first table; for ever, once it is there.
 async fn adopted(stage: &mut Stage) -> Option<Arc<Node>> {
     match stage {
@@ -779,6 +803,14 @@ async fn adopted(stage: &mut Stage) -> Option<Arc<Node>> {
             Err(_) => std::future::pending().await,
         },
         Stage::Starting(Some(_), _) | Stage::Serving(_) => std::future::pending().await,
+    }
+}
+
+/// Resolves when a start has waited long enough for its table; never, once there is one.
+async fn in_vain(state: Arc<BusState>) {
+    sleep(PATIENCE).await;
+    if state.status().table.is_some() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -797,6 +829,7 @@ fn refused(publication: Option<&config::bus::Publication>, revision: u64) -> Ref
 
 /// How often the bus is asked what is newest, beside what it tells by itself.
 const POLL: Duration = Duration::from_secs(3);
+const SHORTEST_POLL: Duration = Duration::from_millis(100);
 
 /// Between two connections: from about this, doubled, to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

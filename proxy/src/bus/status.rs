@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use config::Problem;
-use config::bus::{NodeReport, NodeState, Publication, Refused, Standing};
+use config::bus::{NodeReport, NodeState, Place, Publication, Refused, Standing};
 use policy::quantile::{BUCKETS, bucket};
 use policy::trial::Observed;
 use serde::Serialize;
@@ -43,12 +43,19 @@ pub struct BusState {
 struct Inner {
     connection: Connection,
     taken: Option<Taken>,
-    refused: Option<(Refused, Vec<Problem>)>,
+    refused: Option<Refusal>,
     ignored: Option<String>,
     quarantined: usize,
     staged_until: Option<u64>,
     /// What else its operator should know, by topic.
     notes: BTreeMap<&'static str, String>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    place: Place,
+    what: Refused,
+    problems: Vec<Problem>,
 }
 
 /// The connection. Times are Unix seconds.
@@ -158,13 +165,16 @@ impl BusState {
         let mut inner = self.lock();
         let connection = &mut inner.connection;
         let is_news = connection.state != "disconnected" || connection.error.as_ref() != Some(&error);
-        if connection.state != "disconnected" {
+        let was_connected = connection.state != "disconnected";
+        if was_connected {
             connection.since = unix_now();
         }
         (connection.state, connection.server, connection.error) = ("disconnected", None, Some(error));
+        // That a report was not taken is no wonder now.
+        inner.notes.remove("report");
         drop(inner);
         self.metrics.bus_connected.set(0);
-        if is_news {
+        if was_connected {
             self.count("disconnected");
         }
         is_news
@@ -198,10 +208,16 @@ impl BusState {
     }
 
     /// A table was refused.
-    pub fn refused(&self, refused: Refused, problems: &[Problem]) {
+    pub fn refused(&self, place: Place, what: Refused, problems: &[Problem]) {
         let mut inner = self.lock();
         inner.ignored = None;
-        inner.refused = Some((refused, problems.iter().take(MAX_PROBLEMS).cloned().collect()));
+        inner.refused = Some(Refusal { place, what, problems: problems.iter().take(MAX_PROBLEMS).cloned().collect() });
+    }
+
+    /// What was refused there is no longer there.
+    pub fn forgive(&self, place: Place) {
+        let mut inner = self.lock();
+        inner.refused = inner.refused.take().filter(|refusal| refusal.place != place);
     }
 
     /// The table on the bus does not count, and why; or it does. True if that is news.
@@ -237,7 +253,7 @@ impl BusState {
     /// What `/status` tells.
     pub fn status(&self) -> BusStatus {
         let inner = self.lock();
-        let (refused, problems) = inner.refused.clone().unzip();
+        let refusal = inner.refused.as_ref();
         BusStatus {
             servers: self.servers.clone(),
             bucket: self.bucket.clone(),
@@ -247,8 +263,8 @@ impl BusState {
             expired: self.freshness.is_expired(),
             table: inner.taken.clone(),
             staged_until: inner.staged_until,
-            refused,
-            problems: problems.unwrap_or_default(),
+            refused: refusal.map(|refusal| refusal.what.clone()),
+            problems: refusal.map(|refusal| refusal.problems.clone()).unwrap_or_default(),
             ignored: inner.ignored.clone(),
             quarantined: inner.quarantined,
             nodes: self.peers.count(),
@@ -259,9 +275,9 @@ impl BusState {
     /// Why there is no table yet, for `/ready`.
     pub fn why_waiting(&self) -> String {
         let inner = self.lock();
-        let refused = inner.refused.as_ref().map(|(refused, problems)| {
+        let refused = inner.refused.as_ref().map(|Refusal { what, problems, .. }| {
             let first = problems.first().map(ToString::to_string).unwrap_or_default();
-            format!("revision {} was refused: {first}", refused.revision)
+            format!("revision {} was refused: {first}", what.revision)
         });
         let notes = inner.notes.get("snapshot").cloned();
         let bus = refused.or_else(|| inner.ignored.clone()).or_else(|| inner.connection.error.clone());
@@ -273,12 +289,12 @@ impl BusState {
     /// What an operator should know though the node is ready.
     pub fn warnings(&self) -> Vec<String> {
         let inner = self.lock();
-        let refused = inner
-            .refused
-            .as_ref()
-            .map(|(refused, _)| format!("revision {} of the routing table was refused; see /status", refused.revision));
+        let refused = inner.refused.as_ref().map(|Refusal { what, .. }| {
+            format!("revision {} of the routing table was refused; see /status", what.revision)
+        });
+        let away = inner.connection.error.as_ref().map(|error| format!("the config bus is away: {error}"));
         let mut warnings: Vec<String> =
-            [self.freshness.warning(), refused, inner.ignored.clone()].into_iter().flatten().collect();
+            [away, self.freshness.warning(), refused, inner.ignored.clone()].into_iter().flatten().collect();
         warnings.extend(inner.notes.values().cloned());
         warnings
     }
@@ -309,11 +325,11 @@ impl BusState {
             version: taken.map(|taken| taken.version.clone()).unwrap_or_default(),
             staged: taken.is_some_and(|taken| taken.staged),
             since: refused
-                .map(|(refused, _)| refused.at)
+                .map(|refusal| refusal.what.at)
                 .or(taken.map(|taken| taken.since))
                 .unwrap_or_else(|| unix_seconds(self.started)),
-            problems: refused.map(|(_, problems)| problems.clone()).unwrap_or_default(),
-            refused: refused.map(|(refused, _)| refused.clone()),
+            problems: refused.map(|refusal| refusal.problems.clone()).unwrap_or_default(),
+            refused: refused.map(|refusal| refusal.what.clone()),
             notes,
             expired: self.freshness.is_expired(),
             draining,
