@@ -43,6 +43,15 @@ pub(crate) fn top_level_keys(text: &str) -> Vec<String> {
     if text.len() > MAX_TEXT { Vec::new() } else { on_deep_stack(keys).unwrap_or_default() }
 }
 
+/// A text at the top of a text, as far as it can be parsed.
+pub(crate) fn top_level_text(text: &str, key: &str) -> Option<String> {
+    let find = || {
+        let (root, _) = DeTable::parse_recoverable(text);
+        root.get_ref().get(key).and_then(|value| value.get_ref().as_str()).map(str::to_owned)
+    };
+    if text.len() > MAX_TEXT { None } else { on_deep_stack(find).ok().flatten() }
+}
+
 /// Runs `work` on a thread of its own with a stack of [`STACK`] bytes. Fails, with a message for
 /// the user, when there can be no such thread or when it panics.
 fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {

@@ -34,7 +34,7 @@ pub use endpoint::Endpoint;
 pub use kind::{FileKind, kind_of};
 pub use node::{
     BusSource, CertificateFiles, ClientAddresses, Geoip, Limits, Listener, Log, NodeConfig, ProxyProtocol, Routing,
-    Tls, TokenAlgorithm, TokenKey, Tokens, UpstreamTls,
+    Tls, TokenAlgorithm, TokenKey, Tokens, UpstreamTls, host_name,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use source::file::FileWatch;

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use read::host_name;
+
 use crate::bus::BusAccess;
 use crate::document::{self, MAX_TEXT};
 use crate::problem::{Problem, Problems};
@@ -142,6 +144,7 @@ pub enum TokenAlgorithm {
 
 /// Where the routing table comes from.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one")]
 pub enum Routing {
     /// A file, which is watched.
     File(PathBuf),
@@ -163,6 +166,11 @@ pub struct BusSource {
     /// The share of the fleet's or a jurisdiction's capacity, `0..=1`, that a table may take away
     /// without an override.
     pub max_shrink: f64,
+}
+
+impl BusSource {
+    /// What `max_shrink` is if nobody says.
+    pub const MAX_SHRINK: f64 = 0.5;
 }
 
 /// The most that the node takes on.

@@ -49,7 +49,7 @@ pub async fn serve_while_waiting(socket: Option<StdListener>, bus: Arc<BusState>
         Some(Err(error)) => tracing::error!(%error, "the admin socket is unusable"),
         None => {}
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn accept(

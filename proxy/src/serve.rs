@@ -74,7 +74,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         (None, Routing::Bus(source)) => {
             let mut bus = Bus::follow(&config, source, &survivors, &metrics)?;
             let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
-            (table.document, table.standing.revision, Some(bus))
+            (table.document.clone(), table.standing.revision, Some(bus))
         }
         (None, Routing::File(file)) => anyhow::bail!("{}: the routing table was not loaded", file.display()),
     };

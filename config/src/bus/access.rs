@@ -1,6 +1,6 @@
 //! How to reach a bus, and as whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,12 @@ pub enum Credentials {
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl BusAccess {
+    /// Whether the text is a server's address.
+    pub fn is_server(text: &str) -> bool {
+        let place = text.strip_prefix("nats://").or_else(|| text.strip_prefix("tls://"));
+        place.is_some_and(|place| !place.is_empty() && !place.contains(char::is_whitespace))
+    }
+
     /// Whether all that a connection needs of this machine is there: files, keys, certificates.
     ///
     /// # Errors
@@ -79,6 +85,13 @@ impl BusAccess {
             .request_timeout(Some(PATIENCE))
             .ping_interval(Duration::from_secs(5))
             .subscription_capacity(4096)
+            // Full jitter, from an eighth of a second to two. Whoever holds the connection makes another
+            // when these attempts are over: a connection that nobody holds must not go on for ever.
+            .max_reconnects(8)
+            .reconnect_delay_callback(|attempts| {
+                let most = Duration::from_millis(125 << attempts.min(4));
+                most.mul_f64(fastrand::f64())
+            })
             .tls_client_config(self.tls()?);
         Ok(match &self.credentials {
             Credentials::None => options,
@@ -139,12 +152,12 @@ impl BusAccess {
 }
 
 /// A secret's file: its text without white space around it.
-fn secret(file: &PathBuf) -> Result<String, BusError> {
+fn secret(file: &Path) -> Result<String, BusError> {
     let text = crate::text::read_bounded(file, MAX_SECRET);
-    let text = text.map_err(|error| BusError::File { file: file.clone(), what: error.to_string() })?;
+    let text = text.map_err(|error| BusError::File { file: file.to_owned(), what: error.to_string() })?;
     let text = text.trim();
     if text.is_empty() {
-        return Err(BusError::File { file: file.clone(), what: "the file is empty".to_owned() });
+        return Err(BusError::File { file: file.to_owned(), what: "the file is empty".to_owned() });
     }
     Ok(text.to_owned())
 }

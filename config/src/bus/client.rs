@@ -352,6 +352,14 @@ impl Bus {
         Ok(self.stream().await?.cached_info().created.into())
     }
 
+    /// The newest revision of any key: the next one will be greater.
+    ///
+    /// # Errors
+    /// When there is no bucket, or the bus does not answer.
+    pub async fn last_revision(&self) -> Result<u64, BusError> {
+        Ok(self.stream().await?.cached_info().state.last_sequence)
+    }
+
     async fn stream(&self) -> Result<Stream, BusError> {
         let name = format!("KV_{}", self.bucket);
         self.jetstream.get_stream(name).await.map_err(|error| match error.kind() {

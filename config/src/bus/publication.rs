@@ -6,6 +6,8 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use sha2::{Digest, Sha256};
 
+use crate::document::top_level_text;
+
 /// A routing table as it travels, with what is said in the headers beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
@@ -51,6 +53,11 @@ impl Publication {
     /// The text's hash, in hexadecimal.
     pub fn sha256(&self) -> String {
         sha256_hex(&self.text)
+    }
+
+    /// The table's version, as its text says it, whether or not the rest of it is any good.
+    pub fn version(&self) -> Option<String> {
+        top_level_text(std::str::from_utf8(&self.text).ok()?, "version")
     }
 
     /// What stands for the whole of it, the text and all that is said beside it: another publication
@@ -183,6 +190,16 @@ mod tests {
         let plain = Publication::read("x".into(), &HeaderMap::new(), false).unwrap();
         assert_eq!((plain.epoch, plain.issued_ms, plain.claimed_sha256), (0, 0, None));
         assert_eq!(Publication::read("x".into(), &HeaderMap::new(), true), Err(StageError));
+    }
+
+    #[test]
+    fn the_version_is_the_texts() {
+        for (text, expected) in
+            [("version = '1'\n[regions", Some("1")), ("a.version = '1'", None), ("version = 1", None), ("", None)]
+        {
+            assert_eq!(Publication::new(text, 1, 2, "me").version().as_deref(), expected, "{text}");
+        }
+        assert_eq!(Publication::new(&b"version = '\xff'"[..], 1, 2, "me").version(), None);
     }
 
     #[test]

@@ -145,7 +145,7 @@ mod tests {
         };
         let (private, public) = (file("key.pem", PRIVATE), file("key.pub.pem", PUBLIC));
         assert!(SigningKey::load(&public).unwrap_err().to_string().contains("openssl genpkey"));
-        assert!(TrustedKeys::load(&[private.clone()]).is_err());
+        assert!(TrustedKeys::load(std::slice::from_ref(&private)).is_err());
         (SigningKey::load(&private).unwrap(), TrustedKeys::load(&[public]).unwrap())
     }
 

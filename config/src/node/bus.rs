@@ -38,16 +38,15 @@ pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Duration) -> Opt
         snapshot: snapshot.flatten(),
         max_age,
         trusted_keys: files("trusted_keys"),
-        max_shrink: section.field("max_shrink").and_then(|field| field.number(0.0..=1.0)).unwrap_or(MAX_SHRINK),
+        max_shrink: section
+            .field("max_shrink")
+            .and_then(|field| field.number(0.0..=1.0))
+            .unwrap_or(BusSource::MAX_SHRINK),
     })
 }
 
 fn server(field: &Field<'_>) -> Option<String> {
-    let is_server = |text: &str| {
-        let place = text.strip_prefix("nats://").or_else(|| text.strip_prefix("tls://"));
-        place.is_some_and(|place| !place.is_empty() && !place.contains(char::is_whitespace))
-    };
-    field.text_that(is_server, "is not a server such as \"nats://127.0.0.1:4222\"").map(str::to_owned)
+    field.text_that(BusAccess::is_server, "is not a server such as \"nats://127.0.0.1:4222\"").map(str::to_owned)
 }
 
 /// A bucket's name cannot have dots, which a name elsewhere can.
@@ -123,6 +122,3 @@ const KEYS: &[&str] = &[
     "trusted_keys",
     "max_shrink",
 ];
-
-/// The share of a capacity that a table may take away without saying so.
-const MAX_SHRINK: f64 = 0.5;

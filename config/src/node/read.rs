@@ -59,7 +59,7 @@ fn is_bus_key(name: &str) -> bool {
 }
 
 /// The host's name, as far as the system tells.
-fn host_name() -> String {
+pub fn host_name() -> String {
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .iter()
         .filter_map(|file| read_bounded(Path::new(file), 4096).ok())

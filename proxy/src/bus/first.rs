@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 pub struct Bus {
     /// What is known of it.
     pub state: Arc<BusState>,
-    first: oneshot::Receiver<Table>,
+    first: oneshot::Receiver<Arc<Table>>,
     node: oneshot::Sender<Arc<Node>>,
     stop: mpsc::Sender<oneshot::Sender<()>>,
 }
@@ -62,7 +62,11 @@ impl Bus {
     ///
     /// # Errors
     /// When the wait cannot be arranged, or the thread has ended.
-    pub fn first_table(&mut self, admin: Option<&StdListener>, signals: &mut Signals) -> anyhow::Result<Option<Table>> {
+    pub fn first_table(
+        &mut self,
+        admin: Option<&StdListener>,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Option<Arc<Table>>> {
         let admin = admin.map(StdListener::try_clone).transpose()?;
         // Of its own: what is left of its connections ends with it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

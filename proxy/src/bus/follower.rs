@@ -6,7 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{Bus, BusError, Change, Entry, Place, REPORT_EVERY, Refused, Snapshot, Standing, Watch};
+use config::bus::{
+    Bus, BusError, Change, Entry, Ignored, Place, REPORT_EVERY, REPORT_TTL, Refused, Snapshot, Standing,
+    Watch,
+};
 use config::{BusSource, Problem, Severity};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -14,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::examine::{Against, examine, name};
+use super::examine::{Against, Refusal, examine, name};
 use super::loads::exchange;
 use super::status::BusState;
 use super::tables::{Next, Table, Tables};
@@ -33,11 +36,17 @@ pub struct Follower {
     stage: Stage,
     /// What is to be looked at, by place: the newest that was heard of.
     wanted: [Option<Wanted>; 2],
+    /// The newest table, while those that this node has missed before it are looked at.
+    after_missed: Option<Wanted>,
+    /// How far those have been looked at.
+    walked: u64,
     /// The newest revisions that were heard of, by place.
     heard: [u64; 2],
     /// Not before then: a table that was refused after a long look must not keep the machine busy.
     not_before: Instant,
     talk: Talk,
+    /// When another process last reported under this node's name.
+    namesake: Option<Instant>,
     /// When the snapshot's time was last set.
     touched: Instant,
     meter: Rc<RefCell<LoadMeter>>,
@@ -46,7 +55,7 @@ pub struct Follower {
 /// Whether there is a node to put tables in force on.
 enum Stage {
     /// Not yet: the first table goes to the start.
-    Starting(Option<oneshot::Sender<Table>>, oneshot::Receiver<Arc<Node>>),
+    Starting(Option<oneshot::Sender<Arc<Table>>>, oneshot::Receiver<Arc<Node>>),
     /// There is.
     Serving(Arc<Node>),
 }
@@ -57,7 +66,7 @@ enum Wanted {
     /// By its revision.
     Revision { revision: u64, bytes: usize },
     /// It is here already.
-    Entry(Entry),
+    Entry(Box<Entry>),
 }
 
 /// A look at a table that is under way.
@@ -65,7 +74,7 @@ struct Examination {
     place: Place,
     entry: Entry,
     started: Instant,
-    task: JoinHandle<Result<Table, Vec<Problem>>>,
+    task: JoinHandle<Result<Table, Refusal>>,
 }
 
 impl Follower {
@@ -73,7 +82,7 @@ impl Follower {
     pub fn new(
         source: BusSource,
         state: Arc<BusState>,
-        first: oneshot::Sender<Table>,
+        first: oneshot::Sender<Arc<Table>>,
         node: oneshot::Receiver<Arc<Node>>,
     ) -> Self {
         let trial = Trial::new(source.snapshot.as_ref());
@@ -84,9 +93,12 @@ impl Follower {
             trial,
             stage: Stage::Starting(Some(first), node),
             wanted: [None, None],
+            after_missed: None,
+            walked: 0,
             heard: [0, 0],
             not_before: Instant::now(),
             talk: Talk::default(),
+            namesake: None,
             touched: Instant::now(),
             meter: Rc::default(),
         }
@@ -118,6 +130,7 @@ impl Follower {
                 tracing::warn!(error, "the config bus is away");
             }
             self.take_snapshot().await;
+            self.let_time_pass();
             if began.elapsed() > Duration::from_secs(30) {
                 pause = FIRST_PAUSE;
             }
@@ -137,7 +150,7 @@ impl Follower {
         let mut watch = bus.watch().await?;
         self.state.connected(bus.server());
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
-        self.heard = [0, 0];
+        (self.heard, self.after_missed, self.walked) = ([0, 0], None, 0);
         self.look_around(&bus, born).await?;
         // Often enough that a bus that is there never counts as silent.
         let often = (self.source.max_age / 4).clamp(SHORTEST_POLL, POLL);
@@ -164,11 +177,11 @@ impl Follower {
                 change = watch.next() => self.hear(change?, &mut echo),
                 _ = poll.tick() => {
                     self.look_around(&bus, born).await?;
-                    self.bury(&bus).await;
+                    self.bury(&bus);
                     echo.check()?;
                 }
                 _ = report.tick() => said = None,
-                done = finished(&mut examination) => self.judge(done).await,
+                done = finished(&mut examination) => self.judge(&bus, done).await?,
                 sent = reported(&mut reporting) => self.reported(sent, &mut echo),
                 node = adopted(&mut self.stage) => self.adopt(node),
                 () = wait_until(self.not_before), if examination.is_none() && self.has_wanted() => {}
@@ -207,8 +220,13 @@ impl Follower {
                 if node == self.state.node {
                     if instance == self.state.instance {
                         echo.came(revision);
-                        self.state.note("name", None);
-                    } else {
+                        if self.namesake.is_some_and(|seen| seen.elapsed() > REPORT_TTL) {
+                            self.namesake = None;
+                            self.state.note("name", None);
+                        }
+                    // An earlier one is of the process before this one.
+                    } else if (1..revision).contains(&echo.came) {
+                        self.namesake = Some(Instant::now());
                         let text =
                             format!("another process reports as node {node:?}: give each node a name of its own");
                         if self.state.note("name", Some(text.clone())) {
@@ -249,12 +267,12 @@ impl Follower {
             is_there |= place == Place::Table;
             self.heard_of(place, entry.revision);
             match entry.publication {
-                Some(_) => self.want(place, Wanted::Entry(entry)),
+                Some(_) => self.want(place, Wanted::Entry(Box::new(entry))),
                 None => self.taken_away(place),
             }
         }
         if !is_there {
-            self.ignore(Some(config::bus::Ignored::Absent.to_string()));
+            self.ignore(&Ignored::Absent);
         } else if self.state_counts() {
             self.heard_from();
         }
@@ -284,7 +302,13 @@ impl Follower {
     }
 
     fn want(&mut self, place: Place, wanted: Wanted) {
-        let Some(slot) = self.wanted.get_mut(place as usize) else { return };
+        let [table, rollout] = &mut self.wanted;
+        let slot = match place {
+            // While missed tables are looked at, what is newer waits for its turn.
+            Place::Table if self.after_missed.is_some() => &mut self.after_missed,
+            Place::Table => table,
+            Place::Rollout => rollout,
+        };
         if slot.as_ref().is_none_or(|known| known.revision() <= wanted.revision()) {
             *slot = Some(wanted);
         }
@@ -300,7 +324,10 @@ impl Follower {
             *slot = None;
         }
         match place {
-            Place::Table => self.ignore(Some(config::bus::Ignored::Deleted.to_string())),
+            Place::Table => {
+                self.after_missed = None;
+                self.ignore(&Ignored::Deleted);
+            }
             Place::Rollout => {
                 self.state.forgive(Place::Rollout);
                 if self.tables.withdraw() {
@@ -312,10 +339,9 @@ impl Follower {
         }
     }
 
-    fn ignore(&mut self, why: Option<String>) {
-        if let Some(why) = &why
-            && self.state.ignored(Some(why.clone()))
-        {
+    fn ignore(&mut self, why: &Ignored) {
+        let why = why.to_string();
+        if self.state.ignored(Some(why.clone())) {
             self.state.count("ignored");
             tracing::warn!("{why}");
         }
@@ -328,28 +354,36 @@ impl Follower {
         }
         for place in [Place::Table, Place::Rollout] {
             let Some(wanted) = self.wanted.get_mut(place as usize).and_then(Option::take) else { continue };
-            let entry = match wanted {
-                Wanted::Entry(entry) => entry,
-                Wanted::Revision { revision, bytes } if bytes > config::bus::MAX_TABLE => {
-                    self.refuse_unread(place, revision, BusError::TooLarge { revision, bytes }.to_string());
-                    continue;
-                }
-                Wanted::Revision { revision, .. } => match bus.fetch(place, revision).await {
-                    Ok(Some(entry)) => entry,
-                    // A newer one has taken its place, and is wanted next.
-                    Ok(None) => continue,
-                    Err(BusError::Stage(error)) => {
-                        self.state.note("rollout", Some(error.to_string()));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
-            };
-            if let Some(examination) = self.take_up(place, entry) {
+            let revision = wanted.revision();
+            if let Some(entry) = self.read(bus, place, wanted).await?
+                && let Some(examination) = self.take_up(place, entry)
+            {
                 return Ok(Some(examination));
+            }
+            if place == Place::Table && self.after_missed.is_some() {
+                self.step_on(bus, revision).await?;
             }
         }
         Ok(None)
+    }
+
+    /// What is wanted, whole; `None` when there is nothing to look at.
+    async fn read(&mut self, bus: &Bus, place: Place, wanted: Wanted) -> Result<Option<Entry>, BusError> {
+        match wanted {
+            Wanted::Entry(entry) => Ok(Some(*entry)),
+            Wanted::Revision { revision, bytes } if bytes > config::bus::MAX_TABLE => {
+                self.refuse_unread(place, revision, BusError::TooLarge { revision, bytes }.to_string());
+                Ok(None)
+            }
+            Wanted::Revision { revision, .. } => match bus.fetch(place, revision).await {
+                Err(BusError::Stage(error)) => {
+                    self.state.note("rollout", Some(error.to_string()));
+                    Ok(None)
+                }
+                // If it is gone, a newer one has taken its place, and is wanted next.
+                found => found,
+            },
+        }
     }
 
     /// Compares an entry with what is in force; what is new gets examined.
@@ -368,7 +402,7 @@ impl Follower {
                     self.state.forgive(place);
                 }
                 match why {
-                    Some(why) => self.ignore(Some(why.to_string())),
+                    Some(why) => self.ignore(&why),
                     // The staged table is for others, or over.
                     None if self.tables.withdraw() => {
                         self.state.count("returned");
@@ -391,7 +425,7 @@ impl Follower {
                 if self.trial.is_deadly(&fingerprint) {
                     let why = "this node died more than once while it examined this table: report it; publish another"
                         .to_owned();
-                    self.refuse(place, &entry, vec![self.problem(place, entry.revision, why)], Duration::ZERO);
+                    self.refuse(place, &entry, &[self.problem(place, entry.revision, why)], Duration::ZERO);
                     return None;
                 }
                 if let Err(error) = self.trial.begin(&fingerprint) {
@@ -403,7 +437,7 @@ impl Follower {
                 let known = self.tables.with_text(&publication.text).cloned();
                 let examined = entry.clone();
                 let task = tokio::task::spawn_blocking(move || {
-                    let against = Against { source: &source, region: &region, base: base.as_ref(), known };
+                    let against = Against { source: &source, region: &region, base: base.as_deref(), known };
                     examine(place, &examined, &publication, against)
                 });
                 Some(Examination { place, entry, started: Instant::now(), task })
@@ -412,34 +446,72 @@ impl Follower {
     }
 
     /// The examination is over: the table goes in force, or is refused.
-    async fn judge(&mut self, (examination, result): (Examination, Result<Table, Vec<Problem>>)) {
+    async fn judge(
+        &mut self,
+        bus: &Bus,
+        (examination, result): (Examination, Result<Table, Refusal>),
+    ) -> Result<(), BusError> {
         let Examination { place, entry, started, .. } = examination;
         self.trial.survived();
-        let table = match result {
-            Ok(table) => table,
-            Err(problems) => return self.refuse(place, &entry, problems, started.elapsed()),
-        };
+        match result {
+            Ok(table) => self.accept(place, &entry, &Arc::new(table)),
+            Err(Refusal::Shrinks(_)) if place == Place::Table && self.step_back(bus, &entry).await? => return Ok(()),
+            Err(refusal) => self.refuse(place, &entry, &refusal.problems(), started.elapsed()),
+        }
+        if place == Place::Table && self.after_missed.is_some() {
+            self.step_on(bus, entry.revision).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes back to the first table that this node has missed, if there is one before `entry`: a node
+    /// that was away goes the way that the others went, step by step, and takes what shrinks the fleet
+    /// no more at once than it did for them.
+    async fn step_back(&mut self, bus: &Bus, entry: &Entry) -> Result<bool, BusError> {
+        let Some(base) = self.tables.base() else { return Ok(false) };
+        if entry.publication.as_ref().map(|publication| publication.epoch) != Some(base.standing.epoch) {
+            return Ok(false);
+        }
+        let missed = bus.next(Place::Table, base.standing.revision.max(self.walked)).await?;
+        let Some(missed) = missed.filter(|missed| missed.revision < entry.revision) else { return Ok(false) };
+        let [table, _] = &mut self.wanted;
+        let newest = table.replace(Wanted::Entry(Box::new(missed)));
+        self.after_missed = newest.or_else(|| Some(Wanted::Entry(Box::new(entry.clone()))));
+        Ok(true)
+    }
+
+    /// Goes on to the next table after one that was missed, and at last to the newest.
+    async fn step_on(&mut self, bus: &Bus, from: u64) -> Result<(), BusError> {
+        self.walked = from;
+        let newest = self.after_missed.as_ref().map_or(0, Wanted::revision);
+        let next = bus.next(Place::Table, from).await?.filter(|next| next.revision < newest);
+        let [table, _] = &mut self.wanted;
+        *table = next.map(|next| Wanted::Entry(Box::new(next))).or_else(|| self.after_missed.take());
+        Ok(())
+    }
+
+    fn accept(&mut self, place: Place, entry: &Entry, table: &Arc<Table>) {
         for warning in &table.document.warnings {
             tracing::warn!("{warning}");
         }
         self.state.ignored(None);
-        self.tables.accept(place, &entry, table.clone(), now());
+        self.tables.accept(place, entry, table.clone(), now());
         if place == Place::Table {
             self.heard_from();
-            self.write_snapshot(&table);
+            self.write_snapshot(table);
         }
         self.state.count(if place == Place::Table { "applied" } else { "staged" });
         self.put_in_force(false);
         let took = entry.created.elapsed().unwrap_or_default();
         let Standing { epoch, revision, .. } = table.standing;
-        let version = table.document.table.spec().version.as_str();
-        tracing::info!(version, revision, epoch, staged = place == Place::Rollout, by = table.publication.by, since_published = ?took, "routing table applied");
+        let (version, by) = (table.document.table.spec().version.as_str(), table.publication.by.as_str());
+        let staged = place == Place::Rollout;
+        tracing::info!(version, revision, epoch, staged, by, since_published = ?took, "routing table applied");
     }
 
     /// Puts in force whichever table counts now.
     fn put_in_force(&mut self, from_snapshot: bool) {
-        let Some((table, _)) = self.tables.in_force() else { return };
-        let table = table.clone();
+        let Some(table) = self.tables.in_force().cloned() else { return };
         self.state.took(&table.publication, &table.standing, &table.document.table.spec().version, from_snapshot);
         self.set_aside();
         let source = self.source_name();
@@ -452,7 +524,7 @@ impl Follower {
             }
             Stage::Serving(node) => {
                 let config = node.config.load_full();
-                match put_in_force(node, &config, table.document, Some(table.standing.revision)) {
+                match put_in_force(node, &config, table.document.clone(), Some(table.standing.revision)) {
                     Ok(_) => {
                         node.metrics.table_reloads.with_label_values(&["applied"]).inc();
                         node.accept(&source);
@@ -466,22 +538,25 @@ impl Follower {
 
     fn refuse_unread(&mut self, place: Place, revision: u64, why: String) {
         let entry = Entry { revision, created: SystemTime::now(), publication: None };
-        let problems = vec![self.problem(place, revision, why)];
-        self.refuse(place, &entry, problems, Duration::ZERO);
+        let problem = self.problem(place, revision, why);
+        self.refuse(place, &entry, &[problem], Duration::ZERO);
     }
 
-    fn refuse(&mut self, place: Place, entry: &Entry, problems: Vec<Problem>, took: Duration) {
+    fn refuse(&mut self, place: Place, entry: &Entry, problems: &[Problem], took: Duration) {
+        match place {
+            Place::Table => self.state.freshness.heard(),
+            // It has taken the place of the one before it.
+            Place::Rollout if self.tables.withdraw() => self.put_in_force(false),
+            Place::Rollout => {}
+        }
         if let Some(publication) = &entry.publication {
-            self.tables.refuse(publication, problems.clone());
+            self.tables.refuse(publication, problems.to_vec());
         }
         self.not_before = Instant::now() + (took * 4).min(LONGEST_REST);
         self.state.ignored(None);
-        self.state.refused(place, refused(entry.publication.as_ref(), entry.revision), &problems);
+        self.state.refused(place, refused(entry.publication.as_ref(), entry.revision), problems);
         self.state.count("rejected");
         self.set_aside();
-        if place == Place::Table {
-            self.state.freshness.heard();
-        }
         if let Stage::Serving(node) = &self.stage {
             node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
             node.reject(self.source_name(), problems.iter().take(MAX_SHOWN).cloned().collect());
@@ -532,13 +607,13 @@ impl Follower {
         self.trial.survived();
         match result {
             Ok(table) => {
-                self.tables.accept(Place::Table, &examination.entry, table, now());
+                self.tables.accept(Place::Table, &examination.entry, Arc::new(table), now());
                 self.state.freshness.silent_for(silent_for);
                 self.state.count("snapshot_taken");
                 tracing::warn!(file = %file.display(), revision, ?silent_for, "started from the snapshot: the config bus is away");
                 self.put_in_force(true);
             }
-            Err(problems) => self.refuse(Place::Table, &examination.entry, problems, Duration::ZERO),
+            Err(refusal) => self.refuse(Place::Table, &examination.entry, &refusal.problems(), Duration::ZERO),
         }
     }
 
@@ -548,9 +623,12 @@ impl Follower {
 
     fn adopt(&mut self, node: Option<Arc<Node>>) {
         if let Some(node) = node {
+            let revision = node.routing.load().revision;
             self.stage = Stage::Serving(node);
-            // What was accepted while it was being made.
-            self.put_in_force(self.state.status().table.is_some_and(|table| table.from_snapshot));
+            // A staged table, or another, may have been accepted while the node was being made.
+            if self.tables.in_force().is_some_and(|table| table.standing.revision != revision) {
+                self.put_in_force(false);
+            }
         }
     }
 
@@ -590,14 +668,18 @@ impl Follower {
     }
 
     /// The first of the living removes the reports of the dead.
-    async fn bury(&self, bus: &Bus) {
+    fn bury(&self, bus: &Bus) {
         let first = self.state.peers.first(now());
         for gone in self.state.peers.bury(now()) {
             if first.as_ref() == Some(&self.state.node) {
                 tracing::info!(node = gone, "a node no longer reports, and is forgotten");
-                if let Err(error) = bus.forget(&gone).await {
-                    tracing::debug!(%error, node = gone, "its report is not removed");
-                }
+                let bus = bus.clone();
+                // Who may not do it has no answer for long.
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = bus.forget(&gone).await {
+                        tracing::debug!(%error, node = gone, "its report is not removed");
+                    }
+                });
             }
         }
     }
@@ -700,7 +782,7 @@ impl Drop for Aborting {
 }
 
 /// Waits for the examination that is under way, if one is.
-async fn finished(examination: &mut Option<Examination>) -> (Examination, Result<Table, Vec<Problem>>) {
+async fn finished(examination: &mut Option<Examination>) -> (Examination, Result<Table, Refusal>) {
     let result = match examination {
         Some(examination) => (&mut examination.task).await,
         None => std::future::pending().await,
@@ -715,7 +797,7 @@ async fn finished(examination: &mut Option<Examination>) -> (Examination, Result
                 path: String::new(),
                 message: format!("examining this table made Meridian itself fail: please report it ({panic})"),
             };
-            (examination, Err(vec![problem]))
+            (examination, Err(Refusal::Bad(vec![problem])))
         }
         (None, _) => std::future::pending().await,
     }

@@ -1,5 +1,6 @@
 //! Which table of the bus is in force: the one of all nodes, or a staged one while it is newer.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use config::bus::{Acceptance, Entry, Ignored, Known, Place, Publication, Standing};
@@ -9,12 +10,12 @@ use config::{Problem, RoutingTable};
 #[derive(Debug, Default)]
 pub struct Tables {
     acceptance: Acceptance,
-    base: Option<Table>,
+    base: Option<Arc<Table>>,
     staged: Option<Staged>,
 }
 
 /// An accepted table.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Table {
     /// As it came.
     pub publication: Publication,
@@ -26,7 +27,7 @@ pub struct Table {
 
 #[derive(Debug)]
 struct Staged {
-    table: Table,
+    table: Arc<Table>,
     /// By [`crate::routing::now`]: without its promotion until then it lapses.
     until: Duration,
 }
@@ -77,7 +78,7 @@ impl Tables {
     }
 
     /// A table has passed.
-    pub fn accept(&mut self, place: Place, entry: &Entry, table: Table, now: Duration) {
+    pub fn accept(&mut self, place: Place, entry: &Entry, table: Arc<Table>, now: Duration) {
         match place {
             Place::Table => {
                 self.acceptance.applied(table.standing.clone());
@@ -107,14 +108,13 @@ impl Tables {
         self.staged.as_ref().is_some_and(|staged| staged.until <= now) && self.withdraw()
     }
 
-    /// The table in force, and whether it is staged.
-    pub fn in_force(&self) -> Option<(&Table, bool)> {
-        let staged = self.staged.as_ref().map(|staged| (&staged.table, true));
-        staged.or_else(|| self.base.as_ref().map(|table| (table, false)))
+    /// The table in force.
+    pub fn in_force(&self) -> Option<&Arc<Table>> {
+        self.staged.as_ref().map(|staged| &staged.table).or(self.base.as_ref())
     }
 
     /// The table of all nodes.
-    pub fn base(&self) -> Option<&Table> {
+    pub fn base(&self) -> Option<&Arc<Table>> {
         self.base.as_ref()
     }
 
@@ -171,12 +171,12 @@ mod tests {
         let publication = entry.publication.clone().unwrap();
         let document = RoutingTable::from_afar("bus", &publication.text).unwrap();
         let standing = Standing::of(&publication, entry.revision);
-        tables.accept(place, entry, Table { publication, document, standing }, NOW);
+        tables.accept(place, entry, Arc::new(Table { publication, document, standing }), NOW);
     }
 
     fn in_force(tables: &Tables) -> (u64, bool) {
-        let (table, staged) = tables.in_force().unwrap();
-        (table.standing.revision, staged)
+        let table = tables.in_force().unwrap();
+        (table.standing.revision, table.publication.stage.is_some())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `meridian check`
 
-mod against;
-mod words;
+pub(super) mod against;
+pub(super) mod words;
 
 use std::path::{Path, PathBuf};
 

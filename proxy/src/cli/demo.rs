@@ -15,7 +15,6 @@ mod rates;
 mod reasons;
 mod regions;
 mod report;
-mod screen;
 mod story;
 mod summary;
 mod try_it;
@@ -35,10 +34,11 @@ use self::files::Files;
 use self::ingress::Ingress;
 use self::ledger::Ledger;
 use self::origins::Origins;
-use self::screen::{Screen, write};
+
 use self::story::Story;
 use self::summary::Summary;
 use super::Failed;
+use super::screen::{Screen, write};
 
 /// Show regions dying and coming back, and where clients go.
 #[derive(Debug, clap::Args)]

@@ -1,10 +1,16 @@
 //! The command line: a file for each command.
 
+mod bus;
 mod check;
 mod demo;
 mod explain;
+mod fleet;
+mod history;
+mod publish;
 mod replay;
+mod rollback;
 mod run;
+mod screen;
 mod what_if;
 
 use std::process::ExitCode;
@@ -32,6 +38,14 @@ enum Command {
     Explain(explain::Explain),
     /// Decide an access log again with another table: what would move, be refused, or go elsewhere
     Replay(replay::Replay),
+    /// Publish a routing table to the fleet: proved, compared, and tried on some nodes first if you like
+    Publish(publish::Publish),
+    /// Withdraw the staged routing table, or publish an earlier one again
+    Rollback(rollback::Rollback),
+    /// List the routing tables that were published
+    History(history::History),
+    /// Show the nodes: which routing table each has, and since when
+    Fleet(fleet::Fleet),
     /// Show it at work, with nothing but this binary: regions dying and coming back on loopback
     Demo(demo::Demo),
 }
@@ -69,6 +83,10 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
         Command::Replay(replay) => replay.execute(),
+        Command::Publish(publish) => publish.execute(),
+        Command::Rollback(rollback) => rollback.execute(),
+        Command::History(history) => history.execute(),
+        Command::Fleet(fleet) => fleet.execute(),
         Command::Demo(demo) => demo.execute(),
     };
     match done {

@@ -12,7 +12,7 @@ use policy::rollout::Canary;
 ///
 /// # Errors
 /// When the tables are too large to be compared.
-pub(super) fn diff(old: &RoutingTable, new: &RoutingTable) -> Result<Diff, DiffError> {
+pub(in crate::cli) fn diff(old: &RoutingTable, new: &RoutingTable) -> Result<Diff, DiffError> {
     let mut diff = Diff::between(&old.table, &new.table)?;
     let (before, after) = (upstreams(old), upstreams(new));
     for (key, old) in &before {

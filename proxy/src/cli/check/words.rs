@@ -8,7 +8,7 @@ use policy::diff::{
 use policy::diff::{Setting, Takeover, Who};
 
 /// The whole of it, for people.
-pub(super) fn text(diff: &Diff, old: &Path, new: &Path) -> String {
+pub(in crate::cli) fn text(diff: &Diff, old: &Path, new: &Path) -> String {
     let mut out = format!(
         "from {} (version {:?}) to {} (version {:?}):\n",
         old.display(),

@@ -11,7 +11,7 @@ use super::rates::Rates;
 use super::reasons::{ORDER, Reason, Reasons};
 use super::regions::{REGIONS, Region};
 use super::report::{self, WIDTH, clipped, names};
-use super::screen::{Ink, Tone};
+use crate::cli::screen::{Ink, Tone};
 
 /// What the picture is of.
 pub(super) struct Scene<'a> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::ledger::{Counts, Fate, Traffic};
 use super::phases::PHASES;
 use super::reasons::Reasons;
-use super::screen::{Ink, Tone};
+use crate::cli::screen::{Ink, Tone};
 
 /// What happened in a phase to whom, and why; `note` is about its beginning.
 pub(super) fn block(index: usize, counts: &Counts, reasons: &Reasons, note: &str) -> String {

@@ -13,7 +13,7 @@ use super::picture::Scene;
 use super::rates::Rates;
 use super::reasons::Reasons;
 use super::report;
-use super::screen::{Ink, Screen, Tone, write};
+use crate::cli::screen::{Ink, Screen, Tone, write};
 
 /// What the story is told with.
 pub(super) struct Story<'a> {

@@ -1,0 +1,244 @@
+//! How far a table has come: which nodes have taken it, which refuse it, and which are to come.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::SystemTime;
+
+use config::Problem;
+use config::bus::{NodeReport, NodeState};
+use serde::Serialize;
+
+use super::scene::{Mark, Reports};
+use super::time::ago;
+
+/// What is waited for.
+#[derive(Clone, Debug)]
+pub(super) enum Goal {
+    /// Every node that reports has decided on the table of this mark, or on a later one.
+    Live {
+        /// The table's.
+        mark: Mark,
+        /// The live table's: what is beyond that is not of this bucket.
+        newest: Mark,
+    },
+    /// These nodes have the staged table of this mark.
+    Staged(BTreeSet<String>, Mark),
+    /// These nodes have a staged table no longer.
+    Withdrawn(BTreeSet<String>),
+}
+
+/// How far it is, at one moment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(in crate::cli) struct Arrival {
+    /// The nodes that are there.
+    pub(super) applied: Vec<String>,
+    /// Those that will not come.
+    pub(super) rejected: Vec<Rejection>,
+    /// Those that have not said.
+    pub(super) to_come: Vec<Late>,
+}
+
+/// A node that refuses the table.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Rejection {
+    pub(super) node: String,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// A node that is waited for.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Late {
+    pub(super) node: String,
+    /// What it has in force.
+    pub(super) revision: Option<u64>,
+    /// When it was last heard from.
+    #[serde(skip)]
+    pub(super) heard: Option<SystemTime>,
+}
+
+impl Arrival {
+    /// What these reports say.
+    pub(super) fn of(goal: &Goal, reports: &Reports) -> Self {
+        let mut arrival = Self::default();
+        for (report, heard) in reports.iter().filter(|(report, _)| goal.concerns(&report.node)) {
+            let node = report.node.clone();
+            if goal.is_reached(report) {
+                arrival.applied.push(node);
+            } else if goal.is_refused(report) {
+                arrival.rejected.push(Rejection { node, problems: report.problems.clone() });
+            } else {
+                arrival.to_come.push(Late { node, revision: Some(report.revision), heard: Some(*heard) });
+            }
+        }
+        let reporting = |node: &&String| reports.iter().any(|(report, _)| report.node == **node);
+        let gone = goal.named().into_iter().flatten().filter(|node| !reporting(node));
+        arrival.to_come.extend(gone.map(|node| Late { node: node.clone(), revision: None, heard: None }));
+        arrival
+    }
+
+    /// Whether every node has decided.
+    pub(super) fn is_complete(&self) -> bool {
+        self.to_come.is_empty()
+    }
+
+    /// How many nodes there are.
+    pub(super) fn nodes(&self) -> usize {
+        self.applied.len() + self.rejected.len() + self.to_come.len()
+    }
+
+    /// Each rejecting node's first problems, a line each.
+    pub(super) fn rejections(&self) -> String {
+        let told = self.rejected.iter().map(|Rejection { node, problems }| {
+            let first = problems.iter().take(MOST_PROBLEMS).map(|problem| format!("  {problem}\n"));
+            let more = problems.len().saturating_sub(MOST_PROBLEMS);
+            let more = if more > 0 { format!("  and {more} more\n") } else { String::new() };
+            format!("{node} rejects it:\n{}{more}", first.collect::<String>())
+        });
+        told.collect()
+    }
+
+    /// Who has not said, and since when they have not been heard from.
+    pub(super) fn missing(&self, now: SystemTime) -> String {
+        let said = |late: &Late| match (late.heard, late.revision) {
+            (Some(heard), Some(revision)) => {
+                format!("{} (on revision {revision}, heard from {} ago)", late.node, ago(heard, now))
+            }
+            _ => format!("{} (which reports no longer)", late.node),
+        };
+        some(self.to_come.iter().map(said))
+    }
+}
+
+/// `18 of 20 nodes applied, 1 rejected, 1 to come (use1-b)`.
+impl fmt::Display for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} applied", self.applied.len(), nodes(self.nodes()))?;
+        if !self.rejected.is_empty() {
+            write!(f, ", {} rejected", self.rejected.len())?;
+        }
+        if !self.to_come.is_empty() {
+            let names = some(self.to_come.iter().map(|late| late.node.clone()));
+            write!(f, ", {} to come ({names})", self.to_come.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl Goal {
+    /// Whether some node has a table of which this goal does not know.
+    pub(super) fn is_behind(&self, reports: &Reports) -> bool {
+        let fleet = reports.iter().map(|(report, _)| (report.epoch, report.revision)).max();
+        matches!(self, Goal::Live { newest, .. } if fleet.is_some_and(|fleet| fleet > *newest))
+    }
+
+    /// The nodes that it names.
+    fn named(&self) -> Option<&BTreeSet<String>> {
+        match self {
+            Goal::Live { .. } => None,
+            Goal::Staged(nodes, _) => Some(nodes),
+            // One that is gone has no table at all.
+            Goal::Withdrawn(_) => None,
+        }
+    }
+
+    fn concerns(&self, node: &str) -> bool {
+        match self {
+            Goal::Live { .. } => true,
+            Goal::Staged(nodes, _) | Goal::Withdrawn(nodes) => nodes.contains(node),
+        }
+    }
+
+    fn is_reached(&self, report: &NodeReport) -> bool {
+        let in_force = (report.epoch, report.revision);
+        match self {
+            Goal::Live { mark, newest } => (*mark..=*newest).contains(&in_force),
+            Goal::Staged(_, mark) => in_force == *mark,
+            Goal::Withdrawn(_) => !report.staged,
+        }
+    }
+
+    fn is_refused(&self, report: &NodeReport) -> bool {
+        let refused = report.refused.as_ref().map(|refused| (refused.epoch, refused.revision));
+        let refused = refused.filter(|_| report.state == NodeState::Rejected);
+        match self {
+            Goal::Live { mark, newest } => refused.is_some_and(|refused| (*mark..=*newest).contains(&refused)),
+            Goal::Staged(_, mark) => refused == Some(*mark),
+            Goal::Withdrawn(_) => false,
+        }
+    }
+}
+
+/// `1 node`, `20 nodes`.
+pub(super) fn nodes(count: usize) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
+}
+
+/// The first of many names.
+pub(super) fn some(names: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = names.collect();
+    let shown = all.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    let more = all.len().saturating_sub(MOST_NAMES);
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+const MOST_NAMES: usize = 5;
+
+const MOST_PROBLEMS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use config::bus::Refused;
+
+    use super::super::scene::samples::report;
+    use super::*;
+
+    fn refusing(node: &str, in_force: Mark, (epoch, revision): Mark) -> NodeReport {
+        let refused = Some(Refused { epoch, revision, sha256: String::new(), at: 0 });
+        NodeReport { state: NodeState::Rejected, refused, ..report(node, "r", in_force) }
+    }
+
+    fn heard(reports: Vec<NodeReport>) -> Reports {
+        reports.into_iter().map(|report| (report, SystemTime::UNIX_EPOCH)).collect()
+    }
+
+    #[test]
+    fn a_node_has_taken_it_refuses_it_or_is_to_come() {
+        let live = Goal::Live { mark: (1, 14), newest: (1, 15) };
+        for (report, expected) in [
+            (report("a", "r", (1, 14)), "1 of 1 node applied"),
+            (report("a", "r", (1, 15)), "1 of 1 node applied"),
+            // What was live in another bucket.
+            (report("a", "r", (1, 16)), "0 of 1 node applied, 1 to come (a)"),
+            (report("a", "r", (2, 1)), "0 of 1 node applied, 1 to come (a)"),
+            (report("a", "r", (1, 12)), "0 of 1 node applied, 1 to come (a)"),
+            (refusing("a", (1, 12), (1, 14)), "0 of 1 node applied, 1 rejected"),
+            (refusing("a", (1, 12), (1, 15)), "0 of 1 node applied, 1 rejected"),
+            // An earlier refusal says nothing of this one.
+            (refusing("a", (1, 12), (1, 13)), "0 of 1 node applied, 1 to come (a)"),
+        ] {
+            assert_eq!(Arrival::of(&live, &heard(vec![report.clone()])).to_string(), expected, "{report:?}");
+        }
+        assert_eq!(Arrival::of(&live, &Vec::new()).nodes(), 0);
+    }
+
+    #[test]
+    fn staged_tables_concern_their_nodes_alone() {
+        let named: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
+        let staged = |node, revision| NodeReport { staged: true, ..report(node, "r", (1, revision)) };
+        let reports = heard(vec![staged("a", 20), report("c", "r", (1, 12))]);
+        let goal = Goal::Staged(named.clone(), (1, 20));
+        // Nobody can say of a node that is gone that it has it.
+        let arrival = Arrival::of(&goal, &reports);
+        assert_eq!(arrival.to_string(), "1 of 2 nodes applied, 1 to come (b)");
+        assert_eq!(arrival.missing(SystemTime::UNIX_EPOCH), "b (which reports no longer)");
+        let goal = Goal::Withdrawn(named);
+        assert_eq!(Arrival::of(&goal, &reports).to_string(), "0 of 1 node applied, 1 to come (a)");
+        let back = heard(vec![refusing("a", (1, 12), (1, 20))]);
+        assert!(Arrival::of(&goal, &back).is_complete());
+    }
+
+    #[test]
+    fn many_names_are_cut_short() {
+        assert_eq!(some((0..7).map(|number| number.to_string())), "0, 1, 2, 3, 4 and 2 more");
+    }
+}

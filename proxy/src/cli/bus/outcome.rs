@@ -1,0 +1,71 @@
+//! What became of a publication: the one JSON document of `--format json`.
+
+use policy::diff::Diff;
+use policy::shrinkage::Shrinkage;
+use serde::Serialize;
+
+use super::arrival::Arrival;
+use super::console::Console;
+use super::trial::Objection;
+use crate::cli::{Failed, Format, print};
+
+/// What became of it, filled in as it goes.
+#[derive(Debug, Default, Serialize)]
+pub(in crate::cli) struct Outcome {
+    pub(in crate::cli) outcome: Fate,
+    /// Why the command fails, if it does.
+    pub(super) error: Option<String>,
+    /// The table's version.
+    pub(super) version: Option<String>,
+    /// The hash of its text, in hexadecimal.
+    pub(super) sha256: Option<String>,
+    pub(super) epoch: Option<u64>,
+    /// The revision that it has on the bus.
+    pub(super) revision: Option<u64>,
+    /// The revision that was live before; 0 for none.
+    pub(super) after: Option<u64>,
+    pub(super) diff: Option<Diff>,
+    /// The capacity that it takes away without being allowed to.
+    pub(super) shrinkage: Vec<Shrinkage>,
+    /// The nodes that it was staged on.
+    pub(super) canary: Vec<String>,
+    /// Why it was withdrawn.
+    pub(super) objections: Vec<Objection>,
+    /// How far it has come.
+    pub(super) nodes: Option<Arrival>,
+    /// How long the nodes took for it.
+    pub(super) took_ms: Option<u64>,
+}
+
+/// What is on the bus after the command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::cli) enum Fate {
+    /// What was there.
+    #[default]
+    NotPublished,
+    /// What was there, and it was the same.
+    Unchanged,
+    /// The new table.
+    Published,
+    /// What was there; some nodes had the staged table for a while.
+    Withdrawn,
+}
+
+impl Outcome {
+    /// Ends a command: in JSON all of it is told, whether good or bad.
+    ///
+    /// # Errors
+    /// Those of the command.
+    pub(in crate::cli) fn tell(mut self, done: Result<(), Failed>, console: &Console) -> Result<(), Failed> {
+        if console.format() == Format::Text {
+            return done;
+        }
+        if let Err(Failed::Ran(error) | Failed::Input(error)) = &done {
+            self.error = Some(format!("{error:#}"));
+        }
+        let json = serde_json::to_string_pretty(&self).map_err(|error| Failed::Ran(error.into()))?;
+        print(&format!("{json}\n"));
+        done
+    }
+}

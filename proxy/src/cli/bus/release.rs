@@ -1,0 +1,408 @@
+//! A table's way from a text to the fleet: compared, guarded, asked for, written, and waited for. The
+//! same for a new table and for one that comes back.
+
+mod question;
+mod staging;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::anyhow;
+use bytes::Bytes;
+use config::RoutingTable;
+use config::bus::{Bus, Place, Publication, PublishError, REPORT_EVERY, SigningKey};
+
+use self::question::confirm;
+pub(in crate::cli) use self::staging::{back, withdraw};
+use super::arrival::{Goal, nodes, some};
+use super::canary::{Selector, resolve};
+use super::console::Console;
+use super::flags::Source;
+use super::guard;
+use super::outcome::{Fate, Outcome};
+use super::scene::{Published, Scene};
+use super::session::publisher;
+use super::time::{ago, long, unix_ms};
+use super::wait::wait;
+use crate::cli::check::{against, words};
+use crate::cli::{Failed, Format};
+
+/// How a table is published.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "The publication")]
+pub(in crate::cli) struct Release {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Tell what would be done, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Why, for `meridian history`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+    /// Sign it with this ed25519 key, PEM
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
+    /// Publish it unsigned though the live table is signed
+    #[arg(long, conflicts_with = "sign")]
+    unsigned: bool,
+    /// The share of the fleet's or a jurisdiction's capacity that it may take away; by default the node
+    /// file's max_shrink, or 0.5
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    max_shrink: Option<f64>,
+    /// Let it take away more from the fleet, or from this jurisdiction
+    #[arg(long, value_name = "fleet|JURISDICTION")]
+    allow_shrink: Vec<String>,
+    /// Let revisions start over, after the bucket was made anew
+    #[arg(long)]
+    new_epoch: bool,
+    /// How long the nodes may take for it
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    /// Do not wait for the nodes
+    #[arg(long, conflicts_with_all = ["wait", "canary"])]
+    no_wait: bool,
+    /// How the outcome is told: in JSON it is one document on stdout, all else on stderr
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(in crate::cli) format: Format,
+    #[command(flatten)]
+    canary: Canary,
+}
+
+/// How a table is tried on some nodes first.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "The canary")]
+struct Canary {
+    /// Let these nodes have it first, and take it back from them if they do worse
+    #[arg(long, value_name = "NODE|REGION|10%", value_delimiter = ',', value_parser = Selector::parse)]
+    canary: Vec<Selector>,
+    /// How long they are observed
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    observe: Duration,
+    /// The share of errors that is harmless
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    max_error_rate: f64,
+    /// Take it back if they had fewer requests
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_requests: u64,
+}
+
+/// A table to be published.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Proposal {
+    text: Bytes,
+    /// Where it is from, for people.
+    name: String,
+    table: RoutingTable,
+    /// What its note starts with.
+    occasion: Option<String>,
+}
+
+impl Proposal {
+    /// Proves a text as every node will, and tells its warnings.
+    ///
+    /// # Errors
+    /// Everything wrong with it.
+    pub(in crate::cli) fn new(text: Bytes, name: &str, occasion: Option<String>) -> Result<Self, Failed> {
+        let table = RoutingTable::from_afar(name, &text)?;
+        table.warnings.iter().for_each(|warning| eprintln!("{warning}"));
+        Ok(Self { text, name: name.to_owned(), table, occasion })
+    }
+}
+
+impl Release {
+    /// Whether nothing is to be written.
+    pub(in crate::cli) fn is_rehearsal(&self) -> bool {
+        self.dry_run
+    }
+
+    /// How long the nodes may take.
+    pub(in crate::cli) fn patience(&self) -> Duration {
+        if self.no_wait { Duration::ZERO } else { self.wait }
+    }
+
+    /// Publishes a table.
+    ///
+    /// # Errors
+    /// When something speaks against it, it cannot be written, or it does not come to every node.
+    pub(in crate::cli) async fn perform(
+        &self,
+        bus: &Bus,
+        source: &Source,
+        proposal: &Proposal,
+        outcome: &mut Outcome,
+        console: &mut Console,
+    ) -> Result<(), Failed> {
+        let key = self.sign.as_deref().map(SigningKey::load).transpose();
+        let key = key.map_err(|error| Failed::Input(error.into()))?;
+        let scene = Scene::read(bus).await?;
+        refuse_under_way(&scene)?;
+        let draft = self.draft(&scene, proposal);
+        outcome.version = Some(proposal.table.table.spec().version.clone());
+        outcome.sha256 = Some(draft.sha256());
+        outcome.after = Some(scene.revision());
+        self.refuse_older(&scene, &draft)?;
+        if let Some(live) = scene.live_text().filter(|live| self.says_nothing_new(&draft, live)) {
+            outcome.outcome = Fate::Unchanged;
+            outcome.revision = Some(live.revision);
+            console.say(&format!(
+                "{} is what is live, as revision {}: nothing to publish\n",
+                proposal.name, live.revision
+            ));
+            return Ok(());
+        }
+        self.compare(&scene, source, proposal, outcome, console)?;
+        guard::signed(&scene, key.is_some(), self.unsigned).map_err(refused)?;
+        let canary = self.canary_nodes(&scene, &draft)?;
+        outcome.epoch = Some(draft.epoch);
+        if self.dry_run {
+            console.say("a dry run: nothing was written\n");
+            return Ok(());
+        }
+        if !self.yes {
+            confirm(&question(&scene, canary.as_ref()), console).await?;
+        }
+        if bus.create_bucket().await? {
+            console.say(&format!("made the bucket {:?}, which was not there\n", bus.bucket()));
+            self.listen(bus, &draft, console).await?;
+        }
+        // Whoever began a canary while we asked is not to be overtaken.
+        refuse_under_way(&Scene { staged: bus.live(Place::Rollout).await?, ..scene.clone() })?;
+        let desk = Desk { bus, key: key.as_ref(), after: scene.revision() };
+        match canary {
+            Some(canary) => self.stage(&desk, &scene, &draft, canary, outcome, console).await,
+            None => {
+                let revision = desk.write(draft.clone(), desk.after).await?;
+                self.follow(bus, &draft, revision, outcome, console).await
+            }
+        }
+    }
+
+    /// Hears whether nodes know another bucket, with later revisions: they need a moment to find this one.
+    async fn listen(&self, bus: &Bus, draft: &Publication, console: &mut Console) -> Result<(), Failed> {
+        if self.no_wait || self.new_epoch {
+            return Ok(());
+        }
+        console.progress(&format!("listening for {} to nodes that may know another", long(LISTEN)));
+        tokio::time::sleep(LISTEN).await;
+        self.refuse_older(&Scene::read(bus).await?, draft)
+    }
+
+    /// Nodes take nothing that is older than what they have.
+    fn refuse_older(&self, scene: &Scene, draft: &Publication) -> Result<(), Failed> {
+        if self.new_epoch { Ok(()) } else { guard::newer(scene, draft.epoch).map_err(refused) }
+    }
+
+    /// The publication, not yet signed.
+    fn draft(&self, scene: &Scene, proposal: &Proposal) -> Publication {
+        let epoch = if self.new_epoch { scene.next_epoch() } else { scene.epoch() };
+        // Nodes refuse a signed table that seems older than theirs, whoever's clock is wrong.
+        let least = scene.newest.as_ref().map_or(0, |newest| newest.publication.issued_ms.saturating_add(1));
+        let issued_ms = unix_ms(SystemTime::now()).max(least);
+        let draft = Publication::new(proposal.text.clone(), epoch, issued_ms, &publisher());
+        let note: Vec<&str> = proposal
+            .occasion
+            .as_deref()
+            .into_iter()
+            .chain(Some(self.note.as_str()).filter(|n| !n.is_empty()))
+            .collect();
+        Publication { allow: self.allowed(), ..draft.noted(&note.join(": ")) }
+    }
+
+    fn allowed(&self) -> BTreeSet<String> {
+        self.allow_shrink.iter().cloned().collect()
+    }
+
+    /// Whether the fleet would hear nothing that the live table does not say.
+    fn says_nothing_new(&self, draft: &Publication, live: &Published) -> bool {
+        let live = &live.publication;
+        draft.text == live.text
+            && !self.new_epoch
+            && draft.allow.is_subset(&live.allow)
+            && (self.sign.is_none() || live.signature.is_some())
+    }
+
+    /// Shows what changes, and refuses what takes too much away.
+    fn compare(
+        &self,
+        scene: &Scene,
+        source: &Source,
+        proposal: &Proposal,
+        outcome: &mut Outcome,
+        console: &mut Console,
+    ) -> Result<(), Failed> {
+        let Some(newest) = &scene.newest else {
+            console.say("the first table on this bus\n");
+            return Ok(());
+        };
+        let old = format!("revision {}", newest.revision);
+        let table = match RoutingTable::from_afar(&old, &newest.publication.text) {
+            Ok(table) => table,
+            Err(problems) => {
+                console.warn(&format!("{problems}\n{old} is no table, so there is nothing to compare with"));
+                return Ok(());
+            }
+        };
+        let diff = against::diff(&table, &proposal.table);
+        let diff = diff.map_err(|error| Failed::Input(anyhow!("{}: {error}", proposal.name)))?;
+        console.say(&words::text(&diff, Path::new(&old), Path::new(&proposal.name)));
+        outcome.diff = Some(diff);
+        let max_shrink = self.max_shrink.unwrap_or(source.max_shrink);
+        let shrunk = guard::shrunk(&table, &proposal.table, max_shrink, &self.allowed());
+        if shrunk.is_empty() {
+            return Ok(());
+        }
+        let words = guard::too_small(&shrunk, max_shrink);
+        outcome.shrinkage = shrunk;
+        Err(refused(words))
+    }
+
+    fn canary_nodes(&self, scene: &Scene, draft: &Publication) -> Result<Option<BTreeSet<String>>, Failed> {
+        if self.canary.canary.is_empty() {
+            return Ok(None);
+        }
+        let resolved = resolve(&self.canary.canary, &scene.reports, &draft.sha256(), SystemTime::now());
+        resolved.map(Some).map_err(|why| Failed::Input(anyhow!("--canary: {why}")))
+    }
+
+    /// Waits until every node has the table, or has refused it.
+    async fn follow(
+        &self,
+        bus: &Bus,
+        draft: &Publication,
+        revision: u64,
+        outcome: &mut Outcome,
+        console: &mut Console,
+    ) -> Result<(), Failed> {
+        outcome.outcome = Fate::Published;
+        outcome.revision = Some(revision);
+        let what = format!("revision {revision}");
+        if self.no_wait {
+            console.say(&format!("{what} is published; `meridian fleet` tells who has it\n"));
+            return Ok(());
+        }
+        let mark = (draft.epoch, revision);
+        let waited = wait(bus, &Goal::Live { mark, newest: mark }, &what, self.wait, console).await;
+        outcome.took_ms = Some(u64::try_from(waited.took.as_millis()).unwrap_or(u64::MAX));
+        let arrival = waited.arrival;
+        let all = nodes(arrival.nodes());
+        let told = if !arrival.rejected.is_empty() {
+            console.warn(arrival.rejections().trim_end());
+            Err(refused(format!(
+                "{what} is published, and {} of {all} reject it and stay on the table before; `meridian rollback` \
+                 publishes that one again",
+                arrival.rejected.len()
+            )))
+        } else if !arrival.is_complete() {
+            self.refuse_older(&Scene::read(bus).await?, draft)?;
+            Err(refused(format!(
+                "{what} is published, and after {} {} of {all} have not said that they have it: {}; `meridian fleet \
+                 --watch` follows them, `meridian rollback` publishes the table before again",
+                long(self.wait),
+                arrival.to_come.len(),
+                arrival.missing(SystemTime::now())
+            )))
+        } else if arrival.nodes() == 0 {
+            console.say(&format!("{what} is published; no node reports to this bus yet\n"));
+            Ok(())
+        } else {
+            console.say(&format!(
+                "{what} is in force on {all}, {:.1} s after it was published\n",
+                waited.took.as_secs_f64()
+            ));
+            Ok(())
+        };
+        outcome.nodes = Some(arrival);
+        told
+    }
+}
+
+/// Where publications are signed and written.
+struct Desk<'a> {
+    bus: &'a Bus,
+    key: Option<&'a SigningKey>,
+    /// The revision of the live table that all was compared with.
+    after: u64,
+}
+
+impl Desk<'_> {
+    /// Signs and writes, if what is in its place is still of the revision `after`. Gives the new one.
+    ///
+    /// # Errors
+    /// When somebody else was first, or the bus does not take it.
+    async fn write(&self, mut publication: Publication, after: u64) -> Result<u64, Failed> {
+        if let Some(key) = self.key {
+            key.sign(&mut publication, self.bus.bucket());
+        }
+        let place = if publication.stage.is_some() { Place::Rollout } else { Place::Table };
+        let error = match self.bus.publish(&publication, after).await {
+            Ok(revision) => return Ok(revision),
+            Err(error @ PublishError::TooLarge { .. }) => return Err(error.into()),
+            Err(error) => error,
+        };
+        // After a time-out it may have been written all the same; then a try again is overtaken by itself.
+        let now = self.bus.live(place).await?.and_then(Published::of);
+        match (error, now) {
+            (_, Some(now)) if now.publication.fingerprint() == publication.fingerprint() => Ok(now.revision),
+            (PublishError::Overtaken, Some(now)) => Err(refused(format!(
+                "nothing was written: {} published revision {} (version {:?}) {} ago; look at it with `meridian \
+                 history`, and publish again what should follow it",
+                now.publication.by,
+                now.revision,
+                now.publication.version().unwrap_or_default(),
+                ago(now.created, SystemTime::now())
+            ))),
+            (PublishError::Overtaken, None) => {
+                Err(refused("nothing was written: the table was deleted meanwhile".to_owned()))
+            }
+            (error, _) => Err(error.into()),
+        }
+    }
+}
+
+/// A staged table that is under way comes first.
+fn refuse_under_way(scene: &Scene) -> Result<(), Failed> {
+    let now = SystemTime::now();
+    let Some((staged, stage)) = scene.under_way(now) else { return Ok(()) };
+    Err(refused(format!(
+        "a publication is under way: {} staged version {:?} {} ago on {}; wait for it, or withdraw it with `meridian \
+         rollback`",
+        staged.publication.by,
+        staged.publication.version().unwrap_or_default(),
+        ago(staged.created, now),
+        some(stage.nodes.iter().cloned())
+    )))
+}
+
+fn question(scene: &Scene, canary: Option<&BTreeSet<String>>) -> String {
+    let after = match scene.revision() {
+        0 => String::new(),
+        revision => format!(" after {revision}"),
+    };
+    let all = nodes(scene.reports.len());
+    match canary {
+        None if scene.reports.is_empty() => format!("publish a revision{after}, though no node reports yet?"),
+        None => format!("publish a revision{after} to {all}?"),
+        Some(canary) => {
+            let names = some(canary.iter().cloned());
+            format!(
+                "stage a revision{after} on {} of {all} ({names}), and publish it to all if they do well?",
+                canary.len()
+            )
+        }
+    }
+}
+
+/// It was tried, and does not go.
+fn refused(why: String) -> Failed {
+    Failed::Ran(anyhow!(why))
+}
+
+/// For a new bucket's nodes to find it and report.
+const LISTEN: Duration = REPORT_EVERY.saturating_add(Duration::from_secs(1));
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is a number from 0 to 1".to_owned())
+}

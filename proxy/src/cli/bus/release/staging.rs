@@ -1,0 +1,255 @@
+//! A table on trial: staged on some nodes, observed, and then published to all or taken back.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use config::bus::{Bus, BusError, Place, Publication, REPORT_EVERY, Stage};
+use policy::trial::Marks;
+
+use super::{Desk, Release, refused};
+use crate::cli::Failed;
+use crate::cli::bus::arrival::{Goal, nodes, some};
+use crate::cli::bus::console::Console;
+use crate::cli::bus::outcome::{Fate, Outcome};
+use crate::cli::bus::scene::Scene;
+use crate::cli::bus::signals::Signals;
+use crate::cli::bus::time::long;
+use crate::cli::bus::trial::{Objection, Standing, Trial};
+use crate::cli::bus::wait::wait;
+
+/// How a trial ends.
+enum End {
+    /// Nothing speaks against the table.
+    Good(Box<Standing>),
+    /// This does.
+    Bad(Vec<Objection>),
+    /// It cannot be told.
+    Unknown(String),
+    /// It is not ours to end: somebody else has published or withdrawn.
+    Overtaken(String),
+    /// The user ends it.
+    Interrupted,
+}
+
+impl Release {
+    /// Stages a table, observes it, and publishes it or takes it back.
+    ///
+    /// # Errors
+    /// When it is taken back, and those of [`Release::perform`].
+    pub(super) async fn stage(
+        &self,
+        desk: &Desk<'_>,
+        scene: &Scene,
+        draft: &Publication,
+        canary: BTreeSet<String>,
+        outcome: &mut Outcome,
+        console: &mut Console,
+    ) -> Result<(), Failed> {
+        // From here on: whoever is interrupted withdraws first.
+        let mut signals = Signals::catch().map_err(|error| Failed::Ran(error.into()))?;
+        let lease = self.canary.observe + self.wait + GRACE;
+        let stage = Some(Stage { nodes: canary.clone(), lease });
+        outcome.canary = canary.iter().cloned().collect();
+        // The reports of now: what was asked may have taken its time to be answered.
+        let reports = desk.bus.reports().await?;
+        let after = scene.staged.as_ref().map_or(0, |staged| staged.revision);
+        let revision = desk.write(Publication { stage, ..draft.clone() }, after).await?;
+        let (all, names) = (nodes(reports.len()), some(canary.iter().cloned()));
+        console.say(&format!("staged as revision {revision} on {} of {all}: {names}\n", canary.len()));
+        let marks = Marks { error_rate: self.canary.max_error_rate };
+        let trial = Trial::new(&canary, &reports, (draft.epoch, revision), marks);
+        let course = Course { release: self, desk, revision, mark: (draft.epoch, revision), canary: &canary, trial };
+        let end = tokio::select! {
+            end = course.run(outcome, console) => end,
+            () = signals.any() => End::Interrupted,
+        };
+        let why = match end {
+            End::Good(standing) => {
+                if standing.staged.since.requests == 0 {
+                    console.warn(
+                        "NOTHING WAS OBSERVED: no request came to the canary; all that is known is that it took the table",
+                    );
+                }
+                // The same table, for all, and by now: signed again.
+                match desk.write(draft.clone(), desk.after).await {
+                    Ok(published) => {
+                        outcome.outcome = Fate::Published;
+                        if let Err(error) = desk.bus.withdraw(revision).await {
+                            console.warn(&format!(
+                                "the staged table stays on the bus ({error}), where it counts no longer"
+                            ));
+                        }
+                        return tokio::select! {
+                            done = self.follow(desk.bus, draft, published, outcome, console) => done,
+                            () = signals.any() => Err(refused(format!("interrupted; revision {published} is published"))),
+                        };
+                    }
+                    Err(Failed::Ran(error) | Failed::Input(error)) => format!("it did well, but {error:#}"),
+                }
+            }
+            End::Bad(objections) => {
+                let why = objections.iter().map(|objection| format!("\n  {objection}")).collect();
+                outcome.objections = objections;
+                why
+            }
+            End::Unknown(why) | End::Overtaken(why) => why,
+            End::Interrupted => "interrupted".to_owned(),
+        };
+        outcome.outcome = Fate::Withdrawn;
+        let became = match withdraw(desk.bus, revision).await {
+            Ok(()) => tokio::select! {
+                became = back(desk.bus, &canary, self.wait, console) => became,
+                () = signals.any() => "it was withdrawn; its nodes return in a moment".to_owned(),
+            },
+            Err(error) => format!(
+                "it could not be withdrawn ({error}): its nodes return by themselves when its lease ends, within {}",
+                long(lease)
+            ),
+        };
+        Err(refused(format!("the staged table was not published: {why}\n{became}")))
+    }
+}
+
+/// Waits until nodes are back on the table of all, and tells whether they are.
+pub(in crate::cli) async fn back(
+    bus: &Bus,
+    canary: &BTreeSet<String>,
+    patience: Duration,
+    console: &mut Console,
+) -> String {
+    let goal = Goal::Withdrawn(canary.clone());
+    let waited = wait(bus, &goal, "withdrawn", patience, console).await;
+    match waited.arrival {
+        arrival if arrival.is_complete() => {
+            format!("it was withdrawn, and {}", returned(arrival.applied.len()))
+        }
+        arrival => format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now())),
+    }
+}
+
+/// Withdraws a staged table. That somebody else has done so is as good.
+///
+/// # Errors
+/// When the bus does not answer, again and again.
+pub(in crate::cli) async fn withdraw(bus: &Bus, revision: u64) -> Result<(), BusError> {
+    let mut tries = 0;
+    loop {
+        let error = match bus.withdraw(revision).await {
+            Ok(_) | Err(config::bus::PublishError::Overtaken) => return Ok(()),
+            Err(config::bus::PublishError::Bus(error)) => error,
+            Err(error) => BusError::Other(error.to_string()),
+        };
+        tries += 1;
+        if tries == TRIES {
+            return Err(error);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn returned(count: usize) -> String {
+    match count {
+        0 => "no node that had it reports any more".to_owned(),
+        1 => "its node is back on the table of all".to_owned(),
+        count => format!("its {count} nodes are back on the table of all"),
+    }
+}
+
+/// A trial while it runs.
+struct Course<'a> {
+    release: &'a Release,
+    desk: &'a Desk<'a>,
+    /// Of the staged table.
+    revision: u64,
+    mark: (u64, u64),
+    canary: &'a BTreeSet<String>,
+    trial: Trial,
+}
+
+impl Course<'_> {
+    async fn run(&self, outcome: &mut Outcome, console: &mut Console) -> End {
+        let goal = Goal::Staged(self.canary.clone(), self.mark);
+        let waited = wait(self.desk.bus, &goal, "staged", self.release.wait, console).await;
+        let arrival = waited.arrival;
+        outcome.nodes = Some(arrival.clone());
+        if !arrival.rejected.is_empty() {
+            console.warn(arrival.rejections().trim_end());
+            let first = arrival.rejected.into_iter().map(|rejection| Objection::Rejected {
+                node: rejection.node,
+                problem: rejection.problems.first().map_or_else(String::new, ToString::to_string),
+            });
+            return End::Bad(first.collect());
+        }
+        if !arrival.is_complete() {
+            return End::Unknown(format!(
+                "not taken in {}: {}",
+                long(self.release.wait),
+                arrival.missing(SystemTime::now())
+            ));
+        }
+        self.observe(console).await
+    }
+
+    async fn observe(&self, console: &mut Console) -> End {
+        let (started, observe) = (Instant::now(), self.release.canary.observe);
+        let mut trouble: Option<Instant> = None;
+        loop {
+            let is_over = started.elapsed() >= observe;
+            match self.look(trouble.is_none_or(|when| when.elapsed() > 2 * REPORT_EVERY)).await {
+                Ok(Seen::Standing(standing)) if !standing.against.is_empty() => return End::Bad(standing.against),
+                Ok(Seen::Standing(standing)) if is_over => return self.verdict(standing),
+                Ok(Seen::Standing(standing)) => {
+                    let left = long(observe.saturating_sub(started.elapsed()) + Duration::from_millis(999));
+                    console.tick(&format!("observing, {left} left: {standing}"));
+                }
+                Ok(Seen::Overtaken(why)) => return End::Overtaken(why),
+                Err(error) if is_over => {
+                    return End::Unknown(format!("the bus could not be asked at the end: {error}"));
+                }
+                Err(error) => {
+                    trouble = Some(Instant::now());
+                    console.tick(&format!("observing: {error}; it goes on once the bus answers"));
+                }
+            }
+            tokio::time::sleep(POLL.min(observe.saturating_sub(started.elapsed()))).await;
+        }
+    }
+
+    /// Whether enough was seen.
+    fn verdict(&self, standing: Box<Standing>) -> End {
+        let (seen, least) = (standing.staged.since.requests, self.release.canary.min_requests);
+        if seen < least {
+            return End::Unknown(format!("{seen} requests came to the canary, and --min-requests asks for {least}"));
+        }
+        End::Good(standing)
+    }
+
+    async fn look(&self, silence_counts: bool) -> Result<Seen, BusError> {
+        let bus = self.desk.bus;
+        let live = bus.live(Place::Table).await?;
+        let revision = live.as_ref().map_or(0, |live| live.revision);
+        if revision != self.desk.after {
+            let by = live.and_then(|live| live.publication).map_or_else(String::new, |live| format!(" by {}", live.by));
+            return Ok(Seen::Overtaken(format!("revision {revision} was published meanwhile{by}")));
+        }
+        let staged = bus.live(Place::Rollout).await?;
+        if staged.is_none_or(|staged| staged.revision != self.revision) {
+            return Ok(Seen::Overtaken("somebody else withdrew it".to_owned()));
+        }
+        let standing = self.trial.standing(&bus.reports().await?, SystemTime::now(), silence_counts);
+        Ok(Seen::Standing(Box::new(standing)))
+    }
+}
+
+/// What a look at the bus shows.
+enum Seen {
+    Standing(Box<Standing>),
+    Overtaken(String),
+}
+
+/// A lease is longer by this than all that may happen in it.
+const GRACE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_secs(1);
+
+const TRIES: u32 = 5;

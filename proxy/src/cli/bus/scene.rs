@@ -1,0 +1,180 @@
+//! What is on the bus at one moment: the live table, a staged one, and what the nodes say.
+
+use std::time::SystemTime;
+
+use config::bus::{Bus, BusError, Entry, NodeReport, Place, Publication, REPORT_EVERY, Stage};
+
+/// Nodes' reports, and when the bus took each.
+pub(in crate::cli) type Reports = Vec<(NodeReport, SystemTime)>;
+
+/// An epoch and a revision: which of two tables is newer.
+pub(in crate::cli) type Mark = (u64, u64);
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub(in crate::cli) struct Scene {
+    /// The newest revision of any key; 0 without a bucket.
+    pub(in crate::cli) last_revision: u64,
+    /// The live table, or that it was deleted.
+    pub(in crate::cli) live: Option<Entry>,
+    /// The newest text: the live one, or the one before it was deleted.
+    pub(in crate::cli) newest: Option<Published>,
+    /// The staged table, or that it was withdrawn.
+    pub(in crate::cli) staged: Option<Entry>,
+    /// The nodes that live.
+    pub(in crate::cli) reports: Reports,
+}
+
+/// A table on the bus that was not deleted.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Published {
+    pub(in crate::cli) revision: u64,
+    pub(in crate::cli) created: SystemTime,
+    pub(in crate::cli) publication: Publication,
+}
+
+impl Scene {
+    /// Looks at the bus. Without a bucket there is nothing.
+    ///
+    /// # Errors
+    /// When the bus does not answer.
+    pub(in crate::cli) async fn read(bus: &Bus) -> Result<Self, BusError> {
+        let last_revision = match bus.last_revision().await {
+            Err(BusError::NoBucket { .. }) => return Ok(Self::default()),
+            other => other?,
+        };
+        let live = bus.live(Place::Table).await?;
+        let newest = match &live {
+            Some(Entry { publication: None, .. }) => bus.history().await?.into_iter().rev().find_map(Published::of),
+            live => live.clone().and_then(Published::of),
+        };
+        let staged = bus.live(Place::Rollout).await?;
+        Ok(Self { last_revision, live, newest, staged, reports: bus.reports().await? })
+    }
+
+    /// The revision that the live table must still have for another to take its place.
+    pub(in crate::cli) fn revision(&self) -> u64 {
+        self.live.as_ref().map_or(0, |live| live.revision)
+    }
+
+    /// The live table, if it was not deleted.
+    pub(in crate::cli) fn live_text(&self) -> Option<&Published> {
+        self.newest.as_ref().filter(|newest| newest.revision == self.revision())
+    }
+
+    /// The epoch that the next publication carries forward.
+    pub(in crate::cli) fn epoch(&self) -> u64 {
+        self.newest.as_ref().map_or(1, |newest| newest.publication.epoch.max(1))
+    }
+
+    /// The newest table that any node has in force.
+    pub(in crate::cli) fn fleet(&self) -> Option<Mark> {
+        self.reports.iter().map(|(report, _)| (report.epoch, report.revision)).max()
+    }
+
+    /// An epoch that is greater than any that is known of.
+    pub(in crate::cli) fn next_epoch(&self) -> u64 {
+        self.fleet().map_or(0, |(epoch, _)| epoch).max(self.newest.as_ref().map_or(0, |n| n.publication.epoch)) + 1
+    }
+
+    /// The staged table that counts, and how it is staged: it is newer than the live one, and its
+    /// lease is not over.
+    pub(in crate::cli) fn under_way(&self, now: SystemTime) -> Option<(Published, Stage)> {
+        let staged = self.staged.clone().and_then(Published::of)?;
+        let stage = staged.publication.stage.clone()?;
+        let counts = staged.revision > self.revision() && now < staged.created + stage.lease;
+        counts.then_some((staged, stage))
+    }
+}
+
+impl Published {
+    /// `None` of a deletion.
+    pub(in crate::cli) fn of(entry: Entry) -> Option<Self> {
+        let Entry { revision, created, publication } = entry;
+        publication.map(|publication| Self { revision, created, publication })
+    }
+
+    /// Its place in the order of tables.
+    pub(in crate::cli) fn mark(&self) -> Mark {
+        (self.publication.epoch, self.revision)
+    }
+}
+
+/// Whether a node has not been heard from for longer than it takes to report twice.
+pub(in crate::cli) fn is_silent(heard: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(heard).is_ok_and(|silence| silence > 2 * REPORT_EVERY)
+}
+
+#[cfg(test)]
+pub(in crate::cli) mod samples {
+    use config::bus::NodeState;
+    use policy::trial::Observed;
+
+    use super::*;
+
+    /// The report of a node with this table in force.
+    pub(in crate::cli) fn report(node: &str, region: &str, (epoch, revision): Mark) -> NodeReport {
+        NodeReport {
+            node: node.to_owned(),
+            region: region.to_owned(),
+            instance: format!("{node}-1"),
+            meridian: "0.1.0".to_owned(),
+            started: 0,
+            at: 0,
+            state: NodeState::Applied,
+            epoch,
+            revision,
+            sha256: String::new(),
+            version: "1".to_owned(),
+            staged: false,
+            since: 0,
+            problems: Vec::new(),
+            refused: None,
+            notes: Vec::new(),
+            expired: false,
+            draining: false,
+            observed: Observed::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn entry(revision: u64, epoch: u64, stage: Option<Stage>) -> Entry {
+        let publication = Publication { stage, ..Publication::new("a", epoch, 0, "me") };
+        Entry { revision, created: SystemTime::UNIX_EPOCH, publication: Some(publication) }
+    }
+
+    #[test]
+    fn a_staged_table_counts_while_it_is_newer_and_its_lease_runs() {
+        let lease = Duration::from_secs(60);
+        let stage = Stage { nodes: ["a".to_owned()].into(), lease };
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (live, staged, now, counts) in
+            [(None, 5, 59, true), (Some(4), 5, 59, true), (Some(4), 5, 60, false), (Some(6), 5, 1, false)]
+        {
+            let live = live.map(|revision| entry(revision, 1, None));
+            let staged = Some(entry(staged, 1, Some(stage.clone())));
+            let scene = Scene { live, staged, ..Scene::default() };
+            assert_eq!(scene.under_way(at(now)).is_some(), counts, "{now}");
+        }
+        let withdrawn = Entry { publication: None, ..entry(5, 1, None) };
+        assert!(Scene { staged: Some(withdrawn), ..Scene::default() }.under_way(at(1)).is_none());
+    }
+
+    #[test]
+    fn epochs_are_carried_forward_and_a_new_one_is_beyond_all() {
+        assert_eq!((Scene::default().epoch(), Scene::default().next_epoch()), (1, 1));
+        let at = SystemTime::UNIX_EPOCH;
+        let scene = Scene {
+            newest: Published::of(entry(4, 2, None)),
+            reports: vec![(samples::report("a", "r", (3, 900)), at), (samples::report("b", "r", (2, 901)), at)],
+            ..Scene::default()
+        };
+        assert_eq!((scene.epoch(), scene.fleet(), scene.next_epoch()), (2, Some((3, 900)), 4));
+    }
+}

@@ -1,0 +1,58 @@
+//! Following the nodes' reports until a table has come to where it is to be.
+
+use std::time::{Duration, Instant};
+
+use config::bus::{Bus, BusError, Place};
+
+use super::arrival::{Arrival, Goal};
+use super::console::Console;
+use super::scene::{Published, Reports};
+
+/// What became of a wait.
+#[derive(Clone, Debug)]
+pub(super) struct Waited {
+    /// How far it was at the end.
+    pub(super) arrival: Arrival,
+    /// How long that took.
+    pub(super) took: Duration,
+}
+
+/// Waits until every node has decided, or the time is up. A node that refuses a staged table ends the
+/// wait at once. `what` starts each line of progress.
+pub(super) async fn wait(bus: &Bus, goal: &Goal, what: &str, patience: Duration, console: &mut Console) -> Waited {
+    let started = Instant::now();
+    let (mut arrival, mut goal) = (Arrival::default(), goal.clone());
+    loop {
+        match look(bus, &mut goal).await {
+            Ok(reports) => {
+                arrival = Arrival::of(&goal, &reports);
+                if arrival.nodes() > 0 {
+                    console.progress(&format!("{what}: {arrival}"));
+                }
+                let is_over = matches!(goal, Goal::Staged(..)) && !arrival.rejected.is_empty();
+                if is_over || arrival.is_complete() {
+                    break;
+                }
+            }
+            Err(error) => console.progress(&format!("{what}: {error}; it goes on once the bus answers")),
+        }
+        if started.elapsed() >= patience {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Waited { arrival, took: started.elapsed() }
+}
+
+/// The reports of now. Where a node has a later table, the goal learns whether that is the live one.
+async fn look(bus: &Bus, goal: &mut Goal) -> Result<Reports, BusError> {
+    let reports = bus.reports().await?;
+    if goal.is_behind(&reports)
+        && let (Goal::Live { newest, .. }, Some(live)) = (goal, bus.live(Place::Table).await?.and_then(Published::of))
+    {
+        *newest = live.mark().max(*newest);
+    }
+    Ok(reports)
+}
+
+const POLL: Duration = Duration::from_millis(250);

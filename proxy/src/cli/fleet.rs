@@ -1,0 +1,124 @@
+//! `meridian fleet`
+
+mod row;
+mod text;
+
+use std::time::{Duration, SystemTime};
+
+use config::bus::{Bus, BusError, Entry, Place};
+use serde::Serialize;
+
+use self::row::Row;
+use super::bus::Flags;
+use super::bus::scene::Published;
+use super::bus::session::with_bus;
+use super::screen::Screen;
+use super::{Failed, Format, print};
+
+/// Show the nodes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Fleet {
+    /// Show them again each second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    bus: Flags,
+}
+
+/// All nodes at one moment, and the table that they should have.
+#[derive(Debug, Serialize)]
+struct Picture {
+    live: Option<Live>,
+    nodes: Vec<Row>,
+}
+
+/// The live table.
+#[derive(Debug, Serialize)]
+struct Live {
+    epoch: u64,
+    revision: u64,
+    version: Option<String>,
+}
+
+impl Fleet {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        with_bus(&self.bus, async |bus, _| {
+            let mut history = Vec::new();
+            if !self.watch {
+                return self.show(&picture(&bus, &mut history).await?, None);
+            }
+            let screen = match self.format {
+                Format::Text => Screen::open().map_err(|error| Failed::Ran(error.into()))?,
+                Format::Json => None,
+            };
+            tokio::select! {
+                shown = async {
+                    loop {
+                        match picture(&bus, &mut history).await {
+                            Ok(picture) => self.show(&picture, screen.as_ref())?,
+                            Err(error) => show_error(&error, screen.as_ref())?,
+                        }
+                        tokio::time::sleep(REDRAW).await;
+                    }
+                } => shown,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            }
+        })
+    }
+
+    fn show(&self, picture: &Picture, screen: Option<&Screen>) -> Result<(), Failed> {
+        let shown = match self.format {
+            Format::Text => text::text(picture),
+            // With --watch: a document a line.
+            Format::Json if self.watch => format!("{}\n", serde_json::to_string(picture).map_err(ran)?),
+            Format::Json => format!("{}\n", serde_json::to_string_pretty(picture).map_err(ran)?),
+        };
+        match screen {
+            Some(screen) => draw(screen, &shown),
+            None => {
+                print(&shown);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn show_error(error: &BusError, screen: Option<&Screen>) -> Result<(), Failed> {
+    match screen {
+        Some(screen) => draw(screen, &error.to_string()),
+        None => {
+            eprintln!("meridian: {error}");
+            Ok(())
+        }
+    }
+}
+
+fn draw(screen: &Screen, text: &str) -> Result<(), Failed> {
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    screen.draw(&lines).map_err(|error| Failed::Ran(error.into()))
+}
+
+fn ran(error: serde_json::Error) -> Failed {
+    Failed::Ran(error.into())
+}
+
+/// Looks at the bus. What is known of its history stays, as long as no table is added to it.
+async fn picture(bus: &Bus, history: &mut Vec<Entry>) -> Result<Picture, BusError> {
+    let newest = bus.live(Place::Table).await?;
+    if newest.as_ref().map(|entry| entry.revision) != history.last().map(|entry| entry.revision) {
+        *history = bus.history().await?;
+    }
+    let now = SystemTime::now();
+    let nodes = bus.reports().await?.into_iter().map(|(report, heard)| Row::of(report, heard, history, now));
+    let live = newest.and_then(Published::of).map(|live| Live {
+        epoch: live.publication.epoch,
+        revision: live.revision,
+        version: live.publication.version(),
+    });
+    Ok(Picture { live, nodes: nodes.collect() })
+}
+
+const REDRAW: Duration = Duration::from_secs(1);

@@ -1,0 +1,191 @@
+//! One node, as its report shows it.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use config::Problem;
+use config::bus::{Entry, NodeReport, NodeState};
+use serde::Serialize;
+
+use crate::cli::bus::scene::is_silent;
+use crate::cli::bus::time::{long, utc, utc_seconds};
+
+/// A node.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) node: String,
+    pub(super) region: String,
+    /// What it has in force.
+    pub(super) epoch: u64,
+    pub(super) revision: u64,
+    pub(super) version: String,
+    pub(super) sha256: String,
+    /// The first is what counts most.
+    pub(super) state: Vec<State>,
+    pub(super) lag: Option<Lag>,
+    /// UTC, by the node's clock.
+    pub(super) since: String,
+    /// UTC, by the bus's clock.
+    pub(super) heard: String,
+    /// The revision that it refuses.
+    pub(super) refused: Option<u64>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) notes: Vec<String>,
+    pub(super) meridian: String,
+    pub(super) instance: String,
+}
+
+/// What there is to say of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// It has not been heard from for two reports' time.
+    Silent,
+    /// It refuses the newest table.
+    Rejected,
+    /// Its table has outlived `max_age`: restricted routes are refused.
+    Expired,
+    /// It has no table yet.
+    Waiting,
+    /// It has a staged table.
+    Staged,
+    /// It has a table of all.
+    Applied,
+    /// It drains.
+    Draining,
+}
+
+/// How far a node is behind the live table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Lag {
+    /// The tables published since its own.
+    pub(super) publications: usize,
+    /// Since the first of them.
+    pub(super) seconds: u64,
+}
+
+impl Row {
+    /// What a report says, beside what was published.
+    pub(super) fn of(report: NodeReport, heard: SystemTime, history: &[Entry], now: SystemTime) -> Self {
+        Self {
+            state: states(&report, heard, now),
+            lag: Lag::of(&report, history, now),
+            since: utc_seconds(report.since),
+            heard: utc(heard),
+            refused: report.refused.as_ref().filter(|_| report.state == NodeState::Rejected).map(|r| r.revision),
+            node: report.node,
+            region: report.region,
+            epoch: report.epoch,
+            revision: report.revision,
+            version: report.version,
+            sha256: report.sha256,
+            problems: report.problems,
+            notes: report.notes,
+            meridian: report.meridian,
+            instance: report.instance,
+        }
+    }
+
+    /// Whether there is this to say of it.
+    pub(super) fn is(&self, state: State) -> bool {
+        self.state.contains(&state)
+    }
+}
+
+fn states(report: &NodeReport, heard: SystemTime, now: SystemTime) -> Vec<State> {
+    let said = match report.state {
+        NodeState::Applied if report.staged => State::Staged,
+        NodeState::Applied => State::Applied,
+        NodeState::Rejected => State::Rejected,
+        NodeState::Waiting => State::Waiting,
+    };
+    let all = [
+        is_silent(heard, now).then_some(State::Silent),
+        Some(said),
+        report.expired.then_some(State::Expired),
+        report.draining.then_some(State::Draining),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+impl Lag {
+    /// `None` when nothing was published since the node's table.
+    fn of(report: &NodeReport, history: &[Entry], now: SystemTime) -> Option<Self> {
+        let is_missed = |entry: &&Entry| {
+            let epoch = entry.publication.as_ref().map(|publication| publication.epoch);
+            epoch.is_some_and(|epoch| (epoch, entry.revision) > (report.epoch, report.revision))
+        };
+        let mut missed = history.iter().filter(is_missed);
+        let first = missed.next()?;
+        let behind = now.duration_since(first.created).unwrap_or_default();
+        Some(Self { publications: 1 + missed.count(), seconds: behind.as_secs() })
+    }
+}
+
+/// `2 (5m 3s)`.
+impl fmt::Display for Lag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.publications, long(std::time::Duration::from_secs(self.seconds)))
+    }
+}
+
+impl State {
+    /// The word for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            State::Silent => "silent",
+            State::Rejected => "rejected",
+            State::Expired => "expired",
+            State::Waiting => "waiting",
+            State::Staged => "staged",
+            State::Applied => "applied",
+            State::Draining => "draining",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use config::bus::Publication;
+
+    use super::*;
+    use crate::cli::bus::scene::samples::report;
+
+    #[test]
+    fn a_nodes_state_says_what_counts_first() {
+        let base = || report("a", "r", (1, 1));
+        let at = SystemTime::UNIX_EPOCH;
+        for (report, silence, expected) in [
+            (base(), 10, "applied"),
+            (base(), 11, "silent, applied"),
+            (NodeReport { staged: true, ..base() }, 0, "staged"),
+            (NodeReport { state: NodeState::Rejected, ..base() }, 0, "rejected"),
+            (NodeReport { state: NodeState::Waiting, expired: true, ..base() }, 0, "waiting, expired"),
+            (NodeReport { draining: true, ..base() }, 0, "applied, draining"),
+        ] {
+            let states = states(&report, at, at + Duration::from_secs(silence));
+            assert_eq!(states.into_iter().map(State::name).collect::<Vec<_>>().join(", "), expected);
+        }
+    }
+
+    #[test]
+    fn lag_counts_publications_since_the_nodes_own() {
+        let entry = |(epoch, revision): (u64, u64), seconds| Entry {
+            revision,
+            created: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            publication: Some(Publication::new("a", epoch, 0, "me")),
+        };
+        let deleted = Entry { publication: None, ..entry((1, 8), 15) };
+        let history = [entry((1, 3), 0), entry((1, 7), 10), deleted, entry((1, 9), 20)];
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(30);
+        let lag = |mark| Lag::of(&report("a", "r", mark), &history, now).map(|lag| lag.to_string());
+        assert_eq!(lag((1, 9)), None);
+        assert_eq!(lag((1, 12)), None);
+        assert_eq!(lag((2, 1)), None);
+        assert_eq!(lag((1, 7)).as_deref(), Some("1 (10s)"));
+        assert_eq!(lag((1, 3)).as_deref(), Some("2 (20s)"));
+        assert_eq!(lag((0, 0)).as_deref(), Some("3 (30s)"));
+    }
+}

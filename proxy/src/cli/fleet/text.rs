@@ -1,0 +1,126 @@
+//! The fleet, for people.
+
+use super::row::{Row, State};
+use super::{Live, Picture};
+use crate::cli::bus::columns::aligned;
+
+/// A line a node, what is wrong with some of them, and all in one line.
+pub(super) fn text(picture: &Picture) -> String {
+    if picture.nodes.is_empty() {
+        let live = picture.live.as_ref().map_or_else(
+            || "there is no table on the bus".to_owned(),
+            |live| format!("{} is live", live_in_words(live)),
+        );
+        return format!("no node reports; {live}\n");
+    }
+    let lines: Vec<_> = picture.nodes.iter().map(line).collect();
+    let table = aligned(["NODE", "REGION", "REVISION", "VERSION", "STATE", "LAG", "SINCE"], &lines);
+    let troubles: String = picture.nodes.iter().map(troubles).collect();
+    format!("{table}{troubles}{}\n", summary(picture))
+}
+
+fn line(row: &Row) -> [String; 7] {
+    let states: Vec<&str> = row.state.iter().map(|state| state.name()).collect();
+    let has_table = !row.is(State::Waiting);
+    let said = |text: String| if has_table { text } else { "-".to_owned() };
+    [
+        row.node.clone(),
+        row.region.clone(),
+        said(row.revision.to_string()),
+        said(row.version.clone()),
+        states.join(", "),
+        row.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+        row.since.clone(),
+    ]
+}
+
+fn troubles(row: &Row) -> String {
+    let mut out = String::new();
+    if row.is(State::Rejected) {
+        let what = row.refused.map_or_else(|| "the newest table".to_owned(), |revision| format!("revision {revision}"));
+        out.push_str(&format!("{} rejects {what}:\n", row.node));
+        let first = row.problems.iter().take(MOST_PROBLEMS);
+        first.for_each(|problem| out.push_str(&format!("  {problem}\n")));
+        if row.problems.len() > MOST_PROBLEMS {
+            out.push_str(&format!("  and {} more: --format json has them\n", row.problems.len() - MOST_PROBLEMS));
+        }
+    }
+    row.notes.iter().for_each(|note| out.push_str(&format!("{}: {note}\n", row.node)));
+    out
+}
+
+/// `20 nodes: 19 on revision 14 ("2026-11-21.3"), 1 rejected`.
+fn summary(picture: &Picture) -> String {
+    let live = match &picture.live {
+        None => "there is no table on the bus".to_owned(),
+        Some(live) => {
+            let has_it = |row: &&Row| (row.epoch, row.revision) == (live.epoch, live.revision);
+            let on = picture.nodes.iter().filter(has_it).count();
+            format!("{on} on {}", live_in_words(live))
+        }
+    };
+    let count = |state: State| {
+        let count = picture.nodes.iter().filter(|row| row.is(state)).count();
+        (count > 0).then(|| format!(", {count} {}", state.name()))
+    };
+    let states = [State::Staged, State::Rejected, State::Waiting, State::Expired, State::Draining, State::Silent];
+    let rest: String = states.into_iter().filter_map(count).collect();
+    let all = if picture.nodes.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", picture.nodes.len()) };
+    format!("{all}: {live}{rest}")
+}
+
+/// `revision 14 ("2026-11-21.3")`.
+fn live_in_words(live: &Live) -> String {
+    let version = live.version.as_ref().map_or_else(String::new, |version| format!(" ({version:?})"));
+    format!("revision {}{version}", live.revision)
+}
+
+const MOST_PROBLEMS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use config::bus::{NodeReport, NodeState, Refused};
+    use config::{Problem, Severity};
+
+    use super::*;
+    use crate::cli::bus::scene::samples::report;
+
+    #[test]
+    fn a_fleet_is_a_table_its_troubles_and_a_summary() {
+        let problem = Problem {
+            severity: Severity::Error,
+            file: "revision 14".to_owned(),
+            line: 3,
+            path: "regions.a".to_owned(),
+            message: "no country".to_owned(),
+        };
+        let refused = Some(Refused { epoch: 1, revision: 14, sha256: String::new(), at: 0 });
+        let rejecting = NodeReport {
+            state: NodeState::Rejected,
+            refused,
+            problems: vec![problem; 4],
+            notes: vec!["the snapshot cannot be written".to_owned()],
+            ..report("use1-b", "us-east-1", (1, 12))
+        };
+        let at = SystemTime::UNIX_EPOCH;
+        let row = |report| Row::of(report, at, &[], at);
+        let nodes = vec![row(report("use1-a", "us-east-1", (1, 14))), row(rejecting)];
+        let live = Some(Live { epoch: 1, revision: 14, version: Some("1".to_owned()) });
+        assert_eq!(
+            text(&Picture { live, nodes }),
+            "NODE    REGION     REVISION  VERSION  STATE     LAG  SINCE\n\
+             use1-a  us-east-1  14        1        applied   -    1970-01-01T00:00:00Z\n\
+             use1-b  us-east-1  12        1        rejected  -    1970-01-01T00:00:00Z\n\
+             use1-b rejects revision 14:\n\
+             \x20 revision 14:3: error: regions.a: no country\n\
+             \x20 revision 14:3: error: regions.a: no country\n\
+             \x20 revision 14:3: error: regions.a: no country\n\
+             \x20 and 1 more: --format json has them\n\
+             use1-b: the snapshot cannot be written\n\
+             2 nodes: 1 on revision 14 (\"1\"), 1 rejected\n"
+        );
+        assert_eq!(text(&Picture { live: None, nodes: Vec::new() }), "no node reports; there is no table on the bus\n");
+    }
+}
