@@ -92,8 +92,7 @@ fn setup(bus: &BusServer, name: &str) -> Setup {
 fn routed(bus: &BusServer, name: &str, more: &str) -> Setup {
     let (of_bus, of_section) = more.split_once('\n').unwrap_or((more, ""));
     let server = bus.url();
-    let lines =
-        format!("bus = {{ servers = [\"{server}\"], snapshot = \"last-good.toml\"{of_bus} }}\n{of_section}");
+    let lines = format!("bus = {{ servers = [\"{server}\"], snapshot = \"last-good.toml\"{of_bus} }}\n{of_section}");
     Setup::new("eu", "").name(name).bus(&lines)
 }
 

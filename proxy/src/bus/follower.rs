@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::bus::{
-    Bus, BusError, Change, Entry, Ignored, Place, REPORT_EVERY, REPORT_TTL, Refused, Snapshot, Standing,
-    Watch,
+    Bus, BusError, Change, Entry, Ignored, Place, REPORT_EVERY, REPORT_TTL, Refused, Snapshot, Standing, Watch,
 };
 use config::{BusSource, Problem, Severity};
 use futures_util::FutureExt;
@@ -146,12 +145,19 @@ impl Follower {
     /// One connection's time. Whatever is wrong with it ends it: all that has to outlive it is ours.
     async fn session(&mut self) -> Result<std::convert::Infallible, BusError> {
         let bus = Bus::connect(&self.source.access, &format!("meridian {}", self.state.node)).await?;
+        self.follow(&bus).await.map_err(|error| match bus.complaint() {
+            Some(complaint) => BusError::Other(format!("{error}; the server complains: {complaint}")),
+            None => error,
+        })
+    }
+
+    async fn follow(&mut self, bus: &Bus) -> Result<std::convert::Infallible, BusError> {
         let born = bus.bucket_created().await?;
         let mut watch = bus.watch().await?;
         self.state.connected(bus.server());
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
         (self.heard, self.after_missed, self.walked) = ([0, 0], None, 0);
-        self.look_around(&bus, born).await?;
+        self.look_around(bus, born).await?;
         // Often enough that a bus that is there never counts as silent.
         let often = (self.source.max_age / 4).clamp(SHORTEST_POLL, POLL);
         let (mut poll, mut report) = (interval(often), interval(REPORT_EVERY));
@@ -165,7 +171,7 @@ impl Follower {
         let mut loads = None;
         loop {
             if examination.is_none() {
-                examination = self.begin(&bus).await?;
+                examination = self.begin(bus).await?;
             }
             if loads.is_none()
                 && let Stage::Serving(node) = &self.stage
@@ -176,13 +182,13 @@ impl Follower {
             tokio::select! {
                 change = watch.next() => self.hear(change?, &mut echo),
                 _ = poll.tick() => {
-                    self.look_around(&bus, born).await?;
-                    self.bury(&bus);
+                    self.look_around(bus, born).await?;
+                    self.bury(bus);
                     echo.check()?;
                 }
                 _ = report.tick() => said = None,
-                done = finished(&mut examination) => self.judge(&bus, done).await?,
-                sent = reported(&mut reporting) => self.reported(sent, &mut echo),
+                done = finished(&mut examination) => self.judge(bus, done).await?,
+                sent = reported(&mut reporting) => self.reported(bus, sent, &mut echo),
                 node = adopted(&mut self.stage) => self.adopt(node),
                 () = wait_until(self.not_before), if examination.is_none() && self.has_wanted() => {}
             }
@@ -330,6 +336,7 @@ impl Follower {
             }
             Place::Rollout => {
                 self.state.forgive(Place::Rollout);
+                self.state.note("rollout", None);
                 if self.tables.withdraw() {
                     self.state.count("returned");
                     tracing::info!("the staged table was withdrawn");
@@ -389,6 +396,9 @@ impl Follower {
     /// Compares an entry with what is in force; what is new gets examined.
     fn take_up(&mut self, place: Place, entry: Entry) -> Option<Examination> {
         let publication = entry.publication.as_ref();
+        if place == Place::Rollout {
+            self.state.note("rollout", None);
+        }
         match self.tables.weigh(place, &entry, &self.state.node) {
             Next::Nothing => {
                 if place == Place::Table {
@@ -650,7 +660,7 @@ impl Follower {
         matches!(&self.stage, Stage::Serving(node) if node.draining() > Drain::Serving)
     }
 
-    fn reported(&self, sent: Result<u64, BusError>, echo: &mut Echo) {
+    fn reported(&self, bus: &Bus, sent: Result<u64, BusError>, echo: &mut Echo) {
         match sent {
             Ok(revision) => {
                 self.state.note("report", None);
@@ -658,7 +668,8 @@ impl Follower {
             }
             // Whether the bus is there at all is found out by reading.
             Err(error) => {
-                let text = format!("this node's report is not taken: {error}");
+                let why = bus.complaint().unwrap_or_else(|| error.to_string());
+                let text = format!("this node's report is not taken: {why}");
                 if self.state.note("report", Some(text.clone())) {
                     self.state.count("report_failed");
                     tracing::warn!("{text}");

@@ -286,10 +286,9 @@ impl BusState {
     /// What an operator should know though the node is ready.
     pub fn warnings(&self) -> Vec<String> {
         let inner = self.lock();
-        let refused = inner
-            .refused
-            .as_ref()
-            .map(|Refusal { what, .. }| format!("revision {} of the routing table was refused; see /status", what.revision));
+        let refused = inner.refused.as_ref().map(|Refusal { what, .. }| {
+            format!("revision {} of the routing table was refused; see /status", what.revision)
+        });
         let mut warnings: Vec<String> =
             [self.freshness.warning(), refused, inner.ignored.clone()].into_iter().flatten().collect();
         warnings.extend(inner.notes.values().cloned());

@@ -11,7 +11,7 @@ use super::{becomes, has, report, reports, routed, table, world};
 /// All that a node publishes and subscribes to.
 const PUBLISH: [&str; 6] = [
     "$JS.API.STREAM.INFO.KV_meridian",
-    "$JS.API.CONSUMER.CREATE.KV_meridian.>",
+    "$JS.API.CONSUMER.CREATE.KV_meridian",
     "$JS.API.DIRECT.GET.KV_meridian",
     "$JS.API.DIRECT.GET.KV_meridian.>",
     "$JS.FC.KV_meridian.>",
@@ -65,13 +65,13 @@ async fn by_user_and_password() {
 
 #[tokio::test]
 async fn by_a_password_in_the_address_which_is_not_shown() {
-    let bus = BusServer::with().user("edge", "right").start().await;
-    let lines = format!("bus = {{ servers = [\"nats://edge:right@{}\"] }}", bus.address());
+    let bus = BusServer::with().user("edge", "s3cr3t").start().await;
+    let lines = format!("bus = {{ servers = [\"nats://edge:s3cr3t@{}\"] }}", bus.address());
     let node = Setup::new("eu", "").name("a").bus(&lines).start_waiting().await;
     becomes(&node, "a connection", |status| status["bus"]["servers"].as_str().is_some()).await;
     for path in ["/status", "/ready", "/metrics"] {
         let text = node.ask(&get(path)).await.text().to_owned();
-        assert!(!text.contains("right"), "{text}");
+        assert!(!text.contains("s3cr3t"), "{text}");
     }
     drop(node);
     follows(&bus, Setup::new("eu", "").name("a").bus(&lines)).await;
@@ -93,7 +93,9 @@ async fn by_nkey_with_the_least_that_a_node_needs() {
     // It is not enough to publish, or to take others' reports away.
     let before = probe.get("table").await.expect("a table").sequence;
     let edge = BusProbe::connect(&bus.url(), ConnectOptions::with_nkey(seed)).await.expect("a connection");
-    for subject in ["$KV.meridian.table", "$KV.meridian.rollout", "$KV.meridian.nodes.b", "$JS.API.STREAM.PURGE.KV_meridian"] {
+    for subject in
+        ["$KV.meridian.table", "$KV.meridian.rollout", "$KV.meridian.nodes.b", "$JS.API.STREAM.PURGE.KV_meridian"]
+    {
         edge.client().publish(subject, "x".into()).await.expect("a connection");
     }
     let info = edge.client().request("$JS.API.STREAM.INFO.KV_meridian", "".into());
@@ -126,7 +128,7 @@ async fn a_node_that_may_not_report_follows_its_tables_at_once() {
         has(&node, revision).await;
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
-    becomes(&node, "a word on it", |status| status["bus"]["notes"].to_string().contains("report is not taken")).await;
+    becomes(&node, "a word on it", |status| status["bus"]["notes"].to_string().contains("Permissions Violation")).await;
     assert_eq!(report(&probe, "a").await, None);
     node.signal("TERM");
     assert_eq!(node.exited().await.code(), Some(0));
@@ -145,4 +147,17 @@ async fn over_tls_by_an_authority_of_its_own() {
     })
     .await;
     follows(&bus, setup.file("ca.pem", authority.pem())).await;
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named() {
+    let bus = BusServer::with().user("edge", "right").permissions(&permissions(&PUBLISH[..1])).start().await;
+    bus.probe().await.create_bucket().await;
+    let setup = routed(&bus, "a", ", user = \"edge\", password_file = \"password\"").file("password", "right");
+    let node = setup.start_waiting().await;
+    eventually("a reason", async || {
+        let text = node.ask(&get("/ready")).await.text().to_owned();
+        if text.contains("$JS.API.CONSUMER.CREATE.KV_meridian") { Ok(()) } else { Err(text) }
+    })
+    .await;
 }

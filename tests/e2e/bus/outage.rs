@@ -1,8 +1,10 @@
 //! The bus dies, hangs and restarts under a node that serves: no request fails, and what is published afterwards is
 //! in force.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use meridian_tests::eventually;
 use meridian_tests::load::assert_all_served;
 
 use super::{Following, becomes, has, table};
@@ -10,10 +12,8 @@ use super::{Following, becomes, has, table};
 /// Waits until the node has noticed that its bus is away, and gives how long that took.
 async fn notices(following: &Following) -> Duration {
     let began = Instant::now();
-    becomes(&following.node, "the loss of the bus", |status| {
-        status["bus"]["connection"]["state"] == "disconnected"
-    })
-    .await;
+    becomes(&following.node, "the loss of the bus", |status| status["bus"]["connection"]["state"] == "disconnected")
+        .await;
     began.elapsed()
 }
 
@@ -37,7 +37,10 @@ async fn a_bus_that_dies_and_one_that_hangs_cost_nothing() {
     following.bus.go_on();
     let began = Instant::now();
     following.publish("after a stop").await;
-    eprintln!("death noticed in {died:.1?}, back in {back:.1?}; stop noticed in {hung:.1?}, back in {:.1?}", began.elapsed());
+    eprintln!(
+        "death noticed in {died:.1?}, back in {back:.1?}; stop noticed in {hung:.1?}, back in {:.1?}",
+        began.elapsed()
+    );
     assert!(died.max(hung) < Duration::from_secs(10), "{died:?}, {hung:?}");
     assert_all_served(&load.stop().await);
 }
@@ -49,7 +52,6 @@ async fn a_table_after_each_of_many_restarts_is_in_force() {
     let mut following = Following::start().await;
     let load = following.load();
     load.more(20, "answers before", |_| true).await;
-    let sockets = sockets(following.node.pid());
     let mut slowest = Duration::ZERO;
     for number in 0..restarts {
         following.bus.kill();
@@ -63,16 +65,23 @@ async fn a_table_after_each_of_many_restarts_is_in_force() {
     eprintln!("{restarts} restarts, the slowest table after {slowest:.1?}");
     assert_all_served(&load.stop().await);
     // Connections of former lives are gone, but for those that have yet to find out.
-    meridian_tests::eventually("as many sockets as before", async || {
-        let now = self::sockets(following.node.pid());
-        if now <= sockets + 2 { Ok(()) } else { Err(format!("{now} instead of {sockets}")) }
+    eventually("one connection to the bus", async || {
+        let count = connections(following.node.pid(), following.bus.address());
+        if count == 1 { Ok(()) } else { Err(count.to_string()) }
     })
     .await;
 }
 
-/// How many sockets a process has.
-fn sockets(pid: u32) -> usize {
+/// How many connections a process has to an address of loopback.
+fn connections(pid: u32, to: SocketAddr) -> usize {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process of ours");
     let links = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
-    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    let sockets: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("a process of ours");
+    let remote = format!("0100007F:{:04X}", to.port());
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Its columns: number, here, there, state, and in the tenth the inode.
+    rows.filter(|row| row.get(2) == Some(&remote.as_str()))
+        .filter(|row| row.get(9).is_some_and(|inode| sockets.contains(&format!("socket:[{inode}]"))))
+        .count()
 }

@@ -64,11 +64,16 @@ async fn only_what_a_trusted_key_signed_is_in_force() {
     probe.create_bucket().await;
     let (publisher, stranger, next) = (Publisher::new(), Publisher::new(), Publisher::new());
     let unsigned = probe.put("table", table(&world, "unsigned")).await;
-    let setup = routed(&server, "a", ", trusted_keys = [\"trusted.pem\"]").file("trusted.pem", publisher.public_pem.clone());
+    let setup =
+        routed(&server, "a", ", trusted_keys = [\"trusted.pem\"]").file("trusted.pem", publisher.public_pem.clone());
     let mut node = setup.start_waiting().await;
     eventually("a reason", async || {
         let text = node.ask(&get("/ready")).await.text().to_owned();
-        if text.contains(&format!("revision {unsigned} was refused")) && text.contains("not signed") { Ok(()) } else { Err(text) }
+        if text.contains(&format!("revision {unsigned} was refused")) && text.contains("not signed") {
+            Ok(())
+        } else {
+            Err(text)
+        }
     })
     .await;
     let first = publisher.publish(&bus, table(&world, "first"), 1_000).await;
