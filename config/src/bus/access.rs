@@ -94,7 +94,11 @@ impl BusAccess {
             })
             .tls_client_config(self.tls()?);
         Ok(match &self.credentials {
-            Credentials::None => options,
+            Credentials::None => match self.login()? {
+                Some((user, Some(password))) => options.user_and_password(user, password),
+                Some((token, None)) => options.token(token),
+                None => options,
+            },
             Credentials::Password { user, password } => options.user_and_password(user.clone(), secret(password)?),
             Credentials::Token(file) => options.token(secret(file)?),
             Credentials::Nkey(file) => {
@@ -104,7 +108,8 @@ impl BusAccess {
             Credentials::Creds(file) => {
                 let text = secret(file)?;
                 let bad = |error: std::io::Error| BusError::File { file: file.clone(), what: error.to_string() };
-                options.credentials(&text).map_err(bad)?
+                // The library wants the end of the last line.
+                options.credentials(&format!("{text}\n")).map_err(bad)?
             }
         })
     }
@@ -116,6 +121,20 @@ impl BusAccess {
             _ => server.clone(),
         });
         shown.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What the first address that says it says before its `@`: `user:password`, or a token. The
+    /// library does not look there.
+    fn login(&self) -> Result<Option<(String, Option<String>)>, BusError> {
+        for server in &self.servers {
+            let bad =
+                |error: std::io::Error| BusError::Connect { servers: self.servers_shown(), what: error.to_string() };
+            let address: async_nats::ServerAddr = server.parse().map_err(bad)?;
+            if let Some(user) = address.username() {
+                return Ok(Some((user.to_owned(), address.password().map(str::to_owned))));
+            }
+        }
+        Ok(None)
     }
 
     fn tls(&self) -> Result<ClientConfig, BusError> {

@@ -1,6 +1,7 @@
 //! A connection to a bus, and what can be asked of it.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream;
@@ -22,6 +23,7 @@ pub struct Bus {
     client: Client,
     jetstream: jetstream::Context,
     bucket: String,
+    complaint: Arc<Mutex<Option<String>>>,
 }
 
 /// A table on the bus.
@@ -104,7 +106,14 @@ impl Bus {
     /// # Errors
     /// When none can be reached or lets us in, or a file of `access` is bad.
     pub async fn connect(access: &BusAccess, name: &str) -> Result<Self, BusError> {
-        let options = access.options(name)?;
+        let complaint = Arc::<Mutex<Option<String>>>::default();
+        let heard = complaint.clone();
+        let options = access.options(name)?.event_callback(move |event| {
+            if let async_nats::Event::ServerError(error) = event {
+                *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            }
+            std::future::ready(())
+        });
         let failed = |what: String| BusError::Connect { servers: access.servers_shown(), what };
         let connecting = options.connect(access.servers.clone());
         let client = tokio::time::timeout(PATIENCE * 2, connecting).await;
@@ -112,7 +121,7 @@ impl Bus {
         let client = client.map_err(|error| failed(chain(&error)))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(PATIENCE);
-        Ok(Self { client, jetstream, bucket: access.bucket.clone() })
+        Ok(Self { client, jetstream, bucket: access.bucket.clone(), complaint })
     }
 
     /// The bucket's name.
@@ -129,6 +138,11 @@ impl Bus {
     /// The connection underneath.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// What the server last complained of by itself, told once: it does not answer who lacks a right.
+    pub fn complaint(&self) -> Option<String> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The most bytes that one message can have.

@@ -145,12 +145,19 @@ impl Follower {
     /// One connection's time. Whatever is wrong with it ends it: all that has to outlive it is ours.
     async fn session(&mut self) -> Result<std::convert::Infallible, BusError> {
         let bus = Bus::connect(&self.source.access, &format!("meridian {}", self.state.node)).await?;
+        self.follow(&bus).await.map_err(|error| match bus.complaint() {
+            Some(complaint) => BusError::Other(format!("{error}; the server complains: {complaint}")),
+            None => error,
+        })
+    }
+
+    async fn follow(&mut self, bus: &Bus) -> Result<std::convert::Infallible, BusError> {
         let born = bus.bucket_created().await?;
         let mut watch = bus.watch().await?;
         self.state.connected(bus.server());
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
         (self.heard, self.after_missed, self.walked) = ([0, 0], None, 0);
-        self.look_around(&bus, born).await?;
+        self.look_around(bus, born).await?;
         // Often enough that a bus that is there never counts as silent.
         let often = (self.source.max_age / 4).clamp(SHORTEST_POLL, POLL);
         let (mut poll, mut report) = (interval(often), interval(REPORT_EVERY));
@@ -164,7 +171,7 @@ impl Follower {
         let mut loads = None;
         loop {
             if examination.is_none() {
-                examination = self.begin(&bus).await?;
+                examination = self.begin(bus).await?;
             }
             if loads.is_none()
                 && let Stage::Serving(node) = &self.stage
@@ -175,13 +182,13 @@ impl Follower {
             tokio::select! {
                 change = watch.next() => self.hear(change?, &mut echo),
                 _ = poll.tick() => {
-                    self.look_around(&bus, born).await?;
-                    self.bury(&bus).await;
+                    self.look_around(bus, born).await?;
+                    self.bury(bus);
                     echo.check()?;
                 }
                 _ = report.tick() => said = None,
-                done = finished(&mut examination) => self.judge(&bus, done).await?,
-                sent = reported(&mut reporting) => self.reported(sent, &mut echo),
+                done = finished(&mut examination) => self.judge(bus, done).await?,
+                sent = reported(&mut reporting) => self.reported(bus, sent, &mut echo),
                 node = adopted(&mut self.stage) => self.adopt(node),
                 () = wait_until(self.not_before), if examination.is_none() && self.has_wanted() => {}
             }
@@ -323,9 +330,13 @@ impl Follower {
             *slot = None;
         }
         match place {
-            Place::Table => self.ignore(&Ignored::Deleted),
+            Place::Table => {
+                self.after_missed = None;
+                self.ignore(&Ignored::Deleted);
+            }
             Place::Rollout => {
                 self.state.forgive(Place::Rollout);
+                self.state.note("rollout", None);
                 if self.tables.withdraw() {
                     self.state.count("returned");
                     tracing::info!("the staged table was withdrawn");
@@ -350,33 +361,44 @@ impl Follower {
         }
         for place in [Place::Table, Place::Rollout] {
             let Some(wanted) = self.wanted.get_mut(place as usize).and_then(Option::take) else { continue };
-            let entry = match wanted {
-                Wanted::Entry(entry) => *entry,
-                Wanted::Revision { revision, bytes } if bytes > config::bus::MAX_TABLE => {
-                    self.refuse_unread(place, revision, BusError::TooLarge { revision, bytes }.to_string());
-                    continue;
-                }
-                Wanted::Revision { revision, .. } => match bus.fetch(place, revision).await {
-                    Ok(Some(entry)) => entry,
-                    // A newer one has taken its place, and is wanted next.
-                    Ok(None) => continue,
-                    Err(BusError::Stage(error)) => {
-                        self.state.note("rollout", Some(error.to_string()));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
-            };
-            if let Some(examination) = self.take_up(place, entry) {
+            let revision = wanted.revision();
+            if let Some(entry) = self.read(bus, place, wanted).await?
+                && let Some(examination) = self.take_up(place, entry)
+            {
                 return Ok(Some(examination));
+            }
+            if place == Place::Table && self.after_missed.is_some() {
+                self.step_on(bus, revision).await?;
             }
         }
         Ok(None)
     }
 
+    /// What is wanted, whole; `None` when there is nothing to look at.
+    async fn read(&mut self, bus: &Bus, place: Place, wanted: Wanted) -> Result<Option<Entry>, BusError> {
+        match wanted {
+            Wanted::Entry(entry) => Ok(Some(*entry)),
+            Wanted::Revision { revision, bytes } if bytes > config::bus::MAX_TABLE => {
+                self.refuse_unread(place, revision, BusError::TooLarge { revision, bytes }.to_string());
+                Ok(None)
+            }
+            Wanted::Revision { revision, .. } => match bus.fetch(place, revision).await {
+                Err(BusError::Stage(error)) => {
+                    self.state.note("rollout", Some(error.to_string()));
+                    Ok(None)
+                }
+                // If it is gone, a newer one has taken its place, and is wanted next.
+                found => found,
+            },
+        }
+    }
+
     /// Compares an entry with what is in force; what is new gets examined.
     fn take_up(&mut self, place: Place, entry: Entry) -> Option<Examination> {
         let publication = entry.publication.as_ref();
+        if place == Place::Rollout {
+            self.state.note("rollout", None);
+        }
         match self.tables.weigh(place, &entry, &self.state.node) {
             Next::Nothing => {
                 if place == Place::Table {
@@ -638,7 +660,7 @@ impl Follower {
         matches!(&self.stage, Stage::Serving(node) if node.draining() > Drain::Serving)
     }
 
-    fn reported(&self, sent: Result<u64, BusError>, echo: &mut Echo) {
+    fn reported(&self, bus: &Bus, sent: Result<u64, BusError>, echo: &mut Echo) {
         match sent {
             Ok(revision) => {
                 self.state.note("report", None);
@@ -646,7 +668,8 @@ impl Follower {
             }
             // Whether the bus is there at all is found out by reading.
             Err(error) => {
-                let text = format!("this node's report is not taken: {error}");
+                let why = bus.complaint().unwrap_or_else(|| error.to_string());
+                let text = format!("this node's report is not taken: {why}");
                 if self.state.note("report", Some(text.clone())) {
                     self.state.count("report_failed");
                     tracing::warn!("{text}");
@@ -656,14 +679,18 @@ impl Follower {
     }
 
     /// The first of the living removes the reports of the dead.
-    async fn bury(&self, bus: &Bus) {
+    fn bury(&self, bus: &Bus) {
         let first = self.state.peers.first(now());
         for gone in self.state.peers.bury(now()) {
             if first.as_ref() == Some(&self.state.node) {
                 tracing::info!(node = gone, "a node no longer reports, and is forgotten");
-                if let Err(error) = bus.forget(&gone).await {
-                    tracing::debug!(%error, node = gone, "its report is not removed");
-                }
+                let bus = bus.clone();
+                // Who may not do it has no answer for long.
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = bus.forget(&gone).await {
+                        tracing::debug!(%error, node = gone, "its report is not removed");
+                    }
+                });
             }
         }
     }

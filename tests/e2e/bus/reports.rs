@@ -1,0 +1,59 @@
+//! What nodes say of themselves on the bus.
+
+use meridian_tests::{BusServer, eventually};
+
+use super::{Following, becomes, has, report, reports, setup};
+
+#[tokio::test]
+async fn who_is_told_to_go_takes_its_report_along() {
+    let mut following = Following::start().await;
+    let told = reports(&following.probe, "a", "a report", |report| report["state"] == "applied").await;
+    assert_eq!((&told["region"], &told["revision"]), (&"eu".into(), &following.revision.into()), "{told}");
+    let log = following.probe.get("table").await.expect("a table");
+    assert_eq!(told["sha256"].as_str().map(str::len), Some(64), "{told} of {log:?}");
+    following.node.signal("TERM");
+    assert_eq!(following.node.exited().await.code(), Some(0));
+    assert_eq!(report(&following.probe, "a").await, None);
+
+    // The same while it waits for its first table.
+    let bus = BusServer::start().await;
+    let probe = bus.probe().await;
+    probe.create_bucket().await;
+    let mut node = setup(&bus, "b").start_waiting().await;
+    reports(&probe, "b", "a report of waiting", |report| report["state"] == "waiting").await;
+    node.signal("TERM");
+    assert_eq!(node.exited().await.code(), Some(0));
+    assert_eq!(report(&probe, "b").await, None);
+}
+
+#[tokio::test]
+async fn two_nodes_of_one_name_say_so() {
+    let following = Following::start().await;
+    let second = setup(&following.bus, "a").start().await;
+    has(&second, following.revision).await;
+    for node in [&following.node, &second] {
+        becomes(node, "a word on the name", |status| {
+            status["bus"]["notes"].to_string().contains("another process reports as node")
+        })
+        .await;
+    }
+    eventually("a report that says so", async || {
+        let report = report(&following.probe, "a").await.unwrap_or_default();
+        if report["notes"].to_string().contains("another process") { Ok(()) } else { Err(report.to_string()) }
+    })
+    .await;
+}
+
+/// A restart under the same name is no second node.
+#[tokio::test]
+async fn a_restart_is_no_namesake() {
+    let mut following = Following::start().await;
+    reports(&following.probe, "a", "a report", |_| true).await;
+    following.node.restart("KILL").await;
+    following.node.serves().await;
+    let mut heard = following.probe.subscribe("$KV.meridian.nodes.a").await;
+    heard.next().await;
+    heard.next().await;
+    let status = following.node.status().await;
+    assert_eq!(status["bus"]["notes"], serde_json::json!([]), "{status}");
+}
