@@ -32,7 +32,7 @@ use std::time::Duration;
 
 pub use acceptance::{Acceptance, Ignored, Known, Standing};
 pub use access::{BusAccess, ClientCertificate, Credentials};
-pub use client::{Bus, BusError, Entry, MAX_TABLE, Place, PublishError};
+pub use client::{Bus, BusError, Entry, MAX_TABLE, Place, PublishError, Pulse, too_large};
 pub use publication::{Publication, Stage, StageError};
 pub use report::{NodeReport, NodeState, Refused};
 pub use signature::{KeyError, SigningKey, TrustedKeys};

@@ -29,6 +29,8 @@ pub struct Node {
     pub config: ArcSwap<NodeConfig>,
     /// The routing in force.
     pub routing: ArcSwap<Routing>,
+    /// Held while another routing is built and put in force.
+    pub swapping: Mutex<()>,
     /// Where clients are.
     pub geo: ArcSwap<Geo>,
     /// Whose bearer tokens are believed.

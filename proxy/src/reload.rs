@@ -118,7 +118,7 @@ pub fn reload_table(node: &Node) {
             return Ok(None);
         }
         document.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        put_in_force(node, &config, document, None).map(Some)
+        put_in_force(node, document, None).map(Some)
     });
     match loaded {
         Ok(None) => {
@@ -150,13 +150,24 @@ fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
 ///
 /// # Errors
 /// When the node's region is not in it; nothing has changed then.
-pub fn put_in_force(
-    node: &Node,
-    config: &NodeConfig,
-    document: RoutingTable,
-    revision: Option<u64>,
-) -> Result<Arc<Routing>, Problems> {
-    let generation = node.routing.load().generation + 1;
+pub fn put_in_force(node: &Node, document: RoutingTable, revision: Option<u64>) -> Result<Arc<Routing>, Problems> {
+    swap(node, |_| (document, revision))
+}
+
+/// Builds the routing anew from the table in force: the node file has changed.
+fn rebuild(node: &Node) -> Result<Arc<Routing>, Problems> {
+    swap(node, |routing| {
+        let is_of_a_bus = node.bus.is_some();
+        (routing.document.clone(), is_of_a_bus.then_some(routing.revision))
+    })
+}
+
+/// One swap at a time: what is built of one table must not take the place of a later one.
+fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>)) -> Result<Arc<Routing>, Problems> {
+    let _alone = node.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+    let (config, before) = (node.config.load_full(), node.routing.load_full());
+    let (document, revision) = next(&before);
+    let generation = before.generation + 1;
     let edition = Edition { generation, revision: revision.unwrap_or(generation) };
     let cap = config.limits.requests_in_flight_per_region;
     let routing = Routing::new(document, &config.region, cap, edition, &node.survivors)
@@ -205,9 +216,7 @@ fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, parts: Part
     let connector: Connector = connector.succeeding(&node.connector.load());
     node.connector.store(Arc::new(connector));
     node.config.store(config.clone());
-    let routing = node.routing.load_full();
-    let revision = matches!(config.routing, config::Routing::Bus(_)).then_some(routing.revision);
-    if let Err(problems) = put_in_force(node, config, routing.document.clone(), revision) {
+    if let Err(problems) = rebuild(node) {
         refuse(node, &config.file, problems, "routing table rejected");
     }
 }

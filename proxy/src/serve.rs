@@ -89,6 +89,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
     let routing = routing::Routing::new(document, &config.region, cap, edition, &survivors)?;
     let node = Arc::new(Node {
         routing: ArcSwap::from_pointee(routing),
+        swapping: Mutex::default(),
         geo: ArcSwap::from_pointee(geo),
         tokens: ArcSwap::from_pointee(tokens),
         certificates: certificates.into_iter().map(|set| set.map(|set| Arc::new(Certificates::new(set)))).collect(),

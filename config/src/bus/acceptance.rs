@@ -163,7 +163,7 @@ mod tests {
 
     fn entry(revision: u64, epoch: u64, text: &str) -> Entry {
         let publication = Publication::new(text.to_owned(), epoch, revision, "me");
-        Entry { revision, created: SystemTime::UNIX_EPOCH, publication: Some(publication) }
+        Entry { revision, created: SystemTime::UNIX_EPOCH, publication: Some(publication), unreadable: None }
     }
 
     fn holding(revision: u64, epoch: u64, text: &str) -> Acceptance {

@@ -92,6 +92,9 @@ impl BusAccess {
                 let most = Duration::from_millis(125 << attempts.min(4));
                 most.mul_f64(fastrand::f64())
             })
+            // Those that a server names are not those that were asked for, and may be without TLS.
+            .ignore_discovered_servers()
+            .require_tls(self.asks_for_tls())
             .tls_client_config(self.tls()?);
         Ok(match &self.credentials {
             Credentials::None => match self.login()? {
@@ -135,6 +138,13 @@ impl BusAccess {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a connection without TLS is none: nobody on the way may talk us out of it.
+    fn asks_for_tls(&self) -> bool {
+        !self.certificate_authorities.is_empty()
+            || self.client_certificate.is_some()
+            || self.servers.iter().all(|server| server.starts_with("tls://"))
     }
 
     fn tls(&self) -> Result<ClientConfig, BusError> {

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::REPORT_TTL;
 use super::access::{BusAccess, PATIENCE};
-use super::publication::{Publication, StageError};
+use super::publication::Publication;
 use super::report::NodeReport;
 use super::watch::Watch;
 
@@ -33,8 +33,21 @@ pub struct Entry {
     pub revision: u64,
     /// When the bus took it, by its clock.
     pub created: SystemTime,
-    /// The table, unless it was deleted.
+    /// The table, unless it was deleted, or cannot be read.
     pub publication: Option<Publication>,
+    /// Why it cannot be read.
+    pub unreadable: Option<String>,
+}
+
+/// How the bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// When it was made: one that is wiped and made anew has another time.
+    pub created: SystemTime,
+    /// The newest revision of any key; one that is restored from an earlier state goes back.
+    pub last_revision: u64,
+    /// Whether there is a table, or the mark of a deleted one.
+    pub has_table: bool,
 }
 
 /// The two places for a table.
@@ -62,10 +75,6 @@ pub enum BusError {
     NoJetStream,
     #[error("the bus does not answer within {PATIENCE:?}")]
     TimedOut,
-    #[error("revision {revision} is a table of {bytes} bytes; at most {MAX_TABLE} are read")]
-    TooLarge { revision: u64, bytes: usize },
-    #[error("{0}")]
-    Stage(#[from] StageError),
     #[error("the bus says: {0}")]
     Other(String),
 }
@@ -180,7 +189,7 @@ impl Bus {
     /// publication.
     ///
     /// # Errors
-    /// When the bus does not answer, or the table is too long.
+    /// When the bus does not answer.
     pub async fn live(&self, place: Place) -> Result<Option<Entry>, BusError> {
         let stream = self.stream().await?;
         let subject = self.subject(place.key());
@@ -189,7 +198,7 @@ impl Bus {
         } else {
             absent_raw(stream.get_last_raw_message_by_subject(&subject).await)?
         };
-        found.map(|message| entry(message, place)).transpose()
+        Ok(found.map(|message| entry(message, place)))
     }
 
     /// The table of a revision; `None` when the bus no longer has it.
@@ -204,7 +213,7 @@ impl Bus {
             absent_raw(stream.get_raw_message(revision).await)?
         };
         let found = found.filter(|message| message.subject.as_str() == self.subject(place.key()));
-        found.map(|message| entry(message, place)).transpose()
+        Ok(found.map(|message| entry(message, place)))
     }
 
     /// The first table after a revision, if there is one.
@@ -219,7 +228,7 @@ impl Bus {
         } else {
             absent_raw(stream.raw_message_builder().next_by_subject(subject).sequence(after + 1).send().await)?
         };
-        found.map(|message| entry(message, place)).transpose()
+        Ok(found.map(|message| entry(message, place)))
     }
 
     /// All tables that the bus still has, the oldest first.
@@ -358,20 +367,33 @@ impl Bus {
         Watch::start(self.client.new_inbox(), self.stream().await?, &self.bucket).await
     }
 
-    /// When the bucket was made. One that is wiped and made anew has another time.
+    /// How the bucket is, in one question.
     ///
     /// # Errors
     /// When there is no bucket, or the bus does not answer.
-    pub async fn bucket_created(&self) -> Result<SystemTime, BusError> {
-        Ok(self.stream().await?.cached_info().created.into())
+    pub async fn pulse(&self) -> Result<Pulse, BusError> {
+        let stream = self.stream().await?;
+        let info = stream.info_with_subjects(self.subject(Place::Table.key())).await;
+        let mut info = info.map_err(|error| request_error(&error))?;
+        let has_table = futures_util::StreamExt::next(&mut info).await.is_some();
+        let (created, last_revision) = (info.info.created.into(), info.info.state.last_sequence);
+        Ok(Pulse { created, last_revision, has_table })
     }
 
-    /// The newest revision of any key: the next one will be greater.
+    /// The tables between two revisions, both left out, the oldest first; the newest `most` of them.
     ///
     /// # Errors
-    /// When there is no bucket, or the bus does not answer.
-    pub async fn last_revision(&self) -> Result<u64, BusError> {
-        Ok(self.stream().await?.cached_info().state.last_sequence)
+    /// When the bus does not answer.
+    pub async fn between(&self, after: u64, before: u64, most: usize) -> Result<Vec<Entry>, BusError> {
+        let (mut found, mut last) = (std::collections::VecDeque::new(), after);
+        while let Some(entry) = self.next(Place::Table, last).await?.filter(|entry| entry.revision < before) {
+            last = entry.revision;
+            found.push_back(entry);
+            if found.len() > most {
+                found.pop_front();
+            }
+        }
+        Ok(found.into())
     }
 
     async fn stream(&self) -> Result<Stream, BusError> {
@@ -418,16 +440,26 @@ fn report_key(node: &str) -> String {
     format!("nodes.{node}")
 }
 
-fn entry(message: StreamMessage, place: Place) -> Result<Entry, BusError> {
+fn entry(message: StreamMessage, place: Place) -> Entry {
     let (revision, created) = (message.sequence, SystemTime::from(message.time));
+    let mut entry = Entry { revision, created, publication: None, unreadable: None };
     if message.headers.get(OPERATION).is_some_and(|operation| operation.as_str() != "PUT") {
-        return Ok(Entry { revision, created, publication: None });
+        return entry;
     }
     if message.payload.len() > MAX_TABLE {
-        return Err(BusError::TooLarge { revision, bytes: message.payload.len() });
+        entry.unreadable = Some(too_large(message.payload.len()));
+        return entry;
     }
-    let publication = Publication::read(message.payload, &message.headers, place == Place::Rollout)?;
-    Ok(Entry { revision, created, publication: Some(publication) })
+    match Publication::read(message.payload, &message.headers, place == Place::Rollout) {
+        Ok(publication) => entry.publication = Some(publication),
+        Err(error) => entry.unreadable = Some(error.to_string()),
+    }
+    entry
+}
+
+/// What is said of a table that is too long to be read.
+pub fn too_large(bytes: usize) -> String {
+    format!("it has {bytes} bytes; at most {MAX_TABLE} are read")
 }
 
 fn absent_direct(

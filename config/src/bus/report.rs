@@ -53,6 +53,9 @@ pub struct NodeReport {
     /// What it did since its start.
     #[serde(default)]
     pub observed: Observed,
+    /// What of that it did in the last minutes, ten or so.
+    #[serde(default)]
+    pub lately: Observed,
 }
 
 /// What became of the newest table.

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -112,8 +113,9 @@ impl Snapshot {
 /// Replaces a file at once, and has it on the disk when this returns.
 fn replace(file: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut beside = file.as_os_str().to_owned();
-    beside.push(".new");
-    let mut new = File::create(&beside)?;
+    beside.push(format!(".{}.new", std::process::id()));
+    // It holds what signs cookies: nobody else's business.
+    let mut new = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     write(&mut new)?;
     new.sync_all()?;
     fs::rename(&beside, file)?;

@@ -1,6 +1,8 @@
 //! A publication on its way in force: signed by whom we trust, whole, new, compiled, proved, with this
 //! node's region in it, and no more than the guard lets pass taken away.
 
+use std::sync::Arc;
+
 use config::bus::{Entry, Place, Publication, Standing, TrustedKeys};
 use config::{BusSource, Problem, RoutingTable, Severity};
 use policy::shrinkage;
@@ -24,6 +26,8 @@ pub struct Against<'a> {
 pub enum Refusal {
     /// There is something wrong with it.
     Bad(Vec<Problem>),
+    /// Nobody whom this node trusts stands for it. Quickly found out, and other tomorrow: a key may come.
+    Untrusted(Vec<Problem>),
     /// It takes away more at once than it may: compared with another table it might be good.
     Shrinks(Vec<Problem>),
 }
@@ -32,25 +36,18 @@ impl Refusal {
     /// What its publisher needs to know.
     pub fn problems(self) -> Vec<Problem> {
         match self {
-            Refusal::Bad(problems) | Refusal::Shrinks(problems) => problems,
+            Refusal::Bad(problems) | Refusal::Untrusted(problems) | Refusal::Shrinks(problems) => problems,
         }
     }
 }
 
-/// Examines a publication. Takes as long as the proof does: seconds for the largest tables.
+/// Whether a publication is whole, and stands for somebody whom this node trusts.
 ///
 /// # Errors
-/// Everything that is wrong with it, as far as that could be found out.
-pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: Against<'_>) -> Result<Table, Refusal> {
+/// Why not.
+pub fn trust(place: Place, entry: &Entry, publication: &Publication, against: &Against<'_>) -> Result<(), Refusal> {
     let name = name(place, entry.revision, against.source);
-    let problem = |path: &str, message: String| Problem {
-        severity: Severity::Error,
-        file: name.clone(),
-        line: 0,
-        path: path.to_owned(),
-        message,
-    };
-    let bad = |path: &str, message: String| Refusal::Bad(vec![problem(path, message)]);
+    let bad = |path: &str, message: String| Refusal::Untrusted(vec![problem(&name, path, message)]);
     let claimed = publication.claimed_sha256.as_ref();
     if claimed.is_some_and(|claimed| *claimed != publication.sha256()) {
         return Err(bad("", "its text is not what its publisher sent: the hash differs".to_owned()));
@@ -60,12 +57,23 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
         bad("trusted_keys", format!("no table is believed while a key is bad: {}", texts.join("; ")))
     })?;
     keys.verify(publication, &against.source.access.bucket).map_err(|why| bad("", why))?;
-    let standing = Standing::of(publication, entry.revision);
-    if let Some(base) = against.base.filter(|base| !keys.is_empty() && standing.issued_ms < base.standing.issued_ms) {
-        let (its, ours) = (standing.issued_ms, base.standing.issued_ms);
+    let base = against.base.filter(|base| !keys.is_empty() && publication.issued_ms < base.standing.issued_ms);
+    if let Some(base) = base {
+        let (its, ours) = (publication.issued_ms, base.standing.issued_ms);
         let why = format!("it was signed before the table in force ({its} ms, {ours} ms): somebody repeats an old one");
         return Err(bad("", why));
     }
+    Ok(())
+}
+
+/// Examines a publication. Takes as long as the proof does: seconds for the largest tables.
+///
+/// # Errors
+/// Everything that is wrong with it, as far as that could be found out.
+pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: Against<'_>) -> Result<Table, Refusal> {
+    trust(place, entry, publication, &against)?;
+    let name = name(place, entry.revision, against.source);
+    let bad = |path: &str, message: String| Refusal::Bad(vec![problem(&name, path, message)]);
     let document = match against.known {
         Some(document) => document,
         None => RoutingTable::from_afar(&name, &publication.text).map_err(|problems| Refusal::Bad(problems.0))?,
@@ -83,15 +91,47 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
         let most = against.source.max_shrink * 100.0;
         let problems: Vec<Problem> = too_much
             .map(|loss| {
-                let name = loss.name();
-                problem("", format!("{loss}; more than {most:.0} % at once needs its publisher's word: publish with --allow-shrink {name}"))
+                let override_name = loss.name();
+                problem(&name, "", format!("{loss}; more than {most:.0} % at once needs its publisher's word: publish with --allow-shrink {override_name}"))
             })
             .collect();
         if !problems.is_empty() {
             return Err(Refusal::Shrinks(problems));
         }
     }
+    let standing = Standing::of(publication, entry.revision);
     Ok(Table { publication: publication.clone(), document, standing })
+}
+
+/// Examines a table after those that this node has missed before it. They do not go in force, but what
+/// takes away no more at once than it may from the last good one of them is good: a node that was away
+/// goes the way that the others went.
+///
+/// # Errors
+/// As [`examine`].
+pub fn examine_after(
+    missed: &[Entry],
+    entry: &Entry,
+    source: &BusSource,
+    region: &str,
+    base: &Arc<Table>,
+) -> Result<Table, Refusal> {
+    let mut base = base.clone();
+    let look = |entry: &Entry, base: &Table| {
+        let publication = entry.publication.as_ref().filter(|publication| publication.epoch >= base.standing.epoch)?;
+        let against = Against { source, region, base: Some(base), known: None };
+        Some(examine(Place::Table, entry, publication, against))
+    };
+    for entry in missed {
+        if let Some(Ok(table)) = look(entry, &base) {
+            base = Arc::new(table);
+        }
+    }
+    look(entry, &base).unwrap_or_else(|| Err(Refusal::Bad(Vec::new())))
+}
+
+fn problem(file: &str, path: &str, message: String) -> Problem {
+    Problem { severity: Severity::Error, file: file.to_owned(), line: 0, path: path.to_owned(), message }
 }
 
 /// What a table of the bus is called in messages.

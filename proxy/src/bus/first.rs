@@ -3,11 +3,14 @@
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use anyhow::Context;
 use config::{BusSource, NodeConfig};
 use tokio::sync::{mpsc, oneshot};
 
+use super::desk::Desk;
 use super::follower::Follower;
 use super::freshness::Freshness;
 use super::status::BusState;
@@ -24,11 +27,22 @@ pub struct Bus {
     pub state: Arc<BusState>,
     first: oneshot::Receiver<Arc<Table>>,
     node: oneshot::Sender<Arc<Node>>,
-    stop: mpsc::Sender<oneshot::Sender<()>>,
+    stop: mpsc::Sender<Goodbye>,
 }
 
 /// Lets the thread go when the node ends.
-pub struct Farewell(mpsc::Sender<oneshot::Sender<()>>);
+pub struct Farewell(mpsc::Sender<Goodbye>);
+
+/// Told to the thread that it is to go; it says when it has.
+pub struct Goodbye(SyncSender<()>);
+
+impl Goodbye {
+    /// The thread has gone.
+    pub fn said(self) {
+        // Who did not wait for it is gone too.
+        let _ = self.0.try_send(());
+    }
+}
 
 impl Bus {
     /// Begins to follow a bus.
@@ -50,8 +64,8 @@ impl Bus {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let follow = move || {
             let tasks = tokio::task::LocalSet::new();
-            let follower = Follower::new(source, shared, first, node_made);
-            tasks.block_on(&runtime, follower.run(stopped));
+            let desk = Desk::new(source.clone(), shared.clone(), first, node_made);
+            tasks.block_on(&runtime, Follower::new(source, shared, desk).run(stopped));
         };
         std::thread::Builder::new().name("bus".into()).spawn(follow).context("cannot start the bus's thread")?;
         Ok(Self { state, first: first_taken, node, stop })
@@ -98,9 +112,12 @@ impl Bus {
 impl Farewell {
     /// Takes the node's report off the bus; within a second or so, or not at all.
     pub fn say(self) {
-        let (done, gone) = oneshot::channel();
-        if self.0.blocking_send(done).is_ok() {
-            let _ = gone.blocking_recv();
+        let (done, gone) = sync_channel(1);
+        if self.0.try_send(Goodbye(done)).is_ok() {
+            // A bus, or a disk, that hangs must not hold the process up.
+            let _ = gone.recv_timeout(LONGEST_FAREWELL);
         }
     }
 }
+
+const LONGEST_FAREWELL: Duration = Duration::from_millis(1500);

@@ -1,23 +1,31 @@
 //! The node's side of the config bus: takes tables, says what became of them, and notices silence.
 //!
 //! ```text
+//! first.rs      a node's start: no node without a table, and why there is none yet
 //! follower.rs   the story: connect, follow, take, report; a thread of its own
-//!   examine.rs    a publication -> a table that may go in force, or its problems
-//!   tables.rs     the table of all, a staged one above it, and which of them is in force
-//!   trial.rs      what the process would otherwise die of again and again
+//!   echo.rs       whether the watch brings what it should
 //!   peers.rs      which nodes there are
 //!   loads.rs      tells the other nodes of this one's load each second, and hears theirs
+//! desk.rs       where tables are weighed, examined, put in force or refused
+//!   queue.rs      what was heard of, and is still to be looked at
+//!   tables.rs     the table of all, a staged one above it, and which of them is in force
+//!   examine.rs    a publication -> a table that may go in force, or its problems
+//!   trial.rs      what the process would otherwise die of again and again
+//!   keeper.rs     the snapshot, on a thread of its own
 //! freshness.rs  how long the bus has been silent, and what follows
 //! status.rs     what `/status`, `/ready`, the metrics and the node's report tell of all that
-//! first.rs      a node's start: from the bus, else from the snapshot, else waiting
 //! ```
 
+pub mod desk;
+pub mod echo;
 pub mod examine;
 pub mod first;
 pub mod follower;
 pub mod freshness;
+pub mod keeper;
 pub mod loads;
 pub mod peers;
+pub mod queue;
 pub mod status;
 pub mod tables;
 pub mod trial;

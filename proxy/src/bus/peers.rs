@@ -33,23 +33,9 @@ impl Peers {
         self.lock().get(node).is_some_and(|peer| peer.region == region && peer.is_alive(now))
     }
 
-    /// Forgets those that have not reported for long, and gives their names.
-    pub fn bury(&self, now: Duration) -> Vec<String> {
-        let mut gone = Vec::new();
-        self.lock().retain(|node, peer| {
-            let is_alive = peer.is_alive(now);
-            if !is_alive {
-                gone.push(node.clone());
-            }
-            is_alive
-        });
-        gone
-    }
-
-    /// The first of the living by name: it does what one node must do for all.
-    pub fn first(&self, now: Duration) -> Option<String> {
-        let peers = self.lock();
-        peers.iter().filter(|(_, peer)| peer.is_alive(now)).map(|(node, _)| node).min().cloned()
+    /// Forgets those that have not reported for long.
+    pub fn bury(&self, now: Duration) {
+        self.lock().retain(|_, peer| peer.is_alive(now));
     }
 
     /// How many there are.
@@ -82,9 +68,8 @@ mod tests {
         peers.saw("b", "eu", at(0));
         peers.saw("a", "us", at(20));
         assert!(peers.is_in("b", "eu", at(30)) && !peers.is_in("b", "us", at(30)));
-        assert_eq!(peers.first(at(30)).as_deref(), Some("a"));
         assert!(!peers.is_in("b", "eu", at(31)));
-        assert_eq!(peers.bury(at(31)), ["b"]);
+        peers.bury(at(31));
         assert_eq!(peers.count(), 1);
         for number in 0..2 * MAX_PEERS {
             peers.saw(&number.to_string(), "eu", at(31));

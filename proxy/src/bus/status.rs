@@ -1,9 +1,9 @@
 //! What the node knows of its bus, for `/status`, `/ready`, the metrics and its own report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use config::Problem;
 use config::bus::{NodeReport, NodeState, Place, Publication, Refused, Standing};
@@ -194,7 +194,6 @@ impl BusState {
             from_snapshot,
             since: unix_now(),
         });
-        inner.refused = None;
     }
 
     /// The bus has confirmed the table of the snapshot.
@@ -204,13 +203,12 @@ impl BusState {
             taken.from_snapshot = false;
         }
         inner.ignored = None;
-        inner.refused = None;
+        inner.refused = inner.refused.take().filter(|refusal| refusal.place != Place::Table);
     }
 
     /// A table was refused.
     pub fn refused(&self, place: Place, what: Refused, problems: &[Problem]) {
         let mut inner = self.lock();
-        inner.ignored = None;
         inner.refused = Some(Refusal { place, what, problems: problems.iter().take(MAX_PROBLEMS).cloned().collect() });
     }
 
@@ -226,6 +224,24 @@ impl BusState {
         let is_news = why.is_some() && inner.ignored != why;
         inner.ignored = why;
         is_news
+    }
+
+    /// Whether the table on the bus does not count.
+    pub fn is_ignoring(&self) -> bool {
+        self.lock().ignored.is_some()
+    }
+
+    /// Whether there was a connection since the process's start.
+    pub fn was_ever_connected(&self) -> bool {
+        self.lock().connection.sessions > 0
+    }
+
+    /// What the next report is sent at once for, when it differs.
+    pub fn news(&self, draining: bool) -> News {
+        let inner = self.lock();
+        let table = inner.taken.as_ref().map(|taken| (taken.epoch, taken.revision, taken.staged));
+        let refused = inner.refused.as_ref().map(|refusal| refusal.what.clone());
+        News { table, refused, draining, expired: self.freshness.is_expired() }
     }
 
     /// How many publications are in quarantine, and when the staged table lapses (Unix seconds).
@@ -307,6 +323,7 @@ impl BusState {
         let mut notes: Vec<String> = inner.notes.values().cloned().collect();
         notes.extend(inner.ignored.clone());
         notes.extend(self.freshness.warning());
+        let observed = self.observed.read();
         NodeReport {
             node: self.node.clone(),
             region: self.region.clone(),
@@ -333,13 +350,23 @@ impl BusState {
             notes,
             expired: self.freshness.is_expired(),
             draining,
-            observed: self.observed.read(),
+            lately: self.observed.lately(&observed),
+            observed,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What of a node's report others wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    table: Option<(u64, u64, bool)>,
+    refused: Option<Refused>,
+    draining: bool,
+    expired: bool,
 }
 
 /// What the node does, as counts that any thread adds to.
@@ -350,12 +377,15 @@ pub struct Observations {
     shed: AtomicU64,
     refused: AtomicU64,
     times: [AtomicU64; BUCKETS],
+    /// What had been done at the start of each of the last minutes, the oldest first.
+    minutes: Mutex<VecDeque<(Instant, Observed)>>,
 }
 
 impl Default for Observations {
     fn default() -> Self {
         let zero = AtomicU64::default;
-        Self { requests: zero(), errors: zero(), shed: zero(), refused: zero(), times: std::array::from_fn(|_| zero()) }
+        let times = std::array::from_fn(|_| zero());
+        Self { requests: zero(), errors: zero(), shed: zero(), refused: zero(), times, minutes: Mutex::default() }
     }
 }
 
@@ -383,6 +413,18 @@ impl Observations {
         }
     }
 
+    /// What of `all` was done in the last [`MINUTES`] or so. To be asked a few times a minute.
+    fn lately(&self, all: &Observed) -> Observed {
+        let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
+        if minutes.back().is_none_or(|(at, _)| at.elapsed() >= Duration::from_secs(60)) {
+            minutes.push_back((Instant::now(), if minutes.is_empty() { Observed::default() } else { all.clone() }));
+            if minutes.len() > MINUTES {
+                minutes.pop_front();
+            }
+        }
+        minutes.front().map_or_else(Observed::default, |(_, then)| all.since(then))
+    }
+
     fn read(&self) -> Observed {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let mut times = [0; BUCKETS];
@@ -398,6 +440,9 @@ impl Observations {
         }
     }
 }
+
+/// Minutes of what was done lately.
+const MINUTES: usize = 10;
 
 /// Problems of a refused table that are kept: the first are what its author needs.
 const MAX_PROBLEMS: usize = 20;

@@ -11,6 +11,8 @@ use config::{Problem, RoutingTable};
 pub struct Tables {
     acceptance: Acceptance,
     base: Option<Arc<Table>>,
+    /// Whether that is the snapshot's, and waits for the bus's word before it goes in force.
+    is_held_back: bool,
     staged: Option<Staged>,
 }
 
@@ -61,9 +63,10 @@ impl Tables {
 
     /// A staged table counts for those that it names, while it is newer than the table of all.
     fn weigh_staged(&self, entry: &Entry, me: &str) -> Next {
-        let staged = entry.publication.as_ref().and_then(|publication| publication.stage.as_ref());
-        let is_ours = staged.is_some_and(|stage| stage.nodes.contains(me) && left(entry, stage.lease) > Duration::ZERO);
-        if !is_ours {
+        let stage = entry.publication.as_ref().and_then(|publication| publication.stage.as_ref());
+        let is_ours = stage.is_some_and(|stage| stage.nodes.contains(me)) && left(entry) > Duration::ZERO;
+        // Without a table of all there is none to go back to.
+        if !is_ours || self.in_force().is_none() {
             return Next::Ignore(None);
         }
         if self.staged.as_ref().is_some_and(|staged| staged.table.standing.revision == entry.revision) {
@@ -85,12 +88,22 @@ impl Tables {
                 let is_newer = |staged: &Staged| key(&staged.table.standing) > key(&table.standing);
                 self.staged = self.staged.take().filter(is_newer);
                 self.base = Some(table);
+                self.is_held_back = false;
             }
-            Place::Rollout => {
-                let lease = table.publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
-                self.staged = Some(Staged { table, until: now + left(entry, lease) });
-            }
+            Place::Rollout => self.staged = Some(Staged { table, until: now + left(entry) }),
         }
+    }
+
+    /// The snapshot's table: what the bus says is compared with it, but it is not in force.
+    pub fn hold_back(&mut self, table: Arc<Table>) {
+        self.acceptance.applied(table.standing.clone());
+        self.base = Some(table);
+        self.is_held_back = true;
+    }
+
+    /// What was held back goes in force. True if something was.
+    pub fn release(&mut self) -> bool {
+        std::mem::take(&mut self.is_held_back)
     }
 
     /// A table was refused for these reasons.
@@ -110,10 +123,11 @@ impl Tables {
 
     /// The table in force.
     pub fn in_force(&self) -> Option<&Arc<Table>> {
-        self.staged.as_ref().map(|staged| &staged.table).or(self.base.as_ref())
+        let base = self.base.as_ref().filter(|_| !self.is_held_back);
+        self.staged.as_ref().map(|staged| &staged.table).or(base)
     }
 
-    /// The table of all nodes.
+    /// The table of all nodes, in force or held back.
     pub fn base(&self) -> Option<&Arc<Table>> {
         self.base.as_ref()
     }
@@ -140,10 +154,15 @@ fn key(standing: &Standing) -> (u64, u64) {
     (standing.epoch, standing.revision)
 }
 
-/// What is left of a lease, by the bus's clock and ours; all of it if the bus is ahead of us.
-fn left(entry: &Entry, lease: Duration) -> Duration {
-    let age = SystemTime::now().duration_since(entry.created).unwrap_or_default();
-    lease.saturating_sub(age)
+/// What is left of a staged table's lease. It counts from when it was issued, or from when the bus took
+/// it if that is earlier: nobody can make it last by putting it there again. All of it is left if these
+/// clocks are ahead of ours.
+fn left(entry: &Entry) -> Duration {
+    let Some(publication) = &entry.publication else { return Duration::ZERO };
+    let lease = publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
+    let issued = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(publication.issued_ms));
+    let since = issued.filter(|_| publication.issued_ms > 0).map_or(entry.created, |issued| issued.min(entry.created));
+    lease.saturating_sub(SystemTime::now().duration_since(since).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -158,13 +177,13 @@ mod tests {
         let text = format!(
             "version = '{version}'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n"
         );
-        let mut publication = Publication::new(text, 1, revision, "me");
+        let mut publication = Publication::new(text, 1, 0, "me");
         let stage = |(nodes, lease): (&str, u64)| Stage {
             nodes: nodes.split(',').map(str::to_owned).collect(),
             lease: Duration::from_secs(lease),
         };
         publication.stage = staged_for.map(stage);
-        Entry { revision, created: SystemTime::now(), publication: Some(publication) }
+        Entry { revision, created: SystemTime::now(), publication: Some(publication), unreadable: None }
     }
 
     fn take(tables: &mut Tables, place: Place, entry: &Entry) {
@@ -204,11 +223,31 @@ mod tests {
 
     #[test]
     fn a_lease_counts_from_when_the_bus_took_it() {
-        let tables = Tables::default();
+        let mut tables = Tables::default();
+        assert!(matches!(tables.weigh(Place::Rollout, &entry(2, "0", Some(("me", 60))), "me"), Next::Ignore(None)));
+        take(&mut tables, Place::Table, &entry(3, "0", None));
         let mut old = entry(5, "1", Some(("me", 60)));
         old.created -= Duration::from_secs(61);
         assert!(matches!(tables.weigh(Place::Rollout, &old, "me"), Next::Ignore(None)));
         old.created = SystemTime::now() + Duration::from_secs(3600);
         assert!(matches!(tables.weigh(Place::Rollout, &old, "me"), Next::Examine));
+        // Put there again, it is as old as it was.
+        old.publication.as_mut().unwrap().issued_ms = 1_000;
+        assert!(matches!(tables.weigh(Place::Rollout, &old, "me"), Next::Ignore(None)));
+    }
+
+    #[test]
+    fn what_is_held_back_is_compared_with_and_not_in_force() {
+        let mut tables = Tables::default();
+        let kept = entry(10, "1", None);
+        let publication = kept.publication.clone().unwrap();
+        let document = RoutingTable::from_afar("bus", &publication.text).unwrap();
+        let standing = Standing::of(&publication, 10);
+        tables.hold_back(Arc::new(Table { publication, document, standing }));
+        assert!(tables.in_force().is_none());
+        assert!(matches!(tables.weigh(Place::Table, &entry(9, "0", None), "me"), Next::Ignore(Some(_))));
+        assert!(matches!(tables.weigh(Place::Table, &kept, "me"), Next::Nothing));
+        assert!(tables.release() && !tables.release());
+        assert_eq!(in_force(&tables), (10, false));
     }
 }

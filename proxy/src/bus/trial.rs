@@ -4,11 +4,14 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::node::unix_seconds;
+
 /// The note of what is being examined, beside the snapshot; none without one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Trial {
     file: Option<PathBuf>,
     /// What the process before this one died of, and how often.
@@ -19,13 +22,19 @@ pub struct Trial {
 struct Note {
     fingerprint: String,
     times: u32,
+    /// Unix seconds.
+    #[serde(default)]
+    at: u64,
 }
+
+/// Seconds after which a death is forgotten: it may have been the machine's.
+const FORGOTTEN: u64 = 3600;
 
 /// Deaths after which a publication is refused unread: one may be somebody's kill at a bad moment.
 pub const DEADLY: u32 = 2;
 
 impl Trial {
-    /// Reads what a process before this one has left.
+    /// Reads what a process before this one has left, if that is not long ago.
     pub fn new(snapshot: Option<&PathBuf>) -> Self {
         let file = snapshot.map(|snapshot| {
             let mut name = snapshot.as_os_str().to_owned();
@@ -33,7 +42,9 @@ impl Trial {
             PathBuf::from(name)
         });
         let read = file.as_ref().and_then(|file| fs::read(file).ok());
-        Self { died_of: read.and_then(|text| serde_json::from_slice(&text).ok()), file }
+        let note = read.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
+        let is_recent = |note: &Note| unix_seconds(SystemTime::now()).saturating_sub(note.at) < FORGOTTEN;
+        Self { died_of: note.filter(is_recent), file }
     }
 
     /// Whether processes have died of this publication too often.
@@ -47,7 +58,11 @@ impl Trial {
     /// When the note cannot be written.
     pub fn begin(&self, fingerprint: &str) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        let note = Note { fingerprint: fingerprint.to_owned(), times: self.deaths(fingerprint) + 1 };
+        let note = Note {
+            fingerprint: fingerprint.to_owned(),
+            times: self.deaths(fingerprint) + 1,
+            at: unix_seconds(SystemTime::now()),
+        };
         fs::write(file, serde_json::to_vec(&note)?)
     }
 

@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_newest_is_first_and_the_live_one_is_marked() {
-        let entry = |revision, publication| Entry { revision, created: SystemTime::UNIX_EPOCH, publication };
+        let entry =
+            |revision, publication| Entry { revision, created: SystemTime::UNIX_EPOCH, publication, unreadable: None };
         let table = |text| Some(Publication::new(text, 1, 0, "me@here"));
         let signed = table("version = '2'").map(|publication| {
             let publication = Publication { signature: Some("a:b".to_owned()), ..publication };

@@ -90,6 +90,7 @@ mod tests {
             revision,
             created: SystemTime::UNIX_EPOCH,
             publication: text.map(|text| Publication::new(text, 1, 0, "me")),
+            unreadable: None,
         };
         (1..).zip(texts).map(entry).collect()
     }

@@ -121,6 +121,9 @@ impl Watch {
         for route in routing.routes() {
             route.on_tick();
         }
+        if let Some(bus) = &self.node.bus {
+            bus.freshness.look();
+        }
         if let Some(canary) = &routing.canary {
             canary.on_tick(now(), &self.node.metrics);
         }

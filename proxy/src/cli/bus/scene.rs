@@ -39,9 +39,9 @@ impl Scene {
     /// # Errors
     /// When the bus does not answer.
     pub(in crate::cli) async fn read(bus: &Bus) -> Result<Self, BusError> {
-        let last_revision = match bus.last_revision().await {
+        let last_revision = match bus.pulse().await {
             Err(BusError::NoBucket { .. }) => return Ok(Self::default()),
-            other => other?,
+            pulse => pulse?.last_revision,
         };
         let live = bus.live(Place::Table).await?;
         let newest = match &live {
@@ -90,7 +90,7 @@ impl Scene {
 impl Published {
     /// `None` of a deletion.
     pub(in crate::cli) fn of(entry: Entry) -> Option<Self> {
-        let Entry { revision, created, publication } = entry;
+        let Entry { revision, created, publication, .. } = entry;
         publication.map(|publication| Self { revision, created, publication })
     }
 
@@ -134,6 +134,7 @@ pub(in crate::cli) mod samples {
             expired: false,
             draining: false,
             observed: Observed::default(),
+            lately: Observed::default(),
         }
     }
 }
@@ -146,7 +147,7 @@ mod tests {
 
     fn entry(revision: u64, epoch: u64, stage: Option<Stage>) -> Entry {
         let publication = Publication { stage, ..Publication::new("a", epoch, 0, "me") };
-        Entry { revision, created: SystemTime::UNIX_EPOCH, publication: Some(publication) }
+        Entry { revision, created: SystemTime::UNIX_EPOCH, publication: Some(publication), unreadable: None }
     }
 
     #[test]

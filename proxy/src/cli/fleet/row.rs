@@ -176,6 +176,7 @@ mod tests {
             revision,
             created: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
             publication: Some(Publication::new("a", epoch, 0, "me")),
+            unreadable: None,
         };
         let deleted = Entry { publication: None, ..entry((1, 8), 15) };
         let history = [entry((1, 3), 0), entry((1, 7), 10), deleted, entry((1, 9), 20)];

@@ -1,0 +1,578 @@
+//! Where tables are weighed, examined, put in force or refused. What is decided here outlives any
+//! connection.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use config::bus::{Bus, BusError, Entry, Ignored, MAX_TABLE, Place, Publication, Refused, Snapshot, too_large};
+use config::{BusSource, Problem, Severity};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::examine::{Against, Refusal, examine, examine_after, name, trust};
+use super::keeper::Keeper;
+use super::queue::{Queue, Wanted};
+use super::status::BusState;
+use super::tables::{Next, Table, Tables};
+use super::trial::Trial;
+use crate::node::{Drain, Node, unix_seconds};
+use crate::reload::put_in_force;
+use crate::routing::now;
+
+/// A node's tables, and what is under way with them.
+pub struct Desk {
+    /// What was heard of, and is still to be looked at.
+    pub queue: Queue,
+    source: BusSource,
+    state: Arc<BusState>,
+    tables: Tables,
+    trial: Trial,
+    stage: Stage,
+    keeper: Keeper,
+    examination: Option<Examination>,
+    /// A table that nobody trusted stood for: a key may come.
+    untrusted: Option<(Place, Entry)>,
+    /// The last revisions that were refused unread, by place.
+    unread: [u64; 2],
+    /// Not before then: a table that was refused after a long look must not keep the machine busy.
+    not_before: Instant,
+    talk: Talk,
+    /// When the snapshot was last touched.
+    touched: Instant,
+}
+
+/// Whether there is a node to put tables in force on.
+enum Stage {
+    /// Not yet: the first table goes to the start.
+    Starting(Option<oneshot::Sender<Arc<Table>>>, oneshot::Receiver<Arc<Node>>),
+    /// There is.
+    Serving(Arc<Node>),
+}
+
+/// A look at a table that is under way.
+struct Examination {
+    place: Place,
+    entry: Entry,
+    /// Whether the tables missed before it are looked at too.
+    with_missed: bool,
+    started: Instant,
+    task: JoinHandle<Result<Table, Refusal>>,
+}
+
+/// Something to do.
+pub enum Event {
+    /// A look at a table is over.
+    Examined(Box<Examined>),
+    /// There is a node now.
+    Made(Arc<Node>),
+    /// It is time to go on.
+    Rested,
+}
+
+/// What came of a look.
+pub struct Examined {
+    examination: Examination,
+    result: Result<Table, Refusal>,
+}
+
+impl Desk {
+    /// A desk that hands the first table to `first`, and then waits for the node of it.
+    pub fn new(
+        source: BusSource,
+        state: Arc<BusState>,
+        first: oneshot::Sender<Arc<Table>>,
+        node: oneshot::Receiver<Arc<Node>>,
+    ) -> Self {
+        Self {
+            queue: Queue::default(),
+            trial: Trial::new(source.snapshot.as_ref()),
+            keeper: Keeper::start(source.snapshot.as_ref(), &state),
+            source,
+            state,
+            tables: Tables::default(),
+            stage: Stage::Starting(Some(first), node),
+            examination: None,
+            untrusted: None,
+            unread: [0, 0],
+            not_before: Instant::now(),
+            talk: Talk::default(),
+            touched: Instant::now(),
+        }
+    }
+
+    /// Takes the snapshot's table as what the bus's is compared with; it is verified as if it had just
+    /// come. It goes in force when the bus has confirmed it, has nothing that counts, or is away.
+    pub async fn hold_snapshot(&mut self) {
+        let Some(file) = self.source.snapshot.clone() else { return };
+        let snapshot = match Snapshot::load(&file) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                let text = error.to_string();
+                if self.state.note("snapshot", Some(text.clone())) {
+                    tracing::warn!("{text}");
+                }
+                return;
+            }
+        };
+        let Snapshot { publication, revision, silent_for } = snapshot;
+        let entry = Entry { revision, created: SystemTime::now(), publication: Some(publication), unreadable: None };
+        let (source, region, examined) = (self.source.clone(), self.state.region.clone(), entry.clone());
+        let look = move || {
+            let against = Against { source: &source, region: &region, base: None, known: None };
+            let publication = examined.publication.as_ref()?;
+            Some(examine(Place::Table, &examined, publication, against))
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Some(Ok(table))) => {
+                self.tables.hold_back(Arc::new(table));
+                self.state.freshness.silent_for(silent_for);
+            }
+            Ok(Some(Err(refusal))) => {
+                let problems = refusal.problems();
+                let first = problems.first().map(ToString::to_string).unwrap_or_default();
+                let text = format!("the snapshot {} cannot be used: {first}", file.display());
+                problems.iter().take(MAX_SHOWN).for_each(|problem| tracing::error!("{problem}"));
+                self.state.note("snapshot", Some(text));
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+
+    /// Puts what was held back in force: the bus has nothing better.
+    pub fn release(&mut self) {
+        let Some(revision) = self.tables.base().map(|table| table.standing.revision) else { return };
+        if self.tables.release() {
+            self.state.count("snapshot_taken");
+            tracing::warn!(revision, "started from the snapshot");
+            self.put_in_force(true);
+        }
+    }
+
+    /// The bus has said which table is the right one, and this node has it, or knows why not.
+    pub fn heard_from(&mut self) {
+        self.state.freshness.heard();
+        if self.touched.elapsed() > TOUCH {
+            self.touched = Instant::now();
+            self.keeper.touch();
+        }
+    }
+
+    /// Whether there is nothing to do that the bus asks for: what it has is in force here, or was
+    /// refused for good.
+    pub fn is_settled(&self) -> bool {
+        let is_busy = self.examination.is_some() || self.queue.has_wanted();
+        self.tables.in_force().is_some() && !is_busy && !self.state.is_ignoring()
+    }
+
+    /// Whether a table is in force.
+    pub fn has_table(&self) -> bool {
+        self.tables.in_force().is_some()
+    }
+
+    /// The node, once there is one.
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        match &self.stage {
+            Stage::Serving(node) => Some(node),
+            Stage::Starting(..) => None,
+        }
+    }
+
+    /// Whether the node drains.
+    pub fn is_draining(&self) -> bool {
+        self.node().is_some_and(|node| node.draining() > Drain::Serving)
+    }
+
+    /// Whether this node tries a staged table.
+    pub fn is_trying(&self) -> bool {
+        self.tables.staged_until().is_some()
+    }
+
+    /// A place is empty now.
+    pub fn taken_away(&mut self, place: Place) {
+        self.queue.drop_wanted(place);
+        match place {
+            Place::Table => self.ignore(&Ignored::Deleted),
+            Place::Rollout => self.put_back("the staged table was withdrawn"),
+        }
+    }
+
+    /// The table on the bus does not count.
+    pub fn ignore(&mut self, why: &Ignored) {
+        let why = why.to_string();
+        if self.state.ignored(Some(why.clone())) {
+            // Who has no table yet waits for one, and ignores nothing.
+            if self.tables.base().is_some() {
+                self.state.count("ignored");
+            }
+            if let Some(unsaid) = self.talk.may() {
+                tracing::warn!(unsaid, "{why}");
+            }
+        }
+        self.release();
+    }
+
+    /// Takes up what is wanted, unless something is under way.
+    ///
+    /// # Errors
+    /// When the bus does not answer.
+    pub async fn take_up(&mut self, bus: &Bus) -> Result<(), BusError> {
+        while self.examination.is_none() && Instant::now() >= self.not_before && !self.is_handing_over() {
+            let Some((place, wanted)) = self.queue.next() else { break };
+            let entry = match wanted {
+                Wanted::Entry(entry) => *entry,
+                Wanted::Revision { revision, bytes } if bytes > MAX_TABLE => {
+                    let (created, unreadable) = (SystemTime::now(), Some(too_large(bytes)));
+                    Entry { revision, created, publication: None, unreadable }
+                }
+                // None: a newer one has taken its place, and is wanted next.
+                Wanted::Revision { revision, .. } => match bus.fetch(place, revision).await? {
+                    Some(entry) => entry,
+                    None => continue,
+                },
+            };
+            self.weigh(place, entry);
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do here.
+    pub async fn event(&mut self) -> Event {
+        let rested = (self.queue.has_wanted() && self.examination.is_none()).then_some(self.not_before);
+        tokio::select! {
+            result = finished(&mut self.examination) => {
+                self.trial.survived();
+                match self.examination.take() {
+                    Some(examination) => Event::Examined(Box::new(Examined { examination, result })),
+                    None => Event::Rested,
+                }
+            }
+            node = made(&mut self.stage) => Event::Made(node),
+            () = rest(rested) => Event::Rested,
+        }
+    }
+
+    /// Looks again at a table that nobody trusted stood for.
+    pub fn trust_again(&mut self) {
+        let Some((place, entry)) = self.untrusted.clone() else { return };
+        if self.queue.heard(place) != entry.revision {
+            self.untrusted = None;
+            return;
+        }
+        let Some(publication) = &entry.publication else { return };
+        let base = self.tables.base().cloned();
+        let against = Against { source: &self.source, region: &self.state.region, base: base.as_deref(), known: None };
+        if trust(place, &entry, publication, &against).is_ok() {
+            self.untrusted = None;
+            self.queue.want(place, Wanted::Entry(Box::new(entry)));
+        }
+    }
+
+    /// Compares an entry with what is in force; what is new gets examined.
+    fn weigh(&mut self, place: Place, entry: Entry) {
+        if let Some(why) = &entry.unreadable {
+            let problem = self.problem(place, entry.revision, why.clone());
+            return self.refuse_unread(place, &entry, problem);
+        }
+        match self.tables.weigh(place, &entry, &self.state.node) {
+            Next::Nothing => {
+                if place == Place::Table {
+                    self.release();
+                    self.state.confirmed();
+                    self.heard_from();
+                }
+            }
+            Next::Ignore(Some(why)) => self.ignore(&why),
+            // The staged table is for others, or over.
+            Next::Ignore(None) => self.put_back("the staged table is no longer for this node"),
+            Next::Refused(problems) => {
+                self.state.count("quarantined");
+                self.settle_refusal(place, refused(entry.publication.as_ref(), entry.revision), &problems);
+                tracing::debug!(revision = entry.revision, "refused before, and not looked at again");
+            }
+            Next::Examine => self.examine(place, entry, None),
+        }
+    }
+
+    /// Begins to examine a table, beside everything else; with those that were missed before it, if the
+    /// comparison with the one in force alone was not fair.
+    fn examine(&mut self, place: Place, entry: Entry, missed: Option<Vec<Entry>>) {
+        let Some(publication) = entry.publication.clone() else { return };
+        let known = self.tables.with_text(&publication.text).cloned();
+        let fingerprint = publication.fingerprint();
+        if known.is_none() && self.trial.is_deadly(&fingerprint) {
+            let why = "this node died more than once while it examined this table: report it; publish another";
+            let problem = self.problem(place, entry.revision, why.to_owned());
+            return self.refuse(place, &entry, &[problem], Duration::ZERO);
+        }
+        let (source, region, base) = (self.source.clone(), self.state.region.clone(), self.tables.base().cloned());
+        let (examined, trial, with_missed) = (entry.clone(), self.trial.clone(), missed.is_some());
+        let task = tokio::task::spawn_blocking(move || {
+            if let Err(error) = trial.begin(&fingerprint) {
+                tracing::debug!(%error, "cannot note beside the snapshot what is examined");
+            }
+            match (missed, &base) {
+                (Some(missed), Some(base)) => examine_after(&missed, &examined, &source, &region, base),
+                _ => {
+                    let against = Against { source: &source, region: &region, base: base.as_deref(), known };
+                    examine(place, &examined, &publication, against)
+                }
+            }
+        });
+        self.examination = Some(Examination { place, entry, with_missed, started: Instant::now(), task });
+    }
+
+    /// The examination is over: the table goes in force, or is refused.
+    ///
+    /// # Errors
+    /// When the bus does not answer.
+    pub async fn judge(&mut self, bus: &Bus, examined: Examined) -> Result<(), BusError> {
+        let Examined { examination, result } = examined;
+        let Examination { place, entry, with_missed, started, .. } = examination;
+        match result {
+            Ok(table) => self.accept(place, &entry, &Arc::new(table)),
+            Err(Refusal::Shrinks(problems)) if place == Place::Table && !with_missed => {
+                let since = self.tables.base().map_or(0, |base| base.standing.revision);
+                let missed = bus.between(since, entry.revision, MAX_MISSED).await?;
+                if missed.iter().any(|entry| entry.publication.is_some()) {
+                    self.examine(place, entry, Some(missed));
+                } else {
+                    self.refuse(place, &entry, &problems, started.elapsed());
+                }
+            }
+            Err(Refusal::Untrusted(problems)) => {
+                self.refuse_for_now(place, &entry, &problems);
+                self.untrusted = Some((place, entry));
+            }
+            Err(refusal) => self.refuse(place, &entry, &refusal.problems(), started.elapsed()),
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, place: Place, entry: &Entry, table: &Arc<Table>) {
+        for warning in table.document.warnings.iter().take(MAX_SHOWN) {
+            tracing::warn!("{warning}");
+        }
+        self.state.forgive(place);
+        self.tables.accept(place, entry, table.clone(), now());
+        self.state.count(if place == Place::Table { "applied" } else { "staged" });
+        self.put_in_force(false);
+        if place == Place::Table {
+            self.state.ignored(None);
+            self.state.note("snapshot", None);
+            self.heard_from();
+            self.keeper.keep(table);
+        }
+        let took = entry.created.elapsed().unwrap_or_default();
+        let config::bus::Standing { epoch, revision, .. } = table.standing;
+        let (version, by) = (table.document.table.spec().version.as_str(), table.publication.by.as_str());
+        let staged = place == Place::Rollout;
+        tracing::info!(version, revision, epoch, staged, by, since_published = ?took, "routing table applied");
+    }
+
+    /// Puts in force whichever table counts now.
+    fn put_in_force(&mut self, from_snapshot: bool) {
+        let Some(table) = self.tables.in_force().cloned() else { return };
+        self.state.took(&table.publication, &table.standing, &table.document.table.spec().version, from_snapshot);
+        self.set_aside();
+        let source = self.source_name();
+        match &mut self.stage {
+            Stage::Starting(first, _) => {
+                if let Some(first) = first.take() {
+                    // The start is gone only when the process ends.
+                    let _ = first.send(table);
+                }
+            }
+            Stage::Serving(node) => {
+                match put_in_force(node, table.document.clone(), Some(table.standing.revision)) {
+                    Ok(_) => {
+                        node.metrics.table_reloads.with_label_values(&["applied"]).inc();
+                        node.accept(&source);
+                    }
+                    // Examined, it has this node's region: nothing else is asked.
+                    Err(problems) => node.reject(source, problems.0),
+                }
+            }
+        }
+    }
+
+    /// Back from a staged table, if there was one, to the table of all.
+    fn put_back(&mut self, why: &str) {
+        self.state.forgive(Place::Rollout);
+        if self.tables.withdraw() {
+            self.state.count("returned");
+            tracing::info!("{why}: back to the table of all nodes");
+            self.put_in_force(false);
+        }
+    }
+
+    fn refuse(&mut self, place: Place, entry: &Entry, problems: &[Problem], took: Duration) {
+        if let Some(publication) = &entry.publication {
+            self.tables.refuse(publication, problems.to_vec());
+        }
+        self.not_before = Instant::now() + (took * 4).min(LONGEST_REST);
+        self.refuse_for_now(place, entry, problems);
+    }
+
+    /// Refuses without remembering it.
+    fn refuse_for_now(&mut self, place: Place, entry: &Entry, problems: &[Problem]) {
+        self.state.count("rejected");
+        if let Stage::Serving(node) = &self.stage {
+            node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
+        }
+        self.settle_refusal(place, refused(entry.publication.as_ref(), entry.revision), problems);
+        if let Some(unsaid) = self.talk.may() {
+            let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+            let revision = entry.revision;
+            tracing::error!(revision, errors, unsaid, "routing table rejected; the one before stays in force");
+            problems.iter().take(MAX_SHOWN).for_each(|problem| tracing::error!("{problem}"));
+        }
+    }
+
+    /// A table that cannot even be read: there is nothing of it to remember but its number.
+    fn refuse_unread(&mut self, place: Place, entry: &Entry, problem: Problem) {
+        let last = self.unread.get_mut(place as usize).map(|last| std::mem::replace(last, entry.revision));
+        if last == Some(entry.revision) {
+            self.state.count("quarantined");
+            return self.settle_refusal(place, refused(None, entry.revision), &[problem]);
+        }
+        self.refuse_for_now(place, entry, &[problem]);
+    }
+
+    /// What follows from a refusal, new or old.
+    fn settle_refusal(&mut self, place: Place, what: Refused, problems: &[Problem]) {
+        match place {
+            Place::Table => {
+                self.release();
+                self.state.ignored(None);
+                self.heard_from();
+            }
+            // It has taken the place of the one before it.
+            Place::Rollout => self.put_back("another table was staged, and refused"),
+        }
+        self.state.refused(place, what, problems);
+        self.set_aside();
+        if let Stage::Serving(node) = &self.stage {
+            node.reject(self.source_name(), problems.iter().take(MAX_SHOWN).cloned().collect());
+        }
+    }
+
+    /// Waits for the node that is made of the first table; for ever, once it is there.
+    pub async fn made(&mut self) -> Arc<Node> {
+        made(&mut self.stage).await
+    }
+
+    /// There is a node now.
+    pub fn adopt(&mut self, node: Arc<Node>) {
+        let revision = node.routing.load().revision;
+        self.stage = Stage::Serving(node);
+        // Another may have been accepted while the node was being made.
+        if self.tables.in_force().is_some_and(|table| table.standing.revision != revision) {
+            self.put_in_force(false);
+        }
+    }
+
+    /// Ends a staged table whose lease is over.
+    pub fn let_time_pass(&mut self) {
+        if self.tables.staged_until().is_some_and(|until| until <= now()) {
+            self.put_back("the staged table lapsed without a promotion");
+        }
+    }
+
+    /// The process is told to go: it has not died of what is being examined.
+    pub fn close(&mut self) {
+        self.trial.survived();
+    }
+
+    /// Whether the first table is on its way to the start.
+    fn is_handing_over(&self) -> bool {
+        matches!(self.stage, Stage::Starting(None, _))
+    }
+
+    fn set_aside(&self) {
+        let until =
+            self.tables.staged_until().map(|until| unix_seconds(SystemTime::now() + until.saturating_sub(now())));
+        self.state.set_aside(self.tables.quarantined(), until);
+    }
+
+    fn problem(&self, place: Place, revision: u64, message: String) -> Problem {
+        let file = name(place, revision, &self.source);
+        Problem { severity: Severity::Error, file, line: 0, path: String::new(), message }
+    }
+
+    /// Under which name a refused table is in `/status`.
+    fn source_name(&self) -> PathBuf {
+        format!("bus:{}", self.source.access.bucket).into()
+    }
+}
+
+/// Waits for the examination that is under way; for ever, if none is.
+async fn finished(examination: &mut Option<Examination>) -> Result<Table, Refusal> {
+    let Some(examination) = examination else { return std::future::pending().await };
+    (&mut examination.task).await.unwrap_or_else(|panic| {
+        let message = format!("examining this table made Meridian itself fail: please report it ({panic})");
+        let severity = Severity::Error;
+        Err(Refusal::Bad(vec![Problem { severity, file: "bus".to_owned(), line: 0, path: String::new(), message }]))
+    })
+}
+
+/// Waits for the node that is made of the first table; for ever, once it is there.
+async fn made(stage: &mut Stage) -> Arc<Node> {
+    match stage {
+        Stage::Starting(None, node) => match node.await {
+            Ok(node) => node,
+            Err(_) => std::future::pending().await,
+        },
+        Stage::Starting(Some(_), _) | Stage::Serving(_) => std::future::pending().await,
+    }
+}
+
+async fn rest(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How often the log may tell of what others do on the bus: once in ten seconds, however much there is.
+#[derive(Debug, Default)]
+struct Talk {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Talk {
+    /// How much was not logged since the last that was, if this may be.
+    fn may(&mut self) -> Option<u64> {
+        if self.last.is_some_and(|last| last.elapsed() < TALK) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last = Some(Instant::now());
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+fn refused(publication: Option<&Publication>, revision: u64) -> Refused {
+    Refused {
+        epoch: publication.map_or(0, |publication| publication.epoch),
+        revision,
+        sha256: publication.map(Publication::sha256).unwrap_or_default(),
+        at: unix_seconds(SystemTime::now()),
+    }
+}
+
+/// The longest rest after a table was refused: less than a publisher waits.
+const LONGEST_REST: Duration = Duration::from_secs(15);
+
+/// How often the snapshot is touched.
+const TOUCH: Duration = Duration::from_secs(60);
+
+/// From one line of the log about refusals to the next.
+const TALK: Duration = Duration::from_secs(10);
+
+/// Problems that are logged, and shown in `/status`.
+const MAX_SHOWN: usize = 20;
+
+/// Missed tables that are looked at before the newest.
+const MAX_MISSED: usize = 16;
