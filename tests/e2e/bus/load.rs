@@ -1,9 +1,7 @@
 //! What nodes report of the regions' load to each other, and what comes of it.
 
 use loadtest::origin::Behaviour;
-use meridian_tests::{
-    Answer, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, get, run,
-};
+use meridian_tests::{Answer, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, get, run};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

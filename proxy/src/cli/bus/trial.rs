@@ -37,6 +37,8 @@ pub(super) struct Standing {
     pub(super) staged: Nodes,
     /// What the others did.
     pub(super) others: Nodes,
+    /// When the bus took the last report of each node that has it.
+    pub(super) heard: BTreeMap<String, SystemTime>,
 }
 
 /// Why a staged table must not go further.
@@ -86,7 +88,8 @@ impl Trial {
             let words = finding.to_string();
             Objection::Worse { finding: Box::new(finding), words }
         }));
-        Standing { against, staged, others }
+        let heard = self.staged.keys().filter_map(|node| found(node).map(|(_, heard)| (node.clone(), *heard)));
+        Standing { against, staged, others, heard: heard.collect() }
     }
 
     fn objection(&self, report: &NodeReport, start: &Start) -> Option<Objection> {
