@@ -1,13 +1,19 @@
 //! The config bus: a real nats-server, real nodes.
 
 mod access;
+mod canary;
+mod edge;
 mod epochs;
 mod fleet;
 mod hostile;
+mod interruption;
 mod load;
 mod outage;
+mod publish;
 mod reports;
+mod rollback;
 mod server;
+mod signature;
 mod signatures;
 mod staged;
 mod staleness;

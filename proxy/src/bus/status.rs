@@ -417,7 +417,8 @@ impl Observations {
     fn lately(&self, all: &Observed) -> Observed {
         let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
         if minutes.back().is_none_or(|(at, _)| at.elapsed() >= Duration::from_secs(60)) {
-            minutes.push_back((Instant::now(), if minutes.is_empty() { Observed::default() } else { all.clone() }));
+            let then = if minutes.is_empty() { Observed::default() } else { all.clone() };
+            minutes.push_back((Instant::now(), then));
             if minutes.len() > MINUTES {
                 minutes.pop_front();
             }

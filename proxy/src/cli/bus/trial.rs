@@ -24,8 +24,10 @@ pub(super) struct Trial {
 #[derive(Clone, Debug)]
 struct Start {
     instance: String,
-    /// What it had done since its own start.
+    /// What it had done lately.
     before: Observed,
+    /// What it had done since its own start.
+    begun: Observed,
 }
 
 /// How a trial stands.
@@ -37,6 +39,8 @@ pub(super) struct Standing {
     pub(super) staged: Nodes,
     /// What the others did.
     pub(super) others: Nodes,
+    /// When the bus took the last report of each node that has it.
+    pub(super) heard: BTreeMap<String, SystemTime>,
 }
 
 /// Why a staged table must not go further.
@@ -59,8 +63,8 @@ impl Trial {
     /// Begins, with what the nodes had done before.
     pub(super) fn new(nodes: &BTreeSet<String>, reports: &Reports, mark: Mark, marks: Marks) -> Self {
         let start = |report: &NodeReport| {
-            let before = report.observed.clone();
-            (report.node.clone(), Start { instance: report.instance.clone(), before })
+            let (before, begun) = (report.lately.clone(), report.observed.clone());
+            (report.node.clone(), Start { instance: report.instance.clone(), before, begun })
         };
         let (staged, others) =
             reports.iter().map(|(report, _)| report).partition::<Vec<_>, _>(|report| nodes.contains(&report.node));
@@ -86,7 +90,8 @@ impl Trial {
             let words = finding.to_string();
             Objection::Worse { finding: Box::new(finding), words }
         }));
-        Standing { against, staged, others }
+        let heard = self.staged.keys().filter_map(|node| found(node).map(|(_, heard)| (node.clone(), *heard)));
+        Standing { against, staged, others, heard: heard.collect() }
     }
 
     fn objection(&self, report: &NodeReport, start: &Start) -> Option<Objection> {
@@ -110,7 +115,7 @@ fn sum(starts: &BTreeMap<String, Start>, reports: &Reports) -> Nodes {
     for (report, _) in reports {
         let Some(start) = starts.get(&report.node).filter(|start| start.instance == report.instance) else { continue };
         nodes.before = nodes.before.plus(&start.before);
-        nodes.since = nodes.since.plus(&report.observed.since(&start.before));
+        nodes.since = nodes.since.plus(&report.observed.since(&start.begun));
     }
     nodes
 }
@@ -156,7 +161,7 @@ mod tests {
 
     fn busy(node: &str, mark: Mark, requests: u64, errors: u64) -> NodeReport {
         let observed = Observed { requests, errors, ..Observed::default() };
-        NodeReport { staged: mark == MARK, observed, ..report(node, "r", mark) }
+        NodeReport { staged: mark == MARK, lately: observed.clone(), observed, ..report(node, "r", mark) }
     }
 
     fn heard(reports: Vec<NodeReport>) -> Reports {

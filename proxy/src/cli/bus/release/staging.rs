@@ -1,6 +1,6 @@
 //! A table on trial: staged on some nodes, observed, and then published to all or taken back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use config::bus::{Bus, BusError, Place, Publication, REPORT_EVERY, Stage};
@@ -196,11 +196,23 @@ impl Course<'_> {
     async fn observe(&self, console: &mut Console) -> End {
         let (started, observe) = (Instant::now(), self.release.canary.observe);
         let mut trouble: Option<Instant> = None;
+        // When the canary was last heard from before the end.
+        let mut before_end: Option<BTreeMap<String, SystemTime>> = None;
         loop {
             let is_over = started.elapsed() >= observe;
             match self.look(trouble.is_none_or(|when| when.elapsed() > 2 * REPORT_EVERY)).await {
                 Ok(Seen::Standing(standing)) if !standing.against.is_empty() => return End::Bad(standing.against),
-                Ok(Seen::Standing(standing)) if is_over => return self.verdict(standing),
+                Ok(Seen::Standing(standing)) if is_over => {
+                    // What was reported before says nothing of the last seconds.
+                    let before = before_end.get_or_insert_with(|| standing.heard.clone());
+                    if standing.heard.iter().all(|(node, heard)| before.get(node) != Some(heard)) {
+                        return self.verdict(standing);
+                    }
+                    if started.elapsed() > observe + LAST_WORD {
+                        return End::Unknown("its nodes did not report at the end".to_owned());
+                    }
+                    console.tick(&format!("observed, the last reports are to come: {standing}"));
+                }
                 Ok(Seen::Standing(standing)) => {
                     let left = long(observe.saturating_sub(started.elapsed()) + Duration::from_millis(999));
                     console.tick(&format!("observing, {left} left: {standing}"));
@@ -214,7 +226,8 @@ impl Course<'_> {
                     console.tick(&format!("observing: {error}; it goes on once the bus answers"));
                 }
             }
-            tokio::time::sleep(POLL.min(observe.saturating_sub(started.elapsed()))).await;
+            let left = Some(observe.saturating_sub(started.elapsed())).filter(|left| !left.is_zero());
+            tokio::time::sleep(left.map_or(POLL, |left| POLL.min(left))).await;
         }
     }
 
@@ -250,8 +263,12 @@ enum Seen {
     Overtaken(String),
 }
 
-/// A lease is longer by this than all that may happen in it.
-const GRACE: Duration = Duration::from_secs(60);
+/// How long nodes may take for their report at the end: they are silent before.
+const LAST_WORD: Duration = REPORT_EVERY.saturating_mul(3);
+
+/// A lease is longer by this than the observation and the wait before it: for the last reports, for a bus
+/// that is slow to take the table, and for clocks that differ.
+const GRACE: Duration = LAST_WORD.saturating_add(Duration::from_secs(15));
 
 const POLL: Duration = Duration::from_secs(1);
 

@@ -1,0 +1,115 @@
+//! A publication with a canary that does not come to its end: its publisher is gone, told to stop, or overtaken.
+
+use std::time::Duration;
+
+use config::bus::NodeState;
+use meridian_tests::{Node, within};
+
+use super::canary::staged;
+use super::edge::{Edge, assert_says};
+
+/// For as long as no test lasts.
+const LONG: [&str; 4] = ["--canary", "a-1", "--observe", "5m"];
+
+async fn version(node: &Node) -> String {
+    node.status().await["table"]["version"].as_str().expect("a version").to_owned()
+}
+
+#[tokio::test]
+async fn without_its_publisher_the_canary_returns_when_the_lease_is_over() {
+    let (edge, a, _b) = Edge::with_two_nodes().await;
+    let brief = ["--canary", "a-1", "--observe", "2s", "--wait", "2s"];
+    let mut publisher = staged(&edge, &brief).await;
+    publisher.signal("KILL");
+    publisher.ended().await;
+    let before = a.log().count();
+    assert_eq!(version(&a).await, "2");
+
+    let ended = edge.publish(&edge.table("3"), &["--yes"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_says(&ended.stderr, &["under way", "staged version \"2\"", "on a-1", "meridian rollback"]);
+
+    let lapsed = async {
+        while a.log().count() == before
+            || !a.log().all()[before..].iter().any(|line| line.contains("staged table lapsed"))
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    within(LEASE, "the end of the lease", lapsed).await;
+    assert_eq!(version(&a).await, "1");
+    edge.all_have(&["a-1", "b-1"], "1").await;
+    // What is left of it on the bus is in nobody's way.
+    edge.published("3").await;
+    edge.all_have(&["a-1", "b-1"], "3").await;
+}
+
+#[tokio::test]
+async fn somebody_else_can_withdraw_it() {
+    let (edge, a, _b) = Edge::with_two_nodes().await;
+    let mut publisher = staged(&edge, &LONG).await;
+    publisher.signal("KILL");
+    publisher.ended().await;
+    let ended = edge.run(&["rollback", "--dry-run"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(version(&a).await, "2");
+    let ended = edge.run(&["rollback"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_says(&ended.stdout, &["staged by", "it was withdrawn, and its node is back on the table of all"]);
+    assert_eq!(version(&a).await, "1");
+    assert_eq!(edge.live().await, edge.table("1"), "the table of all is as it was");
+
+    // A publisher that still observes is told.
+    let mut publisher = staged(&edge, &LONG).await;
+    let ended = edge.run(&["rollback"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ended = publisher.ended().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_says(&ended.stderr, &["not published: somebody else withdrew it"]);
+    edge.all_have(&["a-1", "b-1"], "1").await;
+}
+
+#[tokio::test]
+async fn an_interrupted_publisher_withdraws_first() {
+    let (edge, a, _b) = Edge::with_two_nodes().await;
+    for signal in ["INT", "TERM"] {
+        let mut publisher = staged(&edge, &LONG).await;
+        publisher.signal(signal);
+        let ended = publisher.ended().await;
+        assert_eq!(ended.code, Some(1), "{signal}: {ended:?}");
+        assert_says(&ended.stderr, &["not published: interrupted", "its node is back on the table of all"]);
+        assert_eq!(version(&a).await, "1");
+        assert!(!edge.is_anything_staged().await);
+    }
+    let report = edge.report("a-1").await;
+    assert_eq!((report.state, report.staged), (NodeState::Applied, false), "{report:?}");
+}
+
+#[tokio::test]
+async fn another_publication_ends_the_trial_and_stays() {
+    let (edge, _a, _b) = Edge::with_two_nodes().await;
+    let mut publisher = staged(&edge, &LONG).await;
+    // Meridian's own publishers wait; other tools of the bus do not.
+    let mut other = meridian_tests::BusPublisher::connect(&edge.bus).await;
+    other.publish(&edge.table("3")).await;
+    let ended = publisher.ended().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_says(&ended.stderr, &["was published meanwhile by tests"]);
+    edge.all_have(&["a-1", "b-1"], "3").await;
+    assert_eq!(edge.live().await, edge.table("3"));
+    assert!(!edge.is_anything_staged().await);
+}
+
+#[tokio::test]
+async fn a_bus_that_is_away_for_a_while_ends_no_trial() {
+    let (mut edge, _a, _b) = Edge::with_two_nodes().await;
+    let mut publisher = staged(&edge, &["--canary", "a-1", "--observe", "4s"]).await;
+    edge.bus.kill();
+    edge.bus.revive().await;
+    let ended = publisher.ended().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    edge.all_have(&["a-1", "b-1"], "2").await;
+}
+
+/// Longer than the lease of `brief`: 4 s, and 30 s of grace.
+const LEASE: Duration = Duration::from_secs(50);
