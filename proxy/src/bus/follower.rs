@@ -41,6 +41,8 @@ pub struct Follower {
     walked: u64,
     /// The newest revisions that were heard of, by place.
     heard: [u64; 2],
+    /// The last revisions that were refused for their size alone, by place.
+    unread: [u64; 2],
     /// Not before then: a table that was refused after a long look must not keep the machine busy.
     not_before: Instant,
     talk: Talk,
@@ -95,6 +97,7 @@ impl Follower {
             after_missed: None,
             walked: 0,
             heard: [0, 0],
+            unread: [0, 0],
             not_before: Instant::now(),
             talk: Talk::default(),
             namesake: None,
@@ -549,6 +552,11 @@ impl Follower {
     fn refuse_unread(&mut self, place: Place, revision: u64, why: String) {
         let entry = Entry { revision, created: SystemTime::now(), publication: None };
         let problem = self.problem(place, revision, why);
+        // Nothing of it is here to put in quarantine but its number.
+        if self.unread.get_mut(place as usize).is_some_and(|last| std::mem::replace(last, revision) == revision) {
+            self.state.count("quarantined");
+            return self.state.refused(place, refused(None, revision), &[problem]);
+        }
         self.refuse(place, &entry, &[problem], Duration::ZERO);
     }
 
