@@ -2,7 +2,10 @@
 
 mod access;
 mod epochs;
+mod fleet;
 mod hostile;
+mod load;
+mod node;
 mod outage;
 mod reports;
 mod server;

@@ -3,6 +3,7 @@
 mod operator;
 mod options;
 mod probe;
+mod publisher;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,11 +13,12 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
-use crate::{Lines, signal};
+use crate::{Lines, Usage, signal};
 
 pub use operator::BusOperator;
 pub use options::{BusOptions, nkey_seed};
 pub use probe::{BusProbe, Heard};
+pub use publisher::{BusPublisher, Propagation, Published};
 
 /// A nats-server in a process of its own. The process is killed, and its store deleted, when this is dropped.
 ///
@@ -137,6 +139,14 @@ impl BusServer {
     /// When it is dead.
     pub fn go_on(&self) {
         signal::signal(self.pid(), "CONT");
+    }
+
+    /// What it takes of the machine.
+    ///
+    /// # Panics
+    /// When it is dead.
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.pid())
     }
 
     fn pid(&self) -> u32 {

@@ -28,10 +28,11 @@ mod request;
 mod setup;
 mod signal;
 mod table;
+mod usage;
 mod world;
 
 pub use binary::{Ended, meridian, run, run_in};
-pub use bus::{BusOperator, BusOptions, BusProbe, BusServer, Heard, nkey_seed};
+pub use bus::{BusOperator, BusOptions, BusProbe, BusPublisher, BusServer, Heard, Propagation, Published, nkey_seed};
 pub use certificates::{Authority, Certificate};
 pub use client::{Answer, Client, Connection, Protocol, TlsSession};
 pub use fleet::Fleet;
@@ -45,4 +46,5 @@ pub use raw::{RawConnection, RawTls};
 pub use request::{Body, Pieces, Sent, empty, full, get, head, post, put, request, streamed};
 pub use setup::Setup;
 pub use table::{SmallTable, example, example_names, rewritten};
+pub use usage::Usage;
 pub use world::{World, is_probe};

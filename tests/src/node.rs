@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::signal::signal;
-use crate::{Answer, Client, Lines, Metrics, Sent, eventually, get, meridian};
+use crate::{Answer, Client, Lines, Metrics, Sent, Usage, eventually, get, meridian};
 
 /// A running node. It is killed when it is dropped.
 pub struct Node {
@@ -193,10 +193,15 @@ impl Node {
     /// # Panics
     /// When it does not run.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kilobytes * 1024
+        self.usage().resident_bytes
+    }
+
+    /// What it takes of the machine.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.pid())
     }
 }
 

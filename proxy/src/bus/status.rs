@@ -165,13 +165,16 @@ impl BusState {
         let mut inner = self.lock();
         let connection = &mut inner.connection;
         let is_news = connection.state != "disconnected" || connection.error.as_ref() != Some(&error);
-        if connection.state != "disconnected" {
+        let was_connected = connection.state != "disconnected";
+        if was_connected {
             connection.since = unix_now();
         }
         (connection.state, connection.server, connection.error) = ("disconnected", None, Some(error));
+        // That a report was not taken is no wonder now.
+        inner.notes.remove("report");
         drop(inner);
         self.metrics.bus_connected.set(0);
-        if is_news {
+        if was_connected {
             self.count("disconnected");
         }
         is_news
@@ -289,8 +292,9 @@ impl BusState {
         let refused = inner.refused.as_ref().map(|Refusal { what, .. }| {
             format!("revision {} of the routing table was refused; see /status", what.revision)
         });
+        let away = inner.connection.error.as_ref().map(|error| format!("the config bus is away: {error}"));
         let mut warnings: Vec<String> =
-            [self.freshness.warning(), refused, inner.ignored.clone()].into_iter().flatten().collect();
+            [away, self.freshness.warning(), refused, inner.ignored.clone()].into_iter().flatten().collect();
         warnings.extend(inner.notes.values().cloned());
         warnings
     }

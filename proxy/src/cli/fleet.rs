@@ -5,10 +5,11 @@ mod text;
 
 use std::time::{Duration, SystemTime};
 
+use anyhow::anyhow;
 use config::bus::{Bus, BusError, Entry, Place};
 use serde::Serialize;
 
-use self::row::Row;
+use self::row::{Row, State};
 use super::bus::Flags;
 use super::bus::scene::Published;
 use super::bus::session::with_bus;
@@ -21,11 +22,25 @@ pub(super) struct Fleet {
     /// Show them again each second, until Ctrl-C
     #[arg(long)]
     watch: bool,
+    /// Exit with 1 if any node is like that
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "watch", value_name = "WHAT")]
+    fail_on: Vec<FailOn>,
     /// How it is written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]
     bus: Flags,
+}
+
+/// What a pipeline does not let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    /// It refuses the newest table.
+    Rejected,
+    /// Tables were published since its own.
+    Lagging,
+    /// It has not been heard from for two reports' time.
+    Silent,
 }
 
 /// All nodes at one moment, and the table that they should have.
@@ -48,7 +63,9 @@ impl Fleet {
         with_bus(&self.bus, async |bus, _| {
             let mut history = Vec::new();
             if !self.watch {
-                return self.show(&picture(&bus, &mut history).await?, None);
+                let picture = picture(&bus, &mut history).await?;
+                self.show(&picture, None)?;
+                return self.verdict(&picture);
             }
             let screen = match self.format {
                 Format::Text => Screen::open().map_err(|error| Failed::Ran(error.into()))?,
@@ -67,6 +84,21 @@ impl Fleet {
                 _ = tokio::signal::ctrl_c() => Ok(()),
             }
         })
+    }
+
+    fn verdict(&self, picture: &Picture) -> Result<(), Failed> {
+        let is_bad = |row: &Row| {
+            self.fail_on.iter().any(|what| match what {
+                FailOn::Rejected => row.is(State::Rejected),
+                FailOn::Lagging => row.lag.is_some(),
+                FailOn::Silent => row.is(State::Silent),
+            })
+        };
+        let bad: Vec<&str> = picture.nodes.iter().filter(|row| is_bad(row)).map(|row| row.node.as_str()).collect();
+        match bad.is_empty() {
+            true => Ok(()),
+            false => Err(Failed::Ran(anyhow!("fleet: not as they should be: {}", bad.join(", ")))),
+        }
     }
 
     fn show(&self, picture: &Picture, screen: Option<&Screen>) -> Result<(), Failed> {

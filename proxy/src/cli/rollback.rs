@@ -29,7 +29,8 @@ impl Rollback {
         let mut console = Console::new(self.release.format);
         let mut outcome = Outcome::default();
         let done = with_bus(&self.bus, async |bus, source| {
-            if self.withdraw(&bus, &mut outcome, &mut console).await? && self.to.is_none() {
+            let is_whole = self.to.is_none() || self.release.is_rehearsal();
+            if self.withdraw(&bus, &mut outcome, &mut console).await? && is_whole {
                 return Ok(());
             }
             let history = bus.history().await?;

@@ -13,8 +13,10 @@ pub enum LogFormat {
 
 /// Starts the log. `MERIDIAN_LOG` filters it (`debug`, `info,hyper=warn`, …); `info` otherwise.
 pub fn start(format: LogFormat) {
-    // pingora's own notes on its start and stop say nothing that ours do not.
-    let filter = EnvFilter::try_from_env("MERIDIAN_LOG").unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
+    // What pingora notes on its start and stop, and the bus's client on each attempt to connect, says
+    // nothing that ours does not.
+    let ours = || EnvFilter::new("info,pingora_core=warn,async_nats=error");
+    let filter = EnvFilter::try_from_env("MERIDIAN_LOG").unwrap_or_else(|_| ours());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => subscriber.with_target(false).with_ansi(false).try_init(),

@@ -132,4 +132,4 @@ fn subject(key: &str) -> String {
 }
 
 /// The bucket that Meridian reads, unless it is told otherwise.
-const BUCKET: &str = "meridian";
+pub(super) const BUCKET: &str = "meridian";

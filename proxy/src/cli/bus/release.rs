@@ -1,21 +1,25 @@
 //! A table's way from a text to the fleet: compared, guarded, asked for, written, and waited for. The
 //! same for a new table and for one that comes back.
 
+mod comparison;
+mod desk;
+mod following;
+mod proposal;
 mod question;
 mod staging;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use bytes::Bytes;
-use config::RoutingTable;
-use config::bus::{Bus, Place, Publication, PublishError, REPORT_EVERY, SigningKey};
+use config::bus::{Bus, Place, Publication, REPORT_EVERY, SigningKey};
 
+use self::desk::Desk;
+pub(in crate::cli) use self::proposal::Proposal;
 use self::question::confirm;
 pub(in crate::cli) use self::staging::{back, withdraw};
-use super::arrival::{Goal, nodes, some};
+use super::arrival::{nodes, some};
 use super::canary::{Selector, resolve};
 use super::console::Console;
 use super::flags::Source;
@@ -24,8 +28,6 @@ use super::outcome::{Fate, Outcome};
 use super::scene::{Published, Scene};
 use super::session::publisher;
 use super::time::{ago, long, unix_ms};
-use super::wait::wait;
-use crate::cli::check::{against, words};
 use crate::cli::{Failed, Format};
 
 /// How a table is published.
@@ -86,29 +88,6 @@ struct Canary {
     /// Take it back if they had fewer requests
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_requests: u64,
-}
-
-/// A table to be published.
-#[derive(Clone, Debug)]
-pub(in crate::cli) struct Proposal {
-    text: Bytes,
-    /// Where it is from, for people.
-    name: String,
-    table: RoutingTable,
-    /// What its note starts with.
-    occasion: Option<String>,
-}
-
-impl Proposal {
-    /// Proves a text as every node will, and tells its warnings.
-    ///
-    /// # Errors
-    /// Everything wrong with it.
-    pub(in crate::cli) fn new(text: Bytes, name: &str, occasion: Option<String>) -> Result<Self, Failed> {
-        let table = RoutingTable::from_afar(name, &text)?;
-        table.warnings.iter().for_each(|warning| eprintln!("{warning}"));
-        Ok(Self { text, name: name.to_owned(), table, occasion })
-    }
 }
 
 impl Release {
@@ -201,13 +180,9 @@ impl Release {
         let least = scene.newest.as_ref().map_or(0, |newest| newest.publication.issued_ms.saturating_add(1));
         let issued_ms = unix_ms(SystemTime::now()).max(least);
         let draft = Publication::new(proposal.text.clone(), epoch, issued_ms, &publisher());
-        let note: Vec<&str> = proposal
-            .occasion
-            .as_deref()
-            .into_iter()
-            .chain(Some(self.note.as_str()).filter(|n| !n.is_empty()))
-            .collect();
-        Publication { allow: self.allowed(), ..draft.noted(&note.join(": ")) }
+        let notes = [proposal.occasion.as_deref().unwrap_or_default(), self.note.as_str()];
+        let notes: Vec<&str> = notes.into_iter().filter(|note| !note.is_empty()).collect();
+        Publication { allow: self.allowed(), ..draft.noted(&notes.join(": ")) }
     }
 
     fn allowed(&self) -> BTreeSet<String> {
@@ -223,141 +198,12 @@ impl Release {
             && (self.sign.is_none() || live.signature.is_some())
     }
 
-    /// Shows what changes, and refuses what takes too much away.
-    fn compare(
-        &self,
-        scene: &Scene,
-        source: &Source,
-        proposal: &Proposal,
-        outcome: &mut Outcome,
-        console: &mut Console,
-    ) -> Result<(), Failed> {
-        let Some(newest) = &scene.newest else {
-            console.say("the first table on this bus\n");
-            return Ok(());
-        };
-        let old = format!("revision {}", newest.revision);
-        let table = match RoutingTable::from_afar(&old, &newest.publication.text) {
-            Ok(table) => table,
-            Err(problems) => {
-                console.warn(&format!("{problems}\n{old} is no table, so there is nothing to compare with"));
-                return Ok(());
-            }
-        };
-        let diff = against::diff(&table, &proposal.table);
-        let diff = diff.map_err(|error| Failed::Input(anyhow!("{}: {error}", proposal.name)))?;
-        console.say(&words::text(&diff, Path::new(&old), Path::new(&proposal.name)));
-        outcome.diff = Some(diff);
-        let max_shrink = self.max_shrink.unwrap_or(source.max_shrink);
-        let shrunk = guard::shrunk(&table, &proposal.table, max_shrink, &self.allowed());
-        if shrunk.is_empty() {
-            return Ok(());
-        }
-        let words = guard::too_small(&shrunk, max_shrink);
-        outcome.shrinkage = shrunk;
-        Err(refused(words))
-    }
-
     fn canary_nodes(&self, scene: &Scene, draft: &Publication) -> Result<Option<BTreeSet<String>>, Failed> {
         if self.canary.canary.is_empty() {
             return Ok(None);
         }
         let resolved = resolve(&self.canary.canary, &scene.reports, &draft.sha256(), SystemTime::now());
         resolved.map(Some).map_err(|why| Failed::Input(anyhow!("--canary: {why}")))
-    }
-
-    /// Waits until every node has the table, or has refused it.
-    async fn follow(
-        &self,
-        bus: &Bus,
-        draft: &Publication,
-        revision: u64,
-        outcome: &mut Outcome,
-        console: &mut Console,
-    ) -> Result<(), Failed> {
-        outcome.outcome = Fate::Published;
-        outcome.revision = Some(revision);
-        let what = format!("revision {revision}");
-        if self.no_wait {
-            console.say(&format!("{what} is published; `meridian fleet` tells who has it\n"));
-            return Ok(());
-        }
-        let mark = (draft.epoch, revision);
-        let waited = wait(bus, &Goal::Live { mark, newest: mark }, &what, self.wait, console).await;
-        outcome.took_ms = Some(u64::try_from(waited.took.as_millis()).unwrap_or(u64::MAX));
-        let arrival = waited.arrival;
-        let all = nodes(arrival.nodes());
-        let told = if !arrival.rejected.is_empty() {
-            console.warn(arrival.rejections().trim_end());
-            Err(refused(format!(
-                "{what} is published, and {} of {all} reject it and stay on the table before; `meridian rollback` \
-                 publishes that one again",
-                arrival.rejected.len()
-            )))
-        } else if !arrival.is_complete() {
-            self.refuse_older(&Scene::read(bus).await?, draft)?;
-            Err(refused(format!(
-                "{what} is published, and after {} {} of {all} have not said that they have it: {}; `meridian fleet \
-                 --watch` follows them, `meridian rollback` publishes the table before again",
-                long(self.wait),
-                arrival.to_come.len(),
-                arrival.missing(SystemTime::now())
-            )))
-        } else if arrival.nodes() == 0 {
-            console.say(&format!("{what} is published; no node reports to this bus yet\n"));
-            Ok(())
-        } else {
-            console.say(&format!(
-                "{what} is in force on {all}, {:.1} s after it was published\n",
-                waited.took.as_secs_f64()
-            ));
-            Ok(())
-        };
-        outcome.nodes = Some(arrival);
-        told
-    }
-}
-
-/// Where publications are signed and written.
-struct Desk<'a> {
-    bus: &'a Bus,
-    key: Option<&'a SigningKey>,
-    /// The revision of the live table that all was compared with.
-    after: u64,
-}
-
-impl Desk<'_> {
-    /// Signs and writes, if what is in its place is still of the revision `after`. Gives the new one.
-    ///
-    /// # Errors
-    /// When somebody else was first, or the bus does not take it.
-    async fn write(&self, mut publication: Publication, after: u64) -> Result<u64, Failed> {
-        if let Some(key) = self.key {
-            key.sign(&mut publication, self.bus.bucket());
-        }
-        let place = if publication.stage.is_some() { Place::Rollout } else { Place::Table };
-        let error = match self.bus.publish(&publication, after).await {
-            Ok(revision) => return Ok(revision),
-            Err(error @ PublishError::TooLarge { .. }) => return Err(error.into()),
-            Err(error) => error,
-        };
-        // After a time-out it may have been written all the same; then a try again is overtaken by itself.
-        let now = self.bus.live(place).await?.and_then(Published::of);
-        match (error, now) {
-            (_, Some(now)) if now.publication.fingerprint() == publication.fingerprint() => Ok(now.revision),
-            (PublishError::Overtaken, Some(now)) => Err(refused(format!(
-                "nothing was written: {} published revision {} (version {:?}) {} ago; look at it with `meridian \
-                 history`, and publish again what should follow it",
-                now.publication.by,
-                now.revision,
-                now.publication.version().unwrap_or_default(),
-                ago(now.created, SystemTime::now())
-            ))),
-            (PublishError::Overtaken, None) => {
-                Err(refused("nothing was written: the table was deleted meanwhile".to_owned()))
-            }
-            (error, _) => Err(error.into()),
-        }
     }
 }
 

@@ -19,29 +19,36 @@ pub(super) struct Waited {
 
 /// Waits until every node has decided, or the time is up. A node that refuses a staged table ends the
 /// wait at once. `what` starts each line of progress.
-pub(super) async fn wait(bus: &Bus, goal: &Goal, what: &str, patience: Duration, console: &mut Console) -> Waited {
+///
+/// # Errors
+/// When the bus does not answer at the end.
+pub(super) async fn wait(
+    bus: &Bus,
+    goal: &Goal,
+    what: &str,
+    patience: Duration,
+    console: &mut Console,
+) -> Result<Waited, BusError> {
     let started = Instant::now();
-    let (mut arrival, mut goal) = (Arrival::default(), goal.clone());
+    let mut goal = goal.clone();
     loop {
+        let is_last = started.elapsed() >= patience;
         match look(bus, &mut goal).await {
             Ok(reports) => {
-                arrival = Arrival::of(&goal, &reports);
+                let arrival = Arrival::of(&goal, &reports);
                 if arrival.nodes() > 0 {
                     console.progress(&format!("{what}: {arrival}"));
                 }
-                let is_over = matches!(goal, Goal::Staged(..)) && !arrival.rejected.is_empty();
-                if is_over || arrival.is_complete() {
-                    break;
+                let is_refused = matches!(goal, Goal::Staged(..)) && !arrival.rejected.is_empty();
+                if is_last || is_refused || arrival.is_complete() {
+                    return Ok(Waited { arrival, took: started.elapsed() });
                 }
             }
+            Err(error) if is_last => return Err(error),
             Err(error) => console.progress(&format!("{what}: {error}; it goes on once the bus answers")),
-        }
-        if started.elapsed() >= patience {
-            break;
         }
         tokio::time::sleep(POLL).await;
     }
-    Waited { arrival, took: started.elapsed() }
 }
 
 /// The reports of now. Where a node has a later table, the goal learns whether that is the live one.

@@ -70,7 +70,7 @@ impl Release {
                         "NOTHING WAS OBSERVED: no request came to the canary; all that is known is that it took the table",
                     );
                 }
-                // The same table, for all, and by now: signed again.
+                // The same table; signed again, because the nodes that it is for are signed with it.
                 match desk.write(draft.clone(), desk.after).await {
                     Ok(published) => {
                         outcome.outcome = Fate::Published;
@@ -118,12 +118,12 @@ pub(in crate::cli) async fn back(
     console: &mut Console,
 ) -> String {
     let goal = Goal::Withdrawn(canary.clone());
-    let waited = wait(bus, &goal, "withdrawn", patience, console).await;
-    match waited.arrival {
-        arrival if arrival.is_complete() => {
+    match wait(bus, &goal, "withdrawn", patience, console).await.map(|waited| waited.arrival) {
+        Err(error) => format!("it was withdrawn; nobody knows whether its nodes are back: {error}"),
+        Ok(arrival) if arrival.is_complete() => {
             format!("it was withdrawn, and {}", returned(arrival.applied.len()))
         }
-        arrival => format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now())),
+        Ok(arrival) => format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now())),
     }
 }
 
@@ -170,7 +170,10 @@ impl Course<'_> {
     async fn run(&self, outcome: &mut Outcome, console: &mut Console) -> End {
         let goal = Goal::Staged(self.canary.clone(), self.mark);
         let waited = wait(self.desk.bus, &goal, "staged", self.release.wait, console).await;
-        let arrival = waited.arrival;
+        let arrival = match waited {
+            Ok(waited) => waited.arrival,
+            Err(error) => return End::Unknown(format!("nobody knows whether its nodes took it: {error}")),
+        };
         outcome.nodes = Some(arrival.clone());
         if !arrival.rejected.is_empty() {
             console.warn(arrival.rejections().trim_end());

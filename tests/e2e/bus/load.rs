@@ -1,0 +1,248 @@
+//! What nodes report of the regions' load to each other, and what comes of it.
+
+use loadtest::origin::Behaviour;
+use meridian_tests::{
+    Answer, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, get, run,
+};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Both regions are lawful for `/`, and near. `a` is ahead of `b` by ten points of the score, for its cost: some 17 %
+/// of load put it more than five behind, so that no client shares it. `/held` may be served in `a` only.
+const REST: &str = r#"
+[jurisdictions.de]
+countries = ["DE"]
+
+[data_classes.bound]
+
+[[residency]]
+jurisdiction = "de"
+data_classes = ["bound"]
+allow = { regions = ["a"] }
+transfer = "prohibited"
+
+[scoring.by_load]
+load = 0.9
+cost = 0.1
+
+[[routes]]
+name = "held"
+path = "/held"
+data_class = "bound"
+
+[[routes]]
+name = "all"
+scoring = "by_load"
+data_class = "public"
+
+[latency_ms.a]
+b = 10
+"#;
+
+/// Two regions, a bus with the table that says so, and nodes of the test's making.
+struct Stage {
+    world: World,
+    bus: BusServer,
+}
+
+impl Stage {
+    async fn new() -> Stage {
+        let world = World::of_regions(&[("a", "DE"), ("b", "FR")], REST).await;
+        let bus = BusServer::start().await;
+        let table = world.table().replace("priority = 1", "priority = 0\ncost_per_gb = 0.1");
+        // What is held for long counts as slow, which is not the question here.
+        let table = table.replace("[failover]", "[failover]\nlatency_p99 = \"1h\"");
+        BusPublisher::connect(&bus).await.publish(&table).await;
+        world.origin("a").behave(|received| match received.path.as_str() {
+            "/held" => Behaviour::Stall,
+            _ => Behaviour::Normal,
+        });
+        Stage { world, bus }
+    }
+
+    /// A node that may have so many requests under way in each region.
+    async fn node(&self, name: &str, region: &str, cap: usize) -> Node {
+        let routing = format!("bus = {{ servers = [\"{}\"] }}", self.bus.url());
+        let limits = format!("requests_in_flight_per_region = {cap}");
+        Setup::new(region, "").name(name).bus(&routing).section("limits", &limits).start().await
+    }
+
+    /// Has so many requests under way by this node in `a`, until [`Stage::release`].
+    async fn hold(&self, node: &Node, count: usize) -> Vec<JoinHandle<Answer>> {
+        let client = Client::http1(node.http());
+        let send = |client: Client| async move { client.send(&get("/held").from("DE")).await };
+        let held = (0..count).map(|_| tokio::spawn(send(client.clone()))).collect();
+        self.world.origin("a").arrived(count as u64).await;
+        held
+    }
+
+    /// Answers what is held.
+    async fn release(&self, held: Vec<JoinHandle<Answer>>) {
+        self.world.behave("a", &Behaviour::Normal);
+        for request in held {
+            request.await.expect("an answer").assert_served_by("a");
+        }
+    }
+}
+
+/// What a node knows of a region.
+async fn region(node: &Node, name: &str) -> Value {
+    let status = node.status().await;
+    let regions = status["regions"].as_array().expect("regions");
+    regions.iter().find(|region| region["name"] == name).expect("the region").clone()
+}
+
+/// Waits until so many nodes report of a region, as this node knows it.
+async fn report_of(node: &Node, name: &str, nodes: u64) -> Value {
+    eventually("the reports", async || {
+        let region = region(node, name).await;
+        if region["reporting_nodes"] == nodes { Ok(region) } else { Err(region.to_string()) }
+    })
+    .await
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+async fn serves(node: &Node) -> Option<String> {
+    Client::http1(node.http()).send(&get("/").from("DE")).await.region()
+}
+
+#[tokio::test]
+async fn what_one_node_has_in_flight_moves_the_clients_of_another() {
+    let stage = Stage::new().await;
+    let first = stage.node("a-1", "a", 16).await;
+    let second = stage.node("a-2", "a", 4).await;
+    let other = stage.node("b-1", "b", 1000).await;
+    let idle = report_of(&other, "a", 2).await;
+    assert_eq!((number(&idle["reported_utilisation"]), number(&idle["utilisation"])), (0.0, 0.0), "{idle}");
+    assert_eq!(serves(&other).await.as_deref(), Some("a"));
+
+    // 12 of the 20 that both nodes of `a` would have under way there: 60 %.
+    let held = stage.hold(&first, 12).await;
+    let loaded = eventually("the load of a", async || {
+        let region = region(&other, "a").await;
+        if number(&region["reported_utilisation"]) > 0.25 { Ok(region) } else { Err(region.to_string()) }
+    })
+    .await;
+    assert!(number(&loaded["reported_utilisation"]) <= 0.61, "of both nodes' cap, not of one's: {loaded}");
+    assert!(number(&loaded["reported_age_seconds"]) < 5.0, "{loaded}");
+    // The client that this node has sent there itself makes it the third, for a while.
+    assert!((2..=3).contains(&loaded["reporting_nodes"].as_u64().expect("a number")), "{loaded}");
+    assert_eq!(loaded["requests_in_flight"], 0, "it has none there itself: {loaded}");
+    assert_eq!(serves(&other).await.as_deref(), Some("b"));
+    // Nodes of one region hear each other too.
+    assert!(number(&region(&second, "a").await["reported_utilisation"]) > 0.0);
+
+    let explained = other.ask(&get("/explain?host=api.example.com&path=/&country=DE")).await.json();
+    let region = |name: &str| {
+        let regions = explained["regions"].as_array().expect("regions");
+        regions.iter().find(|region| region["name"] == name).expect("the region").clone()
+    };
+    let (a, b) = (region("a"), region("b"));
+    let (reported, age) = (number(&a["reported"]["utilisation"]), number(&a["reported"]["age_seconds"]));
+    assert!((0.25..=0.61).contains(&reported) && age < 5.0, "{a}");
+    assert!((number(&a["utilisation"]) - reported).abs() < 0.01 || age > 0.0, "{a}");
+    assert!((number(&a["terms"]["load"]) - 100.0 * (1.0 - number(&a["utilisation"]))).abs() < 0.1, "{a}");
+    assert_eq!((a["place"].as_u64(), b["place"].as_u64()), (Some(2), Some(1)), "{a} {b}");
+    let admin = format!("http://{}", other.admin());
+    let asked = ["explain", "--admin", &admin, "--host", "api.example.com", "--path", "/", "--country", "DE"];
+    let page = run(&asked).stdout;
+    assert!(page.contains(" nodes reported 0.") || page.contains(" nodes reported 1."), "value and age: {page}");
+    stage.release(held).await;
+}
+
+#[tokio::test]
+async fn what_is_no_report_of_the_fleet_changes_nothing() {
+    let stage = Stage::new().await;
+    let _first = stage.node("a-1", "a", 10).await;
+    let other = stage.node("b-1", "b", 10).await;
+    let probe = stage.bus.probe().await;
+    report_of(&other, "a", 1).await;
+    let count = |metrics: &Metrics, outcome: &str| {
+        metrics.sum("meridian_load_reports_total", &[("outcome", outcome)]).unwrap_or(0.0)
+    };
+    let before = other.metrics().await;
+    let full = |node: &str, region: &str| {
+        format!(r#"{{"node":"{node}","region":"{region}","requests_in_flight":9999,"cap":1,"rps":1e6}}"#)
+    };
+    let good = full("a-1", "a");
+    let bad = [
+        ("a", "unknown_node", full("stranger", "a")),
+        ("a", "unknown_node", full("a-1", "b")),
+        ("a", "malformed", "{".to_owned()),
+        ("a", "malformed", good.replace("\"cap\":1", "\"cap\":0")),
+        ("a", "malformed", good.replace("1e6", "-1")),
+        ("a", "malformed", good.replace("9999", "99999999999")),
+        ("a", "malformed", "[".repeat(1000)),
+        ("a", "too_large", format!("{good}{}", " ".repeat(1024))),
+        ("a", "too_large", "[".repeat(100_000)),
+        ("nowhere", "unknown_region", good.clone()),
+        ("a.b", "unknown_region", good.clone()),
+    ];
+    for (region, _, payload) in &bad {
+        probe.publish(&format!("meridian.load.{region}"), payload).await;
+    }
+    // One that counts, after them and of another region: when it is seen, so would they be.
+    probe.publish("meridian.load.b", full("a-1", "a")).await;
+    eventually("the one that counts", async || {
+        let b = region(&other, "b").await;
+        if number(&b["reported_utilisation"]) > 1.0 { Ok(()) } else { Err(b.to_string()) }
+    })
+    .await;
+    let a = region(&other, "a").await;
+    assert_eq!((number(&a["reported_utilisation"]), &a["reporting_nodes"]), (0.0, &Value::from(1)), "{a}");
+    let after = other.metrics().await;
+    for outcome in ["unknown_node", "malformed", "too_large", "unknown_region", "full"] {
+        let sent = bad.iter().filter(|(_, expected, _)| *expected == outcome).count();
+        assert_eq!(count(&after, outcome) - count(&before, outcome), sent as f64, "{outcome}");
+    }
+    // And the same of `a` from whom it may come is believed: what came before was refused, not lost.
+    probe.publish("meridian.load.a", &good).await;
+    eventually("a report of a", async || {
+        let a = region(&other, "a").await;
+        if number(&a["reported_utilisation"]) > 1.0 { Ok(()) } else { Err(a.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_the_bus_reports_fade_to_what_the_node_knows_itself() {
+    let mut stage = Stage::new().await;
+    let first = stage.node("a-1", "a", 16).await;
+    let held = stage.hold(&first, 12).await;
+    // Started now, it takes the first report that it hears in full.
+    let other = stage.node("b-1", "b", 1000).await;
+    let reported = number(&report_of(&other, "a", 1).await["reported_utilisation"]);
+    assert!(reported > 0.25, "{reported}");
+    stage.bus.kill();
+    let killed = Instant::now();
+    let last = number(&region(&other, "a").await["reported_utilisation"]);
+    stage.release(held).await;
+    let mut seen = Vec::new();
+    eventually("the node's own view", async || {
+        let region = region(&other, "a").await;
+        let utilisation = number(&region["utilisation"]);
+        match region["reported_age_seconds"].as_f64() {
+            None if utilisation == 0.0 => Ok(()),
+            age => {
+                seen.push((age.unwrap_or(10.0), utilisation));
+                Err(region.to_string())
+            }
+        }
+    })
+    .await;
+    assert!(killed.elapsed().as_secs_f64() < 12.0, "not within ten seconds of the last report: {:?}", killed.elapsed());
+    let ages = |from: f64, to: f64| seen.iter().filter(move |(age, _)| (from..to).contains(age));
+    assert!(ages(1.0, 4.9).count() > 0 && ages(5.5, 9.5).count() > 0, "{seen:?}");
+    for (age, utilisation) in &seen {
+        let expected = last * ((10.0 - age) / 5.0).clamp(0.0, 1.0);
+        // The two are read one after the other.
+        assert!((utilisation - expected).abs() < 0.05, "{utilisation} after {age} s, not {expected}");
+    }
+
+    stage.bus.revive().await;
+    report_of(&other, "a", 1).await;
+}
