@@ -5,7 +5,6 @@ mod epochs;
 mod fleet;
 mod hostile;
 mod load;
-mod node;
 mod outage;
 mod reports;
 mod server;
