@@ -352,7 +352,10 @@ impl Follower {
     fn ignore(&mut self, why: &Ignored) {
         let why = why.to_string();
         if self.state.ignored(Some(why.clone())) {
-            self.state.count("ignored");
+            // Who has no table yet waits for one, and ignores nothing.
+            if !self.is_without_table() {
+                self.state.count("ignored");
+            }
             tracing::warn!("{why}");
         }
     }
