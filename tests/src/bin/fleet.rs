@@ -86,7 +86,8 @@ async fn measure(args: &Args) -> ExitCode {
     let Args { nodes: count, publications, example, .. } = args;
     println!("{count} nodes, {publications} publications of {example} in {took:.1?}; {} bytes each", table.len());
     print!("{course}");
-    let (due, failed) = (reports.iter().map(|report| report.due).sum::<u64>(), reports.iter().map(failures).sum::<u64>());
+    let (due, failed) =
+        (reports.iter().map(|report| report.due).sum::<u64>(), reports.iter().map(failures).sum::<u64>());
     let slowest = reports.iter().map(|report| report.latency.p99).max().unwrap_or_default();
     println!("requests      {due} on {} nodes, {failed} failed, p99 {slowest:.1?}", reports.len());
     for report in reports.iter().filter(|report| failures(report) > 0) {
@@ -131,7 +132,8 @@ async fn start(args: &Args, world: &World, server: &BusServer) -> BTreeMap<Strin
 
 /// The table with another version, so that no two are the same text.
 fn version(table: &str, number: u32) -> String {
-    let line = |line: &str| if line.starts_with("version = ") { format!("version = \"{number}\"") } else { line.into() };
+    let line =
+        |line: &str| if line.starts_with("version = ") { format!("version = \"{number}\"") } else { line.into() };
     table.lines().map(line).collect::<Vec<_>>().join("\n") + "\n"
 }
 
@@ -281,7 +283,8 @@ fn complaints(nodes: &BTreeMap<String, Node>) -> BTreeMap<String, usize> {
     for line in nodes.values().flat_map(|node| node.log().all()) {
         let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
         let message = event["message"].as_str().unwrap_or_default();
-        if ["WARN", "ERROR"].contains(&event["level"].as_str().unwrap_or_default()) && !message.contains(": warning: ") {
+        if ["WARN", "ERROR"].contains(&event["level"].as_str().unwrap_or_default()) && !message.contains(": warning: ")
+        {
             let what = event["error"].as_str().unwrap_or_default();
             *complaints.entry(format!("{message} {what}").trim().to_owned()).or_default() += 1;
         }
