@@ -246,3 +246,25 @@ async fn without_the_bus_reports_fade_to_what_the_node_knows_itself() {
     stage.bus.revive().await;
     report_of(&other, "a", 1).await;
 }
+
+/// The server refuses each report, and the client's library logs each refusal.
+#[tokio::test]
+async fn a_node_that_may_not_report_its_load_says_so_once() {
+    let deny = "publish: { deny: \"meridian.load.>\" }";
+    let bus = BusServer::with().user("edge", "secret").permissions(deny).start().await;
+    let world = World::of_regions(&[("a", "DE"), ("b", "FR")], REST).await;
+    let probe = bus.probe().await;
+    probe.create_bucket().await;
+    probe.put("table", world.table()).await;
+    let servers = format!("servers = [\"{}\"]", bus.url());
+    let routing = format!("bus = {{ {servers}, user = \"edge\", password_file = \"password\" }}");
+    let node = Setup::new("a", "").name("a-1").bus(&routing).file("password", "secret").start().await;
+    let told = eventually("the reason", async || {
+        let status = node.status().await;
+        let notes = status["bus"]["notes"].to_string();
+        if notes.contains("does not hear its own load reports") { Ok(status) } else { Err(notes) }
+    })
+    .await;
+    assert_eq!(told["regions"][0]["reported_utilisation"], Value::Null, "{told}");
+    assert_eq!(node.ask(&get("/ready")).await.status, 200);
+}
