@@ -157,6 +157,10 @@ impl Course {
     ) {
         let seen = publisher.propagation(published, nodes, patience).await;
         self.slowest.extend(seen.applied.values().max());
+        let slow: Vec<_> = seen.applied.iter().filter(|(_, time)| **time > SLOW).collect();
+        if !slow.is_empty() {
+            eprintln!("slow: revision {} by {slow:.1?}", published.revision);
+        }
         self.times.extend(seen.applied.values());
         for (node, report) in seen.missing {
             let last = report.map_or("nothing".to_owned(), |report| {
@@ -291,6 +295,9 @@ fn complaints(nodes: &BTreeMap<String, Node>) -> BTreeMap<String, usize> {
     }
     complaints
 }
+
+/// A node that takes longer than this is told of by name: one, and the node is to blame; all, and the machine is.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Caches fill, connections are made.
 const WARM_UP: Duration = Duration::from_secs(5);
