@@ -57,10 +57,10 @@ fn build() -> Option<PathBuf> {
     built.success().then(|| target_directory().join("debug").join("meridian"))
 }
 
-/// The directory that this test itself was built into: it runs as `TARGET/PROFILE/deps/NAME`.
+/// The directory that this program itself was built into: a test runs as `TARGET/PROFILE/deps/NAME`, a measurement as
+/// `TARGET/PROFILE/NAME`.
 fn target_directory() -> PathBuf {
-    let this = std::env::current_exe().expect("the path of this test");
-    let deps = this.parent().filter(|directory| directory.ends_with("deps"));
-    let target = deps.and_then(Path::parent).and_then(Path::parent);
-    target.expect("a test below TARGET/PROFILE/deps").to_owned()
+    let this = std::env::current_exe().expect("the path of this program");
+    let mut directories = this.ancestors().skip(1).skip_while(|directory| directory.ends_with("deps"));
+    directories.nth(1).expect("a program below TARGET/PROFILE").to_owned()
 }

@@ -16,7 +16,8 @@ use crate::node::Node;
 use crate::routing::now;
 
 /// Tells the fleet of this node's load each second, and hears the others', until it is dropped or the
-/// connection ends. `meter` outlives connections: it counts from one second to the next. Only nodes that report on the bus, from the region that they name, are believed.
+/// connection ends. `meter` outlives connections: it counts from one second to the next. Only nodes
+/// that report on the bus, from the region that they name, are believed.
 pub(super) async fn exchange(
     node: Arc<Node>,
     state: Arc<BusState>,
@@ -32,9 +33,16 @@ pub(super) async fn exchange(
     };
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut echo = Echo::default();
     loop {
         tokio::select! {
             _ = second.tick() => {
+                if echo.is_missing() && state.note("loads", Some(UNHEARD.to_owned())) {
+                    tracing::warn!("{UNHEARD}");
+                }
+                if !echo.may_speak() {
+                    continue;
+                }
                 let reports = meter.borrow_mut().reports(&state.node, &node.routing.load(), now());
                 for (region, report) in reports {
                     let Ok(payload) = serde_json::to_vec(&report) else { continue };
@@ -45,9 +53,63 @@ pub(super) async fn exchange(
             message = heard.next() => {
                 let Some(message) = message else { return };
                 let Some(region) = region_of(&message.subject) else { continue };
-                let is_known = |name: &str, region: &str| state.peers.is_in(name, region, now());
+                let is_known = |name: &str, region: &str| {
+                    if name == state.node {
+                        echo.came();
+                        state.note("loads", None);
+                    }
+                    state.peers.is_in(name, region, now())
+                };
                 receive(&node, region, &message.payload, is_known);
             }
         }
+    }
+}
+
+/// The node's own load reports, as they come back. Where the bus does not let it say or hear them, it
+/// says so once, and tries again now and then: the server refuses each one, and each refusal is logged.
+#[derive(Debug, Default)]
+struct Echo {
+    /// Seconds since one came.
+    silent: u32,
+}
+
+impl Echo {
+    /// A second has passed. Whether a report may be sent in this one.
+    fn may_speak(&mut self) -> bool {
+        self.silent = self.silent.saturating_add(1);
+        self.silent <= PATIENCE || self.silent.is_multiple_of(RETRY)
+    }
+
+    fn is_missing(&self) -> bool {
+        self.silent >= PATIENCE
+    }
+
+    fn came(&mut self) {
+        self.silent = 0;
+    }
+}
+
+/// Seconds without an echo after which there is none.
+const PATIENCE: u32 = 5;
+
+/// Then one second in so many has a report.
+const RETRY: u32 = 60;
+
+const UNHEARD: &str = "this node does not hear its own load reports: let it publish and subscribe to meridian.load.> on the \
+                       bus; until then it knows of its own load only";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_heard_speaks_once_a_minute_until_it_is() {
+        let mut echo = Echo::default();
+        let spoken: Vec<u32> = (1..=180).filter(|_| echo.may_speak()).collect();
+        assert_eq!(spoken, [1, 2, 3, 4, 5, 60, 120, 180]);
+        assert!(echo.is_missing());
+        echo.came();
+        assert!(!echo.is_missing() && echo.may_speak());
     }
 }

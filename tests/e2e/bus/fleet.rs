@@ -63,8 +63,8 @@ async fn every_node_has_the_table_and_reports_it() {
 async fn thirty_tables_in_a_row_reach_every_node_and_fail_no_request() {
     let (world, bus) = (world().await, BusServer::start().await);
     let mut publisher = BusPublisher::connect(&bus).await;
-    let mut nodes = start(&bus).await;
     let first = publisher.publish(&table(&world, 1)).await;
+    let mut nodes = start(&bus).await;
     is_everywhere(&mut publisher, &first, &nodes).await;
     for node in nodes.values_mut() {
         node.serves().await;
