@@ -266,9 +266,9 @@ enum Seen {
 /// How long nodes may take for their report at the end: they are silent before.
 const LAST_WORD: Duration = REPORT_EVERY.saturating_mul(3);
 
-/// A lease is longer by this than the observation and the wait before it: for the last reports, for a bus
-/// that is slow to take the table, and for clocks that differ.
-const GRACE: Duration = LAST_WORD.saturating_add(Duration::from_secs(15));
+/// A lease is longer by this than the wait and the observation: for the last reports, for a bus that is slow to take
+/// the table, and for clocks that differ.
+const GRACE: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_secs(1);
 
