@@ -183,7 +183,8 @@ async fn a_node_that_rejects_the_table_is_named_and_a_rollback_puts_it_right() {
 #[tokio::test]
 async fn a_bucket_that_was_wiped_needs_a_new_epoch() {
     let (mut edge, _a, _b) = Edge::with_two_nodes().await;
-    (edge.published("2").await, edge.published("3").await);
+    edge.published("2").await;
+    edge.published("3").await;
     edge.bus.wipe();
     edge.bus.revive().await;
     edge.bus.probe().await.create_bucket().await;

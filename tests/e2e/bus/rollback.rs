@@ -7,7 +7,8 @@ use super::edge::{Edge, assert_says};
 #[tokio::test]
 async fn earlier_tables_come_back_by_default_and_by_revision() {
     let (edge, _a, _b) = Edge::with_two_nodes().await;
-    (edge.published("2").await, edge.published("3").await);
+    edge.published("2").await;
+    edge.published("3").await;
     let (_, history) = edge.json(&["history"]).await;
     let revisions: Vec<String> =
         history.as_array().expect("rows").iter().map(|row| row["revision"].to_string()).collect();
