@@ -30,7 +30,7 @@ mod watch;
 
 use std::time::Duration;
 
-pub use acceptance::{Acceptance, Ignored, Known, Standing};
+pub use acceptance::{Acceptance, Ignored, Known, MOST_EPOCHS, Standing};
 pub use access::{BusAccess, ClientCertificate, Credentials};
 pub use client::{Bus, BusError, Entry, MAX_TABLE, Place, PublishError, Pulse, too_large};
 pub use publication::{Publication, Stage, StageError};

@@ -49,6 +49,7 @@ impl Following {
         let revision = probe.put("table", table(&world, "first")).await;
         let node = routed(&bus, "a", more).start().await;
         has(&node, revision).await;
+        kept(&node, "first").await;
         Following { bus, probe, world, node, revision }
     }
 
@@ -56,6 +57,7 @@ impl Following {
     async fn publish(&self, version: &str) -> u64 {
         let revision = self.probe.put("table", table(&self.world, version)).await;
         assert_eq!(has(&self.node, revision).await["table"]["version"], version);
+        kept(&self.node, version).await;
         revision
     }
 
@@ -73,6 +75,15 @@ impl Following {
             client.send(&get(path).from("DE")).await.assert_served_by("eu");
         }
     }
+}
+
+/// Waits until the table of this version is in the node's snapshot: it is in force first.
+async fn kept(node: &Node, version: &str) {
+    eventually("the snapshot", async || {
+        let text = std::fs::read_to_string(node.path("last-good.toml")).unwrap_or_default();
+        if text.contains(&format!("version = \"{version}\"")) { Ok(()) } else { Err(text) }
+    })
+    .await;
 }
 
 /// Data that stays in Germany, and data that need not.

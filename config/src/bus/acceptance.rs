@@ -63,6 +63,13 @@ pub enum Ignored {
         /// Those in force.
         in_force: (u64, u64),
     },
+    /// Its epoch is so far ahead that nobody can have counted up to it.
+    TooFar {
+        /// Its epoch.
+        epoch: u64,
+        /// The one in force.
+        in_force: u64,
+    },
     /// The table was deleted.
     Deleted,
     /// There is no table on the bus.
@@ -96,6 +103,9 @@ impl Acceptance {
             }
             if found <= in_force {
                 return Known::Ignored(Ignored::NotNewer { found, in_force });
+            }
+            if publication.epoch > standing.epoch.saturating_add(MOST_EPOCHS) {
+                return Known::Ignored(Ignored::TooFar { epoch: publication.epoch, in_force: standing.epoch });
             }
         }
         let key = self.key(publication);
@@ -144,6 +154,11 @@ impl fmt::Display for Ignored {
                 "the bus has revision {revision} of epoch {epoch}, which is not after revision {its_revision} of epoch \
                  {its_epoch}, which is in force; if the bucket was made anew, or an old state restored, publish with --new-epoch"
             ),
+            Ignored::TooFar { epoch, in_force } => write!(
+                f,
+                "the table on the bus is of epoch {epoch}, and epoch {in_force} is in force: an epoch is a few more than \
+                 the one before, and this one is ignored; publish again"
+            ),
             Ignored::Deleted => {
                 f.write_str("the table was deleted from the bus; the last good one stays: publish it again")
             }
@@ -151,6 +166,9 @@ impl fmt::Display for Ignored {
         }
     }
 }
+
+/// How far an epoch may be ahead of the one in force: so far that the last one is never reached.
+pub const MOST_EPOCHS: u64 = 1000;
 
 /// Publications remembered as refused.
 const MAX_QUARANTINED: usize = 64;
@@ -184,6 +202,8 @@ mod tests {
             (99, 0, "b", ignored(99, 0)),
             (11, 1, "a", Known::SameText),
             (11, 1, "b", Known::New),
+            (1, 1001, "b", Known::New),
+            (1, 1002, "b", Known::Ignored(Ignored::TooFar { epoch: 1002, in_force: 1 })),
             (1, 2, "b", Known::New),
             (1, 2, "a", Known::SameText),
         ] {

@@ -327,10 +327,13 @@ impl Bus {
             let Some(message) = message? else { continue };
             let created = SystemTime::from(message.time);
             let is_alive = created.elapsed().is_ok_and(|age| age <= REPORT_TTL) || created > SystemTime::now();
-            if let Ok(report) = serde_json::from_slice(&message.payload)
+            let report = serde_json::from_slice::<NodeReport>(&message.payload);
+            // Under its own name, a node can speak for itself only.
+            if let Ok(report) = report
                 && is_alive
+                && message.subject.as_str() == self.subject(&report_key(&report.node))
             {
-                reports.push((report, created));
+                reports.push((report.printable(), created));
             }
         }
         reports.sort_by(|(a, _), (b, _)| (&a.region, &a.node).cmp(&(&b.region, &b.node)));

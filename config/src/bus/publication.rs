@@ -114,7 +114,8 @@ impl Publication {
         let number = |name| said(name).parse::<u64>().unwrap_or(0);
         let given = |name| Some(said(name)).filter(|value| !value.is_empty());
         let stage = staged.then(|| Stage { nodes: names(&said(NODES)), lease: Duration::from_millis(number(LEASE)) });
-        if stage.as_ref().is_some_and(|stage| stage.nodes.is_empty() || stage.lease.is_zero()) {
+        let is_odd = |stage: &Stage| stage.nodes.is_empty() || stage.lease.is_zero() || stage.lease > LONGEST_LEASE;
+        if stage.as_ref().is_some_and(is_odd) {
             return Err(StageError);
         }
         Ok(Self {
@@ -137,9 +138,9 @@ impl Publication {
     }
 }
 
-/// A staged table that names no node, or no lease.
+/// A staged table that names no node, or no lease, or one beyond reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a staged table must say for which nodes and for how long: use meridian publish --canary")]
+#[error("a staged table must say for which nodes, and for how long (a week at most): use meridian publish --canary")]
 pub struct StageError;
 
 /// SHA-256 in hexadecimal.
@@ -160,6 +161,9 @@ fn printable(text: &str) -> String {
     let shown = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
     shown.take(MAX_HEADER).collect::<String>().trim().to_owned()
 }
+
+/// Whoever stages a table for longer means to publish it.
+const LONGEST_LEASE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 const MAX_HEADER: usize = 256 * 1024;
 

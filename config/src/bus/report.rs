@@ -84,6 +84,22 @@ pub struct Refused {
 }
 
 impl NodeReport {
+    /// With nothing in it that could play tricks on a terminal, and no more than one reads.
+    #[must_use]
+    pub(super) fn printable(mut self) -> Self {
+        self.notes.truncate(MOST_SHOWN);
+        self.problems.truncate(MOST_SHOWN);
+        let notes = self.notes.iter_mut();
+        let problems =
+            self.problems.iter_mut().flat_map(|problem| [&mut problem.file, &mut problem.path, &mut problem.message]);
+        for text in
+            notes.chain(problems).chain([&mut self.version, &mut self.region, &mut self.sha256, &mut self.meridian])
+        {
+            *text = text.chars().take(LONGEST_SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
+        }
+        self
+    }
+
     /// What those who follow the bucket's changes know of a node without reading its report.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -93,6 +109,9 @@ impl NodeReport {
         headers
     }
 }
+
+const MOST_SHOWN: usize = 20;
+const LONGEST_SHOWN: usize = 1000;
 
 pub(super) const REGION: &str = "Meridian-Region";
 pub(super) const INSTANCE: &str = "Meridian-Instance";

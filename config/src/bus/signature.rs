@@ -46,6 +46,11 @@ impl SigningKey {
         pair.map(Self).map_err(|error| bad(format!("not an ed25519 private key: {error}; {HOW_TO_MAKE}")))
     }
 
+    /// Whether a publication's signature names this key.
+    pub fn has_made(&self, signature: &str) -> bool {
+        signature.split_once(':').is_some_and(|(id, _)| id == key_id(self.0.public_key().as_ref()))
+    }
+
     /// Signs a publication for a bucket.
     pub fn sign(&self, publication: &mut Publication, bucket: &str) {
         let signature = self.0.sign(publication.statement(bucket).as_bytes());

@@ -193,7 +193,10 @@ impl Desk {
         self.queue.drop_wanted(place);
         match place {
             Place::Table => self.ignore(&Ignored::Deleted),
-            Place::Rollout => self.put_back("the staged table was withdrawn"),
+            Place::Rollout => {
+                self.state.note("rollout", None);
+                self.put_back("the staged table was withdrawn");
+            }
         }
     }
 
@@ -270,7 +273,14 @@ impl Desk {
 
     /// Compares an entry with what is in force; what is new gets examined.
     fn weigh(&mut self, place: Place, entry: Entry) {
+        if place == Place::Rollout {
+            self.state.note("rollout", entry.unreadable.as_ref().map(|why| format!("the staged table: {why}")));
+        }
         if let Some(why) = &entry.unreadable {
+            // Of a staged table nobody knows whom it is for.
+            if place == Place::Rollout {
+                return self.put_back("another table was staged that cannot be read");
+            }
             let problem = self.problem(place, entry.revision, why.clone());
             return self.refuse_unread(place, &entry, problem);
         }
@@ -399,9 +409,12 @@ impl Desk {
     /// Back from a staged table, if there was one, to the table of all.
     fn put_back(&mut self, why: &str) {
         self.state.forgive(Place::Rollout);
+        let staged = self.tables.in_force().cloned();
         if self.tables.withdraw() {
             self.state.count("returned");
-            tracing::info!("{why}: back to the table of all nodes");
+            let (revision, by) =
+                staged.map(|table| (table.standing.revision, table.publication.by.clone())).unwrap_or_default();
+            tracing::info!(revision, by, "{why}: back to the table of all nodes");
             self.put_in_force(false);
         }
     }
@@ -423,8 +436,9 @@ impl Desk {
         self.settle_refusal(place, refused(entry.publication.as_ref(), entry.revision), problems);
         if let Some(unsaid) = self.talk.may() {
             let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-            let revision = entry.revision;
-            tracing::error!(revision, errors, unsaid, "routing table rejected; the one before stays in force");
+            let (revision, has_table) = (entry.revision, self.has_table());
+            let then = if has_table { "the one before stays in force" } else { "there is none yet" };
+            tracing::error!(revision, errors, unsaid, "routing table rejected; {then}");
             problems.iter().take(MAX_SHOWN).for_each(|problem| tracing::error!("{problem}"));
         }
     }
@@ -472,8 +486,11 @@ impl Desk {
         }
     }
 
-    /// Ends a staged table whose lease is over.
+    /// Ends a staged table whose lease is over, and tells of what was not told.
     pub fn let_time_pass(&mut self) {
+        if let Some(unsaid) = self.talk.rest() {
+            tracing::warn!(unsaid, "more tables were rejected or ignored than were told; /status has the last");
+        }
         if self.tables.staged_until().is_some_and(|until| until <= now()) {
             self.put_back("the staged table lapsed without a promotion");
         }
@@ -550,6 +567,12 @@ impl Talk {
         }
         self.last = Some(Instant::now());
         Some(std::mem::take(&mut self.unsaid))
+    }
+
+    /// How much was not logged, once it may be told.
+    fn rest(&mut self) -> Option<u64> {
+        let is_due = self.unsaid > 0 && self.last.is_some_and(|last| last.elapsed() >= TALK);
+        is_due.then(|| self.may()).flatten()
     }
 }
 

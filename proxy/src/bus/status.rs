@@ -125,6 +125,9 @@ impl BusState {
         freshness: Freshness,
         metrics: Metrics,
     ) -> Arc<Self> {
+        for event in EVENTS {
+            metrics.bus_events.with_label_values(&[event]);
+        }
         let connection = Connection { state: "connecting", since: unix_now(), server: None, error: None, sessions: 0 };
         Arc::new(Self {
             node: config.name.clone(),
@@ -441,6 +444,21 @@ impl Observations {
         }
     }
 }
+
+/// Everything that is counted: a series is there before its first event.
+const EVENTS: [&str; 11] = [
+    "connected",
+    "disconnected",
+    "applied",
+    "staged",
+    "returned",
+    "rejected",
+    "quarantined",
+    "ignored",
+    "snapshot_taken",
+    "snapshot_failed",
+    "report_failed",
+];
 
 /// Minutes of what was done lately.
 const MINUTES: usize = 10;

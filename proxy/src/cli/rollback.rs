@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use anyhow::anyhow;
+use config::RoutingTable;
 use config::bus::{Bus, Entry};
 
 use super::Failed;
@@ -15,9 +16,12 @@ use super::bus::{Console, Flags};
 /// Withdraw the staged table, or publish an earlier one again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Rollback {
-    /// The revision whose table comes back; by default the newest one that differs from the live one
+    /// The revision whose table comes back; by default the newest good one that differs from the live one
     #[arg(long, value_name = "REV")]
     to: Option<u64>,
+    /// Withdraw a staged table, and never touch the live one
+    #[arg(long, conflicts_with = "to")]
+    staged: bool,
     #[command(flatten)]
     release: Release,
     #[command(flatten)]
@@ -33,10 +37,13 @@ impl Rollback {
             if self.withdraw(&bus, &mut outcome, &mut console).await? && is_whole {
                 return Ok(());
             }
+            if self.staged {
+                return Err(Failed::Ran(anyhow!("no table is staged")));
+            }
             let history = bus.history().await?;
             let earlier = earlier(&history, self.to).map_err(|why| Failed::Input(anyhow!(why)))?;
             let name = format!("revision {}", earlier.revision);
-            let occasion = Some(format!("rollback to {name}"));
+            let occasion = Some(format!("{ROLLBACK}{}", earlier.revision));
             let proposal = Proposal::new(earlier.publication.text, &name, occasion)?;
             self.release.perform(&bus, &source, &proposal, &mut outcome, &mut console).await
         });
@@ -59,6 +66,20 @@ impl Rollback {
     }
 }
 
+/// Whether nodes could read it at all.
+fn is_good(table: &Published) -> bool {
+    RoutingTable::from_afar("bus", &table.publication.text).is_ok()
+}
+
+/// The revision that a table was rolled back to, by its note.
+fn rolled_back_to(note: &str) -> Option<u64> {
+    let rest = note.strip_prefix(ROLLBACK)?;
+    rest.split(':').next()?.trim().parse().ok()
+}
+
+/// How the note of a rollback begins.
+const ROLLBACK: &str = "rollback to revision ";
+
 /// The table that comes back: of a revision, or else the newest that is not the live one.
 fn earlier(history: &[Entry], to: Option<u64>) -> Result<Published, String> {
     let live = history.last();
@@ -71,11 +92,16 @@ fn earlier(history: &[Entry], to: Option<u64>) -> Result<Published, String> {
             found.cloned().ok_or_else(|| format!("the bus has no table of revision {revision}; it has {}", known()))
         }
         (None, Some(live)) => {
-            let other = tables.iter().find(|table| table.publication.text != live.text);
-            other.cloned().ok_or_else(|| "the bus has no other table than the live one to go back to".to_owned())
+            // After a rollback, back is further back, and not to what it was rolled back from.
+            let before = rolled_back_to(&live.note).unwrap_or(u64::MAX);
+            let is_other = |table: &&Published| table.publication.text != live.text && table.revision < before;
+            let other = tables.iter().filter(is_other).find(|table| is_good(table));
+            other.cloned().ok_or_else(|| {
+                format!("the bus has no earlier table that is good to go back to; it has {}: say --to REV, or publish a file", known())
+            })
         }
         // It was deleted: the newest comes back.
-        (None, None) => tables.first().cloned().ok_or_else(String::new),
+        (None, None) => tables.iter().find(|table| is_good(table)).cloned().ok_or_else(String::new),
     }
 }
 

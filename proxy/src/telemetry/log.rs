@@ -15,7 +15,7 @@ pub enum LogFormat {
 pub fn start(format: LogFormat) {
     // What pingora notes on its start and stop, and the bus's client on each attempt to connect, says
     // nothing that ours does not.
-    let ours = || EnvFilter::new("info,pingora_core=warn,async_nats=error");
+    let ours = || EnvFilter::new("info,pingora_core=warn,async_nats=off");
     let filter = EnvFilter::try_from_env("MERIDIAN_LOG").unwrap_or_else(|_| ours());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {

@@ -51,7 +51,12 @@ async fn a_canary_is_signed_for_its_nodes_and_then_for_all() {
     let ended = edge.publish(&edge.table("1"), &[&sign[..], &["--no-wait"]].concat()).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     edge.all_have(&["a-1", "b-1"], "1").await;
-    let ended = edge.publish(&edge.table("2"), &[&sign[..], &["--canary", "50%", "--observe", "1s"]].concat()).await;
+    let ended = edge
+        .publish(
+            &edge.table("2"),
+            &[&sign[..], &["--canary", "50%", "--observe", "1s", "--min-requests", "0"]].concat(),
+        )
+        .await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     edge.all_have(&["a-1", "b-1"], "2").await;
 }

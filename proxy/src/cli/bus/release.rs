@@ -80,13 +80,13 @@ struct Canary {
     #[arg(long, value_name = "NODE|REGION|10%", value_delimiter = ',', value_parser = Selector::parse)]
     canary: Vec<Selector>,
     /// How long they are observed
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", requires = "canary", default_value = "5m", value_parser = humantime::parse_duration)]
     observe: Duration,
     /// The share of errors that is harmless
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    #[arg(long, value_name = "SHARE", requires = "canary", default_value_t = 0.01, value_parser = share)]
     max_error_rate: f64,
-    /// Take it back if they had fewer requests
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Take it back if they had fewer requests: of fewer than 100 no rates can be judged
+    #[arg(long, value_name = "N", requires = "canary", default_value_t = 100)]
     min_requests: u64,
 }
 
@@ -122,21 +122,24 @@ impl Release {
         outcome.sha256 = Some(draft.sha256());
         outcome.after = Some(scene.revision());
         self.refuse_older(&scene, &draft)?;
-        if let Some(live) = scene.live_text().filter(|live| self.says_nothing_new(&draft, live)) {
+        if let Some(live) = scene.live_text().filter(|live| self.says_nothing_new(&draft, live, key.as_ref())) {
+            let (revision, name) = (live.revision, &proposal.name);
+            console.say(&format!("{name} is what is live, as revision {revision}: nothing to publish\n"));
+            if !self.dry_run {
+                // Who says it again wants to know whether it came to every node.
+                self.follow(bus, &live.publication, revision, outcome, console).await?;
+            }
             outcome.outcome = Fate::Unchanged;
-            outcome.revision = Some(live.revision);
-            console.say(&format!(
-                "{} is what is live, as revision {}: nothing to publish\n",
-                proposal.name, live.revision
-            ));
             return Ok(());
         }
         self.compare(&scene, source, proposal, outcome, console)?;
         guard::signed(&scene, key.is_some(), self.unsigned).map_err(refused)?;
         let canary = self.canary_nodes(&scene, &draft)?;
         outcome.epoch = Some(draft.epoch);
+        self.foresee(&scene, proposal, console);
         if self.dry_run {
-            console.say("a dry run: nothing was written\n");
+            let canary = canary.map(|nodes| format!("; the canary would be {}", some(nodes.into_iter())));
+            console.say(&format!("a dry run: nothing was written{}\n", canary.unwrap_or_default()));
             return Ok(());
         }
         if !self.yes {
@@ -155,6 +158,21 @@ impl Release {
                 let revision = desk.write(draft.clone(), desk.after).await?;
                 self.follow(bus, &draft, revision, outcome, console).await
             }
+        }
+    }
+
+    /// Tells of nodes that cannot take the table: their region is not in it.
+    fn foresee(&self, scene: &Scene, proposal: &Proposal, console: &mut Console) {
+        let known = |region: &str| proposal.table.table.region_named(region).is_some();
+        let lost: Vec<String> = scene
+            .reports
+            .iter()
+            .filter(|(report, _)| !known(&report.region))
+            .map(|(report, _)| format!("{} ({})", report.node, report.region))
+            .collect();
+        if !lost.is_empty() {
+            let nodes = some(lost.into_iter());
+            console.say(&format!("warning: nodes whose region is not in the table will refuse it: {nodes}\n"));
         }
     }
 
@@ -177,8 +195,11 @@ impl Release {
     fn draft(&self, scene: &Scene, proposal: &Proposal) -> Publication {
         let epoch = if self.new_epoch { scene.next_epoch() } else { scene.epoch() };
         // Nodes refuse a signed table that seems older than theirs, whoever's clock is wrong.
-        let least = scene.newest.as_ref().map_or(0, |newest| newest.publication.issued_ms.saturating_add(1));
-        let issued_ms = unix_ms(SystemTime::now()).max(least);
+        // A time far ahead of ours is nobody's clock, and not to be carried on.
+        let (now, least) =
+            (unix_ms(SystemTime::now()), scene.newest.as_ref().map(|newest| newest.publication.issued_ms));
+        let least = least.filter(|issued| *issued < now.saturating_add(MOST_SKEW_MS)).unwrap_or(0);
+        let issued_ms = now.max(least.saturating_add(1));
         let draft = Publication::new(proposal.text.clone(), epoch, issued_ms, &publisher());
         let notes = [proposal.occasion.as_deref().unwrap_or_default(), self.note.as_str()];
         let notes: Vec<&str> = notes.into_iter().filter(|note| !note.is_empty()).collect();
@@ -190,12 +211,12 @@ impl Release {
     }
 
     /// Whether the fleet would hear nothing that the live table does not say.
-    fn says_nothing_new(&self, draft: &Publication, live: &Published) -> bool {
+    fn says_nothing_new(&self, draft: &Publication, live: &Published, key: Option<&SigningKey>) -> bool {
         let live = &live.publication;
         draft.text == live.text
             && !self.new_epoch
             && draft.allow.is_subset(&live.allow)
-            && (self.sign.is_none() || live.signature.is_some())
+            && key.is_none_or(|key| live.signature.as_ref().is_some_and(|signature| key.has_made(signature)))
     }
 
     fn canary_nodes(&self, scene: &Scene, draft: &Publication) -> Result<Option<BTreeSet<String>>, Failed> {
@@ -244,6 +265,9 @@ fn question(scene: &Scene, canary: Option<&BTreeSet<String>>) -> String {
 fn refused(why: String) -> Failed {
     Failed::Ran(anyhow!(why))
 }
+
+/// Another publisher's clock may be ahead of ours by this.
+const MOST_SKEW_MS: u64 = 10 * 60 * 1000;
 
 /// For a new bucket's nodes to find it and report.
 const LISTEN: Duration = REPORT_EVERY.saturating_add(Duration::from_secs(1));

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use config::bus::{Bus, BusError, Entry, NodeReport, Place, Publication, REPORT_EVERY, Stage};
+use config::bus::{Bus, BusError, Entry, MOST_EPOCHS, NodeReport, Place, Publication, REPORT_EVERY, Stage};
 
 /// Nodes' reports, and when the bus took each.
 pub(in crate::cli) type Reports = Vec<(NodeReport, SystemTime)>;
@@ -64,17 +64,23 @@ impl Scene {
 
     /// The epoch that the next publication carries forward.
     pub(in crate::cli) fn epoch(&self) -> u64 {
-        self.newest.as_ref().map_or(1, |newest| newest.publication.epoch.max(1))
+        let newest = self.newest.as_ref().map_or(1, |newest| newest.publication.epoch.max(1));
+        // What is in force tells when somebody has written an epoch beyond reason.
+        let in_force = self.reports.iter().map(|(report, _)| report.epoch).filter(|epoch| *epoch > 0).min();
+        in_force.filter(|epoch| newest > epoch.saturating_add(MOST_EPOCHS)).unwrap_or(newest)
     }
 
-    /// The newest table that any node has in force.
+    /// The newest table that any node has in force. Who claims an epoch that nobody can have counted up
+    /// to is not believed.
     pub(in crate::cli) fn fleet(&self) -> Option<Mark> {
-        self.reports.iter().map(|(report, _)| (report.epoch, report.revision)).max()
+        let most = self.epoch().saturating_add(MOST_EPOCHS);
+        let marks = self.reports.iter().map(|(report, _)| (report.epoch, report.revision));
+        marks.filter(|(epoch, _)| *epoch <= most).max()
     }
 
     /// An epoch that is greater than any that is known of.
     pub(in crate::cli) fn next_epoch(&self) -> u64 {
-        self.fleet().map_or(0, |(epoch, _)| epoch).max(self.newest.as_ref().map_or(0, |n| n.publication.epoch)) + 1
+        self.fleet().map_or(0, |(epoch, _)| epoch).max(self.epoch()).saturating_add(1)
     }
 
     /// The staged table that counts, and how it is staged: it is newer than the live one, and its

@@ -1,12 +1,12 @@
 //! Following the nodes' reports until a table has come to where it is to be.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use config::bus::{Bus, BusError, Place};
 
 use super::arrival::{Arrival, Goal};
 use super::console::Console;
-use super::scene::{Published, Reports};
+use super::scene::{Published, Reports, is_silent};
 
 /// What became of a wait.
 #[derive(Clone, Debug)]
@@ -53,7 +53,11 @@ pub(super) async fn wait(
 
 /// The reports of now. Where a node has a later table, the goal learns whether that is the live one.
 async fn look(bus: &Bus, goal: &mut Goal) -> Result<Reports, BusError> {
-    let reports = bus.reports().await?;
+    let mut reports = bus.reports().await?;
+    if matches!(goal, Goal::Withdrawn(_)) {
+        // A dead node has nothing any more.
+        reports.retain(|(_, heard)| !is_silent(*heard, SystemTime::now()));
+    }
     if goal.is_behind(&reports)
         && let (Goal::Live { newest, .. }, Some(live)) = (goal, bus.live(Place::Table).await?.and_then(Published::of))
     {
