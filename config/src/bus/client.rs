@@ -39,6 +39,20 @@ pub struct Entry {
     pub unreadable: Option<String>,
 }
 
+impl Entry {
+    /// What is left of a staged table's lease. It counts from when it was issued, or from when the bus
+    /// took it if that is earlier: nobody can make it last by putting it there again. All of it is left
+    /// if these clocks are ahead of ours.
+    pub fn lease_left(&self, now: SystemTime) -> Duration {
+        let Some(publication) = &self.publication else { return Duration::ZERO };
+        let lease = publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
+        let issued = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(publication.issued_ms));
+        let issued = issued.filter(|_| publication.issued_ms > 0);
+        let since = issued.map_or(self.created, |issued| issued.min(self.created));
+        lease.saturating_sub(now.duration_since(since).unwrap_or_default())
+    }
+}
+
 /// How the bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {

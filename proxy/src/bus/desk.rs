@@ -221,7 +221,7 @@ impl Desk {
     /// When the bus does not answer.
     pub async fn take_up(&mut self, bus: &Bus) -> Result<(), BusError> {
         while self.examination.is_none() && Instant::now() >= self.not_before && !self.is_handing_over() {
-            let Some((place, wanted)) = self.queue.next() else { break };
+            let Some((place, wanted)) = self.queue.take() else { break };
             let entry = match wanted {
                 Wanted::Entry(entry) => *entry,
                 Wanted::Revision { revision, bytes } if bytes > MAX_TABLE => {

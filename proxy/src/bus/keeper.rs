@@ -1,6 +1,6 @@
 //! Keeps the last good table on disk, on a thread of its own: a disk that hangs holds up nothing else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -48,7 +48,7 @@ impl Keeper {
     }
 }
 
-fn work(file: &PathBuf, state: &BusState, tasks: &Receiver<Task>) {
+fn work(file: &Path, state: &BusState, tasks: &Receiver<Task>) {
     while let Ok(first) = tasks.recv() {
         // Of what has come meanwhile only the newest table matters.
         let mut newest = None;

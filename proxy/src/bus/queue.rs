@@ -69,7 +69,7 @@ impl Queue {
     }
 
     /// The next thing to look at: the table of all first.
-    pub fn next(&mut self) -> Option<(Place, Wanted)> {
+    pub fn take(&mut self) -> Option<(Place, Wanted)> {
         let places = [Place::Table, Place::Rollout];
         places.into_iter().find_map(|place| Some((place, self.line(place).wanted.take()?)))
     }
@@ -110,7 +110,7 @@ mod tests {
         want(&mut queue, Place::Table, 4);
         want(&mut queue, Place::Table, 6);
         queue.heard_of_any(9);
-        let mut next = || queue.next().map(|(place, wanted)| (place, wanted.revision()));
+        let mut next = || queue.take().map(|(place, wanted)| (place, wanted.revision()));
         assert_eq!([next(), next(), next()], [Some((Place::Table, 6)), Some((Place::Rollout, 7)), None]);
         assert_eq!((queue.heard(Place::Table), queue.heard(Place::Rollout), queue.highest()), (6, 7, 9));
     }

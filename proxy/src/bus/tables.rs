@@ -154,15 +154,9 @@ fn key(standing: &Standing) -> (u64, u64) {
     (standing.epoch, standing.revision)
 }
 
-/// What is left of a staged table's lease. It counts from when it was issued, or from when the bus took
-/// it if that is earlier: nobody can make it last by putting it there again. All of it is left if these
-/// clocks are ahead of ours.
+/// What is left of a staged table's lease now.
 fn left(entry: &Entry) -> Duration {
-    let Some(publication) = &entry.publication else { return Duration::ZERO };
-    let lease = publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
-    let issued = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(publication.issued_ms));
-    let since = issued.filter(|_| publication.issued_ms > 0).map_or(entry.created, |issued| issued.min(entry.created));
-    lease.saturating_sub(SystemTime::now().duration_since(since).unwrap_or_default())
+    entry.lease_left(SystemTime::now())
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ async fn another_publication_ends_the_trial_and_stays() {
 #[tokio::test]
 async fn a_bus_that_is_away_for_a_while_ends_no_trial() {
     let (mut edge, _a, _b) = Edge::with_two_nodes().await;
-    let mut publisher = staged(&edge, &["--canary", "a-1", "--observe", "4s"]).await;
+    let mut publisher = staged(&edge, &["--canary", "a-1", "--observe", "4s", "--min-requests", "0"]).await;
     edge.bus.kill();
     edge.bus.revive().await;
     let ended = publisher.ended().await;

@@ -80,15 +80,18 @@ impl Scene {
 
     /// An epoch that is greater than any that is known of.
     pub(in crate::cli) fn next_epoch(&self) -> u64 {
-        self.fleet().map_or(0, |(epoch, _)| epoch).max(self.epoch()).saturating_add(1)
+        let newest = self.newest.as_ref().map_or(0, |_| self.epoch());
+        self.fleet().map_or(0, |(epoch, _)| epoch).max(newest).saturating_add(1)
     }
 
     /// The staged table that counts, and how it is staged: it is newer than the live one, and its
     /// lease is not over.
     pub(in crate::cli) fn under_way(&self, now: SystemTime) -> Option<(Published, Stage)> {
-        let staged = self.staged.clone().and_then(Published::of)?;
+        let entry = self.staged.clone()?;
+        let left = entry.lease_left(now);
+        let staged = Published::of(entry)?;
         let stage = staged.publication.stage.clone()?;
-        let counts = staged.revision > self.revision() && now < staged.created + stage.lease;
+        let counts = staged.revision > self.revision() && !left.is_zero();
         counts.then_some((staged, stage))
     }
 }
