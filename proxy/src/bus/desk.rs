@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{Bus, BusError, Entry, Ignored, MAX_TABLE, Place, Publication, Refused, Snapshot, too_large};
+use config::bus::{
+    Bus, BusError, Entry, Ignored, MAX_TABLE, Place, Publication, Refused, Snapshot, SnapshotError, too_large,
+};
 use config::{BusSource, Problem, Severity};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -108,10 +110,11 @@ impl Desk {
         let snapshot = match Snapshot::load(&file) {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                let text = error.to_string();
-                if self.state.note("snapshot", Some(text.clone())) {
-                    tracing::warn!("{text}");
+                // That there is none yet is so at every first start.
+                if matches!(error, SnapshotError::Bad { .. }) {
+                    tracing::error!("{error}");
                 }
+                self.state.note("snapshot", Some(error.to_string()));
                 return;
             }
         };

@@ -7,7 +7,7 @@ use config::bus::{Bus, Place, Publication, PublishError, SigningKey};
 use super::refused;
 use crate::cli::Failed;
 use crate::cli::bus::scene::Published;
-use crate::cli::bus::time::ago;
+use crate::cli::bus::time::{ago, unix_ms};
 
 /// The bus, and whose hand writes there.
 pub(super) struct Desk<'a> {
@@ -23,6 +23,8 @@ impl Desk<'_> {
     /// # Errors
     /// When somebody else was first, or the bus does not take it.
     pub(super) async fn write(&self, mut publication: Publication, after: u64) -> Result<u64, Failed> {
+        // Now, and not when the question was asked: a staged table's lease counts from here.
+        publication.issued_ms = publication.issued_ms.max(unix_ms(SystemTime::now()));
         if let Some(key) = self.key {
             key.sign(&mut publication, self.bus.bucket());
         }

@@ -45,6 +45,11 @@ impl Release {
         outcome: &mut Outcome,
         console: &mut Console,
     ) -> Result<(), Failed> {
+        if scene.live_text().is_none() {
+            return Err(refused(
+                "there is no live table that a canary could go back to: publish this one without --canary".to_owned(),
+            ));
+        }
         // From here on: whoever is interrupted withdraws first.
         let mut signals = Signals::catch().map_err(|error| Failed::Ran(error.into()))?;
         let lease = self.canary.observe + self.wait + GRACE;
@@ -70,8 +75,13 @@ impl Release {
                         "NOTHING WAS OBSERVED: no request came to the canary; all that is known is that it took the table",
                     );
                 }
-                // The same table; signed again, because the nodes that it is for are signed with it.
-                match desk.write(draft.clone(), desk.after).await {
+                // The same table; signed again, because the nodes that it is for are signed with it. Whoever
+                // withdrew it in the last moment is obeyed.
+                let promoted = match desk.bus.live(Place::Rollout).await? {
+                    Some(staged) if staged.revision == revision => desk.write(draft.clone(), desk.after).await,
+                    _ => Err(refused("somebody else withdrew it".to_owned())),
+                };
+                match promoted {
                     Ok(published) => {
                         outcome.outcome = Fate::Published;
                         if let Err(error) = desk.bus.withdraw(revision).await {
