@@ -125,6 +125,28 @@ impl BusServer {
         }
     }
 
+    /// Copies its store, while it is dead, to be [restored](BusServer::restore) later.
+    ///
+    /// # Panics
+    /// When it lives, or that fails.
+    pub fn back_up(&self) -> TempDir {
+        assert!(self.life.is_none(), "a store is copied while nobody writes to it");
+        let copy = tempfile::tempdir().expect("a directory");
+        let status = Command::new("cp").arg("-a").arg(self.store()).arg(copy.path().join("store")).status();
+        assert!(status.expect("cp").success());
+        copy
+    }
+
+    /// Puts a copy of its store in place of the store: the next life goes back to that state.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn restore(&mut self, copy: &TempDir) {
+        self.wipe();
+        let status = Command::new("cp").arg("-a").arg(copy.path().join("store")).arg(self.store()).status();
+        assert!(status.expect("cp").success());
+    }
+
     /// Stops it (SIGSTOP). When this returns, the kernel still takes connections and bytes for it, and nobody answers.
     ///
     /// # Panics

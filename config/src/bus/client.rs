@@ -509,7 +509,7 @@ fn request_error(error: &(dyn std::error::Error + 'static)) -> BusError {
     let text = chain(error);
     if text.contains("timed out") {
         BusError::TimedOut
-    } else if text.contains("no responders") {
+    } else if text.contains("no responders") || text.contains("JetStream resource does not exist") {
         BusError::NoJetStream
     } else {
         BusError::Other(text)

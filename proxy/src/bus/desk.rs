@@ -15,11 +15,12 @@ use tokio::task::JoinHandle;
 use super::examine::{Against, Refusal, examine, examine_after, name, trust};
 use super::keeper::Keeper;
 use super::queue::{Queue, Wanted};
+use super::stage::Stage;
 use super::status::BusState;
 use super::tables::{Next, Table, Tables};
+use super::talk::Talk;
 use super::trial::Trial;
 use crate::node::{Drain, Node, unix_seconds};
-use crate::reload::put_in_force;
 use crate::routing::now;
 
 /// A node's tables, and what is under way with them.
@@ -40,16 +41,10 @@ pub struct Desk {
     /// Not before then: a table that was refused after a long look must not keep the machine busy.
     not_before: Instant,
     talk: Talk,
+    /// For how long the bus had been silent when the snapshot was last touched; `None` is for ever.
+    silent_for: Option<Duration>,
     /// When the snapshot was last touched.
     touched: Instant,
-}
-
-/// Whether there is a node to put tables in force on.
-enum Stage {
-    /// Not yet: the first table goes to the start.
-    Starting(Option<oneshot::Sender<Arc<Table>>>, oneshot::Receiver<Arc<Node>>),
-    /// There is.
-    Serving(Arc<Node>),
 }
 
 /// A look at a table that is under way.
@@ -99,6 +94,7 @@ impl Desk {
             unread: [0, 0],
             not_before: Instant::now(),
             talk: Talk::default(),
+            silent_for: None,
             touched: Instant::now(),
         }
     }
@@ -129,7 +125,7 @@ impl Desk {
         match tokio::task::spawn_blocking(look).await {
             Ok(Some(Ok(table))) => {
                 self.tables.hold_back(Arc::new(table));
-                self.state.freshness.silent_for(silent_for);
+                self.silent_for = silent_for;
             }
             Ok(Some(Err(refusal))) => {
                 let problems = refusal.problems();
@@ -146,10 +142,20 @@ impl Desk {
     pub fn release(&mut self) {
         let Some(revision) = self.tables.base().map(|table| table.standing.revision) else { return };
         if self.tables.release() {
+            self.state.freshness.silent_for(self.silent_for);
             self.state.count("snapshot_taken");
             tracing::warn!(revision, "started from the snapshot");
             self.put_in_force(true);
         }
+    }
+
+    /// The bus has what is in force, or was held back.
+    fn confirm(&mut self) {
+        if self.tables.release() {
+            self.put_in_force(false);
+        }
+        self.state.confirmed();
+        self.heard_from();
     }
 
     /// The bus has said which table is the right one, and this node has it, or knows why not.
@@ -175,10 +181,7 @@ impl Desk {
 
     /// The node, once there is one.
     pub fn node(&self) -> Option<&Arc<Node>> {
-        match &self.stage {
-            Stage::Serving(node) => Some(node),
-            Stage::Starting(..) => None,
-        }
+        self.stage.node()
     }
 
     /// Whether the node drains.
@@ -223,7 +226,7 @@ impl Desk {
     /// # Errors
     /// When the bus does not answer.
     pub async fn take_up(&mut self, bus: &Bus) -> Result<(), BusError> {
-        while self.examination.is_none() && Instant::now() >= self.not_before && !self.is_handing_over() {
+        while self.examination.is_none() && Instant::now() >= self.not_before && !self.stage.is_handing_over() {
             let Some((place, wanted)) = self.queue.take() else { break };
             let entry = match wanted {
                 Wanted::Entry(entry) => *entry,
@@ -253,7 +256,7 @@ impl Desk {
                     None => Event::Rested,
                 }
             }
-            node = made(&mut self.stage) => Event::Made(node),
+            node = self.stage.made() => Event::Made(node),
             () = rest(rested) => Event::Rested,
         }
     }
@@ -290,9 +293,7 @@ impl Desk {
         match self.tables.weigh(place, &entry, &self.state.node) {
             Next::Nothing => {
                 if place == Place::Table {
-                    self.release();
-                    self.state.confirmed();
-                    self.heard_from();
+                    self.confirm();
                 }
             }
             Next::Ignore(Some(why)) => self.ignore(&why),
@@ -335,16 +336,19 @@ impl Desk {
         self.examination = Some(Examination { place, entry, with_missed, started: Instant::now(), task });
     }
 
-    /// The examination is over: the table goes in force, or is refused.
+    /// The examination is over: the table goes in force, or is refused. Without a bus, what can only be
+    /// found out there waits for the next connection.
     ///
     /// # Errors
     /// When the bus does not answer.
-    pub async fn judge(&mut self, bus: &Bus, examined: Examined) -> Result<(), BusError> {
+    pub async fn judge(&mut self, bus: Option<&Bus>, examined: Examined) -> Result<(), BusError> {
         let Examined { examination, result } = examined;
         let Examination { place, entry, with_missed, started, .. } = examination;
         match result {
             Ok(table) => self.accept(place, &entry, &Arc::new(table)),
             Err(Refusal::Shrinks(problems)) if place == Place::Table && !with_missed => {
+                // Everything that is there is looked at anew then.
+                let Some(bus) = bus else { return Ok(()) };
                 let since = self.tables.base().map_or(0, |base| base.standing.revision);
                 let missed = bus.between(since, entry.revision, MAX_MISSED).await?;
                 if missed.iter().any(|entry| entry.publication.is_some()) {
@@ -389,24 +393,7 @@ impl Desk {
         self.state.took(&table.publication, &table.standing, &table.document.table.spec().version, from_snapshot);
         self.set_aside();
         let source = self.source_name();
-        match &mut self.stage {
-            Stage::Starting(first, _) => {
-                if let Some(first) = first.take() {
-                    // The start is gone only when the process ends.
-                    let _ = first.send(table);
-                }
-            }
-            Stage::Serving(node) => {
-                match put_in_force(node, table.document.clone(), Some(table.standing.revision)) {
-                    Ok(_) => {
-                        node.metrics.table_reloads.with_label_values(&["applied"]).inc();
-                        node.accept(&source);
-                    }
-                    // Examined, it has this node's region: nothing else is asked.
-                    Err(problems) => node.reject(source, problems.0),
-                }
-            }
-        }
+        self.stage.put(&table, &source);
     }
 
     /// Back from a staged table, if there was one, to the table of all.
@@ -433,7 +420,7 @@ impl Desk {
     /// Refuses without remembering it.
     fn refuse_for_now(&mut self, place: Place, entry: &Entry, problems: &[Problem]) {
         self.state.count("rejected");
-        if let Stage::Serving(node) = &self.stage {
+        if let Some(node) = self.stage.node() {
             node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
         }
         self.settle_refusal(place, refused(entry.publication.as_ref(), entry.revision), problems);
@@ -469,14 +456,9 @@ impl Desk {
         }
         self.state.refused(place, what, problems);
         self.set_aside();
-        if let Stage::Serving(node) = &self.stage {
+        if let Some(node) = self.stage.node() {
             node.reject(self.source_name(), problems.iter().take(MAX_SHOWN).cloned().collect());
         }
-    }
-
-    /// Waits for the node that is made of the first table; for ever, once it is there.
-    pub async fn made(&mut self) -> Arc<Node> {
-        made(&mut self.stage).await
     }
 
     /// There is a node now.
@@ -502,11 +484,6 @@ impl Desk {
     /// The process is told to go: it has not died of what is being examined.
     pub fn close(&mut self) {
         self.trial.survived();
-    }
-
-    /// Whether the first table is on its way to the start.
-    fn is_handing_over(&self) -> bool {
-        matches!(self.stage, Stage::Starting(None, _))
     }
 
     fn set_aside(&self) {
@@ -536,46 +513,10 @@ async fn finished(examination: &mut Option<Examination>) -> Result<Table, Refusa
     })
 }
 
-/// Waits for the node that is made of the first table; for ever, once it is there.
-async fn made(stage: &mut Stage) -> Arc<Node> {
-    match stage {
-        Stage::Starting(None, node) => match node.await {
-            Ok(node) => node,
-            Err(_) => std::future::pending().await,
-        },
-        Stage::Starting(Some(_), _) | Stage::Serving(_) => std::future::pending().await,
-    }
-}
-
 async fn rest(until: Option<Instant>) {
     match until {
         Some(until) => tokio::time::sleep_until(until.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// How often the log may tell of what others do on the bus: once in ten seconds, however much there is.
-#[derive(Debug, Default)]
-struct Talk {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Talk {
-    /// How much was not logged since the last that was, if this may be.
-    fn may(&mut self) -> Option<u64> {
-        if self.last.is_some_and(|last| last.elapsed() < TALK) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.last = Some(Instant::now());
-        Some(std::mem::take(&mut self.unsaid))
-    }
-
-    /// How much was not logged, once it may be told.
-    fn rest(&mut self) -> Option<u64> {
-        let is_due = self.unsaid > 0 && self.last.is_some_and(|last| last.elapsed() >= TALK);
-        is_due.then(|| self.may()).flatten()
     }
 }
 
@@ -593,9 +534,6 @@ const LONGEST_REST: Duration = Duration::from_secs(15);
 
 /// How often the snapshot is touched.
 const TOUCH: Duration = Duration::from_secs(60);
-
-/// From one line of the log about refusals to the next.
-const TALK: Duration = Duration::from_secs(10);
 
 /// Problems that are logged, and shown in `/status`.
 const MAX_SHOWN: usize = 20;

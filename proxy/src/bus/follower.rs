@@ -67,7 +67,12 @@ impl Follower {
                 self.desk.let_time_pass();
                 tokio::select! {
                     () = &mut pausing => break,
-                    node = self.desk.made() => self.desk.adopt(node),
+                    event = self.desk.event() => match event {
+                        // Without a bus there is nothing that could fail.
+                        Event::Examined(examined) => drop(self.desk.judge(None, *examined).await),
+                        Event::Made(node) => self.desk.adopt(node),
+                        Event::Rested => sleep(Duration::from_millis(100)).await,
+                    },
                     goodbye = stop.recv() => return self.leave(goodbye).await,
                 }
             }
@@ -117,7 +122,7 @@ impl Follower {
                 }
                 _ = second.tick() => self.state.peers.bury(now()),
                 event = self.desk.event() => match event {
-                    Event::Examined(examined) => self.desk.judge(bus, *examined).await?,
+                    Event::Examined(examined) => self.desk.judge(Some(bus), *examined).await?,
                     Event::Made(node) => self.desk.adopt(node),
                     Event::Rested => {}
                 },

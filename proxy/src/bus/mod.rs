@@ -11,8 +11,11 @@
 //!   tables.rs     the table of all, a staged one above it, and which of them is in force
 //!   examine.rs    a publication -> a table that may go in force, or its problems
 //!   trial.rs      what the process would otherwise die of again and again
+//!   stage.rs      before and after there is a node: it is made of the first table
+//!   talk.rs       how often the log may tell of it
 //!   keeper.rs     the snapshot, on a thread of its own
 //! freshness.rs  how long the bus has been silent, and what follows
+//! observed.rs   what the node does, for its report
 //! status.rs     what `/status`, `/ready`, the metrics and the node's report tell of all that
 //! ```
 
@@ -24,8 +27,11 @@ pub mod follower;
 pub mod freshness;
 pub mod keeper;
 pub mod loads;
+pub mod observed;
 pub mod peers;
 pub mod queue;
+pub mod stage;
 pub mod status;
 pub mod tables;
+pub mod talk;
 pub mod trial;

@@ -79,3 +79,49 @@ async fn a_bucket_that_is_deleted_under_a_node_and_made_anew_is_followed() {
     let status = has(&following.node, taken).await;
     assert_eq!(status["table"]["version"], "third", "{status}");
 }
+
+/// What a node had in force is what the bus's word is compared with, after a restart too.
+#[tokio::test]
+async fn a_restart_forgets_nothing() {
+    let mut following = Following::start().await;
+    following.publish("second").await;
+    following.bus.wipe();
+    following.bus.revive().await;
+    following.probe = following.bus.probe().await;
+    following.probe.create_bucket().await;
+    let stale = following.probe.put("table", table(&following.world, "stale")).await;
+    following.node.restart("KILL").await;
+    following.node.serves().await;
+    let why = format!("revision {stale} of epoch 0");
+    let status =
+        becomes(&following.node, "what is ignored", |status| status["bus"]["ignored"].to_string().contains(&why)).await;
+    assert_eq!(status["table"]["version"], "second", "{status}");
+    assert_eq!(status["bus"]["table"]["from_snapshot"], true, "{status}");
+    following.assert_serves().await;
+}
+
+/// A bus that is restored from a copy has the same bucket, at an earlier revision: publications up to the one in force
+/// would go unheard.
+#[tokio::test]
+async fn a_bus_that_goes_back_to_an_earlier_state_is_noticed() {
+    let mut following = Following::start().await;
+    following.bus.kill();
+    let copy = following.bus.back_up();
+    following.bus.revive().await;
+    following.probe = following.bus.probe().await;
+    for _ in 0..20 {
+        following.probe.put("other", "").await;
+    }
+    following.publish("second").await;
+    following.bus.restore(&copy);
+    following.bus.revive().await;
+    following.probe = following.bus.probe().await;
+    let status = becomes(&following.node, "what is ignored", |status| {
+        status["bus"]["ignored"].to_string().contains("which is not after revision")
+    })
+    .await;
+    assert_eq!(status["table"]["version"], "second", "{status}");
+    let epoch = said(&[("Meridian-Epoch", "1")]);
+    let taken = following.probe.put_raw("table", table(&following.world, "third"), epoch).await;
+    has(&following.node, taken).await;
+}

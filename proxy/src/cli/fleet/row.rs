@@ -51,6 +51,8 @@ pub(super) enum State {
     Staged,
     /// It has a table of all.
     Applied,
+    /// Its table is later than the live one, which it ignores: the bucket is not the one that it knows.
+    Ahead,
     /// It drains.
     Draining,
 }
@@ -68,7 +70,7 @@ impl Row {
     /// What a report says, beside what was published.
     pub(super) fn of(report: NodeReport, heard: SystemTime, history: &[Entry], now: SystemTime) -> Self {
         Self {
-            state: states(&report, heard, now),
+            state: states(&report, heard, history, now),
             lag: Lag::of(&report, history, now),
             since: utc_seconds(report.since),
             heard: utc(heard),
@@ -92,7 +94,7 @@ impl Row {
     }
 }
 
-fn states(report: &NodeReport, heard: SystemTime, now: SystemTime) -> Vec<State> {
+fn states(report: &NodeReport, heard: SystemTime, history: &[Entry], now: SystemTime) -> Vec<State> {
     let said = match report.state {
         NodeState::Applied if report.staged => State::Staged,
         NodeState::Applied => State::Applied,
@@ -102,10 +104,16 @@ fn states(report: &NodeReport, heard: SystemTime, now: SystemTime) -> Vec<State>
     let all = [
         is_silent(heard, now).then_some(State::Silent),
         Some(said),
+        is_ahead(report, history).then_some(State::Ahead),
         report.expired.then_some(State::Expired),
         report.draining.then_some(State::Draining),
     ];
     all.into_iter().flatten().collect()
+}
+
+fn is_ahead(report: &NodeReport, history: &[Entry]) -> bool {
+    let live = history.last().and_then(|live| Some((live.publication.as_ref()?.epoch, live.revision)));
+    !report.staged && live.is_some_and(|live| (report.epoch, report.revision) > live)
 }
 
 impl Lag {
@@ -139,6 +147,7 @@ impl State {
             State::Waiting => "waiting",
             State::Staged => "staged",
             State::Applied => "applied",
+            State::Ahead => "ahead",
             State::Draining => "draining",
         }
     }
@@ -165,7 +174,7 @@ mod tests {
             (NodeReport { state: NodeState::Waiting, expired: true, ..base() }, 0, "waiting, expired"),
             (NodeReport { draining: true, ..base() }, 0, "applied, draining"),
         ] {
-            let states = states(&report, at, at + Duration::from_secs(silence));
+            let states = states(&report, at, &[], at + Duration::from_secs(silence));
             assert_eq!(states.into_iter().map(State::name).collect::<Vec<_>>().join(", "), expected);
         }
     }

@@ -63,7 +63,8 @@ fn summary(picture: &Picture) -> String {
         let count = picture.nodes.iter().filter(|row| row.is(state)).count();
         (count > 0).then(|| format!(", {count} {}", state.name()))
     };
-    let states = [State::Staged, State::Rejected, State::Waiting, State::Expired, State::Draining, State::Silent];
+    let states =
+        [State::Staged, State::Rejected, State::Waiting, State::Expired, State::Ahead, State::Draining, State::Silent];
     let rest: String = states.into_iter().filter_map(count).collect();
     let all = if picture.nodes.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", picture.nodes.len()) };
     format!("{all}: {live}{rest}")
