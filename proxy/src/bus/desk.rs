@@ -138,6 +138,11 @@ impl Desk {
         }
     }
 
+    /// Whether there is a table that waits for the bus's word.
+    pub fn is_holding_back(&self) -> bool {
+        self.tables.base().is_some() && self.tables.in_force().is_none()
+    }
+
     /// Puts what was held back in force: the bus has nothing better.
     pub fn release(&mut self) {
         let Some(revision) = self.tables.base().map(|table| table.standing.revision) else { return };

@@ -45,10 +45,10 @@ impl Follower {
         let mut pause = FIRST_PAUSE;
         let mut in_vain = std::pin::pin!(in_vain(self.state.clone()).fuse());
         loop {
-            let began = Instant::now();
+            let (began, is_held_back) = (Instant::now(), self.desk.is_holding_back());
             let ended = tokio::select! {
                 ended = self.session() => ended,
-                () = &mut in_vain => Err(BusError::Other(format!("it says nothing within {PATIENCE:?} of the start"))),
+                () = &mut in_vain, if is_held_back => Err(BusError::TimedOut),
                 goodbye = stop.recv() => return self.leave(goodbye).await,
             };
             let Err(error) = ended;

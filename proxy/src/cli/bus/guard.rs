@@ -37,6 +37,23 @@ pub(super) fn signed(scene: &Scene, signs: bool, unsigned: bool) -> Result<(), S
     }
 }
 
+/// Whether each override names something that could shrink.
+///
+/// # Errors
+/// The first that does not, with what there is.
+pub(super) fn known(allow: &BTreeSet<String>, table: &RoutingTable) -> Result<(), String> {
+    let jurisdictions = table.table.spec().jurisdictions.iter().map(|jurisdiction| jurisdiction.name.as_str());
+    let names: Vec<&str> = std::iter::once("fleet").chain(jurisdictions).collect();
+    match allow.iter().find(|name| !names.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let near = config::nearest(name, names.iter().copied()).map(|near| format!("did you mean {near:?}?"));
+            let hint = near.unwrap_or_else(|| format!("there are {}", names.join(", ")));
+            Err(format!("--allow-shrink {name:?} names neither the fleet nor a jurisdiction of the table; {hint}"))
+        }
+    }
+}
+
 /// What a table takes away past the mark without being allowed to.
 pub(super) fn shrunk(
     old: &RoutingTable,

@@ -115,6 +115,7 @@ impl Release {
     ) -> Result<(), Failed> {
         let key = self.sign.as_deref().map(SigningKey::load).transpose();
         let key = key.map_err(|error| Failed::Input(error.into()))?;
+        guard::known(&self.allowed(), &proposal.table).map_err(|why| Failed::Input(anyhow!(why)))?;
         let scene = Scene::read(bus).await?;
         refuse_under_way(&scene)?;
         let draft = self.draft(&scene, proposal);
