@@ -120,6 +120,7 @@ impl Routing {
         })?;
         let failover = &table.spec().failover;
         let canary = survivors.canary(document.canary.as_ref());
+        let settled: FxHashSet<String> = survivors.endpoints.iter().map(|known| known.key().0.clone()).collect();
         let mut regions = Vec::new();
         for ((id, region), upstream) in table.regions().zip(&document.upstreams) {
             let cold = region.role == Role::Cold;
@@ -127,8 +128,15 @@ impl Routing {
                 Some(gateway) if id != here => std::slice::from_ref(gateway),
                 _ => upstream.endpoints.as_slice(),
             };
+            let place = |endpoint: &Endpoint| (region.name.clone(), Endpoint { version: None, ..endpoint.clone() });
+            // Where every endpoint is another, what was known of the region is known of none of them.
+            let is_moved = settled.contains(&region.name)
+                && !dialled.iter().any(|endpoint| survivors.endpoints.contains_key(&place(endpoint)));
+            if is_moved {
+                survivors.regions.remove(&region.name);
+            }
             let state = |endpoint: &Endpoint| {
-                let place = (region.name.clone(), Endpoint { version: None, ..endpoint.clone() });
+                let place = place(endpoint);
                 let entry = survivors.endpoints.entry(place);
                 let mut known = entry.or_insert_with(|| Arc::new(EndpointState::new(endpoint.clone(), cold)));
                 if known.endpoint != *endpoint {
