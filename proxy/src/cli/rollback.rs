@@ -41,7 +41,7 @@ impl Rollback {
                 return Err(Failed::Ran(anyhow!("no table is staged")));
             }
             let history = bus.history().await?;
-            let earlier = earlier(&history, self.to).map_err(|why| Failed::Input(anyhow!(why)))?;
+            let earlier = earlier(&history, self.to, is_good).map_err(|why| Failed::Input(anyhow!(why)))?;
             let name = format!("revision {}", earlier.revision);
             let occasion = Some(format!("{ROLLBACK}{}", earlier.revision));
             let proposal = Proposal::new(earlier.publication.text, &name, occasion)?;
@@ -81,7 +81,7 @@ fn rolled_back_to(note: &str) -> Option<u64> {
 const ROLLBACK: &str = "rollback to revision ";
 
 /// The table that comes back: of a revision, or else the newest that is not the live one.
-fn earlier(history: &[Entry], to: Option<u64>) -> Result<Published, String> {
+fn earlier(history: &[Entry], to: Option<u64>, is_good: impl Fn(&Published) -> bool) -> Result<Published, String> {
     let live = history.last();
     let tables: Vec<Published> = history.iter().rev().cloned().filter_map(Published::of).collect();
     let known = || tables.iter().map(|table| table.revision.to_string()).collect::<Vec<_>>().join(", ");
@@ -115,7 +115,10 @@ mod tests {
         let entry = |(revision, text): (u64, &Option<&'static str>)| Entry {
             revision,
             created: SystemTime::UNIX_EPOCH,
-            publication: text.map(|text| Publication::new(text, 1, 0, "me")),
+            publication: text.map(|text| match text.split_once('<') {
+                Some((text, to)) => Publication::new(text, 1, 0, "me").noted(&format!("{ROLLBACK}{to}: why")),
+                None => Publication::new(text, 1, 0, "me"),
+            }),
             unreadable: None,
         };
         (1..).zip(texts).map(entry).collect()
@@ -130,11 +133,24 @@ mod tests {
             (vec![Some("a"), Some("b"), Some("c")], Some(1), Ok(1)),
             (vec![Some("a"), None, Some("c")], None, Ok(1)),
             (vec![Some("a"), None], Some(2), Err("the bus has no table of revision 2; it has 1")),
-            (vec![Some("a")], None, Err("the bus has no other table than the live one to go back to")),
+            (
+                vec![Some("a")],
+                None,
+                Err(
+                    "the bus has no earlier table that is good to go back to; it has 1: say --to REV, or publish a file",
+                ),
+            ),
+            // What cannot be read is passed over, unless it is named.
+            (vec![Some("a"), Some("bad"), Some("c")], None, Ok(1)),
+            (vec![Some("a"), Some("bad"), None], None, Ok(1)),
+            (vec![Some("a"), Some("bad"), Some("c")], Some(2), Ok(2)),
+            // After a rollback it is further back.
+            (vec![Some("a"), Some("b"), Some("c"), Some("b<2")], None, Ok(1)),
             (vec![], None, Err("there is no table on the bus to go back to")),
             (vec![None], Some(1), Err("there is no table on the bus to go back to")),
         ] {
-            let found = earlier(&history(&texts), to).map(|table| table.revision);
+            let is_good = |table: &Published| table.publication.text != "bad";
+            let found = earlier(&history(&texts), to, is_good).map(|table| table.revision);
             assert_eq!(found, expected.map_err(str::to_owned), "{texts:?} {to:?}");
         }
     }
