@@ -252,7 +252,8 @@ impl Desk {
 
     /// Waits until there is something to do here.
     pub async fn event(&mut self) -> Event {
-        let rested = (self.queue.has_wanted() && self.examination.is_none()).then_some(self.not_before);
+        let is_free = self.examination.is_none() && !self.stage.is_handing_over();
+        let rested = (is_free && self.queue.has_wanted()).then_some(self.not_before);
         tokio::select! {
             result = finished(&mut self.examination) => {
                 self.trial.survived();
