@@ -52,7 +52,7 @@ impl Observations {
         }
     }
 
-    /// What of `all` was done in the last [`MINUTES`] or so. To be asked a few times a minute.
+    /// What of `all` was done in the last ten minutes or so. To be asked a few times a minute.
     pub fn lately(&self, all: &Observed) -> Observed {
         let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
         if minutes.back().is_none_or(|(at, _)| at.elapsed() >= Duration::from_secs(60)) {
