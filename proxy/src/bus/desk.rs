@@ -379,13 +379,14 @@ impl Desk {
         self.state.forgive(place);
         self.tables.accept(place, entry, table.clone(), now());
         self.state.count(if place == Place::Table { "applied" } else { "staged" });
-        self.put_in_force(false);
         if place == Place::Table {
+            // Before anybody sees the table: what is said of the one before is over.
             self.state.ignored(None);
             self.state.note("snapshot", None);
             self.heard_from();
             self.keeper.keep(table);
         }
+        self.put_in_force(false);
         let took = entry.created.elapsed().unwrap_or_default();
         let config::bus::Standing { epoch, revision, .. } = table.standing;
         let (version, by) = (table.document.table.spec().version.as_str(), table.publication.by.as_str());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use meridian_tests::load::{self, assert_all_served, figures};
 use meridian_tests::{Client, Connection, Fleet, Node, eventually, geo, get};
 
-use super::{assert_lawful, becomes, fleet, left, probed_fleet, reads, start};
+use super::{assert_lawful, becomes, fleet, health, left, probed_fleet, reads, start};
 
 #[tokio::test]
 async fn a_flapping_region_is_left_for_good_at_the_second_time() {
@@ -14,7 +14,10 @@ async fn a_flapping_region_is_left_for_good_at_the_second_time() {
     let node = start(&fleet).await;
     let mut connection = connect(&node).await;
     let mut served = vec![serving(&mut connection, 0).await];
-    for _ in 0..10 {
+    let mut flaps = 0;
+    // At least ten times; and on a machine so fast that these are over within its first suspicion, until the second.
+    while flaps < 10 || (flaps < 100 && health(&node, "first").await != "waiting") {
+        flaps += 1;
         fleet.kill("first");
         for client in 0..20 {
             served.push(serving(&mut connection, client).await);
@@ -30,7 +33,7 @@ async fn a_flapping_region_is_left_for_good_at_the_second_time() {
         served.push(serving(&mut connection, client).await);
     }
     let changes = served.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    eprintln!("flapped 10 times: {} requests, {changes} change(s) of region", served.len());
+    eprintln!("flapped {flaps} times: {} requests, {changes} change(s) of region", served.len());
     // Once may be a blip, from which it returns at once.
     assert!(changes == 1 || changes == 3, "{served:?}");
     assert_lawful(&mut fleet, &node).await;
