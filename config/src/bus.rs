@@ -22,7 +22,9 @@
 mod acceptance;
 mod access;
 mod client;
+mod entry;
 mod publication;
+mod reading;
 mod report;
 mod signature;
 mod snapshot;
@@ -32,8 +34,10 @@ use std::time::Duration;
 
 pub use acceptance::{Acceptance, Ignored, Known, MOST_EPOCHS, Standing};
 pub use access::{BusAccess, ClientCertificate, Credentials};
-pub use client::{Bus, BusError, Entry, MAX_TABLE, Place, PublishError, Pulse, too_large};
+pub use client::{Bus, BusError, PublishError};
+pub use entry::{Entry, MAX_TABLE, Place, too_large};
 pub use publication::{Publication, Stage, StageError};
+pub use reading::Pulse;
 pub use report::{NodeReport, NodeState, Refused};
 pub use signature::{KeyError, SigningKey, TrustedKeys};
 pub use snapshot::{Snapshot, SnapshotError};

@@ -35,6 +35,34 @@ async fn one_that_answers_with_errors_is_ejected_and_its_region_the_last_resort(
     .await;
 }
 
+/// What a region's endpoints have done is no evidence against others that take their place.
+#[tokio::test]
+async fn endpoints_that_are_all_new_have_no_past() {
+    let routes =
+        "[[routes]]\nname = \"all\"\n[failover]\nfailback_delay = \"1h\"\noutlier = { base_ejection = \"1h\" }\n";
+    let (world, node) = start(routes).await;
+    let client = Client::http1(node.http());
+    world.behave("first", &Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE));
+    for _ in 0..6 {
+        client.send(&get("/")).await.assert_served_by("second");
+    }
+    assert_eq!(region(&node, "first").await["health"], "suspected");
+    // Another version with the same endpoints changes nothing of that.
+    let replaced = async |text: String| {
+        let skipped = node.log().count();
+        node.replace("routes.toml", text);
+        node.logged_after(skipped, "routing table applied").await;
+    };
+    replaced(world.table().replacen("version = \"1\"", "version = \"2\"", 1)).await;
+    assert_eq!(region(&node, "first").await["health"], "suspected");
+    client.send(&get("/")).await.assert_served_by("second");
+    let other = World::of_regions(TWO, routes).await;
+    let address = |world: &World| world.origin("first").address().to_string();
+    replaced(world.table().replace(&address(&world), &address(&other))).await;
+    assert_eq!(region(&node, "first").await["health"], "up");
+    client.send(&get("/")).await.assert_served_by("first");
+}
+
 #[tokio::test]
 async fn a_share_of_errors_between_successes_counts_too() {
     let routes = "[[routes]]\nname = \"all\"\nretry = { attempts = 1 }\n\

@@ -90,6 +90,12 @@ impl Frames {
         self.write(GOAWAY, 0, 0, &[last.to_be_bytes(), reason.to_be_bytes()].concat()).await;
     }
 
+    /// Returns once the other end has read all that was sent to it before.
+    pub async fn ping(&mut self) {
+        self.write(PING, 0, 0, &[0; 8]).await;
+        while self.read().await.is_some_and(|frame| frame.kind != PING || frame.flags & ACK == 0) {}
+    }
+
     /// Writes a frame; a connection that is gone takes it, too.
     pub async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();

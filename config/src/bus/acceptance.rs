@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::client::Entry;
+use super::entry::Entry;
 use super::publication::Publication;
 
 /// What a node has in force, and what it has refused.

@@ -1,18 +1,18 @@
-//! A connection to a bus, and what can be asked of it.
+//! A connection to a bus, and what can be written there.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{self, DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::stream::{self, Stream};
 use async_nats::{Client, HeaderMap};
 use thiserror::Error;
+use tokio::sync::OnceCell;
 
-use super::REPORT_TTL;
 use super::access::{BusAccess, PATIENCE};
+use super::entry::Place;
 use super::publication::Publication;
 use super::report::NodeReport;
 use super::watch::Watch;
@@ -21,56 +21,11 @@ use super::watch::Watch;
 #[derive(Clone, Debug)]
 pub struct Bus {
     client: Client,
-    jetstream: jetstream::Context,
+    pub(super) jetstream: jetstream::Context,
     bucket: String,
+    /// The bucket's stream, once it was found.
+    pub(super) stream: Arc<OnceCell<Stream>>,
     complaint: Arc<Mutex<Option<String>>>,
-}
-
-/// A table on the bus.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The KV revision.
-    pub revision: u64,
-    /// When the bus took it, by its clock.
-    pub created: SystemTime,
-    /// The table, unless it was deleted, or cannot be read.
-    pub publication: Option<Publication>,
-    /// Why it cannot be read.
-    pub unreadable: Option<String>,
-}
-
-impl Entry {
-    /// What is left of a staged table's lease. It counts from when it was issued, or from when the bus
-    /// took it if that is earlier: nobody can make it last by putting it there again. All of it is left
-    /// if these clocks are ahead of ours.
-    pub fn lease_left(&self, now: SystemTime) -> Duration {
-        let Some(publication) = &self.publication else { return Duration::ZERO };
-        let lease = publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
-        let issued = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(publication.issued_ms));
-        let issued = issued.filter(|_| publication.issued_ms > 0);
-        let since = issued.map_or(self.created, |issued| issued.min(self.created));
-        lease.saturating_sub(now.duration_since(since).unwrap_or_default())
-    }
-}
-
-/// How the bucket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulse {
-    /// When it was made: one that is wiped and made anew has another time.
-    pub created: SystemTime,
-    /// The newest revision of any key; one that is restored from an earlier state goes back.
-    pub last_revision: u64,
-    /// Whether there is a table, or the mark of a deleted one.
-    pub has_table: bool,
-}
-
-/// The two places for a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Place {
-    /// For all nodes.
-    Table,
-    /// For the nodes that it names, while it is newer.
-    Rollout,
 }
 
 /// Why the bus does not do what it is asked.
@@ -107,24 +62,11 @@ pub enum PublishError {
     Bus(#[from] BusError),
 }
 
-/// The longest table that is read from a bus, in bytes.
-pub const MAX_TABLE: usize = crate::document::MAX_TEXT;
-
 /// Tables that the bus keeps, for `meridian history` and `rollback`: the most that a bucket can.
-const HISTORY: i64 = 64;
-
-impl Place {
-    /// The key in the bucket.
-    pub fn key(self) -> &'static str {
-        match self {
-            Place::Table => "table",
-            Place::Rollout => "rollout",
-        }
-    }
-}
+pub(super) const HISTORY: i64 = 64;
 
 impl Bus {
-    /// Connects to one of the servers, as `name`. Reconnects are its own for as long as it lives.
+    /// Connects to one of the servers, as `name`. It reconnects a few times by itself before it gives up.
     ///
     /// # Errors
     /// When none can be reached or lets us in, or a file of `access` is bad.
@@ -144,7 +86,7 @@ impl Bus {
         let client = client.map_err(|error| failed(chain(&error)))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(PATIENCE);
-        Ok(Self { client, jetstream, bucket: access.bucket.clone(), complaint })
+        Ok(Self { client, jetstream, bucket: access.bucket.clone(), stream: Arc::default(), complaint })
     }
 
     /// The bucket's name.
@@ -199,68 +141,6 @@ impl Bus {
         self.jetstream.create_stream(config).await.map(|_| true).map_err(|error| BusError::Other(chain(&error)))
     }
 
-    /// The live table, or the staged one; `None` when nothing ever was there. A deleted one has no
-    /// publication.
-    ///
-    /// # Errors
-    /// When the bus does not answer.
-    pub async fn live(&self, place: Place) -> Result<Option<Entry>, BusError> {
-        let stream = self.stream().await?;
-        let subject = self.subject(place.key());
-        let found = if stream.cached_info().config.allow_direct {
-            absent_direct(stream.direct_get_last_for_subject(subject).await)?
-        } else {
-            absent_raw(stream.get_last_raw_message_by_subject(&subject).await)?
-        };
-        Ok(found.map(|message| entry(message, place)))
-    }
-
-    /// The table of a revision; `None` when the bus no longer has it.
-    ///
-    /// # Errors
-    /// As [`Bus::live`].
-    pub async fn fetch(&self, place: Place, revision: u64) -> Result<Option<Entry>, BusError> {
-        let stream = self.stream().await?;
-        let found = if stream.cached_info().config.allow_direct {
-            absent_direct(stream.direct_get(revision).await)?
-        } else {
-            absent_raw(stream.get_raw_message(revision).await)?
-        };
-        let found = found.filter(|message| message.subject.as_str() == self.subject(place.key()));
-        Ok(found.map(|message| entry(message, place)))
-    }
-
-    /// The first table after a revision, if there is one.
-    ///
-    /// # Errors
-    /// As [`Bus::live`].
-    pub async fn next(&self, place: Place, after: u64) -> Result<Option<Entry>, BusError> {
-        let stream = self.stream().await?;
-        let subject = self.subject(place.key());
-        let found = if stream.cached_info().config.allow_direct {
-            absent_direct(stream.direct_get_next_for_subject(subject, Some(after + 1)).await)?
-        } else {
-            absent_raw(stream.raw_message_builder().next_by_subject(subject).sequence(after + 1).send().await)?
-        };
-        Ok(found.map(|message| entry(message, place)))
-    }
-
-    /// All tables that the bus still has, the oldest first.
-    ///
-    /// # Errors
-    /// As [`Bus::live`].
-    pub async fn history(&self) -> Result<Vec<Entry>, BusError> {
-        let (mut found, mut last) = (Vec::new(), 0);
-        while let Some(entry) = self.next(Place::Table, last).await? {
-            last = entry.revision;
-            found.push(entry);
-            if found.len() > HISTORY as usize * 2 {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
     /// Writes a table, if what is there is still of the revision `after` (0: nothing). Gives the
     /// new revision.
     ///
@@ -310,50 +190,6 @@ impl Bus {
         self.send(&report_key(&report.node), headers, text.into()).await.map_err(refusal)
     }
 
-    /// The reports of all nodes that live, and when the bus took each.
-    ///
-    /// # Errors
-    /// When the bus does not answer. A report that does not parse is left out.
-    pub async fn reports(&self) -> Result<Vec<(NodeReport, SystemTime)>, BusError> {
-        let stream = self.stream().await?;
-        let subjects = stream.info_with_subjects(self.subject("nodes.>")).await;
-        let subjects = subjects.map_err(|error| BusError::Other(chain(&error)))?;
-        let mut keys = Vec::new();
-        let mut subjects = std::pin::pin!(subjects);
-        while let Some(next) = futures_util::StreamExt::next(&mut subjects).await {
-            keys.push(next.map_err(|error| BusError::Other(chain(&error)))?.0);
-        }
-        let direct = stream.cached_info().config.allow_direct;
-        let fetched = keys.into_iter().map(|subject| {
-            let stream = &stream;
-            async move {
-                if direct {
-                    absent_direct(stream.direct_get_last_for_subject(subject).await)
-                } else {
-                    absent_raw(stream.get_last_raw_message_by_subject(&subject).await)
-                }
-            }
-        });
-        let fetched = futures_util::stream::iter(fetched);
-        let mut fetched = std::pin::pin!(futures_util::StreamExt::buffered(fetched, 32));
-        let mut reports: Vec<(NodeReport, SystemTime)> = Vec::new();
-        while let Some(message) = futures_util::StreamExt::next(&mut fetched).await {
-            let Some(message) = message? else { continue };
-            let created = SystemTime::from(message.time);
-            let is_alive = created.elapsed().is_ok_and(|age| age <= REPORT_TTL) || created > SystemTime::now();
-            let report = serde_json::from_slice::<NodeReport>(&message.payload);
-            // Under its own name, a node can speak for itself only.
-            if let Ok(report) = report
-                && is_alive
-                && message.subject.as_str() == self.subject(&report_key(&report.node))
-            {
-                reports.push((report.printable(), created));
-            }
-        }
-        reports.sort_by(|(a, _), (b, _)| (&a.region, &a.node).cmp(&(&b.region, &b.node)));
-        Ok(reports)
-    }
-
     /// Puts a mark in place of a node's own report: it has left. Asks for no other right than the
     /// report itself.
     ///
@@ -366,62 +202,12 @@ impl Bus {
         self.send(&report_key(node), headers, bytes::Bytes::new()).await.map(drop).map_err(refusal)
     }
 
-    /// Removes a node's report, and all traces of it.
-    ///
-    /// # Errors
-    /// When the bus does not answer, or does not let us.
-    pub async fn forget(&self, node: &str) -> Result<(), BusError> {
-        let stream = self.stream().await?;
-        let purged = stream.purge().filter(self.subject(&report_key(node))).await;
-        purged.map(drop).map_err(|error| BusError::Other(chain(&error)))
-    }
-
     /// Follows every change of the bucket, from the present state of each key on.
     ///
     /// # Errors
     /// When there is no bucket, or the bus does not answer.
     pub async fn watch(&self) -> Result<Watch, BusError> {
         Watch::start(self.client.new_inbox(), self.stream().await?, &self.bucket).await
-    }
-
-    /// How the bucket is, in one question.
-    ///
-    /// # Errors
-    /// When there is no bucket, or the bus does not answer.
-    pub async fn pulse(&self) -> Result<Pulse, BusError> {
-        let stream = self.stream().await?;
-        let info = stream.info_with_subjects(self.subject(Place::Table.key())).await;
-        let mut info = info.map_err(|error| request_error(&error))?;
-        let has_table = futures_util::StreamExt::next(&mut info).await.is_some();
-        let (created, last_revision) = (info.info.created.into(), info.info.state.last_sequence);
-        Ok(Pulse { created, last_revision, has_table })
-    }
-
-    /// The tables between two revisions, both left out, the oldest first; the newest `most` of them.
-    ///
-    /// # Errors
-    /// When the bus does not answer.
-    pub async fn between(&self, after: u64, before: u64, most: usize) -> Result<Vec<Entry>, BusError> {
-        let (mut found, mut last) = (std::collections::VecDeque::new(), after);
-        while let Some(entry) = self.next(Place::Table, last).await?.filter(|entry| entry.revision < before) {
-            last = entry.revision;
-            found.push_back(entry);
-            if found.len() > most {
-                found.pop_front();
-            }
-        }
-        Ok(found.into())
-    }
-
-    async fn stream(&self) -> Result<Stream, BusError> {
-        let name = format!("KV_{}", self.bucket);
-        self.jetstream.get_stream(name).await.map_err(|error| match error.kind() {
-            GetStreamErrorKind::JetStream(ref error) if error.code() == 404 => {
-                BusError::NoBucket { bucket: self.bucket.clone() }
-            }
-            GetStreamErrorKind::JetStream(ref error) if error.code() == 503 => BusError::NoJetStream,
-            _ => request_error(&error),
-        })
     }
 
     async fn send(&self, key: &str, headers: HeaderMap, text: bytes::Bytes) -> Result<u64, PublishError> {
@@ -440,7 +226,7 @@ impl Bus {
         }
     }
 
-    fn subject(&self, key: &str) -> String {
+    pub(super) fn subject(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.bucket)
     }
 }
@@ -453,59 +239,12 @@ fn refusal(error: PublishError) -> BusError {
 }
 
 /// The key of a node's report.
-fn report_key(node: &str) -> String {
+pub(super) fn report_key(node: &str) -> String {
     format!("nodes.{node}")
 }
 
-fn entry(message: StreamMessage, place: Place) -> Entry {
-    let (revision, created) = (message.sequence, SystemTime::from(message.time));
-    let mut entry = Entry { revision, created, publication: None, unreadable: None };
-    if message.headers.get(OPERATION).is_some_and(|operation| operation.as_str() != "PUT") {
-        return entry;
-    }
-    if message.payload.len() > MAX_TABLE {
-        entry.unreadable = Some(too_large(message.payload.len()));
-        return entry;
-    }
-    match Publication::read(message.payload, &message.headers, place == Place::Rollout) {
-        Ok(publication) => entry.publication = Some(publication),
-        Err(error) => entry.unreadable = Some(error.to_string()),
-    }
-    entry
-}
-
-/// What is said of a table that is too long to be read.
-pub fn too_large(bytes: usize) -> String {
-    format!("it has {bytes} bytes; at most {MAX_TABLE} are read")
-}
-
-fn absent_direct(
-    found: Result<StreamMessage, async_nats::jetstream::stream::DirectGetError>,
-) -> Result<Option<StreamMessage>, BusError> {
-    match found {
-        Ok(message) => Ok(Some(message)),
-        Err(error) => match error.kind() {
-            DirectGetErrorKind::NotFound => Ok(None),
-            DirectGetErrorKind::TimedOut => Err(BusError::TimedOut),
-            _ => Err(request_error(&error)),
-        },
-    }
-}
-
-fn absent_raw(
-    found: Result<StreamMessage, async_nats::jetstream::stream::LastRawMessageError>,
-) -> Result<Option<StreamMessage>, BusError> {
-    match found {
-        Ok(message) => Ok(Some(message)),
-        Err(error) => match error.kind() {
-            LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            _ => Err(request_error(&error)),
-        },
-    }
-}
-
 /// A request's failure. The library tells a time-out and a server without JetStream by its sources.
-fn request_error(error: &(dyn std::error::Error + 'static)) -> BusError {
+pub(super) fn request_error(error: &(dyn std::error::Error + 'static)) -> BusError {
     let text = chain(error);
     if text.contains("timed out") {
         BusError::TimedOut

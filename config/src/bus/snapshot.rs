@@ -63,7 +63,7 @@ impl Snapshot {
             return Err(SnapshotError::Absent(file.to_owned()));
         }
         let bad = |what: String| SnapshotError::Bad { file: file.to_owned(), what };
-        let all = read_bounded(file, super::client::MAX_TABLE + MAX_LINE).map_err(|error| bad(error.to_string()))?;
+        let all = read_bounded(file, super::entry::MAX_TABLE + MAX_LINE).map_err(|error| bad(error.to_string()))?;
         let (line, text) = all.split_once('\n').ok_or_else(|| bad("it is empty".to_owned()))?;
         let line =
             line.strip_prefix(MARKER).ok_or_else(|| bad(format!("its first line does not start with {MARKER:?}")))?;

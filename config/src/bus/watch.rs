@@ -8,7 +8,8 @@ use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use async_nats::jetstream::stream::Stream;
 use futures_util::StreamExt;
 
-use super::client::{BusError, OPERATION, Place, SILENCE, chain};
+use super::client::{BusError, OPERATION, SILENCE, chain};
+use super::entry::Place;
 use super::report::{INSTANCE, REGION};
 
 /// Every change of a bucket, from the present state of each key on.
@@ -45,7 +46,7 @@ pub enum Change {
 }
 
 impl Watch {
-    pub(super) async fn start(inbox: String, stream: Stream, bucket: &str) -> Result<Self, BusError> {
+    pub(super) async fn start(inbox: String, stream: &Stream, bucket: &str) -> Result<Self, BusError> {
         let config = push::OrderedConfig {
             deliver_subject: inbox,
             description: Some("meridian".to_owned()),

@@ -43,8 +43,8 @@ pub struct Desk {
     talk: Talk,
     /// For how long the bus had been silent when the snapshot was last touched; `None` is for ever.
     silent_for: Option<Duration>,
-    /// When the snapshot was last touched.
-    touched: Instant,
+    /// When the snapshot was last touched by this process.
+    touched: Option<Instant>,
 }
 
 /// A look at a table that is under way.
@@ -95,7 +95,7 @@ impl Desk {
             not_before: Instant::now(),
             talk: Talk::default(),
             silent_for: None,
-            touched: Instant::now(),
+            touched: None,
         }
     }
 
@@ -166,8 +166,8 @@ impl Desk {
     /// The bus has said which table is the right one, and this node has it, or knows why not.
     pub fn heard_from(&mut self) {
         self.state.freshness.heard();
-        if self.touched.elapsed() > TOUCH {
-            self.touched = Instant::now();
+        if self.touched.is_none_or(|touched| touched.elapsed() > TOUCH) {
+            self.touched = Some(Instant::now());
             self.keeper.touch();
         }
     }

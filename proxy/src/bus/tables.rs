@@ -73,7 +73,7 @@ impl Tables {
             return Next::Nothing;
         }
         match self.acceptance.weigh(entry) {
-            // Older than the table of all, or its text: there is nothing to try.
+            // Not newer than the table of all: it was promoted, or overtaken.
             Known::InForce | Known::Ignored(_) => Next::Ignore(None),
             Known::Quarantined(problems) => Next::Refused(problems),
             Known::SameText | Known::New => Next::Examine,
@@ -114,11 +114,6 @@ impl Tables {
     /// The staged table was taken away, or is no longer for this node. True if there was one.
     pub fn withdraw(&mut self) -> bool {
         self.staged.take().is_some()
-    }
-
-    /// Lets the time pass. True if the staged table has just lapsed.
-    pub fn lapse(&mut self, now: Duration) -> bool {
-        self.staged.as_ref().is_some_and(|staged| staged.until <= now) && self.withdraw()
     }
 
     /// The table in force.
@@ -207,8 +202,9 @@ mod tests {
         assert_eq!(in_force(&tables), (13, false));
         assert!(matches!(tables.weigh(Place::Rollout, &staged, "me"), Next::Ignore(None)));
         take(&mut tables, Place::Rollout, &entry(15, "3", Some(("me", 60))));
-        assert!(!tables.lapse(NOW + Duration::from_secs(59)));
-        assert!(tables.lapse(NOW + Duration::from_secs(61)));
+        let left = tables.staged_until().unwrap() - NOW;
+        assert!(left > Duration::from_secs(58) && left <= Duration::from_secs(60), "{left:?}");
+        assert!(tables.withdraw());
         assert_eq!(in_force(&tables), (13, false));
         take(&mut tables, Place::Rollout, &entry(16, "4", Some(("me", 60))));
         assert!(tables.withdraw() && !tables.withdraw());

@@ -190,6 +190,7 @@ async fn a_stream_that_a_go_away_covers_ends_well_and_the_next_takes_a_new_conne
             while let Some(stream) = frames.request().await {
                 if number == 0 {
                     frames.go_away(stream, reason::NO_ERROR).await;
+                    frames.ping().await;
                     arrived.notify_one();
                     // A failed wait is the end of the test.
                     let _ = gate.wait_for(|open| *open).await;

@@ -1,0 +1,82 @@
+//! A table as it lies on a bus.
+
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream::message::StreamMessage;
+
+use super::client::OPERATION;
+use super::publication::Publication;
+
+/// A table on the bus.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The KV revision.
+    pub revision: u64,
+    /// When the bus took it, by its clock.
+    pub created: SystemTime,
+    /// The table, unless it was deleted, or cannot be read.
+    pub publication: Option<Publication>,
+    /// Why it cannot be read.
+    pub unreadable: Option<String>,
+}
+
+impl Entry {
+    /// What is left of a staged table's lease. It counts from when it was issued, or from when the bus
+    /// took it if that is earlier: nobody can make it last by putting it there again. All of it is left
+    /// if these clocks are ahead of ours.
+    pub fn lease_left(&self, now: SystemTime) -> Duration {
+        let Some(publication) = &self.publication else { return Duration::ZERO };
+        let lease = publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
+        let issued = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(publication.issued_ms));
+        let issued = issued.filter(|_| publication.issued_ms > 0);
+        let since = issued.map_or(self.created, |issued| issued.min(self.created));
+        lease.saturating_sub(now.duration_since(since).unwrap_or_default())
+    }
+}
+
+/// The two places for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// For all nodes.
+    Table,
+    /// For the nodes that it names, while it is newer.
+    Rollout,
+}
+
+impl Place {
+    /// The key in the bucket.
+    pub fn key(self) -> &'static str {
+        match self {
+            Place::Table => "table",
+            Place::Rollout => "rollout",
+        }
+    }
+}
+
+impl Entry {
+    /// Reads a message of a place.
+    pub(super) fn of(message: StreamMessage, place: Place) -> Self {
+        let (revision, created) = (message.sequence, SystemTime::from(message.time));
+        let mut entry = Self { revision, created, publication: None, unreadable: None };
+        if message.headers.get(OPERATION).is_some_and(|operation| operation.as_str() != "PUT") {
+            return entry;
+        }
+        if message.payload.len() > MAX_TABLE {
+            entry.unreadable = Some(too_large(message.payload.len()));
+            return entry;
+        }
+        match Publication::read(message.payload, &message.headers, place == Place::Rollout) {
+            Ok(publication) => entry.publication = Some(publication),
+            Err(error) => entry.unreadable = Some(error.to_string()),
+        }
+        entry
+    }
+}
+
+/// What is said of a table that is too long to be read.
+pub fn too_large(bytes: usize) -> String {
+    format!("it has {bytes} bytes; at most {MAX_TABLE} are read")
+}
+
+/// The longest table that is read from a bus, in bytes.
+pub const MAX_TABLE: usize = crate::document::MAX_TEXT;

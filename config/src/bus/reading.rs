@@ -1,0 +1,193 @@
+//! What can be read of a bus: tables, reports, and how the bucket is.
+
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::REPORT_TTL;
+use super::client::{Bus, BusError, HISTORY, report_key, request_error};
+use super::entry::{Entry, Place};
+use super::report::NodeReport;
+
+/// How the bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// When it was made: one that is wiped and made anew has another time.
+    pub created: SystemTime,
+    /// The newest revision of any key; one that is restored from an earlier state goes back.
+    pub last_revision: u64,
+    /// Whether there is a table, or the mark of a deleted one.
+    pub has_table: bool,
+}
+
+/// Which message of a subject.
+#[derive(Clone, Copy)]
+enum Ask {
+    Last,
+    At(u64),
+    After(u64),
+}
+
+impl Bus {
+    /// The live table, or the staged one; `None` when nothing ever was there. A deleted one has no
+    /// publication.
+    ///
+    /// # Errors
+    /// When there is no bucket, or the bus does not answer.
+    pub async fn live(&self, place: Place) -> Result<Option<Entry>, BusError> {
+        self.table(place, Ask::Last).await
+    }
+
+    /// The table of a revision; `None` when the bus no longer has it.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn fetch(&self, place: Place, revision: u64) -> Result<Option<Entry>, BusError> {
+        self.table(place, Ask::At(revision)).await
+    }
+
+    /// The first table after a revision, if there is one.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn next(&self, place: Place, after: u64) -> Result<Option<Entry>, BusError> {
+        self.table(place, Ask::After(after)).await
+    }
+
+    /// All tables that the bus still has, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn history(&self) -> Result<Vec<Entry>, BusError> {
+        self.between(0, u64::MAX, HISTORY as usize).await
+    }
+
+    /// The tables between two revisions, both left out, the oldest first; the newest `most` of them.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn between(&self, after: u64, before: u64, most: usize) -> Result<Vec<Entry>, BusError> {
+        let (mut found, mut last) = (VecDeque::new(), after);
+        while let Some(entry) = self.next(Place::Table, last).await?.filter(|entry| entry.revision < before) {
+            last = entry.revision;
+            found.push_back(entry);
+            if found.len() > most {
+                found.pop_front();
+            }
+        }
+        Ok(found.into())
+    }
+
+    /// The reports of all nodes that live, and when the bus took each.
+    ///
+    /// # Errors
+    /// As [`Bus::live`]. A report that does not parse is left out.
+    pub async fn reports(&self) -> Result<Vec<(NodeReport, SystemTime)>, BusError> {
+        let stream = self.stream().await?;
+        let subjects = match stream.info_with_subjects(self.subject("nodes.>")).await {
+            Ok(subjects) => subjects.map_ok(|(subject, _)| subject).try_collect::<Vec<String>>().await,
+            Err(error) => return Err(self.reason(request_error(&error)).await),
+        };
+        let subjects = subjects.map_err(|error| request_error(&error))?;
+        let asked = subjects.iter().map(|subject| self.read(subject, Ask::Last));
+        let read: Vec<Option<StreamMessage>> = futures_util::stream::iter(asked).buffered(32).try_collect().await?;
+        let mut reports: Vec<(NodeReport, SystemTime)> = Vec::new();
+        for message in read.into_iter().flatten() {
+            let created = SystemTime::from(message.time);
+            let is_alive = created.elapsed().is_ok_and(|age| age <= REPORT_TTL) || created > SystemTime::now();
+            let report = serde_json::from_slice::<NodeReport>(&message.payload);
+            // Under its own name, a node can speak for itself only.
+            if let Ok(report) = report
+                && is_alive
+                && message.subject.as_str() == self.subject(&report_key(&report.node))
+            {
+                reports.push((report.printable(), created));
+            }
+        }
+        reports.sort_by(|(a, _), (b, _)| (&a.region, &a.node).cmp(&(&b.region, &b.node)));
+        Ok(reports)
+    }
+
+    /// How the bucket is, in one question.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn pulse(&self) -> Result<Pulse, BusError> {
+        let stream = self.stream().await?;
+        let mut info = match stream.info_with_subjects(self.subject(Place::Table.key())).await {
+            Ok(info) => info,
+            Err(error) => return Err(self.reason(request_error(&error)).await),
+        };
+        let has_table = info.next().await.is_some();
+        let (created, last_revision) = (info.info.created.into(), info.info.state.last_sequence);
+        Ok(Pulse { created, last_revision, has_table })
+    }
+
+    async fn table(&self, place: Place, ask: Ask) -> Result<Option<Entry>, BusError> {
+        let subject = self.subject(place.key());
+        let found = self.read(&subject, ask).await?;
+        let found = found.filter(|message| message.subject.as_str() == subject);
+        Ok(found.map(|message| Entry::of(message, place)))
+    }
+
+    /// Reads a message: without JSON and base64 around it, where the bucket allows that.
+    async fn read(&self, subject: &str, ask: Ask) -> Result<Option<StreamMessage>, BusError> {
+        let stream = self.stream().await?;
+        let found = if stream.cached_info().config.allow_direct {
+            let found = match ask {
+                Ask::Last => stream.direct_get_last_for_subject(subject).await,
+                Ask::At(revision) => stream.direct_get(revision).await,
+                Ask::After(revision) => stream.direct_get_next_for_subject(subject, Some(revision + 1)).await,
+            };
+            found.map(Some).or_else(|error| match error.kind() {
+                DirectGetErrorKind::NotFound => Ok(None),
+                DirectGetErrorKind::TimedOut => Err(BusError::TimedOut),
+                _ => Err(request_error(&error)),
+            })
+        } else {
+            let ask_raw = stream.raw_message_builder();
+            let found = match ask {
+                Ask::Last => ask_raw.last_by_subject(subject).send().await,
+                Ask::At(revision) => ask_raw.sequence(revision).send().await,
+                Ask::After(revision) => ask_raw.next_by_subject(subject).sequence(revision + 1).send().await,
+            };
+            found.map(Some).or_else(|error| match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                _ => Err(request_error(&error)),
+            })
+        };
+        match found {
+            Err(error) => Err(self.reason(error).await),
+            found => found,
+        }
+    }
+
+    /// The bucket's stream, as it was when it was first asked for.
+    pub(super) async fn stream(&self) -> Result<&Stream, BusError> {
+        self.stream.get_or_try_init(|| self.look_up()).await
+    }
+
+    async fn look_up(&self) -> Result<Stream, BusError> {
+        let name = format!("KV_{}", self.bucket());
+        self.jetstream.get_stream(name).await.map_err(|error| match error.kind() {
+            GetStreamErrorKind::JetStream(ref error) if error.code() == 404 => {
+                BusError::NoBucket { bucket: self.bucket().to_owned() }
+            }
+            GetStreamErrorKind::JetStream(ref error) if error.code() == 503 => BusError::NoJetStream,
+            _ => request_error(&error),
+        })
+    }
+
+    /// Why a question had no answer: the bucket may be gone since, of which only a question for the
+    /// bucket itself tells.
+    async fn reason(&self, error: BusError) -> BusError {
+        match error {
+            BusError::TimedOut => error,
+            error => self.look_up().await.err().unwrap_or(error),
+        }
+    }
+}
