@@ -41,7 +41,7 @@ pub use reading::Pulse;
 pub use report::{NodeReport, NodeState, Refused};
 pub use signature::{KeyError, SigningKey, TrustedKeys};
 pub use snapshot::{Snapshot, SnapshotError};
-pub use watch::{Change, Watch};
+pub use watch::{Change, Watch, What};
 
 /// How often a node renews its report.
 pub const REPORT_EVERY: Duration = Duration::from_secs(5);

@@ -82,14 +82,20 @@ impl Certificate {
         std::fs::write(directory.join(format!("{name}-key.pem")), &self.key_pem).expect("a key file");
     }
 
+    /// For who shows it: the chain, and the key.
+    pub fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (vec![self.der.clone()], PrivateKeyDer::Pkcs8(self.key_der.clone().into()))
+    }
+
     /// For an origin that serves with it.
     pub fn server_config(&self) -> rustls::ServerConfig {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let (chain, key) = self.identity();
         rustls::ServerConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
             .expect("TLS versions")
             .with_no_client_auth()
-            .with_single_cert(vec![self.der.clone()], PrivateKeyDer::Pkcs8(self.key_der.clone().into()))
+            .with_single_cert(chain, key)
             .expect("a certificate with its key")
     }
 }

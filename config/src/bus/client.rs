@@ -83,7 +83,7 @@ impl Bus {
         let connecting = options.connect(access.servers.clone());
         let client = tokio::time::timeout(PATIENCE * 2, connecting).await;
         let client = client.map_err(|_| failed(format!("no answer within {:?}", PATIENCE * 2)))?;
-        let client = client.map_err(|error| failed(chain(&error)))?;
+        let client = client.map_err(|error| failed(with_remedy(chain(&error))))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(PATIENCE);
         Ok(Self { client, jetstream, bucket: access.bucket.clone(), stream: Arc::default(), complaint })
@@ -229,6 +229,13 @@ impl Bus {
     pub(super) fn subject(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.bucket)
     }
+}
+
+/// What an alert of the server's about a certificate is about: TLS does not say whose.
+fn with_remedy(what: String) -> String {
+    let is_about_ours = ["BadCertificate", "CertificateRequired", "UnknownCA"].iter().any(|alert| what.contains(alert));
+    let remedy = if is_about_ours { "; the server asks for a client certificate that it trusts" } else { "" };
+    what + remedy
 }
 
 fn refusal(error: PublishError) -> BusError {

@@ -20,7 +20,8 @@ pub struct Pulse {
     pub created: SystemTime,
     /// The newest revision of any key; one that is restored from an earlier state goes back.
     pub last_revision: u64,
-    /// Whether there is a table, or the mark of a deleted one.
+    /// Whether the bus counts a table, or the mark of a deleted one. nats-server 2.9 now and then counts none
+    /// where there is one, which [`Bus::live`] then finds.
     pub has_table: bool,
 }
 

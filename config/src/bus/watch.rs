@@ -20,13 +20,20 @@ pub struct Watch {
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub struct Change {
+    /// The KV revision: each is one more than the last, unless it was overtaken on its way, or passed over.
+    pub revision: u64,
+    /// What has changed.
+    pub what: What,
+}
+
+/// What has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
     /// A table was published, staged, or taken away.
     Table {
         /// Where.
         place: Place,
-        /// The KV revision.
-        revision: u64,
         /// Its length; `None` when it was deleted.
         bytes: Option<usize>,
     },
@@ -38,8 +45,6 @@ pub enum Change {
         region: String,
         /// Which of the processes that may have this name.
         instance: String,
-        /// The KV revision.
-        revision: u64,
     },
     /// Some other key, which is nobody's business.
     Other,
@@ -73,7 +78,8 @@ impl Watch {
                 let revision = message.info().map_err(|error| BusError::Other(error.to_string()))?.stream_sequence;
                 let none = HeaderMap::new();
                 let headers = message.headers.as_ref().unwrap_or(&none);
-                Ok(change(message.subject.strip_prefix(&self.prefix).unwrap_or_default(), revision, headers))
+                let key = message.subject.strip_prefix(&self.prefix).unwrap_or_default();
+                Ok(Change { revision, what: what(key, headers) })
             }
         }
     }
@@ -82,7 +88,7 @@ impl Watch {
     pub const SILENCE: Duration = SILENCE;
 }
 
-fn change(key: &str, revision: u64, headers: &HeaderMap) -> Change {
+fn what(key: &str, headers: &HeaderMap) -> What {
     let said = |name: &str| headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
     let is_there = ["", "PUT"].contains(&said(OPERATION).as_str());
     let place = match key {
@@ -91,13 +97,13 @@ fn change(key: &str, revision: u64, headers: &HeaderMap) -> Change {
         _ => {
             return match key.strip_prefix("nodes.") {
                 Some(node) if is_there => {
-                    Change::Node { node: node.to_owned(), region: said(REGION), instance: said(INSTANCE), revision }
+                    What::Node { node: node.to_owned(), region: said(REGION), instance: said(INSTANCE) }
                 }
-                _ => Change::Other,
+                _ => What::Other,
             };
         }
     };
     // Without its payload a message says how long that is.
     let bytes = is_there.then(|| said("Nats-Msg-Size").parse().unwrap_or(0));
-    Change::Table { place, revision, bytes }
+    What::Table { place, bytes }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::BusSource;
-use config::bus::{Bus, BusError, Change, Ignored, Place, Pulse, REPORT_EVERY, REPORT_TTL};
+use config::bus::{Bus, BusError, Change, Ignored, Place, Pulse, REPORT_EVERY, REPORT_TTL, What};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use super::desk::{Desk, Event};
 use super::echo::Echo;
 use super::first::Goodbye;
 use super::loads::exchange;
-use super::queue::Wanted;
+use super::queue::{Queue, Wanted};
 use super::status::BusState;
 use crate::load::meter::LoadMeter;
 use crate::routing::now;
@@ -94,8 +94,9 @@ impl Follower {
         let mut watch = bus.watch().await?;
         self.state.connected(bus.server());
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
-        self.desk.queue = Default::default();
+        self.desk.queue = Queue::after(born.last_revision);
         self.look_around(bus, &born).await?;
+        let mut looked = Instant::now();
         // Often enough that a bus that is there never counts as silent.
         let often = (self.source.max_age / 4).clamp(SHORTEST_POLL, POLL);
         let (mut poll, mut second) = (interval(often), interval(Duration::from_secs(1)));
@@ -115,9 +116,18 @@ impl Follower {
                 loads = Some(Aborting(tokio::task::spawn_local(exchange)));
             }
             tokio::select! {
-                change = watch.next() => self.hear(change?, &mut echo),
+                change = watch.next() => {
+                    let change = change?;
+                    if self.desk.queue.has_gap_before(change.revision) {
+                        // It may have been a table: nats-server 2.9 passes a message over now and then.
+                        self.state.count("gap");
+                        poll.reset_at((looked + GAP_POLL).max(Instant::now()).into());
+                    }
+                    self.hear(change, &mut echo);
+                }
                 _ = poll.tick() => {
                     self.look_around(bus, &born).await?;
+                    looked = Instant::now();
                     echo.check()?;
                 }
                 _ = second.tick() => self.state.peers.bury(now()),
@@ -141,23 +151,23 @@ impl Follower {
     }
 
     /// Notes what the watch tells.
-    fn hear(&mut self, change: Change, echo: &mut Echo) {
-        match change {
-            Change::Table { place, revision, bytes: Some(bytes) } => {
+    fn hear(&mut self, Change { revision, what }: Change, echo: &mut Echo) {
+        match what {
+            What::Table { place, bytes: Some(bytes) } => {
                 self.desk.queue.want(place, Wanted::Revision { revision, bytes });
             }
-            Change::Table { place, revision, bytes: None } => {
+            What::Table { place, bytes: None } => {
                 self.desk.queue.heard_of(place, revision);
                 self.desk.taken_away(place);
             }
-            Change::Node { node, region, instance, revision } => {
+            What::Node { node, region, instance } => {
                 self.desk.queue.heard_of_any(revision);
                 self.state.peers.saw(&node, &region, now());
                 if node == self.state.node {
                     self.hear_of_myself(&instance, revision, echo);
                 }
             }
-            Change::Other => {}
+            What::Other => self.desk.queue.heard_of_any(revision),
         }
     }
 
@@ -201,7 +211,8 @@ impl Follower {
             }
         }
         self.desk.trust_again();
-        if !pulse.has_table {
+        if !pulse.has_table && bus.live(Place::Table).await?.is_none() {
+            self.desk.queue.forget(Place::Table);
             self.desk.ignore(&Ignored::Absent);
         } else if self.desk.is_settled() {
             self.desk.heard_from();
@@ -276,6 +287,9 @@ async fn in_vain(state: Arc<BusState>) {
 /// table must not be old.
 const POLL: Duration = Duration::from_secs(3);
 const SHORTEST_POLL: Duration = Duration::from_millis(100);
+
+/// How soon after the last time the bus may be asked because the watch has left something out.
+const GAP_POLL: Duration = Duration::from_millis(250);
 
 /// How often a node that tries a staged table reports.
 const REPORT_OFTEN: Duration = Duration::from_secs(1);

@@ -32,6 +32,16 @@ pub enum Wanted {
 }
 
 impl Queue {
+    /// For a bucket whose newest revision is this one.
+    pub fn after(highest: u64) -> Self {
+        Self { highest, ..Self::default() }
+    }
+
+    /// Whether there are revisions before this one of which nobody told.
+    pub fn has_gap_before(&self, revision: u64) -> bool {
+        revision > self.highest + 1
+    }
+
     /// Some key has this revision.
     pub fn heard_of_any(&mut self, revision: u64) {
         self.highest = self.highest.max(revision);
@@ -42,6 +52,11 @@ impl Queue {
         self.heard_of_any(revision);
         let line = self.line(place);
         line.heard = line.heard.max(revision);
+    }
+
+    /// A place is empty: whatever is there when it is asked for next is news.
+    pub fn forget(&mut self, place: Place) {
+        *self.line(place) = Line::default();
     }
 
     /// The newest revision of a place; 0 when none was heard of.
@@ -113,5 +128,17 @@ mod tests {
         let mut next = || queue.take().map(|(place, wanted)| (place, wanted.revision()));
         assert_eq!([next(), next(), next()], [Some((Place::Table, 6)), Some((Place::Rollout, 7)), None]);
         assert_eq!((queue.heard(Place::Table), queue.heard(Place::Rollout), queue.highest()), (6, 7, 9));
+    }
+
+    #[test]
+    fn what_was_passed_over_shows_in_what_comes_next() {
+        let mut queue = Queue::after(6);
+        // What was there before comes first, the last of each key.
+        assert!([2, 6, 7].iter().all(|known| !queue.has_gap_before(*known)));
+        assert!(queue.has_gap_before(8));
+        queue.heard_of_any(8);
+        assert!(!queue.has_gap_before(9));
+        queue.heard_of(Place::Table, 9);
+        assert!(!queue.has_gap_before(10) && queue.has_gap_before(11));
     }
 }

@@ -371,7 +371,7 @@ pub struct News {
 }
 
 /// Everything that is counted: a series is there before its first event.
-const EVENTS: [&str; 11] = [
+const EVENTS: [&str; 12] = [
     "connected",
     "disconnected",
     "applied",
@@ -383,6 +383,7 @@ const EVENTS: [&str; 11] = [
     "snapshot_taken",
     "snapshot_failed",
     "report_failed",
+    "gap",
 ];
 
 /// Problems of a refused table that are kept: the first are what its author needs.

@@ -198,7 +198,7 @@ impl Metrics {
             bus_nodes: gauge("meridian_bus_nodes", "Nodes that report on the config bus, this one included"),
             bus_events: counters(
                 "meridian_bus_events_total",
-                "What happened with the config bus: connected, disconnected; tables applied, staged, returned (from a staged one), rejected, quarantined (refused before), ignored; snapshot_taken, snapshot_failed, report_failed",
+                "What happened with the config bus: connected, disconnected; tables applied, staged, returned (from a staged one), rejected, quarantined (refused before), ignored; snapshot_taken, snapshot_failed, report_failed; gap (the watch left something out, and the bus was asked)",
                 &["event"],
             ),
             geoip_build_epoch: gauge(

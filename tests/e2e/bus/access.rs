@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
-use meridian_tests::{Authority, BusOperator, BusProbe, BusServer, Setup, eventually, get, nkey_seed, patiently};
+use meridian_tests::{
+    Authority, BusOperator, BusProbe, BusServer, Ended, Running, Setup, eventually, get, nkey_seed, patiently,
+};
 use serde_json::json;
 
 use super::{becomes, has, report, reports, routed, table, world};
@@ -147,6 +149,84 @@ async fn over_tls_by_an_authority_of_its_own() {
     })
     .await;
     follows(&bus, setup.file("ca.pem", authority.pem())).await;
+}
+
+#[tokio::test]
+async fn over_tls_by_a_certificate_of_its_own() {
+    let authority = Authority::default();
+    let bus = BusServer::with().mutual_tls(&authority, &authority.certify(&["127.0.0.1"])).start().await;
+    let lines = ", certificate_authorities = [\"ca.pem\"]";
+    let nobody = routed(&bus, "a", lines).file("ca.pem", authority.pem()).start_waiting().await;
+    eventually("a reason", async || {
+        let text = nobody.ask(&get("/ready")).await.text().to_owned();
+        if text.contains("asks for a client certificate") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    drop(nobody);
+    let lines = format!("{lines}, client_certificate = {{ certificate = \"a.pem\", key = \"a-key.pem\" }}");
+    let own = authority.certify(&["a"]);
+    let setup = routed(&bus, "a", &lines).file("ca.pem", authority.pem());
+    follows(&bus, setup.file("a.pem", own.certificate_pem).file("a-key.pem", own.key_pem)).await;
+}
+
+/// What a command on this bus says, with these files and flags: a flag that is a file's name gets its path.
+async fn fleet(bus: &BusServer, files: &[(&str, &str)], flags: &[&str]) -> Ended {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("a path in UTF-8").to_owned();
+    for (name, text) in files {
+        std::fs::write(path(name), text).expect("a file");
+    }
+    let is_file = |flag: &str| files.iter().any(|(name, _)| *name == flag);
+    let flags = flags.iter().map(|flag| if is_file(flag) { path(flag) } else { (*flag).to_owned() });
+    let words: Vec<String> = ["fleet".to_owned(), "--bus".to_owned(), bus.url()].into_iter().chain(flags).collect();
+    Running::start(&words.iter().map(String::as_str).collect::<Vec<_>>()).ended().await
+}
+
+#[tokio::test]
+async fn commands_enter_by_the_same_ways() {
+    let (seed, operator, authority) = (nkey_seed(), BusOperator::default(), Authority::default());
+    let (credentials, own) = (operator.credentials(), authority.certify(&["operator"]));
+    let (user, token, nkey, creds, mutual) = tokio::join!(
+        BusServer::with().user("ops", "right").start(),
+        BusServer::with().token("secret").start(),
+        BusServer::with().nkey(&seed).start(),
+        BusServer::with().operator(&operator).start(),
+        BusServer::with().mutual_tls(&authority, &authority.certify(&["127.0.0.1"])).start(),
+    );
+    let ca = authority.pem();
+    let certificate = [("ca.pem", ca.as_str()), ("own.pem", &own.certificate_pem), ("own-key.pem", &own.key_pem)];
+    let stranger = Authority::default().pem();
+    for (bus, files, flags, without) in [
+        (&user, &[("password", "right\n")][..], &["--user", "ops", "--password-file", "password"][..], "authorization"),
+        (&token, &[("token", "secret\n")], &["--token-file", "token"], "authorization"),
+        (&nkey, &[("seed", &seed)], &["--nkey-file", "seed"], "authorization"),
+        (&creds, &[("ops.creds", &credentials)], &["--creds", "ops.creds"], "authorization"),
+        (
+            &mutual,
+            &certificate,
+            &["--ca", "ca.pem", "--client-certificate", "own.pem", "--client-key", "own-key.pem"],
+            "certificate",
+        ),
+    ] {
+        bus.probe().await.create_bucket().await;
+        let ended = fleet(bus, files, flags).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "no node reports; there is no table on the bus\n"));
+        let ended = fleet(bus, &[], &[]).await;
+        assert_eq!(ended.code, Some(1), "{flags:?}: {ended:?}");
+        assert!(ended.stderr.to_lowercase().contains(without), "{flags:?}: {ended:?}");
+    }
+    for (files, flags, why) in [
+        (&[("password", "wrong")][..], &["--user", "ops", "--password-file", "password"][..], "authorization"),
+        (&[("password", "right")], &["--user", "ops", "--password-file", "elsewhere"], "elsewhere"),
+        (&[("password", "right")], &["--user", "ops"], "--password-file"),
+    ] {
+        let ended = fleet(&user, files, flags).await;
+        assert!(ended.code != Some(0) && ended.stderr.to_lowercase().contains(why), "{flags:?}: {ended:?}");
+    }
+    for (authority, why) in [(&stranger, "invalid peer certificate"), (&ca, "asks for a client certificate")] {
+        let ended = fleet(&mutual, &[("ca.pem", authority)], &["--ca", "ca.pem"]).await;
+        assert!(ended.code == Some(1) && ended.stderr.contains(why), "{ended:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `meridian rollback`, `history` and `fleet`: what was there, what is there, and back again.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::edge::{Edge, assert_says};
 
@@ -99,4 +99,30 @@ async fn the_fleet_is_shown_and_a_node_behind_fails_a_pipeline() {
     b.signal("CONT");
     edge.all_have(&["a-1", "b-1"], "2").await;
     assert_eq!(edge.run(&["fleet", "--fail-on", "lagging"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_fleet_that_is_watched_is_shown_as_it_changes() {
+    let (edge, _a, _b) = Edge::with_two_nodes().await;
+    let mut documents = edge.start(&["fleet", "--watch", "--format", "json"]);
+    let mut text = edge.start(&["fleet", "--watch"]);
+    documents.stdout().find("both nodes", |line| revisions(line) == [1, 1]).await;
+    text.stdout().find("both nodes", |line| line.contains("2 nodes: 2 on revision 1")).await;
+    edge.published("2").await;
+    let all = |line: &str| matches!(revisions(line)[..], [first, second] if first == second && first > 1);
+    documents.stdout().find("the next table on both", all).await;
+    text.stdout()
+        .find("the next table on both", |line| line.starts_with("2 nodes: 2 on") && line.contains("\"2\""))
+        .await;
+    for watching in [&mut documents, &mut text] {
+        watching.signal("INT");
+        assert_eq!(watching.ended().await.code, Some(0));
+    }
+}
+
+/// Each node's revision in a picture of the fleet.
+fn revisions(line: &str) -> Vec<u64> {
+    let picture: Value = serde_json::from_str(line).expect("a document a line");
+    let nodes = picture["nodes"].as_array().expect("nodes");
+    nodes.iter().filter_map(|node| node["revision"].as_u64()).collect()
 }

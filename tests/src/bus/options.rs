@@ -40,6 +40,8 @@ struct User {
 struct Tls {
     certificate: Certificate,
     roots: RootCertStore,
+    /// The authority whose certificates clients must show, in PEM, and that of the probe.
+    clients: Option<(String, Certificate)>,
 }
 
 impl BusOptions {
@@ -85,7 +87,16 @@ impl BusOptions {
     /// With TLS, by a certificate of this authority.
     #[must_use]
     pub fn tls(self, authority: &Authority, certificate: &Certificate) -> BusOptions {
-        BusOptions { tls: Some(Tls { certificate: certificate.clone(), roots: authority.roots() }), ..self }
+        let tls = Tls { certificate: certificate.clone(), roots: authority.roots(), clients: None };
+        BusOptions { tls: Some(tls), ..self }
+    }
+
+    /// With TLS by a certificate of this authority. Only who shows another of it may enter.
+    #[must_use]
+    pub fn mutual_tls(self, authority: &Authority, certificate: &Certificate) -> BusOptions {
+        let clients = Some((authority.pem(), authority.certify(&[PROBE])));
+        let tls = Tls { certificate: certificate.clone(), roots: authority.roots(), clients };
+        BusOptions { tls: Some(tls), ..self }
     }
 
     /// With messages of at most so many bytes instead of 1 MB.
@@ -114,7 +125,12 @@ impl BusOptions {
         if let Some(tls) = &self.tls {
             tls.certificate.write(directory, "tls");
             let (certificate, key) = (directory.join("tls.pem"), directory.join("tls-key.pem"));
-            writeln!(text, "tls {{ cert_file: {certificate:?}, key_file: {key:?} }}")
+            let verify = tls.clients.as_ref().map_or_else(String::new, |(authority, _)| {
+                let file = directory.join("clients.pem");
+                std::fs::write(&file, authority).expect("an authority's file");
+                format!(", ca_file: {file:?}, verify: true")
+            });
+            writeln!(text, "tls {{ cert_file: {certificate:?}, key_file: {key:?}{verify} }}")
                 .expect("a string takes everything");
         }
         text + &self.door.lines()
@@ -128,8 +144,14 @@ impl BusOptions {
         let client = rustls::ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
             .expect("TLS versions")
-            .with_root_certificates(tls.roots.clone())
-            .with_no_client_auth();
+            .with_root_certificates(tls.roots.clone());
+        let client = match &tls.clients {
+            None => client.with_no_client_auth(),
+            Some((_, own)) => {
+                let (chain, key) = own.identity();
+                client.with_client_auth_cert(chain, key).expect("a certificate with its key")
+            }
+        };
         options.require_tls(true).tls_client_config(client)
     }
 
