@@ -46,5 +46,9 @@ pub use watch::{Change, Watch, What};
 /// How often a node renews its report.
 pub const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// A node whose report is older than this is gone: nobody waits for it, and its report is removed.
+/// A node whose report is older than this is gone: nobody counts it, or waits for it.
 pub const REPORT_TTL: Duration = Duration::from_secs(30);
+
+/// What a node has left that is gone for so long is removed at the next publication: nats-server 2.9 has no
+/// time-to-live for a key.
+pub const BURIED_AFTER: Duration = Duration::from_secs(3600);

@@ -59,6 +59,9 @@ pub enum Credentials {
 /// To connect, and for each answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// For what carries tables: the longest is 8 MiB, and a link may be slow.
+pub(super) const PATIENCE_FOR_TABLES: Duration = Duration::from_secs(9);
+
 impl BusAccess {
     /// Whether the text is a server's address.
     pub fn is_server(text: &str) -> bool {

@@ -1,5 +1,6 @@
 //! A connection to a bus, and what can be written there.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,9 +10,9 @@ use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::stream::{self, Stream};
 use async_nats::{Client, HeaderMap};
 use thiserror::Error;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
-use super::access::{BusAccess, PATIENCE};
+use super::access::{BusAccess, PATIENCE, PATIENCE_FOR_TABLES};
 use super::entry::Place;
 use super::publication::Publication;
 use super::report::NodeReport;
@@ -21,11 +22,16 @@ use super::watch::Watch;
 #[derive(Clone, Debug)]
 pub struct Bus {
     client: Client,
-    pub(super) jetstream: jetstream::Context,
+    jetstream: jetstream::Context,
+    /// The same, for what carries tables.
+    pub(super) carrier: jetstream::Context,
     bucket: String,
     /// The bucket's stream, once it was found.
     pub(super) stream: Arc<OnceCell<Stream>>,
     complaint: Arc<Mutex<Option<String>>>,
+    lost: Arc<Notify>,
+    /// The subjects of all reports that it was told of.
+    pub(super) reporters: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Why the bus does not do what it is asked.
@@ -42,7 +48,7 @@ pub enum BusError {
     NoBucket { bucket: String },
     #[error("the bus has no JetStream: start nats-server with -js, and let this account use it")]
     NoJetStream,
-    #[error("the bus does not answer within {PATIENCE:?}")]
+    #[error("the bus does not answer in time")]
     TimedOut,
     #[error("the bus says: {0}")]
     Other(String),
@@ -72,10 +78,15 @@ impl Bus {
     /// When none can be reached or lets us in, or a file of `access` is bad.
     pub async fn connect(access: &BusAccess, name: &str) -> Result<Self, BusError> {
         let complaint = Arc::<Mutex<Option<String>>>::default();
-        let heard = complaint.clone();
+        let lost = Arc::<Notify>::default();
+        let (heard, gone) = (complaint.clone(), lost.clone());
         let options = access.options(name)?.event_callback(move |event| {
-            if let async_nats::Event::ServerError(error) = event {
-                *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            match event {
+                async_nats::Event::ServerError(error) => {
+                    *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                }
+                async_nats::Event::Disconnected => gone.notify_one(),
+                _ => {}
             }
             std::future::ready(())
         });
@@ -86,7 +97,18 @@ impl Bus {
         let client = client.map_err(|error| failed(with_remedy(chain(&error))))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(PATIENCE);
-        Ok(Self { client, jetstream, bucket: access.bucket.clone(), stream: Arc::default(), complaint })
+        let mut carrier = jetstream.clone();
+        carrier.set_timeout(PATIENCE_FOR_TABLES);
+        Ok(Self {
+            client,
+            jetstream,
+            carrier,
+            bucket: access.bucket.clone(),
+            stream: Arc::default(),
+            complaint,
+            lost,
+            reporters: Arc::default(),
+        })
     }
 
     /// The bucket's name.
@@ -108,6 +130,12 @@ impl Bus {
     /// What the server last complained of by itself, told once: it does not answer who lacks a right.
     pub fn complaint(&self) -> Option<String> {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits until the connection is lost. Another takes its place by itself, but what was asked for on it,
+    /// such as a watch, the library asks for again in ways that need other rights, and may have missed much.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
     }
 
     /// The most bytes that one message can have.
@@ -175,7 +203,7 @@ impl Bus {
         if bytes > most {
             return Err(PublishError::TooLarge { bytes, most });
         }
-        self.send(place.key(), headers, text).await
+        self.send(&self.carrier, place.key(), headers, text).await
     }
 
     /// Writes a node's report in place of its last one.
@@ -187,7 +215,7 @@ impl Bus {
         let mut headers = report.headers();
         // The bucket's history is for tables: of a report only the last is kept.
         headers.insert(async_nats::header::NATS_ROLLUP, "sub");
-        self.send(&report_key(&report.node), headers, text.into()).await.map_err(refusal)
+        self.send(&self.jetstream, &report_key(&report.node), headers, text.into()).await.map_err(refusal)
     }
 
     /// Puts a mark in place of a node's own report: it has left. Asks for no other right than the
@@ -199,7 +227,8 @@ impl Bus {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION, "PURGE");
         headers.insert(async_nats::header::NATS_ROLLUP, "sub");
-        self.send(&report_key(node), headers, bytes::Bytes::new()).await.map(drop).map_err(refusal)
+        let key = report_key(node);
+        self.send(&self.jetstream, &key, headers, bytes::Bytes::new()).await.map(drop).map_err(refusal)
     }
 
     /// Follows every change of the bucket, from the present state of each key on.
@@ -207,12 +236,18 @@ impl Bus {
     /// # Errors
     /// When there is no bucket, or the bus does not answer.
     pub async fn watch(&self) -> Result<Watch, BusError> {
-        Watch::start(self.client.new_inbox(), self.stream().await?, &self.bucket).await
+        within(Watch::start(self.client.new_inbox(), self.stream().await?, &self.bucket)).await
     }
 
-    async fn send(&self, key: &str, headers: HeaderMap, text: bytes::Bytes) -> Result<u64, PublishError> {
+    async fn send(
+        &self,
+        by: &jetstream::Context,
+        key: &str,
+        headers: HeaderMap,
+        text: bytes::Bytes,
+    ) -> Result<u64, PublishError> {
         let acknowledged = async {
-            let sent = self.jetstream.publish_with_headers(self.subject(key), headers, text).await?;
+            let sent = by.publish_with_headers(self.subject(key), headers, text).await?;
             sent.await
         };
         match acknowledged.await {
@@ -236,6 +271,11 @@ fn with_remedy(what: String) -> String {
     let is_about_ours = ["BadCertificate", "CertificateRequired", "UnknownCA"].iter().any(|alert| what.contains(alert));
     let remedy = if is_about_ours { "; the server asks for a client certificate that it trusts" } else { "" };
     what + remedy
+}
+
+/// Whatever is small is answered soon, or not at all.
+pub(super) async fn within<T>(asked: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(BusError::TimedOut))
 }
 
 fn refusal(error: PublishError) -> BusError {

@@ -1,7 +1,8 @@
 //! What can be read of a bus: tables, reports, and how the bucket is.
 
-use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::StreamMessage;
@@ -9,7 +10,7 @@ use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind,
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::REPORT_TTL;
-use super::client::{Bus, BusError, HISTORY, report_key, request_error};
+use super::client::{Bus, BusError, HISTORY, report_key, request_error, within};
 use super::entry::{Entry, Place};
 use super::report::NodeReport;
 
@@ -64,7 +65,12 @@ impl Bus {
     /// # Errors
     /// As [`Bus::live`].
     pub async fn history(&self) -> Result<Vec<Entry>, BusError> {
-        self.between(0, u64::MAX, HISTORY as usize).await
+        let live = self.live(Place::Table).await?;
+        let mut found = self.between(0, u64::MAX, HISTORY as usize).await?;
+        // Whatever is missing in between, nobody may take another for the live one.
+        let last = found.last().map_or(0, |last| last.revision);
+        found.extend(live.filter(|live| live.revision > last));
+        Ok(found)
     }
 
     /// The tables between two revisions, both left out, the oldest first; the newest `most` of them.
@@ -88,22 +94,13 @@ impl Bus {
     /// # Errors
     /// As [`Bus::live`]. A report that does not parse is left out.
     pub async fn reports(&self) -> Result<Vec<(NodeReport, SystemTime)>, BusError> {
-        let stream = self.stream().await?;
-        let subjects = match stream.info_with_subjects(self.subject("nodes.>")).await {
-            Ok(subjects) => subjects.map_ok(|(subject, _)| subject).try_collect::<Vec<String>>().await,
-            Err(error) => return Err(self.reason(request_error(&error)).await),
-        };
-        let subjects = subjects.map_err(|error| request_error(&error))?;
-        let asked = subjects.iter().map(|subject| self.read(subject, Ask::Last));
-        let read: Vec<Option<StreamMessage>> = futures_util::stream::iter(asked).buffered(32).try_collect().await?;
         let mut reports: Vec<(NodeReport, SystemTime)> = Vec::new();
-        for message in read.into_iter().flatten() {
+        for message in self.nodes().await? {
             let created = SystemTime::from(message.time);
-            let is_alive = created.elapsed().is_ok_and(|age| age <= REPORT_TTL) || created > SystemTime::now();
             let report = serde_json::from_slice::<NodeReport>(&message.payload);
             // Under its own name, a node can speak for itself only.
             if let Ok(report) = report
-                && is_alive
+                && age(&message) <= REPORT_TTL
                 && message.subject.as_str() == self.subject(&report_key(&report.node))
             {
                 reports.push((report.printable(), created));
@@ -113,19 +110,61 @@ impl Bus {
         Ok(reports)
     }
 
+    /// Removes what nodes have left that were last heard from so long ago; gives how many they were.
+    ///
+    /// # Errors
+    /// As [`Bus::live`], and where we may not.
+    pub async fn bury(&self, silent_for: Duration) -> Result<usize, BusError> {
+        let stream = self.stream().await?;
+        let dead: Vec<_> = self.nodes().await?.into_iter().filter(|message| age(message) > silent_for).collect();
+        for message in &dead {
+            // Not what it may have said meanwhile.
+            let purge = stream.purge().filter(message.subject.as_str()).sequence(message.sequence + 1);
+            purge.await.map_err(|error| request_error(&error))?;
+            self.reporters().remove(message.subject.as_str());
+        }
+        Ok(dead.len())
+    }
+
+    /// The last message of every node. Who was told of once is asked for by name: nats-server 2.9 now and
+    /// then leaves some out of its list.
+    async fn nodes(&self) -> Result<Vec<StreamMessage>, BusError> {
+        let stream = self.stream().await?;
+        let listed = match stream.info_with_subjects(self.subject("nodes.>")).await {
+            Ok(subjects) => subjects.map_ok(|(subject, _)| subject).try_collect::<Vec<String>>().await,
+            Err(error) => return Err(self.reason(request_error(&error)).await),
+        };
+        let listed = listed.map_err(|error| request_error(&error))?;
+        let subjects: Vec<String> = {
+            let mut reporters = self.reporters();
+            reporters.extend(listed);
+            reporters.iter().cloned().collect()
+        };
+        let asked = subjects.iter().map(|subject| self.read(subject, Ask::Last));
+        let read: Vec<Option<StreamMessage>> = futures_util::stream::iter(asked).buffered(32).try_collect().await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    fn reporters(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.reporters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How the bucket is, in one question.
     ///
     /// # Errors
     /// As [`Bus::live`].
     pub async fn pulse(&self) -> Result<Pulse, BusError> {
-        let stream = self.stream().await?;
-        let mut info = match stream.info_with_subjects(self.subject(Place::Table.key())).await {
-            Ok(info) => info,
-            Err(error) => return Err(self.reason(request_error(&error)).await),
-        };
-        let has_table = info.next().await.is_some();
-        let (created, last_revision) = (info.info.created.into(), info.info.state.last_sequence);
-        Ok(Pulse { created, last_revision, has_table })
+        within(async {
+            let stream = self.stream().await?;
+            let mut info = match stream.info_with_subjects(self.subject(Place::Table.key())).await {
+                Ok(info) => info,
+                Err(error) => return Err(self.reason(request_error(&error)).await),
+            };
+            let has_table = info.next().await.is_some();
+            let (created, last_revision) = (info.info.created.into(), info.info.state.last_sequence);
+            Ok(Pulse { created, last_revision, has_table })
+        })
+        .await
     }
 
     async fn table(&self, place: Place, ask: Ask) -> Result<Option<Entry>, BusError> {
@@ -174,7 +213,7 @@ impl Bus {
 
     async fn look_up(&self) -> Result<Stream, BusError> {
         let name = format!("KV_{}", self.bucket());
-        self.jetstream.get_stream(name).await.map_err(|error| match error.kind() {
+        self.carrier.get_stream(name).await.map_err(|error| match error.kind() {
             GetStreamErrorKind::JetStream(ref error) if error.code() == 404 => {
                 BusError::NoBucket { bucket: self.bucket().to_owned() }
             }
@@ -191,4 +230,9 @@ impl Bus {
             error => self.look_up().await.err().unwrap_or(error),
         }
     }
+}
+
+/// How long ago the bus took it; nothing, where its clock is ahead of ours.
+fn age(message: &StreamMessage) -> Duration {
+    SystemTime::from(message.time).elapsed().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! A bucket's changes, as they come: which key, which revision, how long. Values are fetched apart,
 //! so that one of 64 MiB costs nobody anything who will not read it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
@@ -23,6 +23,8 @@ pub struct Watch {
 pub struct Change {
     /// The KV revision: each is one more than the last, unless it was overtaken on its way, or passed over.
     pub revision: u64,
+    /// When the bus took it, by its clock.
+    pub created: SystemTime,
     /// What has changed.
     pub what: What,
 }
@@ -75,11 +77,12 @@ impl Watch {
             None => Err(BusError::Other("the watch ended".to_owned())),
             Some(Err(error)) => Err(BusError::Other(chain(&error))),
             Some(Ok(message)) => {
-                let revision = message.info().map_err(|error| BusError::Other(error.to_string()))?.stream_sequence;
+                let info = message.info().map_err(|error| BusError::Other(error.to_string()))?;
+                let (revision, created) = (info.stream_sequence, info.published.into());
                 let none = HeaderMap::new();
                 let headers = message.headers.as_ref().unwrap_or(&none);
                 let key = message.subject.strip_prefix(&self.prefix).unwrap_or_default();
-                Ok(Change { revision, what: what(key, headers) })
+                Ok(Change { revision, created, what: what(key, headers) })
             }
         }
     }

@@ -53,6 +53,8 @@ struct Examination {
     entry: Entry,
     /// Whether the tables missed before it are looked at too.
     with_missed: bool,
+    /// Whether it was taken away meanwhile.
+    is_void: bool,
     started: Instant,
     task: JoinHandle<Result<Table, Refusal>>,
 }
@@ -172,11 +174,15 @@ impl Desk {
         }
     }
 
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.examination.is_none() && !self.queue.has_wanted()
+    }
+
     /// Whether there is nothing to do that the bus asks for: what it has is in force here, or was
     /// refused for good.
     pub fn is_settled(&self) -> bool {
-        let is_busy = self.examination.is_some() || self.queue.has_wanted();
-        self.tables.in_force().is_some() && !is_busy && !self.state.is_ignoring()
+        self.tables.in_force().is_some() && self.is_idle() && !self.state.is_ignoring()
     }
 
     /// Whether a table is in force.
@@ -202,6 +208,9 @@ impl Desk {
     /// A place is empty now.
     pub fn taken_away(&mut self, place: Place) {
         self.queue.drop_wanted(place);
+        if let Some(examination) = self.examination.as_mut().filter(|examination| examination.place == place) {
+            examination.is_void = true;
+        }
         match place {
             Place::Table => self.ignore(&Ignored::Deleted),
             Place::Rollout => {
@@ -239,10 +248,13 @@ impl Desk {
                     let (created, unreadable) = (SystemTime::now(), Some(too_large(bytes)));
                     Entry { revision, created, publication: None, unreadable }
                 }
-                // None: a newer one has taken its place, and is wanted next.
                 Wanted::Revision { revision, .. } => match bus.fetch(place, revision).await? {
                     Some(entry) => entry,
-                    None => continue,
+                    // A newer one has taken its place, and is told of next; or a replica lags, and is asked again.
+                    None => {
+                        self.queue.forget(place);
+                        continue;
+                    }
                 },
             };
             self.weigh(place, entry);
@@ -339,7 +351,8 @@ impl Desk {
                 }
             }
         });
-        self.examination = Some(Examination { place, entry, with_missed, started: Instant::now(), task });
+        let started = Instant::now();
+        self.examination = Some(Examination { place, entry, with_missed, is_void: false, started, task });
     }
 
     /// The examination is over: the table goes in force, or is refused. Without a bus, what can only be
@@ -349,13 +362,19 @@ impl Desk {
     /// When the bus does not answer.
     pub async fn judge(&mut self, bus: Option<&Bus>, examined: Examined) -> Result<(), BusError> {
         let Examined { examination, result } = examined;
-        let Examination { place, entry, with_missed, started, .. } = examination;
+        let Examination { place, entry, with_missed, is_void, started, .. } = examination;
+        if is_void {
+            return Ok(());
+        }
         match result {
             Ok(table) => self.accept(place, &entry, &Arc::new(table)),
             Err(Refusal::Shrinks(problems)) if place == Place::Table && !with_missed => {
                 // Everything that is there is looked at anew then.
                 let Some(bus) = bus else { return Ok(()) };
-                let since = self.tables.base().map_or(0, |base| base.standing.revision);
+                // In another epoch revisions have started over.
+                let epoch = entry.publication.as_ref().map(|publication| publication.epoch);
+                let base = self.tables.base().filter(|base| Some(base.standing.epoch) == epoch);
+                let since = base.map_or(0, |base| base.standing.revision);
                 let missed = bus.between(since, entry.revision, MAX_MISSED).await?;
                 if missed.iter().any(|entry| entry.publication.is_some()) {
                     self.examine(place, entry, Some(missed));
@@ -377,6 +396,7 @@ impl Desk {
             tracing::warn!("{warning}");
         }
         self.state.forgive(place);
+        self.state.forgive_before(&table.standing);
         self.tables.accept(place, entry, table.clone(), now());
         self.state.count(if place == Place::Table { "applied" } else { "staged" });
         if place == Place::Table {

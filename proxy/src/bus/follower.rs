@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, interval_at, sleep};
 
 use super::desk::{Desk, Event};
 use super::echo::Echo;
@@ -95,14 +95,16 @@ impl Follower {
         self.state.connected(bus.server());
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
         self.desk.queue = Queue::after(born.last_revision);
-        self.look_around(bus, &born).await?;
+        // What is there the watch tells, with its length before anybody reads it.
+        if !born.has_table {
+            self.look_around(bus, &born).await?;
+        }
         let mut looked = Instant::now();
         // Often enough that a bus that is there never counts as silent.
         let often = (self.source.max_age / 4).clamp(SHORTEST_POLL, POLL);
-        let (mut poll, mut second) = (interval(often), interval(Duration::from_secs(1)));
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut poll, mut renewal) = (later(often), later(WATCH_RENEWAL));
+        let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        poll.tick().await;
         let mut echo = Echo::default();
         let mut reporting: Option<Reporting> = None;
         let (mut said, mut said_at) = (None, Instant::now());
@@ -130,6 +132,9 @@ impl Follower {
                     looked = Instant::now();
                     echo.check()?;
                 }
+                // It begins with the last of each key: whatever was passed over is told after all.
+                _ = renewal.tick() => watch = bus.watch().await?,
+                () = bus.lost() => return Err(BusError::Other("the connection was lost".to_owned())),
                 _ = second.tick() => self.state.peers.bury(now()),
                 event = self.desk.event() => match event {
                     Event::Examined(examined) => self.desk.judge(Some(bus), *examined).await?,
@@ -151,8 +156,10 @@ impl Follower {
     }
 
     /// Notes what the watch tells.
-    fn hear(&mut self, Change { revision, what }: Change, echo: &mut Echo) {
+    fn hear(&mut self, Change { revision, created, what }: Change, echo: &mut Echo) {
         match what {
+            // Known, or older than what is.
+            What::Table { place, .. } if revision <= self.desk.queue.heard(place) => {}
             What::Table { place, bytes: Some(bytes) } => {
                 self.desk.queue.want(place, Wanted::Revision { revision, bytes });
             }
@@ -162,7 +169,10 @@ impl Follower {
             }
             What::Node { node, region, instance } => {
                 self.desk.queue.heard_of_any(revision);
-                self.state.peers.saw(&node, &region, now());
+                let age = created.elapsed().unwrap_or_default();
+                if age <= REPORT_TTL {
+                    self.state.peers.saw(&node, &region, now().saturating_sub(age));
+                }
                 if node == self.state.node {
                     self.hear_of_myself(&instance, revision, echo);
                 }
@@ -216,6 +226,9 @@ impl Follower {
             self.desk.ignore(&Ignored::Absent);
         } else if self.desk.is_settled() {
             self.desk.heard_from();
+        } else if self.desk.is_idle() {
+            // The bus counts a table, and does not have it: what there is is better than nothing.
+            self.desk.release();
         }
         Ok(())
     }
@@ -266,6 +279,13 @@ impl Drop for Aborting {
     }
 }
 
+/// Ticks so often, and not at once.
+fn later(period: Duration) -> Interval {
+    let mut interval = interval_at((Instant::now() + period).into(), period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
 /// Waits for the report that is on its way, if one is.
 async fn reported(reporting: &mut Option<Reporting>) -> Result<u64, BusError> {
     let Some(sending) = reporting else { return std::future::pending().await };
@@ -290,6 +310,9 @@ const SHORTEST_POLL: Duration = Duration::from_millis(100);
 
 /// How soon after the last time the bus may be asked because the watch has left something out.
 const GAP_POLL: Duration = Duration::from_millis(250);
+
+/// How often the watch is made anew: it tells of all keys then, and of some a server may never have told.
+const WATCH_RENEWAL: Duration = Duration::from_secs(300);
 
 /// How often a node that tries a staged table reports.
 const REPORT_OFTEN: Duration = Duration::from_secs(1);

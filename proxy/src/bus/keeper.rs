@@ -2,62 +2,58 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use arc_swap::ArcSwapOption;
 use config::bus::Snapshot;
 
 use super::status::BusState;
 use super::tables::Table;
 
 /// Where tables to be kept are handed in. Without a snapshot nothing is kept.
-pub struct Keeper(Option<Sender<Task>>);
+pub struct Keeper(Option<Hatch>);
 
-enum Task {
-    /// This is the last good table.
-    Keep(Arc<Table>),
-    /// The bus was heard from.
-    Touch,
+struct Hatch {
+    /// The last good table, if it is not yet on disk.
+    newest: Arc<ArcSwapOption<Table>>,
+    /// Says that there is something to do; one word of it is enough, however slow the disk is.
+    bell: SyncSender<()>,
 }
 
 impl Keeper {
     /// Keeps tables in this file.
     pub fn start(file: Option<&PathBuf>, state: &Arc<BusState>) -> Self {
         let Some(file) = file.cloned() else { return Self(None) };
-        let (sender, tasks) = channel();
-        let state = state.clone();
-        let keep = move || work(&file, &state, &tasks);
+        let (bell, rings) = sync_channel(1);
+        let newest = Arc::<ArcSwapOption<Table>>::default();
+        let (state, tables) = (state.clone(), newest.clone());
+        let keep = move || work(&file, &state, &tables, &rings);
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(keep);
-        Self(thread.is_ok().then_some(sender))
+        Self(thread.is_ok().then_some(Hatch { newest, bell }))
     }
 
     /// Writes this table, unless another comes first.
     pub fn keep(&self, table: &Arc<Table>) {
-        self.hand_in(Task::Keep(table.clone()));
+        if let Some(hatch) = &self.0 {
+            hatch.newest.store(Some(table.clone()));
+        }
+        self.touch();
     }
 
     /// Notes that the bus was heard from just now.
     pub fn touch(&self) {
-        self.hand_in(Task::Touch);
-    }
-
-    fn hand_in(&self, task: Task) {
-        if let Some(sender) = &self.0 {
-            // The thread ends only with this sender.
-            let _ = sender.send(task);
+        if let Some(hatch) = &self.0 {
+            // A bell that rings already is heard.
+            let _ = hatch.bell.try_send(());
         }
     }
 }
 
-fn work(file: &Path, state: &BusState, tasks: &Receiver<Task>) {
-    while let Ok(first) = tasks.recv() {
-        // Of what has come meanwhile only the newest table matters.
-        let mut newest = None;
-        for task in std::iter::once(first).chain(std::iter::from_fn(|| tasks.try_recv().ok())) {
-            if let Task::Keep(table) = task {
-                newest = Some(table);
-            }
-        }
-        let Some(table) = newest else {
+fn work(file: &Path, state: &BusState, tables: &ArcSwapOption<Table>, rings: &Receiver<()>) {
+    // What could not be written: to touch the file with the table before it would make that look fresh.
+    let mut unwritten = None;
+    while rings.recv().is_ok() {
+        let Some(table) = tables.swap(None).or_else(|| unwritten.take()) else {
             // Without a file there is nothing to touch, and that was told when it was to be written.
             let _ = Snapshot::touch(file);
             continue;
@@ -66,6 +62,7 @@ fn work(file: &Path, state: &BusState, tasks: &Receiver<Task>) {
             state.count("snapshot_failed");
             format!("the snapshot {} cannot be written: {error}; a start without the bus would fail", file.display())
         });
+        unwritten = failed.is_some().then_some(table);
         if state.note("snapshot", failed.clone()) {
             tracing::error!("{}", failed.unwrap_or_default());
         }

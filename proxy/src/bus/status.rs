@@ -219,6 +219,13 @@ impl BusState {
         inner.refused = inner.refused.take().filter(|refusal| refusal.place != place);
     }
 
+    /// Whatever was refused before this table is past.
+    pub fn forgive_before(&self, standing: &Standing) {
+        let mut inner = self.lock();
+        let now = (standing.epoch, standing.revision);
+        inner.refused = inner.refused.take().filter(|Refusal { what, .. }| (what.epoch, what.revision) > now);
+    }
+
     /// The table on the bus does not count, and why; or it does. True if that is news.
     pub fn ignored(&self, why: Option<String>) -> bool {
         let mut inner = self.lock();

@@ -94,6 +94,9 @@ impl Fleet {
                 FailOn::Silent => row.is(State::Silent),
             })
         };
+        if picture.nodes.is_empty() && !self.fail_on.is_empty() {
+            return Err(Failed::Ran(anyhow!("fleet: no node reports")));
+        }
         let bad: Vec<&str> = picture.nodes.iter().filter(|row| is_bad(row)).map(|row| row.node.as_str()).collect();
         match bad.is_empty() {
             true => Ok(()),

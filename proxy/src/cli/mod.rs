@@ -68,6 +68,15 @@ enum Failed {
     Input(anyhow::Error),
 }
 
+impl Failed {
+    /// What went wrong, whoever's fault it is.
+    fn error(&self) -> &anyhow::Error {
+        match self {
+            Failed::Ran(error) | Failed::Input(error) => error,
+        }
+    }
+}
+
 impl From<Problems> for Failed {
     fn from(problems: Problems) -> Self {
         Failed::Input(problems.into())

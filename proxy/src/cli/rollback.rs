@@ -60,9 +60,14 @@ impl Rollback {
         }
         withdraw(bus, staged.revision).await?;
         outcome.outcome = Fate::Withdrawn;
-        let became = back(bus, &stage.nodes, self.release.patience(), console).await;
-        console.say(&format!("{what}: {became}\n"));
-        Ok(true)
+        match back(bus, &stage.nodes, self.release.patience(), console).await {
+            // Nobody waited.
+            Err(lacking) if !self.release.patience().is_zero() => Err(Failed::Ran(anyhow!("{what}: {lacking}"))),
+            Ok(became) | Err(became) => {
+                console.say(&format!("{what}: {became}\n"));
+                Ok(true)
+            }
+        }
     }
 }
 

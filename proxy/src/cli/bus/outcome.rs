@@ -50,6 +50,8 @@ pub(in crate::cli) enum Fate {
     Published,
     /// What was there; some nodes had the staged table for a while.
     Withdrawn,
+    /// Nobody knows: the bus fell silent while it was written.
+    Unknown,
 }
 
 impl Outcome {
@@ -61,8 +63,8 @@ impl Outcome {
         if console.format() == Format::Text {
             return done;
         }
-        if let Err(Failed::Ran(error) | Failed::Input(error)) = &done {
-            self.error = Some(format!("{error:#}"));
+        if let Err(failed) = &done {
+            self.error = Some(format!("{:#}", failed.error()));
         }
         let json = serde_json::to_string_pretty(&self).map_err(|error| Failed::Ran(error.into()))?;
         print(&format!("{json}\n"));

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use config::bus::{Bus, Place, Publication, REPORT_EVERY, SigningKey};
+use config::bus::{BURIED_AFTER, Bus, Place, Publication, REPORT_EVERY, SigningKey};
 
 use self::desk::Desk;
 pub(in crate::cli) use self::proposal::Proposal;
@@ -126,11 +126,11 @@ impl Release {
         if let Some(live) = scene.live_text().filter(|live| self.says_nothing_new(&draft, live, key.as_ref())) {
             let (revision, name) = (live.revision, &proposal.name);
             console.say(&format!("{name} is what is live, as revision {revision}: nothing to publish\n"));
+            outcome.outcome = Fate::Unchanged;
             if !self.dry_run {
                 // Who says it again wants to know whether it came to every node.
                 self.follow(bus, &live.publication, revision, outcome, console).await?;
             }
-            outcome.outcome = Fate::Unchanged;
             return Ok(());
         }
         self.compare(&scene, source, proposal, outcome, console)?;
@@ -156,7 +156,11 @@ impl Release {
         match canary {
             Some(canary) => self.stage(&desk, &scene, &draft, canary, outcome, console).await,
             None => {
-                let revision = desk.write(draft.clone(), desk.after).await?;
+                let written = desk.write(draft.clone(), desk.after).await;
+                let revision = written.map_err(|unwritten| unwritten.told(outcome))?;
+                outcome.outcome = Fate::Published;
+                // Neither is what anybody waits for.
+                drop(bus.bury(BURIED_AFTER).await);
                 self.follow(bus, &draft, revision, outcome, console).await
             }
         }

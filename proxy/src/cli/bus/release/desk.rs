@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
-use config::bus::{Bus, Place, Publication, PublishError, SigningKey};
+use config::bus::{Bus, Entry, Place, Publication, PublishError, SigningKey};
 
 use super::refused;
 use crate::cli::Failed;
+use crate::cli::bus::outcome::{Fate, Outcome};
 use crate::cli::bus::scene::Published;
 use crate::cli::bus::time::{ago, unix_ms};
 
@@ -17,39 +18,90 @@ pub(super) struct Desk<'a> {
     pub(super) after: u64,
 }
 
+/// Why a publication was not written, as far as is known.
+pub(super) enum Unwritten {
+    /// It is not there.
+    Refused(Failed),
+    /// The bus fell silent: it may be there, or come to be.
+    Unknown(Failed),
+}
+
+impl Unwritten {
+    /// The failure, noted in the outcome.
+    pub(super) fn told(self, outcome: &mut Outcome) -> Failed {
+        match self {
+            Unwritten::Refused(failed) => failed,
+            Unwritten::Unknown(failed) => {
+                outcome.outcome = Fate::Unknown;
+                failed
+            }
+        }
+    }
+}
+
 impl Desk<'_> {
     /// Signs and writes, if what is in its place is still of the revision `after`. Gives the new one.
     ///
     /// # Errors
-    /// When somebody else was first, or the bus does not take it.
-    pub(super) async fn write(&self, mut publication: Publication, after: u64) -> Result<u64, Failed> {
+    /// When somebody else was first, or the bus does not take it, or does not say.
+    pub(super) async fn write(&self, mut publication: Publication, after: u64) -> Result<u64, Unwritten> {
         // Now, and not when the question was asked: a staged table's lease counts from here.
         publication.issued_ms = publication.issued_ms.max(unix_ms(SystemTime::now()));
         if let Some(key) = self.key {
             key.sign(&mut publication, self.bus.bucket());
         }
         let place = if publication.stage.is_some() { Place::Rollout } else { Place::Table };
-        let error = match self.bus.publish(&publication, after).await {
-            Ok(revision) => return Ok(revision),
-            Err(error @ PublishError::TooLarge { .. }) => return Err(error.into()),
-            Err(error) => error,
-        };
-        // After a time-out it may have been written all the same; then a try again is overtaken by itself.
-        let now = self.bus.live(place).await?.and_then(Published::of);
-        match (error, now) {
-            (_, Some(now)) if now.publication.fingerprint() == publication.fingerprint() => Ok(now.revision),
-            (PublishError::Overtaken, Some(now)) => Err(refused(format!(
-                "nothing was written: {} published revision {} (version {:?}) {} ago; look at it with `meridian \
-                 history`, and publish again what should follow it",
-                now.publication.by,
-                now.revision,
-                now.publication.version().unwrap_or_default(),
-                ago(now.created, SystemTime::now())
-            ))),
-            (PublishError::Overtaken, None) => {
-                Err(refused("nothing was written: the table was deleted meanwhile".to_owned()))
+        let mut tries = 0;
+        loop {
+            let error = match self.bus.publish(&publication, after).await {
+                Ok(revision) => return Ok(revision),
+                Err(error @ PublishError::TooLarge { .. }) => return Err(Unwritten::Refused(error.into())),
+                Err(error) => error,
+            };
+            tries += 1;
+            // After a time-out it may have been written all the same.
+            match (error, self.bus.live(place).await) {
+                (_, Ok(Some(now))) if is(&now, &publication) => return Ok(now.revision),
+                (PublishError::Overtaken, Ok(now)) if now.as_ref().is_none_or(|now| now.revision != after) => {
+                    return Err(Unwritten::Refused(overtaken(now)));
+                }
+                // The bus answers, and does not have it. Whoever comes too late is overtaken by this try.
+                (_, Ok(_)) if tries < TRIES => {}
+                (error, Ok(_)) => return Err(Unwritten::Refused(error.into())),
+                (_, Err(_)) if tries < TRIES => {}
+                (_, Err(error)) => {
+                    return Err(Unwritten::Unknown(refused(format!(
+                        "nobody knows whether it was written: {error}; `meridian history` tells once the bus answers"
+                    ))));
+                }
             }
-            (error, _) => Err(error.into()),
+            if let Some(complaint) = self.bus.complaint() {
+                return Err(Unwritten::Refused(refused(format!(
+                    "nothing was written: the server complains: {complaint}"
+                ))));
+            }
         }
     }
 }
+
+fn is(entry: &Entry, publication: &Publication) -> bool {
+    entry.publication.as_ref().is_some_and(|found| found.fingerprint() == publication.fingerprint())
+}
+
+/// Somebody else was first.
+fn overtaken(now: Option<Entry>) -> Failed {
+    let Some(now) = now.and_then(Published::of) else {
+        return refused("nothing was written: the table was deleted meanwhile".to_owned());
+    };
+    refused(format!(
+        "nothing was written: {} published revision {} (version {:?}) {} ago; look at it with `meridian history`, and \
+         publish again what should follow it",
+        now.publication.by,
+        now.revision,
+        now.publication.version().unwrap_or_default(),
+        ago(now.created, SystemTime::now())
+    ))
+}
+
+/// How often a table is written that the bus says nothing of.
+const TRIES: u32 = 2;

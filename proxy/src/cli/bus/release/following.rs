@@ -8,7 +8,7 @@ use super::{Release, refused};
 use crate::cli::Failed;
 use crate::cli::bus::arrival::{Arrival, Goal, nodes};
 use crate::cli::bus::console::Console;
-use crate::cli::bus::outcome::{Fate, Outcome};
+use crate::cli::bus::outcome::Outcome;
 use crate::cli::bus::scene::Scene;
 use crate::cli::bus::time::long;
 use crate::cli::bus::wait::wait;
@@ -23,7 +23,6 @@ impl Release {
         outcome: &mut Outcome,
         console: &mut Console,
     ) -> Result<(), Failed> {
-        outcome.outcome = Fate::Published;
         outcome.revision = Some(revision);
         let what = format!("revision {revision}");
         if self.no_wait {

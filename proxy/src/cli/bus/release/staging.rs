@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{Bus, BusError, Place, Publication, REPORT_EVERY, Stage};
+use config::bus::{Bus, BusError, Place, Publication, PublishError, REPORT_EVERY, Stage};
 use policy::trial::Marks;
 
-use super::{Desk, Release, refused};
+use super::desk::{Desk, Unwritten};
+use super::{Release, refused};
 use crate::cli::Failed;
 use crate::cli::bus::arrival::{Goal, nodes, some};
 use crate::cli::bus::console::Console;
@@ -58,7 +59,16 @@ impl Release {
         // The reports of now: what was asked may have taken its time to be answered.
         let reports = desk.bus.reports().await?;
         let after = scene.staged.as_ref().map_or(0, |staged| staged.revision);
-        let revision = desk.write(Publication { stage, ..draft.clone() }, after).await?;
+        let written = desk.write(Publication { stage, ..draft.clone() }, after).await;
+        let revision = written.map_err(|unwritten| match unwritten {
+            Unwritten::Unknown(_) => {
+                let left = long(lease);
+                let why =
+                    format!("if it was, its nodes return by themselves within {left}, or with `meridian rollback`");
+                refused(format!("{:#}; {why}", unwritten.told(outcome).error()))
+            }
+            refused => refused.told(outcome),
+        })?;
         let (all, names) = (nodes(reports.len()), some(canary.iter().cloned()));
         console.say(&format!("staged as revision {revision} on {} of {all}: {names}\n", canary.len()));
         let marks = Marks { error_rate: self.canary.max_error_rate };
@@ -68,6 +78,7 @@ impl Release {
             end = course.run(outcome, console) => end,
             () = signals.any() => End::Interrupted,
         };
+        let mut is_unknown = false;
         let why = match end {
             End::Good(standing) => {
                 if standing.staged.since.requests == 0 {
@@ -77,9 +88,10 @@ impl Release {
                 }
                 // The same table; signed again, because the nodes that it is for are signed with it. Whoever
                 // withdrew it in the last moment is obeyed.
-                let promoted = match desk.bus.live(Place::Rollout).await? {
-                    Some(staged) if staged.revision == revision => desk.write(draft.clone(), desk.after).await,
-                    _ => Err(refused("somebody else withdrew it".to_owned())),
+                let promoted = match self::staged(desk.bus).await {
+                    Ok(staged) if staged == revision => desk.write(draft.clone(), desk.after).await,
+                    Ok(_) => Err(Unwritten::Refused(refused("somebody else withdrew it".to_owned()))),
+                    Err(error) => Err(Unwritten::Refused(error.into())),
                 };
                 match promoted {
                     Ok(published) => {
@@ -94,7 +106,10 @@ impl Release {
                             () = signals.any() => Err(refused(format!("interrupted; revision {published} is published"))),
                         };
                     }
-                    Err(Failed::Ran(error) | Failed::Input(error)) => format!("it did well, but {error:#}"),
+                    Err(unwritten) => {
+                        is_unknown = matches!(unwritten, Unwritten::Unknown(_));
+                        format!("it did well, but {:#}", unwritten.told(outcome).error())
+                    }
                 }
             }
             End::Bad(objections) => {
@@ -105,10 +120,12 @@ impl Release {
             End::Unknown(why) | End::Overtaken(why) => why,
             End::Interrupted => "interrupted".to_owned(),
         };
-        outcome.outcome = Fate::Withdrawn;
+        if !is_unknown {
+            outcome.outcome = Fate::Withdrawn;
+        }
         let became = match withdraw(desk.bus, revision).await {
             Ok(()) => tokio::select! {
-                became = back(desk.bus, &canary, self.wait, console) => became,
+                became = back(desk.bus, &canary, self.wait, console) => became.unwrap_or_else(|lacking| lacking),
                 () = signals.any() => "it was withdrawn; its nodes return in a moment".to_owned(),
             },
             Err(error) => format!(
@@ -116,24 +133,42 @@ impl Release {
                 long(lease)
             ),
         };
-        Err(refused(format!("the staged table was not published: {why}\n{became}")))
+        let what = if is_unknown { "may have been published" } else { "was not published" };
+        Err(refused(format!("the staged table {what}: {why}\n{became}")))
     }
 }
 
-/// Waits until nodes are back on the table of all, and tells whether they are.
+/// The revision in the place of staged tables, asked for more than once if need be.
+async fn staged(bus: &Bus) -> Result<u64, BusError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match bus.live(Place::Rollout).await {
+            Ok(Some(staged)) => return Ok(staged.revision),
+            Ok(None) if tries == TRIES => return Ok(0),
+            Err(error) if tries == TRIES => return Err(error),
+            _ => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+/// Waits until nodes are back on the table of all, and tells so.
+///
+/// # Errors
+/// When not all are, which it tells too.
 pub(in crate::cli) async fn back(
     bus: &Bus,
     canary: &BTreeSet<String>,
     patience: Duration,
     console: &mut Console,
-) -> String {
+) -> Result<String, String> {
     let goal = Goal::Withdrawn(canary.clone());
     match wait(bus, &goal, "withdrawn", patience, console).await.map(|waited| waited.arrival) {
-        Err(error) => format!("it was withdrawn; nobody knows whether its nodes are back: {error}"),
+        Err(error) => Err(format!("it was withdrawn; nobody knows whether its nodes are back: {error}")),
         Ok(arrival) if arrival.is_complete() => {
-            format!("it was withdrawn, and {}", returned(arrival.applied.len()))
+            Ok(format!("it was withdrawn, and {}", returned(arrival.applied.len())))
         }
-        Ok(arrival) => format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now())),
+        Ok(arrival) => Err(format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now()))),
     }
 }
 
@@ -145,8 +180,13 @@ pub(in crate::cli) async fn withdraw(bus: &Bus, revision: u64) -> Result<(), Bus
     let mut tries = 0;
     loop {
         let error = match bus.withdraw(revision).await {
-            Ok(_) | Err(config::bus::PublishError::Overtaken) => return Ok(()),
-            Err(config::bus::PublishError::Bus(error)) => error,
+            Ok(_) => return Ok(()),
+            Err(PublishError::Overtaken) => match bus.live(Place::Rollout).await {
+                Ok(now) if now.as_ref().is_none_or(|now| now.revision != revision) => return Ok(()),
+                Ok(_) => BusError::Other(PublishError::Overtaken.to_string()),
+                Err(error) => error,
+            },
+            Err(PublishError::Bus(error)) => error,
             Err(error) => BusError::Other(error.to_string()),
         };
         tries += 1;
@@ -252,14 +292,14 @@ impl Course<'_> {
 
     async fn look(&self, silence_counts: bool) -> Result<Seen, BusError> {
         let bus = self.desk.bus;
-        let live = bus.live(Place::Table).await?;
-        let revision = live.as_ref().map_or(0, |live| live.revision);
-        if revision != self.desk.after {
-            let by = live.and_then(|live| live.publication).map_or_else(String::new, |live| format!(" by {}", live.by));
-            return Ok(Seen::Overtaken(format!("revision {revision} was published meanwhile{by}")));
+        // What was taken away leaves a mark: nothing at all is no answer.
+        let lost = || BusError::Other("it has lost the tables".to_owned());
+        let live = bus.live(Place::Table).await?.ok_or_else(lost)?;
+        if live.revision != self.desk.after {
+            let by = live.publication.map_or_else(String::new, |live| format!(" by {}", live.by));
+            return Ok(Seen::Overtaken(format!("revision {} was published meanwhile{by}", live.revision)));
         }
-        let staged = bus.live(Place::Rollout).await?;
-        if staged.is_none_or(|staged| staged.revision != self.revision) {
+        if bus.live(Place::Rollout).await?.ok_or_else(lost)?.revision != self.revision {
             return Ok(Seen::Overtaken("somebody else withdrew it".to_owned()));
         }
         let standing = self.trial.standing(&bus.reports().await?, SystemTime::now(), silence_counts);
