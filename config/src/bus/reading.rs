@@ -120,7 +120,7 @@ impl Bus {
         for message in &dead {
             // Not what it may have said meanwhile.
             let purge = stream.purge().filter(message.subject.as_str()).sequence(message.sequence + 1);
-            purge.await.map_err(|error| request_error(&error))?;
+            within(async { purge.await.map_err(|error| request_error(&error)) }).await?;
             self.reporters().remove(message.subject.as_str());
         }
         Ok(dead.len())

@@ -340,9 +340,7 @@ impl Desk {
         let (source, region, base) = (self.source.clone(), self.state.region.clone(), self.tables.base().cloned());
         let (examined, trial, with_missed) = (entry.clone(), self.trial.clone(), missed.is_some());
         let task = tokio::task::spawn_blocking(move || {
-            if let Err(error) = trial.begin(&fingerprint) {
-                tracing::debug!(%error, "cannot note beside the snapshot what is examined");
-            }
+            trial.begin(&fingerprint);
             match (missed, &base) {
                 (Some(missed), Some(base)) => examine_after(&missed, &examined, &source, &region, base),
                 _ => {
@@ -567,3 +565,6 @@ const MAX_SHOWN: usize = 20;
 
 /// Missed tables that are looked at before the newest.
 const MAX_MISSED: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Keeps the last good table on disk, on a thread of its own: a disk that hangs holds up nothing else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arc_swap::ArcSwapOption;
 use config::bus::Snapshot;
@@ -26,8 +26,12 @@ impl Keeper {
         let Some(file) = file.cloned() else { return Self(None) };
         let (bell, rings) = sync_channel(1);
         let newest = Arc::<ArcSwapOption<Table>>::default();
-        let (state, tables) = (state.clone(), newest.clone());
-        let keep = move || work(&file, &state, &tables, &rings);
+        let (mut shelf, tables) = (Shelf { file, state: state.clone(), unwritten: None }, newest.clone());
+        let keep = move || {
+            while rings.recv().is_ok() {
+                shelf.see_to(tables.swap(None));
+            }
+        };
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(keep);
         Self(thread.is_ok().then_some(Hatch { newest, bell }))
     }
@@ -49,22 +53,60 @@ impl Keeper {
     }
 }
 
-fn work(file: &Path, state: &BusState, tables: &ArcSwapOption<Table>, rings: &Receiver<()>) {
-    // What could not be written: to touch the file with the table before it would make that look fresh.
-    let mut unwritten = None;
-    while rings.recv().is_ok() {
-        let Some(table) = tables.swap(None).or_else(|| unwritten.take()) else {
+/// The file, and what should be in it.
+struct Shelf {
+    file: PathBuf,
+    state: Arc<BusState>,
+    /// What could not be written: to touch the file with the table before it would make that look fresh.
+    unwritten: Option<Arc<Table>>,
+}
+
+impl Shelf {
+    /// Writes this table, or one that could not be written before; else notes that the bus was heard from.
+    fn see_to(&mut self, newest: Option<Arc<Table>>) {
+        let file = &self.file;
+        let Some(table) = newest.or_else(|| self.unwritten.take()) else {
             // Without a file there is nothing to touch, and that was told when it was to be written.
             let _ = Snapshot::touch(file);
-            continue;
+            return;
         };
         let failed = Snapshot::write(file, &table.publication, &table.standing).err().map(|error| {
-            state.count("snapshot_failed");
+            self.state.count("snapshot_failed");
             format!("the snapshot {} cannot be written: {error}; a start without the bus would fail", file.display())
         });
-        unwritten = failed.is_some().then_some(table);
-        if state.note("snapshot", failed.clone()) {
+        self.unwritten = failed.is_some().then_some(table);
+        if self.state.note("snapshot", failed.clone()) {
             tracing::error!("{}", failed.unwrap_or_default());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::RoutingTable;
+    use config::bus::{Publication, Standing};
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_is_written_as_soon_as_it_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("later/last-good.toml");
+        let text = "version = '1'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n";
+        let publication = Publication::new(text, 1, 0, "me");
+        let document = RoutingTable::from_afar("bus", &publication.text).unwrap();
+        let standing = Standing::of(&publication, 10);
+        let state = BusState::sample(directory.path());
+        let mut shelf = Shelf { file: file.clone(), state: state.clone(), unwritten: None };
+        let failures = || state.metrics.bus_events.with_label_values(&["snapshot_failed"]).get();
+
+        shelf.see_to(Some(Arc::new(Table { publication, document, standing })));
+        assert_eq!((failures(), state.status().notes.len()), (1, 1));
+        std::fs::create_dir(directory.path().join("later")).unwrap();
+        shelf.see_to(None);
+        assert_eq!(Snapshot::load(&file).unwrap().revision, 10);
+        assert_eq!((failures(), state.status().notes.len()), (1, 0));
+        shelf.see_to(None);
+        assert!(shelf.unwritten.is_none());
     }
 }

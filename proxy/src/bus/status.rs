@@ -150,6 +150,13 @@ impl BusState {
         })
     }
 
+    /// That of a node `me` in region `a`, whose files are there.
+    #[cfg(test)]
+    pub fn sample(directory: &std::path::Path) -> Arc<Self> {
+        let (config, source) = samples(directory);
+        Self::new(&config, &source, Freshness::new(source.max_age, Arc::default()), Metrics::new())
+    }
+
     /// Connected to this server.
     pub fn connected(&self, server: String) {
         let mut inner = self.lock();
@@ -398,4 +405,14 @@ const MAX_PROBLEMS: usize = 20;
 
 fn unix_now() -> u64 {
     unix_seconds(SystemTime::now())
+}
+
+/// A node `me` in region `a` that follows a bus.
+#[cfg(test)]
+pub fn samples(directory: &std::path::Path) -> (config::NodeConfig, config::BusSource) {
+    let text = "[node]\nname = \"me\"\nregion = \"a\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n[routing]\n\
+                bus = { servers = [\"nats://127.0.0.1:1\"], snapshot = \"last-good.toml\" }\n";
+    let config = config::NodeConfig::from_text(&directory.join("node.toml"), text).unwrap();
+    let config::Routing::Bus(source) = config.routing.clone() else { unreachable!() };
+    (config, source)
 }

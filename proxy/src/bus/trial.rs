@@ -2,9 +2,9 @@
 //! ever, so that no table can hold a node in a loop of deaths.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +13,13 @@ use crate::node::unix_seconds;
 /// The note of what is being examined, beside the snapshot; none without one.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    file: Option<PathBuf>,
+    slate: Option<SyncSender<Line>>,
     /// What the process before this one died of, and how often.
     died_of: Option<Note>,
 }
+
+/// What is to stand on disk: a note, or nothing. Says when it does.
+struct Line(Option<Note>, Sender<()>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
@@ -44,7 +47,7 @@ impl Trial {
         let read = file.as_ref().and_then(|file| fs::read(file).ok());
         let note = read.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
         let is_recent = |note: &Note| unix_seconds(SystemTime::now()).saturating_sub(note.at) < FORGOTTEN;
-        Self { died_of: note.filter(is_recent), file }
+        Self { died_of: note.filter(is_recent), slate: file.and_then(slate) }
     }
 
     /// Whether processes have died of this publication too often.
@@ -52,26 +55,29 @@ impl Trial {
         self.deaths(fingerprint) >= DEADLY
     }
 
-    /// Notes that a publication is about to be examined.
-    ///
-    /// # Errors
-    /// When the note cannot be written.
-    pub fn begin(&self, fingerprint: &str) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
+    /// Notes that a publication is about to be examined, and waits for the disk, though not for one that hangs.
+    pub fn begin(&self, fingerprint: &str) {
         let note = Note {
             fingerprint: fingerprint.to_owned(),
             times: self.deaths(fingerprint) + 1,
             at: unix_seconds(SystemTime::now()),
         };
-        fs::write(file, serde_json::to_vec(&note)?)
+        self.note(Some(note));
     }
 
     /// The examination is over, and the process lives.
     pub fn survived(&mut self) {
         self.died_of = None;
-        if let Some(file) = &self.file {
-            // It may never have been written.
-            let _ = fs::remove_file(file);
+        self.note(None);
+    }
+
+    fn note(&self, note: Option<Note>) {
+        let Some(slate) = &self.slate else { return };
+        let (said, done) = channel();
+        // A slate that takes no more is that of a disk that hangs.
+        if slate.try_send(Line(note, said)).is_ok() {
+            // What is not there in time is not waited for.
+            let _ = done.recv_timeout(PATIENCE);
         }
     }
 
@@ -79,6 +85,29 @@ impl Trial {
         self.died_of.as_ref().filter(|note| note.fingerprint == fingerprint).map_or(0, |note| note.times)
     }
 }
+
+/// Where lines are handed in, to be put on disk by a thread of its own.
+fn slate(file: PathBuf) -> Option<SyncSender<Line>> {
+    let (sender, lines) = sync_channel::<Line>(1);
+    let work = move || {
+        for Line(note, done) in lines {
+            let put = match note.and_then(|note| serde_json::to_vec(&note).ok()) {
+                Some(text) => fs::write(&file, text),
+                // It may never have been written.
+                None => fs::remove_file(&file).or(Ok(())),
+            };
+            if let Err(error) = put {
+                tracing::debug!(%error, "cannot note beside the snapshot what is examined");
+            }
+            // Who asked may have gone on.
+            let _ = done.send(());
+        }
+    };
+    std::thread::Builder::new().name("trial".into()).spawn(work).ok().map(|_| sender)
+}
+
+/// For the disk.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -92,15 +121,15 @@ mod tests {
         for deaths in 0..DEADLY {
             let trial = start();
             assert!(!trial.is_deadly("bad"), "{deaths}");
-            trial.begin("bad").unwrap();
+            trial.begin("bad");
         }
         let mut trial = start();
         assert!(trial.is_deadly("bad") && !trial.is_deadly("good"));
-        trial.begin("good").unwrap();
+        trial.begin("good");
         trial.survived();
         assert!(!start().is_deadly("bad"));
         fs::write(directory.path().join("last-good.toml.trying"), "garbage").unwrap();
         assert!(!start().is_deadly("bad"));
-        assert!(Trial::new(None).begin("x").is_ok());
+        Trial::new(None).begin("x");
     }
 }

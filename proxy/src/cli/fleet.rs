@@ -22,7 +22,7 @@ pub(super) struct Fleet {
     /// Show them again each second, until Ctrl-C
     #[arg(long)]
     watch: bool,
-    /// Exit with 1 if any node is like that
+    /// Exit with 1 if any node is like that, or none reports
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "watch", value_name = "WHAT")]
     fail_on: Vec<FailOn>,
     /// How it is written

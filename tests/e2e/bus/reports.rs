@@ -1,6 +1,8 @@
 //! What nodes say of themselves on the bus.
 
-use meridian_tests::{BusServer, eventually};
+use std::time::Duration;
+
+use meridian_tests::{BusPublisher, BusServer, eventually};
 
 use super::{Following, becomes, has, report, reports, setup};
 
@@ -42,6 +44,20 @@ async fn two_nodes_of_one_name_say_so() {
         if report["notes"].to_string().contains("another process") { Ok(()) } else { Err(report.to_string()) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_dead_are_buried_and_leave_nothing_behind() {
+    let bus = BusServer::start().await;
+    let (probe, publisher) = (bus.probe().await, BusPublisher::connect(&bus).await);
+    probe.put("nodes.dead", "{}").await;
+    probe.put("nodes.left", "{}").await;
+    probe.delete("nodes.left").await;
+    let table = probe.put("table", "a table").await;
+    assert_eq!(publisher.bus().bury(Duration::from_secs(3600)).await.expect("an answer"), 0);
+    assert_eq!(publisher.bus().bury(Duration::ZERO).await.expect("an answer"), 2);
+    assert_eq!(probe.stream().await.cached_info().state.messages, 1);
+    assert_eq!(probe.get("table").await.expect("the table").sequence, table);
 }
 
 /// A restart under the same name is no second node.

@@ -159,9 +159,10 @@ impl Release {
                 let written = desk.write(draft.clone(), desk.after).await;
                 let revision = written.map_err(|unwritten| unwritten.told(outcome))?;
                 outcome.outcome = Fate::Published;
-                // Neither is what anybody waits for.
+                let followed = self.follow(bus, &draft, revision, outcome, console).await;
+                // Who may not do that leaves it to others.
                 drop(bus.bury(BURIED_AFTER).await);
-                self.follow(bus, &draft, revision, outcome, console).await
+                followed
             }
         }
     }
