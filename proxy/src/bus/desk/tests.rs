@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use config::bus::Stage as Staging;
+use config::bus::{Publication, Stage as Staging};
 
 use super::*;
 use crate::bus::status::samples;
