@@ -1,4 +1,4 @@
-//! Where tables are taken up, compared and weighed; [`verdict`] has what becomes of them. What is decided here
+//! Where tables are taken up, compared and weighed; `verdict.rs` has what becomes of them. What is decided here
 //! outlives any connection.
 
 #[cfg(test)]
