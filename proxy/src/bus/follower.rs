@@ -102,7 +102,8 @@ impl Follower {
         let mut looked = Instant::now();
         // Often enough that a bus that is there never counts as silent.
         let often = (self.source.max_age / 4).clamp(SHORTEST_POLL, POLL);
-        let (mut poll, mut renewal) = (later(often), later(WATCH_RENEWAL));
+        // Jittered: a fleet must not ask for everything as one.
+        let (mut poll, mut renewal) = (later(often), later(WATCH_RENEWAL.mul_f64(0.5 + fastrand::f64())));
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut echo = Echo::default();
@@ -311,7 +312,7 @@ const SHORTEST_POLL: Duration = Duration::from_millis(100);
 /// How soon after the last time the bus may be asked because the watch has left something out.
 const GAP_POLL: Duration = Duration::from_millis(250);
 
-/// How often the watch is made anew: it tells of all keys then, and of some a server may never have told.
+/// About how often the watch is made anew: it tells of all keys then, and of some a server may never have told.
 const WATCH_RENEWAL: Duration = Duration::from_secs(300);
 
 /// How often a node that tries a staged table reports.
