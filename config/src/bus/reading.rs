@@ -94,13 +94,22 @@ impl Bus {
     /// # Errors
     /// As [`Bus::live`]. A report that does not parse is left out.
     pub async fn reports(&self) -> Result<Vec<(NodeReport, SystemTime)>, BusError> {
+        self.reports_within(REPORT_TTL).await
+    }
+
+    /// The last reports of all nodes that were heard from so lately and did not leave in peace, and when the
+    /// bus took each.
+    ///
+    /// # Errors
+    /// As [`Bus::reports`].
+    pub async fn reports_within(&self, most: Duration) -> Result<Vec<(NodeReport, SystemTime)>, BusError> {
         let mut reports: Vec<(NodeReport, SystemTime)> = Vec::new();
         for message in self.nodes().await? {
             let created = SystemTime::from(message.time);
             let report = serde_json::from_slice::<NodeReport>(&message.payload);
             // Under its own name, a node can speak for itself only.
             if let Ok(report) = report
-                && age(&message) <= REPORT_TTL
+                && age(&message) <= most
                 && message.subject.as_str() == self.subject(&report_key(&report.node))
             {
                 reports.push((report.printable(), created));

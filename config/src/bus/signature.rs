@@ -51,6 +51,12 @@ impl SigningKey {
         signature.split_once(':').is_some_and(|(id, _)| id == key_id(self.0.public_key().as_ref()))
     }
 
+    /// For who believes this key alone.
+    pub fn trusted(&self) -> TrustedKeys {
+        let bytes = self.0.public_key().as_ref().to_vec();
+        TrustedKeys(vec![PublicKey { id: key_id(&bytes), bytes }])
+    }
+
     /// Signs a publication for a bucket.
     pub fn sign(&self, publication: &mut Publication, bucket: &str) {
         let signature = self.0.sign(publication.statement(bucket).as_bytes());
@@ -73,6 +79,13 @@ impl TrustedKeys {
             }
         }
         if errors.is_empty() { Ok(Self(keys)) } else { Err(errors) }
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn and(mut self, others: TrustedKeys) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// Whether signatures are asked for at all.

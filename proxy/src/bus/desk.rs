@@ -43,7 +43,11 @@ pub struct Desk {
     unread: [u64; 2],
     /// Not before then: a table that was refused after a long look must not keep the machine busy.
     not_before: Instant,
-    talk: Talk,
+    /// Of what is refused, and of what is ignored.
+    refusals: Talk,
+    ignorance: Talk,
+    /// A staged table was taken away while a newer table of all was on its way: most likely its promotion.
+    may_be_promoted: bool,
     /// For how long the bus had been silent when the snapshot was last touched; `None` is for ever.
     silent_for: Option<Duration>,
     /// When the snapshot was last touched by this process.
@@ -98,7 +102,9 @@ impl Desk {
             untrusted: None,
             unread: [0, 0],
             not_before: Instant::now(),
-            talk: Talk::default(),
+            refusals: Talk::default(),
+            ignorance: Talk::default(),
+            may_be_promoted: false,
             silent_for: None,
             touched: None,
         }
@@ -218,7 +224,14 @@ impl Desk {
             Place::Table => self.ignore(&Ignored::Deleted),
             Place::Rollout => {
                 self.state.note("rollout", None);
-                self.put_back("the staged table was withdrawn");
+                // Nobody goes back from a staged table to the one before for the moment that its promotion takes.
+                let staged = self.tables.staged().map_or(u64::MAX, |staged| staged.standing.revision);
+                let is_examined = |one: &Examination| one.place == Place::Table && one.entry.revision > staged;
+                if self.examination.as_ref().is_some_and(is_examined) || self.queue.wants_after(staged) {
+                    self.may_be_promoted = true;
+                } else {
+                    self.put_back("the staged table was withdrawn");
+                }
             }
         }
     }
@@ -231,7 +244,7 @@ impl Desk {
             if self.tables.base().is_some() {
                 self.state.count("ignored");
             }
-            if let Some(unsaid) = self.talk.may() {
+            if let Some(unsaid) = self.ignorance.may(|| why.clone()) {
                 tracing::warn!(unsaid, "{why}");
             }
         }
@@ -341,8 +354,15 @@ impl Desk {
 
     /// Ends a staged table whose lease is over, and tells of what was not told.
     pub fn let_time_pass(&mut self) {
-        if let Some(unsaid) = self.talk.rest() {
-            tracing::warn!(unsaid, "more tables were rejected or ignored than were told; /status has the last");
+        if let Some((unsaid, last)) = self.refusals.rest() {
+            tracing::error!(unsaid, last, "more routing tables were rejected than were told");
+        }
+        if let Some((unsaid, last)) = self.ignorance.rest() {
+            tracing::warn!(unsaid, last, "more routing tables were ignored than were told");
+        }
+        if self.may_be_promoted && self.is_idle() {
+            self.may_be_promoted = false;
+            self.put_back("the staged table was withdrawn");
         }
         if self.tables.staged_until().is_some_and(|until| until <= now()) {
             self.put_back("the staged table lapsed without a promotion");

@@ -101,7 +101,7 @@ impl Follower {
         }
         let mut looked = Instant::now();
         // Often enough that a bus that is there never counts as silent.
-        let often = (self.source.max_age / 4).clamp(SHORTEST_POLL, POLL);
+        let often = (self.source.max_age / 8).clamp(SHORTEST_POLL, POLL);
         // Jittered: a fleet must not ask for everything as one.
         let (mut poll, mut renewal) = (later(often), later(WATCH_RENEWAL.mul_f64(0.5 + fastrand::f64())));
         let mut second = interval(Duration::from_secs(1));

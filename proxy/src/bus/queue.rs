@@ -89,6 +89,11 @@ impl Queue {
         places.into_iter().find_map(|place| Some((place, self.line(place).wanted.take()?)))
     }
 
+    /// Whether a table of all that is newer than this revision is to be looked at.
+    pub fn wants_after(&self, revision: u64) -> bool {
+        self.table.wanted.as_ref().is_some_and(|wanted| wanted.revision() > revision)
+    }
+
     /// Whether there is anything to look at.
     pub fn has_wanted(&self) -> bool {
         self.table.wanted.is_some() || self.rollout.wanted.is_some()

@@ -127,6 +127,11 @@ impl Tables {
         self.base.as_ref()
     }
 
+    /// The staged table, while it is in force.
+    pub fn staged(&self) -> Option<&Arc<Table>> {
+        self.staged.as_ref().map(|staged| &staged.table)
+    }
+
     /// When the staged table lapses, by [`crate::routing::now`].
     pub fn staged_until(&self) -> Option<Duration> {
         self.staged.as_ref().map(|staged| staged.until)

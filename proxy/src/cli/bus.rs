@@ -24,4 +24,4 @@ mod trial;
 mod wait;
 
 pub(super) use console::Console;
-pub(super) use flags::Flags;
+pub(super) use flags::{Flags, Source};

@@ -1,17 +1,18 @@
 //! `meridian rollback`
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use anyhow::anyhow;
 use config::RoutingTable;
-use config::bus::{Bus, Entry};
+use config::bus::{Bus, Entry, TrustedKeys};
 
 use super::Failed;
 use super::bus::outcome::{Fate, Outcome};
 use super::bus::release::{Proposal, Release, back, withdraw};
-use super::bus::scene::{Published, Scene};
+use super::bus::scene::{Mark, Published, Scene};
 use super::bus::session::with_bus;
-use super::bus::{Console, Flags};
+use super::bus::{Console, Flags, Source};
 
 /// Withdraw the staged table, or publish an earlier one again.
 #[derive(Debug, clap::Args)]
@@ -41,18 +42,41 @@ impl Rollback {
                 return Err(Failed::Ran(anyhow!("no table is staged")));
             }
             let history = bus.history().await?;
+            let standard = Standard::new(&self.release, &source, &bus, &history).await?;
+            let is_good = |table: &Published| standard.lacking(table).is_none();
             let earlier = earlier(&history, self.to, is_good).map_err(|why| Failed::Input(anyhow!(why)))?;
             let name = format!("revision {}", earlier.revision);
+            if let Some(lacking) = standard.lacking(&earlier) {
+                console
+                    .warn(&format!("warning: {name}, as it was published, {lacking}: look at it before it comes back"));
+            }
             let occasion = Some(format!("{ROLLBACK}{}", earlier.revision));
             let proposal = Proposal::new(earlier.publication.text, &name, occasion)?;
+            let proposal = proposal.again(earlier.publication.signature.is_some());
             self.release.perform(&bus, &source, &proposal, &mut outcome, &mut console).await
         });
         outcome.tell(done, &console)
     }
 
+    /// Takes away what lies in a staged table's place and is none.
+    async fn clear(&self, bus: &Bus, revision: u64, why: &str, console: &mut Console) -> Result<bool, Failed> {
+        if self.release.is_rehearsal() {
+            console.say(&format!("a dry run: revision {revision} would be taken away: {why}\n"));
+        } else {
+            withdraw(bus, revision).await?;
+            console.say(&format!("revision {revision} was taken away: {why}\n"));
+        }
+        // Nobody asked for that alone, unless for what is staged.
+        Ok(self.staged)
+    }
+
     /// Withdraws the staged table, if one is under way. This asks nobody: it is what they wait for.
     async fn withdraw(&self, bus: &Bus, outcome: &mut Outcome, console: &mut Console) -> Result<bool, Failed> {
-        let Some((staged, stage)) = Scene::read(bus).await?.under_way(SystemTime::now()) else { return Ok(false) };
+        let scene = Scene::read(bus).await?;
+        if let Some(Entry { revision, unreadable: Some(why), .. }) = &scene.staged {
+            return self.clear(bus, *revision, why, console).await;
+        }
+        let Some((staged, stage)) = scene.under_way(SystemTime::now()) else { return Ok(false) };
         let what = format!("revision {} (staged by {})", staged.revision, staged.publication.by);
         if self.release.is_rehearsal() {
             console.say(&format!("a dry run: {what} would be withdrawn\n"));
@@ -71,9 +95,61 @@ impl Rollback {
     }
 }
 
-/// Whether nodes could read it at all.
-fn is_good(table: &Published) -> bool {
-    RoutingTable::from_afar("bus", &table.publication.text).is_ok()
+/// What an earlier table must have to come back without being named: whoever may write on the bus can have put
+/// anything there, which no node took.
+struct Standard {
+    bucket: String,
+    /// Whose tables are believed, as far as we know; if nobody is named, everybody's.
+    trusted: TrustedKeys,
+    /// Whether the live table is signed: then one that is not was no table of theirs.
+    is_signed: bool,
+    /// The epoch of the live table.
+    epoch: u64,
+    /// What nodes refuse.
+    refused: BTreeSet<Mark>,
+}
+
+impl Standard {
+    async fn new(release: &Release, source: &Source, bus: &Bus, history: &[Entry]) -> Result<Self, Failed> {
+        let trusted = TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Failed::Input(anyhow!(errors.join("\n")))
+        })?;
+        let own = release.key()?.map(|key| key.trusted()).unwrap_or_default();
+        let refused = bus.reports().await?.into_iter().filter_map(|(report, _)| report.refused);
+        let newest = history.iter().rev().find_map(|entry| entry.publication.as_ref());
+        Ok(Self {
+            bucket: bus.bucket().to_owned(),
+            trusted: own.and(trusted),
+            is_signed: newest.is_some_and(|newest| newest.signature.is_some()),
+            epoch: newest.map_or(0, |newest| newest.epoch),
+            refused: refused.map(|refused| (refused.epoch, refused.revision)).collect(),
+        })
+    }
+
+    /// What a table lacks, in words that follow its name.
+    fn lacking(&self, table: &Published) -> Option<String> {
+        let publication = &table.publication;
+        if RoutingTable::from_afar("bus", &publication.text).is_err() {
+            return Some("is not good".to_owned());
+        }
+        if publication.claimed_sha256.as_ref().is_some_and(|claimed| *claimed != publication.sha256()) {
+            return Some("has not the hash that its publisher gave".to_owned());
+        }
+        if publication.epoch == 0 && self.epoch > 0 {
+            return Some("has no epoch, so that no node took it".to_owned());
+        }
+        if self.refused.contains(&table.mark()) {
+            return Some("is refused by nodes".to_owned());
+        }
+        if self.is_signed && publication.signature.is_none() {
+            return Some("was never signed".to_owned());
+        }
+        let verified = self.trusted.verify(publication, &self.bucket);
+        verified
+            .is_err()
+            .then(|| "was signed by no key that is known here (--sign, trusted_keys of --config)".to_owned())
+    }
 }
 
 /// The revision that a table was rolled back to, by its note.

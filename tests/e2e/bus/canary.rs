@@ -7,6 +7,7 @@ use meridian_tests::load::{Load, assert_all_served, status};
 use meridian_tests::{Node, Running, World};
 use serde_json::{Value, json};
 
+use super::counted;
 use super::edge::{Edge, REGIONS, assert_says, versioned, without, world};
 
 /// Clients of one node, a few of them.
@@ -31,6 +32,7 @@ async fn a_good_table_is_promoted_and_no_client_notices() {
     assert!(!ended.stderr.contains("NOTHING WAS OBSERVED"), "{ended:?}");
     edge.all_have(&["a-1", "b-1"], "2").await;
     assert!(!edge.is_anything_staged().await);
+    assert_eq!(counted(&a, "returned").await, 0, "its nodes go from the staged table to the promoted one");
     for load in loads {
         load.more(5, "answers after it", |_| true).await;
         assert_all_served(&load.stop().await);

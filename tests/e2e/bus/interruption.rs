@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::bus::{NodeState, Publication, Stage};
 use meridian_tests::{BusPublisher, Node};
+use serde_json::Value;
 
+use super::becomes;
 use super::canary::staged;
 use super::edge::{Edge, assert_says};
 
@@ -91,6 +93,34 @@ async fn an_interrupted_publisher_withdraws_first() {
     }
     let report = edge.report("a-1").await;
     assert_eq!((report.state, report.staged), (NodeState::Applied, false), "{report:?}");
+}
+
+#[tokio::test]
+async fn an_interrupted_wait_says_what_is_published() {
+    let (edge, _a, b) = Edge::with_two_nodes().await;
+    b.signal("STOP");
+    let mut publisher = edge.start_publish(&edge.table("2"), &["--yes", "--format", "json"]);
+    publisher.stderr().find("progress", |line| line.contains("1 of 2 nodes applied")).await;
+    publisher.signal("INT");
+    let ended = publisher.ended().await;
+    b.signal("CONT");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_says(&ended.stderr, &["interrupted; revision", "is published, and `meridian fleet` tells who has it"]);
+    let outcome: Value = serde_json::from_str(&ended.stdout).expect("a document");
+    assert_eq!(outcome["outcome"], "published", "{outcome}");
+    edge.all_have(&["a-1", "b-1"], "2").await;
+}
+
+#[tokio::test]
+async fn garbage_in_the_place_of_a_staged_table_can_be_taken_away() {
+    let (edge, a, _b) = Edge::with_two_nodes().await;
+    edge.bus.probe().await.put("rollout", "garbage").await;
+    becomes(&a, "a word on it", |status| status["bus"]["notes"].to_string().contains("the staged table")).await;
+    let ended = edge.run(&["rollback", "--staged"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_says(&ended.stdout, &["was taken away"]);
+    becomes(&a, "no word on it", |status| status["bus"]["notes"] == serde_json::json!([])).await;
+    assert_eq!(version(&a).await, "1");
 }
 
 #[tokio::test]

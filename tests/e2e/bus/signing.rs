@@ -40,6 +40,26 @@ async fn nodes_that_trust_keys_take_signed_tables_only() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     edge.assert_good("a-1", "2").await;
     assert_says(&edge.run(&["history"]).await.stdout, &["signed; rollback to revision"]);
+
+    // What somebody without a key has put there never comes back as the operator's.
+    let evil = edge.bus.probe().await.put("table", edge.table("evil")).await.to_string();
+    let ended = edge.publish(&edge.table("4"), &sign).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_says(&ended.stderr, &["no node has revision", "this is compared with revision"]);
+    let ended = edge.run(&["rollback", "--to", &evil, "--dry-run", "--sign", &key]).await;
+    assert_says(&ended.stderr, &["has no epoch, so that no node took it"]);
+    let ended = edge.run(&["rollback", "--yes"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_says(&ended.stderr, &["is signed, and this would not be"]);
+    let ended = edge.run(&["rollback", "--yes", "--sign", &key]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    edge.assert_good("a-1", "2").await;
+    // An unsigned table by mistake does not make the one before unsigned too.
+    let ended = edge.publish(&edge.table("5"), &["--yes", "--unsigned", "--no-wait"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ended = edge.run(&["rollback", "--yes"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_says(&ended.stderr, &["was signed, and would not be any more", "--sign KEY.pem"]);
 }
 
 #[tokio::test]

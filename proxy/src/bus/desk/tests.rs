@@ -68,6 +68,39 @@ async fn what_is_withdrawn_while_it_is_examined_never_goes_in_force() {
 }
 
 #[tokio::test]
+async fn a_staged_table_stays_in_force_until_its_promotion_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(directory.path());
+    scene.desk.weigh(Place::Table, entry(10, "1", Place::Table));
+    scene.examined().await;
+    scene.desk.weigh(Place::Rollout, entry(11, "2", Place::Rollout));
+    scene.examined().await;
+    // The promotion, and at once the end of what was staged.
+    scene.desk.weigh(Place::Table, entry(12, "2", Place::Table));
+    scene.desk.taken_away(Place::Rollout);
+    scene.desk.let_time_pass();
+    assert_eq!(scene.in_force(), Some(11));
+    scene.examined().await;
+    scene.desk.let_time_pass();
+    assert_eq!((scene.in_force(), scene.counted("returned")), (Some(12), 0));
+
+    // Heard of, but not yet looked at; and then it is bad, and no promotion.
+    scene.desk.weigh(Place::Rollout, entry(13, "3", Place::Rollout));
+    scene.examined().await;
+    let mut bad = entry(14, "4", Place::Table);
+    bad.publication.as_mut().unwrap().text = "poison".into();
+    scene.desk.queue.want(Place::Table, Wanted::Entry(Box::new(bad.clone())));
+    scene.desk.taken_away(Place::Rollout);
+    scene.desk.let_time_pass();
+    assert_eq!(scene.in_force(), Some(13));
+    drop(scene.desk.queue.take());
+    scene.desk.weigh(Place::Table, bad);
+    scene.examined().await;
+    scene.desk.let_time_pass();
+    assert_eq!((scene.in_force(), scene.counted("returned")), (Some(12), 1));
+}
+
+#[tokio::test]
 async fn a_later_table_ends_the_refusal_of_a_staged_one() {
     let directory = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(directory.path());

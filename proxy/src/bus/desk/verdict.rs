@@ -136,7 +136,8 @@ impl Desk {
             node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
         }
         self.settle_refusal(place, refused(entry.publication.as_ref(), entry.revision), problems);
-        if let Some(unsaid) = self.talk.may() {
+        let first = || problems.first().map(ToString::to_string).unwrap_or_default();
+        if let Some(unsaid) = self.refusals.may(|| format!("revision {}: {}", entry.revision, first())) {
             let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
             let (revision, has_table) = (entry.revision, self.has_table());
             let then = if has_table { "the one before stays in force" } else { "there is none yet" };

@@ -14,8 +14,11 @@ use super::time::ago;
 /// What is waited for.
 #[derive(Clone, Debug)]
 pub(super) enum Goal {
-    /// Every node that reports has decided on the table of this mark, or on a later one.
+    /// Every node that reports, and those that did when it was published, has decided on the table of this
+    /// mark, or on a later one.
     Live {
+        /// The nodes that reported when it was published.
+        nodes: BTreeSet<String>,
         /// The table's.
         mark: Mark,
         /// The live table's: what is beyond that is not of this bucket.
@@ -131,13 +134,21 @@ impl Goal {
         matches!(self, Goal::Live { newest, .. } if fleet.is_some_and(|fleet| fleet > *newest))
     }
 
-    /// The nodes that it names.
+    /// Whether a node counts though it is silent: it may serve all the same, with an old table.
+    pub(super) fn waits_for(&self, node: &str) -> bool {
+        match self {
+            Goal::Live { nodes, .. } | Goal::Staged(nodes, _) => nodes.contains(node),
+            // A dead node has nothing any more.
+            Goal::Withdrawn(_) => false,
+        }
+    }
+
+    /// The nodes that it names, and that must be there.
     fn named(&self) -> Option<&BTreeSet<String>> {
         match self {
-            Goal::Live { .. } => None,
             Goal::Staged(nodes, _) => Some(nodes),
-            // One that is gone has no table at all.
-            Goal::Withdrawn(_) => None,
+            // One that has left in peace serves nobody.
+            Goal::Live { .. } | Goal::Withdrawn(_) => None,
         }
     }
 
@@ -151,7 +162,7 @@ impl Goal {
     fn is_reached(&self, report: &NodeReport) -> bool {
         let in_force = (report.epoch, report.revision);
         match self {
-            Goal::Live { mark, newest } => (*mark..=*newest).contains(&in_force),
+            Goal::Live { mark, newest, .. } => (*mark..=*newest).contains(&in_force),
             Goal::Staged(_, mark) => in_force == *mark,
             Goal::Withdrawn(_) => !report.staged,
         }
@@ -161,7 +172,7 @@ impl Goal {
         let refused = report.refused.as_ref().map(|refused| (refused.epoch, refused.revision));
         let refused = refused.filter(|_| report.state == NodeState::Rejected);
         match self {
-            Goal::Live { mark, newest } => refused.is_some_and(|refused| (*mark..=*newest).contains(&refused)),
+            Goal::Live { mark, newest, .. } => refused.is_some_and(|refused| (*mark..=*newest).contains(&refused)),
             Goal::Staged(_, mark) => refused == Some(*mark),
             Goal::Withdrawn(_) => false,
         }
@@ -203,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_node_has_taken_it_refuses_it_or_is_to_come() {
-        let live = Goal::Live { mark: (1, 14), newest: (1, 15) };
+        let live = Goal::Live { nodes: BTreeSet::new(), mark: (1, 14), newest: (1, 15) };
         for (report, expected) in [
             (report("a", "r", (1, 14)), "1 of 1 node applied"),
             (report("a", "r", (1, 15)), "1 of 1 node applied"),
@@ -219,6 +230,9 @@ mod tests {
             assert_eq!(Arrival::of(&live, &heard(vec![report.clone()])).to_string(), expected, "{report:?}");
         }
         assert_eq!(Arrival::of(&live, &Vec::new()).nodes(), 0);
+        // Who reported when it was published is waited for, though silent: it may serve with an old table.
+        let live = Goal::Live { nodes: ["a".to_owned()].into(), mark: (1, 14), newest: (1, 14) };
+        assert!(live.waits_for("a") && !live.waits_for("b"));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub(in crate::cli) struct Source {
     pub(in crate::cli) access: BusAccess,
     /// The share of a capacity, `0..=1`, that a table may take away unless it is allowed by name.
     pub(in crate::cli) max_shrink: f64,
+    /// Public keys, PEM, that the nodes believe, as far as the node file tells.
+    pub(in crate::cli) trusted_keys: Vec<PathBuf>,
 }
 
 impl Flags {
@@ -70,6 +72,7 @@ impl Flags {
         });
         let file = file.transpose()?;
         let max_shrink = file.as_ref().map_or(BusSource::MAX_SHRINK, |file| file.max_shrink);
+        let trusted_keys = file.as_ref().map(|file| file.trusted_keys.clone()).unwrap_or_default();
         let file = file.map(|file| file.access);
         let servers = match &file {
             _ if !self.servers.is_empty() => self.servers.clone(),
@@ -95,7 +98,7 @@ impl Flags {
             certificate_authorities,
             client_certificate,
         };
-        Ok(Source { access, max_shrink })
+        Ok(Source { access, max_shrink, trusted_keys })
     }
 
     fn credentials(&self) -> Option<Credentials> {

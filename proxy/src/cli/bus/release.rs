@@ -27,6 +27,7 @@ use super::guard;
 use super::outcome::{Fate, Outcome};
 use super::scene::{Published, Scene};
 use super::session::publisher;
+use super::signals::Signals;
 use super::time::{ago, long, unix_ms};
 use crate::cli::{Failed, Format};
 
@@ -96,6 +97,15 @@ impl Release {
         self.dry_run
     }
 
+    /// The key to sign with.
+    ///
+    /// # Errors
+    /// When it does not load.
+    pub(in crate::cli) fn key(&self) -> Result<Option<SigningKey>, Failed> {
+        let key = self.sign.as_deref().map(SigningKey::load).transpose();
+        key.map_err(|error| Failed::Input(error.into()))
+    }
+
     /// How long the nodes may take.
     pub(in crate::cli) fn patience(&self) -> Duration {
         if self.no_wait { Duration::ZERO } else { self.wait }
@@ -113,8 +123,7 @@ impl Release {
         outcome: &mut Outcome,
         console: &mut Console,
     ) -> Result<(), Failed> {
-        let key = self.sign.as_deref().map(SigningKey::load).transpose();
-        let key = key.map_err(|error| Failed::Input(error.into()))?;
+        let key = self.key()?;
         guard::known(&self.allowed(), &proposal.table).map_err(|why| Failed::Input(anyhow!(why)))?;
         let scene = Scene::read(bus).await?;
         refuse_under_way(&scene)?;
@@ -129,12 +138,18 @@ impl Release {
             outcome.outcome = Fate::Unchanged;
             if !self.dry_run {
                 // Who says it again wants to know whether it came to every node.
-                self.follow(bus, &live.publication, revision, outcome, console).await?;
+                self.follow(bus, (&live.publication, &scene.reports), revision, outcome, console).await?;
             }
             return Ok(());
         }
         self.compare(&scene, source, proposal, outcome, console)?;
         guard::signed(&scene, key.is_some(), self.unsigned).map_err(refused)?;
+        if proposal.was_signed && key.is_none() && !self.unsigned {
+            let name = &proposal.name;
+            return Err(refused(format!(
+                "{name} was signed, and would not be any more: sign it with --sign KEY.pem, or say --unsigned"
+            )));
+        }
         let canary = self.canary_nodes(&scene, &draft)?;
         outcome.epoch = Some(draft.epoch);
         self.foresee(&scene, proposal, console);
@@ -156,10 +171,15 @@ impl Release {
         match canary {
             Some(canary) => self.stage(&desk, &scene, &draft, canary, outcome, console).await,
             None => {
+                // From here on: whoever is interrupted says what is on the bus.
+                let mut signals = Signals::catch().map_err(|error| Failed::Ran(error.into()))?;
                 let written = desk.write(draft.clone(), desk.after).await;
                 let revision = written.map_err(|unwritten| unwritten.told(outcome))?;
                 outcome.outcome = Fate::Published;
-                let followed = self.follow(bus, &draft, revision, outcome, console).await;
+                let followed = tokio::select! {
+                    followed = self.follow(bus, (&draft, &scene.reports), revision, outcome, console) => followed,
+                    () = signals.any() => Err(interrupted(revision)),
+                };
                 // Who may not do that leaves it to others.
                 drop(bus.bury(BURIED_AFTER).await);
                 followed
@@ -265,6 +285,11 @@ fn question(scene: &Scene, canary: Option<&BTreeSet<String>>) -> String {
             )
         }
     }
+}
+
+/// Whoever waited waits no longer.
+fn interrupted(revision: u64) -> Failed {
+    refused(format!("interrupted; revision {revision} is published, and `meridian fleet` tells who has it"))
 }
 
 /// It was tried, and does not go.

@@ -1,5 +1,6 @@
 //! What is on the bus at one moment: the live table, a staged one, and what the nodes say.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use config::bus::{Bus, BusError, Entry, MOST_EPOCHS, NodeReport, Place, Publication, REPORT_EVERY, Stage};
@@ -19,6 +20,8 @@ pub(in crate::cli) struct Scene {
     pub(in crate::cli) live: Option<Entry>,
     /// The newest text: the live one, or the one before it was deleted.
     pub(in crate::cli) newest: Option<Published>,
+    /// The table that most nodes have in force, if none has the live one.
+    pub(in crate::cli) held: Option<Published>,
     /// The staged table, or that it was withdrawn.
     pub(in crate::cli) staged: Option<Entry>,
     /// The nodes that live.
@@ -49,7 +52,23 @@ impl Scene {
             live => live.clone().and_then(Published::of),
         };
         let staged = bus.live(Place::Rollout).await?;
-        Ok(Self { last_revision, live, newest, staged, reports: bus.reports().await? })
+        let mut scene = Self { last_revision, live, newest, staged, reports: bus.reports().await?, ..Self::default() };
+        if let Some(mark) = scene.elsewhere() {
+            let held = bus.fetch(Place::Table, mark.1).await?.and_then(Published::of);
+            scene.held = held.filter(|held| held.mark() == mark);
+        }
+        Ok(scene)
+    }
+
+    /// The table that most nodes have in force, if none has the live one: they refuse it, or have not seen it yet.
+    fn elsewhere(&self) -> Option<Mark> {
+        let live = self.newest.as_ref()?.mark();
+        let mut counts = BTreeMap::<Mark, usize>::new();
+        for (report, _) in self.reports.iter().filter(|(report, _)| report.revision > 0 && !report.staged) {
+            *counts.entry((report.epoch, report.revision)).or_default() += 1;
+        }
+        let most = counts.iter().max_by_key(|(mark, count)| (**count, **mark));
+        most.filter(|_| !counts.contains_key(&live)).map(|(mark, _)| *mark)
     }
 
     /// The revision that the live table must still have for another to take its place.
@@ -174,6 +193,23 @@ mod tests {
         }
         let withdrawn = Entry { publication: None, ..entry(5, 1, None) };
         assert!(Scene { staged: Some(withdrawn), ..Scene::default() }.under_way(at(1)).is_none());
+    }
+
+    #[test]
+    fn what_the_nodes_have_counts_if_none_has_the_live_table() {
+        let at = SystemTime::UNIX_EPOCH;
+        for (in_force, expected) in [
+            (vec![], None),
+            (vec![(1, 9), (1, 4)], None),
+            (vec![(1, 4), (1, 6), (1, 4)], Some((1, 4))),
+            (vec![(1, 4), (1, 6)], Some((1, 6))),
+            // Waiting for a first one.
+            (vec![(0, 0)], None),
+        ] {
+            let reports = in_force.iter().map(|mark| (samples::report("a", "r", *mark), at)).collect();
+            let scene = Scene { newest: Published::of(entry(9, 1, None)), reports, ..Scene::default() };
+            assert_eq!(scene.elsewhere(), expected, "{in_force:?}");
+        }
     }
 
     #[test]

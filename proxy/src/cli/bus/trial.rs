@@ -60,7 +60,7 @@ pub(super) enum Objection {
 }
 
 impl Trial {
-    /// Begins, with what the nodes had done before.
+    /// Of what the nodes had done before.
     pub(super) fn new(nodes: &BTreeSet<String>, reports: &Reports, mark: Mark, marks: Marks) -> Self {
         let start = |report: &NodeReport| {
             let (before, begun) = (report.lately.clone(), report.observed.clone());
@@ -70,6 +70,16 @@ impl Trial {
             reports.iter().map(|(report, _)| report).partition::<Vec<_>, _>(|report| nodes.contains(&report.node));
         let starts = |reports: Vec<&NodeReport>| reports.into_iter().map(start).collect();
         Self { staged: starts(staged), others: starts(others), mark, marks }
+    }
+
+    /// All nodes that have it say so in these reports: what counts is what they do from now on.
+    pub(super) fn begin(&mut self, reports: &Reports) {
+        for (report, _) in reports {
+            let start = self.staged.get_mut(&report.node).or_else(|| self.others.get_mut(&report.node));
+            if let Some(start) = start.filter(|start| start.instance == report.instance) {
+                start.begun = report.observed.clone();
+            }
+        }
     }
 
     /// How it stands by these reports. `silence_counts` is false while it may be the bus that nobody

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{Bus, BusError, Place};
+use config::bus::{BURIED_AFTER, Bus, BusError, Place};
 
 use super::arrival::{Arrival, Goal};
 use super::console::Console;
@@ -53,11 +53,9 @@ pub(super) async fn wait(
 
 /// The reports of now. Where a node has a later table, the goal learns whether that is the live one.
 async fn look(bus: &Bus, goal: &mut Goal) -> Result<Reports, BusError> {
-    let mut reports = bus.reports().await?;
-    if matches!(goal, Goal::Withdrawn(_)) {
-        // A dead node has nothing any more.
-        reports.retain(|(_, heard)| !is_silent(*heard, SystemTime::now()));
-    }
+    let mut reports = bus.reports_within(BURIED_AFTER).await?;
+    let now = SystemTime::now();
+    reports.retain(|(report, heard)| goal.waits_for(&report.node) || !is_silent(*heard, now));
     if goal.is_behind(&reports)
         && let (Goal::Live { newest, .. }, Some(live)) = (goal, bus.live(Place::Table).await?.and_then(Published::of))
     {

@@ -27,8 +27,15 @@ impl Release {
             console.say("the first table on this bus\n");
             return Ok(());
         };
-        let old = format!("revision {}", newest.revision);
-        let table = match RoutingTable::from_afar(&old, &newest.publication.text) {
+        let base = scene.held.as_ref().unwrap_or(newest);
+        if scene.held.is_some() {
+            console.warn(&format!(
+                "no node has revision {} in force, which is live: this is compared with revision {}, which most have",
+                newest.revision, base.revision
+            ));
+        }
+        let old = format!("revision {}", base.revision);
+        let table = match RoutingTable::from_afar(&old, &base.publication.text) {
             Ok(table) => table,
             Err(problems) => {
                 console.warn(&format!("{problems}\n{old} is no table, so there is nothing to compare with"));

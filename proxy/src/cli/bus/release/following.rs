@@ -8,8 +8,8 @@ use super::{Release, refused};
 use crate::cli::Failed;
 use crate::cli::bus::arrival::{Arrival, Goal, nodes};
 use crate::cli::bus::console::Console;
-use crate::cli::bus::outcome::Outcome;
-use crate::cli::bus::scene::Scene;
+use crate::cli::bus::outcome::{Fate, Outcome};
+use crate::cli::bus::scene::{Reports, Scene};
 use crate::cli::bus::time::long;
 use crate::cli::bus::wait::wait;
 
@@ -18,7 +18,7 @@ impl Release {
     pub(super) async fn follow(
         &self,
         bus: &Bus,
-        draft: &Publication,
+        (draft, reports): (&Publication, &Reports),
         revision: u64,
         outcome: &mut Outcome,
         console: &mut Console,
@@ -30,7 +30,8 @@ impl Release {
             return Ok(());
         }
         let mark = (draft.epoch, revision);
-        let waited = wait(bus, &Goal::Live { mark, newest: mark }, &what, self.wait, console).await;
+        let reporting = reports.iter().map(|(report, _)| report.node.clone()).collect();
+        let waited = wait(bus, &Goal::Live { nodes: reporting, mark, newest: mark }, &what, self.wait, console).await;
         let waited =
             waited.map_err(|error| refused(format!("{what} is published, and nobody knows who has it: {error}")))?;
         outcome.took_ms = Some(u64::try_from(waited.took.as_millis()).unwrap_or(u64::MAX));
@@ -41,7 +42,11 @@ impl Release {
         }
         if arrival.is_complete() && arrival.rejected.is_empty() {
             let (all, took) = (nodes(arrival.nodes()), waited.took.as_secs_f64());
-            console.say(&format!("{what} is in force on {all}, {took:.1} s after it was published\n"));
+            let after = match outcome.outcome {
+                Fate::Unchanged => String::new(),
+                _ => format!(", {took:.1} s after it was published"),
+            };
+            console.say(&format!("{what} is in force on {all}{after}\n"));
             return Ok(());
         }
         if arrival.rejected.is_empty() {

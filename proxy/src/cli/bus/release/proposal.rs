@@ -14,6 +14,8 @@ pub(in crate::cli) struct Proposal {
     pub(super) table: RoutingTable,
     /// What its note starts with.
     pub(super) occasion: Option<String>,
+    /// Whether it was signed when it was published before.
+    pub(super) was_signed: bool,
 }
 
 impl Proposal {
@@ -24,6 +26,12 @@ impl Proposal {
     pub(in crate::cli) fn new(text: Bytes, name: &str, occasion: Option<String>) -> Result<Self, Failed> {
         let table = RoutingTable::from_afar(name, &text)?;
         table.warnings.iter().for_each(|warning| eprintln!("{warning}"));
-        Ok(Self { text, name: name.to_owned(), table, occasion })
+        Ok(Self { text, name: name.to_owned(), table, occasion, was_signed: false })
+    }
+
+    /// The same, which was published before, and signed or not.
+    #[must_use]
+    pub(in crate::cli) fn again(self, was_signed: bool) -> Self {
+        Self { was_signed, ..self }
     }
 }

@@ -7,7 +7,7 @@ use config::bus::{Bus, BusError, Place, Publication, PublishError, REPORT_EVERY,
 use policy::trial::Marks;
 
 use super::desk::{Desk, Unwritten};
-use super::{Release, refused};
+use super::{Release, interrupted, refused};
 use crate::cli::Failed;
 use crate::cli::bus::arrival::{Goal, nodes, some};
 use crate::cli::bus::console::Console;
@@ -73,7 +73,8 @@ impl Release {
         console.say(&format!("staged as revision {revision} on {} of {all}: {names}\n", canary.len()));
         let marks = Marks { error_rate: self.canary.max_error_rate };
         let trial = Trial::new(&canary, &reports, (draft.epoch, revision), marks);
-        let course = Course { release: self, desk, revision, mark: (draft.epoch, revision), canary: &canary, trial };
+        let mut course =
+            Course { release: self, desk, revision, mark: (draft.epoch, revision), canary: &canary, trial };
         let end = tokio::select! {
             end = course.run(outcome, console) => end,
             () = signals.any() => End::Interrupted,
@@ -102,8 +103,8 @@ impl Release {
                             ));
                         }
                         return tokio::select! {
-                            done = self.follow(desk.bus, draft, published, outcome, console) => done,
-                            () = signals.any() => Err(refused(format!("interrupted; revision {published} is published"))),
+                            done = self.follow(desk.bus, (draft, &reports), published, outcome, console) => done,
+                            () = signals.any() => Err(interrupted(published)),
                         };
                     }
                     Err(unwritten) => {
@@ -217,7 +218,7 @@ struct Course<'a> {
 }
 
 impl Course<'_> {
-    async fn run(&self, outcome: &mut Outcome, console: &mut Console) -> End {
+    async fn run(&mut self, outcome: &mut Outcome, console: &mut Console) -> End {
         let goal = Goal::Staged(self.canary.clone(), self.mark);
         let waited = wait(self.desk.bus, &goal, "staged", self.release.wait, console).await;
         let arrival = match waited {
@@ -239,6 +240,11 @@ impl Course<'_> {
                 long(self.release.wait),
                 arrival.missing(SystemTime::now())
             ));
+        }
+        // What they did before they had it says nothing of it.
+        match self.desk.bus.reports().await {
+            Ok(reports) => self.trial.begin(&reports),
+            Err(error) => return End::Unknown(format!("nobody knows what its nodes do: {error}")),
         }
         self.observe(console).await
     }
