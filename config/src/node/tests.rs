@@ -291,6 +291,7 @@ fn the_bus_is_read_and_checked() {
         (bus("password_file = 'u'"), "routing.bus.password_file", "whose?"),
         (bus("token_file = 'u', nkey_file = 'n'"), "routing.bus.nkey_file", "in one way"),
         (bus("max_shrink = 2"), "routing.bus.max_shrink", "0"),
+        (bus("").replace("bus =", "max_age = '900ms'\nbus ="), "routing.max_age", "at least 1s"),
         (bus("trusted_keys = []"), "routing.bus.trusted_keys", "empty"),
         (bus("").replace("[node]", "[node]\nname = 'a..b'"), "node.name", "on the bus"),
     ] {

@@ -96,8 +96,8 @@ const PATIENCE: u32 = 5;
 /// Then one second in so many has a report.
 const RETRY: u32 = 60;
 
-const UNHEARD: &str = "this node does not hear its own load reports: let it publish and subscribe to meridian.load.> on the \
-                       bus; until then it knows of its own load only";
+const UNHEARD: &str = "this node does not hear its own load reports: the bus stalls, or does not let it publish and \
+                       subscribe to meridian.load.>; until then it knows of its own load only";
 
 #[cfg(test)]
 mod tests {
