@@ -46,9 +46,9 @@ pub use watch::{Change, Watch, What};
 /// How often a node renews its report.
 pub const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// A node whose report is older than this is gone: nobody counts it, or waits for it.
+/// A node whose report is older than this is gone: nobody counts it. Who published while it was there waits for it.
 pub const REPORT_TTL: Duration = Duration::from_secs(30);
 
-/// What a node has left that is gone for so long is removed at the next publication: nats-server 2.9 has no
+/// What a node has left that is gone for so long is removed after a publication to all: nats-server 2.9 has no
 /// time-to-live for a key.
 pub const BURIED_AFTER: Duration = Duration::from_secs(3600);

@@ -47,7 +47,7 @@ pub struct Desk {
     refusals: Talk,
     ignorance: Talk,
     /// A staged table was taken away while a newer table of all was on its way: most likely its promotion.
-    may_be_promoted: bool,
+    may_be_promoted: Option<u64>,
     /// For how long the bus had been silent when the snapshot was last touched; `None` is for ever.
     silent_for: Option<Duration>,
     /// When the snapshot was last touched by this process.
@@ -104,7 +104,7 @@ impl Desk {
             not_before: Instant::now(),
             refusals: Talk::default(),
             ignorance: Talk::default(),
-            may_be_promoted: false,
+            may_be_promoted: None,
             silent_for: None,
             touched: None,
         }
@@ -225,11 +225,13 @@ impl Desk {
             Place::Rollout => {
                 self.state.note("rollout", None);
                 // Nobody goes back from a staged table to the one before for the moment that its promotion takes.
-                let staged = self.tables.staged().map_or(u64::MAX, |staged| staged.standing.revision);
-                let is_examined = |one: &Examination| one.place == Place::Table && one.entry.revision > staged;
-                if self.examination.as_ref().is_some_and(is_examined) || self.queue.wants_after(staged) {
-                    self.may_be_promoted = true;
-                } else {
+                let staged = self.tables.staged().map(|staged| staged.standing.revision);
+                let is_after = |staged: &u64| {
+                    let is_examined = |one: &Examination| one.place == Place::Table && one.entry.revision > *staged;
+                    self.examination.as_ref().is_some_and(is_examined) || self.queue.wants_after(*staged)
+                };
+                self.may_be_promoted = staged.filter(is_after);
+                if self.may_be_promoted.is_none() {
                     self.put_back("the staged table was withdrawn");
                 }
             }
@@ -360,9 +362,11 @@ impl Desk {
         if let Some((unsaid, last)) = self.ignorance.rest() {
             tracing::warn!(unsaid, last, "more routing tables were ignored than were told");
         }
-        if self.may_be_promoted && self.is_idle() {
-            self.may_be_promoted = false;
-            self.put_back("the staged table was withdrawn");
+        if self.may_be_promoted.is_some() && self.is_idle() {
+            let withdrawn = self.may_be_promoted.take();
+            if self.tables.staged().map(|staged| staged.standing.revision) == withdrawn {
+                self.put_back("the staged table was withdrawn");
+            }
         }
         if self.tables.staged_until().is_some_and(|until| until <= now()) {
             self.put_back("the staged table lapsed without a promotion");

@@ -42,13 +42,18 @@ impl Rollback {
                 return Err(Failed::Ran(anyhow!("no table is staged")));
             }
             let history = bus.history().await?;
-            let standard = Standard::new(&self.release, &source, &bus, &history).await?;
-            let is_good = |table: &Published| standard.lacking(table).is_none();
+            let standard = Standard::new(&self.release, &source, &Scene::read(&bus).await?, &bus, &history)?;
+            let is_good = |table: &Published| match standard.lacking(table) {
+                None => true,
+                Some(lacking) => {
+                    console.warn(&format!("passed over: revision {} {lacking}", table.revision));
+                    false
+                }
+            };
             let earlier = earlier(&history, self.to, is_good).map_err(|why| Failed::Input(anyhow!(why)))?;
             let name = format!("revision {}", earlier.revision);
             if let Some(lacking) = standard.lacking(&earlier) {
-                console
-                    .warn(&format!("warning: {name}, as it was published, {lacking}: look at it before it comes back"));
+                console.warn(&format!("warning: {name} {lacking}: look at it before it comes back"));
             }
             let occasion = Some(format!("{ROLLBACK}{}", earlier.revision));
             let proposal = Proposal::new(earlier.publication.text, &name, occasion)?;
@@ -101,29 +106,39 @@ struct Standard {
     bucket: String,
     /// Whose tables are believed, as far as we know; if nobody is named, everybody's.
     trusted: TrustedKeys,
-    /// Whether the live table is signed: then one that is not was no table of theirs.
-    is_signed: bool,
-    /// The epoch of the live table.
-    epoch: u64,
+    /// The table that the nodes have: the live one, unless they refuse it.
+    taken: Option<Published>,
     /// What nodes refuse.
     refused: BTreeSet<Mark>,
+    /// Revisions whose epoch is lower than that of a table before them.
+    backward: BTreeSet<u64>,
 }
 
 impl Standard {
-    async fn new(release: &Release, source: &Source, bus: &Bus, history: &[Entry]) -> Result<Self, Failed> {
+    fn new(release: &Release, source: &Source, scene: &Scene, bus: &Bus, history: &[Entry]) -> Result<Self, Failed> {
         let trusted = TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failed::Input(anyhow!(errors.join("\n")))
         })?;
         let own = release.key()?.map(|key| key.trusted()).unwrap_or_default();
-        let refused = bus.reports().await?.into_iter().filter_map(|(report, _)| report.refused);
-        let newest = history.iter().rev().find_map(|entry| entry.publication.as_ref());
+        let refused = scene.reports.iter().filter_map(|(report, _)| report.refused.as_ref());
+        let taken = scene.held.clone().or_else(|| scene.newest.clone());
+        let most = taken.as_ref().map_or(0, |taken| taken.publication.epoch);
+        let (mut highest, mut backward) = (0, BTreeSet::new());
+        for entry in history {
+            let epoch = entry.publication.as_ref().map_or(highest, |publication| publication.epoch);
+            if epoch < highest {
+                backward.insert(entry.revision);
+            } else if epoch <= most {
+                highest = epoch;
+            }
+        }
         Ok(Self {
             bucket: bus.bucket().to_owned(),
             trusted: own.and(trusted),
-            is_signed: newest.is_some_and(|newest| newest.signature.is_some()),
-            epoch: newest.map_or(0, |newest| newest.epoch),
+            taken,
             refused: refused.map(|refused| (refused.epoch, refused.revision)).collect(),
+            backward,
         })
     }
 
@@ -136,14 +151,19 @@ impl Standard {
         if publication.claimed_sha256.as_ref().is_some_and(|claimed| *claimed != publication.sha256()) {
             return Some("has not the hash that its publisher gave".to_owned());
         }
-        if publication.epoch == 0 && self.epoch > 0 {
-            return Some("has no epoch, so that no node took it".to_owned());
+        if self.backward.contains(&table.revision) {
+            return Some("has an epoch below that of tables before it, so that no node took it".to_owned());
         }
         if self.refused.contains(&table.mark()) {
             return Some("is refused by nodes".to_owned());
         }
-        if self.is_signed && publication.signature.is_none() {
-            return Some("was never signed".to_owned());
+        if let Some(taken) = &self.taken {
+            if table.mark() > taken.mark() {
+                return Some(format!("came after revision {}, which is what the nodes have", taken.revision));
+            }
+            if taken.publication.signature.is_some() && publication.signature.is_none() {
+                return Some("was never signed".to_owned());
+            }
         }
         let verified = self.trusted.verify(publication, &self.bucket);
         verified
@@ -162,10 +182,20 @@ fn rolled_back_to(note: &str) -> Option<u64> {
 const ROLLBACK: &str = "rollback to revision ";
 
 /// The table that comes back: of a revision, or else the newest that is not the live one.
-fn earlier(history: &[Entry], to: Option<u64>, is_good: impl Fn(&Published) -> bool) -> Result<Published, String> {
+fn earlier(
+    history: &[Entry],
+    to: Option<u64>,
+    mut is_good: impl FnMut(&Published) -> bool,
+) -> Result<Published, String> {
     let live = history.last();
     let tables: Vec<Published> = history.iter().rev().cloned().filter_map(Published::of).collect();
     let known = || tables.iter().map(|table| table.revision.to_string()).collect::<Vec<_>>().join(", ");
+    let none = || {
+        let known = known();
+        format!(
+            "the bus has no earlier table that is good to go back to; it has {known}: say --to REV, or publish a file"
+        )
+    };
     match (to, live.and_then(|live| live.publication.as_ref())) {
         _ if tables.is_empty() => Err("there is no table on the bus to go back to".to_owned()),
         (Some(revision), _) => {
@@ -177,12 +207,10 @@ fn earlier(history: &[Entry], to: Option<u64>, is_good: impl Fn(&Published) -> b
             let before = rolled_back_to(&live.note).unwrap_or(u64::MAX);
             let is_other = |table: &&Published| table.publication.text != live.text && table.revision < before;
             let other = tables.iter().filter(is_other).find(|table| is_good(table));
-            other.cloned().ok_or_else(|| {
-                format!("the bus has no earlier table that is good to go back to; it has {}: say --to REV, or publish a file", known())
-            })
+            other.cloned().ok_or_else(none)
         }
         // It was deleted: the newest comes back.
-        (None, None) => tables.iter().find(|table| is_good(table)).cloned().ok_or_else(String::new),
+        (None, None) => tables.iter().find(|table| is_good(table)).cloned().ok_or_else(none),
     }
 }
 

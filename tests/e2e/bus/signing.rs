@@ -47,7 +47,7 @@ async fn nodes_that_trust_keys_take_signed_tables_only() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_says(&ended.stderr, &["no node has revision", "this is compared with revision"]);
     let ended = edge.run(&["rollback", "--to", &evil, "--dry-run", "--sign", &key]).await;
-    assert_says(&ended.stderr, &["has no epoch, so that no node took it"]);
+    assert_says(&ended.stderr, &["has an epoch below that of tables before it"]);
     let ended = edge.run(&["rollback", "--yes"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_says(&ended.stderr, &["is signed, and this would not be"]);

@@ -101,6 +101,43 @@ async fn a_staged_table_stays_in_force_until_its_promotion_is() {
 }
 
 #[tokio::test]
+async fn the_end_of_one_staged_table_is_not_that_of_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(directory.path());
+    scene.desk.weigh(Place::Table, entry(10, "1", Place::Table));
+    scene.examined().await;
+    scene.desk.weigh(Place::Rollout, entry(20, "2", Place::Rollout));
+    scene.examined().await;
+    scene.desk.weigh(Place::Table, entry(21, "3", Place::Table));
+    scene.desk.taken_away(Place::Rollout);
+    let next = entry(23, "4", Place::Rollout);
+    scene.desk.queue.want(Place::Rollout, Wanted::Entry(Box::new(next.clone())));
+    scene.examined().await;
+    scene.desk.let_time_pass();
+    drop(scene.desk.queue.take());
+    scene.desk.weigh(Place::Rollout, next);
+    scene.examined().await;
+    scene.desk.let_time_pass();
+    assert_eq!((scene.in_force(), scene.counted("returned")), (Some(23), 0));
+}
+
+#[tokio::test]
+async fn a_staged_table_does_not_make_a_refused_one_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(directory.path());
+    scene.desk.weigh(Place::Table, entry(10, "1", Place::Table));
+    scene.examined().await;
+    let mut bad = entry(11, "2", Place::Table);
+    bad.publication.as_mut().unwrap().text = "poison".into();
+    scene.desk.weigh(Place::Table, bad);
+    scene.examined().await;
+    scene.desk.weigh(Place::Rollout, entry(12, "3", Place::Rollout));
+    scene.examined().await;
+    assert_eq!(scene.in_force(), Some(12));
+    assert_eq!(scene.desk.state.status().refused.map(|refused| refused.revision), Some(11));
+}
+
+#[tokio::test]
 async fn a_later_table_ends_the_refusal_of_a_staged_one() {
     let directory = tempfile::tempdir().unwrap();
     let mut scene = Scene::new(directory.path());

@@ -81,15 +81,16 @@ impl Desk {
             tracing::warn!("{warning}");
         }
         self.state.forgive(place);
-        self.state.forgive_before(&table.standing);
         self.tables.accept(place, entry, table.clone(), now());
         self.state.count(if place == Place::Table { "applied" } else { "staged" });
         if place == Place::Table {
             // Before anybody sees the table: what is said of the one before is over.
+            self.state.forgive_before(&table.standing);
             self.state.ignored(None);
             self.state.note("snapshot", None);
-            self.heard_from();
+            // First the table: until it is written, the file before it must not look fresh.
             self.keeper.keep(table);
+            self.heard_from();
         }
         self.put_in_force(false);
         let took = entry.created.elapsed().unwrap_or_default();

@@ -48,7 +48,7 @@ pub(in crate::cli) enum Fate {
     Unchanged,
     /// The new table.
     Published,
-    /// What was there; some nodes had the staged table for a while.
+    /// What was there; some nodes had the staged table for a while, or until its lease ends.
     Withdrawn,
     /// Nobody knows: the bus fell silent while it was written.
     Unknown,

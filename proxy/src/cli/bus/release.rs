@@ -180,8 +180,13 @@ impl Release {
                     followed = self.follow(bus, (&draft, &scene.reports), revision, outcome, console) => followed,
                     () = signals.any() => Err(interrupted(revision)),
                 };
-                // Who may not do that leaves it to others.
-                drop(bus.bury(BURIED_AFTER).await);
+                if followed.is_ok() {
+                    // Who may not do that leaves it to others.
+                    tokio::select! {
+                        _ = tokio::time::timeout(BURIAL, bus.bury(BURIED_AFTER)) => {}
+                        () = signals.any() => {}
+                    }
+                }
                 followed
             }
         }
@@ -296,6 +301,9 @@ fn interrupted(revision: u64) -> Failed {
 fn refused(why: String) -> Failed {
     Failed::Ran(anyhow!(why))
 }
+
+/// For the removal of what dead nodes have left.
+const BURIAL: Duration = Duration::from_secs(3);
 
 /// Another publisher's clock may be ahead of ours by this.
 const MOST_SKEW_MS: u64 = 10 * 60 * 1000;

@@ -60,15 +60,21 @@ impl Scene {
         Ok(scene)
     }
 
-    /// The table that most nodes have in force, if none has the live one: they refuse it, or have not seen it yet.
+    /// The table that most nodes have in force, if none has the live one, and somebody refuses or ignores it: the
+    /// others may not have seen it yet.
     fn elsewhere(&self) -> Option<Mark> {
         let live = self.newest.as_ref()?.mark();
+        let refuses = |report: &NodeReport| {
+            report.refused.as_ref().is_some_and(|refused| (refused.epoch, refused.revision) == live)
+        };
         let mut counts = BTreeMap::<Mark, usize>::new();
         for (report, _) in self.reports.iter().filter(|(report, _)| report.revision > 0 && !report.staged) {
             *counts.entry((report.epoch, report.revision)).or_default() += 1;
         }
+        let is_unwanted =
+            self.reports.iter().any(|(report, _)| refuses(report)) || counts.keys().any(|mark| *mark > live);
         let most = counts.iter().max_by_key(|(mark, count)| (**count, **mark));
-        most.filter(|_| !counts.contains_key(&live)).map(|(mark, _)| *mark)
+        most.filter(|_| is_unwanted && !counts.contains_key(&live)).map(|(mark, _)| *mark)
     }
 
     /// The revision that the live table must still have for another to take its place.
@@ -171,6 +177,8 @@ pub(in crate::cli) mod samples {
 mod tests {
     use std::time::Duration;
 
+    use config::bus::Refused;
+
     use super::*;
 
     fn entry(revision: u64, epoch: u64, stage: Option<Stage>) -> Entry {
@@ -203,12 +211,19 @@ mod tests {
             (vec![(1, 9), (1, 4)], None),
             (vec![(1, 4), (1, 6), (1, 4)], Some((1, 4))),
             (vec![(1, 4), (1, 6)], Some((1, 6))),
+            (vec![(2, 4)], Some((2, 4))),
             // Waiting for a first one.
             (vec![(0, 0)], None),
         ] {
-            let reports = in_force.iter().map(|mark| (samples::report("a", "r", *mark), at)).collect();
+            let refused = Some(Refused { epoch: 1, revision: 9, sha256: String::new(), at: 0 });
+            let report = |mark: &Mark| NodeReport { refused: refused.clone(), ..samples::report("a", "r", *mark) };
+            let reports = in_force.iter().map(|mark| (report(mark), at)).collect();
             let scene = Scene { newest: Published::of(entry(9, 1, None)), reports, ..Scene::default() };
             assert_eq!(scene.elsewhere(), expected, "{in_force:?}");
+            let reports = in_force.iter().map(|mark| (samples::report("a", "r", *mark), at)).collect();
+            // It may be on its way, unless they ignore it.
+            let expected = expected.filter(|mark| *mark > (1, 9));
+            assert_eq!(Scene { reports, ..scene }.elsewhere(), expected, "{in_force:?}");
         }
     }
 

@@ -51,7 +51,7 @@ impl Desk<'_> {
             key.sign(&mut publication, self.bus.bucket());
         }
         let place = if publication.stage.is_some() { Place::Rollout } else { Place::Table };
-        let mut tries = 0;
+        let (mut tries, mut may_be_there) = (0, false);
         loop {
             let error = match self.bus.publish(&publication, after).await {
                 Ok(revision) => return Ok(revision),
@@ -59,27 +59,34 @@ impl Desk<'_> {
                 Err(error) => error,
             };
             tries += 1;
-            // After a time-out it may have been written all the same.
-            match (error, self.bus.live(place).await) {
-                (_, Ok(Some(now))) if is(&now, &publication) => return Ok(now.revision),
-                (PublishError::Overtaken, Ok(now)) if now.as_ref().is_none_or(|now| now.revision != after) => {
+            may_be_there |= !matches!(error, PublishError::Overtaken);
+            let why = match self.bus.live(place).await {
+                Ok(Some(now)) if is(&now, &publication) => return Ok(now.revision),
+                // Whatever of ours still comes there is overtaken.
+                Ok(now) if now.as_ref().map_or(0, |now| now.revision) != after => {
                     return Err(Unwritten::Refused(overtaken(now)));
                 }
-                // The bus answers, and does not have it. Whoever comes too late is overtaken by this try.
-                (_, Ok(_)) if tries < TRIES => {}
-                (error, Ok(_)) => return Err(Unwritten::Refused(error.into())),
-                (_, Err(_)) if tries < TRIES => {}
-                (_, Err(error)) => {
-                    return Err(Unwritten::Unknown(refused(format!(
-                        "nobody knows whether it was written: {error}; `meridian history` tells once the bus answers"
-                    ))));
-                }
-            }
-            if let Some(complaint) = self.bus.complaint() {
+                Ok(_) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            // The server does not answer who lacks a right.
+            let complaint = self.bus.complaint().filter(|complaint| complaint.contains(place.key()));
+            if let Some(complaint) = complaint {
                 return Err(Unwritten::Refused(refused(format!(
-                    "nothing was written: the server complains: {complaint}"
+                    "nothing was written: {why}; the server says: {complaint}"
                 ))));
             }
+            if tries < TRIES {
+                continue;
+            }
+            if !may_be_there {
+                return Err(Unwritten::Refused(error.into()));
+            }
+            let later = match place {
+                Place::Table => "; `meridian history` tells once the bus answers",
+                Place::Rollout => "",
+            };
+            return Err(Unwritten::Unknown(refused(format!("nobody knows whether it was written: {why}{later}"))));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{Bus, BusError, Place, Publication, PublishError, REPORT_EVERY, Stage};
+use config::bus::{BURIED_AFTER, Bus, BusError, NodeReport, Place, Publication, PublishError, REPORT_EVERY, Stage};
 use policy::trial::Marks;
 
 use super::desk::{Desk, Unwritten};
@@ -12,7 +12,7 @@ use crate::cli::Failed;
 use crate::cli::bus::arrival::{Goal, nodes, some};
 use crate::cli::bus::console::Console;
 use crate::cli::bus::outcome::{Fate, Outcome};
-use crate::cli::bus::scene::Scene;
+use crate::cli::bus::scene::{Scene, is_silent};
 use crate::cli::bus::signals::Signals;
 use crate::cli::bus::time::long;
 use crate::cli::bus::trial::{Objection, Standing, Trial};
@@ -164,13 +164,23 @@ pub(in crate::cli) async fn back(
     console: &mut Console,
 ) -> Result<String, String> {
     let goal = Goal::Withdrawn(canary.clone());
-    match wait(bus, &goal, "withdrawn", patience, console).await.map(|waited| waited.arrival) {
-        Err(error) => Err(format!("it was withdrawn; nobody knows whether its nodes are back: {error}")),
-        Ok(arrival) if arrival.is_complete() => {
-            Ok(format!("it was withdrawn, and {}", returned(arrival.applied.len())))
-        }
-        Ok(arrival) => Err(format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now()))),
+    let waited = wait(bus, &goal, "withdrawn", patience, console).await.map(|waited| waited.arrival);
+    let unknown = |error| format!("it was withdrawn; nobody knows whether its nodes are back: {error}");
+    let arrival = waited.map_err(unknown)?;
+    if !arrival.is_complete() {
+        return Err(format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now())));
     }
+    let told = format!("it was withdrawn, and {}", returned(arrival.applied.len()));
+    // Who cannot be heard may serve all the same.
+    let reports = bus.reports_within(BURIED_AFTER).await.map_err(unknown)?;
+    let has_it = |(report, heard): &&(NodeReport, SystemTime)| {
+        canary.contains(&report.node) && report.staged && is_silent(*heard, SystemTime::now())
+    };
+    let silent: Vec<String> = reports.iter().filter(has_it).map(|(report, _)| report.node.clone()).collect();
+    if silent.is_empty() {
+        return Ok(told);
+    }
+    Err(format!("{told}; of {} nothing is heard: whoever runs returns when the lease ends", some(silent.into_iter())))
 }
 
 /// Withdraws a staged table. That somebody else has done so is as good.
@@ -261,7 +271,8 @@ impl Course<'_> {
                 Ok(Seen::Standing(standing)) if is_over => {
                     // What was reported before says nothing of the last seconds.
                     let before = before_end.get_or_insert_with(|| standing.heard.clone());
-                    if standing.heard.iter().all(|(node, heard)| before.get(node) != Some(heard)) {
+                    let all = standing.heard.len() == self.canary.len();
+                    if all && standing.heard.iter().all(|(node, heard)| before.get(node) != Some(heard)) {
                         return self.verdict(standing);
                     }
                     if started.elapsed() > observe + LAST_WORD {
