@@ -62,10 +62,8 @@ impl Desk<'_> {
             may_be_there |= !matches!(error, PublishError::Overtaken);
             let why = match self.bus.live(place).await {
                 Ok(Some(now)) if is(&now, &publication) => return Ok(now.revision),
-                // Whatever of ours still comes there is overtaken.
-                Ok(now) if now.as_ref().map_or(0, |now| now.revision) != after => {
-                    return Err(Unwritten::Refused(overtaken(now)));
-                }
+                // Whatever of ours still comes there is overtaken. What was deleted leaves a mark.
+                Ok(Some(now)) if now.revision != after => return Err(Unwritten::Refused(overtaken(now))),
                 Ok(_) => error.to_string(),
                 Err(error) => error.to_string(),
             };
@@ -96,8 +94,8 @@ fn is(entry: &Entry, publication: &Publication) -> bool {
 }
 
 /// Somebody else was first.
-fn overtaken(now: Option<Entry>) -> Failed {
-    let Some(now) = now.and_then(Published::of) else {
+fn overtaken(now: Entry) -> Failed {
+    let Some(now) = Published::of(now) else {
         return refused("nothing was written: the table was deleted meanwhile".to_owned());
     };
     refused(format!(
