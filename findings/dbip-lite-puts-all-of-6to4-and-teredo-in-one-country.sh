@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Expected: 2002::/16 (6to4) and 2001::/32 (Teredo), whose addresses hold the IPv4 address of somebody
-#   anywhere, are aliases of the IPv4 tree, as MaxMind's format says, or are not listed.
+# Expected: 2002::/16 (6to4), whose addresses hold the IPv4 address of somebody anywhere, is an alias of the IPv4
+#   tree, as in MaxMind's own databases, or is not listed; 2001::/32 (Teredo), for which the tree can have no
+#   alias, is not listed.
 # Happens: of four free databases in one packaging three list neither, and DB-IP's says US for all of both:
 #   an Australian 6to4 router and a Chinese Teredo client are in the United States.
 # Seen 2026-11-29 with @ip-location-db/{dbip,geolite2,iptoasn,geo-whois-asn}-country-mmdb (npm) and

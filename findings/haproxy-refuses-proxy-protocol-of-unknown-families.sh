@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Expected: HAProxy, whose authors wrote the PROXY protocol, takes what its text says a receiver must take:
-#   a connection of unspecified or unsupported family, whose addresses are to be ignored.
+# Expected: HAProxy, whose authors wrote the PROXY protocol, takes a connection whose header names no address that
+#   it could use, and goes by the real one, as it does for LOCAL and UNKNOWN.
 # Happens: HAProxy 2.6 resets version 2 headers with the command PROXY and the families UNSPEC, UNIX or a
-#   datagram over IPv4, and a line of version 1 that has anything between UNKNOWN and its end. It takes LOCAL
-#   and a bare UNKNOWN. nginx 1.22 takes all of them, and has no address then.
+#   datagram over IPv4, as the text allows, and a line of version 1 that has anything between UNKNOWN and its
+#   end, which the text says a receiver must ignore. nginx 1.22 takes all of them, and has no address then.
 # Seen 2026-11-29 with haproxy 2.6.12 and nginx 1.22.1 (Debian).
 # Matters: a sender that does not know the client's address (a test, a Unix socket, a health check through
 #   another proxy) must say LOCAL; a receiver must decide whether a client without an address may enter.
