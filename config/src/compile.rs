@@ -112,6 +112,7 @@ pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path, directory: Op
     }
     let table = Table::new(spec).map_err(|error| root.error(error.to_string())).ok()?;
     let proof = proof::prove(root, &table, file);
+    route::warn_of_overrides(root, &table);
     let has_affinity_secret = root.field("affinity").is_some();
     Some(Compiled { table, has_affinity_secret, proof, upstreams, canary, affinity, pages: pages.into_files() })
 }

@@ -59,6 +59,7 @@ impl Case {
             host: "api.example.com",
             path: self.path,
             method: self.method,
+            upgrade: false,
             origin: self.country.parse().map_or(Origin::Unknown, Origin::Country),
             declared: &[],
             consent: self.consent,

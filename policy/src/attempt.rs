@@ -52,7 +52,7 @@ impl Permits {
         let route = current.table.route(self.route);
         let seen = current.view.region(self.first);
         let latency_ms = || latency_ms(current.table, facts.from, self.first, &seen);
-        !is_expired(route, current.view) && can_serve(route, route.access(facts.method), &seen, latency_ms)
+        !is_expired(route, current.view) && can_serve(route, route.access(facts.method, facts.upgrade), &seen, latency_ms)
     }
 
     fn next_after_reload<V: View + ?Sized>(
@@ -77,7 +77,7 @@ impl Permits {
         let permitted = |region: &RegionId| {
             let seen = current.view.region(*region);
             let near_and_fresh =
-                can_serve(was, was.access(facts.method), &seen, || latency_ms(table, now.from, *region, &seen));
+                can_serve(was, was.access(facts.method, facts.upgrade), &seen, || latency_ms(table, now.from, *region, &seen));
             near_and_fresh && back(*region).is_some_and(|region| could_serve(pinned, was, facts, region))
         };
         let region = order(table, route, &now, &view).into_iter().find(permitted)?;

@@ -59,7 +59,16 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let route = table.route(id);
     let mut room = None;
     let allowed = *lawful(table, route, facts, &mut room);
-    let case = Case { table, facts, id, route, access: route.access(facts.method), allowed, seen, reported: &reported };
+    let case = Case {
+        table,
+        facts,
+        id,
+        route,
+        access: route.access(facts.method, facts.upgrade),
+        allowed,
+        seen,
+        reported: &reported,
+    };
     let rules = law::rules(&case);
     let order = order(table, id, facts, &seen);
     let eligible: RegionSet = order.iter().copied().collect();
@@ -108,6 +117,7 @@ fn request(table: &Table, facts: &Facts<'_>) -> RequestExplained {
     let region = |id: RegionId| table.region(id).name.clone();
     RequestExplained {
         method: facts.method.name().to_owned(),
+        upgrade: facts.upgrade,
         host: facts.host.to_owned(),
         path: facts.path.to_owned(),
         consent: facts.consent,

@@ -15,6 +15,8 @@ pub struct Facts<'a> {
     pub path: &'a str,
     /// The method.
     pub method: Method,
+    /// Whether it asks to upgrade to a tunnel, such as a WebSocket, which carries bytes both ways.
+    pub upgrade: bool,
     /// Where the client may be.
     pub origin: Origin,
     /// Jurisdictions that a trusted source declares for the request's tenant: their rules hold too,

@@ -40,6 +40,7 @@ pub mod rollout;
 pub mod route;
 pub mod score;
 pub mod shrinkage;
+pub mod stripped;
 pub mod table;
 pub mod trial;
 pub mod verdict;

@@ -28,6 +28,8 @@ pub struct Asked<'a> {
     pub path: &'a str,
     /// The method.
     pub method: Method,
+    /// Whether it asked for an upgrade.
+    pub upgrade: bool,
     /// Where the client may be.
     pub origin: Origin,
     /// Whether consent was heard.
@@ -126,6 +128,7 @@ impl<'a> Stage<'a> {
             host: asked.host,
             path: &path.path,
             method: asked.method,
+            upgrade: asked.upgrade,
             origin: asked.origin,
             declared: &declared,
             consent,
@@ -142,7 +145,7 @@ impl<'a> Stage<'a> {
             origin: &asked.origin,
             declared: [&route.spec.jurisdictions, &declared],
             class: route.spec.data_class,
-            opening: Opening { consent, access: route.access(asked.method) },
+            opening: Opening { consent, access: route.access(asked.method, asked.upgrade) },
         };
         let lawful = Some(self.table.residency().allowed(subject, &mut None).all());
         Some(Again { route: Some(id), outcome, lawful, consent, declared })
@@ -164,11 +167,11 @@ pub fn residency_change(
 ) -> Option<Difference> {
     old.lawful.and(new.lawful)?;
     let (was, is) = (before.route(old.route?), after.route(new.route?));
-    let method = asked.method;
+    let Asked { method, upgrade, .. } = *asked;
     laws.compare(
         &asked.origin,
-        &Heard { route: was, method, declared: &old.declared, consent: old.consent },
-        &Heard { route: is, method, declared: &new.declared, consent: new.consent },
+        &Heard { route: was, method, upgrade, declared: &old.declared, consent: old.consent },
+        &Heard { route: is, method, upgrade, declared: &new.declared, consent: new.consent },
     )
 }
 

@@ -29,7 +29,7 @@ pub struct RouteSpec {
     pub scoring: usize,
     /// How late it is shed.
     pub criticality: Criticality,
-    /// Whether requests read or write; `None` decides by method.
+    /// Whether requests read or write; `None` decides by method and upgrade.
     pub access: Option<Access>,
     /// Frameworks a region must hold, in lower case.
     pub require_compliance: Vec<String>,
@@ -47,6 +47,9 @@ pub struct RouteSpec {
     pub jurisdictions: Vec<JurisdictionId>,
     /// The header in which a trusted proxy names more of them, in lower case.
     pub jurisdiction_header: Option<String>,
+    /// Request fields that origins of this route get though they are [`crate::stripped`] by default, in
+    /// lower case.
+    pub pass_request_headers: Vec<String>,
     /// How a client is kept at its region.
     pub affinity: Affinity,
     /// From the request's arrival to the response head, over all attempts.
@@ -75,10 +78,11 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether a request with this method reads or writes on this route.
-    pub fn access(&self, method: Method) -> Access {
+    /// Whether a request with this method reads or writes on this route. One that asks for an upgrade
+    /// writes whatever its method: through a tunnel a client sends what it likes.
+    pub fn access(&self, method: Method, upgrade: bool) -> Access {
         self.spec.access.unwrap_or(match method {
-            Method::Get | Method::Head | Method::Options => Access::Read,
+            Method::Get | Method::Head | Method::Options if !upgrade => Access::Read,
             _ => Access::Write,
         })
     }

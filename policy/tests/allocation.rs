@@ -21,6 +21,7 @@ fn a_decision_of_64_regions_allocates_nothing() {
             host: "api.example.com",
             path,
             method: Method::Get,
+            upgrade: false,
             origin: *origin,
             declared: &[],
             consent: true,

@@ -542,15 +542,18 @@ fn no_widening_is_missed() {
         let diff = Diff::between(&old, &new).unwrap();
         let (mut widens, mut shrinks) = (false, false);
         for (host, path) in hosts.iter().chain(&["w.c", "other"]).flat_map(|host| paths.map(|path| (*host, path))) {
-            for (method, country) in [Method::Get, Method::Post, Method::Delete, Method::Other]
+            let asked = [Method::Get, Method::Post, Method::Delete, Method::Other].map(|method| (method, false));
+            for ((method, upgrade), country) in asked
                 .into_iter()
-                .flat_map(|method| ["DE", "BR", "US", "?"].map(|country| (method, country)))
+                .chain([(Method::Get, true)])
+                .flat_map(|asked| ["DE", "BR", "US", "?"].map(|country| (asked, country)))
             {
                 let origin = country.parse().map_or(Origin::Unknown, Origin::Country);
                 let request = Facts {
                     host,
                     path,
                     method,
+                    upgrade,
                     origin,
                     declared: &[],
                     consent: false,

@@ -66,6 +66,7 @@ fn facts(country: &str, path: &'static str) -> Facts<'static> {
         host: "api.example.com",
         path,
         method: Method::Get,
+        upgrade: false,
         origin: Origin::of(set),
         declared: &[],
         consent: false,

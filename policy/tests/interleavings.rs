@@ -97,6 +97,7 @@ impl Client {
             host: "api.example.com",
             path: "/v3/x",
             method: Method::Get,
+            upgrade: false,
             origin: match self.country {
                 Some(code) => Origin::Country(code.parse().expect("a country")),
                 None => Origin::Unknown,

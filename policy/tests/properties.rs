@@ -534,6 +534,7 @@ fn stays(criticality: usize, pressure: f32, weight: u8, client_key: u64) -> bool
         host: "api.example.com",
         path: &path,
         method: Method::Get,
+        upgrade: false,
         origin: Origin::Unknown,
         declared: &[],
         consent: false,

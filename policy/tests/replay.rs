@@ -32,6 +32,7 @@ fn asked(country: &str) -> Asked<'static> {
         host: "api.example.com",
         path: "/v3/x",
         method: Method::Get,
+        upgrade: false,
         origin,
         consent: false,
         declared: &[],

@@ -205,6 +205,7 @@ fn capacity(book: &Book<'_>, class: &str, client: Client<'_>, rps: bool) -> f64 
         host: "any".into(),
         path: "/".into(),
         method: Method::Get,
+        upgrade: false,
         countries: Some(countries),
         declared,
         consent: false,

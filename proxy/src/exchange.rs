@@ -16,7 +16,7 @@ use crate::body::{Body, Returning};
 use crate::client::Client;
 use crate::facts::{Known, Witnesses, new_pin};
 use crate::finish::Finish;
-use crate::headers::{Outgoing, Sender, asks_upgrade, is_request_id, names, strip_hop_by_hop};
+use crate::headers::{Outgoing, Sender, is_request_id, names, strip_hop_by_hop};
 use crate::health::traffic::Dialled;
 use crate::ingress::connection::Connection;
 use crate::node::{Drain, InFlight, Worker};
@@ -64,7 +64,7 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
 async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Response<Body>, Answer> {
     let (worker, connection) = (finish.worker.clone(), finish.connection.clone());
     let node = &worker.node;
-    let (mut parts, incoming) = take_apart(request);
+    let (mut parts, incoming) = take_apart(request, finish.upgrade);
     finish.unread_body = !hyper::body::Body::is_end_stream(&incoming);
     if let Some(why) = connection.activity.take_head_fault(&parts.headers) {
         // Where this request ends is in doubt, and so is what comes after it.
@@ -113,7 +113,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         }
         return Ok(Answer::probe(cell.is_up() && node.draining() == Drain::Serving, cell.lag()));
     }
-    let method = finish.method;
+    let (method, upgrade) = (finish.method, finish.upgrade);
     finish.note_target(&target, &parts);
     let found = find_route(&routing, &target, method, &parts, &client);
     let id = found.map_err(|(answer, route)| {
@@ -130,6 +130,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         host: &target.host,
         path: &target.path.path,
         method,
+        upgrade,
         origin: known.origin,
         declared: &known.declared,
         consent: known.consent,
@@ -157,7 +158,6 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
             .get(names::FORWARDED_PROTO)
             .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
     let scheme = if https_before_us { "https" } else { connection.scheme() };
-    let upgrade = asks_upgrade(parts.version, &parts.headers);
     let repeatable = !upgrade && (method.is_idempotent() || parts.headers.contains_key("idempotency-key"));
     let keep = if route.retry.attempts > 1 { route.retry.body_bytes } else { 0 };
     let body = RequestBody::new(incoming, keep, limits.body_bytes.unwrap_or(u64::MAX));
@@ -181,6 +181,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
                 route.jurisdiction_header.as_deref(),
                 witnesses.geo.country_header.as_ref().map(HeaderName::as_str),
             ],
+            passed: &route.pass_request_headers,
             upgrade,
             for_gateways,
         },
@@ -228,8 +229,8 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
 }
 
 /// Splits a request, with the client's side of a protocol upgrade kept among its extensions.
-fn take_apart(mut request: Request<Incoming>) -> (Parts, Incoming) {
-    let upgrade = asks_upgrade(request.version(), request.headers()).then(|| hyper::upgrade::on(&mut request));
+fn take_apart(mut request: Request<Incoming>, asks_upgrade: bool) -> (Parts, Incoming) {
+    let upgrade = asks_upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
     if let Some(upgrade) = upgrade {
         parts.extensions.insert(upgrade);

@@ -24,6 +24,8 @@ pub struct Question {
     pub path: String,
     /// The method, GET when absent.
     pub method: Option<String>,
+    /// Whether the request asks for a WebSocket.
+    pub upgrade: bool,
     /// Headers, as from a trusted proxy: (name in lower case, value).
     pub headers: Vec<(String, String)>,
     /// The client's countries instead of a look-up: a list of codes, or `unknown`.
@@ -39,13 +41,15 @@ pub struct Question {
 #[allow(missing_docs)]
 pub enum QuestionError {
     #[error(
-        "unknown parameter {0:?}; there are ip, host, path, method, header (NAME:VALUE), country, consent (granted) and client_key"
+        "unknown parameter {0:?}; there are ip, host, path, method, upgrade (websocket), header (NAME:VALUE), country, consent (granted) and client_key"
     )]
     UnknownParameter(String),
     #[error("{0:?} is not an IP address")]
     BadAddress(String),
     #[error("{0}; give ISO codes such as DE,FR, or the word unknown")]
     BadCountry(#[from] policy::country::UnknownCountry),
+    #[error("{0:?} is no upgrade that passes: it is websocket, or none")]
+    BadUpgrade(String),
     #[error("{0:?} is not a header of the form NAME:VALUE")]
     BadHeader(String),
     #[error("the request itself would be answered 400: {0}")]
@@ -65,6 +69,8 @@ impl Question {
                 "host" => question.host = value,
                 "path" => question.path = value,
                 "method" => question.method = Some(value),
+                "upgrade" if value == "websocket" => question.upgrade = true,
+                "upgrade" => return Err(QuestionError::BadUpgrade(value)),
                 "header" => question.headers.push(header(&value)?),
                 "country" => question.country = Some(value),
                 "consent" => question.consent = value == "granted",
@@ -142,6 +148,7 @@ pub fn answer(
         host: &target.host,
         path: &target.path.path,
         method,
+        upgrade: question.upgrade,
         origin: known.origin,
         declared: &known.declared,
         consent: known.consent || question.consent,

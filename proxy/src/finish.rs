@@ -14,7 +14,7 @@ use policy::{Method, Origin, RegionId, RouteId};
 use crate::body::BodyError;
 use crate::client::Client;
 use crate::facts::Known;
-use crate::headers::{names, new_request_id};
+use crate::headers::{asks_upgrade, names, new_request_id};
 use crate::ingress::connection::{Active, Connection};
 use crate::node::{InFlight, Worker};
 use crate::routing::Routing;
@@ -30,6 +30,8 @@ pub struct Finish {
     pub(crate) started: Instant,
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
+    /// It asks for an upgrade, which is a write unless its route says otherwise.
+    pub(crate) upgrade: bool,
     pub(crate) client: Option<Arc<Client>>,
     pub(crate) route: Option<RouteId>,
     pub(crate) region: Option<RegionId>,
@@ -80,6 +82,7 @@ impl Finish {
             started: Instant::now(),
             request_id: new_request_id(),
             method: Method::from_name(request.method().as_str()),
+            upgrade: asks_upgrade(request.method(), request.version(), request.headers()),
             client: None,
             route: None,
             region: None,
@@ -185,6 +188,7 @@ impl Drop for Finish {
                 client_key: self.client.as_ref().map(|client| format!("{:016x}", key(client))).unwrap_or_default(),
                 protocol: line.protocol,
                 method: line.method.to_string(),
+                upgrade: self.upgrade,
                 host: line.host,
                 path: line.path,
                 consent: known.is_some_and(|known| known.consent),

@@ -1,9 +1,11 @@
 //! Header rules: what goes up, what comes down, and whose word counts.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
+use policy::stripped::{Stripped, plain};
 use smallvec::SmallVec;
 
 use crate::client::Client;
@@ -59,6 +61,8 @@ pub struct Outgoing {
     untrusted: bool,
     /// More of those, by this node's and this route's own names; empty when the peer is trusted.
     unvouched: SmallVec<[String; 3]>,
+    /// Fields that go on though they are stripped by default: the route says so.
+    passed: SmallVec<[String; 2]>,
 }
 
 /// What the headers of a request are worth, and what to add to them.
@@ -76,6 +80,8 @@ pub struct Sender<'a> {
     pub request_id: &'a HeaderValue,
     /// Further headers that are believed from trusted peers only, in lower case.
     pub vouched: &'a [Option<&'a str>],
+    /// Fields that go on though they are stripped by default, in lower case.
+    pub passed: &'a [String],
     /// Whether it asks for a protocol upgrade.
     pub upgrade: bool,
     /// What another region's node is to be told.
@@ -135,6 +141,7 @@ impl Outgoing {
             for_gateways: sender.for_gateways,
             untrusted: !trusted,
             unvouched,
+            passed: sender.passed.iter().cloned().collect(),
         }
     }
 
@@ -164,12 +171,29 @@ impl Outgoing {
     /// has vouched for it.
     fn stays_here(&self, name: &HeaderName) -> bool {
         let name = name.as_str();
-        if name.contains('_') {
+        match plain(name) {
+            Cow::Borrowed(name) => {
+                self.names_ours(name)
+                    || self.is_stripped(name, name)
+                    || self.unvouched.iter().any(|other| other == name)
+            }
             // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
-            let name = name.replace('_', "-");
-            return self.names_ours(&name) || self.unvouched.iter().any(|other| other.replace('_', "-") == name);
+            Cow::Owned(plainly) => {
+                self.names_ours(&plainly)
+                    || self.is_stripped(name, &plainly)
+                    || self.unvouched.iter().any(|other| plain(other) == plainly)
+            }
         }
-        self.names_ours(name) || self.unvouched.iter().any(|other| other == name)
+    }
+
+    /// Whether a field is stripped by default, and its route does not pass it on under this very name.
+    fn is_stripped(&self, name: &str, plainly: &str) -> bool {
+        let stripped = match Stripped::of(plainly) {
+            None => false,
+            Some(Stripped::Override) => true,
+            Some(Stripped::Identity) => self.untrusted,
+        };
+        stripped && !self.passed.iter().any(|passed| passed == name)
     }
 
     fn names_ours(&self, name: &str) -> bool {
@@ -186,10 +210,11 @@ impl Outgoing {
     }
 }
 
-/// Whether a request asks for a WebSocket (HTTP/1.1 only). No other upgrade passes: through one to
-/// h2c a client could send requests that nobody decides on.
-pub fn asks_upgrade(version: Version, headers: &HeaderMap) -> bool {
+/// Whether a request asks for a WebSocket: a GET (RFC 6455, 4.1), on HTTP/1.1 only. No other upgrade
+/// passes: through one to h2c a client could send requests that nobody decides on.
+pub fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
+        && *method == Method::GET
         && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
 }
@@ -299,6 +324,7 @@ mod tests {
             authority: &HeaderValue::from_static("api.example.com"),
             request_id: &HeaderValue::from_static("id"),
             vouched: &[Some("x-consent"), None],
+            passed: &["x-http-method".to_owned()],
             upgrade,
             for_gateways: SmallVec::new(),
         };
@@ -346,8 +372,25 @@ mod tests {
             ("x-consent", "granted"),
             ("x_client_country", "US"),
             ("http2-settings", "x"),
+            ("x-real-ip", "192.0.2.1"),
+            ("x_forwarded_port", "443"),
+            ("x-http-method-override", "DELETE"),
         ];
         assert_eq!(sent(&spoofed, false, false), OURS);
+    }
+
+    #[test]
+    fn overrides_stay_here_whoever_sends_them_unless_the_route_passes_them() {
+        let received = [
+            ("x-http-method-override", "DELETE"),
+            ("x_original_url", "/admin"),
+            ("x-http-method", "DELETE"),
+            ("x_http_method", "DELETE"),
+            ("x-real-ip", "192.0.2.1"),
+        ];
+        let sent = |trusted| sent(&received, trusted, false).split_off(OURS.len() - 1);
+        assert_eq!(sent(false), ["x-http-method: DELETE", "x-request-id: id"]);
+        assert_eq!(sent(true), ["x-http-method: DELETE", "x-real-ip: 192.0.2.1", "x-request-id: id"]);
     }
 
     #[test]

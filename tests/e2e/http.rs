@@ -1,5 +1,6 @@
 //! What happens to one request on its way, whichever region it goes to.
 
+mod access;
 mod bodies;
 mod framing;
 mod gateway;
@@ -7,6 +8,7 @@ mod headers;
 mod hosts;
 mod http2_upstream;
 mod limits;
+mod overrides;
 mod paths;
 mod pool;
 mod proxy_protocol;

@@ -84,6 +84,7 @@ fn check_decisions(table: &Table) {
                 host: &host,
                 path: &path,
                 method: if number % 2 == 0 { Method::Get } else { Method::Post },
+                upgrade: number == 2,
                 origin,
                 declared: &[],
                 consent: number > 1,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use policy::jurisdiction::ClassId;
 use policy::region::Access;
 use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, RouteSpec};
-use policy::{Method, Table};
+use policy::stripped::Stripped;
+use policy::{Method, RouteId, Table};
 
 use super::Context;
 use super::pattern::{host_pattern, path_pattern};
@@ -75,6 +76,7 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
             .map(|ids| ids.into_iter().collect())
             .unwrap_or_default(),
         jurisdiction_header: value("jurisdiction_header").and_then(|field| header_name(&field)),
+        pass_request_headers: value("pass_request_headers").map(|field| passed(&field)).unwrap_or_default(),
         affinity: value("affinity").map_or(Affinity::None, |field| affinity(&field)),
         timeout: timeout.unwrap_or(TIMEOUT),
         retry: retry(value("retry").as_ref(), timeout),
@@ -84,6 +86,27 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         host: host?,
         path: path?,
     })
+}
+
+/// Warns of what lets a client have another request served than the one that the law was asked about.
+pub(super) fn warn_of_overrides(root: &Section<'_>, table: &Table) {
+    let fields = root.field("routes").and_then(|field| field.peek_list()).unwrap_or_default();
+    for (index, field) in fields.iter().enumerate() {
+        let route = table.route(RouteId(index as u32));
+        let Some(section) = field.peek_section().filter(|_| route.is_restricted()) else { continue };
+        let Some(passed) = section.field("pass_request_headers") else { continue };
+        for member in passed.peek_list().unwrap_or_default() {
+            let Some(name) = member.peek_text().map(str::to_ascii_lowercase) else { continue };
+            if Stripped::of(&name) == Some(Stripped::Override) {
+                member.warning(format!(
+                    "the law restricts this route, and {} has its origins serve another request than the one that is \
+                     decided: a read that is a write, or another route's path; pass it only where origins ignore it \
+                     for all that other rules would keep elsewhere",
+                    quote(&name)
+                ));
+            }
+        }
+    }
 }
 
 /// A typo or an omission must never take a route out of the law's reach: with any rule or declared
@@ -115,6 +138,27 @@ fn claim_name(field: &Field<'_>) -> Option<String> {
     let is_claim = |text: &str| (1..=128).contains(&text.len()) && !text.contains(char::is_control);
     field.text_that(is_claim, "is not the name of a claim such as \"data_consent\"").map(str::to_owned)
 }
+
+/// Fields that are stripped unless they stand here. Any other is a mistake: it passes anyhow, or never.
+fn passed(field: &Field<'_>) -> Vec<String> {
+    let names = field.list().unwrap_or_default();
+    let names = names.iter().filter_map(|member| Some((member, header_name(member)?)));
+    let stripped = names.filter(|(member, name)| {
+        let known = Stripped::of(name).is_some() && !ALWAYS_OURS.contains(&name.as_str());
+        if !known {
+            member.error(format!(
+                "{} is not among the fields that are stripped by default and may be passed, such as \
+                 \"x-http-method-override\": leave it out",
+                quote(name)
+            ));
+        }
+        known
+    });
+    stripped.map(|(_, name)| name).collect()
+}
+
+/// What an origin gets under these names is the node's own.
+const ALWAYS_OURS: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
 
 fn affinity(field: &Field<'_>) -> Affinity {
     let Some(section) = field.section(&["kind", "ttl"]) else { return Affinity::None };
@@ -194,6 +238,7 @@ const KEYS: &[&str] = &[
     "consent_claim",
     "jurisdictions",
     "jurisdiction_header",
+    "pass_request_headers",
     "affinity",
     "timeout",
     "retry",

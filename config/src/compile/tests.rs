@@ -234,6 +234,15 @@ fn bad_routes() {
         ("consent_header = 'x consent'", "routes[0].consent_header", "is not a header name"),
         ("consent_claim = ''", "routes[0].consent_claim", "is not the name of a claim"),
         ("jurisdiction_header = 'x:y'", "routes[0].jurisdiction_header", "is not a header name"),
+        ("pass_request_headers = 'x'", "routes[0].pass_request_headers", "expected a list"),
+        ("pass_request_headers = ['a b']", "routes[0].pass_request_headers[0]", "is not a header name"),
+        (
+            "pass_request_headers = ['accept']",
+            "routes[0].pass_request_headers[0]",
+            "not among the fields that are stripped",
+        ),
+        ("pass_request_headers = ['X-Forwarded-For']", "routes[0].pass_request_headers[0]", "not among the fields"),
+        ("pass_request_headers = ['x-meridian-chosen']", "routes[0].pass_request_headers[0]", "not among the fields"),
         ("jurisdictions = ['eu']", "routes[0].jurisdictions[0]", "unknown jurisdiction \"eu\""),
         ("affinity = 'cookie'", "routes[0].affinity", "expected a table"),
         ("affinity = { ttl = '1h' }", "routes[0].affinity.kind", "missing"),
@@ -873,6 +882,21 @@ fn tenants_and_claims_arrive() {
     let names: Vec<&str> =
         route.jurisdictions.iter().map(|id| table.table.spec().jurisdictions[id.0].name.as_str()).collect();
     assert_eq!(names, ["eu", "uk"]);
+}
+
+#[test]
+fn passed_headers_arrive_and_overrides_under_a_law_are_warned_of() {
+    let passing = base_with("#route", "pass_request_headers = ['X-Real-IP', 'X-HTTP-Method-Override']");
+    let table = good(&passing);
+    assert_eq!(table.table.spec().routes[0].pass_request_headers, ["x-real-ip", "x-http-method-override"]);
+    assert_eq!(table.warnings, [], "no law restricts it");
+    let law = format!("{LAW}data_classes = ['pii']\nallow = {{ countries = ['@EU'] }}");
+    let text = passing.replace("data_class = 'public'", "data_class = 'pii'").replace("#end", &law);
+    let text = format!("{text}\n[data_classes.pii]\n[residency_defaults]\nunlisted_jurisdiction = 'allow'");
+    let problems = good(&text).warnings;
+    let [warning] = problems.as_slice() else { panic!("{problems:#?}") };
+    assert_eq!((warning.line, warning.path.as_str()), (8, "routes[0].pass_request_headers[1]"));
+    assert!(warning.message.contains("serve another request than the one that is decided"), "{warning:?}");
 }
 
 #[test]

@@ -228,6 +228,7 @@ impl Difference {
 pub struct Heard<'a> {
     pub route: &'a Route,
     pub method: Method,
+    pub upgrade: bool,
     pub declared: &'a [JurisdictionId],
     pub consent: bool,
 }
@@ -249,7 +250,10 @@ impl<'a> Laws<'a> {
         let case = Case {
             treatment: &treatment,
             origin,
-            requests: Requests::new(old.route.access(old.method), new.route.access(new.method)),
+            requests: Requests::new(
+                old.route.access(old.method, old.upgrade),
+                new.route.access(new.method, new.upgrade),
+            ),
             consent: Consent::of(old.consent, new.consent),
             compliant: &[map.old.compliant(before), map.new.compliant(after)],
         };
@@ -284,8 +288,10 @@ fn treatments<'a>(old: &'a Table, new: &'a Table, pairs: &[Pair]) -> Vec<Treatme
     for pair in pairs {
         let (Some(before), Some(after)) = (pair.old, pair.new) else { continue };
         let (before, after) = (old.route(before), new.route(after));
-        let requests: BTreeSet<Requests> =
-            pair.methods.iter().map(|method| Requests::new(before.access(*method), after.access(*method))).collect();
+        let messages = pair.methods.iter().map(|method| (*method, false));
+        let upgrades = pair.methods.contains(&Method::Get).then_some((Method::Get, true));
+        let access = |(method, upgrade)| Requests::new(before.access(method, upgrade), after.access(method, upgrade));
+        let requests: BTreeSet<Requests> = messages.chain(upgrades).map(access).collect();
         let requests: Vec<Requests> = requests.into_iter().collect();
         let (before, after) = (&before.spec, &after.spec);
         // Where consent and tenants are heard matters as far as it differs, and not under which name.

@@ -228,6 +228,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         ("consent_claim", optional(route.consent_claim.clone())),
         ("jurisdictions", jurisdictions(&route.jurisdictions)),
         ("jurisdiction_header", optional(route.jurisdiction_header.clone())),
+        ("pass_request_headers", listed(&route.pass_request_headers)),
         (
             "affinity",
             match route.affinity {

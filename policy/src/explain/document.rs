@@ -80,6 +80,8 @@ pub enum Outcome {
 pub struct RequestExplained {
     /// The method; `OTHER` for one that no route can name.
     pub method: String,
+    /// Whether it asks to upgrade to a tunnel (a WebSocket): a write, unless the route says otherwise.
+    pub upgrade: bool,
     /// The host, in lower case, without its port.
     pub host: String,
     /// The path, decoded, without its query.

@@ -198,6 +198,7 @@ impl<'a> Comparison<'a> {
             host: &request.host,
             path: &request.path,
             method: request.method,
+            upgrade: request.upgrade,
             origin,
             declared: &[],
             consent,

@@ -307,6 +307,8 @@ pub struct Case {
     pub path: String,
     /// The method's name.
     pub method: &'static str,
+    /// Whether it asks for an upgrade.
+    pub upgrade: bool,
     /// Whether the client consents.
     pub consent: bool,
     /// The regions that are down.
@@ -324,6 +326,7 @@ impl Case {
             host: (!any_host).then(|| request.host.clone()),
             path: request.path.clone(),
             method: request.method.name(),
+            upgrade: request.upgrade,
             consent,
             down: Vec::new(),
         }
@@ -345,6 +348,9 @@ impl Case {
         say("method", self.method);
         self.declared.iter().for_each(|(header, names)| say("header", &format!("{header}:{names}")));
         self.down.iter().for_each(|region| say("down", region));
+        if self.upgrade {
+            line.push_str(" --upgrade");
+        }
         if self.consent {
             line.push_str(" --consent");
         }

@@ -30,6 +30,7 @@ pub(super) struct Request {
     pub(super) host: String,
     pub(super) path: String,
     pub(super) method: Method,
+    pub(super) upgrade: bool,
     pub(super) access: Access,
 }
 
@@ -86,9 +87,15 @@ impl Kind {
         [Access::Read, Access::Write].into_iter().filter_map(|access| Some((access, self.sample(access)?)))
     }
 
+    /// Those that they have without an upgrade. Nearly every route that is read could be asked for a
+    /// WebSocket, and few are: nobody misses a region for it.
+    pub(super) fn usual_accesses(&self) -> impl Iterator<Item = (Access, &Request)> {
+        self.accesses().filter(|(_, request)| !request.upgrade)
+    }
+
     pub(super) fn part(&self, access: Access) -> Part {
         match access {
-            _ if self.accesses().count() < 2 => Part::All,
+            _ if self.usual_accesses().count() < 2 => Part::All,
             Access::Read => Part::Reads,
             Access::Write => Part::Writes,
         }
@@ -124,7 +131,7 @@ impl Routing {
             jurisdictions.sort_unstable();
             let takes_consent = route.consent_header.is_some() || route.consent_claim.is_some();
             let takes_declared = route.jurisdiction_header.is_some();
-            let has = samples.each_ref().map(Option::is_some);
+            let has = samples.each_ref().map(|sample| sample.as_ref().map(|request| request.upgrade));
             let key = (route.data_class, jurisdictions, takes_consent, takes_declared, able, has);
             let place = *places.entry(key.clone()).or_insert_with(|| {
                 let (class, jurisdictions, ..) = key;
@@ -195,20 +202,23 @@ fn requests(table: &Table, id: RouteId, label: &str) -> Result<[Option<Request>;
         PathPattern::Prefix(prefix) if prefix.is_empty() => vec!["/".to_owned(), format!("/{label}")],
         PathPattern::Prefix(prefix) => vec![prefix.clone(), format!("{prefix}/{label}")],
     };
-    let mut samples = [None, None];
+    let mut samples: [Option<Request>; 2] = [None, None];
     let mut takers = Vec::new();
-    for (_, method) in Method::NAMED {
+    let messages = Method::NAMED.map(|(_, method)| (method, false));
+    // Last: an upgrade is a sample of writes only where nothing else writes.
+    for (method, upgrade) in messages.into_iter().chain([(Method::Get, true)]) {
         if route.methods.is_some_and(|methods| !methods.contains(method)) {
             continue;
         }
         let access = match (route.access, method) {
             (Some(access), _) => access,
+            (None, _) if upgrade => Access::Write,
             (None, Method::Get | Method::Head | Method::Options) => Access::Read,
             (None, _) => Access::Write,
         };
         let found = |path: &&String| table.find_route(&host, path, method);
         if let Some(path) = paths.iter().find(|path| found(path) == Some(id)) {
-            let request = || Request { route: id, host: host.clone(), path: path.clone(), method, access };
+            let request = || Request { route: id, host: host.clone(), path: path.clone(), method, upgrade, access };
             samples[access as usize].get_or_insert_with(request);
         } else if let Some(taker) = paths.last().as_ref().and_then(found)
             && !takers.contains(&taker)

@@ -98,15 +98,15 @@ impl<'a> Service<'a> {
         let draining = self.draining;
         let takes_new = |access| kind.able(access).without(&draining);
         let can: Vec<Access> =
-            kind.accesses().map(|(access, _)| access).filter(|access| !takes_new(*access).is_empty()).collect();
+            kind.usual_accesses().map(|(access, _)| access).filter(|access| !takes_new(*access).is_empty()).collect();
         if can.is_empty() {
             self.unserve(Part::All, &kind.routes);
         }
-        for (access, _) in kind.accesses().filter(|(access, _)| !can.is_empty() && !can.contains(access)) {
+        for (access, _) in kind.usual_accesses().filter(|(access, _)| !can.is_empty() && !can.contains(access)) {
             self.unserve(kind.part(access), &kind.routes);
         }
         self.anybody |= rows.iter().any(|row| {
-            kind.accesses().any(|(access, _)| {
+            kind.usual_accesses().any(|(access, _)| {
                 let opening = Opening { consent: kind.takes_consent, access };
                 !row.allowed[opening.index()].all().and(kind.able(access)).is_empty()
             })

@@ -109,6 +109,7 @@ pub struct Request {
     pub host: String,
     pub path: String,
     pub method: Method,
+    pub upgrade: bool,
     /// `None` is unknown.
     pub countries: Option<Names>,
     pub declared: Names,
@@ -126,6 +127,7 @@ impl Request {
             host: facts.host.into(),
             path: facts.path.into(),
             method: facts.method,
+            upgrade: facts.upgrade,
             countries: match &facts.origin {
                 Origin::Unknown => None,
                 Origin::Country(country) => Some(Names::from([country.code().to_owned()])),

@@ -170,7 +170,7 @@ impl Contender {
 
 /// Whether a region could serve a request by the table alone.
 pub fn at_rest(route: &RouteSpec, request: &Request, law: &Law, region: &Region) -> bool {
-    let capable = if reads(route, request.method) { region.capabilities.read } else { region.capabilities.write };
+    let capable = if reads(route, request) { region.capabilities.read } else { region.capabilities.write };
     let compliant = route.require_compliance.iter().all(|name| region.compliance.iter().any(|held| held == name));
     let open = match region.state {
         RegionState::Serving => true,
@@ -194,7 +194,7 @@ pub fn near_and_fresh(
     let over = route.max_latency.map(|max| latency - max.as_secs_f64() * 1000.0);
     let unclear = over.is_some_and(|over| over != 0.0 && over.abs() < SCORE_ERROR);
     let stale = seen.lag.is_some_and(|lag| route.max_replication_lag.is_some_and(|max| lag > max));
-    (over.is_none_or(|over| over <= 0.0) && !(stale && reads(route, request.method)), unclear)
+    (over.is_none_or(|over| over <= 0.0) && !(stale && reads(route, request)), unclear)
 }
 
 fn moved_off(region: &Region, health: Health, hash: u64) -> bool {

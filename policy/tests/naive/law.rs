@@ -55,7 +55,7 @@ struct Restriction {
 
 /// The law for a request on a route.
 pub fn law(book: &Book<'_>, route: &RouteSpec, request: &Request) -> Law {
-    law_in_every_condition(book, route, request, request.consent, reads(route, request.method))
+    law_in_every_condition(book, route, request, request.consent, reads(route, request))
 }
 
 /// The law for a request, were it to carry consent or to read.
@@ -119,10 +119,10 @@ pub fn is_restricted(book: &Book<'_>, route: &RouteSpec, request: &Request) -> b
     })
 }
 
-pub(super) fn reads(route: &RouteSpec, method: Method) -> bool {
+pub(super) fn reads(route: &RouteSpec, request: &Request) -> bool {
     match route.access {
         Some(access) => access == Access::Read,
-        None => ["GET", "HEAD", "OPTIONS"].contains(&method.name()),
+        None => ["GET", "HEAD", "OPTIONS"].contains(&request.method.name()) && !request.upgrade,
     }
 }
 

@@ -52,6 +52,7 @@ pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
         consent_claim: None,
         jurisdictions: Vec::new(),
         jurisdiction_header: None,
+        pass_request_headers: Vec::new(),
         affinity: Affinity::None,
         timeout: Duration::from_secs(30),
         retry: Retry {

@@ -55,6 +55,7 @@ pub struct Question {
     pub host: &'static str,
     pub path: &'static str,
     pub method: Method,
+    pub upgrade: bool,
     pub origin: Origin,
     pub declared: Vec<JurisdictionId>,
     pub consent: bool,
@@ -72,6 +73,7 @@ impl Question {
             host: self.host,
             path: self.path,
             method: self.method,
+            upgrade: self.upgrade,
             origin: self.origin,
             declared: &self.declared,
             consent: self.consent,
@@ -91,7 +93,7 @@ impl Question {
 /// A question before it is asked of a table: positions count round and round.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    target: (&'static str, &'static str, Method),
+    target: (&'static str, &'static str, Method, bool),
     origin: Origin,
     declared: Vec<usize>,
     consent: bool,
@@ -109,6 +111,7 @@ impl Asked {
             host: self.target.0,
             path: self.target.1,
             method: self.target.2,
+            upgrade: self.target.3,
             origin: self.origin,
             declared: match spec.jurisdictions.len() {
                 0 => Vec::new(),
@@ -145,7 +148,7 @@ pub fn asked() -> impl Strategy<Value = Asked> {
     let places = (0..70_usize, maybe(0.3, 0..70_usize), maybe(0.08, 0..70_usize));
     let declared = prop_oneof![3 => Just(Vec::new()), 1 => vec(0..8_usize, 1..=2)];
     let moment = (vec(seen(), 1..=7), prop_oneof![15 => Just(false), 1 => Just(true)]);
-    ((host, path, method), origin, declared, any::<bool>(), any::<u64>(), places, moment).prop_map(
+    ((host, path, method, maybe_upgrade()), origin, declared, any::<bool>(), any::<u64>(), places, moment).prop_map(
         |(target, origin, declared, consent, client_key, places, (seen, expired))| Asked {
             target,
             origin,
@@ -157,6 +160,10 @@ pub fn asked() -> impl Strategy<Value = Asked> {
             expired,
         },
     )
+}
+
+fn maybe_upgrade() -> impl Strategy<Value = bool> {
+    prop_oneof![4 => Just(false), 1 => Just(true)]
 }
 
 /// Several questions for one table.
@@ -412,6 +419,7 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         consent_claim: None,
         jurisdictions,
         jurisdiction_header: None,
+        pass_request_headers: Vec::new(),
         affinity: kind.4,
         timeout: Duration::from_secs(30),
         retry: Retry { attempts: 3, statuses: Vec::new(), body_bytes: 0, per_try_timeout: None, hedge: false },

@@ -44,6 +44,9 @@ pub(super) struct Explain {
     path: String,
     #[arg(long, default_value = "GET")]
     method: String,
+    /// Take the request as one that asks for a WebSocket
+    #[arg(long)]
+    upgrade: bool,
     /// A header, as from a trusted proxy
     #[arg(long = "header", value_name = "K:V")]
     headers: Vec<String>,
@@ -141,6 +144,7 @@ impl Explain {
             host: self.host.clone(),
             path: self.path.clone(),
             method: Some(self.method.clone()),
+            upgrade: self.upgrade,
             headers: self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>().map_err(input)?,
             country: self.country.clone(),
             consent: self.consent,
@@ -177,6 +181,7 @@ impl Explain {
         let mut pairs = vec![("host", self.host.clone()), ("path", self.path.clone()), ("method", self.method.clone())];
         pairs.extend(self.ip.map(|ip| ("ip", ip.to_string())));
         pairs.extend(self.country.clone().map(|country| ("country", country)));
+        pairs.extend(self.upgrade.then(|| ("upgrade", "websocket".to_owned())));
         pairs.extend(self.consent.then(|| ("consent", "granted".to_owned())));
         pairs.extend(self.client_key.clone().map(|key| ("client_key", key)));
         pairs.extend(self.headers.iter().map(|header| ("header", header.clone())));

@@ -22,6 +22,8 @@ pub struct Line {
     pub client_key: String,
     pub protocol: &'static str,
     pub method: String,
+    /// Whether it asked for an upgrade: see `policy::Facts`.
+    pub upgrade: bool,
     pub host: String,
     /// Without the query, which may carry personal data.
     pub path: String,

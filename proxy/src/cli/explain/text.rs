@@ -42,6 +42,7 @@ fn headline(page: &mut Page, explanation: &Explanation) {
 fn request(page: &mut Page, explanation: &Explanation) {
     let asked = &explanation.request;
     let mut parts = vec![format!("{} {}", asked.method, asked.path), format!("host {}", asked.host)];
+    parts.extend(asked.upgrade.then(|| "upgrade to a WebSocket".to_owned()));
     parts.extend(asked.consent.then(|| "with consent".to_owned()));
     parts.extend((!asked.declared.is_empty()).then(|| format!("declares {}", asked.declared.join(", "))));
     parts.extend(asked.pinned.iter().map(|region| format!("pinned to {region}")));
@@ -55,6 +56,7 @@ fn request(page: &mut Page, explanation: &Explanation) {
     let class = explanation.data_class.as_deref().unwrap_or("unknown");
     let access = explanation.access.map_or("", |access| match access {
         Access::Read => ", a read",
+        Access::Write if asked.upgrade => ", a write, as a tunnel is",
         Access::Write => ", a write",
     });
     let (line, rest) = explanation.route_terms.as_ref().map_or_else(Default::default, |terms| {

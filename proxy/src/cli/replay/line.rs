@@ -13,6 +13,9 @@ pub(super) struct Line {
     countries: Vec<Country>,
     client_key: String,
     method: String,
+    /// Missing in the logs of nodes that took an upgrade for a read.
+    #[serde(default)]
+    pub(super) upgrade: bool,
     pub(super) host: String,
     pub(super) path: String,
     #[serde(default)]
@@ -85,6 +88,9 @@ impl Line {
             "--method",
             &self.method,
         ];
+        if self.upgrade {
+            words.push("--upgrade");
+        }
         if self.consent {
             words.push("--consent");
         }

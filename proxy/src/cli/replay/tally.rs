@@ -220,6 +220,7 @@ impl<'a> Tally<'a> {
             host: &line.host,
             path: &line.path,
             method: line.method(),
+            upgrade: line.upgrade,
             origin: line.origin(),
             consent: line.consent,
             declared: &line.declared,
