@@ -182,6 +182,8 @@ pub struct Limits {
     pub requests_in_flight_per_region: usize,
     /// Client connections of the node.
     pub connections: usize,
+    /// Tunnels (WebSockets) of the node; they are no connections or requests in flight.
+    pub tunnels: usize,
     /// Bytes of a request's header.
     pub header_bytes: usize,
     /// Fields of a request's header.
@@ -194,6 +196,8 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// The longest pause within a request's body.
     pub body_timeout: Duration,
+    /// How long a tunnel may be without a byte either way.
+    pub tunnel_idle_timeout: Duration,
 }
 
 /// How the node connects to endpoints and gateways.

@@ -6,7 +6,7 @@ use crate::decide::{can_serve, could_serve, decide_on_route, is_expired, is_lawf
 use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
 use crate::permit::Permit;
-use crate::region::{RegionId, RegionSet};
+use crate::region::{RegionId, RegionSet, RegionState};
 use crate::route::RouteId;
 use crate::table::Table;
 use crate::verdict::{Permits, Verdict};
@@ -52,7 +52,8 @@ impl Permits {
         let route = current.table.route(self.route);
         let seen = current.view.region(self.first);
         let latency_ms = || latency_ms(current.table, facts.from, self.first, &seen);
-        !is_expired(route, current.view) && can_serve(route, route.access(facts.method, facts.upgrade), &seen, latency_ms)
+        !is_expired(route, current.view)
+            && can_serve(route, route.access(facts.method, facts.upgrade), &seen, latency_ms)
     }
 
     fn next_after_reload<V: View + ?Sized>(
@@ -76,8 +77,9 @@ impl Permits {
         }
         let permitted = |region: &RegionId| {
             let seen = current.view.region(*region);
-            let near_and_fresh =
-                can_serve(was, was.access(facts.method, facts.upgrade), &seen, || latency_ms(table, now.from, *region, &seen));
+            let near_and_fresh = can_serve(was, was.access(facts.method, facts.upgrade), &seen, || {
+                latency_ms(table, now.from, *region, &seen)
+            });
             near_and_fresh && back(*region).is_some_and(|region| could_serve(pinned, was, facts, region))
         };
         let region = order(table, route, &now, &view).into_iter().find(permitted)?;
@@ -106,6 +108,62 @@ pub fn is_lawful_in_both(pinned: &Table, facts: &Facts<'_>, current: &Table, reg
     };
     let then = pinned.region_named(&current.region(region).name);
     then.is_some_and(|then| is_lawful(pinned, facts, then)) && lawful_now() == Some(true)
+}
+
+/// Why a region may no longer serve a request that it was permitted to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Revoked {
+    /// The table in force no longer has the region, or a route for the request.
+    Removed,
+    /// Its law no longer allows the region.
+    Residency,
+    /// It is too old for what the law restricts: see [`View::table_expired`].
+    Expired,
+    /// The region is disabled.
+    Disabled,
+    /// The region no longer has the capability, or a framework, that the route asks for.
+    Unable,
+}
+
+impl Revoked {
+    /// Its name, for metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Revoked::Removed => "removed",
+            Revoked::Residency => "residency",
+            Revoked::Expired => "expired",
+            Revoked::Disabled => "disabled",
+            Revoked::Unable => "unable",
+        }
+    }
+}
+
+/// Returns why a region, given in the ids of `pinned`, may no longer serve a request that is under way
+/// there; `None` while it may. Health, load, latency and drains have no say in it.
+pub fn revoked<V: View + ?Sized>(
+    pinned: &Table,
+    facts: &Facts<'_>,
+    region: RegionId,
+    current: &Seen<'_, V>,
+) -> Option<Revoked> {
+    let table = current.table;
+    let found = table.region_named(&pinned.region(region).name);
+    let routes = [pinned, table].map(|table| table.find_route(facts.host, facts.path, facts.method));
+    let (Some(now), [Some(was), Some(is)]) = (found, routes) else { return Some(Revoked::Removed) };
+    let (was, is) = (pinned.route(was), table.route(is));
+    let (access_then, access) = (was.access(facts.method, facts.upgrade), is.access(facts.method, facts.upgrade));
+    let able = was.able(access_then).contains(region) && is.able(access).contains(now);
+    if !is_lawful_in_both(pinned, facts, table, now) {
+        Some(Revoked::Residency)
+    } else if is_expired(was, current.view) || is_expired(is, current.view) {
+        Some(Revoked::Expired)
+    } else if table.region(now).state == RegionState::Disabled {
+        Some(Revoked::Disabled)
+    } else if !able {
+        Some(Revoked::Unable)
+    } else {
+        None
+    }
 }
 
 /// The declared jurisdictions in another table's terms. `None` when one of them is gone: what it

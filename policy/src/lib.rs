@@ -46,7 +46,7 @@ pub mod trial;
 pub mod verdict;
 pub mod view;
 
-pub use attempt::Seen;
+pub use attempt::{Revoked, Seen};
 pub use country::{Country, CountrySet};
 pub use decide::decide;
 pub use explain::{Explanation, explain};

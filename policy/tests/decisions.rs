@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use policy::attempt::is_lawful_in_both;
+use policy::attempt::{is_lawful_in_both, revoked};
 use policy::decide::order;
 use policy::jurisdiction::{DataClass, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
 use policy::region::{Capabilities, RegionState};
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Facts, Health, Method, Origin, Permit, Reason, RegionSet, RegionView, Seen, Snapshot, Table, Verdict, decide,
-    explain,
+    Access, Facts, Health, Method, Origin, Permit, Reason, RegionSet, RegionView, Revoked, Seen, Snapshot, Table,
+    Verdict, decide, explain,
 };
 
 mod sample;
@@ -560,6 +560,62 @@ fn consent_does_not_carry_over_to_another_header() {
     let tried: RegionSet = pinned.region_named("de").into_iter().collect();
     let next = |current| permits.next(&pinned, &case.facts(), &tried, &Seen { table: current, view: view.as_slice() });
     assert!(next(&pinned).is_some() && next(&other).is_none());
+}
+
+#[test]
+fn an_upgrade_is_a_write_unless_its_route_says_that_it_reads() {
+    let mut spec = spec(vec![region("de", "DE"), region("us", "US")]);
+    spec.jurisdictions = vec![jurisdiction("eu", &["@EU"])];
+    spec.data_classes.push(class("personal", Transfer::Allowed));
+    spec.rules = vec![rule(0, 1, &["@EU"], Transfer::RequiresLocalCopy)];
+    spec.routes.push(route("socket", "/socket", 1));
+    spec.routes.push(RouteSpec { access: Some(Access::Read), ..route("ticker", "/ticker", 1) });
+    let table = table(spec);
+    let outcome = |path, upgrade| {
+        let case = Case { upgrade, ..Case::new(&table, "DE", path).down("de") };
+        outcome(&table, &case.facts(), case.view.as_slice())
+    };
+    assert_eq!([outcome("/socket", false), outcome("/socket", true)], ["us", "residency_unavailable"]);
+    assert_eq!([outcome("/ticker", false), outcome("/ticker", true)], ["us", "us"]);
+}
+
+#[test]
+fn what_is_under_way_is_revoked_by_law_and_levers_and_nothing_else() {
+    let pinned = table(world());
+    let case = Case::new(&pinned, "DE", "/v3");
+    let de = pinned.region_named("de").expect("a region");
+    let well = vec![RegionView::default(); pinned.spec().regions.len()];
+    let why = |current: &Table, view: &[RegionView]| {
+        revoked(&pinned, &case.facts(), de, &Seen { table: current, view }).map(Revoked::name)
+    };
+    let changed = |change: &dyn Fn(&mut TableSpec)| {
+        let mut spec = world();
+        change(&mut spec);
+        table(spec)
+    };
+    let index = de.index();
+    for (expected, current) in [
+        (None, changed(&|_| {})),
+        (None, changed(&|spec| spec.regions[index].state = RegionState::Draining)),
+        (None, changed(&|spec| spec.regions[index].weight = 0)),
+        (None, changed(&|spec| spec.regions.reverse())),
+        (Some("disabled"), changed(&|spec| spec.regions[index].state = RegionState::Disabled)),
+        (Some("unable"), changed(&|spec| spec.regions[index].capabilities.read = false)),
+        (Some("unable"), changed(&|spec| spec.routes[1].require_compliance = vec!["fips".into()])),
+        (Some("residency"), changed(&|spec| spec.rules[0].allow = rule(0, 1, &["IE"], Transfer::Prohibited).allow)),
+        (Some("removed"), changed(&|spec| spec.regions[index].name = "de-2".into())),
+    ] {
+        assert_eq!(why(&current, &well), expected, "{:#?}", current.spec().regions[index]);
+    }
+    let mut ill = well.clone();
+    ill[index].health = Health::Down;
+    assert_eq!(why(&pinned, &ill), None, "its health is no law");
+    let expired = Snapshot { regions: &well, table_expired: true };
+    let why = revoked(&pinned, &case.facts(), de, &Seen { table: &pinned, view: &expired });
+    assert_eq!(why, Some(Revoked::Expired));
+    let public = Case::new(&pinned, "DE", "/");
+    let why = revoked(&pinned, &public.facts(), de, &Seen { table: &pinned, view: &expired });
+    assert_eq!(why, None, "no law restricts it");
 }
 
 #[test]

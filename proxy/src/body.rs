@@ -8,14 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use policy::RegionId;
-use tokio::time::{Instant, Sleep, sleep};
+use policy::{RegionId, Revoked};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::finish::Finish;
 use crate::health::endpoint::EndpointState;
 use crate::health::traffic::Dialled;
 use crate::ingress::connection::Outflow;
 use crate::node::{InFlight, Worker};
+use crate::revocation::LOOK;
 use crate::routing::Routing;
 use crate::upstream::body::RequestBody;
 use crate::upstream::connect::Connection;
@@ -44,8 +45,14 @@ pub struct Relay {
     /// Its end has come.
     ended: bool,
     idle_timeout: Duration,
-    /// Armed only when the origin makes us wait.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Only while the origin makes us wait.
+    waiting: Option<Waiting>,
+}
+
+/// A wait for the origin, which wakes up now and then to look whether it may go on.
+struct Waiting {
+    since: Instant,
+    wake: Pin<Box<Sleep>>,
 }
 
 /// Where a connection goes after its answer.
@@ -84,6 +91,9 @@ pub enum BodyError {
     /// The origin stopped sending.
     #[error("the origin sent nothing for {0:?}")]
     Stalled(Duration),
+    /// The origin's region may no longer serve it.
+    #[error("the region may no longer serve it: {}", .0.name())]
+    Revoked(Revoked),
 }
 
 impl Body {
@@ -99,7 +109,7 @@ impl Body {
 
     /// An origin's body; an error after `idle_timeout` without a byte.
     pub fn relay(incoming: Incoming, returning: Returning, idle_timeout: Duration) -> Self {
-        let mut relay = Relay { incoming, returning: Some(returning), ended: false, idle_timeout, timer: None };
+        let mut relay = Relay { incoming, returning: Some(returning), ended: false, idle_timeout, waiting: None };
         if relay.incoming.is_end_stream() {
             relay.give_back();
         }
@@ -121,9 +131,20 @@ impl HttpBody for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        let mut ends_at = None;
+        if let (Source::Relay(relay), Some(finish)) = (&mut this.source, &mut this.finish)
+            && !relay.ended
+        {
+            if let Some(why) = finish.revoked() {
+                relay.cut();
+                finish.end_revoked("answer", why);
+                return Poll::Ready(Some(Err(BodyError::Revoked(why))));
+            }
+            ends_at = finish.ends_at();
+        }
         let frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Source::Relay(relay) => match relay.poll_frame(cx) {
+            Source::Relay(relay) => match relay.poll_frame(cx, ends_at) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     this.flow.as_mut().into_iter().for_each(|flow| flow.asked(false));
@@ -170,6 +191,36 @@ impl Drop for Body {
     }
 }
 
+impl Waiting {
+    fn begin(timeout: Duration) -> Self {
+        let since = Instant::now();
+        Self { since, wake: Box::pin(sleep_until(since + timeout.min(LOOK))) }
+    }
+
+    /// Whether it has lasted for `timeout`. Otherwise the task is woken by then, by the next look, and
+    /// by `ends_at`.
+    fn is_over(&mut self, cx: &mut Context<'_>, timeout: Duration, ends_at: Option<std::time::Instant>) -> bool {
+        let deadline = self.since + timeout;
+        let ends_at = ends_at.map(Instant::from_std);
+        if let Some(at) = ends_at.filter(|at| *at < self.wake.deadline()) {
+            self.wake.as_mut().reset(at);
+        }
+        while self.wake.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if now >= deadline {
+                return true;
+            }
+            // What is over by now is seen when this is polled next.
+            let look = ends_at.map_or(now + LOOK, |at| at.clamp(now + TICK, now + LOOK));
+            self.wake.as_mut().reset(look.min(deadline));
+        }
+        false
+    }
+}
+
+/// The runtime's own.
+const TICK: Duration = Duration::from_millis(1);
+
 impl Source {
     fn is_at_end(&self) -> bool {
         match self {
@@ -180,10 +231,15 @@ impl Source {
 }
 
 impl Relay {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// `ends_at` is when it is cut, if it must be.
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends_at: Option<std::time::Instant>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.timer = None;
+                self.waiting = None;
                 if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.incoming.is_end_stream()) {
                     self.give_back();
                 }
@@ -194,14 +250,21 @@ impl Relay {
             }
             Poll::Pending => {
                 let timeout = self.idle_timeout;
-                let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
-                if timer.as_mut().poll(cx).is_ready() {
-                    timer.as_mut().reset(Instant::now() + timeout);
+                if self.waiting.get_or_insert_with(|| Waiting::begin(timeout)).is_over(cx, timeout, ends_at) {
+                    self.waiting = None;
                     self.broke_off();
                     return Poll::Ready(Some(Err(BodyError::Stalled(timeout))));
                 }
                 Poll::Pending
             }
+        }
+    }
+
+    /// Ends it, and what of the request is still on its way up: the connection is closed, or on HTTP/2
+    /// the stream reset. That is no fault of the origin's.
+    fn cut(&mut self) {
+        if let Some(returning) = self.returning.take() {
+            returning.request.revoke();
         }
     }
 

@@ -8,8 +8,9 @@ use http::header::{CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::OnUpgrade;
 use policy::concurrency::admits;
+use policy::route::RouteSpec;
 use policy::{Facts, Method, Permits, RegionId, RouteId, Verdict};
 
 use crate::body::{Body, Returning};
@@ -19,10 +20,11 @@ use crate::finish::Finish;
 use crate::headers::{Outgoing, Sender, is_request_id, names, strip_hop_by_hop};
 use crate::health::traffic::Dialled;
 use crate::ingress::connection::Connection;
-use crate::node::{Drain, InFlight, Worker};
+use crate::node::{Drain, InFlight, Node, Worker};
 use crate::respond::Answer;
 use crate::routing::Routing;
 use crate::target::{Target, target};
+use crate::tunnel::{self, Tunnel};
 use crate::upstream::body::RequestBody;
 use crate::upstream::forward::{Answered, End, Failure, Forward, forward};
 
@@ -55,6 +57,10 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
     let close = finish.close || finish.unread_body || finish.worker.node.draining() >= Drain::Announced;
     if http1 && close && finish.status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(tunnel) = finish.tunnel.take() {
+        tokio::spawn(tunnel.run(finish));
+        return response;
     }
     response.map(|body| body.finishing(finish))
 }
@@ -148,6 +154,8 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         node.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
         return Err(Answer::overloaded());
     }
+    // Before its origin hears of it. A tunnel that comes to nothing gives its place back.
+    let place = if upgrade { Some(admitted(node, route, limits)?) } else { None };
     if content_length(&parts).zip(limits.body_bytes).is_some_and(|(length, most)| length > most) {
         return Err(Answer::too_large());
     }
@@ -221,7 +229,10 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     // Nobody is kept where it failed.
     let keep = !from_a_node && !answered.response.status().is_server_error();
     let pin = new_pin(&routing.document, route, known.pinned, served, scheme).filter(|_| keep);
-    let mut response = pass_on(finish, answered, body, parts.extensions.remove(), route.timeout);
+    let Target { host, .. } = target;
+    finish.asked = Some((host, std::mem::take(&mut parts.uri)));
+    let client_side = parts.extensions.remove::<OnUpgrade>().zip(place);
+    let mut response = pass_on(finish, answered, body, client_side, route.timeout);
     if let Some(pin) = pin {
         response.headers_mut().append(SET_COOKIE, pin);
     }
@@ -277,12 +288,20 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
     }
 }
 
+/// A place for one more tunnel.
+fn admitted(node: &Node, route: &RouteSpec, limits: &config::Limits) -> Result<InFlight, Answer> {
+    tunnel::admit(node, limits.tunnels).ok_or_else(|| {
+        node.metrics.shed.with_label_values(&[criticality_name(route.criticality), "tunnels"]).inc();
+        Answer::overloaded()
+    })
+}
+
 /// Turns an origin's answer into ours.
 fn pass_on(
     finish: &mut Finish,
     answered: Answered,
     request: RequestBody,
-    client_side: Option<hyper::upgrade::OnUpgrade>,
+    client_side: Option<(OnUpgrade, InFlight)>,
     idle_timeout: std::time::Duration,
 ) -> Response<Body> {
     let Answered { mut response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } = answered;
@@ -303,32 +322,24 @@ fn pass_on(
     if attempts > 1 {
         parts.headers.insert(names::ATTEMPTS, HeaderValue::from(attempts));
     }
-    if let (Some(upstream_side), Some(client_side)) = (upgraded, client_side) {
+    if let (Some(upstream), Some((client, place))) = (upgraded, client_side) {
         if let Some(protocol) = protocol {
             parts.headers.insert(http::header::UPGRADE, protocol);
         }
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         Dialled { node: &finish.worker.node, routing: &routing, region, endpoint: &endpoint }.completed();
-        // The tunnel keeps what counts as in flight: the connection, the region, the node.
-        let tunnel = (in_flight, InFlight::enter(&finish.worker.node.in_flight), connection, finish.connection.begin());
-        tokio::spawn(async move {
-            if let Err(error) = splice(client_side, upstream_side).await {
-                tracing::debug!(%error, "tunnel ended");
-            }
-            drop(tunnel);
-        });
+        drop(in_flight);
+        finish.tunnel = Some(Box::new(Tunnel { client, upstream, connection, region: served.clone(), place }));
         return Response::from_parts(parts, Body::empty());
+    }
+    if request.is_unread() {
+        // It may go up for as long as the answer comes down, and longer.
+        request.revocable(finish.worker.clone(), &finish.routing, finish.grant());
     }
     let worker = finish.worker.clone();
     let is_good = !parts.status.is_server_error();
     let returning = Returning { worker, endpoint, routing, region, is_good, request, connection, in_flight };
     Response::from_parts(parts, Body::relay(incoming, returning, idle_timeout))
-}
-
-async fn splice(client: hyper::upgrade::OnUpgrade, upstream: hyper::upgrade::OnUpgrade) -> anyhow::Result<()> {
-    let (client, upstream) = tokio::try_join!(client, upstream)?;
-    tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream)).await?;
-    Ok(())
 }
 
 /// Whether a head is past its limits. The parser's own are twice as wide, so that what is a little

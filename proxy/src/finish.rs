@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use http::header::HeaderValue;
 use http::request::Parts;
-use http::{Method as HttpMethod, Request, StatusCode, Version};
+use http::{Method as HttpMethod, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use policy::jurisdiction::JurisdictionId;
-use policy::{Method, Origin, RegionId, RouteId};
+use policy::{Method, Origin, RegionId, Revoked, RouteId};
 
 use crate::body::BodyError;
 use crate::client::Client;
@@ -17,9 +17,11 @@ use crate::facts::Known;
 use crate::headers::{asks_upgrade, names, new_request_id};
 use crate::ingress::connection::{Active, Connection};
 use crate::node::{InFlight, Worker};
+use crate::revocation::{Check, Grant};
 use crate::routing::Routing;
 use crate::target::Target;
 use crate::telemetry::{access_log, metrics};
+use crate::tunnel::{Ended, Summary, Tunnel};
 
 /// What is counted and logged at the end of an exchange, collected on the way.
 pub struct Finish {
@@ -49,11 +51,19 @@ pub struct Finish {
     pub(crate) from_a_node: bool,
     /// Another node's probe: not counted or logged among requests.
     pub(crate) is_probe: bool,
+    /// What was asked, for a new table to be asked of it: nothing before an origin answers.
+    pub(crate) asked: Option<(String, Uri)>,
+    /// What is left of the request once its origin has agreed to upgrade.
+    pub(crate) tunnel: Option<Box<Tunnel>>,
+    check: Check,
+    tunnelled: Option<Summary>,
+    counted: bool,
     bytes: u64,
     complete: bool,
     /// What only the log wants; nothing while it is off.
     line: Option<LineStart>,
-    _in_flight: InFlight,
+    /// Until it is a tunnel.
+    in_flight: Option<InFlight>,
     _active: Active,
 }
 
@@ -76,8 +86,10 @@ impl Finish {
             host: String::new(),
             path: request.uri().path().to_owned(),
         });
+        let routing = node.routing.load_full();
         Self {
-            routing: node.routing.load_full(),
+            check: Check::new(&routing),
+            routing,
             limits: node.config.load().limits.clone(),
             started: Instant::now(),
             request_id: new_request_id(),
@@ -96,10 +108,14 @@ impl Finish {
             close: false,
             from_a_node: false,
             is_probe: false,
+            asked: None,
+            tunnel: None,
+            tunnelled: None,
+            counted: false,
             bytes: 0,
             complete: false,
             line,
-            _in_flight: InFlight::enter(&node.in_flight),
+            in_flight: Some(InFlight::enter(&node.in_flight)),
             _active: connection.begin(),
             worker,
             connection,
@@ -132,6 +148,56 @@ impl Finish {
         tracing::debug!(%error, region, "answer broken off");
     }
 
+    /// Returns why the region that serves it may no longer do so, once it is time to end it.
+    pub(crate) fn revoked(&mut self) -> Option<Revoked> {
+        let mut check = self.check;
+        let why = check.look(&self.worker.node, |current| self.grant()?.revoked(current));
+        self.check = check;
+        why
+    }
+
+    /// When it must end, if a table has revoked it.
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
+        self.check.ends_at()
+    }
+
+    /// What was permitted; `None` before an origin answers.
+    pub(crate) fn grant(&self) -> Option<Grant> {
+        let (host, uri) = self.asked.clone()?;
+        Some(Grant {
+            pinned: self.routing.clone(),
+            region: self.region?,
+            host,
+            uri,
+            method: self.method,
+            upgrade: self.upgrade,
+            known: self.known.clone()?,
+            client_key: self.client.as_ref()?.key,
+            from_a_node: self.from_a_node,
+        })
+    }
+
+    /// Its region may no longer serve it: it ends here.
+    pub(crate) fn end_revoked(&mut self, kind: &str, why: Revoked) {
+        self.reason = Some(REVOKED);
+        let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
+        self.worker.node.metrics.revoked.with_label_values(&[region, kind, why.name()]).inc();
+        tracing::debug!(region, kind, cause = why.name(), "ended: the region may no longer serve it");
+    }
+
+    /// Counts it as answered, and as in flight no longer: it is a tunnel now.
+    pub(crate) fn leave_flight(&mut self) {
+        self.count();
+        self.in_flight = None;
+    }
+
+    /// Notes what has become of its tunnel.
+    pub(crate) fn tunnelled(&mut self, summary: Summary) {
+        self.bytes = summary.bytes_down;
+        self.complete = summary.ended == Ended::Closed;
+        self.tunnelled = Some(summary);
+    }
+
     fn jurisdiction(&self) -> metrics::Jurisdiction {
         metrics::Jurisdiction::of(&self.origin(), self.routing.table())
     }
@@ -141,19 +207,17 @@ impl Finish {
         let by_address = || self.client.as_ref().map(|client| client.origin);
         self.known.as_ref().map(|known| known.origin).or_else(by_address).unwrap_or(Origin::Unknown)
     }
-}
 
-impl Drop for Finish {
-    fn drop(&mut self) {
-        if self.is_probe {
+    /// Counts the answer, once.
+    fn count(&mut self) {
+        if std::mem::replace(&mut self.counted, true) {
             return;
         }
         let node = &self.worker.node;
-        let table = self.routing.table();
         let took = self.started.elapsed();
         let answer = metrics::Answer {
             generation: self.routing.generation,
-            table,
+            table: self.routing.table(),
             route: self.route,
             region: self.region,
             method: self.method,
@@ -165,6 +229,20 @@ impl Drop for Finish {
         if let Some(bus) = &node.bus {
             bus.observed.answered(self.status.as_u16(), self.reason, took);
         }
+    }
+}
+
+/// The reason of what a new table has ended.
+pub const REVOKED: &str = "revoked";
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if self.is_probe {
+            return;
+        }
+        self.count();
+        let node = &self.worker.node;
+        let table = self.routing.table();
         if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
             let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
             node.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
@@ -204,9 +282,10 @@ impl Drop for Finish {
                 region: self.region.map(|id| table.region(id).name.clone()),
                 attempts: self.attempts,
                 safeguards: self.safeguarded,
-                duration_ms: took.as_secs_f64() * 1000.0,
+                duration_ms: self.started.elapsed().as_secs_f64() * 1000.0,
                 response_bytes: self.bytes,
                 complete: self.complete,
+                tunnel: self.tunnelled,
             },
             &node.metrics,
         );

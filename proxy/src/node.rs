@@ -1,7 +1,7 @@
 //! What all of a node's parts share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -29,6 +29,8 @@ pub struct Node {
     pub config: ArcSwap<NodeConfig>,
     /// The routing in force.
     pub routing: ArcSwap<Routing>,
+    /// [`Routing::generation`] of the routing in force, for what is under way to compare.
+    pub generation: AtomicU64,
     /// Held while another routing is built and put in force.
     pub swapping: Mutex<()>,
     /// Where clients are.
@@ -53,6 +55,8 @@ pub struct Node {
     pub in_flight: Arc<AtomicUsize>,
     /// Client connections open.
     pub connections: Arc<AtomicUsize>,
+    /// Tunnels open, or about to be.
+    pub tunnels: Arc<AtomicUsize>,
     /// Reloads that were refused, by source, until one succeeds.
     pub rejected: Mutex<Vec<Rejected>>,
     /// What is known of the bus, if the table comes from one.

@@ -2,6 +2,7 @@
 //! one changes nothing, and says so in the log, `/status` and the metrics.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -174,6 +175,8 @@ fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>))
         .map_err(|error| Problems(vec![problem(&config.file, "node.region", error.to_string())]))?;
     let routing = Arc::new(routing);
     node.routing.store(routing.clone());
+    // After the routing itself: what is under way and sees this must find the routing that it is of.
+    node.generation.store(generation, Ordering::Release);
     Ok(routing)
 }
 

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
-use policy::{Reason, Refusal};
+use policy::{Reason, Refusal, Revoked};
 use serde::Serialize;
 
 use crate::body::Body;
+use crate::finish::REVOKED;
 use crate::upstream::body::BodyFault;
 use crate::upstream::forward::{End, Failure};
 
@@ -131,6 +132,12 @@ impl Answer {
         if status == StatusCode::SERVICE_UNAVAILABLE { Self { unsent: true, ..answer }.retry() } else { answer }
     }
 
+    /// A new table no longer lets the region serve it that was about to.
+    fn revoked(why: &str) -> Self {
+        let detail = format!("The region that was serving this request may no longer do so{why}.");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, REVOKED, "Region no longer allowed", detail).retry()
+    }
+
     /// A failure of every attempt.
     pub fn failed(failure: Failure) -> Self {
         match failure {
@@ -140,6 +147,11 @@ impl Answer {
                 Self::new(StatusCode::REQUEST_TIMEOUT, "bad_request", "Request timeout", detail)
             }
             Failure::Body(BodyFault::TooLarge) => Self::too_large(),
+            // Seen when an answer that had begun is given up for another attempt.
+            Failure::Body(BodyFault::Revoked) => Self::revoked(""),
+            Failure::Revoked { region, attempts, why } => {
+                Self { region, attempts, ..Self::revoked(revocation_in_words(why)) }
+            }
             Failure::Overloaded => Self::overloaded(),
             Failure::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
             Failure::Failed { region, attempts, timed_out, unsent, end } => {
@@ -200,5 +212,15 @@ impl Answer {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+fn revocation_in_words(why: Revoked) -> &'static str {
+    match why {
+        Revoked::Removed => ": the routing table no longer has it, or a route for this request",
+        Revoked::Residency => ", by the data residency rules that have come in force",
+        Revoked::Expired => ": this node has lost contact with its config bus, and its rules may be out of date",
+        Revoked::Disabled => ": it was disabled",
+        Revoked::Unable => ": it no longer has what the route asks of a region",
     }
 }

@@ -1,7 +1,7 @@
 //! Wiring: the only place that knows all of a node's parts.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -89,6 +89,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
     let routing = routing::Routing::new(document, &config.region, cap, edition, &survivors)?;
     let node = Arc::new(Node {
         routing: ArcSwap::from_pointee(routing),
+        generation: AtomicU64::new(edition.generation),
         swapping: Mutex::default(),
         geo: ArcSwap::from_pointee(geo),
         tokens: ArcSwap::from_pointee(tokens),
@@ -101,6 +102,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         access_log: if options.access_log { AccessLog::stdout()? } else { AccessLog::off() },
         in_flight: Arc::new(AtomicUsize::new(0)),
         connections: Arc::new(AtomicUsize::new(0)),
+        tunnels: Arc::new(AtomicUsize::new(0)),
         rejected: Mutex::default(),
         bus: bus.as_ref().map(|bus| bus.state.clone()),
         drain: watch::Sender::new(Drain::Serving),
@@ -218,8 +220,9 @@ impl Stop {
         tracing::info!(connections = node.connections.load(Ordering::Relaxed), "draining");
         node.drain.send_replace(Drain::Stopping);
         let announced = Instant::now() + ANNOUNCE;
-        // A WebSocket's connection has left HTTP, and is counted as a request in flight.
-        let live = || node.connections.load(Ordering::Relaxed) + node.in_flight.load(Ordering::Relaxed);
+        // A tunnel has left its connection, and is no request in flight.
+        let counts = [&node.connections, &node.in_flight, &node.tunnels];
+        let live = || counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>();
         while live() > 0 && Instant::now() < deadline {
             if Instant::now() >= announced && node.draining() < Drain::Closing {
                 node.drain.send_replace(Drain::Closing);

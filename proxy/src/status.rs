@@ -27,6 +27,8 @@ pub struct Status {
     pub listeners: Vec<String>,
     pub connections: usize,
     pub requests_in_flight: usize,
+    /// WebSockets, which are no requests in flight.
+    pub tunnels: usize,
     pub table: TableStatus,
     /// Null unless the table comes from a bus.
     pub bus: Option<BusStatus>,
@@ -160,6 +162,7 @@ impl Status {
             listeners: node.addresses.iter().map(ToString::to_string).collect(),
             connections: node.connections.load(std::sync::atomic::Ordering::Relaxed),
             requests_in_flight: node.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+            tunnels: node.tunnels.load(std::sync::atomic::Ordering::Relaxed),
             table: TableStatus {
                 version: spec.version.clone(),
                 revision: routing.revision,

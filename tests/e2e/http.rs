@@ -15,6 +15,7 @@ mod proxy_protocol;
 mod retries;
 mod streaming;
 mod tls;
+mod tunnel;
 mod upgrade;
 
 /// Routes that take everything, where no law holds.

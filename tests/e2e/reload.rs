@@ -4,4 +4,6 @@
 mod certificates;
 mod databases;
 mod node_file;
+mod streaming_origin;
 mod table;
+mod under_way;

@@ -6,18 +6,22 @@ use super::Limits;
 use crate::section::Section;
 
 impl Default for Limits {
-    /// For a node of a few cores; what can be compared is as nginx has it.
+    /// For a node of a few cores; what can be compared is as nginx has it. A tunnel has two sockets
+    /// where a connection at rest has one, so that there are half as many; HAProxy's manual has an hour
+    /// for those at rest.
     fn default() -> Self {
         Self {
             requests_in_flight: 20_000,
             requests_in_flight_per_region: 10_000,
             connections: 20_000,
+            tunnels: 10_000,
             header_bytes: 65_536,
             headers: 100,
             header_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             body_bytes: None,
             body_timeout: Duration::from_secs(60),
+            tunnel_idle_timeout: Duration::from_secs(3600),
         }
     }
 }
@@ -33,6 +37,7 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
         requests_in_flight_per_region: count("requests_in_flight_per_region", 1, MILLIONS)
             .unwrap_or(defaults.requests_in_flight_per_region),
         connections: count("connections", 1, MILLIONS).unwrap_or(defaults.connections),
+        tunnels: count("tunnels", 0, MILLIONS).unwrap_or(defaults.tunnels),
         header_bytes: count("header_bytes", 1024, 1024 * 1024).unwrap_or(defaults.header_bytes),
         headers: count("headers", 1, 10_000).unwrap_or(defaults.headers),
         header_timeout: duration("header_timeout").unwrap_or(defaults.header_timeout),
@@ -43,6 +48,7 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
             // As in nginx, 0 is no limit.
             .filter(|bytes| *bytes > 0),
         body_timeout: duration("body_timeout").unwrap_or(defaults.body_timeout),
+        tunnel_idle_timeout: duration("tunnel_idle_timeout").unwrap_or(defaults.tunnel_idle_timeout),
     }
 }
 
@@ -50,12 +56,14 @@ const KEYS: &[&str] = &[
     "requests_in_flight",
     "requests_in_flight_per_region",
     "connections",
+    "tunnels",
     "header_bytes",
     "headers",
     "header_timeout",
     "keep_alive",
     "body_bytes",
     "body_timeout",
+    "tunnel_idle_timeout",
 ];
 
 const MILLIONS: usize = 10_000_000;

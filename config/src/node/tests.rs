@@ -96,6 +96,8 @@ header_timeout = '6s'
 keep_alive = '7s'
 body_bytes = 8
 body_timeout = '9s'
+tunnels = 0
+tunnel_idle_timeout = '10s'
 [upstream]
 certificate_authorities = ['ca.pem']
 nameservers = ['10.0.0.2', '127.0.0.1:5353', '::1', '[::1]:54']
@@ -132,6 +134,8 @@ client_addresses = 'none'
         keep_alive: seconds(7),
         body_bytes: Some(8),
         body_timeout: seconds(9),
+        tunnels: 0,
+        tunnel_idle_timeout: seconds(10),
     };
     assert_eq!(config.limits, limits);
     let upstream = UpstreamTls {

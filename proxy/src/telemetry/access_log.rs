@@ -49,6 +49,9 @@ pub struct Line {
     pub response_bytes: u64,
     /// Whether the answer was sent to its end.
     pub complete: bool,
+    /// Of a tunnel, whose line is written at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<crate::tunnel::Summary>,
 }
 
 /// Lines in flight to the writer; past it they are dropped and counted.

@@ -35,6 +35,11 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     pub hedges: IntCounterVec,
     pub shed: IntCounterVec,
+    pub revoked: IntCounterVec,
+    pub tunnels: IntGaugeVec,
+    pub tunnel_bytes: IntCounterVec,
+    pub tunnel_seconds: HistogramVec,
+    pub tunnels_ended: IntCounterVec,
     pub load_reports: IntCounterVec,
     pub canary_share: GaugeVec,
     pub canary_requests: IntCounterVec,
@@ -56,6 +61,9 @@ pub struct Metrics {
 /// Seconds: from a cached answer to the slowest that anybody waits for.
 const REQUEST_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Seconds: from a page that is left at once to a day.
+const TUNNEL_BUCKETS: &[f64] = &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
 
 /// Seconds: a decision takes well under a microsecond, and an outlier is a scheduling accident.
 const DECISION_BUCKETS: &[f64] = &[1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 1e-4, 1e-3];
@@ -156,6 +164,30 @@ impl Metrics {
                 &["region", "outcome"],
             ),
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
+            revoked: counters(
+                "meridian_revoked_total",
+                "What was under way and was ended, since its region may no longer serve it, by kind (request: its answer was awaited, answer, tunnel) and cause (removed, residency, expired, disabled, unable)",
+                &["region", "kind", "cause"],
+            ),
+            tunnels: gauges("meridian_tunnels", "Tunnels (WebSockets) open", &["region"]),
+            tunnel_bytes: counters(
+                "meridian_tunnel_bytes_total",
+                "Bytes through tunnels, up (from the client to the origin) and down",
+                &["region", "direction"],
+            ),
+            tunnel_seconds: registered(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new("meridian_tunnel_seconds", "From a tunnel's start to its end")
+                        .buckets(TUNNEL_BUCKETS.to_vec()),
+                    &["region"],
+                ),
+            ),
+            tunnels_ended: counters(
+                "meridian_tunnels_ended_total",
+                "Tunnels that ended: closed (by either side), broken, idle, revoked",
+                &["region", "cause"],
+            ),
             load_reports: counters(
                 "meridian_load_reports_total",
                 "Load reports that came from nodes: taken, or why not",
@@ -273,6 +305,11 @@ impl Metrics {
         forget(&self.failovers, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.ejections, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.suspicions, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.revoked, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.tunnels, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.tunnel_bytes, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.tunnel_seconds, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.tunnels_ended, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.retries, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.hedges, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.canary_share, keep, |vec, values| vec.remove_label_values(values).is_ok());

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pingora::time::fast_timeout::fast_timeout;
-use policy::RegionId;
 use policy::health::Symptom;
+use policy::{RegionId, Revoked};
 use tokio::time::timeout;
 
 use crate::headers::names::UNSENT;
 use crate::health::traffic::Dialled;
 use crate::node::{InFlight, Node, Worker};
+use crate::revocation::{self, Check};
 use crate::routing::{Destination, Routing};
 use crate::upstream::body::{AttemptBody, RequestBody, Upload};
 use crate::upstream::connect::{ConnectError, Connection, SendError};
+use crate::upstream::forward::Forward;
 
 /// Where an attempt goes, and how long it may take.
 pub struct Aim {
@@ -74,6 +76,8 @@ pub enum Fault {
     TimedOut,
     /// Its endpoint turned out to be gone while it waited.
     Gone,
+    /// Its region may no longer serve it: another table has come in force while it waited.
+    Revoked(Revoked),
     /// An answer came, with a status that its route counts as a failure.
     Status,
 }
@@ -82,6 +86,12 @@ impl Fault {
     /// Whether the origin has certainly not acted on the request.
     pub fn is_unsent(self) -> bool {
         matches!(self, Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort | Fault::Unprocessed)
+    }
+
+    /// Whether another attempt costs the region's retry budget nothing: no origin was troubled, or this
+    /// node left the region for the law's sake.
+    pub fn is_free(self) -> bool {
+        self.is_unsent() || matches!(self, Fault::Revoked(_))
     }
 
     /// Whether there was no connection.
@@ -97,6 +107,7 @@ impl Fault {
             Fault::Broken | Fault::BrokenToo => "broken",
             Fault::TimedOut => "timeout",
             Fault::Gone => "gone",
+            Fault::Revoked(_) => "revoked",
             Fault::Status => "status",
         }
     }
@@ -104,12 +115,17 @@ impl Fault {
 
 /// Makes an attempt. What is dropped before its end is cancelled: the connection is closed, or on
 /// HTTP/2 the stream reset.
-pub async fn make(worker: &Worker, body: &RequestBody, repeatable: bool, attempt: Attempt) -> Attempted {
+pub async fn make(plan: &Forward<'_>, attempt: Attempt) -> Attempted {
     let Attempt { aim, request } = attempt;
+    let node = &plan.worker.node;
     let result = {
-        let _waiting = worker.node.metrics.waiting();
-        send(worker, body, repeatable, &aim.destination, request, aim.limit).await
+        let _waiting = node.metrics.waiting();
+        send(plan, &aim, request).await
     };
+    if let Err(Fault::Revoked(why)) = &result {
+        let region = aim.routing.table().region(aim.region).name.as_str();
+        node.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
+    }
     let says_unsent = |(response, _): &(Response<Incoming>, Connection)| response.headers().contains_key(UNSENT);
     let by_gateway = || aim.routing.has_gateways && aim.routing.chosen_for_gateway(aim.region).is_some();
     let unsent = result.as_ref().is_ok_and(says_unsent) && by_gateway();
@@ -154,6 +170,7 @@ impl Attempted {
                 | Fault::UnreachableToo
                 | Fault::Unprocessed
                 | Fault::Gone
+                | Fault::Revoked(_)
                 | Fault::Status,
             ) => {}
         }
@@ -163,13 +180,13 @@ impl Attempted {
 /// Sends on a pooled connection if there is a sound one, else on a new one. A pooled connection that
 /// closed before anything was sent costs nothing but the connect.
 async fn send(
-    worker: &Worker,
-    body: &RequestBody,
-    repeatable: bool,
-    destination: &Destination,
+    plan: &Forward<'_>,
+    aim: &Aim,
     mut request: Request<AttemptBody>,
-    limit: Instant,
 ) -> Result<(Response<Incoming>, Connection), Fault> {
+    let Forward { worker, body, repeatable, pinned, facts, .. } = *plan;
+    let Aim { destination, limit, pinned_region, .. } = aim;
+    let mut check = Check::new(&aim.routing);
     let (idle_timeout, pause) = {
         let config = worker.node.config.load();
         (config.upstream.idle_timeout, config.limits.body_timeout)
@@ -180,16 +197,20 @@ async fn send(
         let mut connection = match pooled.take() {
             Some(connection) => connection,
             // Boxed, since it is rare, and large.
-            None => Box::pin(connect(worker, destination, limit)).await?,
+            None => Box::pin(connect(worker, destination, *limit)).await?,
         };
-        let gone = |waited: Duration| {
+        let look = |waited: Duration| {
             let endpoint = destination.endpoint();
             if waited >= SUSPICIOUS {
                 endpoint.on_wait();
             }
-            repeatable && endpoint.is_gone()
+            let ask = |current: &Routing| revocation::revoked(pinned, facts, *pinned_region, current);
+            if let Some(why) = check.look(&worker.node, ask) {
+                return Err(Fault::Revoked(why));
+            }
+            if repeatable && endpoint.is_gone() { Err(Fault::Gone) } else { Ok(check.next_look()) }
         };
-        match until(body, limit, pause, gone, connection.send(request)).await? {
+        match until(body, *limit, pause, look, connection.send(request)).await? {
             Ok(response) => return Ok((response, connection)),
             Err(SendError::Unsent(unsent)) if reused => {
                 request = *unsent;
@@ -221,20 +242,21 @@ async fn connect(worker: &Worker, destination: &Destination, limit: Instant) -> 
     }
 }
 
-/// Waits for an answer's head until `limit`, or until the endpoint turns out to be `gone`. An upload
-/// stops the clock, which starts anew at the body's last byte; a client that pauses for `pause` in it
-/// is at fault itself.
+/// Waits for an answer's head until `limit`, or until a `look`, which gets how long it has waited, finds
+/// a fault; else it says when to look again at the latest. An upload stops the clock, which starts anew
+/// at the body's last byte; a client that pauses for `pause` in it is at fault itself.
 async fn until<F: Future>(
     body: &RequestBody,
     limit: Instant,
     pause: Duration,
-    gone: impl Fn(Duration) -> bool,
+    mut look: impl FnMut(Duration) -> Result<Instant, Fault>,
     answer: F,
 ) -> Result<F::Output, Fault> {
     let started = Instant::now();
     let allowance = limit.saturating_duration_since(started);
     let mut answer = std::pin::pin!(answer);
-    let mut look = FIRST_LOOK;
+    let mut interval = FIRST_LOOK;
+    let mut latest = started + FIRST_LOOK;
     loop {
         let wait = match body.upload() {
             Upload::None => allowance.checked_sub(started.elapsed()),
@@ -248,15 +270,14 @@ async fn until<F: Future>(
                 left
             }
         };
-        let wait = wait.filter(|left| !left.is_zero()).ok_or(Fault::TimedOut)?.min(look);
+        let wait = wait.filter(|left| !left.is_zero()).ok_or(Fault::TimedOut)?.min(interval);
+        let wait = wait.min(latest.saturating_duration_since(Instant::now())).max(TICK);
         // pingora's timers are shared and coarse (10 ms), which is enough here, and made to be cheap.
         if let Ok(output) = fast_timeout(wait, &mut answer).await {
             return Ok(output);
         }
-        if gone(started.elapsed()) {
-            return Err(Fault::Gone);
-        }
-        look = (look * 2).min(LONGEST_LOOK);
+        latest = look(started.elapsed())?;
+        interval = (interval * 2).min(LONGEST_LOOK);
     }
 }
 
@@ -267,3 +288,6 @@ const SUSPICIOUS: Duration = Duration::from_millis(1500);
 /// long each time, since many may wait for long.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_millis(1600);
+
+/// The timers' own.
+const TICK: Duration = Duration::from_millis(10);

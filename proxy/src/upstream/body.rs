@@ -10,6 +10,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::node::Worker;
+use crate::revocation::{Check, Grant};
+use crate::routing::Routing;
+
 /// One request's body, from which each attempt takes its own [`AttemptBody`].
 #[derive(Clone, Debug)]
 pub enum RequestBody {
@@ -28,6 +32,8 @@ pub enum BodyFault {
     Stalled,
     /// It is longer than the node takes.
     TooLarge,
+    /// The region that it goes to may no longer serve it. (Nobody's fault.)
+    Revoked,
 }
 
 /// Whose turn it is while a body goes up.
@@ -60,6 +66,21 @@ pub struct Shared {
     last_progress: Instant,
     /// The origin would take more, and the client has sent none yet.
     awaited: bool,
+    /// Whether its region may still get it, once the answer has begun before its end.
+    revocable: Option<Box<Revocable>>,
+}
+
+/// An upload that goes on beside its answer.
+struct Revocable {
+    worker: Arc<Worker>,
+    check: Check,
+    grant: Grant,
+}
+
+impl std::fmt::Debug for Revocable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revocable").field("check", &self.check).finish_non_exhaustive()
+    }
 }
 
 impl RequestBody {
@@ -82,6 +103,7 @@ impl RequestBody {
             attempt: 0,
             last_progress: Instant::now(),
             awaited: false,
+            revocable: None,
         })))
     }
 
@@ -161,6 +183,20 @@ impl RequestBody {
         }
     }
 
+    /// Has an upload end that goes on beside its answer, when a new table revokes what was granted.
+    pub fn revocable(&self, worker: Arc<Worker>, pinned: &Routing, grant: Option<Grant>) {
+        if let (RequestBody::Streaming(shared), Some(grant)) = (self, grant) {
+            lock(shared).revocable = Some(Box::new(Revocable { worker, check: Check::new(pinned), grant }));
+        }
+    }
+
+    /// Ends it: its region may no longer get it.
+    pub fn revoke(&self) {
+        if let RequestBody::Streaming(shared) = self {
+            lock(shared).fault.get_or_insert(BodyFault::Revoked);
+        }
+    }
+
     /// Whether the client still has bytes to send, which HTTP/1 must read or close before it goes on.
     pub fn is_unread(&self) -> bool {
         match self {
@@ -230,6 +266,9 @@ impl Body for AttemptBody {
             let trailers = state.trailers.clone().filter(|_| *position != usize::MAX);
             *position = usize::MAX;
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        if state.is_revoked() {
+            return Poll::Ready(Some(Err(state.fail(BodyFault::Revoked))));
         }
         let polled = Pin::new(&mut state.source).poll_frame(cx);
         state.awaited = polled.is_pending();
@@ -306,6 +345,12 @@ impl Shared {
         // Copied into one: a client that sends byte by byte shall not cost more than its bytes.
         self.kept.extend_from_slice(data);
         true
+    }
+
+    fn is_revoked(&mut self) -> bool {
+        let Some(revocable) = &mut self.revocable else { return false };
+        let Revocable { worker, check, grant } = &mut **revocable;
+        check.look(&worker.node, |current| grant.revoked(current)).is_some()
     }
 
     fn fail(&mut self, fault: BodyFault) -> BodyError {

@@ -190,7 +190,7 @@ impl<'a> Course<'a> {
         let is_out = !from.endpoint.is_up() || is_last_resort(region);
         let is_in = to.is_up() && !is_last_resort(cell);
         let affords =
-            !hedge && (from.fault.is_some_and(Fault::is_unsent) || is_out && is_in) || region.state.take_retry();
+            !hedge && (from.fault.is_some_and(Fault::is_free) || is_out && is_in) || region.state.take_retry();
         let name = from.routing.table().region(from.region).name.as_str();
         match (hedge, affords) {
             (_, false) => metrics.retries.with_label_values(&[name, "over_budget"]).inc(),
@@ -246,17 +246,18 @@ impl<'a> Course<'a> {
     /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
     /// answer is taken, and the other attempt cancelled.
     pub(super) async fn hedged(&mut self, first: Attempt, late: Duration) -> Attempted {
-        let Forward { worker, body, repeatable, .. } = *self.plan;
+        let plan = self.plan;
+        let Forward { worker, body, .. } = *plan;
         let from = Before::under_way(&first.aim);
         let begun = first.aim.started;
-        let mut first = std::pin::pin!(attempt::make(worker, body, repeatable, first));
+        let mut first = std::pin::pin!(attempt::make(plan, first));
         if let Ok(over) = timeout(late, &mut first).await {
             return over;
         }
         let second = if body.is_whole() { self.find(Some(&from)) } else { None };
         self.end = End::Exhausted;
         let Some(second) = second else { return first.await };
-        let mut second = std::pin::pin!(attempt::make(worker, body, repeatable, second));
+        let mut second = std::pin::pin!(attempt::make(plan, second));
         let (over, won) = tokio::select! {
             over = &mut first => (over, false),
             over = &mut second => (over, true),
@@ -311,7 +312,7 @@ impl<'a> Course<'a> {
         let eligible = self.plan.permits.eligible();
         let others = eligible.iter().filter(|id| !self.done_with.contains(*id) && *id != pinned_region).count();
         let spare = self.route.retry.attempts.saturating_sub(self.attempts) as usize;
-        if spare <= others || left == 0 {
+        if spare <= others || left == 0 || matches!(fault, Fault::Revoked(_)) {
             self.done_with.insert(pinned_region);
         }
         self.last = Some(Before { routing, region, pinned_region, endpoint, fault: Some(fault) });
@@ -354,6 +355,9 @@ impl<'a> Course<'a> {
             }
         }
         let region = self.last.as_ref().map(|last| table.region(last.pinned_region).name.clone()).unwrap_or_default();
+        if let Some(Fault::Revoked(why)) = fault {
+            return Failure::Revoked { region, attempts, why };
+        }
         let timed_out = matches!(fault, Some(Fault::TimedOut | Fault::Gone));
         Failure::Failed { region, attempts, timed_out, unsent: !self.maybe_processed, end: self.end }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use policy::{Facts, Permits, Refusal, RegionId};
+use policy::{Facts, Permits, Refusal, RegionId, Revoked};
 
 use crate::health::endpoint::EndpointState;
 use crate::node::{InFlight, Worker};
@@ -71,6 +71,16 @@ pub enum Failure {
         /// How many attempts were made.
         attempts: u32,
     },
+    /// A table that came in force while the answer was awaited revoked the region's permission, and there
+    /// was no other region, or the request must not be repeated.
+    Revoked {
+        /// That region.
+        region: String,
+        /// How many attempts were made.
+        attempts: u32,
+        /// Why.
+        why: Revoked,
+    },
     /// An origin was tried and failed.
     Failed {
         /// The region last tried.
@@ -122,7 +132,7 @@ pub async fn forward(plan: &Forward<'_>) -> Result<Answered, Failure> {
             continue;
         }
         let over = match course.hedge_after(&next) {
-            None => attempt::make(plan.worker, plan.body, plan.repeatable, next).await,
+            None => attempt::make(plan, next).await,
             // Boxed, since few routes hedge, and two attempts are large.
             Some(late) => Box::pin(course.hedged(next, late)).await,
         };

@@ -17,7 +17,7 @@ async fn bytes_flow_both_ways() {
     converse(RawConnection::open(node.http()).await).await;
     converse(RawConnection::open_tls(node.https(), &authority, "api.example.com", b"http/1.1").await).await;
     let both = || async {
-        let tunnels = node.status().await["requests_in_flight"].clone();
+        let tunnels = node.status().await["tunnels"].clone();
         if tunnels == 0 { Ok(()) } else { Err(tunnels.to_string()) }
     };
     eventually("both tunnels are gone", async || both().await).await;
@@ -50,10 +50,10 @@ async fn a_client_that_hangs_up_is_missed_at_once() {
     let mut client = RawConnection::open(node.http()).await;
     client.write(UPGRADE).await;
     client.read_until("\r\n\r\n").await;
-    assert_eq!(node.status().await["requests_in_flight"], 1, "a tunnel counts");
+    assert_eq!(node.status().await["tunnels"], 1, "a tunnel counts");
     drop(client);
     eventually("the tunnel is gone", async || {
-        let tunnels = node.status().await["requests_in_flight"].clone();
+        let tunnels = node.status().await["tunnels"].clone();
         if tunnels == 0 { Ok(()) } else { Err(tunnels.to_string()) }
     })
     .await;

@@ -1,0 +1,126 @@
+//! Ends what is under way when a new table no longer lets its region serve it: requests that wait for
+//! their answer, answers that stream, tunnels.
+//!
+//! Nothing is registered anywhere. Whatever is under way compares a counter whenever it moves, and at
+//! least every [`LOOK`] while it rests; only when another table has come in force meanwhile is the law
+//! asked again. What must end does so a random while later, so that a reload does not have all its
+//! clients come back at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::Uri;
+use policy::{Facts, Method, RegionId, Revoked, Seen};
+
+use crate::facts::Known;
+use crate::node::Node;
+use crate::routing::Routing;
+
+/// How often what rests looks whether it may go on.
+pub const LOOK: Duration = Duration::from_secs(2);
+
+/// The longest while after which what must end ends. With [`LOOK`] it stays below five seconds.
+const LONGEST_DELAY: Duration = Duration::from_millis(2500);
+
+/// Whether one thing under way may go on. It belongs to that thing, on its worker's thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// The state of the node's table for which it was last answered: see [`Node::law_state`].
+    seen: u64,
+    ending: Option<(Instant, Revoked)>,
+}
+
+impl Check {
+    /// May go on under the routing that it was decided under.
+    pub fn new(pinned: &Routing) -> Self {
+        // A table that was expired already has no say in what was decided all the same.
+        Self { seen: pinned.generation << 1, ending: None }
+    }
+
+    /// Returns why it must end now, if it must. `ask` says whether a routing revokes it.
+    pub fn look(&mut self, node: &Node, ask: impl FnOnce(&Routing) -> Option<Revoked>) -> Option<Revoked> {
+        let state = node.law_state();
+        if state != self.seen {
+            self.seen = state;
+            self.ending = match (self.ending, ask(&node.routing.load())) {
+                // What was to end already does not wait anew.
+                (Some((at, _)), Some(why)) => Some((at, why)),
+                (None, Some(why)) => Some((Instant::now() + LONGEST_DELAY.mul_f64(fastrand::f64()), why)),
+                (_, None) => None,
+            };
+        }
+        self.ending.filter(|(at, _)| *at <= Instant::now()).map(|(_, why)| why)
+    }
+
+    /// When to look again at the latest.
+    pub fn next_look(&self) -> Instant {
+        let look = Instant::now() + LOOK;
+        self.ending.map_or(look, |(at, _)| look.min(at))
+    }
+
+    /// When it ends, if it must.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.ending.map(|(at, _)| at)
+    }
+}
+
+/// What a region was permitted to serve: all that it takes to ask another table.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The routing that it was decided under.
+    pub pinned: Arc<Routing>,
+    /// The region that serves, in its ids.
+    pub region: RegionId,
+    /// The host asked for, as [`crate::target`] has it.
+    pub host: String,
+    /// The target, whose path is read again.
+    pub uri: Uri,
+    /// The method.
+    pub method: Method,
+    /// Whether an upgrade was asked for.
+    pub upgrade: bool,
+    /// What else the decision knew.
+    pub known: Known,
+    /// The hash of the client's identity.
+    pub client_key: u64,
+    /// Whether another node had chosen the region.
+    pub from_a_node: bool,
+}
+
+impl Grant {
+    /// Returns why a routing revokes it, if it does.
+    pub fn revoked(&self, current: &Routing) -> Option<Revoked> {
+        let Self { pinned, region, known, .. } = self;
+        // It was read once before, in the same way.
+        let Ok(path) = policy::path::canonical(self.uri.path()) else { return Some(Revoked::Removed) };
+        let facts = Facts {
+            host: &self.host,
+            path: &path.path,
+            method: self.method,
+            upgrade: self.upgrade,
+            origin: known.origin,
+            declared: &known.declared,
+            consent: known.consent,
+            client_key: self.client_key,
+            from: pinned.here,
+            pinned: if self.from_a_node { Some(pinned.here) } else { known.pinned },
+            only: self.from_a_node.then_some(pinned.here),
+        };
+        revoked(pinned, &facts, *region, current)
+    }
+}
+
+/// Returns why a routing revokes what another permitted to one of its regions.
+pub fn revoked(pinned: &Routing, facts: &Facts<'_>, region: RegionId, current: &Routing) -> Option<Revoked> {
+    policy::attempt::revoked(pinned.table(), facts, region, &Seen { table: current.table(), view: current })
+}
+
+impl Node {
+    /// The state of the law on this node, as a number that changes whenever what is under way has to ask
+    /// again: with each table, and when one expires or is confirmed again.
+    pub fn law_state(&self) -> u64 {
+        let expired = self.survivors.expired.load(Ordering::Relaxed);
+        self.generation.load(Ordering::Acquire) << 1 | u64::from(expired)
+    }
+}

@@ -1,0 +1,226 @@
+//! A tunnel: what is left of a request once its protocol was upgraded. Bytes go both ways until either
+//! side ends it, it idles for too long, or its region may no longer serve it.
+//!
+//! It is no request in flight of its node or its region, since it may rest for hours: it has a limit of
+//! its own, which it is admitted by before its origin is dialled.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use prometheus::{IntCounter, IntGauge};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::time::sleep;
+
+use crate::finish::Finish;
+use crate::node::{InFlight, Node, Worker};
+use crate::revocation::LOOK;
+use crate::routing::coarse_ms;
+use crate::upstream::connect::Connection;
+
+/// A tunnel that both sides have agreed on.
+pub struct Tunnel {
+    /// The client's side.
+    pub client: OnUpgrade,
+    /// The origin's side.
+    pub upstream: OnUpgrade,
+    /// The connection that it was agreed on.
+    pub connection: Connection,
+    /// The name of its region.
+    pub region: String,
+    /// Its place among the node's tunnels.
+    pub place: InFlight,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// Either side closed it.
+    Closed,
+    /// It broke, or never came about: a side did not take it up in time.
+    Broken,
+    /// No byte went either way for [`config::Limits::tunnel_idle_timeout`].
+    Idle,
+    /// Its region may no longer serve it.
+    Revoked,
+}
+
+/// What a tunnel adds to the access log.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Summary {
+    /// Bytes from the client to the origin.
+    pub bytes_up: u64,
+    /// Bytes from the origin to the client.
+    pub bytes_down: u64,
+    /// How it ended.
+    pub ended: Ended,
+}
+
+/// Takes a place among the node's tunnels; `None` when they are all taken.
+pub fn admit(node: &Node, most: usize) -> Option<InFlight> {
+    let place = InFlight::enter(&node.tunnels);
+    (node.tunnels.load(Ordering::Relaxed) <= most).then_some(place)
+}
+
+impl Tunnel {
+    /// Carries bytes both ways to the tunnel's end, with which its exchange ends.
+    pub async fn run(self, mut finish: Box<Finish>) {
+        let Self { client, upstream, connection, region, place: _place } = self;
+        finish.leave_flight();
+        let worker = finish.worker.clone();
+        let metrics = &worker.node.metrics;
+        let counter = |direction| metrics.tunnel_bytes.with_label_values(&[region.as_str(), direction]);
+        let traffic = Arc::new(Traffic::new(counter("up"), counter("down")));
+        let _open = Open::new(&worker, metrics.tunnels.with_label_values(&[&region]));
+        let began = Instant::now();
+        // A client that does not even take the answer's head has no tunnel.
+        let opening = async { tokio::try_join!(client, upstream) };
+        let ended = match tokio::time::timeout(finish.limits.header_timeout, opening).await {
+            Ok(Ok((client, upstream))) => {
+                // What was kept for the pool: a tunnel never returns there.
+                drop(connection);
+                let mut client = TokioIo::new(client);
+                let mut upstream = Metered { inner: TokioIo::new(upstream), traffic: traffic.clone() };
+                tokio::select! {
+                    copied = copy_bidirectional(&mut client, &mut upstream) => match copied {
+                        Ok(_) => Ended::Closed,
+                        Err(error) => {
+                            tracing::debug!(%error, region, "tunnel broken");
+                            Ended::Broken
+                        }
+                    },
+                    ended = must_end(&mut finish, &traffic) => ended,
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, region, "tunnel not opened");
+                Ended::Broken
+            }
+            Err(_) => Ended::Broken,
+        };
+        metrics.tunnel_seconds.with_label_values(&[&region]).observe(began.elapsed().as_secs_f64());
+        metrics.tunnels_ended.with_label_values(&[region.as_str(), ended.name()]).inc();
+        let (bytes_up, bytes_down) = (traffic.up.load(Ordering::Relaxed), traffic.down.load(Ordering::Relaxed));
+        finish.tunnelled(Summary { bytes_up, bytes_down, ended });
+    }
+}
+
+/// Waits until a tunnel must end by the node's will.
+async fn must_end(finish: &mut Finish, traffic: &Traffic) -> Ended {
+    loop {
+        if let Some(why) = finish.revoked() {
+            finish.end_revoked("tunnel", why);
+            return Ended::Revoked;
+        }
+        let most = finish.worker.node.config.load().limits.tunnel_idle_timeout;
+        let Some(left) = most.checked_sub(traffic.idle()).filter(|left| !left.is_zero()) else { return Ended::Idle };
+        let ends = finish.ends_at().map_or(LOOK, |at| at.saturating_duration_since(Instant::now()));
+        sleep(left.min(LOOK).min(ends)).await;
+    }
+}
+
+impl Ended {
+    /// Its name, for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ended::Closed => "closed",
+            Ended::Broken => "broken",
+            Ended::Idle => "idle",
+            Ended::Revoked => "revoked",
+        }
+    }
+}
+
+/// Counts a tunnel as open, for as long as it lives: on its worker as well, which it keeps as busy as
+/// a connection does.
+struct Open<'a> {
+    worker: &'a Worker,
+    gauge: IntGauge,
+}
+
+impl<'a> Open<'a> {
+    fn new(worker: &'a Worker, gauge: IntGauge) -> Self {
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        gauge.inc();
+        Self { worker, gauge }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        self.worker.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What has gone through a tunnel, and when it last did.
+struct Traffic {
+    up: AtomicU64,
+    down: AtomicU64,
+    up_total: IntCounter,
+    down_total: IntCounter,
+    /// Milliseconds of [`coarse_ms`].
+    last: AtomicU64,
+}
+
+impl Traffic {
+    fn new(up_total: IntCounter, down_total: IntCounter) -> Self {
+        let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { up, down, up_total, down_total, last: AtomicU64::new(coarse_ms()) }
+    }
+
+    fn count(&self, count: &AtomicU64, total: &IntCounter, bytes: usize) {
+        if bytes > 0 {
+            count.fetch_add(bytes as u64, Ordering::Relaxed);
+            total.inc_by(bytes as u64);
+            self.last.store(coarse_ms(), Ordering::Relaxed);
+        }
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(coarse_ms().saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+/// The origin's side of a tunnel, on which all of its bytes are counted.
+struct Metered<S> {
+    inner: S,
+    traffic: Arc<Traffic>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let Traffic { down, down_total, .. } = &*self.traffic;
+        self.traffic.count(down, down_total, buffer.filled().len().saturating_sub(before));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        let Traffic { up, up_total, .. } = &*self.traffic;
+        self.traffic.count(up, up_total, written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
