@@ -191,7 +191,8 @@ impl Outgoing {
         let stripped = match Stripped::of(plainly) {
             None => false,
             Some(Stripped::Override) => true,
-            Some(Stripped::Identity) => self.untrusted,
+            // No proxy writes another spelling, and none removes it: it is its client's.
+            Some(Stripped::Identity) => self.untrusted || name != plainly,
         };
         stripped && !self.passed.iter().any(|passed| passed == name)
     }
@@ -387,6 +388,8 @@ mod tests {
             ("x-http-method", "DELETE"),
             ("x_http_method", "DELETE"),
             ("x-real-ip", "192.0.2.1"),
+            ("x_real_ip", "192.0.2.1"),
+            ("x_forwarded_host", "other"),
         ];
         let sent = |trusted| sent(&received, trusted, false).split_off(OURS.len() - 1);
         assert_eq!(sent(false), ["x-http-method: DELETE", "x-request-id: id"]);

@@ -27,10 +27,14 @@ async fn only_a_trusted_proxy_says_who_its_client_is() {
     let world = World::of_regions(&[("here", "US")], EVERYTHING).await;
     let node = Setup::new("here", world.table()).start().await;
     for client in [Client::http1(node.http()), Client::http2(node.http())] {
-        client.send(&with(get("/"), &IDENTITIES)).await.assert_served_by("here");
+        let misspelt = ["x_real_ip", "x_forwarded_port", "client.cert"];
+        client.send(&with(get("/"), IDENTITIES.iter().chain(&misspelt))).await.assert_served_by("here");
         let received = world.received("here").pop().expect("a request");
         for name in IDENTITIES {
             assert_eq!(received.header(name), Some("evil"), "{name} of a trusted proxy");
+        }
+        for name in misspelt {
+            assert_eq!(received.header(name), None, "{name}, which a proxy passes on from its client");
         }
         let client = client.from(geo::loopback("DE"));
         client.send(&with(get("/"), &IDENTITIES)).await.assert_served_by("here");
