@@ -3,7 +3,9 @@
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use meridian_tests::bespoke::{self, Bespoke};
-use meridian_tests::{Authority, Client, Node, RawConnection, Setup, SmallTable, empty, full, geo, get, post, run};
+use meridian_tests::{
+    Authority, Client, Node, RawConnection, Setup, SmallTable, empty, eventually, full, geo, get, post, run,
+};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -142,6 +144,12 @@ async fn start(home: &str, more: &str) -> (Listening, Authority, Node) {
         .region_with("home", "DE", &[closed.expect("a free port")], home)
         .region("abroad", "US", &[abroad.origin.address]);
     let node = Setup::new("abroad", &table.text()).plain().tls(&[&certificate]).start().await;
+    eventually("home is known to be down", async || {
+        let status = node.status().await;
+        let home = &status["regions"].as_array().expect("regions")[0];
+        if home["health"] == "down" { Ok(()) } else { Err(home.to_string()) }
+    })
+    .await;
     (abroad, authority, node)
 }
 
