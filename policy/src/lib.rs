@@ -34,6 +34,7 @@ pub mod pressure;
 pub mod proof;
 pub mod quantile;
 pub mod region;
+pub mod relocation;
 pub mod replay;
 pub mod residency;
 pub mod rollout;
