@@ -174,13 +174,13 @@ fn a_table_says_for_whom_and_a_log_for_how_many() {
     assert_eq!(
         flows(&classes[0]["widened"]),
         [
-            "eu → unlisted (us-1 ch-1): 128.0, 2, 20.0.128.0/17",
-            "unknown → unlisted (us-1 eu-1 ch-1): 256.0, 0, 20.3.0.0/16",
+            "eu → unlisted (ch-1 us-1): 128.0, 2, 20.0.128.0/17",
+            "unknown → unlisted (ch-1 eu-1 us-1): 256.0, 0, 20.3.0.0/16",
         ]
     );
     assert_eq!(
         flows(&classes[0]["narrowed"]),
-        ["unlisted → ch (us-1 eu-1): 0.0, 1, 2a03::/32", "eu → unknown (eu-1): 256.0, 1, 20.2.0.0/16"]
+        ["unlisted → ch (eu-1 us-1): 0.0, 1, 2a03::/32", "eu → unknown (eu-1): 256.0, 1, 20.2.0.0/16"]
     );
     assert_eq!(flows(&classes[0]["refused"]), ["eu → unknown: 256.0, 1, 20.2.0.0/16"]);
     assert_eq!(flows(&classes[0]["served"]), ["unknown → unlisted: 256.0, 0, 20.3.0.0/16"]);
@@ -196,7 +196,7 @@ fn a_table_says_for_whom_and_a_log_for_how_many() {
         "under routes.toml, version \"law-1\"",
         "data class personal (api)",
         "WIDER",
-        "gain us-1, ch-1",
+        "gain ch-1, us-1",
         "REFUSED",
         "data class public (site): nothing changes",
     ] {
@@ -283,9 +283,9 @@ fn what_sources_know_and_where_they_disagree_is_told() {
     assert_eq!(price["class"], "personal");
     assert_eq!(
         flows(&price["narrowed"]),
-        ["unlisted → ch unlisted (us-1 eu-1): 256.0, 1, 20.1.0.0/16", "eu → eu ch (eu-1): 128.0, 0, 20.2.0.0/17",]
+        ["unlisted → ch unlisted (eu-1 us-1): 256.0, 1, 20.1.0.0/16", "eu → ch eu (eu-1): 128.0, 0, 20.2.0.0/17",]
     );
-    assert_eq!(flows(&price["refused"]), ["eu → eu ch: 128.0, 0, 20.2.0.0/17"]);
+    assert_eq!(flows(&price["refused"]), ["eu → ch eu: 128.0, 0, 20.2.0.0/17"]);
     assert_eq!(price["refused_alone"][1]["ipv4_slash24s"], 128.0, "what the second does not know");
     assert_eq!(
         (&price["refused_first"]["ipv4_slash24s"], &price["refused_all"]["ipv4_slash24s"]),
