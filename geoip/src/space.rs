@@ -4,6 +4,10 @@ use ipnet::IpNet;
 
 /// An amount of address space, IPv4 and IPv6 apart: a /48 of IPv6 is no larger a network than a /24 of IPv4, and the
 /// two are never added up.
+///
+/// A network of IPv6 counts as a /32 at most, which is what a registry gives a provider. Publishers name countries for
+/// what nobody has, too: in DB-IP's database of 2026-06 such fillers, of up to a /7, are 99.8 % of the space that has a
+/// record, beside which nothing else would count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
     ipv4: u128,
@@ -17,7 +21,7 @@ impl Space {
         let host_bits = network.max_prefix_len() - network.prefix_len();
         match network {
             IpNet::V4(_) => Self { ipv4: addresses(host_bits), ipv6: 0 },
-            IpNet::V6(_) => Self { ipv4: 0, ipv6: addresses(host_bits) },
+            IpNet::V6(_) => Self { ipv4: 0, ipv6: addresses(host_bits.min(128 - 32)) },
         }
     }
 
@@ -77,6 +81,8 @@ mod tests {
             (half.ipv4_share(&whole), half.ipv6_share(&whole), half.greater_share(&whole)),
             (None, Some(0.5), 0.5)
         );
+        let [filler, provider] = ["2100::/8", "2a02::/32"].map(|network| Space::of(network.parse().unwrap()));
+        assert_eq!(filler, provider);
         assert_eq!(Space::of("::/0".parse().unwrap()).ipv6_share(&Space::default()), None);
     }
 }

@@ -107,7 +107,7 @@ impl Text {
     fn head(&mut self) {
         let titles = ["IPv4 /24s", "IPv6 /48s", "requests"];
         let shown = titles.iter().zip(self.columns).filter(|(_, shown)| *shown);
-        let titles: String = shown.map(|(title, _)| format!("{title:>15}         ")).collect();
+        let titles: String = shown.map(|(title, _)| format!(" {title:>15}         ")).collect();
         self.line(&format!("{:LABEL$}{titles}", ""));
     }
 
@@ -126,7 +126,7 @@ impl Text {
         ];
         let shown = cells.into_iter().zip(self.columns).filter(|(_, shown)| *shown);
         shown
-            .map(|((count, share), _)| format!("{:>15} {:>8}", grouped(count), percent(share.unwrap_or(0.0))))
+            .map(|((count, share), _)| format!(" {:>15} {:>8}", grouped(count), percent(share.unwrap_or(0.0))))
             .collect()
     }
 
@@ -175,7 +175,16 @@ impl Text {
     }
 
     fn price(&mut self, price: &Price) {
-        self.line(&format!("  data class {} ({})", price.class, price.routes.join(", ")));
+        let routes = price.routes.join(", ");
+        let refused = price.refused_alone.iter().chain([&price.refused_first, &price.refused_all]);
+        if refused.chain([&price.narrowed.total, &price.refused.total]).all(Told::is_nothing) {
+            self.line(&format!(
+                "  data class {} ({routes}): nobody is refused, and disagreement costs nothing",
+                price.class
+            ));
+            return;
+        }
+        self.line(&format!("  data class {} ({routes})", price.class));
         for (refused, number) in price.refused_alone.iter().zip(1..) {
             self.row(&format!("    refused with {number} alone"), refused);
         }
