@@ -209,3 +209,6 @@ fn cases(route: &Route) -> Vec<Case<'_>> {
     }
     cases
 }
+
+#[cfg(test)]
+mod tests;

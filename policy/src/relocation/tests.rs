@@ -1,14 +1,12 @@
-//! What a client's move from one origin to another means under a table.
+use super::*;
+use crate::country::{Country, CountrySet};
+use crate::jurisdiction::Transfer;
+use crate::region::RegionState;
+use crate::route::RouteSpec;
+use crate::table::{TableSpec, UnlistedJurisdiction};
 
+#[path = "../../tests/sample/mod.rs"]
 mod sample;
-
-use policy::country::{Country, CountrySet};
-use policy::jurisdiction::Transfer;
-use policy::region::RegionState;
-use policy::relocation::{ClassChange, Relocations};
-use policy::route::RouteSpec;
-use policy::table::UnlistedJurisdiction;
-use policy::{Origin, Table, TableSpec};
 use sample::{class, jurisdiction, region, route, rule, spec};
 
 /// Two regions; personal data of the Union and of Switzerland is kept there; Brazil's goes abroad with consent.
@@ -86,10 +84,7 @@ fn what_a_route_hears_and_asks_counts() {
     };
     assert_eq!(change(with(&|route| route.consent_header = Some("x-consent".into())), "BR", "DE"), "loses us");
     // A tenant's law holds wherever the client is.
-    assert_eq!(
-        change(with(&|route| route.jurisdictions = vec![policy::jurisdiction::JurisdictionId(0)]), "DE", "US"),
-        ""
-    );
+    assert_eq!(change(with(&|route| route.jurisdictions = vec![JurisdictionId(0)]), "DE", "US"), "");
     // What the law leaves is no use where the route asks for more.
     let picky = with(&|route| route.require_compliance = vec!["hipaa".into()]);
     assert_eq!(change(picky, "US", "DE"), "loses us");
