@@ -173,11 +173,10 @@ fn ready(node: &Node) -> Answer {
     if !reasons.is_empty() {
         return unready(&reasons);
     }
-    let mut warnings = node.bus.as_ref().map(|bus| bus.warnings()).unwrap_or_default();
-    if let Some(held) = node.held_geo.status() {
-        let files: Vec<&str> = held.databases.iter().map(|database| database.file.as_str()).collect();
-        warnings.push(format!("geo databases are held, see /status: {}", files.join(", ")));
-    }
+    let warnings = match &node.bus {
+        Some(bus) => bus.warnings(),
+        None => node.held_geo.warning().into_iter().collect(),
+    };
     let lines: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     text(StatusCode::OK, &format!("ready\n{lines}"))
 }

@@ -73,6 +73,15 @@ pub enum Measure {
     AddressSpace,
 }
 
+impl Measure {
+    fn name(self) -> &'static str {
+        match self {
+            Measure::Clients => "recent clients",
+            Measure::AddressSpace => "address space",
+        }
+    }
+}
+
 /// What goes one way.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
@@ -168,6 +177,19 @@ impl Held {
         self.lock().as_ref().map(|release| release.status.clone())
     }
 
+    /// Returns what operators should know, in words; `None` while nothing is held.
+    pub fn warning(&self) -> Option<String> {
+        let held = self.lock();
+        let status = &held.as_ref()?.status;
+        let files: Vec<&str> = status.databases.iter().map(|database| database.file.as_str()).collect();
+        let share = status.change.share * 100.0;
+        let by = status.change.by.name();
+        Some(format!(
+            "geo databases are held ({}): they would move {share:.2} % by {by}; see /status",
+            files.join(", ")
+        ))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Release>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,6 +210,19 @@ pub enum Said {
 /// # Errors
 /// When they cannot be compared with those in force; these stay, then.
 pub fn admit(node: &Node, geo: Geo, said: Said) -> Result<bool, WalkError> {
+    let admitted = put_in_force_or_hold(node, geo, said);
+    tell_fleet(node);
+    admitted
+}
+
+/// What is held is a note in the node's report on the bus, if it has one.
+fn tell_fleet(node: &Node) {
+    if let Some(bus) = &node.bus {
+        bus.note("geoip", node.held_geo.warning());
+    }
+}
+
+fn put_in_force_or_hold(node: &Node, geo: Geo, said: Said) -> Result<bool, WalkError> {
     let (config, routing) = (node.config.load_full(), node.routing.load_full());
     let judged_by = config.geoip.max_change.filter(|_| said == Said::ByFile);
     let Some(max_change) = judged_by else {
@@ -226,7 +261,7 @@ pub fn admit(node: &Node, geo: Geo, said: Said) -> Result<bool, WalkError> {
         tracing::warn!(
             databases = names.join(", "),
             moved = format!("{:.2} %", change.share * 100.0),
-            by = ?change.by,
+            by = change.by.name(),
             clients = change.clients,
             max_change = format!("{:.2} %", max_change * 100.0),
             moves = change.in_words(),
@@ -266,7 +301,9 @@ pub fn accept(node: &Node, build_epoch: Option<u64>) -> Result<HeldStatus, NotAc
     }
     let geo = node.geo.load_full();
     node.geo.store(Arc::new(Geo { databases: release.databases, ..(*geo).clone() }));
+    drop(held);
     tracing::warn!(moves = release.status.change.in_words(), "held geo databases accepted, and in force");
+    tell_fleet(node);
     Ok(release.status)
 }
 
