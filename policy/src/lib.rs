@@ -14,6 +14,10 @@
 #[cfg(test)]
 extern crate self as policy;
 
+#[cfg(test)]
+#[path = "../tests/sample/mod.rs"]
+mod sample;
+
 pub mod affinity;
 pub mod attempt;
 pub mod chance;

@@ -5,9 +5,7 @@ use crate::region::RegionState;
 use crate::route::RouteSpec;
 use crate::table::{TableSpec, UnlistedJurisdiction};
 
-#[path = "../../tests/sample/mod.rs"]
-mod sample;
-use sample::{class, jurisdiction, region, route, rule, spec};
+use crate::sample::{class, jurisdiction, region, route, rule, spec};
 
 /// Two regions; personal data of the Union and of Switzerland is kept there; Brazil's goes abroad with consent.
 fn law() -> TableSpec {
