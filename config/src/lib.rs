@@ -25,6 +25,7 @@ mod problem;
 mod quote;
 mod report;
 mod section;
+mod share;
 mod source;
 mod suggest;
 mod table;
@@ -37,6 +38,7 @@ pub use node::{
     Tls, TokenAlgorithm, TokenKey, Tokens, UpstreamTls, host_name,
 };
 pub use problem::{Problem, Problems, Severity};
+pub use share::share;
 pub use source::file::FileWatch;
 pub use suggest::nearest;
 pub use table::{RoutingTable, Upstream};

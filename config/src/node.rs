@@ -95,7 +95,7 @@ pub struct CertificateFiles {
 }
 
 /// How clients are located.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Geoip {
     /// MaxMind databases; without any, every client's country is unknown.
     pub databases: Vec<PathBuf>,
@@ -105,6 +105,9 @@ pub struct Geoip {
     pub country_header: Option<String>,
     /// Autonomous systems whose addresses say nothing of where their users are.
     pub anonymous_asns: Vec<u32>,
+    /// The share of clients, `0..=1`, that a replaced database may move to other jurisdictions by itself; `None` for
+    /// any.
+    pub max_change: Option<f64>,
 }
 
 /// Whose bearer tokens (JWT, RFC 7519) are believed, for routes with a `consent_claim`.

@@ -81,12 +81,43 @@ impl Database {
         self.reader.lookup(address).ok()?.decode().ok()?
     }
 
+    /// Returns where the record of an address is, and how long the prefix is that shares it, in bits of the address's
+    /// family; `None` for an IPv6 address in an IPv4-only database.
+    pub(crate) fn find(&self, address: IpAddr) -> Result<Option<Found>, MaxMindDbError> {
+        if address.is_ipv6() && self.reader.metadata().ip_version == 4 {
+            return Ok(None);
+        }
+        let found = self.reader.lookup(address)?;
+        let network = found.network()?;
+        // In a tree without IPv4 all of IPv4 is a part of an IPv6 network.
+        let prefix_len = if network.is_ipv4() == address.is_ipv4() { network.prefix() } else { 0 };
+        Ok(Some(Found { offset: found.offset(), prefix_len }))
+    }
+
+    /// Returns the number of nodes of the tree.
+    pub fn nodes(&self) -> u64 {
+        self.reader.metadata().node_count.into()
+    }
+
+    /// Returns whether the database has IPv6 addresses.
+    pub fn has_ipv6(&self) -> bool {
+        self.reader.metadata().ip_version == 6
+    }
+
     /// Whether any record holds something that we read. Stops at the first that does.
     fn says_anything(&self) -> bool {
         let networks = self.reader.networks(Default::default()).into_iter().flatten();
         let mut records = networks.filter_map(|network| network.ok()?.decode::<Record<'_>>().ok()?);
         records.any(|record| record.is_relevant())
     }
+}
+
+/// Where the record of an address is.
+pub(crate) struct Found {
+    /// In the file's data; `None` where it has none for the address.
+    pub(crate) offset: Option<usize>,
+    /// Of the network that the record is for.
+    pub(crate) prefix_len: u8,
 }
 
 /// Why a file cannot serve as a geo database.

@@ -14,12 +14,16 @@ mod embedded;
 mod merge;
 mod place;
 mod schema;
+mod space;
 mod trusted;
 mod value;
+mod walk;
 
 pub use client_ip::{ClientIp, Forwarded, MAX_HOPS, client_ip};
 pub use database::{Database, DatabaseError};
 pub use embedded::embedded;
 pub use merge::GeoDatabases;
 pub use place::Place;
+pub use space::Space;
 pub use trusted::TrustedProxies;
+pub use walk::{Step, Walk, WalkError};

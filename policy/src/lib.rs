@@ -14,6 +14,10 @@
 #[cfg(test)]
 extern crate self as policy;
 
+#[cfg(test)]
+#[path = "../tests/sample/mod.rs"]
+mod sample;
+
 pub mod affinity;
 pub mod attempt;
 pub mod chance;
@@ -34,6 +38,7 @@ pub mod pressure;
 pub mod proof;
 pub mod quantile;
 pub mod region;
+pub mod relocation;
 pub mod replay;
 pub mod residency;
 pub mod rollout;

@@ -3,7 +3,7 @@
 use crate::country::{Country, CountrySet};
 
 /// What is known of where the client is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// One country, certain.
     Country(Country),

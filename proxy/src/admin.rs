@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::bus::status::BusState;
+use crate::databases::release::{self, NotAccepted};
 use crate::explain::{Question, answer};
 use crate::facts::Witnesses;
 use crate::node::{Drain, Node, unix_seconds};
@@ -103,11 +104,12 @@ fn route(node: &Arc<Node>, request: &Request<Incoming>) -> Answer {
         "/table" if get => table(node),
         "/explain" if get => explain(node, request.uri().query().unwrap_or_default()),
         "/drain" if *request.method() == Method::POST => drain(node, request.headers()),
+        "/geoip/accept" if *request.method() == Method::POST => accept_geoip(node, request),
         "/metrics" | "/live" | "/ready" | "/status" | "/table" | "/explain" => not_allowed("GET, HEAD"),
-        "/drain" => not_allowed("POST"),
+        "/drain" | "/geoip/accept" => not_allowed("POST"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "not found; there are /metrics /live /ready /status /table /explain and POST /drain\n",
+            "not found; there are /metrics /live /ready /status /table /explain, POST /drain and POST /geoip/accept\n",
         ),
     }
 }
@@ -143,6 +145,13 @@ fn metrics(node: &Node) -> Answer {
     metrics.table_age.set(routing.loaded.elapsed().as_secs() as i64);
     let oldest = node.geo.load().databases.databases().map(geoip::Database::build_epoch).min();
     metrics.geoip_build_epoch.set(oldest.unwrap_or(0) as i64);
+    metrics.geoip_held.reset();
+    for database in node.geo.load().databases.databases() {
+        metrics.geoip_held.with_label_values(&[&database.path().display().to_string()]).set(0);
+    }
+    for database in node.held_geo.status().iter().flat_map(|held| &held.databases) {
+        metrics.geoip_held.with_label_values(&[&database.file]).set(1);
+    }
     metrics.certificate_expiry.reset();
     for certificate in certificates(node) {
         metrics.certificate_expiry.with_label_values(&[&certificate.names]).set(certificate.expires_in_seconds);
@@ -164,7 +173,10 @@ fn ready(node: &Node) -> Answer {
     if !reasons.is_empty() {
         return unready(&reasons);
     }
-    let warnings = node.bus.as_ref().map(|bus| bus.warnings()).unwrap_or_default();
+    let warnings = match &node.bus {
+        Some(bus) => bus.warnings(),
+        None => node.held_geo.warning().into_iter().collect(),
+    };
     let lines: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     text(StatusCode::OK, &format!("ready\n{lines}"))
 }
@@ -195,15 +207,8 @@ fn explain(node: &Node, query: &str) -> Answer {
 /// Takes the node out of service: `/ready` says so, and each answer asks its client to close. The
 /// process goes on until SIGTERM. A page in somebody's browser must not be able to do this.
 fn drain(node: &Node, headers: &HeaderMap) -> Answer {
-    if headers.contains_key(ORIGIN) {
-        return text(StatusCode::FORBIDDEN, "a cross-origin request may not change a node's state\n");
-    }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !names_this_listener(host) {
-        return text(
-            StatusCode::FORBIDDEN,
-            "the Host header must be an IP address or localhost, so that no foreign name can be pointed here\n",
-        );
+    if let Some(refusal) = refused_for_a_page(headers) {
+        return refusal;
     }
     node.drain.send_if_modified(|stage| {
         let serving = *stage == Drain::Serving;
@@ -214,6 +219,35 @@ fn drain(node: &Node, headers: &HeaderMap) -> Answer {
     });
     tracing::warn!("drain requested");
     json(StatusCode::ACCEPTED, &serde_json::json!({ "draining": true, "since": unix_seconds(SystemTime::now()) }))
+}
+
+/// Puts held geo databases in force: an operator's word.
+fn accept_geoip(node: &Node, request: &Request<Incoming>) -> Answer {
+    if let Some(refusal) = refused_for_a_page(request.headers()) {
+        return refusal;
+    }
+    let build_epoch = match request.uri().query().map(|query| query.strip_prefix("build_epoch=").map(str::parse)) {
+        None => None,
+        Some(Some(Ok(epoch))) => Some(epoch),
+        Some(_) => return text(StatusCode::BAD_REQUEST, "there is one parameter, build_epoch=SECONDS\n"),
+    };
+    match release::accept(node, build_epoch) {
+        Ok(held) => json(StatusCode::OK, &serde_json::json!({ "accepted": held.databases, "change": held.change })),
+        Err(NotAccepted::NoneHeld) => text(StatusCode::CONFLICT, "no geo database is held\n"),
+        Err(NotAccepted::Others) => {
+            text(StatusCode::CONFLICT, "the geo databases that are held are others by now; see geoip_held in /status\n")
+        }
+    }
+}
+
+/// The refusal of a change of state that a page in somebody's browser may have asked for.
+fn refused_for_a_page(headers: &HeaderMap) -> Option<Answer> {
+    if headers.contains_key(ORIGIN) {
+        return Some(text(StatusCode::FORBIDDEN, "a cross-origin request may not change a node's state\n"));
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let why = "the Host header must be an IP address or localhost, so that no foreign name can be pointed here\n";
+    (!names_this_listener(host)).then(|| text(StatusCode::FORBIDDEN, why))
 }
 
 fn names_this_listener(host: &str) -> bool {

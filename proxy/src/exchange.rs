@@ -96,6 +96,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
 
     let client = connection.client(&parts.headers, &node.geo.load(), &worker.places);
     finish.client = Some(client.clone());
+    worker.recent.note(client.address);
     // Another region's node names the gateway, not the host that it carries.
     let from_a_node = client.peer_trusted && parts.headers.contains_key(names::CHOSEN);
     finish.from_a_node = from_a_node;

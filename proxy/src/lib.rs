@@ -12,6 +12,7 @@ pub mod body;
 pub mod bus;
 pub mod cli;
 pub mod client;
+pub mod databases;
 pub mod exchange;
 pub mod explain;
 pub mod facts;

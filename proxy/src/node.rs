@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 use crate::bus::status::BusState;
 use crate::client::PlaceCache;
+use crate::databases::recent::{RecentClients, Sample};
+use crate::databases::release::Held;
 use crate::ingress::tls::Certificates;
 use crate::load::Inbox;
 use crate::routing::{Routing, Survivors};
@@ -35,6 +37,10 @@ pub struct Node {
     pub swapping: Mutex<()>,
     /// Where clients are.
     pub geo: ArcSwap<Geo>,
+    /// Newer databases that are not in force.
+    pub held_geo: Held,
+    /// The clients of recent requests.
+    pub recent_clients: RecentClients,
     /// Whose bearer tokens are believed.
     pub tokens: ArcSwap<Tokens>,
     /// Each TLS listener's certificates, in the order of the node file; `None` for plain ones.
@@ -68,10 +74,10 @@ pub struct Node {
 }
 
 /// Where clients are, and whose word about that counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Geo {
     /// The databases.
-    pub databases: GeoDatabases,
+    pub databases: Arc<GeoDatabases>,
     /// The proxies whose headers are believed.
     pub trusted: TrustedProxies,
     /// The header in which they name the client's country.
@@ -124,6 +130,8 @@ pub struct Worker {
     pub pool: Pool,
     /// Where clients behind trusted proxies are, from recent look-ups.
     pub places: PlaceCache,
+    /// Its part of the node's recent clients.
+    pub recent: Arc<Sample>,
     /// Decisions made, to sample their time.
     pub decisions: AtomicUsize,
     /// Client connections that it serves.

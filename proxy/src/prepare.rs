@@ -2,6 +2,7 @@
 //! for a start, a reload and `meridian check`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use config::bus::TrustedKeys;
 use config::{BusSource, NodeConfig, Problem, Problems, RoutingTable, Severity};
@@ -114,7 +115,7 @@ pub fn geo(config: &NodeConfig) -> Result<Geo, Problems> {
         Problems(errors.into_iter().map(problem).collect())
     })?;
     Ok(Geo {
-        databases,
+        databases: Arc::new(databases),
         trusted: TrustedProxies::from(config.geoip.trusted_proxies.clone()),
         // The node file has only names of headers here.
         country_header: config.geoip.country_header.as_ref().and_then(|name| name.parse().ok()),

@@ -11,6 +11,7 @@ use config::{FileWatch, NodeConfig, Problem, Problems, RoutingTable, Severity};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
+use crate::databases::release::{self, Said};
 use crate::ingress::tls::Set;
 use crate::node::{Geo, Node};
 use crate::prepare::{self, Parts, problem};
@@ -211,14 +212,15 @@ pub fn reload_node_file(node: &Node) {
 
 fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, parts: Parts) {
     let Parts { geo, tokens, certificates, connector } = parts;
-    put_geo_in_force(node, geo);
+    let renamed = before.geoip.databases != config.geoip.databases;
+    node.config.store(config.clone());
+    put_geo_in_force(node, geo, if renamed { Said::ByOperator } else { Said::ByFile });
     node.tokens.store(Arc::new(tokens));
     if before.listeners.len() == certificates.len() {
         put_certificates_in_force(node, certificates);
     }
     let connector: Connector = connector.succeeding(&node.connector.load());
     node.connector.store(Arc::new(connector));
-    node.config.store(config.clone());
     if let Err(problems) = rebuild(node) {
         refuse(node, &config.file, problems, "routing table rejected");
     }
@@ -248,9 +250,8 @@ fn reload_databases(node: &Node) {
     let config = node.config.load_full();
     match prepare::geo(&config) {
         Ok(geo) => {
-            put_geo_in_force(node, geo);
             config.geoip.databases.iter().for_each(|file| node.accept(file));
-            tracing::info!("geo databases applied");
+            put_geo_in_force(node, geo, Said::ByFile);
         }
         Err(problems) => refuse_each(node, problems, "geo database rejected; the one before stays in force"),
     }
@@ -268,8 +269,17 @@ fn reload_token_keys(node: &Node) {
     }
 }
 
-fn put_geo_in_force(node: &Node, geo: Geo) {
-    node.geo.store(Arc::new(geo));
+/// Puts databases in force, unless they have to wait for somebody's word.
+fn put_geo_in_force(node: &Node, geo: Geo, said: Said) {
+    match release::admit(node, geo, said) {
+        Ok(true) => tracing::info!("geo databases applied"),
+        Ok(false) => {}
+        Err(error) => {
+            let file = node.config.load().file.clone();
+            let problem = problem(&file, "geoip.databases", error.to_string());
+            refuse(node, &file, Problems(vec![problem]), "geo databases rejected; the ones before stay in force");
+        }
+    }
 }
 
 fn reload_certificates(node: &Node) {

@@ -19,6 +19,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::admin::Admin;
 use crate::bus::first::Bus;
+use crate::databases::recent::RecentClients;
+use crate::databases::release::Held;
 use crate::health::watch::Watch;
 use crate::ingress::listener::{Listener, ListenerFacts, bind, listen};
 use crate::ingress::tls::{Certificates, server_config};
@@ -92,6 +94,8 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         generation: AtomicU64::new(edition.generation),
         swapping: Mutex::default(),
         geo: ArcSwap::from_pointee(geo),
+        held_geo: Held::default(),
+        recent_clients: RecentClients::default(),
         tokens: ArcSwap::from_pointee(tokens),
         certificates: certificates.into_iter().map(|set| set.map(|set| Arc::new(Certificates::new(set)))).collect(),
         addresses: addresses.clone(),

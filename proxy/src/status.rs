@@ -9,6 +9,7 @@ use policy::rollout::{Stage, Tally};
 use serde::Serialize;
 
 use crate::bus::status::BusStatus;
+use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::health::traffic::{gauge, phase_name};
@@ -36,6 +37,8 @@ pub struct Status {
     /// Null unless the table has one.
     pub canary: Option<CanaryStatus>,
     pub geoip: Vec<DatabaseStatus>,
+    /// Newer databases that would move too many clients; null when there are none.
+    pub geoip_held: Option<HeldStatus>,
     pub certificates: Vec<CertificateStatus>,
     /// Reloads that were refused; the state before them is in force.
     pub rejected: Vec<Rejected>,
@@ -211,6 +214,7 @@ impl Status {
                     build_epoch: database.build_epoch(),
                 })
                 .collect(),
+            geoip_held: node.held_geo.status(),
             certificates: certificates(node),
             rejected: node.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

@@ -12,6 +12,7 @@ mod dns;
 mod drain;
 mod explain;
 mod failover;
+mod geo;
 mod health;
 mod hostile_bytes;
 mod http;

@@ -67,6 +67,16 @@ pub fn database_with(moved: &[(&str, &str)], build_epoch: u64) -> Vec<u8> {
     database.write_to(Vec::new()).expect("a database")
 }
 
+/// A database of nothing but these networks (`address/prefix`, each with its country), the larger before those within.
+pub fn database_of(networks: &[(&str, &str)], build_epoch: u64) -> Vec<u8> {
+    let mut database = empty("GeoLite2-Country", build_epoch);
+    for (network, country) in networks {
+        let record = database.insert_value(record(country, false)).expect("a record");
+        database.insert_node(in_ipv6_tree(network.parse().expect("a network")), record);
+    }
+    database.write_to(Vec::new()).expect("a database")
+}
+
 /// The number of the autonomous system that announces a country's addresses.
 pub fn asn_of(country: &str) -> u32 {
     64_500 + u32::from(index(country))

@@ -47,6 +47,8 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.admin, Some("127.0.0.1:9900".parse().unwrap()));
     assert_eq!(config.routing, Routing::File("/etc/meridian/routes.toml".into()));
     assert_eq!(config.geoip, Geoip::default());
+    assert_eq!(config.geoip.max_change, Some(0.1));
+    assert_eq!(good(&format!("{BASE}\n[geoip]\nmax_change = 'off'")).geoip.max_change, None);
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.upstream, UpstreamTls::default());
     assert_eq!(config.log.client_addresses, ClientAddresses::Truncated);
@@ -81,6 +83,7 @@ databases = ['city.mmdb', '/geo/asn.mmdb']
 trusted_proxies = ['127.0.0.0/8', '10.0.0.1', '2001:db8::/32']
 country_header = 'CF-IPCountry'
 anonymous_asns = [9009]
+max_change = '0.5%'
 [tokens]
 keys = [{ file = 'issuer.pem', algorithm = 'EdDSA' }]
 issuer = 'https://id'
@@ -118,6 +121,7 @@ client_addresses = 'none'
     assert_eq!(config.geoip.databases, [Path::new("/etc/meridian/city.mmdb"), Path::new("/geo/asn.mmdb")]);
     assert_eq!(config.geoip.country_header.as_deref(), Some("cf-ipcountry"));
     assert_eq!(config.geoip.anonymous_asns, [9009]);
+    assert_eq!(config.geoip.max_change, Some(0.005));
     let key = TokenKey { file: "/etc/meridian/issuer.pem".into(), algorithm: TokenAlgorithm::EdDsa };
     assert_eq!(config.tokens, Tokens { keys: vec![key], issuer: Some("https://id".into()), audience: None });
     let networks: Vec<String> = config.geoip.trusted_proxies.iter().map(ToString::to_string).collect();
@@ -186,6 +190,8 @@ fn bad_values() {
         ("[geoip]\ndatabase = ['x']", 8, "geoip.database", "did you mean \"databases\"?"),
         ("[geoip]\ndatabases = 'x'", 8, "geoip.databases", "expected a list"),
         ("[geoip]\ntrusted_proxies = ['proxy']", 8, "geoip.trusted_proxies[0]", "is not a network such as"),
+        ("[geoip]\nmax_change = 0.02", 8, "geoip.max_change", "a share such as \"2%\""),
+        ("[geoip]\nmax_change = '200%'", 8, "geoip.max_change", "a share such as \"2%\""),
         ("[geoip]\ncountry_header = 'cf ipcountry'", 8, "geoip.country_header", "is not a header name"),
         ("[geoip]\nanonymous_asns = ['AS9009']", 8, "geoip.anonymous_asns[0]", "expected a whole number"),
         ("[tokens]\nissuer = 'x'", 7, "tokens.keys", "missing: name the keys"),

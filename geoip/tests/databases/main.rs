@@ -5,3 +5,4 @@ mod merging;
 mod opening;
 mod sample;
 mod schemas;
+mod walking;

@@ -8,9 +8,7 @@ use crate::region::RegionState;
 use crate::residency::Allowed;
 use crate::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
-#[path = "../../tests/sample/mod.rs"]
-mod sample;
-use sample::{class, countries, jurisdiction, region, route, rule, spec};
+use crate::sample::{class, countries, jurisdiction, region, route, rule, spec};
 
 /// Regions in Germany, Ireland and the United States; personal data on `/v3`, kept in the Union.
 fn world() -> TableSpec {

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod explain;
 mod fleet;
+mod geo;
 mod history;
 mod publish;
 mod replay;
@@ -38,6 +39,8 @@ enum Command {
     Explain(explain::Explain),
     /// Decide an access log again with another table: what would move, be refused, or go elsewhere
     Replay(replay::Replay),
+    /// Check and compare geo databases: what they know, where they disagree, and what changes for whom
+    Geo(geo::Geo),
     /// Publish a routing table to the fleet: proved, compared, and tried on some nodes first if you like
     Publish(publish::Publish),
     /// Withdraw the staged routing table, or publish an earlier one again
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
         Command::Replay(replay) => replay.execute(),
+        Command::Geo(geo) => geo.execute(),
         Command::Publish(publish) => publish.execute(),
         Command::Rollback(rollback) => rollback.execute(),
         Command::History(history) => history.execute(),

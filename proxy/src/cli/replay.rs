@@ -1,6 +1,6 @@
 //! `meridian replay`
 
-mod line;
+pub(in crate::cli) mod line;
 mod rate;
 mod tally;
 mod words;

@@ -57,6 +57,7 @@ impl Workers {
                 node: node.clone(),
                 pool: Pool::default(),
                 places: PlaceCache::default(),
+                recent: node.recent_clients.sample(),
                 decisions: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
             });

@@ -54,6 +54,7 @@ pub struct Metrics {
     pub bus_nodes: IntGauge,
     pub bus_events: IntCounterVec,
     pub geoip_build_epoch: IntGauge,
+    pub geoip_held: IntGaugeVec,
     pub certificate_expiry: IntGaugeVec,
     pub access_log_dropped: IntCounter,
 }
@@ -236,6 +237,11 @@ impl Metrics {
             geoip_build_epoch: gauge(
                 "meridian_geoip_build_epoch",
                 "Build time of the oldest geo database, Unix seconds",
+            ),
+            geoip_held: gauges(
+                "meridian_geoip_held",
+                "1 for a geo database's file that would move too many clients and waits for POST /geoip/accept",
+                &["name"],
             ),
             certificate_expiry: gauges(
                 "meridian_certificate_expiry_seconds",

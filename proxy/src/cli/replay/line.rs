@@ -1,15 +1,19 @@
 //! The lines of an access log, read one by one: see `telemetry/access_log.rs` for who writes them.
 
 use std::io::{self, BufRead};
+use std::net::IpAddr;
 
 use policy::{Country, CountrySet, Method, Origin};
 use serde::Deserialize;
 
 /// What is read of a line. Fields that older nodes did not write may be missing.
 #[derive(Debug, Deserialize)]
-pub(super) struct Line {
+pub(in crate::cli) struct Line {
     #[serde(default)]
     pub(super) time: Option<String>,
+    /// As much of the client's address as is logged.
+    #[serde(default)]
+    pub(in crate::cli) client: Option<IpAddr>,
     countries: Vec<Country>,
     client_key: String,
     method: String,
@@ -26,10 +30,13 @@ pub(super) struct Line {
     pub(super) pinned: Option<String>,
     #[serde(default)]
     pub(super) from: Option<String>,
+    /// Another node had chosen the region, and has a line of its own for the request.
     #[serde(default)]
-    chosen: bool,
+    pub(in crate::cli) chosen: bool,
     #[serde(default)]
     route: Option<String>,
+    #[serde(default)]
+    pub(in crate::cli) data_class: Option<String>,
     pub(super) status: u16,
     #[serde(default)]
     pub(super) reason: Option<String>,
@@ -109,25 +116,31 @@ fn quoted(word: &str) -> String {
 }
 
 /// A line, or why it is none.
-pub(super) enum Read {
+pub(in crate::cli) enum Read {
     Line(Box<Line>),
     Unreadable(String),
 }
 
 /// The lines of a log, in constant memory.
-pub(super) struct Lines<R> {
+pub(in crate::cli) struct Lines<R> {
     reader: R,
     number: u64,
+    bytes: u64,
     buffer: Vec<u8>,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R) -> Self {
-        Self { reader, number: 0, buffer: Vec::new() }
+    pub(in crate::cli) fn new(reader: R) -> Self {
+        Self { reader, number: 0, bytes: 0, buffer: Vec::new() }
+    }
+
+    /// The bytes read so far.
+    pub(in crate::cli) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The next line that is not blank, with its number from 1; `None` at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<(u64, Read)>> {
+    pub(in crate::cli) fn next(&mut self) -> io::Result<Option<(u64, Read)>> {
         loop {
             self.buffer.clear();
             let (length, whole) = self.take_line()?;
@@ -135,6 +148,7 @@ impl<R: BufRead> Lines<R> {
                 return Ok(None);
             }
             self.number += 1;
+            self.bytes += length as u64;
             let text = self.buffer.trim_ascii();
             if text.is_empty() && whole {
                 continue;
