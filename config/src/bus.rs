@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `table` | the routing table, TOML; its KV revision is the table's revision |
 //! | `rollout` | a staged table, for the nodes that its headers name, while it is newer than `table` |
+//! | `heartbeat` | a [`Heartbeat`] as JSON: a publisher's signed word on which table is the newest |
 //! | `nodes.NAME` | what a node says of itself: a [`NodeReport`] as JSON, renewed every [`REPORT_EVERY`] |
 //!
 //! What else a publication says (its epoch, its signature, what it overrides) is in the message's
@@ -21,10 +22,14 @@
 
 mod acceptance;
 mod access;
+mod bucket;
 mod client;
 mod entry;
+mod freshness;
+mod heartbeat;
 mod publication;
 mod reading;
+mod recency;
 mod report;
 mod signature;
 mod snapshot;
@@ -34,10 +39,14 @@ use std::time::Duration;
 
 pub use acceptance::{Acceptance, Ignored, Known, MOST_EPOCHS, Standing};
 pub use access::{BusAccess, ClientCertificate, Credentials};
+pub use bucket::Weakness;
 pub use client::{Bus, BusError, PublishError};
 pub use entry::{Entry, MAX_TABLE, Place, too_large};
+pub use freshness::{Beat, FIRST_WARNING, Freshness, Judgement, Limit, MAX_AGE, MOST_SKEW, Moment, Newer, Witness};
+pub use heartbeat::Heartbeat;
 pub use publication::{Publication, Stage, StageError};
 pub use reading::Pulse;
+pub use recency::{NotRecent, Origin, Recency};
 pub use report::{NodeReport, NodeState, Refused};
 pub use signature::{KeyError, SigningKey, TrustedKeys};
 pub use snapshot::{Snapshot, SnapshotError};

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 pub use read::host_name;
 
-use crate::bus::BusAccess;
+use crate::bus::{BusAccess, Witness};
 use crate::document::{self, MAX_TEXT};
 use crate::problem::{Problem, Problems};
 use crate::text;
@@ -162,8 +162,11 @@ pub struct BusSource {
     pub access: BusAccess,
     /// Where the last good table is kept for a start without the bus.
     pub snapshot: Option<PathBuf>,
-    /// How long the bus may be silent before restricted routes fail closed.
-    pub max_age: Duration,
+    /// How long a table may be used without a word about it before restricted routes fail closed; `None` when the file
+    /// does not say.
+    pub max_age: Option<Duration>,
+    /// Where keys are trusted: no table that was signed before this time, in Unix milliseconds.
+    pub minimum_issued_ms: Option<u64>,
     /// Public keys, PEM, of those whose tables are believed; everybody's if empty.
     pub trusted_keys: Vec<PathBuf>,
     /// The share of the fleet's or a jurisdiction's capacity, `0..=1`, that a table may take away
@@ -174,6 +177,11 @@ pub struct BusSource {
 impl BusSource {
     /// What `max_shrink` is if nobody says.
     pub const MAX_SHRINK: f64 = 0.5;
+
+    /// Whose word keeps a table fresh.
+    pub fn witness(&self) -> Witness {
+        if self.trusted_keys.is_empty() { Witness::Bus } else { Witness::Keys }
+    }
 }
 
 /// The most that the node takes on.

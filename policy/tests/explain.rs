@@ -515,7 +515,7 @@ fn an_expired_table_is_told_where_the_law_has_a_say() {
         why(&told, "de"),
         [
             "GDPR@100 allows: allowed: selected by the rule",
-            "table_expired refuses: refused: the table has expired: no contact with the config bus for max_age",
+            "table_expired refuses: refused: the table has expired: nothing that counts has confirmed it in time (/status says what)",
         ]
     );
     let told = seen(&table, &facts("DE", "/"), expired);

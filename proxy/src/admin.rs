@@ -158,6 +158,12 @@ fn metrics(node: &Node) -> Answer {
     }
     if let Some(bus) = &node.bus {
         metrics.bus_silence.set(bus.freshness.silence().as_secs_f64());
+        if let Some(age) = bus.freshness.signed_age() {
+            metrics.bus_signed_age.with_label_values(&[] as &[&str]).set(age.as_secs_f64());
+        }
+        if let Some(judgement) = bus.freshness.judge() {
+            metrics.table_expiry.with_label_values(&[] as &[&str]).set(judgement.seconds_left() as f64);
+        }
         metrics.table_expired.set(i64::from(bus.freshness.is_expired()));
         metrics.bus_nodes.set(bus.peers.count() as i64);
     }

@@ -1,10 +1,13 @@
 //! The config bus: a real nats-server, real nodes.
 
 mod access;
+mod bucket;
 mod canary;
 mod edge;
 mod epochs;
 mod fleet;
+mod freshness;
+mod heartbeat;
 mod hostile;
 mod interruption;
 mod load;
@@ -14,6 +17,7 @@ mod reports;
 mod rollback;
 mod server;
 mod signatures;
+mod signer;
 mod signing;
 mod staged;
 mod staleness;

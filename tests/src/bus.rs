@@ -104,7 +104,7 @@ impl BusServer {
         let configuration = self.directory.path().join("nats.conf");
         let text = self.options.configuration(self.address, self.directory.path());
         std::fs::write(&configuration, text).expect("a configuration file");
-        let mut command = Command::new("nats-server");
+        let mut command = Command::new(nats_server());
         command.arg("--config").arg(configuration).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("nats-server, which is installed");
         let log = Lines::of(process.stderr.take().expect("a pipe"));
@@ -178,6 +178,11 @@ impl BusServer {
     fn store(&self) -> PathBuf {
         self.directory.path().join(options::STORE)
     }
+}
+
+/// The server's program: that of the variable `MERIDIAN_NATS_SERVER`, or else the machine's own.
+fn nats_server() -> PathBuf {
+    std::env::var_os("MERIDIAN_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
 }
 
 impl Drop for BusServer {

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::access::{BusAccess, PATIENCE, PATIENCE_FOR_TABLES};
 use super::entry::Place;
+use super::heartbeat::Heartbeat;
 use super::publication::Publication;
 use super::report::NodeReport;
 use super::watch::Watch;
@@ -143,15 +144,34 @@ impl Bus {
         self.client.server_info().max_payload
     }
 
-    /// Makes the bucket, unless it is there. True if it was not.
+    /// Makes the bucket, unless it is there. Gives how many servers keep it, if it was not. `replicas` is how many
+    /// shall; by default [`REPLICAS`] where the bus is a cluster that has so many, else one.
     ///
     /// # Errors
-    /// When the bus does not answer, or does not let us.
-    pub async fn create_bucket(&self) -> Result<bool, BusError> {
+    /// When the bus does not answer, or does not let us, or has not so many servers.
+    pub async fn create_bucket(&self, replicas: Option<usize>) -> Result<Option<usize>, BusError> {
         match self.stream().await {
             Err(BusError::NoBucket { .. }) => {}
-            other => return other.map(|_| false),
+            other => return other.map(|_| None),
         }
+        match replicas {
+            Some(replicas) => self.create_with(replicas).await.map(|()| Some(replicas)),
+            None if self.is_clustered() => match self.create_with(REPLICAS).await {
+                Ok(()) => Ok(Some(REPLICAS)),
+                Err(NotCreated { is_for_lack_of_servers: true, .. }) => self.create_with(1).await.map(|()| Some(1)),
+                Err(error) => Err(error),
+            },
+            None => self.create_with(1).await.map(|()| Some(1)),
+        }
+        .map_err(|NotCreated { error, .. }| error)
+    }
+
+    /// Whether the server says that it is one of a cluster.
+    pub fn is_clustered(&self) -> bool {
+        self.client.server_info().cluster.is_some()
+    }
+
+    async fn create_with(&self, replicas: usize) -> Result<(), NotCreated> {
         // As a key-value store is made, but by hand: nats-server 2.9 answers a question that the library's
         // own way asks first in words that the library does not understand.
         let config = stream::Config {
@@ -163,10 +183,33 @@ impl Bus {
             allow_rollup: true,
             deny_delete: true,
             allow_direct: true,
-            num_replicas: 1,
+            num_replicas: replicas,
             ..stream::Config::default()
         };
-        self.jetstream.create_stream(config).await.map(|_| true).map_err(|error| BusError::Other(chain(&error)))
+        match self.jetstream.create_stream(config).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let text = chain(&error);
+                let is_for_lack_of_servers = LACK_OF_SERVERS.iter().any(|words| text.contains(words));
+                let remedy = if is_for_lack_of_servers && replicas > 1 {
+                    format!("; the bus has not {replicas} servers with JetStream that could keep it: say --replicas 1")
+                } else {
+                    String::new()
+                };
+                Err(NotCreated { error: BusError::Other(text + &remedy), is_for_lack_of_servers })
+            }
+        }
+    }
+
+    /// Writes a heartbeat in place of the last one.
+    ///
+    /// # Errors
+    /// When the bus does not take it.
+    pub async fn put_heartbeat(&self, heartbeat: &Heartbeat) -> Result<u64, BusError> {
+        let text = serde_json::to_vec(heartbeat).map_err(|error| BusError::Other(error.to_string()))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(async_nats::header::NATS_ROLLUP, "sub");
+        self.send(&self.jetstream, HEARTBEAT, headers, text.into()).await.map_err(refusal)
     }
 
     /// Writes a table, if what is there is still of the revision `after` (0: nothing). Gives the
@@ -284,6 +327,21 @@ fn refusal(error: PublishError) -> BusError {
         other => BusError::Other(other.to_string()),
     }
 }
+
+/// Why a bucket was not made.
+struct NotCreated {
+    error: BusError,
+    is_for_lack_of_servers: bool,
+}
+
+/// The key of heartbeats.
+pub(super) const HEARTBEAT: &str = "heartbeat";
+
+/// How many servers of a cluster keep a bucket: one may die, and the others still agree on what is newest.
+const REPLICAS: usize = 3;
+
+/// What nats-server says when it has fewer servers than a bucket asks for: JetStream's errors 10074, 10005 and 10023.
+const LACK_OF_SERVERS: [&str; 3] = ["non-clustered mode", "no suitable peers", "insufficient resources"];
 
 /// The key of a node's report.
 pub(super) fn report_key(node: &str) -> String {

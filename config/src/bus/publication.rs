@@ -18,6 +18,9 @@ pub struct Publication {
     /// When it was signed or written, in Unix milliseconds by the publisher's clock. A signed table is
     /// refused when it is older by this than the one in force.
     pub issued_ms: u64,
+    /// Until when it may be used, in Unix milliseconds: past it, restricted routes are refused. `None` when its
+    /// publisher does not say.
+    pub valid_until_ms: Option<u64>,
     /// Who published it: `user@host`.
     pub by: String,
     /// Why, in their words.
@@ -47,7 +50,18 @@ impl Publication {
         let text = text.into();
         let claimed_sha256 = Some(sha256_hex(&text));
         let (by, note) = (printable(by), String::new());
-        Self { text, epoch, issued_ms, by, note, allow: BTreeSet::new(), stage: None, signature: None, claimed_sha256 }
+        Self {
+            text,
+            epoch,
+            issued_ms,
+            valid_until_ms: None,
+            by,
+            note,
+            allow: BTreeSet::new(),
+            stage: None,
+            signature: None,
+            claimed_sha256,
+        }
     }
 
     /// The text's hash, in hexadecimal.
@@ -75,9 +89,11 @@ impl Publication {
             Some(stage) => (listed(&stage.nodes), stage.lease.as_millis()),
             None => ("*".to_owned(), 0),
         };
+        // Only where it is said: what was signed without it holds as it did.
+        let valid_until = self.valid_until_ms.map(|until| format!("valid-until {until}\n")).unwrap_or_default();
         format!(
             "meridian table 1\nbucket {bucket}\nnodes {nodes}\nlease {lease_ms}\nepoch {epoch}\nissued {issued_ms}\n\
-             by {by}\nnote {note}\nallow {}\nsha256 {}\n",
+             by {by}\nnote {note}\nallow {}\nsha256 {}\n{valid_until}",
             listed(&self.allow),
             self.sha256()
         )
@@ -93,6 +109,7 @@ impl Publication {
         };
         insert(EPOCH, self.epoch.to_string());
         insert(ISSUED, self.issued_ms.to_string());
+        insert(VALID_UNTIL, self.valid_until_ms.map(|until| until.to_string()).unwrap_or_default());
         insert(BY, self.by.clone());
         insert(NOTE, self.note.clone());
         insert(ALLOW, listed(&self.allow));
@@ -122,6 +139,8 @@ impl Publication {
             text,
             epoch: number(EPOCH),
             issued_ms: number(ISSUED),
+            // One that is no number is over: nobody may make a table last longer by spoiling it.
+            valid_until_ms: given(VALID_UNTIL).map(|until| until.parse().unwrap_or(0)),
             by: said(BY),
             note: said(NOTE),
             allow: names(&said(ALLOW)),
@@ -157,7 +176,7 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 /// The text with nothing in it that a header cannot hold.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let shown = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
     shown.take(MAX_HEADER).collect::<String>().trim().to_owned()
 }
@@ -169,6 +188,7 @@ const MAX_HEADER: usize = 256 * 1024;
 
 const EPOCH: &str = "Meridian-Epoch";
 const ISSUED: &str = "Meridian-Issued";
+const VALID_UNTIL: &str = "Meridian-Valid-Until";
 const BY: &str = "Meridian-By";
 const NOTE: &str = "Meridian-Note";
 const ALLOW: &str = "Meridian-Allow";
@@ -187,6 +207,7 @@ mod tests {
         sent.allow = names("eu, fleet");
         sent.stage = Some(Stage { nodes: names("b,a"), lease: Duration::from_secs(90) });
         sent.signature = Some("ab:cd".to_owned());
+        sent.valid_until_ms = Some(99);
         let read = Publication::read(sent.text.clone(), &sent.headers(), true).unwrap();
         assert_eq!(read, sent);
         assert_eq!(read.note, "why?not");
@@ -194,6 +215,9 @@ mod tests {
         let plain = Publication::read("x".into(), &HeaderMap::new(), false).unwrap();
         assert_eq!((plain.epoch, plain.issued_ms, plain.claimed_sha256), (0, 0, None));
         assert_eq!(Publication::read("x".into(), &HeaderMap::new(), true), Err(StageError));
+        let mut spoilt = HeaderMap::new();
+        spoilt.insert(VALID_UNTIL, "never");
+        assert_eq!(Publication::read("x".into(), &spoilt, false).unwrap().valid_until_ms, Some(0));
     }
 
     #[test]
@@ -220,6 +244,8 @@ mod tests {
             Publication { stage: stage("a,b", 1), ..base.clone() },
             Publication { by: "you".into(), ..base.clone() },
             Publication { note: "n".into(), ..base.clone() },
+            Publication { valid_until_ms: Some(3), ..base.clone() },
+            Publication { valid_until_ms: Some(4), ..base.clone() },
         ];
         let mut all: BTreeSet<String> = others.iter().map(|other| other.statement("b")).collect();
         all.insert(base.statement("b"));

@@ -4,14 +4,16 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::REPORT_TTL;
-use super::client::{Bus, BusError, HISTORY, report_key, request_error, within};
+use super::client::{Bus, BusError, HEARTBEAT, HISTORY, OPERATION, report_key, request_error, within};
 use super::entry::{Entry, Place};
+use super::heartbeat::Heartbeat;
 use super::report::NodeReport;
 
 /// How the bucket is.
@@ -87,6 +89,31 @@ impl Bus {
             }
         }
         Ok(found.into())
+    }
+
+    /// The last heartbeat, not yet verified; `None` when there never was one. What is there and is none is told in words.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn heartbeat(&self) -> Result<Option<Result<Heartbeat, String>>, BusError> {
+        let subject = self.subject(HEARTBEAT);
+        let found = self.read(&subject, Ask::Last).await?.filter(|message| message.subject.as_str() == subject);
+        let is_put = |message: &StreamMessage| message.headers.get(OPERATION).is_none_or(|what| what.as_str() == "PUT");
+        Ok(found.filter(is_put).map(|message| Heartbeat::parse(&message.payload)))
+    }
+
+    /// What time it is by the bus' clock.
+    ///
+    /// # Errors
+    /// As [`Bus::live`].
+    pub async fn time(&self) -> Result<SystemTime, BusError> {
+        within(async {
+            // What the server makes has its time on it; this is gone again in a moment.
+            let config = pull::Config { inactive_threshold: Duration::from_secs(1), ..pull::Config::default() };
+            let made = self.stream().await?.create_consumer(config).await;
+            made.map(|made| made.cached_info().created.into()).map_err(|error| request_error(&error))
+        })
+        .await
     }
 
     /// The reports of all nodes that live, and when the bus took each.

@@ -44,9 +44,15 @@ pub struct NodeReport {
     /// What else its operator should know, in words.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// Whether the table has outlived `max_age`, so that restricted routes are refused.
+    /// Whether the table may no longer be used, so that restricted routes are refused.
     #[serde(default)]
     pub expired: bool,
+    /// When that will be so, or became so, as things are; `None` while it has no table.
+    #[serde(default)]
+    pub expires: Option<u64>,
+    /// When a trusted key last signed anything about the table of all; `None` where no keys are trusted.
+    #[serde(default)]
+    pub signed: Option<u64>,
     /// Whether it drains.
     #[serde(default)]
     pub draining: bool,

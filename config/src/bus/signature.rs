@@ -7,6 +7,7 @@ use data_encoding::HEXLOWER;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 
+use super::heartbeat::Heartbeat;
 use super::publication::{Publication, sha256_hex};
 
 /// A publisher's key.
@@ -59,9 +60,17 @@ impl SigningKey {
 
     /// Signs a publication for a bucket.
     pub fn sign(&self, publication: &mut Publication, bucket: &str) {
-        let signature = self.0.sign(publication.statement(bucket).as_bytes());
-        let id = key_id(self.0.public_key().as_ref());
-        publication.signature = Some(format!("{id}:{}", HEXLOWER.encode(signature.as_ref())));
+        publication.signature = Some(self.signature_of(&publication.statement(bucket)));
+    }
+
+    /// Signs a heartbeat for a bucket.
+    pub fn sign_heartbeat(&self, heartbeat: &mut Heartbeat, bucket: &str) {
+        heartbeat.signature = Some(self.signature_of(&heartbeat.statement(bucket)));
+    }
+
+    fn signature_of(&self, statement: &str) -> String {
+        let signature = self.0.sign(statement.as_bytes());
+        format!("{}:{}", key_id(self.0.public_key().as_ref()), HEXLOWER.encode(signature.as_ref()))
     }
 }
 
@@ -106,6 +115,19 @@ impl TrustedKeys {
                         publish it with --sign KEY"
                 .to_owned());
         };
+        self.verify_statement(signature, &publication.statement(bucket))
+    }
+
+    /// Whether one of the keys signed a heartbeat for this bucket; never, without any key.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn verify_heartbeat(&self, heartbeat: &Heartbeat, bucket: &str) -> Result<(), String> {
+        let signature = heartbeat.signature.as_ref().ok_or_else(|| "it is not signed".to_owned())?;
+        self.verify_statement(signature, &heartbeat.statement(bucket))
+    }
+
+    fn verify_statement(&self, signature: &str, statement: &str) -> Result<(), String> {
         let (id, signature) = signature.split_once(':').unwrap_or_default();
         let Some(key) = self.0.iter().find(|key| key.id == id) else {
             let known: Vec<&str> = self.0.iter().map(|key| key.id.as_str()).collect();
@@ -115,7 +137,6 @@ impl TrustedKeys {
             ));
         };
         let verified = HEXLOWER.decode(signature.as_bytes()).is_ok_and(|signature| {
-            let statement = publication.statement(bucket);
             UnparsedPublicKey::new(&ED25519, &key.bytes).verify(statement.as_bytes(), &signature).is_ok()
         });
         if verified {
@@ -185,5 +206,19 @@ mod tests {
             let publication = Publication { signature: Some(garbage.to_owned()), ..publication.clone() };
             assert!(trusted.verify(&publication, "b").is_err(), "{garbage}");
         }
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_trusted_keys_for_its_bucket() {
+        let (signing, trusted) = keys();
+        let mut beat = super::super::heartbeat::tests::heartbeat(1, 2);
+        assert!(trusted.verify_heartbeat(&beat, "b").unwrap_err().contains("not signed"));
+        signing.sign_heartbeat(&mut beat, "b");
+        assert_eq!(trusted.verify_heartbeat(&beat, "b"), Ok(()));
+        assert!(trusted.verify_heartbeat(&beat, "c").is_err());
+        let later = Heartbeat { signed_ms: 3, ..beat.clone() };
+        assert!(trusted.verify_heartbeat(&later, "b").unwrap_err().contains("does not hold"));
+        // Without keys a heartbeat says nothing, unlike a table.
+        assert!(TrustedKeys::default().verify_heartbeat(&beat, "b").is_err());
     }
 }

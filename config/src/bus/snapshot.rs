@@ -1,7 +1,8 @@
 //! The last good table on disk, for a start without the bus.
 //!
 //! The file is the table, so that `meridian check` reads it, after one comment line that says which
-//! publication it was. Its modification time is when the bus was last heard from.
+//! publication it was, and the newest heartbeat. Its modification time is when the bus was last heard from; where keys
+//! are trusted that counts for nothing, since anybody can set it: signed times do.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::acceptance::Standing;
+use super::heartbeat::Heartbeat;
 use super::publication::{Publication, sha256_hex};
 use crate::text::read_bounded;
 
@@ -23,6 +25,8 @@ pub struct Snapshot {
     pub publication: Publication,
     /// Its revision.
     pub revision: u64,
+    /// The newest heartbeat that was heard with it, not verified again.
+    pub heartbeat: Option<Heartbeat>,
     /// For how long the bus has not been heard from, by this machine's clock; `None` when the file's
     /// time lies in the future, so that nobody knows.
     pub silent_for: Option<Duration>,
@@ -44,11 +48,15 @@ struct Line {
     revision: u64,
     epoch: u64,
     issued_ms: u64,
+    #[serde(default)]
+    valid_until_ms: Option<u64>,
     by: String,
     note: String,
     allow: std::collections::BTreeSet<String>,
     signature: Option<String>,
     claimed_sha256: Option<String>,
+    #[serde(default)]
+    heartbeat: Option<Heartbeat>,
     /// Of the text below.
     sha256: String,
 }
@@ -72,27 +80,43 @@ impl Snapshot {
             return Err(bad("its text is not what was written: the hash differs".to_owned()));
         }
         let modified = fs::metadata(file).and_then(|found| found.modified()).map_err(|error| bad(error.to_string()))?;
-        let Line { revision, epoch, issued_ms, by, note, allow, signature, claimed_sha256, .. } = line;
-        let text = text.to_owned().into();
-        let publication =
-            Publication { text, epoch, issued_ms, by, note, allow, stage: None, signature, claimed_sha256 };
-        Ok(Self { publication, revision, silent_for: silence(modified, SystemTime::now()) })
+        let publication = Publication {
+            text: text.to_owned().into(),
+            epoch: line.epoch,
+            issued_ms: line.issued_ms,
+            valid_until_ms: line.valid_until_ms,
+            by: line.by,
+            note: line.note,
+            allow: line.allow,
+            stage: None,
+            signature: line.signature,
+            claimed_sha256: line.claimed_sha256,
+        };
+        let silent_for = silence(modified, SystemTime::now());
+        Ok(Self { publication, revision: line.revision, heartbeat: line.heartbeat, silent_for })
     }
 
     /// Writes a snapshot in place of the last one: whole, or not at all.
     ///
     /// # Errors
     /// When that fails; the last one then stays.
-    pub fn write(file: &Path, publication: &Publication, standing: &Standing) -> io::Result<()> {
+    pub fn write(
+        file: &Path,
+        publication: &Publication,
+        standing: &Standing,
+        heartbeat: Option<&Heartbeat>,
+    ) -> io::Result<()> {
         let line = Line {
             revision: standing.revision,
             epoch: standing.epoch,
             issued_ms: standing.issued_ms,
+            valid_until_ms: publication.valid_until_ms,
             by: publication.by.clone(),
             note: publication.note.clone(),
             allow: publication.allow.clone(),
             signature: publication.signature.clone(),
             claimed_sha256: publication.claimed_sha256.clone(),
+            heartbeat: heartbeat.cloned(),
             sha256: publication.sha256(),
         };
         replace(file, |into| {
@@ -151,9 +175,11 @@ mod tests {
         publication.signature = Some("a:b".to_owned());
         publication.allow.insert("eu".to_owned());
         let standing = Standing::of(&publication, 7);
-        Snapshot::write(&file, &publication, &standing).unwrap();
+        publication.valid_until_ms = Some(99);
+        let beat = Heartbeat::new(&standing, 10, "me");
+        Snapshot::write(&file, &publication, &standing, Some(&beat)).unwrap();
         let read = Snapshot::load(&file).unwrap();
-        assert_eq!((read.publication, read.revision), (publication, 7));
+        assert_eq!((read.publication, read.revision, read.heartbeat), (publication, 7, Some(beat)));
         let good = fs::read_to_string(&file).unwrap();
         for bad in [
             good.replace("'1'", "'2'"),

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::BusSource;
-use crate::bus::{BusAccess, ClientCertificate, Credentials};
+use crate::bus::{BusAccess, ClientCertificate, Credentials, MAX_AGE};
 use crate::field::Field;
 use crate::name::name;
 use crate::section::Section;
 
 /// The bus; `None` after an error, which is reported.
-pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Duration) -> Option<BusSource> {
+pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Option<Duration>) -> Option<BusSource> {
     let section = field.section(KEYS)?;
     let servers = section.required("servers", "name at least one: servers = [\"nats://127.0.0.1:4222\"]");
     let servers = servers.and_then(|field| {
@@ -27,6 +27,25 @@ pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Duration) -> Opt
             .warning("without snapshot = \"last-good.toml\" this node cannot start while the bus is away".to_owned());
     }
     let files = |key| files(&section, key, directory);
+    let trusted_keys = files("trusted_keys");
+    if section.field("trusted_keys").is_none() {
+        section.warning(
+            "without trusted_keys, whoever may write the bucket decides which regions may serve whom: publish with \
+             --sign KEY, and name the public key here: trusted_keys = [\"publisher.pub.pem\"]"
+                .to_owned(),
+        );
+    } else if max_age.is_none() {
+        section.warning(format!(
+            "with trusted_keys only what is signed keeps a table fresh: restricted routes are refused {} after it was \
+             signed, unless `meridian heartbeat --sign KEY` runs where tables are published, or they are published with \
+             --valid-for; [routing] max_age says how long you want",
+            humantime::format_duration(MAX_AGE)
+        ));
+    }
+    let minimum = section.field("minimum_issued");
+    if let Some(field) = minimum.as_ref().filter(|_| section.field("trusted_keys").is_none()) {
+        field.warning("times are signed with trusted_keys only: without any this counts for nothing".to_owned());
+    }
     Some(BusSource {
         access: BusAccess {
             bucket: bucket.unwrap_or("meridian").to_owned(),
@@ -37,7 +56,8 @@ pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Duration) -> Opt
         },
         snapshot: snapshot.flatten(),
         max_age,
-        trusted_keys: files("trusted_keys"),
+        minimum_issued_ms: minimum.and_then(|field| unix_ms(&field)),
+        trusted_keys,
         max_shrink: section
             .field("max_shrink")
             .and_then(|field| field.number(0.0..=1.0))
@@ -47,6 +67,17 @@ pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Duration) -> Opt
 
 fn server(field: &Field<'_>) -> Option<String> {
     field.text_that(BusAccess::is_server, "is not a server such as \"nats://127.0.0.1:4222\"").map(str::to_owned)
+}
+
+/// A time such as `2026-11-29T12:00:00Z`, in Unix milliseconds.
+fn unix_ms(field: &Field<'_>) -> Option<u64> {
+    let text = field.text()?;
+    let time = humantime::parse_rfc3339(text).ok();
+    let since = time.and_then(|time| time.duration_since(std::time::SystemTime::UNIX_EPOCH).ok());
+    if since.is_none() {
+        field.error(format!("{} is no time such as \"2026-11-29T12:00:00Z\", in UTC", crate::quote::quote(text)));
+    }
+    since.and_then(|since| u64::try_from(since.as_millis()).ok())
 }
 
 /// A bucket's name cannot have dots, which a name elsewhere can.
@@ -120,5 +151,6 @@ const KEYS: &[&str] = &[
     "certificate_authorities",
     "client_certificate",
     "trusted_keys",
+    "minimum_issued",
     "max_shrink",
 ];

@@ -12,8 +12,8 @@ pub(super) fn routing(root: &Section<'_>, directory: &Path) -> Option<Routing> {
     let remedy = "say where the routing table is: [routing] with file = \"routes.toml\" or bus = { servers = [\"nats://127.0.0.1:4222\"] }";
     let section = root.required("routing", remedy)?.section(&["file", "bus", "max_age"])?;
     let max_age = section.field("max_age");
-    let age = max_age.as_ref().and_then(|field| field.duration()).unwrap_or(MAX_AGE);
-    if let Some(field) = max_age.as_ref().filter(|_| age < LEAST_AGE) {
+    let age = max_age.as_ref().and_then(|field| field.duration());
+    if let Some(field) = max_age.as_ref().filter(|_| age.is_some_and(|age| age < LEAST_AGE)) {
         field
             .error(format!("at least {LEAST_AGE:?}: the bus is not asked so often that a table would ever be younger"));
     }
@@ -38,6 +38,3 @@ pub(super) fn routing(root: &Section<'_>, directory: &Path) -> Option<Routing> {
 
 /// How old a table from the bus must be allowed to be.
 const LEAST_AGE: Duration = Duration::from_secs(1);
-
-/// How old a table from the bus may be by default.
-const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);

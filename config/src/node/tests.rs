@@ -272,8 +272,15 @@ fn the_bus_is_read_and_checked() {
     let least = read_bus(&with("bus = { servers = ['nats://a:1', 'tls://b'] }\nmax_age = '1h'"));
     assert_eq!(least.access.servers, ["nats://a:1", "tls://b"]);
     assert_eq!((least.access.bucket.as_str(), least.access.credentials.clone()), ("meridian", Credentials::None));
-    assert_eq!((least.snapshot, least.max_age, least.max_shrink), (None, Duration::from_secs(3600), 0.5));
-    expect(&bus(""), Severity::Warning, 4, "routing.bus", "cannot start while the bus is away");
+    assert_eq!((least.snapshot, least.max_age, least.max_shrink), (None, Some(Duration::from_secs(3600)), 0.5));
+    let signed = |keys: &str| bus(&format!("{keys}trusted_keys = ['k.pem']")).replace("bus =", "max_age = '1h'\nbus =");
+    expect(&signed(""), Severity::Warning, 5, "routing.bus", "cannot start while the bus is away");
+    let unsigned = bus("snapshot = 's.toml'");
+    expect(&unsigned, Severity::Warning, 4, "routing.bus", "whoever may write the bucket decides");
+    let unsaid = bus("snapshot = 's.toml', trusted_keys = ['k.pem']");
+    expect(&unsaid, Severity::Warning, 4, "routing.bus", "`meridian heartbeat --sign KEY`");
+    let least = read_bus(&signed("minimum_issued = '1970-01-02T00:00:00Z', "));
+    assert_eq!((least.minimum_issued_ms, least.witness()), (Some(86_400_000), crate::bus::Witness::Keys));
     let all = "bucket = 'b', snapshot = 's.toml', user = 'u', password_file = 'p', max_shrink = 0.2, \
                certificate_authorities = ['ca.pem'], trusted_keys = ['k.pem'], \
                client_certificate = { certificate = 'c.pem', key = 'k' }";
@@ -303,6 +310,8 @@ fn the_bus_is_read_and_checked() {
         (bus("max_shrink = 2"), "routing.bus.max_shrink", "0"),
         (bus("").replace("bus =", "max_age = '900ms'\nbus ="), "routing.max_age", "at least 1s"),
         (bus("trusted_keys = []"), "routing.bus.trusted_keys", "empty"),
+        (bus("minimum_issued = 'monday'"), "routing.bus.minimum_issued", "is no time such as"),
+        (bus("minimum_issued = '1969-01-01T00:00:00Z'"), "routing.bus.minimum_issued", "is no time such as"),
         (bus("").replace("[node]", "[node]\nname = 'a..b'"), "node.name", "on the bus"),
     ] {
         let problems = read(&text).unwrap_err().0;

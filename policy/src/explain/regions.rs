@@ -209,7 +209,7 @@ impl Subject<'_> {
     fn at_the_moment(&self, told: &mut Told) {
         let Case { table, facts, route, access, seen, .. } = self.case;
         if is_expired(route, seen) {
-            let why = "the table has expired: no contact with the config bus for max_age";
+            let why = "the table has expired: nothing that counts has confirmed it in time (/status says what)";
             told.refuses("table_expired", None, why);
         }
         match self.seen.health {

@@ -1,6 +1,7 @@
 //! Where tables are taken up, compared and weighed; `verdict.rs` has what becomes of them. What is decided here
 //! outlives any connection.
 
+mod heartbeat;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -9,12 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{Bus, BusError, Entry, Ignored, MAX_TABLE, Place, Snapshot, SnapshotError, too_large};
+use config::bus::{Bus, BusError, Entry, Ignored, MAX_TABLE, Origin, Place, Snapshot, SnapshotError, too_large};
 use config::{BusSource, Problem, Severity};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use self::verdict::refused;
 use super::examine::{Against, Refusal, examine, name, trust};
 use super::keeper::Keeper;
 use super::queue::{Queue, Wanted};
@@ -125,11 +125,12 @@ impl Desk {
                 return;
             }
         };
-        let Snapshot { publication, revision, silent_for } = snapshot;
+        let Snapshot { publication, revision, heartbeat, silent_for } = snapshot;
         let entry = Entry { revision, created: SystemTime::now(), publication: Some(publication), unreadable: None };
         let (source, region, examined) = (self.source.clone(), self.state.region.clone(), entry.clone());
         let look = move || {
-            let against = Against { source: &source, region: &region, base: None, known: None };
+            let (origin, region) = (Origin::Snapshot, region.as_str());
+            let against = Against { source: &source, region, base: None, known: None, origin, heartbeat: None };
             let publication = examined.publication.as_ref()?;
             Some(examine(Place::Table, &examined, publication, against))
         };
@@ -137,6 +138,7 @@ impl Desk {
             Ok(Some(Ok(table))) => {
                 self.tables.hold_back(Arc::new(table));
                 self.silent_for = silent_for;
+                heartbeat.into_iter().for_each(|beat| self.take_heartbeat(beat));
             }
             Ok(Some(Err(refusal))) => {
                 let problems = refusal.problems();
@@ -174,7 +176,7 @@ impl Desk {
         self.heard_from();
     }
 
-    /// The bus has said which table is the right one, and this node has it, or knows why not.
+    /// The bus has said which table is the right one, and this node has it.
     pub fn heard_from(&mut self) {
         self.state.freshness.heard();
         if self.touched.is_none_or(|touched| touched.elapsed() > TOUCH) {
@@ -188,10 +190,11 @@ impl Desk {
         self.examination.is_none() && !self.queue.has_wanted()
     }
 
-    /// Whether there is nothing to do that the bus asks for: what it has is in force here, or was
-    /// refused for good.
-    pub fn is_settled(&self) -> bool {
-        self.tables.in_force().is_some() && self.is_idle() && !self.state.is_ignoring()
+    /// Whether what the bus has for all is in force here. Where it was refused it is not: there is a newer law.
+    pub fn is_settled(&mut self) -> bool {
+        let newest = self.queue.heard(Place::Table);
+        let has_it = self.tables.base().is_some_and(|base| base.standing.revision == newest);
+        has_it && self.tables.in_force().is_some() && self.is_idle() && !self.state.is_ignoring()
     }
 
     /// Whether a table is in force.
@@ -306,7 +309,9 @@ impl Desk {
         }
         let Some(publication) = &entry.publication else { return };
         let base = self.tables.base().cloned();
-        let against = Against { source: &self.source, region: &self.state.region, base: base.as_deref(), known: None };
+        let (heartbeat, region) = (self.state.freshness.newest_heartbeat(), self.state.region.as_str());
+        let (base, heartbeat, origin) = (base.as_deref(), heartbeat.as_ref(), Origin::Bus);
+        let against = Against { source: &self.source, region, base, known: None, origin, heartbeat };
         if trust(place, &entry, publication, &against).is_ok() {
             self.untrusted = None;
             self.queue.want(place, Wanted::Entry(Box::new(entry)));
@@ -337,7 +342,7 @@ impl Desk {
             Next::Ignore(None) => self.put_back("the staged table is no longer for this node"),
             Next::Refused(problems) => {
                 self.state.count("quarantined");
-                self.settle_refusal(place, refused(entry.publication.as_ref(), entry.revision), &problems);
+                self.settle_refusal(place, &entry, &problems);
                 tracing::debug!(revision = entry.revision, "refused before, and not looked at again");
             }
             Next::Examine => self.examine(place, entry, None),

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use config::bus::{Entry, Place, Publication, Standing, TrustedKeys};
+use config::bus::{Entry, Heartbeat, Origin, Place, Publication, Recency, Standing, TrustedKeys};
 use config::{BusSource, Problem, RoutingTable, Severity};
 use policy::shrinkage;
 
+use super::freshness::moment;
 use super::tables::Table;
 
 /// What a publication is compared with.
@@ -19,6 +20,10 @@ pub struct Against<'a> {
     pub base: Option<&'a Table>,
     /// What the text says, if it was read before.
     pub known: Option<RoutingTable>,
+    /// How it came here.
+    pub origin: Origin,
+    /// The newest verified heartbeat.
+    pub heartbeat: Option<&'a Heartbeat>,
 }
 
 /// Why a publication does not go in force.
@@ -52,18 +57,35 @@ pub fn trust(place: Place, entry: &Entry, publication: &Publication, against: &A
     if claimed.is_some_and(|claimed| *claimed != publication.sha256()) {
         return Err(bad("", "its text is not what its publisher sent: the hash differs".to_owned()));
     }
-    let keys = TrustedKeys::load(&against.source.trusted_keys).map_err(|errors| {
+    verified(publication, against.source).map_err(|why| bad("", why))?;
+    let recency = Recency {
+        witness: against.source.witness(),
+        origin: against.origin,
+        standing: against.base.map(|base| &base.standing),
+        heartbeat: against.heartbeat,
+        max_age: against.source.max_age,
+        minimum_issued_ms: against.source.minimum_issued_ms,
+    };
+    recency.check(publication, moment()).map_err(|why| bad("", why.to_string()))
+}
+
+/// Checks whether a key that this node believes has signed a publication, whatever else is to be said of it.
+///
+/// # Errors
+/// Why not, in words.
+pub fn verified(publication: &Publication, source: &BusSource) -> Result<(), String> {
+    keys(source)?.verify(publication, &source.access.bucket)
+}
+
+/// Reads the keys whose tables and heartbeats this node believes.
+///
+/// # Errors
+/// When one of them is bad, in words.
+pub fn keys(source: &BusSource) -> Result<TrustedKeys, String> {
+    TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        bad("trusted_keys", format!("no table is believed while a key is bad: {}", texts.join("; ")))
-    })?;
-    keys.verify(publication, &against.source.access.bucket).map_err(|why| bad("", why))?;
-    let base = against.base.filter(|base| !keys.is_empty() && publication.issued_ms < base.standing.issued_ms);
-    if let Some(base) = base {
-        let (its, ours) = (publication.issued_ms, base.standing.issued_ms);
-        let why = format!("it was signed before the table in force ({its} ms, {ours} ms): somebody repeats an old one");
-        return Err(bad("", why));
-    }
-    Ok(())
+        format!("no table is believed while a key is bad: {}", texts.join("; "))
+    })
 }
 
 /// Examines a publication. Takes as long as the proof does: seconds for the largest tables.
@@ -119,7 +141,8 @@ pub fn examine_after(
     let mut base = base.clone();
     let look = |entry: &Entry, base: &Table| {
         let publication = entry.publication.as_ref().filter(|publication| publication.epoch >= base.standing.epoch)?;
-        let against = Against { source, region, base: Some(base), known: None };
+        let (origin, base) = (Origin::Bus, Some(base));
+        let against = Against { source, region, base, known: None, origin, heartbeat: None };
         Some(examine(Place::Table, entry, publication, against))
     };
     for entry in missed {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context;
+use config::bus::Witness;
 use config::{BusSource, NodeConfig};
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,7 +56,15 @@ impl Bus {
         survivors: &Survivors,
         metrics: &Metrics,
     ) -> anyhow::Result<Self> {
-        let freshness = Freshness::new(source.max_age, survivors.expired.clone());
+        let freshness = Freshness::new(source, survivors.expired.clone());
+        if source.witness() == Witness::Bus {
+            let bucket = &source.access.bucket;
+            tracing::warn!(
+                bucket,
+                "without trusted_keys, whoever may write the bucket decides which regions may serve whom: sign tables \
+                 (meridian publish --sign KEY), and name the public key in [routing.bus] trusted_keys"
+            );
+        }
         let state = BusState::new(config, source, freshness, metrics.clone());
         let (first, first_taken) = oneshot::channel();
         let (node, node_made) = oneshot::channel();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::BusSource;
-use config::bus::{Bus, BusError, Change, Ignored, Place, Pulse, REPORT_EVERY, REPORT_TTL, What};
+use config::bus::{Bus, BusError, Change, Ignored, Place, Pulse, REPORT_EVERY, REPORT_TTL, What, Witness};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc;
@@ -91,6 +91,8 @@ impl Follower {
 
     async fn follow(&mut self, bus: &Bus) -> Result<std::convert::Infallible, BusError> {
         let born = bus.pulse().await?;
+        // Before any table: a fresh node takes an old one only with a young word about it.
+        self.hear_heartbeat(bus).await?;
         let mut watch = bus.watch().await?;
         self.state.connected(bus.server());
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
@@ -101,7 +103,7 @@ impl Follower {
         }
         let mut looked = Instant::now();
         // Often enough that a bus that is there never counts as silent.
-        let often = (self.source.max_age / 8).clamp(SHORTEST_POLL, POLL);
+        let often = (self.state.freshness.max_age() / 8).clamp(SHORTEST_POLL, POLL);
         // Jittered: a fleet must not ask for everything as one.
         let (mut poll, mut renewal) = (later(often), later(WATCH_RENEWAL.mul_f64(0.5 + fastrand::f64())));
         let mut second = interval(Duration::from_secs(1));
@@ -221,6 +223,7 @@ impl Follower {
                 self.desk.queue.want(place, Wanted::Entry(Box::new(entry)));
             }
         }
+        self.hear_heartbeat(bus).await?;
         self.desk.trust_again();
         if !pulse.has_table && bus.live(Place::Table).await?.is_none() {
             self.desk.queue.forget(Place::Table);
@@ -230,6 +233,15 @@ impl Follower {
         } else if self.desk.is_idle() {
             // The bus counts a table, and does not have it: what there is is better than nothing.
             self.desk.release();
+        }
+        Ok(())
+    }
+
+    /// Asks for the newest heartbeat, which counts where keys are trusted.
+    async fn hear_heartbeat(&mut self, bus: &Bus) -> Result<(), BusError> {
+        if self.state.freshness.witness() == Witness::Keys {
+            let read = bus.heartbeat().await?;
+            self.desk.hear_heartbeat(read);
         }
         Ok(())
     }

@@ -1,20 +1,18 @@
-//! How long the bus has been silent, and what follows: warnings first, and past `max_age` an expired
-//! table, with which restricted routes are refused.
+//! How long the table may still be used, shared by all threads: warnings first, and then an expired table, with which
+//! restricted routes are refused.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use config::bus::{Beat, FIRST_WARNING, Heartbeat, Judgement, Moment, Newer, Standing, Witness};
 
 use crate::routing::now;
 
-/// When the bus was last heard from.
+/// What keeps the table fresh, and whether it is. Lives as long as the process.
 #[derive(Debug)]
 pub struct Freshness {
-    max_age: Duration,
-    /// The silence, in milliseconds, that there was already at [`now`] zero.
-    before: AtomicU64,
-    /// When it was last heard from, in milliseconds of [`now`].
-    heard_ms: AtomicU64,
+    rules: Mutex<config::bus::Freshness>,
     /// What decisions read.
     expired: Arc<AtomicBool>,
     /// How many of [`WARNINGS`] have been given.
@@ -22,88 +20,144 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Heard from just now; `expired` is what decisions read.
-    pub fn new(max_age: Duration, expired: Arc<AtomicBool>) -> Self {
-        let heard_ms = AtomicU64::new(millis(now()));
-        Self { max_age, before: AtomicU64::new(0), heard_ms, expired, warned: AtomicU8::new(0) }
+    /// Of a node that has no table yet; `expired` is what decisions read.
+    pub fn new(source: &config::BusSource, expired: Arc<AtomicBool>) -> Self {
+        let rules = config::bus::Freshness::new(source.witness(), source.max_age, moment());
+        Self { rules: Mutex::new(rules), expired, warned: AtomicU8::new(0) }
     }
 
-    /// The bus has just said which table is the right one.
+    /// The bus has just confirmed the table in force.
     pub fn heard(&self) {
-        self.before.store(0, Ordering::Relaxed);
-        self.heard_ms.store(millis(now()), Ordering::Relaxed);
+        self.lock().heard(moment());
         self.look();
     }
 
-    /// It has been silent for so long already: a start from a snapshot. `None` is for ever.
+    /// The bus has been silent for so long already: a start from a snapshot. `None` is for ever.
     pub fn silent_for(&self, silence: Option<Duration>) {
-        self.before.store(silence.map_or(millis(self.max_age).saturating_add(1), millis), Ordering::Relaxed);
-        self.heard_ms.store(millis(now()), Ordering::Relaxed);
+        self.lock().silent_for(silence, moment());
+    }
+
+    /// Puts a table in force, which becomes the one that is judged: before that if its use is over, and else after it,
+    /// so that no table is ever taken for fresher than it is.
+    pub fn around(&self, standing: &Standing, valid_until_ms: Option<u64>, put: impl FnOnce()) {
+        let mut next = self.lock().clone();
+        next.took(standing, valid_until_ms, moment());
+        let is_over = next.judge(moment()).is_some_and(|judgement| judgement.is_expired());
+        // Only the bus' own thread changes what is judged.
+        let take = || {
+            self.lock().took(standing, valid_until_ms, moment());
+            self.look();
+        };
+        if is_over {
+            take();
+            put();
+        } else {
+            put();
+            take();
+        }
+    }
+
+    /// A heartbeat of a trusted key.
+    pub fn heartbeat(&self, beat: Heartbeat) -> Beat {
+        let beat = self.lock().heartbeat(beat, moment());
+        self.look();
+        beat
+    }
+
+    /// A newer table was refused.
+    pub fn refused(&self, newer: Newer) {
+        self.lock().refused(newer, moment());
         self.look();
     }
 
     /// Lets the time pass: to be called every second or so.
     pub fn look(&self) {
-        let (silence, max) = (self.silence(), self.max_age);
-        let is_expired = silence > max;
-        if self.expired.swap(is_expired, Ordering::Relaxed) != is_expired {
+        let rules = self.lock();
+        let Some(judgement) = rules.judge(moment()) else { return };
+        let is_expired = judgement.is_expired();
+        // Under the lock: of two threads, the later one has the last word.
+        let was_expired = self.expired.swap(is_expired, Ordering::Relaxed);
+        drop(rules);
+        if was_expired != is_expired {
             if is_expired {
-                tracing::error!(?silence, max_age = ?max, "the table has expired: the config bus is silent; restricted routes are refused");
+                let max_age = humantime::format_duration(judgement.most);
+                tracing::error!(%max_age, "the table has expired: {judgement}; restricted routes are refused");
             } else {
-                tracing::info!("the config bus is back: the table is no longer expired");
+                tracing::info!("the table is no longer expired");
             }
         }
-        let due = WARNINGS.iter().filter(|share| silence.as_secs_f64() >= max.as_secs_f64() * **share).count() as u8;
+        let due = WARNINGS.iter().filter(|share| judgement.share() >= **share).count() as u8;
         if due > self.warned.swap(due, Ordering::Relaxed) && !is_expired {
-            let left = max.saturating_sub(silence);
-            tracing::warn!(silence = ?rounded(silence), ?left, "the config bus is silent: restricted routes will be refused past max_age");
+            let left = humantime::format_duration(rounded(judgement.left()));
+            tracing::warn!("{judgement}; restricted routes are refused in {left}");
         }
     }
 
-    /// For how long it has been silent.
-    pub fn silence(&self) -> Duration {
-        let since = millis(now()).saturating_sub(self.heard_ms.load(Ordering::Relaxed));
-        Duration::from_millis(self.before.load(Ordering::Relaxed).saturating_add(since))
+    /// How near the table is to its end; `None` without one.
+    pub fn judge(&self) -> Option<Judgement> {
+        self.lock().judge(moment())
     }
 
-    /// Whether that is too long.
+    /// How long ago the bus last confirmed the table in force.
+    pub fn silence(&self) -> Duration {
+        self.lock().silence(moment())
+    }
+
+    /// How long ago a trusted key last signed anything about the table of all; `None` without keys, or a table.
+    pub fn signed_age(&self) -> Option<Duration> {
+        self.lock().signed_age(moment())
+    }
+
+    /// The newest heartbeat that was heard.
+    pub fn newest_heartbeat(&self) -> Option<Heartbeat> {
+        self.lock().newest_heartbeat().cloned()
+    }
+
+    /// Whose word counts.
+    pub fn witness(&self) -> Witness {
+        self.lock().witness()
+    }
+
+    /// Whether the table may no longer be used.
     pub fn is_expired(&self) -> bool {
         self.expired.load(Ordering::Relaxed)
     }
 
-    /// How long it may be.
+    /// How long a table may be used without a word, unless its publisher says until when.
     pub fn max_age(&self) -> Duration {
-        self.max_age
+        self.lock().max_age()
     }
 
-    /// What an operator should know, once the silence is worth a word.
-    pub fn warning(&self) -> Option<String> {
-        let (silence, max) = (rounded(self.silence()), self.max_age);
-        let shown = humantime::format_duration;
-        if self.is_expired() {
-            let text = "the table has expired: the config bus has been silent for";
-            Some(format!("{text} {} (max_age {}); restricted routes are refused", shown(silence), shown(max)))
-        } else if silence >= WORTH_A_WORD.min(max / 2) {
-            let left = shown(rounded(max.saturating_sub(silence)));
-            Some(format!(
-                "the config bus has been silent for {}; restricted routes are refused in {left}",
-                shown(silence)
-            ))
-        } else {
-            None
-        }
+    /// What an operator should know, once it is worth a word.
+    pub fn warnings(&self) -> Vec<String> {
+        let judgements = self.lock().judgements(moment());
+        let words = |judgement: Judgement| {
+            let (left, most) = (judgement.left(), judgement.most);
+            if judgement.is_expired() {
+                let most = humantime::format_duration(rounded(most));
+                Some(format!("the table has expired: {judgement} (at most {most}); restricted routes are refused"))
+            } else if judgement.is_worth_a_word() {
+                let left = humantime::format_duration(rounded(left));
+                Some(format!("{judgement}; restricted routes are refused in {left}"))
+            } else {
+                None
+            }
+        };
+        judgements.into_iter().filter_map(words).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, config::bus::Freshness> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Shares of `max_age` at which the log warns.
-const WARNINGS: [f64; 4] = [0.25, 0.5, 0.75, 0.9];
-
-/// A silence that `/ready` tells of.
-const WORTH_A_WORD: Duration = Duration::from_secs(60);
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// Now, on both clocks.
+pub fn moment() -> Moment {
+    Moment::now(now())
 }
+
+/// Shares of its time at which the log warns.
+const WARNINGS: [f64; 4] = [FIRST_WARNING, 0.5, 0.75, 0.9];
 
 fn rounded(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs())
@@ -112,24 +166,51 @@ fn rounded(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::status::samples;
 
     #[test]
     fn silence_warns_and_then_expires_and_a_word_ends_it() {
         let hour = Duration::from_secs(3600);
         let expired = Arc::new(AtomicBool::new(false));
-        let freshness = Freshness::new(24 * hour, expired.clone());
-        assert!(freshness.warning().is_none());
-        freshness.silent_for(Some(13 * hour));
+        let directory = tempfile::tempdir().unwrap();
+        let freshness = Freshness::new(&samples(directory.path()).1, expired.clone());
+        let silent_for = |silence| {
+            freshness.silent_for(silence);
+            freshness.look();
+        };
+        silent_for(None);
+        assert!(freshness.warnings().is_empty() && !freshness.is_expired(), "there is no table");
+        let standing = Standing { epoch: 1, revision: 2, issued_ms: 0, sha256: String::new() };
+        freshness.heard();
+        freshness.around(&standing, None, || ());
+        assert!(freshness.warnings().is_empty());
+        silent_for(Some(13 * hour));
         assert!(!expired.load(Ordering::Relaxed));
         assert_eq!(freshness.warned.load(Ordering::Relaxed), 2);
-        let warning = freshness.warning().unwrap();
+        let warning = freshness.warnings().remove(0);
         assert!(warning.contains("silent for 13h") && warning.contains("refused in "), "{warning}");
-        freshness.silent_for(Some(25 * hour));
+        silent_for(Some(25 * hour));
         assert!(expired.load(Ordering::Relaxed));
-        assert!(freshness.warning().unwrap().contains("max_age 1day"));
+        assert!(freshness.warnings()[0].contains("at most 1day"));
         freshness.heard();
-        assert!(!expired.load(Ordering::Relaxed) && freshness.warning().is_none());
-        freshness.silent_for(None);
+        assert!(!expired.load(Ordering::Relaxed) && freshness.warnings().is_empty());
+        silent_for(None);
         assert!(freshness.is_expired());
+    }
+
+    #[test]
+    fn a_table_that_is_over_is_so_before_it_is_in_force_and_one_that_is_not_after_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let freshness = Freshness::new(&samples(directory.path()).1, Arc::default());
+        let standing = |revision| Standing { epoch: 1, revision, issued_ms: revision, sha256: String::new() };
+        let is_expired = |freshness: &Freshness| {
+            freshness.look();
+            freshness.is_expired()
+        };
+        let mut seen = None;
+        freshness.around(&standing(1), Some(2), || seen = Some(is_expired(&freshness)));
+        assert_eq!((seen, is_expired(&freshness)), (Some(true), true));
+        freshness.around(&standing(2), None, || seen = Some(is_expired(&freshness)));
+        assert_eq!((seen, is_expired(&freshness)), (Some(true), false), "the one before may still decide");
     }
 }

@@ -5,17 +5,24 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use arc_swap::ArcSwapOption;
-use config::bus::Snapshot;
+use config::bus::{Heartbeat, Snapshot};
 
 use super::status::BusState;
 use super::tables::Table;
+
+/// What is kept.
+struct Kept {
+    table: Arc<Table>,
+    /// The newest heartbeat that was heard with it.
+    heartbeat: Option<Heartbeat>,
+}
 
 /// Where tables to be kept are handed in. Without a snapshot nothing is kept.
 pub struct Keeper(Option<Hatch>);
 
 struct Hatch {
     /// The last good table, if it is not yet on disk.
-    newest: Arc<ArcSwapOption<Table>>,
+    newest: Arc<ArcSwapOption<Kept>>,
     /// Says that there is something to do; one word of it is enough, however slow the disk is.
     bell: SyncSender<()>,
 }
@@ -25,7 +32,7 @@ impl Keeper {
     pub fn start(file: Option<&PathBuf>, state: &Arc<BusState>) -> Self {
         let Some(file) = file.cloned() else { return Self(None) };
         let (bell, rings) = sync_channel(1);
-        let newest = Arc::<ArcSwapOption<Table>>::default();
+        let newest = Arc::<ArcSwapOption<Kept>>::default();
         let (mut shelf, tables) = (Shelf { file, state: state.clone(), unwritten: None }, newest.clone());
         let keep = move || {
             while rings.recv().is_ok() {
@@ -36,10 +43,10 @@ impl Keeper {
         Self(thread.is_ok().then_some(Hatch { newest, bell }))
     }
 
-    /// Writes this table, unless another comes first.
-    pub fn keep(&self, table: &Arc<Table>) {
+    /// Writes this table, and the newest heartbeat, unless another comes first.
+    pub fn keep(&self, table: &Arc<Table>, heartbeat: Option<Heartbeat>) {
         if let Some(hatch) = &self.0 {
-            hatch.newest.store(Some(table.clone()));
+            hatch.newest.store(Some(Arc::new(Kept { table: table.clone(), heartbeat })));
         }
         self.touch();
     }
@@ -58,23 +65,25 @@ struct Shelf {
     file: PathBuf,
     state: Arc<BusState>,
     /// What could not be written: to touch the file with the table before it would make that look fresh.
-    unwritten: Option<Arc<Table>>,
+    unwritten: Option<Arc<Kept>>,
 }
 
 impl Shelf {
     /// Writes this table, or one that could not be written before; else notes that the bus was heard from.
-    fn see_to(&mut self, newest: Option<Arc<Table>>) {
+    fn see_to(&mut self, newest: Option<Arc<Kept>>) {
         let file = &self.file;
-        let Some(table) = newest.or_else(|| self.unwritten.take()) else {
+        let Some(kept) = newest.or_else(|| self.unwritten.take()) else {
             // Without a file there is nothing to touch, and that was told when it was to be written.
             let _ = Snapshot::touch(file);
             return;
         };
-        let failed = Snapshot::write(file, &table.publication, &table.standing).err().map(|error| {
+        let Kept { table, heartbeat } = &*kept;
+        let written = Snapshot::write(file, &table.publication, &table.standing, heartbeat.as_ref());
+        let failed = written.err().map(|error| {
             self.state.count("snapshot_failed");
             format!("the snapshot {} cannot be written: {error}; a start without the bus would fail", file.display())
         });
-        self.unwritten = failed.is_some().then_some(table);
+        self.unwritten = failed.is_some().then_some(kept);
         if self.state.note("snapshot", failed.clone()) {
             tracing::error!("{}", failed.unwrap_or_default());
         }
@@ -100,7 +109,8 @@ mod tests {
         let mut shelf = Shelf { file: file.clone(), state: state.clone(), unwritten: None };
         let failures = || state.metrics.bus_events.with_label_values(&["snapshot_failed"]).get();
 
-        shelf.see_to(Some(Arc::new(Table { publication, document, standing })));
+        let table = Arc::new(Table { publication, document, standing });
+        shelf.see_to(Some(Arc::new(Kept { table, heartbeat: None })));
         assert_eq!((failures(), state.status().notes.len()), (1, 1));
         std::fs::create_dir(directory.path().join("later")).unwrap();
         shelf.see_to(None);

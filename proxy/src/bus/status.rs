@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use config::Problem;
-use config::bus::{NodeReport, NodeState, Place, Publication, Refused, Standing};
+use config::bus::{Heartbeat, Judgement, NodeReport, NodeState, Place, Publication, Refused, Standing};
 use serde::Serialize;
 
 use super::freshness::Freshness;
@@ -81,6 +81,10 @@ pub struct Taken {
     pub version: String,
     pub by: String,
     pub note: String,
+    /// When it was signed, or written.
+    pub issued: u64,
+    /// Until when its publisher lets it be used; null where they do not say.
+    pub valid_until: Option<u64>,
     /// Whether only some nodes have it.
     pub staged: bool,
     /// Whether it comes from the snapshot, and the bus has not confirmed it yet.
@@ -95,11 +99,19 @@ pub struct BusStatus {
     pub servers: String,
     pub bucket: String,
     pub connection: Connection,
-    /// Since the bus last said which table is the right one.
+    /// Since the bus last confirmed the table in force.
     pub silent_seconds: u64,
     pub max_age_seconds: u64,
-    /// Whether restricted routes are refused because of that.
+    /// Since a trusted key last signed anything about the table of all; null without keys.
+    pub signed_seconds: Option<u64>,
+    /// The newest heartbeat that was heard; null without one, or keys.
+    pub heartbeat: Option<Heartbeat>,
+    /// Whether restricted routes are refused because the table may no longer be used.
     pub expired: bool,
+    /// Until that is so, as things are, negative once it is; null without a table.
+    pub expires_in_seconds: Option<i64>,
+    /// What ends it.
+    pub expires_because: Option<String>,
     pub table: Option<Taken>,
     /// When the staged table lapses; null without one.
     pub staged_until: Option<u64>,
@@ -154,7 +166,7 @@ impl BusState {
     #[cfg(test)]
     pub fn sample(directory: &std::path::Path) -> Arc<Self> {
         let (config, source) = samples(directory);
-        Self::new(&config, &source, Freshness::new(source.max_age, Arc::default()), Metrics::new())
+        Self::new(&config, &source, Freshness::new(&source, Arc::default()), Metrics::new())
     }
 
     /// Connected to this server.
@@ -198,6 +210,8 @@ impl BusState {
             version: version.to_owned(),
             by: publication.by.clone(),
             note: publication.note.clone(),
+            issued: publication.issued_ms / 1000,
+            valid_until: publication.valid_until_ms.map(|until| until / 1000),
             staged: publication.stage.is_some(),
             from_snapshot,
             since: unix_now(),
@@ -283,6 +297,7 @@ impl BusState {
 
     /// What `/status` tells.
     pub fn status(&self) -> BusStatus {
+        let judgement = self.freshness.judge();
         let inner = self.lock();
         let refusal = inner.refused.as_ref();
         BusStatus {
@@ -291,7 +306,11 @@ impl BusState {
             connection: inner.connection.clone(),
             silent_seconds: self.freshness.silence().as_secs(),
             max_age_seconds: self.freshness.max_age().as_secs(),
+            signed_seconds: self.freshness.signed_age().map(|age| age.as_secs()),
+            heartbeat: self.freshness.newest_heartbeat(),
             expired: self.freshness.is_expired(),
+            expires_in_seconds: judgement.as_ref().map(Judgement::seconds_left),
+            expires_because: judgement.map(|judgement| judgement.to_string()),
             table: inner.taken.clone(),
             staged_until: inner.staged_until,
             refused: refusal.map(|refusal| refusal.what.clone()),
@@ -324,8 +343,8 @@ impl BusState {
             format!("revision {} of the routing table was refused; see /status", what.revision)
         });
         let away = inner.connection.error.as_ref().map(|error| format!("the config bus is away: {error}"));
-        let mut warnings: Vec<String> =
-            [away, self.freshness.warning(), refused, inner.ignored.clone()].into_iter().flatten().collect();
+        let mut warnings: Vec<String> = [away, refused, inner.ignored.clone()].into_iter().flatten().collect();
+        warnings.extend(self.freshness.warnings());
         warnings.extend(inner.notes.values().cloned());
         warnings
     }
@@ -337,8 +356,9 @@ impl BusState {
         let refused = inner.refused.as_ref();
         let mut notes: Vec<String> = inner.notes.values().cloned().collect();
         notes.extend(inner.ignored.clone());
-        notes.extend(self.freshness.warning());
-        let observed = self.observed.read();
+        notes.extend(self.freshness.warnings());
+        let (observed, judgement) = (self.observed.read(), self.freshness.judge());
+        let expires = |judgement: Judgement| unix_now().saturating_add_signed(judgement.seconds_left());
         NodeReport {
             node: self.node.clone(),
             region: self.region.clone(),
@@ -364,6 +384,8 @@ impl BusState {
             refused: refused.map(|refusal| refusal.what.clone()),
             notes,
             expired: self.freshness.is_expired(),
+            expires: judgement.map(expires),
+            signed: self.freshness.signed_age().map(|age| unix_now().saturating_sub(age.as_secs())),
             draining,
             lately: self.observed.lately(&observed),
             observed,
@@ -385,7 +407,7 @@ pub struct News {
 }
 
 /// Everything that is counted: a series is there before its first event.
-const EVENTS: [&str; 12] = [
+const EVENTS: [&str; 14] = [
     "connected",
     "disconnected",
     "applied",
@@ -394,6 +416,8 @@ const EVENTS: [&str; 12] = [
     "rejected",
     "quarantined",
     "ignored",
+    "heartbeat",
+    "heartbeat_refused",
     "snapshot_taken",
     "snapshot_failed",
     "report_failed",

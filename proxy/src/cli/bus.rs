@@ -13,7 +13,7 @@ mod canary;
 pub(super) mod columns;
 mod console;
 mod flags;
-mod guard;
+pub(super) mod guard;
 pub(super) mod outcome;
 pub(super) mod release;
 pub(super) mod scene;

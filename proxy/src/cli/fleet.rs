@@ -6,13 +6,14 @@ mod text;
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use config::bus::{Bus, BusError, Entry, Place};
+use config::bus::{Bus, BusError, Entry, Place, Standing};
 use serde::Serialize;
 
 use self::row::{Row, State};
 use super::bus::Flags;
 use super::bus::scene::Published;
 use super::bus::session::with_bus;
+use super::bus::time::{unix_ms, utc_millis};
 use super::screen::Screen;
 use super::{Failed, Format, print};
 
@@ -41,13 +42,38 @@ enum FailOn {
     Lagging,
     /// It has not been heard from for two reports' time.
     Silent,
+    /// Its table may no longer be used: it refuses restricted routes.
+    Expired,
 }
 
 /// All nodes at one moment, and the table that they should have.
 #[derive(Debug, Serialize)]
 struct Picture {
     live: Option<Live>,
+    heartbeat: Option<Beat>,
+    /// What is weak about the bucket.
+    bucket: Vec<Trouble>,
     nodes: Vec<Row>,
+}
+
+/// The newest heartbeat.
+#[derive(Debug, Serialize)]
+struct Beat {
+    epoch: u64,
+    revision: u64,
+    by: String,
+    /// UTC, by its signer's clock.
+    signed: String,
+    age_seconds: u64,
+    /// Whether it is about the live table.
+    of_live: bool,
+}
+
+/// Something weak about the bucket.
+#[derive(Debug, Serialize)]
+struct Trouble {
+    kind: &'static str,
+    says: String,
 }
 
 /// The live table.
@@ -56,6 +82,11 @@ struct Live {
     epoch: u64,
     revision: u64,
     version: Option<String>,
+    signed: bool,
+    /// UTC, by its publisher's clock.
+    issued: String,
+    /// UTC; null where its publisher does not say.
+    valid_until: Option<String>,
 }
 
 impl Fleet {
@@ -92,6 +123,7 @@ impl Fleet {
                 FailOn::Rejected => row.is(State::Rejected),
                 FailOn::Lagging => row.lag.is_some(),
                 FailOn::Silent => row.is(State::Silent),
+                FailOn::Expired => row.is(State::Expired),
             })
         };
         if picture.nodes.is_empty() && !self.fail_on.is_empty() {
@@ -148,12 +180,27 @@ async fn picture(bus: &Bus, history: &mut Vec<Entry>) -> Result<Picture, BusErro
     }
     let now = SystemTime::now();
     let nodes = bus.reports().await?.into_iter().map(|(report, heard)| Row::of(report, heard, history, now));
-    let live = newest.and_then(Published::of).map(|live| Live {
+    let nodes = nodes.collect();
+    let live = newest.and_then(Published::of);
+    let heartbeat = bus.heartbeat().await?.and_then(Result::ok).map(|beat| Beat {
+        of_live: live.as_ref().is_some_and(|live| beat.is_about(&Standing::of(&live.publication, live.revision))),
+        epoch: beat.epoch,
+        revision: beat.revision,
+        signed: utc_millis(beat.signed_ms),
+        age_seconds: unix_ms(now).saturating_sub(beat.signed_ms) / 1000,
+        by: beat.by,
+    });
+    let live = live.map(|live| Live {
         epoch: live.publication.epoch,
         revision: live.revision,
         version: live.publication.version(),
+        signed: live.publication.signature.is_some(),
+        issued: utc_millis(live.publication.issued_ms),
+        valid_until: live.publication.valid_until_ms.map(utc_millis),
     });
-    Ok(Picture { live, nodes: nodes.collect() })
+    let weaknesses = bus.weaknesses().await?.into_iter();
+    let bucket = weaknesses.map(|weakness| Trouble { kind: weakness.kind(), says: weakness.to_string() }).collect();
+    Ok(Picture { live, heartbeat, bucket, nodes })
 }
 
 const REDRAW: Duration = Duration::from_secs(1);

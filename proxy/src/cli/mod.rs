@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod fleet;
 mod geo;
+mod heartbeat;
 mod history;
 mod publish;
 mod replay;
@@ -47,6 +48,8 @@ enum Command {
     Rollback(rollback::Rollback),
     /// List the routing tables that were published
     History(history::History),
+    /// Sign, again and again, that the newest routing table still is the newest: what nodes with trusted_keys wait for
+    Heartbeat(heartbeat::Heartbeat),
     /// Show the nodes: which routing table each has, and since when
     Fleet(fleet::Fleet),
     /// Show it at work, with nothing but this binary: regions dying and coming back on loopback
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Publish(publish) => publish.execute(),
         Command::Rollback(rollback) => rollback.execute(),
         Command::History(history) => history.execute(),
+        Command::Heartbeat(heartbeat) => heartbeat.execute(),
         Command::Fleet(fleet) => fleet.execute(),
         Command::Demo(demo) => demo.execute(),
     };

@@ -12,6 +12,7 @@ use super::bus::outcome::{Fate, Outcome};
 use super::bus::release::{Proposal, Release, back, withdraw};
 use super::bus::scene::{Mark, Published, Scene};
 use super::bus::session::with_bus;
+use super::bus::time::utc_millis;
 use super::bus::{Console, Flags, Source};
 
 /// Withdraw the staged table, or publish an earlier one again.
@@ -55,6 +56,10 @@ impl Rollback {
             if let Some(lacking) = standard.lacking(&earlier) {
                 console.warn(&format!("warning: {name} {lacking}: look at it before it comes back"));
             }
+            let publication = &earlier.publication;
+            let until = publication.valid_until_ms.map(|until| format!(", valid until {}", utc_millis(until)));
+            let issued = utc_millis(publication.issued_ms);
+            console.say(&format!("{name} by {} was issued {issued}{}\n", publication.by, until.unwrap_or_default()));
             let occasion = Some(format!("{ROLLBACK}{}", earlier.revision));
             let proposal = Proposal::new(earlier.publication.text, &name, occasion)?;
             let proposal = proposal.again(earlier.publication.signature.is_some());

@@ -51,6 +51,8 @@ pub struct Metrics {
     pub table_expired: IntGauge,
     pub bus_connected: IntGauge,
     pub bus_silence: Gauge,
+    pub bus_signed_age: GaugeVec,
+    pub table_expiry: GaugeVec,
     pub bus_nodes: IntGauge,
     pub bus_events: IntCounterVec,
     pub geoip_build_epoch: IntGauge,
@@ -218,20 +220,37 @@ impl Metrics {
             table_age: gauge("meridian_table_age_seconds", "Since the table in force was loaded"),
             table_expired: gauge(
                 "meridian_table_expired",
-                "1 while the config bus has been silent for longer than max_age, so that restricted routes are refused",
+                "1 while the table may no longer be used (max_age, valid_until), so that restricted routes are refused",
+            ),
+            table_expiry: registered(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "meridian_table_expiry_seconds",
+                        "Until the table may no longer be used, as things are; negative once it may not",
+                    ),
+                    &[],
+                ),
             ),
             bus_connected: gauge("meridian_bus_connected", "1 while the config bus is connected"),
             bus_silence: registered(
                 &registry,
-                Gauge::new(
-                    "meridian_bus_silence_seconds",
-                    "Since the config bus last said which table is the right one",
+                Gauge::new("meridian_bus_silence_seconds", "Since the config bus last confirmed the table in force"),
+            ),
+            bus_signed_age: registered(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "meridian_bus_signed_age_seconds",
+                        "Since a trusted key last signed anything about the table in force (trusted_keys)",
+                    ),
+                    &[],
                 ),
             ),
             bus_nodes: gauge("meridian_bus_nodes", "Nodes that report on the config bus, this one included"),
             bus_events: counters(
                 "meridian_bus_events_total",
-                "What happened with the config bus: connected, disconnected; tables applied, staged, returned (from a staged one), rejected, quarantined (refused before), ignored; snapshot_taken, snapshot_failed, report_failed; gap (the watch left something out, and the bus was asked)",
+                "What happened with the config bus: connected, disconnected; tables applied, staged, returned (from a staged one), rejected, quarantined (refused before), ignored; heartbeat, heartbeat_refused; snapshot_taken, snapshot_failed, report_failed; gap (the watch left something out, and the bus was asked)",
                 &["event"],
             ),
             geoip_build_epoch: gauge(

@@ -42,8 +42,14 @@ pub(super) struct Edge {
 
 impl Edge {
     pub(super) async fn new() -> Edge {
+        let edge = Edge::without_bucket().await;
+        edge.bus.probe().await.create_bucket().await;
+        edge
+    }
+
+    /// With a bus on which there is nothing.
+    pub(super) async fn without_bucket() -> Edge {
         let (world, bus) = (world().await, BusServer::start().await);
-        bus.probe().await.create_bucket().await;
         Edge { world, bus, directory: tempfile::tempdir().expect("a directory") }
     }
 

@@ -1,61 +1,9 @@
 //! Signed tables: a node with `trusted_keys` believes nobody else.
 
-use config::bus::{Bus, BusAccess, Credentials, Place, Publication, SigningKey};
-use meridian_tests::{BusProbe, BusServer, eventually, get};
-use rcgen::{KeyPair, PKCS_ED25519};
-use tempfile::TempDir;
+use meridian_tests::{BusServer, eventually, get};
 
-use super::{has, refuses, routed, said, table, world};
-
-/// A publisher with a key.
-struct Publisher {
-    key: SigningKey,
-    public_pem: String,
-    _directory: TempDir,
-}
-
-impl Publisher {
-    fn new() -> Publisher {
-        let pair = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("key.pem");
-        std::fs::write(&file, pair.serialize_pem()).expect("a file");
-        let key = SigningKey::load(&file).expect("an ed25519 key");
-        Publisher { key, public_pem: pair.public_key_pem(), _directory: directory }
-    }
-
-    /// Publishes a text in place of what is there, and gives its revision.
-    async fn publish(&self, bus: &Bus, text: String, issued_ms: u64) -> u64 {
-        let mut publication = Publication::new(text, 0, issued_ms, "test");
-        self.key.sign(&mut publication, bus.bucket());
-        let after = bus.live(Place::Table).await.expect("an answer").map_or(0, |entry| entry.revision);
-        bus.publish(&publication, after).await.expect("a revision")
-    }
-}
-
-async fn connect(server: &BusServer) -> Bus {
-    let access = BusAccess {
-        servers: vec![server.url()],
-        bucket: "meridian".to_owned(),
-        credentials: Credentials::None,
-        certificate_authorities: Vec::new(),
-        client_certificate: None,
-    };
-    Bus::connect(&access, "test").await.expect("a connection")
-}
-
-/// Puts a revision again as somebody would who has only read it, with another text if there is one.
-async fn repeat(probe: &BusProbe, revision: u64, text: Option<String>) -> u64 {
-    let found = probe.stream().await.direct_get(revision).await.expect("a revision");
-    let text = text.map_or(found.payload.clone(), Into::into);
-    let mut fields = said(&[]);
-    for name in ["Meridian-Epoch", "Meridian-Issued", "Meridian-By", "Meridian-Signature"] {
-        if let Some(value) = found.headers.get(name) {
-            fields.insert(name, value.as_str());
-        }
-    }
-    probe.put_raw("table", text, fields).await
-}
+use super::signer::{Publisher, connect, now_ms, repeat};
+use super::{has, refuses, routed, table, world};
 
 #[tokio::test]
 async fn only_what_a_trusted_key_signed_is_in_force() {
@@ -63,6 +11,7 @@ async fn only_what_a_trusted_key_signed_is_in_force() {
     let (bus, probe) = (connect(&server).await, server.probe().await);
     probe.create_bucket().await;
     let (publisher, stranger, next) = (Publisher::new(), Publisher::new(), Publisher::new());
+    let now = now_ms();
     let unsigned = probe.put("table", table(&world, "unsigned")).await;
     let setup =
         routed(&server, "a", ", trusted_keys = [\"trusted.pem\"]").file("trusted.pem", publisher.public_pem.clone());
@@ -76,18 +25,18 @@ async fn only_what_a_trusted_key_signed_is_in_force() {
         }
     })
     .await;
-    let first = publisher.publish(&bus, table(&world, "first"), 1_000).await;
+    let first = publisher.publish(&bus, table(&world, "first"), now + 1).await;
     node.serves().await;
     has(&node, first).await;
 
     let bad = probe.put("table", table(&world, "unsigned again")).await;
     assert!(refuses(&node, bad).await.contains("not signed"));
-    let bad = stranger.publish(&bus, table(&world, "strange"), 2_000).await;
+    let bad = stranger.publish(&bus, table(&world, "strange"), now + 2).await;
     assert!(refuses(&node, bad).await.contains("does not trust"));
     let bad = repeat(&probe, first, Some(table(&world, "tampered"))).await;
     assert!(refuses(&node, bad).await.contains("does not hold"));
 
-    let second = publisher.publish(&bus, table(&world, "second"), 3_000).await;
+    let second = publisher.publish(&bus, table(&world, "second"), now + 3).await;
     has(&node, second).await;
     let bad = repeat(&probe, first, None).await;
     assert!(refuses(&node, bad).await.contains("repeats an old one"));
@@ -97,12 +46,12 @@ async fn only_what_a_trusted_key_signed_is_in_force() {
 
     // The key changes under a running node.
     node.replace("trusted.pem", "no key");
-    let third = publisher.publish(&bus, table(&world, "third"), 4_000).await;
+    let third = publisher.publish(&bus, table(&world, "third"), now + 4).await;
     assert!(refuses(&node, third).await.contains("no table is believed while a key is bad"));
     node.replace("trusted.pem", &next.public_pem);
-    let bad = publisher.publish(&bus, table(&world, "by the old key"), 5_000).await;
+    let bad = publisher.publish(&bus, table(&world, "by the old key"), now + 5).await;
     assert!(refuses(&node, bad).await.contains("does not trust"));
-    let fourth = next.publish(&bus, table(&world, "fourth"), 6_000).await;
+    let fourth = next.publish(&bus, table(&world, "fourth"), now + 6).await;
     has(&node, fourth).await;
 
     // The snapshot is verified like anything else.

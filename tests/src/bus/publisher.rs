@@ -51,7 +51,7 @@ impl BusPublisher {
             client_certificate: None,
         };
         let bus = Bus::connect(&access, "meridian tests").await.expect("a connection");
-        bus.create_bucket().await.expect("a bucket");
+        bus.create_bucket(None).await.expect("a bucket");
         let live = bus.live(config::bus::Place::Table).await.expect("an answer");
         let reports = bus.client().subscribe(format!("$KV.{BUCKET}.nodes.>")).await.expect("a subscription");
         bus.client().flush().await.expect("a connection");

@@ -159,7 +159,7 @@ async fn a_table_that_waits_for_the_buss_word_is_released_without_one() {
     let directory = tempfile::tempdir().unwrap();
     let kept = entry(10, "1", Place::Table).publication.unwrap();
     let standing = config::bus::Standing::of(&kept, 10);
-    Snapshot::write(&directory.path().join("last-good.toml"), &kept, &standing).unwrap();
+    Snapshot::write(&directory.path().join("last-good.toml"), &kept, &standing, None).unwrap();
     let mut scene = Scene::new(directory.path());
     scene.desk.hold_snapshot().await;
     assert!(scene.desk.is_holding_back() && scene.desk.is_idle());

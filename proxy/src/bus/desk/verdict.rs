@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{Bus, BusError, Entry, Place, Publication, Refused};
+use config::bus::{Bus, BusError, Entry, Origin, Place, Publication, Refused};
 use config::{Problem, Severity};
 
 use super::super::examine::{Against, Refusal, examine, examine_after};
@@ -26,12 +26,14 @@ impl Desk {
         }
         let (source, region, base) = (self.source.clone(), self.state.region.clone(), self.tables.base().cloned());
         let (examined, trial, with_missed) = (entry.clone(), self.trial.clone(), missed.is_some());
+        let heartbeat = self.state.freshness.newest_heartbeat();
         let task = tokio::task::spawn_blocking(move || {
             trial.begin(&fingerprint);
             match (missed, &base) {
                 (Some(missed), Some(base)) => examine_after(&missed, &examined, &source, &region, base),
                 _ => {
-                    let against = Against { source: &source, region: &region, base: base.as_deref(), known };
+                    let (base, heartbeat, region) = (base.as_deref(), heartbeat.as_ref(), region.as_str());
+                    let against = Against { source: &source, region, base, known, origin: Origin::Bus, heartbeat };
                     examine(place, &examined, &publication, against)
                 }
             }
@@ -89,10 +91,12 @@ impl Desk {
             self.state.ignored(None);
             self.state.note("snapshot", None);
             // First the table: until it is written, the file before it must not look fresh.
-            self.keeper.keep(table);
-            self.heard_from();
+            self.keeper.keep(table, self.state.freshness.newest_heartbeat());
         }
         self.put_in_force(false);
+        if place == Place::Table {
+            self.heard_from();
+        }
         let took = entry.created.elapsed().unwrap_or_default();
         let config::bus::Standing { epoch, revision, .. } = table.standing;
         let (version, by) = (table.document.table.spec().version.as_str(), table.publication.by.as_str());
@@ -106,7 +110,10 @@ impl Desk {
         self.state.took(&table.publication, &table.standing, &table.document.table.spec().version, from_snapshot);
         self.set_aside();
         let source = self.source_name();
-        self.stage.put(&table, &source);
+        // A staged table has a lease of its own; the one below it is what all others are compared with.
+        let below = self.tables.base().unwrap_or(&table);
+        let (freshness, valid_until_ms) = (&self.state.freshness, below.publication.valid_until_ms);
+        freshness.around(&below.standing, valid_until_ms, || self.stage.put(&table, &source));
     }
 
     /// Back from a staged table, if there was one, to the table of all.
@@ -136,7 +143,7 @@ impl Desk {
         if let Some(node) = self.stage.node() {
             node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
         }
-        self.settle_refusal(place, refused(entry.publication.as_ref(), entry.revision), problems);
+        self.settle_refusal(place, entry, problems);
         let first = || problems.first().map(ToString::to_string).unwrap_or_default();
         if let Some(unsaid) = self.refusals.may(|| format!("revision {}: {}", entry.revision, first())) {
             let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
@@ -152,23 +159,24 @@ impl Desk {
         let last = self.unread.get_mut(place as usize).map(|last| std::mem::replace(last, entry.revision));
         if last == Some(entry.revision) {
             self.state.count("quarantined");
-            return self.settle_refusal(place, refused(None, entry.revision), &[problem]);
+            return self.settle_refusal(place, entry, &[problem]);
         }
         self.refuse_for_now(place, entry, &[problem]);
     }
 
     /// What follows from a refusal, new or old.
-    pub(super) fn settle_refusal(&mut self, place: Place, what: Refused, problems: &[Problem]) {
+    pub(super) fn settle_refusal(&mut self, place: Place, entry: &Entry, problems: &[Problem]) {
         match place {
             Place::Table => {
                 self.release();
                 self.state.ignored(None);
-                self.heard_from();
+                // No sign of life: the table in force ages from now on.
+                self.note_newer(entry);
             }
             // It has taken the place of the one before it.
             Place::Rollout => self.put_back("another table was staged, and refused"),
         }
-        self.state.refused(place, what, problems);
+        self.state.refused(place, refused(entry), problems);
         self.set_aside();
         if let Some(node) = self.stage.node() {
             node.reject(self.source_name(), problems.iter().take(MAX_SHOWN).cloned().collect());
@@ -176,10 +184,11 @@ impl Desk {
     }
 }
 
-pub(super) fn refused(publication: Option<&Publication>, revision: u64) -> Refused {
+fn refused(entry: &Entry) -> Refused {
+    let publication = entry.publication.as_ref();
     Refused {
         epoch: publication.map_or(0, |publication| publication.epoch),
-        revision,
+        revision: entry.revision,
         sha256: publication.map(Publication::sha256).unwrap_or_default(),
         at: unix_seconds(SystemTime::now()),
     }

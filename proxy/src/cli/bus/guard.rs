@@ -1,11 +1,14 @@
 //! What keeps a table from being published without a word more: a new table is to be a deliberate one.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use config::RoutingTable;
+use config::bus::MOST_SKEW;
 use policy::shrinkage::{Shrinkage, shrinkage};
 
 use super::scene::Scene;
+use super::time::{long, utc};
 
 /// Whether revisions would start over without the nodes knowing: the bucket is not the one that they
 /// know.
@@ -35,6 +38,28 @@ pub(super) fn signed(scene: &Scene, signs: bool, unsigned: bool) -> Result<(), S
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether this machine's clock and the bus' agree: nodes take no table from the future, and one that is stamped in the
+/// past is old when it comes.
+///
+/// # Errors
+/// What is wrong, and the remedy.
+pub(in crate::cli) fn clock(bus: SystemTime, now: SystemTime) -> Result<(), String> {
+    let (apart, how) = match now.duration_since(bus) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    if apart <= MOST_SKEW {
+        return Ok(());
+    }
+    Err(format!(
+        "this machine's clock ({}) is {} {how} the bus' ({}): what it signs would be refused, or too old; set the clock \
+         that is wrong",
+        utc(now),
+        long(apart),
+        utc(bus)
+    ))
 }
 
 /// Whether each override names something that could shrink.
@@ -79,7 +104,6 @@ pub(super) fn too_small(shrunk: &[Shrinkage], max_shrink: f64) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::SystemTime;
 
     use config::bus::Publication;
 
@@ -104,6 +128,16 @@ mod tests {
         ] {
             assert_eq!(newer(&scene(fleet, last_revision), epoch).is_ok(), good, "{fleet:?} {last_revision} {epoch}");
         }
+    }
+
+    #[test]
+    fn clocks_may_differ_a_little() {
+        let now = SystemTime::UNIX_EPOCH + MOST_SKEW * 10;
+        assert_eq!(clock(now - MOST_SKEW, now), Ok(()));
+        assert_eq!(clock(now + MOST_SKEW, now), Ok(()));
+        let second = std::time::Duration::from_secs(1);
+        assert!(clock(now - MOST_SKEW - second, now).unwrap_err().contains("is 5m 1s ahead of the bus'"));
+        assert!(clock(now + MOST_SKEW + second, now).unwrap_err().contains("is 5m 1s behind the bus'"));
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub(in crate::cli) struct Outcome {
     pub(super) epoch: Option<u64>,
     /// The revision that it has on the bus.
     pub(super) revision: Option<u64>,
+    /// When it was signed or written, and until when it may be used, UTC.
+    pub(super) issued: Option<String>,
+    pub(super) valid_until: Option<String>,
+    /// What its publisher should know of the bus.
+    pub(super) warnings: Vec<String>,
     /// The revision that was live before; 0 for none.
     pub(super) after: Option<u64>,
     pub(super) diff: Option<Diff>,

@@ -3,6 +3,7 @@
 
 mod comparison;
 mod desk;
+mod fitness;
 mod following;
 mod proposal;
 mod question;
@@ -16,6 +17,7 @@ use anyhow::anyhow;
 use config::bus::{BURIED_AFTER, Bus, Place, Publication, REPORT_EVERY, SigningKey};
 
 use self::desk::Desk;
+use self::fitness::{is_beyond_reason, moment};
 pub(in crate::cli) use self::proposal::Proposal;
 use self::question::confirm;
 pub(in crate::cli) use self::staging::{back, withdraw};
@@ -28,7 +30,7 @@ use super::outcome::{Fate, Outcome};
 use super::scene::{Published, Scene};
 use super::session::publisher;
 use super::signals::Signals;
-use super::time::{ago, long, unix_ms};
+use super::time::{ago, long, unix_ms, utc_millis};
 use crate::cli::{Failed, Format};
 
 /// How a table is published.
@@ -47,6 +49,15 @@ pub(in crate::cli) struct Release {
     /// Sign it with this ed25519 key, PEM
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
+    /// Let it be used for so long: past that, nodes refuse restricted routes until another is published
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "valid_until")]
+    valid_for: Option<Duration>,
+    /// Let it be used until then, such as 2026-12-31 or 2026-12-31T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    valid_until: Option<SystemTime>,
+    /// How many servers keep the bucket, if this makes it; by default 3 where the bus is a cluster of so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: Option<u8>,
     /// Publish it unsigned though the live table is signed
     #[arg(long, conflicts_with = "sign")]
     unsigned: bool,
@@ -127,7 +138,11 @@ impl Release {
         guard::known(&self.allowed(), &proposal.table).map_err(|why| Failed::Input(anyhow!(why)))?;
         let scene = Scene::read(bus).await?;
         refuse_under_way(&scene)?;
-        let draft = self.draft(&scene, proposal);
+        self.check_clock(bus, &scene, console).await?;
+        self.tell_weaknesses(bus, outcome, console).await?;
+        let draft = self.draft(&scene, proposal)?;
+        outcome.issued = Some(utc_millis(draft.issued_ms));
+        outcome.valid_until = draft.valid_until_ms.map(utc_millis);
         outcome.version = Some(proposal.table.table.spec().version.clone());
         outcome.sha256 = Some(draft.sha256());
         outcome.after = Some(scene.revision());
@@ -161,8 +176,10 @@ impl Release {
         if !self.yes {
             confirm(&question(&scene, canary.as_ref()), console).await?;
         }
-        if bus.create_bucket().await? {
-            console.say(&format!("made the bucket {:?}, which was not there\n", bus.bucket()));
+        if let Some(replicas) = bus.create_bucket(self.replicas.map(usize::from)).await? {
+            let kept = if replicas > 1 { format!(", kept by {replicas} servers") } else { String::new() };
+            console.say(&format!("made the bucket {:?}, which was not there{kept}\n", bus.bucket()));
+            self.tell_weaknesses(bus, outcome, console).await?;
             self.listen(bus, &draft, console).await?;
         }
         // Whoever began a canary while we asked is not to be overtaken.
@@ -176,6 +193,7 @@ impl Release {
                 let written = desk.write(draft.clone(), desk.after).await;
                 let revision = written.map_err(|unwritten| unwritten.told(outcome))?;
                 outcome.outcome = Fate::Published;
+                self.tell_freshness(bus, &draft, outcome, console).await;
                 let followed = tokio::select! {
                     followed = self.follow(bus, (&draft, &scene.reports), revision, outcome, console) => followed,
                     () = signals.any() => Err(interrupted(revision)),
@@ -223,18 +241,19 @@ impl Release {
     }
 
     /// The publication, not yet signed.
-    fn draft(&self, scene: &Scene, proposal: &Proposal) -> Publication {
+    fn draft(&self, scene: &Scene, proposal: &Proposal) -> Result<Publication, Failed> {
         let epoch = if self.new_epoch { scene.next_epoch() } else { scene.epoch() };
         // Nodes refuse a signed table that seems older than theirs, whoever's clock is wrong.
         // A time far ahead of ours is nobody's clock, and not to be carried on.
         let (now, least) =
             (unix_ms(SystemTime::now()), scene.newest.as_ref().map(|newest| newest.publication.issued_ms));
-        let least = least.filter(|issued| *issued < now.saturating_add(MOST_SKEW_MS)).unwrap_or(0);
+        let least = least.filter(|issued| !is_beyond_reason(*issued, now)).unwrap_or(0);
         let issued_ms = now.max(least.saturating_add(1));
+        let valid_until_ms = self.valid_until_ms(now)?;
         let draft = Publication::new(proposal.text.clone(), epoch, issued_ms, &publisher());
         let notes = [proposal.occasion.as_deref().unwrap_or_default(), self.note.as_str()];
         let notes: Vec<&str> = notes.into_iter().filter(|note| !note.is_empty()).collect();
-        Publication { allow: self.allowed(), ..draft.noted(&notes.join(": ")) }
+        Ok(Publication { allow: self.allowed(), valid_until_ms, ..draft.noted(&notes.join(": ")) })
     }
 
     fn allowed(&self) -> BTreeSet<String> {
@@ -246,6 +265,7 @@ impl Release {
         let live = &live.publication;
         draft.text == live.text
             && !self.new_epoch
+            && draft.valid_until_ms == live.valid_until_ms
             && draft.allow.is_subset(&live.allow)
             && key.is_none_or(|key| live.signature.as_ref().is_some_and(|signature| key.has_made(signature)))
     }
@@ -304,9 +324,6 @@ fn refused(why: String) -> Failed {
 
 /// For the removal of what dead nodes have left.
 const BURIAL: Duration = Duration::from_secs(3);
-
-/// Another publisher's clock may be ahead of ours by this.
-const MOST_SKEW_MS: u64 = 10 * 60 * 1000;
 
 /// For a new bucket's nodes to find it and report.
 const LISTEN: Duration = REPORT_EVERY.saturating_add(Duration::from_secs(1));

@@ -166,6 +166,8 @@ pub(in crate::cli) mod samples {
             refused: None,
             notes: Vec::new(),
             expired: false,
+            expires: None,
+            signed: None,
             draining: false,
             observed: Observed::default(),
             lately: Observed::default(),

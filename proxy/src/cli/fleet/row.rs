@@ -25,6 +25,10 @@ pub(super) struct Row {
     pub(super) lag: Option<Lag>,
     /// UTC, by the node's clock.
     pub(super) since: String,
+    /// When a trusted key last signed anything about its table, UTC; null where it trusts no keys.
+    pub(super) signed: Option<String>,
+    /// When its table may no longer be used, as things are, UTC.
+    pub(super) expires: Option<String>,
     /// UTC, by the bus's clock.
     pub(super) heard: String,
     /// The revision that it refuses.
@@ -43,7 +47,7 @@ pub(super) enum State {
     Silent,
     /// It refuses the newest table.
     Rejected,
-    /// Its table has outlived `max_age`: restricted routes are refused.
+    /// Its table may no longer be used: restricted routes are refused.
     Expired,
     /// It has no table yet.
     Waiting,
@@ -73,6 +77,8 @@ impl Row {
             state: states(&report, heard, history, now),
             lag: Lag::of(&report, history, now),
             since: utc_seconds(report.since),
+            signed: report.signed.map(utc_seconds),
+            expires: report.expires.map(utc_seconds),
             heard: utc(heard),
             refused: report.refused.as_ref().filter(|_| report.state == NodeState::Rejected).map(|r| r.revision),
             node: report.node,

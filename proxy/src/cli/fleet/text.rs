@@ -1,22 +1,26 @@
 //! The fleet, for people.
 
+use std::time::Duration;
+
 use super::row::{Row, State};
 use super::{Live, Picture};
 use crate::cli::bus::columns::aligned;
+use crate::cli::bus::time::long;
 
 /// A line a node, what is wrong with some of them, and all in one line.
 pub(super) fn text(picture: &Picture) -> String {
+    let bucket: String = picture.bucket.iter().map(|trouble| format!("warning: {}\n", trouble.says)).collect();
     if picture.nodes.is_empty() {
         let live = picture.live.as_ref().map_or_else(
             || "there is no table on the bus".to_owned(),
             |live| format!("{} is live", live_in_words(live)),
         );
-        return format!("no node reports; {live}\n");
+        return format!("{bucket}no node reports; {live}\n");
     }
     let lines: Vec<_> = picture.nodes.iter().map(line).collect();
     let table = aligned(["NODE", "REGION", "REVISION", "VERSION", "STATE", "LAG", "SINCE"], &lines);
     let troubles: String = picture.nodes.iter().map(troubles).collect();
-    format!("{table}{troubles}{}\n", summary(picture))
+    format!("{table}{troubles}{bucket}{}\n", summary(picture))
 }
 
 fn line(row: &Row) -> [String; 7] {
@@ -67,7 +71,20 @@ fn summary(picture: &Picture) -> String {
         [State::Staged, State::Rejected, State::Waiting, State::Expired, State::Ahead, State::Draining, State::Silent];
     let rest: String = states.into_iter().filter_map(count).collect();
     let all = if picture.nodes.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", picture.nodes.len()) };
-    format!("{all}: {live}{rest}")
+    format!("{all}: {live}{rest}{}", signs(picture))
+}
+
+/// `; issued 2026-11-21T15:33:36Z, heartbeat 5m ago`: what nodes that trust keys go by.
+fn signs(picture: &Picture) -> String {
+    let Some(live) = &picture.live else { return String::new() };
+    let issued = if live.signed { format!("; issued {}", live.issued) } else { String::new() };
+    let until = live.valid_until.as_ref().map(|until| format!(", valid until {until}")).unwrap_or_default();
+    let beat = picture.heartbeat.as_ref().map(|beat| {
+        let ago = long(Duration::from_secs(beat.age_seconds));
+        let of = if beat.of_live { String::new() } else { format!(" of revision {}", beat.revision) };
+        format!(", heartbeat{of} {ago} ago")
+    });
+    issued + &until + &beat.unwrap_or_default()
 }
 
 /// `revision 14 ("2026-11-21.3")`.
@@ -85,6 +102,7 @@ mod tests {
     use config::bus::{NodeReport, NodeState, Refused};
     use config::{Problem, Severity};
 
+    use super::super::{Beat, Trouble};
     use super::*;
     use crate::cli::bus::scene::samples::report;
 
@@ -108,9 +126,17 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH;
         let row = |report| Row::of(report, at, &[], at);
         let nodes = vec![row(report("use1-a", "us-east-1", (1, 14))), row(rejecting)];
-        let live = Some(Live { epoch: 1, revision: 14, version: Some("1".to_owned()) });
+        let live = || Live {
+            epoch: 1,
+            revision: 14,
+            version: Some("1".to_owned()),
+            signed: false,
+            issued: "then".to_owned(),
+            valid_until: None,
+        };
+        let none = || Picture { live: None, heartbeat: None, bucket: Vec::new(), nodes: Vec::new() };
         assert_eq!(
-            text(&Picture { live, nodes }),
+            text(&Picture { live: Some(live()), nodes, ..none() }),
             "NODE    REGION     REVISION  VERSION  STATE     LAG  SINCE\n\
              use1-a  us-east-1  14        1        applied   -    1970-01-01T00:00:00Z\n\
              use1-b  us-east-1  12        1        rejected  -    1970-01-01T00:00:00Z\n\
@@ -122,6 +148,21 @@ mod tests {
              use1-b: the snapshot cannot be written\n\
              2 nodes: 1 on revision 14 (\"1\"), 1 rejected\n"
         );
-        assert_eq!(text(&Picture { live: None, nodes: Vec::new() }), "no node reports; there is no table on the bus\n");
+        assert_eq!(text(&none()), "no node reports; there is no table on the bus\n");
+        let beat = |of_live| Beat {
+            epoch: 1,
+            revision: 14,
+            by: "me".to_owned(),
+            signed: String::new(),
+            age_seconds: 65,
+            of_live,
+        };
+        let signed = Live { signed: true, valid_until: Some("later".to_owned()), ..live() };
+        let bucket = vec![Trouble { kind: "memory", says: "it is in memory".to_owned() }];
+        let nodes = vec![row(report("a", "r", (1, 14)))];
+        let shown = text(&Picture { live: Some(signed), heartbeat: Some(beat(true)), bucket, nodes });
+        assert!(shown.ends_with("\nwarning: it is in memory\n1 node: 1 on revision 14 (\"1\"); issued then, valid until later, heartbeat 1m 5s ago\n"), "{shown}");
+        let other = signs(&Picture { live: Some(live()), heartbeat: Some(beat(false)), ..none() });
+        assert_eq!(other, ", heartbeat of revision 14 1m 5s ago");
     }
 }

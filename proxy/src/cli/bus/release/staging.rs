@@ -97,6 +97,7 @@ impl Release {
                 match promoted {
                     Ok(published) => {
                         outcome.outcome = Fate::Published;
+                        self.tell_freshness(desk.bus, draft, outcome, console).await;
                         if let Err(error) = desk.bus.withdraw(revision).await {
                             console.warn(&format!(
                                 "the staged table stays on the bus ({error}), where it counts no longer"

@@ -1,0 +1,137 @@
+//! A heartbeat: a publisher's signed word that a table is still the newest one.
+//!
+//! Whoever controls the bus can repeat an old signed table for ever. They cannot make a heartbeat: it is signed, and
+//! names its time.
+
+use serde::{Deserialize, Serialize};
+
+use super::acceptance::Standing;
+use super::publication::printable;
+
+/// A publisher's word, under the key `heartbeat`, that a publication is still the newest one at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// The publication's epoch.
+    pub epoch: u64,
+    /// Its revision when the heartbeat was signed, for people: the same publication may be put there again.
+    pub revision: u64,
+    /// When the publication was signed, in Unix milliseconds.
+    pub issued_ms: u64,
+    /// The hash of its text, in hexadecimal.
+    pub sha256: String,
+    /// When the heartbeat was signed, in Unix milliseconds by the signer's clock.
+    pub signed_ms: u64,
+    /// Who signed it: `user@host`.
+    pub by: String,
+    /// `KEY:HEX`: which key signed it, and the signature.
+    #[serde(default)]
+    pub signature: Option<String>,
+}
+
+impl Heartbeat {
+    /// A heartbeat of this time for a publication, not yet signed.
+    pub fn new(standing: &Standing, signed_ms: u64, by: &str) -> Self {
+        let Standing { epoch, revision, issued_ms, sha256 } = standing.clone();
+        Self { epoch, revision, issued_ms, sha256, signed_ms, by: printable(by), signature: None }
+    }
+
+    /// Parses a value of the bus.
+    ///
+    /// # Errors
+    /// When it is none, in words.
+    pub(super) fn parse(value: &[u8]) -> Result<Self, String> {
+        if value.len() > LONGEST {
+            return Err(format!("the heartbeat has {} bytes; at most {LONGEST} are read", value.len()));
+        }
+        let read: Self = serde_json::from_slice(value).map_err(|error| format!("the heartbeat is none: {error}"))?;
+        // What is signed has one fact a line, and what is shown plays no tricks on a terminal.
+        Ok(Self { by: printable(&read.by), sha256: printable(&read.sha256), ..read })
+    }
+
+    /// Returns whether it is about this publication.
+    pub fn is_about(&self, standing: &Standing) -> bool {
+        (self.epoch, self.issued_ms) == (standing.epoch, standing.issued_ms) && self.sha256 == standing.sha256
+    }
+
+    /// Returns whether it is about a publication that came after this one.
+    pub fn is_beyond(&self, standing: &Standing) -> bool {
+        (self.epoch, self.issued_ms) > (standing.epoch, standing.issued_ms)
+    }
+
+    /// Orders heartbeats: the newer publication first, and of one publication the later word.
+    pub fn order(&self) -> (u64, u64, u64) {
+        (self.epoch, self.issued_ms, self.signed_ms)
+    }
+
+    /// Returns what is signed: one fact a line. It begins unlike a table's, so that neither passes for the other.
+    pub(super) fn statement(&self, bucket: &str) -> String {
+        let Self { epoch, revision, issued_ms, sha256, signed_ms, by, .. } = self;
+        format!(
+            "meridian heartbeat 1\nbucket {bucket}\nepoch {epoch}\nrevision {revision}\nissued {issued_ms}\n\
+             sha256 {sha256}\nsigned {signed_ms}\nby {by}\n"
+        )
+    }
+}
+
+/// A heartbeat has some 400 bytes.
+const LONGEST: usize = 4096;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A heartbeat of this time for a publication of text `a`, epoch 1, revision 5 and this time.
+    pub(in crate::bus) fn heartbeat(issued_ms: u64, signed_ms: u64) -> Heartbeat {
+        let standing = Standing { epoch: 1, revision: 5, issued_ms, sha256: "a".to_owned() };
+        Heartbeat::new(&standing, signed_ms, "me@host")
+    }
+
+    #[test]
+    fn a_value_is_a_heartbeat_or_an_error() {
+        let sent = heartbeat(1, 2);
+        let json = serde_json::to_vec(&sent).unwrap();
+        assert_eq!(Heartbeat::parse(&json), Ok(sent.clone()));
+        let text = String::from_utf8(json).unwrap();
+        for bad in ["", "{}", "[]", "x", &text.replace("\"epoch\":1", "\"epoch\":-1"), &text.replace("by", "who")] {
+            assert!(Heartbeat::parse(bad.as_bytes()).unwrap_err().contains("none"), "{bad}");
+        }
+        assert!(Heartbeat::parse(&[b' '; LONGEST + 1]).unwrap_err().contains("at most"));
+        // A name with a line's end in it is not what was signed.
+        let forged = text.replace("me@host", "me\\nsigned 9");
+        assert_ne!(Heartbeat::parse(forged.as_bytes()).unwrap().statement("b"), sent.statement("b"));
+    }
+
+    #[test]
+    fn every_field_is_in_the_statement() {
+        let base = heartbeat(1, 2);
+        let others = [
+            Heartbeat { epoch: 9, ..base.clone() },
+            Heartbeat { revision: 9, ..base.clone() },
+            Heartbeat { issued_ms: 9, ..base.clone() },
+            Heartbeat { sha256: "b".to_owned(), ..base.clone() },
+            Heartbeat { signed_ms: 9, ..base.clone() },
+            Heartbeat { by: "you".to_owned(), ..base.clone() },
+        ];
+        let mut all: std::collections::BTreeSet<String> = others.iter().map(|other| other.statement("b")).collect();
+        all.extend([base.statement("b"), base.statement("c")]);
+        assert_eq!(all.len(), others.len() + 2);
+    }
+
+    #[test]
+    fn it_is_about_one_publication_whatever_its_revision() {
+        let standing =
+            |epoch, issued_ms, sha256: &str| Standing { epoch, revision: 77, issued_ms, sha256: sha256.into() };
+        let beat = heartbeat(10, 20);
+        for (standing, is_about, is_beyond) in [
+            (standing(1, 10, "a"), true, false),
+            (standing(1, 10, "b"), false, false),
+            (standing(1, 9, "a"), false, true),
+            (standing(1, 11, "a"), false, false),
+            (standing(0, 99, "a"), false, true),
+            (standing(2, 1, "a"), false, false),
+        ] {
+            assert_eq!((beat.is_about(&standing), beat.is_beyond(&standing)), (is_about, is_beyond), "{standing:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What else is signed on the bus, and what follows for how long the table may be used.
+
+use config::bus::{Beat, Entry, Heartbeat, Newer, Witness};
+
+use super::super::examine::{keys, verified};
+use super::super::freshness::moment;
+use super::Desk;
+
+impl Desk {
+    /// Looks at the heartbeat on the bus: what was read there, if anything was.
+    pub fn hear_heartbeat(&mut self, read: Option<Result<Heartbeat, String>>) {
+        match read {
+            Some(Ok(beat)) => self.take_heartbeat(beat),
+            Some(Err(why)) => self.refuse_heartbeat(&why),
+            None => {
+                // Told at once, though the table may be used for long: whoever turns keys on must know.
+                let lacks = self.tables.base().is_some_and(|base| base.publication.valid_until_ms.is_none());
+                let what = lacks.then(|| NO_HEARTBEAT.to_owned());
+                if self.state.note(TOPIC, what) {
+                    tracing::warn!("{NO_HEARTBEAT}");
+                }
+            }
+        }
+    }
+
+    /// Takes a heartbeat, if a trusted key has signed it and its times can be right. One that says nothing new changes
+    /// nothing.
+    pub(super) fn take_heartbeat(&mut self, beat: Heartbeat) {
+        let bucket = &self.source.access.bucket;
+        if let Err(why) = keys(&self.source).and_then(|keys| keys.verify_heartbeat(&beat, bucket)) {
+            return self.refuse_heartbeat(&format!("the heartbeat on the bus does not count: {why}"));
+        }
+        if moment().is_before(beat.signed_ms.max(beat.issued_ms)) {
+            let why = "its time lies in the future: its signer's clock or this node's is wrong";
+            return self.refuse_heartbeat(&format!("the heartbeat on the bus does not count: {why}"));
+        }
+        self.state.note(TOPIC, None);
+        let base = self.tables.base().cloned();
+        let revision = beat.revision;
+        if self.state.freshness.heartbeat(beat.clone()) == Beat::Old {
+            return;
+        }
+        self.state.count("heartbeat");
+        if base.as_ref().is_some_and(|base| beat.is_beyond(&base.standing)) && self.is_settled() {
+            let by = &beat.by;
+            tracing::warn!(
+                revision,
+                by,
+                "a heartbeat names a newer table than the bus shows: it is withheld, or on its way"
+            );
+        }
+        // A start without the bus is to know of it.
+        if let Some(base) = base.filter(|base| beat.is_about(&base.standing)) {
+            self.keeper.keep(&base, Some(beat));
+        }
+    }
+
+    fn refuse_heartbeat(&mut self, why: &str) {
+        if self.state.note(TOPIC, Some(why.to_owned())) {
+            self.state.count("heartbeat_refused");
+            tracing::warn!("{why}");
+        }
+    }
+
+    /// Notes that a table which follows the one in force was refused. Where keys are trusted it counts if one of them
+    /// has signed it: rubbish that a stranger puts there is no newer law.
+    pub(super) fn note_newer(&mut self, entry: &Entry) {
+        let publication = entry.publication.as_ref();
+        let is_believed = match self.state.freshness.witness() {
+            Witness::Bus => true,
+            Witness::Keys => publication.is_some_and(|publication| {
+                verified(publication, &self.source).is_ok() && !moment().is_before(publication.issued_ms)
+            }),
+        };
+        if is_believed {
+            self.state.freshness.refused(Newer {
+                epoch: publication.map_or(0, |publication| publication.epoch),
+                revision: entry.revision,
+                issued_ms: publication.map_or(0, |publication| publication.issued_ms),
+            });
+        }
+    }
+}
+
+/// The topic of notes on heartbeats.
+const TOPIC: &str = "heartbeat";
+
+const NO_HEARTBEAT: &str = "there is no heartbeat on the bus, and with trusted_keys only what is signed keeps a table \
+                            fresh: run `meridian heartbeat --sign KEY` where tables are published, or publish with --valid-for";

@@ -1,0 +1,161 @@
+//! `meridian heartbeat`
+
+mod memory;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::anyhow;
+use config::bus::{Bus, Heartbeat as Beat, MOST_SKEW, Moment, Place, Publication, SigningKey, Standing, TrustedKeys};
+
+use self::memory::Memory;
+use super::bus::scene::Published;
+use super::bus::session::{publisher, with_bus};
+use super::bus::time::{ago, unix_ms, utc, utc_millis};
+use super::bus::{Flags, Source, guard};
+use super::{Failed, Format, print};
+
+/// Sign that the newest routing table still is the newest one.
+#[derive(Debug, clap::Args)]
+pub(super) struct Heartbeat {
+    /// Sign with this ed25519 key, PEM
+    #[arg(long, value_name = "KEY")]
+    sign: PathBuf,
+    /// How often: a small part of the nodes' max_age
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    every: Duration,
+    /// Sign once and exit, for a cron job
+    #[arg(long, conflicts_with = "every")]
+    once: bool,
+    /// Remember in this file what was signed for, and sign for nothing that was published before it
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// How it is written; in JSON a heartbeat a line
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    bus: Flags,
+}
+
+impl Heartbeat {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        let key = SigningKey::load(&self.sign).map_err(|error| Failed::Input(error.into()))?;
+        if self.every.is_zero() {
+            return Err(Failed::Input(anyhow!("--every is more than nothing")));
+        }
+        let mut memory = Memory::load(self.state.as_deref())?;
+        loop {
+            let signed = with_bus(&self.bus, async |bus, source| self.beat(&bus, &source, &key, &mut memory).await);
+            let pause = match signed {
+                Ok(()) if self.once => return Ok(()),
+                Ok(()) => self.every,
+                Err(Failed::Ran(error)) if !self.once => {
+                    let pause = self.every.min(RETRY);
+                    eprintln!("meridian: {error:#}; tried again in {}", humantime::format_duration(pause));
+                    pause
+                }
+                Err(failed) => return Err(failed),
+            };
+            // A signal ends it here as anywhere: there is nothing to put in order.
+            std::thread::sleep(pause);
+        }
+    }
+
+    async fn beat(&self, bus: &Bus, source: &Source, key: &SigningKey, memory: &mut Memory) -> Result<(), Failed> {
+        let trusted = TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Failed::Input(anyhow!(errors.join("\n")))
+        })?;
+        let trusted = key.trusted().and(trusted);
+        let now = SystemTime::now();
+        guard::clock(bus.time().await?, now).map_err(|why| Failed::Ran(anyhow!(why)))?;
+        let Published { revision, publication, .. } = newest(bus, &trusted, now).await?;
+        let standing = Standing::of(&publication, revision);
+        memory.check(&standing).map_err(|why| Failed::Ran(anyhow!(why)))?;
+        let last = match bus.heartbeat().await? {
+            Some(Ok(beat)) if trusted.verify_heartbeat(&beat, bus.bucket()).is_ok() => Some(beat),
+            _ => None,
+        };
+        if let Some(beyond) = last.as_ref().filter(|beat| beat.is_beyond(&standing)) {
+            return Err(Failed::Ran(anyhow!(
+                "{} signed at {} that revision {} is the newest, and the bus shows none after revision {revision}: \
+                 nothing was signed; somebody holds it back, or an old state was restored",
+                beyond.by,
+                utc_millis(beyond.signed_ms),
+                beyond.revision
+            )));
+        }
+        // Of two signers whose clocks differ, the later one is to have said something new.
+        let last_ms = last.map_or(0, |beat| beat.signed_ms).min(unix_ms(now + MOST_SKEW));
+        let signed_ms = unix_ms(now).max(last_ms.saturating_add(1));
+        let mut beat = Beat::new(&standing, signed_ms, &publisher());
+        key.sign_heartbeat(&mut beat, bus.bucket());
+        // First what must not be forgotten: a heartbeat that is not written is written the next time.
+        memory.keep(&standing)?;
+        bus.put_heartbeat(&beat).await?;
+        self.tell(&beat, &publication, now)
+    }
+
+    fn tell(&self, beat: &Beat, publication: &Publication, now: SystemTime) -> Result<(), Failed> {
+        if let Some(until) = publication.valid_until_ms.filter(|until| *until < beat.signed_ms) {
+            let (revision, until) = (beat.revision, utc_millis(until));
+            eprintln!(
+                "warning: revision {revision} is valid until {until}, and no heartbeat makes that longer: publish it again"
+            );
+        }
+        match self.format {
+            Format::Json => {
+                let line = serde_json::to_string(beat).map_err(|error| Failed::Ran(error.into()))?;
+                print(&format!("{line}\n"));
+            }
+            Format::Text => print(&format!(
+                "{}: signed that revision {} (version {:?}, issued {}) is the newest\n",
+                utc(now),
+                beat.revision,
+                publication.version().unwrap_or_default(),
+                utc_millis(beat.issued_ms)
+            )),
+        }
+        Ok(())
+    }
+}
+
+/// The newest table that a known key has signed. What else lies in its place is no reason to fall silent: no node that
+/// trusts keys takes it.
+async fn newest(bus: &Bus, trusted: &TrustedKeys, now: SystemTime) -> Result<Published, Failed> {
+    let is_good = |table: &Published| {
+        let claimed = table.publication.claimed_sha256.as_ref();
+        let moment = Moment { elapsed: Duration::ZERO, unix_ms: unix_ms(now) };
+        trusted.verify(&table.publication, bus.bucket()).is_ok()
+            && claimed.is_none_or(|claimed| *claimed == table.publication.sha256())
+            && !moment.is_before(table.publication.issued_ms)
+    };
+    let live = bus.live(Place::Table).await?.and_then(Published::of);
+    if let Some(live) = live.clone().filter(is_good) {
+        return Ok(live);
+    }
+    let signed = bus.history().await?.into_iter().filter_map(Published::of).filter(is_good);
+    // What somebody put there again is no newer than it was.
+    let newest = signed.max_by_key(|table| (table.publication.epoch, table.publication.issued_ms, table.revision));
+    let Some(newest) = newest else {
+        return Err(Failed::Ran(anyhow!(
+            "no table on the bus is signed by a key that is known here (--sign, trusted_keys of --config): nothing was \
+             signed; `meridian publish TABLE --sign KEY` puts one there"
+        )));
+    };
+    let revision = newest.revision;
+    match live {
+        Some(live) => eprintln!(
+            "warning: revision {} by {} is on the bus since {}, and no key that is known here has signed it: this is about \
+             revision {revision}",
+            live.revision,
+            live.publication.by,
+            ago(live.created, now)
+        ),
+        None => eprintln!("warning: the table was deleted from the bus: this is about revision {revision}"),
+    }
+    Ok(newest)
+}
+
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(60);

@@ -1,0 +1,105 @@
+//! What was signed for before: whoever controls the bus may show an earlier table.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use config::bus::Standing;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Failed;
+use crate::cli::bus::time::utc_millis;
+
+/// The newest publication that was signed for, for as long as the process lives, and longer with a file.
+#[derive(Debug)]
+pub(super) struct Memory {
+    file: Option<PathBuf>,
+    newest: Option<Signed>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Signed {
+    epoch: u64,
+    issued_ms: u64,
+    revision: u64,
+    sha256: String,
+}
+
+impl Memory {
+    /// Reads what is in the file, which need not exist.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is none.
+    pub(super) fn load(file: Option<&Path>) -> Result<Self, Failed> {
+        let Some(file) = file else { return Ok(Self { file: None, newest: None }) };
+        let bad = |what: String| Failed::Input(anyhow!("{}: {what}", file.display()));
+        let newest = match fs::read(file) {
+            Ok(text) => {
+                let read = serde_json::from_slice(&text);
+                Some(read.map_err(|error| bad(format!("not the state of `meridian heartbeat`: {error}")))?)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(bad(error.to_string())),
+        };
+        Ok(Self { file: Some(file.to_owned()), newest })
+    }
+
+    /// Checks that a publication is not older than the newest that was signed for.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn check(&self, standing: &Standing) -> Result<(), String> {
+        match &self.newest {
+            Some(newest) if (newest.epoch, newest.issued_ms) > (standing.epoch, standing.issued_ms) => Err(format!(
+                "the newest table on the bus is revision {} (issued {}), and revision {} (issued {}) was signed for before: \
+                 nothing was signed; somebody holds it back, or an old state was restored",
+                standing.revision,
+                utc_millis(standing.issued_ms),
+                newest.revision,
+                utc_millis(newest.issued_ms)
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers a publication.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn keep(&mut self, standing: &Standing) -> Result<(), Failed> {
+        let Standing { epoch, issued_ms, revision, sha256 } = standing.clone();
+        let signed = Some(Signed { epoch, issued_ms, revision, sha256 });
+        if signed == self.newest {
+            return Ok(());
+        }
+        self.newest = signed;
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut beside = file.clone().into_os_string();
+        beside.push(".new");
+        let text = serde_json::to_vec(&self.newest).map_err(|error| Failed::Ran(error.into()))?;
+        let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, file));
+        written.map_err(|error| Failed::Ran(anyhow!("{}: {error}", file.display())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_publication_is_not_signed_for_in_this_process_or_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("state.json");
+        let standing = |epoch, issued_ms| Standing { epoch, revision: issued_ms, issued_ms, sha256: "a".to_owned() };
+        let mut memory = Memory::load(Some(&file)).unwrap();
+        memory.check(&standing(1, 1)).unwrap();
+        memory.keep(&standing(2, 5)).unwrap();
+        for memory in [memory, Memory::load(Some(&file)).unwrap()] {
+            assert!(memory.check(&standing(2, 4)).unwrap_err().contains("revision 5"));
+            assert!(memory.check(&standing(1, 9)).is_err());
+            assert!(memory.check(&standing(2, 5)).is_ok() && memory.check(&standing(3, 1)).is_ok());
+        }
+        fs::write(&file, "[]").unwrap();
+        assert!(matches!(Memory::load(Some(&file)), Err(Failed::Input(_))));
+    }
+}
