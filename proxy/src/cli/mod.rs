@@ -2,9 +2,11 @@
 
 mod bus;
 mod check;
+mod countries;
 mod demo;
 mod explain;
 mod fleet;
+mod groups;
 mod history;
 mod publish;
 mod replay;
@@ -36,6 +38,8 @@ enum Command {
     Check(check::Check),
     /// Explain how one request would be decided, and why
     Explain(explain::Explain),
+    /// List the built-in groups of countries, such as @EU: their members, and who says so
+    Groups(groups::Groups),
     /// Decide an access log again with another table: what would move, be refused, or go elsewhere
     Replay(replay::Replay),
     /// Publish a routing table to the fleet: proved, compared, and tried on some nodes first if you like
@@ -91,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
+        Command::Groups(groups) => groups.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Publish(publish) => publish.execute(),
         Command::Rollback(rollback) => rollback.execute(),
