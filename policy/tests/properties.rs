@@ -484,6 +484,9 @@ impl Shuffled {
             (*from, *to) = (id(regions[from.index()]), id(regions[to.index()]));
         });
         let moved = |known: &JurisdictionId| JurisdictionId(jurisdictions[known.0]);
+        if let UnknownOrigin::Like(like) = &mut spec.unknown_origin {
+            like.iter_mut().for_each(|known| *known = moved(known));
+        }
         for rule in &mut spec.rules {
             rule.jurisdiction = moved(&rule.jurisdiction);
             rule.data_classes.iter_mut().for_each(|class| class.0 = classes[class.0]);
