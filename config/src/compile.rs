@@ -15,6 +15,7 @@ mod pattern;
 mod proof;
 mod region;
 mod residency;
+mod residency_defaults;
 mod retry;
 mod route;
 mod scoring;
@@ -33,6 +34,7 @@ use crate::table::Upstream;
 use frameworks::Frameworks;
 use names::Names;
 use page::Pages;
+use residency_defaults::LawSoFar;
 
 /// A routing table, compiled and proved.
 pub(crate) struct Compiled {
@@ -92,12 +94,14 @@ pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path, directory: Op
     residency::check_implied_classes(root, names);
     let affinity = affinity::key(root, text, &routes);
     let canary = canary::canary(root);
-    let defaults = residency::defaults(root);
+    let jurisdictions = jurisdiction::jurisdictions(root);
+    let law = LawSoFar { jurisdictions: &jurisdictions, classes: &classes, rules: &rules };
+    let defaults = residency_defaults::defaults(root, names, &law);
     let spec = TableSpec {
         version: version(root),
         regions,
         latency_ms: latency::latencies(root, names),
-        jurisdictions: jurisdiction::jurisdictions(root),
+        jurisdictions,
         super_regions: jurisdiction::super_regions(root),
         data_classes: classes,
         rules,

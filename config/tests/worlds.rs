@@ -1,5 +1,8 @@
 //! The example tables, and what each must do: facts of a request -> the regions in order, or the refusal.
 
+#[path = "worlds/countries.rs"]
+mod countries;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -142,6 +145,14 @@ fn what_the_examples_offer_in_comments_is_good() {
     });
     let canary = table.canary.unwrap();
     assert_eq!((canary.version.as_str(), canary.pace.len()), ("3.1.0-canary", 3));
+    let table = offered("erlmcp-aws.toml", &|text| {
+        let plain = "endpoints = [\"10.1.0.11:8080\", \"10.1.0.12:8080\", \"10.1.0.13:8080\"]\n";
+        let (before, canary) = text.split_once("# [canary]").unwrap();
+        let before = before.replacen(plain, "", 1).replace("# endpoints = ", "endpoints = ");
+        format!("{before}[canary]{}", canary.replace("\n# ", "\n"))
+    });
+    let canary = table.canary.unwrap();
+    assert_eq!((canary.version.as_str(), canary.steps.as_slice()), ("2026.11", &[10, 50, 100][..]));
     let with_paths = |text: String| {
         let line = text.lines().find_map(|line| line.strip_prefix("# paths = ")).unwrap();
         text.replace("path = \"/health\"", &format!("paths = {line}"))
@@ -245,7 +256,56 @@ fn gcp_chinese_and_russian_data_is_prohibited() {
         }
         assert!(!Case::new("erlmcp-gcp", "asia-southeast1", country, "/v3/telemetry").order().is_empty());
     }
-    assert_eq!(Case::new("erlmcp-gcp", "europe-west1", "", "/v3/identity").refusal(), PROHIBITED);
+}
+
+#[test]
+fn gcp_unknown_clients_are_treated_like_the_unions() {
+    // Under "strictest", China's and Russia's rules would leave them no region.
+    let case = || Case::new("erlmcp-gcp", "europe-west1", "", "/v3/identity");
+    assert_eq!(case().order()[0], "europe-west1");
+    let union = &["europe-west1", "europe-west4", "europe-north1", "europe-west2"];
+    assert_eq!(case().down(union).refusal(), UNAVAILABLE_BY_LAW);
+    let file = example("erlmcp-gcp.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("{ like = [\"eu\"] }", "\"strictest\"");
+    let warnings = RoutingTable::from_text(&file, &text).unwrap().warnings;
+    let told: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    for (words, class) in told.iter().zip(["tier_1_pii", "tier_2_personal"]) {
+        assert!(words.contains(&format!("nobody may serve {class} of unknown clients")), "{words}");
+        assert!(words.contains("(cn, ru allow no region)") && words.contains("{ like = [\"eu\"] }"), "{words}");
+    }
+    assert!(warnings.iter().all(|warning| warning.path == "residency_defaults.unknown_origin"), "{warnings:#?}");
+}
+
+#[test]
+fn the_readme_s_table_is_good() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let text = std::fs::read_to_string(&readme).unwrap();
+    let block = text.split("```toml\n").find(|block| block.contains("[[residency]]")).expect("the quick start's table");
+    let table: String = block.lines().map_while(|line| (line.trim() != "```").then(|| format!("{line}\n"))).collect();
+    let document = RoutingTable::from_text(&readme, &table).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(document.warnings, []);
+    let unlisted = document.proof.unlisted.expect("it allows the countries that it does not list");
+    assert_eq!(unlisted.countries.len(), 250 - 37);
+    assert!(!unlisted.countries.contains("RE".parse().unwrap()));
+}
+
+#[test]
+fn whom_no_jurisdiction_lists_is_known() {
+    for (table, listed, classes) in [
+        ("erlmcp-aws", 38, &["customer"][..]),
+        ("somaagent", 38, &["user_data"]),
+        ("cortex", 43, &["critical", "personal"]),
+        ("erlmcp-gcp", 51, &["tier_1_pii", "tier_2_personal"]),
+    ] {
+        let document = load(table);
+        let unlisted = document.proof.unlisted.expect("they allow it");
+        assert_eq!(unlisted.countries.len(), 250 - listed, "{table}");
+        let names: Vec<&str> =
+            unlisted.classes.iter().map(|id| document.table.spec().data_classes[id.0].name.as_str()).collect();
+        assert_eq!(names, classes, "{table}");
+    }
+    assert_eq!(load("cortex-active-passive").proof.unlisted, None);
 }
 
 #[test]

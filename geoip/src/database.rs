@@ -5,11 +5,12 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use maxminddb::{MaxMindDbError, Reader};
+use maxminddb::Reader;
 use thiserror::Error;
 
+use crate::embedded;
 use crate::schema::Record;
-use crate::{Place, embedded};
+use crate::verify::{Contents, Damage, verify};
 
 /// One geo database.
 #[derive(Debug)]
@@ -22,8 +23,9 @@ impl Database {
     /// Reads and verifies an mmdb file.
     ///
     /// The file is read rather than mapped: one changed in place under a map is undefined
-    /// behaviour. The whole of it is verified, since the format's reader opens many a damaged file
-    /// and fails only at the look-up.
+    /// behaviour. Everything that look-ups read of it is verified, since the format's reader opens
+    /// many a damaged file and fails only at the look-up; what look-ups do not read (descriptions,
+    /// languages) is not.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         let unreadable = |reason| DatabaseError::Unreadable { path: path.into(), reason };
         if !fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -34,16 +36,16 @@ impl Database {
 
     /// Verifies the bytes of an mmdb file; `path` names them in errors and status.
     pub fn from_bytes(path: PathBuf, bytes: Vec<u8>) -> Result<Self, DatabaseError> {
-        let reader = match Reader::from_source(bytes).and_then(|reader| reader.verify().map(|()| reader)) {
-            Ok(reader) => reader,
-            Err(reason) => return Err(DatabaseError::Damaged { path, reason }),
-        };
-        let database = Self { path, reader };
-        if database.says_anything() {
-            Ok(database)
-        } else {
-            let kind = database.kind().into();
-            Err(DatabaseError::Irrelevant { path: database.path, kind })
+        let verified = verify(&bytes).and_then(|contents| {
+            let reader = Reader::from_source(bytes).map_err(Damage::Metadata)?;
+            Ok((contents, reader))
+        });
+        match verified {
+            Ok((Contents::Relevant, reader)) => Ok(Self { path, reader }),
+            Ok((Contents::Irrelevant, reader)) => {
+                Err(DatabaseError::Irrelevant { path, kind: reader.metadata().database_type.clone() })
+            }
+            Err(reason) => Err(DatabaseError::Damaged { path, reason: reason.into() }),
         }
     }
 
@@ -62,22 +64,18 @@ impl Database {
         self.reader.metadata().build_epoch
     }
 
-    /// What this database alone says of an address, after [`embedded()`](crate::embedded()): for
-    /// explanations.
-    pub fn lookup(&self, address: IpAddr) -> Place<'_> {
-        let mut place = Place::default();
-        self.record(embedded(address)).iter().for_each(|record| place.learn(record));
-        place
+    /// What this database alone says of an address, after [`embedded()`](crate::embedded()): nothing for an address
+    /// that it does not list, or an IPv6 address in an IPv4-only database.
+    pub fn lookup(&self, address: IpAddr) -> Option<Record<'_>> {
+        self.record(embedded(address))
     }
 
-    /// What the database says of an address; nothing for an address that it does not list, or an
-    /// IPv6 address in an IPv4-only database.
+    /// What the database says of an address in the form in which databases list it.
     pub(crate) fn record(&self, address: IpAddr) -> Option<Record<'_>> {
         if address.is_ipv6() && self.reader.metadata().ip_version == 4 {
             return None;
         }
-        // Verified data can still fail to decode, when a map has a key that is no string, or a
-        // record is larger than the reader's limits. Such a record says nothing.
+        // What is no record at all, such as a text, says nothing.
         self.reader.lookup(address).ok()?.decode().ok()?
     }
 
@@ -102,13 +100,6 @@ impl Database {
     /// Returns whether the database has IPv6 addresses.
     pub fn has_ipv6(&self) -> bool {
         self.reader.metadata().ip_version == 6
-    }
-
-    /// Whether any record holds something that we read. Stops at the first that does.
-    fn says_anything(&self) -> bool {
-        let networks = self.reader.networks(Default::default()).into_iter().flatten();
-        let mut records = networks.filter_map(|network| network.ok()?.decode::<Record<'_>>().ok()?);
-        records.any(|record| record.is_relevant())
     }
 }
 
@@ -147,7 +138,7 @@ pub enum DatabaseError {
         /// The file.
         path: PathBuf,
         /// What the verification found.
-        reason: MaxMindDbError,
+        reason: Box<Damage>,
     },
     /// A sound database about something else, such as connection types.
     #[error(

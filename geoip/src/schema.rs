@@ -1,10 +1,12 @@
 //! What one record of an mmdb says, in whichever schema it is written.
 //!
 //! Told per record and per field, tolerant of mixtures:
-//! - MaxMind and DB-IP: `country.iso_code`, `registered_country.iso_code`, `subdivisions[0]`,
-//!   `city.names.en`, and `traits` with the fields of the next two;
+//! - MaxMind and DB-IP: `country.iso_code` and `country.is_in_european_union`, `represented_country.iso_code`,
+//!   `registered_country.iso_code` and `continent.code` (which never place), `subdivisions[0]`, `city.names.en`, and
+//!   `traits` with the fields of the next two;
 //! - MaxMind ASN: `autonomous_system_number`, `autonomous_system_organization`;
 //! - MaxMind Anonymous IP: `is_anonymous`, `is_anonymous_vpn`, `is_tor_exit_node` and the like;
+//! - `@ip-location-db`: `country_code`;
 //! - IPinfo and other flat ones: `country` (a code, or a name beside `country_code`), `region`,
 //!   `city`, `asn` (`AS64500`), `as_name`, and `vpn`, `proxy`, `tor`, `relay`, `hosting`.
 
@@ -14,17 +16,35 @@ use policy::country::Country;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::value::{Reading, Value};
+use crate::Continent;
+use crate::value::{CountryValue, Reading, Value};
 
-/// What one record says of its network; every field as [`crate::Place`] explains it.
+/// What one record says of its network. Text borrows from the database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Record<'db> {
-    pub(crate) country: Option<Country>,
-    pub(crate) region: Option<&'db str>,
-    pub(crate) city: Option<&'db str>,
-    pub(crate) asn: Option<u32>,
-    pub(crate) organization: Option<&'db str>,
-    pub(crate) anonymous: bool,
+pub struct Record<'db> {
+    /// The country where the address is used. `EU`, `AP`, `ZZ` and other codes that are no country are none.
+    pub country: Option<Country>,
+    /// The field that names it.
+    pub country_field: &'static str,
+    /// Whether the record says that the country is in the European Union. MaxMind writes the flag only where it is
+    /// true.
+    pub in_union: Option<bool>,
+    /// The country whose base or embassy this is, abroad.
+    pub represented: Option<Country>,
+    /// Where the address is registered: no place at all, and told in explanations only.
+    pub registered: Option<Country>,
+    /// The continent: it does not place, and may contradict those who do.
+    pub continent: Option<Continent>,
+    /// As [`crate::Place`] has it.
+    pub region: Option<&'db str>,
+    /// As [`crate::Place`] has it.
+    pub city: Option<&'db str>,
+    /// As [`crate::Place`] has it.
+    pub asn: Option<u32>,
+    /// As [`crate::Place`] has it.
+    pub organization: Option<&'db str>,
+    /// As [`crate::Place`] has it.
+    pub anonymous: bool,
 }
 
 impl Record<'_> {
@@ -45,9 +65,13 @@ impl<'de: 'db, 'db> Deserialize<'de> for Record<'db> {
 /// The fields as found, before it is known which of them count.
 #[derive(Default)]
 struct Fields<'de> {
-    country: Value<'de>,
+    country: CountryValue<'de>,
     country_code: Value<'de>,
+    in_union: Value<'de>,
+    represented_country: Value<'de>,
     registered_country: Value<'de>,
+    continent: Value<'de>,
+    continent_code: Value<'de>,
     subdivision: Value<'de>,
     region: Value<'de>,
     city: Value<'de>,
@@ -58,24 +82,26 @@ struct Fields<'de> {
 
 impl<'de> Fields<'de> {
     fn record(&self) -> Record<'de> {
+        let country = |value: &Value<'de>| value.text()?.parse().ok();
+        let continent = |value: &Value<'de>| value.text()?.parse().ok();
+        let (placed, country_field) = match (country(&self.country_code), country(&self.country.code)) {
+            (Some(code), _) => (Some(code), "country_code"),
+            (None, Some(code)) => (Some(code), if self.country.nested { "country.iso_code" } else { "country" }),
+            (None, None) => (None, ""),
+        };
         Record {
-            country: self.country(),
+            country: placed,
+            country_field,
+            in_union: self.country.in_union.flag().or(self.in_union.flag()),
+            represented: country(&self.represented_country),
+            registered: country(&self.registered_country),
+            continent: continent(&self.continent_code).or(continent(&self.continent)),
             region: self.subdivision.text().or(self.region.text()),
             city: self.city.text(),
             asn: self.asn.number(),
             organization: self.organization.text(),
             anonymous: self.anonymous,
         }
-    }
-
-    /// The country where the address is used, or where it is registered if the record has no
-    /// such field. `EU`, `AP`, `A1` and other codes that are no country are none.
-    fn country(&self) -> Option<Country> {
-        let located = [&self.country_code, &self.country];
-        if located.iter().all(|value| matches!(value, Value::Absent)) {
-            return self.registered_country.text()?.parse().ok();
-        }
-        located.iter().find_map(|value| value.text()?.parse().ok())
     }
 }
 
@@ -85,7 +111,11 @@ impl<'de> Fields<'de> {
 enum Field {
     Country,
     CountryCode,
+    IsInEuropeanUnion,
+    RepresentedCountry,
     RegisteredCountry,
+    Continent,
+    ContinentCode,
     Subdivisions,
     Region,
     City,
@@ -112,8 +142,8 @@ enum Field {
     Other,
 }
 
-/// Collects the fields of a record, or of its `traits`. The reader's verification has refused
-/// data nested deeper than 128, which bounds the recursion.
+/// Collects the fields of a record, or of its `traits`. The verification has refused data nested
+/// deeper than 64, which bounds the recursion.
 struct FieldsVisitor<'a, 'de>(&'a mut Fields<'de>);
 
 impl<'de> Visitor<'de> for FieldsVisitor<'_, 'de> {
@@ -127,9 +157,13 @@ impl<'de> Visitor<'de> for FieldsVisitor<'_, 'de> {
         let Self(fields) = self;
         while let Some(field) = map.next_key()? {
             match field {
-                Field::Country => fields.country = map.next_value_seed(Reading::Code)?,
+                Field::Country => fields.country = map.next_value()?,
                 Field::CountryCode => fields.country_code = map.next_value_seed(Reading::Scalar)?,
+                Field::IsInEuropeanUnion => fields.in_union = map.next_value_seed(Reading::Scalar)?,
+                Field::RepresentedCountry => fields.represented_country = map.next_value_seed(Reading::Code)?,
                 Field::RegisteredCountry => fields.registered_country = map.next_value_seed(Reading::Code)?,
+                Field::Continent => fields.continent = map.next_value_seed(Reading::Code)?,
+                Field::ContinentCode => fields.continent_code = map.next_value_seed(Reading::Scalar)?,
                 Field::Subdivisions => fields.subdivision = map.next_value_seed(Reading::CodeOrName)?,
                 Field::Region => fields.region = map.next_value_seed(Reading::Scalar)?,
                 Field::City => fields.city = map.next_value_seed(Reading::Name)?,

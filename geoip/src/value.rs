@@ -37,6 +37,16 @@ impl<'de> Value<'de> {
         number.filter(|number| *number != 0)
     }
 
+    /// What a flag says, if it is one: as [`Value::is_true`], or the opposite.
+    pub(crate) fn flag(&self) -> Option<bool> {
+        match self {
+            Value::Flag(_) | Value::Number(_) => Some(self.is_true()),
+            Value::Text(text) if text.eq_ignore_ascii_case("false") || *text == "0" => Some(false),
+            Value::Text(_) => self.is_true().then_some(true),
+            Value::Absent | Value::Other => None,
+        }
+    }
+
     /// Whether a flag is set: `true`, a number but zero, or the text `true` or `1`.
     pub(crate) fn is_true(&self) -> bool {
         match self {
@@ -48,13 +58,90 @@ impl<'de> Value<'de> {
     }
 }
 
+/// The value of a `country` field: a map with a code and a flag, or a code alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct CountryValue<'de> {
+    pub(crate) code: Value<'de>,
+    pub(crate) in_union: Value<'de>,
+    /// Whether it is a map.
+    pub(crate) nested: bool,
+}
+
+impl<'de> Deserialize<'de> for CountryValue<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CountryVisitor)
+    }
+}
+
+struct CountryVisitor;
+
+impl CountryVisitor {
+    fn scalar<E>(code: Result<Value<'_>, E>) -> Result<CountryValue<'_>, E> {
+        Ok(CountryValue { code: code?, ..CountryValue::default() })
+    }
+}
+
+impl<'de> Visitor<'de> for CountryVisitor {
+    type Value = CountryValue<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a country")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<CountryValue<'de>, E> {
+        Self::scalar(Reading::Code.visit_borrowed_str(text))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<CountryValue<'de>, E> {
+        Self::scalar(Ok(Value::Other))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<CountryValue<'de>, E> {
+        Self::scalar(Ok(Value::Other))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<CountryValue<'de>, E> {
+        Self::scalar(Ok(Value::Other))
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<CountryValue<'de>, E> {
+        Self::scalar(Ok(Value::Other))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<CountryValue<'de>, E> {
+        Self::scalar(Ok(Value::Other))
+    }
+
+    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<CountryValue<'de>, E> {
+        Self::scalar(Ok(Value::Other))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<CountryValue<'de>, A::Error> {
+        let first = elements.next_element()?;
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        first.map_or_else(|| Self::scalar(Ok(Value::Other)), Ok)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<CountryValue<'de>, A::Error> {
+        let mut country = CountryValue { code: Value::Other, in_union: Value::Absent, nested: true };
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::IsoCode => country.code = map.next_value_seed(Reading::Scalar)?,
+                Key::IsInEuropeanUnion => country.in_union = map.next_value_seed(Reading::Scalar)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(country)
+    }
+}
+
 /// How to read a [`Value`]: text, numbers and flags as they are, an array as its first element,
 /// and a map as the one text in it that matters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Reading {
     /// Of a map, nothing.
     Scalar,
-    /// Of a map, `iso_code`.
+    /// Of a map, `iso_code`, or `code`.
     Code,
     /// Of a map, `names.en`.
     Name,
@@ -75,7 +162,9 @@ impl<'de> DeserializeSeed<'de> for Reading {
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Key {
+    #[serde(alias = "code")]
     IsoCode,
+    IsInEuropeanUnion,
     Names,
     En,
     #[serde(other)]

@@ -1,11 +1,16 @@
 //! Countries: ISO 3166-1 alpha-2 codes, sets of them, and the built-in groups.
 
+mod group;
+
 use std::fmt;
 use std::str::FromStr;
 
+use rust_iso3166::from_alpha2;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
+
+pub use group::{GROUPS, Group, group};
 
 /// One country, as an ISO 3166-1 alpha-2 code that is on the official list.
 ///
@@ -38,6 +43,12 @@ impl Country {
     pub fn code(&self) -> &str {
         // Two ASCII letters by construction.
         std::str::from_utf8(&self.0).unwrap_or("")
+    }
+
+    /// The English short name of ISO 3166-1.
+    pub fn name(self) -> &'static str {
+        // The one code here that is not ISO's own.
+        if &self.0 == b"XK" { "Kosovo" } else { from_alpha2(self.code()).map_or("", |country| country.name) }
     }
 
     /// Every assigned country, in alphabetical order.
@@ -112,6 +123,11 @@ impl CountrySet {
         self.0.iter().zip(other.0).all(|(word, more)| word & !more == 0)
     }
 
+    /// How many countries are in the set.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// Adds all countries of another set.
     pub fn extend(&mut self, other: &Self) {
         for (word, more) in self.0.iter_mut().zip(other.0) {
@@ -149,67 +165,6 @@ impl fmt::Debug for CountrySet {
     }
 }
 
-/// The members of a built-in group such as `@EU`; `None` for an unknown name.
-///
-/// The membership is that of 2026-01: the European Union's 27 members; the EEA (the Union,
-/// Iceland, Liechtenstein, Norway); EFTA; the continents of UN M49 (`@AFRICA`, `@ASIA`,
-/// `@EUROPE`, `@NORTH_AMERICA`, `@SOUTH_AMERICA`, `@OCEANIA`, `@ANTARCTICA`; Russia and Türkiye
-/// where M49 has them: Europe and Asia); and the trade regions `@AMERICAS` (both Americas),
-/// `@EMEA` (Europe, Africa, and M49's Western Asia with Iran) and `@APAC` (the rest of Asia,
-/// and Oceania). `@UK` is the United Kingdom with its Crown dependencies and Gibraltar.
-pub fn group(name: &str) -> Option<CountrySet> {
-    let lists: &[&str] = match name {
-        "@EU" => &[EU],
-        "@EEA" => &[EU, "IS LI NO"],
-        "@EFTA" => &["CH IS LI NO"],
-        "@UK" => &["GB GG GI IM JE"],
-        "@AFRICA" => &[AFRICA],
-        "@ASIA" => &[WESTERN_ASIA, REST_OF_ASIA],
-        "@EUROPE" => &[EUROPE],
-        "@NORTH_AMERICA" => &[NORTH_AMERICA],
-        "@SOUTH_AMERICA" => &[SOUTH_AMERICA],
-        "@OCEANIA" => &[OCEANIA],
-        "@ANTARCTICA" => &[ANTARCTICA],
-        "@AMERICAS" => &[NORTH_AMERICA, SOUTH_AMERICA],
-        "@EMEA" => &[EUROPE, AFRICA, WESTERN_ASIA],
-        "@APAC" => &[REST_OF_ASIA, OCEANIA],
-        _ => return None,
-    };
-    Some(lists.iter().flat_map(|list| list.split(' ')).filter_map(|code| code.parse().ok()).collect())
-}
-
-/// The names that [`group`] knows, for suggestions.
-pub const GROUPS: &[&str] = &[
-    "@EU",
-    "@EEA",
-    "@EFTA",
-    "@UK",
-    "@AFRICA",
-    "@ASIA",
-    "@EUROPE",
-    "@NORTH_AMERICA",
-    "@SOUTH_AMERICA",
-    "@OCEANIA",
-    "@ANTARCTICA",
-    "@AMERICAS",
-    "@EMEA",
-    "@APAC",
-];
-
-const EU: &str = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK";
-const EUROPE: &str = "AD AL AT AX BA BE BG BY CH CZ DE DK EE ES FI FO FR GB GG GI GR HR HU IE IM IS IT JE LI LT LU \
-    LV MC MD ME MK MT NL NO PL PT RO RS RU SE SI SJ SK SM UA VA XK";
-const AFRICA: &str = "AO BF BI BJ BW CD CF CG CI CM CV DJ DZ EG EH ER ET GA GH GM GN GQ GW IO KE KM LR LS LY MA MG \
-    ML MR MU MW MZ NA NE NG RE RW SC SD SH SL SN SO SS ST SZ TD TF TG TN TZ UG YT ZA ZM ZW";
-const WESTERN_ASIA: &str = "AE AM AZ BH CY GE IL IQ IR JO KW LB OM PS QA SA SY TR YE";
-const REST_OF_ASIA: &str =
-    "AF BD BN BT CN HK ID IN JP KG KH KP KR KZ LA LK MM MN MO MV MY NP PH PK SG TH TJ TL TM TW UZ VN";
-const NORTH_AMERICA: &str = "AG AI AW BB BL BM BQ BS BZ CA CR CU CW DM DO GD GL GP GT HN HT JM KN KY LC MF MQ MS MX \
-    NI PA PM PR SV SX TC TT US VC VG VI";
-const SOUTH_AMERICA: &str = "AR BO BR BV CL CO EC FK GF GS GY PE PY SR UY VE";
-const OCEANIA: &str = "AS AU CC CK CX FJ FM GU HM KI MH MP NC NF NR NU NZ PF PG PN PW SB TK TO TV UM VU WF WS";
-const ANTARCTICA: &str = "AQ";
-
 /// The 249 assigned ISO 3166-1 alpha-2 codes (as of 2026-01), and XK, the user-assigned code that
 /// geo databases use for Kosovo. Sorted.
 #[rustfmt::skip]
@@ -245,35 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn every_country_has_one_continent() {
-        let continents = ["@AFRICA", "@ASIA", "@EUROPE", "@NORTH_AMERICA", "@SOUTH_AMERICA", "@OCEANIA", "@ANTARCTICA"];
-        for country in Country::all() {
-            let homes: Vec<_> =
-                continents.iter().filter(|name| group(name).is_some_and(|set| set.contains(country))).collect();
-            assert_eq!(homes.len(), 1, "{country} is in {homes:?}");
-        }
-    }
-
-    #[test]
-    fn trade_regions_cover_all_but_antarctica_once() {
-        for country in Country::all().filter(|country| country.code() != "AQ") {
-            let homes = ["@AMERICAS", "@EMEA", "@APAC"]
-                .iter()
-                .filter(|name| group(name).is_some_and(|set| set.contains(country)))
-                .count();
-            assert_eq!(homes, 1, "{country}");
-        }
-    }
-
-    #[test]
-    fn group_codes_are_all_assigned() {
-        let listed = |text: &str| text.split(' ').filter(|code| !code.is_empty()).count();
-        for name in GROUPS {
-            assert!(group(name).is_some_and(|set| !set.is_empty()), "{name}");
-        }
-        assert_eq!(listed(EU), 27);
-        assert_eq!(group("@EU").map(|set| set.iter().count()), Some(27));
-        assert_eq!(group("@eu"), None);
+    fn the_list_is_that_of_iso_3166_and_everybody_has_a_name() {
+        let mut iso: Vec<&str> = rust_iso3166::ALL.iter().map(|country| country.alpha2).chain(["XK"]).collect();
+        iso.sort_unstable();
+        assert_eq!(Country::all().map(|country| country.to_string()).collect::<Vec<_>>(), iso);
+        assert!(Country::all().all(|country| !country.name().is_empty()));
+        assert_eq!("RE".parse::<Country>().map(Country::name), Ok("Réunion"));
     }
 
     #[test]

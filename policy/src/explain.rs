@@ -46,6 +46,8 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
             countries: facts.origin.countries().iter().collect(),
             certain: facts.origin.is_certain(),
             sources,
+            evidence: Vec::new(),
+            like: law::stand_ins(table, facts),
         },
         jurisdictions: law::jurisdictions(table, facts, None),
         rules: Vec::new(),

@@ -52,12 +52,23 @@ mod service;
 
 use std::collections::BTreeMap;
 
+use crate::country::{Country, CountrySet};
+use crate::jurisdiction::{ClassId, Scope};
 use crate::region::{RegionId, RegionSet};
-use crate::table::{Table, TableSpec};
+use crate::table::{Table, TableSpec, UnlistedJurisdiction};
 pub use clients::Clients;
 pub use finding::{Case, Cause, Finding, Gap, Idle, Misjudgement, Severity};
 pub use kind::{Part, Routes};
 pub use service::{Consent, Reliance};
+
+/// Clients whom no jurisdiction protects, and what data of theirs may go anywhere though others' may not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unlisted {
+    /// Their countries.
+    pub countries: CountrySet,
+    /// The data: carried by some route, and kept from some region for somebody.
+    pub classes: Vec<ClassId>,
+}
 
 /// What is proved of a table.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +79,8 @@ pub struct Proof {
     pub reliances: Vec<Reliance>,
     /// How many decisions were compared with the law.
     pub decisions: usize,
+    /// Whom no jurisdiction lists, where that lets some data go anywhere that is otherwise restricted.
+    pub unlisted: Option<Unlisted>,
 }
 
 /// Proves a table.
@@ -96,7 +109,19 @@ pub fn prove(table: &Table) -> Proof {
     let (found, reliances) = service.finish();
     findings.extend(found);
     rules::check(&law, &mut findings);
-    Proof { findings, reliances, decisions: compared }
+    Proof { findings, reliances, decisions: compared, unlisted: unlisted(table) }
+}
+
+fn unlisted(table: &Table) -> Option<Unlisted> {
+    let spec = table.spec();
+    let listed = |country: &Country| spec.jurisdictions.iter().any(|one| one.countries.contains(*country));
+    let countries: CountrySet = Country::all().filter(|country| !listed(country)).collect();
+    let restricted = |id: &ClassId| spec.data_classes[id.0].scope != Scope::Global && table.is_restricted(*id);
+    let mut classes: Vec<ClassId> = spec.routes.iter().map(|route| route.data_class).filter(restricted).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    let tells = spec.unlisted_jurisdiction == UnlistedJurisdiction::Allow && !countries.is_empty();
+    (tells && !classes.is_empty()).then_some(Unlisted { countries, classes })
 }
 
 impl Proof {

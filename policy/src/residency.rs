@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::country::Country;
+use crate::country::{Country, CountrySet};
 use crate::jurisdiction::{
     ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, SuperRegion, Transfer, WhenUnavailable,
 };
@@ -339,7 +339,7 @@ pub(crate) struct Law<'a> {
     pub(crate) super_regions: &'a [SuperRegion],
     pub(crate) data_classes: &'a [DataClass],
     pub(crate) rules: &'a [Rule],
-    pub(crate) unknown_origin: UnknownOrigin,
+    pub(crate) unknown_origin: &'a UnknownOrigin,
     pub(crate) unlisted: UnlistedJurisdiction,
 }
 
@@ -361,25 +361,45 @@ impl Law<'_> {
             constraints.push(self.nowhere(Source::Unlisted));
         }
         if data_class.scope == Scope::SuperRegion {
-            let around = self.super_regions.iter().filter(|s| s.countries.contains(country));
-            let inside = around
-                .map(|s| self.select(|_, region| s.countries.contains(region.country)))
-                .fold(RegionSet::EMPTY, |all, some| all.or(&some));
-            constraints.push(Constraint { source: Source::SuperRegion, inside, outside: Condition::NEVER });
+            constraints.push(self.super_region_of(country));
+        }
+        constraints
+    }
+
+    fn constraints_of_unknown(&self, class: usize) -> Vec<Constraint> {
+        if self.data_classes[class].scope == Scope::Global {
+            return Vec::new();
+        }
+        match self.unknown_origin {
+            UnknownOrigin::Strictest => self.strictest_constraints(class),
+            UnknownOrigin::Like(jurisdictions) => self.constraints_like(jurisdictions, class),
+            UnknownOrigin::Refuse => vec![self.nowhere(Source::Unknown)],
+        }
+    }
+
+    /// What these jurisdictions ask, and the super-regions of their countries: the client may be in any of them.
+    fn constraints_like(&self, jurisdictions: &[JurisdictionId], class: usize) -> Vec<Constraint> {
+        let mut constraints: Vec<Constraint> =
+            jurisdictions.iter().flat_map(|id| self.constraints_in(*id, class)).collect();
+        if self.data_classes[class].scope == Scope::SuperRegion {
+            let countries: CountrySet =
+                jurisdictions.iter().flat_map(|id| self.jurisdictions[id.0].countries.iter()).collect();
+            if countries.is_empty() {
+                constraints.push(self.nowhere(Source::SuperRegion));
+            }
+            for around in countries.iter().map(|country| self.super_region_of(country)) {
+                if !constraints.contains(&around) {
+                    constraints.push(around);
+                }
+            }
         }
         constraints
     }
 
     /// The strictest reading: the client may be in any jurisdiction that restricts this class, in
     /// any super-region or in none, and in a country that no jurisdiction lists.
-    fn constraints_of_unknown(&self, class: usize) -> Vec<Constraint> {
+    fn strictest_constraints(&self, class: usize) -> Vec<Constraint> {
         let data_class = &self.data_classes[class];
-        if data_class.scope == Scope::Global {
-            return Vec::new();
-        }
-        if self.unknown_origin == UnknownOrigin::Refuse {
-            return vec![self.nowhere(Source::Unknown)];
-        }
         let mut constraints: Vec<Constraint> =
             (0..self.jurisdictions.len()).flat_map(|index| self.constraints_in(JurisdictionId(index), class)).collect();
         if self.unlisted == UnlistedJurisdiction::Refuse {
@@ -397,6 +417,15 @@ impl Law<'_> {
             }
         }
         constraints
+    }
+
+    /// The regions of the super-regions that a country belongs to.
+    fn super_region_of(&self, country: Country) -> Constraint {
+        let around = self.super_regions.iter().filter(|s| s.countries.contains(country));
+        let inside = around
+            .map(|s| self.select(|_, region| s.countries.contains(region.country)))
+            .fold(RegionSet::EMPTY, |all, some| all.or(&some));
+        Constraint { source: Source::SuperRegion, inside, outside: Condition::NEVER }
     }
 
     /// What a declared jurisdiction asks, wherever the client is.

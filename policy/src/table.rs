@@ -43,10 +43,12 @@ pub struct TableSpec {
 }
 
 /// What an unknown origin means for a class that some jurisdiction restricts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownOrigin {
     /// All restricting jurisdictions' rules at once.
     Strictest,
+    /// The rules of these jurisdictions at once, as for a client who may be in any of their countries. Never empty.
+    Like(Vec<JurisdictionId>),
     /// No region at all.
     Refuse,
 }
@@ -136,6 +138,8 @@ pub enum TableError {
     Duplicate { kind: &'static str, name: String },
     #[error("{place}: {value} is not a number that can stand there")]
     BadNumber { place: String, value: f64 },
+    #[error("unknown clients are to be treated like those of no jurisdiction: name at least one")]
+    LikeNobody,
     #[error("{place} refers to a {kind} that the table does not have")]
     Dangling { place: String, kind: &'static str },
 }
@@ -206,7 +210,7 @@ impl Table {
             super_regions: &spec.super_regions,
             data_classes: &spec.data_classes,
             rules: &spec.rules,
-            unknown_origin: spec.unknown_origin,
+            unknown_origin: &spec.unknown_origin,
             unlisted: spec.unlisted_jurisdiction,
         });
         let classes = (0..spec.data_classes.len()).map(ClassId);
@@ -272,6 +276,11 @@ impl Table {
     #[cfg(test)]
     pub(crate) fn saying(self, spec: TableSpec) -> Self {
         Self { spec, ..self }
+    }
+
+    /// Whether the law keeps data of a class from some region, for some client.
+    pub(crate) fn is_restricted(&self, class: ClassId) -> bool {
+        self.residency.restricts(class, &self.regions)
     }
 
     /// What the table says, as given.
@@ -442,6 +451,14 @@ fn check(spec: &TableSpec) -> Result<(), TableError> {
         }
         if !rule.data_classes.iter().all(class_known) {
             return dangling(place(), "data class");
+        }
+    }
+    if let UnknownOrigin::Like(like) = &spec.unknown_origin {
+        if like.is_empty() {
+            return Err(TableError::LikeNobody);
+        }
+        if !like.iter().all(jurisdiction_known) {
+            return dangling("unknown_origin".into(), "jurisdiction");
         }
     }
     for (name, weights) in &spec.scorings {

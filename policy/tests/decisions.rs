@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use policy::attempt::{is_lawful_in_both, revoked};
 use policy::decide::order;
-use policy::jurisdiction::{DataClass, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
+use policy::jurisdiction::{DataClass, JurisdictionId, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
 use policy::region::{Capabilities, RegionState};
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -300,6 +300,15 @@ fn defaults_for_the_unlisted_and_the_unknown() {
     refused.rules.pop();
     refused.unknown_origin = UnknownOrigin::Refuse;
     assert_eq!(Case::new(&table(refused), "", "/v3").outcome(), "residency_prohibited");
+    // With China, whose rule is nowhere, an unknown client can be like one of the Union's.
+    let mut like = world();
+    assert_eq!(Case::new(&table(like.clone()), "", "/v3").outcome(), "residency_prohibited");
+    like.unknown_origin = UnknownOrigin::Like(vec![JurisdictionId(0)]);
+    let like = table(like);
+    let mut unknown = Case::new(&like, "", "/v3");
+    unknown.from = "ie";
+    assert_eq!(unknown.outcome(), "ie de");
+    assert_eq!(Case::new(&like, "CN", "/v3").outcome(), "residency_prohibited");
 }
 
 #[test]
@@ -738,6 +747,9 @@ fn specifications_that_are_no_tables() {
     assert!(matches!(broken(&|spec| spec.latency_ms[0].2 = f64::INFINITY), Some(TableError::BadNumber { .. })));
     assert!(matches!(broken(&|spec| spec.scorings[0].1.latency = -1.0), Some(TableError::BadNumber { .. })));
     assert!(matches!(broken(&|spec| spec.routes[0].scoring = 9), Some(TableError::Dangling { .. })));
+    let like = |ids: &[usize]| UnknownOrigin::Like(ids.iter().map(|id| JurisdictionId(*id)).collect());
+    assert_eq!(broken(&|spec| spec.unknown_origin = like(&[])), Some(TableError::LikeNobody));
+    assert!(matches!(broken(&|spec| spec.unknown_origin = like(&[0, 9])), Some(TableError::Dangling { .. })));
     assert!(matches!(
         broken(&|spec| spec.regions[1].coordinates = Some((91.0, 0.0))),
         Some(TableError::BadNumber { .. })

@@ -103,8 +103,8 @@ fn a_jurisdiction_without_a_region_must_say_so() {
         spec
     };
     assert_eq!(found(brazil(None)), Vec::<String>::new(), "no rule, no restriction");
-    let explicit = rule(2, 1, &[], Transfer::Prohibited);
-    assert_eq!(found(brazil(Some(explicit.clone()))), Vec::<String>::new());
+    let said = |rule: Rule| found(TableSpec { unknown_origin: UnknownOrigin::Refuse, ..brazil(Some(rule)) });
+    assert_eq!(said(rule(2, 1, &[], Transfer::Prohibited)), Vec::<String>::new());
     assert_eq!(
         found(brazil(Some(rule(2, 1, &["BR"], Transfer::Prohibited)))),
         ["Warning: no region satisfies this, and so nobody may serve personal of br, unknown clients (route api): \
@@ -124,7 +124,7 @@ fn a_jurisdiction_without_a_region_must_say_so() {
     );
     // Open to reads alone.
     let local = Rule { allow: Vec::new(), ..rule(2, 1, &["BR"], Transfer::RequiresLocalCopy) };
-    assert_eq!(found(brazil(Some(local))), Vec::<String>::new(), "that writes are refused is said");
+    assert_eq!(said(local), Vec::<String>::new(), "that writes are refused is said");
 }
 
 /// The only gap that is a warning.
@@ -166,10 +166,11 @@ fn rules_that_contradict_each_other_are_named() {
     assert_eq!(gap.cause, Cause::Contradiction(vec![Source::Rule(0), Source::Rule(2)]));
     assert!(found(spec)[0].contains(
         "no region satisfies both the rule at line 1 (law) and the rule at line 9 (other), so that nobody may serve \
-         personal of eu (route api)"
+         personal of eu, unknown clients (route api)"
     ));
     // A country in two jurisdictions obeys both.
     let mut spec = world();
+    spec.unknown_origin = UnknownOrigin::Refuse;
     spec.jurisdictions.push(jurisdiction("vienna", &["AT", "CH"]));
     spec.rules.push(rule(2, 1, &["US"], Transfer::Prohibited));
     let gap = the_gap_beside_notes(spec.clone());
@@ -184,16 +185,37 @@ fn rules_that_contradict_each_other_are_named() {
 }
 
 #[test]
-fn what_follows_from_a_choice_is_a_note() {
+fn that_the_strictest_law_is_nobodys_is_told_with_the_remedy() {
     // The strictest reading of two strict laws is nowhere.
     let mut spec = world();
     spec.rules[1].transfer = Transfer::Prohibited;
-    assert_eq!(
-        found(spec.clone()),
-        ["Note: always refused: personal of unknown clients (route api), for no region is allowed wherever \
-             they may be"]
-    );
+    let remedy = "name the jurisdictions that unknown clients are treated like, as in unknown_origin = \
+        { like = [\"eu\"] }, or write \"refuse\" if that is meant";
+    let strictest = "Warning: nobody may serve personal of unknown clients (route api): unknown_origin = \"strictest\" \
+        asks for the rules of every jurisdiction at once";
+    assert_eq!(found(spec.clone()), [format!("{strictest}; {remedy}")]);
     assert!(the_gap(spec.clone()).case.command("t").contains("--country unknown"));
+    // Also where one of them says outright that nobody serves its own clients.
+    spec.rules[1].allow.clear();
+    assert_eq!(found(spec.clone()), [format!("{strictest} (us allows no region); {remedy}")]);
+    for (like, expected) in [
+        (vec![JurisdictionId(0)], None),
+        (vec![JurisdictionId(1)], Some("the jurisdictions that unknown_origin names leave no region in common")),
+        (vec![JurisdictionId(0), JurisdictionId(1)], Some("leave no region in common (us allows no region)")),
+    ] {
+        spec.unknown_origin = UnknownOrigin::Like(like);
+        let found = found(spec.clone());
+        assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
+        assert!(found.iter().zip(expected).all(|(words, expected)| words.contains(expected)), "{found:?}");
+    }
+    spec.unknown_origin = UnknownOrigin::Refuse;
+    assert_eq!(found(spec), Vec::<String>::new());
+}
+
+#[test]
+fn what_follows_from_a_choice_is_a_note() {
+    let mut spec = world();
+    spec.rules[1].transfer = Transfer::Prohibited;
     // And so are a tenant's law and its client's.
     spec.unknown_origin = UnknownOrigin::Refuse;
     assert_eq!(found(spec.clone()), Vec::<String>::new());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policy::decide::{is_lawful, order};
 use policy::jurisdiction::{ClassId, DataClass, JurisdictionId, Scope, Transfer};
 use policy::route::{Criticality, RouteSpec};
-use policy::table::TableSpec;
+use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
     Country, Facts, Health, Method, Origin, Permits, Reason, RegionId, RegionSet, RegionView, Seen, Snapshot, Table,
     Verdict, decide,
@@ -284,13 +284,17 @@ impl Restriction {
                 countries.insert(worlds::country(code));
                 question.origin = Origin::of(countries);
             }
-            Restriction::Unknown => question.origin = Origin::Unknown,
+            Restriction::Unknown => {
+                question.origin = Origin::Unknown;
+                // One who hides is treated like the clients of those jurisdictions, which may be less strict.
+                return !matches!(spec.unknown_origin, UnknownOrigin::Like(_));
+            }
             Restriction::NoConsent => question.consent = false,
             Restriction::Write => {
                 spec.routes.iter_mut().for_each(|route| route.access = Some(policy::region::Access::Write));
             }
-            Restriction::UnlistedRefused => spec.unlisted_jurisdiction = policy::table::UnlistedJurisdiction::Refuse,
-            Restriction::UnknownRefused => spec.unknown_origin = policy::table::UnknownOrigin::Refuse,
+            Restriction::UnlistedRefused => spec.unlisted_jurisdiction = UnlistedJurisdiction::Refuse,
+            Restriction::UnknownRefused => spec.unknown_origin = UnknownOrigin::Refuse,
             Restriction::SuperRegion(at) => {
                 let class = &mut spec.data_classes[at % classes];
                 if class.scope != Scope::Jurisdiction {
@@ -343,7 +347,15 @@ fn what_an_unknown_client_may_reach_every_client_may() {
             let of = |origin| lawful(&table, &Facts { origin, ..question.facts() });
             let unknown = of(Origin::Unknown);
             served.note(!unknown.is_empty());
-            for country in representatives.values() {
+            let stands_for = |country: &Country| match &spec.unknown_origin {
+                UnknownOrigin::Strictest | UnknownOrigin::Refuse => true,
+                // For clients of these jurisdictions and of no other.
+                UnknownOrigin::Like(like) => {
+                    let of_it = table.residency().jurisdictions(*country);
+                    !of_it.is_empty() && of_it.iter().all(|id| like.contains(id))
+                }
+            };
+            for country in representatives.values().filter(|country| stands_for(country)) {
                 prop_assert!(unknown.is_subset(&of(Origin::Country(*country))), "{country}: {question:?}");
             }
         }
@@ -472,6 +484,9 @@ impl Shuffled {
             (*from, *to) = (id(regions[from.index()]), id(regions[to.index()]));
         });
         let moved = |known: &JurisdictionId| JurisdictionId(jurisdictions[known.0]);
+        if let UnknownOrigin::Like(like) = &mut spec.unknown_origin {
+            like.iter_mut().for_each(|known| *known = moved(known));
+        }
         for rule in &mut spec.rules {
             rule.jurisdiction = moved(&rule.jurisdiction);
             rule.data_classes.iter_mut().for_each(|class| class.0 = classes[class.0]);

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use geoip::{ClientIp, Forwarded, Place, client_ip};
+use geoip::{ClientIp, Database, Flag, Forwarded, Place, Record, client_ip};
 use http::{HeaderMap, HeaderValue};
+use policy::explain::Testimony;
 use policy::{Country, Origin};
 
 use crate::node::Geo;
@@ -18,6 +19,8 @@ pub struct Client {
     pub peer_trusted: bool,
     /// Where it may be, by the databases.
     pub origin: Origin,
+    /// What each of them says, for the access log.
+    pub evidence: Arc<[Testimony]>,
     /// Whether it hides behind its address, so that no other source can make it certain.
     pub anonymous: bool,
     /// The country for the upstream's `x-client-country`.
@@ -45,6 +48,7 @@ impl Client {
             address: client.address,
             peer_trusted: client.peer_trusted,
             origin: geo.origin(&place),
+            evidence: if named { evidence(geo, client.address) } else { Arc::default() },
             anonymous: geo.is_anonymous(&place),
             country: place.country,
             region: text(place.region),
@@ -52,6 +56,44 @@ impl Client {
             key: key_of(client.address),
         }
     }
+}
+
+/// What each geo database says of an address.
+pub fn evidence(geo: &Geo, address: IpAddr) -> Arc<[Testimony]> {
+    geo.databases.databases().map(|database| testimony(geo, database, database.lookup(address))).collect()
+}
+
+/// What one database says of an address: its country, by which field, and what else bears on where the client is.
+fn testimony(geo: &Geo, database: &Database, record: Option<Record<'_>>) -> Testimony {
+    let source = database.path().file_name().unwrap_or(database.path().as_os_str()).to_string_lossy().into_owned();
+    let Some(record) = record else {
+        return Testimony { source, notes: vec!["does not list the address".to_owned()], ..Testimony::default() };
+    };
+    let mut notes = Vec::new();
+    match (record.flag(), record.country) {
+        (Some(Flag::Inside), Some(country)) => notes.push(format!(
+            "is_in_european_union is true, and {country} is not in @EU: any country of the Union is possible as well"
+        )),
+        (Some(Flag::Inside), None) => notes.push("is_in_european_union is true".to_owned()),
+        (Some(Flag::Outside), country) => notes.push(format!(
+            "is_in_european_union is false, and {} is in @EU: any country is possible",
+            country.map_or_else(String::new, |country| country.to_string())
+        )),
+        (None, _) => {}
+    }
+    if let Some(country) = record.represented {
+        notes.push(format!("a base or an embassy of {country} (represented_country)"));
+    }
+    if record.country.is_none() {
+        notes.extend(record.registered.map(|country| format!("registered in {country}, which is no place")));
+        notes.extend(record.continent.map(|continent| format!("continent {}, which is no place", continent.code())));
+    }
+    notes.extend(record.asn.map(|asn| format!("AS{asn}")));
+    if geo.hides(record.anonymous, record.asn) {
+        notes.push("anonymous network".to_owned());
+    }
+    let field = record.country.map(|_| record.country_field.to_owned());
+    Testimony { source, country: record.country, field, notes }
 }
 
 /// Recent clients of one worker by address, so that a load balancer's connections, which carry

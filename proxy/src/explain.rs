@@ -1,15 +1,17 @@
 //! A question about a decision, from a command line or an admin request, and its answer.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use config::RoutingTable;
 use http::HeaderMap;
+use policy::explain::Testimony;
 use policy::jurisdiction::JurisdictionId;
 use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, RegionId, View};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::client::{Client, key_of};
+use crate::client::{Client, evidence, key_of};
 use crate::facts::{self, Known, Said, Witnesses};
 use crate::node::Geo;
 
@@ -157,7 +159,9 @@ pub fn answer(
         pinned: known.pinned,
         only: None,
     };
-    Ok(policy::explain(table, &facts, view, sources))
+    let mut explanation = policy::explain(table, &facts, view, sources);
+    explanation.origin.evidence = client.evidence.to_vec();
+    Ok(explanation)
 }
 
 impl Question {
@@ -174,14 +178,15 @@ impl Question {
     /// Who asks, and what each source says of where they are.
     fn client(&self, geo: &Geo) -> Result<(Client, Vec<String>), QuestionError> {
         let (origin, anonymous, sources) = self.origin(geo)?;
+        let evidence = self.evidence(geo);
         let key = match (&self.client_key, self.ip) {
             (Some(key), _) => policy::hash::client_key(key.as_bytes()),
             (None, Some(ip)) => key_of(ip),
             (None, None) => 0,
         };
         let address = self.ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        let nowhere =
-            Client { country: None, region: None, city: None, address, key, peer_trusted: true, origin, anonymous };
+        let (country, region, city) = (None, None, None);
+        let nowhere = Client { country, region, city, address, key, peer_trusted: true, origin, evidence, anonymous };
         Ok((nowhere, sources))
     }
 
@@ -197,15 +202,17 @@ impl Question {
         let Some(ip) = self.ip else {
             return Ok((Origin::Unknown, false, vec!["no address and no country asked".into()]));
         };
-        let mut sources: Vec<String> = geo
-            .databases
-            .databases()
-            .map(|database| {
-                let seen = database.lookup(ip);
-                let country = seen.country.map_or_else(|| "no country".to_owned(), |country| country.to_string());
-                let network = seen.asn.map_or_else(String::new, |asn| format!(", AS{asn}"));
-                let hidden = if geo.is_anonymous(&seen) { ", anonymous network" } else { "" };
-                format!("{} ({}): {country}{network}{hidden}", database.path().display(), database.kind())
+        let mut sources: Vec<String> = self
+            .evidence(geo)
+            .iter()
+            .zip(geo.databases.databases())
+            .map(|(told, database)| {
+                let country = match (told.country, &told.field) {
+                    (Some(country), Some(field)) => format!("{country} ({field})"),
+                    _ => "no country".to_owned(),
+                };
+                let parts: Vec<String> = [country].into_iter().chain(told.notes.clone()).collect();
+                format!("{} ({}): {}", database.path().display(), database.kind(), parts.join(", "))
             })
             .collect();
         if sources.is_empty() {
@@ -213,6 +220,12 @@ impl Question {
         }
         let place = geo.databases.lookup(ip);
         Ok((geo.origin(&place), geo.is_anonymous(&place), sources))
+    }
+
+    /// What the databases say of the address, where they are asked.
+    fn evidence(&self, geo: &Geo) -> Arc<[Testimony]> {
+        let asked = self.ip.filter(|_| self.country.is_none());
+        asked.map_or_else(Arc::default, |ip| evidence(geo, ip))
     }
 }
 

@@ -8,6 +8,7 @@ use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Method as HttpMethod, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
+use policy::explain::Testimony;
 use policy::jurisdiction::JurisdictionId;
 use policy::{Method, Origin, RegionId, Revoked, RouteId};
 
@@ -202,6 +203,16 @@ impl Finish {
         metrics::Jurisdiction::of(&self.origin(), self.routing.table())
     }
 
+    /// Who says where the client is: the databases, and whoever made more countries possible.
+    fn place(&self) -> access_log::Witnessed {
+        let Some(client) = &self.client else { return access_log::Witnessed::default() };
+        let overruled = self.known.as_ref().is_some_and(|known| known.origin != client.origin);
+        let source = if self.from_a_node { "another node" } else { "the country header" };
+        let notes = || vec!["makes the client's origin another".to_owned()];
+        let other = || Testimony { source: source.to_owned(), notes: notes(), ..Testimony::default() };
+        access_log::Witnessed { databases: client.evidence.clone(), other: overruled.then(other) }
+    }
+
     /// Where the client may be, as far as that came out.
     fn origin(&self) -> Origin {
         let by_address = || self.client.as_ref().map(|client| client.origin);
@@ -263,6 +274,7 @@ impl Drop for Finish {
                 request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
                 client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
                 countries: self.origin().countries().iter().collect(),
+                place: self.place(),
                 client_key: self.client.as_ref().map(|client| format!("{:016x}", key(client))).unwrap_or_default(),
                 protocol: line.protocol,
                 method: line.method.to_string(),

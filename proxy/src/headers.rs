@@ -312,6 +312,7 @@ mod tests {
             address: IpAddr::from([192, 0, 2, 7]),
             peer_trusted: trusted,
             origin: Origin::Unknown,
+            evidence: std::sync::Arc::default(),
             anonymous: false,
             country: "DE".parse().ok(),
             region: None,

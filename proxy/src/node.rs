@@ -89,12 +89,17 @@ pub struct Geo {
 impl Geo {
     /// Whether the user of an address hides behind it.
     pub fn is_anonymous(&self, place: &Place<'_>) -> bool {
-        place.anonymous || place.asn.is_some_and(|asn| self.anonymous_asns.contains(&asn))
+        self.hides(place.anonymous, place.asn)
+    }
+
+    /// Whether a network that is said to be anonymous, or has this number, hides its users.
+    pub fn hides(&self, anonymous: bool, asn: Option<u32>) -> bool {
+        anonymous || asn.is_some_and(|asn| self.anonymous_asns.contains(&asn))
     }
 
     /// Where the user of an address may be: on an anonymous network the address says nothing.
     pub fn origin(&self, place: &Place<'_>) -> Origin {
-        if self.is_anonymous(place) { Origin::Unknown } else { Origin::of(place.countries) }
+        if self.is_anonymous(place) { Origin::Unknown } else { Origin::of(place.countries()) }
     }
 }
 

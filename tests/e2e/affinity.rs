@@ -147,6 +147,9 @@ countries = ["@EU"]
 
 [data_classes.personal]
 
+[residency_defaults]
+unlisted_jurisdiction = "allow"
+
 [[residency]]
 jurisdiction = "eu"
 data_classes = ["personal"]

@@ -94,6 +94,7 @@ async fn kept(node: &Node, version: &str) {
 async fn world() -> World {
     let rest = "[jurisdictions.de]\ncountries = [\"DE\"]\n\
                 [data_classes.personal]\n\
+                [residency_defaults]\nunlisted_jurisdiction = \"allow\"\n\
                 [[residency]]\njurisdiction = \"de\"\ndata_classes = [\"personal\"]\n\
                 allow = { countries = [\"DE\"] }\ntransfer = \"prohibited\"\n\
                 [[routes]]\nname = \"data\"\npath = \"/data\"\ndata_class = \"personal\"\n\

@@ -99,6 +99,9 @@ countries = ["US"]
 
 [data_classes.personal]
 
+[residency_defaults]
+unlisted_jurisdiction = "allow"
+
 [[residency]]
 jurisdiction = "us"
 data_classes = ["personal"]

@@ -31,6 +31,46 @@ fn every_example_is_good() {
     }
 }
 
+#[test]
+fn groups_tell_their_members_and_who_says_so() {
+    let ended = run(&["groups"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("@EU ") && ended.stdout.contains(" 34  "), "{ended:?}");
+    let ended = run(&["groups", "@EU"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for words in ["34 countries", "355(1)", "Réunion RE", "Åland Islands AX", "Germany DE"] {
+        assert!(ended.stdout.contains(words), "{words}: {ended:?}");
+    }
+    let ended = run(&["groups", "eea", "@UK", "--format", "json"]);
+    let groups: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!((&groups[0]["name"], &groups[0]["count"]), (&json!("@EEA"), &json!(37)));
+    assert_eq!(groups[1]["members"][0], json!({ "code": "GB", "name": GREAT_BRITAIN }));
+    assert!(groups[1]["source"].as_str().is_some_and(|source| source.contains("adequacy")), "{groups:#}");
+    let ended = run(&["groups", "@UE"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("\"@UE\"") && ended.stderr.contains("@EU, @EEA"), "{ended:?}");
+}
+
+const GREAT_BRITAIN: &str = "United Kingdom of Great Britain and Northern Ireland";
+
+#[test]
+fn check_names_whom_no_jurisdiction_lists() {
+    let path = example("somaagent.toml");
+    let ended = run(&["check", path.to_str().expect("UTF-8")]);
+    let all = "no rule applies to user_data of clients in the 212 countries that no jurisdiction lists";
+    assert!(ended.stdout.contains(all), "{ended:?}");
+    assert!(
+        ended.stdout.contains(GREAT_BRITAIN) && ended.stdout.contains("Antarctica (1): Antarctica AQ"),
+        "{ended:?}"
+    );
+    assert!(!ended.stdout.contains("Réunion") && !ended.stdout.contains("Norway"), "{ended:?}");
+    let ended = run(&["check", "--format", "json", path.to_str().expect("UTF-8")]);
+    let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let unlisted = &report["files"][0]["unlisted"];
+    assert_eq!((&unlisted["count"], &unlisted["data_classes"]), (&json!(212), &json!(["user_data"])));
+    assert!(unlisted["countries"].to_string().contains("{\"code\":\"BR\",\"name\":\"Brazil\"}"), "{unlisted:#}");
+}
+
 /// A node with everything, in which one thing at a time is spoiled.
 #[test]
 fn a_bad_file_is_told_where_and_what_to_do() {
@@ -179,7 +219,9 @@ fn explain_tells_the_decision_and_why() {
         (&json!("forward"), &json!("mcp"), &json!("customer"))
     );
     assert_eq!(eu["order"], json!(["eu-west-1", "eu-central-1"]));
-    assert_eq!(eu["origin"], json!({ "countries": ["DE"], "certain": true, "sources": eu["origin"]["sources"] }));
+    let sources = &eu["origin"]["sources"];
+    let origin = json!({ "countries": ["DE"], "certain": true, "sources": sources, "evidence": [], "like": [] });
+    assert_eq!(eu["origin"], origin);
     let american = &region(&eu, "us-east-1");
     assert_eq!(american["allowed"], false);
     let line = american["why"][0]["line"].as_u64().expect("a line");
@@ -423,6 +465,9 @@ health = { interval = "1h" }
 
 [jurisdictions.us]
 countries = ["US"]
+
+[residency_defaults]
+unlisted_jurisdiction = "allow"
 
 [[residency]]
 jurisdiction = "us"

@@ -182,6 +182,9 @@ countries = ["US"]
 
 [data_classes.consented]
 
+[residency_defaults]
+unlisted_jurisdiction = "allow"
+
 [[residency]]
 jurisdiction = "eu"
 data_classes = ["personal"]

@@ -6,6 +6,7 @@
 
 mod address;
 mod cookie;
+mod database;
 mod mutation;
 mod node;
 mod path;
@@ -32,6 +33,7 @@ macro_rules! targets {
 targets! {
     address: 20_000,
     cookie: 4_000,
+    database: 10_000,
     node: 1_000,
     path: 20_000,
     route: 4_000,

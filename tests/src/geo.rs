@@ -12,9 +12,9 @@ use maxminddb_writer::metadata::IpVersion;
 use maxminddb_writer::paths::IpAddrWithMask;
 
 /// The countries of the database.
-pub const COUNTRIES: [&str; 24] = [
+pub const COUNTRIES: [&str; 31] = [
     "US", "DE", "FR", "IE", "NO", "GB", "CH", "BR", "IN", "CN", "RU", "SG", "JP", "AU", "CA", "MX", "IL", "FI", "BE",
-    "NL", "IT", "ES", "SE", "AT",
+    "NL", "IT", "ES", "SE", "AT", "RE", "GP", "GF", "MQ", "YT", "MF", "AX",
 ];
 
 /// An address that the database does not list: its country is unknown.
@@ -72,6 +72,28 @@ pub fn database_of(networks: &[(&str, &str)], build_epoch: u64) -> Vec<u8> {
     let mut database = empty("GeoLite2-Country", build_epoch);
     for (network, country) in networks {
         let record = database.insert_value(record(country, false)).expect("a record");
+        database.insert_node(in_ipv6_tree(network.parse().expect("a network")), record);
+    }
+    database.write_to(Vec::new()).expect("a database")
+}
+
+/// A database of these networks (`address/prefix`) and records, as a file's bytes.
+pub fn of_records(records: &[(&str, serde_json::Value)]) -> Vec<u8> {
+    let mut database = empty("GeoLite2-City", 1_767_225_600);
+    for (network, record) in records {
+        let record = database.insert_value(record).expect("a record");
+        database.insert_node(in_ipv6_tree(network.parse().expect("a network")), record);
+    }
+    database.write_to(Vec::new()).expect("a database")
+}
+
+/// A database as the free ones of `@ip-location-db` are: flat records, and no word of itself but its kind.
+pub fn flat(networks: &[(&str, &str)]) -> Vec<u8> {
+    let mut database = empty("country ipvAll", 1_767_225_600);
+    database.metadata.description.clear();
+    database.metadata.languages.clear();
+    for (network, country) in networks {
+        let record = database.insert_value(serde_json::json!({ "country_code": country })).expect("a record");
         database.insert_node(in_ipv6_tree(network.parse().expect("a network")), record);
     }
     database.write_to(Vec::new()).expect("a database")

@@ -33,6 +33,19 @@ pub(super) fn countries(field: &Field<'_>) -> Option<CountrySet> {
     Some(countries)
 }
 
+/// Likewise, of places where data may go: there `@UK` says more than its name.
+pub(super) fn destinations(field: &Field<'_>) -> Option<CountrySet> {
+    for member in field.peek_list().unwrap_or_default() {
+        if member.peek_text().is_some_and(|text| text.eq_ignore_ascii_case("@UK")) {
+            let message = "@UK is wide, for clients: as a place for data it opens GG, GI, IM and JE too, which are not \
+                in the United Kingdom and for which other decisions hold, or none; write \"GB\", and those that are \
+                meant";
+            member.warning(message.to_owned());
+        }
+    }
+    countries(field)
+}
+
 fn unknown(text: &str) -> String {
     let shown = quote(text);
     let as_group = format!("@{}", text.trim_start_matches('@').to_ascii_uppercase());
@@ -40,8 +53,9 @@ fn unknown(text: &str) -> String {
         return format!("{shown} is a group of countries, not a country: \"{as_group}\", where groups can stand");
     }
     if text.starts_with('@') {
-        let groups = GROUPS.join(", ");
-        return format!("unknown group {shown}{}; known: {groups}", did_you_mean(text, GROUPS.iter().copied()));
+        let names = || GROUPS.iter().map(|group| group.name);
+        let known: Vec<&str> = names().collect();
+        return format!("unknown group {shown}{}; known: {}", did_you_mean(text, names()), known.join(", "));
     }
     format!("{shown} is not an ISO 3166-1 alpha-2 country code such as \"DE\"")
 }

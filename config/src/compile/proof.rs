@@ -61,6 +61,10 @@ impl<'t> Places<'_, 't> {
     /// What leaves a gap, where that is not the route.
     fn cause(&self, gap: &Gap) -> Option<Field<'t>> {
         match &gap.cause {
+            Cause::Strictest => {
+                let defaults = self.root.field("residency_defaults")?;
+                defaults.peek_section()?.field("unknown_origin").or(Some(defaults))
+            }
             Cause::Contradiction(sources) => {
                 // The last of the rules is likely the one that was just written.
                 let rules = sources.iter().rev().filter_map(|source| match source {

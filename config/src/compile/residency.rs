@@ -1,9 +1,8 @@
-//! `[[residency]]` and `[residency_defaults]`: the law.
+//! `[[residency]]`: the law.
 
 use std::collections::BTreeSet;
 
 use policy::jurisdiction::{ClassId, Rule, Scope, Transfer, WhenUnavailable};
-use policy::table::{UnknownOrigin, UnlistedJurisdiction};
 
 use super::Context;
 use super::names::Names;
@@ -14,26 +13,6 @@ use crate::name::name as read_name;
 use crate::quote::quote;
 use crate::section::Section;
 use crate::suggest::nearest;
-
-/// What holds where no rule says anything.
-pub(super) struct Defaults {
-    pub(super) unknown_origin: UnknownOrigin,
-    pub(super) unlisted_jurisdiction: UnlistedJurisdiction,
-}
-
-pub(super) fn defaults(root: &Section<'_>) -> Defaults {
-    let section =
-        root.field("residency_defaults").and_then(|field| field.section(&["unknown_origin", "unlisted_jurisdiction"]));
-    let value = |key| section.as_ref().and_then(|section| section.field(key));
-    Defaults {
-        unknown_origin: value("unknown_origin")
-            .and_then(|field| field.choice(UNKNOWN_ORIGIN))
-            .unwrap_or(UnknownOrigin::Strictest),
-        unlisted_jurisdiction: value("unlisted_jurisdiction")
-            .and_then(|field| field.choice(UNLISTED_JURISDICTION))
-            .unwrap_or(UnlistedJurisdiction::Allow),
-    }
-}
 
 /// The rules in the order of the file; a rule with an error may be left out.
 pub(super) fn rules(root: &Section<'_>, context: &Context<'_, '_>, pages: &mut Pages) -> Vec<Rule> {
@@ -156,11 +135,5 @@ const TRANSFER: &[(&str, Transfer)] = &[
 
 /// Whether a page is shown.
 const WHEN_UNAVAILABLE: &[(&str, bool)] = &[("reject", false), ("maintenance", true)];
-
-const UNKNOWN_ORIGIN: &[(&str, UnknownOrigin)] =
-    &[("strictest", UnknownOrigin::Strictest), ("refuse", UnknownOrigin::Refuse)];
-
-const UNLISTED_JURISDICTION: &[(&str, UnlistedJurisdiction)] =
-    &[("allow", UnlistedJurisdiction::Allow), ("refuse", UnlistedJurisdiction::Refuse)];
 
 const MAX_RULES: usize = 2048;

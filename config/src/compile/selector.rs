@@ -3,7 +3,7 @@
 use policy::RegionSet;
 use policy::jurisdiction::Selector;
 
-use super::countries::countries;
+use super::countries::destinations;
 use super::frameworks::Frameworks;
 use super::names::Names;
 use super::region::TIERS;
@@ -33,7 +33,7 @@ fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Op
         regions: part("regions")
             .and_then(|field| names.regions.resolve_all(&field))
             .map(|regions| regions.into_iter().collect::<RegionSet>()),
-        countries: part("countries").and_then(|field| countries(&field)),
+        countries: part("countries").and_then(|field| destinations(&field)),
         jurisdictions: part("jurisdictions").and_then(|field| names.jurisdictions.resolve_all(&field)),
         compliance: part("compliance").map(|field| {
             let wanted = frameworks.wanted(&field);

@@ -2,16 +2,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use policy::health::{Check, HttpCheck, ProbePlan};
-use policy::jurisdiction::WhenUnavailable;
+use policy::jurisdiction::{JurisdictionId, WhenUnavailable};
 use policy::rollout::{Canary, Failure, Success};
 use policy::route::{Affinity, HostPattern, PathPattern};
-use policy::table::{Failover, Outlier, RetryBudget};
+use policy::table::{Failover, Outlier, RetryBudget, UnknownOrigin};
 use policy::{Country, Table};
 
 use crate::problem::{Problems, Severity};
 use crate::table::RoutingTable;
 
+/// Reads a table. One with rules must say what the countries in no jurisdiction mean: where a test is not about that,
+/// it is said behind the last line.
 fn read(text: &str) -> Result<RoutingTable, Problems> {
+    if text.contains("[jurisdictions.") && !text.contains("residency_defaults") {
+        return read_as_it_is(&format!("{text}\n[residency_defaults]\nunlisted_jurisdiction = 'allow'"));
+    }
+    read_as_it_is(text)
+}
+
+fn read_as_it_is(text: &str) -> Result<RoutingTable, Problems> {
     RoutingTable::from_text(Path::new("routes.toml"), text)
 }
 
@@ -321,7 +330,32 @@ fn bad_sections() {
             "[residency_defaults]\nunknown_origin = 'allow'",
             10,
             "residency_defaults.unknown_origin",
-            "known: strictest, refuse",
+            "known: strictest, refuse, { like = [JURISDICTION, …] }",
+        ),
+        ("[residency_defaults]\nunknown_origin = 7", 10, "residency_defaults.unknown_origin", "{ like = [\"eu\"] }"),
+        (
+            "[residency_defaults]\nunknown_origin = {}",
+            10,
+            "residency_defaults.unknown_origin.like",
+            "missing: name the jurisdictions",
+        ),
+        (
+            "[residency_defaults]\nunknown_origin = { like = [] }",
+            10,
+            "residency_defaults.unknown_origin.like",
+            "name at least one jurisdiction",
+        ),
+        (
+            "[residency_defaults]\nunknown_origin = { like = ['eu'] }",
+            10,
+            "residency_defaults.unknown_origin.like[0]",
+            "unknown jurisdiction \"eu\"; there is none",
+        ),
+        (
+            "[residency_defaults]\nunknown_origin = { lke = ['eu'] }",
+            10,
+            "residency_defaults.unknown_origin.lke",
+            "did you mean \"like\"?",
         ),
         ("[scoring.mine]", 9, "scoring.mine", "no weight is above zero"),
         ("[scoring.mine]\nlatency = -1", 10, "scoring.mine.latency", "out of range"),
@@ -489,6 +523,62 @@ fn a_ramp_must_ascend_to_all_clients() {
 }
 
 #[test]
+fn a_table_that_restricts_says_what_unlisted_countries_mean() {
+    let told = |text: &str| {
+        let Err(problems) = read_as_it_is(text) else { return String::new() };
+        problems.0.iter().map(|problem| format!("{}: {}: {}", problem.line, problem.path, problem.message)).collect()
+    };
+    let rule = |more: &str| format!("{LAW}data_classes = ['personal']\nallow = {{ countries = ['DE'] }}\n{more}");
+    let table = |law: &str| base_with("#end", law).replace("'public'", "'personal'");
+    let border = "[jurisdictions.eu]\ncountries = ['@EU']\n[data_classes.personal]\ncross_border = 'with_consent'";
+    for law in [rule(""), rule("transfer = 'with_safeguards'"), border.to_owned()] {
+        let words = told(&table(&law));
+        assert!(
+            words.starts_with("0: residency_defaults.unlisted_jurisdiction: missing: with rules"),
+            "{law}: {words}"
+        );
+        assert!(words.contains("\"refuse\"") && words.contains("\"allow\""), "{words}");
+        let strictest = format!("{law}\n[residency_defaults]\nunknown_origin = 'strictest'");
+        assert!(told(&table(&strictest)).contains(": residency_defaults.unlisted_jurisdiction: missing"), "{law}");
+        for said in ["allow", "refuse"] {
+            let law = format!("{law}\n[residency_defaults]\nunlisted_jurisdiction = '{said}'");
+            assert_eq!(told(&table(&law)), "", "{law}");
+        }
+    }
+    // What only prefers restricts nothing.
+    assert_eq!(told(&table(&rule("transfer = 'allowed'"))), "");
+    assert_eq!(told(&base_with("#end", "[jurisdictions.eu]\ncountries = ['@EU']")), "");
+}
+
+#[test]
+fn unknown_clients_can_be_like_those_of_some_jurisdictions() {
+    let table = |like: &str| {
+        let law = "[jurisdictions.eu]\ncountries = ['@EU']\n[jurisdictions.us]\ncountries = ['US']\n\
+            [[residency]]\njurisdiction = 'eu'\ndata_classes = ['personal']\nallow = { countries = ['DE'] }\n\
+            [[residency]]\njurisdiction = 'us'\ndata_classes = ['personal']\nallow = []\n\
+            [residency_defaults]\nunlisted_jurisdiction = 'allow'\n";
+        let text = format!("{law}unknown_origin = {{ like = {like} }}");
+        good(&base_with("#end", &text).replace("'public'", "'personal'"))
+    };
+    let spec = |table: &RoutingTable| table.table.spec().unknown_origin.clone();
+    let ids = |ids: &[usize]| UnknownOrigin::Like(ids.iter().map(|id| JurisdictionId(*id)).collect());
+    assert_eq!(spec(&table("['eu']")), ids(&[0]));
+    assert_eq!(spec(&table("['us', 'eu', 'us']")), ids(&[0, 1]));
+    assert_eq!(table("['eu']").warnings, []);
+}
+
+#[test]
+fn a_selector_of_places_warns_of_the_wide_kingdom() {
+    let table = |allow: &str| {
+        let law = format!("{LAW}data_classes = ['personal']\nallow = {allow}\n");
+        base_with("#end", &law).replace("'public'", "'personal'")
+    };
+    let text = table("[{ countries = ['DE'] }, { countries = ['FR', '@uk'] }]");
+    expect(&text, Severity::Warning, 14, "residency[0].allow[1].countries[1]", "write \"GB\"");
+    good(&table("{ countries = ['DE', 'GB', 'GG'] }"));
+}
+
+#[test]
 fn what_the_proof_finds_is_told_at_its_place_with_a_command() {
     // `LAW` starts at line 9 and its rule at line 11.
     let table = |rest: &str| base_with("#end", &format!("{LAW}{rest}")).replace("'public'", "'personal'");
@@ -503,8 +593,10 @@ fn what_the_proof_finds_is_told_at_its_place_with_a_command() {
     let contradicting = format!("{first}{}{other}", rule("eu", "{ regions = ['b'] }"));
     let declared =
         format!("{first}[data_classes.personal]\ncross_border = 'prohibited'\n[jurisdictions.jp]\ncountries = ['JP']");
-    let regional =
-        format!("{first}[data_classes.personal]\nscope = 'super_region'\n[super_regions.e]\ncountries = ['@EMEA']");
+    let regional = format!(
+        "{first}[data_classes.personal]\nscope = 'super_region'\n[super_regions.e]\ncountries = ['@EMEA']\n\
+            [residency_defaults]\nunlisted_jurisdiction = 'allow'\nunknown_origin = 'refuse'"
+    );
     let consent = declared.replace("prohibited", "with_consent");
     let nowhere = first.replace("DE", "FR");
     let disabled = format!("{first}{other}").replace("countries = ['DE']", "regions = ['a']");
@@ -549,7 +641,11 @@ fn what_the_proof_finds_is_told_at_its_place_with_a_command() {
             !fragment.contains("no effect") && !fragment.contains("carries") && !fragment.contains("comes");
         assert_eq!(warning.contains(command), about_a_request, "{warning}");
     }
-    let quoted = RoutingTable::from_text(Path::new("my tables/routes.toml"), &table(&contradicting)).unwrap();
+    let quoted = RoutingTable::from_text(
+        Path::new("my tables/routes.toml"),
+        &format!("{}\n[residency_defaults]\nunlisted_jurisdiction = 'allow'", table(&contradicting)),
+    )
+    .unwrap();
     assert!(quoted.warnings[0].message.contains("--table 'my tables/routes.toml'"), "{:?}", quoted.warnings);
 }
 
@@ -937,7 +1033,8 @@ fn pages_are_read_from_the_directory_of_the_table() {
     let page = directory.path().join("page.html");
     let rule = format!(
         "{LAW}data_classes = ['personal']\nallow = []\nwhen_unavailable = 'maintenance'\npage = 'page.html'\n\
-         [[routes]]\nname = 's'\npath = '/s'\ndata_class = 'personal'"
+         [[routes]]\nname = 's'\npath = '/s'\ndata_class = 'personal'\n\
+         [residency_defaults]\nunlisted_jurisdiction = 'allow'"
     );
     std::fs::write(&file, base_with("#end", &rule)).unwrap();
     let problem = |content: &[u8]| {

@@ -12,7 +12,7 @@ fn ask<'db>(databases: &'db GeoDatabases, address: &str) -> Place<'db> {
 }
 
 fn codes(place: &Place<'_>) -> Vec<String> {
-    place.countries.iter().map(|country| country.to_string()).collect()
+    place.countries().iter().map(|country| country.to_string()).collect()
 }
 
 fn in_country(network: &str, code: &str) -> Sample {

@@ -89,9 +89,14 @@ fn flat() {
 #[test]
 fn countries() {
     for (record, expected) in [
-        // where it is used, rather than where it is registered
+        // where it is used; where it is registered is no place
         (json!({"country": {"iso_code": "DE"}, "registered_country": {"iso_code": "US"}}), country("DE")),
-        (json!({"registered_country": {"iso_code": "US"}}), country("US")),
+        (json!({"registered_country": {"iso_code": "US"}}), NOTHING),
+        (json!({"registered_country": {"iso_code": "US"}, "continent": {"code": "EU"}}), NOTHING),
+        (json!({"represented_country": {"iso_code": "US", "type": "military"}}), NOTHING),
+        (json!({"continent": {"code": "EU"}}), NOTHING),
+        (json!({"continent_code": "EU", "continent": "Europe"}), NOTHING),
+        (json!({"country": {"is_in_european_union": true}}), NOTHING),
         (json!({"country": {"names": {"en": "?"}}, "registered_country": {"iso_code": "US"}}), NOTHING),
         (json!({"country": {"iso_code": "EU"}, "registered_country": {"iso_code": "US"}}), NOTHING),
         (json!({"country": "", "registered_country": {"iso_code": "US"}}), NOTHING),
@@ -100,6 +105,9 @@ fn countries() {
         (json!({"country": {"iso_code": "AP"}}), NOTHING),
         (json!({"country": {"iso_code": "A1"}}), NOTHING),
         (json!({"country": "ZZ"}), NOTHING),
+        (json!({"country": "XX"}), NOTHING),
+        (json!({"country": "QM"}), NOTHING),
+        (json!({"country_code": "XA", "country": "OO"}), NOTHING),
         (json!({"country": "Germany"}), NOTHING),
         (json!({"country": {"iso_code": "XK"}}), country("XK")),
         // notations
@@ -118,6 +126,28 @@ fn countries() {
         (json!(["DE"]), NOTHING),
     ] {
         assert_eq!(read(&record), expected, "{record}");
+    }
+}
+
+#[test]
+fn what_a_database_alone_says_is_told_with_its_field() {
+    let record = json!({
+        "country": {"iso_code": "GB", "is_in_european_union": true},
+        "registered_country": {"iso_code": "US", "is_in_european_union": true},
+        "represented_country": {"iso_code": "US", "is_in_european_union": false},
+        "continent": {"code": "EU"},
+    });
+    for (record, field, flag) in [
+        (record, "country.iso_code", Some(true)),
+        (json!({"country": {"iso_code": "GB"}}), "country.iso_code", None),
+        (json!({"country": "GB", "is_in_european_union": "false"}), "country", Some(false)),
+        (json!({"country_code": "GB", "country": "United Kingdom"}), "country_code", None),
+    ] {
+        let database = Sample::new("Sample").with("81.2.69.0/24", &record).open();
+        let told = database.lookup("81.2.69.142".parse().unwrap()).unwrap();
+        assert_eq!((told.country_field, told.in_union), (field, flag), "{record}");
+        assert_eq!(told.country.map(|country| country.to_string()), Some("GB".into()));
+        assert!(database.lookup("9.9.9.9".parse().unwrap()).is_none());
     }
 }
 

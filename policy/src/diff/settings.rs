@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::codes;
 use super::routes::listed;
-use crate::country::{CountrySet, GROUPS, group};
+use crate::country::{CountrySet, GROUPS};
 use crate::jurisdiction::{JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
 use crate::region::{Region, RegionState, Role, Tier};
 use crate::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -139,15 +139,19 @@ fn law(spec: &TableSpec) -> Vec<(String, String)> {
         let nth = if *nth > 1 { format!(" #{nth}") } else { String::new() };
         law.push((format!("residency: {key}{nth}"), rule_in_words(rule, spec)));
     }
-    let unknown = match spec.unknown_origin {
-        UnknownOrigin::Strictest => "strictest",
-        UnknownOrigin::Refuse => "refuse",
+    let unknown = match &spec.unknown_origin {
+        UnknownOrigin::Strictest => "strictest".to_owned(),
+        UnknownOrigin::Like(ids) => {
+            let names: Vec<&str> = ids.iter().map(|id| spec.jurisdictions[id.0].name.as_str()).collect();
+            format!("like {}", listed(&sorted(&names)))
+        }
+        UnknownOrigin::Refuse => "refuse".to_owned(),
     };
     let unlisted = match spec.unlisted_jurisdiction {
         UnlistedJurisdiction::Allow => "allow",
         UnlistedJurisdiction::Refuse => "refuse",
     };
-    law.push(("residency_defaults.unknown_origin".to_owned(), unknown.to_owned()));
+    law.push(("residency_defaults.unknown_origin".to_owned(), unknown));
     law.push(("residency_defaults.unlisted_jurisdiction".to_owned(), unlisted.to_owned()));
     law
 }
@@ -264,7 +268,7 @@ fn sorted<T: AsRef<str>>(names: &[T]) -> Vec<String> {
 
 /// A set of countries by the built-in groups that it holds whole, the largest first, and codes.
 pub fn countries_in_words(countries: &CountrySet) -> String {
-    let mut groups: Vec<(&str, CountrySet)> = GROUPS.iter().filter_map(|name| Some((*name, group(name)?))).collect();
+    let mut groups: Vec<(&str, CountrySet)> = GROUPS.iter().map(|group| (group.name, group.members())).collect();
     groups.sort_by_key(|(_, set)| std::cmp::Reverse(set.iter().count()));
     let mut rest: Vec<_> = countries.iter().collect();
     let mut words = Vec::new();

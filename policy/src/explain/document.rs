@@ -136,8 +136,29 @@ pub struct OriginExplained {
     pub countries: Vec<Country>,
     /// Whether it is exactly one.
     pub certain: bool,
-    /// What each source answered.
+    /// What each source answered, in words.
     pub sources: Vec<String>,
+    /// What each geo database says of the client's address.
+    #[serde(default)]
+    pub evidence: Vec<Testimony>,
+    /// The jurisdictions that an unknown client is treated like; none where the client is known, or under every rule.
+    #[serde(default)]
+    pub like: Vec<String>,
+}
+
+/// What one source says of where a client is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Testimony {
+    /// Who says it: a geo database's file, or a header.
+    pub source: String,
+    /// The country that it names; null where it names none.
+    pub country: Option<Country>,
+    /// The field that names it.
+    #[serde(default)]
+    pub field: Option<String>,
+    /// What else it says, in words: what contradicts the country, and what does not place a client.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A rule that holds for the request.

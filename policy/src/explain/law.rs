@@ -7,7 +7,7 @@ use crate::jurisdiction::{JurisdictionId, WhenUnavailable};
 use crate::origin::Origin;
 use crate::region::{Access, RegionId};
 use crate::residency::{Condition, Constraint, Opening, Source, Subject};
-use crate::table::Table;
+use crate::table::{Table, UnknownOrigin};
 
 /// The names of the jurisdictions whose rules hold.
 pub(super) fn jurisdictions(table: &Table, facts: &Facts<'_>, routed: Option<&Case<'_>>) -> Vec<String> {
@@ -24,6 +24,16 @@ pub(super) fn jurisdictions(table: &Table, facts: &Facts<'_>, routed: Option<&Ca
     ids.sort_unstable();
     ids.dedup();
     ids.into_iter().map(|id| table.spec().jurisdictions[id.0].name.clone()).collect()
+}
+
+/// The names of the jurisdictions that stand in for an unknown client's.
+pub(super) fn stand_ins(table: &Table, facts: &Facts<'_>) -> Vec<String> {
+    match (&facts.origin, &table.spec().unknown_origin) {
+        (Origin::Unknown, UnknownOrigin::Like(ids)) => {
+            ids.iter().map(|id| table.spec().jurisdictions[id.0].name.clone()).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The rules that hold, each once.

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use super::clients::Clients;
 use super::kind::{Part, Request, Routes};
 use crate::country::Country;
-use crate::jurisdiction::ClassId;
+use crate::jurisdiction::{ClassId, JurisdictionId, Rule, Transfer};
 use crate::origin::Origin;
 use crate::region::{RegionId, RegionSet};
 use crate::residency::Source;
 use crate::route::{HostPattern, RouteId};
-use crate::table::{Table, TableSpec};
+use crate::table::{Table, TableSpec, UnknownOrigin};
 
 /// Something wrong with a table, or worth knowing of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,7 +137,7 @@ pub enum Cause {
     OnlyWithConsent,
     /// The route's own jurisdictions and the client's leave no region in common.
     Tenant,
-    /// The client is unknown, and no region satisfies all jurisdictions.
+    /// The client is unknown, and no region satisfies all jurisdictions whose rules that brings.
     Strictest,
 }
 
@@ -147,7 +147,7 @@ impl Finding {
         match self {
             Finding::Leak { .. } | Finding::Misjudged { .. } | Finding::ServesNobody => Severity::Error,
             Finding::Unserved(gap) => match gap.cause {
-                Cause::OnlyWithConsent | Cause::Tenant | Cause::Strictest => Severity::Note,
+                Cause::OnlyWithConsent | Cause::Tenant => Severity::Note,
                 _ => Severity::Warning,
             },
             _ => Severity::Warning,
@@ -251,10 +251,32 @@ impl Gap {
             Cause::Tenant => {
                 format!("always refused: {subject}, for the route's own jurisdictions allow none of their regions")
             }
-            Cause::Strictest => {
-                format!("always refused: {subject}, for no region is allowed wherever they may be")
-            }
+            Cause::Strictest => self.strictest(spec, &subject),
         }
+    }
+
+    /// What the rules of several jurisdictions at once leave to unknown clients, and what to write instead.
+    fn strictest(&self, spec: &TableSpec, subject: &str) -> String {
+        let asks = match &spec.unknown_origin {
+            UnknownOrigin::Like(_) => "the jurisdictions that unknown_origin names leave no region in common",
+            _ => "unknown_origin = \"strictest\" asks for the rules of every jurisdiction at once",
+        };
+        let rules = || spec.rules.iter().filter(|rule| rule.data_classes.contains(&self.class));
+        let name = |id: JurisdictionId| spec.jurisdictions[id.0].name.as_str();
+        let mut closed: Vec<&str> =
+            rules().filter(|rule| rule.allow.is_empty()).map(|rule| name(rule.jurisdiction)).collect();
+        closed.dedup();
+        let closed = match closed.as_slice() {
+            [] => String::new(),
+            [one] => format!(" ({one} allows no region)"),
+            several => format!(" ({} allow no region)", several.join(", ")),
+        };
+        let served = |rule: &&Rule| !rule.allow.is_empty() && rule.transfer == Transfer::Prohibited;
+        let example = rules().find(served).map_or("eu", |rule| name(rule.jurisdiction));
+        format!(
+            "nobody may serve {subject}: {asks}{closed}; name the jurisdictions that unknown clients are treated like, \
+             as in unknown_origin = {{ like = [\"{example}\"] }}, or write \"refuse\" if that is meant"
+        )
     }
 
     /// Whose what.

@@ -133,6 +133,9 @@ impl<'a> Law<'a> {
         if *origin == Origin::Unknown && spec.unknown_origin == UnknownOrigin::Refuse {
             return vec![nowhere(Source::Unknown)];
         }
+        if let (Origin::Unknown, UnknownOrigin::Like(like)) = (origin, &spec.unknown_origin) {
+            return self.of_somebody_in(like, class);
+        }
         let jurisdictions = spec.jurisdictions.iter().enumerate().filter(|(_, one)| holds(&one.countries));
         let held: Vec<JurisdictionId> = jurisdictions.map(|(index, _)| JurisdictionId(index)).collect();
         let mut clauses: Vec<Clause> = held.iter().flat_map(|id| self.of_jurisdiction(*id, class)).collect();
@@ -152,6 +155,29 @@ impl<'a> Law<'a> {
                 // Or in none.
                 Origin::Unknown => clauses.push(nowhere(Source::SuperRegion)),
                 _ => clauses.push(clause(around.iter().fold(RegionSet::EMPTY, |all, some| all.or(some)))),
+            }
+        }
+        clauses
+    }
+
+    /// What the law asks of somebody who may be in any country of these jurisdictions.
+    fn of_somebody_in(&self, jurisdictions: &[JurisdictionId], class: ClassId) -> Vec<Clause> {
+        let spec = self.spec;
+        let mut clauses: Vec<Clause> = jurisdictions.iter().flat_map(|id| self.of_jurisdiction(*id, class)).collect();
+        if spec.data_classes[class.0].scope == Scope::SuperRegion {
+            let somewhere = |country: &Country| {
+                jurisdictions.iter().any(|id| spec.jurisdictions[id.0].countries.contains(*country))
+            };
+            let mut seen = FxHashSet::default();
+            for country in Country::all().filter(somewhere) {
+                let around = spec.super_regions.iter().filter(|one| one.countries.contains(country));
+                let inside = around.fold(RegionSet::EMPTY, |all, one| all.or(&self.located_in(&one.countries)));
+                if seen.insert(inside) {
+                    clauses.push(Clause { inside, ..nowhere(Source::SuperRegion) });
+                }
+            }
+            if seen.is_empty() {
+                clauses.push(nowhere(Source::SuperRegion));
             }
         }
         clauses

@@ -11,7 +11,7 @@ use crate::origin::Origin;
 use crate::region::{Access, RegionSet};
 use crate::residency::{Opening, Source};
 use crate::route::RouteId;
-use crate::table::{Table, TableSpec};
+use crate::table::{Table, TableSpec, UnknownOrigin};
 
 /// Whose service rests on which regions: it lasts while one of them is up, and ends with the last.
 #[derive(Clone, Debug, PartialEq)]
@@ -250,14 +250,18 @@ fn cause(
     if !with_consent.is_empty() {
         return Some(Cause::OnlyWithConsent);
     }
+    let own = row.clauses.get(..row.own).unwrap_or_default();
     if is_refused {
-        return None;
+        // What is said outright of some jurisdiction is not said of clients who may be elsewhere.
+        let inherited = row.origin == Origin::Unknown
+            && law.spec.unknown_origin != UnknownOrigin::Refuse
+            && law.allowed(own, consenting).all().and(takes_new).is_empty();
+        return inherited.then_some(Cause::Strictest);
     }
     let lawful = row.allowed[Opening { consent: kind.takes_consent, access }.index()].all();
     if !lawful.is_empty() {
         return Some(Cause::Unable(lawful));
     }
-    let own = row.clauses.get(..row.own).unwrap_or_default();
     if !law.allowed(own, consenting).all().and(takes_new).is_empty() && row.own < row.clauses.len() {
         return Some(Cause::Tenant);
     }
@@ -265,11 +269,23 @@ fn cause(
         return Some(Cause::ConsentNotTaken);
     }
     match core(law, row, consenting) {
-        Cause::Contradiction(_) | Cause::SuperRegion | Cause::NoSuperRegion if row.origin == Origin::Unknown => {
+        Cause::Contradiction(sources) if row.origin == Origin::Unknown && !is_of_one(law, &sources) => {
             Some(Cause::Strictest)
         }
+        Cause::SuperRegion | Cause::NoSuperRegion if row.origin == Origin::Unknown => Some(Cause::Strictest),
         cause => Some(cause),
     }
+}
+
+/// Whether all are of one jurisdiction: then they leave its own clients without a region, too.
+fn is_of_one(law: &Law<'_>, sources: &[Source]) -> bool {
+    let jurisdiction = |source: &Source| match source {
+        Source::Rule(rule) => Some(law.spec.rules[*rule].jurisdiction),
+        Source::ClassBorder(jurisdiction) => Some(*jurisdiction),
+        Source::SuperRegion | Source::Unlisted | Source::Unknown => None,
+    };
+    let first = sources.first().and_then(jurisdiction);
+    first.is_some() && sources.iter().all(|source| jurisdiction(source) == first)
 }
 
 /// The fewest clauses found that leave no region together.

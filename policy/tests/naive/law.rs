@@ -174,6 +174,27 @@ fn of_unknown(book: &Book<'_>, class: &str, holding: &mut Vec<Restriction>) {
         holding.push(nowhere());
         return;
     }
+    if let UnknownOrigin::Like(like) = &book.spec.unknown_origin {
+        let names: Vec<&str> = like.iter().map(|id| book.spec.jurisdictions[id.0].name.as_str()).collect();
+        for name in &names {
+            of_jurisdiction(book, class, name, holding);
+        }
+        // Wherever in these jurisdictions: every country's super-regions bound it.
+        if scope_of(book, class) == Scope::SuperRegion {
+            let countries: Names = names.iter().flat_map(|name| book.jurisdictions[*name].clone()).collect();
+            if countries.is_empty() {
+                holding.push(nowhere());
+            }
+            for country in &countries {
+                let mut inside = Names::new();
+                for super_region in book.super_regions.iter().filter(|countries| countries.contains(country)) {
+                    inside.extend(regions_in(book, super_region));
+                }
+                holding.push(Restriction { inside, beyond: vec![Transfer::Prohibited], page: None });
+            }
+        }
+        return;
+    }
     for jurisdiction in book.jurisdictions.keys() {
         of_jurisdiction(book, class, jurisdiction, holding);
     }

@@ -204,12 +204,14 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
         vec(class(), 1..=3),
         vec(rule(), 0..=8),
     );
-    let defaults = (prop_oneof![3 => Just(true), 1 => Just(false)], prop_oneof![6 => Just(false), 1 => Just(true)]);
+    // Strictest, like some jurisdictions, or refused.
+    let unknown = prop_oneof![4 => Just(None), 2 => vec(0..5_usize, 1..=2).prop_map(Some), 1 => Just(Some(Vec::new()))];
+    let defaults = (unknown, prop_oneof![6 => Just(false), 1 => Just(true)]);
     let routes = (vec(route(), 1..=7), maybe(0.8, route()));
     let latencies =
         vec((0..70_usize, 0..70_usize, select(&[0.0, 30.0, 45.0, 60.0, 80.0, 120.0, 140.0, 400.0])), 0..=20);
     (regions, law, defaults, vec(weights(), 1..=3), routes, latencies).prop_map(
-        |(mut regions, law, (strictest, refuse), scorings, routes, latencies)| {
+        |(mut regions, law, (unknown, refuse), scorings, routes, latencies)| {
             let count = regions.len();
             for (index, region) in regions.iter_mut().enumerate() {
                 region.name = format!("r{index}");
@@ -231,7 +233,13 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
                 super_regions: named("s", super_regions, |name, countries| SuperRegion { name, countries }),
                 data_classes: named("c", data_classes, |name, class| DataClass { name, ..class }),
                 rules,
-                unknown_origin: if strictest { UnknownOrigin::Strictest } else { UnknownOrigin::Refuse },
+                unknown_origin: match unknown {
+                    Some(like) if known > 0 && !like.is_empty() => {
+                        UnknownOrigin::Like(like.into_iter().map(|id| JurisdictionId(id % known)).collect())
+                    }
+                    Some(_) => UnknownOrigin::Refuse,
+                    None => UnknownOrigin::Strictest,
+                },
                 unlisted_jurisdiction: if refuse { UnlistedJurisdiction::Refuse } else { UnlistedJurisdiction::Allow },
                 scorings: named("w", scorings, |name, weights| (name, weights)),
                 routes: Vec::new(),

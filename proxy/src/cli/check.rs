@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use config::{FileKind, Problem, Problems, RoutingTable, Severity};
+use policy::jurisdiction::ClassId;
+use policy::proof::Unlisted;
 
+use super::countries::{countries_as_json, countries_in_words};
 use super::{Failed, Format, print};
 use crate::prepare::Prepared;
 
@@ -152,7 +155,8 @@ impl Checked {
             Some(document) => format!("; {} decisions proved", document.proof.decisions),
             None => String::new(),
         };
-        format!("{}: good: {}{proved}\n{}", file.display(), self.summary, lines.collect::<String>())
+        let unlisted = self.document.as_ref().map(unlisted_in_words).unwrap_or_default();
+        format!("{}: good: {}{proved}\n{}{unlisted}", file.display(), self.summary, lines.collect::<String>())
     }
 
     /// What the proof tells beside the problems.
@@ -167,8 +171,36 @@ impl Checked {
             "summary": self.summary,
             "decisions_proved": self.document.as_ref().map(|document| document.proof.decisions),
             "notes": self.proved(),
+            "unlisted": self.document.as_ref().and_then(unlisted_as_json),
         })
     }
+}
+
+/// Whom no jurisdiction lists, by name and count: a country that was forgotten is among them.
+fn unlisted_in_words(document: &RoutingTable) -> String {
+    let Some(unlisted) = &document.proof.unlisted else { return String::new() };
+    let classes = unlisted_classes(document, unlisted);
+    format!(
+        "  unlisted_jurisdiction = \"allow\": no rule applies to {} of clients in the {} countries that no jurisdiction \
+         lists:\n{}",
+        classes.join(", "),
+        unlisted.countries.len(),
+        countries_in_words(&unlisted.countries, "    ")
+    )
+}
+
+fn unlisted_as_json(document: &RoutingTable) -> Option<serde_json::Value> {
+    let unlisted = document.proof.unlisted.as_ref()?;
+    Some(serde_json::json!({
+        "count": unlisted.countries.len(),
+        "countries": countries_as_json(&unlisted.countries),
+        "data_classes": unlisted_classes(document, unlisted),
+    }))
+}
+
+fn unlisted_classes<'a>(document: &'a RoutingTable, unlisted: &Unlisted) -> Vec<&'a str> {
+    let class = |id: &ClassId| Some(document.table.spec().data_classes.get(id.0)?.name.as_str());
+    unlisted.classes.iter().filter_map(class).collect()
 }
 
 fn checked(file: &Path) -> Result<Checked, Problems> {

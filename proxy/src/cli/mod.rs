@@ -2,10 +2,12 @@
 
 mod bus;
 mod check;
+mod countries;
 mod demo;
 mod explain;
 mod fleet;
 mod geo;
+mod groups;
 mod heartbeat;
 mod history;
 mod publish;
@@ -38,6 +40,8 @@ enum Command {
     Check(check::Check),
     /// Explain how one request would be decided, and why
     Explain(explain::Explain),
+    /// List the built-in groups of countries, such as @EU: their members, and who says so
+    Groups(groups::Groups),
     /// Decide an access log again with another table: what would move, be refused, or go elsewhere
     Replay(replay::Replay),
     /// Check and compare geo databases: what they know, where they disagree, and what changes for whom
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
+        Command::Groups(groups) => groups.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Geo(geo) => geo.execute(),
         Command::Publish(publish) => publish.execute(),

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use policy::Country;
-use serde::Serialize;
+use policy::explain::Testimony;
+use serde::{Serialize, Serializer};
 
 use crate::telemetry::metrics::Metrics;
 
@@ -19,6 +21,8 @@ pub struct Line {
     pub client: Option<IpAddr>,
     /// The countries that the client may be in; none when unknown.
     pub countries: Vec<Country>,
+    /// Who says so: each geo database, by which field, and what contradicts it.
+    pub place: Witnessed,
     pub client_key: String,
     pub protocol: &'static str,
     pub method: String,
@@ -52,6 +56,21 @@ pub struct Line {
     /// Of a tunnel, whose line is written at its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<crate::tunnel::Summary>,
+}
+
+/// Who says where a client is.
+#[derive(Debug, Default)]
+pub struct Witnessed {
+    /// What the geo databases say: shared with other requests of the client.
+    pub databases: Arc<[Testimony]>,
+    /// What somebody else says that makes the client's origin another.
+    pub other: Option<Testimony>,
+}
+
+impl Serialize for Witnessed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.databases.iter().chain(&self.other))
+    }
 }
 
 /// Lines in flight to the writer; past it they are dropped and counted.

@@ -123,6 +123,7 @@ async fn a_flood_of_poison_is_counted_but_not_told_in_full() {
 #[tokio::test]
 async fn a_table_that_shrinks_too_much_needs_its_publishers_word() {
     let rest = "[jurisdictions.de]\ncountries = [\"DE\"]\n[data_classes.personal]\n\
+                [residency_defaults]\nunlisted_jurisdiction = \"allow\"\n\
                 [[residency]]\njurisdiction = \"de\"\ndata_classes = [\"personal\"]\n\
                 allow = { countries = [\"DE\"] }\ntransfer = \"prohibited\"\n\
                 [[routes]]\nname = \"data\"\ndata_class = \"personal\"\n";

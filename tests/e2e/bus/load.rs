@@ -14,6 +14,9 @@ countries = ["DE"]
 
 [data_classes.bound]
 
+[residency_defaults]
+unlisted_jurisdiction = "allow"
+
 [[residency]]
 jurisdiction = "de"
 data_classes = ["bound"]

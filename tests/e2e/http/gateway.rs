@@ -139,7 +139,9 @@ async fn a_client_cannot_consent_through_a_node_that_knows_no_consent() {
     let fleet = Fleet::with(ROUTES).await;
     let law = |transfer: &str, more: &str| {
         let rule = format!(
-            "[jurisdictions.us]\ncountries = [\"US\"]\n[[residency]]\njurisdiction = \"us\"\ndata_classes = [\"bound\"]\n\
+            "[jurisdictions.us]\ncountries = [\"US\"]\n\
+             [residency_defaults]\nunlisted_jurisdiction = \"allow\"\n\
+             [[residency]]\njurisdiction = \"us\"\ndata_classes = [\"bound\"]\n\
              allow = {{ countries = [\"US\"] }}\ntransfer = \"{transfer}\"\n[[routes]]\nname = \"bound\"\n{more}"
         );
         let version = format!("version = \"{transfer}\"");
@@ -227,6 +229,9 @@ const ROUTES: &str = r#"
 countries = ["DE"]
 
 [data_classes.bound]
+
+[residency_defaults]
+unlisted_jurisdiction = "allow"
 
 [[residency]]
 jurisdiction = "de"

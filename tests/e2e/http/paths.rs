@@ -109,6 +109,9 @@ countries = ["US"]
 
 [data_classes.bound]
 
+[residency_defaults]
+unlisted_jurisdiction = "allow"
+
 [[residency]]
 jurisdiction = "us"
 data_classes = ["bound"]

@@ -18,6 +18,7 @@ async fn a_hundred_reloads_under_load_cost_nothing() {
         let text = world.table().replacen("version = \"1\"", &format!("version = \"v{number}\""), 1);
         text + &format!(
             "[data_classes.bound]\n[jurisdictions.us]\ncountries = [\"US\"]\n\
+             [residency_defaults]\nunlisted_jurisdiction = \"allow\"\n\
              [[residency]]\njurisdiction = \"us\"\ndata_classes = [\"bound\"]\nregulation = \"v{number}\"\n\
              allow = {{ regions = [\"{side}\"] }}\ntransfer = \"prohibited\"\n\
              [[routes]]\nname = \"data\"\npath = \"/data\"\ndata_class = \"bound\"\n\
@@ -76,6 +77,7 @@ async fn a_request_in_flight_never_leaves_what_both_tables_allow() {
         world.table().to_owned()
             + &format!(
                 "[data_classes.bound]\n[jurisdictions.us]\ncountries = [\"US\"]\n\
+                 [residency_defaults]\nunlisted_jurisdiction = \"allow\"\n\
                  [[residency]]\njurisdiction = \"us\"\ndata_classes = [\"bound\"]\nregulation = \"test\"\n\
                  allow = {{ regions = [\"{side}\"] }}\ntransfer = \"prohibited\"\n\
                  [[routes]]\nname = \"data\"\ndata_class = \"bound\"\n"
@@ -204,6 +206,7 @@ async fn a_kubernetes_mount_is_followed() {
 #[tokio::test]
 async fn a_changed_maintenance_page_is_a_change() {
     let law = "[jurisdictions.us]\ncountries = [\"US\"]\n[data_classes.bound]\n\
+        [residency_defaults]\nunlisted_jurisdiction = \"allow\"\n\
         [[residency]]\njurisdiction = \"us\"\ndata_classes = [\"bound\"]\nregulation = \"test\"\n\
         allow = { regions = [\"here\"] }\ntransfer = \"prohibited\"\n\
         when_unavailable = \"maintenance\"\npage = \"page.html\"\n\
@@ -248,6 +251,9 @@ const ROUTES: &str = r#"
 countries = ["US"]
 
 [data_classes.bound]
+
+[residency_defaults]
+unlisted_jurisdiction = "allow"
 
 [[residency]]
 jurisdiction = "us"

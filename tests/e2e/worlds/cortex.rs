@@ -107,12 +107,13 @@ async fn scores_choose_and_latency_bounds() {
 }
 
 #[tokio::test]
-async fn a_client_under_several_possible_laws_obeys_all() {
+async fn an_unknown_client_is_treated_like_europes() {
     let world = World::of_example("cortex").await;
     let (client, _node) = start(&world, "us-east-1").await;
-    let answer = client.send(&get("/coordination/status").on_behalf_of(geo::UNLISTED)).await;
-    answer.assert_refused(451, "residency_prohibited");
-    world.assert_nothing_outside(&[]);
+    for path in ["/coordination/status", "/api/v1/things"] {
+        client.send(&get(path).on_behalf_of(geo::UNLISTED)).await.assert_served_by("eu-west-1");
+    }
+    world.assert_nothing_outside(&["eu-west-1"]);
 }
 
 async fn start(world: &World, region: &str) -> (Client, Node) {

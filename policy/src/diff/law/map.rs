@@ -306,7 +306,7 @@ impl<'a> Side<'a> {
             super_regions: &spec.super_regions,
             data_classes: &spec.data_classes,
             rules: &spec.rules,
-            unknown_origin: spec.unknown_origin,
+            unknown_origin: &spec.unknown_origin,
             unlisted: spec.unlisted_jurisdiction,
         });
         Self { spec, residency, regions, places, here }

@@ -74,6 +74,9 @@ fn client(page: &mut Page, explanation: &Explanation) {
     let origin = &explanation.origin;
     let countries: Vec<&str> = origin.countries.iter().map(|country| country.code()).collect();
     let place = match (countries.is_empty(), origin.certain) {
+        (true, _) if !origin.like.is_empty() => {
+            format!("in an unknown country: treated like the clients of {}", origin.like.join(", "))
+        }
         (true, _) => "in an unknown country: the strictest rules hold".to_owned(),
         (false, true) => format!("in {}", countries.join(", ")),
         (false, false) => format!("in one of {}: the rules of all hold", countries.join(", ")),
