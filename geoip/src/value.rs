@@ -14,6 +14,8 @@ pub(crate) enum Value<'de> {
     Text(&'de str),
     Number(u64),
     Flag(bool),
+    /// A number that is negative, broken or too large for the others.
+    Real(f64),
     /// The field is there, but holds nothing that was asked for.
     Other,
 }
@@ -40,18 +42,19 @@ impl<'de> Value<'de> {
     /// What a flag says, if it is one: as [`Value::is_true`], or the opposite.
     pub(crate) fn flag(&self) -> Option<bool> {
         match self {
-            Value::Flag(_) | Value::Number(_) => Some(self.is_true()),
+            Value::Flag(_) | Value::Number(_) | Value::Real(_) => Some(self.is_true()),
             Value::Text(text) if text.eq_ignore_ascii_case("false") || *text == "0" => Some(false),
             Value::Text(_) => self.is_true().then_some(true),
             Value::Absent | Value::Other => None,
         }
     }
 
-    /// Whether a flag is set: `true`, a number but zero, or the text `true` or `1`.
+    /// Whether a flag is set: `true`, any number but zero (some writers make doubles of all flags), or the text `true` or `1`.
     pub(crate) fn is_true(&self) -> bool {
         match self {
             Value::Flag(flag) => *flag,
             Value::Number(number) => *number != 0,
+            Value::Real(number) => *number != 0.0,
             Value::Text(text) => text.eq_ignore_ascii_case("true") || *text == "1",
             Value::Absent | Value::Other => false,
         }
@@ -191,15 +194,15 @@ impl<'de> Visitor<'de> for Reading {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Value<'de>, E> {
-        Ok(u64::try_from(number).map_or(Value::Other, Value::Number))
+        Ok(u64::try_from(number).map_or(Value::Real(number as f64), Value::Number))
     }
 
-    fn visit_u128<E: Error>(self, _: u128) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
+    fn visit_u128<E: Error>(self, number: u128) -> Result<Value<'de>, E> {
+        Ok(Value::Real(number as f64))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value<'de>, E> {
+        Ok(Value::Real(number))
     }
 
     fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Value<'de>, E> {
@@ -240,8 +243,8 @@ mod tests {
         for (reading, json, expected) in [
             (Reading::Scalar, r#""DE""#, Value::Text("DE")),
             (Reading::Scalar, "7", Value::Number(7)),
-            (Reading::Scalar, "-7", Value::Other),
-            (Reading::Scalar, "7.5", Value::Other),
+            (Reading::Scalar, "-7", Value::Real(-7.0)),
+            (Reading::Scalar, "7.5", Value::Real(7.5)),
             (Reading::Scalar, "true", Value::Flag(true)),
             (Reading::Scalar, "[]", Value::Other),
             (Reading::Scalar, r#"["a", {"b": [1]}]"#, Value::Text("a")),
@@ -277,6 +280,9 @@ mod tests {
             (Value::Number(1 << 32), None, None, true),
             (Value::Flag(true), None, None, true),
             (Value::Flag(false), None, None, false),
+            (Value::Real(1.0), None, None, true),
+            (Value::Real(-1.0), None, None, true),
+            (Value::Real(0.0), None, None, false),
         ];
         for (value, text, number, flag) in facts {
             assert_eq!((value.text(), value.number(), value.is_true()), (text, number, flag), "{value:?}");

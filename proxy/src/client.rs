@@ -34,6 +34,13 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client whom the proxy that it comes by does not name: it may be anywhere, and nothing that it sends is the
+    /// proxy's word.
+    pub fn unnamed(proxy: IpAddr, geo: &Geo) -> Self {
+        let address = proxy.to_canonical();
+        Self::at(ClientIp { address, peer_trusted: false, forwarded: Forwarded::Malformed }, geo)
+    }
+
     fn at(client: ClientIp, geo: &Geo) -> Self {
         // A trusted proxy that names nobody, or not readably, stands for its clients: where they are
         // is unknown.

@@ -174,6 +174,9 @@ fn anonymous_networks() {
         };
         assert!(hidden(json!(true)), "{flag}");
         assert!(hidden(json!("true")), "{flag}");
+        assert!(hidden(json!(1.0)), "{flag}");
+        assert!(hidden(json!(-1)), "{flag}");
+        assert!(!hidden(json!(0.0)), "{flag}");
         assert!(!hidden(json!(false)), "{flag}");
         assert!(!hidden(json!("")), "{flag}");
     }

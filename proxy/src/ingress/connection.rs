@@ -17,6 +17,8 @@ use crate::routing::coarse_ms;
 pub struct Connection {
     /// Who is at the other end: a client, or a proxy.
     pub peer: SocketAddr,
+    /// Whether the peer is a proxy that stands for a client whom it does not name.
+    unnamed: bool,
     /// What its TLS handshake settled; `None` on a plain listener.
     pub tls: Option<TlsFacts>,
     /// The port of the HTTPS listener that every request is sent to, on a redirecting listener.
@@ -74,7 +76,13 @@ impl Connection {
     pub fn new(peer: SocketAddr, tls: Option<TlsFacts>, redirects_to: Option<u16>) -> Self {
         let activity = Arc::new(Activity::default());
         activity.mark(true);
-        Self { peer, tls, redirects_to, activity, client: OnceLock::new() }
+        Self { peer, unnamed: false, tls, redirects_to, activity, client: OnceLock::new() }
+    }
+
+    /// The same, of a client whom the peer does not name, if so: what comes on it is not the peer's word.
+    #[must_use]
+    pub fn unnamed(self, unnamed: bool) -> Self {
+        Self { unnamed, ..self }
     }
 
     /// `http` or `https`.
@@ -104,7 +112,10 @@ impl Connection {
         {
             return client.clone();
         }
-        let client = places.client(self.peer.ip(), headers, geo);
+        let client = match self.unnamed {
+            true => Arc::new(Client::unnamed(self.peer.ip(), geo)),
+            false => places.client(self.peer.ip(), headers, geo),
+        };
         if !client.peer_trusted {
             // Full already when the databases have changed since: then each request looks up.
             drop(self.client.set((Arc::downgrade(geo), client.clone())));

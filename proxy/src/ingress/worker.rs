@@ -17,7 +17,7 @@ use crate::ingress::connection::{Connection, TlsFacts};
 use crate::ingress::http::serve_connection;
 use crate::ingress::listener::ListenerFacts;
 use crate::ingress::peek::peek_until;
-use crate::ingress::proxy_protocol::source;
+use crate::ingress::proxy_protocol::{Caller, caller};
 use crate::ingress::tls::Certificates;
 use crate::node::{InFlight, Node, Worker};
 use crate::upstream::pool::Pool;
@@ -136,9 +136,10 @@ async fn open(
     keep_alive(&stream)?;
     // A client that takes nothing of its answer for so long is gone, whatever it acknowledges.
     SockRef::from(&stream).set_tcp_user_timeout(Some(limits.keep_alive))?;
+    let mut speaks = Caller::Proxy;
     let opening = async {
         if listener.proxy_protocol && worker.node.geo.load().trusted.contains(peer.ip()) {
-            peer = source(&mut stream).await?.unwrap_or(peer);
+            speaks = caller(&mut stream).await?;
         }
         Ok::<_, std::io::Error>(match &listener.tls {
             Some((acceptor, certificates)) => Opened::Tls(Box::new(acceptor.accept(stream).await?), certificates),
@@ -146,16 +147,22 @@ async fn open(
         })
     };
     let opened = tokio::time::timeout(limits.header_timeout, opening).await;
-    match opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?? {
+    let opened = opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+    if let Caller::Client(client) = speaks {
+        peer = client;
+    }
+    let unnamed = speaks == Caller::Unknown;
+    match opened {
         Opened::Plain(http2, stream) => {
-            let connection = Connection::new(peer, None, listener.redirects_to);
+            let connection = Connection::new(peer, None, listener.redirects_to).unnamed(unnamed);
             serve_connection(worker, Arc::new(connection), stream, http2).await;
         }
         Opened::Tls(stream, certificates) => {
             let (_, session) = stream.get_ref();
             let http2 = session.alpn_protocol() == Some(b"h2");
             let facts = tls_facts(session.server_name(), certificates);
-            serve_connection(worker, Arc::new(Connection::new(peer, Some(facts), None)), stream, http2).await;
+            let connection = Connection::new(peer, Some(facts), None).unnamed(unnamed);
+            serve_connection(worker, Arc::new(connection), stream, http2).await;
         }
     }
     Ok(())

@@ -61,6 +61,49 @@ async fn a_header_may_come_in_pieces_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_client_that_the_header_does_not_name_is_unknown_and_its_word_is_its_own() {
+    let law = "[jurisdictions.de]\ncountries = [\"DE\"]\n[data_classes.bound]\n\
+        [residency_defaults]\nunlisted_jurisdiction = \"allow\"\n\
+        [[residency]]\njurisdiction = \"de\"\ndata_classes = [\"bound\"]\nallow = { countries = [\"DE\"] }\n\
+        transfer = \"with_consent\"\n\
+        [[routes]]\nname = \"bound\"\ndata_class = \"bound\"\nconsent_header = \"x-data-consent\"\n";
+    let world = World::of_regions(&[("us", "US"), ("de", "DE")], law).await;
+    let node = Setup::new("us", world.table()).plain().with_proxy_header().start().await;
+    let american = geo::address("US", 1);
+    let claims = format!(
+        "GET / HTTP/1.1\r\nhost: api.example.com\r\nx-forwarded-for: {american}\r\nx-data-consent: granted\r\n\r\n"
+    );
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0".to_vec();
+    let unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0".to_vec();
+    let mut datagram = version_2(american);
+    datagram[13] = 0x12;
+    let unix = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8"[..], &[b'/'; 216]].concat();
+    for (header, region) in [
+        (version_1(american), "us"),
+        (version_2(american), "us"),
+        // The proxy's own: its word counts.
+        (local, "us"),
+        (Vec::new(), "us"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "de"),
+        (format!("PROXY UNKNOWN {american} 127.0.0.1 56324 443\r\n").into_bytes(), "de"),
+        (unspecified, "de"),
+        (datagram, "de"),
+        (unix, "de"),
+    ] {
+        let before = world.received_outside(&["de"]).len();
+        let mut connection = RawConnection::open(node.http()).await;
+        connection.write(&header).await;
+        for _ in 0..2 {
+            connection.write(&claims).await;
+            let (head, _) = connection.read_answer().await;
+            assert!(head.starts_with("HTTP/1.1 200"), "{header:?}: {head}");
+        }
+        let abroad = world.received_outside(&["de"]).len() - before;
+        assert_eq!(abroad, if region == "us" { 2 } else { 0 }, "{header:?}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_else_is_believed() {
     let (world, _, node) = start().await;
     for header in [version_1(geo::address("DE", 3)), version_2(geo::address("DE", 3))] {
