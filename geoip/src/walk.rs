@@ -23,6 +23,8 @@ pub struct Walk<'db> {
     cursors: Vec<Cursor<'db>>,
     /// What is still ahead, the nearest last.
     ahead: Vec<Stretch>,
+    /// Whether the next step is the first of a stretch: numbers of the one before mean other addresses.
+    anew: bool,
     steps: u64,
     most_steps: u64,
 }
@@ -109,7 +111,7 @@ impl<'db> Walk<'db> {
         let mut ahead = stretches();
         ahead.reverse();
         let nodes: u64 = cursors.iter().map(|cursor| cursor.database.nodes()).sum();
-        Self { cursors, ahead, steps: 0, most_steps: nodes * MOST_STEPS_PER_NODE + STEPS_OF_NO_DATABASE }
+        Self { cursors, ahead, anew: true, steps: 0, most_steps: nodes * MOST_STEPS_PER_NODE + STEPS_OF_NO_DATABASE }
     }
 
     /// Goes to the next network; `None` at the end.
@@ -122,6 +124,9 @@ impl<'db> Walk<'db> {
         if self.steps > self.most_steps {
             return Err(WalkError::Endless(self.most_steps));
         }
+        if std::mem::take(&mut self.anew) {
+            self.cursors.iter_mut().for_each(|cursor| cursor.current = None);
+        }
         let mut last = stretch.last;
         for cursor in &mut self.cursors {
             last = last.min(cursor.at(stretch.family, stretch.first)?.until);
@@ -130,8 +135,7 @@ impl<'db> Walk<'db> {
         if last < stretch.last {
             self.ahead.push(Stretch { first: last + 1, ..stretch });
         } else {
-            // Numbers of the next stretch mean other addresses.
-            self.cursors.iter_mut().for_each(|cursor| cursor.current = None);
+            self.anew = true;
         }
         Ok(Some(Step { network, cursors: &self.cursors }))
     }

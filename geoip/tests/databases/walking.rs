@@ -113,7 +113,9 @@ fn network() -> impl Strategy<Value = String> {
         let address = Ipv6Addr::from(0x2a02_0000_u128 << 96 | high << 90 | u128::from(low));
         IpNet::new_assert(address.into(), prefix).trunc().to_string()
     });
-    prop_oneof![v4, v6]
+    // Some that reach to the end of what is walked at a time.
+    let vast = prop::sample::select(vec!["128.0.0.0/1", "224.0.0.0/3", "::/1", "8000::/1"]).prop_map(str::to_owned);
+    prop_oneof![4 => v4, 4 => v6, 1 => vast]
 }
 
 fn database() -> impl Strategy<Value = (bool, Vec<(String, usize)>)> {
