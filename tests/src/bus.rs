@@ -1,5 +1,6 @@
 //! The config bus: a real nats-server with JetStream, which can be killed, stopped and emptied.
 
+mod cluster;
 mod operator;
 mod options;
 mod probe;
@@ -15,6 +16,7 @@ use tokio::net::TcpSocket;
 
 use crate::{Lines, Usage, signal};
 
+pub use cluster::BusCluster;
 pub use operator::BusOperator;
 pub use options::{BusOptions, nkey_seed};
 pub use probe::{BusProbe, Heard};

@@ -33,7 +33,9 @@ mod usage;
 mod world;
 
 pub use binary::{Ended, meridian, run, run_in};
-pub use bus::{BusOperator, BusOptions, BusProbe, BusPublisher, BusServer, Heard, Propagation, Published, nkey_seed};
+pub use bus::{
+    BusCluster, BusOperator, BusOptions, BusProbe, BusPublisher, BusServer, Heard, Propagation, Published, nkey_seed,
+};
 pub use certificates::{Authority, Certificate};
 pub use client::{Answer, Client, Connection, Protocol, TlsSession};
 pub use fleet::Fleet;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{self, StorageType};
-use meridian_tests::Client;
+use meridian_tests::{BusCluster, BusProbe, Client, Running};
 use serde_json::Value;
 
 use super::edge::{Edge, assert_says};
@@ -68,6 +68,34 @@ async fn others_work_and_what_they_cost_is_told() {
     assert_eq!(kinds, ["ttl", "memory"]);
     assert_says(&warnings.to_string(), &["forgets what is older than 1h", "a restart of nats-server loses the table"]);
     assert!(rolled.starts_with("Some(0)"), "{rolled}");
+}
+
+/// Three servers: they keep the bucket together, unless somebody says otherwise, and then the fleet is told.
+#[tokio::test]
+async fn a_cluster_keeps_the_bucket_together() {
+    let (world, cluster) = (super::edge::world().await, BusCluster::start(3).await);
+    let directory = tempfile::tempdir().expect("a directory");
+    let table = directory.path().join("routes.toml");
+    std::fs::write(&table, world.table()).expect("a file");
+    let table = table.to_str().expect("a path in UTF-8");
+    let urls = cluster.urls().join(",");
+    let run = async |arguments: &[&str]| Running::start(&[arguments, &["--bus", &urls]].concat()).ended().await;
+    let ended = run(&["publish", table, "--yes", "--no-wait"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_says(&ended.stdout, &["kept by 3 servers"]);
+    let options = async_nats::ConnectOptions::new();
+    let probe = BusProbe::connect(&cluster.urls()[0], options).await.expect("a connection");
+    assert_eq!(probe.stream().await.cached_info().config.num_replicas, 3);
+    let ended = run(&["fleet"]).await;
+    assert!(ended.code == Some(0) && !ended.stdout.contains("warning"), "{ended:?}");
+
+    let alone = ["publish", table, "--yes", "--no-wait", "--bucket", "alone", "--replicas", "1"];
+    let ended = run(&alone).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_says(&ended.stderr, &["one server of the cluster keeps the bucket"]);
+    let ended = run(&["publish", table, "--yes", "--no-wait", "--bucket", "many", "--replicas", "5"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_says(&ended.stderr, &["the bus has not 5 servers"]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use meridian_tests::{Client, Node, Setup, eventually, get};
 
 use super::becomes;
 use super::edge::{Edge, assert_says};
-use super::signer::Publisher;
+use super::signer::{Publisher, now_ms};
 
 /// A node of region `a` that trusts a publisher, whose tables may be used for three seconds without a word.
 async fn trusting(edge: &Edge, publisher: &Publisher) -> Node {
@@ -103,6 +103,27 @@ async fn it_signs_for_nothing_older_than_before() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert_says(&ended.stderr, &["was signed for before: nothing was signed", "somebody holds it back"]);
     assert!(probe.get("heartbeat").await.is_none());
+}
+
+/// Whose clock was far ahead has stamped a table that no node takes: the next is not stamped after it.
+#[tokio::test]
+async fn a_stamp_from_the_future_is_not_carried_on() {
+    let (edge, publisher) = (Edge::new().await, Publisher::new());
+    let bus = super::signer::connect(&edge.bus).await;
+    let future = now_ms() + 3_600_000;
+    let revision = publisher.publish(&bus, edge.table("1"), future).await;
+    let sign = ["--yes", "--no-wait", "--sign", publisher.key_file.as_str()];
+    let ended = edge.publish(&edge.table("2"), &sign).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_says(
+        &ended.stderr,
+        &[&format!("revision {revision} by test says that it was issued at"), "no node takes it"],
+    );
+    let node = trusting(&edge, &publisher).await;
+    assert_eq!(held(&node).await, 200);
+    // Nor is anything signed for it.
+    let ended = edge.run(&["heartbeat", "--once", "--sign", &publisher.key_file]).await;
+    assert_says(&ended.stdout, &["signed that revision 2 (version \"2\""]);
 }
 
 #[tokio::test]
