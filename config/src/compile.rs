@@ -2,6 +2,7 @@
 
 mod affinity;
 mod canary;
+mod control;
 mod countries;
 mod data_class;
 mod failover;
@@ -9,9 +10,12 @@ mod frameworks;
 mod health;
 mod jurisdiction;
 mod latency;
+pub(crate) mod list;
 mod names;
+mod operator;
 mod page;
 mod pattern;
+mod period;
 mod proof;
 mod region;
 mod residency;
@@ -27,13 +31,13 @@ use policy::affinity::AffinityKey;
 use policy::jurisdiction::DataClass;
 use policy::proof::Proof;
 use policy::rollout::Canary;
-use policy::{Table, TableSpec};
+use policy::{LawTime, Table, TableSpec};
 
 use crate::section::Section;
 use crate::table::Upstream;
 use frameworks::Frameworks;
 use names::Names;
-use page::Pages;
+use page::Files;
 use residency_defaults::LawSoFar;
 
 /// A routing table, compiled and proved.
@@ -49,8 +53,8 @@ pub(crate) struct Compiled {
     pub(crate) affinity: AffinityKey,
     /// Whether the table has a secret for it.
     pub(crate) has_affinity_secret: bool,
-    /// The maintenance pages that were read.
-    pub(crate) pages: Vec<PathBuf>,
+    /// The maintenance pages and lists that were read.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// What can stand at the top of a routing table.
@@ -58,6 +62,7 @@ pub(crate) const KEYS: &[&str] = &[
     "version",
     "regions",
     "latency_ms",
+    "lists",
     "jurisdictions",
     "super_regions",
     "data_classes",
@@ -79,26 +84,34 @@ struct Context<'a, 't> {
 }
 
 /// Compiles a whole table; `None` after an error, which is reported. `file` is for messages.
-/// Maintenance pages with relative paths are read from `directory`; without one, none is.
+/// Files with relative paths are read from `directory`; without one, none is. The law is read as of `at`.
 ///
 /// Names are collected first, from the keys alone, so that one mistake inside a region is not
 /// followed by "unknown region" wherever the region is named.
-pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path, directory: Option<&Path>) -> Option<Compiled> {
+pub(crate) fn compile(
+    root: &Section<'_>,
+    text: &str,
+    file: &Path,
+    directory: Option<&Path>,
+    at: LawTime,
+) -> Option<Compiled> {
     let names = &Names::collect(root);
     let classes = data_class::data_classes(root, names);
     let context = Context { names, frameworks: &Frameworks::collect(root), classes: &classes };
-    let mut pages = Pages::new(directory);
+    let mut files = Files::new(directory);
     let (regions, upstreams) = region::regions(root).into_iter().unzip();
-    let rules = residency::rules(root, &context, &mut pages);
+    let rules = residency::rules(root, &context, &mut files);
     let routes = route::routes(root, &context);
     residency::check_implied_classes(root, names);
     let affinity = affinity::key(root, text, &routes);
     let canary = canary::canary(root);
-    let jurisdictions = jurisdiction::jurisdictions(root);
+    let jurisdictions = jurisdiction::jurisdictions(root, names);
     let law = LawSoFar { jurisdictions: &jurisdictions, classes: &classes, rules: &rules };
     let defaults = residency_defaults::defaults(root, names, &law);
     let spec = TableSpec {
         version: version(root),
+        at,
+        lists: list::lists(root, &mut files),
         regions,
         latency_ms: latency::latencies(root, names),
         jurisdictions,
@@ -115,10 +128,15 @@ pub(crate) fn compile(root: &Section<'_>, text: &str, file: &Path, directory: Op
         return None;
     }
     let table = Table::new(spec).map_err(|error| root.error(error.to_string())).ok()?;
+    control::check(root, table.spec());
+    if root.report_has_errors() {
+        return None;
+    }
     let proof = proof::prove(root, &table, file);
+    proof::prove_later(root, &table);
     route::warn_of_overrides(root, &table);
     let has_affinity_secret = root.field("affinity").is_some();
-    Some(Compiled { table, has_affinity_secret, proof, upstreams, canary, affinity, pages: pages.into_files() })
+    Some(Compiled { table, has_affinity_secret, proof, upstreams, canary, affinity, files: files.into_files() })
 }
 
 fn version(root: &Section<'_>) -> String {

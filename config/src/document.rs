@@ -1,5 +1,6 @@
 //! A file's text as a TOML tree, read on a stack that no nesting can overflow.
 
+use std::ops::Range;
 use std::path::Path;
 use std::thread;
 
@@ -50,6 +51,22 @@ pub(crate) fn top_level_text(text: &str, key: &str) -> Option<String> {
         root.get_ref().get(key).and_then(|value| value.get_ref().as_str()).map(str::to_owned)
     };
     if text.len() > MAX_TEXT { None } else { on_deep_stack(find).ok().flatten() }
+}
+
+/// Where a key of the tables below `section` stands with its value, and the text that it has, as far as the text
+/// can be parsed.
+pub(crate) fn texts_below(text: &str, section: &str, key: &str) -> Vec<(Range<usize>, String)> {
+    let find = || {
+        let (root, _) = DeTable::parse_recoverable(text);
+        let tables = root.get_ref().get(section).and_then(|value| value.get_ref().as_table());
+        let tables =
+            tables.into_iter().flat_map(|tables| tables.iter()).filter_map(|(_, table)| table.get_ref().as_table());
+        let found = tables.filter_map(|table| table.get_key_value(key));
+        found
+            .filter_map(|(key, value)| Some((key.span().start..value.span().end, value.get_ref().as_str()?.to_owned())))
+            .collect()
+    };
+    if text.len() > MAX_TEXT { Vec::new() } else { on_deep_stack(find).unwrap_or_default() }
 }
 
 /// Runs `work` on a thread of its own with a stack of [`STACK`] bytes. Fails, with a message for

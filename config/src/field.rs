@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use policy::Moment;
+use policy::moment::NoMoment;
 use toml::de::{DeInteger, DeValue};
 
 use crate::problem::Severity;
@@ -115,6 +117,16 @@ impl<'t> Field<'t> {
     /// A duration such as `"250ms"`, from zero to [`LONGEST`].
     pub(crate) fn duration_or_zero(&self) -> Option<Duration> {
         self.duration_from(Duration::ZERO)
+    }
+
+    /// A date, which is 00:00 UTC, or a time with an offset; as a string or as TOML's own.
+    pub(crate) fn moment(&self) -> Option<Moment> {
+        let text = match self.value {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Datetime(time) => time.to_string(),
+            _ => return self.wrong("a date such as \"2031-12-27\""),
+        };
+        text.parse().map_err(|error: NoMoment| self.error(error.to_string())).ok()
     }
 
     /// One of several words, each with what it stands for.

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use policy::Table;
 use policy::affinity::AffinityKey;
 use policy::health::ProbePlan;
 use policy::proof::Proof;
 use policy::rollout::Canary;
+use policy::{LawTime, Table, TableError};
 
 use crate::document::{self, MAX_TEXT};
 use crate::endpoint::Endpoint;
@@ -48,25 +48,25 @@ pub struct Upstream {
 }
 
 impl RoutingTable {
-    /// Reads a routing table from a file.
+    /// Reads a routing table from a file, and its law as of a time.
     ///
     /// # Errors
     /// Every problem of the file at once, warnings included.
-    pub fn load(file: &Path) -> Result<Self, Problems> {
+    pub fn load(file: &Path, at: impl Into<LawTime>) -> Result<Self, Problems> {
         match text::read_bounded(file, MAX_TEXT) {
-            Ok(text) => Self::from_text(file, &text),
+            Ok(text) => Self::from_text(file, &text, at),
             Err(error) => Err(document::at_line(file, error.line(), error.to_string())),
         }
     }
 
-    /// Reads a routing table from a text. `file` is for messages; and maintenance pages are read
-    /// from its directory, unless their paths are absolute.
+    /// Reads a routing table from a text, and its law as of a time. `file` is for messages; and maintenance
+    /// pages and lists are read from its directory, unless their paths are absolute.
     ///
     /// # Errors
     /// As [`RoutingTable::load`].
-    pub fn from_text(file: &Path, text: &str) -> Result<Self, Problems> {
+    pub fn from_text(file: &Path, text: &str, at: impl Into<LawTime>) -> Result<Self, Problems> {
         let directory = file.parent().unwrap_or(Path::new(""));
-        let table = Self::compile(file, text, Some(directory))?;
+        let table = Self::compile(file, text, Some(directory), at.into())?;
         let files = [file.to_owned()].into_iter().chain(table.files);
         Ok(Self { files: files.collect(), ..table })
     }
@@ -76,18 +76,34 @@ impl RoutingTable {
     ///
     /// # Errors
     /// As [`RoutingTable::load`].
-    pub fn from_afar(name: &str, text: &[u8]) -> Result<Self, Problems> {
+    pub fn from_afar(name: &str, text: &[u8], at: impl Into<LawTime>) -> Result<Self, Problems> {
         let name = Path::new(name);
         let text = std::str::from_utf8(text).map_err(|error| {
             let line = text.get(..error.valid_up_to()).unwrap_or_default().iter().filter(|b| **b == b'\n').count() + 1;
             document::at_line(name, u32::try_from(line).unwrap_or(0), "the text is not UTF-8".to_owned())
         })?;
-        Self::compile(name, text, None)
+        Self::compile(name, text, None, at.into())
     }
 
-    fn compile(file: &Path, text: &str, directory: Option<&Path>) -> Result<Self, Problems> {
+    /// The same table, its law read and proved at another time. What files it named is not read again.
+    ///
+    /// # Errors
+    /// None that the table did not have.
+    pub fn at(&self, at: LawTime) -> Result<Self, TableError> {
+        let table = self.table.at(at)?;
+        let proof = policy::prove(&table);
+        Ok(Self { table: Arc::new(table), proof, ..self.clone() })
+    }
+
+    /// The text of a table file with the lists written into it that it names by file, so that it can travel.
+    pub fn text_to_publish(file: &Path, text: &str) -> String {
+        let directory = file.parent().unwrap_or(Path::new(""));
+        compile::list::inlined(text, directory)
+    }
+
+    fn compile(file: &Path, text: &str, directory: Option<&Path>, at: LawTime) -> Result<Self, Problems> {
         let (compiled, warnings) =
-            document::read(file, text, compile::KEYS, |root| compile::compile(root, text, file, directory))?;
+            document::read(file, text, compile::KEYS, |root| compile::compile(root, text, file, directory, at))?;
         Ok(Self {
             table: Arc::new(compiled.table),
             proof: compiled.proof,
@@ -97,12 +113,12 @@ impl RoutingTable {
             has_affinity_secret: compiled.has_affinity_secret,
             text: text.into(),
             warnings,
-            files: compiled.pages,
+            files: compiled.files,
         })
     }
 
-    /// Every file that it depends on: its own, first, and its maintenance pages. Of a table from afar,
-    /// none.
+    /// Every file that it depends on: its own, first, its maintenance pages and its lists. Of a table from
+    /// afar, none.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use config::{NodeConfig, Problems, RoutingTable, Severity, kind_of};
+use policy::Moment;
 use proptest::prelude::*;
 
 /// The examples, node file included.
@@ -17,11 +18,16 @@ static EXAMPLES: LazyLock<Vec<String>> = LazyLock::new(|| {
     texts
 });
 
+/// When the laws are read.
+fn today() -> Moment {
+    "2026-11-29".parse().unwrap()
+}
+
 /// Reads a text as both kinds of file.
 fn check(text: &str) {
     let _ = kind_of(text);
     let file = Path::new("examples/x.toml");
-    match RoutingTable::from_text(file, text) {
+    match RoutingTable::from_text(file, text, today()) {
         Ok(table) => {
             assert!(table.warnings.iter().all(|warning| warning.severity == Severity::Warning));
             assert_eq!(table.upstreams.len(), table.table.regions().count());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use config::{FileKind, NodeConfig, Routing, RoutingTable, kind_of};
 use policy::hash::client_key;
 use policy::health::Check;
-use policy::{Facts, Health, Method, Origin, Reason, Refusal, RegionSet, RegionView, Seen, Verdict, decide};
+use policy::{Facts, Health, Method, Moment, Origin, Reason, Refusal, RegionSet, RegionView, Seen, Verdict, decide};
 
 /// A request to one of the example tables.
 struct Case {
@@ -95,12 +95,17 @@ impl Case {
     }
 }
 
+/// When the laws of these tests are read.
+fn today() -> Moment {
+    "2026-11-29".parse().unwrap()
+}
+
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
 fn load(table: &str) -> RoutingTable {
-    RoutingTable::load(&example(&format!("{table}.toml"))).unwrap_or_else(|problems| panic!("{problems}"))
+    RoutingTable::load(&example(&format!("{table}.toml")), today()).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 const PROHIBITED: (Reason, bool) = (Reason::ResidencyProhibited, false);
@@ -119,7 +124,7 @@ fn every_example_can_be_used_as_it_is() {
             FileKind::Node => NodeConfig::load(&file).unwrap_or_else(|problems| panic!("{problems}")).warnings,
             FileKind::Table => {
                 tables += 1;
-                RoutingTable::load(&file).unwrap_or_else(|problems| panic!("{problems}")).warnings
+                RoutingTable::load(&file, today()).unwrap_or_else(|problems| panic!("{problems}")).warnings
             }
         };
         assert_eq!(warnings, [], "{}", file.display());
@@ -133,7 +138,7 @@ fn what_the_examples_offer_in_comments_is_good() {
     let offered = |name: &str, change: &dyn Fn(String) -> String| {
         let file = example(name);
         let text = change(std::fs::read_to_string(&file).unwrap());
-        let table = RoutingTable::from_text(&file, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let table = RoutingTable::from_text(&file, &text, today()).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(table.warnings, [], "{name}");
         table
     };
@@ -192,7 +197,7 @@ fn the_examples_tell_who_relies_on_a_single_region() {
 fn the_example_node_is_in_the_example_table() {
     let node = NodeConfig::load(&example("node.toml")).unwrap();
     assert_eq!(node.routing, Routing::File(example("erlmcp-aws.toml")));
-    let table = RoutingTable::load(&example("erlmcp-aws.toml")).unwrap();
+    let table = RoutingTable::load(&example("erlmcp-aws.toml"), today()).unwrap();
     assert!(table.table.region_named(&node.region).is_some());
     assert_eq!(node.listeners.len(), 1);
 }
@@ -267,7 +272,7 @@ fn gcp_unknown_clients_are_treated_like_the_unions() {
     assert_eq!(case().down(union).refusal(), UNAVAILABLE_BY_LAW);
     let file = example("erlmcp-gcp.toml");
     let text = std::fs::read_to_string(&file).unwrap().replace("{ like = [\"eu\"] }", "\"strictest\"");
-    let warnings = RoutingTable::from_text(&file, &text).unwrap().warnings;
+    let warnings = RoutingTable::from_text(&file, &text, today()).unwrap().warnings;
     let told: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(told.len(), 2, "{told:#?}");
     for (words, class) in told.iter().zip(["tier_1_pii", "tier_2_personal"]) {
@@ -283,7 +288,7 @@ fn the_readme_s_table_is_good() {
     let text = std::fs::read_to_string(&readme).unwrap();
     let block = text.split("```toml\n").find(|block| block.contains("[[residency]]")).expect("the quick start's table");
     let table: String = block.lines().map_while(|line| (line.trim() != "```").then(|| format!("{line}\n"))).collect();
-    let document = RoutingTable::from_text(&readme, &table).unwrap_or_else(|problems| panic!("{problems}"));
+    let document = RoutingTable::from_text(&readme, &table, today()).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(document.warnings, []);
     let unlisted = document.proof.unlisted.expect("it allows the countries that it does not list");
     assert_eq!(unlisted.countries.len(), 250 - 37);
@@ -406,6 +411,6 @@ fn somaagent_never_sends_eu_users_abroad() {
     assert_eq!(european().down(&["eu-west-1"]).refusal(), (Reason::ResidencyUnavailable, true), "with its page");
     let japanese = Case::new("somaagent", "eu-west-1", "JP", "/v1/agents/7").down(&["eu-west-1"]);
     assert_eq!(japanese.order(), ["us-west-2"]);
-    let page = &RoutingTable::load(&example("somaagent.toml")).unwrap().files()[1].clone();
+    let page = &RoutingTable::load(&example("somaagent.toml"), today()).unwrap().files()[1].clone();
     assert_eq!(*page, example("somaagent-maintenance.html"));
 }

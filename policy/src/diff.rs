@@ -15,6 +15,7 @@
 //! A region is the same *place* in both tables when its name and its country are. A new place is a
 //! widening, except for requests that no rule bounded: what may go anywhere may go there too.
 
+mod horizon;
 mod law;
 mod routes;
 mod settings;
@@ -28,6 +29,7 @@ use crate::country::{Country, CountrySet};
 use crate::region::RegionSet;
 use crate::table::Table;
 
+pub use horizon::{Dated, horizon};
 pub use law::{Consent, Difference, Gain, Heard, LawChange, Laws, Passage, Preference, Requests};
 pub use routes::{RouteChange, RouteFate, Takeover};
 pub use settings::{Setting, countries_in_words};
@@ -40,8 +42,10 @@ pub struct Diff {
     pub old_version: String,
     /// The version of the table after.
     pub new_version: String,
-    /// Where requests may go, the widenings first.
+    /// Where requests may go at the time of both laws, the widenings first.
     pub law: Vec<LawChange>,
+    /// Where they may go from later dates of either table on, where that is another difference than before.
+    pub later: Vec<Dated>,
     /// Regions of countries in which the old table has none: where no rule sets bounds, data may go
     /// there.
     pub new_places: Vec<NewPlace>,
@@ -71,16 +75,18 @@ pub enum DiffError {
 }
 
 impl Diff {
-    /// Compares two tables.
+    /// Compares two tables, whose laws are read at the same time; and as they will be from their next dates on.
     ///
     /// # Errors
     /// When they have too many different regions together.
     pub fn between(old: &Table, new: &Table) -> Result<Self, DiffError> {
         let space = space::pairs(old, new);
+        let law = law::changes(old, new, &space.list)?;
         Ok(Self {
             old_version: old.spec().version.clone(),
             new_version: new.spec().version.clone(),
-            law: law::changes(old, new, &space.list)?,
+            later: horizon::later(old, new, &space.list, &law)?,
+            law,
             new_places: new_places(old, new),
             routes: routes::changes(old, new, &space),
             takeovers: routes::takeovers(old, new, &space),
@@ -91,21 +97,26 @@ impl Diff {
     /// Whether nothing but the version changes.
     pub fn is_empty(&self) -> bool {
         self.law.is_empty()
+            && self.later.is_empty()
             && self.new_places.is_empty()
             && self.routes.is_empty()
             && self.takeovers.is_empty()
             && self.settings.is_empty()
     }
 
-    /// Whether some request may go where the old table does not let it, or to a country that the old
-    /// table does not reach. A request that fell under no route of the old table is not one of them.
+    /// Whether some request may go, now or from some date on, where the old table does not let it, or to a country
+    /// that the old table does not reach. A request that fell under no route of the old table is not one of them.
     pub fn widens(&self) -> bool {
-        !self.new_places.is_empty() || self.law.iter().any(|change| change.widens())
+        !self.new_places.is_empty() || self.all_law().any(LawChange::widens)
     }
 
-    /// Whether some request may no longer go where the old table lets it.
+    /// Whether some request may no longer go, now or from some date on, where the old table lets it.
     pub fn shrinks(&self) -> bool {
-        self.law.iter().any(|change| change.shrinks())
+        self.all_law().any(LawChange::shrinks)
+    }
+
+    fn all_law(&self) -> impl Iterator<Item = &LawChange> {
+        self.law.iter().chain(self.later.iter().flat_map(|dated| &dated.law))
     }
 }
 

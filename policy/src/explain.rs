@@ -51,6 +51,9 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
         },
         jurisdictions: law::jurisdictions(table, facts, None),
         rules: Vec::new(),
+        not_in_force: Vec::new(),
+        at: Some(table.spec().at.latest()),
+        next_boundary: table.next_boundary(),
         allowed: Vec::new(),
         eligible: Vec::new(),
         order: Vec::new(),
@@ -74,13 +77,15 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let rules = law::rules(&case);
     let order = order(table, id, facts, &seen);
     let eligible: RegionSet = order.iter().copied().collect();
+    let jurisdictions = law::jurisdictions(table, facts, Some(&case));
     let explanation = Explanation {
+        not_in_force: law::dormant(&case, &jurisdictions),
         route: Some(route.spec.name.clone()),
         route_terms: Some(route_terms(route)),
         data_class: Some(table.spec().data_classes[route.spec.data_class.0].name.clone()),
         access: Some(case.access),
         scoring: Some(scoring(table, route)),
-        jurisdictions: law::jurisdictions(table, facts, Some(&case)),
+        jurisdictions,
         rules: rules.iter().map(|rule| rule.explained(&case)).collect(),
         allowed: names(&case.allowed.all().iter().collect::<Vec<_>>()),
         eligible: names(&eligible.iter().collect::<Vec<_>>()),

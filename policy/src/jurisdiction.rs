@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::country::CountrySet;
+use crate::list::Countries;
+use crate::moment::Period;
 use crate::region::{Region, RegionId, RegionSet, Tier};
 
 /// A named set of countries under one set of residency rules.
@@ -12,8 +14,9 @@ use crate::region::{Region, RegionId, RegionSet, Tier};
 pub struct Jurisdiction {
     /// The name, unique in the table.
     pub name: String,
-    /// Its countries. A country in several jurisdictions obeys all.
-    pub countries: CountrySet,
+    /// Its countries. A country in several jurisdictions obeys all. Its rules protect the clients of
+    /// all that it has had so far; a region is in it as long as its country is.
+    pub countries: Countries,
 }
 
 /// An index into the table's jurisdictions.
@@ -79,10 +82,15 @@ pub struct Rule {
     pub jurisdiction: JurisdictionId,
     /// The data it protects.
     pub data_classes: Vec<ClassId>,
-    /// The regions it allows: any of the selectors. None at all allows no region.
-    pub allow: Vec<Selector>,
+    /// The regions it allows: any of the selectors; an empty list allows no region. `None` is a rule that
+    /// only denies, and leaves all else as it is.
+    pub allow: Option<Vec<Selector>>,
+    /// The regions that it never lets serve, whatever opens them.
+    pub deny: Option<Denial>,
     /// When the rest opens.
     pub transfer: Transfer,
+    /// When it is in force: see [`mod@crate::standing`].
+    pub period: Period,
     /// What to answer while none of the allowed regions is up.
     pub when_unavailable: WhenUnavailable,
     /// The law's name, for explanations and the audit.
@@ -106,9 +114,13 @@ pub struct Selector {
     /// These regions.
     pub regions: Option<RegionSet>,
     /// Regions in these countries.
-    pub countries: Option<CountrySet>,
+    pub countries: Option<Countries>,
     /// Regions in a country of one of these jurisdictions.
     pub jurisdictions: Option<Vec<JurisdictionId>>,
+    /// Regions whose operator is known to be of one of these countries.
+    pub operator_countries: Option<Countries>,
+    /// Regions whose operator is known to have one of these levels of assurance.
+    pub assurance: Option<Vec<String>>,
     /// Regions that hold all of these frameworks.
     pub compliance: Option<Vec<String>>,
     /// Regions of one of these tiers.
@@ -118,22 +130,104 @@ pub struct Selector {
 impl Selector {
     /// Whether nothing is asked, which would select everything by accident.
     pub fn is_empty(&self) -> bool {
-        self.regions.is_none()
-            && self.countries.is_none()
-            && self.jurisdictions.is_none()
-            && self.compliance.is_none()
-            && self.tiers.is_none()
+        let Self { regions, countries, jurisdictions, operator_countries, assurance, compliance, tiers } = self;
+        regions.is_none()
+            && countries.is_none()
+            && jurisdictions.is_none()
+            && operator_countries.is_none()
+            && assurance.is_none()
+            && compliance.is_none()
+            && tiers.is_none()
     }
 
-    /// Whether the region satisfies every part.
+    /// Whether the region satisfies every part, by what the lists say now.
     pub fn selects(&self, id: RegionId, region: &Region, jurisdictions: &[Jurisdiction]) -> bool {
         let in_jurisdiction = |id: &JurisdictionId| {
-            jurisdictions.get(id.0).is_some_and(|jurisdiction| jurisdiction.countries.contains(region.country))
+            jurisdictions.get(id.0).is_some_and(|jurisdiction| jurisdiction.countries.now().contains(region.country))
+        };
+        let operator = region.operator.as_ref();
+        let assured = |levels: &Vec<String>| {
+            operator.and_then(|one| one.assurance.as_ref()).is_some_and(|level| levels.contains(level))
         };
         self.regions.as_ref().is_none_or(|set| set.contains(id))
-            && self.countries.as_ref().is_none_or(|set| set.contains(region.country))
+            && self.countries.as_ref().is_none_or(|set| set.now().contains(region.country))
             && self.jurisdictions.as_ref().is_none_or(|list| list.iter().any(in_jurisdiction))
+            && self
+                .operator_countries
+                .as_ref()
+                .is_none_or(|set| operator.is_some_and(|one| set.now().contains(one.country)))
+            && self.assurance.as_ref().is_none_or(assured)
             && self.compliance.as_ref().is_none_or(|list| list.iter().all(|name| region.compliance.contains(name)))
             && self.tiers.as_ref().is_none_or(|list| list.contains(&region.tier))
+    }
+}
+
+/// A choice of regions that must never serve. Each part that is given denies by itself.
+///
+/// What is not known of a region is taken for what is denied: where operators are denied, a region whose
+/// operator nobody has named is denied too.
+#[derive(Clone, Debug, Default)]
+pub struct Denial {
+    /// These regions.
+    pub regions: Option<RegionSet>,
+    /// Regions in these countries.
+    pub countries: Option<Countries>,
+    /// Regions in a country of one of these jurisdictions.
+    pub jurisdictions: Option<Vec<JurisdictionId>>,
+    /// Regions whose operator is of one of these countries, or not known.
+    pub operator_countries: Option<Countries>,
+    /// Regions whose operator has one of these levels of assurance, or none that is known.
+    pub assurance: Option<Vec<String>>,
+    /// Regions of one of these tiers.
+    pub tiers: Option<Vec<Tier>>,
+}
+
+impl Denial {
+    /// Whether nothing is denied.
+    pub fn is_empty(&self) -> bool {
+        let Self { regions, countries, jurisdictions, operator_countries, assurance, tiers } = self;
+        regions.is_none()
+            && countries.is_none()
+            && jurisdictions.is_none()
+            && operator_countries.is_none()
+            && assurance.is_none()
+            && tiers.is_none()
+    }
+
+    /// Whether the region must never serve, by what the lists have said so far.
+    pub fn denies(&self, id: RegionId, region: &Region, jurisdictions: &[Jurisdiction]) -> bool {
+        self.ground(id, region, jurisdictions).is_some()
+    }
+
+    /// Why the region must never serve, in words; `None` where nothing denies it.
+    pub fn ground(&self, id: RegionId, region: &Region, jurisdictions: &[Jurisdiction]) -> Option<String> {
+        let country = region.country;
+        let holds = |set: &Option<Countries>, country| set.as_ref().is_some_and(|set| set.so_far().contains(country));
+        if self.regions.as_ref().is_some_and(|set| set.contains(id)) {
+            return Some("it is named".to_owned());
+        }
+        if holds(&self.countries, country) {
+            return Some(format!("it is in {country}"));
+        }
+        let of =
+            |id: &&JurisdictionId| jurisdictions.get(id.0).is_some_and(|one| one.countries.so_far().contains(country));
+        if let Some(found) = self.jurisdictions.iter().flatten().find(of).and_then(|id| jurisdictions.get(id.0)) {
+            return Some(format!("it is in {country}, of {}", found.name));
+        }
+        match (&region.operator, &self.operator_countries) {
+            (None, Some(_)) => return Some("nobody has named its operator".to_owned()),
+            (Some(operator), countries) if holds(countries, operator.country) => {
+                return Some(format!("its operator {} is of {}", operator.name, operator.country));
+            }
+            _ => {}
+        }
+        match (region.operator.as_ref().and_then(|operator| operator.assurance.as_ref()), &self.assurance) {
+            (None, Some(_)) => return Some("its operator's assurance is not known".to_owned()),
+            (Some(level), Some(levels)) if levels.contains(level) => {
+                return Some(format!("its operator's assurance is {level}"));
+            }
+            _ => {}
+        }
+        self.tiers.as_ref().is_some_and(|list| list.contains(&region.tier)).then(|| "of its tier".to_owned())
     }
 }

@@ -114,7 +114,7 @@ pub fn prove(table: &Table) -> Proof {
 
 fn unlisted(table: &Table) -> Option<Unlisted> {
     let spec = table.spec();
-    let listed = |country: &Country| spec.jurisdictions.iter().any(|one| one.countries.contains(*country));
+    let listed = |country: &Country| spec.jurisdictions.iter().any(|one| one.countries.so_far().contains(*country));
     let countries: CountrySet = Country::all().filter(|country| !listed(country)).collect();
     let restricted = |id: &ClassId| spec.data_classes[id.0].scope != Scope::Global && table.is_restricted(*id);
     let mut classes: Vec<ClassId> = spec.routes.iter().map(|route| route.data_class).filter(restricted).collect();

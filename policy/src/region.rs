@@ -53,6 +53,8 @@ pub struct Region {
     pub state: RegionState,
     /// Whether it serves reads and writes.
     pub capabilities: Capabilities,
+    /// Who runs it, which decides who controls what is there; `None` when nobody has said.
+    pub operator: Option<Operator>,
     /// The compliance frameworks it holds, in lower case.
     pub compliance: Vec<String>,
     /// Requests per second it is built for; `None` when unknown.
@@ -61,6 +63,17 @@ pub struct Region {
     pub cost_per_gb: f64,
     /// The line of the table that declares it, from 1.
     pub line: u32,
+}
+
+/// Who runs a region: control of it follows its operator's law, wherever the region is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// Its name.
+    pub name: String,
+    /// The country whose law binds it.
+    pub country: Country,
+    /// How independent it is of other countries' law, as a label such as `seal-3`; `None` when unknown.
+    pub assurance: Option<String>,
 }
 
 /// The kind of place a region is.

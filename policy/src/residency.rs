@@ -12,8 +12,10 @@ use crate::country::{Country, CountrySet};
 use crate::jurisdiction::{
     ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, SuperRegion, Transfer, WhenUnavailable,
 };
+use crate::moment::LawTime;
 use crate::origin::Origin;
 use crate::region::{Access, Region, RegionId, RegionSet};
+use crate::standing::{Standing, is_ruled, standing};
 use crate::table::{UnknownOrigin, UnlistedJurisdiction};
 
 /// The residency rules of one table, compiled.
@@ -106,6 +108,8 @@ pub struct Constraint {
     pub source: Source,
     /// The regions that it allows.
     pub inside: RegionSet,
+    /// The regions that it never allows.
+    pub denied: RegionSet,
     /// When it allows the others.
     pub(crate) outside: Condition,
 }
@@ -123,6 +127,13 @@ pub enum Source {
     Unlisted,
     /// `residency_defaults.unknown_origin = "refuse"`.
     Unknown,
+}
+
+impl Constraint {
+    /// When a region that is not inside is allowed.
+    pub(crate) fn condition_of(&self, id: RegionId) -> Condition {
+        if self.denied.contains(id) { Condition::NEVER } else { self.outside }
+    }
 }
 
 /// When the regions outside a constraint open: the conjunction of its parts.
@@ -191,7 +202,7 @@ impl Allowance {
         for id in regions.iter() {
             let mut outside = constraints.iter().filter(|constraint| !constraint.inside.contains(id)).peekable();
             let at_home = outside.peek().is_none();
-            let condition = outside.fold(Condition::default(), |all, constraint| all.and(constraint.outside));
+            let condition = outside.fold(Condition::default(), |all, constraint| all.and(constraint.condition_of(id)));
             for opening in Opening::all() {
                 let allowed = &mut allowed[opening.index()];
                 if at_home {
@@ -211,7 +222,7 @@ impl Allowance {
 impl Residency {
     /// Compiles the rules. Ids inside them must be of the same table.
     pub(crate) fn new(law: &Law<'_>) -> Self {
-        let mut profiles: FxHashMap<(Vec<usize>, Vec<usize>), u16> = FxHashMap::default();
+        let mut profiles: FxHashMap<(Vec<usize>, Vec<usize>, bool), u16> = FxHashMap::default();
         let mut samples: Vec<Country> = Vec::new();
         let mut profile_of = vec![0_u16; Country::SLOTS].into_boxed_slice();
         for country in Country::all() {
@@ -219,8 +230,9 @@ impl Residency {
                 sets.enumerate().filter_map(|(index, holds)| holds.then_some(index)).collect()
             };
             let key = (
-                holding(&mut law.jurisdictions.iter().map(|j| j.countries.contains(country))),
+                holding(&mut law.jurisdictions.iter().map(|j| j.countries.so_far().contains(country))),
                 holding(&mut law.super_regions.iter().map(|s| s.countries.contains(country))),
+                law.lists(country),
             );
             profile_of[country.slot()] = *profiles.entry(key).or_insert_with(|| {
                 samples.push(country);
@@ -341,12 +353,18 @@ pub(crate) struct Law<'a> {
     pub(crate) rules: &'a [Rule],
     pub(crate) unknown_origin: &'a UnknownOrigin,
     pub(crate) unlisted: UnlistedJurisdiction,
+    pub(crate) at: LawTime,
 }
 
 impl Law<'_> {
     fn jurisdictions_of(&self, country: Country) -> Vec<JurisdictionId> {
-        let members = self.jurisdictions.iter().enumerate().filter(|(_, j)| j.countries.contains(country));
+        let members = self.jurisdictions.iter().enumerate().filter(|(_, j)| j.countries.so_far().contains(country));
         members.map(|(index, _)| JurisdictionId(index)).collect()
+    }
+
+    /// Whether some jurisdiction certainly has a country.
+    fn lists(&self, country: Country) -> bool {
+        self.jurisdictions.iter().any(|jurisdiction| jurisdiction.countries.listed().contains(country))
     }
 
     fn constraints_of(&self, country: Country, class: usize) -> Vec<Constraint> {
@@ -357,7 +375,7 @@ impl Law<'_> {
         let jurisdictions = self.jurisdictions_of(country);
         let mut constraints: Vec<Constraint> =
             jurisdictions.iter().flat_map(|id| self.constraints_in(*id, class)).collect();
-        if jurisdictions.is_empty() && self.unlisted == UnlistedJurisdiction::Refuse {
+        if !self.lists(country) && self.unlisted == UnlistedJurisdiction::Refuse {
             constraints.push(self.nowhere(Source::Unlisted));
         }
         if data_class.scope == Scope::SuperRegion {
@@ -382,9 +400,9 @@ impl Law<'_> {
         let mut constraints: Vec<Constraint> =
             jurisdictions.iter().flat_map(|id| self.constraints_in(*id, class)).collect();
         if self.data_classes[class].scope == Scope::SuperRegion {
-            let countries: CountrySet =
-                jurisdictions.iter().flat_map(|id| self.jurisdictions[id.0].countries.iter()).collect();
-            if countries.is_empty() {
+            let territories = || jurisdictions.iter().map(|id| &self.jurisdictions[id.0].countries);
+            let countries: CountrySet = territories().flat_map(|countries| countries.so_far().iter()).collect();
+            if territories().all(|countries| countries.listed().is_empty()) {
                 constraints.push(self.nowhere(Source::SuperRegion));
             }
             for around in countries.iter().map(|country| self.super_region_of(country)) {
@@ -407,9 +425,8 @@ impl Law<'_> {
         }
         if data_class.scope == Scope::SuperRegion {
             constraints.extend(self.super_regions.iter().map(|s| Constraint {
-                source: Source::SuperRegion,
                 inside: self.select(|_, region| s.countries.contains(region.country)),
-                outside: Condition::NEVER,
+                ..self.nowhere(Source::SuperRegion)
             }));
             let around = |country| self.super_regions.iter().any(|s| s.countries.contains(country));
             if !Country::all().all(around) {
@@ -425,7 +442,7 @@ impl Law<'_> {
         let inside = around
             .map(|s| self.select(|_, region| s.countries.contains(region.country)))
             .fold(RegionSet::EMPTY, |all, some| all.or(&some));
-        Constraint { source: Source::SuperRegion, inside, outside: Condition::NEVER }
+        Constraint { inside, ..self.nowhere(Source::SuperRegion) }
     }
 
     /// What a declared jurisdiction asks, wherever the client is.
@@ -437,30 +454,60 @@ impl Law<'_> {
     }
 
     fn constraints_in(&self, jurisdiction: JurisdictionId, class: usize) -> Vec<Constraint> {
-        let border = Condition::from(self.data_classes[class].cross_border);
+        let class = ClassId(class);
+        let border = Condition::from(self.data_classes[class.0].cross_border);
         let rules = self.rules.iter().enumerate();
-        let ruled =
-            rules.filter(|(_, rule)| rule.jurisdiction == jurisdiction && rule.data_classes.contains(&ClassId(class)));
-        let mut constraints: Vec<Constraint> = ruled
-            .map(|(index, rule)| Constraint {
-                source: Source::Rule(index),
-                inside: self.select(|id, region| rule.allow.iter().any(|s| s.selects(id, region, self.jurisdictions))),
-                outside: Condition::from(rule.transfer).and(border),
-            })
-            .collect();
-        if constraints.is_empty() && border != Condition::default() {
-            let countries = &self.jurisdictions[jurisdiction.0].countries;
-            constraints.push(Constraint {
-                source: Source::ClassBorder(jurisdiction),
-                inside: self.select(|_, region| countries.contains(region.country)),
-                outside: border,
-            });
+        let for_it = rules.filter(|(_, rule)| rule.jurisdiction == jurisdiction && rule.data_classes.contains(&class));
+        let ruled = for_it.filter_map(|(index, rule)| match standing(self.rules, index, class, self.at) {
+            Standing::InForce => Some(self.constraint_of(index, rule, border)),
+            Standing::Ended => Some(self.rest_of(index, rule)),
+            Standing::NotYet | Standing::Succeeded(_) => None,
+        });
+        let mut constraints: Vec<Constraint> = ruled.collect();
+        if border != Condition::default() && !is_ruled(self.rules, jurisdiction, class, self.at) {
+            let source = Source::ClassBorder(jurisdiction);
+            constraints.push(Constraint { inside: self.own(jurisdiction), outside: border, ..self.nowhere(source) });
         }
         constraints
     }
 
+    /// What a rule in force asks.
+    fn constraint_of(&self, index: usize, rule: &Rule, border: Condition) -> Constraint {
+        let denied = self.denied_by(rule);
+        let inside = match &rule.allow {
+            Some(allow) => self.select(|id, region| allow.iter().any(|s| s.selects(id, region, self.jurisdictions))),
+            None => RegionSet::first(self.regions.len()),
+        };
+        let outside = match &rule.allow {
+            Some(_) => Condition::from(rule.transfer).and(border),
+            None => Condition::default(),
+        };
+        Constraint { source: Source::Rule(index), inside: inside.without(&denied), denied, outside }
+    }
+
+    /// What is left of a rule that is over: nothing that it opened abroad, and all that it denied.
+    fn rest_of(&self, index: usize, rule: &Rule) -> Constraint {
+        // A rule that only denies opens nothing.
+        let whole = self.constraint_of(index, rule, Condition::NEVER);
+        match rule.allow {
+            Some(_) => Constraint { inside: whole.inside.and(&self.own(rule.jurisdiction)), ..whole },
+            None => whole,
+        }
+    }
+
+    fn denied_by(&self, rule: &Rule) -> RegionSet {
+        let Some(deny) = &rule.deny else { return RegionSet::EMPTY };
+        self.select(|id, region| deny.denies(id, region, self.jurisdictions))
+    }
+
+    /// The regions in a jurisdiction's own countries.
+    fn own(&self, jurisdiction: JurisdictionId) -> RegionSet {
+        let countries = self.jurisdictions[jurisdiction.0].countries.now();
+        self.select(|_, region| countries.contains(region.country))
+    }
+
     fn nowhere(&self, source: Source) -> Constraint {
-        Constraint { source, inside: RegionSet::EMPTY, outside: Condition::NEVER }
+        Constraint { source, inside: RegionSet::EMPTY, denied: RegionSet::EMPTY, outside: Condition::NEVER }
     }
 
     fn select(&self, wanted: impl Fn(RegionId, &Region) -> bool) -> RegionSet {

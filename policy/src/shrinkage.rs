@@ -212,8 +212,8 @@ impl SharedClass<'_> {
         if declared.is_none() && then.spec().data_classes[self.ids.0.0].scope != jurisdiction::Scope::SuperRegion {
             return None;
         }
-        let stayed = &now.spec().jurisdictions[new.0].countries;
-        let countries = then.spec().jurisdictions[old.0].countries;
+        let stayed = now.spec().jurisdictions[new.0].countries.so_far();
+        let countries = *then.spec().jurisdictions[old.0].countries.so_far();
         let shared = countries.iter().filter(|country| stayed.contains(*country));
         declared.into_iter().chain(shared.map(|country| self.of_countries[country.slot()])).reduce(Change::worse)
     }

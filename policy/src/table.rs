@@ -7,6 +7,8 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::jurisdiction::{ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, SuperRegion};
+use crate::list::{Countries, List};
+use crate::moment::{LawTime, Moment};
 use crate::pressure::Spill;
 use crate::region::{Access, Region, RegionId, RegionSet, RegionState, Role};
 use crate::residency::{Law, Residency};
@@ -18,10 +20,14 @@ use crate::score::{Scoring, Weights, great_circle_ms, latency_points};
 pub struct TableSpec {
     /// Free text, shown everywhere.
     pub version: String,
+    /// The time at which the law is read: which rules are in force, and which entries of lists count.
+    pub at: LawTime,
     /// The regions, at most [`RegionSet::CAPACITY`]; a [`RegionId`] is a position here.
     pub regions: Vec<Region>,
     /// Prior round trips: (from, to, milliseconds).
     pub latency_ms: Vec<(RegionId, RegionId, f64)>,
+    /// Lists of countries with dates, which jurisdictions and rules name.
+    pub lists: Vec<List>,
     /// The jurisdictions.
     pub jurisdictions: Vec<Jurisdiction>,
     /// The super-regions.
@@ -142,6 +148,8 @@ pub enum TableError {
     LikeNobody,
     #[error("{place} refers to a {kind} that the table does not have")]
     Dangling { place: String, kind: &'static str },
+    #[error("{place}: its end is not after its beginning")]
+    EmptyPeriod { place: String },
 }
 
 /// One revision of the fleet's routing, compiled for decisions. Immutable.
@@ -191,8 +199,9 @@ impl Table {
     ///
     /// # Errors
     /// The first thing that makes it no table.
-    pub fn new(spec: TableSpec) -> Result<Self, TableError> {
+    pub fn new(mut spec: TableSpec) -> Result<Self, TableError> {
         check(&spec)?;
+        spec.resolve();
         let regions = RegionSet::first(spec.regions.len());
         let having = |wanted: &dyn Fn(&Region) -> bool| -> RegionSet {
             let ids = spec.regions.iter().enumerate().filter(|(_, region)| wanted(region));
@@ -212,6 +221,7 @@ impl Table {
             rules: &spec.rules,
             unknown_origin: &spec.unknown_origin,
             unlisted: spec.unlisted_jurisdiction,
+            at: spec.at,
         });
         let classes = (0..spec.data_classes.len()).map(ClassId);
         let restricted: Vec<bool> = classes.map(|class| residency.restricts(class, &regions)).collect();
@@ -269,6 +279,29 @@ impl Table {
                 .collect(),
             distinct_ranks: priorities.len() as u16,
             spec,
+        })
+    }
+
+    /// The same table, its law read at another time.
+    ///
+    /// # Errors
+    /// None that the table did not have.
+    pub fn at(&self, at: LawTime) -> Result<Self, TableError> {
+        Self::new(TableSpec { at, ..self.spec.clone() })
+    }
+
+    /// The next moment after the time at which the law was read at which a rule or an entry of a list begins
+    /// or ends.
+    pub fn next_boundary(&self) -> Option<Moment> {
+        self.spec.boundaries().into_iter().find(|moment| !self.spec.at.may_have_reached(*moment))
+    }
+
+    /// Whether the law reads at that time as it was read for this table: no boundary lies between.
+    pub fn holds_at(&self, at: LawTime) -> bool {
+        let read = self.spec.at;
+        self.spec.boundaries().into_iter().all(|moment| {
+            read.has_reached(moment) == at.has_reached(moment)
+                && read.may_have_reached(moment) == at.may_have_reached(moment)
         })
     }
 
@@ -353,6 +386,37 @@ impl Table {
     }
 }
 
+impl TableSpec {
+    /// Every moment at which a rule or an entry of a list begins or ends, in order, each once.
+    pub fn boundaries(&self) -> Vec<Moment> {
+        let rules = self.rules.iter().flat_map(|rule| rule.period.boundaries());
+        let mut all: Vec<Moment> = rules.chain(self.lists.iter().flat_map(List::boundaries)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Works out which entries of lists count.
+    fn resolve(&mut self) {
+        let (lists, at) = (std::mem::take(&mut self.lists), self.at);
+        self.each_countries(|countries| countries.resolve(&lists, at));
+        self.lists = lists;
+    }
+
+    /// Every set of countries that may name lists.
+    fn each_countries(&mut self, mut visit: impl FnMut(&mut Countries)) {
+        self.jurisdictions.iter_mut().for_each(|jurisdiction| visit(&mut jurisdiction.countries));
+        for rule in &mut self.rules {
+            for selector in rule.allow.iter_mut().flatten() {
+                selector.countries.iter_mut().chain(&mut selector.operator_countries).for_each(&mut visit);
+            }
+            if let Some(deny) = &mut rule.deny {
+                deny.countries.iter_mut().chain(&mut deny.operator_countries).for_each(&mut visit);
+            }
+        }
+    }
+}
+
 fn latencies(spec: &TableSpec) -> Box<[f32]> {
     let n = spec.regions.len();
     let mut given = vec![f32::NAN; n * n];
@@ -415,6 +479,7 @@ fn check(spec: &TableSpec) -> Result<(), TableError> {
     }
     unique("regions", spec.regions.iter().map(|region| &region.name))?;
     unique("routes", spec.routes.iter().map(|route| &route.name))?;
+    unique("lists", spec.lists.iter().map(|list| &list.name))?;
     unique("jurisdictions", spec.jurisdictions.iter().map(|jurisdiction| &jurisdiction.name))?;
     unique("data classes", spec.data_classes.iter().map(|class| &class.name))?;
 
@@ -443,14 +508,35 @@ fn check(spec: &TableSpec) -> Result<(), TableError> {
     }
     let jurisdiction_known = |id: &JurisdictionId| id.0 < spec.jurisdictions.len();
     let class_known = |id: &ClassId| id.0 < spec.data_classes.len();
+    let list_known = |countries: &Countries| countries.lists().iter().all(|id| id.0 < spec.lists.len());
+    for jurisdiction in &spec.jurisdictions {
+        if !list_known(&jurisdiction.countries) {
+            return dangling(format!("jurisdiction {}", jurisdiction.name), "list");
+        }
+    }
+    for list in &spec.lists {
+        if list.entries.iter().any(|entry| entry.period.is_empty()) {
+            return Err(TableError::EmptyPeriod { place: format!("list {}", list.name) });
+        }
+    }
     for rule in &spec.rules {
         let place = || format!("the rule at line {}", rule.line);
-        let selected = rule.allow.iter().flat_map(|selector| selector.jurisdictions.iter().flatten());
-        if !jurisdiction_known(&rule.jurisdiction) || !selected.into_iter().all(jurisdiction_known) {
+        let (selectors, denial) = (|| rule.allow.iter().flatten(), rule.deny.as_ref());
+        let selected = selectors().flat_map(|selector| selector.jurisdictions.iter().flatten());
+        let denied = denial.iter().flat_map(|denial| denial.jurisdictions.iter().flatten());
+        if !jurisdiction_known(&rule.jurisdiction) || !selected.chain(denied).all(jurisdiction_known) {
             return dangling(place(), "jurisdiction");
+        }
+        let selected = selectors().flat_map(|selector| selector.countries.iter().chain(&selector.operator_countries));
+        let denied = denial.iter().flat_map(|denial| denial.countries.iter().chain(&denial.operator_countries));
+        if !selected.chain(denied).all(list_known) {
+            return dangling(place(), "list");
         }
         if !rule.data_classes.iter().all(class_known) {
             return dangling(place(), "data class");
+        }
+        if rule.period.is_empty() {
+            return Err(TableError::EmptyPeriod { place: place() });
         }
     }
     if let UnknownOrigin::Like(like) = &spec.unknown_origin {

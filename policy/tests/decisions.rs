@@ -240,7 +240,7 @@ fn several_rules_and_jurisdictions_intersect() {
     spec.jurisdictions = vec![jurisdiction("eu", &["@EU"]), jurisdiction("german", &["DE"])];
     spec.data_classes.push(class("personal", Transfer::Allowed));
     spec.rules = vec![rule(0, 1, &["@EU"], Transfer::Prohibited), rule(1, 1, &["US"], Transfer::Allowed)];
-    spec.rules[1].allow = vec![Selector { compliance: Some(vec!["c5".into()]), ..Selector::default() }];
+    spec.rules[1].allow = Some(vec![Selector { compliance: Some(vec!["c5".into()]), ..Selector::default() }]);
     spec.routes.push(route("api", "/v3", 1));
     let table = table(spec);
     // Germany is in both: de first, fr opened by the German rule and inside the Union's.
@@ -683,7 +683,7 @@ fn an_expired_table_serves_only_what_no_law_can_restrict() {
         ..with_class(free.clone())
     };
     let mut of_tenants = with_rule(Transfer::Prohibited);
-    of_tenants.jurisdictions[0].countries = countries(&[]);
+    of_tenants.jurisdictions[0].countries = countries(&[]).into();
     for (what, spec, restricted) in [
         ("a rule that keeps", with_rule(Transfer::Prohibited), true),
         ("a rule that asks for consent", with_rule(Transfer::WithConsent), true),

@@ -119,7 +119,7 @@ fn the_order_and_the_wording_of_a_table_are_no_change() {
     assert!(same.is_empty(), "{same:#?}");
     let reworded = changed(|new| {
         let eu = [RegionId::new(1).unwrap()].into_iter().collect();
-        new.rules[0].allow = vec![Selector { regions: Some(eu), ..Selector::default() }];
+        new.rules[0].allow = Some(vec![Selector { regions: Some(eu), ..Selector::default() }]);
     });
     assert_eq!(told(&reworded), [""; 0]);
     assert_eq!(reworded.settings.len(), 1, "the rule itself is told: {reworded:#?}");
@@ -182,7 +182,7 @@ fn stricter_is_no_widening() {
     let narrower = changed(|new| new.rules[1].transfer = Transfer::Prohibited);
     assert_eq!(told(&narrower), ["br api -us -ie", "unknown api -ie 451"]);
     assert!(narrower.shrinks() && !narrower.widens());
-    let nothing = changed(|new| new.rules[0].allow.clear());
+    let nothing = changed(|new| new.rules[0].allow = Some(Vec::new()));
     assert_eq!(told(&nothing), ["eu,unknown api -ie 451"]);
 }
 
@@ -364,10 +364,10 @@ fn a_new_region_is_a_widening_where_a_rule_bounds() {
     assert_eq!(told(&american), [""; 0], "Brazilians' data may go anywhere with safeguards already");
     let by_name = changed(|new| {
         new.regions.push(region("de", "DE"));
-        new.rules[0].allow = vec![Selector {
+        new.rules[0].allow = Some(vec![Selector {
             regions: Some([1, 3].into_iter().filter_map(RegionId::new).collect()),
             ..Selector::default()
-        }];
+        }]);
     });
     assert_eq!(told(&by_name)[0], "eu,unknown api +de new by old rules");
     let canadian = changed(|new| {
@@ -392,8 +392,8 @@ fn a_region_in_another_country_is_another_place() {
     assert!(abroad.widens());
     // A rule that names the region follows it wherever it goes: that is what must not pass unseen.
     let mut old = base();
-    old.rules[0].allow =
-        vec![Selector { regions: Some([RegionId::new(1).unwrap()].into_iter().collect()), ..Selector::default() }];
+    let ireland = [RegionId::new(1).unwrap()].into_iter().collect();
+    old.rules[0].allow = Some(vec![Selector { regions: Some(ireland), ..Selector::default() }]);
     let mut new = old.clone();
     new.regions[1].country = "US".parse().unwrap();
     let followed = diff(old, new);

@@ -51,15 +51,20 @@ fn base() -> TableSpec {
 /// Germany only, whatever the consent; France drains.
 fn narrow() -> TableSpec {
     let mut spec = base();
-    spec.rules = vec![sample::rule(0, 1, &["DE"], Transfer::Prohibited)];
+    let denied = policy::jurisdiction::Denial {
+        countries: Some(sample::countries(&["FR", "US"]).into()),
+        ..policy::jurisdiction::Denial::default()
+    };
+    let rule = sample::rule(0, 1, &["DE"], Transfer::Allowed);
+    spec.rules = vec![policy::jurisdiction::Rule { deny: Some(denied), ..rule }];
     spec.regions[1].state = RegionState::Draining;
     spec
 }
 
-/// No law at all, and consent comes from elsewhere.
+/// Before its law begins, and consent comes from elsewhere.
 fn wide() -> TableSpec {
     let mut spec = base();
-    spec.rules.clear();
+    spec.rules[0].period.from = Some(sample::today().plus_seconds(1));
     spec.routes[1].consent_header = Some("x-other".into());
     spec
 }

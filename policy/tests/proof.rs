@@ -123,7 +123,7 @@ fn a_jurisdiction_without_a_region_must_say_so() {
         "meridian explain --table 'my routes.toml' --from de --country BR --path /v3 --method GET"
     );
     // Open to reads alone.
-    let local = Rule { allow: Vec::new(), ..rule(2, 1, &["BR"], Transfer::RequiresLocalCopy) };
+    let local = Rule { allow: Some(Vec::new()), ..rule(2, 1, &["BR"], Transfer::RequiresLocalCopy) };
     assert_eq!(said(local), Vec::<String>::new(), "that writes are refused is said");
 }
 
@@ -196,7 +196,7 @@ fn that_the_strictest_law_is_nobodys_is_told_with_the_remedy() {
     assert_eq!(found(spec.clone()), [format!("{strictest}; {remedy}")]);
     assert!(the_gap(spec.clone()).case.command("t").contains("--country unknown"));
     // Also where one of them says outright that nobody serves its own clients.
-    spec.rules[1].allow.clear();
+    spec.rules[1].allow = Some(Vec::new());
     assert_eq!(found(spec.clone()), [format!("{strictest} (us allows no region); {remedy}")]);
     for (like, expected) in [
         (vec![JurisdictionId(0)], None),
@@ -366,7 +366,7 @@ fn who_loses_service_is_told_for_every_set_of_failed_regions() {
 #[test]
 fn hosts_and_paths_are_quoted_for_the_shell() {
     let mut spec = world();
-    spec.rules[0].allow = vec![Selector { compliance: Some(vec!["none".into()]), ..Selector::default() }];
+    spec.rules[0].allow = Some(vec![Selector { compliance: Some(vec!["none".into()]), ..Selector::default() }]);
     spec.routes[1].host = HostPattern::Below("example.com".into());
     spec.routes[1].path = PathPattern::Exact("/it's&more".into());
     let (proof, _) = proved(spec);
@@ -403,6 +403,6 @@ fn faults_of_meridian_are_told_as_such() {
 
 fn the_case() -> policy::proof::Case {
     let mut spec = world();
-    spec.rules[0].allow = vec![Selector { compliance: Some(vec!["none".into()]), ..Selector::default() }];
+    spec.rules[0].allow = Some(vec![Selector { compliance: Some(vec!["none".into()]), ..Selector::default() }]);
     proved(spec).0.findings.iter().find_map(|one| one.case().cloned()).expect("a case")
 }

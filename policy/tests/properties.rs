@@ -15,6 +15,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 
+#[path = "properties/dates.rs"]
+mod dates;
 mod naive;
 mod sample;
 mod worlds;
@@ -208,7 +210,7 @@ fn an_expired_table_refuses_what_the_law_restricts_and_changes_nothing_else() {
 #[derive(Clone, Debug)]
 enum Restriction {
     /// One more rule, where the class has one already or crosses borders freely.
-    Rule(policy::jurisdiction::Rule),
+    Rule(Box<policy::jurisdiction::Rule>),
     /// A rule's transfer.
     Transfer(usize, Transfer),
     /// A class's border.
@@ -228,7 +230,7 @@ enum Restriction {
 
 fn restriction() -> impl Strategy<Value = Restriction> {
     prop_oneof![
-        worlds::rule().prop_map(Restriction::Rule),
+        worlds::rule().prop_map(|rule| Restriction::Rule(Box::new(rule))),
         (0..8_usize, transfer()).prop_map(|(rule, transfer)| Restriction::Transfer(rule, transfer)),
         (0..8_usize, transfer()).prop_map(|(class, transfer)| Restriction::Border(class, transfer)),
         (0..8_usize).prop_map(Restriction::Declared),
@@ -250,13 +252,21 @@ impl Restriction {
         match self {
             Restriction::Rule(_) | Restriction::Declared(_) | Restriction::OfTheRoute(_) if known == 0 => return false,
             Restriction::Rule(rule) => {
-                worlds::add_rule(spec, rule);
+                // Of a regulation of its own it takes no other's place.
+                worlds::add_rule(spec, policy::jurisdiction::Rule { regulation: "one more".into(), ..*rule });
                 let (rule, others) = spec.rules.split_last().expect("the one added");
+                let says_where = |rule: &policy::jurisdiction::Rule| {
+                    rule.allow.is_some() && rule.period.from.is_none_or(|from| from <= spec.at.earliest())
+                };
                 let holds = |class: &ClassId| {
                     let same = |other: &policy::jurisdiction::Rule| {
-                        other.jurisdiction == rule.jurisdiction && other.data_classes.contains(class)
+                        other.jurisdiction == rule.jurisdiction
+                            && other.data_classes.contains(class)
+                            && says_where(other)
                     };
-                    spec.data_classes[class.0].cross_border == Transfer::Allowed || others.iter().any(same)
+                    spec.data_classes[class.0].cross_border == Transfer::Allowed
+                        || !says_where(rule)
+                        || others.iter().any(same)
                 };
                 return rule.data_classes.iter().all(holds);
             }
@@ -338,8 +348,9 @@ fn what_an_unknown_client_may_reach_every_client_may() {
     let served = Times::default();
     check(tables(200), (table(), questions()), |(spec, asked)| {
         let table = built(&spec);
-        let sets =
-            || spec.jurisdictions.iter().map(|j| &j.countries).chain(spec.super_regions.iter().map(|s| &s.countries));
+        let said = table.spec();
+        let jurisdictions = || said.jurisdictions.iter().map(|one| one.countries.so_far());
+        let sets = || jurisdictions().chain(said.super_regions.iter().map(|around| &around.countries));
         // One country of each that belong to the same: the law knows no more of them.
         let belongs = |country| sets().map(|set| set.contains(country)).collect::<Vec<bool>>();
         let representatives: BTreeMap<_, _> = Country::all().map(|country| (belongs(country), country)).collect();
@@ -490,7 +501,13 @@ impl Shuffled {
         for rule in &mut spec.rules {
             rule.jurisdiction = moved(&rule.jurisdiction);
             rule.data_classes.iter_mut().for_each(|class| class.0 = classes[class.0]);
-            for selector in &mut rule.allow {
+            if let Some(deny) = &mut rule.deny {
+                if let Some(set) = &mut deny.regions {
+                    *set = set.iter().map(|region| id(regions[region.index()])).collect();
+                }
+                deny.jurisdictions.iter_mut().flatten().for_each(|known| *known = moved(known));
+            }
+            for selector in rule.allow.iter_mut().flatten() {
                 if let Some(set) = &mut selector.regions {
                     *set = set.iter().map(|region| id(regions[region.index()])).collect();
                 }

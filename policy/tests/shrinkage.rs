@@ -109,7 +109,7 @@ fn what_is_taken_away() {
             |new| {
                 new.jurisdictions.push(jurisdiction("jp", &["JP"]));
                 new.rules.push(rule(2, 1, &["US"], Transfer::Prohibited));
-                new.jurisdictions[0].countries = countries(&["@EU", "JP"]);
+                new.jurisdictions[0].countries = countries(&["@EU", "JP"]).into();
             },
             &[],
         ),
@@ -163,7 +163,7 @@ fn what_kind_of_law_restricts_a_class() {
         (
             "a jurisdiction that only tenants have",
             |spec| {
-                spec.jurisdictions[0].countries = countries(&[]);
+                spec.jurisdictions[0].countries = countries(&[]).into();
                 spec.rules = vec![rule(0, 1, &["@EU"], Transfer::Prohibited)];
             },
             &["jurisdiction eu (personal): 8000 to 6000 rps, 25 % less"],

@@ -19,6 +19,7 @@ use pingora::services::background::BackgroundService;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::boundary::seconds_until;
 use crate::bus::status::BusState;
 use crate::databases::release::{self, NotAccepted};
 use crate::explain::{Question, answer};
@@ -143,6 +144,9 @@ fn metrics(node: &Node) -> Answer {
     metrics.table_info.reset();
     metrics.table_info.with_label_values(&[version, &routing.revision.to_string()]).set(1);
     metrics.table_age.set(routing.loaded.elapsed().as_secs() as i64);
+    let (now, next) = (node.law.now(), routing.table().next_boundary());
+    metrics.law_boundary.set(next.map_or(f64::INFINITY, |next| seconds_until(next, now) as f64));
+    metrics.law_clock_doubt.set(now.latest().unix_seconds() - now.earliest().unix_seconds());
     let oldest = node.geo.load().databases.databases().map(geoip::Database::build_epoch).min();
     metrics.geoip_build_epoch.set(oldest.unwrap_or(0) as i64);
     metrics.geoip_held.reset();

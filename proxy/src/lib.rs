@@ -9,9 +9,11 @@
 
 pub mod admin;
 pub mod body;
+pub mod boundary;
 pub mod bus;
 pub mod cli;
 pub mod client;
+pub mod clock;
 pub mod databases;
 pub mod exchange;
 pub mod explain;

@@ -143,7 +143,7 @@ name = 'r'
 ";
 
     fn routing(text: &str, survivors: &Survivors) -> Routing {
-        let document = config::RoutingTable::from_text(std::path::Path::new("routes.toml"), text)
+        let document = config::RoutingTable::from_text(std::path::Path::new("routes.toml"), text, crate::clock::wall())
             .unwrap_or_else(|problems| panic!("{problems}"));
         let edition = crate::routing::Edition { generation: 1, revision: 1 };
         Routing::new(document, "a", 128, edition, survivors).unwrap()

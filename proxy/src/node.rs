@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::bus::status::BusState;
 use crate::client::PlaceCache;
+use crate::clock::LawClock;
 use crate::databases::recent::{RecentClients, Sample};
 use crate::databases::release::Held;
 use crate::ingress::tls::Certificates;
@@ -69,6 +70,8 @@ pub struct Node {
     pub bus: Option<Arc<BusState>>,
     /// Where the drain stands.
     pub drain: watch::Sender<Drain>,
+    /// What time the law has.
+    pub law: Arc<LawClock>,
     /// When the process started.
     pub started: SystemTime,
 }

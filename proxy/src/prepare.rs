@@ -7,6 +7,7 @@ use std::sync::Arc;
 use config::bus::TrustedKeys;
 use config::{BusSource, NodeConfig, Problem, Problems, RoutingTable, Severity};
 use geoip::{GeoDatabases, TrustedProxies};
+use policy::LawTime;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -39,16 +40,16 @@ pub struct Parts {
 }
 
 impl Prepared {
-    /// Loads a node file and all that it names.
+    /// Loads a node file and all that it names; the table's law is read as of a time.
     ///
     /// # Errors
     /// Every problem with any of it.
-    pub fn load(file: &Path) -> Result<Self, Problems> {
+    pub fn load(file: &Path, at: LawTime) -> Result<Self, Problems> {
         let config = NodeConfig::load(file)?;
         let mut problems = Vec::new();
         let parts = keep(Parts::load(&config), &mut problems);
         let document = match &config.routing {
-            config::Routing::File(table) => keep(RoutingTable::load(table), &mut problems),
+            config::Routing::File(table) => keep(RoutingTable::load(table, at), &mut problems),
             config::Routing::Bus(source) => {
                 keep(bus_files(&config, source), &mut problems);
                 None

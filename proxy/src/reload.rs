@@ -115,7 +115,7 @@ pub fn reload_table(node: &Node) {
     let before = node.routing.load_full();
     let config = node.config.load_full();
     let config::Routing::File(file) = &config.routing else { return };
-    let loaded = RoutingTable::load(file).and_then(|document| {
+    let loaded = RoutingTable::load(file, node.law.now()).and_then(|document| {
         if same(&document, &before.document) {
             return Ok(None);
         }
@@ -140,12 +140,13 @@ pub fn reload_table(node: &Node) {
     }
 }
 
-/// Whether two documents say the same: the text, and the maintenance pages that it names.
+/// Whether two documents say the same: the text, and the maintenance pages and lists that it names.
 fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
     let pages = |document: &RoutingTable| -> Vec<_> {
         document.table.spec().rules.iter().map(|rule| rule.when_unavailable.clone()).collect()
     };
-    *a.text == *b.text && pages(a) == pages(b)
+    let lists = |document: &RoutingTable| document.table.spec().lists.clone();
+    *a.text == *b.text && pages(a) == pages(b) && lists(a) == lists(b)
 }
 
 /// Swaps a compiled table in. Without a revision of its own it has its generation's.
@@ -164,11 +165,26 @@ fn rebuild(node: &Node) -> Result<Arc<Routing>, Problems> {
     })
 }
 
-/// One swap at a time: what is built of one table must not take the place of a later one.
+/// Puts the table in force anew, its law read as of now. `read` is that table, if it was read ahead of time.
+///
+/// # Errors
+/// None that the table in force did not have.
+pub fn read_anew(node: &Node, read: Option<RoutingTable>) -> Result<Arc<Routing>, Problems> {
+    swap(node, |routing| {
+        // Another may have come in force meanwhile.
+        let read = read.filter(|read| Arc::ptr_eq(&read.text, &routing.document.text));
+        let is_of_a_bus = node.bus.is_some();
+        (read.unwrap_or_else(|| routing.document.clone()), is_of_a_bus.then_some(routing.revision))
+    })
+}
+
+/// One swap at a time: what is built of one table must not take the place of a later one. Whichever way a table
+/// comes, and however long it took to look at it, its law is read as of now.
 fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>)) -> Result<Arc<Routing>, Problems> {
     let _alone = node.swapping.lock().unwrap_or_else(PoisonError::into_inner);
     let (config, before) = (node.config.load_full(), node.routing.load_full());
     let (document, revision) = next(&before);
+    let document = as_of_now(node, document)?;
     let generation = before.generation + 1;
     let edition = Edition { generation, revision: revision.unwrap_or(generation) };
     let cap = config.limits.requests_in_flight_per_region;
@@ -179,6 +195,15 @@ fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>))
     // After the routing itself: what is under way and sees this must find the routing that it is of.
     node.generation.store(generation, Ordering::Release);
     Ok(routing)
+}
+
+fn as_of_now(node: &Node, document: RoutingTable) -> Result<RoutingTable, Problems> {
+    let now = node.law.now();
+    if document.table.holds_at(now) {
+        return Ok(document);
+    }
+    let name = document.files().first().cloned().unwrap_or_default();
+    document.at(now).map_err(|error| Problems(vec![problem(&name, "", error.to_string())]))
 }
 
 /// Loads the node file again, and puts its reloadable parts in force if all of it is good.

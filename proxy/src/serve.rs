@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::Admin;
+use crate::boundary::Boundaries;
 use crate::bus::first::Bus;
+use crate::clock::LawClock;
 use crate::databases::recent::RecentClients;
 use crate::databases::release::Held;
 use crate::health::watch::Watch;
@@ -40,11 +42,12 @@ pub struct RunOptions {
     pub access_log: bool,
 }
 
-/// Runs a node until it is told to stop. Returns once it has drained.
+/// Runs a node until it is told to stop. Returns once it has drained. `law` is the clock that its files were read
+/// by.
 ///
 /// # Errors
 /// When a socket cannot be bound or a thread cannot be started.
-pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow::Result<()> {
+pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
     let Prepared { config, document, parts } = prepared;
     let Parts { geo, tokens, certificates, connector } = parts;
     for warning in config.warnings.iter().chain(document.iter().flat_map(|document| &document.warnings)) {
@@ -74,7 +77,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
     let (document, revision, bus) = match (document, &config.routing) {
         (Some(document), _) => (document, 1, None),
         (None, Routing::Bus(source)) => {
-            let mut bus = Bus::follow(&config, source, &survivors, &metrics)?;
+            let mut bus = Bus::follow(&config, source, &survivors, &metrics, &law)?;
             let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
             (table.document.clone(), table.standing.revision, Some(bus))
         }
@@ -110,6 +113,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         rejected: Mutex::default(),
         bus: bus.as_ref().map(|bus| bus.state.clone()),
         drain: watch::Sender::new(Drain::Serving),
+        law,
         started: SystemTime::now(),
         config: ArcSwap::from_pointee(config),
     });
@@ -145,6 +149,7 @@ pub fn run(prepared: Prepared, watches: Watches, options: RunOptions) -> anyhow:
         server.add_service(background_service("admin", Admin::new(node.clone(), socket)));
     }
     server.add_service(background_service("health", Watch::new(node.clone())));
+    server.add_service(background_service("boundary", Boundaries::new(node.clone())));
     server.add_service(background_service("reload", Reloader::new(node.clone(), watches)));
 
     let routing = node.routing.load();

@@ -3,18 +3,19 @@
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
-use policy::View;
 use policy::region::RegionState;
 use policy::rollout::{Stage, Tally};
+use policy::{Moment, View};
 use serde::Serialize;
 
+use crate::boundary::seconds_until;
 use crate::bus::status::BusStatus;
 use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::health::traffic::{gauge, phase_name};
 use crate::node::{Drain, Node, Rejected, unix_seconds};
-use crate::routing::now;
+use crate::routing::{Routing, now};
 
 /// The state of a node. Times are Unix seconds.
 #[derive(Debug, Serialize)]
@@ -31,6 +32,7 @@ pub struct Status {
     /// WebSockets, which are no requests in flight.
     pub tunnels: usize,
     pub table: TableStatus,
+    pub law: LawStatus,
     /// Null unless the table comes from a bus.
     pub bus: Option<BusStatus>,
     pub regions: Vec<RegionStatus>,
@@ -53,6 +55,18 @@ pub struct TableStatus {
     pub age_seconds: u64,
     pub regions: usize,
     pub routes: usize,
+}
+
+/// The time at which the law in force was read, and when it changes by itself.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct LawStatus {
+    pub now: Moment,
+    /// How far the clock has leapt ahead of what can be believed; until a restart the law is read for both times.
+    pub clock_doubt_seconds: i64,
+    /// When a rule or an entry of a list begins or ends next; null for never.
+    pub next_boundary: Option<Moment>,
+    pub next_boundary_seconds: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -173,6 +187,7 @@ impl Status {
                 regions: spec.regions.len(),
                 routes: spec.routes.len(),
             },
+            law: LawStatus::of(node, &routing),
             bus: node.bus.as_ref().map(|bus| bus.status()),
             regions: routing
                 .regions()
@@ -217,6 +232,18 @@ impl Status {
             geoip_held: node.held_geo.status(),
             certificates: certificates(node),
             rejected: node.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+impl LawStatus {
+    fn of(node: &Node, routing: &Routing) -> Self {
+        let (now, next_boundary) = (node.law.now(), routing.table().next_boundary());
+        Self {
+            now: now.latest(),
+            clock_doubt_seconds: now.latest().unix_seconds() - now.earliest().unix_seconds(),
+            next_boundary,
+            next_boundary_seconds: next_boundary.map(|next| seconds_until(next, now)),
         }
     }
 }

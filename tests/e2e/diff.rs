@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use meridian_tests::{Ended, Setup, example, run_in};
+use meridian_tests::{Ended, Setup, example, run_in, shipped};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// A directory with an example as `old.toml`, and as `new.toml` with some texts replaced.
 fn changed(name: &str, changes: &[(&str, &str)]) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
-    let old = fs::read_to_string(example(name)).expect("the example");
+    let old = shipped(name.trim_end_matches(".toml"));
     let mut new = old.clone();
     for (from, to) in changes {
         assert!(new.contains(from), "{from:?} is not in {name}");
@@ -105,7 +105,10 @@ fn stricter_and_elsewhere_are_told_too() {
     let directory = changed(
         "erlmcp-gcp.toml",
         &[
-            ("allow = [{ jurisdictions = [\"eu\"] }, { regions = [\"europe-west2\"] }]", "allow = []"),
+            (
+                "allow = [{ jurisdictions = [\"eu\"] }, { regions = [\"europe-west2\"], countries = [\"list:eu_adequacy\"] }]",
+                "allow = []",
+            ),
             ("name = \"docs\"", "name = \"documents\""),
             ("endpoints = [\"10.1.0.11:8080\", ", "endpoints = ["),
             ("failback_delay = \"300s\"", "failback_delay = \"10s\""),

@@ -16,6 +16,7 @@ mod geo;
 mod health;
 mod hostile_bytes;
 mod http;
+mod law;
 mod origins;
 mod places;
 mod reload;

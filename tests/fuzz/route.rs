@@ -13,7 +13,7 @@ use policy::region::{Capabilities, Region, RegionState, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
 use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
-use policy::{Method, RouteId, Table};
+use policy::{Method, Moment, RouteId, Table};
 
 /// Those that come more than once are the more likely.
 const ALPHABET: &[u8] = b"aaabb...///*= \n\nGP";
@@ -115,6 +115,7 @@ fn route(index: usize, [host, path, letters]: [&str; 3]) -> RouteSpec {
 fn spec(routes: Vec<RouteSpec>) -> TableSpec {
     TableSpec {
         version: "fuzz".into(),
+        at: Moment::from_unix_seconds(0).into(),
         regions: vec![Region {
             name: "only".into(),
             country: "DE".parse().expect("a country"),
@@ -125,12 +126,14 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
             weight: 100,
             state: RegionState::Serving,
             capabilities: Capabilities { read: true, write: true },
+            operator: None,
             compliance: Vec::new(),
             capacity_rps: None,
             cost_per_gb: 0.0,
             line: 1,
         }],
         latency_ms: Vec::new(),
+        lists: Vec::new(),
         jurisdictions: Vec::new(),
         super_regions: Vec::new(),
         data_classes: vec![DataClass { name: "public".into(), cross_border: Transfer::Allowed, scope: Scope::Global }],

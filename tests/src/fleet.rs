@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::table::{SmallTable, example, regions_of, rewritten};
+use crate::table::{SmallTable, regions_of, rewritten, shipped};
 use crate::{Arrival, OriginProcess};
 
 /// The [`OriginProcess`]es of a table's regions, and the table that names them: a [`World`](crate::World) for faults
@@ -18,7 +18,7 @@ impl Fleet {
     /// # Panics
     /// When the table cannot be read, or has no such section.
     pub async fn of_example(name: &str, failover: &str) -> Fleet {
-        let shipped = std::fs::read_to_string(example(&format!("{name}.toml"))).expect("the example");
+        let shipped = shipped(name);
         let mut origins = BTreeMap::new();
         for (region, endpoints) in regions_of(&shipped) {
             origins.insert(region.clone(), start(&region, endpoints).await);

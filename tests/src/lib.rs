@@ -49,6 +49,6 @@ pub use raw::{RawConnection, RawTls};
 pub use request::{Body, Pieces, Sent, empty, full, get, head, post, put, request, streamed};
 pub use running::Running;
 pub use setup::Setup;
-pub use table::{SmallTable, example, example_names, rewritten};
+pub use table::{SmallTable, example, example_names, rewritten, shipped};
 pub use usage::Usage;
 pub use world::{World, is_probe};

@@ -10,6 +10,16 @@ pub fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples").join(name)
 }
 
+/// The text of a shipped table, with the lists that it names by file written into it, so that it can be anywhere.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn shipped(name: &str) -> String {
+    let file = example(&format!("{name}.toml"));
+    let text = std::fs::read_to_string(&file).expect("the example");
+    config::RoutingTable::text_to_publish(&file, &text)
+}
+
 /// The names of all TOML files of `config/examples`.
 ///
 /// # Panics

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use loadtest::origin::{Behaviour, Origin, OriginConfig, Received};
 
 use crate::bespoke::PROBE;
-use crate::table::{SmallTable, example, regions_of, rewritten};
+use crate::table::{SmallTable, regions_of, rewritten, shipped};
 
 /// The origins of a table's regions, and the table that names them. Each origin is named after its region.
 pub struct World {
@@ -19,7 +19,7 @@ impl World {
     /// # Panics
     /// When the table cannot be read.
     pub async fn of_example(name: &str) -> World {
-        let shipped = std::fs::read_to_string(example(&format!("{name}.toml"))).expect("the example");
+        let shipped = shipped(name);
         let mut origins = BTreeMap::new();
         for (region, endpoints) in regions_of(&shipped) {
             origins.insert(region.clone(), start(&region, endpoints).await);

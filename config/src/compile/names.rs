@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::jurisdiction::{ClassId, JurisdictionId};
+use policy::list::ListId;
 use policy::score::Weights;
 use policy::{RegionId, RegionSet};
 
@@ -15,6 +16,7 @@ use crate::section::Section;
 pub(super) struct Names<'t> {
     pub(super) regions: NamesOf<'t, RegionId>,
     pub(super) jurisdictions: NamesOf<'t, JurisdictionId>,
+    pub(super) lists: NamesOf<'t, ListId>,
     pub(super) classes: NamesOf<'t, ClassId>,
     /// Positions in the specification's scorings.
     pub(super) scorings: NamesOf<'t, usize>,
@@ -30,6 +32,7 @@ impl<'t> Names<'t> {
     pub(super) fn collect(root: &Section<'t>) -> Self {
         let regions = keys(root, "regions", RegionSet::CAPACITY);
         let jurisdictions = keys(root, "jurisdictions", MAX_NAMES);
+        let lists = keys(root, "lists", MAX_NAMES);
         // For the bound alone: nothing refers to a super-region by name.
         keys(root, "super_regions", MAX_NAMES);
         let mut classes = keys(root, "data_classes", MAX_NAMES);
@@ -40,6 +43,7 @@ impl<'t> Names<'t> {
         Self {
             regions: NamesOf::number("region", regions, RegionId::new),
             jurisdictions: NamesOf::number("jurisdiction", jurisdictions, |n| Some(JurisdictionId(n))),
+            lists: NamesOf::number("list", lists, |n| Some(ListId(n))),
             classes: NamesOf::number("data class", classes, |n| Some(ClassId(n))),
             scorings: NamesOf::number("scoring", scorings, Some),
         }
@@ -56,12 +60,21 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
 
     /// What the field's text names; an unknown name is reported.
     pub(super) fn resolve(&self, field: &Field<'_>) -> Option<Id> {
-        self.resolve_name(field, field.text()?)
+        self.resolve_named(field, field.text()?)
     }
 
     /// What the field's key names; an unknown name is reported.
     pub(super) fn resolve_key(&self, field: &Field<'_>) -> Option<Id> {
-        self.resolve_name(field, field.key())
+        self.resolve_named(field, field.key())
+    }
+
+    /// What a name in the field's text stands for; an unknown one is reported.
+    pub(super) fn resolve_named(&self, field: &Field<'_>, name: &str) -> Option<Id> {
+        let id = self.get(name);
+        if id.is_none() {
+            field.unknown(self.kind, name, self.iter());
+        }
+        id
     }
 
     /// What the texts of a list name, each once. The list must not be empty.
@@ -84,14 +97,6 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
     /// The names in alphabetical order, which is the order of the ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'t str> + Clone {
         self.ids.keys().copied()
-    }
-
-    fn resolve_name(&self, field: &Field<'_>, name: &str) -> Option<Id> {
-        let id = self.get(name);
-        if id.is_none() {
-            field.unknown(self.kind, name, self.iter());
-        }
-        id
     }
 }
 

@@ -1,23 +1,26 @@
-//! Maintenance pages: read with the table, so that a request never waits for a disk.
+//! The files that a table names, maintenance pages and lists: read with the table, so that a request never
+//! waits for a disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::list::MAX_FILE as MAX_LIST;
 use crate::field::Field;
 use crate::text::read_bounded;
 
-/// The pages of one table, each read once.
-pub(super) struct Pages {
+/// The files of one table, each page read once.
+pub(super) struct Files {
     /// `None` for a table that comes from elsewhere: what it names must not be read here.
     directory: Option<PathBuf>,
-    read: BTreeMap<PathBuf, Arc<str>>,
+    pages: BTreeMap<PathBuf, Arc<str>>,
+    lists: BTreeSet<PathBuf>,
 }
 
-impl Pages {
+impl Files {
     /// Relative paths will be read from `directory`; without one, no file will be.
     pub(super) fn new(directory: Option<&Path>) -> Self {
-        Self { directory: directory.map(Path::to_owned), read: BTreeMap::new() }
+        Self { directory: directory.map(Path::to_owned), pages: BTreeMap::new(), lists: BTreeSet::new() }
     }
 
     /// The page that stands in the table itself.
@@ -28,12 +31,8 @@ impl Pages {
 
     /// The page in the file that the field names.
     pub(super) fn page(&mut self, field: &Field<'_>) -> Option<Arc<str>> {
-        let Some(directory) = &self.directory else {
-            field.error("a table on the bus names no files: give the page itself, page_text = \"<html>…\"".to_owned());
-            return None;
-        };
-        let file = field.file(directory)?;
-        if let Some(page) = self.read.get(&file) {
+        let file = self.path(field, "give the page itself, page_text = \"<html>…\"")?;
+        if let Some(page) = self.pages.get(&file) {
             return Some(page.clone());
         }
         match read_bounded(&file, MAX_PAGE) {
@@ -41,7 +40,7 @@ impl Pages {
                 field.error(format!("the page {} is empty", file.display()));
                 None
             }
-            Ok(page) => Some(self.read.entry(file).or_insert(page.into()).clone()),
+            Ok(page) => Some(self.pages.entry(file).or_insert(page.into()).clone()),
             Err(error) => {
                 field.error(format!("the page {}: {error}", file.display()));
                 None
@@ -49,9 +48,25 @@ impl Pages {
         }
     }
 
+    /// The file that the field names; of a table from elsewhere there is none, and `remedy` is told.
+    pub(super) fn path(&self, field: &Field<'_>, remedy: &str) -> Option<PathBuf> {
+        let Some(directory) = &self.directory else {
+            field.error(format!("a table on the bus names no files: {remedy}"));
+            return None;
+        };
+        field.file(directory)
+    }
+
+    /// The text of the list in a file.
+    pub(super) fn list(&mut self, field: &Field<'_>, file: &Path) -> Option<String> {
+        self.lists.insert(file.to_owned());
+        let text = read_bounded(file, MAX_LIST);
+        text.map_err(|error| field.error(format!("the list {}: {error}", file.display()))).ok()
+    }
+
     /// The files that were read.
     pub(super) fn into_files(self) -> Vec<PathBuf> {
-        self.read.into_keys().collect()
+        self.pages.into_keys().chain(self.lists).collect()
     }
 }
 

@@ -36,6 +36,36 @@ pub(super) fn prove(root: &Section<'_>, table: &Table, file: &Path) -> Proof {
     proof
 }
 
+/// Proves the table as it will be from each of its next boundaries on, so that none of them brings a fault.
+pub(super) fn prove_later(root: &Section<'_>, table: &Table) {
+    let now = table.spec().at.latest();
+    let soon = now.plus_seconds(HORIZON);
+    let boundaries =
+        table.spec().boundaries().into_iter().filter(|moment| (now.plus_seconds(1)..=soon).contains(moment));
+    for moment in boundaries.take(MOST_BOUNDARIES) {
+        let Ok(then) = table.at(moment.into()) else { continue };
+        for finding in prove_table(&then).findings {
+            match finding {
+                Finding::Leak { .. } | Finding::Misjudged { .. } => {
+                    root.error(format!("from {moment} on: {}", finding.describe(then.spec())));
+                }
+                Finding::ServesNobody => root.warning(format!(
+                    "from {moment} on no route has a region for anybody, and every request is refused: see \
+                     meridian check --horizon"
+                )),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// How far ahead a table is proved, in seconds: a year and a month, so that what ends at a year's end is seen
+/// at its beginning.
+const HORIZON: i64 = 400 * 86_400;
+
+/// A proof of the largest tables takes seconds.
+const MOST_BOUNDARIES: usize = 8;
+
 /// Where in the file things are.
 struct Places<'a, 't> {
     root: &'a Section<'t>,

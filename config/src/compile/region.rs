@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::countries::country as read_country;
 use super::frameworks::frameworks;
 use super::health::health;
+use super::operator::operator;
 use crate::endpoint::Endpoint;
 use crate::field::Field;
 use crate::name::version as read_version;
@@ -69,6 +70,7 @@ fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Opti
         weight: section.field("weight").and_then(|field| field.integer(0..=100)).unwrap_or(100),
         state,
         capabilities,
+        operator: section.field("operator").and_then(|field| operator(&field)),
         compliance: optional_list("compliance"),
         capacity_rps: section.field("capacity_rps").and_then(|field| field.number(1.0..=1e9)),
         cost_per_gb: section.field("cost_per_gb").and_then(|field| field.number(0.0..=1e6)).unwrap_or(0.0),
@@ -149,6 +151,7 @@ const KEYS: &[&str] = &[
     "weight",
     "state",
     "capabilities",
+    "operator",
     "compliance",
     "capacity_rps",
     "cost_per_gb",

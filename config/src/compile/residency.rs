@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use policy::Period;
 use policy::jurisdiction::{ClassId, Rule, Scope, Transfer, WhenUnavailable};
 
 use super::Context;
 use super::names::Names;
-use super::page::Pages;
-use super::selector::selectors;
+use super::page::Files;
+use super::period::period;
+use super::selector::{denial, selectors};
 use crate::field::Field;
 use crate::name::name as read_name;
 use crate::quote::quote;
@@ -15,12 +17,12 @@ use crate::section::Section;
 use crate::suggest::nearest;
 
 /// The rules in the order of the file; a rule with an error may be left out.
-pub(super) fn rules(root: &Section<'_>, context: &Context<'_, '_>, pages: &mut Pages) -> Vec<Rule> {
+pub(super) fn rules(root: &Section<'_>, context: &Context<'_, '_>, files: &mut Files) -> Vec<Rule> {
     let fields = root.field("residency").and_then(|field| field.list()).unwrap_or_default();
     if let Some(field) = fields.get(MAX_RULES) {
         field.error(format!("{} rules; a table may have at most {MAX_RULES}", fields.len()));
     }
-    fields.iter().take(MAX_RULES).filter_map(|field| rule(field, context, pages)).collect()
+    fields.iter().take(MAX_RULES).filter_map(|field| rule(field, context, files)).collect()
 }
 
 /// Reports classes that a rule names and nothing else knows: no route carries them, no declaration
@@ -51,24 +53,37 @@ pub(super) fn check_implied_classes(root: &Section<'_>, names: &Names<'_>) {
     }
 }
 
-fn rule(field: &Field<'_>, context: &Context<'_, '_>, pages: &mut Pages) -> Option<Rule> {
+fn rule(field: &Field<'_>, context: &Context<'_, '_>, files: &mut Files) -> Option<Rule> {
     let names = context.names;
     let section = field.section(KEYS)?;
     let jurisdiction_field = section.required("jurisdiction", "name the one whose clients it protects");
     let classes_field = section.required("data_classes", "name the kinds of data it protects");
-    let allow_field = section
-        .required("allow", "say which regions may serve, as in { jurisdictions = [\"eu\"] }; [] allows none at all");
+    let (allow_field, deny_field) = (section.field("allow"), section.field("deny"));
+    if allow_field.is_none() && deny_field.is_none() {
+        let remedy = "say which regions may serve, as in { jurisdictions = [\"eu\"] }; [] allows none at all. A rule that \
+            only denies has deny";
+        section.missing("allow", remedy);
+    }
     let data_classes = classes_field.map(|field| data_classes(&field, context)).unwrap_or_default();
-    let allow = allow_field.map(|field| selectors(&field, names, context.frameworks)).unwrap_or_default();
+    let only_denies = allow_field.is_none();
+    let allow = allow_field.map(|field| selectors(&field, names, context.frameworks));
+    let deny = deny_field.and_then(|field| denial(&field, names));
+    if let Some(field) = section.field("transfer").filter(|_| only_denies) {
+        field.error(
+            "has no effect on a rule that only denies, which leaves all else as it is: give it an allow".to_owned(),
+        );
+    }
     let transfer = section.field("transfer").and_then(|field| field.choice(TRANSFER)).unwrap_or(Transfer::Prohibited);
-    let when_unavailable = when_unavailable(&section, pages);
+    let when_unavailable = when_unavailable(&section, files);
     let regulation = section.field("regulation").and_then(|field| regulation(&field));
     let jurisdiction_field = jurisdiction_field?;
     Some(Rule {
         jurisdiction: names.jurisdictions.resolve(&jurisdiction_field)?,
         data_classes,
         allow,
+        deny,
         transfer,
+        period: period(&section, ["valid_from", "valid_until"]).unwrap_or(Period::ALWAYS),
         when_unavailable,
         regulation: regulation.unwrap_or(jurisdiction_field.text()?).to_owned(),
         line: field.line(),
@@ -92,12 +107,12 @@ fn data_classes(field: &Field<'_>, context: &Context<'_, '_>) -> Vec<ClassId> {
     ids
 }
 
-fn when_unavailable(section: &Section<'_>, pages: &mut Pages) -> WhenUnavailable {
+fn when_unavailable(section: &Section<'_>, files: &mut Files) -> WhenUnavailable {
     let shows_page = section.field("when_unavailable").map_or(Some(false), |field| field.choice(WHEN_UNAVAILABLE));
     let (file, text) = (section.field("page"), section.field("page_text"));
     let page = match (shows_page, file, text) {
-        (Some(true), Some(file), None) => pages.page(&file),
-        (Some(true), None, Some(text)) => Pages::text(&text),
+        (Some(true), Some(file), None) => files.page(&file),
+        (Some(true), None, Some(text)) => Files::text(&text),
         (Some(true), Some(_), Some(text)) => {
             text.error("there is page already: give the page in one way".to_owned());
             None
@@ -122,8 +137,19 @@ fn regulation<'t>(field: &Field<'t>) -> Option<&'t str> {
     field.text_that(is_line, "is not a single line of 1 to 128 letters")
 }
 
-const KEYS: &[&str] =
-    &["jurisdiction", "data_classes", "allow", "transfer", "when_unavailable", "page", "page_text", "regulation"];
+const KEYS: &[&str] = &[
+    "jurisdiction",
+    "data_classes",
+    "allow",
+    "deny",
+    "transfer",
+    "valid_from",
+    "valid_until",
+    "when_unavailable",
+    "page",
+    "page_text",
+    "regulation",
+];
 
 const TRANSFER: &[(&str, Transfer)] = &[
     ("prohibited", Transfer::Prohibited),

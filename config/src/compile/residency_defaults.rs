@@ -47,11 +47,12 @@ pub(super) fn defaults(root: &Section<'_>, names: &Names<'_>, law: &LawSoFar<'_>
 }
 
 impl LawSoFar<'_> {
-    /// Whether some data is kept from some region: by a rule, or by a class's own border.
+    /// Whether some data is kept from some region: by a rule, now or once it is over, or by a class's own border.
     fn restricts(&self) -> bool {
         let keeps = |class: &DataClass| class.scope != Scope::Global && class.cross_border != Transfer::Allowed;
-        !self.jurisdictions.is_empty()
-            && (self.rules.iter().any(|rule| rule.transfer != Transfer::Allowed) || self.classes.iter().any(keeps))
+        let binds =
+            |rule: &Rule| rule.transfer != Transfer::Allowed || rule.deny.is_some() || rule.period.until.is_some();
+        !self.jurisdictions.is_empty() && (self.rules.iter().any(binds) || self.classes.iter().any(keeps))
     }
 }
 

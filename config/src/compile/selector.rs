@@ -1,11 +1,13 @@
-//! `allow = …`: a choice of regions.
+//! `allow = …` and `deny = …`: choices of regions.
 
 use policy::RegionSet;
-use policy::jurisdiction::Selector;
+use policy::jurisdiction::{Denial, Selector};
+use policy::region::Tier;
 
-use super::countries::destinations;
+use super::countries::{dated_countries, dated_destinations};
 use super::frameworks::Frameworks;
 use super::names::Names;
+use super::operator::levels;
 use super::region::TIERS;
 use crate::field::Field;
 
@@ -22,7 +24,7 @@ pub(super) fn selectors(field: &Field<'_>, names: &Names<'_>, frameworks: &Frame
 }
 
 fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Option<Selector> {
-    let section = field.section(&["regions", "countries", "jurisdictions", "compliance", "tier"])?;
+    let section = field.section(ALLOW)?;
     if section.is_empty() {
         let message = "an empty selector would allow every region: write allow = [] for none, or say which, as in \
             { countries = [\"@EU\"] }";
@@ -33,8 +35,10 @@ fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Op
         regions: part("regions")
             .and_then(|field| names.regions.resolve_all(&field))
             .map(|regions| regions.into_iter().collect::<RegionSet>()),
-        countries: part("countries").and_then(|field| destinations(&field)),
+        countries: part("countries").and_then(|field| dated_destinations(&field, &names.lists)),
         jurisdictions: part("jurisdictions").and_then(|field| names.jurisdictions.resolve_all(&field)),
+        operator_countries: part("operator_countries").and_then(|field| dated_countries(&field, &names.lists)),
+        assurance: part("assurance").map(|field| levels(&field)),
         compliance: part("compliance").map(|field| {
             let wanted = frameworks.wanted(&field);
             if field.is_empty_list() {
@@ -42,14 +46,40 @@ fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Op
             }
             wanted
         }),
-        tiers: part("tier").map(|field| {
-            if field.is_empty_list() {
-                field.error("the list is empty: name at least one tier".to_owned());
-            }
-            let members = field.peek_list();
-            members.unwrap_or_else(|| vec![field]).iter().filter_map(|member| member.choice(TIERS)).collect()
-        }),
+        tiers: part("tier").map(tiers),
     })
 }
+
+/// What must never serve: each key denies by itself.
+pub(super) fn denial(field: &Field<'_>, names: &Names<'_>) -> Option<Denial> {
+    let section = field.section(DENY)?;
+    if section.is_empty() {
+        field.error("this denies nothing: say what, as in { countries = [\"CN\"] }, or take it out".to_owned());
+    }
+    let part = |key| section.field(key);
+    Some(Denial {
+        regions: part("regions")
+            .and_then(|field| names.regions.resolve_all(&field))
+            .map(|regions| regions.into_iter().collect::<RegionSet>()),
+        countries: part("countries").and_then(|field| dated_countries(&field, &names.lists)),
+        jurisdictions: part("jurisdictions").and_then(|field| names.jurisdictions.resolve_all(&field)),
+        operator_countries: part("operator_countries").and_then(|field| dated_countries(&field, &names.lists)),
+        assurance: part("assurance").map(|field| levels(&field)),
+        tiers: part("tier").map(tiers),
+    })
+}
+
+fn tiers(field: Field<'_>) -> Vec<Tier> {
+    if field.is_empty_list() {
+        field.error("the list is empty: name at least one tier".to_owned());
+    }
+    let members = field.peek_list();
+    members.unwrap_or_else(|| vec![field]).iter().filter_map(|member| member.choice(TIERS)).collect()
+}
+
+const ALLOW: &[&str] =
+    &["regions", "countries", "jurisdictions", "operator_countries", "assurance", "compliance", "tier"];
+
+const DENY: &[&str] = &["regions", "countries", "jurisdictions", "operator_countries", "assurance", "tier"];
 
 const MAX_SELECTORS: usize = 256;

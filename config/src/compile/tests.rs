@@ -1,3 +1,5 @@
+mod dates;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -6,7 +8,7 @@ use policy::jurisdiction::{JurisdictionId, WhenUnavailable};
 use policy::rollout::{Canary, Failure, Success};
 use policy::route::{Affinity, HostPattern, PathPattern};
 use policy::table::{Failover, Outlier, RetryBudget, UnknownOrigin};
-use policy::{Country, Table};
+use policy::{Country, Moment, Table};
 
 use crate::problem::{Problems, Severity};
 use crate::table::RoutingTable;
@@ -21,7 +23,12 @@ fn read(text: &str) -> Result<RoutingTable, Problems> {
 }
 
 fn read_as_it_is(text: &str) -> Result<RoutingTable, Problems> {
-    RoutingTable::from_text(Path::new("routes.toml"), text)
+    RoutingTable::from_text(Path::new("routes.toml"), text, today())
+}
+
+/// When the laws of these tests are read.
+fn today() -> Moment {
+    "2026-11-29".parse().unwrap()
 }
 
 fn good(text: &str) -> RoutingTable {
@@ -644,6 +651,7 @@ fn what_the_proof_finds_is_told_at_its_place_with_a_command() {
     let quoted = RoutingTable::from_text(
         Path::new("my tables/routes.toml"),
         &format!("{}\n[residency_defaults]\nunlisted_jurisdiction = 'allow'", table(&contradicting)),
+        today(),
     )
     .unwrap();
     assert!(quoted.warnings[0].message.contains("--table 'my tables/routes.toml'"), "{:?}", quoted.warnings);
@@ -1042,26 +1050,31 @@ fn pages_are_read_from_the_directory_of_the_table() {
     std::fs::write(&file, base_with("#end", &rule)).unwrap();
     let problem = |content: &[u8]| {
         std::fs::write(&page, content).unwrap();
-        RoutingTable::load(&file).unwrap_err().to_string()
+        RoutingTable::load(&file, today()).unwrap_err().to_string()
     };
     assert!(problem(b" \n").contains("is empty"));
     assert!(problem(b"\xff").contains("not UTF-8"));
     assert!(problem(&[b'x'; 256 * 1024 + 1]).contains("longer than 262144 bytes"));
     std::fs::write(&page, "<h1>Back soon</h1>").unwrap();
-    let table = RoutingTable::load(&file).unwrap();
+    let table = RoutingTable::load(&file, today()).unwrap();
     assert_eq!(table.files(), [file, page]);
     let shown = &table.table.spec().rules[0].when_unavailable;
     assert_eq!(*shown, WhenUnavailable::Maintenance("<h1>Back soon</h1>".into()));
     // From afar nothing is read, wherever the path leads; the page travels with the table.
     let text =
         base_with("#end", &rule.replace("'page.html'", &format!("'{}'", directory.path().join("page.html").display())));
-    let refused = RoutingTable::from_afar("bus", text.as_bytes()).unwrap_err().to_string();
+    let refused = RoutingTable::from_afar("bus", text.as_bytes(), today()).unwrap_err().to_string();
     assert!(refused.contains("residency[0].page: a table on the bus names no files"), "{refused}");
     let text = base_with("#end", &rule.replace("page = 'page.html'", "page_text = '<h1>Back soon</h1>'"));
-    let table = RoutingTable::from_afar("bus", text.as_bytes()).unwrap();
+    let table = RoutingTable::from_afar("bus", text.as_bytes(), today()).unwrap();
     assert_eq!(table.table.spec().rules[0].when_unavailable, *shown);
     assert!(table.files().is_empty());
-    assert!(RoutingTable::from_afar("bus", b"a = 1\nb = \xff").unwrap_err().to_string().starts_with("bus:2: error"));
+    assert!(
+        RoutingTable::from_afar("bus", b"a = 1\nb = \xff", today())
+            .unwrap_err()
+            .to_string()
+            .starts_with("bus:2: error")
+    );
 }
 
 #[test]
@@ -1101,6 +1114,6 @@ fn sizes_are_bounded() {
 
 #[test]
 fn a_file_that_is_not_there_is_a_problem() {
-    let problems = RoutingTable::load(Path::new("/no/such/routes.toml")).unwrap_err().to_string();
+    let problems = RoutingTable::load(Path::new("/no/such/routes.toml"), today()).unwrap_err().to_string();
     assert!(problems.starts_with("/no/such/routes.toml: error: cannot read the file: No such file"), "{problems}");
 }

@@ -7,8 +7,10 @@ use serde::Serialize;
 use super::codes;
 use super::routes::listed;
 use crate::country::{CountrySet, GROUPS};
-use crate::jurisdiction::{JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
-use crate::region::{Region, RegionState, Role, Tier};
+use crate::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
+use crate::list::Countries;
+use crate::moment::Period;
+use crate::region::{Operator, Region, RegionSet, RegionState, Role, Tier};
 use crate::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
 /// Something that the tables say differently.
@@ -96,6 +98,7 @@ fn regions(spec: &TableSpec) -> Things {
             ("weight", region.weight.to_string()),
             ("state", state.to_owned()),
             ("capabilities", listed(&capabilities)),
+            ("operator", region.operator.as_ref().map_or("unknown".to_owned(), operator)),
             ("compliance", listed(&sorted(&region.compliance))),
             ("capacity_rps", number(region.capacity_rps)),
             ("cost_per_gb", region.cost_per_gb.to_string()),
@@ -106,6 +109,11 @@ fn regions(spec: &TableSpec) -> Things {
     spec.regions.iter().map(said).collect()
 }
 
+fn operator(operator: &Operator) -> String {
+    let assurance = operator.assurance.as_ref().map(|level| format!(", assurance {level}")).unwrap_or_default();
+    format!("{} of {}{assurance}", operator.name, operator.country)
+}
+
 fn latencies(spec: &TableSpec) -> BTreeMap<(String, String), String> {
     let name = |id: &crate::region::RegionId| spec.regions[id.index()].name.clone();
     spec.latency_ms.iter().map(|(from, to, ms)| ((name(from), name(to)), format!("{ms} ms"))).collect()
@@ -113,11 +121,17 @@ fn latencies(spec: &TableSpec) -> BTreeMap<(String, String), String> {
 
 fn law(spec: &TableSpec) -> Vec<(String, String)> {
     let mut law = Vec::new();
+    for list in &spec.lists {
+        let mut times: BTreeMap<String, usize> = BTreeMap::new();
+        for entry in &list.entries {
+            let country = entry.country.map_or("without a code".to_owned(), |country| country.to_string());
+            let nth = nth(&mut times, &country);
+            let partial = if entry.partial { ", partial" } else { "" };
+            law.push((format!("lists.{}: {country}{nth}", list.name), format!("{}{partial}", entry.period)));
+        }
+    }
     for jurisdiction in &spec.jurisdictions {
-        law.push((
-            format!("jurisdictions.{}.countries", jurisdiction.name),
-            countries_in_words(&jurisdiction.countries),
-        ));
+        law.push((format!("jurisdictions.{}.countries", jurisdiction.name), as_written(&jurisdiction.countries, spec)));
     }
     for around in &spec.super_regions {
         law.push((format!("super_regions.{}.countries", around.name), countries_in_words(&around.countries)));
@@ -134,9 +148,7 @@ fn law(spec: &TableSpec) -> Vec<(String, String)> {
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     for rule in &spec.rules {
         let key = rule_key(rule, spec);
-        let nth = times.entry(key.clone()).or_default();
-        *nth += 1;
-        let nth = if *nth > 1 { format!(" #{nth}") } else { String::new() };
+        let nth = nth(&mut times, &key);
         law.push((format!("residency: {key}{nth}"), rule_in_words(rule, spec)));
     }
     let unknown = match &spec.unknown_origin {
@@ -167,39 +179,78 @@ fn rule_key(rule: &Rule, spec: &TableSpec) -> String {
     )
 }
 
+/// ` #2` for what is met the second time.
+fn nth(times: &mut BTreeMap<String, usize>, key: &str) -> String {
+    let nth = times.entry(key.to_owned()).or_default();
+    *nth += 1;
+    if *nth > 1 { format!(" #{nth}") } else { String::new() }
+}
+
 fn rule_in_words(rule: &Rule, spec: &TableSpec) -> String {
-    let allow: Vec<String> = rule.allow.iter().map(|selector| selector_in_words(selector, spec)).collect();
-    let allow = if allow.is_empty() { "no region".to_owned() } else { allow.join(", or ") };
-    let unavailable = match &rule.when_unavailable {
-        WhenUnavailable::Reject => String::new(),
-        WhenUnavailable::Maintenance(page) => {
-            format!("; a maintenance page ({:016x})", crate::hash::client_key(page.as_bytes()))
-        }
-    };
-    format!("{allow}; transfer {}{unavailable}", transfer(rule.transfer))
+    let mut parts = Vec::new();
+    if let Some(allow) = &rule.allow {
+        let allow: Vec<String> = allow.iter().map(|selector| selector_in_words(selector, spec)).collect();
+        parts.push(if allow.is_empty() { "no region".to_owned() } else { allow.join(", or ") });
+        parts.push(format!("transfer {}", transfer(rule.transfer)));
+    }
+    parts.extend(rule.deny.as_ref().map(|deny| format!("never {}", denial_in_words(deny, spec))));
+    if let WhenUnavailable::Maintenance(page) = &rule.when_unavailable {
+        parts.push(format!("a maintenance page ({:016x})", crate::hash::client_key(page.as_bytes())));
+    }
+    if rule.period != Period::ALWAYS {
+        parts.push(rule.period.to_string());
+    }
+    parts.join("; ")
 }
 
 fn selector_in_words(selector: &Selector, spec: &TableSpec) -> String {
+    let Selector { regions, countries, jurisdictions, operator_countries, assurance, compliance, tiers } = selector;
     let mut parts = Vec::new();
-    if let Some(regions) = &selector.regions {
-        let names: Vec<&str> = regions.iter().map(|id| spec.regions[id.index()].name.as_str()).collect();
-        parts.push(format!("regions {}", listed(&sorted(&names))));
-    }
-    if let Some(countries) = &selector.countries {
-        parts.push(format!("countries {}", countries_in_words(countries)));
-    }
-    if let Some(ids) = &selector.jurisdictions {
-        let names: Vec<&str> = ids.iter().map(|id: &JurisdictionId| spec.jurisdictions[id.0].name.as_str()).collect();
-        parts.push(format!("jurisdictions {}", listed(&sorted(&names))));
-    }
-    if let Some(frameworks) = &selector.compliance {
-        parts.push(format!("compliance {}", listed(&sorted(frameworks))));
-    }
-    if let Some(tiers) = &selector.tiers {
-        let names: Vec<&str> = tiers.iter().map(|each| tier(*each)).collect();
-        parts.push(format!("tier {}", listed(&sorted(&names))));
-    }
+    parts.extend(regions.as_ref().map(|set| regions_in_words(set, spec)));
+    parts.extend(countries.as_ref().map(|set| format!("countries {}", as_written(set, spec))));
+    parts.extend(jurisdictions.as_ref().map(|ids| jurisdictions_in_words(ids, spec)));
+    parts.extend(operator_countries.as_ref().map(|set| format!("operators of {}", as_written(set, spec))));
+    parts.extend(assurance.as_ref().map(|levels| format!("assurance {}", listed(&sorted(levels)))));
+    parts.extend(compliance.as_ref().map(|frameworks| format!("compliance {}", listed(&sorted(frameworks)))));
+    parts.extend(tiers.as_ref().map(|tiers| tiers_in_words(tiers)));
     parts.join(" with ")
+}
+
+fn denial_in_words(deny: &Denial, spec: &TableSpec) -> String {
+    let Denial { regions, countries, jurisdictions, operator_countries, assurance, tiers } = deny;
+    let mut parts = Vec::new();
+    parts.extend(regions.as_ref().map(|set| regions_in_words(set, spec)));
+    parts.extend(countries.as_ref().map(|set| format!("countries {}", as_written(set, spec))));
+    parts.extend(jurisdictions.as_ref().map(|ids| jurisdictions_in_words(ids, spec)));
+    parts.extend(operator_countries.as_ref().map(|set| format!("operators of {}", as_written(set, spec))));
+    parts.extend(assurance.as_ref().map(|levels| format!("assurance {}", listed(&sorted(levels)))));
+    parts.extend(tiers.as_ref().map(|tiers| tiers_in_words(tiers)));
+    parts.join(", and never ")
+}
+
+fn regions_in_words(regions: &RegionSet, spec: &TableSpec) -> String {
+    let names: Vec<&str> = regions.iter().map(|id| spec.regions[id.index()].name.as_str()).collect();
+    format!("regions {}", listed(&sorted(&names)))
+}
+
+fn jurisdictions_in_words(ids: &[JurisdictionId], spec: &TableSpec) -> String {
+    let names: Vec<&str> = ids.iter().map(|id| spec.jurisdictions[id.0].name.as_str()).collect();
+    format!("jurisdictions {}", listed(&sorted(&names)))
+}
+
+fn tiers_in_words(tiers: &[Tier]) -> String {
+    let names: Vec<&str> = tiers.iter().map(|each| tier(*each)).collect();
+    format!("tier {}", listed(&sorted(&names)))
+}
+
+/// A set of countries as the table writes it, whatever its lists say at the moment.
+fn as_written(countries: &Countries, spec: &TableSpec) -> String {
+    let lists: Vec<String> = countries.lists().iter().map(|id| format!("list:{}", spec.lists[id.0].name)).collect();
+    match lists.is_empty() {
+        true => countries_in_words(countries.written()),
+        false if countries.written().is_empty() => listed(&sorted(&lists)),
+        false => format!("{} and {}", countries_in_words(countries.written()), listed(&sorted(&lists))),
+    }
 }
 
 fn rest(spec: &TableSpec) -> Vec<(String, String)> {

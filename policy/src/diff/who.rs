@@ -65,9 +65,9 @@ impl Names {
         };
         for spec in [new, old] {
             for jurisdiction in &spec.jurisdictions {
-                add(&jurisdiction.name, GroupKind::Jurisdiction, jurisdiction.countries);
+                add(&jurisdiction.name, GroupKind::Jurisdiction, *jurisdiction.countries.so_far());
             }
-            let listed = |country: &Country| spec.jurisdictions.iter().any(|j| j.countries.contains(*country));
+            let listed = |country: &Country| spec.jurisdictions.iter().any(|j| j.countries.so_far().contains(*country));
             let unlisted: Vec<Country> = Country::all().filter(|country| !listed(country)).collect();
             add("", GroupKind::Unlisted, unlisted.iter().copied().collect());
             for around in &spec.super_regions {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::country::Country;
 use crate::load::Reported;
+use crate::moment::Moment;
 use crate::region::Access;
 use crate::score::Terms;
 use crate::verdict::Reason;
@@ -51,6 +52,16 @@ pub struct Explanation {
     /// The rules that hold for this request. None: no rule restricts its data class here.
     #[serde(default)]
     pub rules: Vec<RuleExplained>,
+    /// The rules for this data, of these jurisdictions, that bind nobody at this time: they have not begun, or
+    /// are over and a later one has taken their place.
+    #[serde(default)]
+    pub not_in_force: Vec<DormantRule>,
+    /// The time at which the law was read; null from a version that did not tell it.
+    #[serde(default)]
+    pub at: Option<Moment>,
+    /// When a rule or an entry of a list begins or ends next; null for never.
+    #[serde(default)]
+    pub next_boundary: Option<Moment>,
     /// The regions that the law allows.
     pub allowed: Vec<String>,
     /// Those of them that could serve now.
@@ -174,13 +185,42 @@ pub struct RuleExplained {
     pub jurisdiction: Option<String>,
     /// Why it holds for this request.
     pub ground: Ground,
-    /// The regions that it selects.
+    /// The regions that it selects. Of a rule that is over, those that it has left.
     pub selects: Vec<String>,
+    /// The regions that it denies, whatever opens them.
+    #[serde(default)]
+    pub denies: Vec<String>,
+    /// When it begins; null for ever since.
+    #[serde(default)]
+    pub valid_from: Option<Moment>,
+    /// When it is over; null for never.
+    #[serde(default)]
+    pub valid_until: Option<Moment>,
+    /// Whether it is over and nothing has taken its place: it opens nothing, and goes on restricting.
+    #[serde(default)]
+    pub is_over: bool,
     /// When it lets the data go elsewhere, in words: `never`, `always`, or what that
     /// needs.
     pub elsewhere: String,
     /// Whether it has a maintenance page for when its regions cannot serve.
     pub page: bool,
+}
+
+/// A rule that binds nobody at this time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DormantRule {
+    /// Its regulation.
+    pub rule: String,
+    /// Its line in the table.
+    pub line: u32,
+    /// The jurisdiction that it protects.
+    pub jurisdiction: String,
+    /// When it begins; null for ever since.
+    pub valid_from: Option<Moment>,
+    /// When it is over; null for never.
+    pub valid_until: Option<Moment>,
+    /// The line of the rule that has taken its place; null where it has not begun.
+    pub succeeded_by: Option<u32>,
 }
 
 /// Why a rule holds for a request.

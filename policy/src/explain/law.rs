@@ -1,12 +1,14 @@
 //! The rules that hold for a request, and what each says of a region.
 
-use super::{Case, Ground, RuleExplained, Ruling, Why};
+use super::{Case, DormantRule, Ground, RuleExplained, Ruling, Why};
 use crate::decide::subject;
 use crate::facts::Facts;
 use crate::jurisdiction::{JurisdictionId, WhenUnavailable};
+use crate::moment::Period;
 use crate::origin::Origin;
 use crate::region::{Access, RegionId};
 use crate::residency::{Condition, Constraint, Opening, Source, Subject};
+use crate::standing::{Standing, standing};
 use crate::table::{Table, UnknownOrigin};
 
 /// The names of the jurisdictions whose rules hold.
@@ -53,6 +55,31 @@ pub(super) fn rules<'a>(case: &Case<'a>) -> Vec<HeldRule<'a>> {
     all.map(|constraint| HeldRule { ground: ground(&constraint), constraint }).collect()
 }
 
+/// The rules for this data, of the jurisdictions whose rules hold, that bind nobody at this time.
+pub(super) fn dormant(case: &Case<'_>, jurisdictions: &[String]) -> Vec<DormantRule> {
+    let spec = case.table.spec();
+    let class = case.route.spec.data_class;
+    let rules = spec.rules.iter().enumerate().filter(|(_, rule)| {
+        let name = &spec.jurisdictions[rule.jurisdiction.0].name;
+        rule.data_classes.contains(&class) && (case.facts.origin == Origin::Unknown || jurisdictions.contains(name))
+    });
+    let rules = rules.map(|(index, rule)| (rule, standing(&spec.rules, index, class, spec.at)));
+    let rules = rules.filter(|(_, standing)| !standing.binds());
+    rules
+        .map(|(rule, standing)| DormantRule {
+            rule: rule.regulation.clone(),
+            line: rule.line,
+            jurisdiction: spec.jurisdictions[rule.jurisdiction.0].name.clone(),
+            valid_from: rule.period.from,
+            valid_until: rule.period.until,
+            succeeded_by: match standing {
+                Standing::Succeeded(next) => Some(spec.rules[next].line),
+                _ => None,
+            },
+        })
+        .collect()
+}
+
 /// What the law says of one region, what decides first: what no consent would change, then what
 /// the request lacks, then what opens the region, then what selects it.
 pub(super) fn of_region(case: &Case<'_>, rules: &[HeldRule<'_>], id: RegionId) -> Vec<Why> {
@@ -90,7 +117,15 @@ impl HeldRule<'_> {
         if outside.safeguards {
             conditions.push("safeguards (audited)".into());
         }
+        let (period, is_over) = match self.constraint.source {
+            Source::Rule(index) => (spec.rules[index].period, self.is_over(case, index)),
+            _ => (Period::ALWAYS, false),
+        };
         RuleExplained {
+            valid_from: period.from,
+            valid_until: period.until,
+            is_over,
+            denies: self.constraint.denied.iter().map(|id| case.table.region(id).name.clone()).collect(),
             rule,
             regulation,
             line,
@@ -107,7 +142,7 @@ impl HeldRule<'_> {
     }
 
     fn weight_on(&self, case: &Case<'_>, id: RegionId) -> u8 {
-        let outside = self.constraint.outside;
+        let outside = self.constraint.condition_of(id);
         match self.constraint.inside.contains(id) {
             false if outside.never => 0,
             false if !outside.holds(opening(case)) => 1,
@@ -117,10 +152,12 @@ impl HeldRule<'_> {
     }
 
     fn on(&self, case: &Case<'_>, id: RegionId) -> Why {
-        let outside = self.constraint.outside;
+        let outside = self.constraint.condition_of(id);
         let opening = opening(case);
         let (verdict, effect) = if self.constraint.inside.contains(id) {
-            (Ruling::Allows, "allowed: selected by the rule".to_owned())
+            (Ruling::Allows, self.inside(case).to_owned())
+        } else if self.constraint.denied.contains(id) {
+            (Ruling::Refuses, format!("refused: denied by the rule, {}", self.denial(case, id)))
         } else if outside.never {
             (Ruling::Refuses, format!("refused: {}", self.never(case)))
         } else if outside.holds(opening) {
@@ -153,9 +190,41 @@ impl HeldRule<'_> {
         Why { rule, regulation, line, verdict, effect: format!("{effect}{held_by}") }
     }
 
+    /// Whether the rule is over, and nothing has taken its place.
+    fn is_over(&self, case: &Case<'_>, index: usize) -> bool {
+        let spec = case.table.spec();
+        standing(&spec.rules, index, case.route.spec.data_class, spec.at) == Standing::Ended
+    }
+
+    /// Why the rule has a region inside.
+    fn inside(&self, case: &Case<'_>) -> &'static str {
+        match self.constraint.source {
+            Source::Rule(index) if case.table.spec().rules[index].allow.is_none() => "allowed: not denied by the rule",
+            Source::Rule(index) if self.is_over(case, index) => {
+                "allowed: selected by the rule, which is over, and in the jurisdiction's own countries"
+            }
+            _ => "allowed: selected by the rule",
+        }
+    }
+
+    /// Why the rule denies a region.
+    fn denial(&self, case: &Case<'_>, id: RegionId) -> String {
+        let spec = case.table.spec();
+        let deny = match self.constraint.source {
+            Source::Rule(index) => spec.rules[index].deny.as_ref(),
+            _ => None,
+        };
+        deny.and_then(|deny| deny.ground(id, case.table.region(id), &spec.jurisdictions)).unwrap_or_default()
+    }
+
     /// Why the rule lets nothing out.
     fn never(&self, case: &Case<'_>) -> String {
         match self.constraint.source {
+            Source::Rule(index) if self.is_over(case, index) => {
+                let until = case.table.spec().rules[index].period.until;
+                let until = until.map(|until| format!(" since {until}")).unwrap_or_default();
+                format!("the rule is over{until}, and opens nothing any more")
+            }
             Source::Rule(index) if !Condition::from(case.table.spec().rules[index].transfer).never => {
                 format!("transfer is prohibited for data class {}", class_name(case))
             }

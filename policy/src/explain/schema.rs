@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::Explanation;
 use crate::country::Country;
+use crate::moment::Moment;
 use crate::region::Access;
 use crate::score::Terms;
 use crate::verdict::Reason;
@@ -58,6 +59,20 @@ impl JsonSchema for Country {
             "description": "A country, by its ISO 3166-1 alpha-2 code.",
             "type": "string",
             "pattern": "^[A-Z]{2}$",
+        })
+    }
+}
+
+impl JsonSchema for Moment {
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A point in time: a date, which is 00:00 UTC, or an RFC 3339 time in UTC.",
+            "type": "string",
+            "pattern": "^-?[0-9]{4,6}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)?$",
         })
     }
 }

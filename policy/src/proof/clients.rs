@@ -27,18 +27,18 @@ impl Clients {
             return if self.unknown { "everybody" } else { "everybody whose country is known" }.to_owned();
         }
         let mut jurisdictions: Vec<_> =
-            spec.jurisdictions.iter().filter(|one| one.countries.is_subset(&self.countries)).collect();
-        jurisdictions.sort_by_key(|one| std::cmp::Reverse(one.countries.iter().count()));
+            spec.jurisdictions.iter().filter(|one| one.countries.so_far().is_subset(&self.countries)).collect();
+        jurisdictions.sort_by_key(|one| std::cmp::Reverse(one.countries.so_far().iter().count()));
         let mut covered = CountrySet::default();
         let mut names: Vec<String> = Vec::new();
         for one in jurisdictions {
-            if !one.countries.is_subset(&covered) {
-                covered.extend(&one.countries);
+            if !one.countries.so_far().is_subset(&covered) {
+                covered.extend(one.countries.so_far());
                 names.push(one.name.clone());
             }
         }
         names.sort_unstable();
-        let listed = |country: &Country| spec.jurisdictions.iter().any(|one| one.countries.contains(*country));
+        let listed = |country: &Country| spec.jurisdictions.iter().any(|one| one.countries.so_far().contains(*country));
         let unlisted: CountrySet = Country::all().filter(|country| !listed(country)).collect();
         if !unlisted.is_empty() && unlisted.is_subset(&self.countries) {
             covered.extend(&unlisted);

@@ -6,6 +6,7 @@ use super::clients::Clients;
 use super::kind::{Part, Request, Routes};
 use crate::country::Country;
 use crate::jurisdiction::{ClassId, JurisdictionId, Rule, Transfer};
+use crate::moment::Period;
 use crate::origin::Origin;
 use crate::region::{RegionId, RegionSet};
 use crate::residency::Source;
@@ -223,7 +224,13 @@ impl Gap {
                 let sources: Vec<String> = sources.iter().map(|one| constraint(spec, self.class, one)).collect();
                 format!("no region satisfies both {}, so that nobody may serve {subject}", sources.join(" and "))
             }
-            Cause::Rule(index) => format!("{} leaves no region for {subject}", rule(spec, *index)),
+            Cause::Rule(index) => match spec.rules[*index].period {
+                Period { until: Some(until), .. } if spec.at.may_have_reached(until) => format!(
+                    "{} is over since {until}, and nothing has taken its place: no region is left for {subject}",
+                    rule(spec, *index)
+                ),
+                _ => format!("{} leaves no region for {subject}", rule(spec, *index)),
+            },
             Cause::Border => format!(
                 "nobody may serve {subject}: {} keeps to its jurisdiction, and no region is there; where that is \
                  meant, say so with a rule whose allow = []",
@@ -263,15 +270,17 @@ impl Gap {
         };
         let rules = || spec.rules.iter().filter(|rule| rule.data_classes.contains(&self.class));
         let name = |id: JurisdictionId| spec.jurisdictions[id.0].name.as_str();
-        let mut closed: Vec<&str> =
-            rules().filter(|rule| rule.allow.is_empty()).map(|rule| name(rule.jurisdiction)).collect();
+        let closes = |rule: &&Rule| rule.allow.as_ref().is_some_and(Vec::is_empty);
+        let mut closed: Vec<&str> = rules().filter(closes).map(|rule| name(rule.jurisdiction)).collect();
         closed.dedup();
         let closed = match closed.as_slice() {
             [] => String::new(),
             [one] => format!(" ({one} allows no region)"),
             several => format!(" ({} allow no region)", several.join(", ")),
         };
-        let served = |rule: &&Rule| !rule.allow.is_empty() && rule.transfer == Transfer::Prohibited;
+        let served = |rule: &&Rule| {
+            rule.allow.as_ref().is_some_and(|allow| !allow.is_empty()) && rule.transfer == Transfer::Prohibited
+        };
         let example = rules().find(served).map_or("eu", |rule| name(rule.jurisdiction));
         format!(
             "nobody may serve {subject}: {asks}{closed}; name the jurisdictions that unknown clients are treated like, \

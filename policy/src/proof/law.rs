@@ -3,7 +3,8 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::country::{Country, CountrySet};
-use crate::jurisdiction::{ClassId, JurisdictionId, Scope, Transfer};
+use crate::jurisdiction::{ClassId, JurisdictionId, Rule, Scope, Transfer};
+use crate::list::Countries;
 use crate::origin::Origin;
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::{Allowed, Opening, Source};
@@ -12,8 +13,23 @@ use crate::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 /// The law of a specification.
 pub(super) struct Law<'a> {
     pub(super) spec: &'a TableSpec,
-    /// The regions that each rule selects.
+    /// The regions that each rule selects, had it no end, and all of them for one that only denies; the
+    /// denied ones among them.
     pub(super) selected: Vec<RegionSet>,
+    /// The regions that each rule denies.
+    denied: Vec<RegionSet>,
+    /// The countries of each jurisdiction, as they protect clients and as regions are in them.
+    territories: Vec<Territory>,
+}
+
+/// The countries of a jurisdiction at the time of the law.
+struct Territory {
+    /// Whose clients its rules protect.
+    protects: CountrySet,
+    /// Those of them that it certainly has.
+    lists: CountrySet,
+    /// In which regions are its own.
+    holds: CountrySet,
 }
 
 /// One thing that the law asks: these regions, or any other on the transfers' conditions.
@@ -21,6 +37,8 @@ pub(super) struct Law<'a> {
 pub(super) struct Clause {
     pub(super) source: Source,
     pub(super) inside: RegionSet,
+    /// The regions that it never allows.
+    denied: RegionSet,
     /// The rule's and the class's: the others are open when both are.
     transfers: [Transfer; 2],
 }
@@ -48,12 +66,19 @@ impl<'a> Law<'a> {
     pub(super) fn new(spec: &'a TableSpec) -> Self {
         let regions = || spec.regions.iter().enumerate().filter_map(|(at, region)| Some((RegionId::new(at)?, region)));
         let selected = spec.rules.iter().map(|rule| {
-            let wanted = regions().filter(|(id, region)| {
-                rule.allow.iter().any(|selector| selector.selects(*id, region, &spec.jurisdictions))
+            let wanted = regions().filter(|(id, region)| match &rule.allow {
+                Some(allow) => allow.iter().any(|selector| selector.selects(*id, region, &spec.jurisdictions)),
+                None => true,
             });
             wanted.map(|(id, _)| id).collect()
         });
-        Self { selected: selected.collect(), spec }
+        let denied = spec.rules.iter().map(|rule| {
+            let denies =
+                |(id, region)| rule.deny.as_ref().is_some_and(|deny| deny.denies(id, region, &spec.jurisdictions));
+            regions().filter(|(id, region)| denies((*id, *region))).map(|(id, _)| id).collect()
+        });
+        let territories = spec.jurisdictions.iter().map(|one| Territory::of(spec, &one.countries));
+        Self { selected: selected.collect(), denied: denied.collect(), territories: territories.collect(), spec }
     }
 
     /// The rows of a class for every profile, and the unknown client's last; with the jurisdictions
@@ -101,23 +126,54 @@ impl<'a> Law<'a> {
         if data_class.scope == Scope::Global {
             return Vec::new();
         }
-        let rules = self.spec.rules.iter().enumerate();
-        let mut clauses: Vec<Clause> = rules
-            .filter(|(_, rule)| rule.jurisdiction == jurisdiction && rule.data_classes.contains(&class))
-            .map(|(index, rule)| Clause {
-                source: Source::Rule(index),
-                inside: self.selected[index],
-                transfers: [rule.transfer, data_class.cross_border],
-            })
-            .collect();
-        if clauses.is_empty() && data_class.cross_border != Transfer::Allowed {
+        let of_it = |rule: &Rule| rule.jurisdiction == jurisdiction && rule.data_classes.contains(&class);
+        let holds = self.located_in(&self.territories[jurisdiction.0].holds);
+        let border = data_class.cross_border;
+        let mut clauses = Vec::new();
+        let mut is_ruled = false;
+        for (index, rule) in self.spec.rules.iter().enumerate().filter(|(_, rule)| of_it(rule)) {
+            let (at, denied) = (self.spec.at, self.denied[index]);
+            let selected = self.selected[index].without(&denied);
+            let only_denies = rule.allow.is_none();
+            is_ruled |= !only_denies && rule.period.from.is_none_or(|from| from <= at.earliest());
+            if rule.period.from.is_some_and(|from| from > at.latest()) || self.is_succeeded(rule, class) {
+                continue;
+            }
+            let is_over = rule.period.until.is_some_and(|until| until <= at.latest());
             clauses.push(Clause {
-                source: Source::ClassBorder(jurisdiction),
-                inside: self.located_in(&self.spec.jurisdictions[jurisdiction.0].countries),
-                transfers: [data_class.cross_border; 2],
+                source: Source::Rule(index),
+                inside: if is_over && !only_denies { selected.and(&holds) } else { selected },
+                denied,
+                transfers: match only_denies {
+                    true => [Transfer::Allowed; 2],
+                    false if is_over => [Transfer::Prohibited; 2],
+                    false => [rule.transfer, border],
+                },
             });
         }
+        if !is_ruled && border != Transfer::Allowed {
+            let denied = RegionSet::EMPTY;
+            let source = Source::ClassBorder(jurisdiction);
+            clauses.push(Clause { source, inside: holds, denied, transfers: [border; 2] });
+        }
         clauses
+    }
+
+    /// Whether a rule is over, and one of the same jurisdiction and regulation that began later stands for it.
+    fn is_succeeded(&self, rule: &Rule, class: ClassId) -> bool {
+        let now = self.spec.at.earliest();
+        rule.period.until.is_some_and(|until| until <= now)
+            && self.spec.rules.iter().any(|other| {
+                let begins_later = match (rule.period.from, other.period.from) {
+                    (_, None) => false,
+                    (None, Some(from)) => from <= now,
+                    (Some(before), Some(from)) => before < from && from <= now,
+                };
+                begins_later
+                    && (other.jurisdiction, &other.regulation) == (rule.jurisdiction, &rule.regulation)
+                    && other.data_classes.contains(&class)
+                    && !(other.allow.is_none() && rule.allow.is_some())
+            })
     }
 
     fn of_origin(&self, origin: &Origin, class: ClassId) -> Vec<Clause> {
@@ -136,11 +192,15 @@ impl<'a> Law<'a> {
         if let (Origin::Unknown, UnknownOrigin::Like(like)) = (origin, &spec.unknown_origin) {
             return self.of_somebody_in(like, class);
         }
-        let jurisdictions = spec.jurisdictions.iter().enumerate().filter(|(_, one)| holds(&one.countries));
+        let jurisdictions = self.territories.iter().enumerate().filter(|(_, one)| holds(&one.protects));
         let held: Vec<JurisdictionId> = jurisdictions.map(|(index, _)| JurisdictionId(index)).collect();
         let mut clauses: Vec<Clause> = held.iter().flat_map(|id| self.of_jurisdiction(*id, class)).collect();
         // An unknown client may be in a country that no jurisdiction lists.
-        let unlisted = held.is_empty() || *origin == Origin::Unknown;
+        let unlisted = match origin {
+            Origin::Country(country) => !self.territories.iter().any(|one| one.lists.contains(*country)),
+            Origin::Countries(_) => held.is_empty(),
+            Origin::Unknown => true,
+        };
         if unlisted && spec.unlisted_jurisdiction == UnlistedJurisdiction::Refuse {
             clauses.push(nowhere(Source::Unlisted));
         }
@@ -165,9 +225,8 @@ impl<'a> Law<'a> {
         let spec = self.spec;
         let mut clauses: Vec<Clause> = jurisdictions.iter().flat_map(|id| self.of_jurisdiction(*id, class)).collect();
         if spec.data_classes[class.0].scope == Scope::SuperRegion {
-            let somewhere = |country: &Country| {
-                jurisdictions.iter().any(|id| spec.jurisdictions[id.0].countries.contains(*country))
-            };
+            let somewhere =
+                |country: &Country| jurisdictions.iter().any(|id| self.territories[id.0].protects.contains(*country));
             let mut seen = FxHashSet::default();
             for country in Country::all().filter(somewhere) {
                 let around = spec.super_regions.iter().filter(|one| one.countries.contains(country));
@@ -176,7 +235,7 @@ impl<'a> Law<'a> {
                     clauses.push(Clause { inside, ..nowhere(Source::SuperRegion) });
                 }
             }
-            if seen.is_empty() {
+            if jurisdictions.iter().all(|id| self.territories[id.0].lists.is_empty()) {
                 clauses.push(nowhere(Source::SuperRegion));
             }
         }
@@ -192,10 +251,15 @@ impl<'a> Law<'a> {
 impl Clause {
     /// Whether it allows a region.
     pub(super) fn allows(&self, region: RegionId, opening: Opening) -> bool {
-        self.inside.contains(region) || self.opens(opening)
+        self.inside.contains(region) || (self.opens(opening) && !self.denied.contains(region))
     }
 
-    /// Whether the regions outside are open.
+    /// The regions that it allows, of all.
+    pub(super) fn allowed(&self, opening: Opening, every: &RegionSet) -> RegionSet {
+        every.iter().filter(|region| self.allows(*region, opening)).collect()
+    }
+
+    /// Whether the regions outside that it does not deny are open.
     pub(super) fn opens(&self, opening: Opening) -> bool {
         self.transfers.iter().all(|transfer| match transfer {
             Transfer::Prohibited => false,
@@ -213,13 +277,35 @@ impl Clause {
     pub(super) fn is_implied_by(&self, other: &Self) -> bool {
         let never = Opening::all().all(|opening| !other.opens(opening));
         other.inside.is_subset(&self.inside)
+            && self.denied.is_subset(&other.denied)
             && Opening::all().all(|opening| self.opens(opening) || !other.opens(opening))
             && (never || !self.asks_safeguards() || other.asks_safeguards())
     }
 }
 
 fn nowhere(source: Source) -> Clause {
-    Clause { source, inside: RegionSet::EMPTY, transfers: [Transfer::Prohibited; 2] }
+    Clause { source, inside: RegionSet::EMPTY, denied: RegionSet::EMPTY, transfers: [Transfer::Prohibited; 2] }
+}
+
+impl Territory {
+    fn of(spec: &TableSpec, countries: &Countries) -> Self {
+        let [mut protects, mut lists, mut holds] = [*countries.written(); 3];
+        for entry in countries.lists().iter().flat_map(|id| &spec.lists[id.0].entries) {
+            let Some(country) = entry.country else { continue };
+            let [from, until] = [entry.period.from, entry.period.until];
+            if from.is_none_or(|from| from <= spec.at.latest()) {
+                protects.insert(country);
+            }
+            let begun = from.is_none_or(|from| from <= spec.at.earliest());
+            if begun {
+                lists.insert(country);
+            }
+            if begun && until.is_none_or(|until| until > spec.at.latest()) && !entry.partial {
+                holds.insert(country);
+            }
+        }
+        Self { protects, lists, holds }
+    }
 }
 
 /// Every country, by what it belongs to.
@@ -227,7 +313,7 @@ pub(super) fn profiles(spec: &TableSpec) -> Vec<Profile> {
     let mut places: FxHashMap<Vec<bool>, usize> = FxHashMap::default();
     let mut profiles: Vec<Profile> = Vec::new();
     for country in Country::all() {
-        let sets = spec.jurisdictions.iter().map(|one| &one.countries);
+        let sets = spec.jurisdictions.iter().flat_map(|one| [one.countries.so_far(), one.countries.listed()]);
         let sets = sets.chain(spec.super_regions.iter().map(|one| &one.countries));
         let place = *places.entry(sets.map(|set| set.contains(country)).collect()).or_insert(profiles.len());
         match profiles.get_mut(place) {

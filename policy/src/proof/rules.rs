@@ -12,7 +12,7 @@ pub(super) fn check(law: &Law<'_>, findings: &mut Vec<Finding>) {
         carried[route.data_class.0] = spec.data_classes[route.data_class.0].scope != Scope::Global;
     }
     for (index, rule) in spec.rules.iter().enumerate() {
-        if !rule.allow.is_empty() && law.selected[index].is_empty() {
+        if rule.allow.as_ref().is_some_and(|allow| !allow.is_empty()) && law.selected[index].is_empty() {
             let of_rule = |found: &Finding| matches!(found, Finding::Unserved(gap) if gap.cause == Cause::Rule(index));
             let refuses = findings.iter().position(of_rule).map(|at| findings.remove(at));
             findings.retain(|found| !of_rule(found));
@@ -32,14 +32,16 @@ pub(super) fn check(law: &Law<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// A rule that asks for all that this one does; of two that ask for the same, the first is that one.
-/// Two laws that happen to ask for the same are no mistake: both rules must be of one regulation. And a
-/// maintenance page is an effect.
+/// Two laws that happen to ask for the same are no mistake: both rules must be of one regulation, and in
+/// force at the same times. And a maintenance page is an effect; so is a denial that no region meets today.
 fn implied_by(law: &Law<'_>, index: usize, rule: &Rule, classes: &[ClassId]) -> Option<usize> {
     let rules = law.spec.rules.iter().enumerate();
     let mut alike = rules.filter(|(at, other)| {
         *at != index
             && other.jurisdiction == rule.jurisdiction
             && other.regulation == rule.regulation
+            && other.period == rule.period
+            && rule.allow.is_some()
             && (rule.when_unavailable == WhenUnavailable::Reject || rule.when_unavailable == other.when_unavailable)
             && classes.iter().all(|class| other.data_classes.contains(class))
     });

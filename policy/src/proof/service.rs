@@ -243,7 +243,9 @@ fn cause(
 ) -> Option<Cause> {
     let consenting = Opening { consent: true, access };
     let is_refused = row.clauses.iter().any(|clause| match clause.source {
-        Source::Rule(rule) => law.spec.rules[rule].allow.is_empty() && !clause.opens(consenting),
+        Source::Rule(rule) => {
+            law.spec.rules[rule].allow.as_ref().is_some_and(Vec::is_empty) && !clause.opens(consenting)
+        }
         Source::Unlisted | Source::Unknown => true,
         Source::ClassBorder(_) | Source::SuperRegion => false,
     });
@@ -290,12 +292,13 @@ fn is_of_one(law: &Law<'_>, sources: &[Source]) -> bool {
 
 /// The fewest clauses found that leave no region together.
 fn core(law: &Law<'_>, row: &Row, opening: Opening) -> Cause {
+    let every = RegionSet::first(law.spec.regions.len());
     let leaves_none = |clauses: &[&Clause]| {
-        let mut inside = clauses.iter().map(|clause| clause.inside);
-        let first = inside.next();
-        first.is_some_and(|first| inside.fold(first, |all, some| all.and(&some)).is_empty())
+        let mut allowed = clauses.iter().map(|clause| clause.allowed(opening, &every));
+        let first = allowed.next();
+        first.is_some_and(|first| allowed.fold(first, |all, some| all.and(&some)).is_empty())
     };
-    let mut core: Vec<&Clause> = row.clauses.iter().filter(|clause| !clause.opens(opening)).collect();
+    let mut core: Vec<&Clause> = row.clauses.iter().filter(|clause| clause.allowed(opening, &every) != every).collect();
     let mut at = 0;
     while at < core.len() {
         let mut fewer = core.clone();

@@ -47,7 +47,7 @@ fn a_table_that_is_compiled_as_it_says_has_no_fault() {
 #[test]
 fn leaks_are_found_wherever_the_compilation_is_laxer_than_the_law() {
     let ireland = |spec: &mut TableSpec| spec.rules[0].allow = rule(0, 1, &["IE"], Transfer::Prohibited).allow;
-    let norway = |spec: &mut TableSpec| spec.jurisdictions[0].countries.insert("NO".parse().unwrap());
+    let norway = |spec: &mut TableSpec| spec.jurisdictions[0] = jurisdiction("eu", &["@EU", "NO"]);
     let american = |spec: &mut TableSpec| spec.rules[1].transfer = Transfer::Prohibited;
     let read_only = |spec: &mut TableSpec| spec.rules[1].transfer = Transfer::RequiresLocalCopy;
     let consent = |spec: &mut TableSpec| spec.data_classes[1].cross_border = Transfer::WithConsent;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::country::CountrySet;
-use policy::jurisdiction::{Selector, Transfer, WhenUnavailable};
-use policy::region::Region;
+use policy::jurisdiction::{Denial, Selector, Transfer, WhenUnavailable};
+use policy::list::Countries;
+use policy::region::{Operator, Region};
 use policy::table::TableSpec;
 use policy::{Facts, Method, Origin, RegionId};
 
@@ -13,8 +14,10 @@ pub type Names = BTreeSet<String>;
 /// A table's specification, its ids told by names.
 pub struct Book<'a> {
     pub spec: &'a TableSpec,
-    /// Name and countries.
+    /// Name, and the countries that regions of its own are in.
     pub jurisdictions: BTreeMap<String, Names>,
+    /// Name, and the countries whose clients its rules protect.
+    pub protected: BTreeMap<String, Names>,
     /// The countries of each.
     pub super_regions: Vec<Names>,
     pub rules: Vec<Rule>,
@@ -23,33 +26,54 @@ pub struct Book<'a> {
 /// A residency rule.
 pub struct Rule {
     pub jurisdiction: String,
+    pub regulation: String,
     pub data_classes: Names,
-    /// The regions that one of its selectors selects.
-    pub selected: Names,
+    /// The regions that one of its selectors selects; `None` for a rule that only denies.
+    pub selected: Option<Names>,
+    /// The regions that must never serve.
+    pub denied: Names,
     pub transfer: Transfer,
     pub page: Option<String>,
+    /// Unix seconds.
+    pub from: Option<i64>,
+    pub until: Option<i64>,
 }
 
 impl<'a> Book<'a> {
     pub fn new(spec: &'a TableSpec) -> Self {
-        let mut book = Self { spec, jurisdictions: BTreeMap::new(), super_regions: Vec::new(), rules: Vec::new() };
+        let mut book = Self {
+            spec,
+            jurisdictions: BTreeMap::new(),
+            protected: BTreeMap::new(),
+            super_regions: Vec::new(),
+            rules: Vec::new(),
+        };
         for jurisdiction in &spec.jurisdictions {
-            book.jurisdictions.insert(jurisdiction.name.clone(), codes(&jurisdiction.countries));
+            let (now, so_far) = book.members(&jurisdiction.countries);
+            book.jurisdictions.insert(jurisdiction.name.clone(), now);
+            book.protected.insert(jurisdiction.name.clone(), so_far);
         }
         for super_region in &spec.super_regions {
             book.super_regions.push(codes(&super_region.countries));
         }
         for rule in &spec.rules {
-            let mut selected = Names::new();
+            let (mut selected, mut denied) = (Names::new(), Names::new());
             for (index, region) in spec.regions.iter().enumerate() {
-                if rule.allow.iter().any(|selector| book.selects(selector, index, region)) {
+                if rule.allow.iter().flatten().any(|selector| book.selects(selector, index, region)) {
                     selected.insert(region.name.clone());
+                }
+                if rule.deny.as_ref().is_some_and(|denial| book.denies(denial, index, region)) {
+                    denied.insert(region.name.clone());
                 }
             }
             book.rules.push(Rule {
                 jurisdiction: spec.jurisdictions[rule.jurisdiction.0].name.clone(),
                 data_classes: rule.data_classes.iter().map(|id| spec.data_classes[id.0].name.clone()).collect(),
-                selected,
+                selected: rule.allow.is_some().then_some(selected),
+                denied,
+                regulation: rule.regulation.clone(),
+                from: rule.period.from.map(|moment| moment.unix_seconds()),
+                until: rule.period.until.map(|moment| moment.unix_seconds()),
                 transfer: rule.transfer,
                 page: match &rule.when_unavailable {
                     WhenUnavailable::Reject => None,
@@ -69,9 +93,21 @@ impl<'a> Book<'a> {
             return false;
         }
         if let Some(countries) = &selector.countries
-            && !codes(countries).contains(country)
+            && !self.members(countries).0.contains(country)
         {
             return false;
+        }
+        if let Some(countries) = &selector.operator_countries {
+            let of = |operator: &Operator| self.members(countries).0.contains(operator.country.code());
+            if !region.operator.as_ref().is_some_and(of) {
+                return false;
+            }
+        }
+        if let Some(levels) = &selector.assurance {
+            let level = region.operator.as_ref().and_then(|operator| operator.assurance.clone());
+            if !level.is_some_and(|level| levels.contains(&level)) {
+                return false;
+            }
         }
         if let Some(jurisdictions) = &selector.jurisdictions {
             let names = jurisdictions.iter().map(|id| &self.spec.jurisdictions[id.0].name);
@@ -92,6 +128,54 @@ impl<'a> Book<'a> {
             return false;
         }
         true
+    }
+
+    /// "Each key denies by itself, and what nobody has named is denied."
+    fn denies(&self, denial: &Denial, index: usize, region: &Region) -> bool {
+        let country = region.country.code();
+        let named = denial.regions.iter().any(|regions| regions.iter().any(|id| id.index() == index));
+        let placed = denial.countries.iter().any(|countries| self.members(countries).1.contains(country));
+        let of_jurisdiction = denial.jurisdictions.iter().flatten().any(|id| {
+            let (_, so_far) = self.members(&self.spec.jurisdictions[id.0].countries);
+            so_far.contains(country)
+        });
+        let operated = denial.operator_countries.iter().any(|countries| match &region.operator {
+            Some(operator) => self.members(countries).1.contains(operator.country.code()),
+            None => true,
+        });
+        let assured = denial.assurance.iter().any(|levels| {
+            match region.operator.as_ref().and_then(|operator| operator.assurance.as_ref()) {
+                Some(level) => levels.iter().any(|denied| denied == level),
+                None => true,
+            }
+        });
+        let of_tier = denial.tiers.iter().any(|tiers| tiers.contains(&region.tier));
+        named || placed || of_jurisdiction || operated || assured || of_tier
+    }
+
+    /// The time of the law, in Unix seconds.
+    pub fn now(&self) -> i64 {
+        assert_eq!(self.spec.at.earliest(), self.spec.at.latest(), "one time");
+        self.spec.at.latest().unix_seconds()
+    }
+
+    /// The codes of a set: what counts now, and what has counted so far.
+    fn members(&self, countries: &Countries) -> (Names, Names) {
+        let (mut now, mut so_far) = (codes(countries.written()), codes(countries.written()));
+        for list in countries.lists() {
+            for entry in &self.spec.lists[list.0].entries {
+                let Some(country) = entry.country else { continue };
+                let begun = entry.period.from.is_none_or(|from| from.unix_seconds() <= self.now());
+                let over = entry.period.until.is_some_and(|until| until.unix_seconds() <= self.now());
+                if begun {
+                    so_far.insert(country.code().to_owned());
+                }
+                if begun && !over && !entry.partial {
+                    now.insert(country.code().to_owned());
+                }
+            }
+        }
+        (now, so_far)
     }
 
     pub fn region(&self, name: &str) -> &Region {

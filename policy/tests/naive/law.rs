@@ -9,7 +9,7 @@ use policy::region::Access;
 use policy::route::RouteSpec;
 use policy::table::{UnknownOrigin, UnlistedJurisdiction};
 
-use super::book::{Book, Names, Request};
+use super::book::{Book, Names, Request, Rule};
 
 /// How a region stands to the law that holds for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +47,12 @@ impl Law {
 }
 
 /// These regions, and others only when all of `beyond` agree.
+#[derive(Default)]
 struct Restriction {
     inside: Names,
     beyond: Vec<Transfer>,
+    /// Never these, inside or not.
+    denied: Names,
     page: Option<String>,
 }
 
@@ -71,6 +74,9 @@ pub fn law_in_every_condition(
     for region in &book.spec.regions {
         let mut standing = Standing::Own;
         for restriction in &restrictions {
+            if restriction.denied.contains(&region.name) {
+                standing = Standing::Forbidden;
+            }
             if restriction.inside.contains(&region.name) || standing == Standing::Forbidden {
                 continue;
             }
@@ -99,7 +105,7 @@ pub fn law_in_every_condition(
 pub fn is_restricted(book: &Book<'_>, route: &RouteSpec, request: &Request) -> bool {
     // One country of each that belong to the same: the law knows no more of them.
     let belongs = |country: &Country| -> Vec<bool> {
-        let sets = book.jurisdictions.values().chain(&book.super_regions);
+        let sets = book.protected.values().chain(&book.super_regions);
         sets.map(|set| set.contains(country.code())).collect()
     };
     let countries: BTreeMap<Vec<bool>, Country> = Country::all().map(|country| (belongs(&country), country)).collect();
@@ -149,7 +155,7 @@ fn restrictions(book: &Book<'_>, route: &RouteSpec, request: &Request) -> Vec<Re
 
 fn of_country(book: &Book<'_>, class: &str, country: &str, holding: &mut Vec<Restriction>) {
     let mut listed = false;
-    for (jurisdiction, countries) in &book.jurisdictions {
+    for (jurisdiction, countries) in &book.protected {
         if countries.contains(country) {
             listed = true;
             of_jurisdiction(book, class, jurisdiction, holding);
@@ -163,7 +169,7 @@ fn of_country(book: &Book<'_>, class: &str, country: &str, holding: &mut Vec<Res
         for super_region in book.super_regions.iter().filter(|countries| countries.contains(country)) {
             around.extend(regions_in(book, super_region));
         }
-        holding.push(Restriction { inside: around, beyond: vec![Transfer::Prohibited], page: None });
+        holding.push(Restriction { inside: around, beyond: vec![Transfer::Prohibited], ..Restriction::default() });
     }
 }
 
@@ -181,7 +187,7 @@ fn of_unknown(book: &Book<'_>, class: &str, holding: &mut Vec<Restriction>) {
         }
         // Wherever in these jurisdictions: every country's super-regions bound it.
         if scope_of(book, class) == Scope::SuperRegion {
-            let countries: Names = names.iter().flat_map(|name| book.jurisdictions[*name].clone()).collect();
+            let countries: Names = names.iter().flat_map(|name| book.protected[*name].clone()).collect();
             if countries.is_empty() {
                 holding.push(nowhere());
             }
@@ -190,7 +196,7 @@ fn of_unknown(book: &Book<'_>, class: &str, holding: &mut Vec<Restriction>) {
                 for super_region in book.super_regions.iter().filter(|countries| countries.contains(country)) {
                     inside.extend(regions_in(book, super_region));
                 }
-                holding.push(Restriction { inside, beyond: vec![Transfer::Prohibited], page: None });
+                holding.push(Restriction { inside, beyond: vec![Transfer::Prohibited], ..Restriction::default() });
             }
         }
         return;
@@ -199,14 +205,14 @@ fn of_unknown(book: &Book<'_>, class: &str, holding: &mut Vec<Restriction>) {
         of_jurisdiction(book, class, jurisdiction, holding);
     }
     let somewhere_unlisted =
-        Country::all().any(|country| !book.jurisdictions.values().any(|set| set.contains(country.code())));
+        Country::all().any(|country| !book.protected.values().any(|set| set.contains(country.code())));
     if somewhere_unlisted && book.spec.unlisted_jurisdiction == UnlistedJurisdiction::Refuse {
         holding.push(nowhere());
     }
     if scope_of(book, class) == Scope::SuperRegion {
         for super_region in &book.super_regions {
             let inside = regions_in(book, super_region);
-            holding.push(Restriction { inside, beyond: vec![Transfer::Prohibited], page: None });
+            holding.push(Restriction { inside, beyond: vec![Transfer::Prohibited], ..Restriction::default() });
         }
         if Country::all().any(|country| !book.super_regions.iter().any(|set| set.contains(country.code()))) {
             holding.push(nowhere());
@@ -216,20 +222,32 @@ fn of_unknown(book: &Book<'_>, class: &str, holding: &mut Vec<Restriction>) {
 
 fn of_jurisdiction(book: &Book<'_>, class: &str, jurisdiction: &str, holding: &mut Vec<Restriction>) {
     let border = book.spec.data_classes.iter().find(|known| known.name == class).expect("a class").cross_border;
+    let own = regions_in(book, &book.jurisdictions[jurisdiction]);
     let mut ruled = false;
-    for rule in &book.rules {
-        if rule.jurisdiction == jurisdiction && rule.data_classes.contains(class) {
-            ruled = true;
-            holding.push(Restriction {
-                inside: rule.selected.clone(),
-                beyond: vec![rule.transfer, border],
-                page: rule.page.clone(),
-            });
+    // "As if it did not stand there" before it begins.
+    let begun = |rule: &&Rule| rule.from.is_none_or(|from| from <= book.now());
+    let of_this = |rule: &&Rule| rule.jurisdiction == jurisdiction && rule.data_classes.contains(class);
+    let rules: Vec<&Rule> = book.rules.iter().filter(of_this).filter(begun).collect();
+    for rule in &rules {
+        ruled |= rule.selected.is_some();
+        let over = rule.until.is_some_and(|until| until <= book.now());
+        let later = |other: &&&Rule| {
+            other.regulation == rule.regulation && other.from.unwrap_or(i64::MIN) > rule.from.unwrap_or(i64::MIN)
+        };
+        let stands_for_it = |other: &&Rule| rule.selected.is_none() || other.selected.is_some();
+        if over && rules.iter().filter(later).any(stands_for_it) {
+            continue;
         }
+        let everything = || book.spec.regions.iter().map(|region| region.name.clone()).collect();
+        let (inside, beyond): (Names, Vec<Transfer>) = match &rule.selected {
+            None => (everything(), Vec::new()),
+            Some(selected) if over => (selected.intersection(&own).cloned().collect(), vec![Transfer::Prohibited]),
+            Some(selected) => (selected.clone(), vec![rule.transfer, border]),
+        };
+        holding.push(Restriction { inside, beyond, denied: rule.denied.clone(), page: rule.page.clone() });
     }
     if !ruled && border != Transfer::Allowed {
-        let inside = regions_in(book, &book.jurisdictions[jurisdiction]);
-        holding.push(Restriction { inside, beyond: vec![border], page: None });
+        holding.push(Restriction { inside: own, beyond: vec![border], ..Restriction::default() });
     }
 }
 
@@ -243,5 +261,5 @@ fn regions_in(book: &Book<'_>, countries: &Names) -> Names {
 }
 
 fn nowhere() -> Restriction {
-    Restriction { inside: Names::new(), beyond: vec![Transfer::Prohibited], page: None }
+    Restriction { beyond: vec![Transfer::Prohibited], ..Restriction::default() }
 }

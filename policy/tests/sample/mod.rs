@@ -13,6 +13,12 @@ use policy::region::{Access, Capabilities, Region, RegionState, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
 use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
+use policy::{Moment, Period};
+
+/// When the samples' laws are read, unless a test says otherwise.
+pub fn today() -> Moment {
+    "2026-11-29".parse().unwrap()
+}
 
 /// A region in a country, active, with everything else at its default.
 pub fn region(name: &str, country: &str) -> Region {
@@ -25,6 +31,7 @@ pub fn region(name: &str, country: &str) -> Region {
         priority: 0,
         weight: 100,
         state: RegionState::Serving,
+        operator: None,
         capabilities: Capabilities { read: true, write: true },
         compliance: Vec::new(),
         capacity_rps: None,
@@ -85,17 +92,19 @@ pub fn countries(names: &[&str]) -> CountrySet {
 
 /// A jurisdiction of these countries and groups.
 pub fn jurisdiction(name: &str, members: &[&str]) -> Jurisdiction {
-    Jurisdiction { name: name.into(), countries: countries(members) }
+    Jurisdiction { name: name.into(), countries: countries(members).into() }
 }
 
 /// A rule that keeps a class of a jurisdiction to regions in some countries.
 pub fn rule(jurisdiction: usize, class: usize, allow: &[&str], transfer: Transfer) -> Rule {
-    let selector = Selector { countries: Some(countries(allow)), ..Selector::default() };
+    let selector = Selector { countries: Some(countries(allow).into()), ..Selector::default() };
     Rule {
         jurisdiction: JurisdictionId(jurisdiction),
         data_classes: vec![ClassId(class)],
-        allow: if allow.is_empty() { Vec::new() } else { vec![selector] },
+        allow: Some(if allow.is_empty() { Vec::new() } else { vec![selector] }),
+        deny: None,
         transfer,
+        period: Period::ALWAYS,
         when_unavailable: WhenUnavailable::Reject,
         regulation: "law".into(),
         line: 1,
@@ -106,8 +115,10 @@ pub fn rule(jurisdiction: usize, class: usize, allow: &[&str], transfer: Transfe
 pub fn spec(regions: Vec<Region>) -> TableSpec {
     TableSpec {
         version: "sample".into(),
+        at: today().into(),
         regions,
         latency_ms: Vec::new(),
+        lists: Vec::new(),
         jurisdictions: Vec::new(),
         super_regions: Vec::new(),
         data_classes: vec![DataClass { name: "public".into(), cross_border: Transfer::Allowed, scope: Scope::Global }],
@@ -178,7 +189,10 @@ pub fn largest(alone: bool) -> TableSpec {
             members[index % 3].insert(*country);
         }
     }
-    let named = |(index, countries)| Jurisdiction { name: format!("law-{index:03}"), countries };
+    let named = |(index, countries): (usize, CountrySet)| Jurisdiction {
+        name: format!("law-{index:03}"),
+        countries: countries.into(),
+    };
     spec.jurisdictions = members.into_iter().enumerate().map(named).collect();
     for name in ["@AMERICAS", "@EMEA", "@APAC"] {
         spec.super_regions.push(SuperRegion { name: name.into(), countries: countries(&[name]) });
@@ -200,7 +214,7 @@ pub fn largest(alone: bool) -> TableSpec {
             let regions = (0..64).filter(|region| (region * 7 + index % count) % 9 < 3 || *region % 6 == index / count);
             let regions = regions.filter_map(policy::RegionId::new).collect();
             Rule {
-                allow: vec![Selector { regions: Some(regions), ..Selector::default() }],
+                allow: Some(vec![Selector { regions: Some(regions), ..Selector::default() }]),
                 data_classes: (1..5).filter(|class: &usize| !(class + index).is_multiple_of(3)).map(ClassId).collect(),
                 ..rule(index % count, 1, &["DE"], transfers[index % 5])
             }

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use policy::country::{Country, CountrySet, group};
 use policy::jurisdiction::{
-    ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
+    ClassId, DataClass, Denial, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer,
+    WhenUnavailable,
 };
-use policy::region::{Access, Capabilities, Region, RegionState, Role, Tier};
+use policy::list::{Countries, Entry, List, ListId};
+use policy::region::{Access, Capabilities, Operator, Region, RegionState, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
 use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
-use policy::{Facts, Health, Method, Origin, RegionId, RegionSet, RegionView, Snapshot};
+use policy::{Facts, Health, Method, Moment, Origin, Period, RegionId, RegionSet, RegionView, Snapshot};
 use proptest::collection::vec;
 use proptest::option::weighted as maybe;
 use proptest::prelude::*;
@@ -199,7 +201,8 @@ pub fn thousandths(range: std::ops::Range<u16>) -> impl Strategy<Value = f32> {
 pub fn table() -> impl Strategy<Value = TableSpec> {
     let regions = prop_oneof![40 => vec(region(), 1..=12), 1 => vec(region(), 65..=70)];
     let law = (
-        vec(countries(), 0..=5),
+        vec(list(), 0..=2),
+        vec(dated(countries()), 0..=5),
         vec(prop_oneof![3 => countries(), 1 => Just(everywhere())], 0..=3),
         vec(class(), 1..=3),
         vec(rule(), 0..=8),
@@ -219,14 +222,19 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
             if regions.iter().all(|region| region.weight == 0) {
                 regions[0].weight = 100;
             }
-            let (jurisdictions, super_regions, data_classes, mut rules) = law;
+            let (lists, jurisdictions, super_regions, data_classes, mut rules) = law;
+            let lists_known = lists.len();
             let (known, classes) = (jurisdictions.len(), data_classes.len());
             if known == 0 {
                 rules.clear();
             }
             rules.iter_mut().for_each(|rule| settle_rule(rule, count, known, classes));
+            rules.iter_mut().for_each(|rule| settle_lists(rule, lists_known));
+            let jurisdictions = jurisdictions.into_iter().map(|set| known_lists(&set, lists_known)).collect();
             let mut spec = TableSpec {
                 version: "random".into(),
+                at: TODAY.into(),
+                lists: named("l", lists, |name, entries| List { name, entries }),
                 regions,
                 latency_ms: Vec::new(),
                 jurisdictions: named("j", jurisdictions, |name, countries| Jurisdiction { name, countries }),
@@ -271,7 +279,13 @@ fn named<T, U>(prefix: &str, items: Vec<T>, make: impl Fn(String, T) -> U) -> Ve
 fn settle_rule(rule: &mut Rule, regions: usize, jurisdictions: usize, classes: usize) {
     rule.jurisdiction.0 %= jurisdictions;
     rule.data_classes.iter_mut().for_each(|class| class.0 %= classes);
-    for selector in &mut rule.allow {
+    if let Some(deny) = &mut rule.deny {
+        deny.jurisdictions.iter_mut().flatten().for_each(|id| id.0 %= jurisdictions);
+        if let Some(set) = &mut deny.regions {
+            *set = (0..regions).filter(|index| set.contains(id(index % 8))).map(id).collect();
+        }
+    }
+    for selector in rule.allow.iter_mut().flatten() {
         if let Some(ids) = &mut selector.jurisdictions {
             ids.iter_mut().for_each(|id| id.0 %= jurisdictions);
         }
@@ -279,6 +293,24 @@ fn settle_rule(rule: &mut Rule, regions: usize, jurisdictions: usize, classes: u
             *set = (0..regions).filter(|index| set.contains(id(index % 8))).map(id).collect();
         }
     }
+}
+
+/// Leaves out the lists that the table does not have.
+fn settle_lists(rule: &mut Rule, known: usize) {
+    for selector in rule.allow.iter_mut().flatten() {
+        for set in selector.countries.iter_mut().chain(&mut selector.operator_countries) {
+            *set = known_lists(set, known);
+        }
+    }
+    if let Some(deny) = &mut rule.deny {
+        for set in deny.countries.iter_mut().chain(&mut deny.operator_countries) {
+            *set = known_lists(set, known);
+        }
+    }
+}
+
+fn known_lists(set: &Countries, known: usize) -> Countries {
+    Countries::new(*set.written(), set.lists().iter().copied().filter(|id| id.0 < known).collect())
 }
 
 /// Adds a route, unless another is for the same requests.
@@ -313,21 +345,33 @@ fn region() -> impl Strategy<Value = Region> {
         prop_oneof![9 => Just((true, true)), 2 => Just((true, false)), 1 => Just((false, true)), 1 => Just((false, false))],
     );
     let worth = (subsequence(FRAMEWORKS, 0..=3), maybe(0.6, 0..5000_u32), select(&[0.0, 0.02, 0.05, 0.09]));
-    (place, standing, worth).prop_map(|((home, coordinates, tier), standing, (held, capacity, cost_per_gb))| Region {
-        name: String::new(),
-        country: country(home),
-        coordinates: coordinates.map(|(latitude, longitude)| (f64::from(latitude), f64::from(longitude))),
-        tier,
-        role: standing.3,
-        priority: standing.0,
-        weight: standing.1,
-        state: standing.2,
-        capabilities: Capabilities { read: standing.4.0, write: standing.4.1 },
-        compliance: held.into_iter().map(str::to_owned).collect(),
-        capacity_rps: capacity.map(f64::from),
-        cost_per_gb,
-        line: 1,
-    })
+    let operator = maybe(0.7, (select(HOMES), maybe(0.6, select(LEVELS))));
+    let operator = operator.prop_map(|operator| {
+        operator.map(|(home, assurance)| Operator {
+            name: "somebody".into(),
+            country: country(home),
+            assurance: assurance.map(str::to_owned),
+        })
+    });
+    let worth = (worth, operator);
+    (place, standing, worth).prop_map(
+        |((home, coordinates, tier), standing, ((held, capacity, cost_per_gb), operator))| Region {
+            operator,
+            name: String::new(),
+            country: country(home),
+            coordinates: coordinates.map(|(latitude, longitude)| (f64::from(latitude), f64::from(longitude))),
+            tier,
+            role: standing.3,
+            priority: standing.0,
+            weight: standing.1,
+            state: standing.2,
+            capabilities: Capabilities { read: standing.4.0, write: standing.4.1 },
+            compliance: held.into_iter().map(str::to_owned).collect(),
+            capacity_rps: capacity.map(f64::from),
+            cost_per_gb,
+            line: 1,
+        },
+    )
 }
 
 fn class() -> impl Strategy<Value = DataClass> {
@@ -339,27 +383,84 @@ fn class() -> impl Strategy<Value = DataClass> {
 /// A rule whose ids are yet to be brought into a table's range.
 pub fn rule() -> impl Strategy<Value = Rule> {
     let page = maybe(0.2, select(&["soon", "later"]));
-    (
-        0..8_usize,
-        vec(0..8_usize, 1..=2),
-        prop_oneof![6 => vec(selector(), 1..=2), 1 => Just(Vec::new())],
-        transfer(),
-        page,
-    )
-        .prop_map(|(jurisdiction, classes, allow, transfer, page)| Rule {
+    let allow = prop_oneof![6 => vec(selector(), 1..=2), 1 => Just(Vec::new())];
+    let sides = prop_oneof![
+        6 => allow.clone().prop_map(|allow| (Some(allow), None)),
+        1 => (allow, denial()).prop_map(|(allow, deny)| (Some(allow), Some(deny))),
+        1 => denial().prop_map(|deny| (None, Some(deny))),
+    ];
+    let when = (prop_oneof![3 => Just(Period::ALWAYS), 2 => period()], select(&["law", "law", "other law"]));
+    (0..8_usize, vec(0..8_usize, 1..=2), sides, transfer(), page, when).prop_map(
+        |(jurisdiction, classes, (allow, deny), transfer, page, (period, regulation))| Rule {
             jurisdiction: JurisdictionId(jurisdiction),
             data_classes: classes.into_iter().map(ClassId).collect(),
             allow,
             transfer,
             when_unavailable: page.map_or(WhenUnavailable::Reject, |page| WhenUnavailable::Maintenance(page.into())),
-            regulation: "law".into(),
+            deny,
+            period,
+            regulation: regulation.into(),
             line: 1,
-        })
+        },
+    )
+}
+
+/// When something holds, often with an end or a beginning at one of the few moments that others have too.
+pub fn period() -> impl Strategy<Value = Period> {
+    (maybe(0.6, 0..MOMENTS.len()), maybe(0.6, 0..MOMENTS.len())).prop_map(|(from, until)| {
+        let moment = |index: usize| Moment::from_unix_seconds(MOMENTS[index]);
+        let (from, until) = match (from, until) {
+            (Some(from), Some(until)) if from == until => (Some(from), None),
+            (Some(from), Some(until)) => (Some(from.min(until)), Some(from.max(until))),
+            one => one,
+        };
+        Period { from: from.map(moment), until: until.map(moment) }
+    })
+}
+
+fn list() -> impl Strategy<Value = Vec<Entry>> {
+    let entry = (maybe(0.9, select(CLIENTS)), period(), any::<bool>());
+    let entry = entry.prop_map(|(code, period, partial)| Entry {
+        country: code.map(country),
+        period,
+        scope: String::new(),
+        source: String::new(),
+        partial,
+    });
+    vec(entry, 0..=4)
+}
+
+/// The set, and now and then a list beside it.
+fn dated(countries: impl Strategy<Value = CountrySet>) -> impl Strategy<Value = Countries> {
+    (countries, prop_oneof![2 => Just(Vec::new()), 1 => vec((0..2_usize).prop_map(ListId), 1..=2)])
+        .prop_map(|(countries, lists)| Countries::new(countries, lists))
+}
+
+fn denial() -> impl Strategy<Value = Denial> {
+    prop_oneof![
+        vec(any::<bool>(), 8).prop_map(|held| Denial {
+            regions: Some((0..8).filter(|at| held[*at]).map(id).collect()),
+            ..Denial::default()
+        }),
+        dated(countries()).prop_map(|countries| Denial { countries: Some(countries), ..Denial::default() }),
+        dated(countries()).prop_map(|countries| Denial { operator_countries: Some(countries), ..Denial::default() }),
+        (dated(countries()), vec((0..8_usize).prop_map(JurisdictionId), 1..=1)).prop_map(|(countries, ids)| Denial {
+            countries: Some(countries),
+            jurisdictions: Some(ids),
+            ..Denial::default()
+        }),
+        (subsequence(LEVELS, 1..=1), tier()).prop_map(|(levels, tier)| Denial {
+            assurance: Some(levels.into_iter().map(str::to_owned).collect()),
+            tiers: Some(vec![tier]),
+            ..Denial::default()
+        }),
+    ]
 }
 
 /// Adds a rule to a table that has jurisdictions.
 pub fn add_rule(spec: &mut TableSpec, mut rule: Rule) {
     settle_rule(&mut rule, spec.regions.len(), spec.jurisdictions.len(), spec.data_classes.len());
+    settle_lists(&mut rule, spec.lists.len());
     spec.rules.push(rule);
 }
 
@@ -370,12 +471,18 @@ fn selector() -> impl Strategy<Value = Selector> {
     let compliance = subsequence(FRAMEWORKS, 1..=2).prop_map(|names| names.into_iter().map(str::to_owned).collect());
     let one = prop_oneof![
         regions.clone().prop_map(|regions| Selector { regions: Some(regions), ..Selector::default() }),
-        countries().prop_map(|countries| Selector { countries: Some(countries), ..Selector::default() }),
+        dated(countries()).prop_map(|countries| Selector { countries: Some(countries), ..Selector::default() }),
+        dated(countries())
+            .prop_map(|countries| Selector { operator_countries: Some(countries), ..Selector::default() }),
+        subsequence(LEVELS, 1..=2).prop_map(|levels| Selector {
+            assurance: Some(levels.into_iter().map(str::to_owned).collect()),
+            ..Selector::default()
+        }),
         jurisdictions.prop_map(|ids| Selector { jurisdictions: Some(ids), ..Selector::default() }),
         compliance.prop_map(|names| Selector { compliance: Some(names), ..Selector::default() }),
         vec(tier(), 1..=2).prop_map(|tiers| Selector { tiers: Some(tiers), ..Selector::default() }),
     ];
-    (one, maybe(0.2, regions), maybe(0.2, countries())).prop_map(|(one, regions, countries)| Selector {
+    (one, maybe(0.2, regions), maybe(0.2, dated(countries()))).prop_map(|(one, regions, countries)| Selector {
         regions: one.regions.or(regions),
         countries: one.countries.or(countries),
         ..one
@@ -480,6 +587,14 @@ pub fn everywhere() -> CountrySet {
 pub fn country(code: &str) -> Country {
     code.parse().expect("a country")
 }
+
+/// When the laws are read.
+pub const TODAY: Moment = Moment::from_unix_seconds(1_800_000_000);
+
+/// When rules and entries begin and end, in Unix seconds.
+pub const MOMENTS: &[i64] = &[1_700_000_000, 1_790_000_000, 1_800_000_000, 1_800_000_001, 1_900_000_000, 2_000_000_000];
+
+const LEVELS: &[&str] = &["seal-1", "seal-2", "seal-3"];
 
 /// Where regions are.
 const HOMES: &[&str] = &["DE", "FR", "IE", "US", "US", "BR", "JP", "GB"];

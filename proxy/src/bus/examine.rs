@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use config::bus::{Entry, Heartbeat, Origin, Place, Publication, Recency, Standing, TrustedKeys};
 use config::{BusSource, Problem, RoutingTable, Severity};
-use policy::shrinkage;
+use policy::{LawTime, shrinkage};
 
 use super::freshness::moment;
 use super::tables::Table;
@@ -24,6 +24,8 @@ pub struct Against<'a> {
     pub origin: Origin,
     /// The newest verified heartbeat.
     pub heartbeat: Option<&'a Heartbeat>,
+    /// The time at which the law is read.
+    pub at: LawTime,
 }
 
 /// Why a publication does not go in force.
@@ -97,8 +99,10 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
     let name = name(place, entry.revision, against.source);
     let bad = |path: &str, message: String| Refusal::Bad(vec![problem(&name, path, message)]);
     let document = match against.known {
-        Some(document) => document,
-        None => RoutingTable::from_afar(&name, &publication.text).map_err(|problems| Refusal::Bad(problems.0))?,
+        Some(document) if document.table.holds_at(against.at) => document,
+        Some(document) => document.at(against.at).map_err(|error| bad("", error.to_string()))?,
+        None => RoutingTable::from_afar(&name, &publication.text, against.at)
+            .map_err(|problems| Refusal::Bad(problems.0))?,
     };
     if document.table.region_named(against.region).is_none() {
         let known: Vec<&str> = document.table.regions().map(|(_, region)| region.name.as_str()).collect();
@@ -106,7 +110,10 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
         return Err(bad("regions", format!("there is no region {mine:?}, which this node is in; there are {known}")));
     }
     if let Some(base) = against.base {
-        let lost = shrinkage(&base.document.table, &document.table);
+        // What the calendar takes away is nothing that the publisher does.
+        let then = Some(&base.document.table).filter(|table| !table.holds_at(against.at));
+        let then = then.map(|table| table.at(against.at)).transpose().map_err(|error| bad("", error.to_string()))?;
+        let lost = shrinkage(then.as_ref().unwrap_or(&base.document.table), &document.table);
         let too_much = lost
             .iter()
             .filter(|loss| loss.lost() > against.source.max_shrink && !publication.allow.contains(loss.name()));
@@ -137,12 +144,13 @@ pub fn examine_after(
     source: &BusSource,
     region: &str,
     base: &Arc<Table>,
+    at: LawTime,
 ) -> Result<Table, Refusal> {
     let mut base = base.clone();
     let look = |entry: &Entry, base: &Table| {
         let publication = entry.publication.as_ref().filter(|publication| publication.epoch >= base.standing.epoch)?;
         let (origin, base) = (Origin::Bus, Some(base));
-        let against = Against { source, region, base, known: None, origin, heartbeat: None };
+        let against = Against { source, region, base, known: None, origin, heartbeat: None, at };
         Some(examine(Place::Table, entry, publication, against))
     };
     for entry in missed {

@@ -17,6 +17,7 @@ use super::freshness::Freshness;
 use super::status::BusState;
 use super::tables::Table;
 use crate::admin::serve_while_waiting;
+use crate::clock::LawClock;
 use crate::node::Node;
 use crate::routing::Survivors;
 use crate::serve::Signals;
@@ -55,6 +56,7 @@ impl Bus {
         source: &BusSource,
         survivors: &Survivors,
         metrics: &Metrics,
+        law: &Arc<LawClock>,
     ) -> anyhow::Result<Self> {
         let freshness = Freshness::new(source, survivors.expired.clone());
         if source.witness() == Witness::Bus {
@@ -65,7 +67,7 @@ impl Bus {
                  (meridian publish --sign KEY), and name the public key in [routing.bus] trusted_keys"
             );
         }
-        let state = BusState::new(config, source, freshness, metrics.clone());
+        let state = BusState::new(config, source, freshness, metrics.clone(), law.clone());
         let (first, first_taken) = oneshot::channel();
         let (node, node_made) = oneshot::channel();
         let (stop, stopped) = mpsc::channel(1);

@@ -103,7 +103,7 @@ mod tests {
         let file = directory.path().join("later/last-good.toml");
         let text = "version = '1'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n";
         let publication = Publication::new(text, 1, 0, "me");
-        let document = RoutingTable::from_afar("bus", &publication.text).unwrap();
+        let document = RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).unwrap();
         let standing = Standing::of(&publication, 10);
         let state = BusState::sample(directory.path());
         let mut shelf = Shelf { file: file.clone(), state: state.clone(), unwritten: None };

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::freshness::Freshness;
 use super::observed::Observations;
 use super::peers::Peers;
+use crate::clock::LawClock;
 use crate::node::unix_seconds;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,6 +32,8 @@ pub struct BusState {
     pub observed: Observations,
     /// Where events are counted.
     pub metrics: Metrics,
+    /// What time the law has.
+    pub law: Arc<LawClock>,
     started: SystemTime,
     servers: String,
     bucket: String,
@@ -134,6 +137,7 @@ impl BusState {
         source: &config::BusSource,
         freshness: Freshness,
         metrics: Metrics,
+        law: Arc<LawClock>,
     ) -> Arc<Self> {
         for event in EVENTS {
             metrics.bus_events.with_label_values(&[event]);
@@ -147,6 +151,7 @@ impl BusState {
             peers: Peers::default(),
             observed: Observations::default(),
             metrics,
+            law,
             started: SystemTime::now(),
             servers: source.access.servers_shown(),
             bucket: source.access.bucket.clone(),
@@ -166,7 +171,8 @@ impl BusState {
     #[cfg(test)]
     pub fn sample(directory: &std::path::Path) -> Arc<Self> {
         let (config, source) = samples(directory);
-        Self::new(&config, &source, Freshness::new(&source, Arc::default()), Metrics::new())
+        let freshness = Freshness::new(&source, Arc::default());
+        Self::new(&config, &source, freshness, Metrics::new(), Arc::new(LawClock::start()))
     }
 
     /// Connected to this server.

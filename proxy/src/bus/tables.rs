@@ -182,7 +182,7 @@ mod tests {
 
     fn take(tables: &mut Tables, place: Place, entry: &Entry) {
         let publication = entry.publication.clone().unwrap();
-        let document = RoutingTable::from_afar("bus", &publication.text).unwrap();
+        let document = RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).unwrap();
         let standing = Standing::of(&publication, entry.revision);
         tables.accept(place, entry, Arc::new(Table { publication, document, standing }), NOW);
     }
@@ -236,7 +236,7 @@ mod tests {
         let mut tables = Tables::default();
         let kept = entry(10, "1", None);
         let publication = kept.publication.clone().unwrap();
-        let document = RoutingTable::from_afar("bus", &publication.text).unwrap();
+        let document = RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).unwrap();
         let standing = Standing::of(&publication, 10);
         tables.hold_back(Arc::new(Table { publication, document, standing }));
         assert!(tables.in_force().is_none());

@@ -1,12 +1,16 @@
 //! `meridian check`
 
 pub(super) mod against;
+mod horizon;
 pub(super) mod words;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use config::{FileKind, Problem, Problems, RoutingTable, Severity};
+use policy::Moment;
+use policy::diff::{Dated, DiffError};
 use policy::jurisdiction::ClassId;
 use policy::proof::Unlisted;
 
@@ -23,6 +27,9 @@ pub(super) struct Check {
     /// Tell what changes for whom since this table, or a node file's table
     #[arg(long, value_name = "OLD")]
     against: Option<PathBuf>,
+    /// Tell each date within that time, such as 400d, on which somebody gains or loses regions
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    horizon: Option<Duration>,
     /// Exit with 1 if the comparison finds any of these
     #[arg(long, value_enum, value_delimiter = ',', requires = "against", value_name = "WHAT")]
     fail_on: Vec<FailOn>,
@@ -51,13 +58,24 @@ impl Check {
     }
 
     fn check(&self) -> Result<(), Failed> {
+        let at = crate::clock::wall();
         let mut problems = Vec::new();
         let (mut good, mut files) = (String::new(), Vec::new());
         for file in &self.files {
-            match checked(file) {
+            match checked(file, at) {
                 Ok(checked) => {
+                    let dated =
+                        self.horizon.and_then(|ahead| Some(checked.ahead(ahead)?.map_err(|error| failed(&error))));
+                    let dated = dated.transpose()?;
                     good.push_str(&checked.in_words(file));
-                    files.push(checked.as_json(file));
+                    if let Some((until, dated)) = &dated {
+                        good.push_str(&horizon::text(*until, dated));
+                    }
+                    let mut said = checked.as_json(file);
+                    if let (Some((until, dated)), Some(said)) = (&dated, said.as_object_mut()) {
+                        said.insert("horizon".to_owned(), serde_json::json!({ "until": until, "changes": dated }));
+                    }
+                    files.push(said);
                     problems.extend(checked.warnings);
                 }
                 Err(found) => problems.extend(found.0),
@@ -85,7 +103,8 @@ impl Check {
                 self.files.len()
             )));
         };
-        let (before, after) = (table_of(old), checked(new));
+        let at = crate::clock::wall();
+        let (before, after) = (table_of(old, at), checked(new, at));
         let problems: Vec<Problem> = [
             before.as_ref().err().map(|problems| problems.0.clone()),
             after.as_ref().map_or_else(|problems| Some(problems.0.clone()), |checked| Some(checked.warnings.clone())),
@@ -148,7 +167,18 @@ struct Checked {
     document: Option<RoutingTable>,
 }
 
+/// A date, and what changes up to it.
+type Ahead = (Moment, Vec<Dated>);
+
 impl Checked {
+    /// What the table's dates change within a time from now; `None` where there is no table.
+    fn ahead(&self, time: Duration) -> Option<Result<Ahead, DiffError>> {
+        let table = &self.document.as_ref()?.table;
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let until = table.spec().at.latest().plus_seconds(seconds);
+        Some(policy::diff::horizon(table, until).map(|dated| (until, dated)))
+    }
+
     fn in_words(&self, file: &Path) -> String {
         let lines = self.proved().into_iter().map(|line| format!("  {line}\n"));
         let proved = match &self.document {
@@ -203,9 +233,9 @@ fn unlisted_classes<'a>(document: &'a RoutingTable, unlisted: &Unlisted) -> Vec<
     unlisted.classes.iter().filter_map(class).collect()
 }
 
-fn checked(file: &Path) -> Result<Checked, Problems> {
+fn checked(file: &Path, at: Moment) -> Result<Checked, Problems> {
     if kind(file) == FileKind::Node {
-        let prepared = Prepared::load(file)?;
+        let prepared = Prepared::load(file, at.into())?;
         let (node, document) = (&prepared.config, prepared.document);
         let table = match (&document, &node.routing) {
             (Some(document), _) => table_summary(document),
@@ -219,21 +249,21 @@ fn checked(file: &Path) -> Result<Checked, Problems> {
         let warnings = prepared.config.warnings.into_iter().chain(table_warnings).collect();
         return Ok(Checked { summary, warnings, document });
     }
-    let document = RoutingTable::load(file)?;
+    let document = RoutingTable::load(file, at)?;
     Ok(Checked { summary: table_summary(&document), warnings: document.warnings.clone(), document: Some(document) })
 }
 
 /// The table of a file of either kind. Of a node file nothing else is looked at: what it names may
 /// be on another machine.
-fn table_of(file: &Path) -> Result<RoutingTable, Problems> {
+fn table_of(file: &Path, at: Moment) -> Result<RoutingTable, Problems> {
     if kind(file) == FileKind::Node {
         let config = config::NodeConfig::load(file)?;
         return match &config.routing {
-            config::Routing::File(table) => RoutingTable::load(table),
+            config::Routing::File(table) => RoutingTable::load(table, at),
             config::Routing::Bus(_) => Err(on_a_bus(file)),
         };
     }
-    RoutingTable::load(file)
+    RoutingTable::load(file, at)
 }
 
 /// The problem of comparing with a table that is elsewhere.
@@ -245,6 +275,10 @@ fn on_a_bus(file: &Path) -> Problems {
 /// An unreadable file gets its error from the load.
 fn kind(file: &Path) -> FileKind {
     std::fs::read_to_string(file).map_or(FileKind::Table, |text| config::kind_of(&text))
+}
+
+fn failed(error: &DiffError) -> Failed {
+    Failed::Input(anyhow!("meridian check: {error}"))
 }
 
 fn bad_input(problems: &[Problem]) -> Failed {

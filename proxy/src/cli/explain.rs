@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use config::{NodeConfig, RoutingTable};
 use http_body_util::BodyExt;
 use policy::explain::schema;
-use policy::{Explanation, Health, RegionId, RegionView, Table};
+use policy::{Explanation, Health, Moment, RegionId, RegionView, Table};
 
 use super::what_if::{assignment, region};
 use super::{Failed, Format, print};
@@ -71,6 +71,9 @@ pub(super) struct Explain {
     /// Take a region as that far away
     #[arg(long, value_name = "REGION=MS")]
     rtt: Vec<String>,
+    /// Read the law as of that time: a date, which is 00:00 UTC, or a time with an offset; else now
+    #[arg(long, value_name = "WHEN", conflicts_with = "admin")]
+    at: Option<Moment>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Print the JSON schema of `--format json`, and explain nothing
@@ -112,6 +115,7 @@ impl Explain {
 
     /// The table, the deciding region's name, the databases and the token keys, from either kind of file.
     fn subject(&self) -> Result<(RoutingTable, String, Geo, Tokens), Failed> {
+        let at = self.at.unwrap_or_else(crate::clock::wall);
         match (&self.config, &self.table) {
             (Some(file), table) => {
                 let config = NodeConfig::load(file)?;
@@ -128,11 +132,11 @@ impl Explain {
                     }
                 };
                 let from = self.from.clone().unwrap_or(config.region);
-                Ok((RoutingTable::load(&table)?, from, geo, tokens))
+                Ok((RoutingTable::load(&table, at)?, from, geo, tokens))
             }
             (None, Some(table)) => {
                 let from = self.from.clone().ok_or_else(|| input(anyhow!("--table needs --from REGION")))?;
-                Ok((RoutingTable::load(table)?, from, Geo::default(), Tokens::default()))
+                Ok((RoutingTable::load(table, at)?, from, Geo::default(), Tokens::default()))
             }
             (None, None) => Err(input(anyhow!("name a --table with --from, a --config, or an --admin URL"))),
         }

@@ -33,7 +33,12 @@ impl Publish {
     fn perform(&self, outcome: &mut Outcome, console: &mut Console) -> Result<(), Failed> {
         let name = self.table.display().to_string();
         let text = std::fs::read(&self.table).map_err(|error| Failed::Input(anyhow!("{name}: {error}")))?;
-        let proposal = Proposal::new(text.into(), &name, None)?;
+        // What is no text is told when it is read.
+        let text = match std::str::from_utf8(&text) {
+            Ok(text) => config::RoutingTable::text_to_publish(&self.table, text).into(),
+            Err(_) => text.into(),
+        };
+        let proposal = Proposal::new(text, &name, None)?;
         with_bus(&self.bus, async |bus, source| self.release.perform(&bus, &source, &proposal, outcome, console).await)
     }
 }

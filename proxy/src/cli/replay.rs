@@ -1,5 +1,6 @@
 //! `meridian replay`
 
+mod era;
 pub(in crate::cli) mod line;
 mod rate;
 mod tally;
@@ -11,10 +12,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use config::RoutingTable;
-use policy::diff::Laws;
-use policy::replay::Stage;
-use policy::{Health, RegionId, RegionView, Table};
+use policy::{Health, Moment, RegionId, RegionView, Table};
 
+use self::era::Eras;
 use self::line::{Lines, Read};
 use self::tally::{Report, Tally};
 use super::what_if::{assignment, region};
@@ -35,6 +35,10 @@ pub(super) struct Replay {
     /// The region of the node that decided, for lines that do not say it
     #[arg(long, value_name = "REGION")]
     from: Option<String>,
+    /// Read the laws as of that time: a date, which is 00:00 UTC, or a time with an offset; else each request is
+    /// decided by the law of its own time
+    #[arg(long, value_name = "WHEN")]
+    at: Option<Moment>,
     /// Take a region as down in the new decisions
     #[arg(long, value_name = "REGION")]
     down: Vec<String>,
@@ -64,18 +68,15 @@ impl Replay {
         if self.fail_on.contains(&FailOn::Widening) && self.against.is_none() {
             return Err(input("--fail-on widening needs --against OLD: a log does not say what its table allowed"));
         }
-        let new = RoutingTable::load(&self.table)?;
-        let old = self.against.as_deref().map(RoutingTable::load).transpose()?;
-        let after = Stage { table: &new.table, view: self.view(&new.table)? };
-        let before = old.as_ref().map(|old| Stage::at_rest(&old.table));
-        let laws = match &before {
-            Some(before) => Some(Laws::new(before.table, after.table).map_err(|error| input(&error.to_string()))?),
-            None => None,
-        };
+        let at = self.at.unwrap_or_else(crate::clock::wall);
+        let new = RoutingTable::load(&self.table, at)?;
+        let old = self.against.as_deref().map(|old| RoutingTable::load(old, at)).transpose()?;
         if let Some(from) = &self.from {
             region(&new.table, from).map_err(because)?;
         }
-        let mut tally = Tally::new(before, after, laws, &self.table);
+        let readings = era::readings(&new.table, old.as_ref().map(|old| &*old.table), self.at);
+        let mut eras = Eras::new(&readings, &self.view(&new.table)?).map_err(|error| input(&error.to_string()))?;
+        let mut tally = Tally::new(eras.take_last(), &self.table);
         let mut lines = Lines::new(self.open()?);
         loop {
             match lines.next().map_err(|error| input(&format!("{}: {error}", self.log.display())))? {
@@ -89,6 +90,7 @@ impl Replay {
                         let why = "does not say which region decided; name it with --from REGION";
                         return Err(input(&format!("{}: line {number} {why}", self.log.display())));
                     }
+                    eras.turn(&mut tally, line.second());
                     tally.add(number, &line);
                 }
             }

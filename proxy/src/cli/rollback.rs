@@ -150,7 +150,7 @@ impl Standard {
     /// What a table lacks, in words that follow its name.
     fn lacking(&self, table: &Published) -> Option<String> {
         let publication = &table.publication;
-        if RoutingTable::from_afar("bus", &publication.text).is_err() {
+        if RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).is_err() {
             return Some("is not good".to_owned());
         }
         if publication.claimed_sha256.as_ref().is_some_and(|claimed| *claimed != publication.sha256()) {

@@ -1,8 +1,10 @@
 //! `meridian run`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Failed;
+use crate::clock::LawClock;
 use crate::prepare::Prepared;
 use crate::reload::Watches;
 use crate::serve::{RunOptions, run};
@@ -25,8 +27,9 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failed> {
         let watches = Watches::of(&self.config)?;
-        let prepared = Prepared::load(&self.config)?;
+        let law = Arc::new(LawClock::start());
+        let prepared = Prepared::load(&self.config, law.now())?;
         start(self.log_format);
-        run(prepared, watches, RunOptions { access_log: !self.no_access_log }).map_err(Failed::Ran)
+        run(prepared, watches, law, RunOptions { access_log: !self.no_access_log }).map_err(Failed::Ran)
     }
 }

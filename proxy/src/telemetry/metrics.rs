@@ -48,6 +48,8 @@ pub struct Metrics {
     pub table_info: IntGaugeVec,
     pub table_reloads: IntCounterVec,
     pub table_age: IntGauge,
+    pub law_boundary: Gauge,
+    pub law_clock_doubt: IntGauge,
     pub table_expired: IntGauge,
     pub bus_connected: IntGauge,
     pub bus_silence: Gauge,
@@ -218,6 +220,17 @@ impl Metrics {
             table_info: gauges("meridian_table_info", "The routing table in force", &["version", "revision"]),
             table_reloads: counters("meridian_table_reloads_total", "Routing table reloads", &["outcome"]),
             table_age: gauge("meridian_table_age_seconds", "Since the table in force was loaded"),
+            law_boundary: registered(
+                &registry,
+                Gauge::new(
+                    "meridian_law_boundary_seconds",
+                    "Until the law of the table in force changes by date; +Inf for never",
+                ),
+            ),
+            law_clock_doubt: gauge(
+                "meridian_law_clock_doubt_seconds",
+                "How far the clock has leapt ahead of what can be believed; 0 is no doubt",
+            ),
             table_expired: gauge(
                 "meridian_table_expired",
                 "1 while the table may no longer be used (max_age, valid_until), so that restricted routes are refused",

@@ -308,6 +308,7 @@ impl<'a> Side<'a> {
             rules: &spec.rules,
             unknown_origin: &spec.unknown_origin,
             unlisted: spec.unlisted_jurisdiction,
+            at: spec.at,
         });
         Self { spec, residency, regions, places, here }
     }
@@ -350,7 +351,7 @@ pub(super) fn crowds(old: &TableSpec, new: &TableSpec) -> Vec<Crowd> {
     let mut known: FxHashMap<Vec<bool>, usize> = FxHashMap::default();
     for country in Country::all() {
         let groups = [old, new].into_iter().flat_map(|spec| {
-            let jurisdictions = spec.jurisdictions.iter().map(|jurisdiction| &jurisdiction.countries);
+            let jurisdictions = spec.jurisdictions.iter().map(|jurisdiction| jurisdiction.countries.so_far());
             jurisdictions.chain(spec.super_regions.iter().map(|around| &around.countries))
         });
         let index = *known.entry(groups.map(|group| group.contains(country)).collect()).or_insert_with(|| {

@@ -159,7 +159,8 @@ mod tests {
         let table = |regions: &[&str]| {
             let region = |name: &&str| format!("[regions.{name}]\ncountry = 'DE'\nendpoints = ['h:1']\n");
             let text = format!("{}[[routes]]\nname = 'r'", regions.iter().map(region).collect::<String>());
-            RoutingTable::from_text(Path::new("routes.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"))
+            RoutingTable::from_text(Path::new("routes.toml"), &text, crate::clock::wall())
+                .unwrap_or_else(|problems| panic!("{problems}"))
         };
         let (large, small) = (table(&["a", "b", "c"]), table(&["a"]));
         let names = |old, new, max_shrink, allow: &[&str]| {

@@ -145,7 +145,8 @@ name = 'r'
     fn changes(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
         let table = |changes: &[(&str, &str)]| {
             let text = changes.iter().fold(TABLE.to_owned(), |text, (from, to)| text.replace(from, to));
-            RoutingTable::from_text(Path::new("routes.toml"), &text).unwrap_or_else(|problems| panic!("{problems}"))
+            RoutingTable::from_text(Path::new("routes.toml"), &text, crate::clock::wall())
+                .unwrap_or_else(|problems| panic!("{problems}"))
         };
         let said = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
         let settings = diff(&table(old), &table(new)).unwrap().settings.into_iter();

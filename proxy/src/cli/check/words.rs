@@ -21,6 +21,13 @@ pub(in crate::cli) fn text(diff: &Diff, old: &Path, new: &Path) -> String {
         return out;
     }
     section(&mut out, "where requests may go", diff.new_places.iter().map(new_place).chain(diff.law.iter().map(law)));
+    for dated in &diff.later {
+        let title = format!("where requests may go from {} on", dated.at);
+        match dated.law.is_empty() {
+            true => out.push_str(&format!("{title}\n  same      as in the old table\n")),
+            false => section(&mut out, &title, dated.law.iter().map(law)),
+        }
+    }
     let routes = diff.routes.iter().map(route).chain(diff.takeovers.iter().map(takeover));
     section(&mut out, "routes", routes);
     section(&mut out, "everything else", diff.settings.iter().map(setting));
@@ -29,8 +36,9 @@ pub(in crate::cli) fn text(diff: &Diff, old: &Path, new: &Path) -> String {
 }
 
 fn summary(diff: &Diff) -> String {
-    let wider = diff.new_places.len() + diff.law.iter().filter(|change| change.widens()).count();
-    let stricter = diff.law.iter().filter(|change| change.shrinks()).count();
+    let law = || diff.law.iter().chain(diff.later.iter().flat_map(|dated| &dated.law));
+    let wider = diff.new_places.len() + law().filter(|change| change.widens()).count();
+    let stricter = law().filter(|change| change.shrinks()).count();
     let law = match (wider, stricter) {
         (0, 0) => "no request of the old routes may go where the old table does not let it".to_owned(),
         (0, stricter) => {
@@ -73,13 +81,6 @@ fn law(change: &LawChange) -> (&'static str, String) {
         (false, true) => "narrower",
         (false, false) => "order",
     };
-    let mut subject = format!("{}: {}", who(&change.who), some(&change.routes, 3, passage));
-    if let Some(requests) = &change.requests {
-        subject.push_str(&format!(", {}", all(requests, |each| requests_in_words(*each).to_owned(), " and ")));
-    }
-    if let Some(consent) = &change.consent {
-        subject.push_str(&format!(", {}", all(consent, |each| consent_in_words(*each).to_owned(), " and ")));
-    }
     let mut effects = match change.anywhere {
         true => vec!["anywhere, where the old table sets bounds".to_owned()],
         false => gains(&change.gained),
@@ -105,7 +106,19 @@ fn law(change: &LawChange) -> (&'static str, String) {
         let why = if status == 400 { "the jurisdiction is unknown" } else { "no region is left" };
         effects.push(format!("{why}: answered {status}"));
     }
-    (mark, format!("{subject}: {}", effects.join("; ")))
+    (mark, format!("{}: {}", subject(change), effects.join("; ")))
+}
+
+/// Whose requests a change is for, on which routes.
+pub(super) fn subject(change: &LawChange) -> String {
+    let mut subject = format!("{}: {}", who(&change.who), some(&change.routes, 3, passage));
+    if let Some(requests) = &change.requests {
+        subject.push_str(&format!(", {}", all(requests, |each| requests_in_words(*each).to_owned(), " and ")));
+    }
+    if let Some(consent) = &change.consent {
+        subject.push_str(&format!(", {}", all(consent, |each| consent_in_words(*each).to_owned(), " and ")));
+    }
+    subject
 }
 
 /// What is gained, by why it is noteworthy.
@@ -248,7 +261,7 @@ fn setting_in_words(setting: &Setting) -> String {
     }
 }
 
-fn names(names: &[String]) -> String {
+pub(super) fn names(names: &[String]) -> String {
     some(names, 8, Clone::clone)
 }
 

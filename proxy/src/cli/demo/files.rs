@@ -96,7 +96,7 @@ mod tests {
     async fn a_node_can_run_on_the_files_and_find_every_client() {
         let origins = Origins::start().await.unwrap();
         let files = Files::write(None, &origins).unwrap();
-        let prepared = Prepared::load(&files.node()).unwrap();
+        let prepared = Prepared::load(&files.node(), crate::clock::wall().into()).unwrap();
         for client in clients::all() {
             let place = prepared.parts.geo.databases.lookup(client.address);
             let code = place.country.map_or(clients::UNKNOWN.to_owned(), |country| country.to_string());

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use policy::explain::{
-    FailureStep, Ground, LatencySource, Outcome, RegionExplained, ReportedExplained, RuleExplained, Ruling, Shares, Why,
+    DormantRule, FailureStep, Ground, LatencySource, Outcome, RegionExplained, ReportedExplained, RuleExplained,
+    Ruling, Shares, Why,
 };
-use policy::{Access, Explanation, Reported};
+use policy::{Access, Explanation, Period, Reported};
 
 /// The whole page.
 pub(super) fn text(explanation: &Explanation) -> String {
@@ -96,11 +97,17 @@ fn law(page: &mut Page, explanation: &Explanation) {
         page.entry("law", &format!("{whose}: no rule restricts data class {class}"));
     } else {
         page.entry("law", &format!("{whose}, for data class {class}:"));
-        explanation.rules.iter().for_each(|rule| page.entry("", &in_words(rule)));
+        let regions = explanation.regions.len();
+        explanation.rules.iter().for_each(|rule| page.entry("", &in_words(rule, regions)));
+    }
+    explanation.not_in_force.iter().for_each(|rule| page.entry("", &dormant_in_words(rule)));
+    if let (Some(at), Some(next)) = (explanation.at, explanation.next_boundary) {
+        page.entry("", &format!("as of {at}; the next date of this table is {next}"));
     }
 }
 
-fn in_words(rule: &RuleExplained) -> String {
+/// A rule, in a table of so many regions.
+fn in_words(rule: &RuleExplained, regions: usize) -> String {
     let selects = match rule.selects.as_slice() {
         [] => "no region".to_owned(),
         all if all.len() <= NAMED => all.join(", "),
@@ -109,6 +116,7 @@ fn in_words(rule: &RuleExplained) -> String {
     let keeps = match rule.elsewhere.as_str() {
         "never" if rule.selects.is_empty() => "no region at all".to_owned(),
         "never" => format!("only {selects}"),
+        "always" if rule.selects.len() + rule.denies.len() == regions => "anywhere".to_owned(),
         "always" => format!("first {selects}; others are allowed"),
         needs => format!("first {selects}; any other {needs}"),
     };
@@ -119,7 +127,28 @@ fn in_words(rule: &RuleExplained) -> String {
         Ground::Route => " (the route declares it)",
         Ground::Request => " (declared for the request)",
     };
-    format!("{jurisdiction}{}{ground}: {keeps}", place(&rule.rule, rule.line))
+    let denies = match rule.denies.as_slice() {
+        [] => String::new(),
+        denied => format!("; never {}", denied.join(", ")),
+    };
+    let period = Period { from: rule.valid_from, until: rule.valid_until };
+    let dates = match period {
+        Period::ALWAYS => String::new(),
+        Period { until: Some(until), .. } if rule.is_over => {
+            format!(" (OVER since {until}: it opens nothing, and goes on restricting)")
+        }
+        period => format!(" ({period})"),
+    };
+    format!("{jurisdiction}{}{ground}{dates}: {keeps}{denies}", place(&rule.rule, rule.line))
+}
+
+fn dormant_in_words(rule: &DormantRule) -> String {
+    let why = match (rule.succeeded_by, rule.valid_from, rule.valid_until) {
+        (Some(line), _, Some(until)) => format!("over since {until}, when line {line} took its place"),
+        (_, Some(from), _) => format!("not in force before {from}"),
+        _ => "not in force".to_owned(),
+    };
+    format!("{}: {}: {why}", rule.jurisdiction, place(&rule.rule, Some(rule.line)))
 }
 
 /// The regions that would be tried, one line each, in columns.

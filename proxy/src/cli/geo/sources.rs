@@ -65,7 +65,7 @@ pub(super) fn open(files: &[PathBuf], progress: &mut Progress) -> Result<Vec<Dat
 /// Loads the table, if one is given.
 pub(super) fn table(file: Option<&Path>) -> Result<Option<(RoutingTable, TableTold)>, Failed> {
     let Some(file) = file else { return Ok(None) };
-    let document = RoutingTable::load(file)?;
+    let document = RoutingTable::load(file, crate::clock::wall())?;
     let version = document.table.spec().version.clone();
     Ok(Some((document, TableTold { file: file.display().to_string(), version })))
 }

@@ -8,6 +8,7 @@ use policy::replay::{Again, Asked, Outcome, Stage, residency_change};
 use policy::{Country, Origin, RegionId, Table};
 use serde::Serialize;
 
+use super::era::Era;
 use super::line::Line;
 use super::rate::Rates;
 
@@ -161,6 +162,7 @@ pub(super) struct Affair {
 pub(super) struct Tally<'a> {
     before: Option<Stage<'a>>,
     after: Stage<'a>,
+    /// When there is a table before.
     laws: Option<Laws<'a>>,
     /// The new table's file, for commands.
     file: String,
@@ -180,8 +182,9 @@ enum Then {
 }
 
 impl<'a> Tally<'a> {
-    /// With the laws, when there is a table before.
-    pub(super) fn new(before: Option<Stage<'a>>, after: Stage<'a>, laws: Option<Laws<'a>>, file: &Path) -> Self {
+    /// With what its first requests are decided by.
+    pub(super) fn new(era: Era<'a>, file: &Path) -> Self {
+        let Era { before, after, laws } = era;
         let names_of = |table: &Table| table.regions().map(|(_, region)| region.name.clone()).collect::<Vec<_>>();
         let mut names = names_of(after.table);
         for name in before.iter().flat_map(|before| names_of(before.table)) {
@@ -199,6 +202,15 @@ impl<'a> Tally<'a> {
             report: Report::default(),
             rates: Default::default(),
             latencies: Default::default(),
+        }
+    }
+
+    /// Decides by another law from now on, of the same tables; gives the one before.
+    pub(super) fn go_on_with(&mut self, era: Era<'a>) -> Era<'a> {
+        Era {
+            before: std::mem::replace(&mut self.before, era.before),
+            after: std::mem::replace(&mut self.after, era.after),
+            laws: std::mem::replace(&mut self.laws, era.laws),
         }
     }
 

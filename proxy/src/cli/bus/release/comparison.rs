@@ -35,7 +35,7 @@ impl Release {
             ));
         }
         let old = format!("revision {}", base.revision);
-        let table = match RoutingTable::from_afar(&old, &base.publication.text) {
+        let table = match RoutingTable::from_afar(&old, &base.publication.text, proposal.table.table.spec().at) {
             Ok(table) => table,
             Err(problems) => {
                 console.warn(&format!("{problems}\n{old} is no table, so there is nothing to compare with"));

@@ -24,7 +24,7 @@ impl Proposal {
     /// # Errors
     /// Everything wrong with it.
     pub(in crate::cli) fn new(text: Bytes, name: &str, occasion: Option<String>) -> Result<Self, Failed> {
-        let table = RoutingTable::from_afar(name, &text)?;
+        let table = RoutingTable::from_afar(name, &text, crate::clock::wall())?;
         table.warnings.iter().for_each(|warning| eprintln!("{warning}"));
         Ok(Self { text, name: name.to_owned(), table, occasion, was_signed: false })
     }

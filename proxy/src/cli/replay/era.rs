@@ -1,0 +1,104 @@
+//! The times between the dates of a law: a request of a log is decided by the law of its own.
+
+use policy::diff::{DiffError, Laws};
+use policy::replay::Stage;
+use policy::{Moment, RegionView, Table};
+
+use super::tally::Tally;
+
+/// The tables, their laws read from one date on.
+pub(super) struct Reading {
+    /// None is before all dates.
+    from: Option<Moment>,
+    new: Table,
+    old: Option<Table>,
+}
+
+/// What requests of one time are decided and compared with.
+pub(super) struct Era<'a> {
+    pub(super) before: Option<Stage<'a>>,
+    pub(super) after: Stage<'a>,
+    /// When there is a table before.
+    pub(super) laws: Option<Laws<'a>>,
+}
+
+/// Every era of a log, by its beginning; the one in use is with the tally.
+pub(super) struct Eras<'a> {
+    eras: Vec<(Option<Moment>, Option<Era<'a>>)>,
+    current: usize,
+}
+
+/// Reads both laws for each time between their dates up to now; or once, for a given time.
+pub(super) fn readings(new: &Table, old: Option<&Table>, only: Option<Moment>) -> Vec<Reading> {
+    let now = new.spec().at.latest();
+    let mut dates = new.spec().boundaries();
+    dates.extend(old.iter().flat_map(|old| old.spec().boundaries()));
+    // A log is of the past.
+    dates.retain(|date| *date <= now && only.is_none());
+    dates.sort_unstable();
+    dates.dedup();
+    let oldest = dates.len().saturating_sub(MOST_ERAS);
+    let mut readings = Vec::new();
+    let begins = match only {
+        Some(_) => Vec::new(),
+        None => dates.split_off(oldest),
+    };
+    // Before the first date of those that are looked at.
+    let first = begins.first().map_or(now, |first| first.plus_seconds(-1));
+    for (from, at) in std::iter::once((None, first)).chain(begins.into_iter().map(|at| (Some(at), at))) {
+        let read = |table: &Table| table.at(at.into()).ok();
+        if let Some(new) = read(new) {
+            readings.push(Reading { from, new, old: old.and_then(read) });
+        }
+    }
+    readings
+}
+
+impl<'a> Eras<'a> {
+    /// With the view that the new decisions are made with.
+    ///
+    /// # Errors
+    /// When the tables are too large to be compared.
+    pub(super) fn new(readings: &'a [Reading], view: &[RegionView]) -> Result<Self, DiffError> {
+        let era = |reading: &'a Reading| {
+            let laws = reading.old.as_ref().map(|old| Laws::new(old, &reading.new)).transpose()?;
+            let before = reading.old.as_ref().map(Stage::at_rest);
+            let after = Stage { table: &reading.new, view: view.to_vec() };
+            Ok((reading.from, Some(Era { before, after, laws })))
+        };
+        Ok(Self { eras: readings.iter().map(era).collect::<Result<_, _>>()?, current: 0 })
+    }
+
+    /// The era of now, for the tally to begin with.
+    ///
+    /// # Panics
+    /// Never: there is at least one.
+    pub(super) fn take_last(&mut self) -> Era<'a> {
+        self.current = self.eras.len().saturating_sub(1);
+        let last = self.eras.last_mut().and_then(|(_, era)| era.take());
+        #[allow(clippy::expect_used, reason = "a table can be read at any time, and so there is one era at least")]
+        last.expect("an era")
+    }
+
+    /// Lets the tally go on with the era of a request that ended then; of one without a time, with that of now.
+    pub(super) fn turn(&mut self, tally: &mut Tally<'a>, second: Option<i64>) {
+        let then = second.map(Moment::from_unix_seconds);
+        let wanted = match then {
+            Some(then) => self.eras.iter().rposition(|(from, _)| from.is_none_or(|from| from <= then)).unwrap_or(0),
+            None => self.eras.len().saturating_sub(1),
+        };
+        if wanted == self.current {
+            return;
+        }
+        let next = self.eras.get_mut(wanted).and_then(|(_, era)| era.take());
+        let Some(next) = next else { return };
+        let last = tally.go_on_with(next);
+        if let Some((_, place)) = self.eras.get_mut(self.current) {
+            *place = Some(last);
+        }
+        self.current = wanted;
+    }
+}
+
+/// A log that spans more dates of its law than this is decided, before them, by the law before them.
+const MOST_ERAS: usize = 256;
