@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use maxminddb::Reader;
+use maxminddb::{MaxMindDbError, Reader};
 use thiserror::Error;
 
 use crate::embedded;

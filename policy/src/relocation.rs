@@ -197,7 +197,9 @@ fn cases(route: &Route) -> Vec<Case<'_>> {
     let mut cases = Vec::new();
     for access in [Access::Read, Access::Write] {
         let methods = Method::NAMED.iter().map(|(_, method)| *method).chain([Method::Other]);
-        if methods.filter(|method| takes(*method)).any(|method| route.access(method) == access) {
+        // Only a GET asks for an upgrade.
+        let accesses = |method| [route.access(method, false), route.access(method, method == Method::Get)];
+        if methods.filter(|method| takes(*method)).any(|method| accesses(method).contains(&access)) {
             let able = *route.able(access);
             let case = |consent: &bool| Case {
                 tenant: &spec.jurisdictions,

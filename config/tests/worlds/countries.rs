@@ -53,6 +53,7 @@ fn regions(document: &RoutingTable, origin: Origin, request: Request) -> Option<
         host: "api.example.com",
         path: request.path,
         method: request.method,
+        upgrade: false,
         origin,
         declared: &[],
         consent: request.consent,

@@ -24,16 +24,16 @@ impl Desk {
             let problem = self.problem(place, entry.revision, why.to_owned());
             return self.refuse(place, &entry, &[problem], Duration::ZERO);
         }
-        let (source, region, base) = (self.source.clone(), self.state.region.clone(), self.tables.base().cloned());
+        let (source, here, base) = (self.source.clone(), self.state.here.clone(), self.tables.base().cloned());
         let (examined, trial, with_missed) = (entry.clone(), self.trial.clone(), missed.is_some());
         let heartbeat = self.state.freshness.newest_heartbeat();
         let task = tokio::task::spawn_blocking(move || {
             trial.begin(&fingerprint);
             match (missed, &base) {
-                (Some(missed), Some(base)) => examine_after(&missed, &examined, &source, &region, base),
+                (Some(missed), Some(base)) => examine_after(&missed, &examined, &source, &here, base),
                 _ => {
-                    let (base, heartbeat, region) = (base.as_deref(), heartbeat.as_ref(), region.as_str());
-                    let against = Against { source: &source, region, base, known, origin: Origin::Bus, heartbeat };
+                    let (base, heartbeat) = (base.as_deref(), heartbeat.as_ref());
+                    let against = Against { source: &source, here: &here, base, known, origin: Origin::Bus, heartbeat };
                     examine(place, &examined, &publication, against)
                 }
             }
