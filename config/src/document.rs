@@ -69,6 +69,20 @@ pub(crate) fn texts_below(text: &str, section: &str, key: &str) -> Vec<(Range<us
     if text.len() > MAX_TEXT { Vec::new() } else { on_deep_stack(find).unwrap_or_default() }
 }
 
+/// Where in a text the value at a path stands, quotes included.
+pub(crate) fn value_at(text: &str, path: &[&str]) -> Option<std::ops::Range<usize>> {
+    let find = || {
+        let (root, _) = DeTable::parse_recoverable(text);
+        let (last, tables) = path.split_last()?;
+        let mut table = root.get_ref();
+        for key in tables {
+            table = table.get(*key)?.get_ref().as_table()?;
+        }
+        Some(table.get(*last)?.span())
+    };
+    if text.len() > MAX_TEXT { None } else { on_deep_stack(find).ok().flatten() }
+}
+
 /// Runs `work` on a thread of its own with a stack of [`STACK`] bytes. Fails, with a message for
 /// the user, when there can be no such thread or when it panics.
 fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {

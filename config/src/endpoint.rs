@@ -7,9 +7,20 @@ use std::sync::Arc;
 use crate::host::parse_host;
 use crate::quote::quote;
 
+/// Who listens at an endpoint, which also says what an address without a scheme means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointRole {
+    /// An origin: HTTP/1.1 without TLS.
+    Origin,
+    /// A region's own node, which must prove that it is one: HTTP/2 over TLS.
+    Gateway,
+}
+
 /// A host and port to dial, what to speak there, and what runs there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
+    /// Who listens there.
+    pub role: EndpointRole,
     /// Whether to speak TLS there.
     pub tls: bool,
     /// Whether to speak HTTP/2 there, with prior knowledge or by ALPN; else HTTP/1.1.
@@ -33,18 +44,18 @@ impl Endpoint {
     }
 
     /// Reads `host:port`, optionally after `http://`, `https://`, `h2c://` (HTTP/2 without TLS) or
-    /// `h2://` (HTTP/2 over TLS); `bare_is_tls` says what a text without any means.
+    /// `h2://` (HTTP/2 over TLS); its `role` says what a text without any means.
     ///
     /// # Errors
     /// What is wrong with it, and the remedy.
-    pub(crate) fn parse(text: &str, bare_is_tls: bool) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, role: EndpointRole) -> Result<Self, String> {
         let (tls, http2, authority) = match text.split_once("://") {
             Some(("http", rest)) => (false, false, rest),
             Some(("https", rest)) => (true, false, rest),
             Some(("h2c", rest)) => (false, true, rest),
             Some(("h2", rest)) => (true, true, rest),
             Some(_) => return Err("only http://, https://, h2c:// and h2:// can stand before the host".into()),
-            None => (bare_is_tls, false, text),
+            None => (role == EndpointRole::Gateway, role == EndpointRole::Gateway, text),
         };
         if authority.contains(['/', '?', '#']) {
             return Err("no path can stand here: write host:port only".into());
@@ -64,7 +75,7 @@ impl Endpoint {
         })?;
         let digits = port.bytes().all(|b| b.is_ascii_digit());
         match port.parse() {
-            Ok(port) if port > 0 && digits => Ok(Self { tls, http2, host, port, version: None }),
+            Ok(port) if port > 0 && digits => Ok(Self { role, tls, http2, host, port, version: None }),
             _ => Err(format!("the port {} is not a number from 1 to 65535", quote(port))),
         }
     }
@@ -98,10 +109,21 @@ mod tests {
             ("h2c://grpc.example.com:50051", "h2c://grpc.example.com:50051"),
             ("h2://grpc.example.com:443", "h2://grpc.example.com:443"),
         ] {
-            assert_eq!(Endpoint::parse(text, false).map(|endpoint| endpoint.to_string()), Ok(expected.into()));
+            assert_eq!(
+                Endpoint::parse(text, EndpointRole::Origin).map(|endpoint| endpoint.to_string()),
+                Ok(expected.into())
+            );
         }
-        assert!(Endpoint::parse("gateway.example.com:443", true).is_ok_and(|endpoint| endpoint.tls));
-        assert!(Endpoint::parse("http://gateway.example.com:80", true).is_ok_and(|endpoint| !endpoint.tls));
+        for (text, expected) in [
+            ("gateway.example.com:443", "h2://gateway.example.com:443"),
+            ("https://gateway.example.com:443", "https://gateway.example.com:443"),
+            ("http://gateway.example.com:80", "http://gateway.example.com:80"),
+        ] {
+            assert_eq!(
+                Endpoint::parse(text, EndpointRole::Gateway).map(|endpoint| endpoint.to_string()),
+                Ok(expected.into())
+            );
+        }
     }
 
     #[test]
@@ -120,7 +142,7 @@ mod tests {
             ("http://a:1/", "no path"),
             ("user@a:1", "is not a host name"),
         ] {
-            let problem = Endpoint::parse(text, false).unwrap_err();
+            let problem = Endpoint::parse(text, EndpointRole::Origin).unwrap_err();
             assert!(problem.contains(fragment), "{text}: {problem}");
         }
     }

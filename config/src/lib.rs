@@ -31,11 +31,11 @@ mod suggest;
 mod table;
 mod text;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, EndpointRole};
 pub use kind::{FileKind, kind_of};
 pub use node::{
-    BusSource, CertificateFiles, ClientAddresses, Geoip, Limits, Listener, Log, NodeConfig, ProxyProtocol, Routing,
-    Tls, TokenAlgorithm, TokenKey, Tokens, UpstreamTls, host_name,
+    BusSource, CertificateFiles, ClientAddresses, Geoip, Limits, Listener, Log, NodeConfig, PeerName, Peers,
+    ProxyProtocol, Routing, Tls, TokenAlgorithm, TokenKey, Tokens, UpstreamTls, host_name,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use share::share;

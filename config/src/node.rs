@@ -7,6 +7,7 @@ mod geoip;
 mod limits;
 mod listener;
 mod log;
+mod peers;
 mod read;
 mod routing;
 mod tokens;
@@ -40,10 +41,15 @@ pub struct NodeConfig {
     pub listeners: Vec<Listener>,
     /// Where operators connect; `None` when switched off.
     pub admin: Option<SocketAddr>,
+    /// Names beside `localhost` and addresses by which operators may call the admin listener, in lower
+    /// case.
+    pub admin_hosts: Vec<String>,
     /// How clients are located.
     pub geoip: Geoip,
     /// Whose bearer tokens are believed.
     pub tokens: Tokens,
+    /// Which other processes are nodes of the fleet; `None`: nobody is.
+    pub peers: Option<Peers>,
     /// Where the routing table comes from.
     pub routing: Routing,
     /// The most that the node takes on.
@@ -143,6 +149,34 @@ pub enum TokenAlgorithm {
     Ps256,
     Ps384,
     Ps512,
+}
+
+/// Which other processes are nodes of the fleet, and how this one proves that it is one. An address
+/// proves nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// PEM files with the authorities that certify nodes, and nothing else.
+    pub certificate_authorities: Vec<PathBuf>,
+    /// The names of certificates of these authorities that are nodes'; all of them if empty.
+    pub names: Vec<PeerName>,
+    /// What this node shows to gateways, and serves as one with.
+    pub certificate: Option<CertificateFiles>,
+    /// The secrets that nodes sign requests to each other with, one a line, the first for this node's
+    /// own.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// A name of a certificate (a subject alternative name) that makes its owner a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerName {
+    /// A DNS name in lower case.
+    Dns(String),
+    /// `*.PARENT`: a DNS name of one label more than this.
+    DnsBelow(String),
+    /// A URI.
+    Uri(String),
+    /// `PARENT*`: a URI of one path segment more than this, which ends in a slash.
+    UriBelow(String),
 }
 
 /// Where the routing table comes from.
@@ -269,7 +303,7 @@ impl NodeConfig {
 
 /// What can stand at the top of a node file.
 pub(crate) const KEYS: &[&str] =
-    &["node", "listeners", "admin", "geoip", "tokens", "routing", "limits", "upstream", "log"];
+    &["node", "listeners", "admin", "geoip", "tokens", "peers", "routing", "limits", "upstream", "log"];
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,16 @@
 //! The admin listener: what operators and their tools ask a node.
 
+mod caller;
+
 use std::convert::Infallible;
-use std::net::{IpAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,7 +20,9 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
+use crate::admin::caller::Caller;
 use crate::boundary::seconds_until;
 use crate::bus::status::BusState;
 use crate::databases::release::{self, NotAccepted};
@@ -45,9 +49,13 @@ impl Admin {
 
 /// Tells what can be told before there is a routing table. Each connection has one answer: the next
 /// one may find the whole node. Without a socket there is nobody to tell.
-pub async fn serve_while_waiting(socket: Option<StdListener>, bus: Arc<BusState>) {
+pub async fn serve_while_waiting(socket: Option<StdListener>, hosts: &[String], bus: Arc<BusState>) {
     match socket.map(TcpListener::from_std) {
-        Some(Ok(socket)) => accept(socket, false, move |request| waiting(&bus, request)).await,
+        Some(Ok(socket)) => {
+            let hosts: Arc<[String]> = hosts.into();
+            accept(socket, false, move |request| foreign(request, &hosts).unwrap_or_else(|| waiting(&bus, request)))
+                .await;
+        }
         Some(Err(error)) => tracing::error!(%error, "the admin socket is unusable"),
         None => {}
     }
@@ -59,19 +67,26 @@ async fn accept(
     keep_alive: bool,
     answer: impl Fn(&Request<Incoming>) -> Answer + Clone + Send + 'static,
 ) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok((stream, _)) = socket.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        // Closed at once when there are too many: whoever is connected goes within seconds.
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let answer = answer.clone();
         tokio::spawn(async move {
+            let _place = place;
             let service = service_fn(move |request| {
                 let answer = answer(&request);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).keep_alive(keep_alive);
+            http.timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_header_size(MAX_HEAD)
+                .keep_alive(keep_alive);
             if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
                 tracing::debug!(%error, "admin connection ended");
             }
@@ -89,7 +104,9 @@ impl BackgroundService for Admin {
         };
         let node = self.node.clone();
         tokio::select! {
-            () = accept(socket, true, move |request| route(&node, request)) => {}
+            () = accept(socket, true, move |request| {
+                foreign(request, &node.config.load().admin_hosts).unwrap_or_else(|| route(&node, request))
+            }) => {}
             _ = shutdown.changed() => {}
         }
     }
@@ -104,7 +121,7 @@ fn route(node: &Arc<Node>, request: &Request<Incoming>) -> Answer {
         "/status" if get => json(StatusCode::OK, &Status::of(node)),
         "/table" if get => table(node),
         "/explain" if get => explain(node, request.uri().query().unwrap_or_default()),
-        "/drain" if *request.method() == Method::POST => drain(node, request.headers()),
+        "/drain" if *request.method() == Method::POST => drain(node),
         "/geoip/accept" if *request.method() == Method::POST => accept_geoip(node, request),
         "/metrics" | "/live" | "/ready" | "/status" | "/table" | "/explain" => not_allowed("GET, HEAD"),
         "/drain" | "/geoip/accept" => not_allowed("POST"),
@@ -196,8 +213,8 @@ fn unready(reasons: &[String]) -> Answer {
 }
 
 fn table(node: &Node) -> Answer {
-    let text = node.routing.load().document.text.clone();
-    typed(StatusCode::OK, "application/toml; charset=utf-8", text.as_bytes().to_vec())
+    let text = node.routing.load().document.redacted();
+    typed(StatusCode::OK, "application/toml; charset=utf-8", text.into_bytes())
 }
 
 fn explain(node: &Node, query: &str) -> Answer {
@@ -215,11 +232,8 @@ fn explain(node: &Node, query: &str) -> Answer {
 }
 
 /// Takes the node out of service: `/ready` says so, and each answer asks its client to close. The
-/// process goes on until SIGTERM. A page in somebody's browser must not be able to do this.
-fn drain(node: &Node, headers: &HeaderMap) -> Answer {
-    if let Some(refusal) = refused_for_a_page(headers) {
-        return refusal;
-    }
+/// process goes on until SIGTERM.
+fn drain(node: &Node) -> Answer {
     node.drain.send_if_modified(|stage| {
         let serving = *stage == Drain::Serving;
         if serving {
@@ -231,11 +245,15 @@ fn drain(node: &Node, headers: &HeaderMap) -> Answer {
     json(StatusCode::ACCEPTED, &serde_json::json!({ "draining": true, "since": unix_seconds(SystemTime::now()) }))
 }
 
+/// The refusal of a request that a page in somebody's browser has made, or may have: nothing here is for
+/// pages, and what they can reach is what their reader can.
+fn foreign(request: &Request<Incoming>, hosts: &[String]) -> Option<Answer> {
+    let caller = Caller::of(request.uri(), request.headers());
+    caller.problem(hosts).map(|problem| text(StatusCode::FORBIDDEN, &format!("{problem}\n")))
+}
+
 /// Puts held geo databases in force: an operator's word.
 fn accept_geoip(node: &Node, request: &Request<Incoming>) -> Answer {
-    if let Some(refusal) = refused_for_a_page(request.headers()) {
-        return refusal;
-    }
     let build_epoch = match request.uri().query().map(|query| query.strip_prefix("build_epoch=").map(str::parse)) {
         None => None,
         Some(Some(Ok(epoch))) => Some(epoch),
@@ -248,24 +266,6 @@ fn accept_geoip(node: &Node, request: &Request<Incoming>) -> Answer {
             text(StatusCode::CONFLICT, "the geo databases that are held are others by now; see geoip_held in /status\n")
         }
     }
-}
-
-/// The refusal of a change of state that a page in somebody's browser may have asked for.
-fn refused_for_a_page(headers: &HeaderMap) -> Option<Answer> {
-    if headers.contains_key(ORIGIN) {
-        return Some(text(StatusCode::FORBIDDEN, "a cross-origin request may not change a node's state\n"));
-    }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let why = "the Host header must be an IP address or localhost, so that no foreign name can be pointed here\n";
-    (!names_this_listener(host)).then(|| text(StatusCode::FORBIDDEN, why))
-}
-
-fn names_this_listener(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 fn not_allowed(methods: &'static str) -> Answer {
@@ -290,3 +290,10 @@ fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
+
+/// Connections at a time: a few scrapers, kubelets and operators, and no more than a node can spare.
+const MAX_CONNECTIONS: usize = 128;
+/// From a connection's start, or an answer, to the next head's end.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a head, a long `/explain` included.
+const MAX_HEAD: usize = 32 * 1024;

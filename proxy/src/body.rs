@@ -16,6 +16,7 @@ use crate::health::endpoint::EndpointState;
 use crate::health::traffic::Dialled;
 use crate::ingress::connection::Outflow;
 use crate::node::{InFlight, Worker};
+use crate::peers::headers::drop_reserved;
 use crate::revocation::LOOK;
 use crate::routing::Routing;
 use crate::upstream::body::RequestBody;
@@ -230,6 +231,17 @@ impl Source {
     }
 }
 
+/// A piece of an answer as it goes down: its trailers without what only nodes may write.
+fn passed_on(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            drop_reserved(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
 impl Relay {
     /// `ends_at` is when it is cut, if it must be.
     fn poll_frame(
@@ -246,7 +258,7 @@ impl Relay {
                 if matches!(frame, Some(Err(_))) {
                     self.broke_off();
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+                Poll::Ready(frame.map(|frame| frame.map(passed_on).map_err(BodyError::from)))
             }
             Poll::Pending => {
                 let timeout = self.idle_timeout;

@@ -141,6 +141,7 @@ mod tests {
     use crate::databases::release::Held;
     use crate::load::Inbox;
     use crate::node::Drain;
+    use crate::peers::refusals::Refusals;
     use crate::prepare::Parts;
     use crate::routing::{Edition, Routing, Survivors};
     use crate::telemetry::access_log::AccessLog;
@@ -190,6 +191,8 @@ data_class = 'personal'
             held_geo: Held::default(),
             recent_clients: RecentClients::default(),
             tokens: ArcSwap::from_pointee(parts.tokens),
+            peers: Arc::default(),
+            peer_refusals: Refusals::default(),
             certificates: Vec::new(),
             addresses: Vec::new(),
             survivors,

@@ -17,6 +17,9 @@ pub struct Client {
     pub address: IpAddr,
     /// Whether the peer is a trusted proxy, whose headers are believed.
     pub peer_trusted: bool,
+    /// Whether that is the client's own address: a trusted proxy that names nobody, or not readably,
+    /// stands for its clients, and where they are is unknown.
+    pub is_named: bool,
     /// Where it may be, by the databases.
     pub origin: Origin,
     /// What each of them says, for the access log.
@@ -42,20 +45,19 @@ impl Client {
     }
 
     fn at(client: ClientIp, geo: &Geo) -> Self {
-        // A trusted proxy that names nobody, or not readably, stands for its clients: where they are
-        // is unknown.
-        let named = match client.forwarded {
+        let is_named = match client.forwarded {
             Forwarded::Header => true,
             Forwarded::Direct => !client.peer_trusted,
             Forwarded::Malformed => false,
         };
-        let place = if named { geo.databases.lookup(client.address) } else { Place::default() };
+        let place = if is_named { geo.databases.lookup(client.address) } else { Place::default() };
         let text = |text: Option<&str>| text.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok());
         Self {
             address: client.address,
             peer_trusted: client.peer_trusted,
+            is_named,
             origin: geo.origin(&place),
-            evidence: if named { evidence(geo, client.address) } else { Arc::default() },
+            evidence: if is_named { evidence(geo, client.address) } else { Arc::default() },
             anonymous: geo.is_anonymous(&place),
             country: place.country,
             region: text(place.region),
@@ -130,7 +132,16 @@ impl PlaceCache {
     /// Finds out who a request's client is.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap, geo: &Arc<Geo>) -> Arc<Client> {
         let lines = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
-        let seen = client_ip(peer, lines, &geo.trusted);
+        self.find(client_ip(peer, lines, &geo.trusted), geo)
+    }
+
+    /// Finds out who the client is whom another node names.
+    pub fn named(&self, address: IpAddr, is_named: bool, geo: &Arc<Geo>) -> Arc<Client> {
+        let forwarded = if is_named { Forwarded::Header } else { Forwarded::Malformed };
+        self.find(ClientIp { address: address.to_canonical(), peer_trusted: true, forwarded }, geo)
+    }
+
+    fn find(&self, seen: ClientIp, geo: &Arc<Geo>) -> Arc<Client> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(slot) = slots.get_mut(key_of(seen.address) as usize % SLOTS) else {
             return Arc::new(Client::at(seen, geo));

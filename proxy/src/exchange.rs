@@ -1,7 +1,7 @@
 //! One request, from its head to the end of its answer.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
@@ -14,13 +14,15 @@ use policy::route::RouteSpec;
 use policy::{Facts, Method, Permits, RegionId, RouteId, Verdict};
 
 use crate::body::{Body, Returning};
-use crate::client::Client;
-use crate::facts::{Known, Witnesses, new_pin};
+use crate::facts::{Known, Witnesses, drop_pins, new_pin};
 use crate::finish::Finish;
-use crate::headers::{Outgoing, Sender, is_request_id, names, strip_hop_by_hop};
+use crate::headers::{Outgoing, Provenance, TrailerRules, is_request_id, names, strip_hop_by_hop};
 use crate::health::traffic::Dialled;
 use crate::ingress::connection::Connection;
 use crate::node::{Drain, InFlight, Node, Worker};
+use crate::peers::Sender;
+use crate::peers::headers::{Asks, Claim, Claims, Vouching, admit, is_reserved, tell_client, tell_peer};
+use crate::peers::signature::BodyClaim;
 use crate::respond::Answer;
 use crate::routing::Routing;
 use crate::target::{Target, target};
@@ -33,20 +35,17 @@ use crate::upstream::forward::{Answered, End, Failure, Forward, forward};
 pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
     let http1 = request.version() < Version::HTTP_2;
     let mut finish = Box::new(Finish::begin(worker, connection, &request));
+    let mut unsent = false;
     let mut response = match answer(&mut finish, request).await {
         Ok(response) => response,
         Err(refused) => {
             finish.reason = Some(refused.reason);
             finish.attempts = refused.attempts;
             finish.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
-            let (attempts, unsent) = (refused.attempts, refused.unsent && finish.from_a_node);
+            unsent = refused.unsent;
+            let attempts = refused.attempts;
             let mut response = refused.into_response();
-            if attempts > 1 {
-                response.headers_mut().insert(names::ATTEMPTS, HeaderValue::from(attempts));
-            }
-            if unsent {
-                response.headers_mut().insert(names::UNSENT, HeaderValue::from_static("1"));
-            }
+            tell_client(response.headers_mut(), None, attempts);
             response
         }
     };
@@ -57,6 +56,9 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
     let close = finish.close || finish.unread_body || finish.worker.node.draining() >= Drain::Announced;
     if http1 && close && finish.status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(answering) = &finish.peer {
+        tell_peer(headers, finish.status.as_u16(), unsent, answering);
     }
     if let Some(tunnel) = finish.tunnel.take() {
         tokio::spawn(tunnel.run(finish));
@@ -77,7 +79,8 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         finish.close = true;
         return Err(Answer::bad_request(&format!("The request is refused because {why}.")));
     }
-    if is_too_long(&parts, &finish.limits) {
+    let head = HeadFacts::of(&parts);
+    if head.is_too_long(&finish.limits) {
         finish.close = true;
         return Err(Answer::head_too_large());
     }
@@ -94,43 +97,71 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         return Ok(Answer::redirect(&format!("https://{host}{port}{path}")));
     }
 
-    let client = connection.client(&parts.headers, &node.geo.load(), &worker.places);
+    // The door: from here on there is no field left that only nodes may write.
+    let claims = Claims {
+        session: connection.node(),
+        has_reserved: head.has_reserved,
+        method: &parts.method,
+        uri: &parts.uri,
+        authority: &target.authority,
+        is_at_end: !finish.unread_body,
+    };
+    let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
+        node.peer_refusals.of_client(&node.metrics, why.cause(), connection.peer, &why);
+        finish.close = true;
+        Answer::no_peer(&why.to_string())
+    })?;
+    let vouched = from_peer.as_ref().and_then(|peer| match &peer.asks {
+        Asks::Serve(vouched) => Some(vouched),
+        Asks::Probe => None,
+    });
+    let client = match vouched {
+        Some(vouched) => worker.places.named(vouched.address, vouched.is_named, &node.geo.load()),
+        None => connection.client(&parts.headers, &node.geo.load(), &worker.places),
+    };
     finish.client = Some(client.clone());
     worker.recent.note(client.address);
-    // Another region's node names the gateway, not the host that it carries.
-    let from_a_node = client.peer_trusted && parts.headers.contains_key(names::CHOSEN);
-    finish.from_a_node = from_a_node;
-    if !from_a_node && !connection.may_serve(&target.host) {
-        return Err(Answer::misdirected());
-    }
-    if client.peer_trusted
-        && let Some(id) = parts.headers.get(names::REQUEST_ID).filter(|id| is_request_id(id))
-    {
+    let their_id = match (vouched, client.peer_trusted) {
+        (Some(vouched), _) => Some(&vouched.request_id),
+        (None, true) => parts.headers.get(names::REQUEST_ID).filter(|id| is_request_id(id)),
+        (None, false) => None,
+    };
+    if let Some(id) = their_id {
         finish.request_id = id.clone();
     }
+    let vouched_scheme = vouched.map(|vouched| vouched.scheme);
+    let sender = match from_peer {
+        Some(peer) => Sender::Peer(peer),
+        None if client.peer_trusted => Sender::TrustedProxy,
+        None => Sender::Stranger,
+    };
 
     let routing = finish.routing.clone();
-    if from_a_node && parts.headers.contains_key(names::PROBE) {
+    let from_a_node = sender.peer().is_some();
+    if let Some(peer) = sender.peer() {
+        finish.peer = Some(peer.answering.clone());
         // A question of another node, not a request of anybody's: it is neither decided nor logged.
-        finish.is_probe = true;
-        let cell = routing.region(routing.here);
+        finish.is_probe = matches!(peer.asks, Asks::Probe);
         let here = routing.table().region(routing.here).name.as_bytes();
-        if parts.headers.get(names::CHOSEN).map(HeaderValue::as_bytes) != Some(here) {
+        if peer.chosen.as_bytes() != here {
+            // Deciding anew would take the sending node for the client.
             return Err(Answer::wrong_gateway());
         }
-        return Ok(Answer::probe(cell.is_up() && node.draining() == Drain::Serving, cell.lag()));
+        if finish.is_probe {
+            let cell = routing.region(routing.here);
+            return Ok(Answer::probe(cell.is_up() && node.draining() == Drain::Serving, cell.lag()));
+        }
+    } else if !connection.may_serve(&target.host) {
+        // Another region's node names the gateway, not the host that it carries.
+        return Err(Answer::misdirected());
     }
     let (method, upgrade) = (finish.method, finish.upgrade);
     finish.note_target(&target, &parts);
-    let found = find_route(&routing, &target, method, &parts, &client);
-    let id = found.map_err(|(answer, route)| {
-        finish.route = route;
-        answer
-    })?;
+    let id = find_route(&routing, &target, method)?;
     finish.route = Some(id);
     let route = &routing.table().route(id).spec;
     let witnesses = Witnesses { geo: &node.geo.load(), tokens: &node.tokens.load() };
-    let known = Known::of(&routing.document, route, &client, &parts.headers, witnesses)
+    let known = Known::of(&routing.document, route, (&client, &sender), &parts.headers, witnesses)
         .map_err(|why| Answer::bad_request(&format!("The request is refused because {why}.")))?;
     finish.known = Some(known.clone());
     let facts = Facts {
@@ -161,41 +192,60 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         return Err(Answer::too_large());
     }
 
-    let https_before_us = client.peer_trusted
+    let https_before_us = matches!(sender, Sender::TrustedProxy)
         && parts
             .headers
             .get(names::FORWARDED_PROTO)
             .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-    let scheme = if https_before_us { "https" } else { connection.scheme() };
+    let own_scheme = vouched_scheme.unwrap_or(connection.scheme());
+    let scheme = if https_before_us { "https" } else { own_scheme };
     let repeatable = !upgrade && (method.is_idempotent() || parts.headers.contains_key("idempotency-key"));
     let keep = if route.retry.attempts > 1 { route.retry.body_bytes } else { 0 };
-    let body = RequestBody::new(incoming, keep, limits.body_bytes.unwrap_or(u64::MAX));
-    let for_gateways = if routing.has_gateways {
-        known.for_gateways(routing.table(), route, &parts.headers)
-    } else {
-        Default::default()
-    };
+    let vouched_names = [
+        route.consent_header.as_deref(),
+        route.jurisdiction_header.as_deref(),
+        witnesses.geo.country_header.as_ref().map(HeaderName::as_str),
+    ];
+    let trailers = || TrailerRules::new(&vouched_names);
+    let body = RequestBody::new(incoming, keep, limits.body_bytes.unwrap_or(u64::MAX), trailers);
+    let consent = known.consent_through(route, &sender, &parts.headers);
+    let body_claim = BodyClaim::of(&parts.headers, matches!(body, RequestBody::Empty));
+    let request_id = finish.request_id.clone();
     let outgoing = Outgoing::new(
         parts.method.clone(),
         &parts.uri,
         std::mem::take(&mut parts.headers),
-        Sender {
+        Provenance {
             client: &client,
+            sender: &sender,
             peer: connection.peer.ip(),
-            scheme: connection.scheme(),
+            scheme: own_scheme,
             authority: &target.authority,
-            request_id: &finish.request_id,
-            vouched: &[
-                route.consent_header.as_deref(),
-                route.jurisdiction_header.as_deref(),
-                witnesses.geo.country_header.as_ref().map(HeaderName::as_str),
-            ],
+            request_id: &request_id,
+            vouched: &vouched_names,
             passed: &route.pass_request_headers,
             upgrade,
-            for_gateways,
         },
     );
-    let head = |routing: &Routing, region: RegionId| outgoing.head(routing.chosen_for_gateway(region));
+    // Few requests go to a gateway: what it is told is put together for the first attempt there.
+    let vouching = OnceLock::new();
+    let vouch = || {
+        let claim = Claim {
+            address: client.address,
+            is_named: client.is_named,
+            scheme,
+            request_id: &request_id,
+            origin: &known.origin,
+            consent,
+            tenant: &known.declared,
+            body: body_claim,
+        };
+        Vouching::of(&claim, routing.table(), node.peers.load_full())
+    };
+    let head = |current: &Routing, region: RegionId| {
+        let gateway = current.chosen_for_gateway(region);
+        outgoing.head(gateway.map(|chosen| (chosen, vouching.get_or_init(vouch))))
+    };
     let plan = Forward {
         worker: &worker,
         pinned: &routing,
@@ -250,30 +300,13 @@ fn take_apart(mut request: Request<Incoming>, asks_upgrade: bool) -> (Parts, Inc
     (parts, incoming)
 }
 
-/// The route of a request; or the refusal, with the route if there is one.
-fn find_route(
-    routing: &Routing,
-    target: &Target<'_>,
-    method: Method,
-    parts: &Parts,
-    client: &Client,
-) -> Result<RouteId, (Answer, Option<RouteId>)> {
-    let table = routing.table();
-    let route = match target.route(table, method) {
-        Ok(Some(route)) => route,
-        Ok(None) => {
-            let refusal = policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None };
-            return Err((Answer::refused(&refusal), None));
-        }
-        Err(why) => return Err((Answer::bad_request(&format!("The request is refused because {why}.")), None)),
-    };
-    if let Some(chosen) = parts.headers.get(names::CHOSEN)
-        && (!client.peer_trusted || chosen.as_bytes() != table.region(routing.here).name.as_bytes())
-    {
-        // Deciding anew would take the sending node for the client.
-        return Err((Answer::wrong_gateway(), Some(route)));
+/// The route of a request; or the refusal.
+fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<RouteId, Answer> {
+    match target.route(routing.table(), method) {
+        Ok(Some(route)) => Ok(route),
+        Ok(None) => Err(Answer::refused(&policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None })),
+        Err(why) => Err(Answer::bad_request(&format!("The request is refused because {why}."))),
     }
-    Ok(route)
 }
 
 /// Decides, and measures one decision in 64.
@@ -315,14 +348,8 @@ fn pass_on(
     let (mut parts, incoming) = response.into_parts();
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
     strip_hop_by_hop(&mut parts.headers);
-    if let Ok(name) = HeaderValue::from_str(served) {
-        parts.headers.insert(names::REGION, name);
-    }
-    parts.headers.remove(names::ATTEMPTS);
-    parts.headers.remove(names::UNSENT);
-    if attempts > 1 {
-        parts.headers.insert(names::ATTEMPTS, HeaderValue::from(attempts));
-    }
+    drop_pins(&mut parts.headers);
+    tell_client(&mut parts.headers, Some(served), attempts);
     if let (Some(upstream), Some((client, place))) = (upgraded, client_side) {
         if let Some(protocol) = protocol {
             parts.headers.insert(http::header::UPGRADE, protocol);
@@ -343,13 +370,35 @@ fn pass_on(
     Response::from_parts(parts, Body::relay(incoming, returning, idle_timeout))
 }
 
-/// Whether a head is past its limits. The parser's own are twice as wide, so that what is a little
-/// too long gets an answer that says so.
-fn is_too_long(parts: &Parts, limits: &config::Limits) -> bool {
-    let target = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
-    let request_line = parts.method.as_str().len() + target + REQUEST_LINE_OVERHEAD;
-    parts.headers.len() > limits.headers || request_line + fields.sum::<usize>() > limits.header_bytes
+/// What one look at a request's head finds out.
+struct HeadFacts {
+    fields: usize,
+    bytes: usize,
+    /// Whether there are fields that only nodes may write. They count for no limit of a client's.
+    has_reserved: bool,
+}
+
+impl HeadFacts {
+    fn of(parts: &Parts) -> Self {
+        let target = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+        let bytes = parts.method.as_str().len() + target + REQUEST_LINE_OVERHEAD;
+        let mut facts = Self { fields: 0, bytes, has_reserved: false };
+        for (name, value) in &parts.headers {
+            if is_reserved(name) {
+                facts.has_reserved = true;
+                continue;
+            }
+            facts.fields += 1;
+            facts.bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        }
+        facts
+    }
+
+    /// Whether it is past its limits. The parser's own are twice as wide, so that what is a little too
+    /// long gets an answer that says so.
+    fn is_too_long(&self, limits: &config::Limits) -> bool {
+        self.fields > limits.headers || self.bytes > limits.header_bytes
+    }
 }
 
 /// A colon, a space, and the line's end.

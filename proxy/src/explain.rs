@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::client::{Client, evidence, key_of};
 use crate::facts::{self, Known, Said, Witnesses};
 use crate::node::Geo;
+use crate::peers::Sender;
 
 /// What somebody wants to know: how would this request be decided?
 #[derive(Clone, Debug, Default)]
@@ -121,7 +122,9 @@ pub fn answer(
     let (client, mut sources) = question.client(witnesses.geo)?;
     let route = target.route(table, method).map_err(bad)?.map(|id| &table.route(id).spec);
     let known = match route {
-        Some(route) => Known::of(document, route, &client, &headers, witnesses).map_err(bad)?,
+        Some(route) => {
+            Known::of(document, route, (&client, &Sender::TrustedProxy), &headers, witnesses).map_err(bad)?
+        }
         None => Known { origin: client.origin, declared: SmallVec::new(), consent: false, pinned: None },
     };
     if let Some(header) = &witnesses.geo.country_header {
@@ -185,8 +188,18 @@ impl Question {
             (None, None) => 0,
         };
         let address = self.ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        let (country, region, city) = (None, None, None);
-        let nowhere = Client { country, region, city, address, key, peer_trusted: true, origin, evidence, anonymous };
+        let nowhere = Client {
+            country: None,
+            region: None,
+            city: None,
+            address,
+            key,
+            peer_trusted: true,
+            is_named: true,
+            origin,
+            evidence,
+            anonymous,
+        };
         Ok((nowhere, sources))
     }
 

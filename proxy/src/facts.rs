@@ -1,19 +1,20 @@
 //! What the law must know of a request, from everybody whose word counts: the geo databases, headers
-//! of trusted proxies, a verified token, and our own cookie.
+//! of trusted proxies, another node, a verified token, and our own cookie.
 
 use std::time::SystemTime;
 
 use config::RoutingTable;
 use http::HeaderMap;
-use http::header::{COOKIE, HeaderName, HeaderValue};
+use http::header::{COOKIE, HeaderName, HeaderValue, SET_COOKIE};
 use policy::jurisdiction::JurisdictionId;
 use policy::route::{Affinity, RouteSpec};
 use policy::{Country, CountrySet, Origin, RegionId, Table};
 use smallvec::SmallVec;
 
 use crate::client::Client;
-use crate::headers::names;
 use crate::node::{Geo, unix_seconds};
+use crate::peers::Sender;
+use crate::peers::headers::Asks;
 use crate::token::Tokens;
 
 /// What is known of a request beside its target.
@@ -50,62 +51,50 @@ impl Known {
     pub fn of(
         document: &RoutingTable,
         route: &RouteSpec,
-        client: &Client,
+        (client, sender): (&Client, &Sender),
         headers: &HeaderMap,
         witnesses: Witnesses<'_>,
     ) -> Result<Self, Contradiction> {
-        // Another node heard its own peers, and tells what it took from them. What else is in the
-        // request may be a client's, which that node's table had no reason to take out.
-        let from_a_node = client.peer_trusted && headers.contains_key(names::CHOSEN);
-        let trusted = client.peer_trusted && !from_a_node;
-        let (consents, country, tenant) = if from_a_node {
-            let through = |header: &str| headers.get(names::CONSENT).is_some_and(|said| said == header);
-            let tenant = route.jurisdiction_header.as_ref().map(|_| TOLD_TENANT.as_str());
-            (route.consent_header.as_deref().is_some_and(through), Some(&TOLD_ORIGIN), tenant)
-        } else {
-            let says = |name: &str| trusted && granted(headers, name);
-            let country = witnesses.geo.country_header.as_ref().filter(|_| trusted);
-            let tenant = route.jurisdiction_header.as_deref().filter(|_| trusted);
-            (route.consent_header.as_deref().is_some_and(says), country, tenant)
+        let table = &document.table;
+        let (consents, said, declared) = match sender {
+            Sender::Stranger => (false, Said::Nothing, SmallVec::new()),
+            Sender::TrustedProxy => {
+                let consents = route.consent_header.as_deref().is_some_and(|name| granted(headers, name));
+                let country = witnesses.geo.country_header.as_ref();
+                let tenant = route.jurisdiction_header.as_deref();
+                (
+                    consents,
+                    country.map_or(Said::Nothing, |header| said(headers, header)),
+                    tenant.map(|header| declared(table, headers.get_all(header))).transpose()?.unwrap_or_default(),
+                )
+            }
+            // Another node heard its own peers, and tells what it took from them. What else is in the
+            // request may be a client's, which that node's table had no reason to take out.
+            Sender::Peer(peer) => match &peer.asks {
+                Asks::Probe => (false, Said::Anywhere, SmallVec::new()),
+                Asks::Serve(vouched) => {
+                    let through = |header: &str| vouched.consent.as_ref().is_some_and(|said| said == header);
+                    let tenant = vouched.tenant.iter().filter(|_| route.jurisdiction_header.is_some());
+                    (route.consent_header.as_deref().is_some_and(through), vouched.origin, declared(table, tenant)?)
+                }
+            },
         };
         let token = |claim: &str| witnesses.tokens.grants(headers, claim);
-        let declared = match tenant {
-            Some(header) => declared(&document.table, headers, header)?,
-            None => SmallVec::new(),
-        };
         Ok(Self {
-            origin: country.map_or(client.origin, |header| widened(client, &said(headers, header))),
+            origin: widened(client, &said),
             declared,
             consent: consents || route.consent_claim.as_deref().is_some_and(token),
             pinned: pin(document, route, headers),
         })
     }
 
-    /// What another region's node is told.
-    pub fn for_gateways(
-        &self,
-        table: &Table,
-        route: &RouteSpec,
-        headers: &HeaderMap,
-    ) -> SmallVec<[(HeaderName, HeaderValue); 3]> {
-        let mut told = SmallVec::new();
-        let mut tell = |name, text: String| told.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
-        let countries: Vec<String> = self.origin.countries().iter().map(|country| country.to_string()).collect();
-        tell(names::ORIGIN, if countries.is_empty() { "unknown".to_owned() } else { countries.join(",") });
-        if let Some(header) = route.consent_header.as_ref().filter(|header| self.consent && granted(headers, header)) {
-            tell(names::CONSENT, header.clone());
-        }
-        if !self.declared.is_empty() {
-            let name = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.as_str());
-            tell(names::TENANT, self.declared.iter().filter_map(name).collect::<Vec<_>>().join(","));
-        }
-        told
+    /// The header through which a trusted proxy has told of consent.
+    pub fn consent_through<'r>(&self, route: &'r RouteSpec, sender: &Sender, headers: &HeaderMap) -> Option<&'r str> {
+        // What a token's claim consents to, whoever gets the request finds out by the token.
+        let is_heard = matches!(sender, Sender::TrustedProxy) && self.consent;
+        route.consent_header.as_deref().filter(|header| is_heard && granted(headers, header))
     }
 }
-
-/// In which headers another node tells of a request.
-static TOLD_ORIGIN: HeaderName = names::ORIGIN;
-static TOLD_TENANT: HeaderName = names::TENANT;
 
 /// What a country header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +110,11 @@ pub enum Said {
 /// What a trusted proxy's country header says. `XX` is Cloudflare's and Fastly's word for an unknown
 /// country, `T1` Cloudflare's for Tor.
 pub fn said(headers: &HeaderMap, header: &HeaderName) -> Said {
-    let mut lines = headers.get_all(header).iter();
+    said_in(headers.get_all(header).iter())
+}
+
+/// The same of a header's lines.
+pub fn said_in<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> Said {
     match (lines.next().map(HeaderValue::as_bytes), lines.next()) {
         (None | Some(b"" | b"XX"), None) => Said::Nothing,
         (Some(codes), None) => {
@@ -154,14 +147,13 @@ pub fn granted(headers: &HeaderMap, name: &str) -> bool {
     lines.peek().is_some() && lines.all(|line| line == "granted")
 }
 
-/// The jurisdictions that a header names, comma-separated.
-pub fn declared(
+/// The jurisdictions that a header's lines name, comma-separated.
+pub fn declared<'a>(
     table: &Table,
-    headers: &HeaderMap,
-    header: &str,
+    lines: impl IntoIterator<Item = &'a HeaderValue>,
 ) -> Result<SmallVec<[JurisdictionId; 2]>, Contradiction> {
     let mut found = SmallVec::new();
-    for line in headers.get_all(header) {
+    for line in lines {
         let line = line.to_str().map_err(|_| UNKNOWN_JURISDICTION)?;
         for name in line.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let id = table.jurisdiction_named(name).ok_or(UNKNOWN_JURISDICTION)?;
@@ -219,4 +211,17 @@ pub fn without_pin(line: &[u8]) -> Option<Vec<u8>> {
     let kept: Vec<&[u8]> = line.split(|byte| *byte == b';').filter(|crumb| !is_ours(crumb)).collect();
     let kept = kept.join(&b';').trim_ascii().to_vec();
     (!kept.is_empty()).then_some(kept)
+}
+
+/// Drops cookies of our name from an answer: an origin has no say in where a client stays.
+pub fn drop_pins(headers: &mut HeaderMap) {
+    let is_pin = |value: &HeaderValue| value.as_bytes().trim_ascii_start().starts_with(COOKIE_NAME.as_bytes());
+    if !headers.get_all(SET_COOKIE).iter().any(is_pin) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !is_pin(value)).cloned().collect();
+    headers.remove(SET_COOKIE);
+    for value in kept {
+        headers.append(SET_COOKIE, value);
+    }
 }

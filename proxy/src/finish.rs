@@ -15,9 +15,10 @@ use policy::{Method, Origin, RegionId, Revoked, RouteId};
 use crate::body::BodyError;
 use crate::client::Client;
 use crate::facts::Known;
-use crate::headers::{asks_upgrade, names, new_request_id};
+use crate::headers::{asks_upgrade, new_request_id};
 use crate::ingress::connection::{Active, Connection};
 use crate::node::{InFlight, Worker};
+use crate::peers::headers::Answering;
 use crate::revocation::{Check, Grant};
 use crate::routing::Routing;
 use crate::target::Target;
@@ -48,8 +49,8 @@ pub struct Finish {
     pub(crate) unread_body: bool,
     /// The connection must not be used again.
     pub(crate) close: bool,
-    /// Another node has chosen this one's region for it.
-    pub(crate) from_a_node: bool,
+    /// Another node has chosen a region for it, and wants to know whose answer it gets.
+    pub(crate) peer: Option<Answering>,
     /// Another node's probe: not counted or logged among requests.
     pub(crate) is_probe: bool,
     /// What was asked, for a new table to be asked of it: nothing before an origin answers.
@@ -70,7 +71,6 @@ pub struct Finish {
 
 struct LineStart {
     pub(crate) method: HttpMethod,
-    chosen: bool,
     protocol: &'static str,
     host: String,
     path: String,
@@ -82,7 +82,6 @@ impl Finish {
         let node = &worker.node;
         let line = node.access_log.is_on().then(|| LineStart {
             method: request.method().clone(),
-            chosen: request.headers().contains_key(names::CHOSEN),
             protocol: protocol_name(request.version()),
             host: String::new(),
             path: request.uri().path().to_owned(),
@@ -107,7 +106,7 @@ impl Finish {
             safeguarded: false,
             unread_body: false,
             close: false,
-            from_a_node: false,
+            peer: None,
             is_probe: false,
             asked: None,
             tunnel: None,
@@ -174,7 +173,7 @@ impl Finish {
             upgrade: self.upgrade,
             known: self.known.clone()?,
             client_key: self.client.as_ref()?.key,
-            from_a_node: self.from_a_node,
+            from_a_node: self.peer.is_some(),
         })
     }
 
@@ -207,7 +206,7 @@ impl Finish {
     fn place(&self) -> access_log::Witnessed {
         let Some(client) = &self.client else { return access_log::Witnessed::default() };
         let overruled = self.known.as_ref().is_some_and(|known| known.origin != client.origin);
-        let source = if self.from_a_node { "another node" } else { "the country header" };
+        let source = if self.peer.is_some() { "another node" } else { "the country header" };
         let notes = || vec!["makes the client's origin another".to_owned()];
         let other = || Testimony { source: source.to_owned(), notes: notes(), ..Testimony::default() };
         access_log::Witnessed { databases: client.evidence.clone(), other: overruled.then(other) }
@@ -286,7 +285,7 @@ impl Drop for Finish {
                 pinned: known.and_then(|known| known.pinned).map(|id| table.region(id).name.clone()),
                 route: route.map(|route| route.name.clone()),
                 data_class: route.and_then(class).map(|class| class.name.clone()),
-                chosen: line.chosen,
+                chosen: self.peer.is_some(),
                 from: table.region(self.routing.here).name.clone(),
                 table_version: table.spec().version.clone(),
                 status: self.status.as_u16(),

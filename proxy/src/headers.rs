@@ -10,8 +10,11 @@ use smallvec::SmallVec;
 
 use crate::client::Client;
 use crate::facts::{COOKIE_NAME, without_pin};
+use crate::peers::Sender;
+use crate::peers::headers::{Vouching, is_reserved};
 
-/// Names that this proxy owns: a client's own copies never reach an origin.
+/// Names that this proxy owns: a client's own copies never reach an origin. Those between nodes, and to
+/// clients, are `peers::headers`'.
 pub mod names {
     #![allow(missing_docs)]
     use http::HeaderName;
@@ -24,23 +27,6 @@ pub mod names {
     pub const CLIENT_CITY: HeaderName = HeaderName::from_static("x-client-city");
     pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-    /// Who served.
-    pub const REGION: HeaderName = HeaderName::from_static("x-meridian-region");
-    /// After how many attempts, when more than one.
-    pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-meridian-attempts");
-    /// The region that the sending node has chosen: the receiving node serves it there or refuses,
-    /// so that two nodes never pass a request to and fro. Believed from trusted proxies only.
-    pub const CHOSEN: HeaderName = HeaderName::from_static("x-meridian-chosen");
-    /// Beside it, where the sending node takes the client to be: countries, or `unknown`.
-    pub const ORIGIN: HeaderName = HeaderName::from_static("x-meridian-origin");
-    /// And through which header it heard consent: the receiving node counts no other.
-    pub const CONSENT: HeaderName = HeaderName::from_static("x-meridian-consent");
-    /// And which jurisdictions it was told of.
-    pub const TENANT: HeaderName = HeaderName::from_static("x-meridian-tenant");
-    /// On a node's refusal to another: no origin has seen the request.
-    pub const UNSENT: HeaderName = HeaderName::from_static("x-meridian-unsent");
-    /// A node's question to another region's gateway whether that region can serve.
-    pub const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");
 }
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -55,8 +41,13 @@ pub struct Outgoing {
     received: HeaderMap,
     /// What is ours to say, in place of anything received under these names.
     ours: SmallVec<[(HeaderName, HeaderValue); 12]>,
-    /// What another region's node is told beside the region that was chosen.
-    for_gateways: SmallVec<[(HeaderName, HeaderValue); 3]>,
+    /// What of the received goes no further.
+    rules: FieldRules,
+}
+
+/// Which of a client's fields go no further.
+#[derive(Clone, Debug)]
+struct FieldRules {
     /// Whether fields that only a trusted proxy may set are dropped.
     untrusted: bool,
     /// More of those, by this node's and this route's own names; empty when the peer is trusted.
@@ -65,14 +56,21 @@ pub struct Outgoing {
     passed: SmallVec<[String; 2]>,
 }
 
+/// Which fields of a request's trailers go up. Nobody vouches for any: a proxy sets what it knows in a
+/// head, and passes a client's trailers on.
+#[derive(Clone, Debug)]
+pub struct TrailerRules(FieldRules);
+
 /// What the headers of a request are worth, and what to add to them.
-#[derive(Debug)]
-pub struct Sender<'a> {
-    /// Who the client is, and whether the peer is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Provenance<'a> {
+    /// Who the client is.
     pub client: &'a Client,
-    /// The address of the peer.
+    /// Who sends it.
+    pub sender: &'a Sender,
+    /// The address of the other end of the connection.
     pub peer: IpAddr,
-    /// `http` or `https`.
+    /// `http` or `https`: of the connection, or as another node says that the client came.
     pub scheme: &'static str,
     /// The host asked for, with its port.
     pub authority: &'a HeaderValue,
@@ -84,17 +82,15 @@ pub struct Sender<'a> {
     pub passed: &'a [String],
     /// Whether it asks for a protocol upgrade.
     pub upgrade: bool,
-    /// What another region's node is to be told.
-    pub for_gateways: SmallVec<[(HeaderName, HeaderValue); 3]>,
 }
 
 impl Outgoing {
     /// Takes a client's headers, and decides what must not go further and what is ours to say.
-    pub fn new(method: Method, uri: &Uri, mut received: HeaderMap, sender: Sender<'_>) -> Self {
-        let trusted = sender.client.peer_trusted;
+    pub fn new(method: Method, uri: &Uri, mut received: HeaderMap, from: Provenance<'_>) -> Self {
+        let trusted = !matches!(from.sender, Sender::Stranger);
         let mut ours: SmallVec<[(HeaderName, HeaderValue); 12]> = SmallVec::new();
         let mut say = |name: HeaderName, value: Option<HeaderValue>| ours.extend(value.map(|value| (name, value)));
-        if let Some(protocol) = received.get(UPGRADE).filter(|_| sender.upgrade) {
+        if let Some(protocol) = received.get(UPGRADE).filter(|_| from.upgrade) {
             say(UPGRADE, Some(protocol.clone()));
             say(CONNECTION, Some(HeaderValue::from_static("upgrade")));
         } else if received.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
@@ -104,7 +100,7 @@ impl Outgoing {
         }
         drop_named_by_connection(&mut received);
         // The next node trusts us, and would take them for our word.
-        let unvouched = sender.vouched.iter().flatten().filter(|_| !trusted).map(|name| (*name).to_owned()).collect();
+        let rules = FieldRules::new(!trusted, from.vouched, from.passed);
         if let Some(cookies) = received.get(COOKIE) {
             let several = received.get_all(COOKIE).iter().nth(1).is_some();
             if several || memchr::memmem::find(cookies.as_bytes(), COOKIE_NAME.as_bytes()).is_some() {
@@ -116,60 +112,62 @@ impl Outgoing {
             }
         }
         let vouched = |name: &HeaderName| trusted && received.contains_key(name);
-        say(HOST, Some(sender.authority.clone()));
-        say(names::FORWARDED_FOR, forwarded_for(&received, trusted, sender.peer));
-        if !vouched(&names::FORWARDED_PROTO) {
-            say(names::FORWARDED_PROTO, Some(HeaderValue::from_static(sender.scheme)));
+        say(HOST, Some(from.authority.clone()));
+        say(names::FORWARDED_FOR, forwarded_for(&received, trusted, from.peer));
+        // Whatever stands between two nodes may have its own idea of how the client came.
+        if from.sender.peer().is_some() || !vouched(&names::FORWARDED_PROTO) {
+            say(names::FORWARDED_PROTO, Some(HeaderValue::from_static(from.scheme)));
         }
         if !vouched(&names::FORWARDED_HOST) {
-            say(names::FORWARDED_HOST, Some(sender.authority.clone()));
+            say(names::FORWARDED_HOST, Some(from.authority.clone()));
         }
         if !vouched(&names::TRACEPARENT) {
             say(names::TRACEPARENT, Some(new_traceparent()));
         }
-        let client = sender.client;
+        let client = from.client;
         say(names::CLIENT_COUNTRY, client.country.and_then(|country| HeaderValue::from_str(country.code()).ok()));
         say(names::CLIENT_REGION, client.region.clone());
         say(names::CLIENT_CITY, client.city.clone());
-        say(names::REQUEST_ID, Some(sender.request_id.clone()));
+        say(names::REQUEST_ID, Some(from.request_id.clone()));
         let path = uri.path_and_query().cloned().unwrap_or(http::uri::PathAndQuery::from_static("/"));
-        Self {
-            method,
-            uri: Uri::from(path),
-            received,
-            ours,
-            for_gateways: sender.for_gateways,
-            untrusted: !trusted,
-            unvouched,
-            passed: sender.passed.iter().cloned().collect(),
-        }
+        Self { method, uri: Uri::from(path), received, ours, rules }
     }
 
-    /// The head of one attempt; to another region's gateway it says which region was chosen.
-    pub fn head(&self, chosen: Option<&str>) -> Request<()> {
+    /// The head of one attempt; to another region's gateway it says which region was chosen, and what this
+    /// node vouches for.
+    pub fn head(&self, gateway: Option<(&str, &Vouching)>) -> Request<()> {
         // One map of the right size: growing or cloning one costs as much as filling it.
         let mut headers = HeaderMap::with_capacity(self.received.len() + self.ours.len() + 1);
-        for (name, value) in self.received.iter().filter(|(name, _)| !self.stays_here(name)) {
+        for (name, value) in self.received.iter().filter(|(name, _)| !self.rules.stay_here(name)) {
             headers.append(name.clone(), value.clone());
         }
         for (name, value) in &self.ours {
             headers.insert(name.clone(), value.clone());
-        }
-        if let Some(chosen) = chosen.and_then(|region| HeaderValue::from_str(region).ok()) {
-            headers.insert(names::CHOSEN, chosen);
-            headers.extend(self.for_gateways.iter().cloned());
         }
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
+        if let Some((chosen, vouching)) = gateway {
+            vouching.write(&mut request, chosen);
+        }
         request
+    }
+}
+
+impl FieldRules {
+    fn new(untrusted: bool, vouched: &[Option<&str>], passed: &[String]) -> Self {
+        let unvouched = vouched.iter().flatten().filter(|_| untrusted).map(|name| (*name).to_owned()).collect();
+        Self { untrusted, unvouched, passed: passed.iter().cloned().collect() }
     }
 
     /// Whether a received field goes no further: it is for this hop, it is ours to set, or nobody
     /// has vouched for it.
-    fn stays_here(&self, name: &HeaderName) -> bool {
+    fn stay_here(&self, name: &HeaderName) -> bool {
+        if is_reserved(name) {
+            return true;
+        }
         let name = name.as_str();
         match plain(name) {
             Cow::Borrowed(name) => {
@@ -203,12 +201,45 @@ impl Outgoing {
             "upgrade" | "http2-settings" | "expect" => true,
             "host" | "x-forwarded-for" | "x-client-country" | "x-client-region" | "x-client-city" => true,
             "x-request-id" => true,
-            // Nodes tell each other of requests in these; nobody else may.
-            name if name.starts_with("x-meridian-") => true,
             "forwarded" | "tracestate" | "traceparent" | "x-forwarded-proto" | "x-forwarded-host" => self.untrusted,
             _ => false,
         }
     }
+}
+
+impl TrailerRules {
+    /// For a request on whose route these headers are believed from trusted peers only.
+    pub fn new(vouched: &[Option<&str>]) -> Self {
+        Self(FieldRules::new(true, vouched, &[]))
+    }
+
+    /// What of a request's trailers goes up; `None` when nothing is left.
+    pub fn passed_on(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+        let dropped: SmallVec<[HeaderName; 4]> =
+            trailers.keys().filter(|name| self.0.stay_here(name) || is_of_a_head(name)).cloned().collect();
+        dropped.iter().for_each(|name| drop(trailers.remove(name)));
+        (!trailers.is_empty()).then_some(trailers)
+    }
+}
+
+/// Whether a field has no place after a body (RFC 9110, 6.5.1): who asks, what for, and how long the body
+/// is, is decided by then. An origin that merges trailers into its headers would take it for the head's.
+fn is_of_a_head(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "proxy-authorization"
+            | "cookie"
+            | "content-length"
+            | "content-type"
+            | "content-encoding"
+            | "content-range"
+            | "trailer"
+            | "range"
+            | "max-forwards"
+            | "cache-control"
+            | "idempotency-key"
+    ) || name.as_str().starts_with("if-")
 }
 
 /// Whether a request asks for a WebSocket: a GET (RFC 6455, 4.1), on HTTP/1.1 only. No other upgrade
@@ -311,6 +342,7 @@ mod tests {
         let client = Client {
             address: IpAddr::from([192, 0, 2, 7]),
             peer_trusted: trusted,
+            is_named: true,
             origin: Origin::Unknown,
             evidence: std::sync::Arc::default(),
             anonymous: false,
@@ -319,8 +351,10 @@ mod tests {
             city: HeaderValue::from_bytes("München".as_bytes()).ok(),
             key: 0,
         };
-        let sender = Sender {
+        let sender = if trusted { Sender::TrustedProxy } else { Sender::Stranger };
+        let from = Provenance {
             client: &client,
+            sender: &sender,
             peer: IpAddr::from([10, 0, 0, 1]),
             scheme: "https",
             authority: &HeaderValue::from_static("api.example.com"),
@@ -328,13 +362,12 @@ mod tests {
             vouched: &[Some("x-consent"), None],
             passed: &["x-http-method".to_owned()],
             upgrade,
-            for_gateways: SmallVec::new(),
         };
         let mut headers = HeaderMap::new();
         for (name, value) in received {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        let head = Outgoing::new(Method::GET, &Uri::from_static("/x?y"), headers, sender).head(None);
+        let head = Outgoing::new(Method::GET, &Uri::from_static("/x?y"), headers, from).head(None);
         assert_eq!(head.uri(), "/x?y");
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let mut lines: Vec<String> = head
@@ -439,6 +472,33 @@ mod tests {
         assert!(upgrade.contains(&"upgrade: websocket".into()) && upgrade.contains(&"connection: upgrade".into()));
         let trailers = sent(&[("te", "trailers"), ("connection", "te")], false, false);
         assert!(trailers.contains(&"te: trailers".into()) && trailers.contains(&"connection: te".into()));
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_a_head_must() {
+        let rules = TrailerRules::new(&[Some("x-consent"), None]);
+        let received = [
+            ("grpc-status", "0"),
+            ("x-checksum", "1"),
+            ("x-client-country", "US"),
+            ("x_client_country", "US"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "https"),
+            ("x-meridian-chosen", "us"),
+            ("X_Meridian_Consent", "x-consent"),
+            ("x-consent", "granted"),
+            ("X_Consent", "granted"),
+            ("authorization", "Bearer a"),
+            ("cookie", "a=b"),
+            ("content-length", "5"),
+            ("if-match", "a"),
+        ];
+        let trailers = received.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
+        let passed = rules.passed_on(trailers.into_iter().collect()).unwrap();
+        let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["grpc-status", "x-checksum"]);
+        assert!(rules.passed_on(HeaderMap::new()).is_none());
     }
 
     #[test]

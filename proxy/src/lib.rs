@@ -24,6 +24,7 @@ pub mod health;
 pub mod ingress;
 pub mod load;
 pub mod node;
+pub mod peers;
 pub mod prepare;
 pub mod reload;
 pub mod respond;

@@ -19,6 +19,8 @@ use crate::databases::recent::{RecentClients, Sample};
 use crate::databases::release::Held;
 use crate::ingress::tls::Certificates;
 use crate::load::Inbox;
+use crate::peers::Peers;
+use crate::peers::refusals::Refusals;
 use crate::routing::{Routing, Survivors};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -44,6 +46,10 @@ pub struct Node {
     pub recent_clients: RecentClients,
     /// Whose bearer tokens are believed.
     pub tokens: ArcSwap<Tokens>,
+    /// Which other processes are nodes.
+    pub peers: Arc<ArcSwap<Peers>>,
+    /// Who is none.
+    pub peer_refusals: Refusals,
     /// Each TLS listener's certificates, in the order of the node file; `None` for plain ones.
     pub certificates: Vec<Option<Arc<Certificates>>>,
     /// The addresses that the listeners are bound to, in the order of the node file.

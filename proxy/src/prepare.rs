@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::ingress::tls::{CertificateError, Set};
 use crate::node::Geo;
+use crate::peers::{Peers, PeersError};
 use crate::token::{KeyError, Tokens};
 use crate::upstream::connect::{Connector, tls_config};
 use crate::upstream::resolve::Resolver;
@@ -33,9 +34,21 @@ pub struct Parts {
     pub geo: Geo,
     /// Whose bearer tokens are believed.
     pub tokens: Tokens,
+    /// Which other processes are nodes.
+    pub peers: Arc<Peers>,
     /// Each listener's certificates.
     pub certificates: Vec<Option<Set>>,
     /// How to connect upstream.
+    pub connector: Connector,
+}
+
+/// What this process is to others, and by what it knows them: certificates, authorities, secrets.
+pub struct Identity {
+    /// See [`Parts::peers`].
+    pub peers: Arc<Peers>,
+    /// See [`Parts::certificates`].
+    pub certificates: Vec<Option<Set>>,
+    /// See [`Parts::connector`].
     pub connector: Connector,
 }
 
@@ -59,6 +72,9 @@ impl Prepared {
             && document.table.region_named(&config.region).is_none()
         {
             problems.push(region_missing(&config, document));
+        }
+        if let (Some(document), Some(parts)) = (&document, &parts) {
+            problems.extend(parts.peers.problems_with(document, &config.file, &config.region));
         }
         match parts {
             Some(parts) if problems.is_empty() => {
@@ -94,13 +110,31 @@ impl Parts {
     pub fn load(config: &NodeConfig) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let geo = keep(geo(config), &mut problems);
-        let certificates = keep(certificates(config), &mut problems);
-        let connector = keep(connector(config), &mut problems);
+        let identity = keep(Identity::load(config), &mut problems);
         let tokens = keep(tokens(config), &mut problems);
-        match (geo, tokens, certificates, connector) {
-            (Some(geo), Some(tokens), Some(certificates), Some(connector)) => {
-                Ok(Self { geo, tokens, certificates, connector })
+        match (geo, tokens, identity) {
+            (Some(geo), Some(tokens), Some(Identity { peers, certificates, connector })) => {
+                Ok(Self { geo, tokens, peers, certificates, connector })
             }
+            _ => Err(Problems(problems)),
+        }
+    }
+}
+
+impl Identity {
+    /// Loads the certificates, authorities and secrets that a node file names.
+    ///
+    /// # Errors
+    /// Every problem with any of them.
+    pub fn load(config: &NodeConfig) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let peers = keep(peers(config), &mut problems).map(Arc::new);
+        // Of a node whose own certificate is bad, the others are looked at all the same.
+        let known = peers.clone().unwrap_or_default();
+        let certificates = keep(certificates(config, &known), &mut problems);
+        let connector = keep(connector(config, &known), &mut problems);
+        match (peers, certificates, connector) {
+            (Some(peers), Some(certificates), Some(connector)) => Ok(Self { peers, certificates, connector }),
             _ => Err(Problems(problems)),
         }
     }
@@ -135,16 +169,21 @@ pub fn tokens(config: &NodeConfig) -> Result<Tokens, Problems> {
     })
 }
 
-/// Each listener's certificates, in the order of the node file.
-///
-/// # Errors
-/// Every pair that does not load.
-pub fn certificates(config: &NodeConfig) -> Result<Vec<Option<Set>>, Problems> {
+/// What `[peers]` of a node file leads to.
+fn peers(config: &NodeConfig) -> Result<Peers, Problems> {
+    Peers::load(config.peers.as_ref()).map_err(|errors| {
+        let problem = |error: PeersError| problem(&error.file, error.key, error.what);
+        Problems(errors.into_iter().map(problem).collect())
+    })
+}
+
+/// Each listener's certificates, in the order of the node file, and this node's own with each.
+fn certificates(config: &NodeConfig, peers: &Peers) -> Result<Vec<Option<Set>>, Problems> {
     let mut problems = Vec::new();
     let mut sets = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
         let path = format!("listeners[{index}].tls.certificates");
-        match listener.tls.as_ref().map(|tls| Set::load(&tls.certificates)) {
+        match listener.tls.as_ref().map(|tls| Set::load(&tls.certificates, peers.certificate.as_ref())) {
             None => sets.push(None),
             Some(Ok(set)) => sets.push(Some(set)),
             Some(Err(errors)) => {
@@ -156,7 +195,7 @@ pub fn certificates(config: &NodeConfig) -> Result<Vec<Option<Set>>, Problems> {
     if problems.is_empty() { Ok(sets) } else { Err(Problems(problems)) }
 }
 
-fn connector(config: &NodeConfig) -> Result<Connector, Problems> {
+fn connector(config: &NodeConfig, peers: &Arc<Peers>) -> Result<Connector, Problems> {
     const PATH: &str = "upstream.certificate_authorities";
     let mut roots = rustls::RootCertStore::empty();
     let mut problems = Vec::new();
@@ -180,11 +219,12 @@ fn connector(config: &NodeConfig) -> Result<Connector, Problems> {
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
     }
-    let tls = tls_config(roots).map_err(|error| problem(&config.file, "upstream", error.to_string()));
+    let roots = Arc::new(roots);
+    let tls = tls_config(&roots).map_err(|error| problem(&config.file, "upstream", error.to_string()));
     match tls {
         Ok(tls) if problems.is_empty() => {
             let resolver = Resolver::new(config.upstream.nameservers.clone());
-            Ok(Connector::new(&tls, resolver, config.upstream.connect_timeout))
+            Ok(Connector::new(&tls, roots, peers.clone(), resolver, config.upstream.connect_timeout))
         }
         Ok(_) => Err(Problems(problems)),
         Err(error) => Err(Problems(vec![error])),

@@ -12,11 +12,10 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::databases::release::{self, Said};
-use crate::ingress::tls::Set;
 use crate::node::{Geo, Node};
-use crate::prepare::{self, Parts, problem};
+use crate::peers::Peers;
+use crate::prepare::{self, Identity, Parts, problem};
 use crate::routing::{Edition, Routing};
-use crate::upstream::connect::Connector;
 
 /// Reloads what changes among the files that a node is made of.
 pub struct Reloader {
@@ -100,9 +99,17 @@ impl Watches {
     }
 }
 
+/// Certificates of listeners, what `[peers]` names, and the authorities of upstreams.
 fn certificate_files(config: &NodeConfig) -> Vec<PathBuf> {
     let pairs = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
-    pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect()
+    let peers = config.peers.as_ref();
+    let pairs = pairs.chain(peers.and_then(|peers| peers.certificate.as_ref()));
+    let mut files: Vec<PathBuf> = pairs.flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect();
+    if let Some(peers) = peers {
+        files.extend(peers.certificate_authorities.iter().chain(&peers.secret_file).cloned());
+    }
+    files.extend(config.upstream.certificate_authorities.iter().cloned());
+    files
 }
 
 fn token_key_files(config: &NodeConfig) -> Vec<PathBuf> {
@@ -152,7 +159,8 @@ fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
 /// Swaps a compiled table in. Without a revision of its own it has its generation's.
 ///
 /// # Errors
-/// When the node's region is not in it; nothing has changed then.
+/// When the node's region is not in it, or it has gateways that know no node like this one; nothing has
+/// changed then.
 pub fn put_in_force(node: &Node, document: RoutingTable, revision: Option<u64>) -> Result<Arc<Routing>, Problems> {
     swap(node, |_| (document, revision))
 }
@@ -185,6 +193,10 @@ fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>))
     let (config, before) = (node.config.load_full(), node.routing.load_full());
     let (document, revision) = next(&before);
     let document = as_of_now(node, document)?;
+    let problems = node.peers.load().problems_with(&document, &config.file, &config.region);
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
     let generation = before.generation + 1;
     let edition = Edition { generation, revision: revision.unwrap_or(generation) };
     let cap = config.limits.requests_in_flight_per_region;
@@ -209,7 +221,11 @@ fn as_of_now(node: &Node, document: RoutingTable) -> Result<RoutingTable, Proble
 /// Loads the node file again, and puts its reloadable parts in force if all of it is good.
 pub fn reload_node_file(node: &Node) {
     let before = node.config.load_full();
-    let loaded = NodeConfig::load(&before.file).and_then(|config| Ok((Parts::load(&config)?, config)));
+    let loaded = NodeConfig::load(&before.file).and_then(|config| {
+        let parts = Parts::load(&config)?;
+        fits(node, &parts.peers)?;
+        Ok((parts, config))
+    });
     match loaded {
         Err(problems) => refuse(node, &before.file, problems, "node file rejected; the one before stays in force"),
         Ok((parts, config)) => {
@@ -235,17 +251,23 @@ pub fn reload_node_file(node: &Node) {
     }
 }
 
+/// Whether the table in force can stay with these peers.
+fn fits(node: &Node, peers: &Peers) -> Result<(), Problems> {
+    let (config, routing) = (node.config.load(), node.routing.load());
+    let problems = peers.problems_with(&routing.document, &config.file, &config.region);
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
 fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, parts: Parts) {
-    let Parts { geo, tokens, certificates, connector } = parts;
+    let Parts { geo, tokens, peers, mut certificates, connector } = parts;
     let renamed = before.geoip.databases != config.geoip.databases;
     node.config.store(config.clone());
     put_geo_in_force(node, geo, if renamed { Said::ByOperator } else { Said::ByFile });
     node.tokens.store(Arc::new(tokens));
-    if before.listeners.len() == certificates.len() {
-        put_certificates_in_force(node, certificates);
+    if before.listeners.len() != certificates.len() {
+        certificates.clear();
     }
-    let connector: Connector = connector.succeeding(&node.connector.load());
-    node.connector.store(Arc::new(connector));
+    put_identity_in_force(node, Identity { peers, certificates, connector });
     if let Err(problems) = rebuild(node) {
         refuse(node, &config.file, problems, "routing table rejected");
     }
@@ -309,9 +331,13 @@ fn put_geo_in_force(node: &Node, geo: Geo, said: Said) {
 
 fn reload_certificates(node: &Node) {
     let config = node.config.load_full();
-    match prepare::certificates(&config) {
-        Ok(sets) => {
-            put_certificates_in_force(node, sets);
+    let loaded = Identity::load(&config).and_then(|identity| {
+        fits(node, &identity.peers)?;
+        Ok(identity)
+    });
+    match loaded {
+        Ok(identity) => {
+            put_identity_in_force(node, identity);
             certificate_files(&config).iter().for_each(|file| node.accept(file));
             tracing::info!("certificates applied");
         }
@@ -319,12 +345,19 @@ fn reload_certificates(node: &Node) {
     }
 }
 
-fn put_certificates_in_force(node: &Node, sets: Vec<Option<Set>>) {
-    for (certificates, set) in node.certificates.iter().zip(sets) {
-        if let (Some(certificates), Some(set)) = (certificates, set) {
-            certificates.replace(set);
+/// Peers come first: a handshake with what a listener has from them is judged by them too.
+fn put_identity_in_force(node: &Node, identity: Identity) {
+    let Identity { peers, certificates, connector } = identity;
+    node.peers.store(peers.clone());
+    for (certificates, set) in node.certificates.iter().zip(certificates) {
+        if let (Some(certificates), Some(set)) = (certificates, set)
+            && let Err(error) = certificates.replace(set, &peers)
+        {
+            tracing::error!(%error, "a listener's certificates cannot be replaced");
         }
     }
+    let connector = connector.succeeding(&node.connector.load());
+    node.connector.store(Arc::new(connector));
 }
 
 /// Logs every problem, and shows them in `/status` under the file that was to be reloaded.

@@ -75,7 +75,14 @@ impl Answer {
 
     /// Another node chose a region for this request, and dialled the gateway of a different one.
     pub fn wrong_gateway() -> Self {
-        let detail = "The sending node chose another region than this gateway's, or is not among its trusted_proxies.";
+        let detail = "The sending node chose another region than this gateway's.";
+        let answer = Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail);
+        Self { unsent: true, ..answer }
+    }
+
+    /// The sender claims to be a node, and is none.
+    pub fn no_peer(why: &str) -> Self {
+        let detail = format!("The request claims to come from another node, and does not: {why}.");
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
     }
 

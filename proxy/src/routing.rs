@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use config::{Endpoint, RoutingTable};
+use config::{Endpoint, EndpointRole, RoutingTable};
 use dashmap::DashMap;
 use policy::health::{Census, Phase, ProbePlan};
 use policy::region::{RegionState as Lever, Role};
@@ -222,7 +222,7 @@ impl Routing {
     pub fn destination(&self, permit: Permit, tried: &[Arc<EndpointState>], wish: Wish) -> Option<Destination> {
         let cell = self.region(permit.region());
         let endpoint = cell.pick(tried, wish, self.canary_in(cell))?;
-        Some(Destination { endpoint, _permit: permit })
+        Some(Destination { endpoint, upgrade: wish.upgrade, _permit: permit })
     }
 
     /// The version on trial, if it is in this region.
@@ -346,7 +346,9 @@ impl Region {
         // What the version on trial has failed, the stable one repairs.
         let wanted = canary.map(|canary| (canary, tried.is_empty() && canary.takes(wish.client_key)));
         let against = |endpoint: &Arc<EndpointState>| {
-            if is_in(tried, endpoint) || (wish.upgrade && endpoint.endpoint.http2) {
+            // A gateway speaks HTTP/1.1 too.
+            let cannot_upgrade = endpoint.endpoint.http2 && endpoint.endpoint.role == EndpointRole::Origin;
+            if is_in(tried, endpoint) || (wish.upgrade && cannot_upgrade) {
                 return None;
             }
             let other_version = wanted.is_some_and(|(canary, wanted)| canary.is_canary(&endpoint.endpoint) != wanted);
@@ -399,6 +401,8 @@ fn is_in(tried: &[Arc<EndpointState>], endpoint: &Arc<EndpointState>) -> bool {
 #[derive(Debug)]
 pub struct Destination {
     endpoint: Arc<EndpointState>,
+    /// Whether the request upgrades the protocol, which HTTP/2 cannot.
+    upgrade: bool,
     /// Spent: it must not be used for another dial.
     _permit: Permit,
 }
@@ -407,6 +411,11 @@ impl Destination {
     /// The endpoint to dial.
     pub fn endpoint(&self) -> &Arc<EndpointState> {
         &self.endpoint
+    }
+
+    /// Whether HTTP/2 is to be spoken there.
+    pub fn is_http2(&self) -> bool {
+        self.endpoint.endpoint.http2 && !self.upgrade
     }
 }
 

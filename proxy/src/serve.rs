@@ -15,7 +15,6 @@ use pingora::services::background::background_service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tokio_rustls::TlsAcceptor;
 
 use crate::admin::Admin;
 use crate::boundary::Boundaries;
@@ -25,10 +24,11 @@ use crate::databases::recent::RecentClients;
 use crate::databases::release::Held;
 use crate::health::watch::Watch;
 use crate::ingress::listener::{Listener, ListenerFacts, bind, listen};
-use crate::ingress::tls::{Certificates, server_config};
+use crate::ingress::tls::Certificates;
 use crate::ingress::worker::Workers;
 use crate::load::Inbox;
 use crate::node::{Drain, Node};
+use crate::peers::refusals::Refusals;
 use crate::prepare::{Parts, Prepared};
 use crate::reload::{Reloader, Watches};
 use crate::routing::{self, Edition, Survivors, start_coarse_clock};
@@ -49,7 +49,7 @@ pub struct RunOptions {
 /// When a socket cannot be bound or a thread cannot be started.
 pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
     let Prepared { config, document, parts } = prepared;
-    let Parts { geo, tokens, certificates, connector } = parts;
+    let Parts { geo, tokens, peers, certificates, connector } = parts;
     for warning in config.warnings.iter().chain(document.iter().flat_map(|document| &document.warnings)) {
         tracing::warn!("{warning}");
     }
@@ -72,12 +72,13 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
     let signal_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = Signals::catch(&signal_runtime)?;
 
+    let peers = Arc::new(ArcSwap::from(peers));
     let survivors = Survivors::default();
     let metrics = Metrics::new();
     let (document, revision, bus) = match (document, &config.routing) {
         (Some(document), _) => (document, 1, None),
         (None, Routing::Bus(source)) => {
-            let mut bus = Bus::follow(&config, source, &survivors, &metrics, &law)?;
+            let mut bus = Bus::follow(&config, source, &survivors, &metrics, &law, peers.clone())?;
             let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
             (table.document.clone(), table.standing.revision, Some(bus))
         }
@@ -92,6 +93,10 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
     let cap = config.limits.requests_in_flight_per_region;
     let edition = Edition { generation: 1, revision };
     let routing = routing::Routing::new(document, &config.region, cap, edition, &survivors)?;
+    let certificates = certificates
+        .into_iter()
+        .map(|set| Ok(set.map(|set| Certificates::new(set, &peers.load())).transpose()?.map(Arc::new)))
+        .collect::<Result<Vec<_>, rustls::Error>>()?;
     let node = Arc::new(Node {
         routing: ArcSwap::from_pointee(routing),
         generation: AtomicU64::new(edition.generation),
@@ -100,7 +105,9 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
         held_geo: Held::default(),
         recent_clients: RecentClients::default(),
         tokens: ArcSwap::from_pointee(tokens),
-        certificates: certificates.into_iter().map(|set| set.map(|set| Arc::new(Certificates::new(set)))).collect(),
+        peers,
+        peer_refusals: Refusals::default(),
+        certificates,
         addresses: addresses.clone(),
         survivors,
         inbox: Inbox::default(),
@@ -129,11 +136,7 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
     let workers = Workers::start(&node, config.threads.unwrap_or(cores))?;
     let https_port = config.listeners.iter().zip(&addresses).find(|(l, _)| l.tls.is_some()).map(|(_, a)| a.port());
     for (index, (listener, socket)) in config.listeners.iter().zip(sockets).enumerate() {
-        let certificates = node.certificates.get(index).cloned().flatten();
-        let tls = match certificates {
-            Some(set) => Some((TlsAcceptor::from(Arc::new(server_config(set.clone())?)), set)),
-            None => None,
-        };
+        let tls = node.certificates.get(index).cloned().flatten();
         let kind = if tls.is_some() { "https" } else { "http" };
         let facts = ListenerFacts {
             name: listener.address.to_string(),

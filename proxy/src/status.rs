@@ -1,6 +1,6 @@
 //! What `/status` tells: the node, its table, its regions, its files.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use policy::region::RegionState;
@@ -14,6 +14,7 @@ use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::health::traffic::{gauge, phase_name};
+use crate::ingress::tls::Entry;
 use crate::node::{Drain, Node, Rejected, unix_seconds};
 use crate::routing::{Routing, now};
 
@@ -154,6 +155,7 @@ pub struct DatabaseStatus {
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub struct CertificateStatus {
+    /// Its address; `peers` of what is shown to other regions' nodes.
     pub listener: String,
     pub file: String,
     pub names: String,
@@ -296,21 +298,25 @@ impl EndpointStatus {
     }
 }
 
-/// The certificates in force, listener by listener.
+/// The certificates in force: of each listener, and what this node shows to other regions' nodes.
 pub fn certificates(node: &Node) -> Vec<CertificateStatus> {
     let now = unix_seconds(SystemTime::now()) as i64;
-    let listeners = node.addresses.iter().zip(&node.certificates);
-    let mut found = Vec::new();
-    for (address, set) in
-        listeners.filter_map(|(address, certificates)| Some((address, certificates.as_ref()?.current())))
-    {
-        found.extend(set.entries().iter().map(|entry| CertificateStatus {
-            listener: address.to_string(),
-            file: entry.file.display().to_string(),
-            names: entry.names.to_string(),
-            expires: entry.not_after,
-            expires_in_seconds: entry.not_after - now,
-        }));
+    let of = |listener: &str, entry: &Entry| CertificateStatus {
+        listener: listener.to_owned(),
+        file: entry.file.display().to_string(),
+        names: entry.names.to_string(),
+        expires: entry.not_after,
+        expires_in_seconds: entry.not_after - now,
+    };
+    let own = node.peers.load();
+    let own = own.certificate.as_ref();
+    let mut found: Vec<CertificateStatus> = own.map(|entry| of("peers", entry)).into_iter().collect();
+    for (address, certificates) in node.addresses.iter().zip(&node.certificates) {
+        let Some(certificates) = certificates else { continue };
+        let serving = certificates.current();
+        let entries =
+            serving.set.entries().iter().filter(|entry| own.is_none_or(|own| !Arc::ptr_eq(own.key(), entry.key())));
+        found.extend(entries.map(|entry| of(&address.to_string(), entry)));
     }
     found
 }

@@ -1,7 +1,7 @@
 //! What operators and their tools ask a node.
 
 use loadtest::origin::Behaviour;
-use meridian_tests::{Authority, Client, Setup, World, eventually, geo, get, post, request};
+use meridian_tests::{Authority, Client, RawConnection, Setup, World, eventually, geo, get, post, request};
 use serde_json::{Value, json};
 
 /// The alert rules in use with the example tables find their series.
@@ -238,6 +238,74 @@ async fn the_rest_is_as_expected() {
     // Clients do not see any of it.
     let answer = Client::http1(node.http()).send(&get("/status")).await;
     assert_eq!(answer.text(), "ok", "the origin's own");
+}
+
+/// A page in an operator's browser reaches what the operator does, by a foreign name that was pointed here (DNS
+/// rebinding) or from another site.
+#[tokio::test]
+async fn no_page_in_a_browser_is_answered() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let routes = format!("[affinity]\nsecret = \"{secret}\"\n[[routes]]\nname = \"all\"\n");
+    let world = World::of_regions(&[("here", "US")], &routes).await;
+    let node = Setup::new("here", world.table()).start().await;
+    let client = Client::http1(node.admin());
+    let own = node.admin().to_string();
+    let paths = ["/metrics", "/live", "/ready", "/status", "/table", "/explain?country=DE", "/nothing"];
+    let sent: Vec<_> = paths.iter().map(|path| get(path)).chain([post("/drain", ""), post("/status", "")]).collect();
+    for sent in sent {
+        for host in ["evil.example.com", "localhost.evil.example", "127.0.0.1.evil.example:9900", "node-1.example.com"]
+        {
+            let answer = client.send(&sent.clone().host(host)).await;
+            assert_eq!(answer.status, 403, "{host}: {sent:?}");
+            assert!(answer.text().contains("admin.hosts"), "{answer:?}");
+        }
+        for (name, value) in
+            [("origin", "https://evil.example.com"), ("origin", "null"), ("sec-fetch-site", "cross-site")]
+        {
+            let answer = client.send(&sent.clone().host(&own).header(name, value)).await;
+            assert_eq!(answer.status, 403, "{name}: {value}: {sent:?}");
+        }
+    }
+    assert_eq!(node.status().await["state"], "serving", "nobody has drained it");
+    for host in [own.as_str(), "localhost:9900", "[::1]:9900", "10.1.2.3"] {
+        assert_eq!(client.send(&get("/live").host(host)).await.status, 200, "{host}");
+    }
+    // A name that the operators have given it, from the next request on.
+    let text = std::fs::read_to_string(node.path("node.toml")).expect("a file");
+    node.replace("node.toml", text.replace("[admin]\n", "[admin]\nhosts = [\"Node-1.example.com\"]\n"));
+    eventually("the name counts", async || {
+        let answer = client.send(&get("/live").host("node-1.example.com:9900")).await;
+        if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+
+    let shown = node.ask(&get("/table")).await;
+    assert!(!shown.text().contains(secret) && shown.text().contains("secret = \"redacted\""), "{}", shown.text());
+}
+
+/// However many connect and say nothing, the node itself is not the worse for it, and they go.
+#[tokio::test]
+async fn the_admin_listener_holds_a_bounded_number_of_connections() {
+    let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
+    let node = Setup::new("here", world.table()).start().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(RawConnection::open(node.admin()).await);
+    }
+    let mut closed = 0;
+    for mut connection in silent.split_off(128) {
+        connection.read_to_end().await;
+        closed += 1;
+    }
+    assert_eq!(closed, 72, "those that are too many are closed at once");
+    drop(silent);
+    eventually("it answers again", async || {
+        match Client::http1(node.admin()).try_send(&get("/live").host(&node.admin().to_string())).await {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

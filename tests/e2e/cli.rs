@@ -13,16 +13,25 @@ use crate::admin::has_the_contracts_fields;
 
 #[test]
 fn every_example_is_good() {
+    // With what the node file's reader is told to bring.
+    let directory: TempDir = tempfile::tempdir().expect("a directory");
+    for entry in example("").read_dir().expect("the examples") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), directory.path().join(entry.file_name())).expect("a copy");
+    }
+    let (certificates, nodes) = (directory.path().join("certs"), Authority::default());
+    fs::create_dir(&certificates).expect("a directory");
+    fs::write(certificates.join("peers-ca.pem"), nodes.pem()).expect("a file");
+    nodes.certify(&["eu-1.nodes.example.com"]).write(&certificates, "node");
     for name in example_names() {
-        let path = example(&name);
-        let ended = run(&["check", path.to_str().expect("UTF-8")]);
+        let ended = run_in(directory.path(), &["check", &name]);
         assert_eq!(ended.code, Some(0), "{name}: {ended:?}");
         assert!(ended.stdout.contains("good"), "{name}: {ended:?}");
     }
-    let paths: Vec<String> = example_names().iter().map(|name| example(name).display().to_string()).collect();
+    let names = example_names();
     let mut arguments = vec!["check", "--format", "json"];
-    arguments.extend(paths.iter().map(String::as_str));
-    let ended = run(&arguments);
+    arguments.extend(names.iter().map(String::as_str));
+    let ended = run_in(directory.path(), &arguments);
     assert_eq!(ended.code, Some(0));
     let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!(report["good"], true);

@@ -18,6 +18,7 @@ mod hostile_bytes;
 mod http;
 mod law;
 mod origins;
+mod peers;
 mod places;
 mod reload;
 mod replay;

@@ -55,6 +55,23 @@ where
     .await
 }
 
+/// The same, probes included: what stands before a node passes them on.
+pub async fn http_with_probes<F, A>(answer: F) -> Bespoke
+where
+    F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+    A: Future<Output = io::Result<Response<Body>>> + Send + 'static,
+{
+    let answer = Arc::new(answer);
+    start(move |stream| {
+        let answer = answer.clone();
+        async move {
+            let service = service_fn(move |request: Request<Incoming>| answer(request));
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
 /// An HTTP/2 origin that answers by this function, without TLS.
 pub async fn http2<F, A>(answer: F) -> Bespoke
 where
@@ -69,6 +86,25 @@ where
                 let answer = answer.clone();
                 async move { if is_probe(&request) { Ok(Response::new(empty())) } else { answer(request).await } }
             });
+            let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
+/// An HTTP/2 origin over TLS that answers by this function, probes included.
+pub async fn http2_over_tls<F, A>(mut tls: rustls::ServerConfig, answer: F) -> Bespoke
+where
+    F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+    A: Future<Output = io::Result<Response<Body>>> + Send + 'static,
+{
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let (acceptor, answer) = (tokio_rustls::TlsAcceptor::from(Arc::new(tls)), Arc::new(answer));
+    start(move |stream| {
+        let (acceptor, answer) = (acceptor.clone(), answer.clone());
+        async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let service = service_fn(move |request: Request<Incoming>| answer(request));
             let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
         }
     })

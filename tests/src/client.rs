@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::request::{Body, Sent};
-use crate::{Authority, eventually, patiently};
+use crate::{Authority, Certificate, eventually, patiently};
 
 /// The HTTP version that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,32 @@ impl Client {
     #[must_use]
     pub fn over_tls(self, authority: &Authority, name: &str) -> Client {
         self.over(client_config(authority.roots(), rustls::ALL_VERSIONS), name)
+    }
+
+    /// The same over TLS, showing a certificate as a node does.
+    #[must_use]
+    pub fn as_node(self, authority: &Authority, name: &str, certificate: &Certificate) -> Client {
+        self.as_node_over(authority, name, certificate, rustls::ALL_VERSIONS)
+    }
+
+    /// The same over these versions of TLS only.
+    #[must_use]
+    pub fn as_node_over(
+        self,
+        authority: &Authority,
+        name: &str,
+        certificate: &Certificate,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Client {
+        let (chain, key) = certificate.identity();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let config = ClientConfig::builder_with_provider(provider.into())
+            .with_protocol_versions(versions)
+            .expect("TLS versions")
+            .with_root_certificates(authority.roots())
+            .with_client_auth_cert(chain, key)
+            .expect("a certificate with its key");
+        self.over(config, name)
     }
 
     /// The same over this version of TLS only.

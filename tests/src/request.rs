@@ -121,6 +121,42 @@ impl Sent {
         self
     }
 
+    /// Without a header field.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Sent {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// With another value of a header field.
+    #[must_use]
+    pub fn replacing(self, name: &str, value: &str) -> Sent {
+        self.without(name).header(name, value)
+    }
+
+    /// With another method.
+    #[must_use]
+    pub fn method(self, method: &str) -> Sent {
+        Sent { method: method.parse().expect("a method"), ..self }
+    }
+
+    /// With another path and query.
+    #[must_use]
+    pub fn target(self, target: &str) -> Sent {
+        Sent { target: target.to_owned(), ..self }
+    }
+
+    /// With another body.
+    #[must_use]
+    pub fn body(self, body: impl Into<Bytes>) -> Sent {
+        Sent { body: body.into(), ..self }
+    }
+
+    /// Whether it is of this method and path.
+    pub fn is(&self, method: &str, target: &str) -> bool {
+        self.method == method && self.target == target
+    }
+
     /// On behalf of a client with this address.
     #[must_use]
     pub fn on_behalf_of(self, client: IpAddr) -> Sent {

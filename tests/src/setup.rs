@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::node::{Node, Stdout};
-use crate::{Certificate, geo};
+use crate::{Authority, Certificate, geo};
 
 /// A node file in the making, with all that it names. The default has one plain listener, the database of [`geo`], and
 /// trusts 127.0.0.1: the client of a test is a proxy that names its clients, unless it connects from elsewhere.
@@ -22,6 +22,7 @@ pub struct Setup {
     sections: String,
     databases: Vec<String>,
     geoip: String,
+    peers: String,
     files: Vec<(String, Vec<u8>)>,
     stdout: Stdout,
     environment: Vec<(String, String)>,
@@ -61,6 +62,7 @@ impl Setup {
             sections: String::new(),
             databases: Vec::new(),
             geoip: String::new(),
+            peers: String::new(),
             files: Vec::new(),
             stdout: Stdout::Read,
             environment: Vec::new(),
@@ -137,6 +139,25 @@ impl Setup {
     pub fn geoip(mut self, lines: &str) -> Setup {
         writeln!(self.geoip, "{lines}").expect("a string takes everything");
         self
+    }
+
+    /// A node among those that this authority certifies under `nodes.example.com`, with this certificate.
+    #[must_use]
+    pub fn peer(mut self, authority: &Authority, certificate: &Certificate) -> Setup {
+        self.peers.push_str(
+            "certificate_authorities = [\"peers-ca.pem\"]\nnames = [\"*.nodes.example.com\"]\n\
+             certificate = { certificate = \"node.pem\", key = \"node-key.pem\" }\n",
+        );
+        self.file("peers-ca.pem", authority.pem())
+            .file("node.pem", certificate.certificate_pem.as_str())
+            .file("node-key.pem", certificate.key_pem.as_str())
+    }
+
+    /// A node among those that share this secret.
+    #[must_use]
+    pub fn secret(mut self, secret: &str) -> Setup {
+        self.peers.push_str("secret_file = \"peers.key\"\n");
+        self.file("peers.key", secret)
     }
 
     /// With a file of its directory as one more database.
@@ -245,6 +266,9 @@ impl Setup {
         let databases = self.database.iter().map(|_| "countries.mmdb").chain(self.databases.iter().map(String::as_str));
         let databases: Vec<String> = databases.map(|name| format!("\"{name}\"")).collect();
         let trusted: Vec<String> = self.trusted.iter().map(|network| format!("\"{network}\"")).collect();
+        if !self.peers.is_empty() {
+            write!(text, "\n[peers]\n{}", self.peers).expect("a string takes everything");
+        }
         let routing = match &self.routing {
             Routing::File(_) => "file = \"routes.toml\"",
             Routing::Bus(lines) => lines,

@@ -7,7 +7,7 @@ use super::countries::country as read_country;
 use super::frameworks::frameworks;
 use super::health::health;
 use super::operator::operator;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointRole};
 use crate::field::Field;
 use crate::name::version as read_version;
 use crate::quote::quote;
@@ -53,7 +53,7 @@ fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Opti
     let optional_list = |key| section.field(key).map(|field| frameworks(&field)).unwrap_or_default();
     let upstream = Upstream {
         endpoints: endpoints_field.map(|list| endpoints(&list, field.key(), owners)).unwrap_or_default(),
-        gateway: gateway.and_then(|field| endpoint(&field, true)),
+        gateway: gateway.and_then(|field| endpoint(&field, EndpointRole::Gateway)),
         health: section.field("health").map(|field| health(&field)).unwrap_or_default(),
     };
     let country = section.required("country", "say where the region is: country = \"DE\"");
@@ -129,17 +129,17 @@ fn endpoints<'t>(field: &Field<'_>, region: &'t str, owners: &mut BTreeMap<Strin
 /// `"host:port"`, or `{ address = "host:port", version = "…" }`.
 fn member(field: &Field<'_>) -> Option<Endpoint> {
     if field.peek_section().is_none() {
-        return endpoint(field, false);
+        return endpoint(field, EndpointRole::Origin);
     }
     let section = field.section(&["address", "version"])?;
     let version = section.field("version").and_then(|field| read_version(&field));
     let address = section.required("address", "say where it listens: address = \"host:port\"")?;
-    Some(Endpoint { version: version.map(Into::into), ..endpoint(&address, false)? })
+    Some(Endpoint { version: version.map(Into::into), ..endpoint(&address, EndpointRole::Origin)? })
 }
 
-fn endpoint(field: &Field<'_>, bare_is_tls: bool) -> Option<Endpoint> {
+fn endpoint(field: &Field<'_>, role: EndpointRole) -> Option<Endpoint> {
     let text = field.text()?;
-    Endpoint::parse(text, bare_is_tls).map_err(|problem| field.error(format!("{}: {problem}", quote(text)))).ok()
+    Endpoint::parse(text, role).map_err(|problem| field.error(format!("{}: {problem}", quote(text)))).ok()
 }
 
 const KEYS: &[&str] = &[

@@ -762,7 +762,7 @@ fn values_arrive_where_they_belong() {
     assert_eq!(spec.regions[0].country, "GB".parse::<Country>().unwrap());
     assert_eq!(spec.regions[1].compliance, ["gdpr", "soc2"]);
     assert_eq!(spec.regions[1].priority, 2);
-    assert_eq!(table.upstreams[1].gateway.as_ref().unwrap().to_string(), "https://gw.example.com:443");
+    assert_eq!(table.upstreams[1].gateway.as_ref().unwrap().to_string(), "h2://gw.example.com:443");
     let route = &spec.routes[0];
     assert_eq!(route.host, HostPattern::Below("example.com".into()));
     assert_eq!(route.path, PathPattern::Prefix("/a%2Fb".into()));
@@ -1116,4 +1116,22 @@ fn sizes_are_bounded() {
 fn a_file_that_is_not_there_is_a_problem() {
     let problems = RoutingTable::load(Path::new("/no/such/routes.toml"), today()).unwrap_err().to_string();
     assert!(problems.starts_with("/no/such/routes.toml: error: cannot read the file: No such file"), "{problems}");
+}
+
+#[test]
+fn a_shown_table_has_no_secret() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    for (written, expected) in [
+        (format!("[affinity]\nsecret = '{secret}' # x\n"), "[affinity]\nsecret = \"redacted\" # x\n"),
+        (format!("affinity = {{ \"secret\" = \"\"\"{secret}\"\"\" }}\n"), "affinity = { \"secret\" = \"redacted\" }\n"),
+        (format!("affinity.secret = '{secret}'\n"), "affinity.secret = \"redacted\"\n"),
+    ] {
+        // At the top, so that dotted and inline forms are of the root.
+        let text = format!("{written}{}", base_with("#region", ""));
+        let table = RoutingTable::from_afar("t", text.as_bytes(), today())
+            .unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        assert_eq!(table.redacted(), text.replace(&written, expected));
+        let problems = RoutingTable::from_afar("t", table.redacted().as_bytes(), today()).unwrap_err().to_string();
+        assert!(problems.contains("32"), "{problems}");
+    }
 }

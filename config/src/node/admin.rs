@@ -3,22 +3,36 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::address::socket_address;
+use crate::field::Field;
+use crate::host::parse_host;
+use crate::quote::quote;
 use crate::section::Section;
 
-/// The admin address.
+/// The admin address, and by which names it may be called.
 pub(super) struct Admin {
     /// `None` when it is switched off.
     pub(super) address: Option<SocketAddr>,
     /// Whether the file says so.
     pub(super) is_given: bool,
+    /// In lower case.
+    pub(super) hosts: Vec<String>,
 }
 
 /// The admin address: `"off"`, or 127.0.0.1:9900 by default.
 pub(super) fn admin(root: &Section<'_>) -> Admin {
-    let section = root.field("admin").and_then(|field| field.section(&["address"]));
-    let Some(field) = section.and_then(|section| section.field("address")) else {
-        return Admin { address: Some((Ipv4Addr::LOCALHOST, 9900).into()), is_given: false };
+    let section = root.field("admin").and_then(|field| field.section(&["address", "hosts"]));
+    let field = |key| section.as_ref().and_then(|section| section.field(key));
+    let hosts = field("hosts").and_then(|field| field.list()).unwrap_or_default();
+    let hosts = hosts.iter().filter_map(host).collect();
+    let Some(field) = field("address") else {
+        return Admin { address: Some((Ipv4Addr::LOCALHOST, 9900).into()), is_given: false, hosts };
     };
     let off = field.peek_text() == Some("off");
-    Admin { address: if off { None } else { socket_address(&field) }, is_given: true }
+    Admin { address: if off { None } else { socket_address(&field) }, is_given: true, hosts }
+}
+
+/// A host's name, without a port.
+fn host(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    parse_host(text).map_err(|problem| field.error(format!("the host {} {problem}", quote(text)))).ok()
 }

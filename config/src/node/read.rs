@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{NodeConfig, Routing};
-use super::{address, admin, geoip, limits, listener, log, routing, tokens, upstream};
+use super::{address, admin, geoip, limits, listener, log, peers, routing, tokens, upstream};
 use crate::name::name as read_name;
 use crate::section::Section;
 use crate::text::read_bounded;
@@ -40,8 +40,10 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
         threads: value("threads").and_then(|field| field.integer(1..=1024)),
         listeners: listeners.into_iter().map(|(listener, _)| listener).collect(),
         admin: admin.address,
+        admin_hosts: admin.hosts,
         geoip,
         tokens: tokens::tokens(root, directory),
+        peers: peers::peers(root, directory),
         limits: limits::limits(root),
         upstream: upstream::upstream(root, directory),
         log: log::log(root),

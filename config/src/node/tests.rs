@@ -319,3 +319,56 @@ fn the_bus_is_read_and_checked() {
         assert!(found, "{text}: {problems:#?}");
     }
 }
+
+#[test]
+fn peers_are_named_by_authorities_or_share_a_secret() {
+    assert_eq!(good(BASE).peers, None);
+    let all = "[peers]\ncertificate_authorities = ['peers-ca.pem']\nnames = ['*.nodes.example.com', 'spiffe://e/n/a']\n\
+               certificate = { certificate = 'node.pem', key = 'node-key.pem' }\nsecret_file = 'peers.key'";
+    let config = good(&base_with(all));
+    assert_eq!(config.warnings, []);
+    let directory = Path::new("/etc/meridian");
+    assert_eq!(
+        config.peers,
+        Some(Peers {
+            certificate_authorities: vec![directory.join("peers-ca.pem")],
+            names: vec![PeerName::DnsBelow("nodes.example.com".into()), PeerName::Uri("spiffe://e/n/a".into())],
+            certificate: Some(CertificateFiles {
+                certificate: directory.join("node.pem"),
+                key: directory.join("node-key.pem")
+            }),
+            secret_file: Some(directory.join("peers.key")),
+        })
+    );
+    good(&base_with("[peers]\nsecret_file = 'peers.key'"));
+    let with = |keys: &str| base_with(&format!("[peers]\n{keys}"));
+    for (keys, path, fragment) in [
+        ("", "peers", "names nobody"),
+        ("secret_file = 'k'\nnames = ['a.example']", "peers.names", "without certificate_authorities"),
+        (
+            "secret_file = 'k'\ncertificate = { certificate = 'c', key = 'k' }",
+            "peers.certificate",
+            "without certificate_authorities",
+        ),
+        ("secret_file = 'k'\ncertificate_authorities = []", "peers.certificate_authorities", "the list is empty"),
+        (
+            "certificate_authorities = ['a']\ncertificate = { certificate = 'c' }",
+            "peers.certificate.key",
+            "name the PEM",
+        ),
+        ("certificate_authorities = ['a']\nnames = ['10.0.0.1']", "peers.names[0]", "is not a name"),
+        ("secret = 'k'", "peers.secret", "did you mean \"secret_file\"?"),
+    ] {
+        let problems = read(&with(keys)).unwrap_err().0;
+        let found = problems.iter().any(|problem| problem.path == path && problem.message.contains(fragment));
+        assert!(found, "{keys}: {problems:#?}");
+    }
+    let alone = with("certificate_authorities = ['a']");
+    expect(&alone, Severity::Warning, 7, "peers", "will not take this node for one");
+}
+
+#[test]
+fn admin_hosts_are_names() {
+    assert_eq!(good(&base_with("[admin]\nhosts = ['Node-1.example.com']")).admin_hosts, ["node-1.example.com"]);
+    expect(&base_with("[admin]\nhosts = ['a b']"), Severity::Error, 8, "admin.hosts[0]", "is not a host name");
+}

@@ -127,11 +127,12 @@ impl Desk {
         };
         let Snapshot { publication, revision, heartbeat, silent_for } = snapshot;
         let entry = Entry { revision, created: SystemTime::now(), publication: Some(publication), unreadable: None };
-        let (source, region, examined) = (self.source.clone(), self.state.region.clone(), entry.clone());
+        let (source, here, examined) = (self.source.clone(), self.state.here.clone(), entry.clone());
         let at = self.state.law.now();
         let look = move || {
-            let (origin, region) = (Origin::Snapshot, region.as_str());
-            let against = Against { source: &source, region, base: None, known: None, origin, heartbeat: None, at };
+            let origin = Origin::Snapshot;
+            let against =
+                Against { source: &source, here: &here, base: None, known: None, origin, heartbeat: None, at };
             let publication = examined.publication.as_ref()?;
             Some(examine(Place::Table, &examined, publication, against))
         };
@@ -310,10 +311,10 @@ impl Desk {
         }
         let Some(publication) = &entry.publication else { return };
         let base = self.tables.base().cloned();
-        let (heartbeat, region) = (self.state.freshness.newest_heartbeat(), self.state.region.as_str());
-        let at = self.state.law.now();
+        let heartbeat = self.state.freshness.newest_heartbeat();
+        let (here, at) = (&self.state.here, self.state.law.now());
         let (base, heartbeat, origin) = (base.as_deref(), heartbeat.as_ref(), Origin::Bus);
-        let against = Against { source: &self.source, region, base, known: None, origin, heartbeat, at };
+        let against = Against { source: &self.source, here, base, known: None, origin, heartbeat, at };
         if trust(place, &entry, publication, &against).is_ok() {
             self.untrusted = None;
             self.queue.want(place, Wanted::Entry(Box::new(entry)));

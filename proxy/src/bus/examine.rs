@@ -1,21 +1,24 @@
 //! A publication on its way in force: signed by whom we trust, whole, new, compiled, proved, with this
-//! node's region in it, and no more than the guard lets pass taken away.
+//! node's region in it and gateways that this node is known to, and no more than the guard lets pass taken away.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use config::bus::{Entry, Heartbeat, Origin, Place, Publication, Recency, Standing, TrustedKeys};
 use config::{BusSource, Problem, RoutingTable, Severity};
 use policy::{LawTime, shrinkage};
 
 use super::freshness::moment;
 use super::tables::Table;
+use crate::peers::Peers;
 
 /// What a publication is compared with.
 pub struct Against<'a> {
     /// How this node takes tables.
     pub source: &'a BusSource,
-    /// The region that this node is in.
-    pub region: &'a str,
+    /// The node that it must fit.
+    pub here: &'a Here,
     /// The table of all that is in force, if there is one.
     pub base: Option<&'a Table>,
     /// What the text says, if it was read before.
@@ -26,6 +29,17 @@ pub struct Against<'a> {
     pub heartbeat: Option<&'a Heartbeat>,
     /// The time at which the law is read.
     pub at: LawTime,
+}
+
+/// What of this node a table must fit.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The region that it is in.
+    pub region: String,
+    /// Its node file.
+    pub node_file: PathBuf,
+    /// Which other processes are nodes, now.
+    pub peers: Arc<ArcSwap<Peers>>,
 }
 
 /// Why a publication does not go in force.
@@ -104,10 +118,15 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
         None => RoutingTable::from_afar(&name, &publication.text, against.at)
             .map_err(|problems| Refusal::Bad(problems.0))?,
     };
-    if document.table.region_named(against.region).is_none() {
+    if document.table.region_named(&against.here.region).is_none() {
         let known: Vec<&str> = document.table.regions().map(|(_, region)| region.name.as_str()).collect();
-        let (mine, known) = (against.region, known.join(", "));
+        let (mine, known) = (&against.here.region, known.join(", "));
         return Err(bad("regions", format!("there is no region {mine:?}, which this node is in; there are {known}")));
+    }
+    let Here { region, node_file, peers } = against.here;
+    let unfit = peers.load().problems_with(&document, node_file, region);
+    if !unfit.is_empty() {
+        return Err(Refusal::Bad(unfit.into_iter().map(|problem| Problem { file: name.clone(), ..problem }).collect()));
     }
     if let Some(base) = against.base {
         // What the calendar takes away is nothing that the publisher does.
@@ -142,7 +161,7 @@ pub fn examine_after(
     missed: &[Entry],
     entry: &Entry,
     source: &BusSource,
-    region: &str,
+    here: &Here,
     base: &Arc<Table>,
     at: LawTime,
 ) -> Result<Table, Refusal> {
@@ -150,7 +169,7 @@ pub fn examine_after(
     let look = |entry: &Entry, base: &Table| {
         let publication = entry.publication.as_ref().filter(|publication| publication.epoch >= base.standing.epoch)?;
         let (origin, base) = (Origin::Bus, Some(base));
-        let against = Against { source, region, base, known: None, origin, heartbeat: None, at };
+        let against = Against { source, here, base, known: None, origin, heartbeat: None, at };
         Some(examine(Place::Table, entry, publication, against))
     };
     for entry in missed {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use config::bus::Witness;
 use config::{BusSource, NodeConfig};
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +20,7 @@ use super::tables::Table;
 use crate::admin::serve_while_waiting;
 use crate::clock::LawClock;
 use crate::node::Node;
+use crate::peers::Peers;
 use crate::routing::Survivors;
 use crate::serve::Signals;
 use crate::telemetry::metrics::Metrics;
@@ -27,6 +29,8 @@ use crate::telemetry::metrics::Metrics;
 pub struct Bus {
     /// What is known of it.
     pub state: Arc<BusState>,
+    /// Names by which the admin listener may be called.
+    admin_hosts: Vec<String>,
     first: oneshot::Receiver<Arc<Table>>,
     node: oneshot::Sender<Arc<Node>>,
     stop: mpsc::Sender<Goodbye>,
@@ -57,6 +61,7 @@ impl Bus {
         survivors: &Survivors,
         metrics: &Metrics,
         law: &Arc<LawClock>,
+        peers: Arc<ArcSwap<Peers>>,
     ) -> anyhow::Result<Self> {
         let freshness = Freshness::new(source, survivors.expired.clone());
         if source.witness() == Witness::Bus {
@@ -67,7 +72,7 @@ impl Bus {
                  (meridian publish --sign KEY), and name the public key in [routing.bus] trusted_keys"
             );
         }
-        let state = BusState::new(config, source, freshness, metrics.clone(), law.clone());
+        let state = BusState::new(config, source, freshness, metrics.clone(), law.clone(), peers);
         let (first, first_taken) = oneshot::channel();
         let (node, node_made) = oneshot::channel();
         let (stop, stopped) = mpsc::channel(1);
@@ -79,7 +84,7 @@ impl Bus {
             tasks.block_on(&runtime, Follower::new(source, shared, desk).run(stopped));
         };
         std::thread::Builder::new().name("bus".into()).spawn(follow).context("cannot start the bus's thread")?;
-        Ok(Self { state, first: first_taken, node, stop })
+        Ok(Self { state, admin_hosts: config.admin_hosts.clone(), first: first_taken, node, stop })
     }
 
     /// Waits for the first table, while `admin` tells why there is none. `None` when a signal ends the
@@ -96,7 +101,7 @@ impl Bus {
         // Of its own: what is left of its connections ends with it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let table = runtime.block_on(async {
-            let waiting = serve_while_waiting(admin, self.state.clone());
+            let waiting = serve_while_waiting(admin, &self.admin_hosts, self.state.clone());
             tokio::select! {
                 table = &mut self.first => Ok(Some(table.context("the bus's thread has ended")?)),
                 name = signals.any() => {

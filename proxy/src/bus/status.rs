@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use config::Problem;
 use config::bus::{Heartbeat, Judgement, NodeReport, NodeState, Place, Publication, Refused, Standing};
 use serde::Serialize;
 
+use super::examine::Here;
 use super::freshness::Freshness;
 use super::observed::Observations;
 use super::peers::Peers;
@@ -22,6 +24,8 @@ pub struct BusState {
     pub node: String,
     /// The region that it is in.
     pub region: String,
+    /// What of it a table must fit.
+    pub here: Here,
     /// Which process of that name.
     pub instance: String,
     /// How long the bus has been silent.
@@ -138,6 +142,7 @@ impl BusState {
         freshness: Freshness,
         metrics: Metrics,
         law: Arc<LawClock>,
+        peers: Arc<ArcSwap<crate::peers::Peers>>,
     ) -> Arc<Self> {
         for event in EVENTS {
             metrics.bus_events.with_label_values(&[event]);
@@ -146,6 +151,7 @@ impl BusState {
         Arc::new(Self {
             node: config.name.clone(),
             region: config.region.clone(),
+            here: Here { region: config.region.clone(), node_file: config.file.clone(), peers },
             instance: format!("{:016x}", fastrand::u64(..)),
             freshness,
             peers: Peers::default(),
@@ -171,8 +177,8 @@ impl BusState {
     #[cfg(test)]
     pub fn sample(directory: &std::path::Path) -> Arc<Self> {
         let (config, source) = samples(directory);
-        let freshness = Freshness::new(&source, Arc::default());
-        Self::new(&config, &source, freshness, Metrics::new(), Arc::new(LawClock::start()))
+        let (freshness, law) = (Freshness::new(&source, Arc::default()), Arc::new(LawClock::start()));
+        Self::new(&config, &source, freshness, Metrics::new(), law, Arc::default())
     }
 
     /// Connected to this server.

@@ -85,14 +85,16 @@ impl Demo {
         let show = async {
             let origins = Origins::start().await.context("cannot start the origins").map_err(Failed::Ran)?;
             let files = Files::write(self.keep.as_deref(), &origins)?;
+            let gateway = Ingress::start(&files.gateway()).await.map_err(Failed::Ran)?;
+            files.write_table(&origins, gateway.https)?;
             let mut ingress = Ingress::start(&files.node()).await.map_err(Failed::Ran)?;
             let summary = self.show(&origins, &files, &ingress).await;
             let summary = summary.map_err(|error| Failed::Ran(ingress.blamed_for(error)))?;
             // What is up stays up as long as it is held.
-            Ok::<_, Failed>((summary, origins, files, ingress))
+            Ok::<_, Failed>((summary, origins, files, ingress, gateway))
         };
         // An end before the end drops all parts, and thereby ends and removes them.
-        let (summary, _origins, files, ingress) = tokio::select! {
+        let (summary, _origins, files, ingress, _gateway) = tokio::select! {
             shown = show => shown?,
             () = &mut stop => return Err(Failed::Ran(anyhow!("the demo was interrupted before its end"))),
         };
@@ -126,7 +128,8 @@ impl Demo {
         let Ingress { https, admin, .. } = ingress;
         format!(
             "\
-meridian demo: the six regions of the erlmcp-aws example as origins on loopback, and one ingress
+meridian demo: the six regions of the erlmcp-aws example as origins on loopback, one ingress, and a
+         node in ap-southeast-1 that it reaches that region through (TLS with both nodes' certificates)
   ingress  https://{https}, admin http://{admin}, files in {}
   clients  {} of seven countries and of unknown ones (??), {} requests/s over HTTP/2 and TLS;
            their addresses are documentation prefixes (RFC 5737, RFC 3849), which a made-up geo

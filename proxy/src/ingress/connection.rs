@@ -11,6 +11,7 @@ use http::header::TRANSFER_ENCODING;
 use crate::client::{Client, PlaceCache};
 use crate::ingress::tls::CertificateNames;
 use crate::node::Geo;
+use crate::peers::identity::PeerSession;
 use crate::routing::coarse_ms;
 
 /// One client connection.
@@ -36,6 +37,8 @@ pub struct TlsFacts {
     pub sni: Option<String>,
     /// The names of the certificate that it got.
     pub names: Arc<CertificateNames>,
+    /// The certificate that it has shown: a node's.
+    pub node: Option<PeerSession>,
 }
 
 /// What a connection is doing, and since when: what the watchdog closes it by.
@@ -94,8 +97,13 @@ impl Connection {
     /// the certificate's. A client that asks for another reuses the connection wrongly (RFC 9110,
     /// 15.5.20); one without SNI cannot be judged.
     pub fn may_serve(&self, host: &str) -> bool {
-        let Some(TlsFacts { sni: Some(sni), names }) = &self.tls else { return true };
+        let Some(TlsFacts { sni: Some(sni), names, .. }) = &self.tls else { return true };
         sni == host || names.cover(host)
+    }
+
+    /// The certificate of a node that is at the other end.
+    pub fn node(&self) -> Option<&PeerSession> {
+        self.tls.as_ref()?.node.as_ref()
     }
 
     /// Marks the start of a request.

@@ -12,7 +12,8 @@ use pingora::services::Service;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use crate::ingress::worker::{Accepted, Tls, Workers};
+use crate::ingress::tls::Certificates;
+use crate::ingress::worker::{Accepted, Workers};
 use crate::node::{Drain, InFlight, Node};
 
 /// What a listener's connections need to know of it.
@@ -20,7 +21,7 @@ pub struct ListenerFacts {
     /// The address as the node file writes it: the label of its metrics.
     pub name: String,
     /// Its TLS, unless it is plain.
-    pub tls: Option<Tls>,
+    pub tls: Option<Arc<Certificates>>,
     /// Whether trusted peers' PROXY headers are read.
     pub proxy_protocol: bool,
     /// The port of the HTTPS listener that it sends every request to, if it redirects.

@@ -9,12 +9,34 @@ use arc_swap::ArcSwap;
 use config::CertificateFiles;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, StoresServerSessions};
 use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
 
-/// The certificates of one listener.
+use crate::peers::Peers;
+use crate::peers::identity::AsksForPeers;
+
+/// The TLS of one listener, replaced while connections go on.
 #[derive(Debug)]
-pub struct Certificates(ArcSwap<Set>);
+pub struct Certificates(ArcSwap<Serving>);
+
+/// What a handshake is made with, from its first byte to what its connection may serve.
+pub struct Serving {
+    /// The certificates.
+    pub set: Arc<Set>,
+    /// Makes handshakes with them.
+    pub acceptor: TlsAcceptor,
+    sessions: Sessions,
+}
+
+/// What lets a client resume a session. Those of other peers are not resumed: a node's certificate is
+/// not looked at again then.
+#[derive(Clone)]
+struct Sessions {
+    ticketer: Arc<dyn ProducesTickets>,
+    storage: Arc<dyn StoresServerSessions>,
+    peers: Arc<Peers>,
+}
 
 /// One set of certificates: the first is for clients that name none, or one that no certificate has.
 #[derive(Debug)]
@@ -25,7 +47,7 @@ pub struct Set {
 }
 
 /// One certificate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     key: Arc<CertifiedKey>,
     /// Its names.
@@ -55,35 +77,72 @@ pub struct CertificateError {
 }
 
 impl Certificates {
-    /// Starts with a set.
-    pub fn new(set: Set) -> Self {
-        Self(ArcSwap::from_pointee(set))
+    /// Starts with a set, for clients and these peers.
+    ///
+    /// # Errors
+    /// When the provider lacks what TLS needs, which is a mistake in the build.
+    pub fn new(set: Set, peers: &Arc<Peers>) -> Result<Self, rustls::Error> {
+        Ok(Self(ArcSwap::from_pointee(Serving::new(set, Sessions::new(peers)?)?)))
     }
 
-    /// Replaces the set; handshakes from now on use it.
-    pub fn replace(&self, set: Set) {
-        self.0.store(Arc::new(set));
+    /// Replaces set and peers; handshakes from now on use them.
+    ///
+    /// # Errors
+    /// As [`Certificates::new`]; nothing has changed then.
+    pub fn replace(&self, set: Set, peers: &Arc<Peers>) -> Result<(), rustls::Error> {
+        let before = self.0.load_full();
+        let kept = before.sessions.clone();
+        let sessions = if kept.peers.is_same(peers) { kept } else { Sessions::new(peers)? };
+        self.0.store(Arc::new(Serving::new(set, sessions)?));
+        Ok(())
     }
 
-    /// The set in force.
-    pub fn current(&self) -> Arc<Set> {
+    /// What is in force.
+    pub fn current(&self) -> Arc<Serving> {
         self.0.load_full()
     }
 }
 
-impl ResolvesServerCert for Certificates {
+impl Sessions {
+    fn new(peers: &Arc<Peers>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            // Resumption without state on the server; the keys rotate, and never leave this process.
+            ticketer: rustls::crypto::aws_lc_rs::Ticketer::new()?,
+            storage: rustls::server::ServerSessionMemoryCache::new(SESSIONS),
+            peers: peers.clone(),
+        })
+    }
+}
+
+impl Serving {
+    fn new(set: Set, sessions: Sessions) -> Result<Self, rustls::Error> {
+        let set = Arc::new(set);
+        let config = server_config(set.clone(), &sessions)?;
+        Ok(Self { set, acceptor: TlsAcceptor::from(Arc::new(config)), sessions })
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("set", &self.set).finish_non_exhaustive()
+    }
+}
+
+/// Sessions of TLS 1.2 without tickets, as rustls has it.
+const SESSIONS: usize = 256;
+
+impl ResolvesServerCert for Set {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let set = self.0.load();
-        Some(set.entry(hello.server_name())?.key.clone())
+        Some(self.entry(hello.server_name())?.key.clone())
     }
 }
 
 impl Set {
-    /// Loads every pair.
+    /// Loads every pair. `more` come after them: for their own names, where no other is.
     ///
     /// # Errors
     /// Everything that is wrong with any of them.
-    pub fn load(pairs: &[CertificateFiles]) -> Result<Self, Vec<CertificateError>> {
+    pub fn load(pairs: &[CertificateFiles], more: Option<&Entry>) -> Result<Self, Vec<CertificateError>> {
         let mut errors = Vec::new();
         let mut set = Self { entries: Vec::new(), by_name: HashMap::new(), by_parent: HashMap::new() };
         for pair in pairs {
@@ -92,6 +151,7 @@ impl Set {
                 Err(error) => errors.push(error),
             }
         }
+        more.into_iter().for_each(|entry| set.push(entry.clone()));
         if errors.is_empty() { Ok(set) } else { Err(errors) }
     }
 
@@ -123,7 +183,21 @@ impl Set {
 }
 
 impl Entry {
-    fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+    /// The certificate, then those that certify it.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+
+    /// The certificate and its key.
+    pub fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+
+    /// Loads a pair.
+    ///
+    /// # Errors
+    /// When it is none, or not valid now.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let wrong = |file: &Path, what: String| CertificateError { file: file.to_owned(), what };
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect)
@@ -199,18 +273,19 @@ impl fmt::Display for CertificateNames {
     }
 }
 
-/// The configuration of a TLS listener: TLS 1.2 and 1.3, X25519MLKEM768 preferred, HTTP/2 and 1.1.
-///
-/// # Errors
-/// When the provider offers no such versions, which is a mistake in the build.
-pub fn server_config(certificates: Arc<Certificates>) -> Result<rustls::ServerConfig, rustls::Error> {
+/// The configuration of a TLS listener: TLS 1.2 and 1.3, X25519MLKEM768 preferred, HTTP/2 and 1.1; nodes
+/// are asked for their certificates.
+fn server_config(set: Arc<Set>, sessions: &Sessions) -> Result<rustls::ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+    let config = match &sessions.peers.authorities {
+        Some(authorities) => config.with_client_cert_verifier(Arc::new(AsksForPeers(authorities.clone()))),
+        None => config.with_no_client_auth(),
+    };
+    let mut config = config.with_cert_resolver(set);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Resumption without state on the server; the keys rotate, and never leave this process.
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    config.ticketer = sessions.ticketer.clone();
+    config.session_storage = sessions.storage.clone();
     Ok(config)
 }

@@ -9,7 +9,6 @@ use prometheus::IntGauge;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::client::PlaceCache;
@@ -18,8 +17,9 @@ use crate::ingress::http::serve_connection;
 use crate::ingress::listener::ListenerFacts;
 use crate::ingress::peek::peek_until;
 use crate::ingress::proxy_protocol::{Caller, caller};
-use crate::ingress::tls::Certificates;
+use crate::ingress::tls::Serving;
 use crate::node::{InFlight, Node, Worker};
+use crate::peers::identity::{CertificateRefusal, PeerSession};
 use crate::upstream::pool::Pool;
 use crate::upstream::socket::keep_alive;
 
@@ -142,25 +142,43 @@ async fn open(
             speaks = caller(&mut stream).await?;
         }
         Ok::<_, std::io::Error>(match &listener.tls {
-            Some((acceptor, certificates)) => Opened::Tls(Box::new(acceptor.accept(stream).await?), certificates),
+            Some(certificates) => {
+                let serving = certificates.current();
+                Opened::Tls(Box::new(serving.acceptor.accept(stream).await?), serving)
+            }
             None => Opened::Plain(speaks_http2(&stream).await?, stream),
         })
     };
     let opened = tokio::time::timeout(limits.header_timeout, opening).await;
-    let opened = opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+    let opened = opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?;
     if let Caller::Client(client) = speaks {
         peer = client;
     }
     let unnamed = speaks == Caller::Unknown;
-    match opened {
+    let not_a_node = |refusal: &CertificateRefusal| {
+        let node = &worker.node;
+        node.peer_refusals.of_client(&node.metrics, refusal.cause(), peer, refusal);
+    };
+    if let Err(error) = &opened
+        && let Some(refusal) = shown_certificate(error)
+    {
+        not_a_node(&refusal);
+    }
+    match opened? {
         Opened::Plain(http2, stream) => {
             let connection = Connection::new(peer, None, listener.redirects_to).unnamed(unnamed);
             serve_connection(worker, Arc::new(connection), stream, http2).await;
         }
-        Opened::Tls(stream, certificates) => {
+        Opened::Tls(stream, serving) => {
             let (_, session) = stream.get_ref();
             let http2 = session.alpn_protocol() == Some(b"h2");
-            let facts = tls_facts(session.server_name(), certificates);
+            let shown = session.peer_certificates().map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect());
+            let node = shown.map(|chain| PeerSession::begin(chain, &worker.node.peers.load_full())).transpose();
+            let node = node.map_err(|refusal| {
+                not_a_node(&refusal);
+                std::io::Error::other(refusal)
+            })?;
+            let facts = tls_facts(session.server_name(), &serving, node);
             let connection = Connection::new(peer, Some(facts), None).unnamed(unnamed);
             serve_connection(worker, Arc::new(connection), stream, http2).await;
         }
@@ -169,15 +187,21 @@ async fn open(
 }
 
 /// A connection that is ready for HTTP.
-enum Opened<'a> {
+enum Opened {
     /// Whether it opens with HTTP/2.
     Plain(bool, TcpStream),
-    Tls(Box<TlsStream<TcpStream>>, &'a Certificates),
+    /// What the handshake was made with.
+    Tls(Box<TlsStream<TcpStream>>, Arc<Serving>),
 }
 
-fn tls_facts(sni: Option<&str>, certificates: &Certificates) -> TlsFacts {
-    let names = certificates.current().entry(sni).map(|entry| entry.names.clone()).unwrap_or_default();
-    TlsFacts { sni: sni.map(str::to_ascii_lowercase), names }
+fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>) -> TlsFacts {
+    let names = serving.set.entry(sni).map(|entry| entry.names.clone()).unwrap_or_default();
+    TlsFacts { sni: sni.map(str::to_ascii_lowercase), names, node }
+}
+
+/// What a failed handshake has against the certificate that was shown: only nodes are asked for one.
+fn shown_certificate(error: &std::io::Error) -> Option<CertificateRefusal> {
+    CertificateRefusal::of(error.get_ref()?.downcast_ref::<rustls::Error>()?)
 }
 
 /// Whether a plain connection opens with HTTP/2's preface (prior knowledge, RFC 9113, 3.3).
@@ -190,6 +214,3 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
     };
     Ok(peek_until(stream, &mut [0; PREFACE.len()], judge).await?.unwrap_or(false))
 }
-
-/// A listener's TLS: the acceptor, and the certificates behind it.
-pub type Tls = (TlsAcceptor, Arc<Certificates>);

@@ -45,6 +45,7 @@ pub struct Metrics {
     pub canary_requests: IntCounterVec,
     pub canary_decisions: IntCounterVec,
     pub residency_violations: IntCounter,
+    pub peer_refusals: IntCounterVec,
     pub table_info: IntGaugeVec,
     pub table_reloads: IntCounterVec,
     pub table_age: IntGauge,
@@ -212,6 +213,11 @@ impl Metrics {
                 "meridian_canary_decisions_total",
                 "What became of the version on trial: advanced, promoted, ended",
                 &["version", "decision"],
+            ),
+            peer_refusals: counters(
+                "meridian_peer_refusals_total",
+                "Connections and requests of those who claim to be nodes and are none, or are not known as one: clients of this node, or gateways",
+                &["side", "cause"],
             ),
             residency_violations: counter(
                 "data_residency_violations_total",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use config::EndpointRole;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use pingora::time::fast_timeout::fast_timeout;
@@ -10,9 +11,10 @@ use policy::health::Symptom;
 use policy::{RegionId, Revoked};
 use tokio::time::timeout;
 
-use crate::headers::names::UNSENT;
 use crate::health::traffic::Dialled;
 use crate::node::{InFlight, Node, Worker};
+use crate::peers::headers::{Answerer, take_answer};
+use crate::peers::signature::Nonce;
 use crate::revocation::{self, Check};
 use crate::routing::{Destination, Routing};
 use crate::upstream::body::{AttemptBody, RequestBody, Upload};
@@ -118,7 +120,9 @@ impl Fault {
 pub async fn make(plan: &Forward<'_>, attempt: Attempt) -> Attempted {
     let Attempt { aim, request } = attempt;
     let node = &plan.worker.node;
-    let result = {
+    let is_gateway = aim.destination.endpoint().endpoint.role == EndpointRole::Gateway;
+    let nonce = request.extensions().get::<Nonce>().copied();
+    let mut result = {
         let _waiting = node.metrics.waiting();
         send(plan, &aim, request).await
     };
@@ -126,9 +130,21 @@ pub async fn make(plan: &Forward<'_>, attempt: Attempt) -> Attempted {
         let region = aim.routing.table().region(aim.region).name.as_str();
         node.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
     }
-    let says_unsent = |(response, _): &(Response<Incoming>, Connection)| response.headers().contains_key(UNSENT);
-    let by_gateway = || aim.routing.has_gateways && aim.routing.chosen_for_gateway(aim.region).is_some();
-    let unsent = result.as_ref().is_ok_and(says_unsent) && by_gateway();
+    let mut unsent = false;
+    if let Ok((response, connection)) = &mut result {
+        let peers = node.peers.load();
+        let from = match is_gateway {
+            true => Answerer::Gateway { counterpart: connection.counterpart(), nonce, peers: &peers },
+            false => Answerer::Origin,
+        };
+        unsent = take_answer(response, from).is_unsent;
+        if is_gateway && !unsent && response.status() == StatusCode::MISDIRECTED_REQUEST {
+            let gateway = &aim.destination.endpoint().endpoint;
+            let why = format!("{gateway} answered 421: its node does not know this one (see its [peers])");
+            node.peer_refusals.of_gateway(&node.metrics, "not_accepted", &why);
+            result = Err(Fault::Broken);
+        }
+    }
     Attempted { aim, unsent, result }
 }
 
@@ -236,6 +252,10 @@ async fn connect(worker: &Worker, destination: &Destination, limit: Instant) -> 
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "no connection");
+            if let ConnectError::Gateway(refusal) = &error {
+                let node = &worker.node;
+                node.peer_refusals.of_gateway(&node.metrics, refusal.cause(), refusal);
+            }
             Err(if matches!(error, ConnectError::Another(_)) { Fault::UnreachableToo } else { Fault::Unreachable })
         }
         Err(_) => Err(Fault::CutShort),

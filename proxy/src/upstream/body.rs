@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::headers::TrailerRules;
 use crate::node::Worker;
 use crate::revocation::{Check, Grant};
 use crate::routing::Routing;
@@ -59,6 +60,8 @@ pub struct Shared {
     received: u64,
     most: u64,
     trailers: Option<HeaderMap>,
+    /// What of them goes up.
+    rules: TrailerRules,
     ended: bool,
     fault: Option<BodyFault>,
     /// The attempt that may read; an earlier one, whose connection still holds its body, may not.
@@ -85,8 +88,8 @@ impl std::fmt::Debug for Revocable {
 
 impl RequestBody {
     /// Wraps a request's body. `keep` bytes are kept for another attempt; more than `most` in all
-    /// is a fault.
-    pub fn new(source: Incoming, keep: usize, most: u64) -> Self {
+    /// is a fault. `rules` says what of its trailers goes up.
+    pub fn new(source: Incoming, keep: usize, most: u64, rules: impl FnOnce() -> TrailerRules) -> Self {
         if source.is_end_stream() {
             return RequestBody::Empty;
         }
@@ -98,6 +101,7 @@ impl RequestBody {
             received: 0,
             most,
             trailers: None,
+            rules: rules(),
             ended: false,
             fault: None,
             attempt: 0,
@@ -295,7 +299,8 @@ impl Body for AttemptBody {
                 }
                 Err(frame) => {
                     state.ended = true;
-                    state.trailers = frame.into_trailers().ok();
+                    let rules = &state.rules;
+                    state.trailers = frame.into_trailers().ok().and_then(|trailers| rules.passed_on(trailers));
                     *position = usize::MAX;
                     state.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers)))
                 }

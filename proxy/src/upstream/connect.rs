@@ -3,24 +3,29 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use config::Endpoint;
+use config::{Endpoint, EndpointRole};
 use http::uri::Scheme;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
+use crate::peers::Peers;
+use crate::peers::gateway::{Counterpart, GatewayRefusal, GatewayTls};
+use crate::peers::identity::CertificateRefusal;
 use crate::routing::Destination;
 use crate::upstream::connection::Http1;
 pub use crate::upstream::connection::{Connection, SendError};
 use crate::upstream::http2::Http2;
 use crate::upstream::pool::Pool;
-use crate::upstream::resolve::{Place, ResolveError, Resolver};
+use crate::upstream::resolve::{Place, ResolveError, Resolver, leads_there};
 use crate::upstream::shared::Turn;
 use crate::upstream::socket::{Peephole, keep_alive};
 
@@ -30,8 +35,31 @@ pub struct Connector {
     /// For each version of HTTP, since ALPN differs.
     http1_tls: Arc<rustls::ClientConfig>,
     http2_tls: Arc<rustls::ClientConfig>,
+    gateways: GatewayTls,
     resolver: Resolver,
     timeout: Duration,
+    trust: Trust,
+    /// What `trust` is about.
+    roots: Arc<RootCertStore>,
+    peers: Arc<Peers>,
+}
+
+/// Whether what a connection was verified by is still what this node goes by: a connection whose
+/// authorities were replaced takes no further request.
+#[derive(Clone, Debug)]
+pub struct Trust(Arc<AtomicBool>);
+
+/// What there is to know of an open connection, whichever version of HTTP it speaks.
+#[derive(Debug)]
+pub struct Link {
+    /// The socket underneath, to look at while it is idle.
+    pub socket: Peephole,
+    /// What its endpoint's name stood for; `None` for an address.
+    pub place: Option<Place>,
+    /// What its other end has proved.
+    pub counterpart: Counterpart,
+    /// By what; `None` without TLS.
+    pub trust: Option<Trust>,
 }
 
 /// What is spoken on a new connection.
@@ -65,6 +93,8 @@ pub enum ConnectError {
     NoSettings,
     #[error("another request was opening a connection: {0}")]
     Another(Arc<str>),
+    #[error(transparent)]
+    Gateway(#[from] GatewayRefusal),
 }
 
 /// A connection that nothing has been sent on.
@@ -81,23 +111,55 @@ impl Speak {
     }
 }
 
+impl Trust {
+    /// Whether it still is.
+    pub fn is_current(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Link {
+    /// Whether a new request may use the connection: its endpoint's name still stands for its address,
+    /// and what verified it still counts.
+    pub fn is_good(&self) -> bool {
+        leads_there(&self.place) && self.trust.as_ref().is_none_or(Trust::is_current)
+    }
+}
+
 impl Connector {
-    /// Connects with this TLS configuration, giving up after `timeout` (name look-up, TCP, TLS and
-    /// HTTP/2's SETTINGS together). ALPN is set here.
-    pub fn new(tls: &rustls::ClientConfig, resolver: Resolver, timeout: Duration) -> Self {
+    /// Connects with this TLS configuration, which verifies by `roots`, and to gateways as one of these
+    /// peers, giving up after `timeout` (name look-up, TCP, TLS and HTTP/2's SETTINGS together). ALPN is
+    /// set here.
+    pub fn new(
+        tls: &rustls::ClientConfig,
+        roots: Arc<RootCertStore>,
+        peers: Arc<Peers>,
+        resolver: Resolver,
+        timeout: Duration,
+    ) -> Self {
         let with_alpn = |protocol: &[u8]| {
             let mut tls = tls.clone();
             tls.alpn_protocols = vec![protocol.to_vec()];
             Arc::new(tls)
         };
-        Self { http1_tls: with_alpn(b"http/1.1"), http2_tls: with_alpn(b"h2"), resolver, timeout }
+        let gateways = GatewayTls::new(tls, peers.clone(), &roots);
+        let (http1_tls, http2_tls) = (with_alpn(b"http/1.1"), with_alpn(b"h2"));
+        let trust = Trust(Arc::new(AtomicBool::new(true)));
+        Self { http1_tls, http2_tls, gateways, resolver, timeout, trust, roots, peers }
     }
 
-    /// The same, with what an earlier one knows of names, if both ask the same name servers.
+    /// The same, in place of an earlier one: with what that knows of names, if both ask the same name
+    /// servers. Its connections stay in use if both verify by the same authorities, as the same node.
     #[must_use]
     pub fn succeeding(self, earlier: &Self) -> Self {
         let resolver = if self.resolver.asks_as(&earlier.resolver) { earlier.resolver.clone() } else { self.resolver };
-        Self { resolver, ..self }
+        let trust = if self.roots.roots == earlier.roots.roots && self.peers.is_same(&earlier.peers) {
+            earlier.trust.clone()
+        } else {
+            earlier.trust.0.store(false, Ordering::Relaxed);
+            self.trust
+        };
+        Self { resolver, trust, ..self }
     }
 
     /// Connects to a destination. The permit inside it is the proof that policy allows it. A
@@ -108,7 +170,7 @@ impl Connector {
     /// When there is no connection in time; nothing of the request has been sent.
     pub async fn connect(&self, destination: &Destination, pool: &Pool) -> Result<Connection, ConnectError> {
         let state = destination.endpoint();
-        if !state.endpoint.http2 {
+        if !destination.is_http2() {
             return match self.open(&state.endpoint, Speak::Http1).await? {
                 Fresh::Http1(connection) => Ok(Connection::Http1(connection)),
                 Fresh::Http2(_) | Fresh::Silent => Err(ConnectError::NoHttp2),
@@ -179,6 +241,8 @@ impl Connector {
             to_try = to_try.saturating_sub(1);
             match timeout(share, self.open_at(endpoint, place.address, Some(place), speak)).await {
                 Ok(Ok(fresh)) => return Ok(fresh),
+                // That somebody is there, and no gateway, says more than that nobody is at the next address.
+                _ if matches!(last, ConnectError::Gateway(_)) => {}
                 Ok(Err(error)) => last = error,
                 Err(_) => last = ConnectError::Timeout(share),
             }
@@ -197,45 +261,77 @@ impl Connector {
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
         let socket = Peephole::on(&stream)?;
+        let is_gateway = endpoint.role == EndpointRole::Gateway;
         if !endpoint.tls {
-            return begin(stream, Scheme::HTTP, socket, place, speak).await;
+            if is_gateway && !self.gateways.signs() {
+                return Err(GatewayRefusal::Plain(endpoint.to_string()).into());
+            }
+            let link = Link { socket, place, counterpart: Counterpart::Unproven, trust: None };
+            return begin(stream, Scheme::HTTP, link, speak).await;
         }
         let name =
             ServerName::try_from(endpoint.host.clone()).map_err(|_| ConnectError::ServerName(endpoint.host.clone()))?;
-        let tls = match speak {
-            Speak::Http2 => &self.http2_tls,
-            Speak::Nothing if endpoint.http2 => &self.http2_tls,
-            Speak::Nothing | Speak::Http1 => &self.http1_tls,
+        let is_http2 = speak == Speak::Http2 || speak == Speak::Nothing && endpoint.http2;
+        let (stream, counterpart) = if is_gateway {
+            let (tls, proof) = self.gateways.handshake(if is_http2 { b"h2" } else { b"http/1.1" });
+            let stream =
+                TlsConnector::from(tls).connect(name, stream).await.map_err(|error| gateway_error(endpoint, error))?;
+            (stream, self.gateways.counterpart(&proof, &endpoint.to_string())?)
+        } else {
+            let tls = if is_http2 { &self.http2_tls } else { &self.http1_tls };
+            (TlsConnector::from(tls.clone()).connect(name, stream).await?, Counterpart::Unproven)
         };
-        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await?;
         if speak == Speak::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NoHttp2);
         }
-        begin(stream, Scheme::HTTPS, socket, place, speak).await
+        let link = Link { socket, place, counterpart, trust: Some(self.trust.clone()) };
+        begin(stream, Scheme::HTTPS, link, speak).await.map_err(|error| match error {
+            // In TLS 1.3 a server looks at the client's certificate after the client's handshake.
+            ConnectError::Http(_) | ConnectError::NoSettings if is_gateway => {
+                GatewayRefusal::NotAccepted { gateway: endpoint.to_string(), why: error_text(&error) }.into()
+            }
+            error => error,
+        })
     }
 }
 
+/// What TLS has against a gateway, or a gateway against this node.
+fn gateway_error(endpoint: &Endpoint, error: io::Error) -> ConnectError {
+    let gateway = endpoint.to_string();
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(refusal) = of_tls.and_then(CertificateRefusal::of) {
+        return GatewayRefusal::NoNode { gateway, why: refusal.to_string() }.into();
+    }
+    match of_tls {
+        Some(rustls::Error::General(why)) => GatewayRefusal::NoNode { gateway, why: why.clone() }.into(),
+        Some(alert @ rustls::Error::AlertReceived(_)) => {
+            GatewayRefusal::NotAccepted { gateway, why: alert.to_string() }.into()
+        }
+        _ => error.into(),
+    }
+}
+
+/// An error with all its causes.
+fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Begins HTTP on an open stream.
-async fn begin<S>(
-    stream: S,
-    scheme: Scheme,
-    socket: Peephole,
-    place: Option<Place>,
-    speak: Speak,
-) -> Result<Fresh, ConnectError>
+async fn begin<S>(stream: S, scheme: Scheme, link: Link, speak: Speak) -> Result<Fresh, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match speak {
         Speak::Nothing => return Ok(Fresh::Silent),
-        Speak::Http2 => return Http2::open(stream, scheme, socket, place).await.map(Fresh::Http2),
+        Speak::Http2 => return Http2::open(stream, scheme, link).await.map(Fresh::Http2),
         Speak::Http1 => {}
     }
     let mut http = http1::Builder::new();
     http.writev(false);
     let (sender, connection) = http.handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection.with_upgrades());
-    Ok(Fresh::Http1(Http1 { sender, socket, place }))
+    Ok(Fresh::Http1(Http1 { sender, link }))
 }
 
 /// Of one name, for one connection.
@@ -245,11 +341,11 @@ const MAX_ADDRESSES: usize = 4;
 ///
 /// # Errors
 /// When the provider offers no such versions, which is a mistake in the build.
-pub fn tls_config(roots: rustls::RootCertStore) -> Result<rustls::ClientConfig, rustls::Error> {
+pub fn tls_config(roots: &Arc<RootCertStore>) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .with_root_certificates(roots.clone())
         .with_no_client_auth();
     Ok(config)
 }

@@ -1,13 +1,16 @@
 //! A connection to an upstream, whichever version of HTTP it speaks.
 
+use std::error::Error;
+
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
+use rustls::AlertDescription;
 
+use crate::peers::gateway::Counterpart;
 use crate::upstream::body::AttemptBody;
+use crate::upstream::connect::Link;
 use crate::upstream::http2::Stream;
-use crate::upstream::resolve::Place;
-use crate::upstream::socket::Peephole;
 
 /// A connection ready for a request.
 #[derive(Debug)]
@@ -23,10 +26,8 @@ pub enum Connection {
 pub struct Http1 {
     /// Sends requests, one at a time.
     pub sender: SendRequest<AttemptBody>,
-    /// The socket underneath, to look at while it is idle.
-    pub socket: Peephole,
-    /// What its endpoint's name stood for; `None` for an address.
-    pub place: Option<Place>,
+    /// What there is to know of it.
+    pub link: Link,
 }
 
 /// Why a request has no answer.
@@ -41,6 +42,14 @@ pub enum SendError {
 }
 
 impl Connection {
+    /// What its other end has proved.
+    pub fn counterpart(&self) -> Counterpart {
+        match self {
+            Connection::Http1(connection) => connection.link.counterpart,
+            Connection::Http2(stream) => stream.counterpart(),
+        }
+    }
+
     /// Whether this is the first request to find the connection broken: what it breaks with is one
     /// failure, however many requests were on it.
     pub fn is_first_to_break(&self) -> bool {
@@ -59,10 +68,41 @@ impl Connection {
             Connection::Http1(connection) => {
                 connection.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
                     Some(unsent) => SendError::Unsent(Box::new(unsent)),
+                    None if connection.link.counterpart == Counterpart::Peer && is_refused(error.error()) => {
+                        SendError::Unprocessed
+                    }
                     None => SendError::Broken(error.into_error()),
                 })
             }
             Connection::Http2(stream) => stream.send(request).await,
         }
     }
+}
+
+/// Whether a gateway has refused this node's certificate, which in TLS 1.3 it looks at after the client's
+/// handshake: nothing after that was read.
+fn is_refused(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let of_tls = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(rustls::Error::AlertReceived(alert)) = of_tls.and_then(|error| error.downcast_ref()) {
+            return is_about_a_certificate(*alert);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn is_about_a_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired
+    )
 }

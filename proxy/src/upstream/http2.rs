@@ -16,12 +16,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
+use crate::peers::gateway::Counterpart;
 use crate::routing::now;
 use crate::upstream::body::AttemptBody;
-use crate::upstream::connect::ConnectError;
+use crate::upstream::connect::{ConnectError, Link};
 use crate::upstream::connection::SendError;
-use crate::upstream::resolve::{Place, leads_there};
-use crate::upstream::socket::Peephole;
 
 /// A connection whose peer has said that it speaks HTTP/2, and how much of it. It closes once nobody
 /// holds it.
@@ -29,8 +28,7 @@ use crate::upstream::socket::Peephole;
 pub struct Http2 {
     sender: SendRequest<AttemptBody>,
     scheme: Scheme,
-    socket: Peephole,
-    place: Option<Place>,
+    link: Link,
     /// Requests that have a place on it.
     streams: AtomicUsize,
     /// How many it takes at a time.
@@ -55,12 +53,7 @@ impl Http2 {
     ///
     /// # Errors
     /// When the peer closes the stream, or speaks otherwise.
-    pub async fn open<S>(
-        stream: S,
-        scheme: Scheme,
-        socket: Peephole,
-        place: Option<Place>,
-    ) -> Result<Self, ConnectError>
+    pub async fn open<S>(stream: S, scheme: Scheme, link: Link) -> Result<Self, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -93,8 +86,7 @@ impl Http2 {
         Ok(Self {
             sender,
             scheme,
-            socket,
-            place,
+            link,
             streams: AtomicUsize::new(0),
             limit,
             idle_since_ms,
@@ -120,10 +112,10 @@ impl Http2 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes no more requests: it is broken, its peer has said GOAWAY, or its endpoint's
-    /// name stands for other addresses now.
+    /// Whether it takes no more requests: it is broken, its peer has said GOAWAY, its endpoint's
+    /// name stands for other addresses now, or what verified it counts no more.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed() || !leads_there(&self.place)
+        self.sender.is_closed() || !self.link.is_good()
     }
 
     /// Whether no request has a place on it.
@@ -145,7 +137,7 @@ impl Stream {
     /// See [`SendError`].
     pub async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
         let alone = self.connection.streams.load(Ordering::Relaxed) == 1;
-        if alone && !self.connection.socket.is_quiet() {
+        if alone && !self.connection.link.socket.is_quiet() {
             // What has come while it was idle may be its end: it is read before the request is sent.
             tokio::task::yield_now().await;
         }
@@ -155,6 +147,11 @@ impl Stream {
             None if is_unprocessed(error.error()) => SendError::Unprocessed,
             None => SendError::Broken(error.into_error()),
         })
+    }
+
+    /// What the connection's other end has proved.
+    pub fn counterpart(&self) -> Counterpart {
+        self.connection.link.counterpart
     }
 
     /// Whether no other request has found the connection broken before: true, too, of a stream alone

@@ -7,7 +7,6 @@ use rustc_hash::FxHashMap;
 
 use crate::routing::Destination;
 use crate::upstream::connection::{Connection, Http1};
-use crate::upstream::resolve::leads_there;
 use crate::upstream::shared::Shared;
 
 /// Idle HTTP/1.1 connections, most recently used last, and shared HTTP/2 ones. Each worker has its
@@ -30,7 +29,7 @@ impl Pool {
     /// been idle for `timeout`; of HTTP/2, a place on one that is open and has any left.
     pub fn take(&self, destination: &Destination, timeout: Duration) -> Option<Connection> {
         let endpoint = destination.endpoint();
-        if endpoint.endpoint.http2 {
+        if destination.is_http2() {
             return self.shared.take(endpoint.id, timeout).map(Connection::Http2);
         }
         let mut idle = self.lock();
@@ -38,7 +37,7 @@ impl Pool {
         while let Some(candidate) = connections.pop() {
             let connection = candidate.connection;
             let usable = candidate.since.elapsed() < timeout && connection.sender.is_ready();
-            if usable && leads_there(&connection.place) && connection.socket.is_quiet() {
+            if usable && connection.link.is_good() && connection.link.socket.is_quiet() {
                 return Some(Connection::Http1(connection));
             }
         }
@@ -66,7 +65,7 @@ impl Pool {
     pub fn sweep(&self, timeout: Duration) {
         self.lock().retain(|_, connections| {
             connections.retain(|Idle { connection, since }| {
-                since.elapsed() < timeout && !connection.sender.is_closed() && leads_there(&connection.place)
+                since.elapsed() < timeout && !connection.sender.is_closed() && connection.link.is_good()
             });
             !connections.is_empty()
         });

@@ -201,3 +201,17 @@ async fn a_bucket_that_was_wiped_needs_a_new_epoch() {
     edge.published("5").await;
     edge.all_have(&["a-1", "b-1"], "5").await;
 }
+
+/// A node that nobody would know as one at a gateway does not take a table with gateways, and its publisher hears why.
+#[tokio::test]
+async fn a_table_with_gateways_is_refused_by_nodes_without_peers() {
+    let (edge, a, b) = Edge::with_two_nodes().await;
+    let gateways = edge.table("2").replacen("[regions.a]\n", "[regions.a]\ngateway = \"gw.example.com:443\"\n", 1);
+    assert!(gateways.contains("gateway"), "{gateways}");
+    let ended = edge.publish(&gateways, &["--yes"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_says(&(ended.stdout + &ended.stderr), &["regions.a.gateway", "[peers]"]);
+    for node in [&a, &b] {
+        assert_eq!(node.status().await["table"]["version"], "1", "it stays on the table before");
+    }
+}

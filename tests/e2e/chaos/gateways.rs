@@ -69,9 +69,9 @@ async fn what_a_gateways_region_has_lost_is_not_looked_for_elsewhere() {
 /// A node of the second region, and one of the first, through which it reaches that.
 async fn start() -> (Fleet, Node, Node) {
     let fleet = fleet(1, "", "").await;
-    let gateway = super::start(&fleet).await;
+    let gateway = Setup::new("first", fleet.table()).secret(SECRET).start().await;
     let through = format!("[regions.first]\ngateway = \"http://{}\"", gateway.http());
-    let node = Setup::new("second", &fleet.table().replace("[regions.first]", &through)).start().await;
+    let node = Setup::new("second", &fleet.table().replace("[regions.first]", &through)).secret(SECRET).start().await;
     (fleet, node, gateway)
 }
 
@@ -85,3 +85,5 @@ fn request(number: u64) -> RequestSpec {
 fn is_order(number: u64) -> bool {
     number % 2 == 1
 }
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";

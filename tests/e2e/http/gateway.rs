@@ -29,24 +29,6 @@ async fn a_gateway_serves_in_its_region_and_nowhere_else() {
     client.send(&get("/public").from("DE")).await.assert_served_by("here");
 }
 
-#[tokio::test]
-async fn a_gateway_believes_its_peers_choice_and_nobody_elses() {
-    let fleet = Fleet::start().await;
-    let gateway = Client::http1(fleet.there.http());
-    // A peer that meant another region is told so; it must not be passed on.
-    let misled = gateway.send(&get("/public").from("US").header("x-meridian-chosen", "here")).await;
-    misled.assert_refused(421, "misdirected");
-    fleet.world.assert_nothing_outside(&[]);
-    // A client that pretends to be a peer is told so, too, whatever it claims.
-    for chosen in ["here", "there", "nowhere"] {
-        let pretender = gateway.clone().from(geo::loopback("DE"));
-        let answer = pretender.send(&get("/public").header("x-meridian-chosen", chosen)).await;
-        answer.assert_refused(421, "misdirected");
-    }
-    fleet.world.assert_nothing_outside(&[]);
-    gateway.from(geo::loopback("DE")).send(&get("/public")).await.assert_served_by("there");
-}
-
 /// The other node says that no origin has seen it, so that it is no risk to send it elsewhere.
 #[tokio::test]
 async fn an_order_that_a_gateway_could_not_deliver_goes_elsewhere() {
@@ -140,7 +122,6 @@ async fn a_client_cannot_consent_through_a_node_that_knows_no_consent() {
     let law = |transfer: &str, more: &str| {
         let rule = format!(
             "[jurisdictions.us]\ncountries = [\"US\"]\n\
-             [residency_defaults]\nunlisted_jurisdiction = \"allow\"\n\
              [[residency]]\njurisdiction = \"us\"\ndata_classes = [\"bound\"]\n\
              allow = {{ countries = [\"US\"] }}\ntransfer = \"{transfer}\"\n[[routes]]\nname = \"bound\"\n{more}"
         );
@@ -187,21 +168,18 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Each region's gateway has a certificate of its own, beside that of the service.
+    /// Each node has a certificate of the fleet's, beside that of the service, which another authority certifies.
     async fn start() -> Fleet {
         Fleet::with(ROUTES).await
     }
 
     async fn with(routes: &str) -> Fleet {
         let world = World::probed_often(&[("there", "DE"), ("here", "US")], routes).await;
-        let authority = Authority::default();
-        let (service, gateway) = (authority.certify(&["api.example.com"]), authority.certify(&["localhost"]));
+        let (clients, nodes) = (Authority::default(), Authority::default());
+        let service = clients.certify(&["api.example.com"]);
         let setup = |region: &str| {
-            Setup::new(region, world.table())
-                .plain()
-                .tls(&[&service, &gateway])
-                .file("upstream-ca.pem", authority.pem())
-                .section("upstream", "certificate_authorities = [\"upstream-ca.pem\"]")
+            let own = nodes.certify(&["localhost", &format!("{region}.nodes.example.com")]);
+            Setup::new(region, world.table()).plain().tls(&[&service]).peer(&nodes, &own)
         };
         let (here, there) = (setup("here").start().await, setup("there").start().await);
         // Only now are the ports known: the table that names them comes as a reload.

@@ -24,17 +24,17 @@ impl Desk {
             let problem = self.problem(place, entry.revision, why.to_owned());
             return self.refuse(place, &entry, &[problem], Duration::ZERO);
         }
-        let (source, region, base) = (self.source.clone(), self.state.region.clone(), self.tables.base().cloned());
+        let (source, here, base) = (self.source.clone(), self.state.here.clone(), self.tables.base().cloned());
         let (examined, trial, with_missed) = (entry.clone(), self.trial.clone(), missed.is_some());
         let heartbeat = self.state.freshness.newest_heartbeat();
         let at = self.state.law.now();
         let task = tokio::task::spawn_blocking(move || {
             trial.begin(&fingerprint);
             match (missed, &base) {
-                (Some(missed), Some(base)) => examine_after(&missed, &examined, &source, &region, base, at),
+                (Some(missed), Some(base)) => examine_after(&missed, &examined, &source, &here, base, at),
                 _ => {
-                    let (base, heartbeat, region) = (base.as_deref(), heartbeat.as_ref(), region.as_str());
-                    let against = Against { source: &source, region, base, known, origin: Origin::Bus, heartbeat, at };
+                    let (base, heartbeat, origin) = (base.as_deref(), heartbeat.as_ref(), Origin::Bus);
+                    let against = Against { source: &source, here: &here, base, known, origin, heartbeat, at };
                     examine(place, &examined, &publication, against)
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -49,25 +50,49 @@ impl Files {
         self.directory().join("node.toml")
     }
 
+    /// The gateway's node file among them.
+    pub(super) fn gateway(&self) -> PathBuf {
+        self.directory().join("gateway.toml")
+    }
+
+    /// Writes the table of the ingress, which reaches one region through this gateway.
+    pub(super) fn write_table(&self, origins: &Origins, gateway: SocketAddr) -> Result<(), Failed> {
+        let section = format!("[regions.{GATEWAY_REGION}]\n");
+        let through = format!("{section}gateway = \"localhost:{}\"     # its own node\n", gateway.port());
+        let written = self.put("routes.toml", table(origins).replacen(&section, &through, 1).as_bytes());
+        written.context("cannot write the routing table").map_err(Failed::Ran)
+    }
+
     fn write_all(&self, origins: &Origins) -> anyhow::Result<()> {
         let now = SystemTime::now();
         let pair = certificate::make(now)?;
         let mut database = Vec::new();
         geo_database::write(&mut database, unix_seconds(now))?;
+        let nodes = certificate::Authority::make(now)?;
         self.put("node.toml", include_str!("node.toml").as_bytes())?;
-        self.put("routes.toml", table(origins).as_bytes())?;
+        self.put("gateway.toml", include_str!("gateway.toml").as_bytes())?;
+        self.put("gateway-routes.toml", table(origins).as_bytes())?;
+        self.put("peers-ca.pem", nodes.pem().as_bytes())?;
+        for (name, node) in [("node", "us-east-1"), ("gateway", GATEWAY_REGION)] {
+            let pair = nodes.certify(node, now)?;
+            self.put(&format!("{name}.pem"), pair.certificate.as_bytes())?;
+            self.put(&format!("{name}-key.pem"), pair.key.as_bytes())?;
+        }
         self.put("geo.mmdb", &database)?;
         self.put("certificate.pem", pair.certificate.as_bytes())?;
         self.put("key.pem", pair.key.as_bytes())?;
         Ok(())
     }
 
-    /// Writes a file for its owner's eyes: one of them is a private key.
+    /// Writes a file for its owner's eyes: some of them are private keys.
     fn put(&self, name: &str, contents: &[u8]) -> io::Result<()> {
         let file = self.directory().join(name);
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(contents)
     }
 }
+
+/// The region that is reached through a node of its own. It outlives every phase.
+const GATEWAY_REGION: &str = "ap-southeast-1";
 
 /// The user's directory, made if need be. What is in it already would be overwritten, so nothing may.
 fn empty(directory: &Path) -> anyhow::Result<PathBuf> {
@@ -96,7 +121,11 @@ mod tests {
     async fn a_node_can_run_on_the_files_and_find_every_client() {
         let origins = Origins::start().await.unwrap();
         let files = Files::write(None, &origins).unwrap();
+        Prepared::load(&files.gateway(), crate::clock::wall().into()).unwrap();
+        files.write_table(&origins, "127.0.0.1:443".parse().unwrap()).unwrap();
         let prepared = Prepared::load(&files.node(), crate::clock::wall().into()).unwrap();
+        let table = prepared.document.unwrap();
+        assert_eq!(table.upstreams.iter().filter(|upstream| upstream.gateway.is_some()).count(), 1);
         for client in clients::all() {
             let place = prepared.parts.geo.databases.lookup(client.address);
             let code = place.country.map_or(clients::UNKNOWN.to_owned(), |country| country.to_string());
@@ -111,6 +140,6 @@ mod tests {
         let directory = used.path().join("new");
         assert!(Files::write(Some(&directory), &origins).is_ok());
         assert!(Files::write(Some(&directory), &origins).is_err(), "the second would overwrite the first");
-        assert!(directory.join("routes.toml").exists(), "what the user asked to keep stays");
+        assert!(directory.join("gateway-routes.toml").exists(), "what the user asked to keep stays");
     }
 }

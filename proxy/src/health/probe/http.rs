@@ -11,9 +11,20 @@ use hyper::body::Incoming;
 use policy::health::HttpCheck;
 
 use super::{Found, LAG, MAX_BODY, NoAnswer};
-use crate::headers::names::{CHOSEN, PROBE};
+use crate::peers::Peers;
+use crate::peers::headers::{Answerer, take_answer, write_probe};
+use crate::peers::signature::Nonce;
 use crate::upstream::body::{AttemptBody, RequestBody};
 use crate::upstream::connect::{ConnectError, Connection, Connector, SendError, Speak};
+
+/// What a gateway is asked for, and by whom.
+#[derive(Clone, Copy)]
+pub(super) struct Gateway<'a> {
+    /// The region.
+    pub(super) region: &'a HeaderValue,
+    /// What this node is.
+    pub(super) peers: &'a Peers,
+}
 
 /// Asks for each path, on one connection while it stays open; the first that fails ends it. An
 /// error when there is no connection or no answer.
@@ -21,14 +32,20 @@ pub(super) async fn ask(
     connector: &Connector,
     endpoint: &Endpoint,
     check: &HttpCheck,
-    gateway: Option<&HeaderValue>,
+    gateway: Option<Gateway<'_>>,
 ) -> Result<Found, NoAnswer> {
     let host = check.host.clone().unwrap_or_else(|| endpoint.authority());
     let host = HeaderValue::try_from(host).map_err(::http::Error::from)?;
     let mut open: Option<Connection> = None;
     let mut lag = None;
     for path in &check.paths {
-        let (response, connection) = get(connector, endpoint, path, &host, gateway, open.take()).await?;
+        let (mut response, connection, nonce) = get(connector, endpoint, path, &host, gateway, open.take()).await?;
+        if let Some(Gateway { peers, .. }) = gateway {
+            let from = Answerer::Gateway { counterpart: connection.counterpart(), nonce, peers };
+            if !take_answer(&mut response, from).is_peers {
+                return Ok(Found::failed(&no_peer(response.status()), None));
+            }
+        }
         lag = lag.max(lag_ms(response.headers()));
         let status = response.status().as_u16();
         if !check.statuses.iter().any(|range| range.contains(&status)) {
@@ -44,9 +61,20 @@ pub(super) async fn ask(
     Ok(Found::passed(lag))
 }
 
+/// Why an answer is none of a node's.
+fn no_peer(status: StatusCode) -> String {
+    if status == StatusCode::MISDIRECTED_REQUEST {
+        return format!(
+            "the gateway answered {}: it does not take this node for one (see its node's [peers], and its log)",
+            status.as_u16()
+        );
+    }
+    format!("the answer {} is signed by no node that shares peers.secret_file", status.as_u16())
+}
+
 fn wrong_status(path: &str, status: u16, check: &HttpCheck, is_gateway: bool) -> String {
     if is_gateway && status == StatusCode::MISDIRECTED_REQUEST {
-        return format!("the gateway answered {status}: it does not trust this node");
+        return format!("the gateway answered {status}: it is another region's, or does not take this node for one");
     }
     let word = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
         (one, same) if one == same => one.to_string(),
@@ -69,21 +97,21 @@ async fn get(
     endpoint: &Endpoint,
     path: &str,
     host: &HeaderValue,
-    gateway: Option<&HeaderValue>,
+    gateway: Option<Gateway<'_>>,
     open: Option<Connection>,
-) -> Result<(Response<Incoming>, Connection), NoAnswer> {
+) -> Result<(Response<Incoming>, Connection, Option<Nonce>), NoAnswer> {
     let empty = RequestBody::Empty.attempt().unwrap_or_else(|| AttemptBody::full(Bytes::new()));
     let mut request = Request::get(path).body(empty)?;
     let headers = request.headers_mut();
     headers.insert(HOST, host.clone());
     headers.insert(USER_AGENT, super::USER_AGENT);
-    if let Some(region) = gateway {
-        headers.insert(CHOSEN, region.clone());
-        headers.insert(PROBE, HeaderValue::from_static("1"));
+    if let Some(Gateway { region, peers }) = gateway {
+        write_probe(&mut request, region, peers);
     }
+    let nonce = request.extensions().get::<Nonce>().copied();
     if let Some(mut connection) = open {
         match connection.send(request).await {
-            Ok(response) => return Ok((response, connection)),
+            Ok(response) => return Ok((response, connection, nonce)),
             // Closed after the answer before, as it may be.
             Err(SendError::Unsent(unsent)) => request = *unsent,
             Err(error) => return Err(error.into()),
@@ -91,8 +119,12 @@ async fn get(
     }
     let opened = connector.connect_for_probe(endpoint, Speak::with(endpoint)).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
-    let response = connection.send(request).await?;
-    Ok((response, connection))
+    let response = connection.send(request).await.map_err(|error| match error {
+        // In TLS 1.3 it looks at the client's certificate after the client's handshake.
+        SendError::Unprocessed if gateway.is_some() && !endpoint.http2 => NoAnswer::NotAccepted,
+        error => error.into(),
+    })?;
+    Ok((response, connection, nonce))
 }
 
 /// The beginning of a body, and whether that is all of it.

@@ -50,6 +50,8 @@ enum NoAnswer {
     Unsent,
     #[error("the endpoint refused the request's stream")]
     Refused,
+    #[error("the gateway does not accept this node's certificate (peers.certificate): see its node's [peers], and log")]
+    NotAccepted,
     #[error("no answer: {}", root(.0))]
     Broken(hyper::Error),
     #[error("the probe's request cannot be made: {0}")]
@@ -89,14 +91,17 @@ fn root(error: &hyper::Error) -> String {
 pub const LAG: HeaderName = HeaderName::from_static("x-replication-lag");
 
 /// Asks once, on a connection of the probe's own. A gateway is asked over HTTP whatever the plan, and
-/// told the region, and that a node asks: it answers for the region itself, and refuses (421) a node
-/// that it does not trust.
+/// told the region, and that a node asks, with the same proof as of any request: it answers for the
+/// region itself, and refuses whom it does not take for a node.
 pub async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway: Option<&HeaderValue>) -> Found {
-    let connector = node.connector.load_full();
+    let (connector, peers) = (node.connector.load_full(), node.peers.load_full());
     let endpoint = &endpoint.endpoint;
     let asked = async {
         match (&plan.check, gateway) {
-            (_, Some(region)) => http::ask(&connector, endpoint, &HttpCheck::default(), Some(region)).await,
+            (_, Some(region)) => {
+                let gateway = http::Gateway { region, peers: &peers };
+                http::ask(&connector, endpoint, &HttpCheck::default(), Some(gateway)).await
+            }
             (Check::Http(check), None) => http::ask(&connector, endpoint, check, None).await,
             (Check::Tcp, None) => tcp::ask(&connector, endpoint).await,
             (Check::Grpc { service }, None) => grpc::ask(&connector, endpoint, service).await,
@@ -104,7 +109,12 @@ pub async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gate
     };
     match timeout(plan.timeout, asked).await {
         Ok(Ok(found)) => found,
-        Ok(Err(no_answer)) => Found::unanswered(&no_answer.to_string()),
+        Ok(Err(no_answer)) => {
+            if let NoAnswer::Connect(ConnectError::Gateway(refusal)) = &no_answer {
+                node.peer_refusals.of_gateway(&node.metrics, refusal.cause(), refusal);
+            }
+            Found::unanswered(&no_answer.to_string())
+        }
         Err(_) => Found::unanswered(&format!("no answer within {:?}", plan.timeout)),
     }
 }

@@ -1,0 +1,169 @@
+//! Which other processes are nodes of the fleet, and what they tell each other of a request.
+//!
+//! ```text
+//! identity.rs    certificates: whose are nodes', and whether a connection's still is
+//! gateway.rs     the TLS of a new connection to another region's node, and what it has proved
+//! signature.rs   the HMAC over what a node vouches for, where something between the regions ends the TLS
+//! headers.rs     the only code that reads or writes an `x-meridian-` field
+//! refusals.rs    counts and logs those who are no nodes
+//! ```
+//!
+//! An address makes nobody a node, and neither does a field of a request: a sender is a [`Sender::Peer`]
+//! only with a certificate or a signature. Everybody else's `x-meridian-` fields are gone before
+//! anything reads them.
+
+pub mod gateway;
+pub mod headers;
+pub mod identity;
+pub mod refusals;
+pub mod signature;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use config::{EndpointRole, Problem, RoutingTable, Severity};
+
+use crate::ingress::tls::Entry;
+use identity::Authorities;
+use signature::Secrets;
+
+/// Who sends a request, and whose word counts for that.
+#[derive(Debug)]
+pub enum Sender {
+    /// Anybody: nothing but the connection itself counts.
+    Stranger,
+    /// A proxy of `geoip.trusted_proxies`: its forwarding headers count.
+    TrustedProxy,
+    /// A node of another region: what it vouches for counts, and nothing else of the request.
+    Peer(Box<headers::FromPeer>),
+}
+
+impl Sender {
+    /// What a node says of the request that it passes on.
+    pub fn peer(&self) -> Option<&headers::FromPeer> {
+        match self {
+            Sender::Peer(peer) => Some(peer),
+            Sender::Stranger | Sender::TrustedProxy => None,
+        }
+    }
+}
+
+/// What a node file's `[peers]` leads to. Without the section, nobody is a node. Replaced as a whole by
+/// a reload, and shared by all threads.
+#[derive(Debug, Default)]
+pub struct Peers {
+    /// Whose certificates are nodes'.
+    pub authorities: Option<Arc<Authorities>>,
+    /// What this node shows to gateways.
+    pub certificate: Option<Entry>,
+    /// What nodes sign requests to each other with.
+    pub secrets: Option<Secrets>,
+    /// Of all the above, to tell one state of the files from another.
+    fingerprint: Vec<u8>,
+}
+
+/// What is wrong with a file of `[peers]`.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what}", file.display())]
+pub struct PeersError {
+    /// The file.
+    pub file: PathBuf,
+    /// The key that names it.
+    pub key: &'static str,
+    /// What is wrong with it, and what to do.
+    pub what: String,
+}
+
+impl Peers {
+    /// Loads all that `[peers]` names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of it.
+    pub fn load(config: Option<&config::Peers>) -> Result<Self, Vec<PeersError>> {
+        let Some(config) = config else { return Ok(Self::default()) };
+        let mut errors = Vec::new();
+        let authorities = match config.certificate_authorities.as_slice() {
+            [] => None,
+            files => kept(Authorities::load(files, &config.names), &mut errors).map(Arc::new),
+        };
+        let certificate = config.certificate.as_ref().and_then(|pair| {
+            let loaded = Entry::load(&pair.certificate, &pair.key).map_err(|error| PeersError {
+                file: error.file,
+                key: "peers.certificate",
+                what: error.what,
+            });
+            kept(loaded, &mut errors)
+        });
+        if let (Some(authorities), Some(own)) = (&authorities, &certificate)
+            && let Err(refusal) = authorities.identify(own.chain(), identity::now())
+        {
+            let what = format!("nodes with this [peers] would refuse it: {refusal}; certify this node anew");
+            errors.push(PeersError { file: own.file.clone(), key: "peers.certificate", what });
+        }
+        let secrets = config.secret_file.as_ref().and_then(|file| kept(Secrets::load(file), &mut errors));
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let mut fingerprint = digest::Context::new(&digest::SHA256);
+        let mut add = |bytes: &[u8]| {
+            fingerprint.update(&(bytes.len() as u64).to_be_bytes());
+            fingerprint.update(bytes);
+        };
+        authorities.iter().for_each(|authorities| authorities.each(&mut add));
+        certificate.iter().flat_map(Entry::chain).for_each(|certificate| add(certificate));
+        secrets.iter().for_each(|secrets| secrets.each(&mut add));
+        let fingerprint = fingerprint.finish().as_ref().to_vec();
+        Ok(Self { authorities, certificate, secrets, fingerprint })
+    }
+
+    /// Whether these are the same authorities, names, certificate and secrets.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+
+    /// What keeps this node from being one of a fleet with this table's gateways: each would be passed
+    /// requests that it refuses. Empty when nothing does.
+    pub fn problems_with(&self, document: &RoutingTable, node_file: &Path, region: &str) -> Vec<Problem> {
+        let spec = document.table.spec();
+        let gateways = document.upstreams.iter().zip(&spec.regions).filter_map(|(upstream, region)| {
+            Some((upstream.gateway.as_ref().filter(|gateway| gateway.role == EndpointRole::Gateway)?, region))
+        });
+        let file = document.files().first().map_or_else(|| "routing table".to_owned(), |f| f.display().to_string());
+        let node_file = node_file.display();
+        let problem = |(gateway, its): (&config::Endpoint, &policy::region::Region)| {
+            let is_own = its.name == region;
+            let takes_certificates = self.authorities.is_some();
+            let lacks = match (gateway.tls, self.secrets.is_some()) {
+                (_, true) => return None,
+                (false, false) => {
+                    "is without TLS, so that requests to it must be signed: give secret_file = \"peers.key\" in [peers]"
+                }
+                (true, false) if !takes_certificates => {
+                    "is for nodes, and nobody is one here: give [peers] with certificate_authorities = \
+                     [\"peers-ca.pem\"] and certificate = { certificate = \"node.pem\", key = \"node-key.pem\" }"
+                }
+                (true, false) if self.certificate.is_none() && !is_own => {
+                    "asks who calls, and this node has nothing to show: give certificate = { certificate = \
+                     \"node.pem\", key = \"node-key.pem\" } in [peers]"
+                }
+                (true, false) => return None,
+            };
+            Some(Problem {
+                severity: Severity::Error,
+                file: file.clone(),
+                line: its.line,
+                path: format!("regions.{}.gateway", its.name),
+                message: format!("the gateway {gateway} {lacks} of {node_file}"),
+            })
+        };
+        gateways.filter_map(problem).take(MAX_PROBLEMS).collect()
+    }
+}
+
+/// Gateways beyond it have the same to tell.
+const MAX_PROBLEMS: usize = 4;
+
+fn kept<T>(result: Result<T, PeersError>, errors: &mut Vec<PeersError>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
+}
