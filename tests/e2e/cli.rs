@@ -475,9 +475,6 @@ health = { interval = "1h" }
 [jurisdictions.us]
 countries = ["US"]
 
-[residency_defaults]
-unlisted_jurisdiction = "allow"
-
 [[residency]]
 jurisdiction = "us"
 data_classes = ["personal"]
@@ -493,4 +490,7 @@ data_class = "personal"
 [[routes]]
 name = "rest"
 data_class = "public"
+
+[residency_defaults]
+unlisted_jurisdiction = "allow"
 "#;

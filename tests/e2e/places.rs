@@ -56,7 +56,8 @@ async fn the_unions_territory_is_the_union_on_every_example() {
         ),
     ] {
         let world = World::of_example(example).await;
-        let node = Setup::new(region, world.table()).start().await;
+        let page = std::fs::read_to_string(meridian_tests::example("somaagent-maintenance.html")).expect("the page");
+        let node = Setup::new(region, world.table()).file("somaagent-maintenance.html", page).start().await;
         let client = Client::http1(node.http());
         for country in ["RE", "GP", "GF", "MQ", "YT", "MF", "AX"] {
             for request in [get(path), post(path, "a name")] {
