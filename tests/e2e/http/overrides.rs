@@ -1,7 +1,12 @@
 //! Request fields that would have an origin serve another request than the one that was decided, or for another
 //! client: none reaches it, in whatever spelling, unless the route says so.
 
-use meridian_tests::{Client, Setup, World, geo, get};
+use std::sync::{Arc, Mutex};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use meridian_tests::{Client, RawConnection, Setup, SmallTable, World, bespoke, full, geo, get, post, streamed};
 
 use super::EVERYTHING;
 
@@ -60,6 +65,52 @@ async fn a_route_may_pass_what_its_origins_need() {
             assert_eq!(received.header(name).is_some(), passed.contains(&name), "{name} on {path}");
         }
     }
+}
+
+/// A proxy passes trailers on from its clients, so that nobody's count, whatever the route passes in a head.
+#[tokio::test]
+async fn trailers_pass_the_same_filter() {
+    let trailers = Arc::new(Mutex::new(Vec::new()));
+    let record = trailers.clone();
+    let origin = bespoke::http2(move |request: Request<Incoming>| {
+        let record = record.clone();
+        async move {
+            let body = request.into_body().collect().await.map_err(std::io::Error::other)?;
+            record.lock().expect("no panic").push(body.trailers().cloned().unwrap_or_default());
+            Ok(Response::new(full("served")))
+        }
+    })
+    .await;
+    let routes = "[[routes]]\nname = \"all\"\npass_request_headers = [\"x-http-method-override\", \"x-real-ip\"]\n";
+    let address = origin.address.to_string();
+    let table = SmallTable::new(routes).region("here", "US", &[origin.address]).text();
+    let node = Setup::new("here", &table.replace(&address, &format!("h2c://{address}"))).start().await;
+    let names = || OVERRIDES.iter().chain(&SPELLINGS).chain(&IDENTITIES);
+
+    let fields: String = names().map(|name| format!("{name}: evil\r\n")).collect();
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: api.example.com\r\nte: trailers\r\nconnection: close, te\r\n\
+         transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-checksum: 7\r\n{fields}\r\n"
+    );
+    let answer = RawConnection::open(node.http()).await.exchange(request).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let mut connection = Client::http2(node.http()).connect().await.expect("a connection");
+    let (pieces, body) = streamed();
+    let sent: HeaderMap = names()
+        .chain(&["x-checksum"])
+        .map(|name| (HeaderName::try_from(*name).expect("a name"), HeaderValue::from_static("7")))
+        .collect();
+    tokio::spawn(async move {
+        pieces.send("x").await;
+        pieces.end_with(sent).await;
+    });
+    let message = connection.message(&post("/", "").header("te", "trailers")).map(|_| body);
+    assert_eq!(connection.head(message).await.expect("an answer").status(), 200);
+
+    let received = std::mem::take(&mut *trailers.lock().expect("no panic"));
+    let kept: Vec<Vec<&str>> = received.iter().map(|fields| fields.keys().map(HeaderName::as_str).collect()).collect();
+    assert_eq!(kept, [["x-checksum"], ["x-checksum"]]);
 }
 
 fn with<'a>(sent: meridian_tests::Sent, names: impl IntoIterator<Item = &'a &'a str>) -> meridian_tests::Sent {
