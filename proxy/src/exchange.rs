@@ -120,7 +120,6 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         None => connection.client(&parts.headers, &node.geo.load(), &worker.places),
     };
     finish.client = Some(client.clone());
-    worker.recent.note(client.address);
     let their_id = match (vouched, client.peer_trusted) {
         (Some(vouched), _) => Some(&vouched.request_id),
         (None, true) => parts.headers.get(names::REQUEST_ID).filter(|id| is_request_id(id)),
@@ -155,6 +154,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         // Another region's node names the gateway, not the host that it carries.
         return Err(Answer::misdirected());
     }
+    worker.recent.note(client.address);
     let (method, upgrade) = (finish.method, finish.upgrade);
     finish.note_target(&target, &parts);
     let id = find_route(&routing, &target, method)?;
