@@ -104,5 +104,7 @@ fn is_about_a_certificate(alert: AlertDescription) -> bool {
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
             | AlertDescription::CertificateRequired
+            // An authority of the same name with another key.
+            | AlertDescription::DecryptError
     )
 }
