@@ -14,24 +14,28 @@ use crate::admin::has_the_contracts_fields;
 #[test]
 fn every_example_is_good() {
     // With what the node file's reader is told to bring.
-    let directory: TempDir = tempfile::tempdir().expect("a directory");
-    for entry in example("").read_dir().expect("the examples") {
-        let entry = entry.expect("an entry");
-        fs::copy(entry.path(), directory.path().join(entry.file_name())).expect("a copy");
+    let root: TempDir = tempfile::tempdir().expect("a directory");
+    let directory = root.path().join("examples");
+    for (from, to) in [(example(""), &directory), (example("../lists"), &root.path().join("lists"))] {
+        fs::create_dir(to).expect("a directory");
+        for entry in from.read_dir().expect("files") {
+            let entry = entry.expect("an entry");
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+        }
     }
-    let (certificates, nodes) = (directory.path().join("certs"), Authority::default());
+    let (certificates, nodes) = (directory.join("certs"), Authority::default());
     fs::create_dir(&certificates).expect("a directory");
     fs::write(certificates.join("peers-ca.pem"), nodes.pem()).expect("a file");
     nodes.certify(&["eu-1.nodes.example.com"]).write(&certificates, "node");
     for name in example_names() {
-        let ended = run_in(directory.path(), &["check", &name]);
+        let ended = run_in(&directory, &["check", &name]);
         assert_eq!(ended.code, Some(0), "{name}: {ended:?}");
         assert!(ended.stdout.contains("good"), "{name}: {ended:?}");
     }
     let names = example_names();
     let mut arguments = vec!["check", "--format", "json"];
     arguments.extend(names.iter().map(String::as_str));
-    let ended = run_in(directory.path(), &arguments);
+    let ended = run_in(&directory, &arguments);
     assert_eq!(ended.code, Some(0));
     let report: Value = serde_json::from_str(&ended.stdout).expect("JSON");
     assert_eq!(report["good"], true);
