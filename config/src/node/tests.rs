@@ -357,7 +357,7 @@ fn peers_are_named_by_authorities_or_share_a_secret() {
             "name the PEM",
         ),
         ("certificate_authorities = ['a']\nnames = ['10.0.0.1']", "peers.names[0]", "is not a name"),
-        ("secret = 'k'", "peers.secret", "did you mean \"secret_file\"?"),
+        ("secret_fil = 'k'", "peers.secret_fil", "did you mean \"secret_file\"?"),
     ] {
         let problems = read(&with(keys)).unwrap_err().0;
         let found = problems.iter().any(|problem| problem.path == path && problem.message.contains(fragment));
