@@ -157,6 +157,10 @@ proptest! {
         asked.extend(noise.map(|low| IpAddr::V6(Ipv6Addr::from(0x2002_u128 << 112 | u128::from(0x5102_0000 | low & 0x3_ffff) << 80))));
         for address in asked {
             let looked_up = embedded(address);
+            // ::/96 is where a database keeps IPv4: the walk goes through it as IPv4, and no client has such an address.
+            if matches!(looked_up, IpAddr::V6(v6) if v6.to_bits() >> 32 == 0) {
+                continue;
+            }
             let at = steps.partition_point(|(network, _)| network.broadcast() < looked_up);
             let (network, told) = &steps[at];
             prop_assert!(network.contains(&looked_up), "{} {}", network, address);
