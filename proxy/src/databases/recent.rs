@@ -11,7 +11,7 @@ use crate::client::key_of;
 #[derive(Debug, Default)]
 pub struct RecentClients(Mutex<Vec<Arc<Sample>>>);
 
-/// What one worker thread remembers: the clients of its first requests, and then of one request in [`SAMPLED`], each in
+/// What one worker thread remembers: the clients of its first requests, and then of one request in `SAMPLED`, each in
 /// the place of the oldest.
 #[derive(Debug, Default)]
 pub struct Sample {
