@@ -231,11 +231,12 @@ enum Client<'a> {
 /// nothing.
 fn losses(old: &Book<'_>, new: &Book<'_>, rps: bool) -> BTreeMap<String, f64> {
     let mut losses = BTreeMap::new();
-    for (name, then) in &old.jurisdictions {
-        let Some(now) = new.jurisdictions.get(name) else { continue };
+    for (name, then) in &old.protected {
+        let Some(now) = new.protected.get(name) else { continue };
         for class in &old.spec.data_classes {
-            let ruled =
-                || old.rules.iter().any(|rule| rule.jurisdiction == *name && rule.data_classes.contains(&class.name));
+            let begun = |rule: &naive::Rule| rule.from.is_none_or(|from| from <= old.now());
+            let of_it = |rule: &&naive::Rule| rule.jurisdiction == *name && rule.data_classes.contains(&class.name);
+            let ruled = || old.rules.iter().filter(of_it).any(begun);
             let own = class.cross_border != Transfer::Allowed || ruled();
             let kept = new.spec.data_classes.iter().any(|other| other.name == class.name);
             if class.scope == Scope::Global || !own && class.scope != Scope::SuperRegion || !kept {
