@@ -40,6 +40,15 @@ impl Bus {
         })
         .await
     }
+
+    /// Whether the bucket has a leader, as one does that no cluster keeps.
+    pub(super) async fn has_leader(&self) -> Result<bool, BusError> {
+        within(async {
+            let info = self.stream().await?.get_info().await.map_err(|error| request_error(&error))?;
+            Ok(info.cluster.is_none_or(|cluster| cluster.leader.is_some()))
+        })
+        .await
+    }
 }
 
 fn weaknesses(config: &stream::Config, is_clustered: bool) -> Vec<Weakness> {

@@ -154,16 +154,37 @@ impl Bus {
             Err(BusError::NoBucket { .. }) => {}
             other => return other.map(|_| None),
         }
-        match replicas {
-            Some(replicas) => self.create_with(replicas).await.map(|()| Some(replicas)),
+        let made = match replicas {
+            Some(replicas) => self.create_with(replicas).await.map(|()| replicas),
             None if self.is_clustered() => match self.create_with(REPLICAS).await {
-                Ok(()) => Ok(Some(REPLICAS)),
-                Err(NotCreated { is_for_lack_of_servers: true, .. }) => self.create_with(1).await.map(|()| Some(1)),
+                Ok(()) => Ok(REPLICAS),
+                Err(NotCreated { is_for_lack_of_servers: true, .. }) => self.create_with(1).await.map(|()| 1),
                 Err(error) => Err(error),
             },
-            None => self.create_with(1).await.map(|()| Some(1)),
+            None => self.create_with(1).await.map(|()| 1),
+        };
+        let made = made.map_err(|NotCreated { error, .. }| error)?;
+        self.settle().await?;
+        Ok(Some(made))
+    }
+
+    /// Waits until a bucket that was just made answers. The servers of a cluster find its leader first, and until they
+    /// have, a question has no answer, or one that sounds like there being no JetStream.
+    async fn settle(&self) -> Result<(), BusError> {
+        let mut tries = 0;
+        loop {
+            let answered = match self.has_leader().await {
+                Ok(true) => self.live(Place::Table).await.map(drop),
+                Ok(false) => Err(BusError::TimedOut),
+                Err(error) => Err(error),
+            };
+            let Err(error) = answered else { return Ok(()) };
+            tries += 1;
+            if tries == SETTLING || matches!(error, BusError::Other(_)) {
+                return Err(error);
+            }
+            tokio::time::sleep(SETTLING_PAUSE).await;
         }
-        .map_err(|NotCreated { error, .. }| error)
     }
 
     /// Whether the server says that it is one of a cluster.
@@ -333,6 +354,10 @@ struct NotCreated {
     error: BusError,
     is_for_lack_of_servers: bool,
 }
+
+/// How often a bucket that was just made is asked, and how long after each: elections take a second or two.
+const SETTLING: u32 = 40;
+const SETTLING_PAUSE: Duration = Duration::from_millis(250);
 
 /// The key of heartbeats.
 pub(super) const HEARTBEAT: &str = "heartbeat";
