@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
+use tokio::time::timeout;
 
 use super::nats_server;
-use crate::Lines;
+use crate::{Lines, eventually};
 
 /// Nats-servers with JetStream, as one cluster. Their processes are killed, and their stores deleted, when this is
 /// dropped.
@@ -51,8 +53,19 @@ impl BusCluster {
         };
         let cluster = BusCluster { members: ports.into_iter().enumerate().map(start).collect(), _directory: directory };
         for member in &cluster.members {
-            let knows_one = |line: &str| line.contains("metadata leader") && !line.contains("no metadata leader");
-            member.log.find("a nats-server that knows the leader", knows_one).await;
+            member.log.find("a nats-server that serves", |line| line.ends_with("Server is ready")).await;
+        }
+        for url in cluster.urls() {
+            let client = async_nats::connect(&url).await.expect("a member that listens");
+            // The leader answers that, by way of each member that knows it.
+            eventually("a cluster with a leader", async || {
+                let asked = client.request("$JS.API.STREAM.NAMES", "{}".into());
+                let answer = timeout(Duration::from_secs(1), asked).await.map_err(|_| "no answer".to_owned())?;
+                let answer = answer.map_err(|error| error.to_string())?;
+                let text = String::from_utf8_lossy(&answer.payload).into_owned();
+                if text.contains("\"error\"") { Err(text) } else { Ok(()) }
+            })
+            .await;
         }
         cluster
     }
