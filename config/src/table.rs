@@ -48,7 +48,7 @@ pub struct Upstream {
 }
 
 impl RoutingTable {
-    /// The text, with [`REDACTED`] in place of each secret.
+    /// The text, with a placeholder in place of each secret.
     pub fn redacted(&self) -> String {
         let mut text = self.text.to_string();
         for path in SECRETS {

@@ -51,7 +51,7 @@ pub struct Countries {
 
 impl Countries {
     /// The set of these countries and of the entries of these lists. Of the lists nothing counts before
-    /// [`Countries::resolve`].
+    /// `Countries::resolve`.
     pub fn new(written: CountrySet, lists: Vec<ListId>) -> Self {
         Self { written, lists, now: written, so_far: written, listed: written }
     }

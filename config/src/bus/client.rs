@@ -145,7 +145,7 @@ impl Bus {
     }
 
     /// Makes the bucket, unless it is there. Gives how many servers keep it, if it was not. `replicas` is how many
-    /// shall; by default [`REPLICAS`] where the bus is a cluster that has so many, else one.
+    /// shall; by default `REPLICAS` (3) where the bus is a cluster that has so many, else one.
     ///
     /// # Errors
     /// When the bus does not answer, or does not let us, or has not so many servers.
