@@ -33,8 +33,8 @@ use policy::proof::Proof;
 use policy::rollout::Canary;
 use policy::{LawTime, Table, TableSpec};
 
-use crate::section::Section;
-use crate::table::Upstream;
+use crate::endpoint::Upstream;
+use crate::field::Section;
 use frameworks::Frameworks;
 use names::Names;
 use page::Files;

@@ -6,10 +6,10 @@ use std::thread;
 
 use toml::de::{DeTable, Error};
 
+use crate::field::Section;
 use crate::problem::{Problem, Problems, Severity};
 use crate::quote::quote;
 use crate::report::Report;
-use crate::section::Section;
 
 /// Parses `text` and lets `read` make a value of its root, whose keys can be `keys`. `file` is for
 /// messages. Gives the value and the warnings.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
+use policy::health::ProbePlan;
+
 use crate::host::parse_host;
 use crate::quote::quote;
 
@@ -31,6 +33,17 @@ pub struct Endpoint {
     pub port: u16,
     /// The version of the software there, for canaries.
     pub version: Option<Arc<str>>,
+}
+
+/// Whom to dial in one region, and how to tell whether they are up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Dialled by nodes of the region; and by the others, when there is no gateway.
+    pub endpoints: Vec<Endpoint>,
+    /// Dialled by nodes of other regions.
+    pub gateway: Option<Endpoint>,
+    /// How each of them is probed.
+    pub health: ProbePlan,
 }
 
 impl Endpoint {

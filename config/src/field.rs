@@ -3,6 +3,8 @@
 //! Every reader reports what does not fit and then gives `None`: the caller goes on with a default,
 //! and nothing is made of a file with errors.
 
+mod section;
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -16,8 +18,8 @@ use toml::de::{DeInteger, DeValue};
 use crate::problem::Severity;
 use crate::quote::quote;
 use crate::report::Report;
-use crate::section::Section;
 use crate::suggest::did_you_mean;
+pub(crate) use section::Section;
 
 /// A value of a file.
 #[derive(Clone)]

@@ -24,14 +24,13 @@ mod node;
 mod problem;
 mod quote;
 mod report;
-mod section;
 mod share;
 mod source;
 mod suggest;
 mod table;
 mod text;
 
-pub use endpoint::{Endpoint, EndpointRole};
+pub use endpoint::{Endpoint, EndpointRole, Upstream};
 pub use kind::{FileKind, kind_of};
 pub use node::{
     BusSource, CertificateFiles, ClientAddresses, Geoip, Limits, Listener, Log, NodeConfig, PeerName, Peers,
@@ -41,4 +40,4 @@ pub use problem::{Problem, Problems, Severity};
 pub use share::share;
 pub use source::file::FileWatch;
 pub use suggest::nearest;
-pub use table::{RoutingTable, Upstream};
+pub use table::RoutingTable;

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policy::affinity::AffinityKey;
-use policy::health::ProbePlan;
 use policy::proof::Proof;
 use policy::rollout::Canary;
 use policy::{LawTime, Table, TableError};
 
 use crate::document::{self, MAX_TEXT};
-use crate::endpoint::Endpoint;
+use crate::endpoint::Upstream;
 use crate::problem::{Problem, Problems};
 use crate::{compile, text};
 
@@ -34,17 +33,6 @@ pub struct RoutingTable {
     /// What its author should know, though it can be used.
     pub warnings: Vec<Problem>,
     files: Vec<PathBuf>,
-}
-
-/// Whom to dial in one region, and how to tell whether they are up.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Upstream {
-    /// Dialled by nodes of the region; and by the others, when there is no gateway.
-    pub endpoints: Vec<Endpoint>,
-    /// Dialled by nodes of other regions.
-    pub gateway: Option<Endpoint>,
-    /// How each of them is probed.
-    pub health: ProbePlan,
 }
 
 impl RoutingTable {

@@ -1,5 +1,6 @@
 //! The commands, a file for each.
 
+mod arguments;
 mod clients;
 mod http;
 mod job;
@@ -23,7 +24,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Send requests at a fixed rate and report.
-    Http(Box<http::Args>),
+    Http(Box<arguments::Args>),
     /// Serve a fixed answer, for a proxy under test to forward to.
     Origin(origin::Args),
     /// Write a GeoIP country database with made-up networks, and list them as NETWORK,COUNTRY.

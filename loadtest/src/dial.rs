@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::exchange::Failure;
+use crate::failure::Failure;
 use crate::{FailureKind, Protocol, Target};
 
 /// Dials one target, and counts.
@@ -26,16 +26,16 @@ pub(crate) struct Dialer {
 
 /// The sending half of an open connection. The other half runs in a task of its own until the connection ends.
 pub(crate) enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>, Peephole),
-    Http2(http2::SendRequest<Full<Bytes>>, Peephole),
+    Http1(http1::SendRequest<Full<Bytes>>, IdleProbe),
+    Http2(http2::SendRequest<Full<Bytes>>, IdleProbe),
 }
 
 /// A second handle on a connection's socket, to look at what hyper has not yet seen: it would notice a closed
 /// connection in time, but write a request first, which would then be lost with it.
 #[derive(Clone)]
-pub(crate) struct Peephole(Arc<std::net::TcpStream>);
+pub(crate) struct IdleProbe(Arc<std::net::TcpStream>);
 
-impl Peephole {
+impl IdleProbe {
     /// What the next byte tells. The socket does not block, since both handles share the mode that tokio has set.
     pub(crate) fn look(&self) -> Sight {
         match self.0.peek(&mut [0]) {
@@ -99,7 +99,7 @@ impl Dialer {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = TokioIo::new(stream);
-        let peephole = Peephole(Arc::new(socket.into()));
+        let probe = IdleProbe(Arc::new(socket.into()));
         let protocol =
             |error| Failure::new(FailureKind::Protocol, format!("HTTP with {}", self.target.address), &error);
         // A connection's own error also reaches the request that is in flight on it, and is reported there.
@@ -107,12 +107,12 @@ impl Dialer {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(stream).await.map_err(protocol)?;
                 tokio::spawn(connection);
-                Ok(Sender::Http1(sender, peephole))
+                Ok(Sender::Http1(sender, probe))
             }
             Protocol::Http2 => {
                 let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(protocol)?;
                 tokio::spawn(connection);
-                Ok(Sender::Http2(sender, peephole))
+                Ok(Sender::Http2(sender, probe))
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Sends one request and reads its answer.
 
-use std::error::Error;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,8 +8,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
+use crate::connection_slot::{Age, ConnectionSlot};
 use crate::dial::{Dialer, Sender};
-use crate::lane::{Age, Lane};
+use crate::failure::Failure;
 use crate::{FailureKind, Observation, Outcome, RequestSpec};
 
 /// A request that has its place in the schedule.
@@ -21,20 +21,14 @@ pub(crate) struct Flight {
     pub(crate) timeout: Duration,
 }
 
-/// Why there is no answer.
-pub(crate) struct Failure {
-    pub(crate) kind: FailureKind,
-    pub(crate) message: String,
-}
-
 impl Flight {
-    /// The whole exchange over one lane; it ends, whatever happens, by the timeout.
-    pub(crate) async fn fly(self, lane: &Lane, dialer: &Dialer) -> Observation {
+    /// The whole exchange over the connection of one slot; it ends, whatever happens, by the timeout.
+    pub(crate) async fn fly(self, slot: &ConnectionSlot, dialer: &Dialer) -> Observation {
         let Flight { request, sequence, intended, timeout } = self;
         let tag = request.tag;
         let mut progress = Progress::default();
         let deadline = (intended + timeout).into();
-        let ended = tokio::time::timeout_at(deadline, exchange(request, lane, dialer, &mut progress)).await;
+        let ended = tokio::time::timeout_at(deadline, exchange(request, slot, dialer, &mut progress)).await;
         let outcome = ended.unwrap_or_else(|_elapsed| {
             let what = if progress.sent.is_some() { "no whole answer" } else { "no connection" };
             Err(Failure::late(FailureKind::Timeout, what, timeout))
@@ -76,23 +70,23 @@ struct Progress {
 
 async fn exchange(
     request: RequestSpec,
-    lane: &Lane,
+    slot: &ConnectionSlot,
     dialer: &Dialer,
     progress: &mut Progress,
 ) -> Result<Outcome, Failure> {
     let target = dialer.target();
     let message = request.message(target.protocol, target.scheme());
     let mut message = message.map_err(|e| Failure::new(FailureKind::InvalidRequest, "building the request", &e))?;
-    let mut boardings = 0;
+    let mut connections = 0;
     loop {
-        let mut ride = lane.board(dialer).await?;
-        boardings += 1;
-        progress.reconnected |= ride.age == Age::Replaced;
+        let mut acquired = slot.acquire(dialer).await?;
+        connections += 1;
+        progress.reconnected |= acquired.age == Age::Replaced;
         progress.sent = Some(Instant::now());
-        let mut error = match ride.sender.send(message).await {
+        let mut error = match acquired.sender.send(message).await {
             Ok(head) => {
                 let answered = read(head).await?;
-                lane.keep(ride.sender).await;
+                slot.keep(acquired.sender).await;
                 return Ok(answered);
             }
             Err(error) => error,
@@ -100,7 +94,7 @@ async fn exchange(
         match error.take_message() {
             // A kept connection that the peer had closed gives the request back unsent. Sending it on another is no
             // retry, since nothing has been tried. A fresh connection has no such excuse.
-            Some(unsent) if ride.age == Age::Kept && boardings < BOARDINGS => {
+            Some(unsent) if acquired.age == Age::Kept && connections < MAX_CONNECTIONS => {
                 message = unsent;
                 progress.reconnected = true;
             }
@@ -147,27 +141,5 @@ impl Sender {
     }
 }
 
-impl Failure {
-    /// A failure with the whole chain of its causes in words.
-    pub(crate) fn new(kind: FailureKind, what: impl Into<String>, error: &dyn Error) -> Failure {
-        let mut message = what.into();
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            message.push_str(": ");
-            message.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Failure { kind, message }
-    }
-
-    fn late(kind: FailureKind, what: &str, timeout: Duration) -> Failure {
-        Failure { kind, message: format!("{what} within {timeout:?} of the intended time") }
-    }
-
-    fn into_outcome(self) -> Outcome {
-        Outcome::Failed { kind: self.kind, message: self.message }
-    }
-}
-
 /// Connections that one request may find closed. More than one only when others replace an HTTP/2 connection first.
-const BOARDINGS: u32 = 4;
+const MAX_CONNECTIONS: u32 = 4;

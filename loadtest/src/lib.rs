@@ -8,13 +8,15 @@
 //! [`origin::Origin`] is a small real HTTP server that counts what it receives and misbehaves on command.
 
 mod alarm;
+mod connection_slot;
 pub mod country_database;
 mod dial;
 mod exchange;
-mod lane;
+mod failure;
 mod observation;
 pub mod origin;
 mod plan;
+mod protocol;
 mod report;
 mod request;
 mod run;
@@ -25,8 +27,9 @@ mod tls;
 
 pub use observation::{FailureKind, Observation, Outcome};
 pub use plan::{Plan, PlanError, Reuse};
+pub use protocol::Protocol;
 pub use report::{FailureCount, Latencies, Report};
 pub use request::RequestSpec;
 pub use run::{RunError, run, run_until};
-pub use target::{Protocol, Target};
+pub use target::Target;
 pub use tls::{Tls, TlsError};

@@ -10,9 +10,9 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use crate::alarm::Alarm;
+use crate::connection_slot::ConnectionSlot;
 use crate::dial::Dialer;
 use crate::exchange::Flight;
-use crate::lane::Lane;
 use crate::schedule::Schedule;
 use crate::tally::Tally;
 use crate::{Observation, Plan, PlanError, Protocol, Report, RequestSpec, Reuse};
@@ -50,7 +50,7 @@ pub async fn run_until(
 ) -> Result<Report, RunError> {
     plan.check()?;
     let dialer = Arc::new(Dialer::new(plan.target.clone()));
-    let mut free = lanes(plan);
+    let mut free = slots(plan);
     let mut flights = JoinSet::new();
     let mut schedule = Schedule::new(Instant::now(), plan.rate, plan.duration);
     let alarm = Alarm::set(schedule).map_err(RunError::Alarm)?;
@@ -69,19 +69,19 @@ pub async fn run_until(
         while begun < schedule.due(Instant::now()) {
             let intended = schedule.intended(begun);
             let expired = intended.elapsed() >= plan.timeout;
-            let lane = if expired { None } else { free.pop_front() };
-            if lane.is_none() && !expired {
+            let slot = if expired { None } else { free.pop_front() };
+            if slot.is_none() && !expired {
                 break;
             }
             let flight = Flight { request: next(begun), sequence: begun, intended, timeout: plan.timeout };
             begun += 1;
-            match lane {
+            match slot {
                 None => note(&flight.miss()),
-                Some(lane) => {
+                Some(slot) => {
                     let dialer = Arc::clone(&dialer);
                     flights.spawn(async move {
-                        let observation = flight.fly(&lane, &dialer).await;
-                        (lane, observation)
+                        let observation = flight.fly(&slot, &dialer).await;
+                        (slot, observation)
                     });
                 }
             }
@@ -92,8 +92,8 @@ pub async fn run_until(
         tokio::select! {
             Some(landed) = flights.join_next() => {
                 // Nobody aborts a flight, so only a panic can keep it from landing.
-                let (lane, observation) = landed.unwrap_or_else(|error| resume_unwind(error.into_panic()));
-                free.push_back(lane);
+                let (slot, observation) = landed.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+                free.push_back(slot);
                 note(&observation);
             }
             () = alarm.ring(), if begun < schedule.total() => {}
@@ -106,11 +106,11 @@ pub async fn run_until(
 }
 
 /// A place for each request that may be in flight, ordered so that all connections are used in turn.
-fn lanes(plan: &Plan) -> VecDeque<Arc<Lane>> {
-    let lanes: Vec<_> = (0..plan.connections).map(|_| Arc::new(Lane::new(plan.reuse))).collect();
+fn slots(plan: &Plan) -> VecDeque<Arc<ConnectionSlot>> {
+    let slots: Vec<_> = (0..plan.connections).map(|_| Arc::new(ConnectionSlot::new(plan.reuse))).collect();
     let places = match (plan.target.protocol, plan.reuse) {
         (Protocol::Http2, Reuse::KeepAlive) => plan.streams,
         _ => 1,
     };
-    (0..places).flat_map(|_| lanes.iter().cloned()).collect()
+    (0..places).flat_map(|_| slots.iter().cloned()).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::Tls;
+use crate::{Protocol, Tls};
 
 /// Where to dial and what to speak there.
 #[derive(Clone, Debug)]
@@ -13,15 +13,6 @@ pub struct Target {
     pub protocol: Protocol,
     /// `None` is plain HTTP.
     pub tls: Option<Tls>,
-}
-
-/// An HTTP version on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1, one request at a time on a connection.
-    Http1,
-    /// HTTP/2, several requests at a time.
-    Http2,
 }
 
 impl Target {
@@ -43,15 +34,5 @@ impl Target {
     /// The scheme of the requests' URIs.
     pub(crate) fn scheme(&self) -> http::uri::Scheme {
         if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP }
-    }
-}
-
-impl Protocol {
-    /// The name under which TLS negotiates this version (RFC 7301).
-    pub(crate) fn alpn(self) -> &'static [u8] {
-        match self {
-            Protocol::Http1 => b"http/1.1",
-            Protocol::Http2 => b"h2",
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! How full is too full, for whom.
 
-use crate::route::Criticality;
+use crate::pressure::Criticality;
 
 /// Whether one more request is admitted when `in_flight` of at most `cap` are under way.
 ///

@@ -231,3 +231,23 @@ impl Denial {
         self.tiers.as_ref().is_some_and(|list| list.contains(&region.tier)).then(|| "of its tier".to_owned())
     }
 }
+
+/// What an unknown origin means for a class that some jurisdiction restricts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnknownOrigin {
+    /// All restricting jurisdictions' rules at once.
+    Strictest,
+    /// The rules of these jurisdictions at once, as for a client who may be in any of their countries. Never empty.
+    Like(Vec<JurisdictionId>),
+    /// No region at all.
+    Refuse,
+}
+
+/// What a country that no jurisdiction lists means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnlistedJurisdiction {
+    /// No rule applies.
+    Allow,
+    /// No region at all.
+    Refuse,
+}

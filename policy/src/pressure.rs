@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::route::Criticality;
+use serde::Serialize;
 
 /// The utilisation past which a region spills.
 pub const OVERLOAD_MARK: f32 = 0.85;
@@ -37,6 +37,16 @@ impl Pressure {
     pub fn level(&self) -> f32 {
         self.level
     }
+}
+
+/// How late a route's requests are shed when the node or a region is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Criticality {
+    Sheddable,
+    Default,
+    Critical,
 }
 
 /// The share of a route's clients that a region spills, by its pressure.

@@ -47,6 +47,7 @@ mod decisions;
 mod finding;
 mod kind;
 mod law;
+mod request;
 mod rules;
 mod service;
 
@@ -58,7 +59,7 @@ use crate::region::{RegionId, RegionSet};
 use crate::table::{Table, TableSpec, UnlistedJurisdiction};
 pub use clients::Clients;
 pub use finding::{Case, Cause, Finding, Gap, Idle, Misjudgement, Severity};
-pub use kind::{Part, Routes};
+pub use request::{Part, Routes};
 pub use service::{Consent, Reliance};
 
 /// Clients whom no jurisdiction protects, and what data of theirs may go anywhere though others' may not.

@@ -10,13 +10,13 @@ use rustc_hash::FxHashMap;
 
 use crate::country::{Country, CountrySet};
 use crate::jurisdiction::{
-    ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, SuperRegion, Transfer, WhenUnavailable,
+    ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, SuperRegion, Transfer, UnknownOrigin,
+    UnlistedJurisdiction, WhenUnavailable,
 };
 use crate::moment::LawTime;
 use crate::origin::Origin;
 use crate::region::{Access, Region, RegionId, RegionSet};
 use crate::standing::{Standing, is_ruled, standing};
-use crate::table::{UnknownOrigin, UnlistedJurisdiction};
 
 /// The residency rules of one table, compiled.
 #[derive(Clone, Debug)]

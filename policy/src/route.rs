@@ -8,6 +8,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::jurisdiction::{ClassId, JurisdictionId};
+pub use crate::pressure::Criticality;
 use crate::pressure::Spill;
 use crate::region::{Access, RegionSet};
 use crate::score::Scoring;
@@ -124,16 +125,6 @@ pub enum PathPattern {
     Exact(String),
     /// This path and everything below it, by whole segments. Without its final `/`; the root is empty.
     Prefix(String),
-}
-
-/// How late a route's requests are shed when the node or a region is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum Criticality {
-    Sheddable,
-    Default,
-    Critical,
 }
 
 /// How a client is kept at the region that served it.

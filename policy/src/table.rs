@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::jurisdiction::{ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, SuperRegion};
+pub use crate::jurisdiction::{UnknownOrigin, UnlistedJurisdiction};
 use crate::list::{Countries, List};
 use crate::moment::{LawTime, Moment};
 use crate::pressure::Spill;
@@ -46,26 +47,6 @@ pub struct TableSpec {
     pub routes: Vec<RouteSpec>,
     /// The fleet-wide failover settings.
     pub failover: Failover,
-}
-
-/// What an unknown origin means for a class that some jurisdiction restricts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UnknownOrigin {
-    /// All restricting jurisdictions' rules at once.
-    Strictest,
-    /// The rules of these jurisdictions at once, as for a client who may be in any of their countries. Never empty.
-    Like(Vec<JurisdictionId>),
-    /// No region at all.
-    Refuse,
-}
-
-/// What a country that no jurisdiction lists means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnlistedJurisdiction {
-    /// No rule applies.
-    Allow,
-    /// No region at all.
-    Refuse,
 }
 
 /// Fleet-wide failover settings.

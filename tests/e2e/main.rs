@@ -17,6 +17,7 @@ mod health;
 mod hostile_bytes;
 mod http;
 mod law;
+mod layers;
 mod origins;
 mod peers;
 mod places;

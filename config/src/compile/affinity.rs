@@ -3,7 +3,7 @@
 use policy::affinity::AffinityKey;
 use policy::route::{Affinity, RouteSpec};
 
-use crate::section::Section;
+use crate::field::Section;
 
 /// The table's key. Without a secret it is made of the table's own text: the same on every node, not
 /// known to clients, and another one with each revision.

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use policy::rollout::{Canary, Failure, Success};
 
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::name::version as read_version;
 use crate::quote::quote;
-use crate::section::Section;
 
 /// The trial, if the table has one; `None` too after an error without which there is none to speak of.
 pub(super) fn canary(root: &Section<'_>) -> Option<Canary> {

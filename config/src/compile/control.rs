@@ -6,8 +6,7 @@ use policy::list::{Countries, Entry};
 use policy::region::{Region, RegionState};
 use policy::table::TableSpec;
 
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// Reports regions whose operator nobody has named, where operators are denied: nobody could tell whether they
 /// are meant, and they would be denied. And regions in countries that a list covers in part, which it does not

@@ -3,8 +3,7 @@
 use policy::jurisdiction::{DataClass, Scope, Transfer};
 
 use super::names::Names;
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// The data classes in the order of their names: those declared, those that only a rule names, and
 /// `public`, to which no rule applies unless it is declared otherwise.

@@ -2,8 +2,7 @@
 
 use policy::table::Failover;
 
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// The settings, each with its default.
 pub(super) fn failover(root: &Section<'_>) -> Failover {

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::quote::quote;
-use crate::section::Section;
 
 /// The frameworks that some region holds.
 pub(super) struct Frameworks(BTreeSet<String>);

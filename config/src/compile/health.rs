@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use policy::health::{Check, HttpCheck, ProbePlan};
 
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::host::parse_host;
 use crate::quote::quote;
-use crate::section::Section;
 
 /// The plan, each part of it with its default.
 pub(super) fn health(field: &Field<'_>) -> ProbePlan {

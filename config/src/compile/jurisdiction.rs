@@ -4,8 +4,7 @@ use policy::jurisdiction::{Jurisdiction, SuperRegion};
 
 use super::countries::{countries, dated_countries};
 use super::names::Names;
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// The jurisdictions in the order of their names.
 pub(super) fn jurisdictions(root: &Section<'_>, names: &Names<'_>) -> Vec<Jurisdiction> {

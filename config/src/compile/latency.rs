@@ -3,7 +3,7 @@
 use policy::RegionId;
 
 use super::names::Names;
-use crate::section::Section;
+use crate::field::Section;
 
 /// (from, to, milliseconds), each pair once.
 pub(super) fn latencies(root: &Section<'_>, names: &Names<'_>) -> Vec<(RegionId, RegionId, f64)> {

@@ -6,11 +6,10 @@ use policy::Period;
 use policy::list::{Entry, List};
 
 use super::countries::country;
-use super::page::Files;
+use super::page::{Files, MAX_LIST};
 use super::period::period;
 use crate::document;
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 use crate::text::read_bounded;
 
 /// The lists in the order of their names; one with an error may be left out.
@@ -104,7 +103,7 @@ pub(crate) fn inlined(text: &str, directory: &Path) -> String {
     files.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
     for (span, name) in files {
         let file = directory.join(name);
-        let entries = read_bounded(&file, MAX_FILE).ok().and_then(|list| read(&file, &list).ok());
+        let entries = read_bounded(&file, MAX_LIST).ok().and_then(|list| read(&file, &list).ok());
         if let Some((entries, _)) = entries {
             whole.replace_range(span, &written(&entries));
         }
@@ -136,6 +135,3 @@ const KEYS: &[&str] = &["country", "no_country", "from", "until", "scope", "sour
 
 /// More than there are countries, four times over.
 const MAX_ENTRIES: usize = 1000;
-
-/// The longest file of entries, in bytes.
-pub(super) const MAX_FILE: usize = 256 * 1024;

@@ -7,9 +7,8 @@ use policy::list::ListId;
 use policy::score::Weights;
 use policy::{RegionId, RegionSet};
 
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::name::check_key;
-use crate::section::Section;
 
 /// The names of a table. Ids are positions in the order of the names, so that the order in the
 /// file has no influence on any decision.

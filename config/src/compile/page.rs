@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::list::MAX_FILE as MAX_LIST;
 use crate::field::Field;
 use crate::text::read_bounded;
 
@@ -72,3 +71,5 @@ impl Files {
 
 /// The longest maintenance page, in bytes.
 const MAX_PAGE: usize = 256 * 1024;
+/// The longest file of entries, in bytes.
+pub(super) const MAX_LIST: usize = 256 * 1024;

@@ -7,8 +7,7 @@ use policy::proof::{Case, Cause, Finding, Gap, Idle, Proof, Severity, prove as p
 use policy::residency::Source;
 use policy::{Method, RouteId, Table};
 
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// Proves the table and reports what comes out. What follows from the table on purpose is no problem:
 /// it is in the proof alone. `file` is for the commands that explain the findings.

@@ -7,12 +7,10 @@ use super::countries::country as read_country;
 use super::frameworks::frameworks;
 use super::health::health;
 use super::operator::operator;
-use crate::endpoint::{Endpoint, EndpointRole};
-use crate::field::Field;
+use crate::endpoint::{Endpoint, EndpointRole, Upstream};
+use crate::field::{Field, Section};
 use crate::name::version as read_version;
 use crate::quote::quote;
-use crate::section::Section;
-use crate::table::Upstream;
 
 /// The regions in the order of their names; a region with an error may be left out.
 pub(super) fn regions(root: &Section<'_>) -> Vec<(Region, Upstream)> {

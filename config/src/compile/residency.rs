@@ -10,10 +10,9 @@ use super::names::Names;
 use super::page::Files;
 use super::period::period;
 use super::selector::{denial, selectors};
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::name::name as read_name;
 use crate::quote::quote;
-use crate::section::Section;
 use crate::suggest::nearest;
 
 /// The rules in the order of the file; a rule with an error may be left out.

@@ -4,8 +4,7 @@ use policy::jurisdiction::{DataClass, Jurisdiction, Rule, Scope, Transfer};
 use policy::table::{UnknownOrigin, UnlistedJurisdiction};
 
 use super::names::Names;
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// What holds where no rule says anything.
 pub(super) struct Defaults {

@@ -12,10 +12,9 @@ use policy::{Method, RouteId, Table};
 use super::Context;
 use super::pattern::{host_pattern, path_pattern};
 use super::retry::retry;
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::name::{header_name, name as read_name};
 use crate::quote::quote;
-use crate::section::Section;
 
 /// The routes in the order of the file; a route with an error may be left out.
 pub(super) fn routes(root: &Section<'_>, context: &Context<'_, '_>) -> Vec<RouteSpec> {

@@ -3,8 +3,7 @@
 use policy::score::Weights;
 
 use super::names::Names;
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// The scorings in the order of their names: the built-in ones, and those declared, which may
 /// replace a built-in one.

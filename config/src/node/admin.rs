@@ -3,10 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::address::socket_address;
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::host::parse_host;
 use crate::quote::quote;
-use crate::section::Section;
 
 /// The admin address, and by which names it may be called.
 pub(super) struct Admin {

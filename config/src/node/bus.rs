@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::BusSource;
 use crate::bus::{BusAccess, ClientCertificate, Credentials, MAX_AGE};
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::name::name;
-use crate::section::Section;
 
 /// The bus; `None` after an error, which is reported.
 pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Option<Duration>) -> Option<BusSource> {

@@ -6,10 +6,9 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::Geoip;
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::name::header_name;
 use crate::quote::quote;
-use crate::section::Section;
 use crate::share::share_or_off;
 
 /// The databases and the trusted proxies; none by default.

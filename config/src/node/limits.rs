@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Limits;
-use crate::section::Section;
+use crate::field::Section;
 
 impl Default for Limits {
     /// For a node of a few cores; what can be compared is as nginx has it. A tunnel has two sockets

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use super::address::socket_address;
 use super::{CertificateFiles, Geoip, Listener, ProxyProtocol, Tls};
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// The listeners, each with the field that has its address.
 pub(super) fn listeners<'t>(root: &Section<'t>, directory: &Path, geoip: &Geoip) -> Vec<(Listener, Field<'t>)> {

@@ -1,7 +1,7 @@
 //! `[log]`: what the node writes to its logs.
 
 use super::{ClientAddresses, Log};
-use crate::section::Section;
+use crate::field::Section;
 
 /// The settings; client addresses are truncated by default.
 pub(super) fn log(root: &Section<'_>) -> Log {

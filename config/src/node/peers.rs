@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{CertificateFiles, PeerName, Peers};
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::quote::quote;
-use crate::section::Section;
 
 /// The peers; `None` without the section, or after an error, which is reported.
 pub(super) fn peers(root: &Section<'_>, directory: &Path) -> Option<Peers> {

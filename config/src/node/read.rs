@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{NodeConfig, Routing};
 use super::{address, admin, geoip, limits, listener, log, peers, routing, tokens, upstream};
+use crate::field::Section;
 use crate::name::name as read_name;
-use crate::section::Section;
 use crate::text::read_bounded;
 
 /// Reads a whole node file; `None` when something compulsory is missing, which is reported.

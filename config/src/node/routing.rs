@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Routing;
 use super::bus::bus;
-use crate::section::Section;
+use crate::field::Section;
 
 /// The source of the routing table; `None` after an error, which is reported.
 pub(super) fn routing(root: &Section<'_>, directory: &Path) -> Option<Routing> {

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::{TokenAlgorithm, TokenKey, Tokens};
-use crate::field::Field;
-use crate::section::Section;
+use crate::field::{Field, Section};
 
 /// The keys and what a token must say; no key by default.
 pub(super) fn tokens(root: &Section<'_>, directory: &Path) -> Tokens {

@@ -5,9 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::UpstreamTls;
-use crate::field::Field;
+use crate::field::{Field, Section};
 use crate::quote::quote;
-use crate::section::Section;
 
 impl Default for UpstreamTls {
     fn default() -> Self {

@@ -4,8 +4,8 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use loadtest::{Plan, RequestSpec, Reuse};
 
+use super::arguments::Args;
 use super::clients::Clients;
-use super::http::Args;
 use super::target;
 
 /// A plan, and the request for each number of its schedule.

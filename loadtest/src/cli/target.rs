@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::http::Args;
+use super::arguments::Args;
 
 /// The server to dial for requests that ask for `host`.
 pub(super) fn target(args: &Args, host: &str) -> anyhow::Result<Target> {

@@ -4,23 +4,24 @@
 //! law and the route's required frameworks permit are compared. Equal differences are then told
 //! once: for all the routes, countries and kinds of request that they are equal for.
 
+mod delta;
 mod map;
 mod shared;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use self::map::{Case, Map};
-use self::shared::Found;
+use self::shared::{Found, Kind, Whom};
 use super::DiffError;
 use super::space::Pair;
 use super::who::Who;
-use crate::country::Country;
+use crate::country::{Country, CountrySet};
 use crate::jurisdiction::{ClassId, JurisdictionId};
 use crate::origin::Origin;
-use crate::region::Access;
+use crate::region::{Access, RegionSet};
 use crate::route::{Method, Route, RouteSpec};
 use crate::table::Table;
 
@@ -195,7 +196,7 @@ pub(super) fn changes(old: &Table, new: &Table, pairs: &[Pair]) -> Result<Vec<La
     for (index, treatment) in treatments.iter().enumerate() {
         map.compare(index, treatment, &mut found);
     }
-    let mut changes = found.told(&map, &treatments);
+    let mut changes = shared_changes(found, &map, &treatments);
     changes.sort_by_cached_key(|change| {
         (!change.widens(), !change.shrinks(), change.routes.first().cloned(), change.who.declared.clone())
     });
@@ -312,4 +313,46 @@ fn treatments<'a>(old: &'a Table, new: &'a Table, pairs: &[Pair]) -> Vec<Treatme
         });
     }
     treatments
+}
+
+/// Describes each difference once, for all that share it.
+fn shared_changes(found: Found, map: &Map<'_>, treatments: &[Treatment<'_>]) -> Vec<LawChange> {
+    let mut shared: BTreeMap<(Kind, BTreeSet<usize>), Vec<Whom>> = BTreeMap::new();
+    for ((kind, whom), treatments) in found.treatments {
+        shared.entry((kind, treatments)).or_default().push(whom);
+    }
+    let tell = |((kind, members), whom): ((Kind, BTreeSet<usize>), Vec<Whom>)| {
+        let (delta, details) = &found.deltas[kind.delta];
+        let mut countries = CountrySet::default();
+        let (mut unknown, mut declared) = (false, Vec::new());
+        for whom in whom {
+            match whom {
+                Whom::Crowd(index) => match map.crowds.get(index) {
+                    Some(crowd) => countries.extend(&crowd.countries),
+                    None => unknown = true,
+                },
+                Whom::Declared(name) => declared.push(name),
+            }
+        }
+        let mut routes: Vec<Passage> = members.iter().flat_map(|index| treatments[*index].passages.clone()).collect();
+        routes.sort();
+        let preference =
+            |sets: &(RegionSet, RegionSet)| Preference { old: map.names_of(&sets.0), new: map.names_of(&sets.1) };
+        LawChange {
+            who: map.names.who(&countries, unknown, declared),
+            routes,
+            requests: kind.requests,
+            consent: kind.consent,
+            anywhere: delta.anywhere,
+            was_anywhere: delta.was_anywhere,
+            gained: map.gains_of(&details.gained, &delta.under_old_rules),
+            lost: map.names_of(&details.lost),
+            unguarded: map.names_of(&delta.unguarded),
+            guarded: map.names_of(&delta.guarded),
+            preference: delta.preference.as_ref().map(preference),
+            refused_before: delta.refused_before,
+            refused_with: delta.refused_with,
+        }
+    };
+    shared.into_iter().map(tell).collect()
 }

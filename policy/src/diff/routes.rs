@@ -3,7 +3,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
-use super::settings::{Setting, differing};
+use super::settings::{Setting, differing, listed};
 use super::space::{Pair, Pairs, in_words};
 use crate::jurisdiction::JurisdictionId;
 use crate::region::Access;
@@ -252,12 +252,4 @@ fn methods(set: MethodSet) -> String {
     let names: Vec<&str> =
         Method::NAMED.iter().filter(|(_, method)| set.contains(*method)).map(|(name, _)| *name).collect();
     listed(&names)
-}
-
-/// Names for a message.
-pub(super) fn listed<T: AsRef<str>>(names: &[T]) -> String {
-    if names.is_empty() {
-        return "none".to_owned();
-    }
-    names.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
 }

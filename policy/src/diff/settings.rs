@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::codes;
-use super::routes::listed;
 use crate::country::{CountrySet, GROUPS};
 use crate::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
 use crate::list::Countries;
@@ -332,4 +331,12 @@ pub fn countries_in_words(countries: &CountrySet) -> String {
     }
     words.extend(codes(rest));
     listed(&words)
+}
+
+/// Names for a message.
+pub(super) fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ")
 }

@@ -3,8 +3,9 @@
 use rustc_hash::FxHashSet;
 
 use super::finding::{Case, Finding, Misjudgement};
-use super::kind::{Kind, Request, Routing};
+use super::kind::{Kind, Routing};
 use super::law::{Law, Row};
+use super::request::Request;
 use crate::attempt::Seen;
 use crate::decide::{decide, order};
 use crate::facts::Facts;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::clients::Clients;
-use super::kind::{Part, Request, Routes};
+use super::request::{Part, Request, Routes};
 use crate::country::Country;
 use crate::jurisdiction::{ClassId, JurisdictionId, Rule, Transfer};
 use crate::moment::Period;

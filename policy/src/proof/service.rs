@@ -4,8 +4,9 @@ use rustc_hash::FxHashMap;
 
 use super::clients::Clients;
 use super::finding::{Case, Cause, Finding, Gap, subject};
-use super::kind::{Kind, Part, Routes};
+use super::kind::Kind;
 use super::law::{Clause, Law, Row};
+use super::request::{Part, Routes};
 use crate::jurisdiction::ClassId;
 use crate::origin::Origin;
 use crate::region::{Access, RegionSet};

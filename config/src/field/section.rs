@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use toml::de::DeTable;
 
-use crate::field::{Field, Step};
+use super::{Field, Step};
 use crate::problem::Severity;
 use crate::quote::quote;
 use crate::report::Report;

@@ -4,16 +4,16 @@ use tokio::sync::Mutex;
 
 use crate::Reuse;
 use crate::dial::{Dialer, Sender, Sight};
-use crate::exchange::Failure;
+use crate::failure::Failure;
 
-/// A place for one connection. Requests board it, one at a time on HTTP/1.1, several on HTTP/2.
-pub(crate) struct Lane {
+/// Holds one connection. Requests acquire it, one at a time on HTTP/1.1, several on HTTP/2. It lives as long as the run.
+pub(crate) struct ConnectionSlot {
     reuse: Reuse,
     kept: Mutex<Option<Sender>>,
 }
 
 /// A connection on which a request may be sent now.
-pub(crate) struct Ride {
+pub(crate) struct Acquired {
     pub(crate) sender: Sender,
     pub(crate) age: Age,
 }
@@ -29,28 +29,28 @@ pub(crate) enum Age {
     Kept,
 }
 
-impl Lane {
-    pub(crate) fn new(reuse: Reuse) -> Lane {
-        Lane { reuse, kept: Mutex::new(None) }
+impl ConnectionSlot {
+    pub(crate) fn new(reuse: Reuse) -> ConnectionSlot {
+        ConnectionSlot { reuse, kept: Mutex::new(None) }
     }
 
-    /// The kept connection if it still stands, else a fresh one. Requests that board together share one dial.
-    pub(crate) async fn board(&self, dialer: &Dialer) -> Result<Ride, Failure> {
+    /// The kept connection if it still stands, else a fresh one. Requests that arrive together share one dial.
+    pub(crate) async fn acquire(&self, dialer: &Dialer) -> Result<Acquired, Failure> {
         if self.reuse == Reuse::NewConnection {
-            return Ok(Ride { sender: dialer.dial().await?, age: Age::Fresh });
+            return Ok(Acquired { sender: dialer.dial().await?, age: Age::Fresh });
         }
         let mut kept = self.kept.lock().await;
         let mut age = Age::Fresh;
         if let Some(mut sender) = kept.take() {
             if sender.ready().await {
                 *kept = sender.share();
-                return Ok(Ride { sender, age: Age::Kept });
+                return Ok(Acquired { sender, age: Age::Kept });
             }
             age = Age::Replaced;
         }
         let sender = dialer.dial().await?;
         *kept = sender.share();
-        Ok(Ride { sender, age })
+        Ok(Acquired { sender, age })
     }
 
     /// Keeps a connection for later, after the answer on it has been read to its end.
@@ -66,8 +66,8 @@ impl Sender {
     /// peer talks out of turn.
     async fn ready(&mut self) -> bool {
         match self {
-            Sender::Http1(sender, peephole) => sender.ready().await.is_ok() && peephole.look() == Sight::Nothing,
-            Sender::Http2(sender, peephole) => sender.ready().await.is_ok() && peephole.look() != Sight::Closed,
+            Sender::Http1(sender, probe) => sender.ready().await.is_ok() && probe.look() == Sight::Nothing,
+            Sender::Http2(sender, probe) => sender.ready().await.is_ok() && probe.look() != Sight::Closed,
         }
     }
 
@@ -75,7 +75,7 @@ impl Sender {
     fn share(&self) -> Option<Sender> {
         match self {
             Sender::Http1(..) => None,
-            Sender::Http2(sender, peephole) => Some(Sender::Http2(sender.clone(), peephole.clone())),
+            Sender::Http2(sender, probe) => Some(Sender::Http2(sender.clone(), probe.clone())),
         }
     }
 }
