@@ -25,8 +25,10 @@ mod access;
 mod bucket;
 mod client;
 mod entry;
+mod error;
 mod freshness;
 mod heartbeat;
+mod layout;
 mod publication;
 mod reading;
 mod recency;
@@ -35,29 +37,19 @@ mod signature;
 mod snapshot;
 mod watch;
 
-use std::time::Duration;
-
-pub use acceptance::{Acceptance, Ignored, Known, MOST_EPOCHS, Standing};
+pub use acceptance::{Comparison, Ignored, MOST_EPOCHS, Quarantine, compare};
 pub use access::{BusAccess, ClientCertificate, Credentials};
 pub use bucket::Weakness;
-pub use client::{Bus, BusError, PublishError};
-pub use entry::{Entry, MAX_TABLE, Place, too_large};
+pub use client::Bus;
+pub use entry::{Entry, MAX_TABLE, too_large};
+pub use error::{BusError, PublishError};
 pub use freshness::{Beat, FIRST_WARNING, Freshness, Judgement, Limit, MAX_AGE, MOST_SKEW, Moment, Newer, Witness};
 pub use heartbeat::Heartbeat;
-pub use publication::{Publication, Stage, StageError};
+pub use layout::Place;
+pub use publication::{Publication, Stage, StageError, TableVersion};
 pub use reading::Pulse;
 pub use recency::{NotRecent, Origin, Recency};
-pub use report::{NodeReport, NodeState, Refused};
+pub use report::{NodeReport, NodeState, PRUNED_AFTER, REPORT_EVERY, REPORT_TTL, Refused};
 pub use signature::{KeyError, SigningKey, TrustedKeys};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use watch::{Change, Watch, What};
-
-/// How often a node renews its report.
-pub const REPORT_EVERY: Duration = Duration::from_secs(5);
-
-/// A node whose report is older than this is gone: nobody counts it. Who published while it was there waits for it.
-pub const REPORT_TTL: Duration = Duration::from_secs(30);
-
-/// What a node has left that is gone for so long is removed after a publication to all: nats-server 2.9 has no
-/// time-to-live for a key.
-pub const BURIED_AFTER: Duration = Duration::from_secs(3600);

@@ -80,7 +80,7 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
         (None, Routing::Bus(source)) => {
             let mut bus = Bus::follow(&config, source, &survivors, &metrics, &law, peers.clone())?;
             let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
-            (table.document.clone(), table.standing.revision, Some(bus))
+            (table.document.clone(), table.version.revision, Some(bus))
         }
         (None, Routing::File(file)) => anyhow::bail!("{}: the routing table was not loaded", file.display()),
     };

@@ -1,60 +1,43 @@
-//! Which tables from the bus a node takes a closer look at.
+//! Which tables from the bus a node examines.
 //!
-//! Pure: what is in force and what was refused, compared with what comes. Revisions only go up; a new
-//! epoch lets them start over. What was refused once is not looked at again.
+//! Pure: compares what the bus offers with what is in force and what was refused. Revisions only go up; a new
+//! epoch lets them start over. What was refused once is not examined again.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::entry::Entry;
-use super::publication::Publication;
+use super::publication::TableVersion;
+use crate::problem::Problem;
 
-/// What a node has in force, and what it has refused.
-#[derive(Clone, Debug, Default)]
-pub struct Acceptance {
-    standing: Option<Standing>,
-    /// Publications refused, with what was in force then; the newest last.
-    quarantine: VecDeque<(Quarantined, Vec<crate::Problem>)>,
+/// Compares a table that the bus offers with the one in force.
+pub fn compare(offered: &TableVersion, in_force: Option<&TableVersion>) -> Comparison {
+    let Some(current) = in_force else { return Comparison::Newer };
+    let (found, in_force) = (offered.order(), current.order());
+    if found == in_force && offered.sha256 == current.sha256 {
+        return Comparison::InForce;
+    }
+    if found <= in_force {
+        return Comparison::Ignored(Ignored::NotNewer { found, in_force });
+    }
+    if offered.epoch > current.epoch.saturating_add(MOST_EPOCHS) {
+        return Comparison::Ignored(Ignored::TooFar { epoch: offered.epoch, in_force: current.epoch });
+    }
+    Comparison::Newer
 }
 
-/// A table that is in force, by what it is compared with.
+/// How an offered table compares with the one in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Compared first.
-    pub epoch: u64,
-    /// Compared then.
-    pub revision: u64,
-    /// When its publisher issued it, in Unix milliseconds.
-    pub issued_ms: u64,
-    /// The hash of its text, in hexadecimal.
-    pub sha256: String,
-}
-
-/// A publication, and what was in force when it was refused: a table that shrinks the one too much
-/// may be welcome after another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Quarantined {
-    fingerprint: String,
-    standing: Option<String>,
-}
-
-/// What is known of a publication before it is read.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Known {
+pub enum Comparison {
     /// It is the one in force.
     InForce,
-    /// It must not go in force, and says nothing new.
+    /// It must not go in force, and changes nothing.
     Ignored(Ignored),
-    /// It is new, but its text is the one in force.
-    SameText,
-    /// It was refused before, for these reasons.
-    Quarantined(Vec<crate::Problem>),
-    /// It is to be examined.
-    New,
+    /// It comes after the one in force.
+    Newer,
 }
 
 /// Why a table on the bus is ignored. `fmt` says what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ignored {
     /// It is not newer than the one in force.
     NotNewer {
@@ -76,73 +59,47 @@ pub enum Ignored {
     Absent,
 }
 
-impl Acceptance {
-    /// With this table in force.
-    pub fn new(standing: Option<Standing>) -> Self {
-        Self { standing, quarantine: VecDeque::new() }
-    }
+/// Publications that a node has refused, with the table that was in force then: one that takes too much away from that
+/// table may be good after another. Lives as long as the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Quarantine(VecDeque<Refused>);
 
-    /// What is in force.
-    pub fn standing(&self) -> Option<&Standing> {
-        self.standing.as_ref()
-    }
-
-    /// How many publications are in quarantine.
-    pub fn quarantined(&self) -> usize {
-        self.quarantine.len()
-    }
-
-    /// Compares a table on the bus with what is in force and what was refused.
-    pub fn weigh(&self, entry: &Entry) -> Known {
-        let Some(publication) = &entry.publication else { return Known::Ignored(Ignored::Deleted) };
-        let same_text = self.standing.as_ref().is_some_and(|standing| standing.sha256 == publication.sha256());
-        if let Some(standing) = &self.standing {
-            let (found, in_force) = ((publication.epoch, entry.revision), (standing.epoch, standing.revision));
-            if found == in_force && same_text {
-                return Known::InForce;
-            }
-            if found <= in_force {
-                return Known::Ignored(Ignored::NotNewer { found, in_force });
-            }
-            if publication.epoch > standing.epoch.saturating_add(MOST_EPOCHS) {
-                return Known::Ignored(Ignored::TooFar { epoch: publication.epoch, in_force: standing.epoch });
-            }
-        }
-        let key = self.key(publication);
-        if let Some((_, problems)) = self.quarantine.iter().find(|(refused, _)| *refused == key) {
-            return Known::Quarantined(problems.clone());
-        }
-        if same_text { Known::SameText } else { Known::New }
-    }
-
-    /// A table has gone in force.
-    pub fn applied(&mut self, standing: Standing) {
-        self.standing = Some(standing);
-    }
-
-    /// A publication was refused for these reasons.
-    pub fn refused(&mut self, publication: &Publication, problems: Vec<crate::Problem>) {
-        let key = self.key(publication);
-        if self.quarantine.iter().any(|(refused, _)| *refused == key) {
-            return;
-        }
-        if self.quarantine.len() >= MAX_QUARANTINED {
-            self.quarantine.pop_front();
-        }
-        self.quarantine.push_back((key, problems));
-    }
-
-    fn key(&self, publication: &Publication) -> Quarantined {
-        let standing = self.standing.as_ref().map(|standing| standing.sha256.clone());
-        Quarantined { fingerprint: publication.fingerprint(), standing }
-    }
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Refused {
+    fingerprint: String,
+    /// The hash of the text that was in force.
+    in_force: Option<String>,
+    problems: Vec<Problem>,
 }
 
-impl Standing {
-    /// A publication of this revision.
-    pub fn of(publication: &Publication, revision: u64) -> Self {
-        let Publication { epoch, issued_ms, .. } = *publication;
-        Self { epoch, revision, issued_ms, sha256: publication.sha256() }
+impl Quarantine {
+    /// Remembers that a publication was refused while a table was in force.
+    pub fn add(&mut self, fingerprint: &str, in_force: Option<&TableVersion>, problems: Vec<Problem>) {
+        if self.problems(fingerprint, in_force).is_some() {
+            return;
+        }
+        if self.0.len() >= MAX_QUARANTINED {
+            self.0.pop_front();
+        }
+        let in_force = in_force.map(|in_force| in_force.sha256.clone());
+        self.0.push_back(Refused { fingerprint: fingerprint.to_owned(), in_force, problems });
+    }
+
+    /// Returns why a publication was refused before while the same table was in force, if it was.
+    pub fn problems(&self, fingerprint: &str, in_force: Option<&TableVersion>) -> Option<&[Problem]> {
+        let in_force = in_force.map(|in_force| in_force.sha256.as_str());
+        let is_it = |refused: &&Refused| refused.fingerprint == fingerprint && refused.in_force.as_deref() == in_force;
+        self.0.iter().find(is_it).map(|refused| refused.problems.as_slice())
+    }
+
+    /// Returns how many publications are remembered.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -167,79 +124,74 @@ impl fmt::Display for Ignored {
     }
 }
 
-/// How far an epoch may be ahead of the one in force: so far that the last one is never reached.
+/// How far an epoch may be ahead of the one in force. A publisher counts up by one, so that a jump beyond this is a
+/// mistake or an attack; and with it the greatest epoch, after which there is none, is never reached.
 pub const MOST_EPOCHS: u64 = 1000;
 
-/// Publications remembered as refused.
+/// How many refused publications are remembered: as many as the bus keeps tables.
 const MAX_QUARANTINED: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
+    use super::super::publication::Publication;
     use super::*;
 
-    fn entry(revision: u64, epoch: u64, text: &str) -> Entry {
-        let publication = Publication::new(text.to_owned(), epoch, revision, "me");
-        Entry { revision, created: SystemTime::UNIX_EPOCH, publication: Some(publication), unreadable: None }
+    fn version(revision: u64, epoch: u64, text: &str) -> TableVersion {
+        TableVersion::of(&publication(epoch, text), revision)
     }
 
-    fn holding(revision: u64, epoch: u64, text: &str) -> Acceptance {
-        let entry = entry(revision, epoch, text);
-        Acceptance::new(Some(Standing::of(&entry.publication.unwrap(), revision)))
+    fn publication(epoch: u64, text: &str) -> Publication {
+        Publication::new(text.to_owned(), epoch, 0, "me")
     }
 
     #[test]
     fn revisions_go_up_and_epochs_first() {
-        let node = holding(10, 1, "a");
+        let current = version(10, 1, "a");
         let ignored =
-            |revision, epoch| Known::Ignored(Ignored::NotNewer { found: (epoch, revision), in_force: (1, 10) });
+            |revision, epoch| Comparison::Ignored(Ignored::NotNewer { found: (epoch, revision), in_force: (1, 10) });
         for (revision, epoch, text, expected) in [
-            (10, 1, "a", Known::InForce),
+            (10, 1, "a", Comparison::InForce),
             (10, 1, "b", ignored(10, 1)),
             (9, 1, "a", ignored(9, 1)),
             (9, 1, "b", ignored(9, 1)),
             (99, 0, "b", ignored(99, 0)),
-            (11, 1, "a", Known::SameText),
-            (11, 1, "b", Known::New),
-            (1, 1001, "b", Known::New),
-            (1, 1002, "b", Known::Ignored(Ignored::TooFar { epoch: 1002, in_force: 1 })),
-            (1, 2, "b", Known::New),
-            (1, 2, "a", Known::SameText),
+            (11, 1, "a", Comparison::Newer),
+            (11, 1, "b", Comparison::Newer),
+            (1, 1001, "b", Comparison::Newer),
+            (1, 1002, "b", Comparison::Ignored(Ignored::TooFar { epoch: 1002, in_force: 1 })),
+            (1, 2, "b", Comparison::Newer),
+            (1, 2, "a", Comparison::Newer),
         ] {
-            assert_eq!(node.weigh(&entry(revision, epoch, text)), expected, "{revision} {epoch} {text}");
+            assert_eq!(compare(&version(revision, epoch, text), Some(&current)), expected, "{revision} {epoch} {text}");
         }
-        let deleted = Entry { publication: None, ..entry(11, 1, "") };
-        assert_eq!(node.weigh(&deleted), Known::Ignored(Ignored::Deleted));
-        assert_eq!(Acceptance::default().weigh(&entry(1, 0, "a")), Known::New);
+        assert_eq!(compare(&version(1, 0, "a"), None), Comparison::Newer);
     }
 
     #[test]
-    fn what_was_refused_is_not_looked_at_again_while_nothing_has_changed() {
-        let mut node = holding(10, 1, "a");
-        let problem = crate::problem::Problem {
+    fn what_was_refused_is_not_examined_again_while_nothing_has_changed() {
+        let mut quarantine = Quarantine::default();
+        let problem = Problem {
             severity: crate::Severity::Error,
             file: "bus".into(),
             line: 1,
             path: String::new(),
             message: "bad".into(),
         };
-        let bad = entry(11, 1, "bad");
-        node.refused(bad.publication.as_ref().unwrap(), vec![problem.clone()]);
-        assert_eq!(node.weigh(&bad), Known::Quarantined(vec![problem.clone()]));
-        assert_eq!(node.weigh(&Entry { revision: 12, ..bad.clone() }), Known::Quarantined(vec![problem]));
+        let (bad, in_force) = (publication(1, "bad"), version(10, 1, "a"));
+        quarantine.add(&bad.fingerprint(), Some(&in_force), vec![problem.clone()]);
+        // Whatever its revision is.
+        assert_eq!(quarantine.problems(&bad.fingerprint(), Some(&in_force)), Some([problem].as_slice()));
         // With an override it is another publication.
-        let mut overriding = entry(12, 1, "bad");
-        overriding.publication.as_mut().unwrap().allow.insert("fleet".to_owned());
-        assert_eq!(node.weigh(&overriding), Known::New);
+        let mut overriding = bad.clone();
+        overriding.allow.insert("fleet".to_owned());
+        assert_eq!(quarantine.problems(&overriding.fingerprint(), Some(&in_force)), None);
         // After another table it may be good.
-        let next = entry(13, 1, "c");
-        node.applied(Standing::of(next.publication.as_ref().unwrap(), 13));
-        assert_eq!(node.weigh(&Entry { revision: 14, ..bad }), Known::New);
+        assert_eq!(quarantine.problems(&bad.fingerprint(), Some(&version(13, 1, "c"))), None);
+        assert_eq!(quarantine.problems(&bad.fingerprint(), None), None);
         // It is bounded.
         for number in 0..200 {
-            node.refused(entry(20, 1, &number.to_string()).publication.as_ref().unwrap(), Vec::new());
+            quarantine.add(&number.to_string(), Some(&in_force), Vec::new());
         }
-        assert_eq!(node.quarantined(), MAX_QUARANTINED);
+        assert_eq!(quarantine.len(), MAX_QUARANTINED);
     }
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::client::BusError;
+use super::error::BusError;
 
 /// Where a bus is, and as whom to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,13 @@
-//! How a bucket was made, and what that costs: somebody else may have made it.
+//! How a bucket is made, and what is weak about one that somebody else has made.
 
 use std::fmt;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{self, StorageType};
 
-use super::client::{Bus, BusError, HISTORY, request_error, within};
+use super::client::{Bus, within};
+use super::error::{BusError, chain, request_error};
+use super::layout::{HISTORY, Place};
 
 /// What is weak about a bucket. `fmt` says what it costs and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,79 @@ pub enum Weakness {
 }
 
 impl Bus {
+    /// Makes the bucket, unless it is there. Returns how many servers keep it, if it was not. `replicas` is how many
+    /// shall; by default `REPLICAS` (3) where the bus is a cluster that has so many, else one.
+    ///
+    /// # Errors
+    /// When the bus does not answer, or does not let us, or has not so many servers.
+    pub async fn create_bucket(&self, replicas: Option<usize>) -> Result<Option<usize>, BusError> {
+        match self.stream().await {
+            Err(BusError::NoBucket { .. }) => {}
+            other => return other.map(|_| None),
+        }
+        let made = match replicas {
+            Some(replicas) => self.create_with(replicas).await.map(|()| replicas),
+            None if self.is_clustered() => match self.create_with(REPLICAS).await {
+                Ok(()) => Ok(REPLICAS),
+                Err(NotCreated { is_for_lack_of_servers: true, .. }) => self.create_with(1).await.map(|()| 1),
+                Err(error) => Err(error),
+            },
+            None => self.create_with(1).await.map(|()| 1),
+        };
+        let made = made.map_err(|NotCreated { error, .. }| error)?;
+        self.settle().await?;
+        Ok(Some(made))
+    }
+
+    /// Waits until a bucket that was just made answers. The servers of a cluster find its leader first, and until they
+    /// have, a question has no answer, or one that sounds like there being no JetStream.
+    async fn settle(&self) -> Result<(), BusError> {
+        let mut tries = 0;
+        loop {
+            let answered = match self.has_leader().await {
+                Ok(true) => self.live(Place::Table).await.map(drop),
+                Ok(false) => Err(BusError::TimedOut),
+                Err(error) => Err(error),
+            };
+            let Err(error) = answered else { return Ok(()) };
+            tries += 1;
+            if tries == SETTLING || matches!(error, BusError::Other(_)) {
+                return Err(error);
+            }
+            tokio::time::sleep(SETTLING_PAUSE).await;
+        }
+    }
+
+    async fn create_with(&self, replicas: usize) -> Result<(), NotCreated> {
+        // As a key-value store is made, but by hand: nats-server 2.9 answers a question that the library's
+        // own way asks first in words that the library does not understand.
+        let config = stream::Config {
+            name: format!("KV_{}", self.bucket()),
+            description: Some("Meridian: the fleet's routing table and its nodes' reports".to_owned()),
+            subjects: vec![self.subject(">")],
+            max_messages_per_subject: HISTORY,
+            discard: stream::DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            num_replicas: replicas,
+            ..stream::Config::default()
+        };
+        match self.jetstream.create_stream(config).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let text = chain(&error);
+                let is_for_lack_of_servers = LACK_OF_SERVERS.iter().any(|words| text.contains(words));
+                let remedy = if is_for_lack_of_servers && replicas > 1 {
+                    format!("; the bus has not {replicas} servers with JetStream that could keep it: say --replicas 1")
+                } else {
+                    String::new()
+                };
+                Err(NotCreated { error: BusError::Other(text + &remedy), is_for_lack_of_servers })
+            }
+        }
+    }
+
     /// What is weak about the bucket, as it is now.
     ///
     /// # Errors
@@ -42,7 +117,7 @@ impl Bus {
     }
 
     /// Whether the bucket has a leader, as one does that no cluster keeps.
-    pub(super) async fn has_leader(&self) -> Result<bool, BusError> {
+    async fn has_leader(&self) -> Result<bool, BusError> {
         within(async {
             let info = self.stream().await?.get_info().await.map_err(|error| request_error(&error))?;
             Ok(info.cluster.is_none_or(|cluster| cluster.leader.is_some()))
@@ -113,6 +188,22 @@ impl fmt::Display for Weakness {
         }
     }
 }
+
+/// Why a bucket was not made.
+struct NotCreated {
+    error: BusError,
+    is_for_lack_of_servers: bool,
+}
+
+/// How often a bucket that was just made is asked, and how long after each: elections take a second or two.
+const SETTLING: u32 = 40;
+const SETTLING_PAUSE: Duration = Duration::from_millis(250);
+
+/// How many servers of a cluster keep a bucket: one may die, and the others still agree on what is newest.
+const REPLICAS: usize = 3;
+
+/// What nats-server says when it has fewer servers than a bucket asks for: JetStream's errors 10074, 10005 and 10023.
+const LACK_OF_SERVERS: [&str; 3] = ["non-clustered mode", "no suitable peers", "insufficient resources"];
 
 #[cfg(test)]
 mod tests {

@@ -1,20 +1,18 @@
 //! A connection to a bus, and what can be written there.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::stream::{self, Stream};
+use async_nats::jetstream::context::{GetStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::stream::Stream;
 use async_nats::{Client, HeaderMap};
-use thiserror::Error;
 use tokio::sync::{Notify, OnceCell};
 
 use super::access::{BusAccess, PATIENCE, PATIENCE_FOR_TABLES};
-use super::entry::Place;
+use super::error::{BusError, PublishError, chain, request_error};
 use super::heartbeat::Heartbeat;
+use super::layout::{HEARTBEAT, OPERATION, Place, report_key};
 use super::publication::Publication;
 use super::report::NodeReport;
 use super::watch::Watch;
@@ -23,54 +21,17 @@ use super::watch::Watch;
 #[derive(Clone, Debug)]
 pub struct Bus {
     client: Client,
-    jetstream: jetstream::Context,
+    pub(super) jetstream: jetstream::Context,
     /// The same, for what carries tables.
     pub(super) carrier: jetstream::Context,
     bucket: String,
     /// The bucket's stream, once it was found.
-    pub(super) stream: Arc<OnceCell<Stream>>,
+    stream: Arc<OnceCell<Stream>>,
     complaint: Arc<Mutex<Option<String>>>,
     lost: Arc<Notify>,
     /// The subjects of all reports that it was told of.
     pub(super) reporters: Arc<Mutex<BTreeSet<String>>>,
 }
-
-/// Why the bus does not do what it is asked.
-#[derive(Debug, Error)]
-#[allow(missing_docs)]
-pub enum BusError {
-    #[error("{}: {what}", file.display())]
-    File { file: PathBuf, what: String },
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
-    #[error("cannot connect to {servers}: {what}")]
-    Connect { servers: String, what: String },
-    #[error("there is no bucket {bucket:?} on the bus; `meridian publish` makes it")]
-    NoBucket { bucket: String },
-    #[error("the bus has no JetStream: start nats-server with -js, and let this account use it")]
-    NoJetStream,
-    #[error("the bus does not answer in time")]
-    TimedOut,
-    #[error("the bus says: {0}")]
-    Other(String),
-}
-
-/// Why a table was not published.
-#[derive(Debug, Error)]
-#[allow(missing_docs)]
-pub enum PublishError {
-    #[error("another table was published meanwhile")]
-    Overtaken,
-    #[error(
-        "the table and what is said beside it are {bytes} bytes, and the server takes {most}: raise max_payload in its configuration"
-    )]
-    TooLarge { bytes: usize, most: usize },
-    #[error(transparent)]
-    Bus(#[from] BusError),
-}
-
-/// Tables that the bus keeps, for `meridian history` and `rollback`: the most that a bucket can.
-pub(super) const HISTORY: i64 = 64;
 
 impl Bus {
     /// Connects to one of the servers, as `name`. It reconnects a few times by itself before it gives up.
@@ -144,82 +105,9 @@ impl Bus {
         self.client.server_info().max_payload
     }
 
-    /// Makes the bucket, unless it is there. Gives how many servers keep it, if it was not. `replicas` is how many
-    /// shall; by default `REPLICAS` (3) where the bus is a cluster that has so many, else one.
-    ///
-    /// # Errors
-    /// When the bus does not answer, or does not let us, or has not so many servers.
-    pub async fn create_bucket(&self, replicas: Option<usize>) -> Result<Option<usize>, BusError> {
-        match self.stream().await {
-            Err(BusError::NoBucket { .. }) => {}
-            other => return other.map(|_| None),
-        }
-        let made = match replicas {
-            Some(replicas) => self.create_with(replicas).await.map(|()| replicas),
-            None if self.is_clustered() => match self.create_with(REPLICAS).await {
-                Ok(()) => Ok(REPLICAS),
-                Err(NotCreated { is_for_lack_of_servers: true, .. }) => self.create_with(1).await.map(|()| 1),
-                Err(error) => Err(error),
-            },
-            None => self.create_with(1).await.map(|()| 1),
-        };
-        let made = made.map_err(|NotCreated { error, .. }| error)?;
-        self.settle().await?;
-        Ok(Some(made))
-    }
-
-    /// Waits until a bucket that was just made answers. The servers of a cluster find its leader first, and until they
-    /// have, a question has no answer, or one that sounds like there being no JetStream.
-    async fn settle(&self) -> Result<(), BusError> {
-        let mut tries = 0;
-        loop {
-            let answered = match self.has_leader().await {
-                Ok(true) => self.live(Place::Table).await.map(drop),
-                Ok(false) => Err(BusError::TimedOut),
-                Err(error) => Err(error),
-            };
-            let Err(error) = answered else { return Ok(()) };
-            tries += 1;
-            if tries == SETTLING || matches!(error, BusError::Other(_)) {
-                return Err(error);
-            }
-            tokio::time::sleep(SETTLING_PAUSE).await;
-        }
-    }
-
     /// Whether the server says that it is one of a cluster.
     pub fn is_clustered(&self) -> bool {
         self.client.server_info().cluster.is_some()
-    }
-
-    async fn create_with(&self, replicas: usize) -> Result<(), NotCreated> {
-        // As a key-value store is made, but by hand: nats-server 2.9 answers a question that the library's
-        // own way asks first in words that the library does not understand.
-        let config = stream::Config {
-            name: format!("KV_{}", self.bucket),
-            description: Some("Meridian: the fleet's routing table and its nodes' reports".to_owned()),
-            subjects: vec![self.subject(">")],
-            max_messages_per_subject: HISTORY,
-            discard: stream::DiscardPolicy::New,
-            allow_rollup: true,
-            deny_delete: true,
-            allow_direct: true,
-            num_replicas: replicas,
-            ..stream::Config::default()
-        };
-        match self.jetstream.create_stream(config).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let text = chain(&error);
-                let is_for_lack_of_servers = LACK_OF_SERVERS.iter().any(|words| text.contains(words));
-                let remedy = if is_for_lack_of_servers && replicas > 1 {
-                    format!("; the bus has not {replicas} servers with JetStream that could keep it: say --replicas 1")
-                } else {
-                    String::new()
-                };
-                Err(NotCreated { error: BusError::Other(text + &remedy), is_for_lack_of_servers })
-            }
-        }
     }
 
     /// Writes a heartbeat in place of the last one.
@@ -325,6 +213,31 @@ impl Bus {
         }
     }
 
+    /// The bucket's stream, as it was when it was first asked for.
+    pub(super) async fn stream(&self) -> Result<&Stream, BusError> {
+        self.stream.get_or_try_init(|| self.look_up()).await
+    }
+
+    async fn look_up(&self) -> Result<Stream, BusError> {
+        let name = format!("KV_{}", self.bucket());
+        self.carrier.get_stream(name).await.map_err(|error| match error.kind() {
+            GetStreamErrorKind::JetStream(ref error) if error.code() == 404 => {
+                BusError::NoBucket { bucket: self.bucket().to_owned() }
+            }
+            GetStreamErrorKind::JetStream(ref error) if error.code() == 503 => BusError::NoJetStream,
+            _ => request_error(&error),
+        })
+    }
+
+    /// Why a question had no answer: the bucket may be gone since, of which only a question for the
+    /// bucket itself tells.
+    pub(super) async fn reason(&self, error: BusError) -> BusError {
+        match error {
+            BusError::TimedOut => error,
+            error => self.look_up().await.err().unwrap_or(error),
+        }
+    }
+
     pub(super) fn subject(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.bucket)
     }
@@ -348,59 +261,3 @@ fn refusal(error: PublishError) -> BusError {
         other => BusError::Other(other.to_string()),
     }
 }
-
-/// Why a bucket was not made.
-struct NotCreated {
-    error: BusError,
-    is_for_lack_of_servers: bool,
-}
-
-/// How often a bucket that was just made is asked, and how long after each: elections take a second or two.
-const SETTLING: u32 = 40;
-const SETTLING_PAUSE: Duration = Duration::from_millis(250);
-
-/// The key of heartbeats.
-pub(super) const HEARTBEAT: &str = "heartbeat";
-
-/// How many servers of a cluster keep a bucket: one may die, and the others still agree on what is newest.
-const REPLICAS: usize = 3;
-
-/// What nats-server says when it has fewer servers than a bucket asks for: JetStream's errors 10074, 10005 and 10023.
-const LACK_OF_SERVERS: [&str; 3] = ["non-clustered mode", "no suitable peers", "insufficient resources"];
-
-/// The key of a node's report.
-pub(super) fn report_key(node: &str) -> String {
-    format!("nodes.{node}")
-}
-
-/// A request's failure. The library tells a time-out and a server without JetStream by its sources.
-pub(super) fn request_error(error: &(dyn std::error::Error + 'static)) -> BusError {
-    let text = chain(error);
-    if text.contains("timed out") {
-        BusError::TimedOut
-    } else if text.contains("no responders") || text.contains("JetStream resource does not exist") {
-        BusError::NoJetStream
-    } else {
-        BusError::Other(text)
-    }
-}
-
-/// An error with its causes, each once.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// What a key-value store's message does, where it does not put.
-pub(super) const OPERATION: &str = "KV-Operation";
-
-/// How long a bucket's watch may be silent.
-pub(super) const SILENCE: Duration = Duration::from_secs(10);

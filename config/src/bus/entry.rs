@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::message::StreamMessage;
 
-use super::client::OPERATION;
+use super::layout::{OPERATION, Place};
 use super::publication::Publication;
 
 /// A table on the bus.
@@ -31,25 +31,6 @@ impl Entry {
         let issued = issued.filter(|_| publication.issued_ms > 0);
         let since = issued.map_or(self.created, |issued| issued.min(self.created));
         lease.saturating_sub(now.duration_since(since).unwrap_or_default())
-    }
-}
-
-/// The two places for a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Place {
-    /// For all nodes.
-    Table,
-    /// For the nodes that it names, while it is newer.
-    Rollout,
-}
-
-impl Place {
-    /// The key in the bucket.
-    pub fn key(self) -> &'static str {
-        match self {
-            Place::Table => "table",
-            Place::Rollout => "rollout",
-        }
     }
 }
 

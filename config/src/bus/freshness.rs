@@ -7,8 +7,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::acceptance::Standing;
 use super::heartbeat::Heartbeat;
+use super::publication::TableVersion;
 
 /// How old the table in force is, and what ends its use. Lives as long as the process.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ struct Heard {
 
 #[derive(Clone, Debug)]
 struct InForce {
-    standing: Standing,
+    version: TableVersion,
     issued: Since,
     /// The end by its publisher's word, and how long after its issue that is.
     valid_until: Option<(u64, Duration)>,
@@ -152,25 +152,21 @@ impl Freshness {
     }
 
     /// A table of all nodes is in force.
-    pub fn took(&mut self, standing: &Standing, valid_until_ms: Option<u64>, now: Moment) {
+    pub fn took(&mut self, version: &TableVersion, valid_until_ms: Option<u64>, now: Moment) {
         // What is put there again is no younger than it was, whichever way the clock was set meanwhile.
         let same = |table: &InForce| {
-            let is_it = (table.standing.epoch, table.standing.issued_ms) == (standing.epoch, standing.issued_ms)
-                && table.standing.sha256 == standing.sha256;
+            let is_it = (table.version.epoch, table.version.issued_ms) == (version.epoch, version.issued_ms)
+                && table.version.sha256 == version.sha256;
             is_it.then_some(table.issued)
         };
         let signed = || {
-            if standing.issued_ms > 0 {
-                Since::signed(standing.issued_ms, now)
-            } else {
-                Since::ago(Duration::ZERO, now)
-            }
+            if version.issued_ms > 0 { Since::signed(version.issued_ms, now) } else { Since::ago(Duration::ZERO, now) }
         };
         let issued = self.table.as_ref().and_then(same).unwrap_or_else(signed);
-        let from = if standing.issued_ms > 0 { standing.issued_ms } else { now.unix_ms };
+        let from = if version.issued_ms > 0 { version.issued_ms } else { now.unix_ms };
         let valid_until = valid_until_ms.map(|until| (until, Duration::from_millis(until.saturating_sub(from))));
-        self.newer = self.newer.take().filter(|(newer, _)| newer.is_after(standing));
-        self.table = Some(InForce { standing: standing.clone(), issued, valid_until });
+        self.newer = self.newer.take().filter(|(newer, _)| newer.is_after(version));
+        self.table = Some(InForce { version: version.clone(), issued, valid_until });
     }
 
     /// A heartbeat that a trusted key has signed.
@@ -185,7 +181,7 @@ impl Freshness {
 
     /// A table that is newer than the one in force was refused. Where keys are trusted: one that such a key has signed.
     pub fn refused(&mut self, newer: Newer, now: Moment) {
-        let is_after = || self.table.as_ref().is_none_or(|table| newer.is_after(&table.standing));
+        let is_after = || self.table.as_ref().is_none_or(|table| newer.is_after(&table.version));
         let is_first = || self.newer.as_ref().is_none_or(|(known, _)| newer.issued_ms < known.issued_ms);
         let counts = match self.witness {
             Witness::Bus => true,
@@ -236,7 +232,7 @@ impl Freshness {
         let refused = self.newer.as_ref().map(|(newer, issued)| {
             self.within_max_age(Limit::SupersededByRefused { revision: newer.revision }, issued.age(now))
         });
-        let named = self.heartbeat.as_ref().filter(|heard| heard.beat.is_beyond(&table.standing));
+        let named = self.heartbeat.as_ref().filter(|heard| heard.beat.is_beyond(&table.version));
         let is_refused =
             |heard: &&Heard| self.newer.as_ref().is_some_and(|(newer, _)| newer.issued_ms <= heard.beat.issued_ms);
         let withheld = named.filter(|heard| !is_refused(heard)).map(|Heard { beat, issued, .. }| {
@@ -252,7 +248,7 @@ impl Freshness {
     /// How long ago a trusted key last signed anything about the table in force; `None` without a table, or keys.
     pub fn signed_age(&self, now: Moment) -> Option<Duration> {
         let table = self.table.as_ref().filter(|_| self.witness == Witness::Keys)?;
-        let heard = self.heartbeat.as_ref().filter(|heard| heard.beat.is_about(&table.standing));
+        let heard = self.heartbeat.as_ref().filter(|heard| heard.beat.is_about(&table.version));
         let issued = table.issued.age(now);
         Some(heard.map_or(issued, |heard| heard.signed.age(now).min(issued)))
     }
@@ -279,8 +275,8 @@ impl Freshness {
 }
 
 impl Newer {
-    fn is_after(&self, standing: &Standing) -> bool {
-        (self.epoch, self.revision) > (standing.epoch, standing.revision)
+    fn is_after(&self, version: &TableVersion) -> bool {
+        (self.epoch, self.revision) > (version.epoch, version.revision)
     }
 }
 

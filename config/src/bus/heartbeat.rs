@@ -5,8 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::acceptance::Standing;
-use super::publication::printable;
+use super::publication::{TableVersion, printable};
 
 /// A publisher's word, under the key `heartbeat`, that a publication is still the newest one at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +30,8 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// A heartbeat of this time for a publication, not yet signed.
-    pub fn new(standing: &Standing, signed_ms: u64, by: &str) -> Self {
-        let Standing { epoch, revision, issued_ms, sha256 } = standing.clone();
+    pub fn new(version: &TableVersion, signed_ms: u64, by: &str) -> Self {
+        let TableVersion { epoch, revision, issued_ms, sha256 } = version.clone();
         Self { epoch, revision, issued_ms, sha256, signed_ms, by: printable(by), signature: None }
     }
 
@@ -50,13 +49,13 @@ impl Heartbeat {
     }
 
     /// Returns whether it is about this publication.
-    pub fn is_about(&self, standing: &Standing) -> bool {
-        (self.epoch, self.issued_ms) == (standing.epoch, standing.issued_ms) && self.sha256 == standing.sha256
+    pub fn is_about(&self, version: &TableVersion) -> bool {
+        (self.epoch, self.issued_ms) == (version.epoch, version.issued_ms) && self.sha256 == version.sha256
     }
 
     /// Returns whether it is about a publication that came after this one.
-    pub fn is_beyond(&self, standing: &Standing) -> bool {
-        (self.epoch, self.issued_ms) > (standing.epoch, standing.issued_ms)
+    pub fn is_beyond(&self, version: &TableVersion) -> bool {
+        (self.epoch, self.issued_ms) > (version.epoch, version.issued_ms)
     }
 
     /// Orders heartbeats: the newer publication first, and of one publication the later word.
@@ -83,8 +82,8 @@ pub(super) mod tests {
 
     /// A heartbeat of this time for a publication of text `a`, epoch 1, revision 5 and this time.
     pub(in crate::bus) fn heartbeat(issued_ms: u64, signed_ms: u64) -> Heartbeat {
-        let standing = Standing { epoch: 1, revision: 5, issued_ms, sha256: "a".to_owned() };
-        Heartbeat::new(&standing, signed_ms, "me@host")
+        let version = TableVersion { epoch: 1, revision: 5, issued_ms, sha256: "a".to_owned() };
+        Heartbeat::new(&version, signed_ms, "me@host")
     }
 
     #[test]
@@ -120,18 +119,18 @@ pub(super) mod tests {
 
     #[test]
     fn it_is_about_one_publication_whatever_its_revision() {
-        let standing =
-            |epoch, issued_ms, sha256: &str| Standing { epoch, revision: 77, issued_ms, sha256: sha256.into() };
+        let version =
+            |epoch, issued_ms, sha256: &str| TableVersion { epoch, revision: 77, issued_ms, sha256: sha256.into() };
         let beat = heartbeat(10, 20);
-        for (standing, is_about, is_beyond) in [
-            (standing(1, 10, "a"), true, false),
-            (standing(1, 10, "b"), false, false),
-            (standing(1, 9, "a"), false, true),
-            (standing(1, 11, "a"), false, false),
-            (standing(0, 99, "a"), false, true),
-            (standing(2, 1, "a"), false, false),
+        for (version, is_about, is_beyond) in [
+            (version(1, 10, "a"), true, false),
+            (version(1, 10, "b"), false, false),
+            (version(1, 9, "a"), false, true),
+            (version(1, 11, "a"), false, false),
+            (version(0, 99, "a"), false, true),
+            (version(2, 1, "a"), false, false),
         ] {
-            assert_eq!((beat.is_about(&standing), beat.is_beyond(&standing)), (is_about, is_beyond), "{standing:?}");
+            assert_eq!((beat.is_about(&version), beat.is_beyond(&version)), (is_about, is_beyond), "{version:?}");
         }
     }
 }

@@ -44,6 +44,19 @@ pub struct Stage {
     pub lease: Duration,
 }
 
+/// Which of all tables on the bus one is: what decides which of two is newer, and whether two are the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TableVersion {
+    /// Compared first.
+    pub epoch: u64,
+    /// Compared then.
+    pub revision: u64,
+    /// When its publisher issued it, in Unix milliseconds.
+    pub issued_ms: u64,
+    /// The hash of its text, in hexadecimal.
+    pub sha256: String,
+}
+
 impl Publication {
     /// A publication of this text for all nodes, unsigned.
     pub fn new(text: impl Into<bytes::Bytes>, epoch: u64, issued_ms: u64, by: &str) -> Self {
@@ -173,6 +186,19 @@ fn listed(names: &BTreeSet<String>) -> String {
 
 fn names(text: &str) -> BTreeSet<String> {
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+impl TableVersion {
+    /// Returns what orders tables: the epoch first, and within an epoch the revision.
+    pub fn order(&self) -> (u64, u64) {
+        (self.epoch, self.revision)
+    }
+
+    /// Returns the version of a publication that has this revision.
+    pub fn of(publication: &Publication, revision: u64) -> Self {
+        let Publication { epoch, issued_ms, .. } = *publication;
+        Self { epoch, revision, issued_ms, sha256: publication.sha256() }
+    }
 }
 
 /// The text with nothing in it that a header cannot hold.

@@ -5,16 +5,16 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::pull;
-use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::REPORT_TTL;
-use super::client::{Bus, BusError, HEARTBEAT, HISTORY, OPERATION, report_key, request_error, within};
-use super::entry::{Entry, Place};
+use super::client::{Bus, within};
+use super::entry::Entry;
+use super::error::{BusError, request_error};
 use super::heartbeat::Heartbeat;
-use super::report::NodeReport;
+use super::layout::{HEARTBEAT, HISTORY, OPERATION, Place, report_key};
+use super::report::{NodeReport, REPORT_TTL};
 
 /// How the bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,20 +146,20 @@ impl Bus {
         Ok(reports)
     }
 
-    /// Removes what nodes have left that were last heard from so long ago; gives how many they were.
+    /// Removes the reports of nodes that were last heard from so long ago; returns how many they were.
     ///
     /// # Errors
-    /// As [`Bus::live`], and where we may not.
-    pub async fn bury(&self, silent_for: Duration) -> Result<usize, BusError> {
+    /// As [`Bus::live`], and where this connection may not purge.
+    pub async fn prune(&self, silent_for: Duration) -> Result<usize, BusError> {
         let stream = self.stream().await?;
-        let dead: Vec<_> = self.nodes().await?.into_iter().filter(|message| age(message) > silent_for).collect();
-        for message in &dead {
+        let gone: Vec<_> = self.nodes().await?.into_iter().filter(|message| age(message) > silent_for).collect();
+        for message in &gone {
             // Not what it may have said meanwhile.
             let purge = stream.purge().filter(message.subject.as_str()).sequence(message.sequence + 1);
             within(async { purge.await.map_err(|error| request_error(&error)) }).await?;
             self.reporters().remove(message.subject.as_str());
         }
-        Ok(dead.len())
+        Ok(gone.len())
     }
 
     /// The last message of every node. Who was told of once is asked for by name: nats-server 2.9 now and
@@ -239,31 +239,6 @@ impl Bus {
         match found {
             Err(error) => Err(self.reason(error).await),
             found => found,
-        }
-    }
-
-    /// The bucket's stream, as it was when it was first asked for.
-    pub(super) async fn stream(&self) -> Result<&Stream, BusError> {
-        self.stream.get_or_try_init(|| self.look_up()).await
-    }
-
-    async fn look_up(&self) -> Result<Stream, BusError> {
-        let name = format!("KV_{}", self.bucket());
-        self.carrier.get_stream(name).await.map_err(|error| match error.kind() {
-            GetStreamErrorKind::JetStream(ref error) if error.code() == 404 => {
-                BusError::NoBucket { bucket: self.bucket().to_owned() }
-            }
-            GetStreamErrorKind::JetStream(ref error) if error.code() == 503 => BusError::NoJetStream,
-            _ => request_error(&error),
-        })
-    }
-
-    /// Why a question had no answer: the bucket may be gone since, of which only a question for the
-    /// bucket itself tells.
-    async fn reason(&self, error: BusError) -> BusError {
-        match error {
-            BusError::TimedOut => error,
-            error => self.look_up().await.err().unwrap_or(error),
         }
     }
 }

@@ -5,10 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::acceptance::Standing;
 use super::freshness::{MAX_AGE, Moment, Witness};
 use super::heartbeat::Heartbeat;
-use super::publication::Publication;
+use super::publication::{Publication, TableVersion};
 
 /// What a publication's time is compared with.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +17,7 @@ pub struct Recency<'a> {
     /// How the publication came here.
     pub origin: Origin,
     /// The table of all that is in force, or held back.
-    pub standing: Option<&'a Standing>,
+    pub in_force: Option<&'a TableVersion>,
     /// The newest verified heartbeat.
     pub heartbeat: Option<&'a Heartbeat>,
     /// What the node file says.
@@ -84,9 +83,9 @@ impl Recency<'_> {
         if let Some(minimum_ms) = self.minimum_issued_ms.filter(|minimum| issued_ms < *minimum) {
             return Err(NotRecent::BelowMinimum { issued_ms, minimum_ms });
         }
-        match self.standing {
-            Some(standing) if issued_ms < standing.issued_ms => {
-                Err(NotRecent::Repeated { issued_ms, in_force_ms: standing.issued_ms })
+        match self.in_force {
+            Some(in_force) if issued_ms < in_force.issued_ms => {
+                Err(NotRecent::Repeated { issued_ms, in_force_ms: in_force.issued_ms })
             }
             None if self.origin == Origin::Bus && self.minimum_issued_ms.is_none() => self.first(publication, now),
             _ => Ok(()),
@@ -99,8 +98,8 @@ impl Recency<'_> {
         if is_vouched_for && self.max_age.is_none() {
             return Ok(());
         }
-        let standing = Standing::of(publication, 0);
-        let beat = self.heartbeat.filter(|beat| beat.is_about(&standing)).map_or(0, |beat| beat.signed_ms);
+        let version = TableVersion::of(publication, 0);
+        let beat = self.heartbeat.filter(|beat| beat.is_about(&version)).map_or(0, |beat| beat.signed_ms);
         let age = Duration::from_millis(now.unix_ms.saturating_sub(publication.issued_ms.max(beat)));
         let most = self.max_age.unwrap_or(MAX_AGE);
         if age > most { Err(NotRecent::Ancient { age, most }) } else { Ok(()) }
@@ -154,7 +153,7 @@ mod tests {
         Recency {
             witness: Witness::Keys,
             origin: Origin::Bus,
-            standing: None,
+            in_force: None,
             heartbeat: None,
             max_age: None,
             minimum_issued_ms: None,
@@ -180,7 +179,7 @@ mod tests {
         let why = node.check(&old, NOW).unwrap_err();
         assert!(why.to_string().contains("for 1day (max_age 1day)"), "{why}");
         // A heartbeat about it, but no other, makes it young.
-        let beat = Heartbeat::new(&Standing::of(&old, 7), NOW.unix_ms - DAY, "me");
+        let beat = Heartbeat::new(&TableVersion::of(&old, 7), NOW.unix_ms - DAY, "me");
         assert_eq!(Recency { heartbeat: Some(&beat), ..node }.check(&old, NOW), Ok(()));
         let other = Heartbeat { sha256: "b".to_owned(), ..beat.clone() };
         assert!(Recency { heartbeat: Some(&other), ..node }.check(&old, NOW).is_err());
@@ -201,8 +200,8 @@ mod tests {
 
     #[test]
     fn what_was_signed_before_the_table_in_force_is_a_repetition() {
-        let standing = Standing::of(&publication(10), 3);
-        let node = Recency { standing: Some(&standing), ..fresh_node() };
+        let in_force = TableVersion::of(&publication(10), 3);
+        let node = Recency { in_force: Some(&in_force), ..fresh_node() };
         assert_eq!(node.check(&publication(10), NOW), Ok(()));
         assert!(matches!(node.check(&publication(9), NOW), Err(NotRecent::Repeated { .. })));
         let above = Recency { minimum_issued_ms: Some(11), origin: Origin::Snapshot, ..node };

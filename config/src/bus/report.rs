@@ -1,5 +1,7 @@
 //! What a node says of itself on the bus.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use policy::trial::Observed;
 use serde::{Deserialize, Serialize};
@@ -115,6 +117,17 @@ impl NodeReport {
         headers
     }
 }
+
+/// How often a node renews its report.
+pub const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// A node whose report is older than this has expired, and is not counted. A publisher that wrote a table before that
+/// waits for it.
+pub const REPORT_TTL: Duration = Duration::from_secs(30);
+
+/// The report of a node that was last heard from so long ago is removed after a publication to all: nats-server 2.9 has
+/// no time-to-live for a key.
+pub const PRUNED_AFTER: Duration = Duration::from_secs(3600);
 
 const MOST_SHOWN: usize = 20;
 const LONGEST_SHOWN: usize = 1000;

@@ -13,9 +13,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::acceptance::Standing;
 use super::heartbeat::Heartbeat;
-use super::publication::{Publication, sha256_hex};
+use super::publication::{Publication, TableVersion, sha256_hex};
 use crate::text::read_bounded;
 
 /// The last good table.
@@ -103,13 +102,13 @@ impl Snapshot {
     pub fn write(
         file: &Path,
         publication: &Publication,
-        standing: &Standing,
+        version: &TableVersion,
         heartbeat: Option<&Heartbeat>,
     ) -> io::Result<()> {
         let line = Line {
-            revision: standing.revision,
-            epoch: standing.epoch,
-            issued_ms: standing.issued_ms,
+            revision: version.revision,
+            epoch: version.epoch,
+            issued_ms: version.issued_ms,
             valid_until_ms: publication.valid_until_ms,
             by: publication.by.clone(),
             note: publication.note.clone(),
@@ -174,10 +173,10 @@ mod tests {
         let mut publication = Publication::new("version = '1'\n", 2, 9, "me").noted("why");
         publication.signature = Some("a:b".to_owned());
         publication.allow.insert("eu".to_owned());
-        let standing = Standing::of(&publication, 7);
+        let version = TableVersion::of(&publication, 7);
         publication.valid_until_ms = Some(99);
-        let beat = Heartbeat::new(&standing, 10, "me");
-        Snapshot::write(&file, &publication, &standing, Some(&beat)).unwrap();
+        let beat = Heartbeat::new(&version, 10, "me");
+        Snapshot::write(&file, &publication, &version, Some(&beat)).unwrap();
         let read = Snapshot::load(&file).unwrap();
         assert_eq!((read.publication, read.revision, read.heartbeat), (publication, 7, Some(beat)));
         let good = fs::read_to_string(&file).unwrap();

@@ -8,8 +8,8 @@ use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use async_nats::jetstream::stream::Stream;
 use futures_util::StreamExt;
 
-use super::client::{BusError, OPERATION, SILENCE, chain};
-use super::entry::Place;
+use super::error::{BusError, chain};
+use super::layout::{OPERATION, Place};
 use super::report::{INSTANCE, REGION};
 
 /// Every change of a bucket, from the present state of each key on.
@@ -88,7 +88,7 @@ impl Watch {
     }
 
     /// How long a watch may be silent: while a node renews its own report, longer means that it is stuck.
-    pub const SILENCE: Duration = SILENCE;
+    pub const SILENCE: Duration = Duration::from_secs(10);
 }
 
 fn what(key: &str, headers: &HeaderMap) -> What {

@@ -160,7 +160,7 @@ impl Desk {
 
     /// Puts what was held back in force: the bus has nothing better.
     pub fn release(&mut self) {
-        let Some(revision) = self.tables.base().map(|table| table.standing.revision) else { return };
+        let Some(revision) = self.tables.base().map(|table| table.version.revision) else { return };
         if self.tables.release() {
             self.state.freshness.silent_for(self.silent_for);
             self.state.count("snapshot_taken");
@@ -195,7 +195,7 @@ impl Desk {
     /// Whether what the bus has for all is in force here. Where it was refused it is not: there is a newer law.
     pub fn is_settled(&mut self) -> bool {
         let newest = self.queue.heard(Place::Table);
-        let has_it = self.tables.base().is_some_and(|base| base.standing.revision == newest);
+        let has_it = self.tables.base().is_some_and(|base| base.version.revision == newest);
         has_it && self.tables.in_force().is_some() && self.is_idle() && !self.state.is_ignoring()
     }
 
@@ -230,7 +230,7 @@ impl Desk {
             Place::Rollout => {
                 self.state.note("rollout", None);
                 // Nobody goes back from a staged table to the one before for the moment that its promotion takes.
-                let staged = self.tables.staged().map(|staged| staged.standing.revision);
+                let staged = self.tables.staged().map(|staged| staged.version.revision);
                 let is_after = |staged: &u64| {
                     let is_examined = |one: &Examination| one.place == Place::Table && one.entry.revision > *staged;
                     self.examination.as_ref().is_some_and(is_examined) || self.queue.wants_after(*staged)
@@ -357,7 +357,7 @@ impl Desk {
         let revision = node.routing.load().revision;
         self.stage = Stage::Serving(node);
         // Another may have been accepted while the node was being made.
-        if self.tables.in_force().is_some_and(|table| table.standing.revision != revision) {
+        if self.tables.in_force().is_some_and(|table| table.version.revision != revision) {
             self.put_in_force(false);
         }
     }
@@ -372,7 +372,7 @@ impl Desk {
         }
         if self.may_be_promoted.is_some() && self.is_idle() {
             let withdrawn = self.may_be_promoted.take();
-            if self.tables.staged().map(|staged| staged.standing.revision) == withdrawn {
+            if self.tables.staged().map(|staged| staged.version.revision) == withdrawn {
                 self.put_back("the staged table was withdrawn");
             }
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use config::bus::{Entry, Heartbeat, Origin, Place, Publication, Recency, Standing, TrustedKeys};
+use config::bus::{Entry, Heartbeat, Origin, Place, Publication, Recency, TableVersion, TrustedKeys};
 use config::{BusSource, Problem, RoutingTable, Severity};
 use policy::{LawTime, shrinkage};
 
@@ -77,7 +77,7 @@ pub fn trust(place: Place, entry: &Entry, publication: &Publication, against: &A
     let recency = Recency {
         witness: against.source.witness(),
         origin: against.origin,
-        standing: against.base.map(|base| &base.standing),
+        in_force: against.base.map(|base| &base.version),
         heartbeat: against.heartbeat,
         max_age: against.source.max_age,
         minimum_issued_ms: against.source.minimum_issued_ms,
@@ -147,8 +147,8 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
             return Err(Refusal::Shrinks(problems));
         }
     }
-    let standing = Standing::of(publication, entry.revision);
-    Ok(Table { publication: publication.clone(), document, standing })
+    let version = TableVersion::of(publication, entry.revision);
+    Ok(Table { publication: publication.clone(), document, version })
 }
 
 /// Examines a table after those that this node has missed before it. They do not go in force, but what
@@ -167,7 +167,7 @@ pub fn examine_after(
 ) -> Result<Table, Refusal> {
     let mut base = base.clone();
     let look = |entry: &Entry, base: &Table| {
-        let publication = entry.publication.as_ref().filter(|publication| publication.epoch >= base.standing.epoch)?;
+        let publication = entry.publication.as_ref().filter(|publication| publication.epoch >= base.version.epoch)?;
         let (origin, base) = (Origin::Bus, Some(base));
         let against = Against { source, here, base, known: None, origin, heartbeat: None, at };
         Some(examine(Place::Table, entry, publication, against))

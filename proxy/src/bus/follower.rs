@@ -138,7 +138,7 @@ impl Follower {
                 // It begins with the last of each key: whatever was passed over is told after all.
                 _ = renewal.tick() => watch = bus.watch().await?,
                 () = bus.lost() => return Err(BusError::Other("the connection was lost".to_owned())),
-                _ = second.tick() => self.state.peers.bury(now()),
+                _ = second.tick() => self.state.peers.prune(now()),
                 event = self.desk.event() => match event {
                     Event::Examined(examined) => self.desk.judge(Some(bus), *examined).await?,
                     Event::Made(node) => self.desk.adopt(node),

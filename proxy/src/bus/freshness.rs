@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use config::bus::{Beat, FIRST_WARNING, Heartbeat, Judgement, Moment, Newer, Standing, Witness};
+use config::bus::{Beat, FIRST_WARNING, Heartbeat, Judgement, Moment, Newer, TableVersion, Witness};
 
 use crate::routing::now;
 
@@ -39,13 +39,13 @@ impl Freshness {
 
     /// Puts a table in force, which becomes the one that is judged: before that if its use is over, and else after it,
     /// so that no table is ever taken for fresher than it is.
-    pub fn around(&self, standing: &Standing, valid_until_ms: Option<u64>, put: impl FnOnce()) {
+    pub fn around(&self, version: &TableVersion, valid_until_ms: Option<u64>, put: impl FnOnce()) {
         let mut next = self.lock().clone();
-        next.took(standing, valid_until_ms, moment());
+        next.took(version, valid_until_ms, moment());
         let is_over = next.judge(moment()).is_some_and(|judgement| judgement.is_expired());
         // Only the bus' own thread changes what is judged.
         let take = || {
-            self.lock().took(standing, valid_until_ms, moment());
+            self.lock().took(version, valid_until_ms, moment());
             self.look();
         };
         if is_over {
@@ -180,9 +180,9 @@ mod tests {
         };
         silent_for(None);
         assert!(freshness.warnings().is_empty() && !freshness.is_expired(), "there is no table");
-        let standing = Standing { epoch: 1, revision: 2, issued_ms: 0, sha256: String::new() };
+        let version = TableVersion { epoch: 1, revision: 2, issued_ms: 0, sha256: String::new() };
         freshness.heard();
-        freshness.around(&standing, None, || ());
+        freshness.around(&version, None, || ());
         assert!(freshness.warnings().is_empty());
         silent_for(Some(13 * hour));
         assert!(!expired.load(Ordering::Relaxed));
@@ -202,15 +202,15 @@ mod tests {
     fn a_table_that_is_over_is_so_before_it_is_in_force_and_one_that_is_not_after_that() {
         let directory = tempfile::tempdir().unwrap();
         let freshness = Freshness::new(&samples(directory.path()).1, Arc::default());
-        let standing = |revision| Standing { epoch: 1, revision, issued_ms: revision, sha256: String::new() };
+        let version = |revision| TableVersion { epoch: 1, revision, issued_ms: revision, sha256: String::new() };
         let is_expired = |freshness: &Freshness| {
             freshness.look();
             freshness.is_expired()
         };
         let mut seen = None;
-        freshness.around(&standing(1), Some(2), || seen = Some(is_expired(&freshness)));
+        freshness.around(&version(1), Some(2), || seen = Some(is_expired(&freshness)));
         assert_eq!((seen, is_expired(&freshness)), (Some(true), true));
-        freshness.around(&standing(2), None, || seen = Some(is_expired(&freshness)));
+        freshness.around(&version(2), None, || seen = Some(is_expired(&freshness)));
         assert_eq!((seen, is_expired(&freshness)), (Some(true), false), "the one before may still decide");
     }
 }

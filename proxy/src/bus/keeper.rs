@@ -78,7 +78,7 @@ impl Shelf {
             return;
         };
         let Kept { table, heartbeat } = &*kept;
-        let written = Snapshot::write(file, &table.publication, &table.standing, heartbeat.as_ref());
+        let written = Snapshot::write(file, &table.publication, &table.version, heartbeat.as_ref());
         let failed = written.err().map(|error| {
             self.state.count("snapshot_failed");
             format!("the snapshot {} cannot be written: {error}; a start without the bus would fail", file.display())
@@ -93,7 +93,7 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use config::RoutingTable;
-    use config::bus::{Publication, Standing};
+    use config::bus::{Publication, TableVersion};
 
     use super::*;
 
@@ -104,12 +104,12 @@ mod tests {
         let text = "version = '1'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n";
         let publication = Publication::new(text, 1, 0, "me");
         let document = RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).unwrap();
-        let standing = Standing::of(&publication, 10);
+        let version = TableVersion::of(&publication, 10);
         let state = BusState::sample(directory.path());
         let mut shelf = Shelf { file: file.clone(), state: state.clone(), unwritten: None };
         let failures = || state.metrics.bus_events.with_label_values(&["snapshot_failed"]).get();
 
-        let table = Arc::new(Table { publication, document, standing });
+        let table = Arc::new(Table { publication, document, version });
         shelf.see_to(Some(Arc::new(Kept { table, heartbeat: None })));
         assert_eq!((failures(), state.status().notes.len()), (1, 1));
         std::fs::create_dir(directory.path().join("later")).unwrap();

@@ -34,7 +34,7 @@ impl Peers {
     }
 
     /// Forgets those that have not reported for long.
-    pub fn bury(&self, now: Duration) {
+    pub fn prune(&self, now: Duration) {
         self.lock().retain(|_, peer| peer.is_alive(now));
     }
 
@@ -69,7 +69,7 @@ mod tests {
         peers.saw("a", "us", at(20));
         assert!(peers.is_in("b", "eu", at(30)) && !peers.is_in("b", "us", at(30)));
         assert!(!peers.is_in("b", "eu", at(31)));
-        peers.bury(at(31));
+        peers.prune(at(31));
         assert_eq!(peers.count(), 1);
         for number in 0..2 * MAX_PEERS {
             peers.saw(&number.to_string(), "eu", at(31));

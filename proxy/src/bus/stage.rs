@@ -52,7 +52,7 @@ impl Stage {
                 }
             }
             Stage::Serving(node) => {
-                match put_in_force(node, table.document.clone(), Some(table.standing.revision)) {
+                match put_in_force(node, table.document.clone(), Some(table.version.revision)) {
                     Ok(_) => {
                         node.metrics.table_reloads.with_label_values(&["applied"]).inc();
                         node.accept(source);

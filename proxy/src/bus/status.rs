@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use config::Problem;
-use config::bus::{Heartbeat, Judgement, NodeReport, NodeState, Place, Publication, Refused, Standing};
+use config::bus::{Heartbeat, Judgement, NodeReport, NodeState, Place, Publication, Refused, TableVersion};
 use serde::Serialize;
 
 use super::examine::Here;
@@ -213,13 +213,13 @@ impl BusState {
     }
 
     /// A table is in force.
-    pub fn took(&self, publication: &Publication, standing: &Standing, version: &str, from_snapshot: bool) {
+    pub fn took(&self, publication: &Publication, version: &TableVersion, text_version: &str, from_snapshot: bool) {
         let mut inner = self.lock();
         inner.taken = Some(Taken {
-            epoch: standing.epoch,
-            revision: standing.revision,
-            sha256: standing.sha256.clone(),
-            version: version.to_owned(),
+            epoch: version.epoch,
+            revision: version.revision,
+            sha256: version.sha256.clone(),
+            version: text_version.to_owned(),
             by: publication.by.clone(),
             note: publication.note.clone(),
             issued: publication.issued_ms / 1000,
@@ -253,9 +253,9 @@ impl BusState {
     }
 
     /// Whatever was refused before this table is past.
-    pub fn forgive_before(&self, standing: &Standing) {
+    pub fn forgive_before(&self, version: &TableVersion) {
         let mut inner = self.lock();
-        let now = (standing.epoch, standing.revision);
+        let now = (version.epoch, version.revision);
         inner.refused = inner.refused.take().filter(|Refusal { what, .. }| (what.epoch, what.revision) > now);
     }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use config::bus::{Acceptance, Entry, Ignored, Known, Place, Publication, Standing};
+use config::bus::{Comparison, Entry, Ignored, Place, Publication, Quarantine, TableVersion, compare};
 use config::{Problem, RoutingTable};
 
 /// The tables that this node has accepted.
 #[derive(Debug, Default)]
 pub struct Tables {
-    acceptance: Acceptance,
+    newest: Option<TableVersion>,
+    quarantine: Quarantine,
     base: Option<Arc<Table>>,
     /// Whether that is the snapshot's, and waits for the bus's word before it goes in force.
     is_held_back: bool,
@@ -24,7 +25,7 @@ pub struct Table {
     /// What it says.
     pub document: RoutingTable,
     /// What later ones are compared with.
-    pub standing: Standing,
+    pub version: TableVersion,
 }
 
 #[derive(Debug)]
@@ -51,11 +52,9 @@ impl Tables {
     /// What becomes of an entry of a place. `me` is this node's name.
     pub fn weigh(&self, place: Place, entry: &Entry, me: &str) -> Next {
         match place {
-            Place::Table => match self.acceptance.weigh(entry) {
-                Known::InForce => Next::Nothing,
-                Known::Ignored(why) => Next::Ignore(Some(why)),
-                Known::Quarantined(problems) => Next::Refused(problems),
-                Known::SameText | Known::New => Next::Examine,
+            Place::Table => match self.compare(entry) {
+                Ok(next) => next,
+                Err(why) => Next::Ignore(Some(why)),
             },
             Place::Rollout => self.weigh_staged(entry, me),
         }
@@ -69,14 +68,26 @@ impl Tables {
         if !is_ours || self.in_force().is_none() {
             return Next::Ignore(None);
         }
-        if self.staged.as_ref().is_some_and(|staged| staged.table.standing.revision == entry.revision) {
+        if self.staged.as_ref().is_some_and(|staged| staged.table.version.revision == entry.revision) {
             return Next::Nothing;
         }
-        match self.acceptance.weigh(entry) {
+        match self.compare(entry) {
             // Not newer than the table of all: it was promoted, or overtaken.
-            Known::InForce | Known::Ignored(_) => Next::Ignore(None),
-            Known::Quarantined(problems) => Next::Refused(problems),
-            Known::SameText | Known::New => Next::Examine,
+            Ok(Next::Nothing) | Err(_) => Next::Ignore(None),
+            Ok(next) => next,
+        }
+    }
+
+    fn compare(&self, entry: &Entry) -> Result<Next, Ignored> {
+        let Some(publication) = &entry.publication else { return Err(Ignored::Deleted) };
+        let current = self.newest.as_ref();
+        match compare(&TableVersion::of(publication, entry.revision), current) {
+            Comparison::InForce => Ok(Next::Nothing),
+            Comparison::Ignored(why) => Err(why),
+            Comparison::Newer => Ok(match self.quarantine.problems(&publication.fingerprint(), current) {
+                Some(problems) => Next::Refused(problems.to_vec()),
+                None => Next::Examine,
+            }),
         }
     }
 
@@ -84,8 +95,8 @@ impl Tables {
     pub fn accept(&mut self, place: Place, entry: &Entry, table: Arc<Table>, now: Duration) {
         match place {
             Place::Table => {
-                self.acceptance.applied(table.standing.clone());
-                let is_newer = |staged: &Staged| key(&staged.table.standing) > key(&table.standing);
+                self.newest = Some(table.version.clone());
+                let is_newer = |staged: &Staged| key(&staged.table.version) > key(&table.version);
                 self.staged = self.staged.take().filter(is_newer);
                 self.base = Some(table);
                 self.is_held_back = false;
@@ -96,7 +107,7 @@ impl Tables {
 
     /// The snapshot's table: what the bus says is compared with it, but it is not in force.
     pub fn hold_back(&mut self, table: Arc<Table>) {
-        self.acceptance.applied(table.standing.clone());
+        self.newest = Some(table.version.clone());
         self.base = Some(table);
         self.is_held_back = true;
     }
@@ -108,7 +119,7 @@ impl Tables {
 
     /// A table was refused for these reasons.
     pub fn refuse(&mut self, publication: &Publication, problems: Vec<Problem>) {
-        self.acceptance.refused(publication, problems);
+        self.quarantine.add(&publication.fingerprint(), self.newest.as_ref(), problems);
     }
 
     /// The staged table was taken away, or is no longer for this node. True if there was one.
@@ -139,7 +150,7 @@ impl Tables {
 
     /// How many publications are in quarantine.
     pub fn quarantined(&self) -> usize {
-        self.acceptance.quarantined()
+        self.quarantine.len()
     }
 
     /// A table that passed before and whose text is this one's: it need not be read again.
@@ -150,8 +161,8 @@ impl Tables {
     }
 }
 
-fn key(standing: &Standing) -> (u64, u64) {
-    (standing.epoch, standing.revision)
+fn key(version: &TableVersion) -> (u64, u64) {
+    (version.epoch, version.revision)
 }
 
 /// What is left of a staged table's lease now.
@@ -183,13 +194,13 @@ mod tests {
     fn take(tables: &mut Tables, place: Place, entry: &Entry) {
         let publication = entry.publication.clone().unwrap();
         let document = RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).unwrap();
-        let standing = Standing::of(&publication, entry.revision);
-        tables.accept(place, entry, Arc::new(Table { publication, document, standing }), NOW);
+        let version = TableVersion::of(&publication, entry.revision);
+        tables.accept(place, entry, Arc::new(Table { publication, document, version }), NOW);
     }
 
     fn in_force(tables: &Tables) -> (u64, bool) {
         let table = tables.in_force().unwrap();
-        (table.standing.revision, table.publication.stage.is_some())
+        (table.version.revision, table.publication.stage.is_some())
     }
 
     #[test]
@@ -237,8 +248,8 @@ mod tests {
         let kept = entry(10, "1", None);
         let publication = kept.publication.clone().unwrap();
         let document = RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).unwrap();
-        let standing = Standing::of(&publication, 10);
-        tables.hold_back(Arc::new(Table { publication, document, standing }));
+        let version = TableVersion::of(&publication, 10);
+        tables.hold_back(Arc::new(Table { publication, document, version }));
         assert!(tables.in_force().is_none());
         assert!(matches!(tables.weigh(Place::Table, &entry(9, "0", None), "me"), Next::Ignore(Some(_))));
         assert!(matches!(tables.weigh(Place::Table, &kept, "me"), Next::Nothing));

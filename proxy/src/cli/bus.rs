@@ -1,27 +1,24 @@
-//! What the commands on the config bus share: where it is, what is on it, and a table's way from a
-//! text to the fleet.
+//! What the commands on the config bus share: where it is, what is on it, and a table's way from a text to the fleet.
 //!
 //! ```text
-//! Flags --session--> Bus --> Scene (live table, staged table, reports)
-//!                             |
-//! Proposal --Release----------+--> diff, guards, the question --> staging (canary) --> Trial
-//!                                                             \-> compare and set --> Arrival
+//! connection.rs  flags -> Bus                view.rs     the live table, the staged one, the nodes' reports
+//! console.rs     stdout, stderr, questions   outcome.rs  what became of it, as one JSON document
+//!
+//! release.rs     Proposal -> diff, guard.rs, the question
+//!   publisher.rs   signs, writes (compare and set), and follows the nodes: arrival.rs
+//!   canary_run.rs  stages first, observes (canary.rs), and publishes to all or withdraws
 //! ```
 
 mod arrival;
 mod canary;
-pub(super) mod columns;
-mod console;
-mod flags;
+pub(super) mod canary_run;
+pub(super) mod connection;
+pub(super) mod console;
 pub(super) mod guard;
 pub(super) mod outcome;
+mod publisher;
 pub(super) mod release;
-pub(super) mod scene;
-pub(super) mod session;
-mod signals;
-pub(super) mod time;
-mod trial;
-mod wait;
+pub(super) mod view;
 
+pub(super) use connection::{Flags, Source};
 pub(super) use console::Console;
-pub(super) use flags::{Flags, Source};

@@ -6,14 +6,14 @@ mod text;
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use config::bus::{Bus, BusError, Entry, Place, Standing};
+use config::bus::{Bus, BusError, Entry, Place, TableVersion};
 use serde::Serialize;
 
 use self::row::{Row, State};
 use super::bus::Flags;
-use super::bus::scene::Published;
-use super::bus::session::with_bus;
-use super::bus::time::{unix_ms, utc_millis};
+use super::bus::connection::with_bus;
+use super::bus::console::{unix_ms, utc_millis};
+use super::bus::view::Published;
 use super::screen::Screen;
 use super::{Failed, Format, print};
 
@@ -183,7 +183,7 @@ async fn picture(bus: &Bus, history: &mut Vec<Entry>) -> Result<Picture, BusErro
     let nodes = nodes.collect();
     let live = newest.and_then(Published::of);
     let heartbeat = bus.heartbeat().await?.and_then(Result::ok).map(|beat| Beat {
-        of_live: live.as_ref().is_some_and(|live| beat.is_about(&Standing::of(&live.publication, live.revision))),
+        of_live: live.as_ref().is_some_and(|live| beat.is_about(&TableVersion::of(&live.publication, live.revision))),
         epoch: beat.epoch,
         revision: beat.revision,
         signed: utc_millis(beat.signed_ms),

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use config::bus::{Bus, Heartbeat as Beat, MOST_SKEW, Moment, Place, Publication, SigningKey, Standing, TrustedKeys};
+use config::bus::{
+    Bus, Heartbeat as Beat, MOST_SKEW, Moment, Place, Publication, SigningKey, TableVersion, TrustedKeys,
+};
 
 use self::memory::Memory;
-use super::bus::scene::Published;
-use super::bus::session::{publisher, with_bus};
-use super::bus::time::{ago, unix_ms, utc, utc_millis};
+use super::bus::connection::{publisher, with_bus};
+use super::bus::console::{ago, unix_ms, utc, utc_millis};
+use super::bus::view::Published;
 use super::bus::{Flags, Source, guard};
 use super::{Failed, Format, print};
 
@@ -70,13 +72,13 @@ impl Heartbeat {
         let now = SystemTime::now();
         guard::clock(bus.time().await?, now).map_err(|why| Failed::Ran(anyhow!(why)))?;
         let Published { revision, publication, .. } = newest(bus, &trusted, now).await?;
-        let standing = Standing::of(&publication, revision);
-        memory.check(&standing).map_err(|why| Failed::Ran(anyhow!(why)))?;
+        let version = TableVersion::of(&publication, revision);
+        memory.check(&version).map_err(|why| Failed::Ran(anyhow!(why)))?;
         let last = match bus.heartbeat().await? {
             Some(Ok(beat)) if trusted.verify_heartbeat(&beat, bus.bucket()).is_ok() => Some(beat),
             _ => None,
         };
-        if let Some(beyond) = last.as_ref().filter(|beat| beat.is_beyond(&standing)) {
+        if let Some(beyond) = last.as_ref().filter(|beat| beat.is_beyond(&version)) {
             return Err(Failed::Ran(anyhow!(
                 "{} signed at {} that revision {} is the newest, and the bus shows none after revision {revision}: \
                  nothing was signed; somebody holds it back, or an old state was restored",
@@ -88,10 +90,10 @@ impl Heartbeat {
         // Of two signers whose clocks differ, the later one is to have said something new.
         let last_ms = last.map_or(0, |beat| beat.signed_ms).min(unix_ms(now + MOST_SKEW));
         let signed_ms = unix_ms(now).max(last_ms.saturating_add(1));
-        let mut beat = Beat::new(&standing, signed_ms, &publisher());
+        let mut beat = Beat::new(&version, signed_ms, &publisher());
         key.sign_heartbeat(&mut beat, bus.bucket());
         // First what must not be forgotten: a heartbeat that is not written is written the next time.
-        memory.keep(&standing)?;
+        memory.keep(&version)?;
         bus.put_heartbeat(&beat).await?;
         self.tell(&beat, &publication, now)
     }

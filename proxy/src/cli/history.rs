@@ -1,12 +1,12 @@
 //! `meridian history`
 
-use config::bus::{Entry, Heartbeat, Publication, Standing};
+use config::bus::{Entry, Heartbeat, Publication, TableVersion};
 use serde::Serialize;
 
 use super::bus::Flags;
-use super::bus::columns::aligned;
-use super::bus::session::with_bus;
-use super::bus::time::{utc, utc_millis};
+use super::bus::connection::with_bus;
+use super::bus::console::aligned;
+use super::bus::console::{utc, utc_millis};
 use super::{Failed, Format, print};
 
 /// List the tables on the bus.
@@ -69,7 +69,7 @@ impl History {
 fn rows(history: &[Entry], heartbeat: Option<&Heartbeat>) -> Vec<Row> {
     let live = history.last().map(|entry| entry.revision);
     let of = |entry: &Entry, publication: &Publication| {
-        let is_it = |beat: &&Heartbeat| beat.is_about(&Standing::of(publication, entry.revision));
+        let is_it = |beat: &&Heartbeat| beat.is_about(&TableVersion::of(publication, entry.revision));
         heartbeat.filter(is_it).map(|beat| utc_millis(beat.signed_ms))
     };
     let row = |entry: &Entry| Row {
@@ -142,8 +142,8 @@ mod tests {
             Publication { allow: ["eu".to_owned()].into(), valid_until_ms, ..publication.noted("why") }
         });
         let history = [entry(1, table("version = '1'")), entry(7, None), entry(9, signed)];
-        let standing = Standing::of(history[2].publication.as_ref().unwrap(), 9);
-        let beat = Heartbeat::new(&standing, 2000, "me@here");
+        let version = TableVersion::of(history[2].publication.as_ref().unwrap(), 9);
+        let beat = Heartbeat::new(&version, 2000, "me@here");
         let shown = text(&rows(&history, Some(&beat)));
         let lines: Vec<&str> = shown.lines().collect();
         assert!(

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 
 use super::Failed;
+use super::bus::connection::with_bus;
 use super::bus::outcome::Outcome;
 use super::bus::release::{Proposal, Release};
-use super::bus::session::with_bus;
 use super::bus::{Console, Flags};
 
 /// Publish a routing table.

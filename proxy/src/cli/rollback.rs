@@ -8,11 +8,12 @@ use config::RoutingTable;
 use config::bus::{Bus, Entry, TrustedKeys};
 
 use super::Failed;
+use super::bus::canary_run::{back, withdraw};
+use super::bus::connection::with_bus;
+use super::bus::console::utc_millis;
 use super::bus::outcome::{Fate, Outcome};
-use super::bus::release::{Proposal, Release, back, withdraw};
-use super::bus::scene::{Mark, Published, Scene};
-use super::bus::session::with_bus;
-use super::bus::time::utc_millis;
+use super::bus::release::{Proposal, Release};
+use super::bus::view::{BusView, Published, Revision};
 use super::bus::{Console, Flags, Source};
 
 /// Withdraw the staged table, or publish an earlier one again.
@@ -43,7 +44,7 @@ impl Rollback {
                 return Err(Failed::Ran(anyhow!("no table is staged")));
             }
             let history = bus.history().await?;
-            let standard = Standard::new(&self.release, &source, &Scene::read(&bus).await?, &bus, &history)?;
+            let standard = Standard::new(&self.release, &source, &BusView::read(&bus).await?, &bus, &history)?;
             let is_good = |table: &Published| match standard.lacking(table) {
                 None => true,
                 Some(lacking) => {
@@ -82,11 +83,11 @@ impl Rollback {
 
     /// Withdraws the staged table, if one is under way. This asks nobody: it is what they wait for.
     async fn withdraw(&self, bus: &Bus, outcome: &mut Outcome, console: &mut Console) -> Result<bool, Failed> {
-        let scene = Scene::read(bus).await?;
-        if let Some(Entry { revision, unreadable: Some(why), .. }) = &scene.staged {
+        let view = BusView::read(bus).await?;
+        if let Some(Entry { revision, unreadable: Some(why), .. }) = &view.staged {
             return self.clear(bus, *revision, why, console).await;
         }
-        let Some((staged, stage)) = scene.under_way(SystemTime::now()) else { return Ok(false) };
+        let Some((staged, stage)) = view.under_way(SystemTime::now()) else { return Ok(false) };
         let what = format!("revision {} (staged by {})", staged.revision, staged.publication.by);
         if self.release.is_rehearsal() {
             console.say(&format!("a dry run: {what} would be withdrawn\n"));
@@ -114,20 +115,20 @@ struct Standard {
     /// The table that the nodes have: the live one, unless they refuse it.
     taken: Option<Published>,
     /// What nodes refuse.
-    refused: BTreeSet<Mark>,
+    refused: BTreeSet<Revision>,
     /// Revisions whose epoch is lower than that of a table before them.
     backward: BTreeSet<u64>,
 }
 
 impl Standard {
-    fn new(release: &Release, source: &Source, scene: &Scene, bus: &Bus, history: &[Entry]) -> Result<Self, Failed> {
+    fn new(release: &Release, source: &Source, view: &BusView, bus: &Bus, history: &[Entry]) -> Result<Self, Failed> {
         let trusted = TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failed::Input(anyhow!(errors.join("\n")))
         })?;
         let own = release.key()?.map(|key| key.trusted()).unwrap_or_default();
-        let refused = scene.reports.iter().filter_map(|(report, _)| report.refused.as_ref());
-        let taken = scene.held.clone().or_else(|| scene.newest.clone());
+        let refused = view.reports.iter().filter_map(|(report, _)| report.refused.as_ref());
+        let taken = view.held.clone().or_else(|| view.newest.clone());
         let most = taken.as_ref().map_or(0, |taken| taken.publication.epoch);
         let (mut highest, mut backward) = (0, BTreeSet::new());
         for entry in history {
@@ -159,11 +160,11 @@ impl Standard {
         if self.backward.contains(&table.revision) {
             return Some("has an epoch below that of tables before it, so that no node took it".to_owned());
         }
-        if self.refused.contains(&table.mark()) {
+        if self.refused.contains(&table.order()) {
             return Some("is refused by nodes".to_owned());
         }
         if let Some(taken) = &self.taken {
-            if table.mark() > taken.mark() {
+            if table.order() > taken.order() {
                 return Some(format!("came after revision {}, which is what the nodes have", taken.revision));
             }
             if taken.publication.signature.is_some() && publication.signature.is_none() {

@@ -54,8 +54,8 @@ async fn the_dead_are_buried_and_leave_nothing_behind() {
     probe.put("nodes.left", "{}").await;
     probe.delete("nodes.left").await;
     let table = probe.put("table", "a table").await;
-    assert_eq!(publisher.bus().bury(Duration::from_secs(3600)).await.expect("an answer"), 0);
-    assert_eq!(publisher.bus().bury(Duration::ZERO).await.expect("an answer"), 2);
+    assert_eq!(publisher.bus().prune(Duration::from_secs(3600)).await.expect("an answer"), 0);
+    assert_eq!(publisher.bus().prune(Duration::ZERO).await.expect("an answer"), 2);
     assert_eq!(probe.stream().await.cached_info().state.messages, 1);
     assert_eq!(probe.get("table").await.expect("the table").sequence, table);
 }

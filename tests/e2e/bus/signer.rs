@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use config::bus::{Bus, BusAccess, Credentials, Entry, Heartbeat, Place, Publication, SigningKey, Standing};
+use config::bus::{Bus, BusAccess, Credentials, Entry, Heartbeat, Place, Publication, SigningKey, TableVersion};
 use meridian_tests::{BusProbe, BusServer};
 use rcgen::{KeyPair, PKCS_ED25519};
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ impl Publisher {
     pub(super) async fn heartbeat(&self, bus: &Bus, revision: u64, signed_ms: u64) -> Heartbeat {
         let entry = bus.fetch(Place::Table, revision).await.expect("an answer").expect("a revision");
         let Entry { publication: Some(publication), .. } = entry else { panic!("a table") };
-        let mut beat = Heartbeat::new(&Standing::of(&publication, revision), signed_ms, "test");
+        let mut beat = Heartbeat::new(&TableVersion::of(&publication, revision), signed_ms, "test");
         self.key.sign_heartbeat(&mut beat, bus.bucket());
         beat
     }

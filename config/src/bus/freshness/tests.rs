@@ -23,13 +23,13 @@ fn ms(hours: i64) -> u64 {
 }
 
 /// The publication of [`heartbeat`], signed at this hour.
-fn standing(issued: i64) -> Standing {
-    Standing { epoch: 1, revision: 5, issued_ms: ms(issued), sha256: "a".to_owned() }
+fn version(issued: i64) -> TableVersion {
+    TableVersion { epoch: 1, revision: 5, issued_ms: ms(issued), sha256: "a".to_owned() }
 }
 
 fn keyed(max_age: Option<Duration>, issued: i64, valid_until: Option<i64>) -> Freshness {
     let mut freshness = Freshness::new(Witness::Keys, max_age, at(0));
-    freshness.took(&standing(issued), valid_until.map(ms), at(0));
+    freshness.took(&version(issued), valid_until.map(ms), at(0));
     freshness
 }
 
@@ -43,13 +43,13 @@ fn what_a_bus_repeats_keeps_no_signed_table_fresh() {
     let mut freshness = keyed(None, 0, None);
     for hour in 1..=30 {
         freshness.heard(at(hour));
-        freshness.took(&Standing { revision: 5 + hour, ..standing(0) }, None, at(hour));
+        freshness.took(&TableVersion { revision: 5 + hour, ..version(0) }, None, at(hour));
         assert_eq!(judged(&freshness, at(hour)), (Limit::Unsigned, hour > 24), "{hour}");
         assert_eq!(freshness.signed_age(at(hour)), Some(HOUR * hour as u32));
     }
     // Without keys the bus' word is what there is.
     let mut freshness = Freshness::new(Witness::Bus, None, at(0));
-    freshness.took(&standing(0), None, at(0));
+    freshness.took(&version(0), None, at(0));
     assert_eq!(judged(&freshness, at(25)), (Limit::Silence, true));
     freshness.heard(at(25));
     assert_eq!(judged(&freshness, at(49)), (Limit::Silence, false));
@@ -70,13 +70,13 @@ fn a_heartbeat_counts_once_for_its_table_and_only_forward() {
     assert_eq!(freshness.heartbeat(heartbeat(ms(0), ms(45)), at(46)), Beat::New);
     assert!(!freshness.judge(at(46)).unwrap().is_expired());
     // One about an older publication, however late, says nothing of this one.
-    freshness.took(&Standing { revision: 9, ..standing(46) }, None, at(46));
+    freshness.took(&TableVersion { revision: 9, ..version(46) }, None, at(46));
     assert_eq!(freshness.heartbeat(heartbeat(ms(0), ms(60)), at(60)), Beat::New);
     assert_eq!(judged(&freshness, at(71)), (Limit::Unsigned, true));
     // Put there again, a table keeps what was said of it.
     let mut freshness = keyed(None, 0, None);
     freshness.heartbeat(heartbeat(ms(0), ms(20)), at(20));
-    freshness.took(&Standing { revision: 99, ..standing(0) }, None, at(30));
+    freshness.took(&TableVersion { revision: 99, ..version(0) }, None, at(30));
     assert_eq!(freshness.signed_age(at(30)), Some(HOUR * 10));
 }
 
@@ -85,7 +85,7 @@ fn a_clock_that_is_set_makes_nothing_younger() {
     let mut freshness = keyed(None, 0, None);
     // Set back by 20 hours: the other clock says how old the table is.
     assert_eq!(judged(&freshness, set(25, 5)), (Limit::Unsigned, true));
-    freshness.took(&standing(0), None, set(25, 5));
+    freshness.took(&version(0), None, set(25, 5));
     assert_eq!(judged(&freshness, set(25, 5)), (Limit::Unsigned, true));
     freshness.heartbeat(heartbeat(ms(0), ms(5)), set(25, 5));
     assert!(!freshness.judge(set(25, 5)).unwrap().is_expired());
@@ -119,7 +119,7 @@ fn a_publishers_end_holds_and_stands_for_heartbeats_unless_the_node_asks_for_the
     // What was over when it came is over at once; so is one that says so unsigned.
     assert!(keyed(None, -5, Some(-1)).judge(at(0)).unwrap().is_expired());
     let mut freshness = Freshness::new(Witness::Bus, None, at(0));
-    freshness.took(&Standing { issued_ms: 0, ..standing(0) }, Some(0), at(0));
+    freshness.took(&TableVersion { issued_ms: 0, ..version(0) }, Some(0), at(0));
     assert_eq!(judged(&freshness, at(1)), (Limit::ValidUntil { at_ms: 0 }, true));
 }
 
@@ -134,7 +134,7 @@ fn a_table_whose_follower_is_refused_or_withheld_ages_from_the_followers_issue()
     // Its own heartbeats do not help: there is a newer law.
     freshness.heartbeat(heartbeat(ms(0), ms(35)), at(35));
     assert!(freshness.judge(at(35)).unwrap().is_expired());
-    freshness.took(&Standing { revision: 9, ..standing(36) }, None, at(36));
+    freshness.took(&TableVersion { revision: 9, ..version(36) }, None, at(36));
     assert_eq!(judged(&freshness, at(36)), (Limit::Unsigned, false));
     // What is not after it does not count.
     freshness.refused(newer(9, 1), at(36));
@@ -146,7 +146,7 @@ fn a_table_whose_follower_is_refused_or_withheld_ages_from_the_followers_issue()
     assert_eq!(judged(&freshness, at(35)), (Limit::SupersededByWithheld { revision: 8 }, true));
     // Without keys: what was refused is told, and the age counts from the last confirmation.
     let mut freshness = Freshness::new(Witness::Bus, None, at(0));
-    freshness.took(&standing(0), None, at(0));
+    freshness.took(&version(0), None, at(0));
     freshness.heard(at(10));
     freshness.refused(newer(7, 11), at(11));
     assert_eq!(judged(&freshness, at(34)), (Limit::Refused { revision: 7 }, false));

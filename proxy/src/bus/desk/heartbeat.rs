@@ -41,7 +41,7 @@ impl Desk {
             return;
         }
         self.state.count("heartbeat");
-        if base.as_ref().is_some_and(|base| beat.is_beyond(&base.standing)) && self.is_settled() {
+        if base.as_ref().is_some_and(|base| beat.is_beyond(&base.version)) && self.is_settled() {
             let by = &beat.by;
             tracing::warn!(
                 revision,
@@ -50,7 +50,7 @@ impl Desk {
             );
         }
         // A start without the bus is to know of it.
-        if let Some(base) = base.filter(|base| beat.is_about(&base.standing)) {
+        if let Some(base) = base.filter(|base| beat.is_about(&base.version)) {
             self.keeper.keep(&base, Some(beat));
         }
     }

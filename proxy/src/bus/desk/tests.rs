@@ -28,7 +28,7 @@ impl Scene {
     }
 
     fn in_force(&self) -> Option<u64> {
-        self.desk.tables.in_force().map(|table| table.standing.revision)
+        self.desk.tables.in_force().map(|table| table.version.revision)
     }
 
     /// Ends the examination that is under way.
@@ -158,8 +158,8 @@ async fn a_later_table_ends_the_refusal_of_a_staged_one() {
 async fn a_table_that_waits_for_the_buss_word_is_released_without_one() {
     let directory = tempfile::tempdir().unwrap();
     let kept = entry(10, "1", Place::Table).publication.unwrap();
-    let standing = config::bus::Standing::of(&kept, 10);
-    Snapshot::write(&directory.path().join("last-good.toml"), &kept, &standing, None).unwrap();
+    let version = config::bus::TableVersion::of(&kept, 10);
+    Snapshot::write(&directory.path().join("last-good.toml"), &kept, &version, None).unwrap();
     let mut scene = Scene::new(directory.path());
     scene.desk.hold_snapshot().await;
     assert!(scene.desk.is_holding_back() && scene.desk.is_idle());

@@ -61,8 +61,8 @@ impl Desk {
                 let Some(bus) = bus else { return Ok(()) };
                 // In another epoch revisions have started over.
                 let epoch = entry.publication.as_ref().map(|publication| publication.epoch);
-                let base = self.tables.base().filter(|base| Some(base.standing.epoch) == epoch);
-                let since = base.map_or(0, |base| base.standing.revision);
+                let base = self.tables.base().filter(|base| Some(base.version.epoch) == epoch);
+                let since = base.map_or(0, |base| base.version.revision);
                 let missed = bus.between(since, entry.revision, MAX_MISSED).await?;
                 if missed.iter().any(|entry| entry.publication.is_some()) {
                     self.examine(place, entry, Some(missed));
@@ -88,7 +88,7 @@ impl Desk {
         self.state.count(if place == Place::Table { "applied" } else { "staged" });
         if place == Place::Table {
             // Before anybody sees the table: what is said of the one before is over.
-            self.state.forgive_before(&table.standing);
+            self.state.forgive_before(&table.version);
             self.state.ignored(None);
             self.state.note("snapshot", None);
             // First the table: until it is written, the file before it must not look fresh.
@@ -99,7 +99,7 @@ impl Desk {
             self.heard_from();
         }
         let took = entry.created.elapsed().unwrap_or_default();
-        let config::bus::Standing { epoch, revision, .. } = table.standing;
+        let config::bus::TableVersion { epoch, revision, .. } = table.version;
         let (version, by) = (table.document.table.spec().version.as_str(), table.publication.by.as_str());
         let staged = place == Place::Rollout;
         tracing::info!(version, revision, epoch, staged, by, since_published = ?took, "routing table applied");
@@ -108,13 +108,13 @@ impl Desk {
     /// Puts in force whichever table counts now.
     pub(super) fn put_in_force(&mut self, from_snapshot: bool) {
         let Some(table) = self.tables.in_force().cloned() else { return };
-        self.state.took(&table.publication, &table.standing, &table.document.table.spec().version, from_snapshot);
+        self.state.took(&table.publication, &table.version, &table.document.table.spec().version, from_snapshot);
         self.set_aside();
         let source = self.source_name();
         // A staged table has a lease of its own; the one below it is what all others are compared with.
         let below = self.tables.base().unwrap_or(&table);
         let (freshness, valid_until_ms) = (&self.state.freshness, below.publication.valid_until_ms);
-        freshness.around(&below.standing, valid_until_ms, || self.stage.put(&table, &source));
+        freshness.around(&below.version, valid_until_ms, || self.stage.put(&table, &source));
     }
 
     /// Back from a staged table, if there was one, to the table of all.
@@ -124,7 +124,7 @@ impl Desk {
         if self.tables.withdraw() {
             self.state.count("returned");
             let (revision, by) =
-                staged.map(|table| (table.standing.revision, table.publication.by.clone())).unwrap_or_default();
+                staged.map(|table| (table.version.revision, table.publication.by.clone())).unwrap_or_default();
             tracing::info!(revision, by, "{why}: back to the table of all nodes");
             self.put_in_force(false);
         }

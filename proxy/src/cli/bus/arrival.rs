@@ -1,31 +1,87 @@
-//! How far a table has come: which nodes have taken it, which refuse it, and which are to come.
+//! How far a table has come: which nodes have taken it, which refuse it, and which are still waited for.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use config::Problem;
-use config::bus::{NodeReport, NodeState};
+use config::bus::{Bus, BusError, NodeReport, NodeState, PRUNED_AFTER, Place};
 use serde::Serialize;
 
-use super::scene::{Mark, Reports};
-use super::time::ago;
+use super::console::{Console, ago};
+use super::view::{Published, Reports, Revision, is_silent};
+
+/// What became of a wait.
+#[derive(Clone, Debug)]
+pub(super) struct Waited {
+    /// How far it was at the end.
+    pub(super) arrival: Arrival,
+    /// How long that took.
+    pub(super) took: Duration,
+}
+
+/// Waits until every node has decided, or the time is up. A node that refuses a staged table ends the
+/// wait at once. `what` starts each line of progress.
+///
+/// # Errors
+/// When the bus does not answer at the end.
+pub(super) async fn wait(
+    bus: &Bus,
+    goal: &Goal,
+    what: &str,
+    patience: Duration,
+    console: &mut Console,
+) -> Result<Waited, BusError> {
+    let started = Instant::now();
+    let mut goal = goal.clone();
+    loop {
+        let is_last = started.elapsed() >= patience;
+        match look(bus, &mut goal).await {
+            Ok(reports) => {
+                let arrival = Arrival::of(&goal, &reports);
+                if arrival.nodes() > 0 {
+                    console.progress(&format!("{what}: {arrival}"));
+                }
+                let is_refused = matches!(goal, Goal::Staged(..)) && !arrival.rejected.is_empty();
+                if is_last || is_refused || arrival.is_complete() {
+                    return Ok(Waited { arrival, took: started.elapsed() });
+                }
+            }
+            Err(error) if is_last => return Err(error),
+            Err(error) => console.progress(&format!("{what}: {error}; it goes on once the bus answers")),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The reports of now. Where a node has a later table, the goal learns whether that is the live one.
+async fn look(bus: &Bus, goal: &mut Goal) -> Result<Reports, BusError> {
+    let mut reports = bus.reports_within(PRUNED_AFTER).await?;
+    let now = SystemTime::now();
+    reports.retain(|(report, heard)| goal.waits_for(&report.node) || !is_silent(*heard, now));
+    if goal.is_behind(&reports)
+        && let (Goal::Live { newest, .. }, Some(live)) = (goal, bus.live(Place::Table).await?.and_then(Published::of))
+    {
+        *newest = live.order().max(*newest);
+    }
+    Ok(reports)
+}
 
 /// What is waited for.
 #[derive(Clone, Debug)]
 pub(super) enum Goal {
     /// Every node that reports, and those that did when it was published, has decided on the table of this
-    /// mark, or on a later one.
+    /// revision, or on a later one.
     Live {
         /// The nodes that reported when it was published.
         nodes: BTreeSet<String>,
         /// The table's.
-        mark: Mark,
+        revision: Revision,
         /// The live table's: what is beyond that is not of this bucket.
-        newest: Mark,
+        newest: Revision,
     },
-    /// These nodes have the staged table of this mark.
-    Staged(BTreeSet<String>, Mark),
+    /// These nodes have the staged table of this revision.
+    Staged(BTreeSet<String>, Revision),
     /// These nodes have a staged table no longer.
     Withdrawn(BTreeSet<String>),
 }
@@ -162,8 +218,8 @@ impl Goal {
     fn is_reached(&self, report: &NodeReport) -> bool {
         let in_force = (report.epoch, report.revision);
         match self {
-            Goal::Live { mark, newest, .. } => (*mark..=*newest).contains(&in_force),
-            Goal::Staged(_, mark) => in_force == *mark,
+            Goal::Live { revision, newest, .. } => (*revision..=*newest).contains(&in_force),
+            Goal::Staged(_, revision) => in_force == *revision,
             Goal::Withdrawn(_) => !report.staged,
         }
     }
@@ -172,8 +228,10 @@ impl Goal {
         let refused = report.refused.as_ref().map(|refused| (refused.epoch, refused.revision));
         let refused = refused.filter(|_| report.state == NodeState::Rejected);
         match self {
-            Goal::Live { mark, newest, .. } => refused.is_some_and(|refused| (*mark..=*newest).contains(&refused)),
-            Goal::Staged(_, mark) => refused == Some(*mark),
+            Goal::Live { revision, newest, .. } => {
+                refused.is_some_and(|refused| (*revision..=*newest).contains(&refused))
+            }
+            Goal::Staged(_, revision) => refused == Some(*revision),
             Goal::Withdrawn(_) => false,
         }
     }
@@ -196,14 +254,17 @@ const MOST_NAMES: usize = 5;
 
 const MOST_PROBLEMS: usize = 3;
 
+/// How often the reports are read while they are waited for.
+const POLL: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
 mod tests {
     use config::bus::Refused;
 
-    use super::super::scene::samples::report;
+    use super::super::view::samples::report;
     use super::*;
 
-    fn refusing(node: &str, in_force: Mark, (epoch, revision): Mark) -> NodeReport {
+    fn refusing(node: &str, in_force: Revision, (epoch, revision): Revision) -> NodeReport {
         let refused = Some(Refused { epoch, revision, sha256: String::new(), at: 0 });
         NodeReport { state: NodeState::Rejected, refused, ..report(node, "r", in_force) }
     }
@@ -214,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_node_has_taken_it_refuses_it_or_is_to_come() {
-        let live = Goal::Live { nodes: BTreeSet::new(), mark: (1, 14), newest: (1, 15) };
+        let live = Goal::Live { nodes: BTreeSet::new(), revision: (1, 14), newest: (1, 15) };
         for (report, expected) in [
             (report("a", "r", (1, 14)), "1 of 1 node applied"),
             (report("a", "r", (1, 15)), "1 of 1 node applied"),
@@ -231,7 +292,7 @@ mod tests {
         }
         assert_eq!(Arrival::of(&live, &Vec::new()).nodes(), 0);
         // Who reported when it was published is waited for, though silent: it may serve with an old table.
-        let live = Goal::Live { nodes: ["a".to_owned()].into(), mark: (1, 14), newest: (1, 14) };
+        let live = Goal::Live { nodes: ["a".to_owned()].into(), revision: (1, 14), newest: (1, 14) };
         assert!(live.waits_for("a") && !live.waits_for("b"));
     }
 

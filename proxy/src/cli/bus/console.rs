@@ -1,9 +1,14 @@
-//! Where a command says how it goes: results to stdout, progress to stderr.
+//! How a command speaks with its user: results to stdout, progress to stderr, a question, signals, and how times and
+//! lists are written.
 
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::cli::{Format, print};
+use anyhow::anyhow;
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::{Failed, Format, print};
 
 /// Both outputs of a command.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ pub(in crate::cli) struct Console {
 impl Console {
     /// With `Format::Json` stdout is left to the one document at the end.
     pub(in crate::cli) fn new(format: Format) -> Self {
-        Self { format, is_terminal: std::io::stderr().is_terminal(), shown: String::new(), next_tick: None }
+        Self { format, is_terminal: io::stderr().is_terminal(), shown: String::new(), next_tick: None }
     }
 
     pub(in crate::cli) fn format(&self) -> Format {
@@ -42,9 +47,9 @@ impl Console {
     }
 
     /// Leaves the cursor behind a question.
-    pub(super) fn ask(&mut self, question: &str) {
+    fn ask(&mut self, question: &str) {
         self.settle();
-        let mut stderr = std::io::stderr().lock();
+        let mut stderr = io::stderr().lock();
         drop(write!(stderr, "{question}").and_then(|()| stderr.flush()));
     }
 
@@ -53,7 +58,7 @@ impl Console {
         if line == self.shown {
             return;
         }
-        let mut stderr = std::io::stderr().lock();
+        let mut stderr = io::stderr().lock();
         // A terminal that is gone needs no progress.
         drop(match self.is_terminal {
             true => write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush()),
@@ -86,4 +91,125 @@ impl Drop for Console {
     }
 }
 
+/// Asks, and goes on if the answer is yes.
+///
+/// # Errors
+/// When it is another, or nobody can be asked.
+pub(super) async fn confirm(question: &str, console: &mut Console) -> Result<(), Failed> {
+    if !io::stdin().is_terminal() {
+        return Err(Failed::Input(anyhow!("{question} stdin is no terminal to ask on: say --yes, or --dry-run")));
+    }
+    console.ask(&format!("{question} [y/N] "));
+    // The bus is answered meanwhile.
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = answer.await.map_err(|error| Failed::Ran(error.into()))?;
+    let answer = answer.map_err(|error| Failed::Ran(error.into()))?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failed::Ran(anyhow!("nothing was written"))),
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP (a terminal that is gone), for work that must be put in order before the end.
+///
+/// From its making on, the signals end nothing by themselves.
+#[derive(Debug)]
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Catches the signals.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub(super) fn catch() -> io::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hang_up: signal(SignalKind::hangup())? })
+    }
+
+    /// Waits for one of them.
+    pub(super) async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+/// The lines, each column as wide as its widest text, two spaces between them.
+pub(in crate::cli) fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let head = head.map(str::to_owned);
+    let lines: Vec<&[String; N]> = std::iter::once(&head).chain(rows).collect();
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let texts = lines.iter().filter_map(|line| line.get(column));
+        texts.map(|text| text.chars().count()).max().unwrap_or(0)
+    });
+    let line = |line: &&[String; N]| {
+        let cells = line.iter().zip(widths).map(|(text, width)| format!("{text:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    lines.iter().map(line).collect()
+}
+
+/// `2026-11-21T15:33:36Z`.
+pub(in crate::cli) fn utc(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(|_| "?".to_owned(), |time| format!("{time:.0}"))
+}
+
+/// The same, of Unix seconds.
+pub(in crate::cli) fn utc_seconds(seconds: u64) -> String {
+    utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// The same, of Unix milliseconds.
+pub(in crate::cli) fn utc_millis(millis: u64) -> String {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)).map_or_else(|| "?".to_owned(), utc)
+}
+
+/// How long ago that was, by this machine's clock: `1m 5s`.
+pub(in crate::cli) fn ago(time: SystemTime, now: SystemTime) -> String {
+    long(now.duration_since(time).unwrap_or_default())
+}
+
+/// A duration in whole seconds: `1m 5s`.
+pub(in crate::cli) fn long(duration: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+}
+
+/// Milliseconds since 1970.
+pub(in crate::cli) fn unix_ms(now: SystemTime) -> u64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How often progress that changes all the time is written where no terminal shows it.
 const TICK: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_they_must_be() {
+        let rows = [["é".to_owned(), "1".to_owned()], ["longer".to_owned(), String::new()]];
+        assert_eq!(aligned(["a", "b"], &rows), "a       b\né       1\nlonger\n");
+    }
+
+    #[test]
+    fn times_are_in_whole_seconds() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_275_216_250);
+        assert_eq!(utc(time), "2026-11-21T15:33:36Z");
+        assert_eq!(utc_millis(1_795_275_216_250), "2026-11-21T15:33:36Z");
+        assert_eq!(utc_millis(u64::MAX), "?");
+        assert_eq!(utc_seconds(1_795_275_216), "2026-11-21T15:33:36Z");
+        assert_eq!(ago(time, time + Duration::from_millis(65_900)), "1m 5s");
+        assert_eq!(ago(time, time - Duration::from_secs(1)), "0s");
+    }
+}

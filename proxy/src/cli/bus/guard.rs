@@ -1,26 +1,31 @@
-//! What keeps a table from being published without a word more: a new table is to be a deliberate one.
+//! What keeps a table from being published without a further flag, and what its publisher is warned of.
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use config::RoutingTable;
-use config::bus::MOST_SKEW;
+use config::bus::{Bus, BusError, MOST_SKEW};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use policy::shrinkage::{Shrinkage, shrinkage};
 
-use super::scene::Scene;
-use super::time::{long, utc};
+use super::console::{Console, long, unix_ms, utc, utc_millis};
+use super::outcome::{Outcome, refused, warn};
+use super::view::BusView;
+use crate::cli::Failed;
 
 /// Whether revisions would start over without the nodes knowing: the bucket is not the one that they
 /// know.
 ///
 /// # Errors
 /// What is wrong, and the remedy.
-pub(super) fn newer(scene: &Scene, epoch: u64) -> Result<(), String> {
-    match scene.fleet() {
-        Some((known, revision)) if (known, revision) > (epoch, scene.last_revision) => Err(format!(
+pub(super) fn newer(view: &BusView, epoch: u64) -> Result<(), String> {
+    match view.fleet() {
+        Some((known, revision)) if (known, revision) > (epoch, view.last_revision) => Err(format!(
             "nodes have revision {revision} of epoch {known} in force, and ignore revision {} of epoch {epoch}: the \
              bucket was made anew, or an old state restored; with --new-epoch revisions start over",
-            scene.last_revision + 1
+            view.last_revision + 1
         )),
         _ => Ok(()),
     }
@@ -30,8 +35,8 @@ pub(super) fn newer(scene: &Scene, epoch: u64) -> Result<(), String> {
 ///
 /// # Errors
 /// What is wrong, and the remedy.
-pub(super) fn signed(scene: &Scene, signs: bool, unsigned: bool) -> Result<(), String> {
-    match &scene.newest {
+pub(super) fn signed(view: &BusView, signs: bool, unsigned: bool) -> Result<(), String> {
+    match &view.newest {
         Some(newest) if newest.publication.signature.is_some() && !signs && !unsigned => Err(format!(
             "revision {} is signed, and this would not be: sign it with --sign KEY.pem, or say --unsigned",
             newest.revision
@@ -79,7 +84,7 @@ pub(super) fn known(allow: &BTreeSet<String>, table: &RoutingTable) -> Result<()
     }
 }
 
-/// What a table takes away past the mark without being allowed to.
+/// What a table takes away past the order without being allowed to.
 pub(super) fn shrunk(
     old: &RoutingTable,
     new: &RoutingTable,
@@ -101,22 +106,86 @@ pub(super) fn too_small(shrunk: &[Shrinkage], max_shrink: f64) -> String {
     )
 }
 
+/// Compares this machine's clock with the bus' and with the newest publication.
+pub(super) async fn check_clock(bus: &Bus, view: &BusView, console: &mut Console) -> Result<(), Failed> {
+    let now = SystemTime::now();
+    match bus.time().await {
+        Ok(time) => clock(time, now).map_err(refused)?,
+        // Without a bucket there is no clock to ask; who may not ask is told apart by what follows.
+        Err(BusError::NoBucket { .. }) => {}
+        Err(error) => {
+            drop(bus.complaint());
+            console.warn(&format!("warning: the bus' clock is not known ({error}), and not compared with this one"));
+        }
+    }
+    let newest = view.newest.as_ref().filter(|newest| is_beyond_reason(newest.publication.issued_ms, unix_ms(now)));
+    if let Some(newest) = newest {
+        console.warn(&format!(
+            "warning: revision {} by {} says that it was issued at {}, which is to come: no node takes it, and this is \
+             not stamped after it",
+            newest.revision,
+            newest.publication.by,
+            utc_millis(newest.publication.issued_ms)
+        ));
+    }
+    Ok(())
+}
+
+/// Tells what is weak about the bucket, if there is one.
+pub(super) async fn tell_weaknesses(bus: &Bus, outcome: &mut Outcome, console: &mut Console) -> Result<(), Failed> {
+    let weaknesses = match bus.weaknesses().await {
+        Err(BusError::NoBucket { .. }) => return Ok(()),
+        weaknesses => weaknesses?,
+    };
+    for weakness in weaknesses {
+        warn(weakness.to_string(), outcome, console);
+    }
+    Ok(())
+}
+
+/// Whether a publication's time is so far ahead that it is nobody's clock, and not to be carried on.
+pub(super) fn is_beyond_reason(issued_ms: u64, now_ms: u64) -> bool {
+    Duration::from_millis(issued_ms.saturating_sub(now_ms)) > MOST_SKEW
+}
+
+/// Reads a time with its offset, or a date, which is 00:00 UTC.
+pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
+    // A time without its offset is none: read as a date, it would lose its hours.
+    let is_date = text.len() == "2026-12-31".len();
+    let timestamp = match is_date {
+        true => text.parse::<Date>().and_then(|date| date.to_zoned(TimeZone::UTC)).map(|zoned| zoned.timestamp()),
+        false => text.parse::<Timestamp>(),
+    };
+    timestamp
+        .map(SystemTime::from)
+        .map_err(|_| "say a date such as 2026-12-31, or a time such as 2026-12-31T18:00:00Z".to_owned())
+}
+
+/// Parses a share of something.
+///
+/// # Errors
+/// When it is no number from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is a number from 0 to 1".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use config::bus::Publication;
 
-    use super::super::scene::samples::report;
-    use super::super::scene::{Mark, Published};
+    use super::super::view::samples::report;
+    use super::super::view::{Published, Revision};
     use super::*;
 
     #[test]
     fn revisions_that_start_over_need_a_new_epoch() {
-        let scene = |fleet: Option<Mark>, last_revision| Scene {
+        let view = |fleet: Option<Revision>, last_revision| BusView {
             last_revision,
-            reports: fleet.map(|mark| (report("a", "r", mark), SystemTime::UNIX_EPOCH)).into_iter().collect(),
-            ..Scene::default()
+            reports: fleet.map(|order| (report("a", "r", order), SystemTime::UNIX_EPOCH)).into_iter().collect(),
+            ..BusView::default()
         };
         for (fleet, last_revision, epoch, good) in [
             (None, 0, 1, true),
@@ -126,7 +195,7 @@ mod tests {
             (Some((1, 900)), 12, 2, true),
             (Some((2, 3)), 900, 1, false),
         ] {
-            assert_eq!(newer(&scene(fleet, last_revision), epoch).is_ok(), good, "{fleet:?} {last_revision} {epoch}");
+            assert_eq!(newer(&view(fleet, last_revision), epoch).is_ok(), good, "{fleet:?} {last_revision} {epoch}");
         }
     }
 
@@ -143,15 +212,15 @@ mod tests {
     #[test]
     fn signed_tables_are_followed_by_signed_ones() {
         let mut publication = Publication::new("a", 1, 0, "me");
-        let scene = |publication: &Publication| {
+        let view = |publication: &Publication| {
             let (publication, created) = (publication.clone(), SystemTime::UNIX_EPOCH);
-            Scene { newest: Some(Published { revision: 3, created, publication }), ..Scene::default() }
+            BusView { newest: Some(Published { revision: 3, created, publication }), ..BusView::default() }
         };
-        assert!(signed(&scene(&publication), false, false).is_ok());
+        assert!(signed(&view(&publication), false, false).is_ok());
         publication.signature = Some("a:b".to_owned());
-        assert!(signed(&scene(&publication), false, false).unwrap_err().contains("--sign KEY.pem"));
-        assert!(signed(&scene(&publication), true, false).is_ok());
-        assert!(signed(&scene(&publication), false, true).is_ok());
+        assert!(signed(&view(&publication), false, false).unwrap_err().contains("--sign KEY.pem"));
+        assert!(signed(&view(&publication), true, false).is_ok());
+        assert!(signed(&view(&publication), false, true).is_ok());
     }
 
     #[test]
@@ -174,5 +243,16 @@ mod tests {
         let told = too_small(&shrunk(&large, &small, 0.5, &BTreeSet::new()), 0.5);
         assert!(told.starts_with("the table takes away more than 50 % of a capacity:\n  fleet"), "{told}");
         assert!(told.ends_with("add --allow-shrink fleet"), "{told}");
+    }
+
+    #[test]
+    fn a_moment_is_a_date_or_a_time_with_its_offset() {
+        let seconds = |text| moment(text).map(|time| unix_ms(time) / 1000);
+        assert_eq!(seconds("2026-12-31"), Ok(1_798_675_200));
+        assert_eq!(seconds("2026-12-31T01:00:00+01:00"), Ok(1_798_675_200));
+        assert_eq!(seconds("2026-12-31T00:00:00Z"), Ok(1_798_675_200));
+        for wrong in ["", "soon", "2026-13-31", "2026-12-31T00:00:00"] {
+            assert!(seconds(wrong).unwrap_err().contains("say a date"), "{wrong}");
+        }
     }
 }

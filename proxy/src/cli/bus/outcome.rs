@@ -1,15 +1,16 @@
-//! What became of a publication: the one JSON document of `--format json`.
+//! The outcome of a publication: the one JSON document of `--format json`.
 
+use anyhow::anyhow;
 use policy::diff::Diff;
 use policy::shrinkage::Shrinkage;
 use serde::Serialize;
 
 use super::arrival::Arrival;
+use super::canary::Objection;
 use super::console::Console;
-use super::trial::Objection;
 use crate::cli::{Failed, Format, print};
 
-/// What became of it, filled in as it goes.
+/// The outcome of a command that publishes, filled in as it goes.
 #[derive(Debug, Default, Serialize)]
 pub(in crate::cli) struct Outcome {
     pub(in crate::cli) outcome: Fate,
@@ -75,4 +76,15 @@ impl Outcome {
         print(&format!("{json}\n"));
         done
     }
+}
+
+/// Warns of what a publisher should know, on the console and in the outcome.
+pub(super) fn warn(what: String, outcome: &mut Outcome, console: &mut Console) {
+    console.warn(&format!("warning: {what}"));
+    outcome.warnings.push(what);
+}
+
+/// Returns the failure of a command that was tried and refused.
+pub(super) fn refused(why: String) -> Failed {
+    Failed::Ran(anyhow!(why))
 }

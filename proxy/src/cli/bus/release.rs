@@ -1,36 +1,25 @@
-//! A table's way from a text to the fleet: compared, guarded, asked for, written, and waited for. The
-//! same for a new table and for one that comes back.
-
-mod comparison;
-mod desk;
-mod fitness;
-mod following;
-mod proposal;
-mod question;
-mod staging;
+//! A table's way from a text to the fleet: compared, guarded, asked for, written, and waited for. The same for a new
+//! table and for one that comes back.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
-use config::bus::{BURIED_AFTER, Bus, Place, Publication, REPORT_EVERY, SigningKey};
+use bytes::Bytes;
+use config::RoutingTable;
+use config::bus::{Bus, PRUNED_AFTER, Place, Publication, REPORT_EVERY, SigningKey};
 
-use self::desk::Desk;
-use self::fitness::{is_beyond_reason, moment};
-pub(in crate::cli) use self::proposal::Proposal;
-use self::question::confirm;
-pub(in crate::cli) use self::staging::{back, withdraw};
 use super::arrival::{nodes, some};
-use super::canary::{Selector, resolve};
-use super::console::Console;
-use super::flags::Source;
-use super::guard;
-use super::outcome::{Fate, Outcome};
-use super::scene::{Published, Scene};
-use super::session::publisher;
-use super::signals::Signals;
-use super::time::{ago, long, unix_ms, utc_millis};
+use super::canary::resolve;
+use super::canary_run::CanaryOptions;
+use super::connection::{Source, publisher as whoami};
+use super::console::{Console, Signals, ago, confirm, long, unix_ms, utc_millis};
+use super::guard::{self, is_beyond_reason, moment, share};
+use super::outcome::{Fate, Outcome, refused};
+use super::publisher::{Publisher, interrupted};
+use super::view::{BusView, Published};
+use crate::cli::check::{against, words};
 use crate::cli::{Failed, Format};
 
 /// How a table is published.
@@ -81,25 +70,7 @@ pub(in crate::cli) struct Release {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(in crate::cli) format: Format,
     #[command(flatten)]
-    canary: Canary,
-}
-
-/// How a table is tried on some nodes first.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "The canary")]
-struct Canary {
-    /// Let these nodes have it first, and take it back from them if they do worse
-    #[arg(long, value_name = "NODE|REGION|10%", value_delimiter = ',', value_parser = Selector::parse)]
-    canary: Vec<Selector>,
-    /// How long they are observed
-    #[arg(long, value_name = "TIME", requires = "canary", default_value = "5m", value_parser = humantime::parse_duration)]
-    observe: Duration,
-    /// The share of errors that is harmless
-    #[arg(long, value_name = "SHARE", requires = "canary", default_value_t = 0.01, value_parser = share)]
-    max_error_rate: f64,
-    /// Take it back if they had fewer requests: of fewer than 100 no rates can be judged
-    #[arg(long, value_name = "N", requires = "canary", default_value_t = 100)]
-    min_requests: u64,
+    canary: CanaryOptions,
 }
 
 impl Release {
@@ -136,72 +107,78 @@ impl Release {
     ) -> Result<(), Failed> {
         let key = self.key()?;
         guard::known(&self.allowed(), &proposal.table).map_err(|why| Failed::Input(anyhow!(why)))?;
-        let scene = Scene::read(bus).await?;
-        refuse_under_way(&scene)?;
-        self.check_clock(bus, &scene, console).await?;
-        self.tell_weaknesses(bus, outcome, console).await?;
-        let draft = self.draft(&scene, proposal)?;
+        let view = BusView::read(bus).await?;
+        let publisher = Publisher {
+            bus,
+            key: key.as_ref(),
+            after: view.revision(),
+            new_epoch: self.new_epoch,
+            wait: (!self.no_wait).then_some(self.wait),
+        };
+        refuse_under_way(&view)?;
+        guard::check_clock(bus, &view, console).await?;
+        guard::tell_weaknesses(bus, outcome, console).await?;
+        let draft = self.draft(&view, proposal)?;
         outcome.issued = Some(utc_millis(draft.issued_ms));
         outcome.valid_until = draft.valid_until_ms.map(utc_millis);
         outcome.version = Some(proposal.table.table.spec().version.clone());
         outcome.sha256 = Some(draft.sha256());
-        outcome.after = Some(scene.revision());
-        self.refuse_older(&scene, &draft)?;
-        if let Some(live) = scene.live_text().filter(|live| self.says_nothing_new(&draft, live, key.as_ref())) {
+        outcome.after = Some(view.revision());
+        publisher.refuse_older(&view, &draft)?;
+        if let Some(live) = view.live_text().filter(|live| self.says_nothing_new(&draft, live, key.as_ref())) {
             let (revision, name) = (live.revision, &proposal.name);
             console.say(&format!("{name} is what is live, as revision {revision}: nothing to publish\n"));
             outcome.outcome = Fate::Unchanged;
             if !self.dry_run {
                 // Who says it again wants to know whether it came to every node.
-                self.follow(bus, (&live.publication, &scene.reports), revision, outcome, console).await?;
+                publisher.follow((&live.publication, &view.reports), revision, outcome, console).await?;
             }
             return Ok(());
         }
-        self.compare(&scene, source, proposal, outcome, console)?;
-        guard::signed(&scene, key.is_some(), self.unsigned).map_err(refused)?;
+        self.compare(&view, source, proposal, outcome, console)?;
+        guard::signed(&view, key.is_some(), self.unsigned).map_err(refused)?;
         if proposal.was_signed && key.is_none() && !self.unsigned {
             let name = &proposal.name;
             return Err(refused(format!(
                 "{name} was signed, and would not be any more: sign it with --sign KEY.pem, or say --unsigned"
             )));
         }
-        let canary = self.canary_nodes(&scene, &draft)?;
+        let canary = self.canary_nodes(&view, &draft)?;
         outcome.epoch = Some(draft.epoch);
-        self.foresee(&scene, proposal, console);
+        self.foresee(&view, proposal, console);
         if self.dry_run {
             let canary = canary.map(|nodes| format!("; the canary would be {}", some(nodes.into_iter())));
             console.say(&format!("a dry run: nothing was written{}\n", canary.unwrap_or_default()));
             return Ok(());
         }
         if !self.yes {
-            confirm(&question(&scene, canary.as_ref()), console).await?;
+            confirm(&question(&view, canary.as_ref()), console).await?;
         }
         if let Some(replicas) = bus.create_bucket(self.replicas.map(usize::from)).await? {
             let kept = if replicas > 1 { format!(", kept by {replicas} servers") } else { String::new() };
             console.say(&format!("made the bucket {:?}, which was not there{kept}\n", bus.bucket()));
-            self.tell_weaknesses(bus, outcome, console).await?;
-            self.listen(bus, &draft, console).await?;
+            guard::tell_weaknesses(bus, outcome, console).await?;
+            self.listen(&publisher, &draft, console).await?;
         }
         // Whoever began a canary while we asked is not to be overtaken.
-        refuse_under_way(&Scene { staged: bus.live(Place::Rollout).await?, ..scene.clone() })?;
-        let desk = Desk { bus, key: key.as_ref(), after: scene.revision() };
+        refuse_under_way(&BusView { staged: bus.live(Place::Rollout).await?, ..view.clone() })?;
         match canary {
-            Some(canary) => self.stage(&desk, &scene, &draft, canary, outcome, console).await,
+            Some(canary) => self.canary.stage(&publisher, &view, &draft, canary, outcome, console).await,
             None => {
                 // From here on: whoever is interrupted says what is on the bus.
                 let mut signals = Signals::catch().map_err(|error| Failed::Ran(error.into()))?;
-                let written = desk.write(draft.clone(), desk.after).await;
-                let revision = written.map_err(|unwritten| unwritten.told(outcome))?;
+                let written = publisher.write(draft.clone(), publisher.after).await;
+                let revision = written.map_err(|unwritten| unwritten.noted_in(outcome))?;
                 outcome.outcome = Fate::Published;
-                self.tell_freshness(bus, &draft, outcome, console).await;
+                publisher.tell_freshness(&draft, outcome, console).await;
                 let followed = tokio::select! {
-                    followed = self.follow(bus, (&draft, &scene.reports), revision, outcome, console) => followed,
+                    followed = publisher.follow((&draft, &view.reports), revision, outcome, console) => followed,
                     () = signals.any() => Err(interrupted(revision)),
                 };
                 if followed.is_ok() {
                     // Who may not do that leaves it to others.
                     tokio::select! {
-                        _ = tokio::time::timeout(BURIAL, bus.bury(BURIED_AFTER)) => {}
+                        _ = tokio::time::timeout(PRUNING, bus.prune(PRUNED_AFTER)) => {}
                         () = signals.any() => {}
                     }
                 }
@@ -211,9 +188,9 @@ impl Release {
     }
 
     /// Tells of nodes that cannot take the table: their region is not in it.
-    fn foresee(&self, scene: &Scene, proposal: &Proposal, console: &mut Console) {
+    fn foresee(&self, view: &BusView, proposal: &Proposal, console: &mut Console) {
         let known = |region: &str| proposal.table.table.region_named(region).is_some();
-        let lost: Vec<String> = scene
+        let lost: Vec<String> = view
             .reports
             .iter()
             .filter(|(report, _)| !known(&report.region))
@@ -226,31 +203,88 @@ impl Release {
     }
 
     /// Hears whether nodes know another bucket, with later revisions: they need a moment to find this one.
-    async fn listen(&self, bus: &Bus, draft: &Publication, console: &mut Console) -> Result<(), Failed> {
+    async fn listen(
+        &self,
+        publisher: &Publisher<'_>,
+        draft: &Publication,
+        console: &mut Console,
+    ) -> Result<(), Failed> {
         if self.no_wait || self.new_epoch {
             return Ok(());
         }
         console.progress(&format!("listening for {} to nodes that may know another", long(LISTEN)));
         tokio::time::sleep(LISTEN).await;
-        self.refuse_older(&Scene::read(bus).await?, draft)
+        publisher.refuse_older(&BusView::read(publisher.bus).await?, draft)
     }
 
-    /// Nodes take nothing that is older than what they have.
-    fn refuse_older(&self, scene: &Scene, draft: &Publication) -> Result<(), Failed> {
-        if self.new_epoch { Ok(()) } else { guard::newer(scene, draft.epoch).map_err(refused) }
+    /// Shows what changes, and refuses what takes too much away.
+    fn compare(
+        &self,
+        view: &BusView,
+        source: &Source,
+        proposal: &Proposal,
+        outcome: &mut Outcome,
+        console: &mut Console,
+    ) -> Result<(), Failed> {
+        let Some(newest) = &view.newest else {
+            console.say("the first table on this bus\n");
+            return Ok(());
+        };
+        let base = view.held.as_ref().unwrap_or(newest);
+        if view.held.is_some() {
+            console.warn(&format!(
+                "no node has revision {} in force, which is live: this is compared with revision {}, which most have",
+                newest.revision, base.revision
+            ));
+        }
+        let old = format!("revision {}", base.revision);
+        let table = match RoutingTable::from_afar(&old, &base.publication.text, proposal.table.table.spec().at) {
+            Ok(table) => table,
+            Err(problems) => {
+                console.warn(&format!("{problems}\n{old} is no table, so there is nothing to compare with"));
+                return Ok(());
+            }
+        };
+        match against::diff(&table, &proposal.table) {
+            Ok(diff) => {
+                console.say(&words::text(&diff, Path::new(&old), Path::new(&proposal.name)));
+                outcome.diff = Some(diff);
+            }
+            Err(error) => console.warn(&format!("what changes since {old} is not known: {error}")),
+        }
+        let max_shrink = self.max_shrink.unwrap_or(source.max_shrink);
+        let shrunk = guard::shrunk(&table, &proposal.table, max_shrink, &self.allowed());
+        if shrunk.is_empty() {
+            return Ok(());
+        }
+        let words = guard::too_small(&shrunk, max_shrink);
+        outcome.shrinkage = shrunk;
+        Err(refused(words))
+    }
+
+    /// Until when the table may be used, in Unix milliseconds, if anybody says.
+    fn valid_until_ms(&self, now_ms: u64) -> Result<Option<u64>, Failed> {
+        let of_now = |valid: Duration| now_ms.saturating_add(u64::try_from(valid.as_millis()).unwrap_or(u64::MAX));
+        let until = self.valid_for.map(of_now).or(self.valid_until.map(unix_ms));
+        match until {
+            Some(until) if until <= now_ms => {
+                Err(Failed::Input(anyhow!("--valid-until {} is over: nobody could use the table", utc_millis(until))))
+            }
+            until => Ok(until),
+        }
     }
 
     /// The publication, not yet signed.
-    fn draft(&self, scene: &Scene, proposal: &Proposal) -> Result<Publication, Failed> {
-        let epoch = if self.new_epoch { scene.next_epoch() } else { scene.epoch() };
+    fn draft(&self, view: &BusView, proposal: &Proposal) -> Result<Publication, Failed> {
+        let epoch = if self.new_epoch { view.next_epoch() } else { view.epoch() };
         // Nodes refuse a signed table that seems older than theirs, whoever's clock is wrong.
         // A time far ahead of ours is nobody's clock, and not to be carried on.
         let (now, least) =
-            (unix_ms(SystemTime::now()), scene.newest.as_ref().map(|newest| newest.publication.issued_ms));
+            (unix_ms(SystemTime::now()), view.newest.as_ref().map(|newest| newest.publication.issued_ms));
         let least = least.filter(|issued| !is_beyond_reason(*issued, now)).unwrap_or(0);
         let issued_ms = now.max(least.saturating_add(1));
         let valid_until_ms = self.valid_until_ms(now)?;
-        let draft = Publication::new(proposal.text.clone(), epoch, issued_ms, &publisher());
+        let draft = Publication::new(proposal.text.clone(), epoch, issued_ms, &whoami());
         let notes = [proposal.occasion.as_deref().unwrap_or_default(), self.note.as_str()];
         let notes: Vec<&str> = notes.into_iter().filter(|note| !note.is_empty()).collect();
         Ok(Publication { allow: self.allowed(), valid_until_ms, ..draft.noted(&notes.join(": ")) })
@@ -270,19 +304,19 @@ impl Release {
             && key.is_none_or(|key| live.signature.as_ref().is_some_and(|signature| key.has_made(signature)))
     }
 
-    fn canary_nodes(&self, scene: &Scene, draft: &Publication) -> Result<Option<BTreeSet<String>>, Failed> {
+    fn canary_nodes(&self, view: &BusView, draft: &Publication) -> Result<Option<BTreeSet<String>>, Failed> {
         if self.canary.canary.is_empty() {
             return Ok(None);
         }
-        let resolved = resolve(&self.canary.canary, &scene.reports, &draft.sha256(), SystemTime::now());
+        let resolved = resolve(&self.canary.canary, &view.reports, &draft.sha256(), SystemTime::now());
         resolved.map(Some).map_err(|why| Failed::Input(anyhow!("--canary: {why}")))
     }
 }
 
 /// A staged table that is under way comes first.
-fn refuse_under_way(scene: &Scene) -> Result<(), Failed> {
+fn refuse_under_way(view: &BusView) -> Result<(), Failed> {
     let now = SystemTime::now();
-    let Some((staged, stage)) = scene.under_way(now) else { return Ok(()) };
+    let Some((staged, stage)) = view.under_way(now) else { return Ok(()) };
     Err(refused(format!(
         "a publication is under way: {} staged version {:?} {} ago on {}; wait for it, or withdraw it with `meridian \
          rollback`",
@@ -293,14 +327,14 @@ fn refuse_under_way(scene: &Scene) -> Result<(), Failed> {
     )))
 }
 
-fn question(scene: &Scene, canary: Option<&BTreeSet<String>>) -> String {
-    let after = match scene.revision() {
+fn question(view: &BusView, canary: Option<&BTreeSet<String>>) -> String {
+    let after = match view.revision() {
         0 => String::new(),
         revision => format!(" after {revision}"),
     };
-    let all = nodes(scene.reports.len());
+    let all = nodes(view.reports.len());
     match canary {
-        None if scene.reports.is_empty() => format!("publish a revision{after}, though no node reports yet?"),
+        None if view.reports.is_empty() => format!("publish a revision{after}, though no node reports yet?"),
         None => format!("publish a revision{after} to {all}?"),
         Some(canary) => {
             let names = some(canary.iter().cloned());
@@ -312,23 +346,39 @@ fn question(scene: &Scene, canary: Option<&BTreeSet<String>>) -> String {
     }
 }
 
-/// Whoever waited waits no longer.
-fn interrupted(revision: u64) -> Failed {
-    refused(format!("interrupted; revision {revision} is published, and `meridian fleet` tells who has it"))
-}
-
-/// It was tried, and does not go.
-fn refused(why: String) -> Failed {
-    Failed::Ran(anyhow!(why))
-}
-
-/// For the removal of what dead nodes have left.
-const BURIAL: Duration = Duration::from_secs(3);
+/// How long the removal of expired reports may take: one that is not removed now is removed after the next publication.
+const PRUNING: Duration = Duration::from_secs(3);
 
 /// For a new bucket's nodes to find it and report.
 const LISTEN: Duration = REPORT_EVERY.saturating_add(Duration::from_secs(1));
 
-fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "a share is a number from 0 to 1".to_owned())
+/// A table to be published.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Proposal {
+    pub(super) text: Bytes,
+    /// Where it is from, for people.
+    pub(super) name: String,
+    pub(super) table: RoutingTable,
+    /// What its note starts with.
+    pub(super) occasion: Option<String>,
+    /// Whether it was signed when it was published before.
+    pub(super) was_signed: bool,
+}
+
+impl Proposal {
+    /// Proves a text as every node will, and tells its warnings.
+    ///
+    /// # Errors
+    /// Everything wrong with it.
+    pub(in crate::cli) fn new(text: Bytes, name: &str, occasion: Option<String>) -> Result<Self, Failed> {
+        let table = RoutingTable::from_afar(name, &text, crate::clock::wall())?;
+        table.warnings.iter().for_each(|warning| eprintln!("{warning}"));
+        Ok(Self { text, name: name.to_owned(), table, occasion, was_signed: false })
+    }
+
+    /// The same, which was published before, and signed or not.
+    #[must_use]
+    pub(in crate::cli) fn again(self, was_signed: bool) -> Self {
+        Self { was_signed, ..self }
+    }
 }

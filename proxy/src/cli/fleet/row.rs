@@ -7,8 +7,8 @@ use config::Problem;
 use config::bus::{Entry, NodeReport, NodeState};
 use serde::Serialize;
 
-use crate::cli::bus::scene::is_silent;
-use crate::cli::bus::time::{long, utc, utc_seconds};
+use crate::cli::bus::console::{long, utc, utc_seconds};
+use crate::cli::bus::view::is_silent;
 
 /// A node.
 #[derive(Debug, Serialize)]
@@ -166,7 +166,7 @@ mod tests {
     use config::bus::Publication;
 
     use super::*;
-    use crate::cli::bus::scene::samples::report;
+    use crate::cli::bus::view::samples::report;
 
     #[test]
     fn a_nodes_state_says_what_counts_first() {

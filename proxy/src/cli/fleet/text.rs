@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::row::{Row, State};
 use super::{Live, Picture};
-use crate::cli::bus::columns::aligned;
-use crate::cli::bus::time::long;
+use crate::cli::bus::console::aligned;
+use crate::cli::bus::console::long;
 
 /// A line a node, what is wrong with some of them, and all in one line.
 pub(super) fn text(picture: &Picture) -> String {
@@ -104,7 +104,7 @@ mod tests {
 
     use super::super::{Beat, Trouble};
     use super::*;
-    use crate::cli::bus::scene::samples::report;
+    use crate::cli::bus::view::samples::report;
 
     #[test]
     fn a_fleet_is_a_table_its_troubles_and_a_summary() {

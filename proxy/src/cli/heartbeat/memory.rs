@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use config::bus::Standing;
+use config::bus::TableVersion;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Failed;
-use crate::cli::bus::time::utc_millis;
+use crate::cli::bus::console::utc_millis;
 
 /// The newest publication that was signed for, for as long as the process lives, and longer with a file.
 #[derive(Debug)]
@@ -48,13 +48,13 @@ impl Memory {
     ///
     /// # Errors
     /// What is wrong.
-    pub(super) fn check(&self, standing: &Standing) -> Result<(), String> {
+    pub(super) fn check(&self, version: &TableVersion) -> Result<(), String> {
         match &self.newest {
-            Some(newest) if (newest.epoch, newest.issued_ms) > (standing.epoch, standing.issued_ms) => Err(format!(
+            Some(newest) if (newest.epoch, newest.issued_ms) > (version.epoch, version.issued_ms) => Err(format!(
                 "the newest table on the bus is revision {} (issued {}), and revision {} (issued {}) was signed for before: \
                  nothing was signed; somebody holds it back, or an old state was restored",
-                standing.revision,
-                utc_millis(standing.issued_ms),
+                version.revision,
+                utc_millis(version.issued_ms),
                 newest.revision,
                 utc_millis(newest.issued_ms)
             )),
@@ -66,8 +66,8 @@ impl Memory {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn keep(&mut self, standing: &Standing) -> Result<(), Failed> {
-        let Standing { epoch, issued_ms, revision, sha256 } = standing.clone();
+    pub(super) fn keep(&mut self, version: &TableVersion) -> Result<(), Failed> {
+        let TableVersion { epoch, issued_ms, revision, sha256 } = version.clone();
         let signed = Some(Signed { epoch, issued_ms, revision, sha256 });
         if signed == self.newest {
             return Ok(());
@@ -90,14 +90,14 @@ mod tests {
     fn an_earlier_publication_is_not_signed_for_in_this_process_or_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("state.json");
-        let standing = |epoch, issued_ms| Standing { epoch, revision: issued_ms, issued_ms, sha256: "a".to_owned() };
+        let version = |epoch, issued_ms| TableVersion { epoch, revision: issued_ms, issued_ms, sha256: "a".to_owned() };
         let mut memory = Memory::load(Some(&file)).unwrap();
-        memory.check(&standing(1, 1)).unwrap();
-        memory.keep(&standing(2, 5)).unwrap();
+        memory.check(&version(1, 1)).unwrap();
+        memory.keep(&version(2, 5)).unwrap();
         for memory in [memory, Memory::load(Some(&file)).unwrap()] {
-            assert!(memory.check(&standing(2, 4)).unwrap_err().contains("revision 5"));
-            assert!(memory.check(&standing(1, 9)).is_err());
-            assert!(memory.check(&standing(2, 5)).is_ok() && memory.check(&standing(3, 1)).is_ok());
+            assert!(memory.check(&version(2, 4)).unwrap_err().contains("revision 5"));
+            assert!(memory.check(&version(1, 9)).is_err());
+            assert!(memory.check(&version(2, 5)).is_ok() && memory.check(&version(3, 1)).is_ok());
         }
         fs::write(&file, "[]").unwrap();
         assert!(matches!(Memory::load(Some(&file)), Err(Failed::Input(_))));

@@ -1,27 +1,42 @@
-//! A table on trial: staged on some nodes, observed, and then published to all or taken back.
+//! A table on its way by a canary: staged, observed, and published to all or withdrawn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use config::bus::{BURIED_AFTER, Bus, BusError, NodeReport, Place, Publication, PublishError, REPORT_EVERY, Stage};
+use config::bus::{Bus, BusError, NodeReport, PRUNED_AFTER, Place, Publication, PublishError, REPORT_EVERY, Stage};
 use policy::trial::Marks;
 
-use super::desk::{Desk, Unwritten};
-use super::{Release, interrupted, refused};
+use super::arrival::{Goal, nodes, some, wait};
+use super::canary::{CanaryStats, CanaryTrial, Objection, Selector};
+use super::console::{Console, Signals, long};
+use super::guard::share;
+use super::outcome::{Fate, Outcome, refused};
+use super::publisher::{Publisher, Unwritten, interrupted};
+use super::view::{BusView, Revision, is_silent};
 use crate::cli::Failed;
-use crate::cli::bus::arrival::{Goal, nodes, some};
-use crate::cli::bus::console::Console;
-use crate::cli::bus::outcome::{Fate, Outcome};
-use crate::cli::bus::scene::{Scene, is_silent};
-use crate::cli::bus::signals::Signals;
-use crate::cli::bus::time::long;
-use crate::cli::bus::trial::{Objection, Standing, Trial};
-use crate::cli::bus::wait::wait;
+
+/// How a table is tried on some nodes first.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "The canary")]
+pub(super) struct CanaryOptions {
+    /// Let these nodes have it first, and take it back from them if they do worse
+    #[arg(long, value_name = "NODE|REGION|10%", value_delimiter = ',', value_parser = Selector::parse)]
+    pub(super) canary: Vec<Selector>,
+    /// How long they are observed
+    #[arg(long, value_name = "TIME", requires = "canary", default_value = "5m", value_parser = humantime::parse_duration)]
+    observe: Duration,
+    /// The share of errors that is harmless
+    #[arg(long, value_name = "SHARE", requires = "canary", default_value_t = 0.01, value_parser = share)]
+    max_error_rate: f64,
+    /// Take it back if they had fewer requests: of fewer than 100 no rates can be judged
+    #[arg(long, value_name = "N", requires = "canary", default_value_t = 100)]
+    min_requests: u64,
+}
 
 /// How a trial ends.
 enum End {
     /// Nothing speaks against the table.
-    Good(Box<Standing>),
+    Good(Box<CanaryStats>),
     /// This does.
     Bad(Vec<Objection>),
     /// It cannot be told.
@@ -32,85 +47,86 @@ enum End {
     Interrupted,
 }
 
-impl Release {
+impl CanaryOptions {
     /// Stages a table, observes it, and publishes it or takes it back.
     ///
     /// # Errors
-    /// When it is taken back, and those of [`Release::perform`].
+    /// When it is taken back, or cannot be written.
     pub(super) async fn stage(
         &self,
-        desk: &Desk<'_>,
-        scene: &Scene,
+        publisher: &Publisher<'_>,
+        view: &BusView,
         draft: &Publication,
         canary: BTreeSet<String>,
         outcome: &mut Outcome,
         console: &mut Console,
     ) -> Result<(), Failed> {
-        if scene.live_text().is_none() {
+        if view.live_text().is_none() {
             return Err(refused(
                 "there is no live table that a canary could go back to: publish this one without --canary".to_owned(),
             ));
         }
         // From here on: whoever is interrupted withdraws first.
         let mut signals = Signals::catch().map_err(|error| Failed::Ran(error.into()))?;
-        let lease = self.canary.observe + self.wait + GRACE;
+        let patience = publisher.wait.unwrap_or_default();
+        let lease = self.observe + patience + GRACE;
         let stage = Some(Stage { nodes: canary.clone(), lease });
         outcome.canary = canary.iter().cloned().collect();
         // The reports of now: what was asked may have taken its time to be answered.
-        let reports = desk.bus.reports().await?;
-        let after = scene.staged.as_ref().map_or(0, |staged| staged.revision);
-        let written = desk.write(Publication { stage, ..draft.clone() }, after).await;
+        let reports = publisher.bus.reports().await?;
+        let after = view.staged.as_ref().map_or(0, |staged| staged.revision);
+        let written = publisher.write(Publication { stage, ..draft.clone() }, after).await;
         let revision = written.map_err(|unwritten| match unwritten {
             Unwritten::Unknown(_) => {
                 let left = long(lease);
                 let why =
                     format!("if it was, its nodes return by themselves within {left}, or with `meridian rollback`");
-                refused(format!("{:#}; {why}", unwritten.told(outcome).error()))
+                refused(format!("{:#}; {why}", unwritten.noted_in(outcome).error()))
             }
-            refused => refused.told(outcome),
+            refused => refused.noted_in(outcome),
         })?;
         let (all, names) = (nodes(reports.len()), some(canary.iter().cloned()));
         console.say(&format!("staged as revision {revision} on {} of {all}: {names}\n", canary.len()));
-        let marks = Marks { error_rate: self.canary.max_error_rate };
-        let trial = Trial::new(&canary, &reports, (draft.epoch, revision), marks);
-        let mut course =
-            Course { release: self, desk, revision, mark: (draft.epoch, revision), canary: &canary, trial };
+        let marks = Marks { error_rate: self.max_error_rate };
+        let order = (draft.epoch, revision);
+        let trial = CanaryTrial::new(&canary, &reports, order, marks);
+        let mut run = CanaryRun { options: self, patience, publisher, revision: order, canary: &canary, trial };
         let end = tokio::select! {
-            end = course.run(outcome, console) => end,
+            end = run.run(outcome, console) => end,
             () = signals.any() => End::Interrupted,
         };
         let mut is_unknown = false;
         let why = match end {
-            End::Good(standing) => {
-                if standing.staged.since.requests == 0 {
+            End::Good(stats) => {
+                if stats.staged.since.requests == 0 {
                     console.warn(
                         "NOTHING WAS OBSERVED: no request came to the canary; all that is known is that it took the table",
                     );
                 }
                 // The same table; signed again, because the nodes that it is for are signed with it. Whoever
                 // withdrew it in the last moment is obeyed.
-                let promoted = match self::staged(desk.bus).await {
-                    Ok(staged) if staged == revision => desk.write(draft.clone(), desk.after).await,
+                let promoted = match staged_revision(publisher.bus).await {
+                    Ok(staged) if staged == revision => publisher.write(draft.clone(), publisher.after).await,
                     Ok(_) => Err(Unwritten::Refused(refused("somebody else withdrew it".to_owned()))),
                     Err(error) => Err(Unwritten::Refused(error.into())),
                 };
                 match promoted {
                     Ok(published) => {
                         outcome.outcome = Fate::Published;
-                        self.tell_freshness(desk.bus, draft, outcome, console).await;
-                        if let Err(error) = desk.bus.withdraw(revision).await {
+                        publisher.tell_freshness(draft, outcome, console).await;
+                        if let Err(error) = publisher.bus.withdraw(revision).await {
                             console.warn(&format!(
                                 "the staged table stays on the bus ({error}), where it counts no longer"
                             ));
                         }
                         return tokio::select! {
-                            done = self.follow(desk.bus, (draft, &reports), published, outcome, console) => done,
+                            done = publisher.follow((draft, &reports), published, outcome, console) => done,
                             () = signals.any() => Err(interrupted(published)),
                         };
                     }
                     Err(unwritten) => {
                         is_unknown = matches!(unwritten, Unwritten::Unknown(_));
-                        format!("it did well, but {:#}", unwritten.told(outcome).error())
+                        format!("it did well, but {:#}", unwritten.noted_in(outcome).error())
                     }
                 }
             }
@@ -125,9 +141,9 @@ impl Release {
         if !is_unknown {
             outcome.outcome = Fate::Withdrawn;
         }
-        let became = match withdraw(desk.bus, revision).await {
+        let became = match withdraw(publisher.bus, revision).await {
             Ok(()) => tokio::select! {
-                became = back(desk.bus, &canary, self.wait, console) => became.unwrap_or_else(|lacking| lacking),
+                became = back(publisher.bus, &canary, patience, console) => became.unwrap_or_else(|lacking| lacking),
                 () = signals.any() => "it was withdrawn; its nodes return in a moment".to_owned(),
             },
             Err(error) => format!(
@@ -141,7 +157,7 @@ impl Release {
 }
 
 /// The revision in the place of staged tables, asked for more than once if need be.
-async fn staged(bus: &Bus) -> Result<u64, BusError> {
+async fn staged_revision(bus: &Bus) -> Result<u64, BusError> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -173,7 +189,7 @@ pub(in crate::cli) async fn back(
     }
     let told = format!("it was withdrawn, and {}", returned(arrival.applied.len()));
     // Who cannot be heard may serve all the same.
-    let reports = bus.reports_within(BURIED_AFTER).await.map_err(unknown)?;
+    let reports = bus.reports_within(PRUNED_AFTER).await.map_err(unknown)?;
     let has_it = |(report, heard): &&(NodeReport, SystemTime)| {
         canary.contains(&report.node) && report.staged && is_silent(*heard, SystemTime::now())
     };
@@ -217,21 +233,22 @@ fn returned(count: usize) -> String {
     }
 }
 
-/// A trial while it runs.
-struct Course<'a> {
-    release: &'a Release,
-    desk: &'a Desk<'a>,
+/// A staged table while its nodes are observed. Lives from when it is written until it is promoted or withdrawn.
+struct CanaryRun<'a> {
+    options: &'a CanaryOptions,
+    /// How long the nodes may take for the table.
+    patience: Duration,
+    publisher: &'a Publisher<'a>,
     /// Of the staged table.
-    revision: u64,
-    mark: (u64, u64),
+    revision: Revision,
     canary: &'a BTreeSet<String>,
-    trial: Trial,
+    trial: CanaryTrial,
 }
 
-impl Course<'_> {
+impl CanaryRun<'_> {
     async fn run(&mut self, outcome: &mut Outcome, console: &mut Console) -> End {
-        let goal = Goal::Staged(self.canary.clone(), self.mark);
-        let waited = wait(self.desk.bus, &goal, "staged", self.release.wait, console).await;
+        let goal = Goal::Staged(self.canary.clone(), self.revision);
+        let waited = wait(self.publisher.bus, &goal, "staged", self.patience, console).await;
         let arrival = match waited {
             Ok(waited) => waited.arrival,
             Err(error) => return End::Unknown(format!("nobody knows whether its nodes took it: {error}")),
@@ -248,12 +265,12 @@ impl Course<'_> {
         if !arrival.is_complete() {
             return End::Unknown(format!(
                 "not taken in {}: {}",
-                long(self.release.wait),
+                long(self.patience),
                 arrival.missing(SystemTime::now())
             ));
         }
         // What they did before they had it says nothing of it.
-        match self.desk.bus.reports().await {
+        match self.publisher.bus.reports().await {
             Ok(reports) => self.trial.begin(&reports),
             Err(error) => return End::Unknown(format!("nobody knows what its nodes do: {error}")),
         }
@@ -261,29 +278,29 @@ impl Course<'_> {
     }
 
     async fn observe(&self, console: &mut Console) -> End {
-        let (started, observe) = (Instant::now(), self.release.canary.observe);
+        let (started, observe) = (Instant::now(), self.options.observe);
         let mut trouble: Option<Instant> = None;
         // When the canary was last heard from before the end.
         let mut before_end: Option<BTreeMap<String, SystemTime>> = None;
         loop {
             let is_over = started.elapsed() >= observe;
             match self.look(trouble.is_none_or(|when| when.elapsed() > 2 * REPORT_EVERY)).await {
-                Ok(Seen::Standing(standing)) if !standing.against.is_empty() => return End::Bad(standing.against),
-                Ok(Seen::Standing(standing)) if is_over => {
+                Ok(Seen::Stats(stats)) if !stats.against.is_empty() => return End::Bad(stats.against),
+                Ok(Seen::Stats(stats)) if is_over => {
                     // What was reported before says nothing of the last seconds.
-                    let before = before_end.get_or_insert_with(|| standing.heard.clone());
-                    let all = standing.heard.len() == self.canary.len();
-                    if all && standing.heard.iter().all(|(node, heard)| before.get(node) != Some(heard)) {
-                        return self.verdict(standing);
+                    let before = before_end.get_or_insert_with(|| stats.heard.clone());
+                    let all = stats.heard.len() == self.canary.len();
+                    if all && stats.heard.iter().all(|(node, heard)| before.get(node) != Some(heard)) {
+                        return self.end(stats);
                     }
                     if started.elapsed() > observe + LAST_WORD {
                         return End::Unknown("its nodes did not report at the end".to_owned());
                     }
-                    console.tick(&format!("observed, the last reports are to come: {standing}"));
+                    console.tick(&format!("observed, the last reports are to come: {stats}"));
                 }
-                Ok(Seen::Standing(standing)) => {
+                Ok(Seen::Stats(stats)) => {
                     let left = long(observe.saturating_sub(started.elapsed()) + Duration::from_millis(999));
-                    console.tick(&format!("observing, {left} left: {standing}"));
+                    console.tick(&format!("observing, {left} left: {stats}"));
                 }
                 Ok(Seen::Overtaken(why)) => return End::Overtaken(why),
                 Err(error) if is_over => {
@@ -300,34 +317,34 @@ impl Course<'_> {
     }
 
     /// Whether enough was seen.
-    fn verdict(&self, standing: Box<Standing>) -> End {
-        let (seen, least) = (standing.staged.since.requests, self.release.canary.min_requests);
+    fn end(&self, stats: Box<CanaryStats>) -> End {
+        let (seen, least) = (stats.staged.since.requests, self.options.min_requests);
         if seen < least {
             return End::Unknown(format!("{seen} requests came to the canary, and --min-requests asks for {least}"));
         }
-        End::Good(standing)
+        End::Good(stats)
     }
 
     async fn look(&self, silence_counts: bool) -> Result<Seen, BusError> {
-        let bus = self.desk.bus;
+        let bus = self.publisher.bus;
         // What was taken away leaves a mark: nothing at all is no answer.
         let lost = || BusError::Other("it has lost the tables".to_owned());
         let live = bus.live(Place::Table).await?.ok_or_else(lost)?;
-        if live.revision != self.desk.after {
+        if live.revision != self.publisher.after {
             let by = live.publication.map_or_else(String::new, |live| format!(" by {}", live.by));
             return Ok(Seen::Overtaken(format!("revision {} was published meanwhile{by}", live.revision)));
         }
-        if bus.live(Place::Rollout).await?.ok_or_else(lost)?.revision != self.revision {
+        if bus.live(Place::Rollout).await?.ok_or_else(lost)?.revision != self.revision.1 {
             return Ok(Seen::Overtaken("somebody else withdrew it".to_owned()));
         }
-        let standing = self.trial.standing(&bus.reports().await?, SystemTime::now(), silence_counts);
-        Ok(Seen::Standing(Box::new(standing)))
+        let stats = self.trial.stats(&bus.reports().await?, SystemTime::now(), silence_counts);
+        Ok(Seen::Stats(Box::new(stats)))
     }
 }
 
 /// What a look at the bus shows.
 enum Seen {
-    Standing(Box<Standing>),
+    Stats(Box<CanaryStats>),
     Overtaken(String),
 }
 

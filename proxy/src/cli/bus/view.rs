@@ -9,11 +9,11 @@ use config::bus::{Bus, BusError, Entry, MOST_EPOCHS, NodeReport, Place, Publicat
 pub(in crate::cli) type Reports = Vec<(NodeReport, SystemTime)>;
 
 /// An epoch and a revision: which of two tables is newer.
-pub(in crate::cli) type Mark = (u64, u64);
+pub(in crate::cli) type Revision = (u64, u64);
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
-pub(in crate::cli) struct Scene {
+pub(in crate::cli) struct BusView {
     /// The newest revision of any key; 0 without a bucket.
     pub(in crate::cli) last_revision: u64,
     /// The live table, or that it was deleted.
@@ -36,7 +36,7 @@ pub(in crate::cli) struct Published {
     pub(in crate::cli) publication: Publication,
 }
 
-impl Scene {
+impl BusView {
     /// Looks at the bus. Without a bucket there is nothing.
     ///
     /// # Errors
@@ -52,29 +52,29 @@ impl Scene {
             live => live.clone().and_then(Published::of),
         };
         let staged = bus.live(Place::Rollout).await?;
-        let mut scene = Self { last_revision, live, newest, staged, reports: bus.reports().await?, ..Self::default() };
-        if let Some(mark) = scene.elsewhere() {
-            let held = bus.fetch(Place::Table, mark.1).await?.and_then(Published::of);
-            scene.held = held.filter(|held| held.mark() == mark);
+        let mut view = Self { last_revision, live, newest, staged, reports: bus.reports().await?, ..Self::default() };
+        if let Some(order) = view.elsewhere() {
+            let held = bus.fetch(Place::Table, order.1).await?.and_then(Published::of);
+            view.held = held.filter(|held| held.order() == order);
         }
-        Ok(scene)
+        Ok(view)
     }
 
     /// The table that most nodes have in force, if none has the live one, and somebody refuses or ignores it: the
     /// others may not have seen it yet.
-    fn elsewhere(&self) -> Option<Mark> {
-        let live = self.newest.as_ref()?.mark();
+    fn elsewhere(&self) -> Option<Revision> {
+        let live = self.newest.as_ref()?.order();
         let refuses = |report: &NodeReport| {
             report.refused.as_ref().is_some_and(|refused| (refused.epoch, refused.revision) == live)
         };
-        let mut counts = BTreeMap::<Mark, usize>::new();
+        let mut counts = BTreeMap::<Revision, usize>::new();
         for (report, _) in self.reports.iter().filter(|(report, _)| report.revision > 0 && !report.staged) {
             *counts.entry((report.epoch, report.revision)).or_default() += 1;
         }
         let is_unwanted =
-            self.reports.iter().any(|(report, _)| refuses(report)) || counts.keys().any(|mark| *mark > live);
-        let most = counts.iter().max_by_key(|(mark, count)| (**count, **mark));
-        most.filter(|_| is_unwanted && !counts.contains_key(&live)).map(|(mark, _)| *mark)
+            self.reports.iter().any(|(report, _)| refuses(report)) || counts.keys().any(|order| *order > live);
+        let most = counts.iter().max_by_key(|(order, count)| (**count, **order));
+        most.filter(|_| is_unwanted && !counts.contains_key(&live)).map(|(order, _)| *order)
     }
 
     /// The revision that the live table must still have for another to take its place.
@@ -97,7 +97,7 @@ impl Scene {
 
     /// The newest table that any node has in force. Who claims an epoch that nobody can have counted up
     /// to is not believed.
-    pub(in crate::cli) fn fleet(&self) -> Option<Mark> {
+    pub(in crate::cli) fn fleet(&self) -> Option<Revision> {
         let most = self.epoch().saturating_add(MOST_EPOCHS);
         let marks = self.reports.iter().map(|(report, _)| (report.epoch, report.revision));
         marks.filter(|(epoch, _)| *epoch <= most).max()
@@ -129,7 +129,7 @@ impl Published {
     }
 
     /// Its place in the order of tables.
-    pub(in crate::cli) fn mark(&self) -> Mark {
+    pub(in crate::cli) fn order(&self) -> Revision {
         (self.publication.epoch, self.revision)
     }
 }
@@ -147,7 +147,7 @@ pub(in crate::cli) mod samples {
     use super::*;
 
     /// The report of a node with this table in force.
-    pub(in crate::cli) fn report(node: &str, region: &str, (epoch, revision): Mark) -> NodeReport {
+    pub(in crate::cli) fn report(node: &str, region: &str, (epoch, revision): Revision) -> NodeReport {
         NodeReport {
             node: node.to_owned(),
             region: region.to_owned(),
@@ -198,11 +198,11 @@ mod tests {
         {
             let live = live.map(|revision| entry(revision, 1, None));
             let staged = Some(entry(staged, 1, Some(stage.clone())));
-            let scene = Scene { live, staged, ..Scene::default() };
-            assert_eq!(scene.under_way(at(now)).is_some(), counts, "{now}");
+            let view = BusView { live, staged, ..BusView::default() };
+            assert_eq!(view.under_way(at(now)).is_some(), counts, "{now}");
         }
         let withdrawn = Entry { publication: None, ..entry(5, 1, None) };
-        assert!(Scene { staged: Some(withdrawn), ..Scene::default() }.under_way(at(1)).is_none());
+        assert!(BusView { staged: Some(withdrawn), ..BusView::default() }.under_way(at(1)).is_none());
     }
 
     #[test]
@@ -218,26 +218,27 @@ mod tests {
             (vec![(0, 0)], None),
         ] {
             let refused = Some(Refused { epoch: 1, revision: 9, sha256: String::new(), at: 0 });
-            let report = |mark: &Mark| NodeReport { refused: refused.clone(), ..samples::report("a", "r", *mark) };
-            let reports = in_force.iter().map(|mark| (report(mark), at)).collect();
-            let scene = Scene { newest: Published::of(entry(9, 1, None)), reports, ..Scene::default() };
-            assert_eq!(scene.elsewhere(), expected, "{in_force:?}");
-            let reports = in_force.iter().map(|mark| (samples::report("a", "r", *mark), at)).collect();
+            let report =
+                |order: &Revision| NodeReport { refused: refused.clone(), ..samples::report("a", "r", *order) };
+            let reports = in_force.iter().map(|order| (report(order), at)).collect();
+            let view = BusView { newest: Published::of(entry(9, 1, None)), reports, ..BusView::default() };
+            assert_eq!(view.elsewhere(), expected, "{in_force:?}");
+            let reports = in_force.iter().map(|order| (samples::report("a", "r", *order), at)).collect();
             // It may be on its way, unless they ignore it.
-            let expected = expected.filter(|mark| *mark > (1, 9));
-            assert_eq!(Scene { reports, ..scene }.elsewhere(), expected, "{in_force:?}");
+            let expected = expected.filter(|order| *order > (1, 9));
+            assert_eq!(BusView { reports, ..view }.elsewhere(), expected, "{in_force:?}");
         }
     }
 
     #[test]
     fn epochs_are_carried_forward_and_a_new_one_is_beyond_all() {
-        assert_eq!((Scene::default().epoch(), Scene::default().next_epoch()), (1, 1));
+        assert_eq!((BusView::default().epoch(), BusView::default().next_epoch()), (1, 1));
         let at = SystemTime::UNIX_EPOCH;
-        let scene = Scene {
+        let view = BusView {
             newest: Published::of(entry(4, 2, None)),
             reports: vec![(samples::report("a", "r", (3, 900)), at), (samples::report("b", "r", (2, 901)), at)],
-            ..Scene::default()
+            ..BusView::default()
         };
-        assert_eq!((scene.epoch(), scene.fleet(), scene.next_epoch()), (2, Some((3, 900)), 4));
+        assert_eq!((view.epoch(), view.fleet(), view.next_epoch()), (2, Some((3, 900)), 4));
     }
 }
