@@ -9,6 +9,7 @@ mod listener;
 mod log;
 mod peers;
 mod read;
+mod reload;
 mod routing;
 mod tokens;
 mod upstream;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use read::host_name;
+pub use reload::{ListenerId, NodeReload};
 
 use crate::bus::{BusAccess, Witness};
 use crate::document::{self, MAX_TEXT};

@@ -295,7 +295,8 @@ impl Relay {
                 returning.dialled().completed();
             }
             let Returning { worker, endpoint, connection, in_flight, .. } = returning;
-            worker.pool.give(endpoint.id, connection, worker.node.config.load().upstream.idle_connections);
+            let most = worker.node.config.load().upstream.idle_connections;
+            worker.pool.give(endpoint.id, connection, worker.node.connector.load().generation(), most);
             drop(in_flight);
         }
     }

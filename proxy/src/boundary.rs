@@ -142,8 +142,8 @@ mod tests {
     use crate::load::Inbox;
     use crate::node::Drain;
     use crate::peers::refusals::Refusals;
-    use crate::prepare::Parts;
-    use crate::routing::{Edition, Routing, Survivors};
+    use crate::prepare::Components;
+    use crate::routing::{Edition, PersistedState, Routing};
     use crate::telemetry::access_log::AccessLog;
     use crate::telemetry::metrics::Metrics;
 
@@ -180,24 +180,23 @@ data_class = 'personal'
         std::fs::write(directory.join("routes.toml"), TABLE).unwrap();
         let law = Arc::new(LawClock::of_test(time));
         let document = RoutingTable::load(&directory.join("routes.toml"), law.now()).unwrap();
-        let (parts, survivors) = (Parts::load(&config).unwrap(), Survivors::default());
+        let (components, persisted) = (Components::load(&config).unwrap(), PersistedState::default());
         let edition = Edition { generation: 1, revision: 1 };
-        let routing = Routing::new(document, "eu", 100, edition, &survivors).unwrap();
+        let routing = Routing::new(document, "eu", 100, edition, &persisted).unwrap();
         Arc::new(Node {
             routing: ArcSwap::from_pointee(routing),
             swapping: Mutex::default(),
             generation: AtomicU64::new(1),
-            geo: ArcSwap::from_pointee(parts.geo),
+            geo: ArcSwap::from_pointee(components.geo),
             held_geo: Held::default(),
             recent_clients: RecentClients::default(),
-            tokens: ArcSwap::from_pointee(parts.tokens),
+            tokens: ArcSwap::from_pointee(components.tokens),
             peers: Arc::default(),
             peer_refusals: Refusals::default(),
-            certificates: Vec::new(),
-            addresses: Vec::new(),
-            survivors,
+            listeners: Vec::new(),
+            persisted,
             inbox: Inbox::default(),
-            connector: ArcSwap::from_pointee(parts.connector),
+            connector: ArcSwap::from_pointee(components.identity.connector),
             metrics: Metrics::new(),
             access_log: AccessLog::off(),
             in_flight: Arc::new(AtomicUsize::new(0)),
@@ -208,6 +207,7 @@ data_class = 'personal'
             drain: watch::Sender::new(Drain::Serving),
             law,
             started: SystemTime::now(),
+            written: ArcSwap::from_pointee(config.clone()),
             config: ArcSwap::from_pointee(config),
         })
     }

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::load::meter::LoadMeter;
     use crate::node::InFlight;
-    use crate::routing::Survivors;
+    use crate::routing::PersistedState;
     use policy::{RegionId, View};
 
     /// A node in `a`, which dials `b` itself and `c` by its gateway.
@@ -142,11 +142,11 @@ gateway = 'c.example:443'
 name = 'r'
 ";
 
-    fn routing(text: &str, survivors: &Survivors) -> Routing {
+    fn routing(text: &str, persisted: &PersistedState) -> Routing {
         let document = config::RoutingTable::from_text(std::path::Path::new("routes.toml"), text, crate::clock::wall())
             .unwrap_or_else(|problems| panic!("{problems}"));
         let edition = crate::routing::Edition { generation: 1, revision: 1 };
-        Routing::new(document, "a", 128, edition, survivors).unwrap()
+        Routing::new(document, "a", 128, edition, persisted).unwrap()
     }
 
     fn id(routing: &Routing, name: &str) -> RegionId {
@@ -178,7 +178,7 @@ name = 'r'
 
     #[test]
     fn what_comes_is_taken_or_refused_for_one_reason() {
-        let (routing, inbox) = (routing(TABLE, &Survivors::default()), Inbox::default());
+        let (routing, inbox) = (routing(TABLE, &PersistedState::default()), Inbox::default());
         let good = r#"{"node":"n2","region":"b","requests_in_flight":5,"cap":10,"rps":1}"#;
         let long = format!("{good}{}", " ".repeat(LoadReport::MAX_BYTES));
         let known = |node: &str, region: &str| (node, region) == ("n2", "b");
@@ -205,7 +205,7 @@ name = 'r'
 
     #[test]
     fn what_is_reported_raises_the_load_and_fades_to_the_own() {
-        let (routing, inbox) = (routing(TABLE, &Survivors::default()), Inbox::default());
+        let (routing, inbox) = (routing(TABLE, &PersistedState::default()), Inbox::default());
         let cell = &routing.region(id(&routing, "b")).state;
         let own: Vec<InFlight> = (0..32).map(|_| InFlight::enter(&cell.in_flight)).collect();
         assert_eq!((utilisation(&routing, "b"), View::reported(&routing, id(&routing, "b"))), (0.25, None));
@@ -229,8 +229,8 @@ name = 'r'
 
     #[test]
     fn a_node_tells_of_its_own_region_and_of_those_that_it_dials() {
-        let survivors = Survivors::default();
-        let first = routing(TABLE, &survivors);
+        let persisted = PersistedState::default();
+        let first = routing(TABLE, &persisted);
         let mut meter = LoadMeter::default();
         assert_eq!(told(&mut meter, &first, 1), ["a: 0 of 128, 0"]);
         send(&first, "a", 0, 30);
@@ -242,7 +242,7 @@ name = 'r'
         drop(under_way);
         // What an endpoint was sent before it left counts, and what a new one is sent.
         send(&first, "a", 0, 4);
-        let second = routing(&TABLE.replace("'10.0.0.1:80'", "'10.0.0.9:80'"), &survivors);
+        let second = routing(&TABLE.replace("'10.0.0.1:80'", "'10.0.0.9:80'"), &persisted);
         send(&second, "a", 0, 3);
         send(&second, "a", 1, 2);
         assert_eq!(told(&mut meter, &second, 4), ["a: 0 of 128, 9", "b: 0 of 128, 0"]);

@@ -17,11 +17,11 @@ use crate::client::PlaceCache;
 use crate::clock::LawClock;
 use crate::databases::recent::{RecentClients, Sample};
 use crate::databases::release::Held;
-use crate::ingress::tls::Certificates;
+use crate::ingress::listener::ListenerFacts;
 use crate::load::Inbox;
 use crate::peers::Peers;
 use crate::peers::refusals::Refusals;
-use crate::routing::{Routing, Survivors};
+use crate::routing::{PersistedState, Routing};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
@@ -30,8 +30,10 @@ use crate::upstream::pool::Pool;
 
 /// One running node. What a reload replaces is behind an `ArcSwap`; what it does not needs a restart.
 pub struct Node {
-    /// The node file in force.
+    /// The settings in force: of the node file as it was last read, as far as they need no restart.
     pub config: ArcSwap<NodeConfig>,
+    /// The node file as it was last read. Its certificates are loaded, of listeners that are still to come too.
+    pub written: ArcSwap<NodeConfig>,
     /// The routing in force.
     pub routing: ArcSwap<Routing>,
     /// [`Routing::generation`] of the routing in force, for what is under way to compare.
@@ -50,12 +52,10 @@ pub struct Node {
     pub peers: Arc<ArcSwap<Peers>>,
     /// Who is none.
     pub peer_refusals: Refusals,
-    /// Each TLS listener's certificates, in the order of the node file; `None` for plain ones.
-    pub certificates: Vec<Option<Arc<Certificates>>>,
-    /// The addresses that the listeners are bound to, in the order of the node file.
-    pub addresses: Vec<std::net::SocketAddr>,
+    /// The listeners, in the order that the node file had when the process started.
+    pub listeners: Vec<Arc<ListenerFacts>>,
     /// What outlives a table.
-    pub survivors: Survivors,
+    pub persisted: PersistedState,
     /// What the fleet reports of the load of regions.
     pub inbox: Inbox,
     /// How to connect upstream.

@@ -1,11 +1,12 @@
 //! Everything that a node file leads to, loaded and checked before anything of it is used: the same
 //! for a start, a reload and `meridian check`.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use config::bus::TrustedKeys;
-use config::{BusSource, NodeConfig, Problem, Problems, RoutingTable, Severity};
+use config::{BusSource, ListenerId, NodeConfig, Problem, Problems, RoutingTable, Severity};
 use geoip::{GeoDatabases, TrustedProxies};
 use policy::LawTime;
 use rustls::pki_types::CertificateDer;
@@ -19,40 +20,36 @@ use crate::upstream::connect::{Connector, tls_config};
 use crate::upstream::resolve::Resolver;
 
 /// A node's configuration with all that it names.
-pub struct Prepared {
+pub struct LoadedNode {
     /// The node file.
     pub config: NodeConfig,
     /// The routing table, if it comes from a file.
     pub document: Option<RoutingTable>,
-    /// The parts that a reload of the node file replaces.
-    pub parts: Parts,
+    /// The components that a reload of the node file replaces.
+    pub components: Components,
 }
 
-/// The reloadable parts behind a node file.
-pub struct Parts {
+/// The reloadable components behind a node file.
+pub struct Components {
     /// Where clients are.
     pub geo: Geo,
     /// Whose bearer tokens are believed.
     pub tokens: Tokens,
-    /// Which other processes are nodes.
-    pub peers: Arc<Peers>,
-    /// Each listener's certificates.
-    pub certificates: Vec<Option<Set>>,
-    /// How to connect upstream.
-    pub connector: Connector,
+    /// Certificates, authorities and secrets.
+    pub identity: Identity,
 }
 
 /// What this process is to others, and by what it knows them: certificates, authorities, secrets.
 pub struct Identity {
-    /// See [`Parts::peers`].
+    /// Which other processes are nodes.
     pub peers: Arc<Peers>,
-    /// See [`Parts::certificates`].
-    pub certificates: Vec<Option<Set>>,
-    /// See [`Parts::connector`].
+    /// Each TLS listener's certificates.
+    pub certificates: HashMap<ListenerId, Set>,
+    /// How to connect upstream.
     pub connector: Connector,
 }
 
-impl Prepared {
+impl LoadedNode {
     /// Loads a node file and all that it names; the table's law is read as of a time.
     ///
     /// # Errors
@@ -60,7 +57,7 @@ impl Prepared {
     pub fn load(file: &Path, at: LawTime) -> Result<Self, Problems> {
         let config = NodeConfig::load(file)?;
         let mut problems = Vec::new();
-        let parts = keep(Parts::load(&config), &mut problems);
+        let components = keep(Components::load(&config), &mut problems);
         let document = match &config.routing {
             config::Routing::File(table) => keep(RoutingTable::load(table, at), &mut problems),
             config::Routing::Bus(source) => {
@@ -73,16 +70,16 @@ impl Prepared {
         {
             problems.push(region_missing(&config, document));
         }
-        if let (Some(document), Some(parts)) = (&document, &parts) {
-            problems.extend(parts.peers.problems_with(document, &config.file, &config.region));
+        if let (Some(document), Some(components)) = (&document, &components) {
+            problems.extend(components.identity.peers.problems_with(document, &config.file, &config.region));
         }
-        match parts {
-            Some(parts) if problems.is_empty() => {
+        match components {
+            Some(components) if problems.is_empty() => {
                 let mut config = config;
                 config
                     .warnings
                     .extend(document.iter().flat_map(|document| unheard(&config, document)).collect::<Vec<_>>());
-                Ok(Self { config, document, parts })
+                Ok(Self { config, document, components })
             }
             _ => Err(Problems(problems)),
         }
@@ -102,7 +99,7 @@ fn bus_files(config: &NodeConfig, source: &BusSource) -> Result<(), Problems> {
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }
 
-impl Parts {
+impl Components {
     /// Loads the databases, certificates and authorities that a node file names.
     ///
     /// # Errors
@@ -113,9 +110,7 @@ impl Parts {
         let identity = keep(Identity::load(config), &mut problems);
         let tokens = keep(tokens(config), &mut problems);
         match (geo, tokens, identity) {
-            (Some(geo), Some(tokens), Some(Identity { peers, certificates, connector })) => {
-                Ok(Self { geo, tokens, peers, certificates, connector })
-            }
+            (Some(geo), Some(tokens), Some(identity)) => Ok(Self { geo, tokens, identity }),
             _ => Err(Problems(problems)),
         }
     }
@@ -177,16 +172,16 @@ fn peers(config: &NodeConfig) -> Result<Peers, Problems> {
     })
 }
 
-/// Each listener's certificates, in the order of the node file, and this node's own with each.
-fn certificates(config: &NodeConfig, peers: &Peers) -> Result<Vec<Option<Set>>, Problems> {
+/// Loads each TLS listener's certificates, and with them this node's own.
+fn certificates(config: &NodeConfig, peers: &Peers) -> Result<HashMap<ListenerId, Set>, Problems> {
     let mut problems = Vec::new();
-    let mut sets = Vec::new();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let path = format!("listeners[{index}].tls.certificates");
-        match listener.tls.as_ref().map(|tls| Set::load(&tls.certificates, peers.certificate.as_ref())) {
-            None => sets.push(None),
-            Some(Ok(set)) => sets.push(Some(set)),
-            Some(Err(errors)) => {
+    let mut sets = HashMap::new();
+    for (index, (id, listener)) in config.listeners_by_id().enumerate() {
+        let Some(tls) = &listener.tls else { continue };
+        match Set::load(&tls.certificates, peers.certificate.as_ref()) {
+            Ok(set) => _ = sets.insert(id, set),
+            Err(errors) => {
+                let path = format!("listeners[{index}].tls.certificates");
                 let problem = |error: CertificateError| problem(&error.file, &path, error.what);
                 problems.extend(errors.into_iter().map(problem));
             }

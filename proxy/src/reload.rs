@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use config::{FileWatch, NodeConfig, Problem, Problems, RoutingTable, Severity};
+use config::{FileWatch, NodeConfig, NodeReload, Problem, Problems, RoutingTable, Severity};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::databases::release::{self, Said};
 use crate::node::{Geo, Node};
 use crate::peers::Peers;
-use crate::prepare::{self, Identity, Parts, problem};
+use crate::prepare::{self, Components, Identity, problem};
 use crate::routing::{Edition, Routing};
 
 /// Reloads what changes among the files that a node is made of.
@@ -84,7 +84,7 @@ impl Watches {
                     reload_node_file(node);
                     let config = node.config.load();
                     self.databases.set_paths(config.geoip.databases.clone());
-                    self.certificates.set_paths(certificate_files(&config));
+                    self.certificates.set_paths(certificate_files(&node.written.load()));
                     self.token_keys.set_paths(token_key_files(&config));
                 }
                 () = self.table.changed() => {
@@ -200,7 +200,7 @@ fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>))
     let generation = before.generation + 1;
     let edition = Edition { generation, revision: revision.unwrap_or(generation) };
     let cap = config.limits.requests_in_flight_per_region;
-    let routing = Routing::new(document, &config.region, cap, edition, &node.survivors)
+    let routing = Routing::new(document, &config.region, cap, edition, &node.persisted)
         .map_err(|error| Problems(vec![problem(&config.file, "node.region", error.to_string())]))?;
     let routing = Arc::new(routing);
     node.routing.store(routing.clone());
@@ -218,33 +218,24 @@ fn as_of_now(node: &Node, document: RoutingTable) -> Result<RoutingTable, Proble
     document.at(now).map_err(|error| Problems(vec![problem(&name, "", error.to_string())]))
 }
 
-/// Loads the node file again, and puts its reloadable parts in force if all of it is good.
+/// Loads the node file again, and puts its reloadable components in force if all of it is good.
 pub fn reload_node_file(node: &Node) {
     let before = node.config.load_full();
-    let loaded = NodeConfig::load(&before.file).and_then(|config| {
-        let parts = Parts::load(&config)?;
-        fits(node, &parts.peers)?;
-        Ok((parts, config))
+    let loaded = NodeConfig::load(&before.file).and_then(|newer| {
+        let components = Components::load(&newer)?;
+        fits(node, &components.identity.peers)?;
+        Ok((components, newer))
     });
     match loaded {
         Err(problems) => refuse(node, &before.file, problems, "node file rejected; the one before stays in force"),
-        Ok((parts, config)) => {
-            config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-            let fixed = needs_restart(&before, &config);
-            for what in &fixed {
-                tracing::warn!("{}: {what} changed; that needs a restart and is not in force", before.file.display());
+        Ok((components, newer)) => {
+            newer.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            let NodeReload { config, needs_restart } = before.reload(newer.clone());
+            node.written.store(Arc::new(newer));
+            for key in &needs_restart {
+                tracing::warn!("{}: {key} changed; that needs a restart and is not in force", before.file.display());
             }
-            let config = Arc::new(NodeConfig {
-                file: before.file.clone(),
-                name: before.name.clone(),
-                region: before.region.clone(),
-                threads: before.threads,
-                listeners: merged_listeners(&before, &config),
-                admin: before.admin,
-                routing: before.routing.clone(),
-                ..config
-            });
-            apply(node, &before, &config, parts);
+            apply(node, &before, &Arc::new(config), components);
             node.accept(&before.file);
             tracing::info!(file = %before.file.display(), "node file applied");
         }
@@ -258,39 +249,16 @@ fn fits(node: &Node, peers: &Peers) -> Result<(), Problems> {
     if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }
 
-fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, parts: Parts) {
-    let Parts { geo, tokens, peers, mut certificates, connector } = parts;
+fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, components: Components) {
+    let Components { geo, tokens, identity } = components;
     let renamed = before.geoip.databases != config.geoip.databases;
     node.config.store(config.clone());
     put_geo_in_force(node, geo, if renamed { Said::ByOperator } else { Said::ByFile });
     node.tokens.store(Arc::new(tokens));
-    if before.listeners.len() != certificates.len() {
-        certificates.clear();
-    }
-    put_identity_in_force(node, Identity { peers, certificates, connector });
+    put_identity_in_force(node, identity);
     if let Err(problems) = rebuild(node) {
         refuse(node, &config.file, problems, "routing table rejected");
     }
-}
-
-/// The listeners of the new file where they stand on the sockets of the old one.
-fn merged_listeners(before: &NodeConfig, after: &NodeConfig) -> Vec<config::Listener> {
-    if sockets(before) == sockets(after) { after.listeners.clone() } else { before.listeners.clone() }
-}
-
-fn sockets(config: &NodeConfig) -> Vec<(std::net::SocketAddr, bool, bool)> {
-    config.listeners.iter().map(|l| (l.address, l.tls.is_some(), l.redirect_to_https)).collect()
-}
-
-/// What differs between two node files and is fixed at the start.
-fn needs_restart(before: &NodeConfig, after: &NodeConfig) -> Vec<&'static str> {
-    let changes = [
-        ("[node]", before.name != after.name || before.region != after.region || before.threads != after.threads),
-        ("[[listeners]]", sockets(before) != sockets(after)),
-        ("[admin]", before.admin != after.admin),
-        ("[routing]", before.routing != after.routing),
-    ];
-    changes.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
 }
 
 fn reload_databases(node: &Node) {
@@ -330,30 +298,30 @@ fn put_geo_in_force(node: &Node, geo: Geo, said: Said) {
 }
 
 fn reload_certificates(node: &Node) {
-    let config = node.config.load_full();
-    let loaded = Identity::load(&config).and_then(|identity| {
+    let written = node.written.load_full();
+    let loaded = Identity::load(&written).and_then(|identity| {
         fits(node, &identity.peers)?;
         Ok(identity)
     });
     match loaded {
         Ok(identity) => {
             put_identity_in_force(node, identity);
-            certificate_files(&config).iter().for_each(|file| node.accept(file));
+            certificate_files(&written).iter().for_each(|file| node.accept(file));
             tracing::info!("certificates applied");
         }
         Err(problems) => refuse_each(node, problems, "certificates rejected; the ones before stay in force"),
     }
 }
 
-/// Peers come first: a handshake with what a listener has from them is judged by them too.
+/// Peers come first: a handshake with what a listener has from them is judged by them too. A listener that the node
+/// file has no more keeps its certificates until the restart that ends it.
 fn put_identity_in_force(node: &Node, identity: Identity) {
-    let Identity { peers, certificates, connector } = identity;
+    let Identity { peers, mut certificates, connector } = identity;
     node.peers.store(peers.clone());
-    for (certificates, set) in node.certificates.iter().zip(certificates) {
-        if let (Some(certificates), Some(set)) = (certificates, set)
-            && let Err(error) = certificates.replace(set, &peers)
-        {
-            tracing::error!(%error, "a listener's certificates cannot be replaced");
+    for listener in &node.listeners {
+        let Some(tls) = &listener.tls else { continue };
+        if let Err(error) = tls.replace(certificates.remove(&listener.id), &peers) {
+            tracing::error!(%error, listener = listener.name, "a listener's certificates cannot be replaced");
         }
     }
     let connector = connector.succeeding(&node.connector.load());

@@ -120,7 +120,7 @@ impl Node {
     /// The state of the law on this node, as a number that changes whenever what is under way has to ask
     /// again: with each table, and when one expires or is confirmed again.
     pub fn law_state(&self) -> u64 {
-        let expired = self.survivors.expired.load(Ordering::Relaxed);
+        let expired = self.persisted.expired.load(Ordering::Relaxed);
         self.generation.load(Ordering::Acquire) << 1 | u64::from(expired)
     }
 }

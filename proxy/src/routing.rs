@@ -75,7 +75,7 @@ pub struct Edition {
 
 /// What outlives a table: the states of endpoints, regions and routes, by name.
 #[derive(Debug, Default)]
-pub struct Survivors {
+pub struct PersistedState {
     endpoints: DashMap<(String, Endpoint), Arc<EndpointState>>,
     regions: DashMap<String, Arc<RegionState>>,
     routes: DashMap<String, Arc<RouteState>>,
@@ -111,7 +111,7 @@ impl Routing {
         region: &str,
         cap: usize,
         edition: Edition,
-        survivors: &Survivors,
+        persisted: &PersistedState,
     ) -> Result<Self, NotHere> {
         let table = &document.table;
         let here = table.region_named(region).ok_or_else(|| NotHere {
@@ -119,8 +119,8 @@ impl Routing {
             known: table.regions().map(|(_, region)| region.name.clone()).collect(),
         })?;
         let failover = &table.spec().failover;
-        let canary = survivors.canary(document.canary.as_ref());
-        let settled: FxHashSet<String> = survivors.endpoints.iter().map(|known| known.key().0.clone()).collect();
+        let canary = persisted.canary(document.canary.as_ref());
+        let settled: FxHashSet<String> = persisted.endpoints.iter().map(|known| known.key().0.clone()).collect();
         let mut regions = Vec::new();
         for ((id, region), upstream) in table.regions().zip(&document.upstreams) {
             let cold = region.role == Role::Cold;
@@ -131,13 +131,13 @@ impl Routing {
             let place = |endpoint: &Endpoint| (region.name.clone(), Endpoint { version: None, ..endpoint.clone() });
             // Where every endpoint is another, what was known of the region is known of none of them.
             let is_moved = settled.contains(&region.name)
-                && !dialled.iter().any(|endpoint| survivors.endpoints.contains_key(&place(endpoint)));
+                && !dialled.iter().any(|endpoint| persisted.endpoints.contains_key(&place(endpoint)));
             if is_moved {
-                survivors.regions.remove(&region.name);
+                persisted.regions.remove(&region.name);
             }
             let state = |endpoint: &Endpoint| {
                 let place = place(endpoint);
-                let entry = survivors.endpoints.entry(place);
+                let entry = persisted.endpoints.entry(place);
                 let mut known = entry.or_insert_with(|| Arc::new(EndpointState::new(endpoint.clone(), cold)));
                 if known.endpoint != *endpoint {
                     *known = Arc::new(known.of_another_version(endpoint.clone()));
@@ -148,7 +148,7 @@ impl Routing {
             let endpoints_on_trial = dialled.iter().filter(on_trial).count();
             let cell = Region {
                 endpoints: dialled.iter().map(state).collect(),
-                state: survivors
+                state: persisted
                     .regions
                     .entry(region.name.clone())
                     .or_insert_with(|| Arc::new(RegionState::new(cold, failover)))
@@ -165,21 +165,21 @@ impl Routing {
             cell.refresh(failover);
             regions.push(cell);
         }
-        survivors.endpoints.retain(|(name, _), state| {
+        persisted.endpoints.retain(|(name, _), state| {
             table.region_named(name).is_some_and(|id| {
                 regions.get(id.index()).is_some_and(|cell| cell.endpoints.iter().any(|kept| Arc::ptr_eq(kept, state)))
             })
         });
-        survivors.regions.retain(|name, _| table.region_named(name).is_some());
+        persisted.regions.retain(|name, _| table.region_named(name).is_some());
         let names: FxHashSet<&str> = table.spec().routes.iter().map(|route| route.name.as_str()).collect();
         let routes = table.spec().routes.iter();
-        let routes = routes.map(|route| survivors.routes.entry(route.name.clone()).or_default().clone()).collect();
-        survivors.routes.retain(|name, _| names.contains(name.as_str()));
+        let routes = routes.map(|route| persisted.routes.entry(route.name.clone()).or_default().clone()).collect();
+        persisted.routes.retain(|name, _| names.contains(name.as_str()));
         let loaded = std::time::Instant::now();
         let others = document.upstreams.iter().enumerate().filter(|(index, _)| *index != here.index());
         let has_gateways = others.into_iter().any(|(_, upstream)| upstream.gateway.is_some());
         let Edition { generation, revision } = edition;
-        let (regions, expired) = (regions.into(), survivors.expired.clone());
+        let (regions, expired) = (regions.into(), persisted.expired.clone());
         Ok(Self { document, generation, revision, expired, loaded, here, has_gateways, canary, regions, routes })
     }
 
@@ -375,7 +375,7 @@ impl Region {
     }
 }
 
-impl Survivors {
+impl PersistedState {
     /// The state of the version on trial: what it was, if a table says the same of it as the one before.
     fn canary(&self, spec: Option<&Canary>) -> Option<Arc<CanaryState>> {
         let mut kept = self.canary.lock().unwrap_or_else(PoisonError::into_inner);

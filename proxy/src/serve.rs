@@ -1,6 +1,5 @@
-//! Wiring: the only place that knows all of a node's parts.
+//! Wiring: the only place that knows all of a node's components.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -29,9 +28,9 @@ use crate::ingress::worker::Workers;
 use crate::load::Inbox;
 use crate::node::{Drain, Node};
 use crate::peers::refusals::Refusals;
-use crate::prepare::{Parts, Prepared};
+use crate::prepare::{Components, Identity, LoadedNode};
 use crate::reload::{Reloader, Watches};
-use crate::routing::{self, Edition, Survivors, start_coarse_clock};
+use crate::routing::{self, Edition, PersistedState, start_coarse_clock};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -47,9 +46,9 @@ pub struct RunOptions {
 ///
 /// # Errors
 /// When a socket cannot be bound or a thread cannot be started.
-pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
-    let Prepared { config, document, parts } = prepared;
-    let Parts { geo, tokens, peers, certificates, connector } = parts;
+pub fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
+    let LoadedNode { config, document, components } = loaded;
+    let Components { geo, tokens, identity: Identity { peers, mut certificates, connector } } = components;
     for warning in config.warnings.iter().chain(document.iter().flat_map(|document| &document.warnings)) {
         tracing::warn!("{warning}");
     }
@@ -73,30 +72,29 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
     let mut signals = Signals::catch(&signal_runtime)?;
 
     let peers = Arc::new(ArcSwap::from(peers));
-    let survivors = Survivors::default();
+    let persisted = PersistedState::default();
     let metrics = Metrics::new();
     let (document, revision, bus) = match (document, &config.routing) {
         (Some(document), _) => (document, 1, None),
         (None, Routing::Bus(source)) => {
-            let mut bus = Bus::follow(&config, source, &survivors, &metrics, &law, peers.clone())?;
+            let mut bus = Bus::follow(&config, source, &persisted, &metrics, &law, peers.clone())?;
             let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
             (table.document.clone(), table.version.revision, Some(bus))
         }
         (None, Routing::File(file)) => anyhow::bail!("{}: the routing table was not loaded", file.display()),
     };
-    let listening = sockets
-        .into_iter()
-        .zip(&config.listeners)
-        .map(|(socket, listener)| listen(socket).with_context(|| format!("cannot listen on {}", listener.address)));
-    let sockets = listening.collect::<Result<Vec<_>, _>>()?;
-    let addresses = sockets.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<SocketAddr>, _>>()?;
+    let mut listeners = Vec::new();
+    let mut accepting = Vec::new();
+    for (socket, (id, listener)) in sockets.into_iter().zip(config.listeners_by_id()) {
+        let name = listener.address.to_string();
+        let socket = listen(socket).with_context(|| format!("cannot listen on {name}"))?;
+        let tls = certificates.remove(&id).map(|set| Certificates::new(set, &peers.load())).transpose()?;
+        listeners.push(Arc::new(ListenerFacts { id, name, address: socket.local_addr()?, tls }));
+        accepting.push(socket);
+    }
     let cap = config.limits.requests_in_flight_per_region;
     let edition = Edition { generation: 1, revision };
-    let routing = routing::Routing::new(document, &config.region, cap, edition, &survivors)?;
-    let certificates = certificates
-        .into_iter()
-        .map(|set| Ok(set.map(|set| Certificates::new(set, &peers.load())).transpose()?.map(Arc::new)))
-        .collect::<Result<Vec<_>, rustls::Error>>()?;
+    let routing = routing::Routing::new(document, &config.region, cap, edition, &persisted)?;
     let node = Arc::new(Node {
         routing: ArcSwap::from_pointee(routing),
         generation: AtomicU64::new(edition.generation),
@@ -107,9 +105,8 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
         tokens: ArcSwap::from_pointee(tokens),
         peers,
         peer_refusals: Refusals::default(),
-        certificates,
-        addresses: addresses.clone(),
-        survivors,
+        listeners,
+        persisted,
         inbox: Inbox::default(),
         connector: ArcSwap::from_pointee(connector),
         metrics,
@@ -122,6 +119,7 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
         drain: watch::Sender::new(Drain::Serving),
         law,
         started: SystemTime::now(),
+        written: ArcSwap::from_pointee(config.clone()),
         config: ArcSwap::from_pointee(config),
     });
     let config = node.config.load_full();
@@ -134,19 +132,10 @@ pub fn run(prepared: Prepared, watches: Watches, law: Arc<LawClock>, options: Ru
     server.bootstrap();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = Workers::start(&node, config.threads.unwrap_or(cores))?;
-    let https_port = config.listeners.iter().zip(&addresses).find(|(l, _)| l.tls.is_some()).map(|(_, a)| a.port());
-    for (index, (listener, socket)) in config.listeners.iter().zip(sockets).enumerate() {
-        let tls = node.certificates.get(index).cloned().flatten();
-        let kind = if tls.is_some() { "https" } else { "http" };
-        let facts = ListenerFacts {
-            name: listener.address.to_string(),
-            tls,
-            proxy_protocol: listener.proxy_protocol == config::ProxyProtocol::Trusted,
-            redirects_to: listener.redirect_to_https.then(|| https_port.unwrap_or(443)),
-        };
-        let bound = addresses.get(index).copied().unwrap_or(listener.address);
-        tracing::info!(kind, address = %bound, "listening");
-        server.add_service(Listener::new(node.clone(), workers.clone(), Arc::new(facts), socket));
+    for (listener, socket) in node.listeners.iter().zip(accepting) {
+        let kind = if listener.tls.is_some() { "https" } else { "http" };
+        tracing::info!(kind, address = %listener.address, "listening");
+        server.add_service(Listener::new(node.clone(), workers.clone(), listener.clone(), socket));
     }
     if let Some(socket) = admin_socket {
         server.add_service(background_service("admin", Admin::new(node.clone(), socket)));

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
+use config::NodeConfig;
 use policy::region::RegionState;
 use policy::rollout::{Stage, Tally};
 use policy::{Moment, View};
@@ -45,6 +46,8 @@ pub struct Status {
     pub certificates: Vec<CertificateStatus>,
     /// Reloads that were refused; the state before them is in force.
     pub rejected: Vec<Rejected>,
+    /// Keys of the node file that have changed and are in force only after a restart.
+    pub needs_restart: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -178,7 +181,7 @@ impl Status {
                 Drain::Serving => "serving",
                 Drain::Announced | Drain::Stopping | Drain::Closing => "draining",
             },
-            listeners: node.addresses.iter().map(ToString::to_string).collect(),
+            listeners: node.listeners.iter().map(|listener| listener.address.to_string()).collect(),
             connections: node.connections.load(std::sync::atomic::Ordering::Relaxed),
             requests_in_flight: node.in_flight.load(std::sync::atomic::Ordering::Relaxed),
             tunnels: node.tunnels.load(std::sync::atomic::Ordering::Relaxed),
@@ -234,6 +237,7 @@ impl Status {
             geoip_held: node.held_geo.status(),
             certificates: certificates(node),
             rejected: node.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            needs_restart: config.reload(NodeConfig::clone(&node.written.load())).needs_restart,
         }
     }
 }
@@ -311,12 +315,12 @@ pub fn certificates(node: &Node) -> Vec<CertificateStatus> {
     let own = node.peers.load();
     let own = own.certificate.as_ref();
     let mut found: Vec<CertificateStatus> = own.map(|entry| of("peers", entry)).into_iter().collect();
-    for (address, certificates) in node.addresses.iter().zip(&node.certificates) {
-        let Some(certificates) = certificates else { continue };
+    for listener in &node.listeners {
+        let Some(certificates) = &listener.tls else { continue };
         let serving = certificates.current();
         let entries =
             serving.set.entries().iter().filter(|entry| own.is_none_or(|own| !Arc::ptr_eq(own.key(), entry.key())));
-        found.extend(entries.map(|entry| of(&address.to_string(), entry)));
+        found.extend(entries.map(|entry| of(&listener.address.to_string(), entry)));
     }
     found
 }

@@ -3,7 +3,10 @@
 
 mod certificates;
 mod databases;
+mod every_key;
+mod listeners;
 mod node_file;
+mod pooled;
 mod streaming_origin;
 mod table;
 mod under_way;

@@ -79,6 +79,11 @@ impl Node {
         self.listener("admin")
     }
 
+    /// Kind (`http`, `https`, `admin`) and address of every listener of this life, in the order of their log lines.
+    pub fn listeners(&self) -> &[(String, SocketAddr)] {
+        &self.life.listeners
+    }
+
     /// The address of the first listener of a kind.
     fn listener(&self, wanted: &str) -> SocketAddr {
         let found = self.life.listeners.iter().find(|(kind, _)| kind == wanted);

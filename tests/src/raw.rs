@@ -59,6 +59,17 @@ impl RawConnection {
     /// # Panics
     /// When the handshake fails.
     pub async fn secure(self, authority: &Authority, name: &str, alpn: &[u8]) -> RawTls {
+        self.try_secure(authority, name, alpn).await.expect("a TLS handshake")
+    }
+
+    /// The same, where the other end may not agree.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    ///
+    /// # Panics
+    /// When the name is none.
+    pub async fn try_secure(self, authority: &Authority, name: &str, alpn: &[u8]) -> io::Result<RawTls> {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let mut config = ClientConfig::builder_with_provider(provider.into())
             .with_safe_default_protocol_versions()
@@ -68,8 +79,8 @@ impl RawConnection {
         config.alpn_protocols = vec![alpn.to_vec()];
         let name = ServerName::try_from(name.to_owned()).expect("a server name");
         let connecting = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, self.stream);
-        let stream = patiently("a TLS handshake", connecting).await.expect("a TLS handshake");
-        RawConnection { stream, read: Vec::new() }
+        let stream = patiently("a TLS handshake", connecting).await?;
+        Ok(RawConnection { stream, read: Vec::new() })
     }
 }
 

@@ -37,8 +37,15 @@ enum Routing {
 
 #[derive(Clone)]
 struct Listener {
+    address: String,
     kind: Kind,
     proxy_header: bool,
+}
+
+impl Listener {
+    fn of(kind: Kind) -> Listener {
+        Listener { address: "127.0.0.1:0".to_owned(), kind, proxy_header: false }
+    }
 }
 
 #[derive(Clone)]
@@ -106,6 +113,16 @@ impl Setup {
     #[must_use]
     pub fn with_proxy_header(mut self) -> Setup {
         self.listeners.last_mut().expect("a listener").proxy_header = true;
+        self
+    }
+
+    /// The last listener binds this address instead of 127.0.0.1:0.
+    ///
+    /// # Panics
+    /// When there is none yet.
+    #[must_use]
+    pub fn at(mut self, address: &str) -> Setup {
+        self.listeners.last_mut().expect("a listener").address = address.to_owned();
         self
     }
 
@@ -243,10 +260,10 @@ impl Setup {
         let Setup { name, region, threads, .. } = self;
         let mut text = format!("[node]\nname = \"{name}\"\nregion = \"{region}\"\nthreads = {threads}\n");
         let mut number = 0;
-        let plain = [Listener { kind: Kind::Plain, proxy_header: false }];
+        let plain = [Listener::of(Kind::Plain)];
         let listeners = if self.listeners.is_empty() { &plain[..] } else { &self.listeners };
         for listener in listeners {
-            text.push_str("\n[[listeners]]\naddress = \"127.0.0.1:0\"\n");
+            writeln!(text, "\n[[listeners]]\naddress = \"{}\"", listener.address).expect("a string takes everything");
             if listener.proxy_header {
                 text.push_str("proxy_protocol = \"trusted\"\n");
             }
@@ -295,7 +312,7 @@ impl Setup {
     }
 
     fn listener(mut self, kind: Kind) -> Setup {
-        self.listeners.push(Listener { kind, proxy_header: false });
+        self.listeners.push(Listener::of(kind));
         self
     }
 }

@@ -21,7 +21,7 @@ use crate::admin::serve_while_waiting;
 use crate::clock::LawClock;
 use crate::node::Node;
 use crate::peers::Peers;
-use crate::routing::Survivors;
+use crate::routing::PersistedState;
 use crate::serve::Signals;
 use crate::telemetry::metrics::Metrics;
 
@@ -58,12 +58,12 @@ impl Bus {
     pub fn follow(
         config: &NodeConfig,
         source: &BusSource,
-        survivors: &Survivors,
+        persisted: &PersistedState,
         metrics: &Metrics,
         law: &Arc<LawClock>,
         peers: Arc<ArcSwap<Peers>>,
     ) -> anyhow::Result<Self> {
-        let freshness = Freshness::new(source, survivors.expired.clone());
+        let freshness = Freshness::new(source, persisted.expired.clone());
         if source.witness() == Witness::Bus {
             let bucket = &source.access.bucket;
             tracing::warn!(

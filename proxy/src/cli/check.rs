@@ -16,7 +16,7 @@ use policy::proof::Unlisted;
 
 use super::countries::{countries_as_json, countries_in_words};
 use super::{Failed, Format, print};
-use crate::prepare::Prepared;
+use crate::prepare::LoadedNode;
 
 /// Check files.
 #[derive(Debug, clap::Args)]
@@ -235,8 +235,8 @@ fn unlisted_classes<'a>(document: &'a RoutingTable, unlisted: &Unlisted) -> Vec<
 
 fn checked(file: &Path, at: Moment) -> Result<Checked, Problems> {
     if kind(file) == FileKind::Node {
-        let prepared = Prepared::load(file, at.into())?;
-        let (node, document) = (&prepared.config, prepared.document);
+        let loaded = LoadedNode::load(file, at.into())?;
+        let (node, document) = (&loaded.config, loaded.document);
         let table = match (&document, &node.routing) {
             (Some(document), _) => table_summary(document),
             (None, config::Routing::Bus(source)) => {
@@ -246,7 +246,7 @@ fn checked(file: &Path, at: Moment) -> Result<Checked, Problems> {
         };
         let summary = format!("node {} in {}; its table: {table}", node.name, node.region);
         let table_warnings = document.iter().flat_map(|document| document.warnings.clone());
-        let warnings = prepared.config.warnings.into_iter().chain(table_warnings).collect();
+        let warnings = loaded.config.warnings.into_iter().chain(table_warnings).collect();
         return Ok(Checked { summary, warnings, document });
     }
     let document = RoutingTable::load(file, at)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Failed;
 use crate::clock::LawClock;
-use crate::prepare::Prepared;
+use crate::prepare::LoadedNode;
 use crate::reload::Watches;
 use crate::serve::{RunOptions, run};
 use crate::telemetry::log::{LogFormat, start};
@@ -28,8 +28,8 @@ impl Run {
     pub(super) fn execute(self) -> Result<(), Failed> {
         let watches = Watches::of(&self.config)?;
         let law = Arc::new(LawClock::start());
-        let prepared = Prepared::load(&self.config, law.now())?;
+        let loaded = LoadedNode::load(&self.config, law.now())?;
         start(self.log_format);
-        run(prepared, watches, law, RunOptions { access_log: !self.no_access_log }).map_err(Failed::Ran)
+        run(loaded, watches, law, RunOptions { access_log: !self.no_access_log }).map_err(Failed::Ran)
     }
 }

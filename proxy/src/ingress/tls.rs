@@ -39,9 +39,11 @@ struct Sessions {
 }
 
 /// One set of certificates: the first is for clients that name none, or one that no certificate has.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Set {
     entries: Vec<Entry>,
+    /// How many of the entries, from the first, are the listener's own; the rest is the node's.
+    of_listener: usize,
     by_name: HashMap<String, usize>,
     by_parent: HashMap<String, usize>,
 }
@@ -85,14 +87,15 @@ impl Certificates {
         Ok(Self(ArcSwap::from_pointee(Serving::new(set, Sessions::new(peers)?)?)))
     }
 
-    /// Replaces set and peers; handshakes from now on use them.
+    /// Replaces the peers, and the set if there is another; handshakes from now on use them.
     ///
     /// # Errors
     /// As [`Certificates::new`]; nothing has changed then.
-    pub fn replace(&self, set: Set, peers: &Arc<Peers>) -> Result<(), rustls::Error> {
+    pub fn replace(&self, set: Option<Set>, peers: &Arc<Peers>) -> Result<(), rustls::Error> {
         let before = self.0.load_full();
         let kept = before.sessions.clone();
         let sessions = if kept.peers.is_same(peers) { kept } else { Sessions::new(peers)? };
+        let set = set.unwrap_or_else(|| before.set.with_node_certificate(peers.certificate.as_ref()));
         self.0.store(Arc::new(Serving::new(set, sessions)?));
         Ok(())
     }
@@ -138,21 +141,30 @@ impl ResolvesServerCert for Set {
 }
 
 impl Set {
-    /// Loads every pair. `more` come after them: for their own names, where no other is.
+    /// Loads every pair. The node's own certificate comes after them: for its names, where no other is.
     ///
     /// # Errors
     /// Everything that is wrong with any of them.
-    pub fn load(pairs: &[CertificateFiles], more: Option<&Entry>) -> Result<Self, Vec<CertificateError>> {
-        let mut errors = Vec::new();
-        let mut set = Self { entries: Vec::new(), by_name: HashMap::new(), by_parent: HashMap::new() };
+    pub fn load(pairs: &[CertificateFiles], of_node: Option<&Entry>) -> Result<Self, Vec<CertificateError>> {
+        let (mut entries, mut errors) = (Vec::new(), Vec::new());
         for pair in pairs {
             match Entry::load(&pair.certificate, &pair.key) {
-                Ok(entry) => set.push(entry),
+                Ok(entry) => entries.push(entry),
                 Err(error) => errors.push(error),
             }
         }
-        more.into_iter().for_each(|entry| set.push(entry.clone()));
-        if errors.is_empty() { Ok(set) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self::new(&entries, of_node)) } else { Err(errors) }
+    }
+
+    fn new(of_listener: &[Entry], of_node: Option<&Entry>) -> Self {
+        let mut set = Self { of_listener: of_listener.len(), ..Self::default() };
+        of_listener.iter().chain(of_node).for_each(|entry| set.push(entry.clone()));
+        set
+    }
+
+    /// The same certificates of the listener, with another of the node.
+    fn with_node_certificate(&self, of_node: Option<&Entry>) -> Self {
+        Self::new(self.entries.get(..self.of_listener).unwrap_or_default(), of_node)
     }
 
     /// The certificates of the set.

@@ -92,7 +92,10 @@ async fn work(worker: Arc<Worker>, mut connections: UnboundedReceiver<Accepted>)
                 Some(accepted) => drop(tokio::spawn(connection(worker.clone(), accepted))),
                 None => return,
             },
-            _ = sweep.tick() => worker.pool.sweep(worker.node.config.load().upstream.idle_timeout),
+            _ = sweep.tick() => {
+                let node = &worker.node;
+                worker.pool.sweep(node.connector.load().generation(), node.config.load().upstream.idle_timeout);
+            }
         }
     }
 }
@@ -133,12 +136,13 @@ async fn open(
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let limits = worker.node.config.load().limits.clone();
+    let settings = listener.settings(&worker.node);
     keep_alive(&stream)?;
     // A client that takes nothing of its answer for so long is gone, whatever it acknowledges.
     SockRef::from(&stream).set_tcp_user_timeout(Some(limits.keep_alive))?;
     let mut speaks = Caller::Proxy;
     let opening = async {
-        if listener.proxy_protocol && worker.node.geo.load().trusted.contains(peer.ip()) {
+        if settings.proxy_protocol && worker.node.geo.load().trusted.contains(peer.ip()) {
             speaks = caller(&mut stream).await?;
         }
         Ok::<_, std::io::Error>(match &listener.tls {
@@ -166,7 +170,7 @@ async fn open(
     }
     match opened? {
         Opened::Plain(http2, stream) => {
-            let connection = Connection::new(peer, None, listener.redirects_to).unnamed(unnamed);
+            let connection = Connection::new(peer, None, settings.redirects_to).unnamed(unnamed);
             serve_connection(worker, Arc::new(connection), stream, http2).await;
         }
         Opened::Tls(stream, serving) => {

@@ -207,7 +207,8 @@ async fn send(
         let config = worker.node.config.load();
         (config.upstream.idle_timeout, config.limits.body_timeout)
     };
-    let mut pooled = worker.pool.take(destination, idle_timeout);
+    let take = || worker.pool.take(destination, worker.node.connector.load().generation(), idle_timeout);
+    let mut pooled = take();
     for _ in 0..=MAX_STALE {
         let reused = pooled.is_some();
         let mut connection = match pooled.take() {
@@ -230,7 +231,7 @@ async fn send(
             Ok(response) => return Ok((response, connection)),
             Err(SendError::Unsent(unsent)) if reused => {
                 request = *unsent;
-                pooled = worker.pool.take(destination, idle_timeout);
+                pooled = take();
             }
             Err(SendError::Unsent(_) | SendError::Unprocessed) => return Err(Fault::Unprocessed),
             Err(SendError::Broken(error)) => {

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use config::{Endpoint, EndpointRole};
@@ -24,7 +23,7 @@ use crate::routing::Destination;
 use crate::upstream::connection::Http1;
 pub use crate::upstream::connection::{Connection, SendError};
 use crate::upstream::http2::Http2;
-use crate::upstream::pool::Pool;
+use crate::upstream::pool::{Pool, PoolKey};
 use crate::upstream::resolve::{Place, ResolveError, Resolver, leads_there};
 use crate::upstream::shared::Turn;
 use crate::upstream::socket::{Peephole, keep_alive};
@@ -38,16 +37,11 @@ pub struct Connector {
     gateways: GatewayTls,
     resolver: Resolver,
     timeout: Duration,
-    trust: Trust,
-    /// What `trust` is about.
+    /// How many connectors before it connected otherwise.
+    generation: u64,
     roots: Arc<RootCertStore>,
     peers: Arc<Peers>,
 }
-
-/// Whether what a connection was verified by is still what this node goes by: a connection whose
-/// authorities were replaced takes no further request.
-#[derive(Clone, Debug)]
-pub struct Trust(Arc<AtomicBool>);
 
 /// What there is to know of an open connection, whichever version of HTTP it speaks.
 #[derive(Debug)]
@@ -58,8 +52,8 @@ pub struct Link {
     pub place: Option<Place>,
     /// What its other end has proved.
     pub counterpart: Counterpart,
-    /// By what; `None` without TLS.
-    pub trust: Option<Trust>,
+    /// Which connector has opened it.
+    pub generation: u64,
 }
 
 /// What is spoken on a new connection.
@@ -111,18 +105,10 @@ impl Speak {
     }
 }
 
-impl Trust {
-    /// Whether it still is.
-    pub fn is_current(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 impl Link {
-    /// Whether a new request may use the connection: its endpoint's name still stands for its address,
-    /// and what verified it still counts.
-    pub fn is_good(&self) -> bool {
-        leads_there(&self.place) && self.trust.as_ref().is_none_or(Trust::is_current)
+    /// Whether the endpoint's name still stands for the connection's address.
+    pub fn leads_there(&self) -> bool {
+        leads_there(&self.place)
     }
 }
 
@@ -144,22 +130,23 @@ impl Connector {
         };
         let gateways = GatewayTls::new(tls, peers.clone(), &roots);
         let (http1_tls, http2_tls) = (with_alpn(b"http/1.1"), with_alpn(b"h2"));
-        let trust = Trust(Arc::new(AtomicBool::new(true)));
-        Self { http1_tls, http2_tls, gateways, resolver, timeout, trust, roots, peers }
+        Self { http1_tls, http2_tls, gateways, resolver, timeout, generation: 0, roots, peers }
     }
 
-    /// The same, in place of an earlier one: with what that knows of names, if both ask the same name
-    /// servers. Its connections stay in use if both verify by the same authorities, as the same node.
+    /// The same, in place of an earlier one. It is of the same generation, and keeps what that knows of names, if it
+    /// connects as that does: by the same authorities, as the same node, asking the same name servers.
     #[must_use]
     pub fn succeeding(self, earlier: &Self) -> Self {
-        let resolver = if self.resolver.asks_as(&earlier.resolver) { earlier.resolver.clone() } else { self.resolver };
-        let trust = if self.roots.roots == earlier.roots.roots && self.peers.is_same(&earlier.peers) {
-            earlier.trust.clone()
-        } else {
-            earlier.trust.0.store(false, Ordering::Relaxed);
-            self.trust
-        };
-        Self { resolver, trust, ..self }
+        let asks_the_same = self.resolver.asks_as(&earlier.resolver);
+        let trusts_the_same = self.roots.roots == earlier.roots.roots && self.peers.is_same(&earlier.peers);
+        let resolver = if asks_the_same { earlier.resolver.clone() } else { self.resolver };
+        let generation = earlier.generation + u64::from(!(asks_the_same && trusts_the_same));
+        Self { resolver, generation, ..self }
+    }
+
+    /// Tells connections that were opened otherwise from this connector's own.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Connects to a destination. The permit inside it is the proof that policy allows it. A
@@ -177,7 +164,7 @@ impl Connector {
             };
         }
         loop {
-            match pool.shared.turn(state.id) {
+            match pool.shared.turn(PoolKey { endpoint: state.id, generation: self.generation }) {
                 Turn::Go(stream) => return Ok(Connection::Http2(stream)),
                 Turn::Wait(mut failure) => {
                     if let Ok(failure) = failure.wait_for(Option::is_some).await {
@@ -266,7 +253,7 @@ impl Connector {
             if is_gateway && !self.gateways.signs() {
                 return Err(GatewayRefusal::Plain(endpoint.to_string()).into());
             }
-            let link = Link { socket, place, counterpart: Counterpart::Unproven, trust: None };
+            let link = Link { socket, place, counterpart: Counterpart::Unproven, generation: self.generation };
             return begin(stream, Scheme::HTTP, link, speak).await;
         }
         let name =
@@ -284,7 +271,7 @@ impl Connector {
         if speak == Speak::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NoHttp2);
         }
-        let link = Link { socket, place, counterpart, trust: Some(self.trust.clone()) };
+        let link = Link { socket, place, counterpart, generation: self.generation };
         begin(stream, Scheme::HTTPS, link, speak).await.map_err(|error| match error {
             // In TLS 1.3 a server looks at the client's certificate after the client's handshake.
             ConnectError::Http(_) | ConnectError::NoSettings if is_gateway => {

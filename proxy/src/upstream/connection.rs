@@ -50,6 +50,14 @@ impl Connection {
         }
     }
 
+    /// Which connector has opened it.
+    pub fn generation(&self) -> u64 {
+        match self {
+            Connection::Http1(connection) => connection.link.generation,
+            Connection::Http2(stream) => stream.generation(),
+        }
+    }
+
     /// Whether this is the first request to find the connection broken: what it breaks with is one
     /// failure, however many requests were on it.
     pub fn is_first_to_break(&self) -> bool {

@@ -112,10 +112,10 @@ impl Http2 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes no more requests: it is broken, its peer has said GOAWAY, its endpoint's
-    /// name stands for other addresses now, or what verified it counts no more.
+    /// Whether it takes no more requests: it is broken, its peer has said GOAWAY, or its endpoint's
+    /// name stands for other addresses now.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed() || !self.link.is_good()
+        self.sender.is_closed() || !self.link.leads_there()
     }
 
     /// Whether no request has a place on it.
@@ -152,6 +152,11 @@ impl Stream {
     /// What the connection's other end has proved.
     pub fn counterpart(&self) -> Counterpart {
         self.connection.link.counterpart
+    }
+
+    /// Which connector has opened the connection.
+    pub fn generation(&self) -> u64 {
+        self.connection.link.generation
     }
 
     /// Whether no other request has found the connection broken before: true, too, of a stream alone

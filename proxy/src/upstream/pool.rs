@@ -13,9 +13,19 @@ use crate::upstream::shared::Shared;
 /// own, so that its locks are never contended and a connection stays on the thread that opened it.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: Mutex<FxHashMap<u64, Vec<Idle>>>,
+    idle: Mutex<FxHashMap<PoolKey, Vec<Idle>>>,
     /// Those that several requests may use at once.
     pub shared: Shared,
+}
+
+/// Whom a pooled connection leads to, and which connector has opened it: what another would verify by other
+/// authorities, show another certificate, or find at another address is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    /// The endpoint's id.
+    pub endpoint: u64,
+    /// [`Connector::generation`](crate::upstream::connect::Connector::generation).
+    pub generation: u64,
 }
 
 #[derive(Debug)]
@@ -25,54 +35,57 @@ struct Idle {
 }
 
 impl Pool {
-    /// Takes the connection used last, if one is left that is open, silent and ready, and has not
-    /// been idle for `timeout`; of HTTP/2, a place on one that is open and has any left.
-    pub fn take(&self, destination: &Destination, timeout: Duration) -> Option<Connection> {
-        let endpoint = destination.endpoint();
+    /// Takes the connection of this generation that was used last, if one is left that is open, silent and ready, and
+    /// has not been idle for `timeout`; of HTTP/2, a place on one that is open and has any left.
+    pub fn take(&self, destination: &Destination, generation: u64, timeout: Duration) -> Option<Connection> {
+        let key = PoolKey { endpoint: destination.endpoint().id, generation };
         if destination.is_http2() {
-            return self.shared.take(endpoint.id, timeout).map(Connection::Http2);
+            return self.shared.take(key, timeout).map(Connection::Http2);
         }
         let mut idle = self.lock();
-        let connections = idle.get_mut(&endpoint.id)?;
+        let connections = idle.get_mut(&key)?;
         while let Some(candidate) = connections.pop() {
             let connection = candidate.connection;
             let usable = candidate.since.elapsed() < timeout && connection.sender.is_ready();
-            if usable && connection.link.is_good() && connection.link.socket.is_quiet() {
+            if usable && connection.link.leads_there() && connection.link.socket.is_quiet() {
                 return Some(Connection::Http1(connection));
             }
         }
         None
     }
 
-    /// Gives a connection back, once its answer has been read to the end; `most` idle ones are kept
-    /// for each endpoint.
-    pub fn give(&self, endpoint: u64, connection: Connection, most: usize) {
+    /// Gives a connection back, once its answer has been read to the end; `most` idle ones of the current generation
+    /// are kept for each endpoint, and none of an earlier one.
+    pub fn give(&self, endpoint: u64, connection: Connection, generation: u64, most: usize) {
+        let key = PoolKey { endpoint, generation: connection.generation() };
+        let most = if key.generation == generation { most } else { 0 };
         let connection = match connection {
             Connection::Http1(connection) => connection,
-            Connection::Http2(stream) => return self.shared.give(endpoint, stream, most),
+            Connection::Http2(stream) => return self.shared.give(key, stream, most),
         };
         if connection.sender.is_closed() {
             return;
         }
         let mut idle = self.lock();
-        let connections = idle.entry(endpoint).or_default();
+        let connections = idle.entry(key).or_default();
         if connections.len() < most {
             connections.push(Idle { connection, since: Instant::now() });
         }
     }
 
-    /// Closes connections that have been idle for `timeout`.
-    pub fn sweep(&self, timeout: Duration) {
-        self.lock().retain(|_, connections| {
+    /// Closes connections that have been idle for `timeout`, and those of another generation; HTTP/2 ones as soon as
+    /// their last request has ended.
+    pub fn sweep(&self, generation: u64, timeout: Duration) {
+        self.lock().retain(|key, connections| {
             connections.retain(|Idle { connection, since }| {
-                since.elapsed() < timeout && !connection.sender.is_closed() && connection.link.is_good()
+                since.elapsed() < timeout && !connection.sender.is_closed() && connection.link.leads_there()
             });
-            !connections.is_empty()
+            !connections.is_empty() && key.generation == generation
         });
-        self.shared.sweep(timeout);
+        self.shared.sweep(generation, timeout);
     }
 
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<u64, Vec<Idle>>> {
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<PoolKey, Vec<Idle>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

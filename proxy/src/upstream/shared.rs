@@ -7,11 +7,12 @@ use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
 use crate::upstream::http2::{Http2, Stream};
+use crate::upstream::pool::PoolKey;
 
-/// Open connections, and those that are being opened, by endpoint.
+/// Open connections, and those that are being opened, by endpoint and generation.
 #[derive(Debug, Default)]
 pub struct Shared {
-    lanes: Mutex<FxHashMap<u64, Lane>>,
+    lanes: Mutex<FxHashMap<PoolKey, Lane>>,
 }
 
 /// What there is towards one endpoint.
@@ -45,24 +46,24 @@ pub enum Turn<'a> {
 /// another request opens one.
 pub struct Dialling<'a> {
     shared: &'a Shared,
-    endpoint: u64,
+    key: PoolKey,
     number: u64,
     failure: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Shared {
     /// A place on an open connection, if one has any left.
-    pub fn take(&self, endpoint: u64, timeout: Duration) -> Option<Stream> {
+    pub fn take(&self, key: PoolKey, timeout: Duration) -> Option<Stream> {
         let mut lanes = self.lock();
-        let lane = lanes.get_mut(&endpoint)?;
+        let lane = lanes.get_mut(&key)?;
         lane.connections.retain(|connection| !connection.is_closed() && !connection.is_idle_for(timeout));
         lane.connections.iter().find_map(Http2::stream)
     }
 
     /// A place, or the way to one.
-    pub fn turn(&self, endpoint: u64) -> Turn<'_> {
+    pub fn turn(&self, key: PoolKey) -> Turn<'_> {
         let mut lanes = self.lock();
-        let lane = lanes.entry(endpoint).or_default();
+        let lane = lanes.entry(key).or_default();
         if let Some(stream) = lane.connections.iter().find_map(Http2::stream) {
             return Turn::Go(stream);
         }
@@ -74,18 +75,18 @@ impl Shared {
         let (sender, failure) = watch::channel(None);
         let number = lane.dials.last().map_or(0, |dial| dial.number + 1);
         lane.dials.push(Dial { number, failure, waiting: 1 });
-        Turn::Dial(Dialling { shared: self, endpoint, number, failure: sender })
+        Turn::Dial(Dialling { shared: self, key, number, failure: sender })
     }
 
     /// Takes a place back; of the connections that are idle then, `most` are kept.
-    pub fn give(&self, endpoint: u64, stream: Stream, most: usize) {
+    pub fn give(&self, key: PoolKey, stream: Stream, most: usize) {
         let last = stream.is_last();
         drop(stream);
         if !last {
             return;
         }
         let mut lanes = self.lock();
-        let Some(lane) = lanes.get_mut(&endpoint) else { return };
+        let Some(lane) = lanes.get_mut(&key) else { return };
         let mut idle = 0;
         lane.connections.retain(|connection| {
             idle += usize::from(connection.is_idle());
@@ -93,15 +94,18 @@ impl Shared {
         });
     }
 
-    /// Closes connections that have been idle for `timeout`.
-    pub fn sweep(&self, timeout: Duration) {
-        self.lock().retain(|_, lane| {
-            lane.connections.retain(|connection| !connection.is_closed() && !connection.is_idle_for(timeout));
+    /// Closes connections that have been idle for `timeout`. Those of another generation are let go: they close with
+    /// their last request.
+    pub fn sweep(&self, generation: u64, timeout: Duration) {
+        self.lock().retain(|key, lane| {
+            lane.connections.retain(|connection| {
+                key.generation == generation && !connection.is_closed() && !connection.is_idle_for(timeout)
+            });
             !lane.connections.is_empty() || !lane.dials.is_empty()
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<u64, Lane>> {
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<PoolKey, Lane>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +115,7 @@ impl Dialling<'_> {
     pub fn succeeded(self, connection: Http2) -> Option<Stream> {
         let connection = Arc::new(connection);
         let stream = connection.stream();
-        if let Some(lane) = self.shared.lock().get_mut(&self.endpoint) {
+        if let Some(lane) = self.shared.lock().get_mut(&self.key) {
             lane.capacity = connection.limit();
             lane.connections.push(connection);
         }
@@ -126,7 +130,7 @@ impl Dialling<'_> {
 
 impl Drop for Dialling<'_> {
     fn drop(&mut self) {
-        if let Some(lane) = self.shared.lock().get_mut(&self.endpoint) {
+        if let Some(lane) = self.shared.lock().get_mut(&self.key) {
             lane.dials.retain(|dial| dial.number != self.number);
         }
     }

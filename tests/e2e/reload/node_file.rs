@@ -33,19 +33,34 @@ async fn what_needs_a_restart_is_reported_and_not_applied() {
     let client = Client::http1(node.http());
     client.send(&get("/").from("US")).await.assert_served_by("here");
     for (what, changed) in [
-        ("[[listeners]]", setup.node_file().replacen("127.0.0.1:0", "127.0.0.2:0", 1)),
-        ("[[listeners]]", setup.clone().plain().plain().node_file()),
-        ("[node]", setup.node_file().replacen("region = \"here\"", "region = \"there\"", 1)),
-        ("[admin]", setup.node_file().replacen("[admin]\naddress = \"127.0.0.1:0\"", "[admin]\naddress = \"off\"", 1)),
+        ("listeners[0].address", setup.node_file().replacen("127.0.0.1:0", "127.0.0.2:0", 1)),
+        ("listeners[1].address", setup.clone().plain().plain().node_file()),
+        ("node.region", setup.node_file().replacen("region = \"here\"", "region = \"there\"", 1)),
+        (
+            "admin.address",
+            setup.node_file().replacen("[admin]\naddress = \"127.0.0.1:0\"", "[admin]\naddress = \"off\"", 1),
+        ),
     ] {
         let skipped = node.log().count();
         node.replace("node.toml", changed);
         let line = node.log().find_after(skipped, what, |line| line.contains("restart") && line.contains(what)).await;
         assert!(line.contains("node.toml"), "{line}");
-        assert_eq!(node.status().await["listeners"], serde_json::json!([node.http().to_string()]));
+        let status = eventually(what, async || {
+            let status = node.status().await;
+            let named = status["needs_restart"].as_array().expect("a list").iter().any(|key| key == what);
+            if named { Ok(status) } else { Err(status["needs_restart"].to_string()) }
+        })
+        .await;
+        assert_eq!(status["listeners"], serde_json::json!([node.http().to_string()]));
         client.send(&get("/").from("US")).await.assert_served_by("here");
     }
     assert_eq!(node.status().await["region"], "here");
+    node.replace("node.toml", setup.node_file());
+    eventually("all is as it was when the node started", async || {
+        let named = node.status().await["needs_restart"].clone();
+        if named == serde_json::json!([]) { Ok(()) } else { Err(named.to_string()) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -115,19 +115,19 @@ fn table(origins: &Origins) -> String {
 mod tests {
     use super::*;
     use crate::cli::demo::clients;
-    use crate::prepare::Prepared;
+    use crate::prepare::LoadedNode;
 
     #[tokio::test]
     async fn a_node_can_run_on_the_files_and_find_every_client() {
         let origins = Origins::start().await.unwrap();
         let files = Files::write(None, &origins).unwrap();
-        Prepared::load(&files.gateway(), crate::clock::wall().into()).unwrap();
+        LoadedNode::load(&files.gateway(), crate::clock::wall().into()).unwrap();
         files.write_table(&origins, "127.0.0.1:443".parse().unwrap()).unwrap();
-        let prepared = Prepared::load(&files.node(), crate::clock::wall().into()).unwrap();
-        let table = prepared.document.unwrap();
+        let loaded = LoadedNode::load(&files.node(), crate::clock::wall().into()).unwrap();
+        let table = loaded.document.unwrap();
         assert_eq!(table.upstreams.iter().filter(|upstream| upstream.gateway.is_some()).count(), 1);
         for client in clients::all() {
-            let place = prepared.parts.geo.databases.lookup(client.address);
+            let place = loaded.components.geo.databases.lookup(client.address);
             let code = place.country.map_or(clients::UNKNOWN.to_owned(), |country| country.to_string());
             assert_eq!(code, client.group.code, "{}", client.address);
         }

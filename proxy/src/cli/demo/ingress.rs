@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::cli::Failed;
 use crate::clock::LawClock;
-use crate::prepare::Prepared;
+use crate::prepare::LoadedNode;
 use crate::reload::Watches;
 use crate::serve::{RunOptions, run};
 use crate::telemetry::log::{self, LogFormat};
@@ -92,7 +92,7 @@ impl Drop for Ingress {
 pub(super) fn serve(node_file: &Path) -> Result<(), Failed> {
     let watches = Watches::of(node_file)?;
     let law = Arc::new(LawClock::start());
-    let prepared = Prepared::load(node_file, law.now())?;
+    let loaded = LoadedNode::load(node_file, law.now())?;
     log::start(LogFormat::Json);
     let watch = || {
         while std::io::stdin().read(&mut [0]).is_ok_and(|bytes| bytes > 0) {}
@@ -100,7 +100,7 @@ pub(super) fn serve(node_file: &Path) -> Result<(), Failed> {
     };
     let watching = std::thread::Builder::new().name("demo-watch".into()).spawn(watch);
     watching.map_err(|error| Failed::Ran(error.into()))?;
-    run(prepared, watches, law, RunOptions { access_log: false }).map_err(Failed::Ran)
+    run(loaded, watches, law, RunOptions { access_log: false }).map_err(Failed::Ran)
 }
 
 /// What a line of the log tells.
