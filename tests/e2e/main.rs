@@ -24,5 +24,6 @@ mod places;
 mod reload;
 mod replay;
 mod shedding;
+mod ships;
 mod slow_clients;
 mod worlds;

@@ -14,8 +14,8 @@ use super::bus::Flags;
 use super::bus::connection::with_bus;
 use super::bus::console::{unix_ms, utc_millis};
 use super::bus::view::Published;
-use super::screen::Screen;
 use super::{Failed, Format, print};
+use screen::Screen;
 
 /// Show the nodes.
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,6 @@
 mod bus;
 mod check;
 mod countries;
-mod demo;
 mod explain;
 mod fleet;
 mod geo;
@@ -14,7 +13,6 @@ mod publish;
 mod replay;
 mod rollback;
 mod run;
-mod screen;
 mod what_if;
 
 use std::process::ExitCode;
@@ -57,6 +55,7 @@ enum Command {
     /// Show the nodes: which routing table each has, and since when
     Fleet(fleet::Fleet),
     /// Show it at work, with nothing but this binary: regions dying and coming back on loopback
+    #[cfg(feature = "demo")]
     Demo(demo::Demo),
 }
 
@@ -93,6 +92,16 @@ impl From<Problems> for Failed {
     }
 }
 
+#[cfg(feature = "demo")]
+impl From<demo::Failed> for Failed {
+    fn from(failed: demo::Failed) -> Self {
+        match failed {
+            demo::Failed::Ran(error) => Failed::Ran(error),
+            demo::Failed::Input(error) => Failed::Input(error),
+        }
+    }
+}
+
 /// Runs the command that the arguments name. Exit codes: 0 good, 1 it ran and failed, 2 the input
 /// (arguments, file, table) is bad.
 pub fn main() -> ExitCode {
@@ -109,7 +118,8 @@ pub fn main() -> ExitCode {
         Command::History(history) => history.execute(),
         Command::Heartbeat(heartbeat) => heartbeat.execute(),
         Command::Fleet(fleet) => fleet.execute(),
-        Command::Demo(demo) => demo.execute(),
+        #[cfg(feature = "demo")]
+        Command::Demo(demo) => demo.execute().map_err(Failed::from),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! `meridian run`
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ pub(super) struct Run {
     /// How the node's own log on stderr is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// End when stdin does: with the process that holds the pipe's other end
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 impl Run {
@@ -30,6 +34,18 @@ impl Run {
         let law = Arc::new(LawClock::start());
         let loaded = LoadedNode::load(&self.config, law.now())?;
         start(self.log_format);
+        if self.until_stdin_ends {
+            end_with_stdin().map_err(|error| Failed::Ran(error.into()))?;
+        }
         run(loaded, watches, law, RunOptions { access_log: !self.no_access_log }).map_err(Failed::Ran)
     }
+}
+
+/// Starts a thread that ends the process at once when stdin ends.
+fn end_with_stdin() -> std::io::Result<()> {
+    let wait = || {
+        while std::io::stdin().read(&mut [0]).is_ok_and(|bytes| bytes > 0) {}
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("stdin".into()).spawn(wait).map(drop)
 }

@@ -2,17 +2,17 @@
 
 /// A region of the routing table.
 #[derive(Debug)]
-pub(super) struct Region {
+pub(crate) struct Region {
     /// Its name in the table.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Where it is, for people.
-    pub(super) place: &'static str,
+    pub(crate) place: &'static str,
     /// Whether GDPR data may be in it. The demo judges by this, not by what the node says.
-    pub(super) in_eu: bool,
+    pub(crate) in_eu: bool,
 }
 
 /// All of them, in the order in which they are shown.
-pub(super) const REGIONS: [Region; 6] = [
+pub(crate) const REGIONS: [Region; 6] = [
     Region { name: "us-east-1", place: "Virginia", in_eu: false },
     Region { name: "us-west-2", place: "Oregon", in_eu: false },
     Region { name: "eu-west-1", place: "Ireland", in_eu: true },
@@ -22,6 +22,6 @@ pub(super) const REGIONS: [Region; 6] = [
 ];
 
 /// The name as this module has it, for one that came over the wire.
-pub(super) fn known(name: &str) -> Option<&'static str> {
+pub(crate) fn known(name: &str) -> Option<&'static str> {
     REGIONS.iter().find(|region| region.name == name).map(|region| region.name)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Whose requests, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Traffic {
+pub(crate) enum Traffic {
     /// Personal data of the clients with this code.
     Personal(&'static str),
     /// Public data of all clients.
@@ -13,7 +13,7 @@ pub(super) enum Traffic {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     /// Answered by this region.
     Served(&'static str),
     /// Refused, as the law wants it while no lawful region is up.
@@ -26,43 +26,43 @@ pub(super) enum Fate {
 
 /// The counts of all phases, from the first to the one that is on.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     phases: Vec<Counts>,
 }
 
 /// The counts of one phase.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     by: BTreeMap<(Traffic, Fate), u64>,
     /// Requests that one region was tried for and another answered.
-    pub(super) failovers: u64,
+    pub(crate) failovers: u64,
     /// The first failure in words.
-    pub(super) first_failure: Option<String>,
+    pub(crate) first_failure: Option<String>,
 }
 
 impl Ledger {
     /// Opens the next phase.
-    pub(super) fn enter(&mut self) {
+    pub(crate) fn enter(&mut self) {
         self.phases.push(Counts::default());
     }
 
     /// The index of the phase that is on.
-    pub(super) fn phase(&self) -> usize {
+    pub(crate) fn phase(&self) -> usize {
         self.phases.len().saturating_sub(1)
     }
 
     /// The counts of a phase, to add to.
-    pub(super) fn of_mut(&mut self, phase: usize) -> Option<&mut Counts> {
+    pub(crate) fn of_mut(&mut self, phase: usize) -> Option<&mut Counts> {
         self.phases.get_mut(phase)
     }
 
     /// The phases so far.
-    pub(super) fn phases(&self) -> &[Counts] {
+    pub(crate) fn phases(&self) -> &[Counts] {
         &self.phases
     }
 
     /// The counts of all phases together.
-    pub(super) fn total(&self) -> Counts {
+    pub(crate) fn total(&self) -> Counts {
         let mut total = Counts::default();
         for phase in &self.phases {
             phase.by.iter().for_each(|(key, count)| *total.by.entry(*key).or_default() += count);
@@ -75,32 +75,32 @@ impl Ledger {
 
 impl Counts {
     /// Counts one request.
-    pub(super) fn add(&mut self, traffic: Traffic, fate: Fate) {
+    pub(crate) fn add(&mut self, traffic: Traffic, fate: Fate) {
         *self.by.entry((traffic, fate)).or_default() += 1;
     }
 
     /// How many requests of which traffic had which fate.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Traffic, Fate, u64)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Traffic, Fate, u64)> {
         self.by.iter().map(|((traffic, fate), count)| (*traffic, *fate, *count))
     }
 
     /// How many requests had such a fate.
-    pub(super) fn count(&self, wanted: impl Fn(Traffic, Fate) -> bool) -> u64 {
+    pub(crate) fn count(&self, wanted: impl Fn(Traffic, Fate) -> bool) -> u64 {
         self.all().filter(|(traffic, fate, _)| wanted(*traffic, *fate)).map(|(_, _, count)| count).sum()
     }
 
     /// How many requests ended.
-    pub(super) fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.count(|_, _| true)
     }
 
     /// How many failed that must not have.
-    pub(super) fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.count(|_, fate| fate == Fate::Failed)
     }
 
     /// How many rightly got no answer from any region.
-    pub(super) fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.count(|_, fate| matches!(fate, Fate::Refused | Fate::CutOff))
     }
 }

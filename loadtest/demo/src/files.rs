@@ -10,20 +10,19 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
-use super::origins::Origins;
-use super::{certificate, geo_database};
-use crate::cli::Failed;
-use crate::node::unix_seconds;
+use crate::Failed;
+use crate::origins::Origins;
+use crate::{certificate, geo_database};
 
 /// The directory with the files. One of our own goes away with this value; the user's stays.
-pub(super) enum Files {
+pub(crate) enum Files {
     Temporary(TempDir),
     Kept(PathBuf),
 }
 
 impl Files {
     /// Writes all files to a directory that the user names, or to a new temporary one.
-    pub(super) fn write(keep: Option<&Path>, origins: &Origins) -> Result<Self, Failed> {
+    pub(crate) fn write(keep: Option<&Path>, origins: &Origins) -> Result<Self, Failed> {
         let files = match keep {
             Some(directory) => Self::Kept(empty(directory).map_err(Failed::Input)?),
             None => {
@@ -38,7 +37,7 @@ impl Files {
     }
 
     /// Where they are.
-    pub(super) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         match self {
             Self::Temporary(directory) => directory.path(),
             Self::Kept(directory) => directory,
@@ -46,17 +45,17 @@ impl Files {
     }
 
     /// The node file among them.
-    pub(super) fn node(&self) -> PathBuf {
+    pub(crate) fn node(&self) -> PathBuf {
         self.directory().join("node.toml")
     }
 
     /// The gateway's node file among them.
-    pub(super) fn gateway(&self) -> PathBuf {
+    pub(crate) fn gateway(&self) -> PathBuf {
         self.directory().join("gateway.toml")
     }
 
     /// Writes the table of the ingress, which reaches one region through this gateway.
-    pub(super) fn write_table(&self, origins: &Origins, gateway: SocketAddr) -> Result<(), Failed> {
+    pub(crate) fn write_table(&self, origins: &Origins, gateway: SocketAddr) -> Result<(), Failed> {
         let section = format!("[regions.{GATEWAY_REGION}]\n");
         let through = format!("{section}gateway = \"localhost:{}\"     # its own node\n", gateway.port());
         let written = self.put("routes.toml", table(origins).replacen(&section, &through, 1).as_bytes());
@@ -67,7 +66,7 @@ impl Files {
         let now = SystemTime::now();
         let pair = certificate::make(now)?;
         let mut database = Vec::new();
-        geo_database::write(&mut database, unix_seconds(now))?;
+        geo_database::write(&mut database, now.duration_since(SystemTime::UNIX_EPOCH)?.as_secs())?;
         let nodes = certificate::Authority::make(now)?;
         self.put("node.toml", include_str!("node.toml").as_bytes())?;
         self.put("gateway.toml", include_str!("gateway.toml").as_bytes())?;
@@ -114,23 +113,36 @@ fn table(origins: &Origins) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::demo::clients;
-    use crate::prepare::LoadedNode;
+    use config::{NodeConfig, Routing, RoutingTable};
+    use geoip::GeoDatabases;
+
+    use crate::clients;
 
     #[tokio::test]
-    async fn a_node_can_run_on_the_files_and_find_every_client() {
+    async fn a_node_can_read_the_files_and_find_every_client() {
         let origins = Origins::start().await.unwrap();
         let files = Files::write(None, &origins).unwrap();
-        LoadedNode::load(&files.gateway(), crate::clock::wall().into()).unwrap();
+        let gateway = read(&files.gateway());
+        assert_eq!(gateway.1.upstreams.iter().filter(|upstream| upstream.gateway.is_some()).count(), 0);
         files.write_table(&origins, "127.0.0.1:443".parse().unwrap()).unwrap();
-        let loaded = LoadedNode::load(&files.node(), crate::clock::wall().into()).unwrap();
-        let table = loaded.document.unwrap();
+        let (node, table) = read(&files.node());
         assert_eq!(table.upstreams.iter().filter(|upstream| upstream.gateway.is_some()).count(), 1);
+        let databases = GeoDatabases::open_all(&node.geoip.databases).unwrap();
         for client in clients::all() {
-            let place = loaded.components.geo.databases.lookup(client.address);
+            let place = databases.lookup(client.address);
             let code = place.country.map_or(clients::UNKNOWN.to_owned(), |country| country.to_string());
             assert_eq!(code, client.group.code, "{}", client.address);
         }
+    }
+
+    fn read(node_file: &Path) -> (NodeConfig, RoutingTable) {
+        let node = NodeConfig::load(node_file).unwrap();
+        let Routing::File(table) = &node.routing else { panic!("a bus") };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let now = policy::Moment::from_unix_seconds(i64::try_from(now).unwrap());
+        let table = RoutingTable::load(table, now).unwrap();
+        assert!(table.table.region_named(&node.region).is_some());
+        (node, table)
     }
 
     #[tokio::test]

@@ -1,4 +1,8 @@
-//! `meridian demo`
+//! `meridian demo`: regions that die and come back on loopback, and where clients go.
+//!
+//! The demo starts its nodes by running the same executable, and plays clients and origins itself with [`loadtest`].
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod admin;
 mod certificate;
@@ -37,12 +41,11 @@ use self::origins::Origins;
 
 use self::story::Story;
 use self::summary::Summary;
-use super::Failed;
-use super::screen::{Screen, write};
+use screen::{Screen, write};
 
 /// Show regions dying and coming back, and where clients go.
 #[derive(Debug, clap::Args)]
-pub(super) struct Demo {
+pub struct Demo {
     /// Exit after the summary: with 1 if a request failed or personal data went astray
     #[arg(long)]
     once: bool,
@@ -56,9 +59,15 @@ pub(super) struct Demo {
     /// directory and leave them there, as an example to start from
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Be the ingress of a demo
-    #[arg(long, value_name = "FILE", hide = true)]
-    ingress: Option<PathBuf>,
+}
+
+/// Why the demo ends badly.
+#[derive(Debug)]
+pub enum Failed {
+    /// It ran, and failed.
+    Ran(anyhow::Error),
+    /// What the user asked for cannot be done.
+    Input(anyhow::Error),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -72,10 +81,11 @@ enum Pace {
 }
 
 impl Demo {
-    pub(super) fn execute(self) -> Result<(), Failed> {
-        if let Some(node_file) = &self.ingress {
-            return ingress::serve(node_file);
-        }
+    /// Performs the demo.
+    ///
+    /// # Errors
+    /// When it cannot be performed, or what it shows is not what it must be.
+    pub fn execute(self) -> Result<(), Failed> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| Failed::Ran(error.into()))?.block_on(self.perform())
     }

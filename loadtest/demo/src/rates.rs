@@ -3,15 +3,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::ledger::{Counts, Fate, Traffic};
+use crate::ledger::{Counts, Fate, Traffic};
 
 /// The counts of the last second.
 #[derive(Debug, Default)]
-pub(super) struct Rates(VecDeque<(Instant, Counts)>);
+pub(crate) struct Rates(VecDeque<(Instant, Counts)>);
 
 impl Rates {
     /// Takes the counts as they are now.
-    pub(super) fn note(&mut self, now: Instant, totals: Counts) {
+    pub(crate) fn note(&mut self, now: Instant, totals: Counts) {
         self.0.push_back((now, totals));
         // The oldest kept is the youngest that is at least a second old.
         while self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
@@ -20,7 +20,7 @@ impl Rates {
     }
 
     /// Requests a second over the last second, or since the start if that is less.
-    pub(super) fn per_second(&self, traffic: Traffic, fate: impl Fn(Fate) -> bool) -> f64 {
+    pub(crate) fn per_second(&self, traffic: Traffic, fate: impl Fn(Fate) -> bool) -> f64 {
         let (Some((from, before)), Some((to, after))) = (self.0.front(), self.0.back()) else { return 0.0 };
         let sum = |counts: &Counts| counts.count(|of, had| of == traffic && fate(had));
         let seconds = to.duration_since(*from).as_secs_f64();
@@ -33,7 +33,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::demo::ledger::Ledger;
+    use crate::ledger::Ledger;
 
     #[test]
     fn only_the_last_second_counts() {

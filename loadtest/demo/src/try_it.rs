@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::ingress::Ingress;
+use crate::ingress::Ingress;
 
 /// Command lines to paste.
-pub(super) fn lines(ingress: &Ingress, directory: &Path) -> String {
+pub(crate) fn lines(ingress: &Ingress, directory: &Path) -> String {
     let Ingress { https, http, admin, .. } = ingress;
     let meridian = quoted(&std::env::args().next().unwrap_or_else(|| "meridian".to_owned()));
     let directory = quoted(&directory.display().to_string());

@@ -2,19 +2,19 @@
 
 /// One phase.
 #[derive(Debug)]
-pub(super) struct Phase {
+pub(crate) struct Phase {
     /// What happens, and what that does to the clients.
-    pub(super) title: &'static str,
+    pub(crate) title: &'static str,
     /// What it begins with.
-    pub(super) event: Event,
+    pub(crate) event: Event,
     /// Whether no lawful region is left to some clients, so that they must be refused. In every
     /// other phase each single request must succeed.
-    pub(super) refuses: bool,
+    pub(crate) refuses: bool,
 }
 
 /// What a phase begins with.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// Nothing: it is the first.
     Start,
     /// A region dies.
@@ -24,7 +24,7 @@ pub(super) enum Event {
 }
 
 /// All of them, in order.
-pub(super) static PHASES: [Phase; 5] = [
+pub(crate) static PHASES: [Phase; 5] = [
     Phase {
         title: "All regions are up: US clients in us-east-1, EU in eu-west-1",
         event: Event::Start,

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use super::admin::{Admin, NotUp};
-use super::ledger::Ledger;
-use super::origins::Origins;
-use super::phases::{Event, PHASES};
-use super::picture::Scene;
-use super::rates::Rates;
-use super::reasons::Reasons;
-use super::report;
-use crate::cli::screen::{Ink, Screen, Tone, write};
+use crate::admin::{Admin, NotUp};
+use crate::ledger::Ledger;
+use crate::origins::Origins;
+use crate::phases::{Event, PHASES};
+use crate::picture::Scene;
+use crate::rates::Rates;
+use crate::reasons::Reasons;
+use crate::report;
+use screen::{Ink, Screen, Tone, write};
 
 /// What the story is told with.
-pub(super) struct Story<'a> {
+pub(crate) struct Story<'a> {
     origins: &'a Origins,
     admin: &'a Admin,
     ledger: &'a RefCell<Ledger>,
@@ -30,7 +30,7 @@ pub(super) struct Story<'a> {
 
 impl<'a> Story<'a> {
     /// A story about these parts, from now on.
-    pub(super) fn new(
+    pub(crate) fn new(
         origins: &'a Origins,
         admin: &'a Admin,
         ledger: &'a RefCell<Ledger>,
@@ -41,7 +41,7 @@ impl<'a> Story<'a> {
     }
 
     /// Tells it to its end.
-    pub(super) async fn tell(mut self, phase_length: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn tell(mut self, phase_length: Duration) -> anyhow::Result<()> {
         for (index, phase) in PHASES.iter().enumerate() {
             let note = self.begin(&phase.event).await?;
             let end = Instant::now() + phase_length;

@@ -11,34 +11,34 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The admin address of a node.
-pub(super) struct Admin(pub(super) SocketAddr);
+pub(crate) struct Admin(pub(crate) SocketAddr);
 
 /// The answer of `/explain`, as far as the demo shows it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Explained {
-    pub(super) status: u16,
-    pub(super) reason: Option<String>,
-    pub(super) order: Vec<String>,
-    pub(super) regions: Vec<RegionExplained>,
+pub(crate) struct Explained {
+    pub(crate) status: u16,
+    pub(crate) reason: Option<String>,
+    pub(crate) order: Vec<String>,
+    pub(crate) regions: Vec<RegionExplained>,
 }
 
 /// A region in an explanation.
 #[derive(Debug, Deserialize)]
-pub(super) struct RegionExplained {
-    pub(super) name: String,
-    pub(super) allowed: bool,
-    pub(super) eligible: bool,
-    pub(super) level: Option<u16>,
-    pub(super) score: f32,
-    pub(super) why: Vec<Why>,
+pub(crate) struct RegionExplained {
+    pub(crate) name: String,
+    pub(crate) allowed: bool,
+    pub(crate) eligible: bool,
+    pub(crate) level: Option<u16>,
+    pub(crate) score: f32,
+    pub(crate) why: Vec<Why>,
 }
 
 /// One thing that let a region in or kept it out.
 #[derive(Debug, Deserialize)]
-pub(super) struct Why {
-    pub(super) rule: String,
-    pub(super) line: Option<u32>,
-    pub(super) effect: String,
+pub(crate) struct Why {
+    pub(crate) rule: String,
+    pub(crate) line: Option<u32>,
+    pub(crate) effect: String,
 }
 
 #[derive(Deserialize)]
@@ -55,20 +55,20 @@ struct RegionStatus {
 
 /// A region that the node does not take for up.
 #[derive(Clone, Debug)]
-pub(super) struct NotUp {
-    pub(super) region: String,
+pub(crate) struct NotUp {
+    pub(crate) region: String,
     /// How far it has come back, in a word.
-    pub(super) state: String,
+    pub(crate) state: String,
 }
 
 impl Admin {
     /// How the node would decide a GET of this path by this client now.
-    pub(super) async fn explain(&self, client: IpAddr, path: &str) -> anyhow::Result<Explained> {
+    pub(crate) async fn explain(&self, client: IpAddr, path: &str) -> anyhow::Result<Explained> {
         self.json(&format!("/explain?ip={client}&path={path}")).await
     }
 
     /// The regions that the node does not take for up.
-    pub(super) async fn not_up(&self) -> anyhow::Result<Vec<NotUp>> {
+    pub(crate) async fn not_up(&self) -> anyhow::Result<Vec<NotUp>> {
         let status: Status = self.json("/status").await?;
         let not_up = status.regions.into_iter().filter(|region| region.health != "up");
         let state = |region: &RegionStatus| match region.clients_percent {
@@ -79,7 +79,7 @@ impl Admin {
     }
 
     /// The sum of a counter's series that have a label in this form: `name="value"`, or anything.
-    pub(super) async fn counter(&self, name: &str, label: &str) -> anyhow::Result<u64> {
+    pub(crate) async fn counter(&self, name: &str, label: &str) -> anyhow::Result<u64> {
         let text = self.get("/metrics").await?;
         let text = std::str::from_utf8(&text)?;
         let series = text.lines().filter(|line| line.starts_with(name) && line.contains(label));

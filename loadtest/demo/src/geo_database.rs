@@ -7,11 +7,11 @@ use maxminddb_writer::Database;
 use maxminddb_writer::metadata::IpVersion;
 use maxminddb_writer::paths::IpAddrWithMask;
 
-use super::clients::{GROUPS, UNKNOWN};
+use crate::clients::{GROUPS, UNKNOWN};
 
 /// Writes a MaxMind country database (MMDB 2.0, `country.iso_code`) of the clients' networks and
 /// nothing else. Clients of unknown country are not in it.
-pub(super) fn write(to: impl Write, build_epoch: u64) -> anyhow::Result<()> {
+pub(crate) fn write(to: impl Write, build_epoch: u64) -> anyhow::Result<()> {
     let mut database = Database::default();
     let metadata = &mut database.metadata;
     // IPv4 under ::/96, like the databases that MaxMind sells.

@@ -1,7 +1,7 @@
 //! The ingress: a node in a process of its own, as in earnest.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,32 +13,26 @@ use anyhow::{Context, anyhow};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use crate::cli::Failed;
-use crate::clock::LawClock;
-use crate::prepare::LoadedNode;
-use crate::reload::Watches;
-use crate::serve::{RunOptions, run};
-use crate::telemetry::log::{self, LogFormat};
-
 /// A running ingress. It ends when this is dropped, and also when this process ends in a way that
-/// drops nothing: see [`serve`].
-pub(super) struct Ingress {
+/// drops nothing.
+pub(crate) struct Ingress {
     process: Child,
     /// Where it takes HTTPS.
-    pub(super) https: SocketAddr,
+    pub(crate) https: SocketAddr,
     /// Where it takes HTTP, to redirect it.
-    pub(super) http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// Where it answers questions.
-    pub(super) admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     tail: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl Ingress {
     /// Starts the ingress, and returns once it serves.
-    pub(super) async fn start(node_file: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(node_file: &Path) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("the path of this program is not known")?;
         let mut process = Command::new(program)
-            .args(["demo", "--ingress"])
+            // Stdin ends however the demo ends, be it by SIGKILL: it alone holds the pipe's other end.
+            .args(["run", "--until-stdin-ends", "--no-access-log", "--log-format", "json", "--config"])
             .arg(node_file)
             // The demo waits for lines that a filter might hide.
             .env_remove("MERIDIAN_LOG")
@@ -65,7 +59,7 @@ impl Ingress {
     }
 
     /// An error with the ingress's last words, if it has ended: then that is why.
-    pub(super) fn blamed_for(&mut self, error: anyhow::Error) -> anyhow::Error {
+    pub(crate) fn blamed_for(&mut self, error: anyhow::Error) -> anyhow::Error {
         match self.process.try_wait() {
             Ok(Some(status)) => error.context(format!("the ingress ended ({status}); {}", self.last_words())),
             _ => error,
@@ -85,22 +79,6 @@ impl Drop for Ingress {
         drop(self.process.kill());
         drop(self.process.wait());
     }
-}
-
-/// The other side: runs the node as `meridian run` does, until stdin ends. That happens however the
-/// demo ends, be it by SIGKILL, since it alone holds the pipe's other end.
-pub(super) fn serve(node_file: &Path) -> Result<(), Failed> {
-    let watches = Watches::of(node_file)?;
-    let law = Arc::new(LawClock::start());
-    let loaded = LoadedNode::load(node_file, law.now())?;
-    log::start(LogFormat::Json);
-    let watch = || {
-        while std::io::stdin().read(&mut [0]).is_ok_and(|bytes| bytes > 0) {}
-        std::process::exit(0);
-    };
-    let watching = std::thread::Builder::new().name("demo-watch".into()).spawn(watch);
-    watching.map_err(|error| Failed::Ran(error.into()))?;
-    run(loaded, watches, law, RunOptions { access_log: false }).map_err(Failed::Ran)
 }
 
 /// What a line of the log tells.

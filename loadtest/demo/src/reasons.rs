@@ -2,29 +2,29 @@
 
 use std::cmp::Reverse;
 
-use super::admin::{Admin, Explained, RegionExplained, Why};
-use super::clients::GROUPS;
-use super::fleet::{PERSONAL, PUBLIC};
-use super::ledger::Traffic;
+use crate::admin::{Admin, Explained, RegionExplained, Why};
+use crate::clients::GROUPS;
+use crate::fleet::{PERSONAL, PUBLIC};
+use crate::ledger::Traffic;
 
 /// A reason for each kind of traffic, those that are alike together.
 #[derive(Debug, Default)]
-pub(super) struct Reasons(pub(super) Vec<Reason>);
+pub(crate) struct Reasons(pub(crate) Vec<Reason>);
 
 /// Why some traffic goes where it goes.
 #[derive(Debug)]
-pub(super) struct Reason {
+pub(crate) struct Reason {
     /// The traffic.
-    pub(super) of: Vec<Traffic>,
+    pub(crate) of: Vec<Traffic>,
     /// Where it goes, first to last; or how it is refused.
-    pub(super) order: String,
+    pub(crate) order: String,
     /// The rule behind that, with its line in the routing table.
-    pub(super) because: String,
+    pub(crate) because: String,
 }
 
 impl Reasons {
     /// Asks the ingress how it would decide now.
-    pub(super) async fn ask(admin: &Admin) -> anyhow::Result<Self> {
+    pub(crate) async fn ask(admin: &Admin) -> anyhow::Result<Self> {
         let mut reasons = Self::default();
         for group in &GROUPS {
             let explained = admin.explain(group.address(0), PERSONAL).await?;
@@ -59,7 +59,7 @@ fn order(explained: &Explained) -> String {
 }
 
 /// How wide an order is at most.
-pub(super) const ORDER: usize = 29;
+pub(crate) const ORDER: usize = 29;
 
 /// The first reason for the first choice, with the regions that would come before it but are down;
 /// or the first reason that a refusal keeps a region out.

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use loadtest::{Observation, Outcome, Plan, Protocol, Report, RequestSpec, Target, Tls};
 
-use super::clients::{self, Client};
-use super::ledger::{Fate, Ledger, Traffic};
-use super::phases::PHASES;
-use super::regions;
+use crate::clients::{self, Client};
+use crate::ledger::{Fate, Ledger, Traffic};
+use crate::phases::PHASES;
+use crate::regions;
 
 /// Paths from here on carry personal data.
-pub(super) const PERSONAL: &str = "/v3/";
+pub(crate) const PERSONAL: &str = "/v3/";
 /// Paths from here on carry nothing of anybody.
-pub(super) const PUBLIC: &str = "/public/";
+pub(crate) const PUBLIC: &str = "/public/";
 
 /// Sends requests to the ingress at a fixed rate until `stop`, and enters each of them.
-pub(super) async fn drive(
+pub(crate) async fn drive(
     ingress: SocketAddr,
     rate: u32,
     ledger: &RefCell<Ledger>,

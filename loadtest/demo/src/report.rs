@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::{Counts, Fate, Traffic};
-use super::phases::PHASES;
-use super::reasons::Reasons;
-use crate::cli::screen::{Ink, Tone};
+use crate::ledger::{Counts, Fate, Traffic};
+use crate::phases::PHASES;
+use crate::reasons::Reasons;
+use screen::{Ink, Tone};
 
 /// What happened in a phase to whom, and why; `note` is about its beginning.
-pub(super) fn block(index: usize, counts: &Counts, reasons: &Reasons, note: &str) -> String {
+pub(crate) fn block(index: usize, counts: &Counts, reasons: &Reasons, note: &str) -> String {
     let (requests, failed, refused) = (counts.requests(), counts.failed(), counts.refused());
     let retried = counts.failovers;
     let mut text = format!("{}\n{note}", title(index));
@@ -22,12 +22,12 @@ pub(super) fn block(index: usize, counts: &Counts, reasons: &Reasons, note: &str
 }
 
 /// The heads of the columns of [`row`].
-pub(super) fn heads() -> String {
+pub(crate) fn heads() -> String {
     format!("{:>9}{:>8}{:>9}{:>8}", "requests", "failed", "refused", "retried")
 }
 
 /// A phase and its counts in one row, at most [`WIDTH`] wide.
-pub(super) fn row(index: usize, counts: &Counts, ink: Ink, tone: Tone) -> String {
+pub(crate) fn row(index: usize, counts: &Counts, ink: Ink, tone: Tone) -> String {
     let title = ink.paint(tone, &format!("{:<width$}", title(index), width = WIDTH - heads().len()));
     let failed = if counts.failed() == 0 { Tone::Good } else { Tone::Bad };
     let failed = ink.paint(failed, &format!("{:>8}", counts.failed()));
@@ -35,12 +35,12 @@ pub(super) fn row(index: usize, counts: &Counts, ink: Ink, tone: Tone) -> String
 }
 
 /// A phase's number and title.
-pub(super) fn title(index: usize) -> String {
+pub(crate) fn title(index: usize) -> String {
     format!("{} {}", index + 1, PHASES.get(index).map_or("", |phase| phase.title))
 }
 
 /// Whose traffic it is.
-pub(super) fn names(traffic: &[Traffic]) -> String {
+pub(crate) fn names(traffic: &[Traffic]) -> String {
     let name = |traffic: &Traffic| match traffic {
         Traffic::Personal(code) => *code,
         Traffic::Public => "public",
@@ -49,7 +49,7 @@ pub(super) fn names(traffic: &[Traffic]) -> String {
 }
 
 /// The text as far as the line goes.
-pub(super) fn clipped(text: String) -> String {
+pub(crate) fn clipped(text: String) -> String {
     match text.char_indices().nth(WIDTH) {
         None => text,
         Some(_) => text.chars().take(WIDTH - 1).chain(['…']).collect(),
@@ -74,4 +74,4 @@ fn went(counts: &Counts, traffic: &[Traffic]) -> String {
 }
 
 /// The widest line.
-pub(super) const WIDTH: usize = 100;
+pub(crate) const WIDTH: usize = 100;

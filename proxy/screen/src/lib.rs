@@ -4,13 +4,13 @@ use std::io::{self, IsTerminal, Write};
 
 /// The terminal's second screen; the first comes back, as it was, when this is dropped.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub struct Screen {
     ink: Ink,
 }
 
 /// How a text stands out.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ink {
+pub enum Ink {
     /// It does, by colour.
     Colour,
     /// It does not: the user wants no colour (<https://no-color.org>).
@@ -19,18 +19,24 @@ pub(super) enum Ink {
 
 /// What a text is to the reader.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Tone {
+pub enum Tone {
+    /// Nothing in particular.
     Normal,
+    /// A heading.
     Head,
+    /// As it should be.
     Good,
+    /// Not as before.
     Changed,
+    /// As it should not be.
     Bad,
+    /// Of less importance.
     Quiet,
 }
 
 impl Screen {
     /// Takes over the terminal, if stdout is one that can be drawn on.
-    pub(super) fn open() -> io::Result<Option<Self>> {
+    pub fn open() -> io::Result<Option<Self>> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let capable = set("TERM").is_some_and(|term| term != "dumb");
         if !io::stdout().is_terminal() || !capable {
@@ -43,13 +49,13 @@ impl Screen {
     }
 
     /// What stands out, and how.
-    pub(super) fn ink(&self) -> Ink {
+    pub fn ink(&self) -> Ink {
         self.ink
     }
 
     /// Draws the lines from the top. Each is put in its own row, so that a terminal that is too low
     /// or too narrow shows less, and not a mess.
-    pub(super) fn draw(&self, lines: &[String]) -> io::Result<()> {
+    pub fn draw(&self, lines: &[String]) -> io::Result<()> {
         let rows = lines.iter().zip(1..).map(|(line, row)| format!("\x1b[{row};1H{line}\x1b[K"));
         write(&format!("{}\x1b[J", rows.collect::<String>()))
     }
@@ -64,7 +70,7 @@ impl Drop for Screen {
 
 impl Ink {
     /// The text in this tone.
-    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
+    pub fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Normal => 0,
             Tone::Head => 1,
@@ -81,7 +87,7 @@ impl Ink {
 }
 
 /// Writes text to stdout. Unlike `print!` it returns the error, so that all is cleaned up after one.
-pub(super) fn write(text: &str) -> io::Result<()> {
+pub fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()

@@ -4,30 +4,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The clients of one country.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// The country, or [`UNKNOWN`].
-    pub(super) code: &'static str,
+    pub(crate) code: &'static str,
     /// How many they are.
-    pub(super) number: u8,
+    pub(crate) number: u8,
     /// Whether their personal data must stay in the EU: those there by GDPR, and those who might be
     /// there. The demo judges by this, not by what the node says.
-    pub(super) confined: bool,
+    pub(crate) confined: bool,
     v4: (Ipv4Addr, u8),
     v6: (Ipv6Addr, u8),
 }
 
 /// One client.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     /// Its group.
-    pub(super) group: &'static Group,
+    pub(crate) group: &'static Group,
     /// Its address.
-    pub(super) address: IpAddr,
+    pub(crate) address: IpAddr,
 }
 
 /// The groups, in the order in which they are shown. The networks are nobody's: documentation
 /// prefixes of RFC 5737 and RFC 3849, the latter with the country's number of ISO 3166-1.
-pub(super) static GROUPS: [Group; 8] = [
+pub(crate) static GROUPS: [Group; 8] = [
     Group::new("US", 60, [192, 0, 2, 0], 25, 0x840),
     Group::new("DE", 30, [198, 51, 100, 0], 26, 0x276).confined(),
     Group::new("FR", 24, [198, 51, 100, 64], 26, 0x250).confined(),
@@ -39,10 +39,10 @@ pub(super) static GROUPS: [Group; 8] = [
 ];
 
 /// The code of clients whose country no database knows.
-pub(super) const UNKNOWN: &str = "??";
+pub(crate) const UNKNOWN: &str = "??";
 
 /// Every client, group by group.
-pub(super) fn all() -> Vec<Client> {
+pub(crate) fn all() -> Vec<Client> {
     let of = |group: &'static Group| (0..group.number).map(move |n| Client { group, address: group.address(n) });
     GROUPS.iter().flat_map(of).collect()
 }
@@ -60,7 +60,7 @@ impl Group {
     }
 
     /// The address of its n-th client; every fourth speaks IPv6.
-    pub(super) fn address(&self, n: u8) -> IpAddr {
+    pub(crate) fn address(&self, n: u8) -> IpAddr {
         if n % 4 == 3 {
             return Ipv6Addr::from(u128::from(self.v6.0) + u128::from(n) + 1).into();
         }
@@ -68,7 +68,7 @@ impl Group {
     }
 
     /// Its networks, with the lengths of their prefixes.
-    pub(super) fn networks(&self) -> [(IpAddr, u8); 2] {
+    pub(crate) fn networks(&self) -> [(IpAddr, u8); 2] {
         [(self.v4.0.into(), self.v4.1), (self.v6.0.into(), self.v6.1)]
     }
 }

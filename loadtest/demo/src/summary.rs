@@ -5,14 +5,14 @@ use std::fmt;
 use anyhow::anyhow;
 use loadtest::Report;
 
-use super::admin::Admin;
-use super::ledger::{Counts, Fate};
-use super::origins::Origins;
-use crate::cli::Failed;
+use crate::Failed;
+use crate::admin::Admin;
+use crate::ledger::{Counts, Fate};
+use crate::origins::Origins;
 
 /// The figures of a whole demo.
 #[derive(Debug)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     counts: Counts,
     report: Report,
     /// Personal requests of confined clients, as the origins in the EU counted them.
@@ -27,7 +27,7 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Collects the figures, after the fleet's last request.
-    pub(super) async fn of(counts: Counts, report: Report, origins: &Origins, admin: &Admin) -> anyhow::Result<Self> {
+    pub(crate) async fn of(counts: Counts, report: Report, origins: &Origins, admin: &Admin) -> anyhow::Result<Self> {
         Ok(Self {
             counts,
             report,
@@ -39,7 +39,7 @@ impl Summary {
     }
 
     /// Whether everything went as it must.
-    pub(super) fn verdict(&self) -> Result<(), Failed> {
+    pub(crate) fn verdict(&self) -> Result<(), Failed> {
         let (failed, refused) = (self.counts.failed(), self.refused());
         let first = self.counts.first_failure.as_deref().unwrap_or_default();
         let broken = if self.outside + self.violations > 0 {

@@ -12,12 +12,12 @@ use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use loadtest::origin::{Behaviour, Origin, OriginConfig, Received};
 
-use super::clients;
-use super::fleet::PERSONAL;
-use super::regions::{REGIONS, Region};
+use crate::clients;
+use crate::fleet::PERSONAL;
+use crate::regions::{REGIONS, Region};
 
 /// The origins of all regions. They stop when this is dropped.
-pub(super) struct Origins(Vec<Site>);
+pub(crate) struct Origins(Vec<Site>);
 
 struct Site {
     region: &'static Region,
@@ -29,7 +29,7 @@ struct Site {
 
 impl Origins {
     /// Starts one for each region, on a free loopback port.
-    pub(super) async fn start() -> io::Result<Self> {
+    pub(crate) async fn start() -> io::Result<Self> {
         let clients = clients::all().into_iter().filter(|client| client.group.confined);
         let confined: Arc<HashSet<IpAddr>> = Arc::new(clients.map(|client| client.address).collect());
         let mut sites = Vec::new();
@@ -49,12 +49,12 @@ impl Origins {
     }
 
     /// Each region's name with its origin's address.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         self.0.iter().map(|site| (site.region.name, site.origin.address()))
     }
 
     /// Ends a region as the death of its processes would: connections break, new ones are refused.
-    pub(super) async fn kill(&self, region: &str) {
+    pub(crate) async fn kill(&self, region: &str) {
         for site in self.0.iter().filter(|site| site.region.name == region) {
             site.killed.set(true);
             site.origin.kill().await;
@@ -62,7 +62,7 @@ impl Origins {
     }
 
     /// Brings all regions back.
-    pub(super) async fn revive(&self) -> io::Result<()> {
+    pub(crate) async fn revive(&self) -> io::Result<()> {
         for site in &self.0 {
             site.origin.revive().await?;
             site.killed.set(false);
@@ -71,12 +71,12 @@ impl Origins {
     }
 
     /// Whether a region is killed.
-    pub(super) fn is_killed(&self, region: &str) -> bool {
+    pub(crate) fn is_killed(&self, region: &str) -> bool {
         self.0.iter().any(|site| site.region.name == region && site.killed.get())
     }
 
     /// Personal requests of confined clients that came to origins inside (`true`) or outside the EU.
-    pub(super) fn confined(&self, in_eu: bool) -> u64 {
+    pub(crate) fn confined(&self, in_eu: bool) -> u64 {
         let sites = self.0.iter().filter(|site| site.region.in_eu == in_eu);
         sites.map(|site| site.confined.load(Ordering::Relaxed)).sum()
     }

@@ -2,31 +2,31 @@
 
 use std::time::Duration;
 
-use super::admin::NotUp;
-use super::clients::GROUPS;
-use super::ledger::{Fate, Ledger, Traffic};
-use super::origins::Origins;
-use super::phases::PHASES;
-use super::rates::Rates;
-use super::reasons::{ORDER, Reason, Reasons};
-use super::regions::{REGIONS, Region};
-use super::report::{self, WIDTH, clipped, names};
-use crate::cli::screen::{Ink, Tone};
+use crate::admin::NotUp;
+use crate::clients::GROUPS;
+use crate::ledger::{Fate, Ledger, Traffic};
+use crate::origins::Origins;
+use crate::phases::PHASES;
+use crate::rates::Rates;
+use crate::reasons::{ORDER, Reason, Reasons};
+use crate::regions::{REGIONS, Region};
+use crate::report::{self, WIDTH, clipped, names};
+use screen::{Ink, Tone};
 
 /// What the picture is of.
-pub(super) struct Scene<'a> {
-    pub(super) ledger: &'a Ledger,
-    pub(super) rates: &'a Rates,
-    pub(super) origins: &'a Origins,
+pub(crate) struct Scene<'a> {
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) rates: &'a Rates,
+    pub(crate) origins: &'a Origins,
     /// The regions that the ingress does not take for up.
-    pub(super) not_up: &'a [NotUp],
-    pub(super) reasons: &'a Reasons,
-    pub(super) elapsed: Duration,
+    pub(crate) not_up: &'a [NotUp],
+    pub(crate) reasons: &'a Reasons,
+    pub(crate) elapsed: Duration,
 }
 
 impl Scene<'_> {
     /// Its lines, from the top, at most [`WIDTH`] wide.
-    pub(super) fn lines(&self, ink: Ink) -> Vec<String> {
+    pub(crate) fn lines(&self, ink: Ink) -> Vec<String> {
         let mut lines = vec![self.title(ink)];
         lines.extend((0..PHASES.len()).map(|index| self.phase(index, ink)));
         lines.push(String::new());

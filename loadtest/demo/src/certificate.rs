@@ -8,36 +8,36 @@ use rcgen::{
 };
 
 /// A certificate and its key, as PEM.
-pub(super) struct Pair {
-    pub(super) certificate: String,
-    pub(super) key: String,
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 /// Makes a self-signed pair for the names that the demo is asked for, valid from now for a month.
-pub(super) fn make(now: SystemTime) -> Result<Pair, rcgen::Error> {
+pub(crate) fn make(now: SystemTime) -> Result<Pair, rcgen::Error> {
     let key = key()?;
     let certificate = parameters(&["localhost", "127.0.0.1", "api.example.com"], now)?.self_signed(&key)?;
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
 /// The authority that certifies the demo's nodes, and nothing else.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     /// Makes one, valid from now for a month. Its key goes with it.
-    pub(super) fn make(now: SystemTime) -> Result<Self, rcgen::Error> {
+    pub(crate) fn make(now: SystemTime) -> Result<Self, rcgen::Error> {
         let mut parameters = parameters(&[], now)?;
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         Ok(Self(CertifiedIssuer::self_signed(parameters, key()?)?))
     }
 
     /// Its certificate, as PEM.
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// Certifies a node, which is reached by `localhost`.
-    pub(super) fn certify(&self, node: &str, now: SystemTime) -> Result<Pair, rcgen::Error> {
+    pub(crate) fn certify(&self, node: &str, now: SystemTime) -> Result<Pair, rcgen::Error> {
         let key = key()?;
         let name = format!("{node}.nodes.example.com");
         let certificate = parameters(&["localhost", &name], now)?.signed_by(&key, &self.0)?;
