@@ -5,7 +5,7 @@ mod caller;
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,10 +25,11 @@ use tokio::sync::Semaphore;
 use crate::admin::caller::Caller;
 use crate::boundary::seconds_until;
 use crate::bus::status::BusState;
+use crate::clock;
 use crate::databases::release::{self, NotAccepted};
 use crate::explain::{Question, answer};
-use crate::facts::Witnesses;
-use crate::node::{Drain, Node, unix_seconds};
+use crate::node::{Drain, Node};
+use crate::request_context::TrustSources;
 use crate::status::{Status, certificates};
 use crate::telemetry::metrics::Metrics;
 
@@ -221,8 +222,8 @@ fn explain(node: &Node, query: &str) -> Answer {
     match Question::from_query(query) {
         Ok(question) => {
             let routing = node.routing.load_full();
-            let witnesses = Witnesses { geo: &node.geo.load(), tokens: &node.tokens.load() };
-            match answer(&question, &routing.document, routing.here, &*routing, witnesses) {
+            let trust = TrustSources { geo: &node.geo.load(), tokens: &node.tokens.load() };
+            match answer(&question, &routing.document, routing.here, &*routing, trust) {
                 Ok(explanation) => json(StatusCode::OK, &explanation),
                 Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
             }
@@ -242,7 +243,7 @@ fn drain(node: &Node) -> Answer {
         serving
     });
     tracing::warn!("drain requested");
-    json(StatusCode::ACCEPTED, &serde_json::json!({ "draining": true, "since": unix_seconds(SystemTime::now()) }))
+    json(StatusCode::ACCEPTED, &serde_json::json!({ "draining": true, "since": clock::unix_seconds() }))
 }
 
 /// The refusal of a request that a page in somebody's browser has made, or may have: nothing here is for

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use geoip::{ClientIp, Database, Flag, Forwarded, Place, Record, client_ip};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use policy::explain::Testimony;
-use policy::{Country, Origin};
+use policy::{Country, CountrySet, Origin};
 
 use crate::node::Geo;
 
@@ -105,14 +105,59 @@ fn testimony(geo: &Geo, database: &Database, record: Option<Record<'_>>) -> Test
     Testimony { source, country: record.country, field, notes }
 }
 
+/// What a country header says of where a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountryHint {
+    /// Nothing, or that it does not know.
+    Nothing,
+    /// Any of these countries: one, unless a node says it.
+    Countries(CountrySet),
+    /// An anonymous network, or nothing that can be understood: the client may be anywhere.
+    Anywhere,
+}
+
+/// Reads what a trusted proxy's country header says. `XX` is Cloudflare's and Fastly's word for an unknown
+/// country, `T1` Cloudflare's for Tor.
+pub fn country_hint(headers: &HeaderMap, header: &HeaderName) -> CountryHint {
+    country_hint_in(headers.get_all(header).iter())
+}
+
+/// Reads the same from a header's lines.
+pub fn country_hint_in<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> CountryHint {
+    match (lines.next().map(HeaderValue::as_bytes), lines.next()) {
+        (None | Some(b"" | b"XX"), None) => CountryHint::Nothing,
+        (Some(codes), None) => {
+            let countries = std::str::from_utf8(codes).ok().and_then(|codes| {
+                codes.split(',').map(|code| code.trim().parse::<Country>().ok()).collect::<Option<CountrySet>>()
+            });
+            countries.map_or(CountryHint::Anywhere, CountryHint::Countries)
+        }
+        (_, Some(_)) => CountryHint::Anywhere,
+    }
+}
+
+/// Returns a client's origin, with one more source.
+pub fn widened(client: &Client, hint: &CountryHint) -> Origin {
+    match hint {
+        _ if client.anonymous => Origin::Unknown,
+        CountryHint::Nothing => client.origin,
+        CountryHint::Anywhere => Origin::Unknown,
+        CountryHint::Countries(more) => {
+            let mut countries = client.origin.countries();
+            countries.extend(more);
+            Origin::of(countries)
+        }
+    }
+}
+
 /// Recent clients of one worker by address, so that a load balancer's connections, which carry
 /// requests of many clients, do not look each of them up again. Direct-mapped: a fixed size, and a
 /// newcomer takes its slot's place.
 #[derive(Debug)]
-pub struct PlaceCache(Mutex<Box<[Option<Known>]>>);
+pub struct PlaceCache(Mutex<Box<[Option<CachedClient>]>>);
 
 #[derive(Clone, Debug)]
-struct Known {
+struct CachedClient {
     seen: ClientIp,
     /// The databases that were asked: weak, so that replaced ones go.
     geo: Weak<Geo>,
@@ -151,7 +196,7 @@ impl PlaceCache {
             return known.client.clone();
         }
         let client = Arc::new(Client::at(seen, geo));
-        *slot = Some(Known { seen, geo: Arc::downgrade(geo), client: client.clone() });
+        *slot = Some(CachedClient { seen, geo: Arc::downgrade(geo), client: client.clone() });
         client
     }
 }

@@ -1,18 +1,74 @@
-//! What time the law has: the wall clock, as far as it can be believed.
+//! Reads clocks, for all of this crate: no other module does. Everything else takes a time as an argument, or
+//! asks here.
 //!
+//! The law's time is the wall clock, as far as it can be believed.
 //! Laws end on dates, so that a clock that is set back must not reopen what was closed: the law's time only
 //! goes on. A clock that leaps ahead by more than a day, where the time since the last look does not explain
 //! it, leaves the law's time in doubt between the two: what may be over is over, and what may not have begun
 //! opens nothing. The doubt lasts until a restart, which takes the clock at its word.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use policy::{LawTime, Moment};
 
-/// What the wall clock says, for whoever reads a law once.
+/// Returns the time by the steady clock, which nobody sets.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Returns the time by the clock of tokio's timers: the steady clock, unless a test pauses it.
+pub fn timer_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+/// Returns the time since this function was first called in the process: the clock of health states.
+pub fn uptime() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// Returns [`uptime`] to 10 ms, in milliseconds: a load of an integer, for marks that every request sets and
+/// only timeouts of seconds are read by. It stands still until [`start_coarse_clock`].
+pub fn coarse_ms() -> u64 {
+    COARSE_MS.load(Ordering::Relaxed)
+}
+
+/// Starts a thread that keeps [`coarse_ms`] going for as long as the process lives.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start_coarse_clock() -> std::io::Result<()> {
+    let tick = || {
+        loop {
+            COARSE_MS.store(uptime().as_millis() as u64, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    std::thread::Builder::new().name("clock".into()).spawn(tick).map(drop)
+}
+
+static COARSE_MS: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the time by the wall clock.
+pub fn system_time() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Returns the seconds since 1970 by the wall clock; 0 before.
+pub fn unix_seconds() -> u64 {
+    since_1970().as_secs()
+}
+
+/// Returns the time since 1970 by the wall clock; zero before.
+pub fn since_1970() -> Duration {
+    system_time().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Returns the time by the wall clock, for a law that is read once.
 pub fn wall() -> Moment {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = system_time().duration_since(UNIX_EPOCH);
     let seconds = since.map_or_else(|before| -seconds(before.duration()), seconds);
     Moment::from_unix_seconds(seconds)
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
 use http::request::Parts;
@@ -13,35 +12,46 @@ use policy::concurrency::admits;
 use policy::route::RouteSpec;
 use policy::{Facts, Method, Permits, RegionId, RouteId, Verdict};
 
-use crate::body::{Body, Returning};
-use crate::facts::{Known, Witnesses, drop_pins, new_pin};
-use crate::finish::Finish;
-use crate::headers::{Outgoing, Provenance, TrailerRules, is_request_id, names, strip_hop_by_hop};
-use crate::health::traffic::Dialled;
-use crate::ingress::connection::Connection;
+use crate::affinity_cookie::{drop_pins, new_pin};
+use crate::client_connection::ClientConnection;
+use crate::clock;
+use crate::fields::{self, is_request_id};
+use crate::framing::{HeadSize, TrailerRules, content_length, strip_hop_by_hop};
+use crate::headers::{Outgoing, Provenance};
 use crate::node::{Drain, InFlight, Node, Worker};
 use crate::peers::Sender;
-use crate::peers::headers::{Asks, Claim, Claims, Vouching, admit, is_reserved, tell_client, tell_peer};
+use crate::peers::headers::{Asks, Claim, Claims, Vouching, admit, tell_client, tell_peer};
 use crate::peers::signature::BodyClaim;
+use crate::request_body::RequestBody;
+use crate::request_context::{RequestContext, TrustSources};
+use crate::request_log::RequestLog;
 use crate::respond::Answer;
+use crate::response_body::{PoolReturn, ResponseBody};
+use crate::revocation::Check;
 use crate::routing::Routing;
 use crate::target::{Target, target};
 use crate::tunnel::{self, Tunnel};
-use crate::upstream::body::RequestBody;
-use crate::upstream::forward::{Answered, End, Failure, Forward, forward};
+use crate::upstream::evidence::Evidence;
+use crate::upstream::forward::forward;
+use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry, OriginAnswer};
 
 /// Serves one request. Every request gets an answer, and every answer is counted and logged once,
 /// when its body has been sent or given up.
-pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
+pub async fn serve(
+    worker: Arc<Worker>,
+    connection: Arc<ClientConnection>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let http1 = request.version() < Version::HTTP_2;
-    let mut finish = Box::new(Finish::begin(worker, connection, &request));
+    let mut log = Box::new(RequestLog::begin(worker, connection, &request));
     let mut unsent = false;
-    let mut response = match answer(&mut finish, request).await {
+    let mut tunnel = None;
+    let mut response = match answer(&mut log, &mut tunnel, request).await {
         Ok(response) => response,
         Err(refused) => {
-            finish.reason = Some(refused.reason);
-            finish.attempts = refused.attempts;
-            finish.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
+            log.reason = Some(refused.reason);
+            log.attempts = refused.attempts;
+            log.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
             unsent = refused.unsent;
             let attempts = refused.attempts;
             let mut response = refused.into_response();
@@ -49,39 +59,43 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
             response
         }
     };
-    finish.status = response.status();
+    log.status = response.status();
     let headers = response.headers_mut();
-    headers.insert(names::REQUEST_ID, finish.request_id.clone());
+    headers.insert(fields::REQUEST_ID, log.request_id.clone());
     // What of a body is still to come must not be taken for a request.
-    let close = finish.close || finish.unread_body || finish.worker.node.draining() >= Drain::Announced;
-    if http1 && close && finish.status != StatusCode::SWITCHING_PROTOCOLS {
+    let close = log.close || log.unread_body || log.worker.node.draining() >= Drain::Announced;
+    if http1 && close && log.status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Some(answering) = &finish.peer {
-        tell_peer(headers, finish.status.as_u16(), unsent, answering);
+    if let Some(answering) = &log.peer {
+        tell_peer(headers, log.status.as_u16(), unsent, answering);
     }
-    if let Some(tunnel) = finish.tunnel.take() {
-        tokio::spawn(tunnel.run(finish));
+    if let Some(tunnel) = tunnel {
+        tokio::spawn(tunnel.run(log));
         return response;
     }
-    response.map(|body| body.finishing(finish))
+    response.map(|body| body.logged(log))
 }
 
 /// The story of a request: what it asks for, who asks, which regions may and should serve it, and
 /// the attempts to have one of them do it.
-async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Response<Body>, Answer> {
-    let (worker, connection) = (finish.worker.clone(), finish.connection.clone());
+async fn answer(
+    log: &mut RequestLog,
+    tunnel: &mut Option<Box<Tunnel>>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Answer> {
+    let (worker, connection) = (log.worker.clone(), log.connection.clone());
     let node = &worker.node;
-    let (mut parts, incoming) = take_apart(request, finish.upgrade);
-    finish.unread_body = !hyper::body::Body::is_end_stream(&incoming);
+    let (mut parts, incoming) = take_apart(request, log.upgrade);
+    log.unread_body = !hyper::body::Body::is_end_stream(&incoming);
     if let Some(why) = connection.activity.take_head_fault(&parts.headers) {
         // Where this request ends is in doubt, and so is what comes after it.
-        finish.close = true;
+        log.close = true;
         return Err(Answer::bad_request(&format!("The request is refused because {why}.")));
     }
-    let head = HeadFacts::of(&parts);
-    if head.is_too_long(&finish.limits) {
-        finish.close = true;
+    let head = HeadSize::of(&parts);
+    if head.is_too_long(&log.limits) {
+        log.close = true;
         return Err(Answer::head_too_large());
     }
     if parts.method == HttpMethod::CONNECT {
@@ -104,11 +118,11 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         method: &parts.method,
         uri: &parts.uri,
         authority: &target.authority,
-        is_at_end: !finish.unread_body,
+        is_at_end: !log.unread_body,
     };
     let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
         node.peer_refusals.of_client(&node.metrics, why.cause(), connection.peer, &why);
-        finish.close = true;
+        log.close = true;
         Answer::no_peer(&why.to_string())
     })?;
     let vouched = from_peer.as_ref().and_then(|peer| match &peer.asks {
@@ -119,14 +133,14 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         Some(vouched) => worker.places.named(vouched.address, vouched.is_named, &node.geo.load()),
         None => connection.client(&parts.headers, &node.geo.load(), &worker.places),
     };
-    finish.client = Some(client.clone());
+    log.client = Some(client.clone());
     let their_id = match (vouched, client.peer_trusted) {
         (Some(vouched), _) => Some(&vouched.request_id),
-        (None, true) => parts.headers.get(names::REQUEST_ID).filter(|id| is_request_id(id)),
+        (None, true) => parts.headers.get(fields::REQUEST_ID).filter(|id| is_request_id(id)),
         (None, false) => None,
     };
     if let Some(id) = their_id {
-        finish.request_id = id.clone();
+        log.request_id = id.clone();
     }
     let vouched_scheme = vouched.map(|vouched| vouched.scheme);
     let sender = match from_peer {
@@ -135,52 +149,52 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         None => Sender::Stranger,
     };
 
-    let routing = finish.routing.clone();
+    let routing = log.routing.clone();
     let from_a_node = sender.peer().is_some();
     if let Some(peer) = sender.peer() {
-        finish.peer = Some(peer.answering.clone());
+        log.peer = Some(peer.answering.clone());
         // A question of another node, not a request of anybody's: it is neither decided nor logged.
-        finish.is_probe = matches!(peer.asks, Asks::Probe);
+        log.is_probe = matches!(peer.asks, Asks::Probe);
         let here = routing.table().region(routing.here).name.as_bytes();
         if peer.chosen.as_bytes() != here {
             // Deciding anew would take the sending node for the client.
             return Err(Answer::wrong_gateway());
         }
-        if finish.is_probe {
+        if log.is_probe {
             let cell = routing.region(routing.here);
             return Ok(Answer::probe(cell.is_up() && node.draining() == Drain::Serving, cell.lag()));
         }
     } else if !connection.may_serve(&target.host) {
-        // Another region's node names the gateway, not the host that it carries.
+        // Another region's node fields the gateway, not the host that it carries.
         return Err(Answer::misdirected());
     }
     worker.recent.note(client.address);
-    let (method, upgrade) = (finish.method, finish.upgrade);
-    finish.note_target(&target, &parts);
+    let (method, upgrade) = (log.method, log.upgrade);
+    log.note_target(&target, &parts);
     let id = find_route(&routing, &target, method)?;
-    finish.route = Some(id);
+    log.route = Some(id);
     let route = &routing.table().route(id).spec;
-    let witnesses = Witnesses { geo: &node.geo.load(), tokens: &node.tokens.load() };
-    let known = Known::of(&routing.document, route, (&client, &sender), &parts.headers, witnesses)
+    let sources = TrustSources { geo: &node.geo.load(), tokens: &node.tokens.load() };
+    let context = RequestContext::of(&routing.document, route, (&client, &sender), &parts.headers, sources)
         .map_err(|why| Answer::bad_request(&format!("The request is refused because {why}.")))?;
-    finish.known = Some(known.clone());
+    log.context = Some(context.clone());
     let facts = Facts {
         host: &target.host,
         path: &target.path.path,
         method,
         upgrade,
-        origin: known.origin,
-        declared: &known.declared,
-        consent: known.consent,
+        origin: context.origin,
+        declared: &context.declared,
+        consent: context.consent,
         client_key: client.key,
         from: routing.here,
         // Where another node has already chosen, its choice stands: also of a region that drains.
-        pinned: if from_a_node { Some(routing.here) } else { known.pinned },
+        pinned: if from_a_node { Some(routing.here) } else { context.pinned },
         only: from_a_node.then_some(routing.here),
     };
     let permits = permitted(&worker, &routing, id, &facts)?;
 
-    let limits = &finish.limits;
+    let limits = &log.limits;
     if !admits(route.criticality, node.in_flight.load(Ordering::Relaxed).saturating_sub(1), limits.requests_in_flight) {
         let criticality = criticality_name(route.criticality);
         node.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
@@ -195,7 +209,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     let https_before_us = matches!(sender, Sender::TrustedProxy)
         && parts
             .headers
-            .get(names::FORWARDED_PROTO)
+            .get(fields::FORWARDED_PROTO)
             .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
     let own_scheme = vouched_scheme.unwrap_or(connection.scheme());
     let scheme = if https_before_us { "https" } else { own_scheme };
@@ -204,13 +218,13 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     let vouched_names = [
         route.consent_header.as_deref(),
         route.jurisdiction_header.as_deref(),
-        witnesses.geo.country_header.as_ref().map(HeaderName::as_str),
+        sources.geo.country_header.as_ref().map(HeaderName::as_str),
     ];
     let trailers = || TrailerRules::new(&vouched_names);
     let body = RequestBody::new(incoming, keep, limits.body_bytes.unwrap_or(u64::MAX), trailers);
-    let consent = known.consent_through(route, &sender, &parts.headers);
+    let consent = context.consent_through(route, &sender, &parts.headers);
     let body_claim = BodyClaim::of(&parts.headers, matches!(body, RequestBody::Empty));
-    let request_id = finish.request_id.clone();
+    let request_id = log.request_id.clone();
     let outgoing = Outgoing::new(
         parts.method.clone(),
         &parts.uri,
@@ -235,9 +249,9 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
             is_named: client.is_named,
             scheme,
             request_id: &request_id,
-            origin: &known.origin,
+            origin: &context.origin,
             consent,
-            tenant: &known.declared,
+            tenant: &context.declared,
             body: body_claim,
         };
         Vouching::of(&claim, routing.table(), node.peers.load_full())
@@ -246,7 +260,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         let gateway = current.chosen_for_gateway(region);
         outgoing.head(gateway.map(|chosen| (chosen, vouching.get_or_init(vouch))))
     };
-    let plan = Forward {
+    let plan = ForwardPlan {
         worker: &worker,
         pinned: &routing,
         facts: &facts,
@@ -255,12 +269,12 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         body: &body,
         repeatable,
         upgrade,
-        started: finish.started,
+        started: log.started,
     };
     let result = forward(&plan).await;
-    finish.unread_body = body.is_unread();
+    log.unread_body = body.is_unread();
     let answered = result.map_err(|failure| {
-        if matches!(failure, Failure::Overloaded) {
+        if matches!(failure, ForwardError::Overloaded) {
             let criticality = criticality_name(route.criticality);
             node.metrics.shed.with_label_values(&[criticality, "region_full"]).inc();
         }
@@ -268,22 +282,22 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     })?;
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
         let region = routing.table().region(answered.region).name.clone();
-        return Err(Answer::failed(Failure::Failed {
+        return Err(Answer::failed(ForwardError::Failed {
             region,
             attempts: answered.attempts,
             timed_out: false,
             unsent: false,
-            end: End::Exhausted,
+            end: NoRetry::Exhausted,
         }));
     }
     let served = &answered.routing.table().region(answered.region).name;
     // Nobody is kept where it failed.
     let keep = !from_a_node && !answered.response.status().is_server_error();
-    let pin = new_pin(&routing.document, route, known.pinned, served, scheme).filter(|_| keep);
+    let pin = new_pin(&routing.document, route, context.pinned, served, scheme).filter(|_| keep);
     let Target { host, .. } = target;
-    finish.asked = Some((host, std::mem::take(&mut parts.uri)));
+    log.asked = Some((host, std::mem::take(&mut parts.uri)));
     let client_side = parts.extensions.remove::<OnUpgrade>().zip(place);
-    let mut response = pass_on(finish, answered, body, client_side, route.timeout);
+    let mut response = pass_on(log, tunnel, answered, body, client_side, route.timeout);
     if let Some(pin) = pin {
         response.headers_mut().append(SET_COOKIE, pin);
     }
@@ -311,7 +325,7 @@ fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<
 
 /// Decides, and measures one decision in 64.
 fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>) -> Result<Permits, Answer> {
-    let sampled = worker.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(64).then(Instant::now);
+    let sampled = worker.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(64).then(clock::now);
     let verdict = policy::decide::decide_on_route(routing.table(), id, facts, routing);
     if let Some(started) = sampled {
         worker.node.metrics.decision_seconds.observe(started.elapsed().as_secs_f64());
@@ -332,18 +346,20 @@ fn admitted(node: &Node, route: &RouteSpec, limits: &config::Limits) -> Result<I
 
 /// Turns an origin's answer into ours.
 fn pass_on(
-    finish: &mut Finish,
-    answered: Answered,
+    log: &mut RequestLog,
+    tunnel: &mut Option<Box<Tunnel>>,
+    answered: OriginAnswer,
     request: RequestBody,
     client_side: Option<(OnUpgrade, InFlight)>,
     idle_timeout: std::time::Duration,
-) -> Response<Body> {
-    let Answered { mut response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } = answered;
+) -> Response<ResponseBody> {
+    let OriginAnswer { mut response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } =
+        answered;
     let served = &routing.table().region(region).name;
     // The region is one of the pinned table's: its permits say so.
-    finish.region = finish.routing.table().region_named(served);
-    finish.attempts = attempts;
-    finish.safeguarded = safeguarded;
+    log.region = log.routing.table().region_named(served);
+    log.attempts = attempts;
+    log.safeguarded = safeguarded;
     let upgraded = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
     let (mut parts, incoming) = response.into_parts();
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
@@ -355,59 +371,25 @@ fn pass_on(
             parts.headers.insert(http::header::UPGRADE, protocol);
         }
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        Dialled { node: &finish.worker.node, routing: &routing, region, endpoint: &endpoint }.completed();
+        Evidence { metrics: &log.worker.node.metrics, routing: &routing, region, endpoint: &endpoint }.completed();
         drop(in_flight);
-        finish.tunnel = Some(Box::new(Tunnel { client, upstream, connection, region: served.clone(), place }));
-        return Response::from_parts(parts, Body::empty());
+        *tunnel = Some(Box::new(Tunnel { client, upstream, connection, region: served.clone(), place }));
+        return Response::from_parts(parts, ResponseBody::empty());
     }
     if request.is_unread() {
         // It may go up for as long as the answer comes down, and longer.
-        request.revocable(finish.worker.clone(), &finish.routing, finish.grant());
+        request.end_when(|| upload_revoked(log));
     }
-    let worker = finish.worker.clone();
+    let worker = log.worker.clone();
     let is_good = !parts.status.is_server_error();
-    let returning = Returning { worker, endpoint, routing, region, is_good, request, connection, in_flight };
-    Response::from_parts(parts, Body::relay(incoming, returning, idle_timeout))
+    let pool_return = PoolReturn { worker, endpoint, routing, region, is_good, request, connection, in_flight };
+    Response::from_parts(parts, ResponseBody::proxied(incoming, pool_return, idle_timeout))
 }
 
-/// What one look at a request's head finds out.
-struct HeadFacts {
-    fields: usize,
-    bytes: usize,
-    /// Whether there are fields that only nodes may write. They count for no limit of a client's.
-    has_reserved: bool,
-}
-
-impl HeadFacts {
-    fn of(parts: &Parts) -> Self {
-        let target = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
-        let bytes = parts.method.as_str().len() + target + REQUEST_LINE_OVERHEAD;
-        let mut facts = Self { fields: 0, bytes, has_reserved: false };
-        for (name, value) in &parts.headers {
-            if is_reserved(name) {
-                facts.has_reserved = true;
-                continue;
-            }
-            facts.fields += 1;
-            facts.bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
-        }
-        facts
-    }
-
-    /// Whether it is past its limits. The parser's own are twice as wide, so that what is a little too
-    /// long gets an answer that says so.
-    fn is_too_long(&self, limits: &config::Limits) -> bool {
-        self.fields > limits.headers || self.bytes > limits.header_bytes
-    }
-}
-
-/// A colon, a space, and the line's end.
-const FIELD_OVERHEAD: usize = 4;
-/// Two spaces, the version, the line's end, and the empty line after the head.
-const REQUEST_LINE_OVERHEAD: usize = 14;
-
-fn content_length(parts: &Parts) -> Option<u64> {
-    parts.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// Says whether the region of an upload may no longer get it, for an upload that goes on beside its answer.
+fn upload_revoked(log: &RequestLog) -> Option<Box<dyn FnMut() -> bool + Send>> {
+    let (worker, grant, mut check) = (log.worker.clone(), log.grant()?, Check::new(&log.routing));
+    Some(Box::new(move || check.look(&worker.node, |current| grant.revoked(current)).is_some()))
 }
 
 fn criticality_name(criticality: policy::route::Criticality) -> &'static str {

@@ -11,10 +11,10 @@ use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, RegionId, 
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::client::{Client, evidence, key_of};
-use crate::facts::{self, Known, Said, Witnesses};
+use crate::client::{Client, CountryHint, country_hint, evidence, key_of};
 use crate::node::Geo;
 use crate::peers::Sender;
+use crate::request_context::{RequestContext, TrustSources};
 
 /// What somebody wants to know: how would this request be decided?
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,7 @@ pub fn answer(
     document: &RoutingTable,
     from: RegionId,
     view: &(impl View + ?Sized),
-    witnesses: Witnesses<'_>,
+    trust: TrustSources<'_>,
 ) -> Result<Explanation, QuestionError> {
     let table = &document.table;
     let path = if question.path.is_empty() { "/" } else { question.path.as_str() };
@@ -119,22 +119,22 @@ pub fn answer(
     let target = crate::target::target(http::Version::HTTP_11, &uri, &host_alone).map_err(bad)?;
     let method = Method::from_name(question.method.as_deref().unwrap_or("GET"));
     let headers = question.headers()?;
-    let (client, mut sources) = question.client(witnesses.geo)?;
+    let (client, mut sources) = question.client(trust.geo)?;
     let route = target.route(table, method).map_err(bad)?.map(|id| &table.route(id).spec);
-    let known = match route {
+    let context = match route {
         Some(route) => {
-            Known::of(document, route, (&client, &Sender::TrustedProxy), &headers, witnesses).map_err(bad)?
+            RequestContext::of(document, route, (&client, &Sender::TrustedProxy), &headers, trust).map_err(bad)?
         }
-        None => Known { origin: client.origin, declared: SmallVec::new(), consent: false, pinned: None },
+        None => RequestContext { origin: client.origin, declared: SmallVec::new(), consent: false, pinned: None },
     };
-    if let Some(header) = &witnesses.geo.country_header {
-        sources.push(match facts::said(&headers, header) {
-            Said::Nothing => format!("{header}: says nothing"),
-            Said::Countries(countries) => {
+    if let Some(header) = &trust.geo.country_header {
+        sources.push(match country_hint(&headers, header) {
+            CountryHint::Nothing => format!("{header}: says nothing"),
+            CountryHint::Countries(countries) => {
                 let codes: Vec<String> = countries.iter().map(|country| country.to_string()).collect();
                 format!("{header}: {}", codes.join(", "))
             }
-            Said::Anywhere => format!("{header}: anywhere"),
+            CountryHint::Anywhere => format!("{header}: anywhere"),
         });
     }
     let names = |ids: &[JurisdictionId]| -> String {
@@ -145,21 +145,21 @@ pub fn answer(
         sources.push(format!("the route's tenant: also under {}", names(&route.jurisdictions)));
     }
     if let Some(header) =
-        route.and_then(|route| route.jurisdiction_header.as_ref()).filter(|_| !known.declared.is_empty())
+        route.and_then(|route| route.jurisdiction_header.as_ref()).filter(|_| !context.declared.is_empty())
     {
-        sources.push(format!("{header}: also under {}", names(&known.declared)));
+        sources.push(format!("{header}: also under {}", names(&context.declared)));
     }
     let facts = Facts {
         host: &target.host,
         path: &target.path.path,
         method,
         upgrade: question.upgrade,
-        origin: known.origin,
-        declared: &known.declared,
-        consent: known.consent || question.consent,
+        origin: context.origin,
+        declared: &context.declared,
+        consent: context.consent || question.consent,
         client_key: client.key,
         from,
-        pinned: known.pinned,
+        pinned: context.pinned,
         only: None,
     };
     let mut explanation = policy::explain(table, &facts, view, sources);

@@ -1,36 +1,17 @@
 //! Header rules: what goes up, what comes down, and whose word counts.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, TE, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
-use policy::stripped::{Stripped, plain};
 use smallvec::SmallVec;
 
+use crate::affinity_cookie::{COOKIE_NAME, without_pin};
 use crate::client::Client;
-use crate::facts::{COOKIE_NAME, without_pin};
+use crate::fields::{self, write_hex};
+use crate::framing::{FieldRules, drop_named_by_connection};
 use crate::peers::Sender;
-use crate::peers::headers::{Vouching, is_reserved};
-
-/// Names that this proxy owns: a client's own copies never reach an origin. Those between nodes, and to
-/// clients, are `peers::headers`'.
-pub mod names {
-    #![allow(missing_docs)]
-    use http::HeaderName;
-
-    pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-    pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-    pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-    pub const CLIENT_COUNTRY: HeaderName = HeaderName::from_static("x-client-country");
-    pub const CLIENT_REGION: HeaderName = HeaderName::from_static("x-client-region");
-    pub const CLIENT_CITY: HeaderName = HeaderName::from_static("x-client-city");
-    pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-    pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-}
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+use crate::peers::headers::Vouching;
 
 /// What of a request goes upstream, whatever the attempt.
 #[derive(Debug)]
@@ -44,22 +25,6 @@ pub struct Outgoing {
     /// What of the received goes no further.
     rules: FieldRules,
 }
-
-/// Which of a client's fields go no further.
-#[derive(Clone, Debug)]
-struct FieldRules {
-    /// Whether fields that only a trusted proxy may set are dropped.
-    untrusted: bool,
-    /// More of those, by this node's and this route's own names; empty when the peer is trusted.
-    unvouched: SmallVec<[String; 3]>,
-    /// Fields that go on though they are stripped by default: the route says so.
-    passed: SmallVec<[String; 2]>,
-}
-
-/// Which fields of a request's trailers go up. Nobody vouches for any: a proxy sets what it knows in a
-/// head, and passes a client's trailers on.
-#[derive(Clone, Debug)]
-pub struct TrailerRules(FieldRules);
 
 /// What the headers of a request are worth, and what to add to them.
 #[derive(Clone, Copy, Debug)]
@@ -113,22 +78,22 @@ impl Outgoing {
         }
         let vouched = |name: &HeaderName| trusted && received.contains_key(name);
         say(HOST, Some(from.authority.clone()));
-        say(names::FORWARDED_FOR, forwarded_for(&received, trusted, from.peer));
+        say(fields::FORWARDED_FOR, forwarded_for(&received, trusted, from.peer));
         // Whatever stands between two nodes may have its own idea of how the client came.
-        if from.sender.peer().is_some() || !vouched(&names::FORWARDED_PROTO) {
-            say(names::FORWARDED_PROTO, Some(HeaderValue::from_static(from.scheme)));
+        if from.sender.peer().is_some() || !vouched(&fields::FORWARDED_PROTO) {
+            say(fields::FORWARDED_PROTO, Some(HeaderValue::from_static(from.scheme)));
         }
-        if !vouched(&names::FORWARDED_HOST) {
-            say(names::FORWARDED_HOST, Some(from.authority.clone()));
+        if !vouched(&fields::FORWARDED_HOST) {
+            say(fields::FORWARDED_HOST, Some(from.authority.clone()));
         }
-        if !vouched(&names::TRACEPARENT) {
-            say(names::TRACEPARENT, Some(new_traceparent()));
+        if !vouched(&fields::TRACEPARENT) {
+            say(fields::TRACEPARENT, Some(new_traceparent()));
         }
         let client = from.client;
-        say(names::CLIENT_COUNTRY, client.country.and_then(|country| HeaderValue::from_str(country.code()).ok()));
-        say(names::CLIENT_REGION, client.region.clone());
-        say(names::CLIENT_CITY, client.city.clone());
-        say(names::REQUEST_ID, Some(from.request_id.clone()));
+        say(fields::CLIENT_COUNTRY, client.country.and_then(|country| HeaderValue::from_str(country.code()).ok()));
+        say(fields::CLIENT_REGION, client.region.clone());
+        say(fields::CLIENT_CITY, client.city.clone());
+        say(fields::REQUEST_ID, Some(from.request_id.clone()));
         let path = uri.path_and_query().cloned().unwrap_or(http::uri::PathAndQuery::from_static("/"));
         Self { method, uri: Uri::from(path), received, ours, rules }
     }
@@ -156,137 +121,6 @@ impl Outgoing {
     }
 }
 
-impl FieldRules {
-    fn new(untrusted: bool, vouched: &[Option<&str>], passed: &[String]) -> Self {
-        let unvouched = vouched.iter().flatten().filter(|_| untrusted).map(|name| (*name).to_owned()).collect();
-        Self { untrusted, unvouched, passed: passed.iter().cloned().collect() }
-    }
-
-    /// Whether a received field goes no further: it is for this hop, it is ours to set, or nobody
-    /// has vouched for it.
-    fn stay_here(&self, name: &HeaderName) -> bool {
-        if is_reserved(name) {
-            return true;
-        }
-        let name = name.as_str();
-        match plain(name) {
-            Cow::Borrowed(name) => {
-                self.names_ours(name)
-                    || self.is_stripped(name, name)
-                    || self.unvouched.iter().any(|other| other == name)
-            }
-            // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
-            Cow::Owned(plainly) => {
-                self.names_ours(&plainly)
-                    || self.is_stripped(name, &plainly)
-                    || self.unvouched.iter().any(|other| plain(other) == plainly)
-            }
-        }
-    }
-
-    /// Whether a field is stripped by default, and its route does not pass it on under this very name.
-    fn is_stripped(&self, name: &str, plainly: &str) -> bool {
-        let stripped = match Stripped::of(plainly) {
-            None => false,
-            Some(Stripped::Override) => true,
-            // No proxy writes another spelling, and none removes it: it is its client's.
-            Some(Stripped::Identity) => self.untrusted || name != plainly,
-        };
-        stripped && !self.passed.iter().any(|passed| passed == name)
-    }
-
-    fn names_ours(&self, name: &str) -> bool {
-        match name {
-            "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" => true,
-            "upgrade" | "http2-settings" | "expect" => true,
-            "host" | "x-forwarded-for" | "x-client-country" | "x-client-region" | "x-client-city" => true,
-            "x-request-id" => true,
-            "forwarded" | "tracestate" | "traceparent" | "x-forwarded-proto" | "x-forwarded-host" => self.untrusted,
-            _ => false,
-        }
-    }
-}
-
-impl TrailerRules {
-    /// For a request on whose route these headers are believed from trusted peers only.
-    pub fn new(vouched: &[Option<&str>]) -> Self {
-        Self(FieldRules::new(true, vouched, &[]))
-    }
-
-    /// What of a request's trailers goes up; `None` when nothing is left.
-    pub fn passed_on(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
-        let dropped: SmallVec<[HeaderName; 4]> =
-            trailers.keys().filter(|name| self.0.stay_here(name) || is_of_a_head(name)).cloned().collect();
-        dropped.iter().for_each(|name| drop(trailers.remove(name)));
-        (!trailers.is_empty()).then_some(trailers)
-    }
-}
-
-/// Whether a field has no place after a body (RFC 9110, 6.5.1): who asks, what for, and how long the body
-/// is, is decided by then. An origin that merges trailers into its headers would take it for the head's.
-fn is_of_a_head(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "authorization"
-            | "proxy-authorization"
-            | "cookie"
-            | "content-length"
-            | "content-type"
-            | "content-encoding"
-            | "content-range"
-            | "trailer"
-            | "range"
-            | "max-forwards"
-            | "cache-control"
-            | "idempotency-key"
-    ) || name.as_str().starts_with("if-")
-}
-
-/// Whether a request asks for a WebSocket: a GET (RFC 6455, 4.1), on HTTP/1.1 only. No other upgrade
-/// passes: through one to h2c a client could send requests that nobody decides on.
-pub fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
-    version == Version::HTTP_11
-        && *method == Method::GET
-        && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
-}
-
-/// Drops the fields that are meant for this hop only (RFC 9110, 7.6.1), and those that Connection
-/// names. The body's framing is this hop's too; a length stays, and hyper checks it.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    drop_named_by_connection(headers);
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-}
-
-fn drop_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(CONNECTION) {
-        return;
-    }
-    let named = headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|token| token.parse().ok());
-    // Nobody may have the fields dropped that say who a client is or how long a body is.
-    let named: SmallVec<[HeaderName; 4]> = named
-        .filter(|name: &HeaderName| {
-            *name != HOST && *name != CONTENT_LENGTH && !name.as_str().starts_with("x-forwarded-")
-        })
-        .collect();
-    named.iter().for_each(|name| drop(headers.remove(name)));
-}
-
-/// A new request id: 128 random bits in hexadecimal.
-pub fn new_request_id() -> HeaderValue {
-    let mut text = [0; 32];
-    write_hex(&mut text, u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
-}
-
-/// Whether a trusted proxy's request id is one that we would pass on and log.
-pub fn is_request_id(value: &HeaderValue) -> bool {
-    let bytes = value.as_bytes();
-    (1..=128).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'"')
-}
-
 /// A traceparent of our own (W3C Trace Context): a new trace, not sampled. Its ids are not zero.
 fn new_traceparent() -> HeaderValue {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
@@ -300,35 +134,16 @@ fn new_traceparent() -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Writes the lowest digits of a number, as many as there is room for.
-fn write_hex(digits: &mut [u8], mut number: u128) {
-    for digit in digits.iter_mut().rev() {
-        *digit = match (number & 15) as u8 {
-            value @ 0..=9 => b'0' + value,
-            value => b'a' + value - 10,
-        };
-        number >>= 4;
-    }
-}
-
 /// The list of hops: what a trusted peer says, and the peer itself.
 fn forwarded_for(received: &HeaderMap, trusted: bool, peer: IpAddr) -> Option<HeaderValue> {
     use std::io::Write;
     let mut list: SmallVec<[u8; 128]> = SmallVec::new();
-    for line in received.get_all(names::FORWARDED_FOR).iter().filter(|_| trusted) {
+    for line in received.get_all(fields::FORWARDED_FOR).iter().filter(|_| trusted) {
         list.extend_from_slice(line.as_bytes());
         list.extend_from_slice(b", ");
     }
     write!(list, "{}", peer.to_canonical()).ok()?;
     HeaderValue::from_bytes(&list).ok()
-}
-
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value.to_str().unwrap_or("").split(',').map(str::trim).filter(|token| !token.is_empty())
-}
-
-fn has_token(value: &HeaderValue, wanted: &str) -> bool {
-    tokens(value).any(|token| token.eq_ignore_ascii_case(wanted))
 }
 
 #[cfg(test)]
@@ -373,7 +188,7 @@ mod tests {
         let mut lines: Vec<String> = head
             .headers()
             .iter()
-            .filter(|(name, value)| *name != names::TRACEPARENT || value.as_bytes() == b"kept")
+            .filter(|(name, value)| *name != fields::TRACEPARENT || value.as_bytes() == b"kept")
             .map(|(name, value)| format!("{name}: {}", text(value)))
             .collect();
         lines.sort();
@@ -475,39 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn trailers_say_nothing_that_a_head_must() {
-        let rules = TrailerRules::new(&[Some("x-consent"), None]);
-        let received = [
-            ("grpc-status", "0"),
-            ("x-checksum", "1"),
-            ("x-client-country", "US"),
-            ("x_client_country", "US"),
-            ("x-forwarded-for", "1.2.3.4"),
-            ("x-forwarded-proto", "https"),
-            ("x-meridian-chosen", "us"),
-            ("X_Meridian_Consent", "x-consent"),
-            ("x-consent", "granted"),
-            ("X_Consent", "granted"),
-            ("authorization", "Bearer a"),
-            ("cookie", "a=b"),
-            ("content-length", "5"),
-            ("if-match", "a"),
-        ];
-        let trailers = received.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
-        let passed = rules.passed_on(trailers.into_iter().collect()).unwrap();
-        let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["grpc-status", "x-checksum"]);
-        assert!(rules.passed_on(HeaderMap::new()).is_none());
-    }
-
-    #[test]
-    fn ids_have_their_form() {
-        let id = new_request_id();
-        assert!(id.len() == 32 && is_request_id(&id));
+    fn traceparents_have_their_form() {
         let parent = new_traceparent();
         let parts: Vec<&str> = parent.to_str().unwrap().split('-').collect();
         assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 32, 16, 2]);
-        assert!(!is_request_id(&HeaderValue::from_static("a b")) && !is_request_id(&HeaderValue::from_static("")));
     }
 }

@@ -9,7 +9,6 @@
 //! The node hears its own reports as it hears the others', over the bus: so the sum has its own part
 //! exactly when it has the others', and a node that the bus has lost falls back to what it knows.
 
-pub mod cell;
 pub mod meter;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,13 +17,14 @@ use std::time::Duration;
 use policy::LoadReport;
 use policy::load::FleetLoad;
 
+use crate::clock::uptime;
 use crate::node::Node;
-use crate::routing::{Routing, now};
+use crate::routing::Routing;
 
 /// Takes a report that has come for a region, and counts what became of it. `is_known` says whether a
 /// node of this name, in a region of that, is one of the fleet.
 pub fn receive(node: &Node, region: &str, payload: &[u8], is_known: impl FnOnce(&str, &str) -> bool) -> Outcome {
-    let outcome = node.inbox.receive(&node.routing.load(), region, payload, is_known, now());
+    let outcome = node.inbox.receive(&node.routing.load(), region, payload, is_known, uptime());
     node.metrics.load_reports.with_label_values(&[outcome.name()]).inc();
     outcome
 }

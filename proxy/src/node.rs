@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::bus::status::BusState;
 use crate::client::PlaceCache;
+use crate::clock;
 use crate::clock::LawClock;
 use crate::databases::recent::{RecentClients, Sample};
 use crate::databases::release::Held;
@@ -192,7 +193,7 @@ impl Node {
     pub fn reject(&self, source: PathBuf, problems: Vec<Problem>) {
         let mut rejected = self.rejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         rejected.retain(|earlier| earlier.source != source);
-        rejected.push(Rejected { source, at: unix_seconds(SystemTime::now()), problems });
+        rejected.push(Rejected { source, at: clock::unix_seconds(), problems });
     }
 
     /// Forgets the refusals of a source that is good again.

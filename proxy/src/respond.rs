@@ -6,10 +6,10 @@ use http::{Response, StatusCode};
 use policy::{Reason, Refusal, Revoked};
 use serde::Serialize;
 
-use crate::body::Body;
-use crate::finish::REVOKED;
-use crate::upstream::body::BodyFault;
-use crate::upstream::forward::{End, Failure};
+use crate::request_body::BodyFault;
+use crate::request_log::REVOKED;
+use crate::response_body::ResponseBody;
+use crate::upstream::plan::{ForwardError, NoRetry};
 
 /// An answer that Meridian gives itself.
 #[derive(Debug)]
@@ -88,12 +88,12 @@ impl Answer {
 
     /// The answer to another node's probe: whether this node's region serves, and how far its replica
     /// lags.
-    pub fn probe(serves: bool, lag: Option<std::time::Duration>) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
+    pub fn probe(serves: bool, lag: Option<std::time::Duration>) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let lag = lag.and_then(|lag| HeaderValue::try_from(lag.as_secs_f64().to_string()).ok());
         if let Some(lag) = lag {
-            response.headers_mut().insert(crate::health::probe::LAG, lag);
+            response.headers_mut().insert(crate::fields::REPLICATION_LAG, lag);
         }
         response
     }
@@ -146,31 +146,31 @@ impl Answer {
     }
 
     /// A failure of every attempt.
-    pub fn failed(failure: Failure) -> Self {
+    pub fn failed(failure: ForwardError) -> Self {
         match failure {
-            Failure::Body(BodyFault::Broken) => Self::bad_request("The request body broke off or is malformed."),
-            Failure::Body(BodyFault::Stalled) => {
+            ForwardError::Body(BodyFault::Broken) => Self::bad_request("The request body broke off or is malformed."),
+            ForwardError::Body(BodyFault::Stalled) => {
                 let detail = "The client stopped sending the request body.";
                 Self::new(StatusCode::REQUEST_TIMEOUT, "bad_request", "Request timeout", detail)
             }
-            Failure::Body(BodyFault::TooLarge) => Self::too_large(),
+            ForwardError::Body(BodyFault::TooLarge) => Self::too_large(),
             // Seen when an answer that had begun is given up for another attempt.
-            Failure::Body(BodyFault::Revoked) => Self::revoked(""),
-            Failure::Revoked { region, attempts, why } => {
+            ForwardError::Body(BodyFault::Revoked) => Self::revoked(""),
+            ForwardError::Revoked { region, attempts, why } => {
                 Self { region, attempts, ..Self::revoked(revocation_in_words(why)) }
             }
-            Failure::Overloaded => Self::overloaded(),
-            Failure::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
-            Failure::Failed { region, attempts, timed_out, unsent, end } => {
+            ForwardError::Overloaded => Self::overloaded(),
+            ForwardError::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
+            ForwardError::Failed { region, attempts, timed_out, unsent, end } => {
                 let why = match end {
-                    End::Exhausted => "No other attempt is left.",
-                    End::OutOfTime => "The route's time is over.",
-                    End::NotRepeatable => {
+                    NoRetry::Exhausted => "No other attempt is left.",
+                    NoRetry::OutOfTime => "The route's time is over.",
+                    NoRetry::NotRepeatable => {
                         "It may have been acted on, so it was not sent again: only idempotent methods, and requests \
                             with an Idempotency-Key, are."
                     }
-                    End::BodyGone => "Its body is longer than what is kept to be sent again.",
-                    End::OverBudget => "The retry budget of the region is spent.",
+                    NoRetry::BodyGone => "Its body is longer than what is kept to be sent again.",
+                    NoRetry::OverBudget => "The retry budget of the region is spent.",
                 };
                 let answer = if timed_out {
                     let detail = format!("The service did not answer in time. {why}");
@@ -185,8 +185,8 @@ impl Answer {
     }
 
     /// A redirect of the whole request to HTTPS, method and body kept (308).
-    pub fn redirect(location: &str) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
+    pub fn redirect(location: &str) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
         match HeaderValue::from_str(location) {
             Ok(location) => drop(response.headers_mut().insert(LOCATION, location)),
@@ -196,7 +196,7 @@ impl Answer {
     }
 
     /// As an HTTP response.
-    pub fn into_response(self) -> Response<Body> {
+    pub fn into_response(self) -> Response<ResponseBody> {
         let (body, kind) = match &self.page {
             Some(page) => (Bytes::copy_from_slice(page.as_bytes()), "text/html; charset=utf-8"),
             None => {
@@ -210,7 +210,7 @@ impl Answer {
                 (serde_json::to_vec(&problem).unwrap_or_default().into(), "application/problem+json")
             }
         };
-        let mut response = Response::new(Body::full(body));
+        let mut response = Response::new(ResponseBody::full(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use http::Uri;
 use policy::{Facts, Method, RegionId, Revoked, Seen};
 
-use crate::facts::Known;
+use crate::clock;
 use crate::node::Node;
+use crate::request_context::RequestContext;
 use crate::routing::Routing;
 
 /// How often what rests looks whether it may go on.
@@ -46,16 +47,16 @@ impl Check {
             self.ending = match (self.ending, ask(&node.routing.load())) {
                 // What was to end already does not wait anew.
                 (Some((at, _)), Some(why)) => Some((at, why)),
-                (None, Some(why)) => Some((Instant::now() + LONGEST_DELAY.mul_f64(fastrand::f64()), why)),
+                (None, Some(why)) => Some((clock::now() + LONGEST_DELAY.mul_f64(fastrand::f64()), why)),
                 (_, None) => None,
             };
         }
-        self.ending.filter(|(at, _)| *at <= Instant::now()).map(|(_, why)| why)
+        self.ending.filter(|(at, _)| *at <= clock::now()).map(|(_, why)| why)
     }
 
     /// When to look again at the latest.
     pub fn next_look(&self) -> Instant {
-        let look = Instant::now() + LOOK;
+        let look = clock::now() + LOOK;
         self.ending.map_or(look, |(at, _)| look.min(at))
     }
 
@@ -81,7 +82,7 @@ pub struct Grant {
     /// Whether an upgrade was asked for.
     pub upgrade: bool,
     /// What else the decision knew.
-    pub known: Known,
+    pub context: RequestContext,
     /// The hash of the client's identity.
     pub client_key: u64,
     /// Whether another node had chosen the region.
@@ -91,7 +92,7 @@ pub struct Grant {
 impl Grant {
     /// Returns why a routing revokes it, if it does.
     pub fn revoked(&self, current: &Routing) -> Option<Revoked> {
-        let Self { pinned, region, known, .. } = self;
+        let Self { pinned, region, context, .. } = self;
         // It was read once before, in the same way.
         let Ok(path) = policy::path::canonical(self.uri.path()) else { return Some(Revoked::Removed) };
         let facts = Facts {
@@ -99,12 +100,12 @@ impl Grant {
             path: &path.path,
             method: self.method,
             upgrade: self.upgrade,
-            origin: known.origin,
-            declared: &known.declared,
-            consent: known.consent,
+            origin: context.origin,
+            declared: &context.declared,
+            consent: context.consent,
             client_key: self.client_key,
             from: pinned.here,
-            pinned: if self.from_a_node { Some(pinned.here) } else { known.pinned },
+            pinned: if self.from_a_node { Some(pinned.here) } else { context.pinned },
             only: self.from_a_node.then_some(pinned.here),
         };
         revoked(pinned, &facts, *region, current)

@@ -1,22 +1,26 @@
-//! One generation of routing: a table, the live state of its regions, and how to reach them.
+//! One generation of routing: a table, and the live state of its regions.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use config::{Endpoint, EndpointRole, RoutingTable};
+use config::{Endpoint, RoutingTable};
 use dashmap::DashMap;
 use policy::health::{Census, Phase, ProbePlan};
 use policy::region::{RegionState as Lever, Role};
 use policy::rollout::Canary;
 use policy::table::Failover;
-use policy::{Health, Permit, RegionId, RegionView, Reported, RouteId, Table, View};
+use policy::{Health, RegionId, RegionView, Reported, RouteId, Table, View};
 use rustc_hash::FxHashSet;
 
+use crate::clock;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
+use crate::health::latency::RouteLatency;
 use crate::health::region::RegionState;
-use crate::health::route::RouteState;
+
+#[doc(hidden)]
+pub use crate::clock::{coarse_ms, start_coarse_clock, uptime as now};
 
 /// A routing table in force on this node. Immutable but for its live cells, which a successor of
 /// the same names takes over.
@@ -40,7 +44,7 @@ pub struct Routing {
     pub canary: Option<Arc<CanaryState>>,
     regions: Box<[Region]>,
     /// By [`RouteId`].
-    routes: Box<[Arc<RouteState>]>,
+    routes: Box<[Arc<RouteLatency>]>,
 }
 
 /// One region of a table: whom this node dials there, and the region's live state.
@@ -57,7 +61,8 @@ pub struct Region {
     cap: usize,
     /// The share of [`Region::cap`] that one request takes, as bits: more while endpoints are down.
     one_request: AtomicU32,
-    turn: AtomicUsize,
+    /// Counts the requests, for endpoints to be picked in turn.
+    pub(crate) turn: AtomicUsize,
     /// The share of endpoints that are up, in percent, for `/status`.
     healthy: AtomicU8,
     /// Whether some of its endpoints, not all, run the version on trial.
@@ -78,19 +83,10 @@ pub struct Edition {
 pub struct PersistedState {
     endpoints: DashMap<(String, Endpoint), Arc<EndpointState>>,
     regions: DashMap<String, Arc<RegionState>>,
-    routes: DashMap<String, Arc<RouteState>>,
+    routes: DashMap<String, Arc<RouteLatency>>,
     canary: Mutex<Option<Arc<CanaryState>>>,
     /// Whether the config bus has been silent for too long.
     pub expired: Arc<AtomicBool>,
-}
-
-/// What a request asks of the endpoint that it goes to.
-#[derive(Clone, Copy, Debug)]
-pub struct Wish {
-    /// The client's hash, which chooses the version while one is on trial.
-    pub client_key: u64,
-    /// Whether it upgrades the protocol, which HTTP/2 cannot.
-    pub upgrade: bool,
 }
 
 /// The node's region is not in the table.
@@ -175,7 +171,7 @@ impl Routing {
         let routes = table.spec().routes.iter();
         let routes = routes.map(|route| persisted.routes.entry(route.name.clone()).or_default().clone()).collect();
         persisted.routes.retain(|name, _| names.contains(name.as_str()));
-        let loaded = std::time::Instant::now();
+        let loaded = clock::now();
         let others = document.upstreams.iter().enumerate().filter(|(index, _)| *index != here.index());
         let has_gateways = others.into_iter().any(|(_, upstream)| upstream.gateway.is_some());
         let Edition { generation, revision } = edition;
@@ -202,27 +198,18 @@ impl Routing {
         self.table().regions().zip(&self.regions).map(|((id, region), cell)| (id, region, cell))
     }
 
-    /// A route's live state.
+    /// How long a route's answers take.
     ///
     /// # Panics
     /// On an id of another table.
     #[allow(clippy::indexing_slicing, reason = "ids are of this table")]
-    pub fn route(&self, id: RouteId) -> &RouteState {
+    pub fn latency(&self, id: RouteId) -> &RouteLatency {
         &self.routes[id.0 as usize]
     }
 
-    /// Every route's live state.
-    pub fn routes(&self) -> impl Iterator<Item = &RouteState> {
+    /// How long the answers of each route take.
+    pub fn latencies(&self) -> impl Iterator<Item = &RouteLatency> {
         self.routes.iter().map(Arc::as_ref)
-    }
-
-    /// Spends a permit on an endpoint of its region: of the client's version if one is on trial,
-    /// healthy ones in turn, then suspect ones, never one that this request has tried. `None` when the
-    /// region has no other left.
-    pub fn destination(&self, permit: Permit, tried: &[Arc<EndpointState>], wish: Wish) -> Option<Destination> {
-        let cell = self.region(permit.region());
-        let endpoint = cell.pick(tried, wish, self.canary_in(cell))?;
-        Some(Destination { endpoint, upgrade: wish.upgrade, _permit: permit })
     }
 
     /// The version on trial, if it is in this region.
@@ -239,13 +226,6 @@ impl Routing {
     pub fn chosen_for_gateway(&self, region: RegionId) -> Option<&str> {
         let by_gateway = self.document.upstreams.get(region.index()).is_some_and(|upstream| upstream.gateway.is_some());
         (region != self.here && by_gateway).then(|| self.table().region(region).name.as_str())
-    }
-
-    /// How many endpoints of a region this request could still try: those that the probes have nothing
-    /// against, ejected or not.
-    pub fn untried(&self, region: RegionId, tried: &[Arc<EndpointState>]) -> usize {
-        let endpoints = self.region(region).endpoints.iter();
-        endpoints.filter(|endpoint| endpoint.is_probed_up() && !is_in(tried, endpoint)).count()
     }
 }
 
@@ -336,43 +316,6 @@ impl Region {
         self.lag_ms.store(lags.max().unwrap_or(NO_LAG), Ordering::Relaxed);
         self.state.refresh(&census, failover)
     }
-
-    fn pick(
-        &self,
-        tried: &[Arc<EndpointState>],
-        wish: Wish,
-        canary: Option<&CanaryState>,
-    ) -> Option<Arc<EndpointState>> {
-        // What the version on trial has failed, the stable one repairs.
-        let wanted = canary.map(|canary| (canary, tried.is_empty() && canary.takes(wish.client_key)));
-        let against = |endpoint: &Arc<EndpointState>| {
-            // A gateway speaks HTTP/1.1 too.
-            let cannot_upgrade = endpoint.endpoint.http2 && endpoint.endpoint.role == EndpointRole::Origin;
-            if is_in(tried, endpoint) || (wish.upgrade && cannot_upgrade) {
-                return None;
-            }
-            let other_version = wanted.is_some_and(|(canary, wanted)| canary.is_canary(&endpoint.endpoint) != wanted);
-            // What real traffic has ejected is still better than what nobody can connect to, and what is
-            // down than nothing: the evidence may be passing.
-            let standing = match (endpoint.is_up(), endpoint.is_probed_up()) {
-                (true, _) if !endpoint.is_suspect() => 0,
-                (false, true) if !endpoint.is_gone() => 2,
-                (true, _) => 1 + 2 * u8::from(endpoint.errors_in_a_row() >= SEVERAL),
-                (false, true) => 4,
-                (false, false) => 5,
-            };
-            Some((standing >= 2, other_version, standing))
-        };
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.endpoints.len().max(1);
-        let next = self.endpoints.get(turn)?;
-        if against(next) == Some((false, false, 0)) {
-            return Some(next.clone());
-        }
-        // Any of the best, so that the neighbour of one that is out does not have its share too.
-        let least = self.endpoints.iter().filter_map(against).min()?;
-        let as_good = || self.endpoints.iter().filter(|endpoint| against(endpoint) == Some(least));
-        as_good().nth(fastrand::usize(..as_good().count().max(1))).cloned()
-    }
 }
 
 impl PersistedState {
@@ -385,64 +328,5 @@ impl PersistedState {
     }
 }
 
-/// Connects that failed in a row, after which an endpoint is worse than one that was ejected for its
-/// answers.
-const SEVERAL: u32 = 2;
-
 /// What stands for a region that reports no replication lag.
 const NO_LAG: u64 = u64::MAX;
-
-fn is_in(tried: &[Arc<EndpointState>], endpoint: &Arc<EndpointState>) -> bool {
-    tried.iter().any(|seen| Arc::ptr_eq(seen, endpoint))
-}
-
-/// An endpoint with the permit to dial it. Only [`Routing::destination`] makes one, and the dialer
-/// and the pool take nothing else.
-#[derive(Debug)]
-pub struct Destination {
-    endpoint: Arc<EndpointState>,
-    /// Whether the request upgrades the protocol, which HTTP/2 cannot.
-    upgrade: bool,
-    /// Spent: it must not be used for another dial.
-    _permit: Permit,
-}
-
-impl Destination {
-    /// The endpoint to dial.
-    pub fn endpoint(&self) -> &Arc<EndpointState> {
-        &self.endpoint
-    }
-
-    /// Whether HTTP/2 is to be spoken there.
-    pub fn is_http2(&self) -> bool {
-        self.endpoint.endpoint.http2 && !self.upgrade
-    }
-}
-
-/// The clock of health states: time since the process's first use of it.
-pub fn now() -> Duration {
-    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed()
-}
-
-/// The same clock to 10 ms, in milliseconds: a load of an integer, for marks that every request sets
-/// and only timeouts of seconds are read by. It stands still until [`start_coarse_clock`].
-pub fn coarse_ms() -> u64 {
-    COARSE_MS.load(Ordering::Relaxed)
-}
-
-/// Has a thread of its own keep [`coarse_ms`] going for as long as the process lives.
-///
-/// # Errors
-/// When the thread cannot be started.
-pub fn start_coarse_clock() -> std::io::Result<()> {
-    let tick = || {
-        loop {
-            COARSE_MS.store(now().as_millis() as u64, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    };
-    std::thread::Builder::new().name("clock".into()).spawn(tick).map(drop)
-}
-
-static COARSE_MS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);

@@ -1,7 +1,6 @@
 //! What `/status` tells: the node, its table, its regions, its files.
 
 use std::sync::{Arc, PoisonError};
-use std::time::SystemTime;
 
 use config::NodeConfig;
 use policy::region::RegionState;
@@ -11,13 +10,15 @@ use serde::Serialize;
 
 use crate::boundary::seconds_until;
 use crate::bus::status::BusStatus;
+use crate::clock;
+use crate::clock::uptime;
 use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
-use crate::health::traffic::{gauge, phase_name};
 use crate::ingress::tls::Entry;
 use crate::node::{Drain, Node, Rejected, unix_seconds};
-use crate::routing::{Routing, now};
+use crate::routing::Routing;
+use crate::upstream::evidence::{gauge, phase_name};
 
 /// The state of a node. Times are Unix seconds.
 #[derive(Debug, Serialize)]
@@ -256,7 +257,7 @@ impl LawStatus {
 
 impl CanaryStatus {
     fn of(canary: &CanaryState) -> Self {
-        let standing = canary.standing(now());
+        let standing = canary.standing(uptime());
         let (state, step) = match standing.stage {
             Stage::Trying(step) => ("trying", Some(step + 1)),
             Stage::Promoted => ("promoted", None),
@@ -304,7 +305,7 @@ impl EndpointStatus {
 
 /// The certificates in force: of each listener, and what this node shows to other regions' nodes.
 pub fn certificates(node: &Node) -> Vec<CertificateStatus> {
-    let now = unix_seconds(SystemTime::now()) as i64;
+    let now = clock::unix_seconds() as i64;
     let of = |listener: &str, entry: &Entry| CertificateStatus {
         listener: listener.to_owned(),
         file: entry.file.display().to_string(),

@@ -1,11 +1,10 @@
 //! What a request asks for: its host and path, normalised; what could be read in two ways is refused.
 
-use std::net::Ipv6Addr;
-
-use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri, Version};
 use policy::path::{Ambiguity, Canonical, canonical};
 use policy::{Method, RouteId, Table};
+
+use crate::framing;
 
 /// What a request asks for, in the form that routes are matched with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +22,8 @@ pub struct Target<'a> {
 /// # Errors
 /// When it could be read in two ways.
 pub fn target<'a>(version: Version, uri: &'a Uri, headers: &HeaderMap) -> Result<Target<'a>, Ambiguity> {
-    let authority = authority(version, uri, headers)?;
-    let host = host(authority.to_str().map_err(|_| "the Host header is not text")?)?;
+    let authority = framing::authority(version, uri, headers)?;
+    let host = framing::host(authority.to_str().map_err(|_| "the Host header is not text")?)?;
     Ok(Target { host, authority, path: canonical(uri.path())? })
 }
 
@@ -43,78 +42,10 @@ impl Target<'_> {
     }
 }
 
-/// The authority asked for: `:authority`, the absolute form's, or Host; two that differ are refused.
-fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, Ambiguity> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err("there are two Host headers");
-    }
-    let asked = uri.authority().map(http::uri::Authority::as_str);
-    match (asked, host) {
-        (None, None) if version == Version::HTTP_10 => Err("an HTTP/1.0 request without Host cannot be routed"),
-        (None, None) => Err("there is no Host"),
-        (Some(asked), Some(host)) if !asked.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
-            Err("Host and the request target's authority differ")
-        }
-        (_, Some(host)) => Ok(host.clone()),
-        (Some(asked), None) => HeaderValue::from_str(asked).map_err(|_| "the authority is not text"),
-    }
-}
-
-/// The host of an authority, normalised.
-fn host(authority: &str) -> Result<String, Ambiguity> {
-    let name = match authority.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => {
-            if port.parse::<u16>().is_err() {
-                return Err("the Host has a port that is no number");
-            }
-            name
-        }
-        _ => authority,
-    };
-    if let Some(bracketed) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        // In the one form of the address, as in a table: no zero more or less may lead to another route.
-        return bracketed.parse::<Ipv6Addr>().map(|address| address.to_string()).map_err(|_| NO_HOST_NAME);
-    }
-    let valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    let name = name.strip_suffix('.').unwrap_or(name);
-    if !valid || name.is_empty() || name.len() > 253 || name.starts_with('.') || name.contains("..") {
-        return Err(NO_HOST_NAME);
-    }
-    Ok(name.to_ascii_lowercase())
-}
-
-const NO_HOST_NAME: Ambiguity = "the Host is not a host name";
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_are_normalised_or_refused() {
-        for (authority, expected) in [
-            ("api.example.com", Some("api.example.com")),
-            ("API.Example.COM:8443", Some("api.example.com")),
-            ("api.example.com.", Some("api.example.com")),
-            ("127.0.0.1:80", Some("127.0.0.1")),
-            ("[::1]:80", Some("::1")),
-            ("[::1]", Some("::1")),
-            ("[2001:DB8:0:0::1]:80", Some("2001:db8::1")),
-            ("[0:0:0:0:0:0:0:1]", Some("::1")),
-            ("user@api.example.com", None),
-            ("api.example.com/x", None),
-            ("api.example.com:80:80", None),
-            ("api.example.com:http", None),
-            ("api..example.com", None),
-            ("", None),
-            (".", None),
-            ("[::g]", None),
-            ("a b", None),
-        ] {
-            assert_eq!(host(authority).ok().as_deref(), expected, "{authority}");
-        }
-    }
+    use http::header::HOST;
 
     #[test]
     fn authorities_must_agree() {

@@ -8,20 +8,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use prometheus::{IntCounter, IntGauge};
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::sleep;
 
-use crate::finish::Finish;
+use crate::clock;
+use crate::clock::coarse_ms;
 use crate::node::{InFlight, Node, Worker};
+use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
-use crate::routing::coarse_ms;
-use crate::upstream::connect::Connection;
+use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
+use crate::upstream::origin_connection::OriginConnection;
 
 /// A tunnel that both sides have agreed on.
 pub struct Tunnel {
@@ -30,36 +31,11 @@ pub struct Tunnel {
     /// The origin's side.
     pub upstream: OnUpgrade,
     /// The connection that it was agreed on.
-    pub connection: Connection,
+    pub connection: OriginConnection,
     /// The name of its region.
     pub region: String,
     /// Its place among the node's tunnels.
     pub place: InFlight,
-}
-
-/// How a tunnel ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ended {
-    /// Either side closed it.
-    Closed,
-    /// It broke, or never came about: a side did not take it up in time.
-    Broken,
-    /// No byte went either way for [`config::Limits::tunnel_idle_timeout`].
-    Idle,
-    /// Its region may no longer serve it.
-    Revoked,
-}
-
-/// What a tunnel adds to the access log.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Summary {
-    /// Bytes from the client to the origin.
-    pub bytes_up: u64,
-    /// Bytes from the origin to the client.
-    pub bytes_down: u64,
-    /// How it ended.
-    pub ended: Ended,
 }
 
 /// Takes a place among the node's tunnels; `None` when they are all taken.
@@ -70,18 +46,18 @@ pub fn admit(node: &Node, most: usize) -> Option<InFlight> {
 
 impl Tunnel {
     /// Carries bytes both ways to the tunnel's end, with which its exchange ends.
-    pub async fn run(self, mut finish: Box<Finish>) {
+    pub async fn run(self, mut log: Box<RequestLog>) {
         let Self { client, upstream, connection, region, place: _place } = self;
-        finish.leave_flight();
-        let worker = finish.worker.clone();
+        log.leave_flight();
+        let worker = log.worker.clone();
         let metrics = &worker.node.metrics;
         let counter = |direction| metrics.tunnel_bytes.with_label_values(&[region.as_str(), direction]);
         let traffic = Arc::new(Traffic::new(counter("up"), counter("down")));
         let _open = Open::new(&worker, metrics.tunnels.with_label_values(&[&region]));
-        let began = Instant::now();
+        let began = clock::now();
         // A client that does not even take the answer's head has no tunnel.
         let opening = async { tokio::try_join!(client, upstream) };
-        let ended = match tokio::time::timeout(finish.limits.header_timeout, opening).await {
+        let ended = match tokio::time::timeout(log.limits.header_timeout, opening).await {
             Ok(Ok((client, upstream))) => {
                 // What was kept for the pool: a tunnel never returns there.
                 drop(connection);
@@ -89,51 +65,41 @@ impl Tunnel {
                 let mut upstream = Metered { inner: TokioIo::new(upstream), traffic: traffic.clone() };
                 tokio::select! {
                     copied = copy_bidirectional(&mut client, &mut upstream) => match copied {
-                        Ok(_) => Ended::Closed,
+                        Ok(_) => TunnelEnd::Closed,
                         Err(error) => {
                             tracing::debug!(%error, region, "tunnel broken");
-                            Ended::Broken
+                            TunnelEnd::Broken
                         }
                     },
-                    ended = must_end(&mut finish, &traffic) => ended,
+                    ended = must_end(&mut log, &traffic) => ended,
                 }
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, region, "tunnel not opened");
-                Ended::Broken
+                TunnelEnd::Broken
             }
-            Err(_) => Ended::Broken,
+            Err(_) => TunnelEnd::Broken,
         };
         metrics.tunnel_seconds.with_label_values(&[&region]).observe(began.elapsed().as_secs_f64());
         metrics.tunnels_ended.with_label_values(&[region.as_str(), ended.name()]).inc();
         let (bytes_up, bytes_down) = (traffic.up.load(Ordering::Relaxed), traffic.down.load(Ordering::Relaxed));
-        finish.tunnelled(Summary { bytes_up, bytes_down, ended });
+        log.tunnelled(TunnelSummary { bytes_up, bytes_down, ended });
     }
 }
 
 /// Waits until a tunnel must end by the node's will.
-async fn must_end(finish: &mut Finish, traffic: &Traffic) -> Ended {
+async fn must_end(log: &mut RequestLog, traffic: &Traffic) -> TunnelEnd {
     loop {
-        if let Some(why) = finish.revoked() {
-            finish.end_revoked("tunnel", why);
-            return Ended::Revoked;
+        if let Some(why) = log.revoked() {
+            log.end_revoked("tunnel", why);
+            return TunnelEnd::Revoked;
         }
-        let most = finish.worker.node.config.load().limits.tunnel_idle_timeout;
-        let Some(left) = most.checked_sub(traffic.idle()).filter(|left| !left.is_zero()) else { return Ended::Idle };
-        let ends = finish.ends_at().map_or(LOOK, |at| at.saturating_duration_since(Instant::now()));
+        let most = log.worker.node.config.load().limits.tunnel_idle_timeout;
+        let Some(left) = most.checked_sub(traffic.idle()).filter(|left| !left.is_zero()) else {
+            return TunnelEnd::Idle;
+        };
+        let ends = log.ends_at().map_or(LOOK, |at| at.saturating_duration_since(clock::now()));
         sleep(left.min(LOOK).min(ends)).await;
-    }
-}
-
-impl Ended {
-    /// Its name, for metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Ended::Closed => "closed",
-            Ended::Broken => "broken",
-            Ended::Idle => "idle",
-            Ended::Revoked => "revoked",
-        }
     }
 }
 

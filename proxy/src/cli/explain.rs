@@ -15,9 +15,9 @@ use policy::{Explanation, Health, Moment, RegionId, RegionView, Table};
 use super::what_if::{assignment, region};
 use super::{Failed, Format, print};
 use crate::explain::{Question, answer, header};
-use crate::facts::Witnesses;
 use crate::node::Geo;
 use crate::prepare;
+use crate::request_context::TrustSources;
 use crate::token::Tokens;
 
 /// Explain a decision.
@@ -109,8 +109,8 @@ impl Explain {
         let table = &document.table;
         let from = region(table, &from).map_err(input)?;
         let view = self.view(table)?;
-        let witnesses = Witnesses { geo: &geo, tokens: &tokens };
-        answer(&self.question()?, &document, from, view.as_slice(), witnesses).map_err(input)
+        let trust = TrustSources { geo: &geo, tokens: &tokens };
+        answer(&self.question()?, &document, from, view.as_slice(), trust).map_err(input)
     }
 
     /// The table, the deciding region's name, the databases and the token keys, from either kind of file.

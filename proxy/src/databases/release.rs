@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use geoip::{Database, GeoDatabases, WalkError};
 use policy::Table;
@@ -12,7 +11,8 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::survey::{Clients, Source, Survey};
-use crate::node::{Geo, Node, unix_seconds};
+use crate::clock;
+use crate::node::{Geo, Node};
 
 /// Databases that are held: loaded and sound, and not in force.
 #[derive(Debug, Default)]
@@ -269,7 +269,7 @@ fn put_in_force_or_hold(node: &Node, geo: Geo, said: Said) -> Result<bool, WalkE
              see `meridian geo compare`, then POST /geoip/accept or restart to put them in force"
         );
         let again = held.as_ref().filter(|release| release.status.databases == databases);
-        let since = again.map_or_else(|| unix_seconds(SystemTime::now()), |release| release.status.since);
+        let since = again.map_or_else(clock::unix_seconds, |release| release.status.since);
         node.geo.store(Arc::new(as_before));
         let status = HeldStatus { databases, since, change, max_change };
         *held = Some(Release { databases: geo.databases, status });

@@ -10,7 +10,7 @@ use policy::hash::is_within;
 use policy::quantile::{BUCKETS, bucket};
 use policy::rollout::{Canary, Decision, Outcome, Rollout, Stage, Tally};
 
-use crate::routing::now;
+use crate::clock::uptime;
 use crate::telemetry::metrics::Metrics;
 
 /// The live state of a canary on this node. It outlives a table that says the same of it.
@@ -81,7 +81,7 @@ struct Marks {
 impl CanaryState {
     /// A canary at its first step.
     pub fn new(spec: Canary) -> Self {
-        let rollout = Rollout::new(now());
+        let rollout = Rollout::new(uptime());
         let share = AtomicU8::new(rollout.percent(&spec));
         let salt = policy::hash::client_key(spec.version.as_bytes());
         let progress = Progress { rollout, last_decision: None, trial: Marks::default(), stable: Marks::default() };

@@ -8,7 +8,7 @@ use config::Endpoint;
 use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 use policy::table::Outlier;
 
-use crate::routing::now;
+use crate::clock::uptime;
 
 /// One endpoint of one region, across tables.
 #[derive(Debug)]
@@ -153,12 +153,12 @@ impl EndpointState {
     /// The same for an attempt that is counted already: its answer began well, and broke off.
     pub fn on_late_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
         self.errors.fetch_add(1, Ordering::Relaxed);
-        self.update(|health| health.on_error(now(), symptom, outlier))
+        self.update(|health| health.on_error(uptime(), symptom, outlier))
     }
 
     /// Ejects it; false when it is out already.
     pub fn eject(&self, cause: Cause, outlier: &Outlier) -> bool {
-        self.update(|health| health.eject(now(), cause, outlier))
+        self.update(|health| health.eject(uptime(), cause, outlier))
     }
 
     /// Notes that a request has waited for it for suspiciously long.
@@ -171,21 +171,21 @@ impl EndpointState {
     /// Takes a probe's result; true when it changes whether the endpoint is in rotation.
     pub fn on_probe(&self, probe: Probe, plan: &ProbePlan) -> bool {
         let before = self.is_up();
-        self.update(|health| health.on_probe(now(), probe, plan));
+        self.update(|health| health.on_probe(uptime(), probe, plan));
         self.is_up() != before
     }
 
     /// Lets the time pass: an ejection may have ended. True when that changes whether it is up.
     pub fn on_tick(&self, outlier: &Outlier) -> bool {
         let before = self.is_up();
-        self.update(|health| health.on_tick(now(), outlier));
+        self.update(|health| health.on_tick(uptime(), outlier));
         self.is_up() != before
     }
 
     fn update<R>(&self, change: impl FnOnce(&mut EndpointHealth) -> R) -> R {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut health);
-        let now: Duration = now();
+        let now: Duration = uptime();
         self.up.store(health.is_up(now), Ordering::Relaxed);
         self.probed_up.store(health.is_probed_up(), Ordering::Relaxed);
         self.suspect.store(health.is_suspect(), Ordering::Relaxed);

@@ -1,9 +1,7 @@
-//! Whether upstreams serve: what probes find, and what real traffic shows.
+//! The live state of endpoints, regions, routes and canaries on this node: cells that outlive a table, by name.
 
 pub mod canary;
 pub mod endpoint;
-pub mod probe;
+pub mod latency;
 pub mod region;
-pub mod route;
-pub mod traffic;
-pub mod watch;
+pub mod reported_load;

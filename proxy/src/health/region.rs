@@ -8,8 +8,8 @@ use policy::Health;
 use policy::health::{Cause, Census, Counts, Phase, RegionHealth, Sliding};
 use policy::table::{Failover, Outlier};
 
-use crate::load::cell::LoadCell;
-use crate::routing::now;
+use crate::clock::uptime;
+use crate::health::reported_load::ReportedLoad;
 
 /// The live state of one region. Decisions read it without a lock.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct RegionState {
     /// Requests of this node in flight there.
     pub in_flight: Arc<AtomicUsize>,
     /// What the fleet reports of its load.
-    pub reported: LoadCell,
+    pub reported: ReportedLoad,
     /// The bits of [`policy::RegionView::pressure`].
     pressure: AtomicU32,
     /// The share of attempts that failed lately, as bits.
@@ -86,12 +86,12 @@ impl RegionState {
     /// Notes whether the table says that the region drains.
     pub fn set_draining(&self, draining: bool) {
         let mut watch = self.lock();
-        watch.draining = draining.then(|| watch.draining.unwrap_or_else(now));
+        watch.draining = draining.then(|| watch.draining.unwrap_or_else(uptime));
     }
 
     /// Whether it has drained for longer than clients pinned there may still use it.
     pub fn is_drained(&self, failover: &Failover) -> bool {
-        self.lock().draining.is_some_and(|since| now() >= since + failover.drain_timeout)
+        self.lock().draining.is_some_and(|since| uptime() >= since + failover.drain_timeout)
     }
 
     /// An attempt went well.
@@ -115,7 +115,7 @@ impl RegionState {
     /// Makes it the last resort for a while. False when it is that already.
     pub fn suspect(&self, outlier: &Outlier) -> bool {
         self.errors_in_a_row.store(0, Ordering::Relaxed);
-        self.lock().health.suspect(now(), outlier)
+        self.lock().health.suspect(uptime(), outlier)
     }
 
     /// Takes one retry or hedge from the budget, if it has one left.
@@ -135,7 +135,7 @@ impl RegionState {
             let mut watch = self.lock();
             let fresh = Counts { retries: made.saturating_sub(watch.retries_seen), ..Counts::default() };
             watch.retries_seen = made;
-            watch.retries.add(now(), failover.outlier.interval, &fresh);
+            watch.retries.add(uptime(), failover.outlier.interval, &fresh);
             watch.retries.sum().retries
         };
         self.allow_retries(&Counts { retries, ..*lately }, failover);
@@ -149,8 +149,8 @@ impl RegionState {
     pub fn refresh(&self, census: &Census, failover: &Failover) -> Option<(Phase, Phase)> {
         let mut watch = self.lock();
         let before = watch.health.phase();
-        let changed = watch.health.observe(now(), census.evidence(failover.threshold), failover);
-        let drained = watch.draining.is_some_and(|since| now() >= since + failover.drain_timeout);
+        let changed = watch.health.observe(uptime(), census.evidence(failover.threshold), failover);
+        let drained = watch.draining.is_some_and(|since| uptime() >= since + failover.drain_timeout);
         let health = if drained { Health::Down } else { watch.health.health(failover) };
         self.health.store(encoded(health), Ordering::Relaxed);
         changed.then(|| (before, watch.health.phase()))

@@ -13,14 +13,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::client_connection::ClientConnection;
 use crate::exchange::serve;
-use crate::ingress::connection::Connection;
 use crate::ingress::head::Inspected;
 use crate::ingress::watchdog::{Overdue, Watchdog};
 use crate::node::{Drain, Worker};
 
 /// Serves requests on a connection until either side ends it.
-pub async fn serve_connection<S>(worker: Arc<Worker>, connection: Arc<Connection>, stream: S, http2: bool)
+pub async fn serve_connection<S>(worker: Arc<Worker>, connection: Arc<ClientConnection>, stream: S, http2: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

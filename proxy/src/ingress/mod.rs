@@ -1,6 +1,5 @@
 //! From an accepted socket to requests.
 
-pub mod connection;
 pub mod head;
 pub mod http;
 pub mod listener;

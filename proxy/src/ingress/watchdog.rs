@@ -6,7 +6,7 @@ use std::time::Duration;
 use config::Limits;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::ingress::connection::{Activity, Phase};
+use crate::client_connection::{Activity, Phase};
 
 /// Looks at one connection now and then.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::server::TlsStream;
 
 use crate::client::PlaceCache;
-use crate::ingress::connection::{Connection, TlsFacts};
+use crate::client_connection::{ClientConnection, TlsFacts};
 use crate::ingress::http::serve_connection;
 use crate::ingress::listener::ListenerFacts;
 use crate::ingress::peek::peek_until;
@@ -170,7 +170,7 @@ async fn open(
     }
     match opened? {
         Opened::Plain(http2, stream) => {
-            let connection = Connection::new(peer, None, settings.redirects_to).unnamed(unnamed);
+            let connection = ClientConnection::new(peer, None, settings.redirects_to).unnamed(unnamed);
             serve_connection(worker, Arc::new(connection), stream, http2).await;
         }
         Opened::Tls(stream, serving) => {
@@ -183,7 +183,7 @@ async fn open(
                 std::io::Error::other(refusal)
             })?;
             let facts = tls_facts(session.server_name(), &serving, node);
-            let connection = Connection::new(peer, Some(facts), None).unnamed(unnamed);
+            let connection = ClientConnection::new(peer, Some(facts), None).unnamed(unnamed);
             serve_connection(worker, Arc::new(connection), stream, http2).await;
         }
     }

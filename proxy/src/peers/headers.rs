@@ -2,12 +2,11 @@
 //!
 //! Between nodes they carry what the sending node takes for true of a request, and which region it chose;
 //! the receiving node serves it there or refuses, so that two nodes never pass a request to and fro. To
-//! clients an answer tells [`names::REGION`] and [`names::ATTEMPTS`], and nobody's other copy passes in
+//! clients an answer tells [`fields::REGION`] and [`fields::ATTEMPTS`], and nobody's other copy passes in
 //! either direction.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -16,57 +15,13 @@ use policy::{Origin, Table};
 use smallvec::SmallVec;
 
 use super::Peers;
+use super::fields::{self, drop_reserved, is_reserved};
 use super::gateway::Counterpart;
 use super::identity::{CertificateRefusal, PeerSession};
 use super::signature::{BodyClaim, Nonce, SignatureRefusal, Signed};
-use crate::facts::{Said, said_in};
-use crate::headers::is_request_id;
-use crate::node::unix_seconds;
-
-/// The fields.
-pub mod names {
-    #![allow(missing_docs)]
-    use http::HeaderName;
-
-    /// Who served.
-    pub const REGION: HeaderName = HeaderName::from_static("x-meridian-region");
-    /// After how many attempts, when more than one.
-    pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-meridian-attempts");
-    /// The region that the sending node has chosen.
-    pub const CHOSEN: HeaderName = HeaderName::from_static("x-meridian-chosen");
-    /// Where the sending node takes the client to be: countries, or `unknown`.
-    pub const ORIGIN: HeaderName = HeaderName::from_static("x-meridian-origin");
-    /// Through which header it heard consent: the receiving node counts no other.
-    pub const CONSENT: HeaderName = HeaderName::from_static("x-meridian-consent");
-    /// Which jurisdictions a trusted proxy told it of.
-    pub const TENANT: HeaderName = HeaderName::from_static("x-meridian-tenant");
-    /// The client's address; `unknown:ADDRESS` of the last that is known to be no client's.
-    pub const CLIENT: HeaderName = HeaderName::from_static("x-meridian-client");
-    /// `http` or `https`, as the client came.
-    pub const SCHEME: HeaderName = HeaderName::from_static("x-meridian-scheme");
-    /// The request's id on all nodes.
-    pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-meridian-request-id");
-    /// See [`signature`](super::super::signature).
-    pub const SIGNATURE: HeaderName = HeaderName::from_static("x-meridian-signature");
-    /// On a node's refusal to another: no origin has seen the request.
-    pub const UNSENT: HeaderName = HeaderName::from_static("x-meridian-unsent");
-    /// A node's question to another region's gateway whether that region can serve.
-    pub const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");
-}
-
-/// Whether only nodes may write a field: `x-meridian-` with anything for its dashes, since CGI and its
-/// heirs cannot tell `x_meridian_chosen` from `x-meridian-chosen`.
-pub fn is_reserved(name: &HeaderName) -> bool {
-    matches!(name.as_str().as_bytes(), [b'x', a, rest @ ..]
-        if !a.is_ascii_alphanumeric()
-            && rest.strip_prefix(b"meridian").and_then(<[u8]>::first).is_some_and(|b| !b.is_ascii_alphanumeric()))
-}
-
-/// Drops every field that only nodes may write.
-pub fn drop_reserved(headers: &mut HeaderMap) {
-    let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
-    found.iter().for_each(|name| drop(headers.remove(name)));
-}
+use crate::client::{CountryHint, country_hint_in};
+use crate::clock;
+use crate::fields::is_request_id;
 
 /// What another node says with a request.
 #[derive(Debug)]
@@ -103,7 +58,7 @@ pub struct Vouched {
     /// The request's id.
     pub request_id: HeaderValue,
     /// Where the client may be.
-    pub origin: Said,
+    pub origin: CountryHint,
     /// Through which header consent came.
     pub consent: Option<HeaderValue>,
     /// The tenant's jurisdictions.
@@ -172,7 +127,7 @@ pub fn admit(peers: &Arc<Peers>, headers: &mut HeaderMap, claims: Claims<'_>) ->
     if !claims.has_reserved {
         return if by_certificate.is_some() { Err(NoPeer::NoNodesRequest) } else { Ok(None) };
     }
-    let is_signed = headers.contains_key(names::SIGNATURE);
+    let is_signed = headers.contains_key(fields::SIGNATURE);
     let (name, nonce) = match by_certificate {
         Some(name) => (name, None),
         None if is_signed => {
@@ -183,7 +138,7 @@ pub fn admit(peers: &Arc<Peers>, headers: &mut HeaderMap, claims: Claims<'_>) ->
                 body: BodyClaim::of(headers, claims.is_at_end),
             };
             let secrets = peers.secrets.as_ref().ok_or(SignatureRefusal::NoSecret)?;
-            ("signed".into(), Some(secrets.verify(&signed, headers, unix_seconds(SystemTime::now()))?))
+            ("signed".into(), Some(secrets.verify(&signed, headers, clock::unix_seconds())?))
         }
         None => {
             drop_reserved(headers);
@@ -197,11 +152,11 @@ pub fn admit(peers: &Arc<Peers>, headers: &mut HeaderMap, claims: Claims<'_>) ->
 
 impl FromPeer {
     fn read(headers: &HeaderMap, name: Arc<str>, answering: Answering) -> Option<Self> {
-        let chosen = only(headers, &names::CHOSEN)?.clone();
-        let asks = if headers.contains_key(names::PROBE) {
+        let chosen = only(headers, &fields::CHOSEN)?.clone();
+        let asks = if headers.contains_key(fields::PROBE) {
             Asks::Probe
         } else {
-            let client = only(headers, &names::CLIENT)?.to_str().ok()?;
+            let client = only(headers, &fields::CLIENT)?.to_str().ok()?;
             let (address, is_named) = match client.strip_prefix(UNKNOWN_CLIENT) {
                 Some(address) => (address, false),
                 None => (client, true),
@@ -209,15 +164,15 @@ impl FromPeer {
             Asks::Serve(Vouched {
                 address: address.parse().ok()?,
                 is_named,
-                scheme: match only(headers, &names::SCHEME)?.as_bytes() {
+                scheme: match only(headers, &fields::SCHEME)?.as_bytes() {
                     b"https" => "https",
                     b"http" => "http",
                     _ => return None,
                 },
-                request_id: only(headers, &names::REQUEST_ID).filter(|id| is_request_id(id))?.clone(),
-                origin: said_in(std::iter::once(only(headers, &names::ORIGIN)?)),
-                consent: at_most_one(headers, &names::CONSENT)?.cloned(),
-                tenant: at_most_one(headers, &names::TENANT)?.cloned(),
+                request_id: only(headers, &fields::REQUEST_ID).filter(|id| is_request_id(id))?.clone(),
+                origin: country_hint_in(std::iter::once(only(headers, &fields::ORIGIN)?)),
+                consent: at_most_one(headers, &fields::CONSENT)?.cloned(),
+                tenant: at_most_one(headers, &fields::TENANT)?.cloned(),
             })
         };
         Some(Self { name, chosen, asks, answering })
@@ -271,18 +226,18 @@ impl Vouching {
         let mut fields = SmallVec::new();
         let mut say = |name, text: String| fields.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
         let countries: Vec<String> = claim.origin.countries().iter().map(|country| country.to_string()).collect();
-        say(names::ORIGIN, if countries.is_empty() { "unknown".to_owned() } else { countries.join(",") });
+        say(fields::ORIGIN, if countries.is_empty() { "unknown".to_owned() } else { countries.join(",") });
         if let Some(header) = claim.consent {
-            say(names::CONSENT, header.to_owned());
+            say(fields::CONSENT, header.to_owned());
         }
         if !claim.tenant.is_empty() {
             let name = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.as_str());
-            say(names::TENANT, claim.tenant.iter().filter_map(name).collect::<Vec<_>>().join(","));
+            say(fields::TENANT, claim.tenant.iter().filter_map(name).collect::<Vec<_>>().join(","));
         }
         let unknown = if claim.is_named { "" } else { UNKNOWN_CLIENT };
-        say(names::CLIENT, format!("{unknown}{}", claim.address));
-        say(names::SCHEME, claim.scheme.to_owned());
-        fields.push((names::REQUEST_ID, claim.request_id.clone()));
+        say(fields::CLIENT, format!("{unknown}{}", claim.address));
+        say(fields::SCHEME, claim.scheme.to_owned());
+        fields.push((fields::REQUEST_ID, claim.request_id.clone()));
         Self { fields, body: claim.body, peers }
     }
 
@@ -296,12 +251,12 @@ impl Vouching {
 
 /// Makes a request a node's question whether a region can serve.
 pub fn write_probe<B>(request: &mut Request<B>, region: &HeaderValue, peers: &Peers) {
-    request.headers_mut().insert(names::PROBE, HeaderValue::from_static("1"));
+    request.headers_mut().insert(fields::PROBE, HeaderValue::from_static("1"));
     sign(request, region.clone(), BodyClaim::None, peers);
 }
 
 fn sign<B>(request: &mut Request<B>, chosen: HeaderValue, body: BodyClaim, peers: &Peers) {
-    request.headers_mut().insert(names::CHOSEN, chosen);
+    request.headers_mut().insert(fields::CHOSEN, chosen);
     let Some(secrets) = &peers.secrets else { return };
     let mut headers = std::mem::take(request.headers_mut());
     let signed = Signed {
@@ -310,7 +265,7 @@ fn sign<B>(request: &mut Request<B>, chosen: HeaderValue, body: BodyClaim, peers
         path: request.uri().path_and_query().map_or("/", |path| path.as_str()),
         body,
     };
-    let nonce = secrets.sign(&signed, &mut headers, unix_seconds(SystemTime::now()));
+    let nonce = secrets.sign(&signed, &mut headers, clock::unix_seconds());
     *request.headers_mut() = headers;
     if let Some(nonce) = nonce {
         request.extensions_mut().insert(nonce);
@@ -356,7 +311,7 @@ pub fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_>) -> A
     if !headers.keys().any(is_reserved) {
         return Answered { is_peers, is_unsent: false };
     }
-    let is_unsent = is_peers && headers.contains_key(names::UNSENT);
+    let is_unsent = is_peers && headers.contains_key(fields::UNSENT);
     drop_reserved(headers);
     Answered { is_peers, is_unsent }
 }
@@ -364,17 +319,17 @@ pub fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_>) -> A
 /// Tells a client who served, after how many attempts.
 pub fn tell_client(headers: &mut HeaderMap, region: Option<&str>, attempts: u32) {
     if let Some(name) = region.and_then(|region| HeaderValue::from_str(region).ok()) {
-        headers.insert(names::REGION, name);
+        headers.insert(fields::REGION, name);
     }
     if attempts > 1 {
-        headers.insert(names::ATTEMPTS, HeaderValue::from(attempts));
+        headers.insert(fields::ATTEMPTS, HeaderValue::from(attempts));
     }
 }
 
 /// Tells another node what became of its request, and proves who says so.
 pub fn tell_peer(headers: &mut HeaderMap, status: u16, is_unsent: bool, answering: &Answering) {
     if is_unsent {
-        headers.insert(names::UNSENT, HeaderValue::from_static("1"));
+        headers.insert(fields::UNSENT, HeaderValue::from_static("1"));
     }
     if let Some((nonce, secrets)) = answering.nonce.zip(answering.peers.secrets.as_ref()) {
         secrets.sign_answer(status, headers, nonce);
@@ -388,26 +343,6 @@ const UNKNOWN_CLIENT: &str = "unknown:";
 mod tests {
     use super::*;
     use http::request::Parts;
-
-    #[test]
-    fn reserved_names_in_every_spelling() {
-        for (name, reserved) in [
-            ("x-meridian-chosen", true),
-            ("X-Meridian-Anything", true),
-            ("x_meridian_chosen", true),
-            ("x-meridian_chosen", true),
-            ("x.meridian.chosen", true),
-            ("x-meridian-", true),
-            ("x-meridian", false),
-            ("x-meridians-chosen", false),
-            ("xx-meridian-chosen", false),
-            ("y-meridian-chosen", false),
-            ("xmeridian-chosen", false),
-            ("x", false),
-        ] {
-            assert_eq!(is_reserved(&name.parse().unwrap()), reserved, "{name}");
-        }
-    }
 
     fn parts(fields: &[(&str, &str)]) -> Parts {
         let mut request = Request::get("/v3?a=b").header("host", "api.example.com");
@@ -477,7 +412,7 @@ mod tests {
         let Asks::Serve(vouched) = &peer.asks else { panic!("a probe") };
         assert_eq!((vouched.address, vouched.is_named), (IpAddr::from([192, 0, 2, 7]), true));
         assert_eq!((vouched.scheme, vouched.request_id.as_bytes()), ("https", &b"id-1"[..]));
-        assert_eq!(vouched.origin, Said::Countries(["DE".parse().unwrap()].into_iter().collect()));
+        assert_eq!(vouched.origin, CountryHint::Countries(["DE".parse().unwrap()].into_iter().collect()));
         assert_eq!(vouched.consent.as_ref().map(HeaderValue::as_bytes), Some(&b"x-consent"[..]));
         assert!(!parts.headers.keys().any(is_reserved));
     }
@@ -487,7 +422,7 @@ mod tests {
         let peers = Arc::new(with_secret());
         let (good, ()) = sent(&peers).into_parts();
         let mut changed = good.clone();
-        changed.headers.insert(names::ORIGIN, HeaderValue::from_static("US"));
+        changed.headers.insert(fields::ORIGIN, HeaderValue::from_static("US"));
         assert_eq!(admitted(with_secret(), &mut changed).unwrap_err(), SignatureRefusal::Wrong.into());
         assert_eq!(admitted(Peers::default(), &mut good.clone()).unwrap_err(), SignatureRefusal::NoSecret.into());
         let mut claimed = parts(&[("x-meridian-signature", "1")]);

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use config::PeerName;
@@ -17,7 +16,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherEr
 use x509_parser::extensions::GeneralName;
 
 use super::{Peers, PeersError};
-use crate::node::unix_seconds;
+use crate::clock;
 
 /// The authorities that certify nodes, and the names of their certificates that count.
 #[derive(Debug)]
@@ -305,7 +304,7 @@ impl PeerSession {
             self.judged.store(judged.clone());
         }
         let identity = judged.identity.as_ref().map_err(Clone::clone)?;
-        if unix_seconds(SystemTime::now()) as i64 > identity.expires {
+        if clock::unix_seconds() as i64 > identity.expires {
             return Err(CertificateRefusal::Expired);
         }
         Ok(identity.name.clone())
@@ -330,5 +329,5 @@ impl fmt::Debug for PeerSession {
 
 /// The time that certificates are verified at.
 pub fn now() -> UnixTime {
-    UnixTime::now()
+    UnixTime::since_unix_epoch(clock::since_1970())
 }

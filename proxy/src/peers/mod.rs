@@ -4,6 +4,7 @@
 //! identity.rs    certificates: whose are nodes', and whether a connection's still is
 //! gateway.rs     the TLS of a new connection to another region's node, and what it has proved
 //! signature.rs   the HMAC over what a node vouches for, where something between the regions ends the TLS
+//! fields.rs      the names of the `x-meridian-` fields
 //! headers.rs     the only code that reads or writes an `x-meridian-` field
 //! refusals.rs    counts and logs those who are no nodes
 //! ```
@@ -12,6 +13,7 @@
 //! only with a certificate or a signature. Everybody else's `x-meridian-` fields are gone before
 //! anything reads them.
 
+pub mod fields;
 pub mod gateway;
 pub mod headers;
 pub mod identity;

@@ -17,7 +17,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::PeersError;
-use super::headers::{is_reserved, names};
+use super::fields::{self, is_reserved};
 
 /// The secrets that a fleet shares: the first signs, any verifies, so that one can be replaced while
 /// nodes go on.
@@ -147,7 +147,7 @@ impl Secrets {
         let mac = hmac::sign(self.keys.first()?, &statement);
         let (n, b, m) = (hex(&nonce.0), signed.body.text(), hex(mac.as_ref()));
         let value = HeaderValue::try_from(format!("{VERSION};t={now};n={n};b={b};m={m}")).ok()?;
-        headers.insert(names::SIGNATURE, value);
+        headers.insert(fields::SIGNATURE, value);
         Some(nonce)
     }
 
@@ -157,7 +157,7 @@ impl Secrets {
     /// When it proves nothing.
     pub fn verify(&self, signed: &Signed<'_>, headers: &HeaderMap, now: u64) -> Result<Nonce, SignatureRefusal> {
         let malformed = SignatureRefusal::Malformed;
-        let text = only(headers, &names::SIGNATURE).ok_or(malformed)?;
+        let text = only(headers, &fields::SIGNATURE).ok_or(malformed)?;
         let [version, time, nonce, body, mac] =
             <[&str; 5]>::try_from(text.split(';').collect::<Vec<_>>()).map_err(|_| malformed)?;
         let value = |part: &'static str, text: &str| text.strip_prefix(part).map(str::to_owned).ok_or(malformed);
@@ -188,13 +188,13 @@ impl Secrets {
         let Some(key) = self.keys.first() else { return };
         let mac = hmac::sign(key, &answer_statement(status, headers, nonce));
         if let Ok(value) = HeaderValue::try_from(format!("{VERSION};m={}", hex(mac.as_ref()))) {
-            headers.insert(names::SIGNATURE, value);
+            headers.insert(fields::SIGNATURE, value);
         }
     }
 
     /// Whether a node has given this answer to the request with this nonce.
     pub fn is_answer(&self, status: u16, headers: &HeaderMap, nonce: Nonce) -> bool {
-        let mac = only(headers, &names::SIGNATURE).and_then(|text| text.strip_prefix("1;m=")).and_then(from_hex);
+        let mac = only(headers, &fields::SIGNATURE).and_then(|text| text.strip_prefix("1;m=")).and_then(from_hex);
         let Some(mac) = mac else { return false };
         let statement = answer_statement(status, headers, nonce);
         self.keys.iter().any(|key| hmac::verify(key, &statement, &mac).is_ok())
@@ -249,7 +249,7 @@ impl Statement {
 
     /// Every field that only nodes write, sorted by its name, and the signature left out.
     fn fields(&mut self, headers: &HeaderMap) {
-        let reserved = headers.iter().filter(|(name, _)| is_reserved(name) && **name != names::SIGNATURE);
+        let reserved = headers.iter().filter(|(name, _)| is_reserved(name) && **name != fields::SIGNATURE);
         let mut fields: Vec<(&HeaderName, &HeaderValue)> = reserved.collect();
         // Stable: values of one name keep their order.
         fields.sort_by_key(|(name, _)| name.as_str());
@@ -305,8 +305,8 @@ mod tests {
 
     fn fields() -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(names::CHOSEN, HeaderValue::from_static("eu"));
-        headers.insert(names::ORIGIN, HeaderValue::from_static("DE"));
+        headers.insert(fields::CHOSEN, HeaderValue::from_static("eu"));
+        headers.insert(fields::ORIGIN, HeaderValue::from_static("DE"));
         headers.insert("x-other", HeaderValue::from_static("1"));
         headers
     }
@@ -347,13 +347,13 @@ mod tests {
             assert_eq!(ours.verify(&get(), &changed, NOW), Err(SignatureRefusal::Wrong), "{name}");
         }
         let mut doubled = headers.clone();
-        doubled.append(names::ORIGIN, HeaderValue::from_static("DE"));
+        doubled.append(fields::ORIGIN, HeaderValue::from_static("DE"));
         assert_eq!(ours.verify(&get(), &doubled, NOW), Err(SignatureRefusal::Wrong));
         doubled = headers.clone();
-        doubled.append(names::SIGNATURE, headers[names::SIGNATURE].clone());
+        doubled.append(fields::SIGNATURE, headers[fields::SIGNATURE].clone());
         assert_eq!(ours.verify(&get(), &doubled, NOW), Err(SignatureRefusal::Malformed));
         let mut less = headers.clone();
-        less.remove(names::ORIGIN);
+        less.remove(fields::ORIGIN);
         assert_eq!(ours.verify(&get(), &less, NOW), Err(SignatureRefusal::Wrong));
         assert_eq!(secrets(&[SECOND]).verify(&get(), &headers, NOW), Err(SignatureRefusal::Wrong));
     }
@@ -401,12 +401,12 @@ mod tests {
         let first = ours.sign(&get(), &mut fields(), NOW).unwrap();
         let second = ours.sign(&get(), &mut fields(), NOW).unwrap();
         let mut answer = HeaderMap::new();
-        answer.insert(names::UNSENT, HeaderValue::from_static("1"));
+        answer.insert(fields::UNSENT, HeaderValue::from_static("1"));
         ours.sign_answer(503, &mut answer, first);
         assert!(ours.is_answer(503, &answer, first));
         assert!(!ours.is_answer(503, &answer, second) && !ours.is_answer(200, &answer, first));
         let mut without = answer.clone();
-        without.remove(names::UNSENT);
+        without.remove(fields::UNSENT);
         assert!(!ours.is_answer(503, &without, first));
         assert!(!secrets(&[SECOND]).is_answer(503, &answer, first));
     }
@@ -416,7 +416,7 @@ mod tests {
         let ours = secrets(&[FIRST]);
         let mut headers = fields();
         ours.sign(&get(), &mut headers, NOW).unwrap();
-        let good = headers[names::SIGNATURE].to_str().unwrap().to_owned();
+        let good = headers[fields::SIGNATURE].to_str().unwrap().to_owned();
         let bad = [
             String::new(),
             "1".to_owned(),
@@ -429,7 +429,7 @@ mod tests {
             good.replacen(";m=", ";m=00", 1).replace('é', ""),
         ];
         for text in bad {
-            headers.insert(names::SIGNATURE, text.parse().unwrap());
+            headers.insert(fields::SIGNATURE, text.parse().unwrap());
             let refusal = ours.verify(&get(), &headers, NOW).unwrap_err();
             assert!(matches!(refusal, SignatureRefusal::Malformed | SignatureRefusal::Wrong), "{text}: {refusal:?}");
         }

@@ -9,6 +9,7 @@ use policy::Country;
 use policy::explain::Testimony;
 use serde::{Serialize, Serializer};
 
+use crate::clock;
 use crate::telemetry::metrics::Metrics;
 
 /// One request's line. Times are of the node's clock.
@@ -55,7 +56,44 @@ pub struct Line {
     pub complete: bool,
     /// Of a tunnel, whose line is written at its end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tunnel: Option<crate::tunnel::Summary>,
+    pub tunnel: Option<TunnelSummary>,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunnelEnd {
+    /// Either side closed it.
+    Closed,
+    /// It broke, or never came about: a side did not take it up in time.
+    Broken,
+    /// No byte went either way for [`config::Limits::tunnel_idle_timeout`].
+    Idle,
+    /// Its region may no longer serve it.
+    Revoked,
+}
+
+/// What a tunnel adds to the access log.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TunnelSummary {
+    /// Bytes from the client to the origin.
+    pub bytes_up: u64,
+    /// Bytes from the origin to the client.
+    pub bytes_down: u64,
+    /// How it ended.
+    pub ended: TunnelEnd,
+}
+
+impl TunnelEnd {
+    /// Its name, for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            TunnelEnd::Closed => "closed",
+            TunnelEnd::Broken => "broken",
+            TunnelEnd::Idle => "idle",
+            TunnelEnd::Revoked => "revoked",
+        }
+    }
 }
 
 /// Who says where a client is.
@@ -130,5 +168,6 @@ fn write_all(lines: &Receiver<Line>) {
 
 /// The time of a line: RFC 3339, UTC, milliseconds.
 pub fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
+    let now = jiff::Timestamp::try_from(clock::system_time()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{now:.3}")
 }

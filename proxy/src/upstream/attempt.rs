@@ -1,4 +1,4 @@
-//! One attempt: a request goes to one endpoint, and its answer's head comes back, or not.
+//! Makes one attempt: a request goes to one endpoint, and its answer's head comes back, or not.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,18 +11,22 @@ use policy::health::Symptom;
 use policy::{RegionId, Revoked};
 use tokio::time::timeout;
 
-use crate::health::traffic::Dialled;
-use crate::node::{InFlight, Node, Worker};
+use crate::clock;
+use crate::node::{InFlight, Worker};
 use crate::peers::headers::{Answerer, take_answer};
 use crate::peers::signature::Nonce;
+use crate::request_body::{AttemptBody, RequestBody, Upload};
 use crate::revocation::{self, Check};
-use crate::routing::{Destination, Routing};
-use crate::upstream::body::{AttemptBody, RequestBody, Upload};
-use crate::upstream::connect::{ConnectError, Connection, SendError};
-use crate::upstream::forward::Forward;
+use crate::routing::Routing;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::balance::Destination;
+use crate::upstream::connect::ConnectError;
+use crate::upstream::evidence::Evidence;
+use crate::upstream::origin_connection::{OriginConnection, SendError};
+use crate::upstream::plan::ForwardPlan;
 
 /// Where an attempt goes, and how long it may take.
-pub struct Aim {
+pub struct AttemptTarget {
     /// The routing that was current when it was chosen.
     pub routing: Arc<Routing>,
     /// The region, in its ids.
@@ -44,19 +48,19 @@ pub struct Aim {
 /// An attempt about to be made.
 pub struct Attempt {
     /// Where it goes.
-    pub aim: Aim,
+    pub target: AttemptTarget,
     /// What to send.
     pub request: Request<AttemptBody>,
 }
 
-/// An attempt that is over.
-pub struct Attempted {
+/// The result of an attempt that is over.
+pub struct AttemptResult {
     /// Where it went.
-    pub aim: Aim,
+    pub target: AttemptTarget,
     /// Whether another region's node answered that no origin has seen the request.
     pub unsent: bool,
     /// What came of it.
-    pub result: Result<(Response<Incoming>, Connection), Fault>,
+    pub result: Result<(Response<Incoming>, OriginConnection), Fault>,
 }
 
 /// What went wrong in an attempt.
@@ -117,17 +121,17 @@ impl Fault {
 
 /// Makes an attempt. What is dropped before its end is cancelled: the connection is closed, or on
 /// HTTP/2 the stream reset.
-pub async fn make(plan: &Forward<'_>, attempt: Attempt) -> Attempted {
-    let Attempt { aim, request } = attempt;
+pub async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
+    let Attempt { target, request } = attempt;
     let node = &plan.worker.node;
-    let is_gateway = aim.destination.endpoint().endpoint.role == EndpointRole::Gateway;
+    let is_gateway = target.destination.endpoint().endpoint.role == EndpointRole::Gateway;
     let nonce = request.extensions().get::<Nonce>().copied();
     let mut result = {
         let _waiting = node.metrics.waiting();
-        send(plan, &aim, request).await
+        send(plan, &target, request).await
     };
     if let Err(Fault::Revoked(why)) = &result {
-        let region = aim.routing.table().region(aim.region).name.as_str();
+        let region = target.routing.table().region(target.region).name.as_str();
         node.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
     }
     let mut unsent = false;
@@ -139,16 +143,16 @@ pub async fn make(plan: &Forward<'_>, attempt: Attempt) -> Attempted {
         };
         unsent = take_answer(response, from).is_unsent;
         if is_gateway && !unsent && response.status() == StatusCode::MISDIRECTED_REQUEST {
-            let gateway = &aim.destination.endpoint().endpoint;
+            let gateway = &target.destination.endpoint().endpoint;
             let why = format!("{gateway} answered 421: its node does not know this one (see its [peers])");
             node.peer_refusals.of_gateway(&node.metrics, "not_accepted", &why);
             result = Err(Fault::Broken);
         }
     }
-    Attempted { aim, unsent, result }
+    AttemptResult { target, unsent, result }
 }
 
-impl Attempted {
+impl AttemptResult {
     /// The status of its answer.
     pub fn status(&self) -> Option<StatusCode> {
         self.result.as_ref().ok().map(|(response, _)| response.status())
@@ -163,22 +167,22 @@ impl Attempted {
         self.result.as_ref().err().copied().unwrap_or(Fault::Status)
     }
 
-    /// Tells the watch over the upstreams how it went. `fair` is the time that an attempt has where
+    /// Reports how it went, as evidence for or against its endpoint and region. `fair` is the time that an attempt has where
     /// none went before it: silence that was cut short says little.
-    pub fn tell(&self, node: &Node, body: &RequestBody, fair: Duration) {
-        let Aim { routing, region, destination, started, limit, .. } = &self.aim;
-        let dialled = Dialled { node, routing, region: *region, endpoint: destination.endpoint() };
+    pub fn report(&self, metrics: &Metrics, body: &RequestBody, fair: Duration) {
+        let AttemptTarget { routing, region, destination, started, limit, .. } = &self.target;
+        let evidence = Evidence { metrics, routing, region: *region, endpoint: destination.endpoint() };
         let took = body.origins_turn(*started).map(|since| since.elapsed());
         let waited = took.unwrap_or_default();
         let had_its_time = limit.saturating_duration_since(*started) >= fair / 2;
         match &self.result {
             // Why another node refuses is about the request, or about what it has said to probes.
             Ok(_) if self.unsent => {}
-            Ok((response, _)) => dialled.answered(response.status(), took),
-            Err(Fault::Unreachable) => dialled.failed(Symptom::Unreachable, waited),
-            Err(Fault::Broken) => dialled.failed(Symptom::Broken, waited),
-            Err(Fault::TimedOut) if had_its_time => dialled.failed(Symptom::Silent, waited),
-            Err(Fault::CutShort) if had_its_time => dialled.failed(Symptom::Unreachable, waited),
+            Ok((response, _)) => evidence.answered(response.status(), took),
+            Err(Fault::Unreachable) => evidence.failed(Symptom::Unreachable, waited),
+            Err(Fault::Broken) => evidence.failed(Symptom::Broken, waited),
+            Err(Fault::TimedOut) if had_its_time => evidence.failed(Symptom::Silent, waited),
+            Err(Fault::CutShort) if had_its_time => evidence.failed(Symptom::Unreachable, waited),
             Err(
                 Fault::TimedOut
                 | Fault::CutShort
@@ -196,13 +200,13 @@ impl Attempted {
 /// Sends on a pooled connection if there is a sound one, else on a new one. A pooled connection that
 /// closed before anything was sent costs nothing but the connect.
 async fn send(
-    plan: &Forward<'_>,
-    aim: &Aim,
+    plan: &ForwardPlan<'_>,
+    target: &AttemptTarget,
     mut request: Request<AttemptBody>,
-) -> Result<(Response<Incoming>, Connection), Fault> {
-    let Forward { worker, body, repeatable, pinned, facts, .. } = *plan;
-    let Aim { destination, limit, pinned_region, .. } = aim;
-    let mut check = Check::new(&aim.routing);
+) -> Result<(Response<Incoming>, OriginConnection), Fault> {
+    let ForwardPlan { worker, body, repeatable, pinned, facts, .. } = *plan;
+    let AttemptTarget { destination, limit, pinned_region, .. } = target;
+    let mut check = Check::new(&target.routing);
     let (idle_timeout, pause) = {
         let config = worker.node.config.load();
         (config.upstream.idle_timeout, config.limits.body_timeout)
@@ -246,8 +250,8 @@ async fn send(
 /// Stale pooled connections that one attempt may meet before it gives up on its endpoint.
 const MAX_STALE: usize = 8;
 
-async fn connect(worker: &Worker, destination: &Destination, limit: Instant) -> Result<Connection, Fault> {
-    let left = limit.saturating_duration_since(Instant::now());
+async fn connect(worker: &Worker, destination: &Destination, limit: Instant) -> Result<OriginConnection, Fault> {
+    let left = limit.saturating_duration_since(clock::now());
     let connector = worker.node.connector.load_full();
     match timeout(left, connector.connect(destination, &worker.pool)).await {
         Ok(Ok(connection)) => Ok(connection),
@@ -273,7 +277,7 @@ async fn until<F: Future>(
     mut look: impl FnMut(Duration) -> Result<Instant, Fault>,
     answer: F,
 ) -> Result<F::Output, Fault> {
-    let started = Instant::now();
+    let started = clock::now();
     let allowance = limit.saturating_duration_since(started);
     let mut answer = std::pin::pin!(answer);
     let mut interval = FIRST_LOOK;
@@ -292,7 +296,7 @@ async fn until<F: Future>(
             }
         };
         let wait = wait.filter(|left| !left.is_zero()).ok_or(Fault::TimedOut)?.min(interval);
-        let wait = wait.min(latest.saturating_duration_since(Instant::now())).max(TICK);
+        let wait = wait.min(latest.saturating_duration_since(clock::now())).max(TICK);
         // pingora's timers are shared and coarse (10 ms), which is enough here, and made to be cheap.
         if let Ok(output) = fast_timeout(wait, &mut answer).await {
             return Ok(output);

@@ -13,16 +13,16 @@ use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::clock;
 use crate::peers::Peers;
 use crate::peers::gateway::{Counterpart, GatewayRefusal, GatewayTls};
 use crate::peers::identity::CertificateRefusal;
-use crate::routing::Destination;
-use crate::upstream::connection::Http1;
-pub use crate::upstream::connection::{Connection, SendError};
+use crate::upstream::balance::Destination;
 use crate::upstream::http2::Http2;
+use crate::upstream::origin_connection::{Http1, OriginConnection};
 use crate::upstream::pool::{Pool, PoolKey};
 use crate::upstream::resolve::{Place, ResolveError, Resolver, leads_there};
 use crate::upstream::shared::Turn;
@@ -155,17 +155,17 @@ impl Connector {
     ///
     /// # Errors
     /// When there is no connection in time; nothing of the request has been sent.
-    pub async fn connect(&self, destination: &Destination, pool: &Pool) -> Result<Connection, ConnectError> {
+    pub async fn connect(&self, destination: &Destination, pool: &Pool) -> Result<OriginConnection, ConnectError> {
         let state = destination.endpoint();
         if !destination.is_http2() {
             return match self.open(&state.endpoint, Speak::Http1).await? {
-                Fresh::Http1(connection) => Ok(Connection::Http1(connection)),
+                Fresh::Http1(connection) => Ok(OriginConnection::Http1(connection)),
                 Fresh::Http2(_) | Fresh::Silent => Err(ConnectError::NoHttp2),
             };
         }
         loop {
             match pool.shared.turn(PoolKey { endpoint: state.id, generation: self.generation }) {
-                Turn::Go(stream) => return Ok(Connection::Http2(stream)),
+                Turn::Go(stream) => return Ok(OriginConnection::Http2(stream)),
                 Turn::Wait(mut failure) => {
                     if let Ok(failure) = failure.wait_for(Option::is_some).await {
                         return Err(ConnectError::Another(failure.clone().unwrap_or_default()));
@@ -174,7 +174,7 @@ impl Connector {
                 Turn::Dial(dialling) => match self.open(&state.endpoint, Speak::Http2).await {
                     Ok(Fresh::Http2(connection)) => {
                         let stream = dialling.succeeded(connection).ok_or(ConnectError::NoSettings)?;
-                        return Ok(Connection::Http2(stream));
+                        return Ok(OriginConnection::Http2(stream));
                     }
                     Ok(Fresh::Http1(_) | Fresh::Silent) => return Err(ConnectError::NoHttp2),
                     Err(error) => {
@@ -195,12 +195,12 @@ impl Connector {
         &self,
         endpoint: &Endpoint,
         speak: Speak,
-    ) -> Result<Option<Connection>, ConnectError> {
+    ) -> Result<Option<OriginConnection>, ConnectError> {
         Ok(match self.open(endpoint, speak).await? {
             Fresh::Silent => None,
-            Fresh::Http1(connection) => Some(Connection::Http1(connection)),
+            Fresh::Http1(connection) => Some(OriginConnection::Http1(connection)),
             Fresh::Http2(connection) => {
-                Some(Connection::Http2(Arc::new(connection).stream().ok_or(ConnectError::NoSettings)?))
+                Some(OriginConnection::Http2(Arc::new(connection).stream().ok_or(ConnectError::NoSettings)?))
             }
         })
     }
@@ -218,13 +218,13 @@ impl Connector {
             let opening = self.open_at(endpoint, address, None, speak);
             return timeout(self.timeout, opening).await.map_err(late)?;
         }
-        let deadline = Instant::now() + self.timeout;
+        let deadline = clock::timer_now() + self.timeout;
         let looking_up = self.resolver.look_up(&endpoint.host);
         let places = timeout(self.timeout, looking_up).await.map_err(late)??;
         let mut to_try = places.len().min(MAX_ADDRESSES) as u32;
         let mut last = ConnectError::Timeout(self.timeout);
         for place in places.into_iter().take(MAX_ADDRESSES) {
-            let share = deadline.saturating_duration_since(Instant::now()) / to_try.max(1);
+            let share = deadline.saturating_duration_since(clock::timer_now()) / to_try.max(1);
             to_try = to_try.saturating_sub(1);
             match timeout(share, self.open_at(endpoint, place.address, Some(place), speak)).await {
                 Ok(Ok(fresh)) => return Ok(fresh),

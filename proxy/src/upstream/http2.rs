@@ -16,11 +16,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
+use crate::clock::uptime;
 use crate::peers::gateway::Counterpart;
-use crate::routing::now;
-use crate::upstream::body::AttemptBody;
+use crate::request_body::AttemptBody;
 use crate::upstream::connect::{ConnectError, Link};
-use crate::upstream::connection::SendError;
+use crate::upstream::origin_connection::SendError;
 
 /// A connection whose peer has said that it speaks HTTP/2, and how much of it. It closes once nobody
 /// holds it.
@@ -33,7 +33,7 @@ pub struct Http2 {
     streams: AtomicUsize,
     /// How many it takes at a time.
     limit: Arc<AtomicUsize>,
-    /// When its last stream ended, in milliseconds of [`now`].
+    /// When its last stream ended, in milliseconds of [`uptime`].
     idle_since_ms: AtomicU64,
     /// A request has found it broken.
     broken: AtomicBool,
@@ -126,7 +126,7 @@ impl Http2 {
     /// Whether it has been idle for so long.
     pub fn is_idle_for(&self, timeout: Duration) -> bool {
         let since = Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed));
-        self.is_idle() && now().saturating_sub(since) >= timeout
+        self.is_idle() && uptime().saturating_sub(since) >= timeout
     }
 }
 
@@ -221,7 +221,7 @@ fn builder(tasks: Tasks) -> http2::Builder<Tasks> {
 }
 
 fn now_ms() -> u64 {
-    now().as_millis() as u64
+    uptime().as_millis() as u64
 }
 
 /// Spawns hyper's tasks of one connection, and tells of their progress until it is settled.
@@ -273,7 +273,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::body::RequestBody;
+    use crate::request_body::RequestBody;
 
     #[test]
     fn a_request_changes_form_once() {

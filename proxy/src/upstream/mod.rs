@@ -1,13 +1,16 @@
 //! Reaching origins: destinations, connections, pools, attempts.
 
 pub mod attempt;
-pub mod body;
+pub mod balance;
 pub mod connect;
-pub mod connection;
-mod course;
+pub mod evidence;
 pub mod forward;
+mod hedge;
 pub mod http2;
+pub mod origin_connection;
+pub mod plan;
 pub mod pool;
 pub mod resolve;
+mod retry_state;
 pub mod shared;
 pub mod socket;

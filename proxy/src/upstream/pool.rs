@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use crate::routing::Destination;
-use crate::upstream::connection::{Connection, Http1};
+use crate::clock;
+use crate::upstream::balance::Destination;
+use crate::upstream::origin_connection::{Http1, OriginConnection};
 use crate::upstream::shared::Shared;
 
 /// Idle HTTP/1.1 connections, most recently used last, and shared HTTP/2 ones. Each worker has its
@@ -37,10 +38,10 @@ struct Idle {
 impl Pool {
     /// Takes the connection of this generation that was used last, if one is left that is open, silent and ready, and
     /// has not been idle for `timeout`; of HTTP/2, a place on one that is open and has any left.
-    pub fn take(&self, destination: &Destination, generation: u64, timeout: Duration) -> Option<Connection> {
+    pub fn take(&self, destination: &Destination, generation: u64, timeout: Duration) -> Option<OriginConnection> {
         let key = PoolKey { endpoint: destination.endpoint().id, generation };
         if destination.is_http2() {
-            return self.shared.take(key, timeout).map(Connection::Http2);
+            return self.shared.take(key, timeout).map(OriginConnection::Http2);
         }
         let mut idle = self.lock();
         let connections = idle.get_mut(&key)?;
@@ -48,7 +49,7 @@ impl Pool {
             let connection = candidate.connection;
             let usable = candidate.since.elapsed() < timeout && connection.sender.is_ready();
             if usable && connection.link.leads_there() && connection.link.socket.is_quiet() {
-                return Some(Connection::Http1(connection));
+                return Some(OriginConnection::Http1(connection));
             }
         }
         None
@@ -56,12 +57,12 @@ impl Pool {
 
     /// Gives a connection back, once its answer has been read to the end; `most` idle ones of the current generation
     /// are kept for each endpoint, and none of an earlier one.
-    pub fn give(&self, endpoint: u64, connection: Connection, generation: u64, most: usize) {
+    pub fn give(&self, endpoint: u64, connection: OriginConnection, generation: u64, most: usize) {
         let key = PoolKey { endpoint, generation: connection.generation() };
         let most = if key.generation == generation { most } else { 0 };
         let connection = match connection {
-            Connection::Http1(connection) => connection,
-            Connection::Http2(stream) => return self.shared.give(key, stream, most),
+            OriginConnection::Http1(connection) => connection,
+            OriginConnection::Http2(stream) => return self.shared.give(key, stream, most),
         };
         if connection.sender.is_closed() {
             return;
@@ -69,7 +70,7 @@ impl Pool {
         let mut idle = self.lock();
         let connections = idle.entry(key).or_default();
         if connections.len() < most {
-            connections.push(Idle { connection, since: Instant::now() });
+            connections.push(Idle { connection, since: clock::now() });
         }
     }
 

@@ -14,9 +14,10 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name as DnsName, RecordType};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::routing::now;
+use crate::clock;
+use crate::clock::uptime;
 
 /// Looks names up, for every worker and every probe. A copy shares what is known.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ struct Name {
     generation: AtomicU64,
     /// Which address the next connection tries first.
     turn: AtomicUsize,
-    /// When it was last asked for, in milliseconds of [`now`].
+    /// When it was last asked for, in milliseconds of [`uptime`].
     used_ms: AtomicU64,
     /// Whether the last look-up failed, so that an outage is logged once.
     fails: AtomicBool,
@@ -228,7 +229,7 @@ impl Names {
         dns.clear_cache();
         let error = match dns.lookup_ip(host).await {
             Ok(found) => {
-                let ttl = found.valid_until().saturating_duration_since(Instant::now().into_std());
+                let ttl = found.valid_until().saturating_duration_since(clock::timer_now().into_std());
                 let addresses: Vec<IpAddr> = found.iter().take(MAX_KEPT).collect();
                 return if addresses.is_empty() {
                     Err(Unknown::Absent("the name has no address".to_owned()))
@@ -328,7 +329,7 @@ fn is_absence(error: &NetError) -> bool {
 }
 
 fn now_ms() -> u64 {
-    now().as_millis() as u64
+    uptime().as_millis() as u64
 }
 
 /// How long an answer is good, whatever its TTL says.

@@ -10,10 +10,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::headers::TrailerRules;
-use crate::node::Worker;
-use crate::revocation::{Check, Grant};
-use crate::routing::Routing;
+use crate::clock;
+use crate::framing::TrailerRules;
 
 /// One request's body, from which each attempt takes its own [`AttemptBody`].
 #[derive(Clone, Debug)]
@@ -21,7 +19,7 @@ pub enum RequestBody {
     /// There is none.
     Empty,
     /// It streams from the client; the first `keep` bytes are kept for another attempt.
-    Streaming(Arc<Mutex<Shared>>),
+    Streaming(Arc<Mutex<SharedBody>>),
 }
 
 /// What is wrong with a request's body: the client's fault, never the origin's.
@@ -48,9 +46,12 @@ pub enum Upload {
     Awaited(Instant),
 }
 
+/// Says whether what an upload goes to may no longer get it. Asked before each piece of an upload that goes on
+/// beside its answer.
+type Revoked = Box<dyn FnMut() -> bool + Send>;
+
 /// The state that the attempts of one request share.
-#[derive(Debug)]
-pub struct Shared {
+pub struct SharedBody {
     source: Incoming,
     /// All that has come, while it may be kept.
     kept: BytesMut,
@@ -69,21 +70,8 @@ pub struct Shared {
     last_progress: Instant,
     /// The origin would take more, and the client has sent none yet.
     awaited: bool,
-    /// Whether its region may still get it, once the answer has begun before its end.
-    revocable: Option<Box<Revocable>>,
-}
-
-/// An upload that goes on beside its answer.
-struct Revocable {
-    worker: Arc<Worker>,
-    check: Check,
-    grant: Grant,
-}
-
-impl std::fmt::Debug for Revocable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Revocable").field("check", &self.check).finish_non_exhaustive()
-    }
+    /// Says whether its region may no longer get it, once the answer has begun before its end.
+    revoked: Option<Revoked>,
 }
 
 impl RequestBody {
@@ -93,7 +81,7 @@ impl RequestBody {
         if source.is_end_stream() {
             return RequestBody::Empty;
         }
-        RequestBody::Streaming(Arc::new(Mutex::new(Shared {
+        RequestBody::Streaming(Arc::new(Mutex::new(SharedBody {
             source,
             kept: BytesMut::new(),
             keep,
@@ -105,9 +93,9 @@ impl RequestBody {
             ended: false,
             fault: None,
             attempt: 0,
-            last_progress: Instant::now(),
+            last_progress: clock::now(),
             awaited: false,
-            revocable: None,
+            revoked: None,
         })))
     }
 
@@ -187,10 +175,12 @@ impl RequestBody {
         }
     }
 
-    /// Has an upload end that goes on beside its answer, when a new table revokes what was granted.
-    pub fn revocable(&self, worker: Arc<Worker>, pinned: &Routing, grant: Option<Grant>) {
-        if let (RequestBody::Streaming(shared), Some(grant)) = (self, grant) {
-            lock(shared).revocable = Some(Box::new(Revocable { worker, check: Check::new(pinned), grant }));
+    /// Has an upload that goes on beside its answer end once `revoked` says so.
+    pub fn end_when(&self, revoked: impl FnOnce() -> Option<Revoked>) {
+        if let RequestBody::Streaming(shared) = self
+            && let Some(revoked) = revoked()
+        {
+            lock(shared).revoked = Some(revoked);
         }
     }
 
@@ -220,7 +210,7 @@ enum Source {
     /// Our own bytes.
     Full(Bytes),
     Shared {
-        shared: Arc<Mutex<Shared>>,
+        shared: Arc<Mutex<SharedBody>>,
         attempt: u32,
         position: usize,
     },
@@ -235,7 +225,7 @@ impl AttemptBody {
 
 /// Why an attempt's body ends early.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
+pub enum RequestBodyError {
     /// Another attempt has taken over.
     #[error("another attempt has taken the request body over")]
     Superseded,
@@ -246,9 +236,12 @@ pub enum BodyError {
 
 impl Body for AttemptBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = RequestBodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let Source::Shared { shared, attempt, position } = &mut self.0 else {
             let Source::Full(bytes) = std::mem::replace(&mut self.0, Source::Empty) else { return Poll::Ready(None) };
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -256,7 +249,7 @@ impl Body for AttemptBody {
         let mut state = lock(shared);
         // What is here is everybody's; what is still to come, the latest attempt's.
         if state.attempt != *attempt && (!state.ended || state.overflown) {
-            return Poll::Ready(Some(Err(BodyError::Superseded)));
+            return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
         }
         if let Some(kept) = state.kept.get(*position..).filter(|kept| !kept.is_empty()) {
             let kept = Bytes::copy_from_slice(kept);
@@ -264,7 +257,7 @@ impl Body for AttemptBody {
             return Poll::Ready(Some(Ok(Frame::data(kept))));
         }
         if let Some(fault) = state.fault {
-            return Poll::Ready(Some(Err(BodyError::Fault(fault))));
+            return Poll::Ready(Some(Err(RequestBodyError::Fault(fault))));
         }
         if state.ended {
             let trailers = state.trailers.clone().filter(|_| *position != usize::MAX);
@@ -277,7 +270,7 @@ impl Body for AttemptBody {
         let polled = Pin::new(&mut state.source).poll_frame(cx);
         state.awaited = polled.is_pending();
         let frame = ready!(polled);
-        state.last_progress = Instant::now();
+        state.last_progress = clock::now();
         Poll::Ready(match frame {
             None => {
                 state.ended = true;
@@ -339,7 +332,16 @@ impl Body for AttemptBody {
     }
 }
 
-impl Shared {
+impl std::fmt::Debug for SharedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedBody")
+            .field("received", &self.received)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SharedBody {
     /// Keeps a piece for another attempt, if all of the body so far fits.
     fn keep(&mut self, data: &Bytes) -> bool {
         if self.overflown || self.kept.len() + data.len() > self.keep {
@@ -353,17 +355,15 @@ impl Shared {
     }
 
     fn is_revoked(&mut self) -> bool {
-        let Some(revocable) = &mut self.revocable else { return false };
-        let Revocable { worker, check, grant } = &mut **revocable;
-        check.look(&worker.node, |current| grant.revoked(current)).is_some()
+        self.revoked.as_mut().is_some_and(|revoked| revoked())
     }
 
-    fn fail(&mut self, fault: BodyFault) -> BodyError {
+    fn fail(&mut self, fault: BodyFault) -> RequestBodyError {
         self.fault = Some(fault);
-        BodyError::Fault(fault)
+        RequestBodyError::Fault(fault)
     }
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+fn lock(shared: &Mutex<SharedBody>) -> MutexGuard<'_, SharedBody> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

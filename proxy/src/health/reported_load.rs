@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use policy::Reported;
 
-use crate::routing::coarse_ms;
+use crate::clock::coarse_ms;
 
 /// The last [`Reported`] of a region, if there was one.
 #[derive(Debug, Default)]
-pub struct LoadCell {
+pub struct ReportedLoad {
     /// When it was last reported, by the clock of [`coarse_ms`]; [`NEVER`] without a report.
     at_ms: AtomicU64,
     /// As bits.
@@ -19,7 +19,7 @@ pub struct LoadCell {
 
 const NEVER: u64 = 0;
 
-impl LoadCell {
+impl ReportedLoad {
     /// The load of a region of which this node knows `own`, by what is reported now.
     pub fn over(&self, own: f32) -> f32 {
         if self.at_ms.load(Ordering::Relaxed) == NEVER {

@@ -3,24 +3,26 @@
 mod grpc;
 mod http;
 mod tcp;
+pub mod watch;
 
 use std::error::Error;
 use std::sync::Arc;
 
-use ::http::{HeaderName, HeaderValue};
+use ::http::HeaderValue;
 use policy::health::{Check, HttpCheck, Probe, ProbePlan};
 use tokio::time::timeout;
 
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
-use crate::upstream::connect::{ConnectError, SendError};
+use crate::upstream::connect::ConnectError;
+use crate::upstream::origin_connection::SendError;
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// Whether the endpoint serves.
     pub result: Probe,
-    /// From [`LAG`], in milliseconds.
+    /// From [`crate::fields::REPLICATION_LAG`], in milliseconds.
     pub lag_ms: Option<u64>,
     /// Why it did not pass, for operators; `None` when it did.
     pub why: Option<Arc<str>>,
@@ -86,9 +88,6 @@ fn root(error: &hyper::Error) -> String {
     }
     cause.to_string()
 }
-
-/// The header of a probe's answer in which a replica says by how many seconds it lags.
-pub const LAG: HeaderName = HeaderName::from_static("x-replication-lag");
 
 /// Asks once, on a connection of the probe's own. A gateway is asked over HTTP whatever the plan, and
 /// told the region, and that a node asks, with the same proof as of any request: it answers for the

@@ -1,4 +1,4 @@
-//! One client connection, as its requests see it.
+//! One client connection, as its requests see it: who is at its other end, and what it is doing.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::TRANSFER_ENCODING;
 
 use crate::client::{Client, PlaceCache};
+use crate::clock::coarse_ms;
+use crate::framing;
 use crate::ingress::tls::CertificateNames;
 use crate::node::Geo;
 use crate::peers::identity::PeerSession;
-use crate::routing::coarse_ms;
 
-/// One client connection.
-pub struct Connection {
+/// One client connection. Its requests share it, on its worker's thread, for as long as it lives.
+pub struct ClientConnection {
     /// Who is at the other end: a client, or a proxy.
     pub peer: SocketAddr,
     /// Whether the peer is a proxy that stands for a client whom it does not name.
@@ -74,7 +74,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Active(Arc<Activity>);
 
-impl Connection {
+impl ClientConnection {
     /// A new connection, from which a first request is awaited.
     pub fn new(peer: SocketAddr, tls: Option<TlsFacts>, redirects_to: Option<u16>) -> Self {
         let activity = Arc::new(Activity::default());
@@ -155,8 +155,8 @@ impl Activity {
     /// looked at; it is good unless it has a Transfer-Encoding, beside which a length may have stood.
     pub fn take_head_fault(&self, headers: &HeaderMap) -> Option<&'static str> {
         let seen = self.heads.swap(0, Ordering::Relaxed) > 0;
-        if !seen && headers.contains_key(TRANSFER_ENCODING) {
-            return Some("it is pipelined, and its body has no length");
+        if !seen && let Some(fault) = framing::pipelined_head_fault(headers) {
+            return Some(fault);
         }
         let faulty = self.faulty.load(Ordering::Relaxed) && self.faulty.swap(false, Ordering::Relaxed);
         faulty.then(|| self.head_fault.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
@@ -194,12 +194,12 @@ impl Drop for Active {
 /// One answer's bytes on their way to the client. HTTP asks a body for more only once there is room
 /// for it, so that a body which nobody asks is one that the client does not take.
 #[derive(Debug)]
-pub struct Outflow {
+pub struct WriteProgress {
     activity: Arc<Activity>,
     untaken: bool,
 }
 
-impl Outflow {
+impl WriteProgress {
     /// An answer that is about to be taken.
     pub fn new(activity: Arc<Activity>) -> Self {
         let mut flow = Self { activity, untaken: false };
@@ -220,7 +220,7 @@ impl Outflow {
     }
 }
 
-impl Drop for Outflow {
+impl Drop for WriteProgress {
     fn drop(&mut self) {
         self.asked(false);
     }
@@ -234,14 +234,14 @@ mod tests {
     fn only_what_is_not_taken_blocks() {
         let activity = Arc::new(Activity::default());
         assert!(activity.blocked().is_none());
-        let mut flow = Outflow::new(activity.clone());
+        let mut flow = WriteProgress::new(activity.clone());
         assert!(activity.blocked().is_some(), "an answer that nobody asks for");
         flow.asked(true);
         assert!(activity.blocked().is_some(), "a piece that nobody asks to be followed");
         flow.asked(false);
         assert!(activity.blocked().is_none(), "the origin's turn");
         flow.asked(true);
-        let other = Outflow::new(activity.clone());
+        let other = WriteProgress::new(activity.clone());
         drop(flow);
         assert!(activity.blocked().is_some());
         drop(other);

@@ -1,5 +1,4 @@
-//! The course of one request's attempts: where next, at whose cost, after what pause, beside which
-//! other, and why no further.
+//! The retry rule: where the next attempt of a request goes, at whose cost, after what pause, and why no further.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,21 +11,24 @@ use policy::route::RouteSpec;
 use policy::view::WithDown;
 use policy::{Health, RegionId, RegionSet, Seen, Verdict};
 use smallvec::SmallVec;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use crate::clock;
 use crate::health::endpoint::EndpointState;
-use crate::health::traffic::Dialled;
-use crate::node::{InFlight, Node};
-use crate::routing::{Region, Routing, Wish};
-use crate::upstream::attempt::{self, Aim, Attempt, Attempted, Fault};
-use crate::upstream::forward::{Answered, End, Failure, Forward};
+use crate::node::InFlight;
+use crate::routing::{Region, Routing};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::attempt::{Attempt, AttemptResult, AttemptTarget, Fault};
+use crate::upstream::balance::{self, PickRequest};
+use crate::upstream::evidence::Evidence;
+use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry, OriginAnswer};
 
-/// Where one request stands among its attempts.
-pub(super) struct Course<'a> {
-    plan: &'a Forward<'a>,
-    route: &'a RouteSpec,
+/// The state of one request's attempts. It lives while the request is forwarded, on its worker's thread.
+pub(super) struct RetryState<'a> {
+    pub(super) plan: &'a ForwardPlan<'a>,
+    pub(super) route: &'a RouteSpec,
     deadline: Instant,
-    wish: Wish,
+    pick: PickRequest,
     /// Regions, of the pinned table, that this round is done with.
     done_with: RegionSet,
     /// Regions, of the pinned table, that could not be reached.
@@ -39,31 +41,31 @@ pub(super) struct Course<'a> {
     pauses: u32,
     overloaded: bool,
     /// Whether an origin may have acted on it.
-    maybe_processed: bool,
+    pub(super) maybe_processed: bool,
     /// Whether all of a region's endpoints were tried.
     exhausted: bool,
-    last: Option<Before>,
-    end: End,
+    last: Option<EarlierAttempt>,
+    pub(super) end: NoRetry,
 }
 
 /// The attempt before another, or beside it.
-struct Before {
-    routing: Arc<Routing>,
-    region: RegionId,
+pub(super) struct EarlierAttempt {
+    pub(super) routing: Arc<Routing>,
+    pub(super) region: RegionId,
     pinned_region: RegionId,
     endpoint: Arc<EndpointState>,
     /// None while it is under way.
     fault: Option<Fault>,
 }
 
-impl<'a> Course<'a> {
-    pub(super) fn new(plan: &'a Forward<'a>) -> Self {
+impl<'a> RetryState<'a> {
+    pub(super) fn new(plan: &'a ForwardPlan<'a>) -> Self {
         let route = &plan.pinned.table().route(plan.permits.route()).spec;
         Self {
             plan,
             route,
             deadline: plan.started + route.timeout,
-            wish: Wish { client_key: plan.facts.client_key, upgrade: plan.upgrade },
+            pick: PickRequest { client_key: plan.facts.client_key, upgrade: plan.upgrade },
             done_with: RegionSet::EMPTY,
             unreachable: RegionSet::EMPTY,
             tried: SmallVec::new(),
@@ -74,7 +76,7 @@ impl<'a> Course<'a> {
             maybe_processed: false,
             exhausted: false,
             last: None,
-            end: End::Exhausted,
+            end: NoRetry::Exhausted,
         }
     }
 
@@ -98,7 +100,7 @@ impl<'a> Course<'a> {
         if found.is_some() {
             return found;
         }
-        if self.end != End::Exhausted || self.tried.is_empty() {
+        if self.end != NoRetry::Exhausted || self.tried.is_empty() {
             return None;
         }
         self.again = true;
@@ -111,18 +113,18 @@ impl<'a> Course<'a> {
     fn may_go_on(&mut self) -> bool {
         let Some(last) = &self.last else { return true };
         self.end = if !last.fault.is_some_and(Fault::is_unsent) && !self.plan.repeatable {
-            End::NotRepeatable
-        } else if Instant::now() >= self.deadline {
-            End::OutOfTime
+            NoRetry::NotRepeatable
+        } else if clock::now() >= self.deadline {
+            NoRetry::OutOfTime
         } else {
-            End::Exhausted
+            NoRetry::Exhausted
         };
-        self.end == End::Exhausted && self.attempts < self.route.retry.attempts
+        self.end == NoRetry::Exhausted && self.attempts < self.route.retry.attempts
     }
 
     /// Looks for whom to try. `beside` is an attempt that is still under way.
-    fn find(&mut self, beside: Option<&Before>) -> Option<Attempt> {
-        let Forward { worker, pinned, facts, permits, head, body, .. } = *self.plan;
+    pub(super) fn find(&mut self, beside: Option<&EarlierAttempt>) -> Option<Attempt> {
+        let ForwardPlan { worker, pinned, facts, permits, head, body, .. } = *self.plan;
         let (table, node) = (pinned.table(), &worker.node);
         loop {
             // The first attempt follows the decision without a pause, and is of its moment.
@@ -135,7 +137,7 @@ impl<'a> Course<'a> {
                 // Never true: the permit says otherwise. It is checked on its own all the same.
                 node.metrics.residency_violations.inc();
                 let region = &current.region(region).name;
-                tracing::error!(region, "a permit for an unlawful region; not dialled");
+                tracing::error!(region, "a permit for an unlawful region; not evidence");
                 self.done_with.insert(pinned_region);
                 continue;
             }
@@ -146,24 +148,24 @@ impl<'a> Course<'a> {
                 continue;
             }
             let safeguarded = permit.is_safeguarded();
-            let destination = routing.destination(permit, &self.tried, self.wish);
+            let destination = balance::destination(&routing, permit, &self.tried, self.pick);
             let Some(destination) = destination.filter(|found| !self.again || found.endpoint().is_up()) else {
                 self.done_with.insert(pinned_region);
                 continue;
             };
             if !body.can_be_had_again() && self.attempts > 0 {
-                self.end = End::BodyGone;
+                self.end = NoRetry::BodyGone;
                 return None;
             }
             let from = beside.or(self.last.as_ref());
             if let Some(from) = from
                 && !self.affords(from, beside.is_some(), cell, destination.endpoint())
             {
-                self.end = End::OverBudget;
+                self.end = NoRetry::OverBudget;
                 return None;
             }
             let Some(body) = body.attempt() else {
-                self.end = End::BodyGone;
+                self.end = NoRetry::BodyGone;
                 return None;
             };
             if let Some(from) = from.filter(|from| from.pinned_region != pinned_region && beside.is_none()) {
@@ -174,16 +176,17 @@ impl<'a> Course<'a> {
             self.tried.push(destination.endpoint().clone());
             let request = head(&routing, region).map(|()| body);
             let in_flight = InFlight::enter(&cell.state.in_flight);
-            let started = Instant::now();
+            let started = clock::now();
             let limit = self.limit(started);
-            let aim = Aim { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight };
-            return Some(Attempt { aim, request });
+            let target =
+                AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight };
+            return Some(Attempt { target, request });
         }
     }
 
     /// Whether the retry budget of the region that an attempt has failed in, or is late in, lets there
     /// be another. What cost no origin any work is free, and so is leaving what is out for what is not.
-    fn affords(&self, from: &Before, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
+    fn affords(&self, from: &EarlierAttempt, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
         let metrics = &self.plan.worker.node.metrics;
         let region = from.routing.region(from.region);
         let is_last_resort = |region: &Region| matches!(region.state.health(), Health::Down | Health::Ramping(0));
@@ -216,94 +219,48 @@ impl<'a> Course<'a> {
     /// False when a table that came meanwhile no longer lets the attempt be made.
     pub(super) async fn pause(&mut self, next: &mut Attempt) -> bool {
         let Some(last) = &self.last else { return true };
-        if last.pinned_region != next.aim.pinned_region || (last.fault.is_some_and(Fault::is_unsent) && !self.again) {
+        if last.pinned_region != next.target.pinned_region || (last.fault.is_some_and(Fault::is_unsent) && !self.again)
+        {
             return true;
         }
         let most = (FIRST_PAUSE * 2_u32.saturating_pow(self.pauses)).min(LONGEST_PAUSE);
         self.pauses += 1;
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.deadline.saturating_duration_since(clock::now());
         sleep(most.mul_f64(fastrand::f64()).min(left)).await;
-        next.aim.started = Instant::now();
-        next.aim.limit = self.limit(next.aim.started);
+        next.target.started = clock::now();
+        next.target.limit = self.limit(next.target.started);
         let current = self.plan.worker.node.routing.load();
-        if Arc::ptr_eq(&current, &next.aim.routing) {
+        if Arc::ptr_eq(&current, &next.target.routing) {
             return true;
         }
-        let now = current.table().region_named(&next.aim.routing.table().region(next.aim.region).name);
+        let now = current.table().region_named(&next.target.routing.table().region(next.target.region).name);
         now.is_some_and(|region| is_lawful_in_both(self.plan.pinned.table(), self.plan.facts, current.table(), region))
     }
 
-    /// After how long the attempt about to be made is doubled, if it is to be. One at the version on
-    /// trial is not: what is wrong with that would be hidden.
-    pub(super) fn hedge_after(&self, next: &Attempt) -> Option<Duration> {
-        let may = self.route.retry.hedge
-            && self.plan.repeatable
-            && self.attempts < self.route.retry.attempts
-            && !next.aim.routing.is_on_trial(next.aim.region, next.aim.destination.endpoint());
-        self.plan.pinned.route(self.plan.permits.route()).hedge_after().filter(|_| may)
-    }
-
-    /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
-    /// answer is taken, and the other attempt cancelled.
-    pub(super) async fn hedged(&mut self, first: Attempt, late: Duration) -> Attempted {
-        let plan = self.plan;
-        let Forward { worker, body, .. } = *plan;
-        let from = Before::under_way(&first.aim);
-        let begun = first.aim.started;
-        let mut first = std::pin::pin!(attempt::make(plan, first));
-        if let Ok(over) = timeout(late, &mut first).await {
-            return over;
-        }
-        let second = if body.is_whole() { self.find(Some(&from)) } else { None };
-        self.end = End::Exhausted;
-        let Some(second) = second else { return first.await };
-        let mut second = std::pin::pin!(attempt::make(plan, second));
-        let (over, won) = tokio::select! {
-            over = &mut first => (over, false),
-            over = &mut second => (over, true),
-        };
-        if !self.is_welcome(&over) {
-            over.tell(&worker.node, body, self.fair());
-            self.maybe_processed |= !over.fault().is_unsent();
-            self.count(&over.aim.routing, over.aim.region, over.fault().outcome());
-            return if won { first.await } else { second.await };
-        }
-        let name = from.routing.table().region(from.region).name.as_str();
-        let outcome = if won { "won" } else { "lost" };
-        worker.node.metrics.hedges.with_label_values(&[name, outcome]).inc();
-        if won {
-            // That it was too slow is what there is to know of the first.
-            let took = begun.elapsed();
-            from.dialled(&worker.node).cancelled(took);
-            self.plan.pinned.route(self.plan.permits.route()).observe(took);
-        }
-        over
-    }
-
     /// Whether an attempt's answer is one to pass on.
-    pub(super) fn is_welcome(&self, over: &Attempted) -> bool {
+    pub(super) fn is_welcome(&self, result: &AttemptResult) -> bool {
         let unwelcome =
             |status: StatusCode| self.plan.repeatable && self.route.retry.statuses.contains(&status.as_u16());
-        !over.unsent && over.status().is_some_and(|status| !unwelcome(status))
+        !result.unsent && result.status().is_some_and(|status| !unwelcome(status))
     }
 
     /// Takes the end of an attempt; its answer, if it has one.
-    pub(super) fn settle(&mut self, over: Attempted) -> Option<Answered> {
-        let (welcome, fault) = (self.is_welcome(&over), over.fault());
-        let Attempted { aim, result, .. } = over;
-        let Aim { routing, region, pinned_region, safeguarded, destination, started, in_flight, .. } = aim;
+    pub(super) fn settle(&mut self, result: AttemptResult) -> Option<OriginAnswer> {
+        let (welcome, fault) = (self.is_welcome(&result), result.fault());
+        let AttemptResult { target, result, .. } = result;
+        let AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, in_flight, .. } = target;
         let endpoint = destination.endpoint().clone();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
         let answered = result.ok().filter(|_| !fault.is_unreachable()).map(|(response, connection)| {
             self.time(&routing, region, response.status(), started);
             let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
-            Answered { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight }
+            OriginAnswer { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight }
         });
         if welcome {
             return answered;
         }
         self.count(&routing, region, fault.outcome());
-        let left = routing.untried(region, &self.tried);
+        let left = balance::untried(&routing, region, &self.tried);
         self.maybe_processed |= !fault.is_unsent();
         if fault.is_unreachable() {
             self.unreachable.insert(pinned_region);
@@ -315,7 +272,7 @@ impl<'a> Course<'a> {
         if spare <= others || left == 0 || matches!(fault, Fault::Revoked(_)) {
             self.done_with.insert(pinned_region);
         }
-        self.last = Some(Before { routing, region, pinned_region, endpoint, fault: Some(fault) });
+        self.last = Some(EarlierAttempt { routing, region, pinned_region, endpoint, fault: Some(fault) });
         answered
     }
 
@@ -329,18 +286,18 @@ impl<'a> Course<'a> {
         }
         // A failure is no quick answer.
         if self.route.retry.hedge && !status.is_server_error() {
-            self.plan.pinned.route(self.plan.permits.route()).observe(took);
+            self.plan.pinned.latency(self.plan.permits.route()).observe(took);
         }
     }
 
     /// Counts an attempt that failed; one whose answer is passed on is counted with the answer.
-    fn count(&self, routing: &Routing, region: RegionId, outcome: &str) {
+    pub(super) fn count(&self, routing: &Routing, region: RegionId, outcome: &str) {
         let name = routing.table().region(region).name.as_str();
         self.plan.worker.node.metrics.attempts.with_label_values(&[name, outcome]).inc();
     }
 
     /// Why there is no answer.
-    pub(super) fn failure(&self) -> Failure {
+    pub(super) fn failure(&self) -> ForwardError {
         let Self { plan, attempts, .. } = *self;
         let table = plan.pinned.table();
         let fault = self.last.as_ref().and_then(|last| last.fault);
@@ -349,31 +306,33 @@ impl<'a> Course<'a> {
         if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed && telling {
             let view = WithDown { view: &**plan.pinned, down: self.unreachable };
             match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
-                Verdict::Refuse(refusal) => return Failure::Refused { refusal, attempts },
-                Verdict::Forward(_) if self.overloaded => return Failure::Overloaded,
+                Verdict::Refuse(refusal) => return ForwardError::Refused { refusal, attempts },
+                Verdict::Forward(_) if self.overloaded => return ForwardError::Overloaded,
                 Verdict::Forward(_) => {}
             }
         }
         let region = self.last.as_ref().map(|last| table.region(last.pinned_region).name.clone()).unwrap_or_default();
         if let Some(Fault::Revoked(why)) = fault {
-            return Failure::Revoked { region, attempts, why };
+            return ForwardError::Revoked { region, attempts, why };
         }
         let timed_out = matches!(fault, Some(Fault::TimedOut | Fault::Gone));
-        Failure::Failed { region, attempts, timed_out, unsent: !self.maybe_processed, end: self.end }
+        ForwardError::Failed { region, attempts, timed_out, unsent: !self.maybe_processed, end: self.end }
     }
 }
 
-impl Before {
-    fn dialled<'a>(&'a self, node: &'a Node) -> Dialled<'a> {
-        Dialled { node, routing: &self.routing, region: self.region, endpoint: &self.endpoint }
+impl EarlierAttempt {
+    /// The evidence for and against whom it goes to.
+    pub(super) fn evidence<'a>(&'a self, metrics: &'a Metrics) -> Evidence<'a> {
+        Evidence { metrics, routing: &self.routing, region: self.region, endpoint: &self.endpoint }
     }
 
-    fn under_way(aim: &Aim) -> Self {
+    /// An attempt that is under way.
+    pub(super) fn under_way(target: &AttemptTarget) -> Self {
         Self {
-            routing: aim.routing.clone(),
-            region: aim.region,
-            pinned_region: aim.pinned_region,
-            endpoint: aim.destination.endpoint().clone(),
+            routing: target.routing.clone(),
+            region: target.region,
+            pinned_region: target.pinned_region,
+            endpoint: target.destination.endpoint().clone(),
             fault: None,
         }
     }

@@ -13,10 +13,11 @@ use policy::pressure::{OVERLOAD_MARK, Pressure};
 use policy::region::RegionState;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::health::probe::probe;
-use crate::health::traffic::{eject, gauge, refresh, suspect};
+use super::probe;
+use crate::clock::uptime;
 use crate::node::Node;
-use crate::routing::{Region, now};
+use crate::routing::Region;
+use crate::upstream::evidence::{eject, gauge, refresh, suspect};
 
 /// Probes every endpoint by its region's plan, follows what real traffic shows, and keeps the regions'
 /// health and gauges current.
@@ -46,12 +47,12 @@ impl Watch {
             for endpoint in &cell.endpoints {
                 seen.insert(endpoint.id);
                 let due = last.get(&endpoint.id).is_none_or(|(before, vary)| {
-                    now() >= *before + pace(&cell.probe, endpoint.is_in_doubt()).mul_f64(*vary)
+                    uptime() >= *before + pace(&cell.probe, endpoint.is_in_doubt()).mul_f64(*vary)
                 });
                 let most = if endpoint.is_in_doubt() { cell.probe.failures } else { 1 };
                 let Some(busy) = due.then(|| Busy::begin(&self.busy, endpoint.id, most)).flatten() else { continue };
                 let vary = 1.0 + cell.probe.jitter * (2.0 * fastrand::f64() - 1.0);
-                last.insert(endpoint.id, (now(), vary));
+                last.insert(endpoint.id, (uptime(), vary));
                 let (node, endpoint, plan) = (self.node.clone(), endpoint.clone(), cell.probe.clone());
                 let (region, gateway) = (region.name.clone(), gateway.clone());
                 tokio::spawn(async move {
@@ -74,7 +75,7 @@ impl Watch {
                         }
                         let routing = node.routing.load_full();
                         if let Some(id) = routing.table().region_named(&region) {
-                            refresh(&node, &region, routing.region(id), &routing.table().spec().failover);
+                            refresh(&node.metrics, &region, routing.region(id), &routing.table().spec().failover);
                         }
                     }
                 });
@@ -87,7 +88,7 @@ impl Watch {
     fn tick(&self, memory: &mut Memory, since: Duration) {
         let routing = self.node.routing.load_full();
         let failover = &routing.table().spec().failover;
-        self.node.inbox.settle(&routing, now());
+        self.node.inbox.settle(&routing, uptime());
         for (_, region, cell) in routing.regions() {
             // What endpoints out of rotation have shown is answered by their being out, and so it is with
             // a region's.
@@ -99,11 +100,11 @@ impl Watch {
                 let seen = memory.endpoints.entry(endpoint.id).or_default();
                 let fresh = endpoint.counts().since(&seen.counts);
                 seen.counts = seen.counts.plus(&fresh);
-                seen.window.add(now(), failover.outlier.interval, &fresh);
+                seen.window.add(uptime(), failover.outlier.interval, &fresh);
                 let lately = seen.window.sum();
                 let cause = if endpoint.is_up() { lately.verdict(failover) } else { None };
                 if let Some(cause) = cause {
-                    eject(&self.node, &region.name, cell, endpoint, cause, failover);
+                    eject(&self.node.metrics, &region.name, cell, endpoint, cause, failover);
                 }
                 if endpoint.is_up() && cell.state.phase() != Phase::Suspected {
                     in_rotation = in_rotation.plus(&lately);
@@ -112,20 +113,20 @@ impl Watch {
                 }
             }
             if let Some(cause) = cell.state.observe(&in_rotation, failover) {
-                suspect(&self.node, &region.name, cell, cause, failover);
+                suspect(&self.node.metrics, &region.name, cell, cause, failover);
             }
-            refresh(&self.node, &region.name, cell, failover);
+            refresh(&self.node.metrics, &region.name, cell, failover);
             memory.regions.entry(region.name.clone()).or_default().observe(&region.name, cell, since);
             show(&self.node, region, cell);
         }
-        for route in routing.routes() {
+        for route in routing.latencies() {
             route.on_tick();
         }
         if let Some(bus) = &self.node.bus {
             bus.freshness.look();
         }
         if let Some(canary) = &routing.canary {
-            canary.on_tick(now(), &self.node.metrics);
+            canary.on_tick(uptime(), &self.node.metrics);
         }
         if std::mem::replace(&mut memory.generation, routing.generation) != routing.generation {
             // Here, since it is here that most of the gauges are set: nothing brings them back.
@@ -158,12 +159,12 @@ impl BackgroundService for Watch {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut last, mut memory) = (HashMap::new(), Memory::default());
-        let mut latest = now();
+        let mut latest = uptime();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.start_due(&mut last);
-                    let before = std::mem::replace(&mut latest, now());
+                    let before = std::mem::replace(&mut latest, uptime());
                     self.tick(&mut memory, latest.saturating_sub(before));
                 }
                 _ = shutdown.changed() => return,

@@ -1,4 +1,4 @@
-//! A connection to an upstream, whichever version of HTTP it speaks.
+//! A connection to an origin, whichever version of HTTP it speaks.
 
 use std::error::Error;
 
@@ -8,13 +8,13 @@ use hyper::client::conn::http1::SendRequest;
 use rustls::AlertDescription;
 
 use crate::peers::gateway::Counterpart;
-use crate::upstream::body::AttemptBody;
+use crate::request_body::AttemptBody;
 use crate::upstream::connect::Link;
 use crate::upstream::http2::Stream;
 
 /// A connection ready for a request.
 #[derive(Debug)]
-pub enum Connection {
+pub enum OriginConnection {
     /// One that takes one request at a time, and is this request's alone until its answer has ended.
     Http1(Http1),
     /// A place on one that many requests share.
@@ -41,12 +41,12 @@ pub enum SendError {
     Broken(hyper::Error),
 }
 
-impl Connection {
+impl OriginConnection {
     /// What its other end has proved.
     pub fn counterpart(&self) -> Counterpart {
         match self {
-            Connection::Http1(connection) => connection.link.counterpart,
-            Connection::Http2(stream) => stream.counterpart(),
+            OriginConnection::Http1(connection) => connection.link.counterpart,
+            OriginConnection::Http2(stream) => stream.counterpart(),
         }
     }
 
@@ -62,8 +62,8 @@ impl Connection {
     /// failure, however many requests were on it.
     pub fn is_first_to_break(&self) -> bool {
         match self {
-            Connection::Http1(_) => true,
-            Connection::Http2(stream) => stream.is_first_to_break(),
+            OriginConnection::Http1(_) => true,
+            OriginConnection::Http2(stream) => stream.is_first_to_break(),
         }
     }
 
@@ -73,7 +73,7 @@ impl Connection {
     /// See [`SendError`].
     pub async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
         match self {
-            Connection::Http1(connection) => {
+            OriginConnection::Http1(connection) => {
                 connection.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
                     Some(unsent) => SendError::Unsent(Box::new(unsent)),
                     None if connection.link.counterpart == Counterpart::Peer && is_refused(error.error()) => {
@@ -82,7 +82,7 @@ impl Connection {
                     None => SendError::Broken(error.into_error()),
                 })
             }
-            Connection::Http2(stream) => stream.send(request).await,
+            OriginConnection::Http2(stream) => stream.send(request).await,
         }
     }
 }

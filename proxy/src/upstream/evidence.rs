@@ -1,4 +1,4 @@
-//! What real traffic shows, attempt by attempt, and what that leads to.
+//! Evidence of real traffic for and against endpoints and regions, attempt by attempt, and what that leads to.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use policy::table::Failover;
 use policy::{Health, RegionId};
 
 use crate::health::endpoint::EndpointState;
-use crate::node::Node;
 use crate::routing::{Region, Routing};
+use crate::telemetry::metrics::Metrics;
 
-/// An endpoint of a region, in the routing under which it was dialled.
+/// Reports how one attempt at an endpoint went, under the routing by which it was dialled.
 #[derive(Clone, Copy)]
-pub struct Dialled<'a> {
-    /// The node that dialled it.
-    pub node: &'a Node,
+pub struct Evidence<'a> {
+    /// The metrics to count in.
+    pub metrics: &'a Metrics,
     /// The routing of that moment.
     pub routing: &'a Routing,
     /// The region, in its ids.
@@ -24,7 +24,7 @@ pub struct Dialled<'a> {
     pub endpoint: &'a EndpointState,
 }
 
-impl Dialled<'_> {
+impl Evidence<'_> {
     /// An answer's head has come, after the origin took so long; `None` when it came before the request
     /// was complete. 502, 503 and 504 say that the endpoint cannot serve; any other error is as much
     /// about the request, and counts by its share only.
@@ -79,14 +79,14 @@ impl Dialled<'_> {
     fn act(&self, enough: bool) {
         let (cell, failover, name) = (self.cell(), self.failover(), self.name());
         let cause = Cause::ConsecutiveErrors;
-        if enough && !eject(self.node, name, cell, self.endpoint, cause, failover) {
+        if enough && !eject(self.metrics, name, cell, self.endpoint, cause, failover) {
             // Its share of ejections is used up. That so many fail is told by the region's own count.
             tracing::debug!(region = name, endpoint = %self.endpoint.endpoint, "not ejected: too many are");
         }
         if cell.state.on_error(&failover.outlier) {
             let sound = cell.endpoints.iter().filter(|endpoint| !endpoint.is_in_doubt()).count();
             if (sound as f64) < failover.threshold * cell.endpoints.len() as f64 || sound == 0 {
-                suspect(self.node, name, cell, cause, failover);
+                suspect(self.metrics, name, cell, cause, failover);
             }
         }
     }
@@ -107,7 +107,7 @@ impl Dialled<'_> {
 /// Takes an endpoint out of rotation for a while, unless too many of its region's are out already.
 /// Whether it did.
 pub fn eject(
-    node: &Node,
+    metrics: &Metrics,
     region: &str,
     cell: &Region,
     endpoint: &EndpointState,
@@ -122,26 +122,26 @@ pub fn eject(
         return false;
     }
     let cause = cause.name();
-    node.metrics.ejections.with_label_values(&[region, cause]).inc();
+    metrics.ejections.with_label_values(&[region, cause]).inc();
     tracing::warn!(region, endpoint = %endpoint.endpoint, cause, "endpoint ejected");
-    refresh(node, region, cell, failover);
+    refresh(metrics, region, cell, failover);
     true
 }
 
 /// Makes a whole region the last resort for a while.
-pub fn suspect(node: &Node, region: &str, cell: &Region, cause: Cause, failover: &Failover) {
+pub fn suspect(metrics: &Metrics, region: &str, cell: &Region, cause: Cause, failover: &Failover) {
     if cell.state.suspect(&failover.outlier) {
         let cause = cause.name();
-        node.metrics.suspicions.with_label_values(&[region, cause]).inc();
+        metrics.suspicions.with_label_values(&[region, cause]).inc();
         tracing::warn!(region, cause, "region suspected: the last resort for now");
-        refresh(node, region, cell, failover);
+        refresh(metrics, region, cell, failover);
     }
 }
 
 /// Works a region's health out again, and tells when that changes where it stands.
-pub fn refresh(node: &Node, region: &str, cell: &Region, failover: &Failover) {
+pub fn refresh(metrics: &Metrics, region: &str, cell: &Region, failover: &Failover) {
     let Some((before, after)) = cell.refresh(failover) else { return };
-    node.metrics.region_health.with_label_values(&[region]).set(gauge(cell));
+    metrics.region_health.with_label_values(&[region]).set(gauge(cell));
     let (before, state) = (phase_name(before), phase_name(after));
     match cell.state.health() {
         Health::Ramping(percent) => tracing::warn!(region, before, state, percent, "region changed"),

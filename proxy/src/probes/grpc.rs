@@ -8,7 +8,7 @@ use config::Endpoint;
 use http_body_util::BodyExt;
 
 use super::{Found, MAX_BODY, NoAnswer};
-use crate::upstream::body::AttemptBody;
+use crate::request_body::AttemptBody;
 use crate::upstream::connect::{ConnectError, Connector, Speak};
 
 /// Asks about a service over HTTP/2, whatever else the endpoint speaks. An error when there is no

@@ -1,27 +1,28 @@
-//! How long a route's answers take, on this node.
+//! How long a route's answers take, on this node: what hedging goes by.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use policy::quantile::{BUCKETS, bucket, quantile};
 
-/// A route's live state: how long its answers take.
+/// How long one route's answers take. Any thread adds to it, without a lock; it outlives a table, by the route's
+/// name.
 #[derive(Debug)]
-pub struct RouteState {
+pub struct RouteLatency {
     /// Answers by their time to the head, in the buckets of [`policy::quantile`].
     buckets: Box<[AtomicU32]>,
-    /// After how long an attempt is doubled, in microseconds; [`NEVER`] while too little is known.
-    hedge_after: AtomicU64,
+    /// The P95, in microseconds; [`NEVER`] while too little is known.
+    p95: AtomicU64,
 }
 
-impl Default for RouteState {
+impl Default for RouteLatency {
     fn default() -> Self {
         let buckets = (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
-        Self { buckets, hedge_after: AtomicU64::new(NEVER) }
+        Self { buckets, p95: AtomicU64::new(NEVER) }
     }
 }
 
-impl RouteState {
+impl RouteLatency {
     /// Takes an answer's time to its head.
     pub fn observe(&self, took: Duration) {
         if let Some(count) = self.buckets.get(bucket(took)) {
@@ -29,9 +30,9 @@ impl RouteState {
         }
     }
 
-    /// The P95 of its answers, after which one that is still awaited is late.
-    pub fn hedge_after(&self) -> Option<Duration> {
-        Some(self.hedge_after.load(Ordering::Relaxed)).filter(|us| *us != NEVER).map(Duration::from_micros)
+    /// Returns the P95 of its answers, after which one that is still awaited is late.
+    pub fn p95(&self) -> Option<Duration> {
+        Some(self.p95.load(Ordering::Relaxed)).filter(|us| *us != NEVER).map(Duration::from_micros)
     }
 
     /// Works the P95 out again. Half of what is known is forgotten each time that there is plenty, so
@@ -42,8 +43,8 @@ impl RouteState {
         if total < ENOUGH {
             return;
         }
-        let p95 = quantile(counts, 0.95).map_or(NEVER, |p95| p95.as_micros() as u64);
-        self.hedge_after.store(p95, Ordering::Relaxed);
+        let now = quantile(counts, 0.95).map_or(NEVER, |p95| p95.as_micros() as u64);
+        self.p95.store(now, Ordering::Relaxed);
         if total > PLENTY {
             for count in &self.buckets {
                 count.fetch_sub(count.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
@@ -52,7 +53,7 @@ impl RouteState {
     }
 }
 
-/// No hedge yet.
+/// No P95 yet.
 const NEVER: u64 = u64::MAX;
 /// A P95 of fewer answers is a guess.
 const ENOUGH: u64 = 100;

@@ -1,4 +1,4 @@
-//! The end of an exchange: every answer is counted and logged once, whatever became of it.
+//! Counts and logs every request once, at the end of its answer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,23 +12,25 @@ use policy::explain::Testimony;
 use policy::jurisdiction::JurisdictionId;
 use policy::{Method, Origin, RegionId, Revoked, RouteId};
 
-use crate::body::BodyError;
 use crate::client::Client;
-use crate::facts::Known;
-use crate::headers::{asks_upgrade, new_request_id};
-use crate::ingress::connection::{Active, Connection};
+use crate::client_connection::{Active, ClientConnection};
+use crate::clock;
+use crate::fields::new_request_id;
+use crate::framing::asks_upgrade;
 use crate::node::{InFlight, Worker};
 use crate::peers::headers::Answering;
+use crate::request_context::RequestContext;
 use crate::revocation::{Check, Grant};
 use crate::routing::Routing;
 use crate::target::Target;
+use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
 use crate::telemetry::{access_log, metrics};
-use crate::tunnel::{Ended, Summary, Tunnel};
 
-/// What is counted and logged at the end of an exchange, collected on the way.
-pub struct Finish {
+/// What is counted and logged of one request, collected on the way. Its drop, on the worker's thread, counts and
+/// writes it: at the end of the answer's body or of the tunnel, or when either is given up.
+pub struct RequestLog {
     pub(crate) worker: Arc<Worker>,
-    pub(crate) connection: Arc<Connection>,
+    pub(crate) connection: Arc<ClientConnection>,
     pub(crate) routing: Arc<Routing>,
     pub(crate) limits: config::Limits,
     pub(crate) started: Instant,
@@ -42,8 +44,8 @@ pub struct Finish {
     pub(crate) status: StatusCode,
     pub(crate) reason: Option<&'static str>,
     pub(crate) attempts: u32,
-    /// What the decision knew; nothing before that.
-    pub(crate) known: Option<Known>,
+    /// What the decision knew; `None` before it.
+    pub(crate) context: Option<RequestContext>,
     pub(crate) safeguarded: bool,
     /// The client has not sent all of its body, or may not have.
     pub(crate) unread_body: bool,
@@ -55,10 +57,8 @@ pub struct Finish {
     pub(crate) is_probe: bool,
     /// What was asked, for a new table to be asked of it: nothing before an origin answers.
     pub(crate) asked: Option<(String, Uri)>,
-    /// What is left of the request once its origin has agreed to upgrade.
-    pub(crate) tunnel: Option<Box<Tunnel>>,
     check: Check,
-    tunnelled: Option<Summary>,
+    tunnelled: Option<TunnelSummary>,
     counted: bool,
     bytes: u64,
     complete: bool,
@@ -76,9 +76,9 @@ struct LineStart {
     path: String,
 }
 
-impl Finish {
+impl RequestLog {
     /// Begins with a request's head.
-    pub(crate) fn begin(worker: Arc<Worker>, connection: Arc<Connection>, request: &Request<Incoming>) -> Self {
+    pub(crate) fn begin(worker: Arc<Worker>, connection: Arc<ClientConnection>, request: &Request<Incoming>) -> Self {
         let node = &worker.node;
         let line = node.access_log.is_on().then(|| LineStart {
             method: request.method().clone(),
@@ -91,7 +91,7 @@ impl Finish {
             check: Check::new(&routing),
             routing,
             limits: node.config.load().limits.clone(),
-            started: Instant::now(),
+            started: clock::now(),
             request_id: new_request_id(),
             method: Method::from_name(request.method().as_str()),
             upgrade: asks_upgrade(request.method(), request.version(), request.headers()),
@@ -102,14 +102,13 @@ impl Finish {
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
             reason: None,
             attempts: 0,
-            known: None,
+            context: None,
             safeguarded: false,
             unread_body: false,
             close: false,
             peer: None,
             is_probe: false,
             asked: None,
-            tunnel: None,
             tunnelled: None,
             counted: false,
             bytes: 0,
@@ -141,7 +140,7 @@ impl Finish {
     }
 
     /// The origin's answer broke off.
-    pub fn broke(&mut self, error: &BodyError) {
+    pub fn broke(&mut self, error: &dyn std::fmt::Display) {
         let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
         self.reason = Some("upstream_broke_off");
         self.worker.node.metrics.errors.with_label_values(&[region, "upstream_broke_off"]).inc();
@@ -171,7 +170,7 @@ impl Finish {
             uri,
             method: self.method,
             upgrade: self.upgrade,
-            known: self.known.clone()?,
+            context: self.context.clone()?,
             client_key: self.client.as_ref()?.key,
             from_a_node: self.peer.is_some(),
         })
@@ -192,9 +191,9 @@ impl Finish {
     }
 
     /// Notes what has become of its tunnel.
-    pub(crate) fn tunnelled(&mut self, summary: Summary) {
+    pub(crate) fn tunnelled(&mut self, summary: TunnelSummary) {
         self.bytes = summary.bytes_down;
-        self.complete = summary.ended == Ended::Closed;
+        self.complete = summary.ended == TunnelEnd::Closed;
         self.tunnelled = Some(summary);
     }
 
@@ -205,7 +204,7 @@ impl Finish {
     /// Who says where the client is: the databases, and whoever made more countries possible.
     fn place(&self) -> access_log::Witnessed {
         let Some(client) = &self.client else { return access_log::Witnessed::default() };
-        let overruled = self.known.as_ref().is_some_and(|known| known.origin != client.origin);
+        let overruled = self.context.as_ref().is_some_and(|context| context.origin != client.origin);
         let source = if self.peer.is_some() { "another node" } else { "the country header" };
         let notes = || vec!["makes the client's origin another".to_owned()];
         let other = || Testimony { source: source.to_owned(), notes: notes(), ..Testimony::default() };
@@ -215,7 +214,7 @@ impl Finish {
     /// Where the client may be, as far as that came out.
     fn origin(&self) -> Origin {
         let by_address = || self.client.as_ref().map(|client| client.origin);
-        self.known.as_ref().map(|known| known.origin).or_else(by_address).unwrap_or(Origin::Unknown)
+        self.context.as_ref().map(|context| context.origin).or_else(by_address).unwrap_or(Origin::Unknown)
     }
 
     /// Counts the answer, once.
@@ -245,7 +244,7 @@ impl Finish {
 /// The reason of what a new table has ended.
 pub const REVOKED: &str = "revoked";
 
-impl Drop for Finish {
+impl Drop for RequestLog {
     fn drop(&mut self) {
         if self.is_probe {
             return;
@@ -262,7 +261,7 @@ impl Drop for Finish {
         let route = self.route.map(|id| &table.route(id).spec);
         let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
         let jurisdiction = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.clone());
-        let known = self.known.as_ref();
+        let context = self.context.as_ref();
         let key = |client: &Client| match addresses {
             config::ClientAddresses::None => self.routing.document.affinity.pseudonym(client.key),
             config::ClientAddresses::Full | config::ClientAddresses::Truncated => client.key,
@@ -280,9 +279,9 @@ impl Drop for Finish {
                 upgrade: self.upgrade,
                 host: line.host,
                 path: line.path,
-                consent: known.is_some_and(|known| known.consent),
-                declared: known.iter().flat_map(|known| &known.declared).filter_map(jurisdiction).collect(),
-                pinned: known.and_then(|known| known.pinned).map(|id| table.region(id).name.clone()),
+                consent: context.is_some_and(|context| context.consent),
+                declared: context.iter().flat_map(|context| &context.declared).filter_map(jurisdiction).collect(),
+                pinned: context.and_then(|context| context.pinned).map(|id| table.region(id).name.clone()),
                 route: route.map(|route| route.name.clone()),
                 data_class: route.and_then(class).map(|class| class.name.clone()),
                 chosen: self.peer.is_some(),

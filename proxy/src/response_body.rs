@@ -6,43 +6,44 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use policy::{RegionId, Revoked};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::finish::Finish;
+use crate::client_connection::WriteProgress;
+use crate::clock;
 use crate::health::endpoint::EndpointState;
-use crate::health::traffic::Dialled;
-use crate::ingress::connection::Outflow;
 use crate::node::{InFlight, Worker};
-use crate::peers::headers::drop_reserved;
+use crate::peers::fields::drop_reserved;
+use crate::request_body::RequestBody;
+use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
 use crate::routing::Routing;
-use crate::upstream::body::RequestBody;
-use crate::upstream::connect::Connection;
+use crate::upstream::evidence::Evidence;
+use crate::upstream::origin_connection::OriginConnection;
 
-/// A response body.
-pub struct Body {
+/// The body of a response. hyper polls it on the worker's thread of its connection.
+pub struct ResponseBody {
     source: Source,
     /// Whether the client takes it.
-    flow: Option<Outflow>,
-    /// Ends the exchange when the body is done or dropped.
-    finish: Option<Box<Finish>>,
+    progress: Option<WriteProgress>,
+    /// Counts and logs the request when the body is done or dropped.
+    log: Option<Box<RequestLog>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "one a response; a box would allocate for each")]
 enum Source {
     Full(Option<Bytes>),
-    Relay(Relay),
+    ProxiedBody(ProxiedBody),
 }
 
 /// An origin's body, and the connection that it comes from.
-pub struct Relay {
+pub struct ProxiedBody {
     incoming: Incoming,
     /// Goes back to the pool at the body's end; dropped, and so closed, if the body is not read to
     /// its end.
-    returning: Option<Returning>,
+    pool_return: Option<PoolReturn>,
     /// Its end has come.
     ended: bool,
     idle_timeout: Duration,
@@ -57,7 +58,7 @@ struct Waiting {
 }
 
 /// Where a connection goes after its answer.
-pub struct Returning {
+pub struct PoolReturn {
     /// The worker with the pool.
     pub worker: Arc<Worker>,
     /// Who answers.
@@ -71,21 +72,21 @@ pub struct Returning {
     /// The request's body, which may still be on its way up.
     pub request: RequestBody,
     /// The connection.
-    pub connection: Connection,
+    pub connection: OriginConnection,
     /// The region's count of requests in flight.
     pub in_flight: InFlight,
 }
 
-impl Returning {
-    fn dialled(&self) -> Dialled<'_> {
+impl PoolReturn {
+    fn evidence(&self) -> Evidence<'_> {
         let Self { worker, endpoint, routing, region, .. } = self;
-        Dialled { node: &worker.node, routing, region: *region, endpoint }
+        Evidence { metrics: &worker.node.metrics, routing, region: *region, endpoint }
     }
 }
 
 /// Why a response's body ends early.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
+pub enum ResponseBodyError {
     /// The origin broke off.
     #[error("the origin's answer broke off: {0}")]
     Upstream(#[from] hyper::Error),
@@ -97,70 +98,74 @@ pub enum BodyError {
     Revoked(Revoked),
 }
 
-impl Body {
+impl ResponseBody {
     /// No body.
     pub fn empty() -> Self {
-        Self { source: Source::Full(None), flow: None, finish: None }
+        Self { source: Source::Full(None), progress: None, log: None }
     }
 
     /// These bytes.
     pub fn full(bytes: Bytes) -> Self {
-        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), flow: None, finish: None }
+        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), progress: None, log: None }
     }
 
     /// An origin's body; an error after `idle_timeout` without a byte.
-    pub fn relay(incoming: Incoming, returning: Returning, idle_timeout: Duration) -> Self {
-        let mut relay = Relay { incoming, returning: Some(returning), ended: false, idle_timeout, waiting: None };
-        if relay.incoming.is_end_stream() {
-            relay.give_back();
+    pub fn proxied(incoming: Incoming, pool_return: PoolReturn, idle_timeout: Duration) -> Self {
+        let mut proxied =
+            ProxiedBody { incoming, pool_return: Some(pool_return), ended: false, idle_timeout, waiting: None };
+        if proxied.incoming.is_end_stream() {
+            proxied.give_back();
         }
-        Self { source: Source::Relay(relay), flow: None, finish: None }
+        Self { source: Source::ProxiedBody(proxied), progress: None, log: None }
     }
 
-    /// Ends this exchange with the body.
+    /// Has the request counted and logged at the end of this body.
     #[must_use]
-    pub fn finishing(mut self, finish: Box<Finish>) -> Self {
-        self.flow = Some(Outflow::new(finish.connection.activity.clone()));
-        self.finish = Some(finish);
+    pub fn logged(mut self, log: Box<RequestLog>) -> Self {
+        self.progress = Some(WriteProgress::new(log.connection.activity.clone()));
+        self.log = Some(log);
         self
     }
 }
 
-impl HttpBody for Body {
+impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = ResponseBodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = &mut *self;
         let mut ends_at = None;
-        if let (Source::Relay(relay), Some(finish)) = (&mut this.source, &mut this.finish)
-            && !relay.ended
+        if let (Source::ProxiedBody(proxied), Some(log)) = (&mut this.source, &mut this.log)
+            && !proxied.ended
         {
-            if let Some(why) = finish.revoked() {
-                relay.cut();
-                finish.end_revoked("answer", why);
-                return Poll::Ready(Some(Err(BodyError::Revoked(why))));
+            if let Some(why) = log.revoked() {
+                proxied.cut();
+                log.end_revoked("answer", why);
+                return Poll::Ready(Some(Err(ResponseBodyError::Revoked(why))));
             }
-            ends_at = finish.ends_at();
+            ends_at = log.ends_at();
         }
         let frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Source::Relay(relay) => match relay.poll_frame(cx, ends_at) {
+            Source::ProxiedBody(proxied) => match proxied.poll_frame(cx, ends_at) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    this.flow.as_mut().into_iter().for_each(|flow| flow.asked(false));
+                    this.progress.as_mut().into_iter().for_each(|progress| progress.asked(false));
                     return Poll::Pending;
                 }
             },
         };
-        if let Some(flow) = &mut this.flow {
-            flow.asked(matches!(frame, Some(Ok(_))));
+        if let Some(progress) = &mut this.progress {
+            progress.asked(matches!(frame, Some(Ok(_))));
         }
-        if let Some(finish) = &mut this.finish {
+        if let Some(log) = &mut this.log {
             match &frame {
-                Some(Ok(frame)) => finish.sent(frame.data_ref().map_or(0, Bytes::len)),
-                Some(Err(error)) => finish.broke(error),
-                None => finish.completed(),
+                Some(Ok(frame)) => log.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(error)) => log.broke(error),
+                None => log.completed(),
             }
         }
         Poll::Ready(frame)
@@ -169,32 +174,32 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Full(bytes) => bytes.is_none(),
-            Source::Relay(relay) => relay.incoming.is_end_stream(),
+            Source::ProxiedBody(proxied) => proxied.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Source::Relay(relay) => relay.incoming.size_hint(),
+            Source::ProxiedBody(proxied) => proxied.incoming.size_hint(),
         }
     }
 }
 
-impl Drop for Body {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         // hyper does not poll a body that says it is at its end.
-        if let Some(finish) = &mut self.finish
+        if let Some(log) = &mut self.log
             && self.source.is_at_end()
         {
-            finish.completed();
+            log.completed();
         }
     }
 }
 
 impl Waiting {
     fn begin(timeout: Duration) -> Self {
-        let since = Instant::now();
+        let since = clock::timer_now();
         Self { since, wake: Box::pin(sleep_until(since + timeout.min(LOOK))) }
     }
 
@@ -207,7 +212,7 @@ impl Waiting {
             self.wake.as_mut().reset(at);
         }
         while self.wake.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
+            let now = clock::timer_now();
             if now >= deadline {
                 return true;
             }
@@ -226,7 +231,7 @@ impl Source {
     fn is_at_end(&self) -> bool {
         match self {
             Source::Full(bytes) => bytes.is_none(),
-            Source::Relay(relay) => relay.ended,
+            Source::ProxiedBody(proxied) => proxied.ended,
         }
     }
 }
@@ -242,13 +247,13 @@ fn passed_on(frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-impl Relay {
+impl ProxiedBody {
     /// `ends_at` is when it is cut, if it must be.
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
         ends_at: Option<std::time::Instant>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = None;
@@ -258,14 +263,14 @@ impl Relay {
                 if matches!(frame, Some(Err(_))) {
                     self.broke_off();
                 }
-                Poll::Ready(frame.map(|frame| frame.map(passed_on).map_err(BodyError::from)))
+                Poll::Ready(frame.map(|frame| frame.map(passed_on).map_err(ResponseBodyError::from)))
             }
             Poll::Pending => {
                 let timeout = self.idle_timeout;
                 if self.waiting.get_or_insert_with(|| Waiting::begin(timeout)).is_over(cx, timeout, ends_at) {
                     self.waiting = None;
                     self.broke_off();
-                    return Poll::Ready(Some(Err(BodyError::Stalled(timeout))));
+                    return Poll::Ready(Some(Err(ResponseBodyError::Stalled(timeout))));
                 }
                 Poll::Pending
             }
@@ -275,26 +280,26 @@ impl Relay {
     /// Ends it, and what of the request is still on its way up: the connection is closed, or on HTTP/2
     /// the stream reset. That is no fault of the origin's.
     fn cut(&mut self) {
-        if let Some(returning) = self.returning.take() {
-            returning.request.revoke();
+        if let Some(pool_return) = self.pool_return.take() {
+            pool_return.request.revoke();
         }
     }
 
     /// The origin failed in the middle of its answer. That counts against it, unless the client did so
     /// in the middle of its request.
     fn broke_off(&mut self) {
-        if let Some(returning) = self.returning.take().filter(|returning| returning.request.fault().is_none()) {
-            returning.dialled().broke_off();
+        if let Some(pool_return) = self.pool_return.take().filter(|pool_return| pool_return.request.fault().is_none()) {
+            pool_return.evidence().broke_off();
         }
     }
 
     fn give_back(&mut self) {
         self.ended = true;
-        if let Some(returning) = self.returning.take() {
-            if returning.is_good {
-                returning.dialled().completed();
+        if let Some(pool_return) = self.pool_return.take() {
+            if pool_return.is_good {
+                pool_return.evidence().completed();
             }
-            let Returning { worker, endpoint, connection, in_flight, .. } = returning;
+            let PoolReturn { worker, endpoint, connection, in_flight, .. } = pool_return;
             let most = worker.node.config.load().upstream.idle_connections;
             worker.pool.give(endpoint.id, connection, worker.node.connector.load().generation(), most);
             drop(in_flight);

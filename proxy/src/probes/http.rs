@@ -10,12 +10,14 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use policy::health::HttpCheck;
 
-use super::{Found, LAG, MAX_BODY, NoAnswer};
+use super::{Found, MAX_BODY, NoAnswer};
+use crate::fields::REPLICATION_LAG;
 use crate::peers::Peers;
 use crate::peers::headers::{Answerer, take_answer, write_probe};
 use crate::peers::signature::Nonce;
-use crate::upstream::body::{AttemptBody, RequestBody};
-use crate::upstream::connect::{ConnectError, Connection, Connector, SendError, Speak};
+use crate::request_body::{AttemptBody, RequestBody};
+use crate::upstream::connect::{ConnectError, Connector, Speak};
+use crate::upstream::origin_connection::{OriginConnection, SendError};
 
 /// What a gateway is asked for, and by whom.
 #[derive(Clone, Copy)]
@@ -36,7 +38,7 @@ pub(super) async fn ask(
 ) -> Result<Found, NoAnswer> {
     let host = check.host.clone().unwrap_or_else(|| endpoint.authority());
     let host = HeaderValue::try_from(host).map_err(::http::Error::from)?;
-    let mut open: Option<Connection> = None;
+    let mut open: Option<OriginConnection> = None;
     let mut lag = None;
     for path in &check.paths {
         let (mut response, connection, nonce) = get(connector, endpoint, path, &host, gateway, open.take()).await?;
@@ -98,8 +100,8 @@ async fn get(
     path: &str,
     host: &HeaderValue,
     gateway: Option<Gateway<'_>>,
-    open: Option<Connection>,
-) -> Result<(Response<Incoming>, Connection, Option<Nonce>), NoAnswer> {
+    open: Option<OriginConnection>,
+) -> Result<(Response<Incoming>, OriginConnection, Option<Nonce>), NoAnswer> {
     let empty = RequestBody::Empty.attempt().unwrap_or_else(|| AttemptBody::full(Bytes::new()));
     let mut request = Request::get(path).body(empty)?;
     let headers = request.headers_mut();
@@ -145,6 +147,6 @@ async fn read(response: Response<Incoming>) -> (Vec<u8>, bool) {
 
 /// By how much a replica lags; what cannot be read is no lag at all: the endpoint does not say.
 fn lag_ms(headers: &HeaderMap) -> Option<u64> {
-    let seconds = headers.get(LAG)?.to_str().ok()?.trim().parse::<f64>().ok()?;
+    let seconds = headers.get(REPLICATION_LAG)?.to_str().ok()?.trim().parse::<f64>().ok()?;
     (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1000.0) as u64)
 }

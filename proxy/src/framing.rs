@@ -1,0 +1,318 @@
+//! What HTTP leaves to whoever stands in between: checks of heads, versions, hosts, hop-by-hop fields, trailers
+//! and overrides, so that nobody before or after this node reads the same bytes otherwise.
+//!
+//! hyper takes bare line feeds, and drops a Content-Length beside a Transfer-Encoding without a word. It frames
+//! what it forwards anew, so that nothing is smuggled through; but a proxy in front may have read the same bytes
+//! otherwise, and what that takes for a body would be a request here. Such heads are refused.
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, Method, Uri, Version};
+use memchr::{memchr_iter, memmem};
+use policy::path::Ambiguity;
+use policy::stripped::{Stripped, plain};
+use smallvec::SmallVec;
+
+use crate::peers::fields::is_reserved;
+
+/// Returns the head at the start of these bytes, without empty lines before it and with the one after it.
+/// `None` while its end is not in sight.
+pub fn head_at_start(bytes: &[u8]) -> Option<&[u8]> {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+    let bytes = bytes.get(start..)?;
+    let crlf = memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
+    let bare = memmem::find(bytes, b"\n\n").map(|at| at + 2);
+    let end = crlf.into_iter().chain(bare).min()?;
+    bytes.get(..end)
+}
+
+/// Returns what is wrong with an HTTP/1 head that the parser forgives and a proxy must not, if anything: bare line
+/// feeds (RFC 9112, 2.2), and a length that can be read in two ways (RFC 9112, 6.1 to 6.3 and 11.2).
+pub fn head_fault(head: &[u8]) -> Option<&'static str> {
+    let mut lengths = 0;
+    let mut codings = 0;
+    let mut start = 0;
+    for end in memchr_iter(b'\n', head) {
+        let line = head.get(start..end).unwrap_or_default();
+        let Some(line) = line.strip_suffix(b"\r") else { return Some("a line ends without a carriage return") };
+        if memchr::memchr(b'\r', line).is_some() {
+            return Some("a carriage return stands inside a line");
+        }
+        start = end + 1;
+        // Only these two names begin so, among the usual: the rest is passed over quickly.
+        if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
+            continue;
+        }
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = line.split_at(colon);
+        if name.eq_ignore_ascii_case(b"content-length") {
+            lengths += 1;
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            codings += 1;
+            let value = value.get(1..).unwrap_or_default().trim_ascii();
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Some("its Transfer-Encoding is other than chunked");
+            }
+        }
+    }
+    let version_1_0 = memchr::memchr(b'\r', head).and_then(|end| head.get(..end)).is_some_and(|l| l.ends_with(b"/1.0"));
+    match (lengths, codings) {
+        (0 | 1, 0) | (0, 1) if codings == 0 || !version_1_0 => None,
+        (_, 0) => Some("there are two Content-Lengths"),
+        (0, 1) => Some("HTTP/1.0 has no Transfer-Encoding"),
+        (0, _) => Some("there are two Transfer-Encodings"),
+        _ => Some("there are both a Content-Length and a Transfer-Encoding"),
+    }
+}
+
+/// Returns what is wrong with a pipelined head, which nobody has looked at before the parser: with a
+/// Transfer-Encoding, beside which a length may have stood (RFC 9112, 6.1).
+pub fn pipelined_head_fault(headers: &HeaderMap) -> Option<&'static str> {
+    headers.contains_key(TRANSFER_ENCODING).then_some("it is pipelined, and its body has no length")
+}
+
+/// The size of a request's head.
+pub struct HeadSize {
+    fields: usize,
+    bytes: usize,
+    /// Whether there are fields that only nodes may write. They count for no limit of a client's.
+    pub has_reserved: bool,
+}
+
+impl HeadSize {
+    /// Measures a head.
+    pub fn of(parts: &Parts) -> Self {
+        let target = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+        let bytes = parts.method.as_str().len() + target + REQUEST_LINE_OVERHEAD;
+        let mut size = Self { fields: 0, bytes, has_reserved: false };
+        for (name, value) in &parts.headers {
+            if is_reserved(name) {
+                size.has_reserved = true;
+                continue;
+            }
+            size.fields += 1;
+            size.bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        }
+        size
+    }
+
+    /// Returns whether it is past its limits. The parser's own are twice as wide, so that what is a little too
+    /// long gets an answer that says so.
+    pub fn is_too_long(&self, limits: &config::Limits) -> bool {
+        self.fields > limits.headers || self.bytes > limits.header_bytes
+    }
+}
+
+/// A colon, a space, and the line's end.
+const FIELD_OVERHEAD: usize = 4;
+/// Two spaces, the version, the line's end, and the empty line after the head.
+const REQUEST_LINE_OVERHEAD: usize = 14;
+
+/// Returns the length that a head gives to its body.
+pub fn content_length(parts: &Parts) -> Option<u64> {
+    parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Returns the authority asked for: `:authority`, the absolute form's, or Host (RFC 9110, 7.2; RFC 9112, 3.2; RFC
+/// 9113, 8.3.1). Two that differ are refused.
+///
+/// # Errors
+/// When there is none, or another.
+pub fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, Ambiguity> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err("there are two Host headers");
+    }
+    let asked = uri.authority().map(http::uri::Authority::as_str);
+    match (asked, host) {
+        (None, None) if version == Version::HTTP_10 => Err("an HTTP/1.0 request without Host cannot be routed"),
+        (None, None) => Err("there is no Host"),
+        (Some(asked), Some(host)) if !asked.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+            Err("Host and the request target's authority differ")
+        }
+        (_, Some(host)) => Ok(host.clone()),
+        (Some(asked), None) => HeaderValue::from_str(asked).map_err(|_| "the authority is not text"),
+    }
+}
+
+/// Returns the host of an authority, normalised: in lower case, without port, final dot, or brackets.
+///
+/// # Errors
+/// When it is no host name, or its port no number.
+pub fn host(authority: &str) -> Result<String, Ambiguity> {
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => {
+            if port.parse::<u16>().is_err() {
+                return Err("the Host has a port that is no number");
+            }
+            name
+        }
+        _ => authority,
+    };
+    if let Some(bracketed) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        // In the one form of the address, as in a table: no zero more or less may lead to another route.
+        return bracketed.parse::<Ipv6Addr>().map(|address| address.to_string()).map_err(|_| NO_HOST_NAME);
+    }
+    let valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if !valid || name.is_empty() || name.len() > 253 || name.starts_with('.') || name.contains("..") {
+        return Err(NO_HOST_NAME);
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+const NO_HOST_NAME: Ambiguity = "the Host is not a host name";
+
+/// Returns whether a request asks for a WebSocket: a GET (RFC 6455, 4.1), on HTTP/1.1 only. No other upgrade
+/// passes: through one to h2c a client could send requests that nobody decides on.
+pub fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    version == Version::HTTP_11
+        && *method == Method::GET
+        && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
+}
+
+/// Drops the fields that are meant for this hop only (RFC 9110, 7.6.1), and those that Connection
+/// names. The body's framing is this hop's too; a length stays, and hyper checks it.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    drop_named_by_connection(headers);
+    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Drops the fields that Connection names (RFC 9110, 7.6.1).
+pub fn drop_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let named = headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|token| token.parse().ok());
+    // Nobody may have the fields dropped that say who a client is or how long a body is.
+    let named: SmallVec<[HeaderName; 4]> = named
+        .filter(|name: &HeaderName| {
+            *name != HOST && *name != CONTENT_LENGTH && !name.as_str().starts_with("x-forwarded-")
+        })
+        .collect();
+    named.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or("").split(',').map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn has_token(value: &HeaderValue, wanted: &str) -> bool {
+    tokens(value).any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Which of a client's fields go no further.
+#[derive(Clone, Debug)]
+pub struct FieldRules {
+    /// Whether fields that only a trusted proxy may set are dropped.
+    untrusted: bool,
+    /// More of those, by this node's and this route's own names; empty when the peer is trusted.
+    unvouched: SmallVec<[String; 3]>,
+    /// Fields that go on though they are stripped by default: the route says so.
+    passed: SmallVec<[String; 2]>,
+}
+
+/// Which fields of a request's trailers go up. Nobody vouches for any: a proxy sets what it knows in a
+/// head, and passes a client's trailers on.
+#[derive(Clone, Debug)]
+pub struct TrailerRules(FieldRules);
+
+impl FieldRules {
+    /// For a sender who is `untrusted` or not, on a route with these `vouched` headers, and `passed` ones.
+    pub fn new(untrusted: bool, vouched: &[Option<&str>], passed: &[String]) -> Self {
+        let unvouched = vouched.iter().flatten().filter(|_| untrusted).map(|name| (*name).to_owned()).collect();
+        Self { untrusted, unvouched, passed: passed.iter().cloned().collect() }
+    }
+
+    /// Returns whether a received field goes no further: it is for this hop, it is ours to set, or nobody
+    /// has vouched for it.
+    pub fn stay_here(&self, name: &HeaderName) -> bool {
+        if is_reserved(name) {
+            return true;
+        }
+        let name = name.as_str();
+        match plain(name) {
+            Cow::Borrowed(name) => {
+                self.names_ours(name)
+                    || self.is_stripped(name, name)
+                    || self.unvouched.iter().any(|other| other == name)
+            }
+            // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
+            Cow::Owned(plainly) => {
+                self.names_ours(&plainly)
+                    || self.is_stripped(name, &plainly)
+                    || self.unvouched.iter().any(|other| plain(other) == plainly)
+            }
+        }
+    }
+
+    /// Whether a field is stripped by default, and its route does not pass it on under this very name.
+    fn is_stripped(&self, name: &str, plainly: &str) -> bool {
+        let stripped = match Stripped::of(plainly) {
+            None => false,
+            Some(Stripped::Override) => true,
+            // No proxy writes another spelling, and none removes it: it is its client's.
+            Some(Stripped::Identity) => self.untrusted || name != plainly,
+        };
+        stripped && !self.passed.iter().any(|passed| passed == name)
+    }
+
+    fn names_ours(&self, name: &str) -> bool {
+        match name {
+            "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" => true,
+            "upgrade" | "http2-settings" | "expect" => true,
+            "host" | "x-forwarded-for" | "x-client-country" | "x-client-region" | "x-client-city" => true,
+            "x-request-id" => true,
+            "forwarded" | "tracestate" | "traceparent" | "x-forwarded-proto" | "x-forwarded-host" => self.untrusted,
+            _ => false,
+        }
+    }
+}
+
+impl TrailerRules {
+    /// For a request on whose route these headers are believed from trusted peers only.
+    pub fn new(vouched: &[Option<&str>]) -> Self {
+        Self(FieldRules::new(true, vouched, &[]))
+    }
+
+    /// What of a request's trailers goes up; `None` when nothing is left.
+    pub fn passed_on(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+        let dropped: SmallVec<[HeaderName; 4]> =
+            trailers.keys().filter(|name| self.0.stay_here(name) || is_of_a_head(name)).cloned().collect();
+        dropped.iter().for_each(|name| drop(trailers.remove(name)));
+        (!trailers.is_empty()).then_some(trailers)
+    }
+}
+
+/// Whether a field has no place after a body (RFC 9110, 6.5.1): who asks, what for, and how long the body
+/// is, is decided by then. An origin that merges trailers into its headers would take it for the head's.
+fn is_of_a_head(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "proxy-authorization"
+            | "cookie"
+            | "content-length"
+            | "content-type"
+            | "content-encoding"
+            | "content-range"
+            | "trailer"
+            | "range"
+            | "max-forwards"
+            | "cache-control"
+            | "idempotency-key"
+    ) || name.as_str().starts_with("if-")
+}
+
+#[cfg(test)]
+mod tests;

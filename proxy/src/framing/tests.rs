@@ -1,0 +1,77 @@
+use super::*;
+
+#[test]
+fn heads_that_could_be_read_in_two_ways() {
+    for (head, good) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+        ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", true),
+        ("POST / HTTP/1.1\r\ntransfer-encoding:  Chunked \r\n\r\n", true),
+        ("\r\nGET / HTTP/1.1\r\nCookie: a\r\nTE: trailers\r\n\r\n", true),
+        ("GET / HTTP/1.1\nHost: a\r\n\r\n", false),
+        ("GET / HTTP/1.1\r\nHost: a\n\n", false),
+        ("GET / HTTP/1.1\r\nX: a\rb\r\n\r\n", false),
+        ("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\ncontent-length: 3\r\n\r\n", false),
+        ("POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", false),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", false),
+        ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+        ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+        ("POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\n", true),
+    ] {
+        let head = head_at_start(head.as_bytes()).map(head_fault);
+        assert_eq!(head, Some(head.flatten()), "{head:?}");
+        assert_eq!(head.flatten().is_none(), good, "{head:?}");
+    }
+}
+
+#[test]
+fn hosts_are_normalised_or_refused() {
+    for (authority, expected) in [
+        ("api.example.com", Some("api.example.com")),
+        ("API.Example.COM:8443", Some("api.example.com")),
+        ("api.example.com.", Some("api.example.com")),
+        ("127.0.0.1:80", Some("127.0.0.1")),
+        ("[::1]:80", Some("::1")),
+        ("[::1]", Some("::1")),
+        ("[2001:DB8:0:0::1]:80", Some("2001:db8::1")),
+        ("[0:0:0:0:0:0:0:1]", Some("::1")),
+        ("user@api.example.com", None),
+        ("api.example.com/x", None),
+        ("api.example.com:80:80", None),
+        ("api.example.com:http", None),
+        ("api..example.com", None),
+        ("", None),
+        (".", None),
+        ("[::g]", None),
+        ("a b", None),
+    ] {
+        assert_eq!(host(authority).ok().as_deref(), expected, "{authority}");
+    }
+}
+
+#[test]
+fn trailers_say_nothing_that_a_head_must() {
+    let rules = TrailerRules::new(&[Some("x-consent"), None]);
+    let received = [
+        ("grpc-status", "0"),
+        ("x-checksum", "1"),
+        ("x-client-country", "US"),
+        ("x_client_country", "US"),
+        ("x-forwarded-for", "1.2.3.4"),
+        ("x-forwarded-proto", "https"),
+        ("x-meridian-chosen", "us"),
+        ("X_Meridian_Consent", "x-consent"),
+        ("x-consent", "granted"),
+        ("X_Consent", "granted"),
+        ("authorization", "Bearer a"),
+        ("cookie", "a=b"),
+        ("content-length", "5"),
+        ("if-match", "a"),
+    ];
+    let trailers = received.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
+    let passed = rules.passed_on(trailers.into_iter().collect()).unwrap();
+    let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["grpc-status", "x-checksum"]);
+    assert!(rules.passed_on(HeaderMap::new()).is_none());
+}

@@ -1,0 +1,68 @@
+//! The names of the `x-meridian-` fields, which only nodes may write.
+
+use http::{HeaderMap, HeaderName};
+use smallvec::SmallVec;
+
+/// Who served.
+pub const REGION: HeaderName = HeaderName::from_static("x-meridian-region");
+/// After how many attempts, when more than one.
+pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-meridian-attempts");
+/// The region that the sending node has chosen.
+pub const CHOSEN: HeaderName = HeaderName::from_static("x-meridian-chosen");
+/// Where the sending node takes the client to be: countries, or `unknown`.
+pub const ORIGIN: HeaderName = HeaderName::from_static("x-meridian-origin");
+/// Through which header it heard consent: the receiving node counts no other.
+pub const CONSENT: HeaderName = HeaderName::from_static("x-meridian-consent");
+/// Which jurisdictions a trusted proxy told it of.
+pub const TENANT: HeaderName = HeaderName::from_static("x-meridian-tenant");
+/// The client's address; `unknown:ADDRESS` of the last that is known to be no client's.
+pub const CLIENT: HeaderName = HeaderName::from_static("x-meridian-client");
+/// `http` or `https`, as the client came.
+pub const SCHEME: HeaderName = HeaderName::from_static("x-meridian-scheme");
+/// The request's id on all nodes.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-meridian-request-id");
+/// See [`signature`](super::signature).
+pub const SIGNATURE: HeaderName = HeaderName::from_static("x-meridian-signature");
+/// On a node's refusal to another: no origin has seen the request.
+pub const UNSENT: HeaderName = HeaderName::from_static("x-meridian-unsent");
+/// A node's question to another region's gateway whether that region can serve.
+pub const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");
+
+/// Returns whether only nodes may write a field: `x-meridian-` with anything for its dashes, since CGI and its
+/// heirs cannot tell `x_meridian_chosen` from `x-meridian-chosen`.
+pub fn is_reserved(name: &HeaderName) -> bool {
+    matches!(name.as_str().as_bytes(), [b'x', a, rest @ ..]
+        if !a.is_ascii_alphanumeric()
+            && rest.strip_prefix(b"meridian").and_then(<[u8]>::first).is_some_and(|b| !b.is_ascii_alphanumeric()))
+}
+
+/// Drops every field that only nodes may write.
+pub fn drop_reserved(headers: &mut HeaderMap) {
+    let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
+    found.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_in_every_spelling() {
+        for (name, reserved) in [
+            ("x-meridian-chosen", true),
+            ("X-Meridian-Anything", true),
+            ("x_meridian_chosen", true),
+            ("x-meridian_chosen", true),
+            ("x.meridian.chosen", true),
+            ("x-meridian-", true),
+            ("x-meridian", false),
+            ("x-meridians-chosen", false),
+            ("xx-meridian-chosen", false),
+            ("y-meridian-chosen", false),
+            ("xmeridian-chosen", false),
+            ("x", false),
+        ] {
+            assert_eq!(is_reserved(&name.parse().unwrap()), reserved, "{name}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Picks the endpoint that an attempt goes to.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use config::EndpointRole;
+use policy::{Permit, RegionId};
+
+use crate::health::canary::CanaryState;
+use crate::health::endpoint::EndpointState;
+use crate::routing::{Region, Routing};
+
+/// What a request asks of the endpoint that it goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct PickRequest {
+    /// The client's hash, which chooses the version while one is on trial.
+    pub client_key: u64,
+    /// Whether it upgrades the protocol, which HTTP/2 cannot.
+    pub upgrade: bool,
+}
+
+/// An endpoint with the permit to dial it. Only [`destination`] makes one, and the dialer
+/// and the pool take nothing else.
+#[derive(Debug)]
+pub struct Destination {
+    endpoint: Arc<EndpointState>,
+    /// Whether the request upgrades the protocol, which HTTP/2 cannot.
+    upgrade: bool,
+    /// Spent: it must not be used for another dial.
+    _permit: Permit,
+}
+
+impl Destination {
+    /// The endpoint to dial.
+    pub fn endpoint(&self) -> &Arc<EndpointState> {
+        &self.endpoint
+    }
+
+    /// Whether HTTP/2 is to be spoken there.
+    pub fn is_http2(&self) -> bool {
+        self.endpoint.endpoint.http2 && !self.upgrade
+    }
+}
+
+/// Spends a permit on an endpoint of its region: of the client's version if one is on trial,
+/// healthy ones in turn, then suspect ones, never one that this request has tried. `None` when the
+/// region has no other left.
+pub fn destination(
+    routing: &Routing,
+    permit: Permit,
+    tried: &[Arc<EndpointState>],
+    request: PickRequest,
+) -> Option<Destination> {
+    let cell = routing.region(permit.region());
+    let endpoint = pick(cell, tried, request, routing.canary_in(cell))?;
+    Some(Destination { endpoint, upgrade: request.upgrade, _permit: permit })
+}
+
+/// Counts the endpoints of a region that this request could still try: those that the probes have nothing
+/// against, ejected or not.
+pub fn untried(routing: &Routing, region: RegionId, tried: &[Arc<EndpointState>]) -> usize {
+    let endpoints = routing.region(region).endpoints.iter();
+    endpoints.filter(|endpoint| endpoint.is_probed_up() && !is_in(tried, endpoint)).count()
+}
+
+fn pick(
+    cell: &Region,
+    tried: &[Arc<EndpointState>],
+    request: PickRequest,
+    canary: Option<&CanaryState>,
+) -> Option<Arc<EndpointState>> {
+    // What the version on trial has failed, the stable one repairs.
+    let wanted = canary.map(|canary| (canary, tried.is_empty() && canary.takes(request.client_key)));
+    let against = |endpoint: &Arc<EndpointState>| {
+        // A gateway speaks HTTP/1.1 too.
+        let cannot_upgrade = endpoint.endpoint.http2 && endpoint.endpoint.role == EndpointRole::Origin;
+        if is_in(tried, endpoint) || (request.upgrade && cannot_upgrade) {
+            return None;
+        }
+        let other_version = wanted.is_some_and(|(canary, wanted)| canary.is_canary(&endpoint.endpoint) != wanted);
+        // What real traffic has ejected is still better than what nobody can connect to, and what is
+        // down than nothing: the evidence may be passing.
+        let rank = match (endpoint.is_up(), endpoint.is_probed_up()) {
+            (true, _) if !endpoint.is_suspect() => 0,
+            (false, true) if !endpoint.is_gone() => 2,
+            (true, _) => 1 + 2 * u8::from(endpoint.errors_in_a_row() >= SEVERAL),
+            (false, true) => 4,
+            (false, false) => 5,
+        };
+        Some((rank >= 2, other_version, rank))
+    };
+    let turn = cell.turn.fetch_add(1, Ordering::Relaxed) % cell.endpoints.len().max(1);
+    let next = cell.endpoints.get(turn)?;
+    if against(next) == Some((false, false, 0)) {
+        return Some(next.clone());
+    }
+    // Any of the best, so that the neighbour of one that is out does not have its share too.
+    let least = cell.endpoints.iter().filter_map(against).min()?;
+    let as_good = || cell.endpoints.iter().filter(|endpoint| against(endpoint) == Some(least));
+    as_good().nth(fastrand::usize(..as_good().count().max(1))).cloned()
+}
+
+fn is_in(tried: &[Arc<EndpointState>], endpoint: &Arc<EndpointState>) -> bool {
+    tried.iter().any(|seen| Arc::ptr_eq(seen, endpoint))
+}
+
+/// Connects that failed in a row, after which an endpoint is worse than one that was ejected for its
+/// answers.
+const SEVERAL: u32 = 2;

@@ -1,0 +1,59 @@
+//! Hedging: an attempt that is later than most of its route's answers gets another beside it, and the first good
+//! answer is taken.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::upstream::attempt::{self, Attempt, AttemptResult};
+use crate::upstream::plan::{ForwardPlan, NoRetry};
+use crate::upstream::retry_state::{EarlierAttempt, RetryState};
+
+impl RetryState<'_> {
+    /// Returns after how long the attempt about to be made is doubled, if it is to be. One at the version on
+    /// trial is not: what is wrong with that would be hidden.
+    pub(super) fn hedge_after(&self, next: &Attempt) -> Option<Duration> {
+        let may = self.route.retry.hedge
+            && self.plan.repeatable
+            && self.attempts() < self.route.retry.attempts
+            && !next.target.routing.is_on_trial(next.target.region, next.target.destination.endpoint());
+        self.plan.pinned.latency(self.plan.permits.route()).p95().filter(|_| may)
+    }
+
+    /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
+    /// answer is taken, and the other attempt cancelled.
+    pub(super) async fn hedged(&mut self, first: Attempt, late: Duration) -> AttemptResult {
+        let plan = self.plan;
+        let ForwardPlan { worker, body, .. } = *plan;
+        let from = EarlierAttempt::under_way(&first.target);
+        let begun = first.target.started;
+        let mut first = std::pin::pin!(attempt::make(plan, first));
+        if let Ok(result) = timeout(late, &mut first).await {
+            return result;
+        }
+        let second = if body.is_whole() { self.find(Some(&from)) } else { None };
+        self.end = NoRetry::Exhausted;
+        let Some(second) = second else { return first.await };
+        let mut second = std::pin::pin!(attempt::make(plan, second));
+        let (result, won) = tokio::select! {
+            result = &mut first => (result, false),
+            result = &mut second => (result, true),
+        };
+        if !self.is_welcome(&result) {
+            result.report(&worker.node.metrics, body, self.fair());
+            self.maybe_processed |= !result.fault().is_unsent();
+            self.count(&result.target.routing, result.target.region, result.fault().outcome());
+            return if won { first.await } else { second.await };
+        }
+        let name = from.routing.table().region(from.region).name.as_str();
+        let outcome = if won { "won" } else { "lost" };
+        worker.node.metrics.hedges.with_label_values(&[name, outcome]).inc();
+        if won {
+            // That it was too slow is what there is to know of the first.
+            let took = begun.elapsed();
+            from.evidence(&worker.node.metrics).cancelled(took);
+            self.plan.pinned.latency(self.plan.permits.route()).observe(took);
+        }
+        result
+    }
+}
