@@ -9,7 +9,9 @@ use std::time::Duration;
 use config::{FileKind, NodeConfig, Routing, RoutingTable, kind_of};
 use policy::hash::client_key;
 use policy::health::Check;
-use policy::{Facts, Health, Method, Moment, Origin, Reason, Refusal, RegionSet, RegionView, Seen, Verdict, decide};
+use policy::{
+    CurrentTable, Facts, Health, Method, Moment, Origin, Reason, Refusal, RegionSet, RegionView, Verdict, decide,
+};
 
 /// A request to one of the example tables.
 struct Case {
@@ -77,7 +79,7 @@ impl Case {
         };
         let mut tried = RegionSet::EMPTY;
         Ok(std::iter::from_fn(|| {
-            let permit = permitted.next(table, &facts, &tried, &Seen { table, view: view.as_slice() })?;
+            let permit = permitted.next(table, &facts, &tried, &CurrentTable { table, view: view.as_slice() })?;
             tried.insert(permit.region());
             Some((table.region(permit.region()).name.clone(), permit.is_safeguarded()))
         })

@@ -6,7 +6,7 @@ use crate::decide::{can_serve, could_serve, decide_on_route, is_expired, is_lawf
 use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
 use crate::permit::Permit;
-use crate::region::{RegionId, RegionSet, RegionState};
+use crate::region::{AdminState, RegionId, RegionSet};
 use crate::route::RouteId;
 use crate::table::Table;
 use crate::verdict::{Permits, Verdict};
@@ -14,7 +14,7 @@ use crate::view::{View, WithDown};
 
 /// A table with a view of its regions.
 #[derive(Debug)]
-pub struct Seen<'a, V: ?Sized> {
+pub struct CurrentTable<'a, V: ?Sized> {
     /// The table.
     pub table: &'a Table,
     /// The live state, by the table's ids.
@@ -33,7 +33,7 @@ impl Permits {
         pinned: &Table,
         facts: &Facts<'_>,
         tried: &RegionSet,
-        current: &Seen<'_, V>,
+        current: &CurrentTable<'_, V>,
     ) -> Option<Permit> {
         if std::ptr::eq(pinned, current.table) {
             if tried.is_empty() && self.first_still_serves(facts, current) {
@@ -48,7 +48,7 @@ impl Permits {
         self.next_after_reload(pinned, facts, tried, current)
     }
 
-    fn first_still_serves<V: View + ?Sized>(&self, facts: &Facts<'_>, current: &Seen<'_, V>) -> bool {
+    fn first_still_serves<V: View + ?Sized>(&self, facts: &Facts<'_>, current: &CurrentTable<'_, V>) -> bool {
         let route = current.table.route(self.route);
         let seen = current.view.region(self.first);
         let latency_ms = || latency_ms(current.table, facts.from, self.first, &seen);
@@ -61,7 +61,7 @@ impl Permits {
         pinned: &Table,
         facts: &Facts<'_>,
         tried: &RegionSet,
-        current: &Seen<'_, V>,
+        current: &CurrentTable<'_, V>,
     ) -> Option<Permit> {
         let table = current.table;
         let forward = |region: RegionId| table.region_named(&pinned.region(region).name);
@@ -144,7 +144,7 @@ pub fn revoked<V: View + ?Sized>(
     pinned: &Table,
     facts: &Facts<'_>,
     region: RegionId,
-    current: &Seen<'_, V>,
+    current: &CurrentTable<'_, V>,
 ) -> Option<Revoked> {
     let table = current.table;
     let found = table.region_named(&pinned.region(region).name);
@@ -157,7 +157,7 @@ pub fn revoked<V: View + ?Sized>(
         Some(Revoked::Residency)
     } else if is_expired(was, current.view) || is_expired(is, current.view) {
         Some(Revoked::Expired)
-    } else if table.region(now).state == RegionState::Disabled {
+    } else if table.region(now).state == AdminState::Disabled {
         Some(Revoked::Disabled)
     } else if !able {
         Some(Revoked::Unable)

@@ -54,7 +54,7 @@ pub mod trial;
 pub mod verdict;
 pub mod view;
 
-pub use attempt::{Revoked, Seen};
+pub use attempt::{CurrentTable, Revoked};
 pub use country::{Country, CountrySet};
 pub use decide::decide;
 pub use explain::{Explanation, explain};

@@ -50,7 +50,7 @@ pub struct Region {
     /// Percent, `0..=100`, of the clients that would choose this region that get it.
     pub weight: u8,
     /// The operator's lever.
-    pub state: RegionState,
+    pub state: AdminState,
     /// Whether it serves reads and writes.
     pub capabilities: Capabilities,
     /// Who runs it, which decides who controls what is there; `None` when nobody has said.
@@ -113,7 +113,7 @@ impl Role {
 /// The operator's lever on a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum RegionState {
+pub enum AdminState {
     /// Takes traffic.
     Serving,
     /// Only clients that are pinned there still reach it.

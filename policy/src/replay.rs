@@ -45,7 +45,7 @@ pub struct Asked<'a> {
 }
 
 /// A table, and the state of its regions that requests are decided with.
-pub struct Stage<'a> {
+pub struct ReplaySide<'a> {
     /// The table.
     pub table: &'a Table,
     /// The state, by the table's ids.
@@ -58,7 +58,7 @@ pub struct Again {
     /// The route that it falls under.
     pub route: Option<RouteId>,
     /// What becomes of it.
-    pub outcome: Outcome,
+    pub outcome: ReplayOutcome,
     /// The regions that the law allows; `None` where it comes to no law: 400 or 404.
     pub lawful: Option<RegionSet>,
     consent: bool,
@@ -67,7 +67,7 @@ pub struct Again {
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReplayOutcome {
     /// This region is tried first.
     Served(RegionId),
     /// It is refused.
@@ -92,7 +92,7 @@ impl From<Reason> for Refused {
 /// The request's path can be read in two ways, or a declared jurisdiction is unknown.
 const BAD_REQUEST: Refused = Refused { status: 400, reason: "bad_request" };
 
-impl<'a> Stage<'a> {
+impl<'a> ReplaySide<'a> {
     /// A table with every region up and idle.
     pub fn at_rest(table: &'a Table) -> Self {
         Self { table, view: vec![RegionView::default(); table.spec().regions.len()] }
@@ -104,7 +104,7 @@ impl<'a> Stage<'a> {
         let from = self.table.region_named(asked.from)?;
         let refused = |route, refused| Again {
             route,
-            outcome: Outcome::Refused(refused),
+            outcome: ReplayOutcome::Refused(refused),
             lawful: None,
             consent: false,
             declared: SmallVec::new(),
@@ -138,8 +138,8 @@ impl<'a> Stage<'a> {
             only: None,
         };
         let outcome = match decide_on_route(self.table, id, &facts, self.view.as_slice()) {
-            Verdict::Forward(permits) => Outcome::Served(permits.first()),
-            Verdict::Refuse(refusal) => Outcome::Refused(refusal.reason.into()),
+            Verdict::Forward(permits) => ReplayOutcome::Served(permits.first()),
+            Verdict::Refuse(refusal) => ReplayOutcome::Refused(refusal.reason.into()),
         };
         let subject = Subject {
             origin: &asked.origin,

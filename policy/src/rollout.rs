@@ -125,13 +125,13 @@ impl Tally {
 /// How far a canary is. `now` is any monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
-    stage: Stage,
+    stage: RolloutStage,
     since: Duration,
 }
 
 /// Where a canary stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum RolloutStage {
     /// On trial at this step, from 0.
     Trying(usize),
     /// It has passed a step of 100 %: all clients have it.
@@ -153,7 +153,7 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// What becomes of the canary.
-    pub outcome: Outcome,
+    pub outcome: RolloutOutcome,
     /// Percent of the clients that had it.
     pub percent: u8,
     /// What the version on trial did in the step.
@@ -164,7 +164,7 @@ pub struct Decision {
 
 /// What becomes of a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RolloutOutcome {
     /// It goes on to this percent of the clients.
     Advanced(u8),
     /// All clients keep it.
@@ -176,11 +176,11 @@ pub enum Outcome {
 impl Rollout {
     /// At its first step.
     pub fn new(now: Duration) -> Self {
-        Self { stage: Stage::Trying(0), since: now }
+        Self { stage: RolloutStage::Trying(0), since: now }
     }
 
     /// Where it stands.
-    pub fn stage(&self) -> Stage {
+    pub fn stage(&self) -> RolloutStage {
         self.stage
     }
 
@@ -192,9 +192,9 @@ impl Rollout {
     /// Percent of the clients that have it: one of the steps, or 0 once it is ended.
     pub fn percent(&self, spec: &Canary) -> u8 {
         match self.stage {
-            Stage::Trying(step) => spec.steps.get(step).copied().unwrap_or(0),
-            Stage::Promoted => spec.steps.last().copied().unwrap_or(0),
-            Stage::Ended(_) => 0,
+            RolloutStage::Trying(step) => spec.steps.get(step).copied().unwrap_or(0),
+            RolloutStage::Promoted => spec.steps.last().copied().unwrap_or(0),
+            RolloutStage::Ended(_) => 0,
         }
     }
 
@@ -202,19 +202,19 @@ impl Rollout {
     /// once; a good one goes on when its step has lasted, and shown, enough; otherwise all stays. What
     /// is promoted or ended stays so.
     pub fn judge(&mut self, now: Duration, spec: &Canary, trial: &Tally, stable: &Tally) -> Option<Decision> {
-        let Stage::Trying(step) = self.stage else { return None };
+        let RolloutStage::Trying(step) = self.stage else { return None };
         let percent = self.percent(spec);
         let compared = Some(stable).filter(|stable| is_comparable(trial, stable));
         let (stage, outcome) = if let Some(cause) = spec.failure.verdict(trial, compared) {
-            (Stage::Ended(cause), Outcome::Ended(cause))
+            (RolloutStage::Ended(cause), RolloutOutcome::Ended(cause))
         } else {
             let pace = spec.pace.get(step).or(spec.pace.last())?;
             if now < self.since + *pace || !spec.success.is_shown(trial, compared) {
                 return None;
             }
             match spec.steps.get(step + 1) {
-                Some(next) => (Stage::Trying(step + 1), Outcome::Advanced(*next)),
-                None if percent == 100 => (Stage::Promoted, Outcome::Promoted),
+                Some(next) => (RolloutStage::Trying(step + 1), RolloutOutcome::Advanced(*next)),
+                None if percent == 100 => (RolloutStage::Promoted, RolloutOutcome::Promoted),
                 None => return None,
             }
         };
@@ -270,13 +270,13 @@ impl Cause {
     }
 }
 
-impl Outcome {
+impl RolloutOutcome {
     /// The word for logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Outcome::Advanced(_) => "advanced",
-            Outcome::Promoted => "promoted",
-            Outcome::Ended(_) => "ended",
+            RolloutOutcome::Advanced(_) => "advanced",
+            RolloutOutcome::Promoted => "promoted",
+            RolloutOutcome::Ended(_) => "ended",
         }
     }
 }
@@ -285,10 +285,10 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { outcome, percent, trial, stable } = self;
         match outcome {
-            Outcome::Advanced(next) => write!(f, "advanced from {percent} % to {next} %")?,
-            Outcome::Promoted => write!(f, "promoted at {percent} %")?,
-            Outcome::Ended(Cause::ErrorRate) => write!(f, "ended at {percent} % for its errors")?,
-            Outcome::Ended(Cause::Latency) => write!(f, "ended at {percent} % for its latency")?,
+            RolloutOutcome::Advanced(next) => write!(f, "advanced from {percent} % to {next} %")?,
+            RolloutOutcome::Promoted => write!(f, "promoted at {percent} %")?,
+            RolloutOutcome::Ended(Cause::ErrorRate) => write!(f, "ended at {percent} % for its errors")?,
+            RolloutOutcome::Ended(Cause::Latency) => write!(f, "ended at {percent} % for its latency")?,
         }
         write!(f, ": {trial}; stable: {stable}")
     }

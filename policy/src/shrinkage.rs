@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::country::Country;
 use crate::jurisdiction::{self, ClassId, JurisdictionId};
 use crate::origin::Origin;
-use crate::region::{Access, Region, RegionSet, RegionState};
+use crate::region::{Access, AdminState, Region, RegionSet};
 use crate::residency::{Opening, Subject};
 use crate::table::Table;
 
@@ -148,7 +148,7 @@ struct Capacity<'a> {
 impl<'a> Capacity<'a> {
     fn new(table: &'a Table, unit: Unit) -> Self {
         let takes = |region: &Region| {
-            region.state == RegionState::Serving && region.weight > 0 && region.capabilities.serves(Access::Read)
+            region.state == AdminState::Serving && region.weight > 0 && region.capabilities.serves(Access::Read)
         };
         let size = |region: &Region| match unit {
             Unit::Rps => region.capacity_rps.unwrap_or(0.0),

@@ -11,7 +11,7 @@ pub use crate::jurisdiction::{UnknownOrigin, UnlistedJurisdiction};
 use crate::list::{Countries, List};
 use crate::moment::{LawTime, Moment};
 use crate::pressure::Spill;
-use crate::region::{Access, Region, RegionId, RegionSet, RegionState, Role};
+use crate::region::{Access, AdminState, Region, RegionId, RegionSet, Role};
 use crate::residency::{Law, Residency};
 use crate::route::{Criticality, Method, Route, RouteId, RouteIndex, RouteSpec};
 use crate::score::{Scoring, Weights, great_circle_ms, latency_points};
@@ -216,7 +216,7 @@ impl Table {
             .map(|route| {
                 let able = |access: Access| {
                     having(&|region: &Region| {
-                        region.state != RegionState::Disabled
+                        region.state != AdminState::Disabled
                             && region.capabilities.serves(access)
                             && route.require_compliance.iter().all(|name| region.compliance.contains(name))
                     })
@@ -238,7 +238,7 @@ impl Table {
             residency,
             regions,
             words: spec.regions.len().div_ceil(64),
-            draining: having(&|region| region.state == RegionState::Draining),
+            draining: having(&|region| region.state == AdminState::Draining),
             names: spec
                 .regions
                 .iter()

@@ -1,7 +1,7 @@
 //! A decision allocates nothing.
 
 use allocation_counter::measure;
-use policy::{Facts, Method, Origin, RegionView, Seen, Table, Verdict};
+use policy::{CurrentTable, Facts, Method, Origin, RegionView, Table, Verdict};
 
 mod sample;
 
@@ -34,7 +34,7 @@ fn a_decision_of_64_regions_allocates_nothing() {
         let deciding = measure(|| verdict = Some(policy::decide(&table, &facts, view)));
         assert_eq!(deciding.count_total, 0, "{origin:?} {path}");
         if let Some(Verdict::Forward(permits)) = verdict {
-            let current = Seen { table: &table, view };
+            let current = CurrentTable { table: &table, view };
             let mut permit = None;
             let permitting = measure(|| permit = permits.next(&table, &facts, &Default::default(), &current));
             assert!(permit.is_some() && permitting.count_total == 0);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use policy::attempt::{is_lawful_in_both, revoked};
 use policy::decide::order;
 use policy::jurisdiction::{DataClass, JurisdictionId, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
-use policy::region::{Capabilities, RegionState};
+use policy::region::{AdminState, Capabilities};
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Access, Facts, Health, Method, Origin, Permit, Reason, RegionSet, RegionView, Revoked, Seen, Snapshot, Table,
-    Verdict, decide, explain,
+    Access, CurrentTable, Facts, Health, Method, Origin, Permit, Reason, RegionSet, RegionView, Revoked, Snapshot,
+    Table, Verdict, decide, explain,
 };
 
 mod sample;
@@ -104,7 +104,7 @@ fn permits(table: &Table, facts: &Facts<'_>, view: &[RegionView]) -> Vec<Permit>
     let Verdict::Forward(permitted) = decide(table, facts, view) else { return Vec::new() };
     let mut tried = RegionSet::EMPTY;
     std::iter::from_fn(|| {
-        let permit = permitted.next(table, facts, &tried, &Seen { table, view })?;
+        let permit = permitted.next(table, facts, &tried, &CurrentTable { table, view })?;
         tried.insert(permit.region());
         Some(permit)
     })
@@ -315,9 +315,9 @@ fn defaults_for_the_unlisted_and_the_unknown() {
 fn capability_compliance_state_distance_and_lag_make_ineligible() {
     let mut spec = world();
     spec.regions[1].capabilities = Capabilities { read: true, write: false };
-    spec.regions[2].state = RegionState::Draining;
+    spec.regions[2].state = AdminState::Draining;
     spec.regions[3].compliance = vec!["hipaa".into()];
-    spec.regions[4].state = RegionState::Disabled;
+    spec.regions[4].state = AdminState::Disabled;
     spec.routes.push(RouteSpec { require_compliance: vec!["hipaa".into()], ..route("health", "/health", 0) });
     spec.routes.push(RouteSpec { max_latency: Some(Duration::from_millis(120)), ..route("near", "/near", 0) });
     spec.routes.push(RouteSpec { max_replication_lag: Some(Duration::from_secs(60)), ..route("lag", "/lag", 0) });
@@ -439,7 +439,7 @@ fn attempts(pinned: &Table, current: &Table, down: &str, countries: &str) -> Vec
     let case = Case { from: "us-east", ..Case::new(pinned, countries, "/v3") };
     let Verdict::Forward(permits) = case.verdict() else { return vec!["refused".into()] };
     let view = Case::new(current, countries, "/v3").down(down).view;
-    let seen = Seen { table: current, view: view.as_slice() };
+    let seen = CurrentTable { table: current, view: view.as_slice() };
     let mut tried = RegionSet::EMPTY;
     let mut dialled = Vec::new();
     while let Some(permit) = permits.next(pinned, &case.facts(), &tried, &seen) {
@@ -471,7 +471,7 @@ fn every_attempt_satisfies_pinned_and_current() {
     routeless.routes.push(route("other", "/other", 0));
     assert!(attempts(&old, &table(routeless), "", "DE").is_empty());
     let mut disabled = world();
-    disabled.regions[2].state = RegionState::Disabled;
+    disabled.regions[2].state = AdminState::Disabled;
     assert_eq!(attempts(&old, &table(disabled), "", "DE"), ["de"]);
 }
 
@@ -494,7 +494,7 @@ fn safeguards_of_either_table_are_noted_across_a_reload() {
         let case = Case { from: "us-east", ..Case::new(pinned, "BR", "/v3") };
         let Verdict::Forward(permitted) = case.verdict() else { panic!("served") };
         let tried: RegionSet = pinned.region_named("br").into_iter().collect();
-        let seen = Seen { table: &current, view: case.view.as_slice() };
+        let seen = CurrentTable { table: &current, view: case.view.as_slice() };
         let permit = permitted.next(pinned, &case.facts(), &tried, &seen).expect("opened");
         assert_eq!(current.region(permit.region()).name, "us-east");
         assert_eq!(permit.is_safeguarded(), noted);
@@ -508,9 +508,9 @@ fn a_pin_is_kept_across_a_reload() {
     assert_eq!(case.outcome(), "de ie");
     let Verdict::Forward(permitted) = case.verdict() else { panic!("served") };
     let mut draining = world();
-    draining.regions[1].state = RegionState::Draining;
+    draining.regions[1].state = AdminState::Draining;
     let draining = table(draining);
-    let seen = Seen { table: &draining, view: case.view.as_slice() };
+    let seen = CurrentTable { table: &draining, view: case.view.as_slice() };
     let permit = permitted.next(&old, &case.facts(), &RegionSet::EMPTY, &seen).expect("a region");
     assert_eq!(draining.region(permit.region()).name, "de", "who is pinned there may finish");
 }
@@ -528,7 +528,9 @@ fn a_tenants_jurisdiction_is_kept_across_a_reload() {
         let view = vec![RegionView::default(); current.spec().regions.len()];
         let mut tried = RegionSet::EMPTY;
         let mut dialled = Vec::new();
-        while let Some(permit) = permitted.next(&old, &facts, &tried, &Seen { table: current, view: view.as_slice() }) {
+        while let Some(permit) =
+            permitted.next(&old, &facts, &tried, &CurrentTable { table: current, view: view.as_slice() })
+        {
             assert!(is_lawful_in_both(&old, &facts, current, permit.region()));
             let name = &current.region(permit.region()).name;
             tried.insert(old.region_named(name).expect("in both tables"));
@@ -567,7 +569,8 @@ fn consent_does_not_carry_over_to_another_header() {
     let Verdict::Forward(permits) = case.verdict() else { panic!("served") };
     let view = vec![RegionView::default(); 2];
     let tried: RegionSet = pinned.region_named("de").into_iter().collect();
-    let next = |current| permits.next(&pinned, &case.facts(), &tried, &Seen { table: current, view: view.as_slice() });
+    let next =
+        |current| permits.next(&pinned, &case.facts(), &tried, &CurrentTable { table: current, view: view.as_slice() });
     assert!(next(&pinned).is_some() && next(&other).is_none());
 }
 
@@ -595,7 +598,7 @@ fn what_is_under_way_is_revoked_by_law_and_levers_and_nothing_else() {
     let de = pinned.region_named("de").expect("a region");
     let well = vec![RegionView::default(); pinned.spec().regions.len()];
     let why = |current: &Table, view: &[RegionView]| {
-        revoked(&pinned, &case.facts(), de, &Seen { table: current, view }).map(Revoked::name)
+        revoked(&pinned, &case.facts(), de, &CurrentTable { table: current, view }).map(Revoked::name)
     };
     let changed = |change: &dyn Fn(&mut TableSpec)| {
         let mut spec = world();
@@ -605,10 +608,10 @@ fn what_is_under_way_is_revoked_by_law_and_levers_and_nothing_else() {
     let index = de.index();
     for (expected, current) in [
         (None, changed(&|_| {})),
-        (None, changed(&|spec| spec.regions[index].state = RegionState::Draining)),
+        (None, changed(&|spec| spec.regions[index].state = AdminState::Draining)),
         (None, changed(&|spec| spec.regions[index].weight = 0)),
         (None, changed(&|spec| spec.regions.reverse())),
-        (Some("disabled"), changed(&|spec| spec.regions[index].state = RegionState::Disabled)),
+        (Some("disabled"), changed(&|spec| spec.regions[index].state = AdminState::Disabled)),
         (Some("unable"), changed(&|spec| spec.regions[index].capabilities.read = false)),
         (Some("unable"), changed(&|spec| spec.routes[1].require_compliance = vec!["fips".into()])),
         (Some("residency"), changed(&|spec| spec.rules[0].allow = rule(0, 1, &["IE"], Transfer::Prohibited).allow)),
@@ -620,10 +623,10 @@ fn what_is_under_way_is_revoked_by_law_and_levers_and_nothing_else() {
     ill[index].health = Health::Down;
     assert_eq!(why(&pinned, &ill), None, "its health is no law");
     let expired = Snapshot { regions: &well, table_expired: true };
-    let why = revoked(&pinned, &case.facts(), de, &Seen { table: &pinned, view: &expired });
+    let why = revoked(&pinned, &case.facts(), de, &CurrentTable { table: &pinned, view: &expired });
     assert_eq!(why, Some(Revoked::Expired));
     let public = Case::new(&pinned, "DE", "/");
-    let why = revoked(&pinned, &public.facts(), de, &Seen { table: &pinned, view: &expired });
+    let why = revoked(&pinned, &public.facts(), de, &CurrentTable { table: &pinned, view: &expired });
     assert_eq!(why, None, "no law restricts it");
 }
 

@@ -3,8 +3,8 @@
 use policy::decide::is_lawful;
 use policy::diff::{Diff, GroupKind, LawChange, RouteFate};
 use policy::jurisdiction::{ClassId, DataClass, JurisdictionId, Scope, Selector, SuperRegion, Transfer};
+use policy::region::AdminState;
 use policy::region::Region;
-use policy::region::RegionState;
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Access, Facts, Method, Origin, RegionId, Table};
@@ -464,7 +464,7 @@ fn reads_and_writes_are_told_apart() {
 #[test]
 fn levers_are_settings() {
     let levers = changed(|new| {
-        new.regions[0].state = RegionState::Disabled;
+        new.regions[0].state = AdminState::Disabled;
         new.regions[1].weight = 10;
         new.latency_ms = vec![(RegionId::new(0).unwrap(), RegionId::new(1).unwrap(), 80.0)];
         new.failover.threshold = 0.9;

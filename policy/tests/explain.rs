@@ -6,7 +6,7 @@ use std::time::Duration;
 use policy::decide::{TIE_MARGIN, order};
 use policy::explain::{Ground, HealthExplained, LatencySource, Outcome, RegionExplained, Ruling, schema};
 use policy::jurisdiction::{JurisdictionId, Scope, SuperRegion, Transfer, WhenUnavailable};
-use policy::region::{Capabilities, Region, RegionState};
+use policy::region::{AdminState, Capabilities, Region};
 use policy::route::{Affinity, Criticality, RouteSpec};
 use policy::score::Weights;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -368,7 +368,7 @@ fn state_and_route_say_why_a_lawful_region_is_out() {
         region.compliance = vec!["soc2".into()];
     }
     spec.regions[5].capabilities = Capabilities { read: false, write: true };
-    spec.regions[3].state = RegionState::Draining;
+    spec.regions[3].state = AdminState::Draining;
     let table = Table::new(spec).expect("a table");
     let mut view = up(&table);
     view[4].lag = Some(Duration::from_secs(61));
@@ -624,9 +624,9 @@ fn what_the_fleet_reports_is_told_with_its_age() {
 fn tables() -> impl Strategy<Value = TableSpec> {
     let homes = prop::sample::select(vec!["BR", "DE", "FR", "IE", "US", "JP"]);
     let state = prop_oneof![
-        6 => Just(RegionState::Serving),
-        1 => Just(RegionState::Draining),
-        1 => Just(RegionState::Disabled)
+        6 => Just(AdminState::Serving),
+        1 => Just(AdminState::Draining),
+        1 => Just(AdminState::Disabled)
     ];
     let parts =
         (homes, state, 0..3_u16, prop::sample::select(vec![100, 100, 100, 40, 0]), any::<(bool, bool)>(), 0..400_u32);

@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 
 use policy::decide::is_lawful;
 use policy::jurisdiction::Transfer;
-use policy::region::RegionState;
+use policy::region::AdminState;
 use policy::table::TableSpec;
-use policy::{Facts, Health, Method, Origin, Permits, RegionSet, RegionView, Seen, Table, Verdict, decide};
+use policy::{CurrentTable, Facts, Health, Method, Origin, Permits, RegionSet, RegionView, Table, Verdict, decide};
 use stateright::{Checker, Model, Property};
 
 mod naive;
@@ -57,7 +57,7 @@ fn narrow() -> TableSpec {
     };
     let rule = sample::rule(0, 1, &["DE"], Transfer::Allowed);
     spec.rules = vec![policy::jurisdiction::Rule { deny: Some(denied), ..rule }];
-    spec.regions[1].state = RegionState::Draining;
+    spec.regions[1].state = AdminState::Draining;
     spec
 }
 
@@ -303,7 +303,7 @@ fn attempt(moment: &Moment, index: usize) -> Result<Progress, &'static str> {
     let known: RegionSet =
         NAMES.into_iter().filter(|name| tried & bit(name) != 0).filter_map(|name| was.region_named(name)).collect();
     let view = VIEWS[moment.table][usize::from(moment.down)].as_slice();
-    let permit = permits.next(was, &facts, &known, &Seen { table: is, view });
+    let permit = permits.next(was, &facts, &known, &CurrentTable { table: is, view });
 
     let possible = MAY_HAVE[client][pinned][moment.table] & !moment.down & !tried;
     let Some(permit) = permit else {

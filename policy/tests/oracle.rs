@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::decide::{is_lawful, order};
 use policy::table::TableSpec;
-use policy::{Health, Method, Permits, Reason, RegionSet, RegionView, Seen, Table, Verdict, decide};
+use policy::{CurrentTable, Health, Method, Permits, Reason, RegionSet, RegionView, Table, Verdict, decide};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -197,7 +197,7 @@ impl Case<'_> {
         same("the first", self.book.name(permits.first()), told[0].as_str())?;
         self.count("three attempts or more", told.len() > 2);
         let mut tried = RegionSet::EMPTY;
-        let seen = Seen { table: self.table, view };
+        let seen = CurrentTable { table: self.table, view };
         for name in &told {
             let permit = permits.next(self.table, &facts, &tried, &seen);
             let permit = permit.ok_or_else(|| format!("no permit for {name}, which the order has"))?;
@@ -248,7 +248,7 @@ impl Case<'_> {
     }
 
     fn count_choice(&self, route: &policy::route::RouteSpec, request: &Request, law: &naive::Law, choice: &Choice) {
-        use policy::region::RegionState;
+        use policy::region::AdminState;
         let eligible = choice.eligible();
         let opened = eligible.iter().filter(|name| law.is_opened(name)).count();
         self.count("own and opened regions", opened > 0 && opened < eligible.len());
@@ -262,7 +262,7 @@ impl Case<'_> {
             self.count("pinned and first", eligible.contains(pinned));
             self.count("pinned and not eligible", !eligible.contains(pinned));
             let state = self.book.region(pinned).state;
-            self.count("pinned to a draining region", eligible.contains(pinned) && state == RegionState::Draining);
+            self.count("pinned to a draining region", eligible.contains(pinned) && state == AdminState::Draining);
         }
         let absent = |name: &&String| law.standings[*name] != Standing::Forbidden && !eligible.contains(*name);
         for name in law.standings.keys().filter(absent) {

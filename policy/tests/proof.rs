@@ -2,7 +2,7 @@
 
 use policy::jurisdiction::{DataClass, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
 use policy::proof::{Cause, Consent, Finding, Idle, Misjudgement, Part, Proof, Severity, prove};
-use policy::region::{Capabilities, RegionState};
+use policy::region::{AdminState, Capabilities};
 use policy::residency::Source;
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -49,7 +49,7 @@ fn a_good_table_has_no_finding() {
 #[test]
 fn a_table_that_serves_nobody_is_an_error() {
     for change in [
-        |region: &mut policy::region::Region| region.state = RegionState::Disabled,
+        |region: &mut policy::region::Region| region.state = AdminState::Disabled,
         |region: &mut policy::region::Region| region.capabilities = Capabilities { read: false, write: false },
     ] {
         let mut spec = world();
@@ -59,7 +59,7 @@ fn a_table_that_serves_nobody_is_an_error() {
     }
     // Pinned clients are still served.
     let mut spec = world();
-    spec.regions.iter_mut().for_each(|region| region.state = RegionState::Draining);
+    spec.regions.iter_mut().for_each(|region| region.state = AdminState::Draining);
     let (proof, _) = proved(spec);
     assert!(!proof.has_errors());
     assert!(
@@ -252,7 +252,7 @@ fn a_super_region_without_a_region_is_found() {
 #[test]
 fn allowed_regions_that_cannot_serve_are_named() {
     let mut spec = world();
-    spec.regions[0].state = RegionState::Disabled;
+    spec.regions[0].state = AdminState::Disabled;
     spec.regions[1].capabilities.write = false;
     let gap = the_gap_beside_notes(spec.clone());
     assert_eq!((gap.part, gap.clients.describe(&spec)), (Part::Writes, "eu, unknown clients".to_owned()));

@@ -8,8 +8,8 @@ use policy::jurisdiction::{ClassId, DataClass, JurisdictionId, Scope, Transfer};
 use policy::route::{Criticality, RouteSpec};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Country, Facts, Health, Method, Origin, Permits, Reason, RegionId, RegionSet, RegionView, Seen, Snapshot, Table,
-    Verdict, decide,
+    Country, CurrentTable, Facts, Health, Method, Origin, Permits, Reason, RegionId, RegionSet, RegionView, Snapshot,
+    Table, Verdict, decide,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -90,7 +90,7 @@ fn attempts(
 ) -> Vec<RegionId> {
     let mut tried = RegionSet::EMPTY;
     let mut dialled = Vec::new();
-    while let Some(permit) = permits.next(pinned, &question.facts(), &tried, &Seen { table: current, view }) {
+    while let Some(permit) = permits.next(pinned, &question.facts(), &tried, &CurrentTable { table: current, view }) {
         let name = &current.region(permit.region()).name;
         let known = pinned.region_named(name).expect("a permit is for a region of both tables");
         assert!(!tried.contains(known), "{name} is given twice");
@@ -195,7 +195,7 @@ fn an_expired_table_refuses_what_the_law_restricts_and_changes_nothing_else() {
             // The table expires between the decision and an attempt.
             let Verdict::Forward(permits) = before else { continue };
             for tried in [RegionSet::EMPTY, [permits.first()].into_iter().collect()] {
-                let seen = Seen { table: &table, view: &expired.seen() };
+                let seen = CurrentTable { table: &table, view: &expired.seen() };
                 prop_assert_eq!(permits.next(&table, &question.facts(), &tried, &seen), None);
             }
             refused.note(true);

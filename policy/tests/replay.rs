@@ -2,7 +2,7 @@
 
 use policy::diff::Laws;
 use policy::jurisdiction::Transfer;
-use policy::replay::{Again, Asked, Outcome, Refused, Stage, residency_change};
+use policy::replay::{Again, Asked, Refused, ReplayOutcome, ReplaySide, residency_change};
 use policy::table::TableSpec;
 use policy::{Country, Health, Method, Origin, Table};
 
@@ -44,15 +44,15 @@ fn asked(country: &str) -> Asked<'static> {
 
 fn outcome(table: &Table, again: Option<Again>) -> String {
     match again.expect("the deciding region").outcome {
-        Outcome::Served(region) => table.region(region).name.clone(),
-        Outcome::Refused(Refused { status, reason }) => format!("{status} {reason}"),
+        ReplayOutcome::Served(region) => table.region(region).name.clone(),
+        ReplayOutcome::Refused(Refused { status, reason }) => format!("{status} {reason}"),
     }
 }
 
 #[test]
 fn names_and_paths_are_read_as_a_node_reads_them() {
     let table = table(|_| {});
-    let stage = Stage::at_rest(&table);
+    let stage = ReplaySide::at_rest(&table);
     let decide = |asked: Asked<'_>| outcome(&table, stage.decide(&asked, None));
     assert_eq!(decide(asked("DE")), "ie");
     assert_eq!(decide(Asked { path: "/%76%33/x", ..asked("DE") }), "ie", "one form for a path");
@@ -65,7 +65,7 @@ fn names_and_paths_are_read_as_a_node_reads_them() {
     assert_eq!(decide(Asked { declared: &tenant, ..asked("US") }), "br");
     assert_eq!(decide(Asked { declared: &["nobody".to_owned()], ..asked("US") }), "400 bad_request");
     assert!(stage.decide(&Asked { from: "gone", ..asked("DE") }, None).is_none());
-    let mut stage = Stage::at_rest(&table);
+    let mut stage = ReplaySide::at_rest(&table);
     stage.view[1].health = Health::Down;
     assert_eq!(outcome(&table, stage.decide(&asked("DE"), None)), "503 residency_unavailable");
 }
@@ -76,7 +76,7 @@ fn what_was_heard_counts_only_where_it_would_be_heard_again() {
     let consenting = Asked { consent: true, ..asked("DE") };
     let tenant = ["br".to_owned()];
     let lawful = |new: &Table, asked: &Asked<'_>| {
-        Stage::at_rest(new).decide(asked, Some(&old)).and_then(|again| again.lawful).map(|set| set.len())
+        ReplaySide::at_rest(new).decide(asked, Some(&old)).and_then(|again| again.lawful).map(|set| set.len())
     };
     assert_eq!(lawful(&old, &consenting), Some(3));
     let elsewhere = table(|new| new.routes[1].consent_header = Some("x-other".into()));
@@ -91,7 +91,7 @@ fn a_residency_change_is_one_of_the_law() {
     let old = table(|_| {});
     let change = |new: &Table, asked: &Asked<'_>| {
         let laws = Laws::new(&old, new).unwrap();
-        let (before, after) = (Stage::at_rest(&old), Stage::at_rest(new));
+        let (before, after) = (ReplaySide::at_rest(&old), ReplaySide::at_rest(new));
         let (was, is) = (before.decide(asked, None).unwrap(), after.decide(asked, Some(&old)).unwrap());
         residency_change(&laws, asked, (&old, &was), (new, &is))
     };

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use policy::jurisdiction::{DataClass, Scope, SuperRegion, Transfer};
-use policy::region::{Capabilities, Region, RegionState};
+use policy::region::{AdminState, Capabilities, Region};
 use policy::shrinkage::{Shrinkage, shrinkage};
 use policy::table::TableSpec;
 use policy::{Country, Method, Table};
@@ -50,7 +50,7 @@ fn what_is_taken_away() {
         ("more everywhere", |new| new.regions[0].capacity_rps = Some(9000.0), &[]),
         (
             "a region drains",
-            |new| new.regions[0].state = RegionState::Draining,
+            |new| new.regions[0].state = AdminState::Draining,
             &["fleet: 18000 to 16000 rps, 11 % less", "jurisdiction eu (personal, pii): 8000 to 6000 rps, 25 % less"],
         ),
         (
@@ -88,7 +88,7 @@ fn what_is_taken_away() {
         (
             "nothing is left to Brazil",
             |new| {
-                new.regions[5].state = RegionState::Disabled;
+                new.regions[5].state = AdminState::Disabled;
                 new.regions[4].capacity_rps = Some(10_000.0);
             },
             &["jurisdiction br (personal): 5000 to 0 rps, 100 % less"],
@@ -174,7 +174,7 @@ fn what_kind_of_law_restricts_a_class() {
         old.rules.clear();
         change(&mut old);
         let mut new = old.clone();
-        new.regions[0].state = RegionState::Disabled;
+        new.regions[0].state = AdminState::Disabled;
         let fleet = "fleet: 18000 to 16000 rps, 11 % less";
         assert_eq!(told(old, new), [&[fleet], *expected].concat(), "{what}");
     }
@@ -183,7 +183,7 @@ fn what_kind_of_law_restricts_a_class() {
 #[test]
 fn a_shrinkage_has_a_name_and_a_share() {
     let mut new = world();
-    new.regions[0].state = RegionState::Disabled;
+    new.regions[0].state = AdminState::Disabled;
     let found = shrinkage(&Table::new(world()).expect("a table"), &Table::new(new).expect("a table"));
     let known: Vec<_> = found.iter().map(|one| (one.name(), (one.lost() * 1000.0).round())).collect();
     assert_eq!(known, [("fleet", 111.0), ("eu", 250.0)]);
@@ -217,7 +217,7 @@ fn capacity(book: &Book<'_>, class: &str, client: Client<'_>, rps: bool) -> f64 
     let law = law_in_every_condition(book, &route, &request, false, true);
     let own = spec.regions.iter().filter(|region| law.standings[&region.name] == Standing::Own);
     let taking =
-        own.filter(|region| region.state == RegionState::Serving && region.weight > 0 && region.capabilities.read);
+        own.filter(|region| region.state == AdminState::Serving && region.weight > 0 && region.capabilities.read);
     taking.map(|region| if rps { region.capacity_rps.expect("a number") } else { 1.0 }).sum()
 }
 
@@ -300,7 +300,7 @@ fn with_the_regions_of(other: &TableSpec, table: &TableSpec) -> TableSpec {
 fn the_largest_table_is_compared() {
     let old = sample::largest(true);
     let mut new = old.clone();
-    new.regions.iter_mut().step_by(2).for_each(|region| region.state = RegionState::Disabled);
+    new.regions.iter_mut().step_by(2).for_each(|region| region.state = AdminState::Disabled);
     let found = shrinkage(&Table::new(old).expect("a table"), &Table::new(new).expect("a table"));
     assert!(found.len() > 200, "{}", found.len());
 }

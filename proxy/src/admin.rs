@@ -23,12 +23,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::admin::caller::Caller;
-use crate::boundary::seconds_until;
 use crate::bus::status::BusState;
 use crate::clock;
+use crate::clock::seconds_until;
 use crate::databases::release::{self, NotAccepted};
 use crate::explain::{Question, answer};
-use crate::node::{Drain, Node};
+use crate::node::Node;
+use crate::occupancy::Drain;
 use crate::request_context::TrustSources;
 use crate::status::{Status, certificates};
 use crate::telemetry::metrics::Metrics;
@@ -39,7 +40,7 @@ pub struct Admin {
     socket: std::sync::Mutex<Option<StdListener>>,
 }
 
-type Answer = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
 impl Admin {
     /// Serves this node's state.
@@ -66,7 +67,7 @@ pub async fn serve_while_waiting(socket: Option<StdListener>, hosts: &[String], 
 async fn accept(
     socket: TcpListener,
     keep_alive: bool,
-    answer: impl Fn(&Request<Incoming>) -> Answer + Clone + Send + 'static,
+    answer: impl Fn(&Request<Incoming>) -> AdminResponse + Clone + Send + 'static,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -113,7 +114,7 @@ impl BackgroundService for Admin {
     }
 }
 
-fn route(node: &Arc<Node>, request: &Request<Incoming>) -> Answer {
+fn route(node: &Arc<Node>, request: &Request<Incoming>) -> AdminResponse {
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
         "/metrics" if get => metrics(node),
@@ -134,7 +135,7 @@ fn route(node: &Arc<Node>, request: &Request<Incoming>) -> Answer {
 }
 
 /// A node that has no table has no regions, routes or decisions to tell of.
-fn waiting(bus: &BusState, request: &Request<Incoming>) -> Answer {
+fn waiting(bus: &BusState, request: &Request<Incoming>) -> AdminResponse {
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
         "/live" if get => text(StatusCode::OK, "live\n"),
@@ -155,7 +156,7 @@ fn waiting(bus: &BusState, request: &Request<Incoming>) -> Answer {
     }
 }
 
-fn metrics(node: &Node) -> Answer {
+fn metrics(node: &Node) -> AdminResponse {
     let routing = node.routing.load();
     let metrics = &node.metrics;
     let version = routing.table().spec().version.as_str();
@@ -192,11 +193,11 @@ fn metrics(node: &Node) -> Answer {
     exposition(metrics)
 }
 
-fn exposition(metrics: &Metrics) -> Answer {
+fn exposition(metrics: &Metrics) -> AdminResponse {
     typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.render())
 }
 
-fn ready(node: &Node) -> Answer {
+fn ready(node: &Node) -> AdminResponse {
     let reasons = node.unready();
     if !reasons.is_empty() {
         return unready(&reasons);
@@ -209,16 +210,16 @@ fn ready(node: &Node) -> Answer {
     text(StatusCode::OK, &format!("ready\n{lines}"))
 }
 
-fn unready(reasons: &[String]) -> Answer {
+fn unready(reasons: &[String]) -> AdminResponse {
     json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "ready": false, "reasons": reasons }))
 }
 
-fn table(node: &Node) -> Answer {
+fn table(node: &Node) -> AdminResponse {
     let text = node.routing.load().document.redacted();
     typed(StatusCode::OK, "application/toml; charset=utf-8", text.into_bytes())
 }
 
-fn explain(node: &Node, query: &str) -> Answer {
+fn explain(node: &Node, query: &str) -> AdminResponse {
     match Question::from_query(query) {
         Ok(question) => {
             let routing = node.routing.load_full();
@@ -234,7 +235,7 @@ fn explain(node: &Node, query: &str) -> Answer {
 
 /// Takes the node out of service: `/ready` says so, and each answer asks its client to close. The
 /// process goes on until SIGTERM.
-fn drain(node: &Node) -> Answer {
+fn drain(node: &Node) -> AdminResponse {
     node.drain.send_if_modified(|stage| {
         let serving = *stage == Drain::Serving;
         if serving {
@@ -248,13 +249,13 @@ fn drain(node: &Node) -> Answer {
 
 /// The refusal of a request that a page in somebody's browser has made, or may have: nothing here is for
 /// pages, and what they can reach is what their reader can.
-fn foreign(request: &Request<Incoming>, hosts: &[String]) -> Option<Answer> {
+fn foreign(request: &Request<Incoming>, hosts: &[String]) -> Option<AdminResponse> {
     let caller = Caller::of(request.uri(), request.headers());
     caller.problem(hosts).map(|problem| text(StatusCode::FORBIDDEN, &format!("{problem}\n")))
 }
 
 /// Puts held geo databases in force: an operator's word.
-fn accept_geoip(node: &Node, request: &Request<Incoming>) -> Answer {
+fn accept_geoip(node: &Node, request: &Request<Incoming>) -> AdminResponse {
     let build_epoch = match request.uri().query().map(|query| query.strip_prefix("build_epoch=").map(str::parse)) {
         None => None,
         Some(Some(Ok(epoch))) => Some(epoch),
@@ -269,23 +270,23 @@ fn accept_geoip(node: &Node, request: &Request<Incoming>) -> Answer {
     }
 }
 
-fn not_allowed(methods: &'static str) -> Answer {
+fn not_allowed(methods: &'static str) -> AdminResponse {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
     response.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static(methods));
     response
 }
 
-fn text(status: StatusCode, body: &str) -> Answer {
+fn text(status: StatusCode, body: &str) -> AdminResponse {
     typed(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+fn json(status: StatusCode, value: &impl Serialize) -> AdminResponse {
     let mut body = serde_json::to_vec_pretty(value).unwrap_or_default();
     body.push(b'\n');
     typed(status, "application/json", body)
 }
 
-fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> AdminResponse {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -11,6 +11,7 @@ use pingora::services::background::BackgroundService;
 use policy::{LawTime, Moment};
 use tokio::time::sleep;
 
+use crate::clock::seconds_until;
 use crate::node::Node;
 use crate::reload;
 
@@ -111,11 +112,6 @@ fn pause(next: Option<Moment>, now: LawTime) -> Duration {
     let until = next.map_or(i64::MAX, |next| seconds_until(next, now));
     // The clock counts whole seconds: in its last one it is looked at often.
     if until <= 1 { SHORTEST_PAUSE } else { LONGEST_PAUSE }
-}
-
-/// How many seconds are left until a moment.
-pub fn seconds_until(moment: Moment, now: LawTime) -> i64 {
-    moment.unix_seconds() - now.latest().unix_seconds()
 }
 
 /// In seconds: how long before a boundary the table is read for it. The largest tables take seconds.

@@ -3,12 +3,40 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use geoip::{ClientIp, Database, Flag, Forwarded, Place, Record, client_ip};
+use geoip::{ClientIp, Database, Flag, Forwarded, GeoDatabases, Place, Record, TrustedProxies, client_ip};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use policy::explain::Testimony;
 use policy::{Country, CountrySet, Origin};
 
-use crate::node::Geo;
+/// Where clients are, and whose word about that counts.
+#[derive(Clone, Debug, Default)]
+pub struct Geo {
+    /// The databases.
+    pub databases: Arc<GeoDatabases>,
+    /// The proxies whose headers are believed.
+    pub trusted: TrustedProxies,
+    /// The header in which they name the client's country.
+    pub country_header: Option<HeaderName>,
+    /// Autonomous systems whose addresses say nothing of where their users are.
+    pub anonymous_asns: Vec<u32>,
+}
+
+impl Geo {
+    /// Whether the user of an address hides behind it.
+    pub fn is_anonymous(&self, place: &Place<'_>) -> bool {
+        self.hides(place.anonymous, place.asn)
+    }
+
+    /// Whether a network that is said to be anonymous, or has this number, hides its users.
+    pub fn hides(&self, anonymous: bool, asn: Option<u32>) -> bool {
+        anonymous || asn.is_some_and(|asn| self.anonymous_asns.contains(&asn))
+    }
+
+    /// Where the user of an address may be: on an anonymous network the address says nothing.
+    pub fn origin(&self, place: &Place<'_>) -> Origin {
+        if self.is_anonymous(place) { Origin::Unknown } else { Origin::of(place.countries()) }
+    }
+}
 
 /// Who the client is, as far as the node can tell.
 #[derive(Clone, Debug)]

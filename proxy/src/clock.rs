@@ -73,15 +73,20 @@ pub fn wall() -> Moment {
     Moment::from_unix_seconds(seconds)
 }
 
+/// Returns how many seconds are left until a moment.
+pub fn seconds_until(moment: Moment, now: LawTime) -> i64 {
+    moment.unix_seconds() - now.latest().unix_seconds()
+}
+
 /// The clock of a node's law. Any thread may look at it; each look takes a short lock.
 #[derive(Debug)]
 pub struct LawClock {
-    source: Source,
-    seen: Mutex<Seen>,
+    source: TimeSource,
+    seen: Mutex<ClockReading>,
 }
 
 #[derive(Debug)]
-enum Source {
+enum TimeSource {
     System {
         started: Instant,
     },
@@ -91,7 +96,7 @@ enum Source {
 
 /// What was seen at the last look.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct ClockReading {
     /// What it would be by the looks that can be believed, and the time since.
     reckoned: Moment,
     /// The latest that the wall clock ever said.
@@ -103,18 +108,18 @@ struct Seen {
 impl LawClock {
     /// The clock of a process that starts now.
     pub fn start() -> Self {
-        Self::of(Source::System { started: Instant::now() })
+        Self::of(TimeSource::System { started: Instant::now() })
     }
 
     /// A clock that a test sets.
     #[cfg(test)]
     pub fn of_test(time: &std::sync::Arc<VirtualTime>) -> Self {
-        Self::of(Source::Virtual(time.clone()))
+        Self::of(TimeSource::Virtual(time.clone()))
     }
 
-    fn of(source: Source) -> Self {
+    fn of(source: TimeSource) -> Self {
         let (wall, steady) = source.read();
-        Self { source, seen: Mutex::new(Seen { reckoned: wall, latest: wall, steady }) }
+        Self { source, seen: Mutex::new(ClockReading { reckoned: wall, latest: wall, steady }) }
     }
 
     /// The law's time now.
@@ -134,17 +139,17 @@ impl LawClock {
     }
 }
 
-impl Source {
+impl TimeSource {
     fn read(&self) -> (Moment, Duration) {
         match self {
-            Source::System { started } => (wall(), started.elapsed()),
+            TimeSource::System { started } => (wall(), started.elapsed()),
             #[cfg(test)]
-            Source::Virtual(time) => time.read(),
+            TimeSource::Virtual(time) => time.read(),
         }
     }
 }
 
-impl Seen {
+impl ClockReading {
     fn look(self, wall: Moment, steady: Duration) -> Self {
         let elapsed = seconds(steady.saturating_sub(self.steady));
         let reckoned = self.reckoned.plus_seconds(elapsed);

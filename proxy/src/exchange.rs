@@ -18,14 +18,15 @@ use crate::clock;
 use crate::fields::{self, is_request_id};
 use crate::framing::{HeadSize, TrailerRules, content_length, strip_hop_by_hop};
 use crate::headers::{Outgoing, Provenance};
-use crate::node::{Drain, InFlight, Node, Worker};
+use crate::node::{Node, Worker};
+use crate::occupancy::{Drain, InFlight};
 use crate::peers::Sender;
 use crate::peers::headers::{Asks, Claim, Claims, Vouching, admit, tell_client, tell_peer};
 use crate::peers::signature::BodyClaim;
 use crate::request_body::RequestBody;
 use crate::request_context::{RequestContext, TrustSources};
 use crate::request_log::RequestLog;
-use crate::respond::Answer;
+use crate::respond::OwnAnswer;
 use crate::response_body::{PoolReturn, ResponseBody};
 use crate::revocation::Check;
 use crate::routing::Routing;
@@ -83,7 +84,7 @@ async fn answer(
     log: &mut RequestLog,
     tunnel: &mut Option<Box<Tunnel>>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Answer> {
+) -> Result<Response<ResponseBody>, OwnAnswer> {
     let (worker, connection) = (log.worker.clone(), log.connection.clone());
     let node = &worker.node;
     let (mut parts, incoming) = take_apart(request, log.upgrade);
@@ -91,24 +92,24 @@ async fn answer(
     if let Some(why) = connection.activity.take_head_fault(&parts.headers) {
         // Where this request ends is in doubt, and so is what comes after it.
         log.close = true;
-        return Err(Answer::bad_request(&format!("The request is refused because {why}.")));
+        return Err(OwnAnswer::bad_request(&format!("The request is refused because {why}.")));
     }
     let head = HeadSize::of(&parts);
     if head.is_too_long(&log.limits) {
         log.close = true;
-        return Err(Answer::head_too_large());
+        return Err(OwnAnswer::head_too_large());
     }
     if parts.method == HttpMethod::CONNECT {
-        return Err(Answer::bad_request("CONNECT is not served here."));
+        return Err(OwnAnswer::bad_request("CONNECT is not served here."));
     }
 
     let target = target(parts.version, &parts.uri, &parts.headers)
-        .map_err(|why| Answer::bad_request(&format!("The request is refused because {why}.")))?;
+        .map_err(|why| OwnAnswer::bad_request(&format!("The request is refused because {why}.")))?;
     if let Some(port) = connection.redirects_to {
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
-        return Ok(Answer::redirect(&format!("https://{host}{port}{path}")));
+        return Ok(OwnAnswer::redirect(&format!("https://{host}{port}{path}")));
     }
 
     // The door: from here on there is no field left that only nodes may write.
@@ -123,7 +124,7 @@ async fn answer(
     let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
         node.peer_refusals.of_client(&node.metrics, why.cause(), connection.peer, &why);
         log.close = true;
-        Answer::no_peer(&why.to_string())
+        OwnAnswer::no_peer(&why.to_string())
     })?;
     let vouched = from_peer.as_ref().and_then(|peer| match &peer.asks {
         Asks::Serve(vouched) => Some(vouched),
@@ -158,15 +159,15 @@ async fn answer(
         let here = routing.table().region(routing.here).name.as_bytes();
         if peer.chosen.as_bytes() != here {
             // Deciding anew would take the sending node for the client.
-            return Err(Answer::wrong_gateway());
+            return Err(OwnAnswer::wrong_gateway());
         }
         if log.is_probe {
             let cell = routing.region(routing.here);
-            return Ok(Answer::probe(cell.is_up() && node.draining() == Drain::Serving, cell.lag()));
+            return Ok(OwnAnswer::probe(cell.is_up() && node.draining() == Drain::Serving, cell.lag()));
         }
     } else if !connection.may_serve(&target.host) {
         // Another region's node fields the gateway, not the host that it carries.
-        return Err(Answer::misdirected());
+        return Err(OwnAnswer::misdirected());
     }
     worker.recent.note(client.address);
     let (method, upgrade) = (log.method, log.upgrade);
@@ -176,7 +177,7 @@ async fn answer(
     let route = &routing.table().route(id).spec;
     let sources = TrustSources { geo: &node.geo.load(), tokens: &node.tokens.load() };
     let context = RequestContext::of(&routing.document, route, (&client, &sender), &parts.headers, sources)
-        .map_err(|why| Answer::bad_request(&format!("The request is refused because {why}.")))?;
+        .map_err(|why| OwnAnswer::bad_request(&format!("The request is refused because {why}.")))?;
     log.context = Some(context.clone());
     let facts = Facts {
         host: &target.host,
@@ -198,12 +199,12 @@ async fn answer(
     if !admits(route.criticality, node.in_flight.load(Ordering::Relaxed).saturating_sub(1), limits.requests_in_flight) {
         let criticality = criticality_name(route.criticality);
         node.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
-        return Err(Answer::overloaded());
+        return Err(OwnAnswer::overloaded());
     }
     // Before its origin hears of it. A tunnel that comes to nothing gives its place back.
     let place = if upgrade { Some(admitted(node, route, limits)?) } else { None };
     if content_length(&parts).zip(limits.body_bytes).is_some_and(|(length, most)| length > most) {
-        return Err(Answer::too_large());
+        return Err(OwnAnswer::too_large());
     }
 
     let https_before_us = matches!(sender, Sender::TrustedProxy)
@@ -278,11 +279,11 @@ async fn answer(
             let criticality = criticality_name(route.criticality);
             node.metrics.shed.with_label_values(&[criticality, "region_full"]).inc();
         }
-        Answer::failed(failure)
+        OwnAnswer::failed(failure)
     })?;
     if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
         let region = routing.table().region(answered.region).name.clone();
-        return Err(Answer::failed(ForwardError::Failed {
+        return Err(OwnAnswer::failed(ForwardError::Failed {
             region,
             attempts: answered.attempts,
             timed_out: false,
@@ -315,16 +316,18 @@ fn take_apart(mut request: Request<Incoming>, asks_upgrade: bool) -> (Parts, Inc
 }
 
 /// The route of a request; or the refusal.
-fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<RouteId, Answer> {
+fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<RouteId, OwnAnswer> {
     match target.route(routing.table(), method) {
         Ok(Some(route)) => Ok(route),
-        Ok(None) => Err(Answer::refused(&policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None })),
-        Err(why) => Err(Answer::bad_request(&format!("The request is refused because {why}."))),
+        Ok(None) => {
+            Err(OwnAnswer::refused(&policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None }))
+        }
+        Err(why) => Err(OwnAnswer::bad_request(&format!("The request is refused because {why}."))),
     }
 }
 
 /// Decides, and measures one decision in 64.
-fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>) -> Result<Permits, Answer> {
+fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>) -> Result<Permits, OwnAnswer> {
     let sampled = worker.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(64).then(clock::now);
     let verdict = policy::decide::decide_on_route(routing.table(), id, facts, routing);
     if let Some(started) = sampled {
@@ -332,15 +335,15 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
     }
     match verdict {
         Verdict::Forward(permits) => Ok(permits),
-        Verdict::Refuse(refusal) => Err(Answer::refused(&refusal)),
+        Verdict::Refuse(refusal) => Err(OwnAnswer::refused(&refusal)),
     }
 }
 
 /// A place for one more tunnel.
-fn admitted(node: &Node, route: &RouteSpec, limits: &config::Limits) -> Result<InFlight, Answer> {
+fn admitted(node: &Node, route: &RouteSpec, limits: &config::Limits) -> Result<InFlight, OwnAnswer> {
     tunnel::admit(node, limits.tunnels).ok_or_else(|| {
         node.metrics.shed.with_label_values(&[criticality_name(route.criticality), "tunnels"]).inc();
-        Answer::overloaded()
+        OwnAnswer::overloaded()
     })
 }
 

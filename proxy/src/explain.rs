@@ -11,8 +11,7 @@ use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, RegionId, 
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::client::{Client, CountryHint, country_hint, evidence, key_of};
-use crate::node::Geo;
+use crate::client::{Client, CountryHint, Geo, country_hint, evidence, key_of};
 use crate::peers::Sender;
 use crate::request_context::{RequestContext, TrustSources};
 

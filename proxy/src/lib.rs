@@ -25,6 +25,7 @@ pub mod health;
 pub mod ingress;
 pub mod load;
 pub mod node;
+pub mod occupancy;
 pub mod peers;
 pub mod prepare;
 pub mod probes;

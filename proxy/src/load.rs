@@ -23,7 +23,7 @@ use crate::routing::Routing;
 
 /// Takes a report that has come for a region, and counts what became of it. `is_known` says whether a
 /// node of this name, in a region of that, is one of the fleet.
-pub fn receive(node: &Node, region: &str, payload: &[u8], is_known: impl FnOnce(&str, &str) -> bool) -> Outcome {
+pub fn receive(node: &Node, region: &str, payload: &[u8], is_known: impl FnOnce(&str, &str) -> bool) -> ReportOutcome {
     let outcome = node.inbox.receive(&node.routing.load(), region, payload, is_known, uptime());
     node.metrics.load_reports.with_label_values(&[outcome.name()]).inc();
     outcome
@@ -50,7 +50,7 @@ pub struct Inbox(Mutex<FleetLoad>);
 
 /// What became of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReportOutcome {
     /// It counts.
     Taken,
     /// It is longer than [`LoadReport::MAX_BYTES`].
@@ -65,7 +65,7 @@ pub enum Outcome {
     Full,
 }
 
-impl Outcome {
+impl ReportOutcome {
     /// Its word.
     pub fn name(self) -> &'static str {
         match self {
@@ -89,18 +89,18 @@ impl Inbox {
         payload: &[u8],
         is_known: impl FnOnce(&str, &str) -> bool,
         now: Duration,
-    ) -> Outcome {
+    ) -> ReportOutcome {
         if payload.len() > LoadReport::MAX_BYTES {
-            return Outcome::TooLarge;
+            return ReportOutcome::TooLarge;
         }
         if routing.table().region_named(region).is_none() {
-            return Outcome::UnknownRegion;
+            return ReportOutcome::UnknownRegion;
         }
-        let Ok(report) = serde_json::from_slice::<LoadReport>(payload) else { return Outcome::Malformed };
+        let Ok(report) = serde_json::from_slice::<LoadReport>(payload) else { return ReportOutcome::Malformed };
         if !is_known(&report.node, &report.region) {
-            return Outcome::UnknownNode;
+            return ReportOutcome::UnknownNode;
         }
-        self.lock().take(region, &report, now).map_or(Outcome::Full, |()| Outcome::Taken)
+        self.lock().take(region, &report, now).map_or(ReportOutcome::Full, |()| ReportOutcome::Taken)
     }
 
     /// Shows decisions what the reports come to, and forgets the old ones.
@@ -121,7 +121,7 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::load::meter::LoadMeter;
-    use crate::node::InFlight;
+    use crate::occupancy::InFlight;
     use crate::routing::PersistedState;
     use policy::{RegionId, View};
 
@@ -183,24 +183,24 @@ name = 'r'
         let long = format!("{good}{}", " ".repeat(LoadReport::MAX_BYTES));
         let known = |node: &str, region: &str| (node, region) == ("n2", "b");
         for (region, payload, outcome) in [
-            ("b", good, Outcome::Taken),
-            ("a", good, Outcome::Taken),
-            ("x", good, Outcome::UnknownRegion),
-            ("b", &long, Outcome::TooLarge),
-            ("b", "{", Outcome::Malformed),
-            ("b", &good.replace(":10", ":0"), Outcome::Malformed),
-            ("b", &good.replace("n2", "n3"), Outcome::UnknownNode),
-            ("b", &good.replace("\"b\"", "\"a\""), Outcome::UnknownNode),
+            ("b", good, ReportOutcome::Taken),
+            ("a", good, ReportOutcome::Taken),
+            ("x", good, ReportOutcome::UnknownRegion),
+            ("b", &long, ReportOutcome::TooLarge),
+            ("b", "{", ReportOutcome::Malformed),
+            ("b", &good.replace(":10", ":0"), ReportOutcome::Malformed),
+            ("b", &good.replace("n2", "n3"), ReportOutcome::UnknownNode),
+            ("b", &good.replace("\"b\"", "\"a\""), ReportOutcome::UnknownNode),
         ] {
             let found = inbox.receive(&routing, region, payload.as_bytes(), known, secs(1));
             assert_eq!(found, outcome, "{region} {payload}");
         }
         for node in 1..FleetLoad::MOST_ON_A_REGION {
             let report = good.replace("n2", &format!("n2-{node}"));
-            assert_eq!(inbox.receive(&routing, "b", report.as_bytes(), |_, _| true, secs(1)), Outcome::Taken);
+            assert_eq!(inbox.receive(&routing, "b", report.as_bytes(), |_, _| true, secs(1)), ReportOutcome::Taken);
         }
         let another = good.replace("n2", "another");
-        assert_eq!(inbox.receive(&routing, "b", another.as_bytes(), |_, _| true, secs(1)), Outcome::Full);
+        assert_eq!(inbox.receive(&routing, "b", another.as_bytes(), |_, _| true, secs(1)), ReportOutcome::Full);
     }
 
     #[test]

@@ -1,18 +1,16 @@
 //! What all of a node's parts share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use config::{NodeConfig, Problem};
-use geoip::{GeoDatabases, Place, TrustedProxies};
-use http::HeaderName;
-use policy::Origin;
 use tokio::sync::watch;
 
 use crate::bus::status::BusState;
+pub use crate::client::Geo;
 use crate::client::PlaceCache;
 use crate::clock;
 use crate::clock::LawClock;
@@ -20,6 +18,7 @@ use crate::databases::recent::{RecentClients, Sample};
 use crate::databases::release::Held;
 use crate::ingress::listener::ListenerFacts;
 use crate::load::Inbox;
+pub use crate::occupancy::{Drain, InFlight};
 use crate::peers::Peers;
 use crate::peers::refusals::Refusals;
 use crate::routing::{PersistedState, Routing};
@@ -83,36 +82,6 @@ pub struct Node {
     pub started: SystemTime,
 }
 
-/// Where clients are, and whose word about that counts.
-#[derive(Clone, Debug, Default)]
-pub struct Geo {
-    /// The databases.
-    pub databases: Arc<GeoDatabases>,
-    /// The proxies whose headers are believed.
-    pub trusted: TrustedProxies,
-    /// The header in which they name the client's country.
-    pub country_header: Option<HeaderName>,
-    /// Autonomous systems whose addresses say nothing of where their users are.
-    pub anonymous_asns: Vec<u32>,
-}
-
-impl Geo {
-    /// Whether the user of an address hides behind it.
-    pub fn is_anonymous(&self, place: &Place<'_>) -> bool {
-        self.hides(place.anonymous, place.asn)
-    }
-
-    /// Whether a network that is said to be anonymous, or has this number, hides its users.
-    pub fn hides(&self, anonymous: bool, asn: Option<u32>) -> bool {
-        anonymous || asn.is_some_and(|asn| self.anonymous_asns.contains(&asn))
-    }
-
-    /// Where the user of an address may be: on an anonymous network the address says nothing.
-    pub fn origin(&self, place: &Place<'_>) -> Origin {
-        if self.is_anonymous(place) { Origin::Unknown } else { Origin::of(place.countries()) }
-    }
-}
-
 /// A reload that was refused; the state before it is still in force.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Rejected {
@@ -122,19 +91,6 @@ pub struct Rejected {
     pub at: u64,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
-}
-
-/// Where a node's drain stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Drain {
-    /// It serves.
-    Serving,
-    /// Not ready; each answer asks its client to close.
-    Announced,
-    /// And no new connections.
-    Stopping,
-    /// And idle connections are closed, busy ones after their answer.
-    Closing,
 }
 
 /// What one worker thread has for itself.
@@ -151,24 +107,6 @@ pub struct Worker {
     pub decisions: AtomicUsize,
     /// Client connections that it serves.
     pub connections: AtomicUsize,
-}
-
-/// Counts something in flight, for as long as it lives.
-#[derive(Debug)]
-pub struct InFlight(Arc<AtomicUsize>);
-
-impl InFlight {
-    /// Counts one more.
-    pub fn enter(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Node {

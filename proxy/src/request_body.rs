@@ -103,14 +103,14 @@ impl RequestBody {
     /// when it cannot be had again.
     pub fn attempt(&self) -> Option<AttemptBody> {
         match self {
-            RequestBody::Empty => Some(AttemptBody(Source::Empty)),
+            RequestBody::Empty => Some(AttemptBody(BodySource::Empty)),
             RequestBody::Streaming(shared) => {
                 let mut state = lock(shared);
                 if state.overflown || state.fault.is_some() {
                     return None;
                 }
                 state.attempt += 1;
-                Some(AttemptBody(Source::Shared { shared: shared.clone(), attempt: state.attempt, position: 0 }))
+                Some(AttemptBody(BodySource::Shared { shared: shared.clone(), attempt: state.attempt, position: 0 }))
             }
         }
     }
@@ -202,10 +202,10 @@ impl RequestBody {
 
 /// The body of one attempt.
 #[derive(Debug)]
-pub struct AttemptBody(Source);
+pub struct AttemptBody(BodySource);
 
 #[derive(Debug)]
-enum Source {
+enum BodySource {
     Empty,
     /// Our own bytes.
     Full(Bytes),
@@ -219,7 +219,7 @@ enum Source {
 impl AttemptBody {
     /// A body of the node's own, such as a probe's.
     pub fn full(bytes: Bytes) -> Self {
-        Self(Source::Full(bytes))
+        Self(BodySource::Full(bytes))
     }
 }
 
@@ -242,8 +242,10 @@ impl Body for AttemptBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let Source::Shared { shared, attempt, position } = &mut self.0 else {
-            let Source::Full(bytes) = std::mem::replace(&mut self.0, Source::Empty) else { return Poll::Ready(None) };
+        let BodySource::Shared { shared, attempt, position } = &mut self.0 else {
+            let BodySource::Full(bytes) = std::mem::replace(&mut self.0, BodySource::Empty) else {
+                return Poll::Ready(None);
+            };
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         };
         let mut state = lock(shared);
@@ -303,9 +305,9 @@ impl Body for AttemptBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Source::Empty => true,
-            Source::Full(_) => false,
-            Source::Shared { shared, position, .. } => {
+            BodySource::Empty => true,
+            BodySource::Full(_) => false,
+            BodySource::Shared { shared, position, .. } => {
                 let state = lock(shared);
                 state.ended && state.trailers.is_none() && *position >= state.kept.len()
             }
@@ -314,9 +316,9 @@ impl Body for AttemptBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Source::Empty => SizeHint::with_exact(0),
-            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Shared { shared, .. } => {
+            BodySource::Empty => SizeHint::with_exact(0),
+            BodySource::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodySource::Shared { shared, .. } => {
                 // Before the first byte the source knows; a replay starts from what was kept.
                 let state = lock(shared);
                 let kept = state.kept.len() as u64;

@@ -10,8 +10,7 @@ use policy::{Origin, RegionId, Table};
 use smallvec::SmallVec;
 
 use crate::affinity_cookie::pin;
-use crate::client::{Client, CountryHint, country_hint, widened};
-use crate::node::Geo;
+use crate::client::{Client, CountryHint, Geo, country_hint, widened};
 use crate::peers::Sender;
 use crate::peers::headers::Asks;
 use crate::token::Tokens;

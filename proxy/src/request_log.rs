@@ -17,7 +17,8 @@ use crate::client_connection::{Active, ClientConnection};
 use crate::clock;
 use crate::fields::new_request_id;
 use crate::framing::asks_upgrade;
-use crate::node::{InFlight, Worker};
+use crate::node::Worker;
+use crate::occupancy::InFlight;
 use crate::peers::headers::Answering;
 use crate::request_context::RequestContext;
 use crate::revocation::{Check, Grant};
@@ -224,7 +225,7 @@ impl RequestLog {
         }
         let node = &self.worker.node;
         let took = self.started.elapsed();
-        let answer = metrics::Answer {
+        let answer = metrics::AnsweredRequest {
             generation: self.routing.generation,
             table: self.routing.table(),
             route: self.route,

@@ -13,7 +13,7 @@ use crate::upstream::plan::{ForwardError, NoRetry};
 
 /// An answer that Meridian gives itself.
 #[derive(Debug)]
-pub struct Answer {
+pub struct OwnAnswer {
     /// Its status.
     pub status: StatusCode,
     /// Its reason, as the contract names it.
@@ -43,7 +43,7 @@ struct Problem<'a> {
 /// Seconds after which a client may try again where nothing better is known.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
-impl Answer {
+impl OwnAnswer {
     fn new(status: StatusCode, reason: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,
@@ -154,7 +154,7 @@ impl Answer {
                 Self::new(StatusCode::REQUEST_TIMEOUT, "bad_request", "Request timeout", detail)
             }
             ForwardError::Body(BodyFault::TooLarge) => Self::too_large(),
-            // Seen when an answer that had begun is given up for another attempt.
+            // CurrentTable when an answer that had begun is given up for another attempt.
             ForwardError::Body(BodyFault::Revoked) => Self::revoked(""),
             ForwardError::Revoked { region, attempts, why } => {
                 Self { region, attempts, ..Self::revoked(revocation_in_words(why)) }

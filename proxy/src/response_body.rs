@@ -14,7 +14,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::client_connection::WriteProgress;
 use crate::clock;
 use crate::health::endpoint::EndpointState;
-use crate::node::{InFlight, Worker};
+use crate::node::Worker;
+use crate::occupancy::InFlight;
 use crate::peers::fields::drop_reserved;
 use crate::request_body::RequestBody;
 use crate::request_log::RequestLog;
@@ -25,7 +26,7 @@ use crate::upstream::origin_connection::OriginConnection;
 
 /// The body of a response. hyper polls it on the worker's thread of its connection.
 pub struct ResponseBody {
-    source: Source,
+    source: ResponseSource,
     /// Whether the client takes it.
     progress: Option<WriteProgress>,
     /// Counts and logs the request when the body is done or dropped.
@@ -33,7 +34,7 @@ pub struct ResponseBody {
 }
 
 #[allow(clippy::large_enum_variant, reason = "one a response; a box would allocate for each")]
-enum Source {
+enum ResponseSource {
     Full(Option<Bytes>),
     ProxiedBody(ProxiedBody),
 }
@@ -48,11 +49,11 @@ pub struct ProxiedBody {
     ended: bool,
     idle_timeout: Duration,
     /// Only while the origin makes us wait.
-    waiting: Option<Waiting>,
+    waiting: Option<OriginWait>,
 }
 
 /// A wait for the origin, which wakes up now and then to look whether it may go on.
-struct Waiting {
+struct OriginWait {
     since: Instant,
     wake: Pin<Box<Sleep>>,
 }
@@ -101,12 +102,12 @@ pub enum ResponseBodyError {
 impl ResponseBody {
     /// No body.
     pub fn empty() -> Self {
-        Self { source: Source::Full(None), progress: None, log: None }
+        Self { source: ResponseSource::Full(None), progress: None, log: None }
     }
 
     /// These bytes.
     pub fn full(bytes: Bytes) -> Self {
-        Self { source: Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), progress: None, log: None }
+        Self { source: ResponseSource::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), progress: None, log: None }
     }
 
     /// An origin's body; an error after `idle_timeout` without a byte.
@@ -116,7 +117,7 @@ impl ResponseBody {
         if proxied.incoming.is_end_stream() {
             proxied.give_back();
         }
-        Self { source: Source::ProxiedBody(proxied), progress: None, log: None }
+        Self { source: ResponseSource::ProxiedBody(proxied), progress: None, log: None }
     }
 
     /// Has the request counted and logged at the end of this body.
@@ -138,7 +139,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = &mut *self;
         let mut ends_at = None;
-        if let (Source::ProxiedBody(proxied), Some(log)) = (&mut this.source, &mut this.log)
+        if let (ResponseSource::ProxiedBody(proxied), Some(log)) = (&mut this.source, &mut this.log)
             && !proxied.ended
         {
             if let Some(why) = log.revoked() {
@@ -149,8 +150,8 @@ impl Body for ResponseBody {
             ends_at = log.ends_at();
         }
         let frame = match &mut this.source {
-            Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Source::ProxiedBody(proxied) => match proxied.poll_frame(cx, ends_at) {
+            ResponseSource::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            ResponseSource::ProxiedBody(proxied) => match proxied.poll_frame(cx, ends_at) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     this.progress.as_mut().into_iter().for_each(|progress| progress.asked(false));
@@ -173,15 +174,15 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Full(bytes) => bytes.is_none(),
-            Source::ProxiedBody(proxied) => proxied.incoming.is_end_stream(),
+            ResponseSource::Full(bytes) => bytes.is_none(),
+            ResponseSource::ProxiedBody(proxied) => proxied.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Source::ProxiedBody(proxied) => proxied.incoming.size_hint(),
+            ResponseSource::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            ResponseSource::ProxiedBody(proxied) => proxied.incoming.size_hint(),
         }
     }
 }
@@ -197,7 +198,7 @@ impl Drop for ResponseBody {
     }
 }
 
-impl Waiting {
+impl OriginWait {
     fn begin(timeout: Duration) -> Self {
         let since = clock::timer_now();
         Self { since, wake: Box::pin(sleep_until(since + timeout.min(LOOK))) }
@@ -227,11 +228,11 @@ impl Waiting {
 /// The runtime's own.
 const TICK: Duration = Duration::from_millis(1);
 
-impl Source {
+impl ResponseSource {
     fn is_at_end(&self) -> bool {
         match self {
-            Source::Full(bytes) => bytes.is_none(),
-            Source::ProxiedBody(proxied) => proxied.ended,
+            ResponseSource::Full(bytes) => bytes.is_none(),
+            ResponseSource::ProxiedBody(proxied) => proxied.ended,
         }
     }
 }
@@ -267,7 +268,7 @@ impl ProxiedBody {
             }
             Poll::Pending => {
                 let timeout = self.idle_timeout;
-                if self.waiting.get_or_insert_with(|| Waiting::begin(timeout)).is_over(cx, timeout, ends_at) {
+                if self.waiting.get_or_insert_with(|| OriginWait::begin(timeout)).is_over(cx, timeout, ends_at) {
                     self.waiting = None;
                     self.broke_off();
                     return Poll::Ready(Some(Err(ResponseBodyError::Stalled(timeout))));

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::Uri;
-use policy::{Facts, Method, RegionId, Revoked, Seen};
+use policy::{CurrentTable, Facts, Method, RegionId, Revoked};
 
 use crate::clock;
 use crate::node::Node;
@@ -114,7 +114,7 @@ impl Grant {
 
 /// Returns why a routing revokes what another permitted to one of its regions.
 pub fn revoked(pinned: &Routing, facts: &Facts<'_>, region: RegionId, current: &Routing) -> Option<Revoked> {
-    policy::attempt::revoked(pinned.table(), facts, region, &Seen { table: current.table(), view: current })
+    policy::attempt::revoked(pinned.table(), facts, region, &CurrentTable { table: current.table(), view: current })
 }
 
 impl Node {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use config::{Endpoint, RoutingTable};
 use dashmap::DashMap;
-use policy::health::{Census, Phase, ProbePlan};
-use policy::region::{RegionState as Lever, Role};
+use policy::health::{EndpointCounts, Phase, ProbePlan};
+use policy::region::{AdminState, Role};
 use policy::rollout::Canary;
 use policy::table::Failover;
 use policy::{Health, RegionId, RegionView, Reported, RouteId, Table, View};
@@ -157,7 +157,7 @@ impl Routing {
                 healthy: AtomicU8::new(100),
                 has_canary: endpoints_on_trial > 0,
             };
-            cell.state.set_draining(region.state == Lever::Draining);
+            cell.state.set_draining(region.state == AdminState::Draining);
             cell.refresh(failover);
             regions.push(cell);
         }
@@ -294,9 +294,9 @@ impl Region {
     }
 
     /// How its endpoints are.
-    pub fn census(&self) -> Census {
+    pub fn census(&self) -> EndpointCounts {
         let count = |is: fn(&EndpointState) -> bool| self.endpoints.iter().filter(|endpoint| is(endpoint)).count();
-        Census {
+        EndpointCounts {
             endpoints: self.endpoints.len(),
             probed_up: count(EndpointState::is_probed_up),
             in_rotation: count(EndpointState::is_up),

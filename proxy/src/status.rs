@@ -3,20 +3,21 @@
 use std::sync::{Arc, PoisonError};
 
 use config::NodeConfig;
-use policy::region::RegionState;
-use policy::rollout::{Stage, Tally};
+use policy::region::AdminState;
+use policy::rollout::{RolloutStage, Tally};
 use policy::{Moment, View};
 use serde::Serialize;
 
-use crate::boundary::seconds_until;
 use crate::bus::status::BusStatus;
 use crate::clock;
+use crate::clock::seconds_until;
 use crate::clock::uptime;
 use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::ingress::tls::Entry;
-use crate::node::{Drain, Node, Rejected, unix_seconds};
+use crate::node::{Node, Rejected, unix_seconds};
+use crate::occupancy::Drain;
 use crate::routing::Routing;
 use crate::upstream::evidence::{gauge, phase_name};
 
@@ -79,7 +80,7 @@ pub struct LawStatus {
 pub struct RegionStatus {
     pub name: String,
     pub country: policy::Country,
-    pub state: policy::region::RegionState,
+    pub state: policy::region::AdminState,
     /// `up`, `down`, `suspected` (real traffic has something against it), `waiting` (for the failback
     /// delay), `ramping`, or `drained` (its drain's time is over).
     pub health: &'static str,
@@ -208,8 +209,8 @@ impl Status {
                         phase_name(cell.state.phase())
                     },
                     clients_percent: match region.state {
-                        RegionState::Serving => (gauge(cell) * 100.0).round() as u8,
-                        RegionState::Draining | RegionState::Disabled => 0,
+                        AdminState::Serving => (gauge(cell) * 100.0).round() as u8,
+                        AdminState::Draining | AdminState::Disabled => 0,
                     },
                     healthy_percent: cell.healthy_percent(),
                     error_share: cell.state.error_share(),
@@ -257,11 +258,11 @@ impl LawStatus {
 
 impl CanaryStatus {
     fn of(canary: &CanaryState) -> Self {
-        let standing = canary.standing(uptime());
+        let standing = canary.stats(uptime());
         let (state, step) = match standing.stage {
-            Stage::Trying(step) => ("trying", Some(step + 1)),
-            Stage::Promoted => ("promoted", None),
-            Stage::Ended(_) => ("ended", None),
+            RolloutStage::Trying(step) => ("trying", Some(step + 1)),
+            RolloutStage::Promoted => ("promoted", None),
+            RolloutStage::Ended(_) => ("ended", None),
         };
         Self {
             version: canary.spec.version.clone(),

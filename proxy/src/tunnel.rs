@@ -18,7 +18,8 @@ use tokio::time::sleep;
 
 use crate::clock;
 use crate::clock::coarse_ms;
-use crate::node::{InFlight, Node, Worker};
+use crate::node::{Node, Worker};
+use crate::occupancy::InFlight;
 use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
 use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
@@ -52,8 +53,8 @@ impl Tunnel {
         let worker = log.worker.clone();
         let metrics = &worker.node.metrics;
         let counter = |direction| metrics.tunnel_bytes.with_label_values(&[region.as_str(), direction]);
-        let traffic = Arc::new(Traffic::new(counter("up"), counter("down")));
-        let _open = Open::new(&worker, metrics.tunnels.with_label_values(&[&region]));
+        let traffic = Arc::new(TunnelTraffic::new(counter("up"), counter("down")));
+        let _open = OpenTunnel::new(&worker, metrics.tunnels.with_label_values(&[&region]));
         let began = clock::now();
         // A client that does not even take the answer's head has no tunnel.
         let opening = async { tokio::try_join!(client, upstream) };
@@ -62,7 +63,7 @@ impl Tunnel {
                 // What was kept for the pool: a tunnel never returns there.
                 drop(connection);
                 let mut client = TokioIo::new(client);
-                let mut upstream = Metered { inner: TokioIo::new(upstream), traffic: traffic.clone() };
+                let mut upstream = CountedStream { inner: TokioIo::new(upstream), traffic: traffic.clone() };
                 tokio::select! {
                     copied = copy_bidirectional(&mut client, &mut upstream) => match copied {
                         Ok(_) => TunnelEnd::Closed,
@@ -88,7 +89,7 @@ impl Tunnel {
 }
 
 /// Waits until a tunnel must end by the node's will.
-async fn must_end(log: &mut RequestLog, traffic: &Traffic) -> TunnelEnd {
+async fn must_end(log: &mut RequestLog, traffic: &TunnelTraffic) -> TunnelEnd {
     loop {
         if let Some(why) = log.revoked() {
             log.end_revoked("tunnel", why);
@@ -105,12 +106,12 @@ async fn must_end(log: &mut RequestLog, traffic: &Traffic) -> TunnelEnd {
 
 /// Counts a tunnel as open, for as long as it lives: on its worker as well, which it keeps as busy as
 /// a connection does.
-struct Open<'a> {
+struct OpenTunnel<'a> {
     worker: &'a Worker,
     gauge: IntGauge,
 }
 
-impl<'a> Open<'a> {
+impl<'a> OpenTunnel<'a> {
     fn new(worker: &'a Worker, gauge: IntGauge) -> Self {
         worker.connections.fetch_add(1, Ordering::Relaxed);
         gauge.inc();
@@ -118,7 +119,7 @@ impl<'a> Open<'a> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenTunnel<'_> {
     fn drop(&mut self) {
         self.gauge.dec();
         self.worker.connections.fetch_sub(1, Ordering::Relaxed);
@@ -126,7 +127,7 @@ impl Drop for Open<'_> {
 }
 
 /// What has gone through a tunnel, and when it last did.
-struct Traffic {
+struct TunnelTraffic {
     up: AtomicU64,
     down: AtomicU64,
     up_total: IntCounter,
@@ -135,7 +136,7 @@ struct Traffic {
     last: AtomicU64,
 }
 
-impl Traffic {
+impl TunnelTraffic {
     fn new(up_total: IntCounter, down_total: IntCounter) -> Self {
         let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { up, down, up_total, down_total, last: AtomicU64::new(coarse_ms()) }
@@ -155,12 +156,12 @@ impl Traffic {
 }
 
 /// The origin's side of a tunnel, on which all of its bytes are counted.
-struct Metered<S> {
+struct CountedStream<S> {
     inner: S,
-    traffic: Arc<Traffic>,
+    traffic: Arc<TunnelTraffic>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -168,16 +169,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        let Traffic { down, down_total, .. } = &*self.traffic;
+        let TunnelTraffic { down, down_total, .. } = &*self.traffic;
         self.traffic.count(down, down_total, buffer.filled().len().saturating_sub(before));
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        let Traffic { up, up_total, .. } = &*self.traffic;
+        let TunnelTraffic { up, up_total, .. } = &*self.traffic;
         self.traffic.count(up, up_total, written);
         Poll::Ready(Ok(written))
     }

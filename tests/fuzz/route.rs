@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use policy::jurisdiction::{ClassId, DataClass, Scope, Transfer};
-use policy::region::{Capabilities, Region, RegionState, Role, Tier};
+use policy::region::{AdminState, Capabilities, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
 use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -124,7 +124,7 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
             role: Role::Active,
             priority: 0,
             weight: 100,
-            state: RegionState::Serving,
+            state: AdminState::Serving,
             capabilities: Capabilities { read: true, write: true },
             operator: None,
             compliance: Vec::new(),

@@ -6,11 +6,11 @@ use std::path::Path;
 use config::RoutingTable;
 use policy::decide::{is_lawful, order};
 use policy::proof::prove;
-use policy::region::RegionState;
+use policy::region::AdminState;
 use policy::route::{HostPattern, PathPattern, RouteSpec};
 use policy::{
-    CountrySet, Facts, Health, Method, Moment, Origin, RegionId, RegionSet, RegionView, Seen, Table, Verdict, decide,
-    explain,
+    CountrySet, CurrentTable, Facts, Health, Method, Moment, Origin, RegionId, RegionSet, RegionView, Table, Verdict,
+    decide, explain,
 };
 
 use crate::problems::{check_refusal, check_warnings};
@@ -114,18 +114,19 @@ fn check_decision(table: &Table, facts: &Facts<'_>, view: &[RegionView]) {
     assert_eq!(order.iter().copied().collect::<RegionSet>(), *permits.eligible());
     let mut tried = RegionSet::default();
     for expected in order {
-        let permit = permits.next(table, facts, &tried, &Seen { table, view }).expect("one for each that is eligible");
+        let permit =
+            permits.next(table, facts, &tried, &CurrentTable { table, view }).expect("one for each that is eligible");
         assert_eq!(permit.region(), expected);
         assert!(is_lawful(table, facts, permit.region()), "an unlawful permit for {facts:?}");
         assert_ne!(view[permit.region().index()].health, Health::Down);
         match table.region(permit.region()).state {
-            RegionState::Serving => {}
-            RegionState::Draining => assert_eq!(facts.pinned, Some(permit.region()), "only its own clients"),
-            RegionState::Disabled => panic!("a permit for a disabled region"),
+            AdminState::Serving => {}
+            AdminState::Draining => assert_eq!(facts.pinned, Some(permit.region()), "only its own clients"),
+            AdminState::Disabled => panic!("a permit for a disabled region"),
         }
         tried.insert(permit.region());
     }
-    assert_eq!(permits.next(table, facts, &tried, &Seen { table, view }), None);
+    assert_eq!(permits.next(table, facts, &tried, &CurrentTable { table, view }), None);
 }
 
 /// A host and a path that fall under the route, or one more specific.

@@ -3,7 +3,7 @@
 use policy::RegionId;
 use policy::jurisdiction::{Rule, Selector};
 use policy::list::{Countries, Entry};
-use policy::region::{Region, RegionState};
+use policy::region::{AdminState, Region};
 use policy::table::TableSpec;
 
 use crate::field::{Field, Section};
@@ -26,7 +26,7 @@ pub(super) fn check(root: &Section<'_>, spec: &TableSpec) {
 
 fn check_operators(field: &Field<'_>, rule: &Rule, spec: &TableSpec) {
     let Some(deny) = &rule.deny else { return };
-    let used = || spec.regions.iter().filter(|region| region.state != RegionState::Disabled);
+    let used = || spec.regions.iter().filter(|region| region.state != AdminState::Disabled);
     let names = |lacks: &dyn Fn(&Region) -> bool| -> Vec<&str> {
         used().filter(|region| lacks(region)).map(|region| region.name.as_str()).collect()
     };

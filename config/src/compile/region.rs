@@ -1,6 +1,6 @@
 //! `[regions.NAME]`: where the service runs.
 
-use policy::region::{Capabilities, Region, RegionState, Role, Tier};
+use policy::region::{AdminState, Capabilities, Region, Role, Tier};
 use std::collections::BTreeMap;
 
 use super::countries::country as read_country;
@@ -35,11 +35,11 @@ pub(super) const TIERS: &[(&str, Tier)] =
 fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Option<(Region, Upstream)> {
     let section = field.section(KEYS)?;
     let role = section.field("role").and_then(|field| field.choice(ROLES)).unwrap_or(Role::Active);
-    let state = section.field("state").and_then(|field| field.choice(STATES)).unwrap_or(RegionState::Serving);
+    let state = section.field("state").and_then(|field| field.choice(STATES)).unwrap_or(AdminState::Serving);
     let capabilities = section.field("capabilities").map_or(BOTH, |field| capabilities(&field));
     let endpoints_field = section.field("endpoints");
     let gateway = section.field("gateway");
-    if gateway.is_none() && state != RegionState::Disabled && capabilities != NEITHER {
+    if gateway.is_none() && state != AdminState::Disabled && capabilities != NEITHER {
         let remedy = "nobody could reach this region: give endpoints = [\"host:port\"] or a gateway, or say \
             state = \"disabled\"";
         match &endpoints_field {
@@ -160,8 +160,8 @@ const KEYS: &[&str] = &[
 
 const ROLES: &[(&str, Role)] = &[("active", Role::Active), ("warm", Role::Warm), ("cold", Role::Cold)];
 
-const STATES: &[(&str, RegionState)] =
-    &[("serving", RegionState::Serving), ("draining", RegionState::Draining), ("disabled", RegionState::Disabled)];
+const STATES: &[(&str, AdminState)] =
+    &[("serving", AdminState::Serving), ("draining", AdminState::Draining), ("disabled", AdminState::Disabled)];
 
 const MAX_ENDPOINTS: usize = 1024;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use config::RoutingTable;
 use policy::hash::client_key;
-use policy::{Country, Facts, Method, Origin, Reason, RegionSet, RegionView, Seen, Verdict, decide};
+use policy::{Country, CurrentTable, Facts, Method, Origin, Reason, RegionSet, RegionView, Verdict, decide};
 
 use super::load;
 
@@ -70,7 +70,7 @@ fn regions(document: &RoutingTable, origin: Origin, request: Request) -> Option<
         }
     };
     let (mut tried, mut names) = (RegionSet::EMPTY, BTreeSet::new());
-    while let Some(permit) = permits.next(table, &facts, &tried, &Seen { table, view: view.as_slice() }) {
+    while let Some(permit) = permits.next(table, &facts, &tried, &CurrentTable { table, view: view.as_slice() }) {
         tried.insert(permit.region());
         names.insert(table.region(permit.region()).name.clone());
     }

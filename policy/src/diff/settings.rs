@@ -9,7 +9,7 @@ use crate::country::{CountrySet, GROUPS};
 use crate::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
 use crate::list::Countries;
 use crate::moment::Period;
-use crate::region::{Operator, Region, RegionSet, RegionState, Role, Tier};
+use crate::region::{AdminState, Operator, Region, RegionSet, Role, Tier};
 use crate::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
 /// Something that the tables say differently.
@@ -81,9 +81,9 @@ fn regions(spec: &TableSpec) -> Things {
             Role::Cold => "cold",
         };
         let state = match region.state {
-            RegionState::Serving => "serving",
-            RegionState::Draining => "draining",
-            RegionState::Disabled => "disabled",
+            AdminState::Serving => "serving",
+            AdminState::Draining => "draining",
+            AdminState::Disabled => "disabled",
         };
         let capabilities = [("read", region.capabilities.read), ("write", region.capabilities.write)];
         let capabilities: Vec<&str> = capabilities.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();

@@ -10,7 +10,7 @@ use crate::decide::{
     too_stale, weighed,
 };
 use crate::hash::mix;
-use crate::region::{Access, RegionId, RegionSet, RegionState};
+use crate::region::{Access, AdminState, RegionId, RegionSet};
 use crate::route::Affinity;
 use crate::score::latency_points;
 use crate::view::{Health, RegionView, View};
@@ -194,12 +194,12 @@ impl Subject<'_> {
         let lacking = route.spec.require_compliance.iter().filter(|name| !region.compliance.contains(name));
         lacking.for_each(|name| told.refuses("require_compliance", Some(route.spec.line), &format!("is not {name}")));
         match region.state {
-            RegionState::Serving => {}
-            RegionState::Draining if self.is_pinned() => {
+            AdminState::Serving => {}
+            AdminState::Draining if self.is_pinned() => {
                 told.say(Ruling::Notes, "state", here, "draining: kept for a client pinned here".into());
             }
-            RegionState::Draining => told.refuses("state", here, "draining"),
-            RegionState::Disabled => told.refuses("state", here, "disabled"),
+            AdminState::Draining => told.refuses("state", here, "draining"),
+            AdminState::Disabled => told.refuses("state", here, "disabled"),
         }
         if facts.only.is_some_and(|only| only != self.id) {
             told.refuses("gateway", None, "another node has already chosen the region");

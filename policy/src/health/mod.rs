@@ -13,5 +13,5 @@ mod window;
 
 pub use endpoint::{EndpointHealth, Probe, Symptom};
 pub use plan::{Check, HttpCheck, ProbePlan};
-pub use region::{Census, Evidence, Phase, RegionHealth};
+pub use region::{EndpointCounts, Evidence, Phase, RegionHealth};
 pub use window::{Cause, Counts, Sliding};

@@ -7,7 +7,7 @@ use crate::view::Health;
 
 /// How many of a region's endpoints are how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct EndpointCounts {
     /// All of them.
     pub endpoints: usize,
     /// Those that the probes have nothing against.
@@ -27,7 +27,7 @@ pub enum Evidence {
     Down,
 }
 
-impl Census {
+impl EndpointCounts {
     /// The evidence of a region's endpoints. A region without any healthy one is down; and one with
     /// less than `threshold` (`0..=1`) of them, so that two endpoints at 0.5 may lose one, and three
     /// may not lose two.
@@ -209,10 +209,10 @@ mod tests {
             (8, 3, 3, Down),
             (0, 0, 0, Down),
         ] {
-            let census = Census { endpoints, probed_up, in_rotation };
+            let census = EndpointCounts { endpoints, probed_up, in_rotation };
             assert_eq!(census.evidence(0.5), evidence, "{census:?}");
         }
-        assert_eq!(Census { endpoints: 4, probed_up: 0, in_rotation: 0 }.evidence(0.0), Down);
+        assert_eq!(EndpointCounts { endpoints: 4, probed_up: 0, in_rotation: 0 }.evidence(0.0), Down);
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
         for (endpoints, ejected, may) in
             [(1, 0, true), (1, 1, false), (2, 0, true), (2, 1, false), (3, 1, false), (4, 1, true), (4, 2, false)]
         {
-            let census = Census { endpoints, probed_up: endpoints, in_rotation: endpoints - ejected };
+            let census = EndpointCounts { endpoints, probed_up: endpoints, in_rotation: endpoints - ejected };
             assert_eq!(census.may_eject(0.5), may, "{census:?}");
         }
     }

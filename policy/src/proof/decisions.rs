@@ -6,7 +6,7 @@ use super::finding::{Case, Finding, Misjudgement};
 use super::kind::{Kind, Routing};
 use super::law::{Law, Row};
 use super::request::Request;
-use crate::attempt::Seen;
+use crate::attempt::CurrentTable;
 use crate::decide::{decide, order};
 use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
@@ -283,7 +283,7 @@ impl<'a> Comparison<'a> {
     /// The permits of the attempts, if each failed in turn, and the order told.
     fn check_attempts(&mut self, trial: &Trial<'_>, eligible: RegionSet) {
         let view = Down(RegionSet::EMPTY);
-        let current = Seen { table: self.table, view: &view };
+        let current = CurrentTable { table: self.table, view: &view };
         let mut attempts = Vec::new();
         if let Verdict::Forward(permits) = decide(self.table, &trial.facts, &view) {
             let mut tried = RegionSet::EMPTY;

@@ -5,7 +5,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::finding::Finding;
 use super::request::{Part, Request};
 use crate::jurisdiction::{ClassId, JurisdictionId};
-use crate::region::{Access, Region, RegionId, RegionSet, RegionState};
+use crate::region::{Access, AdminState, Region, RegionId, RegionSet};
 use crate::route::{HostPattern, Method, PathPattern, RouteId, RouteSpec};
 use crate::table::{Table, TableSpec};
 
@@ -78,7 +78,7 @@ impl Routing {
         let label = unused_label(spec);
         let mut able_by: FxHashMap<&[String], [RegionSet; 2]> = FxHashMap::default();
         let mut places = FxHashMap::default();
-        let draining = regions(spec, |region| region.state == RegionState::Draining);
+        let draining = regions(spec, |region| region.state == AdminState::Draining);
         let mut all = Self { kinds: vec![], draining, able: vec![], requests: vec![], findings: vec![] };
         for (index, route) in spec.routes.iter().enumerate() {
             let id = RouteId(index as u32);
@@ -124,7 +124,7 @@ fn able(spec: &TableSpec, route: &RouteSpec, access: Access) -> RegionSet {
             Access::Write => region.capabilities.write,
         };
         let compliant = route.require_compliance.iter().all(|name| region.compliance.contains(name));
-        capable && compliant && region.state != RegionState::Disabled
+        capable && compliant && region.state != AdminState::Disabled
     })
 }
 

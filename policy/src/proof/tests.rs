@@ -4,7 +4,7 @@
 use super::decisions::{astray, difference};
 use super::*;
 use crate::jurisdiction::{JurisdictionId, Scope, SuperRegion, Transfer};
-use crate::region::RegionState;
+use crate::region::AdminState;
 use crate::residency::Allowed;
 use crate::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
@@ -86,8 +86,8 @@ fn other_faults_are_told_from_leaks() {
     let lax = |spec: &mut TableSpec| spec.rules[0].transfer = Transfer::Allowed;
     let marked = |spec: &mut TableSpec| spec.rules[1].transfer = Transfer::WithSafeguards;
     let preferred = |spec: &mut TableSpec| spec.rules[1].allow = rule(1, 1, &["DE"], Transfer::Allowed).allow;
-    let disabled = |spec: &mut TableSpec| spec.regions[2].state = RegionState::Disabled;
-    let draining = |spec: &mut TableSpec| spec.regions[2].state = RegionState::Draining;
+    let disabled = |spec: &mut TableSpec| spec.regions[2].state = AdminState::Disabled;
+    let draining = |spec: &mut TableSpec| spec.regions[2].state = AdminState::Draining;
     let compliant = |spec: &mut TableSpec| spec.routes[1].require_compliance = vec!["soc2".into()];
     let changes: [(Change<'_>, Misjudgement); 6] = [
         (&lax, Misjudgement::Withheld),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::country::{Country, CountrySet};
 use crate::jurisdiction::Transfer;
-use crate::region::RegionState;
+use crate::region::AdminState;
 use crate::route::RouteSpec;
 use crate::table::{TableSpec, UnlistedJurisdiction};
 
@@ -91,10 +91,10 @@ fn what_a_route_hears_and_asks_counts() {
 #[test]
 fn a_disabled_region_is_gained_and_serves_nobody() {
     let mut spec = law();
-    spec.regions[1].state = RegionState::Disabled;
+    spec.regions[1].state = AdminState::Disabled;
     assert_eq!(change(spec, "DE", "US"), "gains us");
     let mut spec = law();
-    spec.regions[0].state = RegionState::Disabled;
+    spec.regions[0].state = AdminState::Disabled;
     assert_eq!(change(spec, "US", "DE"), "loses us, refused");
 }
 

@@ -33,21 +33,21 @@ fn a_good_canary_goes_step_by_step() {
         (1, 10_000, 5, None),
         (30, 10_000, 5, None),
         (31, 9_999, 5, None),
-        (40, 10_000, 25, Some(Outcome::Advanced(25))),
+        (40, 10_000, 25, Some(RolloutOutcome::Advanced(25))),
         (41, 10_000, 25, None),
         (99, 1_000_000, 25, None),
-        (100, 10_000, 75, Some(Outcome::Advanced(75))),
+        (100, 10_000, 75, Some(RolloutOutcome::Advanced(75))),
         (219, 10_000, 75, None),
-        (220, 10_000, 100, Some(Outcome::Advanced(100))),
+        (220, 10_000, 100, Some(RolloutOutcome::Advanced(100))),
         // A step without a pace of its own has the last one's.
         (339, 10_000, 100, None),
-        (340, 10_000, 100, Some(Outcome::Promoted)),
+        (340, 10_000, 100, Some(RolloutOutcome::Promoted)),
         (1_000, 10_000, 100, None),
     ] {
         let decision = rollout.judge(MINUTE * minutes, &spec, &Tally { requests, ..good }, &stable);
         assert_eq!((decision.map(|d| d.outcome), rollout.percent(&spec)), (outcome, percent), "after {minutes} min");
     }
-    assert_eq!((rollout.stage(), rollout.since()), (Stage::Promoted, MINUTE * 340));
+    assert_eq!((rollout.stage(), rollout.since()), (RolloutStage::Promoted, MINUTE * 340));
     // What it does from then on is nobody's question any more.
     assert_eq!(rollout.judge(MINUTE * 1_001, &spec, &failed(1_000, 1_000), &Tally::default()), None);
 }
@@ -70,7 +70,7 @@ fn a_step_must_be_within_the_marks_or_no_worse_than_the_stable_version() {
     ] {
         let mut rollout = Rollout::new(Duration::ZERO);
         let decision = rollout.judge(MINUTE * 30, &spec, &trial, &stable);
-        assert_eq!(decision.map(|d| d.outcome), advances.then_some(Outcome::Advanced(25)), "{trial}; {stable}");
+        assert_eq!(decision.map(|d| d.outcome), advances.then_some(RolloutOutcome::Advanced(25)), "{trial}; {stable}");
     }
 }
 
@@ -102,7 +102,7 @@ fn errors_end_a_canary_that_is_past_the_mark_and_worse_than_the_stable_version()
         (failed(2_400, 24), failed(120, 0), false),
     ] {
         let decision = Rollout::new(Duration::ZERO).judge(MINUTE, &spec(), &trial, &stable);
-        let ended = decision.map(|d| d.outcome) == Some(Outcome::Ended(Cause::ErrorRate));
+        let ended = decision.map(|d| d.outcome) == Some(RolloutOutcome::Ended(Cause::ErrorRate));
         assert_eq!(ended, ends, "{trial}; {stable}");
         assert!(ended || decision.is_none(), "{decision:?}");
     }
@@ -126,7 +126,7 @@ fn a_long_p95_ends_a_canary_that_is_past_the_mark_and_slower_than_the_stable_ver
         (tally(1_000, 0, 900, 2_000), tally(19_000, 0, 17_000, 2_000), false),
     ] {
         let decision = Rollout::new(Duration::ZERO).judge(MINUTE, &spec(), &trial, &stable);
-        let ended = decision.map(|d| d.outcome) == Some(Outcome::Ended(Cause::Latency));
+        let ended = decision.map(|d| d.outcome) == Some(RolloutOutcome::Ended(Cause::Latency));
         assert_eq!(ended, ends, "{trial}; {stable}");
     }
 }
@@ -140,7 +140,7 @@ fn an_ended_canary_stays_ended_and_says_why() {
     assert_eq!(decision.as_deref(), Some(expected));
     assert_eq!((rollout.percent(&spec), rollout.since()), (0, MINUTE));
     assert_eq!(rollout.judge(MINUTE * 1_000, &spec, &tally(1_000_000, 0, 0, 1), &Tally::default()), None);
-    assert_eq!(rollout.stage(), Stage::Ended(Cause::ErrorRate));
+    assert_eq!(rollout.stage(), RolloutStage::Ended(Cause::ErrorRate));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn steps_that_stop_short_of_all_clients_stay_at_the_last() {
     let (good, stable) = (tally(10_000, 0, 0, 1), failed(100_000, 0));
     assert!(rollout.judge(MINUTE * 30, &spec, &good, &stable).is_some());
     assert_eq!(rollout.judge(MINUTE * 10_000, &spec, &good, &stable), None);
-    assert_eq!((rollout.stage(), rollout.percent(&spec)), (Stage::Trying(1), 25));
+    assert_eq!((rollout.stage(), rollout.percent(&spec)), (RolloutStage::Trying(1), 25));
 }
 
 #[test]
@@ -221,16 +221,16 @@ proptest! {
             let decision = rollout.judge(now, &spec, &trial, &stable);
             let after = rollout.percent(&spec);
             prop_assert!(after == 0 || spec.steps.contains(&after));
-            prop_assert!(after >= before || after == 0 && matches!(rollout.stage(), Stage::Ended(_)));
+            prop_assert!(after >= before || after == 0 && matches!(rollout.stage(), RolloutStage::Ended(_)));
             prop_assert_eq!(decision.is_some(), rollout.stage() != stage);
-            if after > before || rollout.stage() == Stage::Promoted && stage != Stage::Promoted {
+            if after > before || rollout.stage() == RolloutStage::Promoted && stage != RolloutStage::Promoted {
                 let step = spec.steps.iter().position(|step| *step == before).unwrap_or_default();
                 prop_assert!(now - since >= spec.pace[step.min(2)]);
                 prop_assert!(trial.requests >= 10_000);
                 prop_assert!(trial.error_rate() <= spec.success.error_rate.max(stable.error_rate()));
                 prop_assert!(trial.p95 <= stable.p95.max(Some(spec.success.p95)));
             }
-            if !matches!(stage, Stage::Trying(_)) {
+            if !matches!(stage, RolloutStage::Trying(_)) {
                 prop_assert_eq!(rollout.stage(), stage);
             }
         }

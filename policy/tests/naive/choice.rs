@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy::hash::client_key;
-use policy::region::{Region, RegionState, Role};
+use policy::region::{AdminState, Region, Role};
 use policy::route::{Affinity, Criticality, RouteSpec};
 use policy::{Health, RegionView};
 
@@ -173,9 +173,9 @@ pub fn at_rest(route: &RouteSpec, request: &Request, law: &Law, region: &Region)
     let capable = if reads(route, request) { region.capabilities.read } else { region.capabilities.write };
     let compliant = route.require_compliance.iter().all(|name| region.compliance.iter().any(|held| held == name));
     let open = match region.state {
-        RegionState::Serving => true,
-        RegionState::Draining => request.pinned.as_deref() == Some(&region.name),
-        RegionState::Disabled => false,
+        AdminState::Serving => true,
+        AdminState::Draining => request.pinned.as_deref() == Some(&region.name),
+        AdminState::Disabled => false,
     };
     let chosen = request.only.as_ref().is_none_or(|only| *only == region.name);
     law.standings[&region.name] != Standing::Forbidden && capable && compliant && open && chosen

@@ -4,7 +4,7 @@ use policy::country::CountrySet;
 use policy::jurisdiction::{JurisdictionId, Rule, Selector};
 use policy::list::{Countries, Entry};
 use policy::table::TableSpec;
-use policy::{LawTime, Moment, Period, RegionSet, Seen, Table, Verdict, decide};
+use policy::{CurrentTable, LawTime, Moment, Period, RegionSet, Table, Verdict, decide};
 use proptest::prelude::*;
 
 use super::worlds::{MOMENTS, Question, check, id, questions, table, tables};
@@ -147,7 +147,7 @@ fn told(table: &Table, question: &Question) -> impl PartialEq + std::fmt::Debug 
     let verdict = match decide(table, &question.facts(), &question.seen()) {
         Verdict::Forward(permits) => {
             let seen = question.seen();
-            let current = Seen { table, view: &seen };
+            let current = CurrentTable { table, view: &seen };
             let permit = permits.next(table, &question.facts(), &RegionSet::default(), &current).expect("the first");
             Ok((permit.region(), permit.is_safeguarded(), *permits.eligible()))
         }

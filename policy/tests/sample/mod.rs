@@ -9,7 +9,7 @@ use policy::country::{Country, CountrySet, group};
 use policy::jurisdiction::{
     ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
 };
-use policy::region::{Access, Capabilities, Region, RegionState, Role, Tier};
+use policy::region::{Access, AdminState, Capabilities, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
 use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -30,7 +30,7 @@ pub fn region(name: &str, country: &str) -> Region {
         role: Role::Active,
         priority: 0,
         weight: 100,
-        state: RegionState::Serving,
+        state: AdminState::Serving,
         operator: None,
         capabilities: Capabilities { read: true, write: true },
         compliance: Vec::new(),
@@ -176,7 +176,7 @@ pub fn largest(alone: bool) -> TableSpec {
                 country: homes[index % homes.len()],
                 compliance: ["soc2", "iso27001", "gdpr"][..index % 4].iter().map(|name| (*name).into()).collect(),
                 capabilities: Capabilities { read: true, write: !index.is_multiple_of(5) },
-                state: if index == 63 { RegionState::Draining } else { RegionState::Serving },
+                state: if index == 63 { AdminState::Draining } else { AdminState::Serving },
                 ..region(&format!("region-{index:02}"), "DE")
             })
             .collect(),

@@ -13,7 +13,7 @@ use policy::jurisdiction::{
     WhenUnavailable,
 };
 use policy::list::{Countries, Entry, List, ListId};
-use policy::region::{Access, Capabilities, Operator, Region, RegionState, Role, Tier};
+use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
 use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -340,7 +340,7 @@ fn region() -> impl Strategy<Value = Region> {
     let standing = (
         prop_oneof![4 => Just(0_u16), 1 => Just(1), 1 => 2..40_u16],
         prop_oneof![8 => Just(100_u8), 1 => Just(0), 2 => 1..100_u8],
-        prop_oneof![8 => Just(RegionState::Serving), 2 => Just(RegionState::Draining), 1 => Just(RegionState::Disabled)],
+        prop_oneof![8 => Just(AdminState::Serving), 2 => Just(AdminState::Draining), 1 => Just(AdminState::Disabled)],
         prop_oneof![9 => Just(Role::Active), 1 => Just(Role::Warm), 1 => Just(Role::Cold)],
         prop_oneof![9 => Just((true, true)), 2 => Just((true, false)), 1 => Just((false, true)), 1 => Just((false, false))],
     );

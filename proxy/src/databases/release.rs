@@ -10,9 +10,10 @@ use policy::relocation::Relocations;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
-use super::survey::{Clients, Source, Survey};
+use super::survey::{Clients, DatabaseGroup, Survey};
+use crate::client::Geo;
 use crate::clock;
-use crate::node::{Geo, Node};
+use crate::node::Node;
 
 /// Databases that are held: loaded and sound, and not in force.
 #[derive(Debug, Default)]
@@ -136,8 +137,8 @@ impl Change {
 
     fn for_address_space(old: &Geo, new: &Geo, relocations: &Relocations<'_>) -> Result<Self, WalkError> {
         let databases: Vec<&Database> = old.databases.databases().chain(new.databases.databases()).collect();
-        let before: Source = (0..old.databases.databases().count()).collect();
-        let after: Source = (before.len()..databases.len()).collect();
+        let before: DatabaseGroup = (0..old.databases.databases().count()).collect();
+        let after: DatabaseGroup = (before.len()..databases.len()).collect();
         let onwards = |_, _| ControlFlow::Continue(());
         let survey = Survey::of(&databases, &[before, after], new, &Clients::default(), onwards)?;
         let (mut moved, mut ways) = (geoip::Space::default(), FxHashMap::default());

@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use policy::{CountrySet, Origin};
 use rustc_hash::FxHashMap;
 
-use crate::node::Geo;
+use crate::client::Geo;
 
 /// One source: databases that answer as one, by their positions in the list that is walked, the best first.
-pub type Source = Vec<usize>;
+pub type DatabaseGroup = Vec<usize>;
 
 /// What the sources say, each combination of their answers apart. What none of them has a record for is left out.
 #[derive(Debug, Default)]
@@ -173,7 +173,7 @@ impl Survey {
     /// When a database cannot be walked.
     pub fn of(
         databases: &[&Database],
-        sources: &[Source],
+        sources: &[DatabaseGroup],
         geo: &Geo,
         clients: &Clients,
         mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use policy::hash::is_within;
 use policy::quantile::{BUCKETS, bucket};
-use policy::rollout::{Canary, Decision, Outcome, Rollout, Stage, Tally};
+use policy::rollout::{Canary, Decision, Rollout, RolloutOutcome, RolloutStage, Tally};
 
 use crate::clock::uptime;
 use crate::telemetry::metrics::Metrics;
@@ -21,17 +21,17 @@ pub struct CanaryState {
     /// Percent of the clients that get it now.
     share: AtomicU8,
     salt: u64,
-    trial: Seen,
-    stable: Seen,
+    trial: VersionCounts,
+    stable: VersionCounts,
     /// Held by the tick, and for a moment by `/status`; no request waits for it.
     progress: Mutex<Progress>,
 }
 
 /// Where a canary stands on this node, and what led there.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct CanaryStats {
     /// Where it stands.
-    pub stage: Stage,
+    pub stage: RolloutStage,
     /// For how long.
     pub since: Duration,
     /// Percent of the clients that get it.
@@ -46,13 +46,13 @@ pub struct Standing {
 
 /// What one version has done since the canary's start. Any thread adds to it, without a lock.
 #[derive(Debug)]
-struct Seen {
+struct VersionCounts {
     /// What went well, by its time.
     answered: [AtomicU64; BUCKETS],
     errors: AtomicU64,
 }
 
-/// A reading of [`Seen`].
+/// A reading of [`VersionCounts`].
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     answered: [u64; BUCKETS],
@@ -63,13 +63,13 @@ struct Reading {
 struct Progress {
     rollout: Rollout,
     last_decision: Option<String>,
-    trial: Marks,
-    stable: Marks,
+    trial: Baseline,
+    stable: Baseline,
 }
 
 /// Earlier readings of one version.
 #[derive(Debug, Default)]
-struct Marks {
+struct Baseline {
     /// At the step's start. Counts are never set back, so that none is lost; an attempt that began
     /// before the step and ends in it counts in it. There are at most as many as were in flight, and
     /// they did what they did.
@@ -84,8 +84,16 @@ impl CanaryState {
         let rollout = Rollout::new(uptime());
         let share = AtomicU8::new(rollout.percent(&spec));
         let salt = policy::hash::client_key(spec.version.as_bytes());
-        let progress = Progress { rollout, last_decision: None, trial: Marks::default(), stable: Marks::default() };
-        Self { spec, share, salt, trial: Seen::default(), stable: Seen::default(), progress: Mutex::new(progress) }
+        let progress =
+            Progress { rollout, last_decision: None, trial: Baseline::default(), stable: Baseline::default() };
+        Self {
+            spec,
+            share,
+            salt,
+            trial: VersionCounts::default(),
+            stable: VersionCounts::default(),
+            progress: Mutex::new(progress),
+        }
     }
 
     /// Whether this client gets the version on trial: one that does keeps it while the share grows.
@@ -133,10 +141,10 @@ impl CanaryState {
     }
 
     /// Where it stands.
-    pub fn standing(&self, now: Duration) -> Standing {
+    pub fn stats(&self, now: Duration) -> CanaryStats {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let tally = |seen: &Seen, marks: &Marks| seen.read().tally(&marks.step, self.spec.failure.p95);
-        Standing {
+        let tally = |seen: &VersionCounts, marks: &Baseline| seen.read().tally(&marks.step, self.spec.failure.p95);
+        CanaryStats {
             stage: progress.rollout.stage(),
             since: now.saturating_sub(progress.rollout.since()),
             percent: progress.rollout.percent(&self.spec),
@@ -159,9 +167,9 @@ impl CanaryState {
             };
         }
         match outcome {
-            Outcome::Advanced(next) => tell!(info, "canary advanced", next),
-            Outcome::Promoted => tell!(info, "canary promoted"),
-            Outcome::Ended(cause) => {
+            RolloutOutcome::Advanced(next) => tell!(info, "canary advanced", next),
+            RolloutOutcome::Promoted => tell!(info, "canary promoted"),
+            RolloutOutcome::Ended(cause) => {
                 let cause = cause.name();
                 tell!(warn, "canary ended: all clients are back on the stable version", cause);
             }
@@ -169,13 +177,13 @@ impl CanaryState {
     }
 }
 
-impl Default for Seen {
+impl Default for VersionCounts {
     fn default() -> Self {
         Self { answered: [const { AtomicU64::new(0) }; BUCKETS], errors: AtomicU64::new(0) }
     }
 }
 
-impl Seen {
+impl VersionCounts {
     fn read(&self) -> Reading {
         let answered = self.answered.each_ref().map(|count| count.load(Ordering::Relaxed));
         Reading { answered, errors: self.errors.load(Ordering::Relaxed) }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::Health;
-use policy::health::{Cause, Census, Counts, Phase, RegionHealth, Sliding};
+use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding};
 use policy::table::{Failover, Outlier};
 
 use crate::clock::uptime;
@@ -30,13 +30,13 @@ pub struct RegionState {
     retries: AtomicU64,
     /// How many there may have been.
     retry_limit: AtomicU64,
-    watch: Mutex<Watch>,
+    watch: Mutex<RegionInner>,
     ejecting: Mutex<()>,
 }
 
 /// What only changes of state need.
 #[derive(Debug, Default)]
-struct Watch {
+struct RegionInner {
     health: RegionHealth,
     retries: Sliding,
     retries_seen: u64,
@@ -48,7 +48,7 @@ impl RegionState {
     /// A region that counts as up, or a cold one as down, until something shows otherwise.
     pub fn new(cold: bool, failover: &Failover) -> Self {
         let health = if cold { RegionHealth::cold() } else { RegionHealth::default() };
-        let state = Self { watch: Mutex::new(Watch { health, ..Watch::default() }), ..Self::default() };
+        let state = Self { watch: Mutex::new(RegionInner { health, ..RegionInner::default() }), ..Self::default() };
         state.health.store(encoded(if cold { Health::Down } else { Health::Up }), Ordering::Relaxed);
         state.allow_retries(&Counts::default(), failover);
         state
@@ -146,7 +146,7 @@ impl RegionState {
     }
 
     /// Works its health out again from its endpoints'; the phases before and after, when they differ.
-    pub fn refresh(&self, census: &Census, failover: &Failover) -> Option<(Phase, Phase)> {
+    pub fn refresh(&self, census: &EndpointCounts, failover: &Failover) -> Option<(Phase, Phase)> {
         let mut watch = self.lock();
         let before = watch.health.phase();
         let changed = watch.health.observe(uptime(), census.evidence(failover.threshold), failover);
@@ -161,7 +161,7 @@ impl RegionState {
         self.retry_limit.store(self.retries.load(Ordering::Relaxed).saturating_add(left), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Watch> {
+    fn lock(&self) -> MutexGuard<'_, RegionInner> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

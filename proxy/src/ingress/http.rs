@@ -17,7 +17,8 @@ use crate::client_connection::ClientConnection;
 use crate::exchange::serve;
 use crate::ingress::head::Inspected;
 use crate::ingress::watchdog::{Overdue, Watchdog};
-use crate::node::{Drain, Worker};
+use crate::node::Worker;
+use crate::occupancy::Drain;
 
 /// Serves requests on a connection until either side ends it.
 pub async fn serve_connection<S>(worker: Arc<Worker>, connection: Arc<ClientConnection>, stream: S, http2: bool)

@@ -16,12 +16,12 @@ pub struct LoadMeter {
     /// When it was last read; at first the start of the process, like the counts.
     last: Duration,
     /// By region.
-    regions: HashMap<String, Metered>,
+    regions: HashMap<String, RegionMeter>,
 }
 
 /// One region, as it was last read.
 #[derive(Debug, Default)]
-struct Metered {
+struct RegionMeter {
     /// Its endpoints by their number, with their attempts. They are held: one that has left the table
     /// is read once more.
     endpoints: HashMap<u64, (Arc<EndpointState>, u64)>,
@@ -65,7 +65,7 @@ impl LoadMeter {
     }
 }
 
-impl Metered {
+impl RegionMeter {
     /// The attempts since the last time, and from now on those after.
     fn sent(&mut self, cell: &Region) -> u64 {
         let mut sent = 0;

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use config::Endpoint;
 use http_body_util::BodyExt;
 
-use super::{Found, MAX_BODY, NoAnswer};
+use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::request_body::AttemptBody;
 use crate::upstream::connect::{ConnectError, Connector, Speak};
 
 /// Asks about a service over HTTP/2, whatever else the endpoint speaks. An error when there is no
 /// connection or no answer.
-pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &str) -> Result<Found, NoAnswer> {
+pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &str) -> Result<ProbeReport, NoAnswer> {
     let opened = connector.connect_for_probe(endpoint, Speak::Http2).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
     let mut request = Request::post(METHOD).body(AttemptBody::full(message(&check_request(service))))?;
@@ -36,11 +36,11 @@ pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &st
         }
     }
     let problem = problem(head.status, status.as_ref(), &body);
-    Ok(problem.map_or(Found::passed(None), |problem| failed(&problem)))
+    Ok(problem.map_or(ProbeReport::passed(None), |problem| failed(&problem)))
 }
 
-fn failed(why: &str) -> Found {
-    Found::failed(&format!("gRPC: {why}"), None)
+fn failed(why: &str) -> ProbeReport {
+    ProbeReport::failed(&format!("gRPC: {why}"), None)
 }
 
 /// What is wrong with an answer.

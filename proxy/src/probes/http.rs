@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use policy::health::HttpCheck;
 
-use super::{Found, MAX_BODY, NoAnswer};
+use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::fields::REPLICATION_LAG;
 use crate::peers::Peers;
 use crate::peers::headers::{Answerer, take_answer, write_probe};
@@ -35,7 +35,7 @@ pub(super) async fn ask(
     endpoint: &Endpoint,
     check: &HttpCheck,
     gateway: Option<Gateway<'_>>,
-) -> Result<Found, NoAnswer> {
+) -> Result<ProbeReport, NoAnswer> {
     let host = check.host.clone().unwrap_or_else(|| endpoint.authority());
     let host = HeaderValue::try_from(host).map_err(::http::Error::from)?;
     let mut open: Option<OriginConnection> = None;
@@ -45,22 +45,22 @@ pub(super) async fn ask(
         if let Some(Gateway { peers, .. }) = gateway {
             let from = Answerer::Gateway { counterpart: connection.counterpart(), nonce, peers };
             if !take_answer(&mut response, from).is_peers {
-                return Ok(Found::failed(&no_peer(response.status()), None));
+                return Ok(ProbeReport::failed(&no_peer(response.status()), None));
             }
         }
         lag = lag.max(lag_ms(response.headers()));
         let status = response.status().as_u16();
         if !check.statuses.iter().any(|range| range.contains(&status)) {
-            return Ok(Found::failed(&wrong_status(path, status, check, gateway.is_some()), lag));
+            return Ok(ProbeReport::failed(&wrong_status(path, status, check, gateway.is_some()), lag));
         }
         let (body, ended) = read(response).await;
         let is_missing = |wanted: &&str| memchr::memmem::find(&body, wanted.as_bytes()).is_none();
         if let Some(wanted) = check.body.as_deref().filter(is_missing) {
-            return Ok(Found::failed(&format!("the body of {path} does not contain {}", quoted(wanted)), lag));
+            return Ok(ProbeReport::failed(&format!("the body of {path} does not contain {}", quoted(wanted)), lag));
         }
         open = Some(connection).filter(|_| ended);
     }
-    Ok(Found::passed(lag))
+    Ok(ProbeReport::passed(lag))
 }
 
 /// Why an answer is none of a node's.

@@ -19,7 +19,7 @@ use crate::upstream::origin_connection::SendError;
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct ProbeReport {
     /// Whether the endpoint serves.
     pub result: Probe,
     /// From [`crate::fields::REPLICATION_LAG`], in milliseconds.
@@ -28,7 +28,7 @@ pub struct Found {
     pub why: Option<Arc<str>>,
 }
 
-impl Found {
+impl ProbeReport {
     fn passed(lag_ms: Option<u64>) -> Self {
         Self { result: Probe::Passed, lag_ms, why: None }
     }
@@ -92,7 +92,12 @@ fn root(error: &hyper::Error) -> String {
 /// Asks once, on a connection of the probe's own. A gateway is asked over HTTP whatever the plan, and
 /// told the region, and that a node asks, with the same proof as of any request: it answers for the
 /// region itself, and refuses whom it does not take for a node.
-pub async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gateway: Option<&HeaderValue>) -> Found {
+pub async fn probe(
+    node: &Node,
+    endpoint: &EndpointState,
+    plan: &ProbePlan,
+    gateway: Option<&HeaderValue>,
+) -> ProbeReport {
     let (connector, peers) = (node.connector.load_full(), node.peers.load_full());
     let endpoint = &endpoint.endpoint;
     let asked = async {
@@ -112,9 +117,9 @@ pub async fn probe(node: &Node, endpoint: &EndpointState, plan: &ProbePlan, gate
             if let NoAnswer::Connect(ConnectError::Gateway(refusal)) = &no_answer {
                 node.peer_refusals.of_gateway(&node.metrics, refusal.cause(), refusal);
             }
-            Found::unanswered(&no_answer.to_string())
+            ProbeReport::unanswered(&no_answer.to_string())
         }
-        Err(_) => Found::unanswered(&format!("no answer within {:?}", plan.timeout)),
+        Err(_) => ProbeReport::unanswered(&format!("no answer within {:?}", plan.timeout)),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use config::Endpoint;
 
-use super::{Found, NoAnswer};
+use super::{NoAnswer, ProbeReport};
 use crate::upstream::connect::{Connector, Speak};
 
 /// Connects, and closes; an error when that fails.
-pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint) -> Result<Found, NoAnswer> {
+pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint) -> Result<ProbeReport, NoAnswer> {
     connector.connect_for_probe(endpoint, Speak::Nothing).await?;
-    Ok(Found::passed(None))
+    Ok(ProbeReport::passed(None))
 }

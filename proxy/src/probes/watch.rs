@@ -10,7 +10,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use policy::health::{Counts, Phase, Probe, ProbePlan, Sliding};
 use policy::pressure::{OVERLOAD_MARK, Pressure};
-use policy::region::RegionState;
+use policy::region::AdminState;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::probe;
@@ -85,7 +85,7 @@ impl Watch {
     }
 
     /// Lets the time pass for every region.
-    fn tick(&self, memory: &mut Memory, since: Duration) {
+    fn tick(&self, memory: &mut TickState, since: Duration) {
         let routing = self.node.routing.load_full();
         let failover = &routing.table().spec().failover;
         self.node.inbox.settle(&routing, uptime());
@@ -146,9 +146,9 @@ fn pace(plan: &ProbePlan, in_doubt: bool) -> Duration {
 }
 
 fn show(node: &Node, region: &policy::region::Region, cell: &Region) {
-    let (lever, region) = (region.state, &region.name);
+    let (admin, region) = (region.state, &region.name);
     // What the table keeps clients from gets none of them, however healthy it is.
-    let health = if lever == RegionState::Serving { gauge(cell) } else { 0.0 };
+    let health = if admin == AdminState::Serving { gauge(cell) } else { 0.0 };
     node.metrics.region_health.with_label_values(&[region]).set(health);
     node.metrics.region_utilisation.with_label_values(&[region]).set(f64::from(cell.utilisation()));
 }
@@ -158,7 +158,7 @@ impl BackgroundService for Watch {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut last, mut memory) = (HashMap::new(), Memory::default());
+        let (mut last, mut memory) = (HashMap::new(), TickState::default());
         let mut latest = uptime();
         loop {
             tokio::select! {
@@ -201,25 +201,25 @@ impl Drop for Busy {
 
 /// What is remembered from tick to tick.
 #[derive(Default)]
-struct Memory {
+struct TickState {
     /// Of the routing seen last.
     generation: u64,
-    regions: HashMap<String, Load>,
-    endpoints: HashMap<u64, Seen>,
+    regions: HashMap<String, RegionPressure>,
+    endpoints: HashMap<u64, EndpointTraffic>,
 }
 
 /// What an endpoint's traffic has shown.
 #[derive(Default)]
-struct Seen {
+struct EndpointTraffic {
     counts: Counts,
     window: Sliding,
 }
 
 /// A region's load.
 #[derive(Default)]
-struct Load(Pressure);
+struct RegionPressure(Pressure);
 
-impl Load {
+impl RegionPressure {
     fn observe(&mut self, region: &str, cell: &Region, since: Duration) {
         self.0.observe(cell.fleet_load(), since);
         let spills = |pressure: f32| pressure > OVERLOAD_MARK;

@@ -310,7 +310,7 @@ impl Metrics {
     }
 
     /// Counts an answer; the handles are kept per thread, so that the hot path takes no lock.
-    pub fn answered(&self, answer: &Answer<'_>, took: Duration) {
+    pub fn answered(&self, answer: &AnsweredRequest<'_>, took: Duration) {
         with_handles(self, answer, |handles| {
             handles.requests.inc();
             handles.duration.observe(took.as_secs_f64());
@@ -374,7 +374,7 @@ impl Drop for Waiting<'_> {
 
 /// What an answer is counted under.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct AnsweredRequest<'a> {
     /// The table's generation on this node, and the table: ids are of it.
     pub generation: u64,
     /// The table of the ids.
@@ -447,8 +447,8 @@ thread_local! {
 /// More distinct answers than this in one thread start its handles afresh.
 const MAX_HANDLES: usize = 4096;
 
-fn with_handles(metrics: &Metrics, answer: &Answer<'_>, count: impl FnOnce(&Handles)) {
-    let Answer { generation, table, route, region, method, status, jurisdiction, outcome } = *answer;
+fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnOnce(&Handles)) {
+    let AnsweredRequest { generation, table, route, region, method, status, jurisdiction, outcome } = *answer;
     let key = (generation, route, region, method, status, jurisdiction, outcome);
     HANDLES.with_borrow_mut(|known| {
         if known.len() > MAX_HANDLES {

@@ -12,7 +12,8 @@ use policy::{RegionId, Revoked};
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::node::{InFlight, Worker};
+use crate::node::Worker;
+use crate::occupancy::InFlight;
 use crate::peers::headers::{Answerer, take_answer};
 use crate::peers::signature::Nonce;
 use crate::request_body::{AttemptBody, RequestBody, Upload};

@@ -24,7 +24,7 @@ use crate::upstream::balance::Destination;
 use crate::upstream::http2::Http2;
 use crate::upstream::origin_connection::{Http1, OriginConnection};
 use crate::upstream::pool::{Pool, PoolKey};
-use crate::upstream::resolve::{Place, ResolveError, Resolver, leads_there};
+use crate::upstream::resolve::{ResolveError, ResolvedAddress, Resolver, leads_there};
 use crate::upstream::shared::Turn;
 use crate::upstream::socket::{Peephole, keep_alive};
 
@@ -49,7 +49,7 @@ pub struct Link {
     /// The socket underneath, to look at while it is idle.
     pub socket: Peephole,
     /// What its endpoint's name stood for; `None` for an address.
-    pub place: Option<Place>,
+    pub place: Option<ResolvedAddress>,
     /// What its other end has proved.
     pub counterpart: Counterpart,
     /// Which connector has opened it.
@@ -241,7 +241,7 @@ impl Connector {
         &self,
         endpoint: &Endpoint,
         address: IpAddr,
-        place: Option<Place>,
+        place: Option<ResolvedAddress>,
         speak: Speak,
     ) -> Result<Fresh, ConnectError> {
         let stream = TcpStream::connect((address, endpoint.port)).await?;

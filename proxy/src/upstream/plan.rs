@@ -8,7 +8,8 @@ use hyper::body::Incoming;
 use policy::{Facts, Permits, Refusal, RegionId, Revoked};
 
 use crate::health::endpoint::EndpointState;
-use crate::node::{InFlight, Worker};
+use crate::node::Worker;
+use crate::occupancy::InFlight;
 use crate::request_body::{BodyFault, RequestBody};
 use crate::routing::Routing;
 use crate::upstream::origin_connection::OriginConnection;

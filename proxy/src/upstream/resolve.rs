@@ -36,7 +36,7 @@ struct Names {
 #[derive(Debug)]
 struct Name {
     host: String,
-    answer: watch::Sender<Answer>,
+    answer: watch::Sender<LookupState>,
     /// Counts the answers that differed from the one before.
     generation: AtomicU64,
     /// Which address the next connection tries first.
@@ -49,7 +49,7 @@ struct Name {
 
 /// What is known of a name.
 #[derive(Clone, Debug)]
-enum Answer {
+enum LookupState {
     /// Nothing yet.
     Awaited,
     /// Its addresses, sorted, and never none.
@@ -60,7 +60,7 @@ enum Answer {
 
 /// An address that a name stood for when a connection was opened.
 #[derive(Debug)]
-pub struct Place {
+pub struct ResolvedAddress {
     /// The address.
     pub address: IpAddr,
     name: Arc<Name>,
@@ -80,17 +80,17 @@ pub enum ResolveError {
 
 /// Whether a connection leads where its endpoint's name leads now; `None` is an endpoint that is an
 /// address. One load of an integer, unless the answer has changed since.
-pub fn leads_there(place: &Option<Place>) -> bool {
+pub fn leads_there(place: &Option<ResolvedAddress>) -> bool {
     place.as_ref().is_none_or(|place| {
         let latest = place.name.generation.load(Ordering::Acquire);
         place.generation.load(Ordering::Relaxed) == latest || place.is_still_in(latest)
     })
 }
 
-impl Place {
+impl ResolvedAddress {
     #[cold]
     fn is_still_in(&self, latest: u64) -> bool {
-        let Answer::Addresses { addresses, .. } = &*self.name.answer.borrow() else { return false };
+        let LookupState::Addresses { addresses, .. } = &*self.name.answer.borrow() else { return false };
         let found = addresses.binary_search(&self.address).is_ok();
         if found {
             self.generation.store(latest, Ordering::Relaxed);
@@ -115,25 +115,28 @@ impl Resolver {
     ///
     /// # Errors
     /// When the name has no address, or none is known and no name server answers.
-    pub async fn look_up(&self, host: &str) -> Result<Vec<Place>, ResolveError> {
+    pub async fn look_up(&self, host: &str) -> Result<Vec<ResolvedAddress>, ResolveError> {
         let name = self.name(host)?;
         name.used_ms.store(now_ms(), Ordering::Relaxed);
         let mut answer = name.answer.subscribe();
         // The channel cannot close: the name holds its sender.
-        let answer = answer.wait_for(|answer| !matches!(answer, Answer::Awaited)).await;
+        let answer = answer.wait_for(|answer| !matches!(answer, LookupState::Awaited)).await;
         let (addresses, generation) = match answer.as_deref() {
-            Ok(Answer::Addresses { addresses, generation }) => (addresses.clone(), *generation),
-            Ok(Answer::Nothing(why)) => {
+            Ok(LookupState::Addresses { addresses, generation }) => (addresses.clone(), *generation),
+            Ok(LookupState::Nothing(why)) => {
                 return Err(ResolveError::Nothing { host: host.to_owned(), why: why.clone() });
             }
-            Ok(Answer::Awaited) | Err(_) => {
+            Ok(LookupState::Awaited) | Err(_) => {
                 return Err(ResolveError::Nothing { host: host.to_owned(), why: "not known yet".into() });
             }
         };
         let first = name.turn.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
         let (before, from) = addresses.split_at(first);
-        let place =
-            |address: &IpAddr| Place { address: *address, name: name.clone(), generation: AtomicU64::new(generation) };
+        let place = |address: &IpAddr| ResolvedAddress {
+            address: *address,
+            name: name.clone(),
+            generation: AtomicU64::new(generation),
+        };
         Ok(from.iter().chain(before).map(place).collect())
     }
 
@@ -150,7 +153,7 @@ impl Resolver {
             Entry::Vacant(entry) => {
                 let name = Arc::new(Name {
                     host: host.to_owned(),
-                    answer: watch::Sender::new(Answer::Awaited),
+                    answer: watch::Sender::new(LookupState::Awaited),
                     generation: AtomicU64::new(0),
                     turn: AtomicUsize::new(fastrand::usize(..)),
                     used_ms: AtomicU64::new(now_ms()),
@@ -198,7 +201,7 @@ async fn keep_current(names: Weak<Names>, name: Arc<Name>) {
 }
 
 /// What a look-up found.
-struct Found {
+struct LookupResult {
     addresses: Vec<IpAddr>,
     ttl: Duration,
     /// The name that has them: with a search domain, longer than the one asked for.
@@ -217,7 +220,7 @@ impl Names {
     /// Asks for a name's addresses. One that had some under its full name has none only when that
     /// very name has none of either family: with several questions, to several search domains, one
     /// that nobody answers can hide behind another that is answered.
-    async fn ask(&self, host: &str, full_name: Option<&DnsName>) -> Result<Found, Unknown> {
+    async fn ask(&self, host: &str, full_name: Option<&DnsName>) -> Result<LookupResult, Unknown> {
         let dns = match self.dns.get() {
             Some(dns) => dns,
             None => {
@@ -234,7 +237,7 @@ impl Names {
                 return if addresses.is_empty() {
                     Err(Unknown::Absent("the name has no address".to_owned()))
                 } else {
-                    Ok(Found { addresses, ttl, full_name: found.query().name().clone() })
+                    Ok(LookupResult { addresses, ttl, full_name: found.query().name().clone() })
                 };
             }
             Err(error) => error,
@@ -281,12 +284,12 @@ impl Name {
         }
         let mut first = false;
         let changed = self.answer.send_if_modified(|answer| {
-            first = matches!(answer, Answer::Awaited);
-            if matches!(answer, Answer::Addresses { addresses: before, .. } if **before == *addresses) {
+            first = matches!(answer, LookupState::Awaited);
+            if matches!(answer, LookupState::Addresses { addresses: before, .. } if **before == *addresses) {
                 return false;
             }
             let generation = self.generation.load(Ordering::Relaxed) + 1;
-            *answer = Answer::Addresses { addresses: addresses.as_slice().into(), generation };
+            *answer = LookupState::Addresses { addresses: addresses.as_slice().into(), generation };
             self.generation.store(generation, Ordering::Release);
             true
         });
@@ -297,9 +300,9 @@ impl Name {
 
     /// Takes it that the name has no address: what it stood for may be somebody else's by now.
     fn lose(&self, why: &str) {
-        let before = self.answer.send_replace(Answer::Nothing(why.into()));
+        let before = self.answer.send_replace(LookupState::Nothing(why.into()));
         self.generation.fetch_add(1, Ordering::Release);
-        if matches!(before, Answer::Addresses { .. }) {
+        if matches!(before, LookupState::Addresses { .. }) {
             tracing::warn!(name = self.host, why, "a name has no address any more");
         }
     }
@@ -307,9 +310,9 @@ impl Name {
     /// Takes it that nobody could say: the last answer stays in use.
     fn miss(&self, why: &str) {
         self.answer.send_if_modified(|answer| {
-            let knows_nothing = !matches!(answer, Answer::Addresses { .. });
+            let knows_nothing = !matches!(answer, LookupState::Addresses { .. });
             if knows_nothing {
-                *answer = Answer::Nothing(why.into());
+                *answer = LookupState::Nothing(why.into());
             }
             knows_nothing
         });

@@ -9,13 +9,13 @@ use policy::attempt::is_lawful_in_both;
 use policy::concurrency::admits;
 use policy::route::RouteSpec;
 use policy::view::WithDown;
-use policy::{Health, RegionId, RegionSet, Seen, Verdict};
+use policy::{CurrentTable, Health, RegionId, RegionSet, Verdict};
 use smallvec::SmallVec;
 use tokio::time::sleep;
 
 use crate::clock;
 use crate::health::endpoint::EndpointState;
-use crate::node::InFlight;
+use crate::occupancy::InFlight;
 use crate::routing::{Region, Routing};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::attempt::{Attempt, AttemptResult, AttemptTarget, Fault};
@@ -130,7 +130,8 @@ impl<'a> RetryState<'a> {
             // The first attempt follows the decision without a pause, and is of its moment.
             let routing = if self.attempts == 0 { pinned.clone() } else { node.routing.load_full() };
             let current = routing.table();
-            let permit = permits.next(table, facts, &self.done_with, &Seen { table: current, view: &*routing })?;
+            let permit =
+                permits.next(table, facts, &self.done_with, &CurrentTable { table: current, view: &*routing })?;
             let region = permit.region();
             let pinned_region = table.region_named(&current.region(region).name)?;
             if !is_lawful_in_both(table, facts, current, region) {

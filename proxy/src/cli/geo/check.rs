@@ -10,7 +10,7 @@ use super::logged::Logged;
 use super::progress::Progress;
 use super::sources::{self, SourceTold};
 use super::{Failed, Format, input, print, words};
-use crate::databases::survey::{Source, Survey};
+use crate::databases::survey::{DatabaseGroup, Survey};
 use crate::node::Geo;
 
 /// Check geo databases.
@@ -40,7 +40,7 @@ impl Check {
         let databases = sources::open(&self.files, &mut progress)?;
         let geo = Geo { anonymous_asns: self.anonymous_asns, ..Geo::default() };
         let each = (0..databases.len()).map(|database| vec![database]);
-        let sources: Vec<Source> = each.chain([(0..databases.len()).collect()]).collect();
+        let sources: Vec<DatabaseGroup> = each.chain([(0..databases.len()).collect()]).collect();
         let survey = Survey::of(&databases.iter().collect::<Vec<_>>(), &sources, &geo, &logged.clients, |done, all| {
             progress.at("comparing", done, all);
             ControlFlow::Continue(())

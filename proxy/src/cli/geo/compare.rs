@@ -12,7 +12,7 @@ use super::movement::{Movement, Setting};
 use super::progress::Progress;
 use super::sources::{self, SourceTold};
 use super::{Failed, Format, input, print, share, words};
-use crate::databases::survey::{Source, Survey};
+use crate::databases::survey::{DatabaseGroup, Survey};
 use crate::node::Geo;
 
 /// Compare two geo databases.
@@ -73,7 +73,8 @@ impl Compare {
         let files: Vec<PathBuf> = [&self.old, &self.new].into_iter().chain(&self.beside).cloned().collect();
         let databases = sources::open(&files, &mut progress)?;
         let geo = Geo { anonymous_asns: self.anonymous_asns.clone(), ..Geo::default() };
-        let with_beside = |database: usize| -> Source { std::iter::once(database).chain(2..databases.len()).collect() };
+        let with_beside =
+            |database: usize| -> DatabaseGroup { std::iter::once(database).chain(2..databases.len()).collect() };
         let survey = Survey::of(
             &databases.iter().collect::<Vec<_>>(),
             &[with_beside(0), with_beside(1)],

@@ -1,10 +1,10 @@
 //! The times between the dates of a law: a request of a log is decided by the law of its own.
 
 use policy::diff::{DiffError, Laws};
-use policy::replay::Stage;
+use policy::replay::ReplaySide;
 use policy::{Moment, RegionView, Table};
 
-use super::tally::Tally;
+use super::tally::{Era, Tally};
 
 /// The tables, their laws read from one date on.
 pub(super) struct Reading {
@@ -12,14 +12,6 @@ pub(super) struct Reading {
     from: Option<Moment>,
     new: Table,
     old: Option<Table>,
-}
-
-/// What requests of one time are decided and compared with.
-pub(super) struct Era<'a> {
-    pub(super) before: Option<Stage<'a>>,
-    pub(super) after: Stage<'a>,
-    /// When there is a table before.
-    pub(super) laws: Option<Laws<'a>>,
 }
 
 /// Every era of a log, by its beginning; the one in use is with the tally.
@@ -62,8 +54,8 @@ impl<'a> Eras<'a> {
     pub(super) fn new(readings: &'a [Reading], view: &[RegionView]) -> Result<Self, DiffError> {
         let era = |reading: &'a Reading| {
             let laws = reading.old.as_ref().map(|old| Laws::new(old, &reading.new)).transpose()?;
-            let before = reading.old.as_ref().map(Stage::at_rest);
-            let after = Stage { table: &reading.new, view: view.to_vec() };
+            let before = reading.old.as_ref().map(ReplaySide::at_rest);
+            let after = ReplaySide { table: &reading.new, view: view.to_vec() };
             Ok((reading.from, Some(Era { before, after, laws })))
         };
         Ok(Self { eras: readings.iter().map(era).collect::<Result<_, _>>()?, current: 0 })

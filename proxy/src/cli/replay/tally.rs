@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use policy::diff::Laws;
-use policy::replay::{Again, Asked, Outcome, Stage, residency_change};
+use policy::replay::{Again, Asked, ReplayOutcome, ReplaySide, residency_change};
 use policy::{Country, Origin, RegionId, Table};
 use serde::Serialize;
 
-use super::era::Era;
 use super::line::Line;
 use super::rate::Rates;
 
@@ -158,10 +157,18 @@ pub(super) struct Affair {
     pub(super) example: Option<Example>,
 }
 
+/// What requests of one time are decided and compared with.
+pub(super) struct Era<'a> {
+    pub(super) before: Option<ReplaySide<'a>>,
+    pub(super) after: ReplaySide<'a>,
+    /// When there is a table before.
+    pub(super) laws: Option<Laws<'a>>,
+}
+
 /// The sum so far.
 pub(super) struct Tally<'a> {
-    before: Option<Stage<'a>>,
-    after: Stage<'a>,
+    before: Option<ReplaySide<'a>>,
+    after: ReplaySide<'a>,
     /// When there is a table before.
     laws: Option<Laws<'a>>,
     /// The new table's file, for commands.
@@ -251,8 +258,8 @@ impl<'a> Tally<'a> {
         self.report.lines.decided += 1;
         let then = match (&self.before, &old) {
             (Some(before), Some(old)) => match old.outcome {
-                Outcome::Served(region) => Then::Served(before.table.region(region).name.clone()),
-                Outcome::Refused(refused) => Then::Refused(refused.status, refused.reason.to_owned()),
+                ReplayOutcome::Served(region) => Then::Served(before.table.region(region).name.clone()),
+                ReplayOutcome::Refused(refused) => Then::Refused(refused.status, refused.reason.to_owned()),
             },
             _ => then(line),
         };
@@ -273,7 +280,7 @@ impl<'a> Tally<'a> {
         let name = |region: RegionId| self.after.table.region(region).name.clone();
         match (then, new.outcome) {
             (Then::Failed, _) => report.failed_otherwise += 1,
-            (Then::Served(was), Outcome::Served(is)) => {
+            (Then::Served(was), ReplayOutcome::Served(is)) => {
                 let is_name = name(is);
                 let table = self.before.as_ref().map_or(self.after.table, |before| before.table);
                 let place = table.region_named(was);
@@ -289,14 +296,14 @@ impl<'a> Tally<'a> {
                     report.moved.add(was, &is_name, || example(format!("{was} → {is_name}")));
                 }
             }
-            (Then::Served(was), Outcome::Refused(refused)) => {
+            (Then::Served(was), ReplayOutcome::Refused(refused)) => {
                 report.refused.add((refused.status, refused.reason), || example(format!("was served in {was}")));
             }
-            (Then::Refused(status, reason), Outcome::Served(is)) => {
+            (Then::Refused(status, reason), ReplayOutcome::Served(is)) => {
                 let (was, is) = (format!("{status} {reason}"), name(is));
                 report.served.add(&was, &is, || example(format!("{was} → {is}")));
             }
-            (Then::Refused(status, reason), Outcome::Refused(refused)) => {
+            (Then::Refused(status, reason), ReplayOutcome::Refused(refused)) => {
                 if *status == refused.status && *reason == refused.reason {
                     report.unchanged += 1;
                 } else {
@@ -318,7 +325,7 @@ impl<'a> Tally<'a> {
         {
             before.count(region, second);
         }
-        if let Outcome::Served(is) = new.outcome {
+        if let ReplayOutcome::Served(is) = new.outcome {
             after.count(is.index(), second);
         }
     }
