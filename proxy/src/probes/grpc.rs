@@ -9,7 +9,8 @@ use http_body_util::BodyExt;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::request_body::AttemptBody;
-use crate::upstream::connect::{ConnectError, Connector, Speak};
+use crate::upstream::connect::{Connector, Speak};
+use crate::upstream::link::ConnectError;
 
 /// Asks about a service over HTTP/2, whatever else the endpoint speaks. An error when there is no
 /// connection or no answer.

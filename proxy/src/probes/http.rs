@@ -16,8 +16,9 @@ use crate::peers::Peers;
 use crate::peers::headers::{Answerer, take_answer, write_probe};
 use crate::peers::signature::Nonce;
 use crate::request_body::{AttemptBody, RequestBody};
-use crate::upstream::connect::{ConnectError, Connector, Speak};
-use crate::upstream::origin_connection::{OriginConnection, SendError};
+use crate::upstream::connect::{Connector, Speak};
+use crate::upstream::link::{ConnectError, SendError};
+use crate::upstream::origin_connection::OriginConnection;
 
 /// What a gateway is asked for, and by whom.
 #[derive(Clone, Copy)]

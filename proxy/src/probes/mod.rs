@@ -14,8 +14,7 @@ use tokio::time::timeout;
 
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
-use crate::upstream::connect::ConnectError;
-use crate::upstream::origin_connection::SendError;
+use crate::upstream::link::{ConnectError, SendError};
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,9 +21,9 @@ use crate::revocation::{self, Check};
 use crate::routing::Routing;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::balance::Destination;
-use crate::upstream::connect::ConnectError;
 use crate::upstream::evidence::Evidence;
-use crate::upstream::origin_connection::{OriginConnection, SendError};
+use crate::upstream::link::{ConnectError, SendError};
+use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::plan::ForwardPlan;
 
 /// Where an attempt goes, and how long it may take.

@@ -21,14 +21,15 @@ use crate::peers::Peers;
 use crate::peers::gateway::{Counterpart, GatewayRefusal, GatewayTls};
 use crate::peers::identity::CertificateRefusal;
 use crate::upstream::balance::Destination;
+use crate::upstream::endpoint_connections::{ConnectPermit, PoolKey};
 use crate::upstream::http2::Http2;
+use crate::upstream::link::{ConnectError, Link};
 use crate::upstream::origin_connection::{Http1, OriginConnection};
-use crate::upstream::pool::{Pool, PoolKey};
-use crate::upstream::resolve::{ResolveError, ResolvedAddress, Resolver, leads_there};
-use crate::upstream::shared::Turn;
-use crate::upstream::socket::{Peephole, keep_alive};
+use crate::upstream::pool::Pool;
+use crate::upstream::resolve::{ResolvedAddress, Resolver};
+use crate::upstream::socket::{IdleProbe, keep_alive};
 
-/// How to connect, for every destination of a node.
+/// How to connect, for every destination of a node. A reload replaces it; any thread uses it.
 #[derive(Clone)]
 pub struct Connector {
     /// For each version of HTTP, since ALPN differs.
@@ -43,19 +44,6 @@ pub struct Connector {
     peers: Arc<Peers>,
 }
 
-/// What there is to know of an open connection, whichever version of HTTP it speaks.
-#[derive(Debug)]
-pub struct Link {
-    /// The socket underneath, to look at while it is idle.
-    pub socket: Peephole,
-    /// What its endpoint's name stood for; `None` for an address.
-    pub place: Option<ResolvedAddress>,
-    /// What its other end has proved.
-    pub counterpart: Counterpart,
-    /// Which connector has opened it.
-    pub generation: u64,
-}
-
 /// What is spoken on a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speak {
@@ -65,30 +53,6 @@ pub enum Speak {
     Http1,
     /// HTTP/2, by ALPN over TLS and with prior knowledge without.
     Http2,
-}
-
-/// Why there is no connection. In every case the request was not sent.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum ConnectError {
-    #[error("no connection within {0:?}")]
-    Timeout(Duration),
-    #[error("no connection: {0}")]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Name(#[from] ResolveError),
-    #[error("{0:?} is no name that a certificate can be checked against")]
-    ServerName(String),
-    #[error("no HTTP on the new connection: {0}")]
-    Http(#[from] hyper::Error),
-    #[error("TLS there does not agree to HTTP/2 (ALPN h2)")]
-    NoHttp2,
-    #[error("the new connection closed before it said that it speaks HTTP/2")]
-    NoSettings,
-    #[error("another request was opening a connection: {0}")]
-    Another(Arc<str>),
-    #[error(transparent)]
-    Gateway(#[from] GatewayRefusal),
 }
 
 /// A connection that nothing has been sent on.
@@ -102,13 +66,6 @@ impl Speak {
     /// As the endpoint wants it.
     pub fn with(endpoint: &Endpoint) -> Self {
         if endpoint.http2 { Speak::Http2 } else { Speak::Http1 }
-    }
-}
-
-impl Link {
-    /// Whether the endpoint's name still stands for the connection's address.
-    pub fn leads_there(&self) -> bool {
-        leads_there(&self.place)
     }
 }
 
@@ -164,21 +121,21 @@ impl Connector {
             };
         }
         loop {
-            match pool.shared.turn(PoolKey { endpoint: state.id, generation: self.generation }) {
-                Turn::Go(stream) => return Ok(OriginConnection::Http2(stream)),
-                Turn::Wait(mut failure) => {
+            match pool.shared.permit(PoolKey { endpoint: state.id, generation: self.generation }) {
+                ConnectPermit::Ready(stream) => return Ok(OriginConnection::Http2(stream)),
+                ConnectPermit::Wait(mut failure) => {
                     if let Ok(failure) = failure.wait_for(Option::is_some).await {
                         return Err(ConnectError::Another(failure.clone().unwrap_or_default()));
                     }
                 }
-                Turn::Dial(dialling) => match self.open(&state.endpoint, Speak::Http2).await {
+                ConnectPermit::Open(single_flight) => match self.open(&state.endpoint, Speak::Http2).await {
                     Ok(Fresh::Http2(connection)) => {
-                        let stream = dialling.succeeded(connection).ok_or(ConnectError::NoSettings)?;
+                        let stream = single_flight.succeeded(connection).ok_or(ConnectError::NoSettings)?;
                         return Ok(OriginConnection::Http2(stream));
                     }
                     Ok(Fresh::Http1(_) | Fresh::Silent) => return Err(ConnectError::NoHttp2),
                     Err(error) => {
-                        dialling.failed(&error.to_string());
+                        single_flight.failed(&error.to_string());
                         return Err(error);
                     }
                 },
@@ -247,7 +204,7 @@ impl Connector {
         let stream = TcpStream::connect((address, endpoint.port)).await?;
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
-        let socket = Peephole::on(&stream)?;
+        let socket = IdleProbe::on(&stream)?;
         let is_gateway = endpoint.role == EndpointRole::Gateway;
         if !endpoint.tls {
             if is_gateway && !self.gateways.signs() {

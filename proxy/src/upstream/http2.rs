@@ -19,8 +19,7 @@ use tokio::sync::Notify;
 use crate::clock::uptime;
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
-use crate::upstream::connect::{ConnectError, Link};
-use crate::upstream::origin_connection::SendError;
+use crate::upstream::link::{ConnectError, Link, SendError};
 
 /// A connection whose peer has said that it speaks HTTP/2, and how much of it. It closes once nobody
 /// holds it.

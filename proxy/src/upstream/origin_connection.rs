@@ -9,8 +9,8 @@ use rustls::AlertDescription;
 
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
-use crate::upstream::connect::Link;
 use crate::upstream::http2::Stream;
+use crate::upstream::link::{Link, SendError};
 
 /// A connection ready for a request.
 #[derive(Debug)]
@@ -30,17 +30,6 @@ pub struct Http1 {
     pub link: Link,
 }
 
-/// Why a request has no answer.
-#[derive(Debug)]
-pub enum SendError {
-    /// Nothing of it was sent; here it is.
-    Unsent(Box<Request<AttemptBody>>),
-    /// Some of it was sent, and the origin says that it has not acted on it.
-    Unprocessed,
-    /// The connection broke, and the origin may have acted on it.
-    Broken(hyper::Error),
-}
-
 impl OriginConnection {
     /// What its other end has proved.
     pub fn counterpart(&self) -> Counterpart {
@@ -53,8 +42,8 @@ impl OriginConnection {
     /// Which connector has opened it.
     pub fn generation(&self) -> u64 {
         match self {
-            Connection::Http1(connection) => connection.link.generation,
-            Connection::Http2(stream) => stream.generation(),
+            OriginConnection::Http1(connection) => connection.link.generation,
+            OriginConnection::Http2(stream) => stream.generation(),
         }
     }
 

@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 
 use crate::clock;
 use crate::upstream::balance::Destination;
+use crate::upstream::endpoint_connections::{PoolKey, SharedConnections};
 use crate::upstream::origin_connection::{Http1, OriginConnection};
-use crate::upstream::shared::Shared;
 
 /// Idle HTTP/1.1 connections, most recently used last, and shared HTTP/2 ones. Each worker has its
 /// own, so that its locks are never contended and a connection stays on the thread that opened it.
@@ -16,17 +16,7 @@ use crate::upstream::shared::Shared;
 pub struct Pool {
     idle: Mutex<FxHashMap<PoolKey, Vec<Idle>>>,
     /// Those that several requests may use at once.
-    pub shared: Shared,
-}
-
-/// Whom a pooled connection leads to, and which connector has opened it: what another would verify by other
-/// authorities, show another certificate, or find at another address is not used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PoolKey {
-    /// The endpoint's id.
-    pub endpoint: u64,
-    /// [`Connector::generation`](crate::upstream::connect::Connector::generation).
-    pub generation: u64,
+    pub shared: SharedConnections,
 }
 
 #[derive(Debug)]

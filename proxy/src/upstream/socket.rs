@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 /// the connection was idle. A duplicate descriptor: sharing the stream itself would cost HTTP's side
 /// a system call for each read, because only tokio's own stream knows that a short read means empty.
 #[derive(Debug)]
-pub struct Peephole(Socket);
+pub struct IdleProbe(Socket);
 
-impl Peephole {
+impl IdleProbe {
     /// A handle on this stream's socket.
     ///
     /// # Errors

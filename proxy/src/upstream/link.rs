@@ -1,0 +1,67 @@
+//! What is known of an open connection to an origin, and why there is none, or no answer on it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+
+use crate::peers::gateway::{Counterpart, GatewayRefusal};
+use crate::request_body::AttemptBody;
+use crate::upstream::resolve::{ResolveError, ResolvedAddress, leads_there};
+use crate::upstream::socket::IdleProbe;
+
+/// What there is to know of an open connection, whichever version of HTTP it speaks.
+#[derive(Debug)]
+pub struct Link {
+    /// The socket underneath, to look at while it is idle.
+    pub socket: IdleProbe,
+    /// What its endpoint's name stood for; `None` for an address.
+    pub place: Option<ResolvedAddress>,
+    /// What its other end has proved.
+    pub counterpart: Counterpart,
+    /// Which connector has opened it.
+    pub generation: u64,
+}
+
+/// Why there is no connection. In every case the request was not sent.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ConnectError {
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    #[error("no connection: {0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Name(#[from] ResolveError),
+    #[error("{0:?} is no name that a certificate can be checked against")]
+    ServerName(String),
+    #[error("no HTTP on the new connection: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("TLS there does not agree to HTTP/2 (ALPN h2)")]
+    NoHttp2,
+    #[error("the new connection closed before it said that it speaks HTTP/2")]
+    NoSettings,
+    #[error("another request was opening a connection: {0}")]
+    Another(Arc<str>),
+    #[error(transparent)]
+    Gateway(#[from] GatewayRefusal),
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// Nothing of it was sent; here it is.
+    Unsent(Box<Request<AttemptBody>>),
+    /// Some of it was sent, and the origin says that it has not acted on it.
+    Unprocessed,
+    /// The connection broke, and the origin may have acted on it.
+    Broken(hyper::Error),
+}
+
+impl Link {
+    /// Whether the endpoint's name still stands for the connection's address.
+    pub fn leads_there(&self) -> bool {
+        leads_there(&self.place)
+    }
+}
