@@ -26,7 +26,7 @@ use crate::admin::caller::Caller;
 use crate::bus::status::BusState;
 use crate::clock;
 use crate::clock::seconds_until;
-use crate::databases::release::{self, NotAccepted};
+use crate::databases::release::NotAccepted;
 use crate::explain::{Question, answer};
 use crate::node::Node;
 use crate::occupancy::Drain;
@@ -158,21 +158,21 @@ fn waiting(bus: &BusState, request: &Request<Incoming>) -> AdminResponse {
 
 fn metrics(node: &Node) -> AdminResponse {
     let routing = node.routing.load();
-    let metrics = &node.metrics;
+    let metrics = &node.telemetry.metrics;
     let version = routing.table().spec().version.as_str();
     metrics.table_info.reset();
     metrics.table_info.with_label_values(&[version, &routing.revision.to_string()]).set(1);
     metrics.table_age.set(routing.loaded.elapsed().as_secs() as i64);
-    let (now, next) = (node.law.now(), routing.table().next_boundary());
+    let (now, next) = (node.routing.law.now(), routing.table().next_boundary());
     metrics.law_boundary.set(next.map_or(f64::INFINITY, |next| seconds_until(next, now) as f64));
     metrics.law_clock_doubt.set(now.latest().unix_seconds() - now.earliest().unix_seconds());
-    let oldest = node.geo.load().databases.databases().map(geoip::Database::build_epoch).min();
+    let oldest = node.databases.load().databases.databases().map(geoip::Database::build_epoch).min();
     metrics.geoip_build_epoch.set(oldest.unwrap_or(0) as i64);
     metrics.geoip_held.reset();
-    for database in node.geo.load().databases.databases() {
+    for database in node.databases.load().databases.databases() {
         metrics.geoip_held.with_label_values(&[&database.path().display().to_string()]).set(0);
     }
-    for database in node.held_geo.status().iter().flat_map(|held| &held.databases) {
+    for database in node.databases.held.status().iter().flat_map(|held| &held.databases) {
         metrics.geoip_held.with_label_values(&[&database.file]).set(1);
     }
     metrics.certificate_expiry.reset();
@@ -204,7 +204,7 @@ fn ready(node: &Node) -> AdminResponse {
     }
     let warnings = match &node.bus {
         Some(bus) => bus.warnings(),
-        None => node.held_geo.warning().into_iter().collect(),
+        None => node.databases.held.warning().into_iter().collect(),
     };
     let lines: String = warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     text(StatusCode::OK, &format!("ready\n{lines}"))
@@ -223,7 +223,7 @@ fn explain(node: &Node, query: &str) -> AdminResponse {
     match Question::from_query(query) {
         Ok(question) => {
             let routing = node.routing.load_full();
-            let trust = TrustSources { geo: &node.geo.load(), tokens: &node.tokens.load() };
+            let trust = TrustSources { geo: &node.databases.load(), tokens: &node.tokens.load() };
             match answer(&question, &routing.document, routing.here, &*routing, trust) {
                 Ok(explanation) => json(StatusCode::OK, &explanation),
                 Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
@@ -236,7 +236,7 @@ fn explain(node: &Node, query: &str) -> AdminResponse {
 /// Takes the node out of service: `/ready` says so, and each answer asks its client to close. The
 /// process goes on until SIGTERM.
 fn drain(node: &Node) -> AdminResponse {
-    node.drain.send_if_modified(|stage| {
+    node.occupancy.drain.send_if_modified(|stage| {
         let serving = *stage == Drain::Serving;
         if serving {
             *stage = Drain::Announced;
@@ -261,7 +261,11 @@ fn accept_geoip(node: &Node, request: &Request<Incoming>) -> AdminResponse {
         Some(Some(Ok(epoch))) => Some(epoch),
         Some(_) => return text(StatusCode::BAD_REQUEST, "there is one parameter, build_epoch=SECONDS\n"),
     };
-    match release::accept(node, build_epoch) {
+    let accepted = node.databases.accept(build_epoch);
+    if accepted.is_ok() {
+        node.report_held_databases();
+    }
+    match accepted {
         Ok(held) => json(StatusCode::OK, &serde_json::json!({ "accepted": held.databases, "change": held.change })),
         Err(NotAccepted::NoneHeld) => text(StatusCode::CONFLICT, "no geo database is held\n"),
         Err(NotAccepted::Others) => {

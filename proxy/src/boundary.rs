@@ -47,7 +47,7 @@ struct Ahead {
 async fn follow(node: &Arc<Node>) {
     let mut ahead: Option<Ahead> = None;
     loop {
-        let (routing, now) = (node.routing.load_full(), node.law.now());
+        let (routing, now) = (node.routing.load_full(), node.routing.law.now());
         if !routing.table().holds_at(now) {
             cross(node, ahead.take(), now).await;
             continue;
@@ -87,7 +87,7 @@ async fn cross(node: &Arc<Node>, ahead: Option<Ahead>, now: LawTime) {
                 .map(|moment| moment.to_string())
                 .collect();
             let next = table.next_boundary().map(|moment| moment.to_string());
-            node.metrics.table_reloads.with_label_values(&["boundary"]).inc();
+            node.telemetry.metrics.table_reloads.with_label_values(&["boundary"]).inc();
             let (version, revision) = (table.spec().version.as_str(), routing.revision);
             tracing::info!(version, revision, ?passed, next, "the law has changed by date: its table is in force");
             for finding in routing.document.proof.findings.iter() {
@@ -123,23 +123,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU64, AtomicUsize};
-    use std::time::SystemTime;
 
     use arc_swap::ArcSwap;
     use policy::{Facts, Method, Origin};
-    use tokio::sync::watch;
 
     use super::*;
-    use crate::clock::{LawClock, VirtualTime};
-    use crate::databases::recent::RecentClients;
-    use crate::databases::release::Held;
+    use crate::clock::{self, LawClock, VirtualTime};
+    use crate::databases::CurrentDatabases;
     use crate::load::Inbox;
-    use crate::node::Drain;
-    use crate::peers::refusals::Refusals;
+    use crate::node::RefusedReloads;
+    use crate::occupancy::Occupancy;
+    use crate::peers::CurrentPeers;
     use crate::prepare::Components;
-    use crate::routing::{Edition, PersistedState, Routing};
+    use crate::routing::{CurrentRouting, Edition, PersistedState, Routing};
+    use crate::telemetry::Telemetry;
     use crate::telemetry::access_log::AccessLog;
     use crate::telemetry::metrics::Metrics;
 
@@ -180,29 +177,18 @@ data_class = 'personal'
         let edition = Edition { generation: 1, revision: 1 };
         let routing = Routing::new(document, "eu", 100, edition, &persisted).unwrap();
         Arc::new(Node {
-            routing: ArcSwap::from_pointee(routing),
-            swapping: Mutex::default(),
-            generation: AtomicU64::new(1),
-            geo: ArcSwap::from_pointee(components.geo),
-            held_geo: Held::default(),
-            recent_clients: RecentClients::default(),
+            routing: CurrentRouting::new(routing, persisted, law),
+            databases: CurrentDatabases::new(components.geo),
             tokens: ArcSwap::from_pointee(components.tokens),
-            peers: Arc::default(),
-            peer_refusals: Refusals::default(),
-            listeners: Vec::new(),
-            persisted,
-            inbox: Inbox::default(),
+            peers: CurrentPeers::default(),
             connector: ArcSwap::from_pointee(components.identity.connector),
-            metrics: Metrics::new(),
-            access_log: AccessLog::off(),
-            in_flight: Arc::new(AtomicUsize::new(0)),
-            connections: Arc::new(AtomicUsize::new(0)),
-            tunnels: Arc::new(AtomicUsize::new(0)),
-            rejected: Mutex::default(),
+            listeners: Vec::new(),
+            occupancy: Occupancy::default(),
+            telemetry: Telemetry { metrics: Metrics::new(), access_log: AccessLog::off() },
+            inbox: Inbox::default(),
+            reloads: RefusedReloads::default(),
             bus: None,
-            drain: watch::Sender::new(Drain::Serving),
-            law,
-            started: SystemTime::now(),
+            started: clock::system_time(),
             written: ArcSwap::from_pointee(config.clone()),
             config: ArcSwap::from_pointee(config),
         })
@@ -227,7 +213,7 @@ data_class = 'personal'
         };
         let regions = table.regions().filter(|(id, _)| policy::decide::is_lawful(table, &facts, *id));
         let names: Vec<&str> = regions.map(|(_, region)| region.name.as_str()).collect();
-        (names.join(" "), node.metrics.table_reloads.with_label_values(&["boundary"]).get())
+        (names.join(" "), node.telemetry.metrics.table_reloads.with_label_values(&["boundary"]).get())
     }
 
     /// Lets that time pass, and the law's task have what it needs of it.

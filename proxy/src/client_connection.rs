@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use crate::certificate::CertificateNames;
 use crate::client::{Client, Geo, PlaceCache};
 use crate::clock::coarse_ms;
 use crate::framing;
-use crate::ingress::tls::CertificateNames;
 use crate::peers::identity::PeerSession;
 
 /// One client connection. Its requests share it, on its worker's thread, for as long as it lives.

@@ -52,7 +52,13 @@ pub async fn serve(
         Err(refused) => {
             log.reason = Some(refused.reason);
             log.attempts = refused.attempts;
-            log.worker.node.metrics.errors.with_label_values(&[refused.region.as_str(), refused.reason]).inc();
+            log.worker
+                .node
+                .telemetry
+                .metrics
+                .errors
+                .with_label_values(&[refused.region.as_str(), refused.reason])
+                .inc();
             unsent = refused.unsent;
             let attempts = refused.attempts;
             let mut response = refused.into_response();
@@ -64,7 +70,7 @@ pub async fn serve(
     let headers = response.headers_mut();
     headers.insert(fields::REQUEST_ID, log.request_id.clone());
     // What of a body is still to come must not be taken for a request.
-    let close = log.close || log.unread_body || log.worker.node.draining() >= Drain::Announced;
+    let close = log.close || log.unread_body || log.worker.node.occupancy.draining() >= Drain::Announced;
     if http1 && close && log.status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -122,7 +128,7 @@ async fn answer(
         is_at_end: !log.unread_body,
     };
     let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
-        node.peer_refusals.of_client(&node.metrics, why.cause(), connection.peer, &why);
+        node.peers.refusals.of_client(&node.telemetry.metrics, why.cause(), connection.peer, &why);
         log.close = true;
         OwnAnswer::no_peer(&why.to_string())
     })?;
@@ -131,8 +137,8 @@ async fn answer(
         Asks::Probe => None,
     });
     let client = match vouched {
-        Some(vouched) => worker.places.named(vouched.address, vouched.is_named, &node.geo.load()),
-        None => connection.client(&parts.headers, &node.geo.load(), &worker.places),
+        Some(vouched) => worker.places.named(vouched.address, vouched.is_named, &node.databases.load()),
+        None => connection.client(&parts.headers, &node.databases.load(), &worker.places),
     };
     log.client = Some(client.clone());
     let their_id = match (vouched, client.peer_trusted) {
@@ -163,7 +169,7 @@ async fn answer(
         }
         if log.is_probe {
             let cell = routing.region(routing.here);
-            return Ok(OwnAnswer::probe(cell.is_up() && node.draining() == Drain::Serving, cell.lag()));
+            return Ok(OwnAnswer::probe(cell.is_up() && node.occupancy.draining() == Drain::Serving, cell.lag()));
         }
     } else if !connection.may_serve(&target.host) {
         // Another region's node fields the gateway, not the host that it carries.
@@ -175,7 +181,7 @@ async fn answer(
     let id = find_route(&routing, &target, method)?;
     log.route = Some(id);
     let route = &routing.table().route(id).spec;
-    let sources = TrustSources { geo: &node.geo.load(), tokens: &node.tokens.load() };
+    let sources = TrustSources { geo: &node.databases.load(), tokens: &node.tokens.load() };
     let context = RequestContext::of(&routing.document, route, (&client, &sender), &parts.headers, sources)
         .map_err(|why| OwnAnswer::bad_request(&format!("The request is refused because {why}.")))?;
     log.context = Some(context.clone());
@@ -196,9 +202,13 @@ async fn answer(
     let permits = permitted(&worker, &routing, id, &facts)?;
 
     let limits = &log.limits;
-    if !admits(route.criticality, node.in_flight.load(Ordering::Relaxed).saturating_sub(1), limits.requests_in_flight) {
+    if !admits(
+        route.criticality,
+        node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1),
+        limits.requests_in_flight,
+    ) {
         let criticality = criticality_name(route.criticality);
-        node.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
+        node.telemetry.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
         return Err(OwnAnswer::overloaded());
     }
     // Before its origin hears of it. A tunnel that comes to nothing gives its place back.
@@ -262,7 +272,7 @@ async fn answer(
         outgoing.head(gateway.map(|chosen| (chosen, vouching.get_or_init(vouch))))
     };
     let plan = ForwardPlan {
-        worker: &worker,
+        upstream: worker.upstream(),
         pinned: &routing,
         facts: &facts,
         permits: &permits,
@@ -277,7 +287,7 @@ async fn answer(
     let answered = result.map_err(|failure| {
         if matches!(failure, ForwardError::Overloaded) {
             let criticality = criticality_name(route.criticality);
-            node.metrics.shed.with_label_values(&[criticality, "region_full"]).inc();
+            node.telemetry.metrics.shed.with_label_values(&[criticality, "region_full"]).inc();
         }
         OwnAnswer::failed(failure)
     })?;
@@ -331,7 +341,7 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
     let sampled = worker.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(64).then(clock::now);
     let verdict = policy::decide::decide_on_route(routing.table(), id, facts, routing);
     if let Some(started) = sampled {
-        worker.node.metrics.decision_seconds.observe(started.elapsed().as_secs_f64());
+        worker.node.telemetry.metrics.decision_seconds.observe(started.elapsed().as_secs_f64());
     }
     match verdict {
         Verdict::Forward(permits) => Ok(permits),
@@ -341,8 +351,8 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
 
 /// A place for one more tunnel.
 fn admitted(node: &Node, route: &RouteSpec, limits: &config::Limits) -> Result<InFlight, OwnAnswer> {
-    tunnel::admit(node, limits.tunnels).ok_or_else(|| {
-        node.metrics.shed.with_label_values(&[criticality_name(route.criticality), "tunnels"]).inc();
+    tunnel::admit(&node.occupancy, limits.tunnels).ok_or_else(|| {
+        node.telemetry.metrics.shed.with_label_values(&[criticality_name(route.criticality), "tunnels"]).inc();
         OwnAnswer::overloaded()
     })
 }
@@ -374,7 +384,8 @@ fn pass_on(
             parts.headers.insert(http::header::UPGRADE, protocol);
         }
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        Evidence { metrics: &log.worker.node.metrics, routing: &routing, region, endpoint: &endpoint }.completed();
+        Evidence { metrics: &log.worker.node.telemetry.metrics, routing: &routing, region, endpoint: &endpoint }
+            .completed();
         drop(in_flight);
         *tunnel = Some(Box::new(Tunnel { client, upstream, connection, region: served.clone(), place }));
         return Response::from_parts(parts, ResponseBody::empty());
@@ -392,7 +403,7 @@ fn pass_on(
 /// Says whether the region of an upload may no longer get it, for an upload that goes on beside its answer.
 fn upload_revoked(log: &RequestLog) -> Option<Box<dyn FnMut() -> bool + Send>> {
     let (worker, grant, mut check) = (log.worker.clone(), log.grant()?, Check::new(&log.routing));
-    Some(Box::new(move || check.look(&worker.node, |current| grant.revoked(current)).is_some()))
+    Some(Box::new(move || check.look(&worker.node.routing, |current| grant.revoked(current)).is_some()))
 }
 
 fn criticality_name(criticality: policy::route::Criticality) -> &'static str {

@@ -18,14 +18,19 @@ use policy::LoadReport;
 use policy::load::FleetLoad;
 
 use crate::clock::uptime;
-use crate::node::Node;
 use crate::routing::Routing;
+use crate::telemetry::metrics::Metrics;
 
 /// Takes a report that has come for a region, and counts what became of it. `is_known` says whether a
 /// node of this name, in a region of that, is one of the fleet.
-pub fn receive(node: &Node, region: &str, payload: &[u8], is_known: impl FnOnce(&str, &str) -> bool) -> ReportOutcome {
-    let outcome = node.inbox.receive(&node.routing.load(), region, payload, is_known, uptime());
-    node.metrics.load_reports.with_label_values(&[outcome.name()]).inc();
+pub fn receive(
+    (inbox, routing, metrics): (&Inbox, &Routing, &Metrics),
+    region: &str,
+    payload: &[u8],
+    is_known: impl FnOnce(&str, &str) -> bool,
+) -> ReportOutcome {
+    let outcome = inbox.receive(routing, region, payload, is_known, uptime());
+    metrics.load_reports.with_label_values(&[outcome.name()]).inc();
     outcome
 }
 

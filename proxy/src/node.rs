@@ -1,83 +1,60 @@
-//! What all of a node's parts share.
+//! The node: the handles that its parts share.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use config::{NodeConfig, Problem};
-use tokio::sync::watch;
 
 use crate::bus::status::BusState;
 pub use crate::client::Geo;
 use crate::client::PlaceCache;
 use crate::clock;
-use crate::clock::LawClock;
-use crate::databases::recent::{RecentClients, Sample};
-use crate::databases::release::Held;
-use crate::ingress::listener::ListenerFacts;
+use crate::databases::CurrentDatabases;
+use crate::databases::recent::Sample;
+use crate::listener::ListenerFacts;
 use crate::load::Inbox;
+use crate::occupancy::Occupancy;
 pub use crate::occupancy::{Drain, InFlight};
-use crate::peers::Peers;
-use crate::peers::refusals::Refusals;
-use crate::routing::{PersistedState, Routing};
-use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::Metrics;
+use crate::peers::CurrentPeers;
+use crate::routing::CurrentRouting;
+use crate::telemetry::Telemetry;
 use crate::token::Tokens;
 use crate::upstream::connect::Connector;
+use crate::upstream::plan::Upstream;
 use crate::upstream::pool::Pool;
 
-/// One running node. What a reload replaces is behind an `ArcSwap`; what it does not needs a restart.
+/// One running node: its handles, each for what is used together. What a reload replaces is behind an `ArcSwap`; what
+/// it does not needs a restart. It lives as long as the process, and any thread uses it.
 pub struct Node {
     /// The settings in force: of the node file as it was last read, as far as they need no restart.
     pub config: ArcSwap<NodeConfig>,
     /// The node file as it was last read. Its certificates are loaded, of listeners that are still to come too.
     pub written: ArcSwap<NodeConfig>,
-    /// The routing in force.
-    pub routing: ArcSwap<Routing>,
-    /// [`Routing::generation`] of the routing in force, for what is under way to compare.
-    pub generation: AtomicU64,
-    /// Held while another routing is built and put in force.
-    pub swapping: Mutex<()>,
+    /// The routing in force, and the law's time.
+    pub routing: CurrentRouting,
     /// Where clients are.
-    pub geo: ArcSwap<Geo>,
-    /// Newer databases that are not in force.
-    pub held_geo: Held,
-    /// The clients of recent requests.
-    pub recent_clients: RecentClients,
+    pub databases: CurrentDatabases,
     /// Whose bearer tokens are believed.
     pub tokens: ArcSwap<Tokens>,
     /// Which other processes are nodes.
-    pub peers: Arc<ArcSwap<Peers>>,
-    /// Who is none.
-    pub peer_refusals: Refusals,
-    /// The listeners, in the order that the node file had when the process started.
-    pub listeners: Vec<Arc<ListenerFacts>>,
-    /// What outlives a table.
-    pub persisted: PersistedState,
-    /// What the fleet reports of the load of regions.
-    pub inbox: Inbox,
+    pub peers: CurrentPeers,
     /// How to connect upstream.
     pub connector: ArcSwap<Connector>,
-    /// The metrics.
-    pub metrics: Metrics,
-    /// The access log.
-    pub access_log: AccessLog,
-    /// Requests in flight.
-    pub in_flight: Arc<AtomicUsize>,
-    /// Client connections open.
-    pub connections: Arc<AtomicUsize>,
-    /// Tunnels open, or about to be.
-    pub tunnels: Arc<AtomicUsize>,
-    /// Reloads that were refused, by source, until one succeeds.
-    pub rejected: Mutex<Vec<Rejected>>,
+    /// The listeners, in the order that the node file had when the process started.
+    pub listeners: Vec<Arc<ListenerFacts>>,
+    /// What is in flight, and how far the drain is.
+    pub occupancy: Occupancy,
+    /// Metrics and the access log.
+    pub telemetry: Telemetry,
+    /// What the fleet reports of the load of regions.
+    pub inbox: Inbox,
+    /// Reloads that were refused.
+    pub reloads: RefusedReloads,
     /// What is known of the bus, if the table comes from one.
     pub bus: Option<Arc<BusState>>,
-    /// Where the drain stands.
-    pub drain: watch::Sender<Drain>,
-    /// What time the law has.
-    pub law: Arc<LawClock>,
     /// When the process started.
     pub started: SystemTime,
 }
@@ -92,6 +69,10 @@ pub struct Rejected {
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
+
+/// Reloads that were refused, by source, until one succeeds.
+#[derive(Default)]
+pub struct RefusedReloads(Mutex<Vec<Rejected>>);
 
 /// What one worker thread has for itself.
 pub struct Worker {
@@ -110,15 +91,10 @@ pub struct Worker {
 }
 
 impl Node {
-    /// Where the drain stands.
-    pub fn draining(&self) -> Drain {
-        *self.drain.borrow()
-    }
-
-    /// Why the node should get no traffic now; empty when it is ready.
+    /// Returns why the node should get no traffic now; nothing when it is ready.
     pub fn unready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.draining() > Drain::Serving {
+        if self.occupancy.draining() > Drain::Serving {
             reasons.push("draining".to_owned());
         }
         if !self.routing.load().regions().any(|(_, _, cell)| cell.is_up()) {
@@ -127,17 +103,42 @@ impl Node {
         reasons
     }
 
+    /// Notes in the node's report on the bus, if it has one, that geo databases are held, or are not any more.
+    pub fn report_held_databases(&self) {
+        if let Some(bus) = &self.bus {
+            bus.note("geoip", self.databases.held.warning());
+        }
+    }
+}
+
+impl Worker {
+    /// What of the node and of this worker an attempt needs.
+    pub fn upstream(&self) -> Upstream<'_> {
+        let Node { config, routing, peers, connector, telemetry, .. } = &*self.node;
+        Upstream { pool: &self.pool, connector, routing, peers, metrics: &telemetry.metrics, config }
+    }
+}
+
+impl RefusedReloads {
     /// Notes a refused reload in place of an earlier one of the same source.
     pub fn reject(&self, source: PathBuf, problems: Vec<Problem>) {
-        let mut rejected = self.rejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut rejected = self.lock();
         rejected.retain(|earlier| earlier.source != source);
         rejected.push(Rejected { source, at: clock::unix_seconds(), problems });
     }
 
     /// Forgets the refusals of a source that is good again.
-    pub fn accept(&self, source: &std::path::Path) {
-        let mut rejected = self.rejected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rejected.retain(|earlier| earlier.source != source);
+    pub fn accept(&self, source: &Path) {
+        self.lock().retain(|earlier| earlier.source != source);
+    }
+
+    /// Returns those that stand.
+    pub fn list(&self) -> Vec<Rejected> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Rejected>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

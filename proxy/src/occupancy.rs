@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::watch;
+
 /// Where a node's drain stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drain {
@@ -14,6 +16,37 @@ pub enum Drain {
     Stopping,
     /// And idle connections are closed, busy ones after their answer.
     Closing,
+}
+
+/// What is in flight on a node, and how far its drain is. One for each node; any thread counts.
+pub struct Occupancy {
+    /// Requests in flight.
+    pub requests: Arc<AtomicUsize>,
+    /// Client connections open.
+    pub connections: Arc<AtomicUsize>,
+    /// Tunnels open, or about to be.
+    pub tunnels: Arc<AtomicUsize>,
+    /// How far the drain is.
+    pub drain: watch::Sender<Drain>,
+}
+
+impl Default for Occupancy {
+    fn default() -> Self {
+        let drain = watch::Sender::new(Drain::Serving);
+        Self { requests: Arc::default(), connections: Arc::default(), tunnels: Arc::default(), drain }
+    }
+}
+
+impl Occupancy {
+    /// Returns how far the drain is.
+    pub fn draining(&self) -> Drain {
+        *self.drain.borrow()
+    }
+
+    /// Counts what is alive: a tunnel has left its connection, and is no request in flight.
+    pub fn alive(&self) -> usize {
+        [&self.connections, &self.requests, &self.tunnels].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
 }
 
 /// Counts something in flight, for as long as it lives.

@@ -12,9 +12,10 @@ use policy::LawTime;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::ingress::tls::{CertificateError, Set};
+use crate::certificate::CertificateError;
 use crate::node::Geo;
 use crate::peers::{Peers, PeersError};
+use crate::server_tls::CertificateSet;
 use crate::token::{KeyError, Tokens};
 use crate::upstream::connect::{Connector, tls_config};
 use crate::upstream::resolve::Resolver;
@@ -44,7 +45,7 @@ pub struct Identity {
     /// Which other processes are nodes.
     pub peers: Arc<Peers>,
     /// Each TLS listener's certificates.
-    pub certificates: HashMap<ListenerId, Set>,
+    pub certificates: HashMap<ListenerId, CertificateSet>,
     /// How to connect upstream.
     pub connector: Connector,
 }
@@ -173,12 +174,12 @@ fn peers(config: &NodeConfig) -> Result<Peers, Problems> {
 }
 
 /// Loads each TLS listener's certificates, and with them this node's own.
-fn certificates(config: &NodeConfig, peers: &Peers) -> Result<HashMap<ListenerId, Set>, Problems> {
+fn certificates(config: &NodeConfig, peers: &Peers) -> Result<HashMap<ListenerId, CertificateSet>, Problems> {
     let mut problems = Vec::new();
     let mut sets = HashMap::new();
     for (index, (id, listener)) in config.listeners_by_id().enumerate() {
         let Some(tls) = &listener.tls else { continue };
-        match Set::load(&tls.certificates, peers.certificate.as_ref()) {
+        match CertificateSet::load(&tls.certificates, peers.certificate.as_ref()) {
             Ok(set) => _ = sets.insert(id, set),
             Err(errors) => {
                 let path = format!("listeners[{index}].tls.certificates");

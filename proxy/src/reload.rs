@@ -2,16 +2,14 @@
 //! one changes nothing, and says so in the log, `/status` and the metrics.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use async_trait::async_trait;
 use config::{FileWatch, NodeConfig, NodeReload, Problem, Problems, RoutingTable, Severity};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use crate::databases::release::{self, Said};
+use crate::clock;
 use crate::node::{Geo, Node};
 use crate::peers::Peers;
 use crate::prepare::{self, Components, Identity, problem};
@@ -118,11 +116,11 @@ fn token_key_files(config: &NodeConfig) -> Vec<PathBuf> {
 
 /// Loads the routing table again, and puts it in force if it is good.
 pub fn reload_table(node: &Node) {
-    let started = Instant::now();
+    let started = clock::now();
     let before = node.routing.load_full();
     let config = node.config.load_full();
     let config::Routing::File(file) = &config.routing else { return };
-    let loaded = RoutingTable::load(file, node.law.now()).and_then(|document| {
+    let loaded = RoutingTable::load(file, node.routing.law.now()).and_then(|document| {
         if same(&document, &before.document) {
             return Ok(None);
         }
@@ -131,17 +129,17 @@ pub fn reload_table(node: &Node) {
     });
     match loaded {
         Ok(None) => {
-            node.accept(file);
+            node.reloads.accept(file);
             tracing::debug!(file = %file.display(), "the routing table's file changed, its text did not");
         }
         Ok(Some(routing)) => {
-            node.accept(file);
-            node.metrics.table_reloads.with_label_values(&["applied"]).inc();
+            node.reloads.accept(file);
+            node.telemetry.metrics.table_reloads.with_label_values(&["applied"]).inc();
             let version = routing.table().spec().version.as_str();
             tracing::info!(version, revision = routing.revision, took = ?started.elapsed(), "routing table applied");
         }
         Err(problems) => {
-            node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
+            node.telemetry.metrics.table_reloads.with_label_values(&["rejected"]).inc();
             refuse(node, file, problems, "routing table rejected; the one before stays in force");
         }
     }
@@ -189,7 +187,7 @@ pub fn read_anew(node: &Node, read: Option<RoutingTable>) -> Result<Arc<Routing>
 /// One swap at a time: what is built of one table must not take the place of a later one. Whichever way a table
 /// comes, and however long it took to look at it, its law is read as of now.
 fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>)) -> Result<Arc<Routing>, Problems> {
-    let _alone = node.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = node.routing.lock();
     let (config, before) = (node.config.load_full(), node.routing.load_full());
     let (document, revision) = next(&before);
     let document = as_of_now(node, document)?;
@@ -200,17 +198,15 @@ fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>))
     let generation = before.generation + 1;
     let edition = Edition { generation, revision: revision.unwrap_or(generation) };
     let cap = config.limits.requests_in_flight_per_region;
-    let routing = Routing::new(document, &config.region, cap, edition, &node.persisted)
+    let routing = Routing::new(document, &config.region, cap, edition, &node.routing.persisted)
         .map_err(|error| Problems(vec![problem(&config.file, "node.region", error.to_string())]))?;
     let routing = Arc::new(routing);
-    node.routing.store(routing.clone());
-    // After the routing itself: what is under way and sees this must find the routing that it is of.
-    node.generation.store(generation, Ordering::Release);
+    node.routing.replace(routing.clone());
     Ok(routing)
 }
 
 fn as_of_now(node: &Node, document: RoutingTable) -> Result<RoutingTable, Problems> {
-    let now = node.law.now();
+    let now = node.routing.law.now();
     if document.table.holds_at(now) {
         return Ok(document);
     }
@@ -236,7 +232,7 @@ pub fn reload_node_file(node: &Node) {
                 tracing::warn!("{}: {key} changed; that needs a restart and is not in force", before.file.display());
             }
             apply(node, &before, &Arc::new(config), components);
-            node.accept(&before.file);
+            node.reloads.accept(&before.file);
             tracing::info!(file = %before.file.display(), "node file applied");
         }
     }
@@ -265,7 +261,7 @@ fn reload_databases(node: &Node) {
     let config = node.config.load_full();
     match prepare::geo(&config) {
         Ok(geo) => {
-            config.geoip.databases.iter().for_each(|file| node.accept(file));
+            config.geoip.databases.iter().for_each(|file| node.reloads.accept(file));
             put_geo_in_force(node, geo, Said::ByFile);
         }
         Err(problems) => refuse_each(node, problems, "geo database rejected; the one before stays in force"),
@@ -277,16 +273,28 @@ fn reload_token_keys(node: &Node) {
     match prepare::tokens(&config) {
         Ok(tokens) => {
             node.tokens.store(Arc::new(tokens));
-            token_key_files(&config).iter().for_each(|file| node.accept(file));
+            token_key_files(&config).iter().for_each(|file| node.reloads.accept(file));
             tracing::info!("token keys applied");
         }
         Err(problems) => refuse_each(node, problems, "token key rejected; the ones before stay in force"),
     }
 }
 
+/// Who says that databases are to be in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The operator, by a start or by other names in the node file.
+    ByOperator,
+    /// Nobody: a file has other contents.
+    ByFile,
+}
+
 /// Puts databases in force, unless they have to wait for somebody's word.
 fn put_geo_in_force(node: &Node, geo: Geo, said: Said) {
-    match release::admit(node, geo, said) {
+    let max_change = node.config.load().geoip.max_change.filter(|_| said == Said::ByFile);
+    let admitted = node.databases.admit(geo, max_change, node.routing.load_full().table());
+    node.report_held_databases();
+    match admitted {
         Ok(true) => tracing::info!("geo databases applied"),
         Ok(false) => {}
         Err(error) => {
@@ -306,7 +314,7 @@ fn reload_certificates(node: &Node) {
     match loaded {
         Ok(identity) => {
             put_identity_in_force(node, identity);
-            certificate_files(&written).iter().for_each(|file| node.accept(file));
+            certificate_files(&written).iter().for_each(|file| node.reloads.accept(file));
             tracing::info!("certificates applied");
         }
         Err(problems) => refuse_each(node, problems, "certificates rejected; the ones before stay in force"),
@@ -317,7 +325,7 @@ fn reload_certificates(node: &Node) {
 /// file has no more keeps its certificates until the restart that ends it.
 fn put_identity_in_force(node: &Node, identity: Identity) {
     let Identity { peers, mut certificates, connector } = identity;
-    node.peers.store(peers.clone());
+    node.peers.replace(peers.clone());
     for listener in &node.listeners {
         let Some(tls) = &listener.tls else { continue };
         if let Err(error) = tls.replace(certificates.remove(&listener.id), &peers) {
@@ -333,7 +341,7 @@ fn refuse(node: &Node, source: &Path, problems: Problems, what: &str) {
     let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error).count();
     tracing::error!(source = %source.display(), errors, "{what}");
     problems.0.iter().for_each(|problem| tracing::error!("{problem}"));
-    node.reject(source.to_owned(), problems.0);
+    node.reloads.reject(source.to_owned(), problems.0);
 }
 
 /// The same for problems that each stand for a file of their own.

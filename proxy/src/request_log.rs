@@ -81,7 +81,7 @@ impl RequestLog {
     /// Begins with a request's head.
     pub(crate) fn begin(worker: Arc<Worker>, connection: Arc<ClientConnection>, request: &Request<Incoming>) -> Self {
         let node = &worker.node;
-        let line = node.access_log.is_on().then(|| LineStart {
+        let line = node.telemetry.access_log.is_on().then(|| LineStart {
             method: request.method().clone(),
             protocol: protocol_name(request.version()),
             host: String::new(),
@@ -115,7 +115,7 @@ impl RequestLog {
             bytes: 0,
             complete: false,
             line,
-            in_flight: Some(InFlight::enter(&node.in_flight)),
+            in_flight: Some(InFlight::enter(&node.occupancy.requests)),
             _active: connection.begin(),
             worker,
             connection,
@@ -144,14 +144,14 @@ impl RequestLog {
     pub fn broke(&mut self, error: &dyn std::fmt::Display) {
         let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
         self.reason = Some("upstream_broke_off");
-        self.worker.node.metrics.errors.with_label_values(&[region, "upstream_broke_off"]).inc();
+        self.worker.node.telemetry.metrics.errors.with_label_values(&[region, "upstream_broke_off"]).inc();
         tracing::debug!(%error, region, "answer broken off");
     }
 
     /// Returns why the region that serves it may no longer do so, once it is time to end it.
     pub(crate) fn revoked(&mut self) -> Option<Revoked> {
         let mut check = self.check;
-        let why = check.look(&self.worker.node, |current| self.grant()?.revoked(current));
+        let why = check.look(&self.worker.node.routing, |current| self.grant()?.revoked(current));
         self.check = check;
         why
     }
@@ -181,7 +181,7 @@ impl RequestLog {
     pub(crate) fn end_revoked(&mut self, kind: &str, why: Revoked) {
         self.reason = Some(REVOKED);
         let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
-        self.worker.node.metrics.revoked.with_label_values(&[region, kind, why.name()]).inc();
+        self.worker.node.telemetry.metrics.revoked.with_label_values(&[region, kind, why.name()]).inc();
         tracing::debug!(region, kind, cause = why.name(), "ended: the region may no longer serve it");
     }
 
@@ -235,7 +235,7 @@ impl RequestLog {
             jurisdiction: self.jurisdiction(),
             outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
         };
-        node.metrics.answered(&answer, took);
+        node.telemetry.metrics.answered(&answer, took);
         if let Some(bus) = &node.bus {
             bus.observed.answered(self.status.as_u16(), self.reason, took);
         }
@@ -255,7 +255,7 @@ impl Drop for RequestLog {
         let table = self.routing.table();
         if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
             let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
-            node.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
+            node.telemetry.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
         }
         let Some(line) = self.line.take() else { return };
         let addresses = node.config.load().log.client_addresses;
@@ -267,7 +267,7 @@ impl Drop for RequestLog {
             config::ClientAddresses::None => self.routing.document.affinity.pseudonym(client.key),
             config::ClientAddresses::Full | config::ClientAddresses::Truncated => client.key,
         };
-        node.access_log.write(
+        node.telemetry.access_log.write(
             access_log::Line {
                 time: access_log::now(),
                 request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
@@ -298,7 +298,7 @@ impl Drop for RequestLog {
                 complete: self.complete,
                 tunnel: self.tunnelled,
             },
-            &node.metrics,
+            &node.telemetry.metrics,
         );
     }
 }

@@ -81,7 +81,7 @@ pub struct PoolReturn {
 impl PoolReturn {
     fn evidence(&self) -> Evidence<'_> {
         let Self { worker, endpoint, routing, region, .. } = self;
-        Evidence { metrics: &worker.node.metrics, routing, region: *region, endpoint }
+        Evidence { metrics: &worker.node.telemetry.metrics, routing, region: *region, endpoint }
     }
 }
 

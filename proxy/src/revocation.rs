@@ -7,16 +7,14 @@
 //! clients come back at once.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::Uri;
 use policy::{CurrentTable, Facts, Method, RegionId, Revoked};
 
 use crate::clock;
-use crate::node::Node;
 use crate::request_context::RequestContext;
-use crate::routing::Routing;
+use crate::routing::{CurrentRouting, Routing};
 
 /// How often what rests looks whether it may go on.
 pub const LOOK: Duration = Duration::from_secs(2);
@@ -27,7 +25,7 @@ const LONGEST_DELAY: Duration = Duration::from_millis(2500);
 /// Whether one thing under way may go on. It belongs to that thing, on its worker's thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Check {
-    /// The state of the node's table for which it was last answered: see [`Node::law_state`].
+    /// The state of the node's table for which it was last answered: see [`CurrentRouting::law_state`].
     seen: u64,
     ending: Option<(Instant, Revoked)>,
 }
@@ -40,11 +38,11 @@ impl Check {
     }
 
     /// Returns why it must end now, if it must. `ask` says whether a routing revokes it.
-    pub fn look(&mut self, node: &Node, ask: impl FnOnce(&Routing) -> Option<Revoked>) -> Option<Revoked> {
-        let state = node.law_state();
+    pub fn look(&mut self, routing: &CurrentRouting, ask: impl FnOnce(&Routing) -> Option<Revoked>) -> Option<Revoked> {
+        let state = routing.law_state();
         if state != self.seen {
             self.seen = state;
-            self.ending = match (self.ending, ask(&node.routing.load())) {
+            self.ending = match (self.ending, ask(&routing.load())) {
                 // What was to end already does not wait anew.
                 (Some((at, _)), Some(why)) => Some((at, why)),
                 (None, Some(why)) => Some((clock::now() + LONGEST_DELAY.mul_f64(fastrand::f64()), why)),
@@ -115,13 +113,4 @@ impl Grant {
 /// Returns why a routing revokes what another permitted to one of its regions.
 pub fn revoked(pinned: &Routing, facts: &Facts<'_>, region: RegionId, current: &Routing) -> Option<Revoked> {
     policy::attempt::revoked(pinned.table(), facts, region, &CurrentTable { table: current.table(), view: current })
-}
-
-impl Node {
-    /// The state of the law on this node, as a number that changes whenever what is under way has to ask
-    /// again: with each table, and when one expires or is confirmed again.
-    pub fn law_state(&self) -> u64 {
-        let expired = self.persisted.expired.load(Ordering::Relaxed);
-        self.generation.load(Ordering::Acquire) << 1 | u64::from(expired)
-    }
 }

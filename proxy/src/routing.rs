@@ -1,5 +1,7 @@
 //! One generation of routing: a table, and the live state of its regions.
 
+mod current;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +20,8 @@ use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::health::latency::RouteLatency;
 use crate::health::region::RegionState;
+
+pub use current::CurrentRouting;
 
 #[doc(hidden)]
 pub use crate::clock::{coarse_ms, start_coarse_clock, uptime as now};

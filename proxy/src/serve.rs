@@ -1,8 +1,8 @@
 //! Wiring: the only place that knows all of a node's components.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -12,25 +12,26 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::background::background_service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::admin::Admin;
 use crate::boundary::Boundaries;
 use crate::bus::first::Bus;
-use crate::clock::LawClock;
-use crate::databases::recent::RecentClients;
-use crate::databases::release::Held;
-use crate::ingress::listener::{Listener, ListenerFacts, bind, listen};
-use crate::ingress::tls::Certificates;
+use crate::clock::{self, LawClock, start_coarse_clock};
+use crate::databases::CurrentDatabases;
+use crate::ingress::listener::{Listener, bind, listen};
 use crate::ingress::worker::Workers;
+use crate::listener::ListenerFacts;
 use crate::load::Inbox;
-use crate::node::{Drain, Node};
-use crate::peers::refusals::Refusals;
+use crate::node::{Node, RefusedReloads};
+use crate::occupancy::{Drain, Occupancy};
+use crate::peers::CurrentPeers;
 use crate::prepare::{Components, Identity, LoadedNode};
 use crate::probes::watch::Watch;
 use crate::reload::{Reloader, Watches};
-use crate::routing::{self, Edition, PersistedState, start_coarse_clock};
+use crate::routing::{self, CurrentRouting, Edition, PersistedState};
+use crate::server_tls::ServerTls;
+use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
@@ -88,37 +89,27 @@ pub fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: Ru
     for (socket, (id, listener)) in sockets.into_iter().zip(config.listeners_by_id()) {
         let name = listener.address.to_string();
         let socket = listen(socket).with_context(|| format!("cannot listen on {name}"))?;
-        let tls = certificates.remove(&id).map(|set| Certificates::new(set, &peers.load())).transpose()?;
+        let tls = certificates.remove(&id).map(|set| ServerTls::new(set, &peers.load())).transpose()?;
         listeners.push(Arc::new(ListenerFacts { id, name, address: socket.local_addr()?, tls }));
         accepting.push(socket);
     }
     let cap = config.limits.requests_in_flight_per_region;
     let edition = Edition { generation: 1, revision };
     let routing = routing::Routing::new(document, &config.region, cap, edition, &persisted)?;
+    let access_log = if options.access_log { AccessLog::stdout()? } else { AccessLog::off() };
     let node = Arc::new(Node {
-        routing: ArcSwap::from_pointee(routing),
-        generation: AtomicU64::new(edition.generation),
-        swapping: Mutex::default(),
-        geo: ArcSwap::from_pointee(geo),
-        held_geo: Held::default(),
-        recent_clients: RecentClients::default(),
+        routing: CurrentRouting::new(routing, persisted, law),
+        databases: CurrentDatabases::new(geo),
         tokens: ArcSwap::from_pointee(tokens),
-        peers,
-        peer_refusals: Refusals::default(),
-        listeners,
-        persisted,
-        inbox: Inbox::default(),
+        peers: CurrentPeers::new(peers),
         connector: ArcSwap::from_pointee(connector),
-        metrics,
-        access_log: if options.access_log { AccessLog::stdout()? } else { AccessLog::off() },
-        in_flight: Arc::new(AtomicUsize::new(0)),
-        connections: Arc::new(AtomicUsize::new(0)),
-        tunnels: Arc::new(AtomicUsize::new(0)),
-        rejected: Mutex::default(),
+        listeners,
+        occupancy: Occupancy::default(),
+        telemetry: Telemetry { metrics, access_log },
+        inbox: Inbox::default(),
+        reloads: RefusedReloads::default(),
         bus: bus.as_ref().map(|bus| bus.state.clone()),
-        drain: watch::Sender::new(Drain::Serving),
-        law,
-        started: SystemTime::now(),
+        started: clock::system_time(),
         written: ArcSwap::from_pointee(config.clone()),
         config: ArcSwap::from_pointee(config),
     });
@@ -217,20 +208,17 @@ impl ShutdownSignalWatch for Stop {
 impl Stop {
     async fn drain(&self) {
         let node = &self.node;
-        let deadline = Instant::now() + node.routing.load().table().spec().failover.drain_timeout;
-        tracing::info!(connections = node.connections.load(Ordering::Relaxed), "draining");
-        node.drain.send_replace(Drain::Stopping);
-        let announced = Instant::now() + ANNOUNCE;
-        // A tunnel has left its connection, and is no request in flight.
-        let counts = [&node.connections, &node.in_flight, &node.tunnels];
-        let live = || counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>();
-        while live() > 0 && Instant::now() < deadline {
-            if Instant::now() >= announced && node.draining() < Drain::Closing {
-                node.drain.send_replace(Drain::Closing);
+        let deadline = clock::timer_now() + node.routing.load().table().spec().failover.drain_timeout;
+        tracing::info!(connections = node.occupancy.connections.load(Ordering::Relaxed), "draining");
+        node.occupancy.drain.send_replace(Drain::Stopping);
+        let announced = clock::timer_now() + ANNOUNCE;
+        while node.occupancy.alive() > 0 && clock::timer_now() < deadline {
+            if clock::timer_now() >= announced && node.occupancy.draining() < Drain::Closing {
+                node.occupancy.drain.send_replace(Drain::Closing);
             }
             sleep(Duration::from_millis(20)).await;
         }
-        let cut = live();
+        let cut = node.occupancy.alive();
         if cut > 0 {
             tracing::warn!(live = cut, "the drain's time is up; what is left is cut");
         }

@@ -1,6 +1,6 @@
 //! What `/status` tells: the node, its table, its regions, its files.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use config::NodeConfig;
 use policy::region::AdminState;
@@ -9,13 +9,13 @@ use policy::{Moment, View};
 use serde::Serialize;
 
 use crate::bus::status::BusStatus;
+use crate::certificate::Certificate;
 use crate::clock;
 use crate::clock::seconds_until;
 use crate::clock::uptime;
 use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
-use crate::ingress::tls::Entry;
 use crate::node::{Node, Rejected, unix_seconds};
 use crate::occupancy::Drain;
 use crate::routing::Routing;
@@ -179,14 +179,14 @@ impl Status {
             region: config.region.clone(),
             version: env!("CARGO_PKG_VERSION"),
             started: unix_seconds(node.started),
-            state: match node.draining() {
+            state: match node.occupancy.draining() {
                 Drain::Serving => "serving",
                 Drain::Announced | Drain::Stopping | Drain::Closing => "draining",
             },
             listeners: node.listeners.iter().map(|listener| listener.address.to_string()).collect(),
-            connections: node.connections.load(std::sync::atomic::Ordering::Relaxed),
-            requests_in_flight: node.in_flight.load(std::sync::atomic::Ordering::Relaxed),
-            tunnels: node.tunnels.load(std::sync::atomic::Ordering::Relaxed),
+            connections: node.occupancy.connections.load(std::sync::atomic::Ordering::Relaxed),
+            requests_in_flight: node.occupancy.requests.load(std::sync::atomic::Ordering::Relaxed),
+            tunnels: node.occupancy.tunnels.load(std::sync::atomic::Ordering::Relaxed),
             table: TableStatus {
                 version: spec.version.clone(),
                 revision: routing.revision,
@@ -226,7 +226,7 @@ impl Status {
                 .collect(),
             canary: routing.canary.as_deref().map(CanaryStatus::of),
             geoip: node
-                .geo
+                .databases
                 .load()
                 .databases
                 .databases()
@@ -236,9 +236,9 @@ impl Status {
                     build_epoch: database.build_epoch(),
                 })
                 .collect(),
-            geoip_held: node.held_geo.status(),
+            geoip_held: node.databases.held.status(),
             certificates: certificates(node),
-            rejected: node.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            rejected: node.reloads.list(),
             needs_restart: config.reload(NodeConfig::clone(&node.written.load())).needs_restart,
         }
     }
@@ -246,7 +246,7 @@ impl Status {
 
 impl LawStatus {
     fn of(node: &Node, routing: &Routing) -> Self {
-        let (now, next_boundary) = (node.law.now(), routing.table().next_boundary());
+        let (now, next_boundary) = (node.routing.law.now(), routing.table().next_boundary());
         Self {
             now: now.latest(),
             clock_doubt_seconds: now.latest().unix_seconds() - now.earliest().unix_seconds(),
@@ -307,7 +307,7 @@ impl EndpointStatus {
 /// The certificates in force: of each listener, and what this node shows to other regions' nodes.
 pub fn certificates(node: &Node) -> Vec<CertificateStatus> {
     let now = clock::unix_seconds() as i64;
-    let of = |listener: &str, entry: &Entry| CertificateStatus {
+    let of = |listener: &str, entry: &Certificate| CertificateStatus {
         listener: listener.to_owned(),
         file: entry.file.display().to_string(),
         names: entry.names.to_string(),

@@ -18,8 +18,8 @@ use tokio::time::sleep;
 
 use crate::clock;
 use crate::clock::coarse_ms;
-use crate::node::{Node, Worker};
-use crate::occupancy::InFlight;
+use crate::node::Worker;
+use crate::occupancy::{InFlight, Occupancy};
 use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
 use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
@@ -40,9 +40,9 @@ pub struct Tunnel {
 }
 
 /// Takes a place among the node's tunnels; `None` when they are all taken.
-pub fn admit(node: &Node, most: usize) -> Option<InFlight> {
-    let place = InFlight::enter(&node.tunnels);
-    (node.tunnels.load(Ordering::Relaxed) <= most).then_some(place)
+pub fn admit(occupancy: &Occupancy, most: usize) -> Option<InFlight> {
+    let place = InFlight::enter(&occupancy.tunnels);
+    (occupancy.tunnels.load(Ordering::Relaxed) <= most).then_some(place)
 }
 
 impl Tunnel {
@@ -51,7 +51,7 @@ impl Tunnel {
         let Self { client, upstream, connection, region, place: _place } = self;
         log.leave_flight();
         let worker = log.worker.clone();
-        let metrics = &worker.node.metrics;
+        let metrics = &worker.node.telemetry.metrics;
         let counter = |direction| metrics.tunnel_bytes.with_label_values(&[region.as_str(), direction]);
         let traffic = Arc::new(TunnelTraffic::new(counter("up"), counter("down")));
         let _open = OpenTunnel::new(&worker, metrics.tunnels.with_label_values(&[&region]));

@@ -169,21 +169,12 @@ const ALLOWED: &[&str] = &[
     "config: a cycle in node/",
     "proxy: admin uses bus, which is not below it",
     "proxy: bus uses serve, which is not below it",
-    "proxy: client_connection uses ingress, which is not below it",
-    "proxy: databases uses node, which is not below it",
-    "proxy: load uses node, which is not below it",
     "proxy: node uses bus, which is not below it",
-    "proxy: node uses ingress, which is not below it",
     "proxy: peers uses bus, which is not below it",
-    "proxy: peers uses ingress, which is not below it",
-    "proxy: revocation uses node, which is not below it",
     "proxy: status uses bus, which is not below it",
-    "proxy: upstream uses node, which is not below it",
     "proxy: a cycle in /",
     "proxy: a cycle in bus/",
-    "proxy: a cycle in ingress/",
-    "proxy: a cycle in upstream/",
 ];
 
 /// Who may still read a clock.
-const READERS_OF_CLOCKS: &[&str] = &["bus", "cli", "reload", "serve"];
+const READERS_OF_CLOCKS: &[&str] = &["bus", "cli"];

@@ -211,7 +211,7 @@ impl Desk {
 
     /// Whether the node drains.
     pub fn is_draining(&self) -> bool {
-        self.node().is_some_and(|node| node.draining() > Drain::Serving)
+        self.node().is_some_and(|node| node.occupancy.draining() > Drain::Serving)
     }
 
     /// Whether this node tries a staged table.

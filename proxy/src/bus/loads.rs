@@ -60,7 +60,8 @@ pub(super) async fn exchange(
                     }
                     state.peers.is_in(name, region, now())
                 };
-                receive(&node, region, &message.payload, is_known);
+                let routing = node.routing.load();
+                receive((&node.inbox, &routing, &node.telemetry.metrics), region, &message.payload, is_known);
             }
         }
     }

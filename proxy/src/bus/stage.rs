@@ -54,11 +54,11 @@ impl Stage {
             Stage::Serving(node) => {
                 match put_in_force(node, table.document.clone(), Some(table.version.revision)) {
                     Ok(_) => {
-                        node.metrics.table_reloads.with_label_values(&["applied"]).inc();
-                        node.accept(source);
+                        node.telemetry.metrics.table_reloads.with_label_values(&["applied"]).inc();
+                        node.reloads.accept(source);
                     }
                     // Examined, it has this node's region: nothing else is asked.
-                    Err(problems) => node.reject(source.to_owned(), problems.0),
+                    Err(problems) => node.reloads.reject(source.to_owned(), problems.0),
                 }
             }
         }

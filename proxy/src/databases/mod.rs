@@ -7,3 +7,39 @@
 pub mod recent;
 pub mod release;
 pub mod survey;
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::client::Geo;
+use recent::RecentClients;
+use release::Held;
+
+/// The geo databases in force, those that are held, and the clients that these are judged by. One for each node; any
+/// thread uses it.
+#[derive(Default)]
+pub struct CurrentDatabases {
+    in_force: ArcSwap<Geo>,
+    /// Newer databases that are not in force.
+    pub held: Held,
+    /// The clients of recent requests.
+    pub recent: RecentClients,
+}
+
+impl CurrentDatabases {
+    /// Puts a node's first databases in force.
+    pub fn new(geo: Geo) -> Self {
+        Self { in_force: ArcSwap::from_pointee(geo), ..Self::default() }
+    }
+
+    /// Returns what is in force, for a short look.
+    pub fn load(&self) -> Guard<Arc<Geo>> {
+        self.in_force.load()
+    }
+
+    /// Returns what is in force, to keep.
+    pub fn load_full(&self) -> Arc<Geo> {
+        self.in_force.load_full()
+    }
+}

@@ -10,10 +10,10 @@ use policy::relocation::Relocations;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
+use super::CurrentDatabases;
 use super::survey::{Clients, DatabaseGroup, Survey};
 use crate::client::Geo;
 use crate::clock;
-use crate::node::Node;
 
 /// Databases that are held: loaded and sound, and not in force.
 #[derive(Debug, Default)]
@@ -196,85 +196,84 @@ impl Held {
     }
 }
 
-/// Who says that databases are to be in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// The operator, by a start or by other names in the node file.
-    ByOperator,
-    /// Nobody: a file has other contents.
-    ByFile,
-}
-
-/// Puts databases in force, with what else of the node file locates clients; or holds the databases, if nobody said that
-/// they may move so many clients. What was held before is superseded. Returns whether they are in force.
-///
-/// # Errors
-/// When they cannot be compared with those in force; these stay, then.
-pub fn admit(node: &Node, geo: Geo, said: Said) -> Result<bool, WalkError> {
-    let admitted = put_in_force_or_hold(node, geo, said);
-    tell_fleet(node);
-    admitted
-}
-
-/// What is held is a note in the node's report on the bus, if it has one.
-fn tell_fleet(node: &Node) {
-    if let Some(bus) = &node.bus {
-        bus.note("geoip", node.held_geo.warning());
-    }
-}
-
-fn put_in_force_or_hold(node: &Node, geo: Geo, said: Said) -> Result<bool, WalkError> {
-    let (config, routing) = (node.config.load_full(), node.routing.load_full());
-    let judged_by = config.geoip.max_change.filter(|_| said == Said::ByFile);
-    let Some(max_change) = judged_by else {
-        let mut held = node.held_geo.lock();
-        node.geo.store(Arc::new(geo));
-        *held = None;
-        return Ok(true);
-    };
-    let clients = node.recent_clients.distinct();
-    loop {
-        let before = node.geo.load_full();
-        let change = Change::between(&before, &geo, routing.table(), &clients);
-        let mut held = node.held_geo.lock();
-        if !Arc::ptr_eq(&before, &node.geo.load()) {
-            // What was held has been accepted meanwhile.
-            continue;
-        }
-        // The rest of the node file counts with the databases that stay, if they do.
-        let as_before = Geo { databases: before.databases.clone(), ..geo.clone() };
-        let change = match change {
-            Ok(change) => change,
-            Err(error) => {
-                node.geo.store(Arc::new(as_before));
-                return Err(error);
-            }
-        };
-        if change.share <= max_change {
-            node.geo.store(Arc::new(geo));
-            if held.take().is_some() {
-                tracing::info!("geo databases are no longer held: those that came after them are in force");
-            }
+impl CurrentDatabases {
+    /// Puts databases in force, with what else of the node file locates clients; or holds the databases, when they
+    /// would move a larger share of the clients, in the jurisdictions of `table`, than `max_change`. What was held
+    /// before is superseded. Returns whether they are in force.
+    ///
+    /// # Errors
+    /// When they cannot be compared with those in force; these stay, then.
+    pub fn admit(&self, geo: Geo, max_change: Option<f64>, table: &Table) -> Result<bool, WalkError> {
+        let Some(max_change) = max_change else {
+            let mut held = self.held.lock();
+            self.in_force.store(Arc::new(geo));
+            *held = None;
             return Ok(true);
+        };
+        let clients = self.recent.distinct();
+        loop {
+            let before = self.in_force.load_full();
+            let change = Change::between(&before, &geo, table, &clients);
+            let mut held = self.held.lock();
+            if !Arc::ptr_eq(&before, &self.in_force.load()) {
+                // What was held has been accepted meanwhile.
+                continue;
+            }
+            // The rest of the node file counts with the databases that stay, if they do.
+            let as_before = Geo { databases: before.databases.clone(), ..geo.clone() };
+            let change = match change {
+                Ok(change) => change,
+                Err(error) => {
+                    self.in_force.store(Arc::new(as_before));
+                    return Err(error);
+                }
+            };
+            if change.share <= max_change {
+                self.in_force.store(Arc::new(geo));
+                if held.take().is_some() {
+                    tracing::info!("geo databases are no longer held: those that came after them are in force");
+                }
+                return Ok(true);
+            }
+            let databases = differing(&before.databases, &geo.databases);
+            let names: Vec<&str> = databases.iter().map(|database| database.file.as_str()).collect();
+            tracing::warn!(
+                databases = names.join(", "),
+                moved = format!("{:.2} %", change.share * 100.0),
+                by = change.by.name(),
+                clients = change.clients,
+                max_change = format!("{:.2} %", max_change * 100.0),
+                moves = change.in_words(),
+                "geo databases held: they would move too many clients to other jurisdictions; those before stay in force; \
+                 see `meridian geo compare`, then POST /geoip/accept or restart to put them in force"
+            );
+            let again = held.as_ref().filter(|release| release.status.databases == databases);
+            let since = again.map_or_else(clock::unix_seconds, |release| release.status.since);
+            self.in_force.store(Arc::new(as_before));
+            let status = HeldStatus { databases, since, change, max_change };
+            *held = Some(Release { databases: geo.databases, status });
+            return Ok(false);
         }
-        let databases = differing(&before.databases, &geo.databases);
-        let names: Vec<&str> = databases.iter().map(|database| database.file.as_str()).collect();
-        tracing::warn!(
-            databases = names.join(", "),
-            moved = format!("{:.2} %", change.share * 100.0),
-            by = change.by.name(),
-            clients = change.clients,
-            max_change = format!("{:.2} %", max_change * 100.0),
-            moves = change.in_words(),
-            "geo databases held: they would move too many clients to other jurisdictions; those before stay in force; \
-             see `meridian geo compare`, then POST /geoip/accept or restart to put them in force"
-        );
-        let again = held.as_ref().filter(|release| release.status.databases == databases);
-        let since = again.map_or_else(clock::unix_seconds, |release| release.status.since);
-        node.geo.store(Arc::new(as_before));
-        let status = HeldStatus { databases, since, change, max_change };
-        *held = Some(Release { databases: geo.databases, status });
-        return Ok(false);
+    }
+
+    /// Puts the held databases in force. `build_epoch` says which are meant, if others may have come since: that of any of
+    /// them will do.
+    ///
+    /// # Errors
+    /// When none are held, or others.
+    pub fn accept(&self, build_epoch: Option<u64>) -> Result<HeldStatus, NotAccepted> {
+        let mut held = self.held.lock();
+        let Some(release) = held.take() else { return Err(NotAccepted::NoneHeld) };
+        let is_meant = |epoch: u64| release.status.databases.iter().any(|database| database.build_epoch == epoch);
+        if !build_epoch.is_none_or(is_meant) {
+            *held = Some(release);
+            return Err(NotAccepted::Others);
+        }
+        let geo = self.in_force.load_full();
+        self.in_force.store(Arc::new(Geo { databases: release.databases, ..(*geo).clone() }));
+        drop(held);
+        tracing::warn!(moves = release.status.change.in_words(), "held geo databases accepted, and in force");
+        Ok(release.status)
     }
 }
 
@@ -285,27 +284,6 @@ pub enum NotAccepted {
     NoneHeld,
     /// Others are held than those that are meant.
     Others,
-}
-
-/// Puts the held databases in force. `build_epoch` says which are meant, if others may have come since: that of any of
-/// them will do.
-///
-/// # Errors
-/// When none are held, or others.
-pub fn accept(node: &Node, build_epoch: Option<u64>) -> Result<HeldStatus, NotAccepted> {
-    let mut held = node.held_geo.lock();
-    let Some(release) = held.take() else { return Err(NotAccepted::NoneHeld) };
-    let is_meant = |epoch: u64| release.status.databases.iter().any(|database| database.build_epoch == epoch);
-    if !build_epoch.is_none_or(is_meant) {
-        *held = Some(release);
-        return Err(NotAccepted::Others);
-    }
-    let geo = node.geo.load_full();
-    node.geo.store(Arc::new(Geo { databases: release.databases, ..(*geo).clone() }));
-    drop(held);
-    tracing::warn!(moves = release.status.change.in_words(), "held geo databases accepted, and in force");
-    tell_fleet(node);
-    Ok(release.status)
 }
 
 /// The databases that are not those in force at their places; all of them, if they look the same.

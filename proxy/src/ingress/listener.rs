@@ -7,60 +7,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use config::{ListenerId, NodeConfig, ProxyProtocol};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use crate::ingress::tls::Certificates;
 use crate::ingress::worker::{Accepted, Workers};
-use crate::node::{Drain, InFlight, Node};
-
-/// A listening socket, which is there for as long as the process is. What a reload changes of it is in the node file
-/// in force, under its `id`, and in `tls`.
-#[derive(Debug)]
-pub struct ListenerFacts {
-    /// Which of the node file's listeners it is.
-    pub id: ListenerId,
-    /// The address as the node file writes it: the label of its metrics.
-    pub name: String,
-    /// The address that it is bound to.
-    pub address: SocketAddr,
-    /// Its TLS, unless it is plain.
-    pub tls: Option<Certificates>,
-}
-
-/// What a connection gets of its listener's settings when it is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenerSettings {
-    /// Whether PROXY headers of trusted peers are read.
-    pub proxy_protocol: bool,
-    /// The port of the HTTPS listener that every request is sent to, if it redirects.
-    pub redirects_to: Option<u16>,
-}
-
-impl ListenerFacts {
-    /// Reads the settings in force.
-    pub fn settings(&self, node: &Node) -> ListenerSettings {
-        let config = node.config.load();
-        let listener = config.listener(self.id);
-        let redirects = listener.is_some_and(|listener| listener.redirect_to_https);
-        ListenerSettings {
-            proxy_protocol: listener.is_some_and(|listener| listener.proxy_protocol == ProxyProtocol::Trusted),
-            redirects_to: redirects.then(|| https_port(&config, &node.listeners)),
-        }
-    }
-}
-
-/// The port of the first TLS listener; without any, HTTPS's own.
-fn https_port(config: &NodeConfig, listeners: &[Arc<ListenerFacts>]) -> u16 {
-    let first = config.listeners_by_id().find(|(_, listener)| listener.tls.is_some()).map(|(id, _)| id);
-    let bound = listeners.iter().find(|listener| Some(listener.id) == first);
-    bound.map_or(HTTPS_PORT, |listener| listener.address.port())
-}
-
-const HTTPS_PORT: u16 = 443;
+use crate::listener::ListenerFacts;
+use crate::node::Node;
+use crate::occupancy::{Drain, InFlight};
 
 /// Accepts connections on one listening socket, and hands them to the workers.
 pub struct Listener {
@@ -79,7 +34,7 @@ impl Listener {
     }
 
     async fn accept(&self, socket: TcpListener) {
-        let mut drain = self.node.drain.subscribe();
+        let mut drain = self.node.occupancy.drain.subscribe();
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
@@ -88,11 +43,11 @@ impl Listener {
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
                     let most = self.node.config.load().limits.connections;
-                    if self.node.connections.load(Ordering::Relaxed) >= most {
-                        self.node.metrics.shed.with_label_values(&["default", "connections"]).inc();
+                    if self.node.occupancy.connections.load(Ordering::Relaxed) >= most {
+                        self.node.telemetry.metrics.shed.with_label_values(&["default", "connections"]).inc();
                         continue;
                     }
-                    let counted = InFlight::enter(&self.node.connections);
+                    let counted = InFlight::enter(&self.node.occupancy.connections);
                     self.workers.hand_over(Accepted { stream, peer, listener: self.facts.clone(), counted });
                 }
                 Err(error) => {

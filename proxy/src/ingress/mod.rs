@@ -5,6 +5,5 @@ pub mod http;
 pub mod listener;
 pub mod peek;
 pub mod proxy_protocol;
-pub mod tls;
 pub mod watchdog;
 pub mod worker;

@@ -14,12 +14,12 @@ use tokio_rustls::server::TlsStream;
 use crate::client::PlaceCache;
 use crate::client_connection::{ClientConnection, TlsFacts};
 use crate::ingress::http::serve_connection;
-use crate::ingress::listener::ListenerFacts;
 use crate::ingress::peek::peek_until;
 use crate::ingress::proxy_protocol::{Caller, caller};
-use crate::ingress::tls::Serving;
+use crate::listener::ListenerFacts;
 use crate::node::{InFlight, Node, Worker};
 use crate::peers::identity::{CertificateRefusal, PeerSession};
+use crate::server_tls::Serving;
 use crate::upstream::pool::Pool;
 use crate::upstream::socket::keep_alive;
 
@@ -57,7 +57,7 @@ impl Workers {
                 node: node.clone(),
                 pool: Pool::default(),
                 places: PlaceCache::default(),
-                recent: node.recent_clients.sample(),
+                recent: node.databases.recent.sample(),
                 decisions: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
             });
@@ -116,7 +116,7 @@ impl Drop for Leaving {
 /// The life of one client connection.
 async fn connection(worker: Arc<Worker>, accepted: Accepted) {
     let Accepted { stream, peer, listener, counted: _counted } = accepted;
-    let gauge = worker.node.metrics.active_connections.with_label_values(&[&listener.name]);
+    let gauge = worker.node.telemetry.metrics.active_connections.with_label_values(&[&listener.name]);
     gauge.inc();
     let _leaving = Leaving { worker: worker.clone(), gauge };
     let result = match TcpStream::from_std(stream) {
@@ -136,13 +136,13 @@ async fn open(
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let limits = worker.node.config.load().limits.clone();
-    let settings = listener.settings(&worker.node);
+    let settings = listener.settings(&worker.node.config.load(), &worker.node.listeners);
     keep_alive(&stream)?;
     // A client that takes nothing of its answer for so long is gone, whatever it acknowledges.
     SockRef::from(&stream).set_tcp_user_timeout(Some(limits.keep_alive))?;
     let mut speaks = Caller::Proxy;
     let opening = async {
-        if settings.proxy_protocol && worker.node.geo.load().trusted.contains(peer.ip()) {
+        if settings.proxy_protocol && worker.node.databases.load().trusted.contains(peer.ip()) {
             speaks = caller(&mut stream).await?;
         }
         Ok::<_, std::io::Error>(match &listener.tls {
@@ -161,7 +161,7 @@ async fn open(
     let unnamed = speaks == Caller::Unknown;
     let not_a_node = |refusal: &CertificateRefusal| {
         let node = &worker.node;
-        node.peer_refusals.of_client(&node.metrics, refusal.cause(), peer, refusal);
+        node.peers.refusals.of_client(&node.telemetry.metrics, refusal.cause(), peer, refusal);
     };
     if let Err(error) = &opened
         && let Some(refusal) = shown_certificate(error)

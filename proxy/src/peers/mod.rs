@@ -23,11 +23,13 @@ pub mod signature;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::digest;
 use config::{EndpointRole, Problem, RoutingTable, Severity};
 
-use crate::ingress::tls::Entry;
+use crate::certificate::Certificate;
 use identity::Authorities;
+use refusals::Refusals;
 use signature::Secrets;
 
 /// Who sends a request, and whose word counts for that.
@@ -58,11 +60,41 @@ pub struct Peers {
     /// Whose certificates are nodes'.
     pub authorities: Option<Arc<Authorities>>,
     /// What this node shows to gateways.
-    pub certificate: Option<Entry>,
+    pub certificate: Option<Certificate>,
     /// What nodes sign requests to each other with.
     pub secrets: Option<Secrets>,
     /// Of all the above, to tell one state of the files from another.
     fingerprint: Vec<u8>,
+}
+
+/// The peers in force, and those who were refused as none. One for each node; any thread uses it.
+#[derive(Default)]
+pub struct CurrentPeers {
+    peers: Arc<ArcSwap<Peers>>,
+    /// Who was refused.
+    pub refusals: Refusals,
+}
+
+impl CurrentPeers {
+    /// Goes by these, which a reload may replace.
+    pub fn new(peers: Arc<ArcSwap<Peers>>) -> Self {
+        Self { peers, refusals: Refusals::default() }
+    }
+
+    /// Returns the peers in force, for a short look.
+    pub fn load(&self) -> Guard<Arc<Peers>> {
+        self.peers.load()
+    }
+
+    /// Returns the peers in force, to keep.
+    pub fn load_full(&self) -> Arc<Peers> {
+        self.peers.load_full()
+    }
+
+    /// Puts others in force.
+    pub fn replace(&self, peers: Arc<Peers>) {
+        self.peers.store(peers);
+    }
 }
 
 /// What is wrong with a file of `[peers]`.
@@ -90,7 +122,7 @@ impl Peers {
             files => kept(Authorities::load(files, &config.names), &mut errors).map(Arc::new),
         };
         let certificate = config.certificate.as_ref().and_then(|pair| {
-            let loaded = Entry::load(&pair.certificate, &pair.key).map_err(|error| PeersError {
+            let loaded = Certificate::load(&pair.certificate, &pair.key).map_err(|error| PeersError {
                 file: error.file,
                 key: "peers.certificate",
                 what: error.what,
@@ -113,7 +145,7 @@ impl Peers {
             fingerprint.update(bytes);
         };
         authorities.iter().for_each(|authorities| authorities.each(&mut add));
-        certificate.iter().flat_map(Entry::chain).for_each(|certificate| add(certificate));
+        certificate.iter().flat_map(Certificate::chain).for_each(|certificate| add(certificate));
         secrets.iter().for_each(|secrets| secrets.each(&mut add));
         let fingerprint = fingerprint.finish().as_ref().to_vec();
         Ok(Self { authorities, certificate, secrets, fingerprint })

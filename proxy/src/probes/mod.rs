@@ -114,7 +114,7 @@ pub async fn probe(
         Ok(Ok(found)) => found,
         Ok(Err(no_answer)) => {
             if let NoAnswer::Connect(ConnectError::Gateway(refusal)) = &no_answer {
-                node.peer_refusals.of_gateway(&node.metrics, refusal.cause(), refusal);
+                node.peers.refusals.of_gateway(&node.telemetry.metrics, refusal.cause(), refusal);
             }
             ProbeReport::unanswered(&no_answer.to_string())
         }

@@ -75,7 +75,12 @@ impl Watch {
                         }
                         let routing = node.routing.load_full();
                         if let Some(id) = routing.table().region_named(&region) {
-                            refresh(&node.metrics, &region, routing.region(id), &routing.table().spec().failover);
+                            refresh(
+                                &node.telemetry.metrics,
+                                &region,
+                                routing.region(id),
+                                &routing.table().spec().failover,
+                            );
                         }
                     }
                 });
@@ -104,7 +109,7 @@ impl Watch {
                 let lately = seen.window.sum();
                 let cause = if endpoint.is_up() { lately.verdict(failover) } else { None };
                 if let Some(cause) = cause {
-                    eject(&self.node.metrics, &region.name, cell, endpoint, cause, failover);
+                    eject(&self.node.telemetry.metrics, &region.name, cell, endpoint, cause, failover);
                 }
                 if endpoint.is_up() && cell.state.phase() != Phase::Suspected {
                     in_rotation = in_rotation.plus(&lately);
@@ -113,9 +118,9 @@ impl Watch {
                 }
             }
             if let Some(cause) = cell.state.observe(&in_rotation, failover) {
-                suspect(&self.node.metrics, &region.name, cell, cause, failover);
+                suspect(&self.node.telemetry.metrics, &region.name, cell, cause, failover);
             }
-            refresh(&self.node.metrics, &region.name, cell, failover);
+            refresh(&self.node.telemetry.metrics, &region.name, cell, failover);
             memory.regions.entry(region.name.clone()).or_default().observe(&region.name, cell, since);
             show(&self.node, region, cell);
         }
@@ -126,12 +131,12 @@ impl Watch {
             bus.freshness.look();
         }
         if let Some(canary) = &routing.canary {
-            canary.on_tick(uptime(), &self.node.metrics);
+            canary.on_tick(uptime(), &self.node.telemetry.metrics);
         }
         if std::mem::replace(&mut memory.generation, routing.generation) != routing.generation {
             // Here, since it is here that most of the gauges are set: nothing brings them back.
             let version_on_trial = routing.canary.as_ref().map(|canary| canary.spec.version.as_str());
-            self.node.metrics.forget_absent(routing.table(), version_on_trial);
+            self.node.telemetry.metrics.forget_absent(routing.table(), version_on_trial);
             memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
             let endpoints = routing.regions().flat_map(|(_, _, cell)| &cell.endpoints);
             let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
@@ -149,8 +154,8 @@ fn show(node: &Node, region: &policy::region::Region, cell: &Region) {
     let (admin, region) = (region.state, &region.name);
     // What the table keeps clients from gets none of them, however healthy it is.
     let health = if admin == AdminState::Serving { gauge(cell) } else { 0.0 };
-    node.metrics.region_health.with_label_values(&[region]).set(health);
-    node.metrics.region_utilisation.with_label_values(&[region]).set(f64::from(cell.utilisation()));
+    node.telemetry.metrics.region_health.with_label_values(&[region]).set(health);
+    node.telemetry.metrics.region_utilisation.with_label_values(&[region]).set(f64::from(cell.utilisation()));
 }
 
 #[async_trait]

@@ -3,3 +3,14 @@
 pub mod access_log;
 pub mod log;
 pub mod metrics;
+
+use access_log::AccessLog;
+use metrics::Metrics;
+
+/// Where a node counts and logs requests. One for each node, for as long as the process lives; any thread uses it.
+pub struct Telemetry {
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The access log.
+    pub access_log: AccessLog,
+}

@@ -12,7 +12,6 @@ use policy::{RegionId, Revoked};
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::node::Worker;
 use crate::occupancy::InFlight;
 use crate::peers::headers::{Answerer, take_answer};
 use crate::peers::signature::Nonce;
@@ -24,7 +23,7 @@ use crate::upstream::balance::Destination;
 use crate::upstream::evidence::Evidence;
 use crate::upstream::link::{ConnectError, SendError};
 use crate::upstream::origin_connection::OriginConnection;
-use crate::upstream::plan::ForwardPlan;
+use crate::upstream::plan::{ForwardPlan, Upstream};
 
 /// Where an attempt goes, and how long it may take.
 pub struct AttemptTarget {
@@ -124,20 +123,20 @@ impl Fault {
 /// HTTP/2 the stream reset.
 pub async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
     let Attempt { target, request } = attempt;
-    let node = &plan.worker.node;
+    let upstream = plan.upstream;
     let is_gateway = target.destination.endpoint().endpoint.role == EndpointRole::Gateway;
     let nonce = request.extensions().get::<Nonce>().copied();
     let mut result = {
-        let _waiting = node.metrics.waiting();
+        let _waiting = upstream.metrics.waiting();
         send(plan, &target, request).await
     };
     if let Err(Fault::Revoked(why)) = &result {
         let region = target.routing.table().region(target.region).name.as_str();
-        node.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
+        upstream.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
     }
     let mut unsent = false;
     if let Ok((response, connection)) = &mut result {
-        let peers = node.peers.load();
+        let peers = upstream.peers.load();
         let from = match is_gateway {
             true => Answerer::Gateway { counterpart: connection.counterpart(), nonce, peers: &peers },
             false => Answerer::Origin,
@@ -146,7 +145,7 @@ pub async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
         if is_gateway && !unsent && response.status() == StatusCode::MISDIRECTED_REQUEST {
             let gateway = &target.destination.endpoint().endpoint;
             let why = format!("{gateway} answered 421: its node does not know this one (see its [peers])");
-            node.peer_refusals.of_gateway(&node.metrics, "not_accepted", &why);
+            upstream.peers.refusals.of_gateway(upstream.metrics, "not_accepted", &why);
             result = Err(Fault::Broken);
         }
     }
@@ -205,21 +204,21 @@ async fn send(
     target: &AttemptTarget,
     mut request: Request<AttemptBody>,
 ) -> Result<(Response<Incoming>, OriginConnection), Fault> {
-    let ForwardPlan { worker, body, repeatable, pinned, facts, .. } = *plan;
+    let ForwardPlan { upstream, body, repeatable, pinned, facts, .. } = *plan;
     let AttemptTarget { destination, limit, pinned_region, .. } = target;
     let mut check = Check::new(&target.routing);
     let (idle_timeout, pause) = {
-        let config = worker.node.config.load();
+        let config = upstream.config.load();
         (config.upstream.idle_timeout, config.limits.body_timeout)
     };
-    let take = || worker.pool.take(destination, worker.node.connector.load().generation(), idle_timeout);
+    let take = || upstream.pool.take(destination, upstream.connector.load().generation(), idle_timeout);
     let mut pooled = take();
     for _ in 0..=MAX_STALE {
         let reused = pooled.is_some();
         let mut connection = match pooled.take() {
             Some(connection) => connection,
             // Boxed, since it is rare, and large.
-            None => Box::pin(connect(worker, destination, *limit)).await?,
+            None => Box::pin(connect(upstream, destination, *limit)).await?,
         };
         let look = |waited: Duration| {
             let endpoint = destination.endpoint();
@@ -227,7 +226,7 @@ async fn send(
                 endpoint.on_wait();
             }
             let ask = |current: &Routing| revocation::revoked(pinned, facts, *pinned_region, current);
-            if let Some(why) = check.look(&worker.node, ask) {
+            if let Some(why) = check.look(upstream.routing, ask) {
                 return Err(Fault::Revoked(why));
             }
             if repeatable && endpoint.is_gone() { Err(Fault::Gone) } else { Ok(check.next_look()) }
@@ -251,16 +250,15 @@ async fn send(
 /// Stale pooled connections that one attempt may meet before it gives up on its endpoint.
 const MAX_STALE: usize = 8;
 
-async fn connect(worker: &Worker, destination: &Destination, limit: Instant) -> Result<OriginConnection, Fault> {
+async fn connect(upstream: Upstream<'_>, destination: &Destination, limit: Instant) -> Result<OriginConnection, Fault> {
     let left = limit.saturating_duration_since(clock::now());
-    let connector = worker.node.connector.load_full();
-    match timeout(left, connector.connect(destination, &worker.pool)).await {
+    let connector = upstream.connector.load_full();
+    match timeout(left, connector.connect(destination, upstream.pool)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "no connection");
             if let ConnectError::Gateway(refusal) = &error {
-                let node = &worker.node;
-                node.peer_refusals.of_gateway(&node.metrics, refusal.cause(), refusal);
+                upstream.peers.refusals.of_gateway(upstream.metrics, refusal.cause(), refusal);
             }
             Err(if matches!(error, ConnectError::Another(_)) { Fault::UnreachableToo } else { Fault::Unreachable })
         }

@@ -32,7 +32,7 @@ pub async fn forward(plan: &ForwardPlan<'_>) -> Result<OriginAnswer, ForwardErro
         if let Some(fault) = plan.body.fault() {
             return Err(ForwardError::Body(fault));
         }
-        result.report(&plan.worker.node.metrics, plan.body, state.fair());
+        result.report(plan.upstream.metrics, plan.body, state.fair());
         let welcome = state.is_welcome(&result);
         match state.settle(result) {
             Some(answered) if welcome => return Ok(answered),

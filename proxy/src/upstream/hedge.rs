@@ -24,7 +24,7 @@ impl RetryState<'_> {
     /// answer is taken, and the other attempt cancelled.
     pub(super) async fn hedged(&mut self, first: Attempt, late: Duration) -> AttemptResult {
         let plan = self.plan;
-        let ForwardPlan { worker, body, .. } = *plan;
+        let ForwardPlan { upstream, body, .. } = *plan;
         let from = EarlierAttempt::under_way(&first.target);
         let begun = first.target.started;
         let mut first = std::pin::pin!(attempt::make(plan, first));
@@ -40,18 +40,18 @@ impl RetryState<'_> {
             result = &mut second => (result, true),
         };
         if !self.is_welcome(&result) {
-            result.report(&worker.node.metrics, body, self.fair());
+            result.report(upstream.metrics, body, self.fair());
             self.maybe_processed |= !result.fault().is_unsent();
             self.count(&result.target.routing, result.target.region, result.fault().outcome());
             return if won { first.await } else { second.await };
         }
         let name = from.routing.table().region(from.region).name.as_str();
         let outcome = if won { "won" } else { "lost" };
-        worker.node.metrics.hedges.with_label_values(&[name, outcome]).inc();
+        upstream.metrics.hedges.with_label_values(&[name, outcome]).inc();
         if won {
             // That it was too slow is what there is to know of the first.
             let took = begun.elapsed();
-            from.evidence(&worker.node.metrics).cancelled(took);
+            from.evidence(upstream.metrics).cancelled(took);
             self.plan.pinned.latency(self.plan.permits.route()).observe(took);
         }
         result

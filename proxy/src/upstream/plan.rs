@@ -3,22 +3,44 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
+use config::NodeConfig;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use policy::{Facts, Permits, Refusal, RegionId, Revoked};
 
 use crate::health::endpoint::EndpointState;
-use crate::node::Worker;
 use crate::occupancy::InFlight;
+use crate::peers::CurrentPeers;
 use crate::request_body::{BodyFault, RequestBody};
-use crate::routing::Routing;
+use crate::routing::{CurrentRouting, Routing};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::connect::Connector;
 use crate::upstream::origin_connection::OriginConnection;
+use crate::upstream::pool::Pool;
+
+/// What attempts need of their node and worker. It lives as long as one request is forwarded.
+#[derive(Clone, Copy)]
+pub struct Upstream<'a> {
+    /// The worker's connections.
+    pub pool: &'a Pool,
+    /// How to open others.
+    pub connector: &'a ArcSwap<Connector>,
+    /// The routing in force.
+    pub routing: &'a CurrentRouting,
+    /// Which other processes are nodes.
+    pub peers: &'a CurrentPeers,
+    /// The metrics.
+    pub metrics: &'a Metrics,
+    /// The settings in force.
+    pub config: &'a ArcSwap<NodeConfig>,
+}
 
 /// One request to forward. It borrows all that it needs from the worker and the exchange, for as long as the
 /// request is forwarded.
 pub struct ForwardPlan<'a> {
-    /// The worker that forwards, with its pool.
-    pub worker: &'a Arc<Worker>,
+    /// What the attempts need of the node.
+    pub upstream: Upstream<'a>,
     /// The routing that the request was decided under.
     pub pinned: &'a Arc<Routing>,
     /// What the decision knew.

@@ -124,11 +124,11 @@ impl<'a> RetryState<'a> {
 
     /// Looks for whom to try. `beside` is an attempt that is still under way.
     pub(super) fn find(&mut self, beside: Option<&EarlierAttempt>) -> Option<Attempt> {
-        let ForwardPlan { worker, pinned, facts, permits, head, body, .. } = *self.plan;
-        let (table, node) = (pinned.table(), &worker.node);
+        let ForwardPlan { upstream, pinned, facts, permits, head, body, .. } = *self.plan;
+        let table = pinned.table();
         loop {
             // The first attempt follows the decision without a pause, and is of its moment.
-            let routing = if self.attempts == 0 { pinned.clone() } else { node.routing.load_full() };
+            let routing = if self.attempts == 0 { pinned.clone() } else { upstream.routing.load_full() };
             let current = routing.table();
             let permit =
                 permits.next(table, facts, &self.done_with, &CurrentTable { table: current, view: &*routing })?;
@@ -136,7 +136,7 @@ impl<'a> RetryState<'a> {
             let pinned_region = table.region_named(&current.region(region).name)?;
             if !is_lawful_in_both(table, facts, current, region) {
                 // Never true: the permit says otherwise. It is checked on its own all the same.
-                node.metrics.residency_violations.inc();
+                upstream.metrics.residency_violations.inc();
                 let region = &current.region(region).name;
                 tracing::error!(region, "a permit for an unlawful region; not evidence");
                 self.done_with.insert(pinned_region);
@@ -171,7 +171,7 @@ impl<'a> RetryState<'a> {
             };
             if let Some(from) = from.filter(|from| from.pinned_region != pinned_region && beside.is_none()) {
                 let names = [from.pinned_region, pinned_region].map(|id| table.region(id).name.as_str());
-                node.metrics.failovers.with_label_values(&names).inc();
+                upstream.metrics.failovers.with_label_values(&names).inc();
             }
             self.attempts += 1;
             self.tried.push(destination.endpoint().clone());
@@ -188,7 +188,7 @@ impl<'a> RetryState<'a> {
     /// Whether the retry budget of the region that an attempt has failed in, or is late in, lets there
     /// be another. What cost no origin any work is free, and so is leaving what is out for what is not.
     fn affords(&self, from: &EarlierAttempt, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
-        let metrics = &self.plan.worker.node.metrics;
+        let metrics = self.plan.upstream.metrics;
         let region = from.routing.region(from.region);
         let is_last_resort = |region: &Region| matches!(region.state.health(), Health::Down | Health::Ramping(0));
         let is_out = !from.endpoint.is_up() || is_last_resort(region);
@@ -230,7 +230,7 @@ impl<'a> RetryState<'a> {
         sleep(most.mul_f64(fastrand::f64()).min(left)).await;
         next.target.started = clock::now();
         next.target.limit = self.limit(next.target.started);
-        let current = self.plan.worker.node.routing.load();
+        let current = self.plan.upstream.routing.load();
         if Arc::ptr_eq(&current, &next.target.routing) {
             return true;
         }
@@ -282,7 +282,7 @@ impl<'a> RetryState<'a> {
         let Some(took) = self.plan.body.origins_turn(started).map(|since| since.elapsed()) else { return };
         if region != routing.here {
             let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
-            let latency = &self.plan.worker.node.metrics.cross_region_latency;
+            let latency = &self.plan.upstream.metrics.cross_region_latency;
             latency.with_label_values(&names).observe(took.as_secs_f64());
         }
         // A failure is no quick answer.
@@ -294,7 +294,7 @@ impl<'a> RetryState<'a> {
     /// Counts an attempt that failed; one whose answer is passed on is counted with the answer.
     pub(super) fn count(&self, routing: &Routing, region: RegionId, outcome: &str) {
         let name = routing.table().region(region).name.as_str();
-        self.plan.worker.node.metrics.attempts.with_label_values(&[name, outcome]).inc();
+        self.plan.upstream.metrics.attempts.with_label_values(&[name, outcome]).inc();
     }
 
     /// Why there is no answer.

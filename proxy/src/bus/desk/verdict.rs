@@ -142,7 +142,7 @@ impl Desk {
     pub(super) fn refuse_for_now(&mut self, place: Place, entry: &Entry, problems: &[Problem]) {
         self.state.count("rejected");
         if let Some(node) = self.stage.node() {
-            node.metrics.table_reloads.with_label_values(&["rejected"]).inc();
+            node.telemetry.metrics.table_reloads.with_label_values(&["rejected"]).inc();
         }
         self.settle_refusal(place, entry, problems);
         let first = || problems.first().map(ToString::to_string).unwrap_or_default();
@@ -180,7 +180,7 @@ impl Desk {
         self.state.refused(place, refused(entry), problems);
         self.set_aside();
         if let Some(node) = self.stage.node() {
-            node.reject(self.source_name(), problems.iter().take(MAX_SHOWN).cloned().collect());
+            node.reloads.reject(self.source_name(), problems.iter().take(MAX_SHOWN).cloned().collect());
         }
     }
 }
