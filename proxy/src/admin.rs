@@ -134,7 +134,7 @@ fn route(node: &Arc<Node>, request: &Request<Incoming>) -> AdminResponse {
     }
 }
 
-/// A node that has no table has no regions, routes or decisions to tell of.
+/// Answers before there is a table: a node that has none has no regions, routes or decisions to tell of.
 fn waiting(bus: &BusState, request: &Request<Incoming>) -> AdminResponse {
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
@@ -247,7 +247,7 @@ fn drain(node: &Node) -> AdminResponse {
     json(StatusCode::ACCEPTED, &serde_json::json!({ "draining": true, "since": clock::unix_seconds() }))
 }
 
-/// The refusal of a request that a page in somebody's browser has made, or may have: nothing here is for
+/// Returns the refusal of a request that a page in somebody's browser has made, or may have: nothing here is for
 /// pages, and what they can reach is what their reader can.
 fn foreign(request: &Request<Incoming>, hosts: &[String]) -> Option<AdminResponse> {
     let caller = Caller::of(request.uri(), request.headers());

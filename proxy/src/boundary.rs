@@ -107,7 +107,7 @@ async fn cross(node: &Arc<Node>, ahead: Option<Ahead>, now: LawTime) {
     }
 }
 
-/// How long nothing can change; never long, since a clock may be set.
+/// Returns for how long nothing can change; never long, since a clock may be set.
 fn pause(next: Option<Moment>, now: LawTime) -> Duration {
     let until = next.map_or(i64::MAX, |next| seconds_until(next, now));
     // The clock counts whole seconds: in its last one it is looked at often.
@@ -194,7 +194,7 @@ data_class = 'personal'
         })
     }
 
-    /// Where a German's data may go now, and how often the law has changed.
+    /// Returns where a German's data may go now, and how often the law has changed.
     fn lawful(node: &Node) -> (String, u64) {
         let routing = node.routing.load();
         let table = routing.table();

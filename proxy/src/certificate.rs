@@ -39,12 +39,12 @@ pub struct CertificateError {
 }
 
 impl Certificate {
-    /// The certificate, then those that certify it.
+    /// Returns the certificate, then those that certify it.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
     }
 
-    /// The certificate and its key.
+    /// Returns the certificate and its key.
     pub fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
     }
@@ -115,7 +115,7 @@ impl CertificateNames {
         names
     }
 
-    /// Whether the certificate is for a host in lower case; a wildcard is for one label.
+    /// Returns whether the certificate is for a host in lower case; a wildcard is for one label.
     pub fn cover(&self, host: &str) -> bool {
         self.exact.iter().any(|name| name == host)
             || host.split_once('.').is_some_and(|(_, parent)| self.parents.iter().any(|name| name == parent))

@@ -22,17 +22,17 @@ pub struct Geo {
 }
 
 impl Geo {
-    /// Whether the user of an address hides behind it.
+    /// Returns whether the user of an address hides behind it.
     pub fn is_anonymous(&self, place: &Place<'_>) -> bool {
         self.hides(place.anonymous, place.asn)
     }
 
-    /// Whether a network that is said to be anonymous, or has this number, hides its users.
+    /// Returns whether a network that is said to be anonymous, or has this number, hides its users.
     pub fn hides(&self, anonymous: bool, asn: Option<u32>) -> bool {
         anonymous || asn.is_some_and(|asn| self.anonymous_asns.contains(&asn))
     }
 
-    /// Where the user of an address may be: on an anonymous network the address says nothing.
+    /// Returns where the user of an address may be: on an anonymous network the address says nothing.
     pub fn origin(&self, place: &Place<'_>) -> Origin {
         if self.is_anonymous(place) { Origin::Unknown } else { Origin::of(place.countries()) }
     }
@@ -65,8 +65,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client whom the proxy that it comes by does not name: it may be anywhere, and nothing that it sends is the
-    /// proxy's word.
+    /// Makes a client whom the proxy that it comes by does not name: it may be anywhere, and nothing that it sends
+    /// is the proxy's word.
     pub fn unnamed(proxy: IpAddr, geo: &Geo) -> Self {
         let address = proxy.to_canonical();
         Self::at(ClientIp { address, peer_trusted: false, forwarded: Forwarded::Malformed }, geo)
@@ -95,12 +95,13 @@ impl Client {
     }
 }
 
-/// What each geo database says of an address.
+/// Returns what each geo database says of an address.
 pub fn evidence(geo: &Geo, address: IpAddr) -> Arc<[Testimony]> {
     geo.databases.databases().map(|database| testimony(geo, database, database.lookup(address))).collect()
 }
 
-/// What one database says of an address: its country, by which field, and what else bears on where the client is.
+/// Returns what one database says of an address: its country, by which field, and what else bears on where the
+/// client is.
 fn testimony(geo: &Geo, database: &Database, record: Option<Record<'_>>) -> Testimony {
     let source = database.path().file_name().unwrap_or(database.path().as_os_str()).to_string_lossy().into_owned();
     let Some(record) = record else {
@@ -229,7 +230,7 @@ impl PlaceCache {
     }
 }
 
-/// The hash of an address: of the whole of IPv4, of the /64 of IPv6, whose hosts change the rest.
+/// Returns the hash of an address: of the whole of IPv4, of the /64 of IPv6, whose hosts change the rest.
 pub fn key_of(address: IpAddr) -> u64 {
     match address {
         IpAddr::V4(address) => policy::hash::client_key(&address.octets()),

@@ -74,7 +74,7 @@ pub enum Phase {
 pub struct Active(Arc<Activity>);
 
 impl ClientConnection {
-    /// A new connection, from which a first request is awaited.
+    /// Makes a new connection, from which a first request is awaited.
     pub fn new(peer: SocketAddr, tls: Option<TlsFacts>, redirects_to: Option<u16>) -> Self {
         let activity = Arc::new(Activity::default());
         activity.mark(true);
@@ -92,15 +92,15 @@ impl ClientConnection {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Whether this connection may serve a host: with TLS and SNI, the name asked for, or one of
-    /// the certificate's. A client that asks for another reuses the connection wrongly (RFC 9110,
+    /// Returns whether this connection may serve a host: with TLS and SNI, the name asked for, or one of the
+    /// certificate's. A client that asks for another reuses the connection wrongly (RFC 9110,
     /// 15.5.20); one without SNI cannot be judged.
     pub fn may_serve(&self, host: &str) -> bool {
         let Some(TlsFacts { sni: Some(sni), names, .. }) = &self.tls else { return true };
         sni == host || names.cover(host)
     }
 
-    /// The certificate of a node that is at the other end.
+    /// Returns the certificate of a node that is at the other end.
     pub fn node(&self) -> Option<&PeerSession> {
         self.tls.as_ref()?.node.as_ref()
     }
@@ -111,8 +111,8 @@ impl ClientConnection {
         Active(self.activity.clone())
     }
 
-    /// Who the client is. While the peer is not trusted it is the peer, whom one look-up settles
-    /// for as long as the databases stay.
+    /// Returns who the client is. While the peer is not trusted it is the peer, whom one look-up settles for as
+    /// long as the databases stay.
     pub fn client(&self, headers: &HeaderMap, geo: &Arc<Geo>, places: &PlaceCache) -> Arc<Client> {
         if let Some((seen, client)) = self.client.get()
             && seen.as_ptr() == Arc::as_ptr(geo)
@@ -150,8 +150,8 @@ impl Activity {
         }
     }
 
-    /// What is wrong with the head of the request that begins now. A pipelined head has not been
-    /// looked at; it is good unless it has a Transfer-Encoding, beside which a length may have stood.
+    /// Returns what is wrong with the head of the request that begins now. A pipelined head has not been looked at;
+    /// it is good unless it has a Transfer-Encoding, beside which a length may have stood.
     pub fn take_head_fault(&self, headers: &HeaderMap) -> Option<&'static str> {
         let seen = self.heads.swap(0, Ordering::Relaxed) > 0;
         if !seen && let Some(fault) = framing::pipelined_head_fault(headers) {
@@ -167,7 +167,7 @@ impl Activity {
         (self.untaken.load(Ordering::Relaxed) > 0).then(|| Duration::from_millis(lasted))
     }
 
-    /// What the connection is doing.
+    /// Returns what the connection is doing.
     pub fn phase(&self) -> Phase {
         if self.requests.load(Ordering::Relaxed) > 0 {
             return Phase::Serving;
@@ -199,7 +199,7 @@ pub struct WriteProgress {
 }
 
 impl WriteProgress {
-    /// An answer that is about to be taken.
+    /// Begins with an answer that is about to be taken.
     pub fn new(activity: Arc<Activity>) -> Self {
         let mut flow = Self { activity, untaken: false };
         flow.asked(true);

@@ -106,12 +106,12 @@ struct ClockReading {
 }
 
 impl LawClock {
-    /// The clock of a process that starts now.
+    /// Makes the clock of a process that starts now.
     pub fn start() -> Self {
         Self::of(TimeSource::System { started: Instant::now() })
     }
 
-    /// A clock that a test sets.
+    /// Makes a clock that a test sets.
     #[cfg(test)]
     pub fn of_test(time: &std::sync::Arc<VirtualTime>) -> Self {
         Self::of(TimeSource::Virtual(time.clone()))
@@ -122,7 +122,7 @@ impl LawClock {
         Self { source, seen: Mutex::new(ClockReading { reckoned: wall, latest: wall, steady }) }
     }
 
-    /// The law's time now.
+    /// Returns the law's time now.
     pub fn now(&self) -> LawTime {
         let (wall, steady) = self.source.read();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +189,7 @@ pub struct VirtualTime {
 
 #[cfg(test)]
 impl VirtualTime {
-    /// A clock that says this now.
+    /// Makes a clock that says this now.
     pub fn starting(at: Moment) -> std::sync::Arc<Self> {
         let (began, at_first) = (tokio::time::Instant::now(), at.unix_seconds());
         std::sync::Arc::new(Self { began, at_first, set_by: std::sync::atomic::AtomicI64::new(0) })

@@ -84,8 +84,8 @@ pub async fn serve(
     response.map(|body| body.logged(log))
 }
 
-/// The story of a request: what it asks for, who asks, which regions may and should serve it, and
-/// the attempts to have one of them do it.
+/// Answers a request, as one story: what it asks for, who asks, which regions may and should serve it, and the
+/// attempts to have one of them do it.
 async fn answer(
     log: &mut RequestLog,
     tunnel: &mut Option<Box<Tunnel>>,
@@ -325,7 +325,7 @@ fn take_apart(mut request: Request<Incoming>, asks_upgrade: bool) -> (Parts, Inc
     (parts, incoming)
 }
 
-/// The route of a request; or the refusal.
+/// Returns the route of a request, or the refusal.
 fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<RouteId, OwnAnswer> {
     match target.route(routing.table(), method) {
         Ok(Some(route)) => Ok(route),
@@ -349,7 +349,7 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
     }
 }
 
-/// A place for one more tunnel.
+/// Takes a place for one more tunnel.
 fn admitted(node: &Node, route: &RouteSpec, limits: &config::Limits) -> Result<InFlight, OwnAnswer> {
     tunnel::admit(&node.occupancy, limits.tunnels).ok_or_else(|| {
         node.telemetry.metrics.shed.with_label_values(&[criticality_name(route.criticality), "tunnels"]).inc();

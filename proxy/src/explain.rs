@@ -177,7 +177,7 @@ impl Question {
         Ok(headers)
     }
 
-    /// Who asks, and what each source says of where they are.
+    /// Returns who asks, and what each source says of where they are.
     fn client(&self, geo: &Geo) -> Result<(Client, Vec<String>), QuestionError> {
         let (origin, anonymous, sources) = self.origin(geo)?;
         let evidence = self.evidence(geo);
@@ -234,14 +234,14 @@ impl Question {
         Ok((geo.origin(&place), geo.is_anonymous(&place), sources))
     }
 
-    /// What the databases say of the address, where they are asked.
+    /// Returns what the databases say of the address, where they are asked.
     fn evidence(&self, geo: &Geo) -> Arc<[Testimony]> {
         let asked = self.ip.filter(|_| self.country.is_none());
         asked.map_or_else(Arc::default, |ip| evidence(geo, ip))
     }
 }
 
-/// A pair of a query string, `+` and percent-encoding undone.
+/// Returns a pair of a query string, `+` and percent-encoding undone.
 fn pair(text: &str) -> (String, String) {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     (decoded(name), decoded(value))

@@ -256,7 +256,7 @@ impl FieldRules {
         }
     }
 
-    /// Whether a field is stripped by default, and its route does not pass it on under this very name.
+    /// Returns whether a field is stripped by default, and its route does not pass it on under this very name.
     fn is_stripped(&self, name: &str, plainly: &str) -> bool {
         let stripped = match Stripped::of(plainly) {
             None => false,
@@ -285,7 +285,7 @@ impl TrailerRules {
         Self(FieldRules::new(true, vouched, &[]))
     }
 
-    /// What of a request's trailers goes up; `None` when nothing is left.
+    /// Returns what of a request's trailers goes up; `None` when nothing is left.
     pub fn passed_on(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
         let dropped: SmallVec<[HeaderName; 4]> =
             trailers.keys().filter(|name| self.0.stay_here(name) || is_of_a_head(name)).cloned().collect();
@@ -294,7 +294,7 @@ impl TrailerRules {
     }
 }
 
-/// Whether a field has no place after a body (RFC 9110, 6.5.1): who asks, what for, and how long the body
+/// Returns whether a field has no place after a body (RFC 9110, 6.5.1): who asks, what for, and how long the body
 /// is, is decided by then. An origin that merges trailers into its headers would take it for the head's.
 fn is_of_a_head(name: &HeaderName) -> bool {
     matches!(

@@ -98,7 +98,7 @@ impl Outgoing {
         Self { method, uri: Uri::from(path), received, ours, rules }
     }
 
-    /// The head of one attempt; to another region's gateway it says which region was chosen, and what this
+    /// Returns the head of one attempt; to another region's gateway it says which region was chosen, and what this
     /// node vouches for.
     pub fn head(&self, gateway: Option<(&str, &Vouching)>) -> Request<()> {
         // One map of the right size: growing or cloning one costs as much as filling it.
@@ -121,7 +121,7 @@ impl Outgoing {
     }
 }
 
-/// A traceparent of our own (W3C Trace Context): a new trace, not sampled. Its ids are not zero.
+/// Returns a traceparent of our own (W3C Trace Context): a new trace, not sampled. Its ids are not zero.
 fn new_traceparent() -> HeaderValue {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     let (trace, parent) = (u128::from(fastrand::u64(1..)) << 64 | u128::from(fastrand::u64(..)), fastrand::u64(1..));
@@ -134,7 +134,7 @@ fn new_traceparent() -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The list of hops: what a trusted peer says, and the peer itself.
+/// Returns the list of hops: what a trusted peer says, and the peer itself.
 fn forwarded_for(received: &HeaderMap, trusted: bool, peer: IpAddr) -> Option<HeaderValue> {
     use std::io::Write;
     let mut list: SmallVec<[u8; 128]> = SmallVec::new();
@@ -151,8 +151,8 @@ mod tests {
     use super::*;
     use policy::Origin;
 
-    /// The head that goes up for these received headers, as sorted `name: value` lines without the
-    /// random ones.
+    /// Returns the head that goes up for these received headers, as sorted `name: value` lines without the random
+    /// ones.
     fn sent(received: &[(&str, &str)], trusted: bool, upgrade: bool) -> Vec<String> {
         let client = Client {
             address: IpAddr::from([192, 0, 2, 7]),

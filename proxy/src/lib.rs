@@ -41,6 +41,7 @@ pub mod revocation;
 pub mod routing;
 pub mod serve;
 pub mod server_tls;
+pub mod signals;
 pub mod status;
 pub mod target;
 pub mod telemetry;

@@ -42,7 +42,7 @@ impl ListenerFacts {
     }
 }
 
-/// The port of the first TLS listener; without any, HTTPS's own.
+/// Returns the port of the first TLS listener; without any, HTTPS's own.
 fn https_port(config: &NodeConfig, listeners: &[Arc<ListenerFacts>]) -> u16 {
     let first = config.listeners_by_id().find(|(_, listener)| listener.tls.is_some()).map(|(id, _)| id);
     let bound = listeners.iter().find(|listener| Some(listener.id) == first);

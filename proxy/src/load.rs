@@ -34,12 +34,12 @@ pub fn receive(
     outcome
 }
 
-/// The subject on which a region's load is reported.
+/// Returns the subject on which a region's load is reported.
 pub fn subject(region: &str) -> String {
     format!("{PREFIX}{region}")
 }
 
-/// The region whose load is reported on a subject of [`SUBJECTS`].
+/// Returns the region whose load is reported on a subject of [`SUBJECTS`].
 pub fn region_of(subject: &str) -> Option<&str> {
     subject.strip_prefix(PREFIX)
 }
@@ -71,7 +71,7 @@ pub enum ReportOutcome {
 }
 
 impl ReportOutcome {
-    /// Its word.
+    /// Returns its word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Taken => "taken",

@@ -112,7 +112,7 @@ impl Node {
 }
 
 impl Worker {
-    /// What of the node and of this worker an attempt needs.
+    /// Returns what of the node and of this worker an attempt needs.
     pub fn upstream(&self) -> Upstream<'_> {
         let Node { config, routing, peers, connector, telemetry, .. } = &*self.node;
         Upstream { pool: &self.pool, connector, routing, peers, metrics: &telemetry.metrics, config }

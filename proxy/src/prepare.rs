@@ -87,7 +87,7 @@ impl LoadedNode {
     }
 }
 
-/// Whether the files that a bus needs are there and good. They are read again whenever they are used.
+/// Returns whether the files that a bus needs are there and good. They are read again whenever they are used.
 fn bus_files(config: &NodeConfig, source: &BusSource) -> Result<(), Problems> {
     let mut problems = Vec::new();
     if let Err(errors) = TrustedKeys::load(&source.trusted_keys) {
@@ -136,7 +136,7 @@ impl Identity {
     }
 }
 
-/// The geo databases that a node file names.
+/// Returns the geo databases that a node file names.
 ///
 /// # Errors
 /// Every database that does not open.
@@ -154,7 +154,7 @@ pub fn geo(config: &NodeConfig) -> Result<Geo, Problems> {
     })
 }
 
-/// The keys of the issuers that a node file names.
+/// Returns the keys of the issuers that a node file names.
 ///
 /// # Errors
 /// Every key that does not load.
@@ -165,7 +165,7 @@ pub fn tokens(config: &NodeConfig) -> Result<Tokens, Problems> {
     })
 }
 
-/// What `[peers]` of a node file leads to.
+/// Returns what `[peers]` of a node file leads to.
 fn peers(config: &NodeConfig) -> Result<Peers, Problems> {
     Peers::load(config.peers.as_ref()).map_err(|errors| {
         let problem = |error: PeersError| problem(&error.file, error.key, error.what);
@@ -237,8 +237,8 @@ fn region_missing(config: &NodeConfig, document: &RoutingTable) -> Problem {
     problem(&config.file, "node.region", message)
 }
 
-/// What the table's routes listen for and nobody can say to this node: it is no error, since it only
-/// makes the law stricter, but it is hardly meant.
+/// Returns what the table's routes listen for and nobody can say to this node: it is no error, since it only makes
+/// the law stricter, but it is hardly meant.
 fn unheard(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
     let nobody =
         config.geoip.trusted_proxies.is_empty().then_some("nobody is trusted to send it: geoip.trusted_proxies");
@@ -268,7 +268,7 @@ fn unheard(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
 /// Routes beyond it have the same to tell.
 const MAX_WARNINGS: usize = 8;
 
-/// A problem with a whole file.
+/// Returns a problem with a whole file.
 pub fn problem(file: &Path, path: &str, message: String) -> Problem {
     Problem { severity: Severity::Error, file: file.display().to_string(), line: 0, path: path.to_owned(), message }
 }

@@ -145,7 +145,7 @@ pub fn reload_table(node: &Node) {
     }
 }
 
-/// Whether two documents say the same: the text, and the maintenance pages and lists that it names.
+/// Returns whether two documents say the same: the text, and the maintenance pages and lists that it names.
 fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
     let pages = |document: &RoutingTable| -> Vec<_> {
         document.table.spec().rules.iter().map(|rule| rule.when_unavailable.clone()).collect()
@@ -238,7 +238,7 @@ pub fn reload_node_file(node: &Node) {
     }
 }
 
-/// Whether the table in force can stay with these peers.
+/// Returns whether the table in force can stay with these peers.
 fn fits(node: &Node, peers: &Peers) -> Result<(), Problems> {
     let (config, routing) = (node.config.load(), node.routing.load());
     let problems = peers.problems_with(&routing.document, &config.file, &config.region);

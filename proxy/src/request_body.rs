@@ -99,8 +99,8 @@ impl RequestBody {
         })))
     }
 
-    /// The body for a new attempt, from its first byte; earlier attempts' bodies end here. `None`
-    /// when it cannot be had again.
+    /// Returns the body for a new attempt, from its first byte; earlier attempts' bodies end here. `None` when it
+    /// cannot be had again.
     pub fn attempt(&self) -> Option<AttemptBody> {
         match self {
             RequestBody::Empty => Some(AttemptBody(BodySource::Empty)),
@@ -115,7 +115,7 @@ impl RequestBody {
         }
     }
 
-    /// What is wrong with it, if anything.
+    /// Returns what is wrong with it, if anything.
     pub fn fault(&self) -> Option<BodyFault> {
         match self {
             RequestBody::Empty => None,
@@ -123,7 +123,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether there could be another attempt with it.
+    /// Returns whether there could be another attempt with it.
     pub fn can_be_had_again(&self) -> bool {
         match self {
             RequestBody::Empty => true,
@@ -146,7 +146,7 @@ impl RequestBody {
         }
     }
 
-    /// How the upload stands: a slow upload is not a slow origin.
+    /// Returns how the upload stands: a slow upload is not a slow origin.
     pub fn upload(&self) -> Upload {
         match self {
             RequestBody::Empty => Upload::None,
@@ -157,7 +157,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether all of it is here and can be sent again.
+    /// Returns whether all of it is here and can be sent again.
     pub fn is_whole(&self) -> bool {
         match self {
             RequestBody::Empty => true,
@@ -191,7 +191,7 @@ impl RequestBody {
         }
     }
 
-    /// Whether the client still has bytes to send, which HTTP/1 must read or close before it goes on.
+    /// Returns whether the client still has bytes to send, which HTTP/1 must read or close before it goes on.
     pub fn is_unread(&self) -> bool {
         match self {
             RequestBody::Empty => false,
@@ -217,7 +217,7 @@ enum BodySource {
 }
 
 impl AttemptBody {
-    /// A body of the node's own, such as a probe's.
+    /// Makes a body of the node's own, such as a probe's.
     pub fn full(bytes: Bytes) -> Self {
         Self(BodySource::Full(bytes))
     }

@@ -86,7 +86,7 @@ impl RequestContext {
         })
     }
 
-    /// The header through which a trusted proxy has told of consent.
+    /// Returns the header through which a trusted proxy has told of consent.
     pub fn consent_through<'r>(&self, route: &'r RouteSpec, sender: &Sender, headers: &HeaderMap) -> Option<&'r str> {
         // What a token's claim consents to, whoever gets the request finds out by the token.
         let is_heard = matches!(sender, Sender::TrustedProxy) && self.consent;
@@ -94,13 +94,13 @@ impl RequestContext {
     }
 }
 
-/// Whether every line of a header says `granted`: a proxy may have appended its own to a client's.
+/// Returns whether every line of a header says `granted`: a proxy may have appended its own to a client's.
 pub fn granted(headers: &HeaderMap, name: &str) -> bool {
     let mut lines = headers.get_all(name).iter().peekable();
     lines.peek().is_some() && lines.all(|line| line == "granted")
 }
 
-/// The jurisdictions that a header's lines name, comma-separated.
+/// Returns the jurisdictions that a header's lines name, comma-separated.
 pub fn declared<'a>(
     table: &Table,
     lines: impl IntoIterator<Item = &'a HeaderValue>,

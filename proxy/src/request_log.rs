@@ -156,12 +156,12 @@ impl RequestLog {
         why
     }
 
-    /// When it must end, if a table has revoked it.
+    /// Returns when it must end, if a table has revoked it.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         self.check.ends_at()
     }
 
-    /// What was permitted; `None` before an origin answers.
+    /// Returns what was permitted; `None` before an origin answers.
     pub(crate) fn grant(&self) -> Option<Grant> {
         let (host, uri) = self.asked.clone()?;
         Some(Grant {
@@ -202,7 +202,7 @@ impl RequestLog {
         metrics::Jurisdiction::of(&self.origin(), self.routing.table())
     }
 
-    /// Who says where the client is: the databases, and whoever made more countries possible.
+    /// Returns who says where the client is: the databases, and whoever made more countries possible.
     fn place(&self) -> access_log::Witnessed {
         let Some(client) = &self.client else { return access_log::Witnessed::default() };
         let overruled = self.context.as_ref().is_some_and(|context| context.origin != client.origin);
@@ -212,7 +212,7 @@ impl RequestLog {
         access_log::Witnessed { databases: client.evidence.clone(), other: overruled.then(other) }
     }
 
-    /// Where the client may be, as far as that came out.
+    /// Returns where the client may be, as far as that came out.
     fn origin(&self) -> Origin {
         let by_address = || self.client.as_ref().map(|client| client.origin);
         self.context.as_ref().map(|context| context.origin).or_else(by_address).unwrap_or(Origin::Unknown)

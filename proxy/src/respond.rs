@@ -62,12 +62,12 @@ impl OwnAnswer {
         Self { retry_after: Some(RETRY_AFTER_SECONDS), ..self }
     }
 
-    /// The request is malformed, or can be read in two ways.
+    /// Answers that the request is malformed, or can be read in two ways.
     pub fn bad_request(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
     }
 
-    /// The host is not one that this TLS connection may serve.
+    /// Answers that the host is not one that this TLS connection may serve.
     pub fn misdirected() -> Self {
         let detail = "The host is not one that this TLS connection may serve; open a new connection for it.";
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
@@ -80,14 +80,13 @@ impl OwnAnswer {
         Self { unsent: true, ..answer }
     }
 
-    /// The sender claims to be a node, and is none.
+    /// Answers that the sender claims to be a node, and is none.
     pub fn no_peer(why: &str) -> Self {
         let detail = format!("The request claims to come from another node, and does not: {why}.");
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
     }
 
-    /// The answer to another node's probe: whether this node's region serves, and how far its replica
-    /// lags.
+    /// Answers another node's probe: whether this node's region serves, and how far its replica lags.
     pub fn probe(serves: bool, lag: Option<std::time::Duration>) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -98,25 +97,25 @@ impl OwnAnswer {
         response
     }
 
-    /// The request's body is longer than the node takes.
+    /// Answers that the request's body is longer than the node takes.
     pub fn too_large() -> Self {
         let detail = "The request body is longer than this node takes.";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Content too large", detail)
     }
 
-    /// The request's head is longer than the node takes.
+    /// Answers that the request's head is longer than the node takes.
     pub fn head_too_large() -> Self {
         let detail = "The request's header section is longer, or has more fields, than this node takes.";
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "Header fields too large", detail)
     }
 
-    /// The node, or every region that could serve, is full.
+    /// Answers that the node, or every region that could serve, is full.
     pub fn overloaded() -> Self {
         let detail = "Too many requests are in flight; this one was shed.";
         Self { unsent: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail) }.retry()
     }
 
-    /// A decision's refusal.
+    /// Answers with a decision's refusal.
     pub fn refused(refusal: &Refusal) -> Self {
         let reason = refusal.reason;
         let (title, detail) = match reason {
@@ -139,13 +138,13 @@ impl OwnAnswer {
         if status == StatusCode::SERVICE_UNAVAILABLE { Self { unsent: true, ..answer }.retry() } else { answer }
     }
 
-    /// A new table no longer lets the region serve it that was about to.
+    /// Answers that a new table no longer lets the region serve it that was about to.
     fn revoked(why: &str) -> Self {
         let detail = format!("The region that was serving this request may no longer do so{why}.");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, REVOKED, "Region no longer allowed", detail).retry()
     }
 
-    /// A failure of every attempt.
+    /// Answers that every attempt has failed.
     pub fn failed(failure: ForwardError) -> Self {
         match failure {
             ForwardError::Body(BodyFault::Broken) => Self::bad_request("The request body broke off or is malformed."),
@@ -184,7 +183,7 @@ impl OwnAnswer {
         }
     }
 
-    /// A redirect of the whole request to HTTPS, method and body kept (308).
+    /// Redirects the whole request to HTTPS, method and body kept (308).
     pub fn redirect(location: &str) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = StatusCode::PERMANENT_REDIRECT;

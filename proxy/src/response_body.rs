@@ -100,7 +100,7 @@ pub enum ResponseBodyError {
 }
 
 impl ResponseBody {
-    /// No body.
+    /// Makes an empty body.
     pub fn empty() -> Self {
         Self { source: ResponseSource::Full(None), progress: None, log: None }
     }
@@ -110,7 +110,7 @@ impl ResponseBody {
         Self { source: ResponseSource::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), progress: None, log: None }
     }
 
-    /// An origin's body; an error after `idle_timeout` without a byte.
+    /// Passes an origin's body on; an error after `idle_timeout` without a byte.
     pub fn proxied(incoming: Incoming, pool_return: PoolReturn, idle_timeout: Duration) -> Self {
         let mut proxied =
             ProxiedBody { incoming, pool_return: Some(pool_return), ended: false, idle_timeout, waiting: None };
@@ -204,8 +204,8 @@ impl OriginWait {
         Self { since, wake: Box::pin(sleep_until(since + timeout.min(LOOK))) }
     }
 
-    /// Whether it has lasted for `timeout`. Otherwise the task is woken by then, by the next look, and
-    /// by `ends_at`.
+    /// Returns whether it has lasted for `timeout`. Otherwise the task is woken by then, by the next look, and by
+    /// `ends_at`.
     fn is_over(&mut self, cx: &mut Context<'_>, timeout: Duration, ends_at: Option<std::time::Instant>) -> bool {
         let deadline = self.since + timeout;
         let ends_at = ends_at.map(Instant::from_std);
@@ -237,7 +237,7 @@ impl ResponseSource {
     }
 }
 
-/// A piece of an answer as it goes down: its trailers without what only nodes may write.
+/// Returns a piece of an answer as it goes down: its trailers without what only nodes may write.
 fn passed_on(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {

@@ -52,13 +52,13 @@ impl Check {
         self.ending.filter(|(at, _)| *at <= clock::now()).map(|(_, why)| why)
     }
 
-    /// When to look again at the latest.
+    /// Returns when to look again at the latest.
     pub fn next_look(&self) -> Instant {
         let look = clock::now() + LOOK;
         self.ending.map_or(look, |(at, _)| look.min(at))
     }
 
-    /// When it ends, if it must.
+    /// Returns when it ends, if it must.
     pub fn ends_at(&self) -> Option<Instant> {
         self.ending.map(|(at, _)| at)
     }

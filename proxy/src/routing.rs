@@ -183,12 +183,12 @@ impl Routing {
         Ok(Self { document, generation, revision, expired, loaded, here, has_gateways, canary, regions, routes })
     }
 
-    /// The table.
+    /// Returns the table.
     pub fn table(&self) -> &Table {
         &self.document.table
     }
 
-    /// A region's live cell.
+    /// Returns a region's live cell.
     ///
     /// # Panics
     /// On an id of another table.
@@ -197,12 +197,12 @@ impl Routing {
         &self.regions[id.index()]
     }
 
-    /// Every region's cell with its id and name.
+    /// Returns every region's cell with its id and name.
     pub fn regions(&self) -> impl Iterator<Item = (RegionId, &policy::region::Region, &Region)> {
         self.table().regions().zip(&self.regions).map(|((id, region), cell)| (id, region, cell))
     }
 
-    /// How long a route's answers take.
+    /// Returns how long a route's answers take.
     ///
     /// # Panics
     /// On an id of another table.
@@ -211,22 +211,22 @@ impl Routing {
         &self.routes[id.0 as usize]
     }
 
-    /// How long the answers of each route take.
+    /// Returns how long the answers of each route take.
     pub fn latencies(&self) -> impl Iterator<Item = &RouteLatency> {
         self.routes.iter().map(Arc::as_ref)
     }
 
-    /// The version on trial, if it is in this region.
+    /// Returns the version on trial, if it is in this region.
     pub fn canary_in(&self, cell: &Region) -> Option<&CanaryState> {
         self.canary.as_deref().filter(|_| cell.has_canary)
     }
 
-    /// Whether an endpoint of a region runs the version on trial.
+    /// Returns whether an endpoint of a region runs the version on trial.
     pub fn is_on_trial(&self, region: RegionId, endpoint: &EndpointState) -> bool {
         self.canary_in(self.region(region)).is_some_and(|canary| canary.is_canary(&endpoint.endpoint))
     }
 
-    /// The region's name if this node reaches it by a gateway, which must then not choose again.
+    /// Returns the region's name if this node reaches it by a gateway, which must then not choose again.
     pub fn chosen_for_gateway(&self, region: RegionId) -> Option<&str> {
         let by_gateway = self.document.upstreams.get(region.index()).is_some_and(|upstream| upstream.gateway.is_some());
         (region != self.here && by_gateway).then(|| self.table().region(region).name.as_str())
@@ -255,8 +255,8 @@ impl View for Routing {
 }
 
 impl Region {
-    /// What this node has in flight there, as a share of its cap, which shrinks with the endpoints that
-    /// are down.
+    /// Returns what this node has in flight there, as a share of its cap, which shrinks with the endpoints that are
+    /// down.
     pub fn load(&self) -> f32 {
         self.state.in_flight.load(Ordering::Relaxed) as f32 * f32::from_bits(self.one_request.load(Ordering::Relaxed))
     }
@@ -266,38 +266,38 @@ impl Region {
         self.state.reported.over(self.load())
     }
 
-    /// The fleet's load as decisions weigh it. A region is never less full than the share of what fails
+    /// Returns the fleet's load as decisions weigh it. A region is never less full than the share of what fails
     /// there: who answers with errors, and quickly, would else seem idle, and attract what it fails.
     pub fn utilisation(&self) -> f32 {
         self.state.reported.over(self.load().max(self.state.error_share()))
     }
 
-    /// The largest replication lag that an endpoint which is up has reported.
+    /// Returns the largest replication lag that an endpoint which is up has reported.
     pub fn lag(&self) -> Option<Duration> {
         Some(self.lag_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_LAG).map(Duration::from_millis)
     }
 
-    /// The most requests this node has in flight there.
+    /// Returns the most requests this node has in flight there.
     pub fn cap(&self) -> usize {
         self.cap
     }
 
-    /// The cap that [`Region::load`] is a share of; at least 1.
+    /// Returns the cap that [`Region::load`] is a share of; at least 1.
     pub fn cap_in_rotation(&self) -> u32 {
         (1.0 / f32::from_bits(self.one_request.load(Ordering::Relaxed))).round().max(1.0) as u32
     }
 
-    /// Whether the region serves, as far as this node can tell.
+    /// Returns whether the region serves, as far as this node can tell.
     pub fn is_up(&self) -> bool {
         self.state.health() != Health::Down
     }
 
-    /// Percent of its endpoints that are up.
+    /// Returns how many percent of its endpoints are up.
     pub fn healthy_percent(&self) -> u8 {
         self.healthy.load(Ordering::Relaxed)
     }
 
-    /// How its endpoints are.
+    /// Returns how its endpoints are.
     pub fn census(&self) -> EndpointCounts {
         let count = |is: fn(&EndpointState) -> bool| self.endpoints.iter().filter(|endpoint| is(endpoint)).count();
         EndpointCounts {
@@ -323,7 +323,7 @@ impl Region {
 }
 
 impl PersistedState {
-    /// The state of the version on trial: what it was, if a table says the same of it as the one before.
+    /// Returns the state of the version on trial: what it was, if a table says the same of it as the one before.
     fn canary(&self, spec: Option<&Canary>) -> Option<Arc<CanaryState>> {
         let mut kept = self.canary.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |state: &Arc<CanaryState>| spec.is_some_and(|spec| spec.is_same_trial(&state.spec));

@@ -11,7 +11,6 @@ use config::Routing;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::background::background_service;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::admin::Admin;
@@ -31,6 +30,7 @@ use crate::probes::watch::Watch;
 use crate::reload::{Reloader, Watches};
 use crate::routing::{self, CurrentRouting, Edition, PersistedState};
 use crate::server_tls::ServerTls;
+use crate::signals::Signals;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -159,28 +159,6 @@ struct Stop {
     node: Arc<Node>,
     /// Until they are waited for.
     signals: Mutex<Option<Signals>>,
-}
-
-/// The signals that end a node.
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Catches them from now on; any runtime of the process may then deliver them.
-    fn catch(runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
-        let _context = runtime.enter();
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Waits for either, and gives its name.
-    pub async fn any(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }
 
 /// How long clients are asked to close before idle connections are closed on them: a request that

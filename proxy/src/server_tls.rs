@@ -68,7 +68,7 @@ impl ServerTls {
         Ok(())
     }
 
-    /// What is in force.
+    /// Returns what is in force.
     pub fn current(&self) -> Arc<Serving> {
         self.0.load_full()
     }
@@ -135,12 +135,12 @@ impl CertificateSet {
         Self::new(self.entries.get(..self.of_listener).unwrap_or_default(), of_node)
     }
 
-    /// The certificates of the set.
+    /// Returns the certificates of the set.
     pub fn entries(&self) -> &[Certificate] {
         &self.entries
     }
 
-    /// The certificate for a name: its own, its parent's wildcard, or the first.
+    /// Returns the certificate for a name: its own, its parent's wildcard, or the first.
     pub fn entry(&self, name: Option<&str>) -> Option<&Certificate> {
         let wanted = name.map(str::to_ascii_lowercase);
         let found = wanted.as_deref().and_then(|name| {
@@ -162,7 +162,7 @@ impl CertificateSet {
     }
 }
 
-/// The configuration of a TLS listener: TLS 1.2 and 1.3, X25519MLKEM768 preferred, HTTP/2 and 1.1; nodes
+/// Returns the configuration of a TLS listener: TLS 1.2 and 1.3, X25519MLKEM768 preferred, HTTP/2 and 1.1; nodes
 /// are asked for their certificates.
 fn server_config(set: Arc<CertificateSet>, sessions: &Sessions) -> Result<rustls::ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

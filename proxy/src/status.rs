@@ -169,7 +169,7 @@ pub struct CertificateStatus {
 }
 
 impl Status {
-    /// The state of a node now.
+    /// Reads the state of a node now.
     pub fn of(node: &Node) -> Self {
         let config = node.config.load();
         let routing = node.routing.load_full();
@@ -304,7 +304,7 @@ impl EndpointStatus {
     }
 }
 
-/// The certificates in force: of each listener, and what this node shows to other regions' nodes.
+/// Returns the certificates in force: of each listener, and what this node shows to other regions' nodes.
 pub fn certificates(node: &Node) -> Vec<CertificateStatus> {
     let now = clock::unix_seconds() as i64;
     let of = |listener: &str, entry: &Certificate| CertificateStatus {

@@ -28,7 +28,7 @@ pub fn target<'a>(version: Version, uri: &'a Uri, headers: &HeaderMap) -> Result
 }
 
 impl Target<'_> {
-    /// The route of this request.
+    /// Returns the route of this request.
     ///
     /// # Errors
     /// When another reading of its path would lead to another route, which is another law.

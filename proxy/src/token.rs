@@ -41,8 +41,8 @@ impl Tokens {
         if errors.is_empty() { Ok(Self(keys)) } else { Err(errors) }
     }
 
-    /// Whether a request's bearer token, verified, says `true` or `"granted"` under a claim. Its
-    /// signature, its times, and what the node file asks of issuer and audience must all hold.
+    /// Returns whether a request's bearer token, verified, says `true` or `"granted"` under a claim. Its signature,
+    /// its times, and what the node file asks of issuer and audience must all hold.
     pub fn grants(&self, headers: &HeaderMap, claim: &str) -> bool {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         // With two tokens nobody knows which of them the origin believes.

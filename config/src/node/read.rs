@@ -1,10 +1,12 @@
 //! A node file's sections, one after the other.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{NodeConfig, Routing};
-use super::{address, admin, geoip, limits, listener, log, peers, routing, tokens, upstream};
-use crate::field::Section;
+use super::admin::Admin;
+use super::{Listener, NodeConfig, Routing};
+use super::{admin, geoip, limits, listener, log, peers, routing, tokens, upstream};
+use crate::field::{Field, Section};
 use crate::name::name as read_name;
 use crate::text::read_bounded;
 
@@ -20,7 +22,7 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
     let admin = admin::admin(root);
     let geoip = geoip::geoip(root, directory);
     let listeners = listener::listeners(root, directory, &geoip);
-    address::check_distinct(&admin, &listeners);
+    check_distinct(&admin, &listeners);
     let region = region.and_then(|field| field.text());
     let routing = routing::routing(root, directory);
     let name = value("name").and_then(|field| read_name(&field)).map_or_else(host_name, str::to_owned);
@@ -68,4 +70,27 @@ pub fn host_name() -> String {
         .map(|text| text.trim().to_owned())
         .find(|name| !name.is_empty())
         .unwrap_or_else(|| "meridian".to_owned())
+}
+
+/// Reports every listener whose address is taken by the admin interface or by an earlier listener.
+/// Port 0 is never taken.
+fn check_distinct(admin: &Admin, listeners: &[(Listener, Field<'_>)]) {
+    let admin_name = if admin.is_given { "admin.address" } else { "the admin interface, by default" };
+    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+    taken.extend(admin.address.map(|address| (address, admin_name.to_owned())));
+    for (listener, field) in listeners {
+        match taken.iter().find(|(address, _)| meet(*address, listener.address)) {
+            Some((address, owner)) => {
+                field.error(format!("\"{}\" is taken: {owner} has {address}", listener.address));
+            }
+            None => taken.push((listener.address, field.path())),
+        }
+    }
+}
+
+/// Whether two sockets cannot be bound at once: the unspecified address is all of its family's.
+fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip =
+        a.ip() == b.ip() || a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
+    a.port() == b.port() && a.port() != 0 && same_ip
 }

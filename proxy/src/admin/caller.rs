@@ -31,7 +31,7 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Why it gets no answer; `hosts` are names beside addresses and `localhost` that it may ask for.
+    /// Returns why it gets no answer; `hosts` are names beside addresses and `localhost` that it may ask for.
     pub(super) fn problem(&self, hosts: &[String]) -> Option<&'static str> {
         if self.is_unclear || self.host.is_some_and(|host| !is_own(host, hosts)) {
             // A foreign name that was pointed here (DNS rebinding) would make this the page's own site.

@@ -22,7 +22,7 @@ use crate::clock::LawClock;
 use crate::node::Node;
 use crate::peers::Peers;
 use crate::routing::PersistedState;
-use crate::serve::Signals;
+use crate::signals::Signals;
 use crate::telemetry::metrics::Metrics;
 
 /// The thread that follows the bus.

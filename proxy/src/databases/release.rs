@@ -161,7 +161,7 @@ impl Change {
         Ok(Self { by, share: moved.greater_share(whole), clients: 0, clients_moved: 0, moves })
     }
 
-    /// The change in words, for a log.
+    /// Returns the change in words, for a log.
     fn in_words(&self) -> String {
         let moves: Vec<String> = self
             .moves
@@ -286,7 +286,7 @@ pub enum NotAccepted {
     Others,
 }
 
-/// The databases that are not those in force at their places; all of them, if they look the same.
+/// Returns the databases that are not those in force at their places; all of them, if they look the same.
 fn differing(in_force: &GeoDatabases, new: &GeoDatabases) -> Vec<HeldDatabase> {
     let facts = |database: &Database| (database.kind().to_owned(), database.build_epoch(), database.nodes());
     let in_force: Vec<&Database> = in_force.databases().collect();

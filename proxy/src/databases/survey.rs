@@ -149,7 +149,7 @@ impl Clients {
         })
     }
 
-    /// Every count, in the order of addresses.
+    /// Returns every count, in the order of addresses.
     fn sorted(&self) -> Vec<(IpAddr, usize, u64)> {
         let mut sorted: Vec<_> = self.counts.iter().map(|((address, kind), count)| (*address, *kind, *count)).collect();
         sorted.sort_unstable();

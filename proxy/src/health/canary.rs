@@ -79,7 +79,7 @@ struct Baseline {
 }
 
 impl CanaryState {
-    /// A canary at its first step.
+    /// Makes a canary at its first step.
     pub fn new(spec: Canary) -> Self {
         let rollout = Rollout::new(uptime());
         let share = AtomicU8::new(rollout.percent(&spec));
@@ -96,12 +96,12 @@ impl CanaryState {
         }
     }
 
-    /// Whether this client gets the version on trial: one that does keeps it while the share grows.
+    /// Returns whether this client gets the version on trial: one that does keeps it while the share grows.
     pub fn takes(&self, client_key: u64) -> bool {
         is_within(self.share.load(Ordering::Relaxed), client_key ^ self.salt)
     }
 
-    /// Whether an endpoint runs the version on trial.
+    /// Returns whether an endpoint runs the version on trial.
     pub fn is_canary(&self, endpoint: &config::Endpoint) -> bool {
         endpoint.version.as_deref() == Some(&self.spec.version)
     }
@@ -140,7 +140,7 @@ impl CanaryState {
         metrics.canary_share.with_label_values(&[version]).set(f64::from(rollout.percent(&self.spec)) / 100.0);
     }
 
-    /// Where it stands.
+    /// Returns where it stands.
     pub fn stats(&self, now: Duration) -> CanaryStats {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = |seen: &VersionCounts, marks: &Baseline| seen.read().tally(&marks.step, self.spec.failure.p95);
@@ -197,7 +197,7 @@ impl Default for Reading {
 }
 
 impl Reading {
-    /// What came since an earlier one, as decisions see it. `p95` is the mark of a bad canary.
+    /// Returns what came since an earlier one, as decisions see it. `p95` is the mark of a bad canary.
     fn tally(mut self, step: &Reading, p95: Duration) -> Tally {
         for (count, before) in self.answered.iter_mut().zip(&step.answered) {
             *count = count.saturating_sub(*before);

@@ -42,8 +42,8 @@ impl EndpointState {
         new
     }
 
-    /// A new endpoint counts as healthy until something shows otherwise; a cold region's, as down
-    /// until its probes pass.
+    /// Makes a new endpoint, which counts as healthy until something shows otherwise; a cold region's, as down until its
+    /// probes pass.
     pub fn new(endpoint: Endpoint, cold: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let health = if cold { EndpointHealth::cold() } else { EndpointHealth::default() };
@@ -65,37 +65,37 @@ impl EndpointState {
         }
     }
 
-    /// Whether it is in rotation.
+    /// Returns whether it is in rotation.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// Whether the probes have nothing against it.
+    /// Returns whether the probes have nothing against it.
     pub fn is_probed_up(&self) -> bool {
         self.probed_up.load(Ordering::Relaxed)
     }
 
-    /// Whether its last attempt did not connect.
+    /// Returns whether its last attempt did not connect.
     pub fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed)
     }
 
-    /// How many of its last attempts failed.
+    /// Returns how many of its last attempts failed.
     pub fn errors_in_a_row(&self) -> u32 {
         self.errors_in_a_row.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody is there: what waits for its answer waits in vain.
+    /// Returns whether nobody is there: what waits for its answer waits in vain.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// Whether something is wrong, so that probes should be quick.
+    /// Returns whether something is wrong, so that probes should be quick.
     pub fn is_in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Relaxed)
     }
 
-    /// What real traffic has shown since the process's start.
+    /// Returns what real traffic has shown since the process's start.
     pub fn counts(&self) -> Counts {
         Counts {
             attempts: self.attempts.load(Ordering::Relaxed),
@@ -105,7 +105,7 @@ impl EndpointState {
         }
     }
 
-    /// The replication lag that it last reported, in milliseconds.
+    /// Returns the replication lag that it last reported, in milliseconds.
     pub fn lag_ms(&self) -> Option<u64> {
         *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,7 +115,7 @@ impl EndpointState {
         *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner) = lag_ms;
     }
 
-    /// Why its last probe did not pass; `None` when it did, and before the first.
+    /// Returns why its last probe did not pass; `None` when it did, and before the first.
     pub fn last_failure(&self) -> Option<Arc<str>> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

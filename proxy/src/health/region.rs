@@ -45,7 +45,7 @@ struct RegionInner {
 }
 
 impl RegionState {
-    /// A region that counts as up, or a cold one as down, until something shows otherwise.
+    /// Makes a region that counts as up, or a cold one as down, until something shows otherwise.
     pub fn new(cold: bool, failover: &Failover) -> Self {
         let health = if cold { RegionHealth::cold() } else { RegionHealth::default() };
         let state = Self { watch: Mutex::new(RegionInner { health, ..RegionInner::default() }), ..Self::default() };
@@ -54,7 +54,7 @@ impl RegionState {
         state
     }
 
-    /// What decisions see.
+    /// Returns what decisions see.
     pub fn health(&self) -> Health {
         match self.health.load(Ordering::Relaxed) {
             DOWN => Health::Down,
@@ -63,12 +63,12 @@ impl RegionState {
         }
     }
 
-    /// Where it stands between down and up.
+    /// Returns where it stands between down and up.
     pub fn phase(&self) -> Phase {
         self.lock().health.phase()
     }
 
-    /// The utilisation as the overload mark sees it.
+    /// Returns the utilisation as the overload mark sees it.
     pub fn pressure(&self) -> f32 {
         f32::from_bits(self.pressure.load(Ordering::Relaxed))
     }
@@ -78,7 +78,7 @@ impl RegionState {
         self.pressure.store(pressure.to_bits(), Ordering::Relaxed);
     }
 
-    /// The share of attempts that failed lately, `0..=1`.
+    /// Returns the share of attempts that failed lately, `0..=1`.
     pub fn error_share(&self) -> f32 {
         f32::from_bits(self.error_share.load(Ordering::Relaxed))
     }
@@ -89,7 +89,7 @@ impl RegionState {
         watch.draining = draining.then(|| watch.draining.unwrap_or_else(uptime));
     }
 
-    /// Whether it has drained for longer than clients pinned there may still use it.
+    /// Returns whether it has drained for longer than clients pinned there may still use it.
     pub fn is_drained(&self, failover: &Failover) -> bool {
         self.lock().draining.is_some_and(|since| uptime() >= since + failover.drain_timeout)
     }
@@ -101,7 +101,7 @@ impl RegionState {
         }
     }
 
-    /// An attempt failed; true when there are now enough in a row to suspect the region as a whole.
+    /// Notes that an attempt failed; true when there are now enough in a row to suspect the region as a whole.
     pub fn on_error(&self, outlier: &Outlier) -> bool {
         self.errors_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= outlier.consecutive_errors
     }

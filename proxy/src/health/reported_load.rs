@@ -20,7 +20,7 @@ pub struct ReportedLoad {
 const NEVER: u64 = 0;
 
 impl ReportedLoad {
-    /// The load of a region of which this node knows `own`, by what is reported now.
+    /// Returns the load of a region of which this node knows `own`, by what is reported now.
     pub fn over(&self, own: f32) -> f32 {
         if self.at_ms.load(Ordering::Relaxed) == NEVER {
             // Where no fleet reports, on the path of every request.
@@ -34,7 +34,7 @@ impl ReportedLoad {
         self.read(now_ms).map_or(own, |reported| reported.over(own))
     }
 
-    /// What is reported, at a time in milliseconds; `None` when that is too long ago.
+    /// Returns what is reported, at a time in milliseconds; `None` when that is too long ago.
     pub fn read(&self, now_ms: u64) -> Option<Reported> {
         let at_ms = self.at_ms.load(Ordering::Relaxed);
         let age = Duration::from_millis(now_ms.saturating_sub(at_ms));

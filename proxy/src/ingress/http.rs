@@ -81,7 +81,7 @@ async fn drained(drain: &mut watch::Receiver<Drain>, from: Drain) {
     }
 }
 
-/// The parsers' limits on heads are twice the node's: see `exchange`.
+/// Makes the parser of HTTP/1. The parsers' limits on heads are twice the node's: see [`crate::framing::HeadSize`].
 fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder

@@ -35,7 +35,7 @@ pub async fn caller(stream: &mut TcpStream) -> io::Result<Caller> {
     Ok(caller)
 }
 
-/// A header's length and whom it names; 0 and the proxy when there is none. `None` while more must be seen.
+/// Returns a header's length and whom it names; 0 and the proxy when there is none. `None` while more must be seen.
 fn judge(seen: &[u8]) -> Option<io::Result<(usize, Caller)>> {
     let begins_like = |signature: &[u8]| {
         let common = seen.len().min(signature.len());
@@ -97,7 +97,7 @@ mod tests {
         Caller::Client(address.parse().unwrap())
     }
 
-    /// A header of version 2: command, family and protocol, and the addresses' bytes.
+    /// Returns a header of version 2: command, family and protocol, and the addresses' bytes.
     fn version_2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
         let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
         [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x20 | command, family], &length, addresses].concat()

@@ -203,12 +203,12 @@ fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>) ->
     TlsFacts { sni: sni.map(str::to_ascii_lowercase), names, node }
 }
 
-/// What a failed handshake has against the certificate that was shown: only nodes are asked for one.
+/// Returns what a failed handshake has against the certificate that was shown: only nodes are asked for one.
 fn shown_certificate(error: &std::io::Error) -> Option<CertificateRefusal> {
     CertificateRefusal::of(error.get_ref()?.downcast_ref::<rustls::Error>()?)
 }
 
-/// Whether a plain connection opens with HTTP/2's preface (prior knowledge, RFC 9113, 3.3).
+/// Returns whether a plain connection opens with HTTP/2's preface (prior knowledge, RFC 9113, 3.3).
 async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let judge = |seen: &[u8]| match seen.len() {

@@ -30,9 +30,9 @@ struct RegionMeter {
 }
 
 impl LoadMeter {
-    /// The reports of now, each with the region that it is about: this node's own; and each other that
-    /// it dials itself, from its first request there until the others have forgotten the last. What it
-    /// sends by a gateway is in the reports of the nodes there.
+    /// Returns the reports of now, each with the region that it is about: this node's own; and each other that it
+    /// dials itself, from its first request there until the others have forgotten the last. What it sends by a
+    /// gateway is in the reports of the nodes there.
     pub fn reports(&mut self, node: &str, routing: &Routing, now: Duration) -> Vec<(String, LoadReport)> {
         let seconds = now.saturating_sub(std::mem::replace(&mut self.last, now)).as_secs_f64().max(SHORTEST_SECONDS);
         let mut before = std::mem::take(&mut self.regions);
@@ -66,7 +66,7 @@ impl LoadMeter {
 }
 
 impl RegionMeter {
-    /// The attempts since the last time, and from now on those after.
+    /// Returns the attempts since the last time, and from now on those after.
     fn sent(&mut self, cell: &Region) -> u64 {
         let mut sent = 0;
         for (endpoint, seen) in self.endpoints.values_mut() {

@@ -41,7 +41,7 @@ pub enum GatewayRefusal {
 }
 
 impl GatewayRefusal {
-    /// The word for the metrics.
+    /// Returns the word for the metrics.
     pub fn cause(&self) -> &'static str {
         match self {
             Self::Plain(_) => "unsigned",
@@ -82,12 +82,12 @@ impl GatewayTls {
         Self { peers, base, upstream: upstream.flatten() }
     }
 
-    /// Whether requests to gateways are signed.
+    /// Returns whether requests to gateways are signed.
     pub fn signs(&self) -> bool {
         self.peers.secrets.is_some()
     }
 
-    /// The configuration of one handshake, and where it notes what it finds out.
+    /// Returns the configuration of one handshake, and where it notes what it finds out.
     pub fn handshake(&self, alpn: &[u8]) -> (Arc<ClientConfig>, Arc<Proof>) {
         let proof = Arc::new(Proof::default());
         let mut tls = self.base.clone();
@@ -103,7 +103,7 @@ impl GatewayTls {
         (Arc::new(tls), proof)
     }
 
-    /// What a finished handshake proves.
+    /// Returns what a finished handshake proves.
     ///
     /// # Errors
     /// When that is too little to send it a request.

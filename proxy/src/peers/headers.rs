@@ -88,7 +88,7 @@ pub enum NoPeer {
 }
 
 impl NoPeer {
-    /// The word for the metrics.
+    /// Returns the word for the metrics.
     pub fn cause(&self) -> &'static str {
         match self {
             Self::Certificate(refusal) => refusal.cause(),
@@ -116,8 +116,8 @@ pub struct Claims<'a> {
     pub is_at_end: bool,
 }
 
-/// The door: finds out whether a node sends a request, and takes every field that only nodes may write
-/// out of its head. `None` of everybody else, whose fields are dropped unread.
+/// Finds out whether a node sends a request, and takes every field that only nodes may write out
+/// of its head. `None` of everybody else, whose fields are dropped unread.
 ///
 /// # Errors
 /// When somebody claims to be a node and is none: to serve it as a client would be to take the node's
@@ -179,12 +179,12 @@ impl FromPeer {
     }
 }
 
-/// The value of a field that stands once.
+/// Returns the value of a field that stands once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     at_most_one(headers, name)?
 }
 
-/// The value of a field that stands once, or not at all; `None` when it stands more often.
+/// Returns the value of a field that stands once, or not at all; `None` when it stands more often.
 fn at_most_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Option<&'a HeaderValue>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
@@ -379,7 +379,7 @@ mod tests {
         }
     }
 
-    /// A request of a node, on its way.
+    /// Returns a request of a node, on its way.
     fn sent(peers: &Arc<Peers>) -> Request<()> {
         let (id, origin) =
             (HeaderValue::from_static("id-1"), Origin::of(["DE".parse().unwrap()].into_iter().collect()));

@@ -53,7 +53,7 @@ pub enum CertificateRefusal {
 }
 
 impl CertificateRefusal {
-    /// The word for the metrics.
+    /// Returns the word for the metrics.
     pub fn cause(&self) -> &'static str {
         match self {
             Self::Expired => "certificate_expired",
@@ -63,7 +63,7 @@ impl CertificateRefusal {
         }
     }
 
-    /// What a failed handshake has against the certificate that the other end showed, if it is that.
+    /// Returns what a failed handshake has against the certificate that the other end showed, if it is that.
     pub fn of(error: &rustls::Error) -> Option<Self> {
         let rustls::Error::InvalidCertificate(error) = error else { return None };
         Some(match error {
@@ -162,7 +162,7 @@ impl Authorities {
         self.names.iter().for_each(|name| add(format!("{name:?}").as_bytes()));
     }
 
-    /// The name of a verified certificate that makes its owner a node.
+    /// Returns the name of a verified certificate that makes its owner a node.
     fn named(&self, chain: &[CertificateDer<'_>]) -> Result<Identity, CertificateRefusal> {
         let unusable = |what: String| CertificateRefusal::Unusable(what);
         let mut expires = i64::MAX;
@@ -183,7 +183,7 @@ impl Authorities {
         Err(CertificateRefusal::Misnamed(shown))
     }
 
-    /// The names of a certificate, and whether each is a node's.
+    /// Returns the names of a certificate, and whether each is a node's.
     fn names_of(
         &self,
         certificate: &x509_parser::certificate::X509Certificate<'_>,
@@ -327,7 +327,7 @@ impl fmt::Debug for PeerSession {
     }
 }
 
-/// The time that certificates are verified at.
+/// Returns the time that certificates are verified at.
 pub fn now() -> UnixTime {
     UnixTime::since_unix_epoch(clock::since_1970())
 }

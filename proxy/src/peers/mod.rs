@@ -44,7 +44,7 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// What a node says of the request that it passes on.
+    /// Returns what a node says of the request that it passes on.
     pub fn peer(&self) -> Option<&headers::FromPeer> {
         match self {
             Sender::Peer(peer) => Some(peer),
@@ -151,12 +151,12 @@ impl Peers {
         Ok(Self { authorities, certificate, secrets, fingerprint })
     }
 
-    /// Whether these are the same authorities, names, certificate and secrets.
+    /// Returns whether these are the same authorities, names, certificate and secrets.
     pub fn is_same(&self, other: &Self) -> bool {
         self.fingerprint == other.fingerprint
     }
 
-    /// What keeps this node from being one of a fleet with this table's gateways: each would be passed
+    /// Returns what keeps this node from being one of a fleet with this table's gateways: each would be passed
     /// requests that it refuses. Empty when nothing does.
     pub fn problems_with(&self, document: &RoutingTable, node_file: &Path, region: &str) -> Vec<Problem> {
         let spec = document.table.spec();

@@ -72,7 +72,7 @@ pub enum SignatureRefusal {
 }
 
 impl SignatureRefusal {
-    /// The word for the metrics.
+    /// Returns the word for the metrics.
     pub fn cause(self) -> &'static str {
         match self {
             Self::NoSecret => "no_secret",
@@ -83,7 +83,7 @@ impl SignatureRefusal {
 }
 
 impl BodyClaim {
-    /// What follows a head, if it is not at its end there.
+    /// Returns what follows a head, if it is not at its end there.
     pub fn of(headers: &HeaderMap, is_at_end: bool) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         match length {
@@ -192,7 +192,7 @@ impl Secrets {
         }
     }
 
-    /// Whether a node has given this answer to the request with this nonce.
+    /// Returns whether a node has given this answer to the request with this nonce.
     pub fn is_answer(&self, status: u16, headers: &HeaderMap, nonce: Nonce) -> bool {
         let mac = only(headers, &fields::SIGNATURE).and_then(|text| text.strip_prefix("1;m=")).and_then(from_hex);
         let Some(mac) = mac else { return false };
@@ -261,7 +261,7 @@ impl Statement {
     }
 }
 
-/// The value of a field that stands once.
+/// Returns the value of a field that stands once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())?.to_str().ok()

@@ -44,7 +44,7 @@ fn failed(why: &str) -> ProbeReport {
     ProbeReport::failed(&format!("gRPC: {why}"), None)
 }
 
-/// What is wrong with an answer.
+/// Returns what is wrong with an answer.
 fn problem(http: StatusCode, status: Option<&HeaderValue>, body: &[u8]) -> Option<String> {
     if http != StatusCode::OK {
         return Some(format!("answered HTTP {}", http.as_u16()));
@@ -83,7 +83,7 @@ fn check_request(service: &str) -> Vec<u8> {
     request
 }
 
-/// A message with gRPC's prefix: not compressed, and its length.
+/// Returns a message with gRPC's prefix: not compressed, and its length.
 fn message(content: &[u8]) -> Bytes {
     let mut message = vec![0];
     message.extend_from_slice(&(content.len() as u32).to_be_bytes());
@@ -91,15 +91,15 @@ fn message(content: &[u8]) -> Bytes {
     message.into()
 }
 
-/// The status of a body that is one message with `HealthCheckResponse { ServingStatus status = 1; }`.
+/// Returns the status of a body that is one message with `HealthCheckResponse { ServingStatus status = 1; }`.
 fn serving_status(body: &[u8]) -> Option<u64> {
     let Some((&[0, a, b, c, d], content)) = body.split_first_chunk() else { return None };
     let is_whole = u32::from_be_bytes([a, b, c, d]) as usize == content.len();
     if is_whole { status_of(content) } else { None }
 }
 
-/// The last value of field 1, as protobuf wants it; other fields are skipped. `None` without one, or
-/// when the message is malformed.
+/// Returns the last value of field 1, as protobuf wants it; other fields are skipped. `None` without one, or when
+/// the message is malformed.
 fn status_of(mut content: &[u8]) -> Option<u64> {
     let mut status = None;
     while !content.is_empty() {

@@ -64,7 +64,7 @@ pub(super) async fn ask(
     Ok(ProbeReport::passed(lag))
 }
 
-/// Why an answer is none of a node's.
+/// Returns why an answer is none of a node's.
 fn no_peer(status: StatusCode) -> String {
     if status == StatusCode::MISDIRECTED_REQUEST {
         return format!(
@@ -88,7 +88,7 @@ fn wrong_status(path: &str, status: u16, check: &HttpCheck, is_gateway: bool) ->
     format!("{whose} answered {status}, not {}", statuses.join(", "))
 }
 
-/// The beginning of a text, which may be long.
+/// Returns the beginning of a text, which may be long.
 fn quoted(text: &str) -> String {
     let beginning: String = text.chars().take(64).collect();
     if beginning.len() < text.len() { format!("{beginning:?}…") } else { format!("{beginning:?}") }
@@ -130,7 +130,7 @@ async fn get(
     Ok((response, connection, nonce))
 }
 
-/// The beginning of a body, and whether that is all of it.
+/// Returns the beginning of a body, and whether that is all of it.
 async fn read(response: Response<Incoming>) -> (Vec<u8>, bool) {
     let mut incoming = response.into_body();
     let mut body = Vec::new();

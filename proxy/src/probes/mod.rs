@@ -32,7 +32,7 @@ impl ProbeReport {
         Self { result: Probe::Passed, lag_ms, why: None }
     }
 
-    /// A wrong answer.
+    /// Reports a wrong answer.
     fn failed(why: &str, lag_ms: Option<u64>) -> Self {
         Self { result: Probe::Failed, lag_ms, why: Some(why.into()) }
     }
@@ -69,7 +69,7 @@ impl From<SendError> for NoAnswer {
     }
 }
 
-/// What TLS has against an endpoint comes as an error of the socket.
+/// Returns an error in words: what TLS has against an endpoint comes as an error of the socket.
 fn in_words(error: &ConnectError) -> String {
     match error {
         ConnectError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
@@ -79,7 +79,7 @@ fn in_words(error: &ConnectError) -> String {
     }
 }
 
-/// The last of an error's causes: what hyper's say of themselves is less.
+/// Returns the last of an error's causes: what hyper's say of themselves is less.
 fn root(error: &hyper::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(next) = cause.source() {

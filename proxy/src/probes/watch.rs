@@ -32,7 +32,7 @@ pub struct Watch {
 const TICK: Duration = Duration::from_millis(100);
 
 impl Watch {
-    /// A watch over this node's upstreams.
+    /// Makes a watch over this node's upstreams.
     pub fn new(node: Arc<Node>) -> Self {
         Self { node, busy: Arc::default() }
     }

@@ -85,7 +85,7 @@ pub struct TunnelSummary {
 }
 
 impl TunnelEnd {
-    /// Its name, for metrics.
+    /// Returns its name, for metrics.
     pub fn name(self) -> &'static str {
         match self {
             TunnelEnd::Closed => "closed",
@@ -119,12 +119,12 @@ const QUEUE: usize = 8192;
 pub struct AccessLog(Option<SyncSender<Line>>);
 
 impl AccessLog {
-    /// A log that goes nowhere.
+    /// Makes a log that goes nowhere.
     pub fn off() -> Self {
         Self(None)
     }
 
-    /// A log to stdout, written by a thread of its own.
+    /// Makes a log to stdout, written by a thread of its own.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -134,7 +134,7 @@ impl AccessLog {
         Ok(Self(Some(sender)))
     }
 
-    /// Whether lines are wanted at all.
+    /// Returns whether lines are wanted at all.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
@@ -166,7 +166,7 @@ fn write_all(lines: &Receiver<Line>) {
     }
 }
 
-/// The time of a line: RFC 3339, UTC, milliseconds.
+/// Returns the time of a line: RFC 3339, UTC, milliseconds.
 pub fn now() -> String {
     let now = jiff::Timestamp::try_from(clock::system_time()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{now:.3}")

@@ -300,7 +300,7 @@ impl Metrics {
         Waiting(&self.queue_depth)
     }
 
-    /// The exposition in Prometheus' text format.
+    /// Returns the exposition in Prometheus' text format.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
@@ -407,7 +407,7 @@ pub enum Jurisdiction {
 }
 
 impl Jurisdiction {
-    /// The label of an origin.
+    /// Returns the label of an origin.
     pub fn of(origin: &Origin, table: &Table) -> Self {
         match origin {
             Origin::Unknown => Jurisdiction::Unknown,

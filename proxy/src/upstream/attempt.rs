@@ -89,23 +89,23 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the origin has certainly not acted on the request.
+    /// Returns whether the origin has certainly not acted on the request.
     pub fn is_unsent(self) -> bool {
         matches!(self, Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort | Fault::Unprocessed)
     }
 
-    /// Whether another attempt costs the region's retry budget nothing: no origin was troubled, or this
+    /// Returns whether another attempt costs the region's retry budget nothing: no origin was troubled, or this
     /// node left the region for the law's sake.
     pub fn is_free(self) -> bool {
         self.is_unsent() || matches!(self, Fault::Revoked(_))
     }
 
-    /// Whether there was no connection.
+    /// Returns whether there was no connection.
     pub fn is_unreachable(self) -> bool {
         matches!(self, Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort)
     }
 
-    /// The word for the metrics.
+    /// Returns the word for the metrics.
     pub fn outcome(self) -> &'static str {
         match self {
             Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort => "unreachable",
@@ -153,12 +153,12 @@ pub async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
 }
 
 impl AttemptResult {
-    /// The status of its answer.
+    /// Returns the status of its answer.
     pub fn status(&self) -> Option<StatusCode> {
         self.result.as_ref().ok().map(|(response, _)| response.status())
     }
 
-    /// What went wrong with it; [`Fault::Status`] of any answer of an origin.
+    /// Returns what went wrong with it; [`Fault::Status`] of any answer of an origin.
     pub fn fault(&self) -> Fault {
         if self.unsent {
             // There it is the region's endpoints that could not be reached.

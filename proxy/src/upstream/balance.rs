@@ -31,12 +31,12 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// The endpoint to dial.
+    /// Returns the endpoint to dial.
     pub fn endpoint(&self) -> &Arc<EndpointState> {
         &self.endpoint
     }
 
-    /// Whether HTTP/2 is to be spoken there.
+    /// Returns whether HTTP/2 is to be spoken there.
     pub fn is_http2(&self) -> bool {
         self.endpoint.endpoint.http2 && !self.upgrade
     }

@@ -239,7 +239,7 @@ impl Connector {
     }
 }
 
-/// What TLS has against a gateway, or a gateway against this node.
+/// Returns what TLS has against a gateway, or a gateway against this node.
 fn gateway_error(endpoint: &Endpoint, error: io::Error) -> ConnectError {
     let gateway = endpoint.to_string();
     let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -255,7 +255,7 @@ fn gateway_error(endpoint: &Endpoint, error: io::Error) -> ConnectError {
     }
 }
 
-/// An error with all its causes.
+/// Returns an error with all its causes.
 fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -281,7 +281,7 @@ where
 /// Of one name, for one connection.
 const MAX_ADDRESSES: usize = 4;
 
-/// The TLS configuration for upstreams: TLS 1.2 and 1.3, verified against `roots`.
+/// Returns the TLS configuration for upstreams: TLS 1.2 and 1.3, verified against `roots`.
 ///
 /// # Errors
 /// When the provider offers no such versions, which is a mistake in the build.

@@ -149,7 +149,7 @@ pub fn refresh(metrics: &Metrics, region: &str, cell: &Region, failover: &Failov
     }
 }
 
-/// The word for where a region stands.
+/// Returns the word for where a region stands.
 pub fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Up => "up",
@@ -160,7 +160,7 @@ pub fn phase_name(phase: Phase) -> &'static str {
     }
 }
 
-/// A region's health as a gauge: the share of its clients that it gets.
+/// Returns a region's health as a gauge: the share of its clients that it gets.
 pub fn gauge(cell: &Region) -> f64 {
     match cell.state.health() {
         Health::Up => 1.0,

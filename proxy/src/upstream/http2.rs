@@ -106,23 +106,23 @@ impl Http2 {
         Some(Stream { connection: self.clone(), sender: self.sender.clone() })
     }
 
-    /// How many requests it takes at a time.
+    /// Returns how many requests it takes at a time.
     pub fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes no more requests: it is broken, its peer has said GOAWAY, or its endpoint's
-    /// name stands for other addresses now.
+    /// Returns whether it takes no more requests: it is broken, its peer has said GOAWAY, or its endpoint's name
+    /// stands for other addresses now.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed() || !self.link.leads_there()
     }
 
-    /// Whether no request has a place on it.
+    /// Returns whether no request has a place on it.
     pub fn is_idle(&self) -> bool {
         self.streams.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether it has been idle for so long.
+    /// Returns whether it has been idle for so long.
     pub fn is_idle_for(&self, timeout: Duration) -> bool {
         let since = Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed));
         self.is_idle() && uptime().saturating_sub(since) >= timeout
@@ -148,7 +148,7 @@ impl Stream {
         })
     }
 
-    /// What the connection's other end has proved.
+    /// Returns what the connection's other end has proved.
     pub fn counterpart(&self) -> Counterpart {
         self.connection.link.counterpart
     }
@@ -158,13 +158,13 @@ impl Stream {
         self.connection.link.generation
     }
 
-    /// Whether no other request has found the connection broken before: true, too, of a stream alone
-    /// that broke.
+    /// Returns whether no other request has found the connection broken before: true, too, of a stream alone that
+    /// broke.
     pub fn is_first_to_break(&self) -> bool {
         !self.connection.is_closed() || !self.connection.broken.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether no other request has a place on its connection.
+    /// Returns whether no other request has a place on its connection.
     pub fn is_last(&self) -> bool {
         self.connection.streams.load(Ordering::Relaxed) == 1
     }
@@ -177,10 +177,10 @@ impl Drop for Stream {
     }
 }
 
-/// Whether the peer has said that it did not act on a request (RFC 9113, 8.7): it refused the
-/// stream, or named an earlier one as the last that it serves. h2 gives the error of a peer's GOAWAY
-/// to the streams past the last one only, and those before it end as they would without it: with
-/// their answer, a reset, or the connection's end.
+/// Returns whether the peer has said that it did not act on a request (RFC 9113, 8.7): it refused the stream, or
+/// named an earlier one as the last that it serves. h2 gives the error of a peer's GOAWAY to the streams past the
+/// last one only, and those before it end as they would without it: with their answer, a reset, or the connection's
+/// end.
 fn is_unprocessed(error: &hyper::Error) -> bool {
     let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);

@@ -60,7 +60,7 @@ pub enum SendError {
 }
 
 impl Link {
-    /// Whether the endpoint's name still stands for the connection's address.
+    /// Returns whether the endpoint's name still stands for the connection's address.
     pub fn leads_there(&self) -> bool {
         leads_there(&self.place)
     }

@@ -31,7 +31,7 @@ pub struct Http1 {
 }
 
 impl OriginConnection {
-    /// What its other end has proved.
+    /// Returns what its other end has proved.
     pub fn counterpart(&self) -> Counterpart {
         match self {
             OriginConnection::Http1(connection) => connection.link.counterpart,
@@ -47,8 +47,8 @@ impl OriginConnection {
         }
     }
 
-    /// Whether this is the first request to find the connection broken: what it breaks with is one
-    /// failure, however many requests were on it.
+    /// Returns whether this is the first request to find the connection broken: what it breaks with is one failure,
+    /// however many requests were on it.
     pub fn is_first_to_break(&self) -> bool {
         match self {
             OriginConnection::Http1(_) => true,
@@ -76,7 +76,7 @@ impl OriginConnection {
     }
 }
 
-/// Whether a gateway has refused this node's certificate, which in TLS 1.3 it looks at after the client's
+/// Returns whether a gateway has refused this node's certificate, which in TLS 1.3 it looks at after the client's
 /// handshake: nothing after that was read.
 fn is_refused(error: &hyper::Error) -> bool {
     let mut cause = error.source();

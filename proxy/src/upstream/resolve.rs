@@ -78,7 +78,7 @@ pub enum ResolveError {
     TooMany(String),
 }
 
-/// Whether a connection leads where its endpoint's name leads now; `None` is an endpoint that is an
+/// Returns whether a connection leads where its endpoint's name leads now; `None` is an endpoint that is an
 /// address. One load of an integer, unless the answer has changed since.
 pub fn leads_there(place: &Option<ResolvedAddress>) -> bool {
     place.as_ref().is_none_or(|place| {
@@ -105,13 +105,13 @@ impl Resolver {
         Self(Arc::new(Names { servers, dns: OnceLock::new(), known: DashMap::new() }))
     }
 
-    /// Whether both ask the same name servers.
+    /// Returns whether both ask the same name servers.
     pub fn asks_as(&self, other: &Self) -> bool {
         self.0.servers == other.0.servers
     }
 
-    /// The addresses of a name, the first another one each time. Waits only for a name's first
-    /// answer, and then together with all others who do.
+    /// Returns the addresses of a name, the first another one each time. Waits only for a name's first answer, and
+    /// then together with all others who do.
     ///
     /// # Errors
     /// When the name has no address, or none is known and no name server answers.
@@ -140,7 +140,7 @@ impl Resolver {
         Ok(from.iter().chain(before).map(place).collect())
     }
 
-    /// A name, which is looked up from now on if it was not before.
+    /// Returns a name, which is looked up from now on if it was not before.
     fn name(&self, host: &str) -> Result<Arc<Name>, ResolveError> {
         if let Some(name) = self.0.known.get(host) {
             return Ok(name.clone());
@@ -326,7 +326,7 @@ impl Name {
     }
 }
 
-/// Whether a name server has said that there is no such name or no such record.
+/// Returns whether a name server has said that there is no such name or no such record.
 fn is_absence(error: &NetError) -> bool {
     matches!(error, NetError::Dns(DnsError::NoRecordsFound(_)))
 }

@@ -80,18 +80,18 @@ impl<'a> RetryState<'a> {
         }
     }
 
-    /// How many attempts there were.
+    /// Returns how many attempts there were.
     pub(super) fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Whether one of them has failed.
+    /// Returns whether one of them has failed.
     pub(super) fn has_failed(&self) -> bool {
         self.last.is_some()
     }
 
-    /// The next attempt, if there may be one: inside the region first, then the next permitted region,
-    /// and when all were tried, those again that are still in rotation.
+    /// Returns the next attempt, if there may be one: inside the region first, then the next permitted region, and
+    /// when all were tried, those again that are still in rotation.
     pub(super) fn next(&mut self) -> Option<Attempt> {
         if !self.may_go_on() {
             return None;
@@ -109,7 +109,7 @@ impl<'a> RetryState<'a> {
         self.find(None)
     }
 
-    /// Whether what became of the attempt before lets there be another.
+    /// Returns whether the result of the attempt before lets there be another.
     fn may_go_on(&mut self) -> bool {
         let Some(last) = &self.last else { return true };
         self.end = if !last.fault.is_some_and(Fault::is_unsent) && !self.plan.repeatable {
@@ -185,8 +185,8 @@ impl<'a> RetryState<'a> {
         }
     }
 
-    /// Whether the retry budget of the region that an attempt has failed in, or is late in, lets there
-    /// be another. What cost no origin any work is free, and so is leaving what is out for what is not.
+    /// Returns whether the retry budget of the region that an attempt has failed in, or is late in, lets there be
+    /// another. What cost no origin any work is free, and so is leaving what is out for what is not.
     fn affords(&self, from: &EarlierAttempt, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
         let metrics = self.plan.upstream.metrics;
         let region = from.routing.region(from.region);
@@ -204,18 +204,18 @@ impl<'a> RetryState<'a> {
         affords
     }
 
-    /// How long an attempt that begins now may take.
+    /// Returns how long an attempt that begins now may take.
     fn limit(&self, now: Instant) -> Instant {
         self.route.retry.per_try_timeout.map_or(self.deadline, |limit| self.deadline.min(now + limit))
     }
 
-    /// The time that an attempt has where none went before it.
+    /// Returns the time that an attempt has where none went before it.
     pub(super) fn fair(&self) -> Duration {
         self.route.retry.per_try_timeout.unwrap_or(self.route.timeout)
     }
 
-    /// A pause before a region is tried again that has failed an attempt: full jitter, up to twice as
-    /// long each time. None before another region.
+    /// Pauses before a region is tried again that has failed an attempt: full jitter, up to twice as long
+    /// each time. None before another region.
     ///
     /// False when a table that came meanwhile no longer lets the attempt be made.
     pub(super) async fn pause(&mut self, next: &mut Attempt) -> bool {
@@ -238,7 +238,7 @@ impl<'a> RetryState<'a> {
         now.is_some_and(|region| is_lawful_in_both(self.plan.pinned.table(), self.plan.facts, current.table(), region))
     }
 
-    /// Whether an attempt's answer is one to pass on.
+    /// Returns whether an attempt's answer is one to pass on.
     pub(super) fn is_welcome(&self, result: &AttemptResult) -> bool {
         let unwelcome =
             |status: StatusCode| self.plan.repeatable && self.route.retry.statuses.contains(&status.as_u16());
@@ -297,7 +297,7 @@ impl<'a> RetryState<'a> {
         self.plan.upstream.metrics.attempts.with_label_values(&[name, outcome]).inc();
     }
 
-    /// Why there is no answer.
+    /// Returns why there is no answer.
     pub(super) fn failure(&self) -> ForwardError {
         let Self { plan, attempts, .. } = *self;
         let table = plan.pinned.table();
@@ -322,12 +322,12 @@ impl<'a> RetryState<'a> {
 }
 
 impl EarlierAttempt {
-    /// The evidence for and against whom it goes to.
+    /// Returns the evidence for and against whom it goes to.
     pub(super) fn evidence<'a>(&'a self, metrics: &'a Metrics) -> Evidence<'a> {
         Evidence { metrics, routing: &self.routing, region: self.region, endpoint: &self.endpoint }
     }
 
-    /// An attempt that is under way.
+    /// Describes an attempt that is under way.
     pub(super) fn under_way(target: &AttemptTarget) -> Self {
         Self {
             routing: target.routing.clone(),

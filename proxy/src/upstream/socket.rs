@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 pub struct IdleProbe(Socket);
 
 impl IdleProbe {
-    /// A handle on this stream's socket.
+    /// Makes a handle on this stream's socket.
     ///
     /// # Errors
     /// When the process is out of descriptors.
@@ -22,9 +22,9 @@ impl IdleProbe {
         SockRef::from(stream).try_clone().map(Self)
     }
 
-    /// Whether an idle connection is as it should be: open, and silent. A FIN, a reset or any
-    /// unasked byte (an origin's 408, say, which HTTP would take for the next request's answer)
-    /// means that it must not be used again. One non-blocking system call.
+    /// Returns whether an idle connection is as it should be: open, and silent. A FIN, a reset or any unasked byte
+    /// (an origin's 408, say, which HTTP would take for the next request's answer) means that it must not be used
+    /// again. One non-blocking system call.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         matches!(self.0.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
