@@ -60,7 +60,7 @@ pub struct Activity {
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum ConnectionPhase {
     /// A request is being served.
     Serving,
     /// A request's head has begun to arrive, for so long.
@@ -168,13 +168,13 @@ impl Activity {
     }
 
     /// Returns what the connection is doing.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> ConnectionPhase {
         if self.requests.load(Ordering::Relaxed) > 0 {
-            return Phase::Serving;
+            return ConnectionPhase::Serving;
         }
         let since = self.since.load(Ordering::Relaxed);
         let lasted = Duration::from_millis(coarse_ms().saturating_sub(since >> 1));
-        if since & 1 == 1 { Phase::Reading(lasted) } else { Phase::Idle(lasted) }
+        if since & 1 == 1 { ConnectionPhase::Reading(lasted) } else { ConnectionPhase::Idle(lasted) }
     }
 
     fn mark(&self, reading: bool) {

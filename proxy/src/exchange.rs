@@ -28,7 +28,7 @@ use crate::request_context::{RequestContext, TrustSources};
 use crate::request_log::RequestLog;
 use crate::respond::OwnAnswer;
 use crate::response_body::{PoolReturn, ResponseBody};
-use crate::revocation::Check;
+use crate::revocation::RevocationCheck;
 use crate::routing::Routing;
 use crate::target::{Target, target};
 use crate::tunnel::{self, Tunnel};
@@ -402,7 +402,7 @@ fn pass_on(
 
 /// Says whether the region of an upload may no longer get it, for an upload that goes on beside its answer.
 fn upload_revoked(log: &RequestLog) -> Option<Box<dyn FnMut() -> bool + Send>> {
-    let (worker, grant, mut check) = (log.worker.clone(), log.grant()?, Check::new(&log.routing));
+    let (worker, grant, mut check) = (log.worker.clone(), log.grant()?, RevocationCheck::new(&log.routing));
     Some(Box::new(move || check.look(&worker.node.routing, |current| grant.revoked(current)).is_some()))
 }
 

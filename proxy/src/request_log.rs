@@ -21,7 +21,7 @@ use crate::node::Worker;
 use crate::occupancy::InFlight;
 use crate::peers::headers::Answering;
 use crate::request_context::RequestContext;
-use crate::revocation::{Check, Grant};
+use crate::revocation::{Grant, RevocationCheck};
 use crate::routing::Routing;
 use crate::target::Target;
 use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
@@ -58,7 +58,7 @@ pub struct RequestLog {
     pub(crate) is_probe: bool,
     /// What was asked, for a new table to be asked of it: nothing before an origin answers.
     pub(crate) asked: Option<(String, Uri)>,
-    check: Check,
+    check: RevocationCheck,
     tunnelled: Option<TunnelSummary>,
     counted: bool,
     bytes: u64,
@@ -89,7 +89,7 @@ impl RequestLog {
         });
         let routing = node.routing.load_full();
         Self {
-            check: Check::new(&routing),
+            check: RevocationCheck::new(&routing),
             routing,
             limits: node.config.load().limits.clone(),
             started: clock::now(),
@@ -268,7 +268,7 @@ impl Drop for RequestLog {
             config::ClientAddresses::Full | config::ClientAddresses::Truncated => client.key,
         };
         node.telemetry.access_log.write(
-            access_log::Line {
+            access_log::LogLine {
                 time: access_log::now(),
                 request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
                 client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),

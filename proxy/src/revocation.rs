@@ -24,13 +24,13 @@ const LONGEST_DELAY: Duration = Duration::from_millis(2500);
 
 /// Whether one thing under way may go on. It belongs to that thing, on its worker's thread.
 #[derive(Clone, Copy, Debug)]
-pub struct Check {
+pub struct RevocationCheck {
     /// The state of the node's table for which it was last answered: see [`CurrentRouting::law_state`].
     seen: u64,
     ending: Option<(Instant, Revoked)>,
 }
 
-impl Check {
+impl RevocationCheck {
     /// May go on under the routing that it was decided under.
     pub fn new(pinned: &Routing) -> Self {
         // A table that was expired already has no say in what was decided all the same.

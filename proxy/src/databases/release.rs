@@ -17,10 +17,10 @@ use crate::clock;
 
 /// Databases that are held: loaded and sound, and not in force.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<Option<Release>>);
+pub struct Held(Mutex<Option<HeldRelease>>);
 
 #[derive(Debug)]
-struct Release {
+struct HeldRelease {
     databases: Arc<GeoDatabases>,
     status: HeldStatus,
 }
@@ -61,7 +61,7 @@ pub struct Change {
     /// Of these, how many move.
     pub clients_moved: usize,
     /// From which jurisdictions to which, the largest first.
-    pub moves: Vec<Move>,
+    pub moves: Vec<JurisdictionMove>,
 }
 
 /// What a change is measured by.
@@ -86,7 +86,7 @@ impl Measure {
 /// What goes one way.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
-pub struct Move {
+pub struct JurisdictionMove {
     pub from: Vec<String>,
     pub to: Vec<String>,
     /// As [`Change::share`] is.
@@ -126,7 +126,7 @@ impl Change {
         }
         let clients_moved = ways.values().sum();
         let share = |count: usize| if clients.is_empty() { 0.0 } else { count as f64 / clients.len() as f64 };
-        let shares = ways.into_iter().map(|((before, after), count)| Move {
+        let shares = ways.into_iter().map(|((before, after), count)| JurisdictionMove {
             from: names(relocations.names(&before)),
             to: names(relocations.names(&after)),
             share: share(count),
@@ -152,7 +152,7 @@ impl Change {
             }
         }
         let whole = &survey.assigned.space;
-        let shares = ways.into_iter().map(|((before, after), space)| Move {
+        let shares = ways.into_iter().map(|((before, after), space)| JurisdictionMove {
             from: names(relocations.names(&before)),
             to: names(relocations.names(&after)),
             share: space.greater_share(whole),
@@ -191,7 +191,7 @@ impl Held {
         ))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Release>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HeldRelease>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -251,7 +251,7 @@ impl CurrentDatabases {
             let since = again.map_or_else(clock::unix_seconds, |release| release.status.since);
             self.in_force.store(Arc::new(as_before));
             let status = HeldStatus { databases, since, change, max_change };
-            *held = Some(Release { databases: geo.databases, status });
+            *held = Some(HeldRelease { databases: geo.databases, status });
             return Ok(false);
         }
     }
@@ -305,7 +305,7 @@ fn differing(in_force: &GeoDatabases, new: &GeoDatabases) -> Vec<HeldDatabase> {
     pairs.into_iter().filter(|(_, same)| alike || !same).map(|(told, _)| told).collect()
 }
 
-fn largest(mut moves: Vec<Move>) -> Vec<Move> {
+fn largest(mut moves: Vec<JurisdictionMove>) -> Vec<JurisdictionMove> {
     moves.sort_by(|a, b| b.share.total_cmp(&a.share).then_with(|| (&a.from, &a.to).cmp(&(&b.from, &b.to))));
     moves.truncate(MOVES);
     moves

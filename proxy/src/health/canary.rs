@@ -24,7 +24,7 @@ pub struct CanaryState {
     trial: VersionCounts,
     stable: VersionCounts,
     /// Held by the tick, and for a moment by `/status`; no request waits for it.
-    progress: Mutex<Progress>,
+    progress: Mutex<TrialProgress>,
 }
 
 /// Where a canary stands on this node, and what led there.
@@ -54,13 +54,13 @@ struct VersionCounts {
 
 /// A reading of [`VersionCounts`].
 #[derive(Clone, Copy, Debug)]
-struct Reading {
+struct VersionReading {
     answered: [u64; BUCKETS],
     errors: u64,
 }
 
 #[derive(Debug)]
-struct Progress {
+struct TrialProgress {
     rollout: Rollout,
     last_decision: Option<String>,
     trial: Baseline,
@@ -73,7 +73,7 @@ struct Baseline {
     /// At the step's start. Counts are never set back, so that none is lost; an attempt that began
     /// before the step and ends in it counts in it. There are at most as many as were in flight, and
     /// they did what they did.
-    step: Reading,
+    step: VersionReading,
     /// Good answers and errors that the metrics have.
     counted: (u64, u64),
 }
@@ -85,7 +85,7 @@ impl CanaryState {
         let share = AtomicU8::new(rollout.percent(&spec));
         let salt = policy::hash::client_key(spec.version.as_bytes());
         let progress =
-            Progress { rollout, last_decision: None, trial: Baseline::default(), stable: Baseline::default() };
+            TrialProgress { rollout, last_decision: None, trial: Baseline::default(), stable: Baseline::default() };
         Self {
             spec,
             share,
@@ -119,7 +119,7 @@ impl CanaryState {
     pub fn on_tick(&self, now: Duration, metrics: &Metrics) {
         let version = self.spec.version.as_str();
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let Progress { rollout, last_decision, trial, stable } = &mut *progress;
+        let TrialProgress { rollout, last_decision, trial, stable } = &mut *progress;
         let (trial_now, stable_now) = (self.trial.read(), self.stable.read());
         for (track, marks, seen) in [("canary", &mut *trial, &trial_now), ("stable", &mut *stable, &stable_now)] {
             let total = (seen.answered.iter().sum::<u64>(), seen.errors);
@@ -184,21 +184,21 @@ impl Default for VersionCounts {
 }
 
 impl VersionCounts {
-    fn read(&self) -> Reading {
+    fn read(&self) -> VersionReading {
         let answered = self.answered.each_ref().map(|count| count.load(Ordering::Relaxed));
-        Reading { answered, errors: self.errors.load(Ordering::Relaxed) }
+        VersionReading { answered, errors: self.errors.load(Ordering::Relaxed) }
     }
 }
 
-impl Default for Reading {
+impl Default for VersionReading {
     fn default() -> Self {
         Self { answered: [0; BUCKETS], errors: 0 }
     }
 }
 
-impl Reading {
+impl VersionReading {
     /// Returns what came since an earlier one, as decisions see it. `p95` is the mark of a bad canary.
-    fn tally(mut self, step: &Reading, p95: Duration) -> Tally {
+    fn tally(mut self, step: &VersionReading, p95: Duration) -> Tally {
         for (count, before) in self.answered.iter_mut().zip(&step.answered) {
             *count = count.saturating_sub(*before);
         }

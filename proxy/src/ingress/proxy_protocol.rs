@@ -11,7 +11,7 @@ use crate::ingress::peek::peek_until;
 
 /// Who speaks on a connection of a trusted proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub enum ProxyHeader {
     /// The proxy itself: it sends no header, or says that the connection is its own (version 2, LOCAL).
     Proxy,
     /// This client.
@@ -25,7 +25,7 @@ pub enum Caller {
 ///
 /// # Errors
 /// When the connection fails, or begins like a header that does not parse.
-pub async fn caller(stream: &mut TcpStream) -> io::Result<Caller> {
+pub async fn caller(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
     let mut buffer = vec![0; LONGEST];
     let judged = peek_until(stream, &mut buffer, judge).await?;
     let (length, caller) = judged.ok_or_else(|| malformed("it is cut off, or too long"))??;
@@ -36,13 +36,13 @@ pub async fn caller(stream: &mut TcpStream) -> io::Result<Caller> {
 }
 
 /// Returns a header's length and whom it names; 0 and the proxy when there is none. `None` while more must be seen.
-fn judge(seen: &[u8]) -> Option<io::Result<(usize, Caller)>> {
+fn judge(seen: &[u8]) -> Option<io::Result<(usize, ProxyHeader)>> {
     let begins_like = |signature: &[u8]| {
         let common = seen.len().min(signature.len());
         seen.get(..common) == signature.get(..common)
     };
     if seen.is_empty() || !(begins_like(v1::PROTOCOL_PREFIX.as_bytes()) || begins_like(v2::PROTOCOL_PREFIX)) {
-        return Some(Ok((0, Caller::Proxy)));
+        return Some(Ok((0, ProxyHeader::Proxy)));
     }
     let header = HeaderResult::parse(seen);
     if header.is_incomplete() {
@@ -56,24 +56,24 @@ fn judge(seen: &[u8]) -> Option<io::Result<(usize, Caller)>> {
     })
 }
 
-fn v1_caller(header: &v1::Header<'_>) -> Caller {
+fn v1_caller(header: &v1::Header<'_>) -> ProxyHeader {
     match header.addresses {
-        v1::Addresses::Tcp4(tcp) => Caller::Client((tcp.source_address, tcp.source_port).into()),
-        v1::Addresses::Tcp6(tcp) => Caller::Client((tcp.source_address, tcp.source_port).into()),
-        v1::Addresses::Unknown => Caller::Unknown,
+        v1::Addresses::Tcp4(tcp) => ProxyHeader::Client((tcp.source_address, tcp.source_port).into()),
+        v1::Addresses::Tcp6(tcp) => ProxyHeader::Client((tcp.source_address, tcp.source_port).into()),
+        v1::Addresses::Unknown => ProxyHeader::Unknown,
     }
 }
 
-fn v2_caller(header: &v2::Header<'_>) -> Caller {
+fn v2_caller(header: &v2::Header<'_>) -> ProxyHeader {
     match (header.command, header.protocol, header.addresses) {
-        (v2::Command::Local, ..) => Caller::Proxy,
+        (v2::Command::Local, ..) => ProxyHeader::Proxy,
         (v2::Command::Proxy, v2::Protocol::Stream, v2::Addresses::IPv4(ip)) => {
-            Caller::Client((ip.source_address, ip.source_port).into())
+            ProxyHeader::Client((ip.source_address, ip.source_port).into())
         }
         (v2::Command::Proxy, v2::Protocol::Stream, v2::Addresses::IPv6(ip)) => {
-            Caller::Client((ip.source_address, ip.source_port).into())
+            ProxyHeader::Client((ip.source_address, ip.source_port).into())
         }
-        (v2::Command::Proxy, ..) => Caller::Unknown,
+        (v2::Command::Proxy, ..) => ProxyHeader::Unknown,
     }
 }
 
@@ -89,12 +89,12 @@ mod tests {
     use super::*;
 
     /// `None` while more must be seen; else the header's length and whom it names.
-    fn judged(bytes: &[u8]) -> Option<Result<(usize, Caller), ()>> {
+    fn judged(bytes: &[u8]) -> Option<Result<(usize, ProxyHeader), ()>> {
         judge(bytes).map(|judged| judged.map_err(drop))
     }
 
-    fn client(address: &str) -> Caller {
-        Caller::Client(address.parse().unwrap())
+    fn client(address: &str) -> ProxyHeader {
+        ProxyHeader::Client(address.parse().unwrap())
     }
 
     /// Returns a header of version 2: command, family and protocol, and the addresses' bytes.
@@ -121,17 +121,17 @@ mod tests {
         let ipv6: Vec<u8> = [[0x20; 16], [0x30; 16]].concat().into_iter().chain([0x12, 0x67, 0x01, 0xbb]).collect();
         let unix = [b'/'; 216];
         for (what, header, expected) in [
-            ("LOCAL", version_2(0, 0, &[]), Caller::Proxy),
-            ("LOCAL with addresses", version_2(0, 0x11, &IPV4), Caller::Proxy),
-            ("UNSPEC", version_2(1, 0, &[]), Caller::Unknown),
-            ("UNSPEC with bytes", version_2(1, 0, &IPV4), Caller::Unknown),
-            ("IPv4 without a protocol", version_2(1, 0x10, &IPV4), Caller::Unknown),
-            ("UDP over IPv4", version_2(1, 0x12, &IPV4), Caller::Unknown),
-            ("UDP over IPv6", version_2(1, 0x22, &ipv6), Caller::Unknown),
-            ("a Unix stream", version_2(1, 0x31, &unix), Caller::Unknown),
-            ("a Unix datagram", version_2(1, 0x32, &unix), Caller::Unknown),
-            ("UNKNOWN", b"PROXY UNKNOWN\r\n".to_vec(), Caller::Unknown),
-            ("UNKNOWN with more", b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 4711 443\r\n".to_vec(), Caller::Unknown),
+            ("LOCAL", version_2(0, 0, &[]), ProxyHeader::Proxy),
+            ("LOCAL with addresses", version_2(0, 0x11, &IPV4), ProxyHeader::Proxy),
+            ("UNSPEC", version_2(1, 0, &[]), ProxyHeader::Unknown),
+            ("UNSPEC with bytes", version_2(1, 0, &IPV4), ProxyHeader::Unknown),
+            ("IPv4 without a protocol", version_2(1, 0x10, &IPV4), ProxyHeader::Unknown),
+            ("UDP over IPv4", version_2(1, 0x12, &IPV4), ProxyHeader::Unknown),
+            ("UDP over IPv6", version_2(1, 0x22, &ipv6), ProxyHeader::Unknown),
+            ("a Unix stream", version_2(1, 0x31, &unix), ProxyHeader::Unknown),
+            ("a Unix datagram", version_2(1, 0x32, &unix), ProxyHeader::Unknown),
+            ("UNKNOWN", b"PROXY UNKNOWN\r\n".to_vec(), ProxyHeader::Unknown),
+            ("UNKNOWN with more", b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 4711 443\r\n".to_vec(), ProxyHeader::Unknown),
         ] {
             assert_eq!(judged(&header), Some(Ok((header.len(), expected))), "{what}");
         }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_no_header_is_left_alone_and_a_broken_one_is_refused() {
         for other in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01", b"", b"PUT /", b"PROXIMITY"] {
-            assert_eq!(judged(other), Some(Ok((0, Caller::Proxy))), "{other:?}");
+            assert_eq!(judged(other), Some(Ok((0, ProxyHeader::Proxy))), "{other:?}");
         }
         assert_eq!(judged(b"PROXY TCP4 192.0.2.999 198.51.100.1 4711 443\r\n"), Some(Err(())));
         assert_eq!(judged(b"PRO"), None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use config::Limits;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::client_connection::{Activity, Phase};
+use crate::client_connection::{Activity, ConnectionPhase};
 
 /// Looks at one connection now and then.
 #[derive(Debug)]
@@ -45,9 +45,9 @@ impl Watchdog {
                 return Overdue::Stuck;
             }
             match activity.phase() {
-                Phase::Reading(lasted) if lasted > self.header_timeout => return Overdue::Stuck,
-                Phase::Idle(lasted) if lasted > self.keep_alive => return Overdue::Idle,
-                Phase::Serving | Phase::Reading(_) | Phase::Idle(_) => {}
+                ConnectionPhase::Reading(lasted) if lasted > self.header_timeout => return Overdue::Stuck,
+                ConnectionPhase::Idle(lasted) if lasted > self.keep_alive => return Overdue::Idle,
+                ConnectionPhase::Serving | ConnectionPhase::Reading(_) | ConnectionPhase::Idle(_) => {}
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::client::PlaceCache;
 use crate::client_connection::{ClientConnection, TlsFacts};
 use crate::ingress::http::serve_connection;
 use crate::ingress::peek::peek_until;
-use crate::ingress::proxy_protocol::{Caller, caller};
+use crate::ingress::proxy_protocol::{ProxyHeader, caller};
 use crate::listener::ListenerFacts;
 use crate::node::{InFlight, Node, Worker};
 use crate::peers::identity::{CertificateRefusal, PeerSession};
@@ -140,7 +140,7 @@ async fn open(
     keep_alive(&stream)?;
     // A client that takes nothing of its answer for so long is gone, whatever it acknowledges.
     SockRef::from(&stream).set_tcp_user_timeout(Some(limits.keep_alive))?;
-    let mut speaks = Caller::Proxy;
+    let mut speaks = ProxyHeader::Proxy;
     let opening = async {
         if settings.proxy_protocol && worker.node.databases.load().trusted.contains(peer.ip()) {
             speaks = caller(&mut stream).await?;
@@ -155,10 +155,10 @@ async fn open(
     };
     let opened = tokio::time::timeout(limits.header_timeout, opening).await;
     let opened = opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?;
-    if let Caller::Client(client) = speaks {
+    if let ProxyHeader::Client(client) = speaks {
         peer = client;
     }
-    let unnamed = speaks == Caller::Unknown;
+    let unnamed = speaks == ProxyHeader::Unknown;
     let not_a_node = |refusal: &CertificateRefusal| {
         let node = &worker.node;
         node.peers.refusals.of_client(&node.telemetry.metrics, refusal.cause(), peer, refusal);

@@ -29,7 +29,7 @@ pub struct Authorities {
 
 /// A node, by its certificate.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct NodeIdentity {
     /// The name that made it one.
     pub name: Arc<str>,
     /// When its certificate, or one that certifies it, expires: Unix seconds.
@@ -129,7 +129,7 @@ impl Authorities {
     ///
     /// # Errors
     /// When it makes it none.
-    pub fn identify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Identity, CertificateRefusal> {
+    pub fn identify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<NodeIdentity, CertificateRefusal> {
         let Some((leaf, intermediates)) = chain.split_first() else { return Err(CertificateRefusal::Foreign) };
         self.clients.verify_client_cert(leaf, intermediates, now).map_err(|error| refusal(&error))?;
         self.named(chain)
@@ -163,7 +163,7 @@ impl Authorities {
     }
 
     /// Returns the name of a verified certificate that makes its owner a node.
-    fn named(&self, chain: &[CertificateDer<'_>]) -> Result<Identity, CertificateRefusal> {
+    fn named(&self, chain: &[CertificateDer<'_>]) -> Result<NodeIdentity, CertificateRefusal> {
         let unusable = |what: String| CertificateRefusal::Unusable(what);
         let mut expires = i64::MAX;
         let mut names = Vec::new();
@@ -176,7 +176,7 @@ impl Authorities {
             }
         }
         if let Some((name, _)) = names.iter().find(|(_, is_node)| *is_node) {
-            return Ok(Identity { name: name.as_str().into(), expires });
+            return Ok(NodeIdentity { name: name.as_str().into(), expires });
         }
         let shown: Vec<&str> = names.iter().take(MAX_SHOWN).map(|(name, _)| name.as_str()).collect();
         let shown = if shown.is_empty() { "nobody (it has no DNS name or URI)".to_owned() } else { shown.join(", ") };
@@ -278,7 +278,7 @@ pub struct PeerSession {
 struct Judged {
     /// Weak, so that replaced ones go.
     by: Weak<Peers>,
-    identity: Result<Identity, CertificateRefusal>,
+    identity: Result<NodeIdentity, CertificateRefusal>,
 }
 
 impl PeerSession {

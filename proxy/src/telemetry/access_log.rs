@@ -15,7 +15,7 @@ use crate::telemetry::metrics::Metrics;
 /// One request's line. Times are of the node's clock.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct Line {
+pub struct LogLine {
     pub time: String,
     pub request_id: String,
     /// Truncated (/24, /48) unless the node file asks for more or less.
@@ -116,7 +116,7 @@ const QUEUE: usize = 8192;
 
 /// The sender's side of the access log.
 #[derive(Clone, Debug)]
-pub struct AccessLog(Option<SyncSender<Line>>);
+pub struct AccessLog(Option<SyncSender<LogLine>>);
 
 impl AccessLog {
     /// Makes a log that goes nowhere.
@@ -140,7 +140,7 @@ impl AccessLog {
     }
 
     /// Sends a line, or counts it as dropped when the writer is behind.
-    pub fn write(&self, line: Line, metrics: &Metrics) {
+    pub fn write(&self, line: LogLine, metrics: &Metrics) {
         let Some(sender) = &self.0 else { return };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(line) {
             metrics.access_log_dropped.inc();
@@ -149,7 +149,7 @@ impl AccessLog {
 }
 
 /// Writes lines as they come, and flushes whenever none is waiting.
-fn write_all(lines: &Receiver<Line>) {
+fn write_all(lines: &Receiver<LogLine>) {
     let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
     while let Ok(line) = lines.recv() {
         let mut next = Some(line);

@@ -16,7 +16,7 @@ use crate::occupancy::InFlight;
 use crate::peers::headers::{Answerer, take_answer};
 use crate::peers::signature::Nonce;
 use crate::request_body::{AttemptBody, RequestBody, Upload};
-use crate::revocation::{self, Check};
+use crate::revocation::{self, RevocationCheck};
 use crate::routing::Routing;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::balance::Destination;
@@ -206,7 +206,7 @@ async fn send(
 ) -> Result<(Response<Incoming>, OriginConnection), Fault> {
     let ForwardPlan { upstream, body, repeatable, pinned, facts, .. } = *plan;
     let AttemptTarget { destination, limit, pinned_region, .. } = target;
-    let mut check = Check::new(&target.routing);
+    let mut check = RevocationCheck::new(&target.routing);
     let (idle_timeout, pause) = {
         let config = upstream.config.load();
         (config.upstream.idle_timeout, config.limits.body_timeout)

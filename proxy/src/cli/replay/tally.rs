@@ -24,11 +24,11 @@ pub(super) struct Report {
     /// Served in another region.
     pub(super) moved: Moves,
     /// Served, and now refused.
-    pub(super) refused: Refusals,
+    pub(super) refused: RefusalTally,
     /// Refused, and now served.
     pub(super) served: Moves,
     /// Refused, and now for another reason.
-    pub(super) refused_otherwise: Refusals,
+    pub(super) refused_otherwise: RefusalTally,
     /// Decided, but then failed for a cause that a table does not know of; not compared.
     pub(super) failed_otherwise: u64,
     /// Of requests that are served before and after.
@@ -74,17 +74,17 @@ pub(super) struct Move {
 
 /// Requests that are refused.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Refusals {
+pub(super) struct RefusalTally {
     pub(super) requests: u64,
     /// The most frequent first.
-    pub(super) by: Vec<Refusal>,
+    pub(super) by: Vec<RefusalKind>,
     #[serde(skip)]
     counts: BTreeMap<(u16, &'static str), (u64, Option<Example>)>,
 }
 
 /// Requests that are refused for one reason.
 #[derive(Debug, Serialize)]
-pub(super) struct Refusal {
+pub(super) struct RefusalKind {
     pub(super) status: u16,
     pub(super) reason: &'static str,
     pub(super) requests: u64,
@@ -462,7 +462,7 @@ impl Moves {
     }
 }
 
-impl Refusals {
+impl RefusalTally {
     fn add(&mut self, why: (u16, &'static str), example: impl FnOnce() -> Example) {
         self.requests += 1;
         count(&mut self.counts, why, &why, example);
@@ -471,7 +471,7 @@ impl Refusals {
     fn finish(&mut self) {
         let counts = std::mem::take(&mut self.counts).into_iter();
         self.by = counts
-            .map(|((status, reason), (requests, example))| Refusal { status, reason, requests, example })
+            .map(|((status, reason), (requests, example))| RefusalKind { status, reason, requests, example })
             .collect();
         self.by.sort_by_key(|each| std::cmp::Reverse(each.requests));
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::tally::{Affected, Example, Moves, Refusals, Report};
+use super::tally::{Affected, Example, Moves, RefusalTally, Report};
 
 /// The whole of it, for people.
 pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) -> String {
@@ -99,7 +99,7 @@ impl Text {
         self.example(moves.by.first().and_then(|each| each.example.as_ref()));
     }
 
-    fn refusals(&mut self, title: &str, refusals: &Refusals, share: impl Fn(u64) -> f64) {
+    fn refusals(&mut self, title: &str, refusals: &RefusalTally, share: impl Fn(u64) -> f64) {
         if refusals.requests == 0 {
             return;
         }
