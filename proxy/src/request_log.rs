@@ -24,8 +24,9 @@ use crate::request_context::RequestContext;
 use crate::revocation::{Grant, RevocationCheck};
 use crate::routing::Routing;
 use crate::target::Target;
+use crate::telemetry::access_log;
 use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
-use crate::telemetry::{access_log, metrics};
+use crate::telemetry::answered_request::{AnsweredRequest, JurisdictionLabel};
 
 /// What is counted and logged of one request, collected on the way. Its drop, on the worker's thread, counts and
 /// writes it: at the end of the answer's body or of the tunnel, or when either is given up.
@@ -198,8 +199,8 @@ impl RequestLog {
         self.tunnelled = Some(summary);
     }
 
-    fn jurisdiction(&self) -> metrics::Jurisdiction {
-        metrics::Jurisdiction::of(&self.origin(), self.routing.table())
+    fn jurisdiction(&self) -> JurisdictionLabel {
+        JurisdictionLabel::of(&self.origin(), self.routing.table())
     }
 
     /// Returns who says where the client is: the databases, and whoever made more countries possible.
@@ -225,7 +226,7 @@ impl RequestLog {
         }
         let node = &self.worker.node;
         let took = self.started.elapsed();
-        let answer = metrics::AnsweredRequest {
+        let answer = AnsweredRequest {
             generation: self.routing.generation,
             table: self.routing.table(),
             route: self.route,
@@ -235,7 +236,7 @@ impl RequestLog {
             jurisdiction: self.jurisdiction(),
             outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
         };
-        node.telemetry.metrics.answered(&answer, took);
+        answer.count(&node.telemetry.metrics, took);
         if let Some(bus) = &node.bus {
             bus.observed.answered(self.status.as_u16(), self.reason, took);
         }

@@ -2,15 +2,12 @@
 //!
 //! Label values come from closed sets: the table's names, fixed words, and HTTP statuses.
 
-use std::cell::RefCell;
-use std::time::Duration;
-
-use policy::{Method, Origin, RegionId, RouteId, Table};
+use policy::Table;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 
 /// The node's metrics. A clone counts in the same series.
 #[derive(Clone, Debug)]
@@ -309,23 +306,11 @@ impl Metrics {
         text
     }
 
-    /// Counts an answer; the handles are kept per thread, so that the hot path takes no lock.
-    pub fn answered(&self, answer: &AnsweredRequest<'_>, took: Duration) {
-        with_handles(self, answer, |handles| {
-            handles.requests.inc();
-            handles.duration.observe(took.as_secs_f64());
-            handles.decisions.inc();
-            if let Some(attempts) = &handles.attempts {
-                attempts.inc();
-            }
-        });
-    }
-
     /// Drops the series of routes and regions that a new table no longer has, and of versions other
     /// than the one on trial, so that their number stays bounded by the table.
     pub fn forget_absent(&self, table: &Table, version_on_trial: Option<&str>) {
         let region = |name: &str| name.is_empty() || table.region_named(name).is_some();
-        let routes: rustc_hash::FxHashSet<&str> =
+        let routes: FxHashSet<&str> =
             table.spec().routes.iter().map(|route| route.name.as_str()).chain(["", "none"]).collect();
         let keep = |label: &str, value: &str| match label {
             "region" | "source_region" | "target_region" | "from_region" | "to_region" => region(value),
@@ -370,103 +355,6 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// What an answer is counted under.
-#[derive(Clone, Copy, Debug)]
-pub struct AnsweredRequest<'a> {
-    /// The table's generation on this node, and the table: ids are of it.
-    pub generation: u64,
-    /// The table of the ids.
-    pub table: &'a Table,
-    /// The route, unless none matched.
-    pub route: Option<RouteId>,
-    /// The region that served, unless Meridian answered itself.
-    pub region: Option<RegionId>,
-    /// The request's method.
-    pub method: Method,
-    /// The answer's status.
-    pub status: u16,
-    /// Whose rules held.
-    pub jurisdiction: Jurisdiction,
-    /// `forward`, or the reason of our own answer.
-    pub outcome: &'static str,
-}
-
-/// The jurisdiction that a decision is counted under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Jurisdiction {
-    /// The client's country is in this one.
-    One(usize),
-    /// It is in several, or the client may be in several countries.
-    Several,
-    /// It is in none.
-    None,
-    /// The client may be anywhere.
-    Unknown,
-}
-
-impl Jurisdiction {
-    /// Returns the label of an origin.
-    pub fn of(origin: &Origin, table: &Table) -> Self {
-        match origin {
-            Origin::Unknown => Jurisdiction::Unknown,
-            Origin::Countries(_) => Jurisdiction::Several,
-            Origin::Country(country) => match table.residency().jurisdictions(*country) {
-                [] => Jurisdiction::None,
-                [one] => Jurisdiction::One(one.0),
-                _ => Jurisdiction::Several,
-            },
-        }
-    }
-
-    fn name(self, table: &Table) -> &str {
-        match self {
-            Jurisdiction::One(index) => table.spec().jurisdictions.get(index).map_or("none", |j| j.name.as_str()),
-            Jurisdiction::Several => "several",
-            Jurisdiction::None => "none",
-            Jurisdiction::Unknown => "unknown",
-        }
-    }
-}
-
-struct Handles {
-    requests: IntCounter,
-    duration: Histogram,
-    decisions: IntCounter,
-    /// The attempt that an origin's answer comes from.
-    attempts: Option<IntCounter>,
-}
-
-type Key = (u64, Option<RouteId>, Option<RegionId>, Method, u16, Jurisdiction, &'static str);
-
-thread_local! {
-    static HANDLES: RefCell<FxHashMap<Key, Handles>> = RefCell::new(FxHashMap::default());
-}
-
-/// More distinct answers than this in one thread start its handles afresh.
-const MAX_HANDLES: usize = 4096;
-
-fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnOnce(&Handles)) {
-    let AnsweredRequest { generation, table, route, region, method, status, jurisdiction, outcome } = *answer;
-    let key = (generation, route, region, method, status, jurisdiction, outcome);
-    HANDLES.with_borrow_mut(|known| {
-        if known.len() > MAX_HANDLES {
-            known.clear();
-        }
-        let handles = known.entry(key).or_insert_with(|| {
-            let served = region.is_some();
-            let region = region.map_or("", |id| table.region(id).name.as_str());
-            let route = route.map_or("none", |id| table.route(id).spec.name.as_str());
-            Handles {
-                requests: metrics.requests.with_label_values(&[region, route, method.name(), &status.to_string()]),
-                duration: metrics.duration.with_label_values(&[region, route]),
-                decisions: metrics.decisions.with_label_values(&[jurisdiction.name(table), outcome]),
-                attempts: served.then(|| metrics.attempts.with_label_values(&[region, "answered"])),
-            }
-        });
-        count(handles);
-    });
 }
 
 /// Registers a metric. The names and labels are the constants above, so that an error is a mistake

@@ -1,6 +1,7 @@
 //! What the node tells of itself: metrics, the access log, its own log.
 
 pub mod access_log;
+pub mod answered_request;
 pub mod log;
 pub mod metrics;
 

@@ -1,0 +1,114 @@
+use super::*;
+use http::request::Parts;
+
+fn parts(fields: &[(&str, &str)]) -> Parts {
+    let mut request = Request::get("/v3?a=b").header("host", "api.example.com");
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+fn admitted(peers: Peers, parts: &mut Parts) -> Result<Option<Box<FromPeer>>, NoPeer> {
+    let authority = HeaderValue::from_static("api.example.com");
+    let (method, uri) = (&parts.method, &parts.uri);
+    let claims = Claims { session: None, has_reserved: true, method, uri, authority: &authority, is_at_end: true };
+    admit(&Arc::new(peers), &mut parts.headers, claims)
+}
+
+fn with_secret() -> Peers {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "0123456789abcdef0123456789abcdef").unwrap();
+    let config = config::Peers { secret_file: Some(file.path().to_owned()), ..config::Peers::default() };
+    Peers::load(Some(&config)).unwrap()
+}
+
+fn claim<'a>(request_id: &'a HeaderValue, origin: &'a Origin) -> Claim<'a> {
+    Claim {
+        address: IpAddr::from([192, 0, 2, 7]),
+        is_named: true,
+        scheme: "https",
+        request_id,
+        origin,
+        consent: Some("x-consent"),
+        tenant: &[],
+        body: BodyClaim::None,
+    }
+}
+
+/// Returns a request of a node, on its way.
+fn sent(peers: &Arc<Peers>) -> Request<()> {
+    let (id, origin) = (HeaderValue::from_static("id-1"), Origin::of(["DE".parse().unwrap()].into_iter().collect()));
+    let table = config::RoutingTable::from_afar(
+        "t",
+        b"[regions.eu]\ncountry='DE'\nendpoints=['10.0.0.1:80']\n[[routes]]\nname='a'\ndata_class='public'\n",
+        crate::clock::wall(),
+    );
+    let table = table.unwrap().table;
+    let mut request = Request::get("/v3?a=b").header("host", "api.example.com").body(()).unwrap();
+    Vouching::of(&claim(&id, &origin), &table, peers.clone()).write(&mut request, "eu");
+    request
+}
+
+#[test]
+fn a_strangers_fields_are_dropped_unread() {
+    let fields = [("x-meridian-chosen", "eu"), ("X_Meridian-Origin", "DE"), ("x-other", "1")];
+    let mut parts = parts(&fields);
+    assert!(admitted(with_secret(), &mut parts).unwrap().is_none());
+    let left: Vec<&str> = parts.headers.keys().map(HeaderName::as_str).collect();
+    assert_eq!(left, ["host", "x-other"]);
+}
+
+#[test]
+fn what_a_node_vouches_for_arrives() {
+    let peers = Arc::new(with_secret());
+    let (mut parts, ()) = sent(&peers).into_parts();
+    let peer = admitted(with_secret(), &mut parts).unwrap().expect("a node");
+    assert_eq!((&*peer.name, peer.chosen.as_bytes()), ("signed", &b"eu"[..]));
+    let Asks::Serve(vouched) = &peer.asks else { panic!("a probe") };
+    assert_eq!((vouched.address, vouched.is_named), (IpAddr::from([192, 0, 2, 7]), true));
+    assert_eq!((vouched.scheme, vouched.request_id.as_bytes()), ("https", &b"id-1"[..]));
+    assert_eq!(vouched.origin, CountryHint::Countries(["DE".parse().unwrap()].into_iter().collect()));
+    assert_eq!(vouched.consent.as_ref().map(HeaderValue::as_bytes), Some(&b"x-consent"[..]));
+    assert!(!parts.headers.keys().any(is_reserved));
+}
+
+#[test]
+fn a_signature_that_does_not_verify_is_no_strangers_request() {
+    let peers = Arc::new(with_secret());
+    let (good, ()) = sent(&peers).into_parts();
+    let mut changed = good.clone();
+    changed.headers.insert(fields::ORIGIN, HeaderValue::from_static("US"));
+    assert_eq!(admitted(with_secret(), &mut changed).unwrap_err(), SignatureRefusal::Wrong.into());
+    assert_eq!(admitted(Peers::default(), &mut good.clone()).unwrap_err(), SignatureRefusal::NoSecret.into());
+    let mut claimed = parts(&[("x-meridian-signature", "1")]);
+    assert_eq!(admitted(with_secret(), &mut claimed).unwrap_err(), SignatureRefusal::Malformed.into());
+}
+
+#[test]
+fn an_answer_counts_once_it_is_proved() {
+    let peers = Arc::new(with_secret());
+    let request = sent(&peers);
+    let nonce = request.extensions().get::<Nonce>().copied();
+    let (mut parts, ()) = request.into_parts();
+    let answering = admitted(with_secret(), &mut parts).unwrap().expect("a node").answering;
+    let answer = |signed: bool| {
+        let mut response = http::Response::builder().status(503).header("x-other", "1").body(()).unwrap();
+        let nobody = Answering { peers: Arc::default(), nonce: None };
+        tell_peer(response.headers_mut(), 503, true, if signed { &answering } else { &nobody });
+        response
+    };
+    let gateway = |counterpart| Answerer::Gateway { counterpart, nonce, peers: &peers };
+    for (signed, from, is_peers) in [
+        (true, gateway(Counterpart::Unproven), true),
+        (false, gateway(Counterpart::Unproven), false),
+        (false, gateway(Counterpart::Peer), true),
+        (true, Answerer::Origin, false),
+        (false, Answerer::Origin, false),
+    ] {
+        let mut response = answer(signed);
+        let found = take_answer(&mut response, from);
+        assert_eq!(found, Answered { is_peers, is_unsent: is_peers }, "{signed} {from:?}");
+        assert_eq!(response.headers().len(), 1);
+    }
+}

@@ -1,0 +1,121 @@
+//! Counts answered requests, without a lock: each thread keeps the series that it counts in.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use policy::{Method, Origin, RegionId, RouteId, Table};
+use prometheus::{Histogram, IntCounter};
+use rustc_hash::FxHashMap;
+
+use crate::telemetry::metrics::Metrics;
+
+/// What an answer is counted under.
+#[derive(Clone, Copy, Debug)]
+pub struct AnsweredRequest<'a> {
+    /// The table's generation on this node, and the table: ids are of it.
+    pub generation: u64,
+    /// The table of the ids.
+    pub table: &'a Table,
+    /// The route, unless none matched.
+    pub route: Option<RouteId>,
+    /// The region that served, unless Meridian answered itself.
+    pub region: Option<RegionId>,
+    /// The request's method.
+    pub method: Method,
+    /// The answer's status.
+    pub status: u16,
+    /// Whose rules held.
+    pub jurisdiction: JurisdictionLabel,
+    /// `forward`, or the reason of our own answer.
+    pub outcome: &'static str,
+}
+
+impl AnsweredRequest<'_> {
+    /// Counts the answer. The handles are kept per thread, so that the hot path takes no lock.
+    pub fn count(&self, metrics: &Metrics, took: Duration) {
+        with_handles(metrics, self, |handles| {
+            handles.requests.inc();
+            handles.duration.observe(took.as_secs_f64());
+            handles.decisions.inc();
+            if let Some(attempts) = &handles.attempts {
+                attempts.inc();
+            }
+        });
+    }
+}
+
+/// The jurisdiction that a decision is counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JurisdictionLabel {
+    /// The client's country is in this one.
+    One(usize),
+    /// It is in several, or the client may be in several countries.
+    Several,
+    /// It is in none.
+    None,
+    /// The client may be anywhere.
+    Unknown,
+}
+
+impl JurisdictionLabel {
+    /// Returns the label of an origin.
+    pub fn of(origin: &Origin, table: &Table) -> Self {
+        match origin {
+            Origin::Unknown => JurisdictionLabel::Unknown,
+            Origin::Countries(_) => JurisdictionLabel::Several,
+            Origin::Country(country) => match table.residency().jurisdictions(*country) {
+                [] => JurisdictionLabel::None,
+                [one] => JurisdictionLabel::One(one.0),
+                _ => JurisdictionLabel::Several,
+            },
+        }
+    }
+
+    fn name(self, table: &Table) -> &str {
+        match self {
+            JurisdictionLabel::One(index) => table.spec().jurisdictions.get(index).map_or("none", |j| j.name.as_str()),
+            JurisdictionLabel::Several => "several",
+            JurisdictionLabel::None => "none",
+            JurisdictionLabel::Unknown => "unknown",
+        }
+    }
+}
+
+struct Handles {
+    requests: IntCounter,
+    duration: Histogram,
+    decisions: IntCounter,
+    /// The attempt that an origin's answer comes from.
+    attempts: Option<IntCounter>,
+}
+
+type Key = (u64, Option<RouteId>, Option<RegionId>, Method, u16, JurisdictionLabel, &'static str);
+
+thread_local! {
+    static HANDLES: RefCell<FxHashMap<Key, Handles>> = RefCell::new(FxHashMap::default());
+}
+
+/// More distinct answers than this in one thread start its handles afresh.
+const MAX_HANDLES: usize = 4096;
+
+fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnOnce(&Handles)) {
+    let AnsweredRequest { generation, table, route, region, method, status, jurisdiction, outcome } = *answer;
+    let key = (generation, route, region, method, status, jurisdiction, outcome);
+    HANDLES.with_borrow_mut(|known| {
+        if known.len() > MAX_HANDLES {
+            known.clear();
+        }
+        let handles = known.entry(key).or_insert_with(|| {
+            let served = region.is_some();
+            let region = region.map_or("", |id| table.region(id).name.as_str());
+            let route = route.map_or("none", |id| table.route(id).spec.name.as_str());
+            Handles {
+                requests: metrics.requests.with_label_values(&[region, route, method.name(), &status.to_string()]),
+                duration: metrics.duration.with_label_values(&[region, route]),
+                decisions: metrics.decisions.with_label_values(&[jurisdiction.name(table), outcome]),
+                attempts: served.then(|| metrics.attempts.with_label_values(&[region, "answered"])),
+            }
+        });
+        count(handles);
+    });
+}
