@@ -9,7 +9,9 @@ use std::time::Duration;
 use config::{FileKind, NodeConfig, Routing, RoutingTable, kind_of};
 use policy::hash::client_key;
 use policy::health::Check;
-use policy::{Facts, Health, Method, Moment, Origin, Reason, Refusal, RegionSet, RegionView, Seen, Verdict, decide};
+use policy::{
+    Facts, Health, Method, Moment, Origin, Payload, Reason, Refusal, RegionSet, RegionView, Seen, Verdict, decide,
+};
 
 /// A request to one of the example tables.
 struct Case {
@@ -62,7 +64,7 @@ impl Case {
             host: "api.example.com",
             path: self.path,
             method: self.method,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: self.country.parse().map_or(Origin::Unknown, Origin::Country),
             declared: &[],
             consent: self.consent,

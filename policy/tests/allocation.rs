@@ -1,7 +1,7 @@
 //! A decision allocates nothing.
 
 use allocation_counter::measure;
-use policy::{Facts, Method, Origin, RegionView, Seen, Table, Verdict};
+use policy::{Facts, Method, Origin, Payload, RegionView, Seen, Table, Verdict};
 
 mod sample;
 
@@ -21,7 +21,7 @@ fn a_decision_of_64_regions_allocates_nothing() {
             host: "api.example.com",
             path,
             method: Method::Get,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: *origin,
             declared: &[],
             consent: true,

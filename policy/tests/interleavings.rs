@@ -10,7 +10,7 @@ use policy::decide::is_lawful;
 use policy::jurisdiction::Transfer;
 use policy::region::RegionState;
 use policy::table::TableSpec;
-use policy::{Facts, Health, Method, Origin, Permits, RegionSet, RegionView, Seen, Table, Verdict, decide};
+use policy::{Facts, Health, Method, Origin, Payload, Permits, RegionSet, RegionView, Seen, Table, Verdict, decide};
 use stateright::{Checker, Model, Property};
 
 mod naive;
@@ -102,7 +102,7 @@ impl Client {
             host: "api.example.com",
             path: "/v3/x",
             method: Method::Get,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: match self.country {
                 Some(code) => Origin::Country(code.parse().expect("a country")),
                 None => Origin::Unknown,

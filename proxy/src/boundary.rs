@@ -132,7 +132,7 @@ mod tests {
     use std::time::SystemTime;
 
     use arc_swap::ArcSwap;
-    use policy::{Facts, Method, Origin};
+    use policy::{Facts, Method, Origin, Payload};
     use tokio::sync::watch;
 
     use super::*;
@@ -220,7 +220,7 @@ data_class = 'personal'
             host: "any",
             path: "/",
             method: Method::Get,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: Origin::Country("DE".parse().unwrap()),
             declared: &[],
             consent: true,

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use policy::concurrency::admits;
 use policy::route::RouteSpec;
-use policy::{Facts, Method, Permits, RegionId, RouteId, Verdict};
+use policy::{Facts, Method, Payload, Permits, RegionId, RouteId, Verdict};
 
 use crate::body::{Body, Returning};
 use crate::facts::{Known, Witnesses, drop_pins, new_pin};
@@ -72,7 +72,7 @@ pub async fn serve(worker: Arc<Worker>, connection: Arc<Connection>, request: Re
 async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Response<Body>, Answer> {
     let (worker, connection) = (finish.worker.clone(), finish.connection.clone());
     let node = &worker.node;
-    let (mut parts, incoming) = take_apart(request, finish.upgrade);
+    let (mut parts, incoming) = take_apart(request, finish.payload == Payload::Tunnel);
     finish.unread_body = !hyper::body::Body::is_end_stream(&incoming);
     if let Some(why) = connection.activity.take_head_fault(&parts.headers) {
         // Where this request ends is in doubt, and so is what comes after it.
@@ -108,7 +108,8 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
     };
     let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
         node.peer_refusals.of_client(&node.metrics, why.cause(), connection.peer, &why);
-        finish.close = true;
+        // A certificate speaks for its connection, a signature for one request only.
+        finish.close = connection.node().is_some();
         Answer::no_peer(&why.to_string())
     })?;
     let vouched = from_peer.as_ref().and_then(|peer| match &peer.asks {
@@ -154,8 +155,11 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         // Another region's node names the gateway, not the host that it carries.
         return Err(Answer::misdirected());
     }
-    worker.recent.note(client.address);
-    let (method, upgrade) = (finish.method, finish.upgrade);
+    if client.is_named {
+        worker.recent.note(client.address);
+    }
+    let (method, payload) = (finish.method, finish.payload);
+    let upgrade = payload == Payload::Tunnel;
     finish.note_target(&target, &parts);
     let id = find_route(&routing, &target, method)?;
     finish.route = Some(id);
@@ -168,7 +172,7 @@ async fn answer(finish: &mut Finish, request: Request<Incoming>) -> Result<Respo
         host: &target.host,
         path: &target.path.path,
         method,
-        upgrade,
+        payload,
         origin: known.origin,
         declared: &known.declared,
         consent: known.consent,

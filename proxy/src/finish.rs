@@ -10,12 +10,12 @@ use http::{Method as HttpMethod, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use policy::explain::Testimony;
 use policy::jurisdiction::JurisdictionId;
-use policy::{Method, Origin, RegionId, Revoked, RouteId};
+use policy::{Method, Origin, Payload, RegionId, Revoked, RouteId};
 
 use crate::body::BodyError;
 use crate::client::Client;
 use crate::facts::Known;
-use crate::headers::{asks_upgrade, new_request_id};
+use crate::headers::{new_request_id, payload};
 use crate::ingress::connection::{Active, Connection};
 use crate::node::{InFlight, Worker};
 use crate::peers::headers::Answering;
@@ -34,8 +34,8 @@ pub struct Finish {
     pub(crate) started: Instant,
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
-    /// It asks for an upgrade, which is a write unless its route says otherwise.
-    pub(crate) upgrade: bool,
+    /// What the client sends after the head.
+    pub(crate) payload: Payload,
     pub(crate) client: Option<Arc<Client>>,
     pub(crate) route: Option<RouteId>,
     pub(crate) region: Option<RegionId>,
@@ -94,7 +94,7 @@ impl Finish {
             started: Instant::now(),
             request_id: new_request_id(),
             method: Method::from_name(request.method().as_str()),
-            upgrade: asks_upgrade(request.method(), request.version(), request.headers()),
+            payload: payload(request),
             client: None,
             route: None,
             region: None,
@@ -170,7 +170,7 @@ impl Finish {
             host,
             uri,
             method: self.method,
-            upgrade: self.upgrade,
+            payload: self.payload,
             known: self.known.clone()?,
             client_key: self.client.as_ref()?.key,
             from_a_node: self.peer.is_some(),
@@ -277,7 +277,8 @@ impl Drop for Finish {
                 client_key: self.client.as_ref().map(|client| format!("{:016x}", key(client))).unwrap_or_default(),
                 protocol: line.protocol,
                 method: line.method.to_string(),
-                upgrade: self.upgrade,
+                upgrade: self.payload == Payload::Tunnel,
+                content: self.payload == Payload::Content,
                 host: line.host,
                 path: line.path,
                 consent: known.is_some_and(|known| known.consent),

@@ -1,10 +1,10 @@
 //! Header rules: what goes up, what comes down, and whose word counts.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
+use policy::Payload;
 use policy::stripped::{Stripped, plain};
 use smallvec::SmallVec;
 
@@ -158,7 +158,7 @@ impl Outgoing {
 
 impl FieldRules {
     fn new(untrusted: bool, vouched: &[Option<&str>], passed: &[String]) -> Self {
-        let unvouched = vouched.iter().flatten().filter(|_| untrusted).map(|name| (*name).to_owned()).collect();
+        let unvouched = vouched.iter().flatten().filter(|_| untrusted).map(|name| plain(name).into_owned()).collect();
         Self { untrusted, unvouched, passed: passed.iter().cloned().collect() }
     }
 
@@ -169,19 +169,11 @@ impl FieldRules {
             return true;
         }
         let name = name.as_str();
-        match plain(name) {
-            Cow::Borrowed(name) => {
-                self.names_ours(name)
-                    || self.is_stripped(name, name)
-                    || self.unvouched.iter().any(|other| other == name)
-            }
-            // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
-            Cow::Owned(plainly) => {
-                self.names_ours(&plainly)
-                    || self.is_stripped(name, &plainly)
-                    || self.unvouched.iter().any(|other| plain(other) == plainly)
-            }
-        }
+        // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
+        let plainly = plain(name);
+        self.names_ours(&plainly)
+            || self.is_stripped(name, &plainly)
+            || self.unvouched.iter().any(|other| *other == plainly)
     }
 
     /// Whether a field is stripped by default, and its route does not pass it on under this very name.
@@ -225,8 +217,9 @@ impl TrailerRules {
 /// Whether a field has no place after a body (RFC 9110, 6.5.1): who asks, what for, and how long the body
 /// is, is decided by then. An origin that merges trailers into its headers would take it for the head's.
 fn is_of_a_head(name: &HeaderName) -> bool {
+    let name = plain(name.as_str());
     matches!(
-        name.as_str(),
+        &*name,
         "authorization"
             | "proxy-authorization"
             | "cookie"
@@ -239,16 +232,25 @@ fn is_of_a_head(name: &HeaderName) -> bool {
             | "max-forwards"
             | "cache-control"
             | "idempotency-key"
-    ) || name.as_str().starts_with("if-")
+    ) || name.starts_with("if-")
 }
 
 /// Whether a request asks for a WebSocket: a GET (RFC 6455, 4.1), on HTTP/1.1 only. No other upgrade
 /// passes: through one to h2c a client could send requests that nobody decides on.
-pub fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && *method == Method::GET
         && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
+}
+
+/// Returns what a client sends after a request's head.
+pub fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
+    match asks_upgrade(request.method(), request.version(), request.headers()) {
+        true => Payload::Tunnel,
+        false if request.body().is_end_stream() => Payload::Nothing,
+        false => Payload::Content,
+    }
 }
 
 /// Drops the fields that are meant for this hop only (RFC 9110, 7.6.1), and those that Connection

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::Uri;
-use policy::{Facts, Method, RegionId, Revoked, Seen};
+use policy::{Facts, Method, Payload, RegionId, Revoked, Seen};
 
 use crate::facts::Known;
 use crate::node::Node;
@@ -78,8 +78,8 @@ pub struct Grant {
     pub uri: Uri,
     /// The method.
     pub method: Method,
-    /// Whether an upgrade was asked for.
-    pub upgrade: bool,
+    /// What the client sends after the head.
+    pub payload: Payload,
     /// What else the decision knew.
     pub known: Known,
     /// The hash of the client's identity.
@@ -98,7 +98,7 @@ impl Grant {
             host: &self.host,
             path: &path.path,
             method: self.method,
-            upgrade: self.upgrade,
+            payload: self.payload,
             origin: known.origin,
             declared: &known.declared,
             consent: known.consent,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use config::{Endpoint, EndpointRole, RoutingTable};
 use dashmap::DashMap;
+use policy::failover::Failover;
 use policy::health::{Census, Phase, ProbePlan};
 use policy::region::{RegionState as Lever, Role};
 use policy::rollout::Canary;
-use policy::table::Failover;
 use policy::{Health, Permit, RegionId, RegionView, Reported, RouteId, Table, View};
 use rustc_hash::FxHashSet;
 

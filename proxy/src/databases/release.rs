@@ -234,14 +234,14 @@ fn put_in_force_or_hold(node: &Node, geo: Geo, said: Said) -> Result<bool, WalkE
     let clients = node.recent_clients.distinct();
     loop {
         let before = node.geo.load_full();
-        let change = Change::between(&before, &geo, routing.table(), &clients);
+        // What else of the node file locates clients counts at once, and is no change of databases.
+        let as_before = Geo { databases: before.databases.clone(), ..geo.clone() };
+        let change = Change::between(&as_before, &geo, routing.table(), &clients);
         let mut held = node.held_geo.lock();
         if !Arc::ptr_eq(&before, &node.geo.load()) {
             // What was held has been accepted meanwhile.
             continue;
         }
-        // The rest of the node file counts with the databases that stay, if they do.
-        let as_before = Geo { databases: before.databases.clone(), ..geo.clone() };
         let change = match change {
             Ok(change) => change,
             Err(error) => {

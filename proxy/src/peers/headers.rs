@@ -340,6 +340,8 @@ pub struct Answered {
     pub is_peers: bool,
     /// Whether that node says that no origin has seen the request.
     pub is_unsent: bool,
+    /// Whether that node passes on what an origin answered, and does not answer itself.
+    pub is_origins: bool,
 }
 
 /// Reads what an answer says to this node, and takes it out of the answer: it goes no further.
@@ -354,11 +356,12 @@ pub fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_>) -> A
         }
     };
     if !headers.keys().any(is_reserved) {
-        return Answered { is_peers, is_unsent: false };
+        return Answered { is_peers, is_unsent: false, is_origins: false };
     }
     let is_unsent = is_peers && headers.contains_key(names::UNSENT);
+    let is_origins = is_peers && headers.contains_key(names::REGION);
     drop_reserved(headers);
-    Answered { is_peers, is_unsent }
+    Answered { is_peers, is_unsent, is_origins }
 }
 
 /// Tells a client who served, after how many attempts.
@@ -517,7 +520,7 @@ mod tests {
         ] {
             let mut response = answer(signed);
             let found = take_answer(&mut response, from);
-            assert_eq!(found, Answered { is_peers, is_unsent: is_peers }, "{signed} {from:?}");
+            assert_eq!(found, Answered { is_peers, is_unsent: is_peers, is_origins: false }, "{signed} {from:?}");
             assert_eq!(response.headers().len(), 1);
         }
     }
