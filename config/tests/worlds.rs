@@ -10,7 +10,8 @@ use config::{FileKind, NodeConfig, Routing, RoutingTable, kind_of};
 use policy::hash::client_key;
 use policy::health::Check;
 use policy::{
-    CurrentTable, Facts, Health, Method, Moment, Origin, Reason, Refusal, RegionSet, RegionView, Verdict, decide,
+    CurrentTable, Facts, Health, Method, Moment, Origin, Payload, Reason, Refusal, RegionSet, RegionView, Verdict,
+    decide,
 };
 
 /// A request to one of the example tables.
@@ -64,7 +65,7 @@ impl Case {
             host: "api.example.com",
             path: self.path,
             method: self.method,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: self.country.parse().map_or(Origin::Unknown, Origin::Country),
             declared: &[],
             consent: self.consent,

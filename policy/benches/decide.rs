@@ -15,7 +15,7 @@ fn facts<'a>(table: &Table, host: &'a str, path: &'a str, country: &str) -> Fact
         host,
         path,
         method: Method::Get,
-        upgrade: false,
+        payload: policy::Payload::Nothing,
         origin: country.parse().map_or(Origin::Unknown, Origin::Country),
         declared: &[],
         consent: false,

@@ -53,7 +53,7 @@ impl Permits {
         let seen = current.view.region(self.first);
         let latency_ms = || latency_ms(current.table, facts.from, self.first, &seen);
         !is_expired(route, current.view)
-            && can_serve(route, route.access(facts.method, facts.upgrade), &seen, latency_ms)
+            && can_serve(route, route.access(facts.method, facts.payload), &seen, latency_ms)
     }
 
     fn next_after_reload<V: View + ?Sized>(
@@ -77,7 +77,7 @@ impl Permits {
         }
         let permitted = |region: &RegionId| {
             let seen = current.view.region(*region);
-            let near_and_fresh = can_serve(was, was.access(facts.method, facts.upgrade), &seen, || {
+            let near_and_fresh = can_serve(was, was.access(facts.method, facts.payload), &seen, || {
                 latency_ms(table, now.from, *region, &seen)
             });
             near_and_fresh && back(*region).is_some_and(|region| could_serve(pinned, was, facts, region))
@@ -151,7 +151,7 @@ pub fn revoked<V: View + ?Sized>(
     let routes = [pinned, table].map(|table| table.find_route(facts.host, facts.path, facts.method));
     let (Some(now), [Some(was), Some(is)]) = (found, routes) else { return Some(Revoked::Removed) };
     let (was, is) = (pinned.route(was), table.route(is));
-    let (access_then, access) = (was.access(facts.method, facts.upgrade), is.access(facts.method, facts.upgrade));
+    let (access_then, access) = (was.access(facts.method, facts.payload), is.access(facts.method, facts.payload));
     let able = was.able(access_then).contains(region) && is.able(access).contains(now);
     if !is_lawful_in_both(pinned, facts, table, now) {
         Some(Revoked::Residency)

@@ -94,7 +94,7 @@ pub(crate) fn subject<'a>(route: &'a Route, facts: &'a Facts<'_>) -> Subject<'a>
         origin: &facts.origin,
         declared: [&route.spec.jurisdictions, facts.declared],
         class: route.spec.data_class,
-        opening: Opening { consent: facts.consent, access: route.access(facts.method, facts.upgrade) },
+        opening: Opening { consent: facts.consent, access: route.access(facts.method, facts.payload) },
     }
 }
 
@@ -106,7 +106,7 @@ fn choose(
     view: &(impl View + ?Sized),
     allowed: &Allowed,
 ) -> Option<(RegionId, RegionSet)> {
-    let access = route.access(facts.method, facts.upgrade);
+    let access = route.access(facts.method, facts.payload);
     let prior_points = table.prior_points(facts.from);
     let mut eligible = RegionSet::EMPTY;
     let mut candidates: SmallVec<[Candidate; 64]> = SmallVec::new();
@@ -181,7 +181,7 @@ pub(crate) fn could_serve(table: &Table, route: &Route, facts: &Facts<'_>, regio
     let mut room = None;
     let allowed = lawful(table, route, facts, &mut room);
     let word = region.index() / 64;
-    at_rest(table, route, route.access(facts.method, facts.upgrade), facts, allowed, word).any(|id| id == region)
+    at_rest(table, route, route.access(facts.method, facts.payload), facts, allowed, word).any(|id| id == region)
 }
 
 /// Whether the view lets a region serve this route.
@@ -206,7 +206,7 @@ pub(crate) fn latency_ms(table: &Table, from: RegionId, to: RegionId, seen: &Reg
 /// kept there whatever the load and the latency of the moment: nothing of them is weighed.
 pub(crate) fn weighed(route: &Route, seen: &RegionView) -> RegionView {
     match route.spec.affinity {
-        Affinity::ClientIp => RegionView { health: seen.health, lag: seen.lag, ..RegionView::default() },
+        Affinity::ClientIp => RegionView { health: seen.health, ..RegionView::default() },
         Affinity::None | Affinity::Cookie(_) => *seen,
     }
 }

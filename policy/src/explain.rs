@@ -16,7 +16,7 @@ use crate::facts::Facts;
 use crate::load::Reported;
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::Allowed;
-use crate::route::{Affinity, Criticality, Route, RouteId};
+use crate::route::{Affinity, Criticality, Payload, Route, RouteId};
 use crate::table::Table;
 use crate::verdict::{Reason, Refusal, Verdict};
 use crate::view::{RegionView, Snapshot, View};
@@ -69,7 +69,7 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
         facts,
         id,
         route,
-        access: route.access(facts.method, facts.upgrade),
+        access: route.access(facts.method, facts.payload),
         allowed,
         seen,
         reported: &reported,
@@ -124,7 +124,8 @@ fn request(table: &Table, facts: &Facts<'_>) -> RequestExplained {
     let region = |id: RegionId| table.region(id).name.clone();
     RequestExplained {
         method: facts.method.name().to_owned(),
-        upgrade: facts.upgrade,
+        upgrade: facts.payload == Payload::Tunnel,
+        content: facts.payload == Payload::Content,
         host: facts.host.to_owned(),
         path: facts.path.to_owned(),
         consent: facts.consent,

@@ -3,7 +3,7 @@
 use crate::jurisdiction::JurisdictionId;
 use crate::origin::Origin;
 use crate::region::RegionId;
-use crate::route::Method;
+use crate::route::{Method, Payload};
 
 /// The facts of one request, as the node that received it established them. Region ids are of the
 /// table that the request is first decided under.
@@ -15,8 +15,8 @@ pub struct Facts<'a> {
     pub path: &'a str,
     /// The method.
     pub method: Method,
-    /// Whether it asks to upgrade to a tunnel, such as a WebSocket, which carries bytes both ways.
-    pub upgrade: bool,
+    /// What the client sends after the head.
+    pub payload: Payload,
     /// Where the client may be.
     pub origin: Origin,
     /// Jurisdictions that a trusted source declares for the request's tenant: their rules hold too,

@@ -10,7 +10,7 @@ use crate::jurisdiction::{ClassId, JurisdictionId};
 use crate::origin::Origin;
 use crate::region::{Access, RegionSet};
 use crate::residency::{Allowed, Opening, Subject};
-use crate::route::{Method, Route};
+use crate::route::{Method, Payload, Route};
 use crate::table::Table;
 
 /// Compares what one table's law says of two origins. Prepared once for a table.
@@ -197,8 +197,7 @@ fn cases(route: &Route) -> Vec<Case<'_>> {
     let mut cases = Vec::new();
     for access in [Access::Read, Access::Write] {
         let methods = Method::NAMED.iter().map(|(_, method)| *method).chain([Method::Other]);
-        // Only a GET asks for an upgrade.
-        let accesses = |method| [route.access(method, false), route.access(method, method == Method::Get)];
+        let accesses = |method| [Payload::Nothing, Payload::Content].map(|payload| route.access(method, payload));
         if methods.filter(|method| takes(*method)).any(|method| accesses(method).contains(&access)) {
             let able = *route.able(access);
             let case = |consent: &bool| Case {

@@ -14,7 +14,7 @@ use crate::origin::Origin;
 use crate::path::canonical;
 use crate::region::{RegionId, RegionSet};
 use crate::residency::{Opening, Subject};
-use crate::route::{Method, Route, RouteId};
+use crate::route::{Method, Payload, Route, RouteId};
 use crate::table::Table;
 use crate::verdict::{Reason, Verdict};
 use crate::view::RegionView;
@@ -28,8 +28,8 @@ pub struct Asked<'a> {
     pub path: &'a str,
     /// The method.
     pub method: Method,
-    /// Whether it asked for an upgrade.
-    pub upgrade: bool,
+    /// What it sent after its head.
+    pub payload: Payload,
     /// Where the client may be.
     pub origin: Origin,
     /// Whether consent was heard.
@@ -128,7 +128,7 @@ impl<'a> ReplaySide<'a> {
             host: asked.host,
             path: &path.path,
             method: asked.method,
-            upgrade: asked.upgrade,
+            payload: asked.payload,
             origin: asked.origin,
             declared: &declared,
             consent,
@@ -145,7 +145,7 @@ impl<'a> ReplaySide<'a> {
             origin: &asked.origin,
             declared: [&route.spec.jurisdictions, &declared],
             class: route.spec.data_class,
-            opening: Opening { consent, access: route.access(asked.method, asked.upgrade) },
+            opening: Opening { consent, access: route.access(asked.method, asked.payload) },
         };
         let lawful = Some(self.table.residency().allowed(subject, &mut None).all());
         Some(Again { route: Some(id), outcome, lawful, consent, declared })
@@ -167,11 +167,11 @@ pub fn residency_change(
 ) -> Option<Difference> {
     old.lawful.and(new.lawful)?;
     let (was, is) = (before.route(old.route?), after.route(new.route?));
-    let Asked { method, upgrade, .. } = *asked;
+    let Asked { method, payload, .. } = *asked;
     laws.compare(
         &asked.origin,
-        &Heard { route: was, method, upgrade, declared: &old.declared, consent: old.consent },
-        &Heard { route: is, method, upgrade, declared: &new.declared, consent: new.consent },
+        &Heard { route: was, method, payload, declared: &old.declared, consent: old.consent },
+        &Heard { route: is, method, payload, declared: &new.declared, consent: new.consent },
     )
 }
 

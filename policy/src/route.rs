@@ -61,6 +61,18 @@ pub struct RouteSpec {
     pub line: u32,
 }
 
+/// What a client sends after a request's head. Whatever it is, it carries data to where the request goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Payload {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Content (RFC 9110, 6.4), which any method may have.
+    Content,
+    /// The bytes of a tunnel that it asks to upgrade to, such as a WebSocket.
+    Tunnel,
+}
+
 /// A compiled route: its description, and masks for the decision.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -79,11 +91,11 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether a request with this method reads or writes on this route. One that asks for an upgrade
-    /// writes whatever its method: through a tunnel a client sends what it likes.
-    pub fn access(&self, method: Method, upgrade: bool) -> Access {
-        self.spec.access.unwrap_or(match method {
-            Method::Get | Method::Head | Method::Options if !upgrade => Access::Read,
+    /// Returns whether a request with this method reads or writes on this route. One with a payload writes
+    /// whatever its method: in the content of a GET, and through a tunnel, a client sends what it likes.
+    pub fn access(&self, method: Method, payload: Payload) -> Access {
+        self.spec.access.unwrap_or(match (method, payload) {
+            (Method::Get | Method::Head | Method::Options, Payload::Nothing) => Access::Read,
             _ => Access::Write,
         })
     }

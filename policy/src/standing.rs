@@ -11,7 +11,8 @@
 //! | is over, and a later one has taken its place ([`Standing::Succeeded`]) | no | as the later one says |
 //!
 //! A rule takes the place of another of the same jurisdiction and regulation, for the classes of both, when
-//! it begins after the other began. What says where data may go is succeeded only by what says so too.
+//! it begins after the other began. What says where data may go is succeeded only by what says so too, and
+//! what denies only by what denies too: a denial does not end with a date, but with its removal.
 //!
 //! So the passing of an end lets no data go where it could not go before, unless a rule that has begun says
 //! so; and no end at all does where no rule is succeeded. What is not yet in force changes nothing.
@@ -77,6 +78,7 @@ fn successor(rules: &[Rule], rule: &Rule, class: ClassId, at: LawTime) -> Option
             && other.regulation == rule.regulation
             && other.data_classes.contains(&class)
             && (other.allow.is_some() || rule.allow.is_none())
+            && (other.deny.is_some() || rule.deny.is_none())
             && other.period.from > rule.period.from
             && other.period.has_begun(at)
     });

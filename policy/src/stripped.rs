@@ -22,8 +22,6 @@ impl Stripped {
     /// Returns why a field stays here, by its name in lower case and in [`plain`] form; `None` for one
     /// that goes on.
     pub fn of(name: &str) -> Option<Self> {
-        // Some code asks for a field by the name that CGI would give it: `HTTP_CLIENT_IP`.
-        let name = name.strip_prefix("http-").unwrap_or(name);
         match name {
             "x-http-method-override"
             | "x-http-method"
@@ -91,15 +89,20 @@ impl Stripped {
     }
 }
 
-/// Returns a field's name as CGI and its heirs read it, which cannot tell `x_real_ip` from `x-real-ip`.
+/// Returns a field's name as CGI and its heirs read it, which cannot tell `x_real_ip` from `x-real-ip`; and
+/// without the `HTTP_` by which some code asks for a field as CGI would name it.
 pub fn plain(name: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if name.bytes().all(is_plain) {
-        return Cow::Borrowed(name);
+        return Cow::Borrowed(name.strip_prefix(CGI).unwrap_or(name));
     }
     let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
-    Cow::Owned(name.chars().map(plain).collect())
+    let name: String = name.chars().map(plain).collect();
+    Cow::Owned(name.strip_prefix(CGI).map(str::to_owned).unwrap_or(name))
 }
+
+/// What CGI puts before the name of each field.
+const CGI: &str = "http-";
 
 /// How the names begin of more fields that say who the client is, or how it connected.
 const IDENTITY_PREFIXES: [&str; 9] = [

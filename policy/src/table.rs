@@ -1,137 +1,23 @@
 //! The routing table: immutable, whole, and true by construction.
 
+mod check;
+mod spec;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use thiserror::Error;
 
-use crate::jurisdiction::{ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, SuperRegion};
+pub use check::TableError;
+pub use spec::TableSpec;
+
+use crate::jurisdiction::{ClassId, JurisdictionId};
 pub use crate::jurisdiction::{UnknownOrigin, UnlistedJurisdiction};
-use crate::list::{Countries, List};
 use crate::moment::{LawTime, Moment};
 use crate::pressure::Spill;
 use crate::region::{Access, AdminState, Region, RegionId, RegionSet, Role};
 use crate::residency::{Law, Residency};
 use crate::route::{Criticality, Method, Route, RouteId, RouteIndex, RouteSpec};
-use crate::score::{Scoring, Weights, great_circle_ms, latency_points};
-
-/// Everything a table says, names resolved to indices. [`Table::new`] checks and compiles it.
-#[derive(Clone, Debug)]
-pub struct TableSpec {
-    /// Free text, shown everywhere.
-    pub version: String,
-    /// The time at which the law is read: which rules are in force, and which entries of lists count.
-    pub at: LawTime,
-    /// The regions, at most [`RegionSet::CAPACITY`]; a [`RegionId`] is a position here.
-    pub regions: Vec<Region>,
-    /// Prior round trips: (from, to, milliseconds).
-    pub latency_ms: Vec<(RegionId, RegionId, f64)>,
-    /// Lists of countries with dates, which jurisdictions and rules name.
-    pub lists: Vec<List>,
-    /// The jurisdictions.
-    pub jurisdictions: Vec<Jurisdiction>,
-    /// The super-regions.
-    pub super_regions: Vec<SuperRegion>,
-    /// The data classes.
-    pub data_classes: Vec<DataClass>,
-    /// The residency rules.
-    pub rules: Vec<Rule>,
-    /// What an uncertain origin means.
-    pub unknown_origin: UnknownOrigin,
-    /// What a country without a jurisdiction means.
-    pub unlisted_jurisdiction: UnlistedJurisdiction,
-    /// The scorings: name and weights.
-    pub scorings: Vec<(String, Weights)>,
-    /// The routes, at most [`Table::MAX_ROUTES`].
-    pub routes: Vec<RouteSpec>,
-    /// The fleet-wide failover settings.
-    pub failover: Failover,
-}
-
-/// Fleet-wide failover settings.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub struct Failover {
-    /// A region is down when less than this share, `0..=1`, of its endpoints is healthy.
-    pub threshold: f64,
-    pub error_rate: f64,
-    pub latency_p99: Duration,
-    pub failback_delay: Duration,
-    pub ramp: Vec<u8>,
-    pub ramp_step: Duration,
-    pub outlier: Outlier,
-    pub retry_budget: RetryBudget,
-    pub drain_timeout: Duration,
-}
-
-/// When an endpoint is ejected on the evidence of real traffic.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub struct Outlier {
-    pub consecutive_errors: u32,
-    pub interval: Duration,
-    pub base_ejection: Duration,
-    /// The largest share, `0..=1`, of a region's endpoints that may be ejected.
-    pub max_ejected: f64,
-}
-
-/// How many retries a region may cost.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub struct RetryBudget {
-    pub ratio: f64,
-    pub per_second: f64,
-}
-
-impl Default for Failover {
-    fn default() -> Self {
-        let seconds = Duration::from_secs;
-        Self {
-            threshold: 0.5,
-            error_rate: 0.10,
-            latency_p99: seconds(5),
-            failback_delay: seconds(300),
-            ramp: vec![10, 50, 100],
-            ramp_step: seconds(15 * 60),
-            outlier: Outlier {
-                consecutive_errors: 5,
-                interval: seconds(10),
-                base_ejection: seconds(30),
-                max_ejected: 0.5,
-            },
-            retry_budget: RetryBudget { ratio: 0.2, per_second: 3.0 },
-            drain_timeout: seconds(300),
-        }
-    }
-}
-
-/// Why a specification is no table. Only what a caller could not have checked piece by piece, or
-/// must never get wrong; the config crate finds the rest with line and path.
-#[derive(Clone, Debug, PartialEq, Error)]
-#[allow(missing_docs)]
-pub enum TableError {
-    #[error("a table needs at least one region")]
-    NoRegion,
-    #[error("{0} regions; a table may have at most {max}", max = RegionSet::CAPACITY)]
-    TooManyRegions(usize),
-    #[error("the weight of every region is 0: give at least one of them clients")]
-    NoWeight,
-    #[error("a table needs at least one route")]
-    NoRoute,
-    #[error("{0} routes; a table may have at most {max}", max = Table::MAX_ROUTES)]
-    TooManyRoutes(usize),
-    #[error("two {kind} are named {name:?}")]
-    Duplicate { kind: &'static str, name: String },
-    #[error("{place}: {value} is not a number that can stand there")]
-    BadNumber { place: String, value: f64 },
-    #[error("unknown clients are to be treated like those of no jurisdiction: name at least one")]
-    LikeNobody,
-    #[error("{place} refers to a {kind} that the table does not have")]
-    Dangling { place: String, kind: &'static str },
-    #[error("{place}: its end is not after its beginning")]
-    EmptyPeriod { place: String },
-}
+use crate::score::{Scoring, great_circle_ms, latency_points};
 
 /// One revision of the fleet's routing, compiled for decisions. Immutable.
 #[derive(Clone, Debug)]
@@ -181,7 +67,7 @@ impl Table {
     /// # Errors
     /// The first thing that makes it no table.
     pub fn new(mut spec: TableSpec) -> Result<Self, TableError> {
-        check(&spec)?;
+        check::check(&spec)?;
         spec.resolve();
         let regions = RegionSet::first(spec.regions.len());
         let having = |wanted: &dyn Fn(&Region) -> bool| -> RegionSet {
@@ -367,37 +253,6 @@ impl Table {
     }
 }
 
-impl TableSpec {
-    /// Every moment at which a rule or an entry of a list begins or ends, in order, each once.
-    pub fn boundaries(&self) -> Vec<Moment> {
-        let rules = self.rules.iter().flat_map(|rule| rule.period.boundaries());
-        let mut all: Vec<Moment> = rules.chain(self.lists.iter().flat_map(List::boundaries)).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// Works out which entries of lists count.
-    fn resolve(&mut self) {
-        let (lists, at) = (std::mem::take(&mut self.lists), self.at);
-        self.each_countries(|countries| countries.resolve(&lists, at));
-        self.lists = lists;
-    }
-
-    /// Every set of countries that may name lists.
-    fn each_countries(&mut self, mut visit: impl FnMut(&mut Countries)) {
-        self.jurisdictions.iter_mut().for_each(|jurisdiction| visit(&mut jurisdiction.countries));
-        for rule in &mut self.rules {
-            for selector in rule.allow.iter_mut().flatten() {
-                selector.countries.iter_mut().chain(&mut selector.operator_countries).for_each(&mut visit);
-            }
-            if let Some(deny) = &mut rule.deny {
-                deny.countries.iter_mut().chain(&mut deny.operator_countries).for_each(&mut visit);
-            }
-        }
-    }
-}
-
 fn latencies(spec: &TableSpec) -> Box<[f32]> {
     let n = spec.regions.len();
     let mut given = vec![f32::NAN; n * n];
@@ -445,114 +300,4 @@ impl<'a> Scorings<'a> {
         };
         compiled.entry(key).or_insert_with(make).clone()
     }
-}
-
-fn check(spec: &TableSpec) -> Result<(), TableError> {
-    match spec.regions.len() {
-        0 => return Err(TableError::NoRegion),
-        n if n > RegionSet::CAPACITY => return Err(TableError::TooManyRegions(n)),
-        _ => {}
-    }
-    match spec.routes.len() {
-        0 => return Err(TableError::NoRoute),
-        n if n > Table::MAX_ROUTES => return Err(TableError::TooManyRoutes(n)),
-        _ => {}
-    }
-    unique("regions", spec.regions.iter().map(|region| &region.name))?;
-    unique("routes", spec.routes.iter().map(|route| &route.name))?;
-    unique("lists", spec.lists.iter().map(|list| &list.name))?;
-    unique("jurisdictions", spec.jurisdictions.iter().map(|jurisdiction| &jurisdiction.name))?;
-    unique("data classes", spec.data_classes.iter().map(|class| &class.name))?;
-
-    let non_negative = |place: String, value: f64| match value {
-        v if v.is_finite() && v >= 0.0 => Ok(()),
-        value => Err(TableError::BadNumber { place, value }),
-    };
-    for region in &spec.regions {
-        non_negative(format!("region {}: cost_per_gb", region.name), region.cost_per_gb)?;
-        non_negative(format!("region {}: capacity_rps", region.name), region.capacity_rps.unwrap_or(0.0))?;
-        let (latitude, longitude) = region.coordinates.unwrap_or_default();
-        let place = |axis: &str| format!("region {}: {axis}", region.name);
-        non_negative(place("latitude"), 90.0 - latitude.abs())?;
-        non_negative(place("longitude"), 180.0 - longitude.abs())?;
-    }
-    let region_known = |id: &RegionId| id.index() < spec.regions.len();
-    let dangling = |place: String, kind| Err(TableError::Dangling { place, kind });
-    for (from, to, ms) in &spec.latency_ms {
-        if !region_known(from) || !region_known(to) {
-            return dangling("latency_ms".into(), "region");
-        }
-        non_negative("latency_ms".into(), *ms)?;
-    }
-    if spec.regions.iter().all(|region| region.weight == 0) {
-        return Err(TableError::NoWeight);
-    }
-    let jurisdiction_known = |id: &JurisdictionId| id.0 < spec.jurisdictions.len();
-    let class_known = |id: &ClassId| id.0 < spec.data_classes.len();
-    let list_known = |countries: &Countries| countries.lists().iter().all(|id| id.0 < spec.lists.len());
-    for jurisdiction in &spec.jurisdictions {
-        if !list_known(&jurisdiction.countries) {
-            return dangling(format!("jurisdiction {}", jurisdiction.name), "list");
-        }
-    }
-    for list in &spec.lists {
-        if list.entries.iter().any(|entry| entry.period.is_empty()) {
-            return Err(TableError::EmptyPeriod { place: format!("list {}", list.name) });
-        }
-    }
-    for rule in &spec.rules {
-        let place = || format!("the rule at line {}", rule.line);
-        let (selectors, denial) = (|| rule.allow.iter().flatten(), rule.deny.as_ref());
-        let selected = selectors().flat_map(|selector| selector.jurisdictions.iter().flatten());
-        let denied = denial.iter().flat_map(|denial| denial.jurisdictions.iter().flatten());
-        if !jurisdiction_known(&rule.jurisdiction) || !selected.chain(denied).all(jurisdiction_known) {
-            return dangling(place(), "jurisdiction");
-        }
-        let selected = selectors().flat_map(|selector| selector.countries.iter().chain(&selector.operator_countries));
-        let denied = denial.iter().flat_map(|denial| denial.countries.iter().chain(&denial.operator_countries));
-        if !selected.chain(denied).all(list_known) {
-            return dangling(place(), "list");
-        }
-        if !rule.data_classes.iter().all(class_known) {
-            return dangling(place(), "data class");
-        }
-        if rule.period.is_empty() {
-            return Err(TableError::EmptyPeriod { place: place() });
-        }
-    }
-    if let UnknownOrigin::Like(like) = &spec.unknown_origin {
-        if like.is_empty() {
-            return Err(TableError::LikeNobody);
-        }
-        if !like.iter().all(jurisdiction_known) {
-            return dangling("unknown_origin".into(), "jurisdiction");
-        }
-    }
-    for (name, weights) in &spec.scorings {
-        if !weights.is_usable() {
-            return Err(TableError::BadNumber { place: format!("scoring {name}"), value: weights.sum() });
-        }
-    }
-    for route in &spec.routes {
-        if !class_known(&route.data_class) {
-            return dangling(format!("route {}", route.name), "data class");
-        }
-        if route.scoring >= spec.scorings.len() {
-            return dangling(format!("route {}", route.name), "scoring");
-        }
-        if !route.jurisdictions.iter().all(jurisdiction_known) {
-            return dangling(format!("route {}", route.name), "jurisdiction");
-        }
-    }
-    Ok(())
-}
-
-fn unique<'a>(kind: &'static str, names: impl Iterator<Item = &'a String>) -> Result<(), TableError> {
-    let mut seen = rustc_hash::FxHashSet::default();
-    for name in names {
-        if !seen.insert(name) {
-            return Err(TableError::Duplicate { kind, name: name.clone() });
-        }
-    }
-    Ok(())
 }

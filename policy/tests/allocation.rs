@@ -1,7 +1,7 @@
 //! A decision allocates nothing.
 
 use allocation_counter::measure;
-use policy::{CurrentTable, Facts, Method, Origin, RegionView, Table, Verdict};
+use policy::{CurrentTable, Facts, Method, Origin, Payload, RegionView, Table, Verdict};
 
 mod sample;
 
@@ -21,7 +21,7 @@ fn a_decision_of_64_regions_allocates_nothing() {
             host: "api.example.com",
             path,
             method: Method::Get,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: *origin,
             declared: &[],
             consent: true,

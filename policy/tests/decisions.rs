@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use policy::attempt::{is_lawful_in_both, revoked};
-use policy::decide::order;
-use policy::jurisdiction::{DataClass, JurisdictionId, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
+use policy::decide::{is_lawful, order};
+use policy::jurisdiction::{
+    DataClass, Denial, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
+};
 use policy::region::{AdminState, Capabilities};
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Access, CurrentTable, Facts, Health, Method, Origin, Permit, Reason, RegionSet, RegionView, Revoked, Snapshot,
-    Table, Verdict, decide, explain,
+    Access, CurrentTable, Facts, Health, Method, Moment, Origin, Payload, Period, Permit, Reason, RegionSet,
+    RegionView, Revoked, Snapshot, Table, Verdict, decide, explain,
 };
 
 mod sample;
@@ -23,7 +25,7 @@ struct Case<'a> {
     view: Vec<RegionView>,
     path: &'a str,
     method: Method,
-    upgrade: bool,
+    payload: Payload,
     origin: Origin,
     consent: bool,
     from: &'a str,
@@ -40,7 +42,7 @@ impl<'a> Case<'a> {
             view: vec![RegionView::default(); table.spec().regions.len()],
             path,
             method: Method::Get,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: Origin::of(set),
             consent: false,
             from,
@@ -61,7 +63,7 @@ impl<'a> Case<'a> {
             host: "api.example.com",
             path: self.path,
             method: self.method,
-            upgrade: self.upgrade,
+            payload: self.payload,
             origin: self.origin,
             declared: &[],
             consent: self.consent,
@@ -574,8 +576,45 @@ fn consent_does_not_carry_over_to_another_header() {
     assert!(next(&pinned).is_some() && next(&other).is_none());
 }
 
+/// A regulation is by default named for its jurisdiction, so that two rules of one may have nothing to do with each
+/// other: the end of one that denies must not open what it denies because another has begun.
 #[test]
-fn an_upgrade_is_a_write_unless_its_route_says_that_it_reads() {
+fn a_denial_ends_only_where_a_later_rule_denies_too() {
+    let moment = |text: &str| Some(text.parse::<Moment>().expect("a date"));
+    let denial = |codes: &[&str]| Denial { countries: Some(countries(codes).into()), ..Denial::default() };
+    let first = |allow| Rule {
+        allow,
+        deny: Some(denial(&["CN"])),
+        period: Period { from: None, until: moment("2027-01-01") },
+        ..rule(0, 1, &["@EU"], Transfer::Allowed)
+    };
+    let selects = rule(0, 1, &["@EU"], Transfer::Allowed).allow;
+    let later = |deny| Rule {
+        deny,
+        period: Period { from: moment("2026-12-15"), until: None },
+        ..rule(0, 1, &["@EU"], Transfer::Allowed)
+    };
+    for allow in [None, selects] {
+        for (deny, expected) in [(None, false), (Some(denial(&["RU"])), true)] {
+            let mut spec = spec(vec![region("de", "DE"), region("cn", "CN")]);
+            spec.jurisdictions = vec![jurisdiction("eu", &["@EU"])];
+            spec.data_classes.push(class("personal", Transfer::Allowed));
+            spec.rules = vec![first(allow.clone()), later(deny)];
+            spec.routes.push(route("all", "/all", 1));
+            let dated = table(spec);
+            let opens = |at: &str| {
+                let now = dated.at(moment(at).expect("a date").into()).expect("a table");
+                let case = Case::new(&now, "DE", "/all");
+                is_lawful(&now, &case.facts(), now.region_named("cn").expect("a region"))
+            };
+            assert!(!opens("2026-12-31"), "{allow:?}");
+            assert_eq!(opens("2027-01-01"), expected, "{allow:?}");
+        }
+    }
+}
+
+#[test]
+fn a_payload_makes_a_write_unless_its_route_says_that_it_reads() {
     let mut spec = spec(vec![region("de", "DE"), region("us", "US")]);
     spec.jurisdictions = vec![jurisdiction("eu", &["@EU"])];
     spec.data_classes.push(class("personal", Transfer::Allowed));
@@ -583,12 +622,17 @@ fn an_upgrade_is_a_write_unless_its_route_says_that_it_reads() {
     spec.routes.push(route("socket", "/socket", 1));
     spec.routes.push(RouteSpec { access: Some(Access::Read), ..route("ticker", "/ticker", 1) });
     let table = table(spec);
-    let outcome = |path, upgrade| {
-        let case = Case { upgrade, ..Case::new(&table, "DE", path).down("de") };
+    let outcome = |path, method, payload| {
+        let case = Case { method, payload, ..Case::new(&table, "DE", path).down("de") };
         outcome(&table, &case.facts(), case.view.as_slice())
     };
-    assert_eq!([outcome("/socket", false), outcome("/socket", true)], ["us", "residency_unavailable"]);
-    assert_eq!([outcome("/ticker", false), outcome("/ticker", true)], ["us", "us"]);
+    for method in [Method::Get, Method::Head, Method::Options] {
+        assert_eq!(outcome("/socket", method, Payload::Nothing), "us");
+        for payload in [Payload::Content, Payload::Tunnel] {
+            assert_eq!(outcome("/socket", method, payload), "residency_unavailable", "{method:?} {payload:?}");
+            assert_eq!(outcome("/ticker", method, payload), "us", "{method:?} {payload:?}");
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use policy::region::AdminState;
 use policy::region::Region;
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
-use policy::{Access, Facts, Method, Origin, RegionId, Table};
+use policy::{Access, Facts, Method, Origin, Payload, RegionId, Table};
 
 mod sample;
 use sample::{class, countries, jurisdiction, large, region, route, rule, spec};
@@ -542,10 +542,11 @@ fn no_widening_is_missed() {
         let diff = Diff::between(&old, &new).unwrap();
         let (mut widens, mut shrinks) = (false, false);
         for (host, path) in hosts.iter().chain(&["w.c", "other"]).flat_map(|host| paths.map(|path| (*host, path))) {
-            let asked = [Method::Get, Method::Post, Method::Delete, Method::Other].map(|method| (method, false));
-            for ((method, upgrade), country) in asked
+            let asked =
+                [Method::Get, Method::Post, Method::Delete, Method::Other].map(|method| (method, Payload::Nothing));
+            for ((method, payload), country) in asked
                 .into_iter()
-                .chain([(Method::Get, true)])
+                .chain([(Method::Get, Payload::Tunnel), (Method::Get, Payload::Content)])
                 .flat_map(|asked| ["DE", "BR", "US", "?"].map(|country| (asked, country)))
             {
                 let origin = country.parse().map_or(Origin::Unknown, Origin::Country);
@@ -553,7 +554,7 @@ fn no_widening_is_missed() {
                     host,
                     path,
                     method,
-                    upgrade,
+                    payload,
                     origin,
                     declared: &[],
                     consent: false,

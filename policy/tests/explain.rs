@@ -11,8 +11,8 @@ use policy::route::{Affinity, Criticality, RouteSpec};
 use policy::score::Weights;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Explanation, Facts, Health, Method, Origin, Reason, RegionId, RegionSet, RegionView, Reported, Snapshot, Table,
-    Verdict, View, decide, explain,
+    Explanation, Facts, Health, Method, Origin, Payload, Reason, RegionId, RegionSet, RegionView, Reported, Snapshot,
+    Table, Verdict, View, decide, explain,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn facts(country: &str, path: &'static str) -> Facts<'static> {
         host: "api.example.com",
         path,
         method: Method::Get,
-        upgrade: false,
+        payload: Payload::Nothing,
         origin: Origin::of(set),
         declared: &[],
         consent: false,
@@ -307,6 +307,9 @@ fn the_law_is_told_by_name_line_and_word() {
     assert_eq!(told.order[0], "br");
     assert_eq!(why(&told, "us-east"), ["LGPD@120 opens: opened as a later level, with safeguards (audited)"]);
     assert!(named(&told, "us-east").opened && named(&told, "us-east").safeguards);
+    // Of two priorities: the law's own regions by theirs, and then those that it opens by theirs.
+    let levels: Vec<_> = ["br", "de", "us-east", "us-west"].map(|name| named(&told, name).level).into();
+    assert_eq!(levels, [Some(0), Some(2), Some(2), Some(3)]);
 
     let told = explained(&table, &facts("US", "/"), &up(&table));
     assert!(told.rules.is_empty());

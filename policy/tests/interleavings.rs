@@ -10,7 +10,9 @@ use policy::decide::is_lawful;
 use policy::jurisdiction::Transfer;
 use policy::region::AdminState;
 use policy::table::TableSpec;
-use policy::{CurrentTable, Facts, Health, Method, Origin, Permits, RegionSet, RegionView, Table, Verdict, decide};
+use policy::{
+    CurrentTable, Facts, Health, Method, Origin, Payload, Permits, RegionSet, RegionView, Table, Verdict, decide,
+};
 use stateright::{Checker, Model, Property};
 
 mod naive;
@@ -102,7 +104,7 @@ impl Client {
             host: "api.example.com",
             path: "/v3/x",
             method: Method::Get,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: match self.country {
                 Some(code) => Origin::Country(code.parse().expect("a country")),
                 None => Origin::Unknown,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::decide::{is_lawful, order};
 use policy::table::TableSpec;
-use policy::{CurrentTable, Health, Method, Permits, Reason, RegionSet, RegionView, Table, Verdict, decide};
+use policy::{CurrentTable, Health, Method, Payload, Permits, Reason, RegionSet, RegionView, Table, Verdict, decide};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -63,7 +63,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("consent is missed", 200),
     ("a read opens", 200),
     ("a write is kept at home", 200),
-    ("an upgrade is kept at home", 20),
+    ("a read with a payload is kept at home", 20),
     ("a global class under an unknown origin", 100),
     ("several countries differ", 150),
     ("several countries allow less than each", 3),
@@ -214,15 +214,15 @@ impl Case<'_> {
         let reads = self
             .table
             .route(self.table.find_route(&request.host, &request.path, request.method).expect("it"))
-            .access(request.method, request.upgrade)
+            .access(request.method, request.payload)
             == policy::region::Access::Read;
         let consent = request.consent;
         self.count("consent opens", consent && under(false, reads) != allowed);
         self.count("consent is missed", !consent && under(true, reads) != allowed);
         self.count("a read opens", reads && under(consent, false) != allowed);
         self.count("a write is kept at home", !reads && under(consent, true) != allowed);
-        let upgrade = request.upgrade && request.method == Method::Get && route.access.is_none();
-        self.count("an upgrade is kept at home", upgrade && under(consent, true) != allowed);
+        let payload = request.payload != Payload::Nothing && request.method == Method::Get && route.access.is_none();
+        self.count("a read with a payload is kept at home", payload && under(consent, true) != allowed);
         let class = &self.book.spec.data_classes[route.data_class.0];
         let global = class.scope == policy::jurisdiction::Scope::Global;
         self.count("a global class under an unknown origin", global && request.countries.is_none());

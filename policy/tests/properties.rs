@@ -8,8 +8,8 @@ use policy::jurisdiction::{ClassId, DataClass, JurisdictionId, Scope, Transfer};
 use policy::route::{Criticality, RouteSpec};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Country, CurrentTable, Facts, Health, Method, Origin, Permits, Reason, RegionId, RegionSet, RegionView, Snapshot,
-    Table, Verdict, decide,
+    Country, CurrentTable, Facts, Health, Method, Origin, Payload, Permits, Reason, RegionId, RegionSet, RegionView,
+    Snapshot, Table, Verdict, decide,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -566,7 +566,7 @@ fn stays(criticality: usize, pressure: f32, weight: u8, client_key: u64) -> bool
         host: "api.example.com",
         path: &path,
         method: Method::Get,
-        upgrade: false,
+        payload: Payload::Nothing,
         origin: Origin::Unknown,
         declared: &[],
         consent: false,

@@ -4,7 +4,7 @@ use policy::diff::Laws;
 use policy::jurisdiction::Transfer;
 use policy::replay::{Again, Asked, Refused, ReplayOutcome, ReplaySide, residency_change};
 use policy::table::TableSpec;
-use policy::{Country, Health, Method, Origin, Table};
+use policy::{Country, Health, Method, Origin, Payload, Table};
 
 mod sample;
 use sample::{class, jurisdiction, region, route, rule, spec};
@@ -32,7 +32,7 @@ fn asked(country: &str) -> Asked<'static> {
         host: "api.example.com",
         path: "/v3/x",
         method: Method::Get,
-        upgrade: false,
+        payload: Payload::Nothing,
         origin,
         consent: false,
         declared: &[],

@@ -7,7 +7,7 @@ use policy::jurisdiction::{DataClass, Scope, SuperRegion, Transfer};
 use policy::region::{AdminState, Capabilities, Region};
 use policy::shrinkage::{Shrinkage, shrinkage};
 use policy::table::TableSpec;
-use policy::{Country, Method, Table};
+use policy::{Country, Method, Payload, Table};
 use proptest::prelude::*;
 
 mod naive;
@@ -205,7 +205,7 @@ fn capacity(book: &Book<'_>, class: &str, client: Client<'_>, rps: bool) -> f64 
         host: "any".into(),
         path: "/".into(),
         method: Method::Get,
-        upgrade: false,
+        payload: Payload::Nothing,
         countries: Some(countries),
         declared,
         consent: false,

@@ -125,7 +125,7 @@ mod tests {
     use std::path::Path;
 
     use arc_swap::ArcSwap;
-    use policy::{Facts, Method, Origin};
+    use policy::{Facts, Method, Origin, Payload};
 
     use super::*;
     use crate::clock::{self, LawClock, VirtualTime};
@@ -202,7 +202,7 @@ data_class = 'personal'
             host: "any",
             path: "/",
             method: Method::Get,
-            upgrade: false,
+            payload: Payload::Nothing,
             origin: Origin::Country("DE".parse().unwrap()),
             declared: &[],
             consent: true,

@@ -1,11 +1,16 @@
 //! Reads clocks, for all of this crate: no other module does. Everything else takes a time as an argument, or
 //! asks here.
 //!
-//! The law's time is the wall clock, as far as it can be believed.
-//! Laws end on dates, so that a clock that is set back must not reopen what was closed: the law's time only
-//! goes on. A clock that leaps ahead by more than a day, where the time since the last look does not explain
-//! it, leaves the law's time in doubt between the two: what may be over is over, and what may not have begun
-//! opens nothing. The doubt lasts until a restart, which takes the clock at its word.
+//! The law's time is the wall clock, as far as it can be believed. Laws begin and end on dates, so that no setting of a clock may open what is closed, or keep open what
+//! should close. The wall clock is compared with a steady one that nobody sets, from the process's start on:
+//!
+//! - a clock that is set back, or runs slow, leaves the law's time in doubt between the time that the wall
+//!   clock had said and the time that it would say by now: what may be over is over;
+//! - a clock that is more than a day ahead of the steady one leaves it in doubt between the two: what may be
+//!   over is over, and what may not have begun opens nothing. Many small steps ahead are one large one.
+//!
+//! The law's time never goes back. A doubt lasts until the wall clock says again what the law's time has come
+//! to, or until a restart, which takes the clock at its word.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -68,9 +73,7 @@ pub fn since_1970() -> Duration {
 
 /// Returns the time by the wall clock, for a law that is read once.
 pub fn wall() -> Moment {
-    let since = system_time().duration_since(UNIX_EPOCH);
-    let seconds = since.map_or_else(|before| -seconds(before.duration()), seconds);
-    Moment::from_unix_seconds(seconds)
+    moment(wall_millis())
 }
 
 /// Returns how many seconds are left until a moment.
@@ -82,6 +85,8 @@ pub fn seconds_until(moment: Moment, now: LawTime) -> i64 {
 #[derive(Debug)]
 pub struct LawClock {
     source: TimeSource,
+    /// The wall clock's time when the steady one stood at zero.
+    began: Millis,
     seen: Mutex<ClockReading>,
 }
 
@@ -94,16 +99,19 @@ enum TimeSource {
     Virtual(std::sync::Arc<VirtualTime>),
 }
 
-/// What was seen at the last look.
+/// What the looks so far have come to.
 #[derive(Clone, Copy, Debug)]
 struct ClockReading {
-    /// What it would be by the looks that can be believed, and the time since.
-    reckoned: Moment,
-    /// The latest that the wall clock ever said.
-    latest: Moment,
-    /// By the clock that no one sets, since its start.
-    steady: Duration,
+    /// The latest time that can be believed.
+    believed: Millis,
+    /// The most that the wall clock was ever ahead of the steady one, in milliseconds.
+    ahead: i64,
+    /// The doubt that was last logged, in milliseconds.
+    logged: i64,
 }
+
+/// Milliseconds since the Unix epoch.
+type Millis = i64;
 
 impl LawClock {
     /// Makes the clock of a process that starts now.
@@ -119,30 +127,36 @@ impl LawClock {
 
     fn of(source: TimeSource) -> Self {
         let (wall, steady) = source.read();
-        Self { source, seen: Mutex::new(ClockReading { reckoned: wall, latest: wall, steady }) }
+        let seen = ClockReading { believed: wall, ahead: 0, logged: 0 };
+        Self { source, began: wall - steady, seen: Mutex::new(seen) }
     }
 
-    /// Returns the law's time now.
+    /// Returns the law's time now: a span, while it is in doubt.
     pub fn now(&self) -> LawTime {
         let (wall, steady) = self.source.read();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *seen;
-        *seen = before.look(wall, steady);
-        if seen.doubt() > before.doubt() + DAY {
+        seen.look(wall, self.began + steady);
+        let latest = self.began + steady + seen.ahead;
+        let doubt = latest - seen.believed;
+        // Each clock is read by itself, and the system corrects the wall clock by parts of a second all the time.
+        let latest = if doubt < SECOND { seen.believed } else { latest };
+        if doubt > seen.logged + TOLERATED {
+            seen.logged = doubt;
             tracing::warn!(
-                reckoned = %seen.reckoned, clock = %wall,
-                "the clock has leapt ahead by more than a day: until a restart the law is read for both times, what \
-                 may be over opens nothing, and what may not have begun opens nothing either"
+                believed = %moment(seen.believed), latest = %moment(latest), clock = %moment(wall),
+                "the wall clock was set, and does not agree with the time since the start: until a restart the law is \
+                 read for all times between, what may be over opens nothing, and what may not have begun opens nothing"
             );
         }
-        LawTime::between(seen.reckoned, seen.latest)
+        LawTime::between(moment(seen.believed), moment(latest))
     }
 }
 
 impl TimeSource {
-    fn read(&self) -> (Moment, Duration) {
+    /// Reads the wall clock and the steady one, in milliseconds.
+    fn read(&self) -> (Millis, i64) {
         match self {
-            TimeSource::System { started } => (wall(), started.elapsed()),
+            TimeSource::System { started } => (wall_millis(), millis(started.elapsed())),
             #[cfg(test)]
             TimeSource::Virtual(time) => time.read(),
         }
@@ -150,32 +164,32 @@ impl TimeSource {
 }
 
 impl ClockReading {
-    fn look(self, wall: Moment, steady: Duration) -> Self {
-        let elapsed = seconds(steady.saturating_sub(self.steady));
-        let reckoned = self.reckoned.plus_seconds(elapsed);
-        // What is left of a second counts at the next look.
-        let steady = self.steady + Duration::from_secs(elapsed.unsigned_abs());
-        let is_plausible = wall.unix_seconds() - reckoned.unix_seconds() <= DAY;
-        let believed = match is_plausible {
-            // Set back, or slow: the law's time waits.
-            true => self.reckoned.max(wall),
-            false => reckoned,
-        };
-        Self { reckoned: believed, latest: self.latest.max(wall).max(believed), steady }
-    }
-
-    /// In seconds.
-    fn doubt(self) -> i64 {
-        self.latest.unix_seconds() - self.reckoned.unix_seconds()
+    /// Takes what the wall clock says, when it would say `steady` had nobody set it since the start.
+    fn look(&mut self, wall: Millis, steady: Millis) {
+        let ahead = wall - steady;
+        self.ahead = self.ahead.max(ahead);
+        self.believed = self.believed.max(if ahead <= PLAUSIBLE { wall } else { steady });
     }
 }
 
-fn seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+fn wall_millis() -> Millis {
+    let since = system_time().duration_since(UNIX_EPOCH);
+    since.map_or_else(|before| -millis(before.duration()), millis)
 }
 
-/// In seconds: more than any correction of a clock that is kept, and less than any date of a law matters by.
-const DAY: i64 = 86_400;
+fn moment(at: Millis) -> Moment {
+    Moment::from_unix_seconds(at.div_euclid(SECOND))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+const SECOND: i64 = 1000;
+/// A day: more than any correction of a clock that is kept, and less than any date of a law matters by.
+const PLAUSIBLE: i64 = 86_400 * SECOND;
+/// Five minutes: a doubt that has grown by less is not worth another line in the log.
+const TOLERATED: i64 = 300 * SECOND;
 
 /// A wall clock that goes with tokio's, which a test can pause, and that a test can set.
 #[cfg(test)]
@@ -200,10 +214,10 @@ impl VirtualTime {
         self.set_by.fetch_add(seconds, std::sync::atomic::Ordering::SeqCst);
     }
 
-    fn read(&self) -> (Moment, Duration) {
-        let steady = self.began.elapsed();
+    fn read(&self) -> (Millis, i64) {
+        let steady = millis(self.began.elapsed());
         let set_by = self.set_by.load(std::sync::atomic::Ordering::SeqCst);
-        (Moment::from_unix_seconds(self.at_first + set_by + seconds(steady)), steady)
+        ((self.at_first + set_by) * SECOND + steady, steady)
     }
 }
 
@@ -212,26 +226,43 @@ mod tests {
     use super::*;
 
     const HOUR: i64 = 3600;
+    const DAY: i64 = 24 * HOUR;
 
     fn times(clock: &LawClock, first: Moment) -> (i64, i64) {
         let now = clock.now();
         (now.earliest().unix_seconds() - first.unix_seconds(), now.latest().unix_seconds() - first.unix_seconds())
     }
 
+    async fn later(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn the_laws_time_never_goes_back() {
+    async fn a_clock_that_is_set_back_reopens_nothing_and_keeps_nothing_open() {
         let first: Moment = "2031-12-26".parse().unwrap();
         let time = VirtualTime::starting(first);
         let clock = LawClock::of_test(&time);
-        tokio::time::advance(Duration::from_secs(7200)).await;
+        later(7200).await;
         assert_eq!(times(&clock, first), (7200, 7200));
         time.set_ahead_by(-100 * DAY);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(times(&clock, first), (7200, 7200), "it waits for the clock");
+        later(60).await;
+        assert_eq!(times(&clock, first), (7200, 7260), "the night passes, whatever the clock says");
+        later(2 * 86_400).await;
+        assert_eq!(times(&clock, first), (7200, 7260 + 2 * DAY));
         time.set_ahead_by(100 * DAY);
-        assert_eq!(times(&clock, first), (7260, 7260));
+        assert_eq!(times(&clock, first), (7260 + 2 * DAY, 7260 + 2 * DAY), "the clock is right again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_correction_is_believed_and_never_taken_back() {
+        let first: Moment = "2031-12-26".parse().unwrap();
+        let time = VirtualTime::starting(first);
+        let clock = LawClock::of_test(&time);
         time.set_ahead_by(23 * HOUR);
-        assert_eq!(times(&clock, first), (7260 + 23 * HOUR, 7260 + 23 * HOUR), "a correction is believed");
+        assert_eq!(times(&clock, first), (23 * HOUR, 23 * HOUR));
+        time.set_ahead_by(-23 * HOUR);
+        later(60).await;
+        assert_eq!(times(&clock, first), (23 * HOUR, 23 * HOUR + 60));
     }
 
     #[tokio::test(start_paused = true)]
@@ -240,13 +271,28 @@ mod tests {
         let time = VirtualTime::starting(first);
         let clock = LawClock::of_test(&time);
         time.set_ahead_by(1000 * DAY);
-        tokio::time::advance(Duration::from_secs(10)).await;
+        later(10).await;
         assert_eq!(times(&clock, first), (10, 1000 * DAY + 10));
         time.set_ahead_by(-1000 * DAY);
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(times(&clock, first), (20, 1000 * DAY + 10), "what was closed stays closed");
+        later(10).await;
+        assert_eq!(times(&clock, first), (20, 1000 * DAY + 20), "what was closed stays closed");
         let anew = LawClock::of_test(&time);
         assert_eq!(times(&anew, first), (20, 20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_leaps_are_a_large_one() {
+        let first: Moment = "2026-11-29".parse().unwrap();
+        let time = VirtualTime::starting(first);
+        let clock = LawClock::of_test(&time);
+        for _ in 0..100 {
+            time.set_ahead_by(23 * HOUR);
+            later(1).await;
+            clock.now();
+        }
+        let (believed, latest) = times(&clock, first);
+        assert!(believed <= DAY + 100, "{believed}");
+        assert_eq!(latest, 100 * 23 * HOUR + 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use policy::concurrency::admits;
 use policy::route::RouteSpec;
-use policy::{Facts, Method, Permits, RegionId, RouteId, Verdict};
+use policy::{Facts, Method, Payload, Permits, RegionId, RouteId, Verdict};
 
 use crate::affinity_cookie::{drop_pins, new_pin};
 use crate::client_connection::ClientConnection;
@@ -93,7 +93,7 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, OwnAnswer> {
     let (worker, connection) = (log.worker.clone(), log.connection.clone());
     let node = &worker.node;
-    let (mut parts, incoming) = take_apart(request, log.upgrade);
+    let (mut parts, incoming) = take_apart(request, log.payload == Payload::Tunnel);
     log.unread_body = !hyper::body::Body::is_end_stream(&incoming);
     if let Some(why) = connection.activity.take_head_fault(&parts.headers) {
         // Where this request ends is in doubt, and so is what comes after it.
@@ -129,7 +129,8 @@ async fn answer(
     };
     let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
         node.peers.refusals.of_client(&node.telemetry.metrics, why.cause(), connection.peer, &why);
-        log.close = true;
+        // A certificate speaks for its connection, a signature for one request only.
+        log.close = connection.node().is_some();
         OwnAnswer::no_peer(&why.to_string())
     })?;
     let vouched = from_peer.as_ref().and_then(|peer| match &peer.asks {
@@ -175,8 +176,11 @@ async fn answer(
         // Another region's node fields the gateway, not the host that it carries.
         return Err(OwnAnswer::misdirected());
     }
-    worker.recent.note(client.address);
-    let (method, upgrade) = (log.method, log.upgrade);
+    if client.is_named {
+        worker.recent.note(client.address);
+    }
+    let (method, payload) = (log.method, log.payload);
+    let upgrade = payload == Payload::Tunnel;
     log.note_target(&target, &parts);
     let id = find_route(&routing, &target, method)?;
     log.route = Some(id);
@@ -189,7 +193,7 @@ async fn answer(
         host: &target.host,
         path: &target.path.path,
         method,
-        upgrade,
+        payload,
         origin: context.origin,
         declared: &context.declared,
         consent: context.consent,

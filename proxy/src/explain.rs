@@ -7,7 +7,7 @@ use config::RoutingTable;
 use http::HeaderMap;
 use policy::explain::Testimony;
 use policy::jurisdiction::JurisdictionId;
-use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, RegionId, View};
+use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, Payload, RegionId, View};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -26,8 +26,8 @@ pub struct Question {
     pub path: String,
     /// The method, GET when absent.
     pub method: Option<String>,
-    /// Whether the request asks for a WebSocket.
-    pub upgrade: bool,
+    /// What the client sends after the head.
+    pub payload: Payload,
     /// Headers, as from a trusted proxy: (name in lower case, value).
     pub headers: Vec<(String, String)>,
     /// The client's countries instead of a look-up: a list of codes, or `unknown`.
@@ -43,7 +43,7 @@ pub struct Question {
 #[allow(missing_docs)]
 pub enum QuestionError {
     #[error(
-        "unknown parameter {0:?}; there are ip, host, path, method, upgrade (websocket), header (NAME:VALUE), country, consent (granted) and client_key"
+        "unknown parameter {0:?}; there are ip, host, path, method, upgrade (websocket), content (true), header (NAME:VALUE), country, consent (granted) and client_key"
     )]
     UnknownParameter(String),
     #[error("{0:?} is not an IP address")]
@@ -52,6 +52,8 @@ pub enum QuestionError {
     BadCountry(#[from] policy::country::UnknownCountry),
     #[error("{0:?} is no upgrade that passes: it is websocket, or none")]
     BadUpgrade(String),
+    #[error("content={0:?} says nothing: it is true, or left out")]
+    BadContent(String),
     #[error("{0:?} is not a header of the form NAME:VALUE")]
     BadHeader(String),
     #[error("the request itself would be answered 400: {0}")]
@@ -71,8 +73,10 @@ impl Question {
                 "host" => question.host = value,
                 "path" => question.path = value,
                 "method" => question.method = Some(value),
-                "upgrade" if value == "websocket" => question.upgrade = true,
+                "upgrade" if value == "websocket" => question.payload = Payload::Tunnel,
                 "upgrade" => return Err(QuestionError::BadUpgrade(value)),
+                "content" if value == "true" => question.payload = Payload::Content,
+                "content" => return Err(QuestionError::BadContent(value)),
                 "header" => question.headers.push(header(&value)?),
                 "country" => question.country = Some(value),
                 "consent" => question.consent = value == "granted",
@@ -152,7 +156,7 @@ pub fn answer(
         host: &target.host,
         path: &target.path.path,
         method,
-        upgrade: question.upgrade,
+        payload: question.payload,
         origin: context.origin,
         declared: &context.declared,
         consent: context.consent || question.consent,

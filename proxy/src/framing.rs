@@ -5,13 +5,13 @@
 //! what it forwards anew, so that nothing is smuggled through; but a proxy in front may have read the same bytes
 //! otherwise, and what that takes for a body would be a request here. Such heads are refused.
 
-use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, Method, Request, Uri, Version};
 use memchr::{memchr_iter, memmem};
+use policy::Payload;
 use policy::path::Ambiguity;
 use policy::stripped::{Stripped, plain};
 use smallvec::SmallVec;
@@ -169,11 +169,20 @@ const NO_HOST_NAME: Ambiguity = "the Host is not a host name";
 
 /// Returns whether a request asks for a WebSocket: a GET (RFC 6455, 4.1), on HTTP/1.1 only. No other upgrade
 /// passes: through one to h2c a client could send requests that nobody decides on.
-pub fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
     version == Version::HTTP_11
         && *method == Method::GET
         && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
+}
+
+/// Returns what a client sends after a request's head.
+pub fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
+    match asks_upgrade(request.method(), request.version(), request.headers()) {
+        true => Payload::Tunnel,
+        false if request.body().is_end_stream() => Payload::Nothing,
+        false => Payload::Content,
+    }
 }
 
 /// Drops the fields that are meant for this hop only (RFC 9110, 7.6.1), and those that Connection
@@ -230,7 +239,7 @@ pub struct TrailerRules(FieldRules);
 impl FieldRules {
     /// For a sender who is `untrusted` or not, on a route with these `vouched` headers, and `passed` ones.
     pub fn new(untrusted: bool, vouched: &[Option<&str>], passed: &[String]) -> Self {
-        let unvouched = vouched.iter().flatten().filter(|_| untrusted).map(|name| (*name).to_owned()).collect();
+        let unvouched = vouched.iter().flatten().filter(|_| untrusted).map(|name| plain(name).into_owned()).collect();
         Self { untrusted, unvouched, passed: passed.iter().cloned().collect() }
     }
 
@@ -241,19 +250,11 @@ impl FieldRules {
             return true;
         }
         let name = name.as_str();
-        match plain(name) {
-            Cow::Borrowed(name) => {
-                self.names_ours(name)
-                    || self.is_stripped(name, name)
-                    || self.unvouched.iter().any(|other| other == name)
-            }
-            // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
-            Cow::Owned(plainly) => {
-                self.names_ours(&plainly)
-                    || self.is_stripped(name, &plainly)
-                    || self.unvouched.iter().any(|other| plain(other) == plainly)
-            }
-        }
+        // CGI and its heirs cannot tell `x_client_country` from `x-client-country`.
+        let plainly = plain(name);
+        self.names_ours(&plainly)
+            || self.is_stripped(name, &plainly)
+            || self.unvouched.iter().any(|other| *other == plainly)
     }
 
     /// Returns whether a field is stripped by default, and its route does not pass it on under this very name.
@@ -297,8 +298,9 @@ impl TrailerRules {
 /// Returns whether a field has no place after a body (RFC 9110, 6.5.1): who asks, what for, and how long the body
 /// is, is decided by then. An origin that merges trailers into its headers would take it for the head's.
 fn is_of_a_head(name: &HeaderName) -> bool {
+    let name = plain(name.as_str());
     matches!(
-        name.as_str(),
+        &*name,
         "authorization"
             | "proxy-authorization"
             | "cookie"
@@ -311,7 +313,7 @@ fn is_of_a_head(name: &HeaderName) -> bool {
             | "max-forwards"
             | "cache-control"
             | "idempotency-key"
-    ) || name.as_str().starts_with("if-")
+    ) || name.starts_with("if-")
 }
 
 #[cfg(test)]

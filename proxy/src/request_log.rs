@@ -10,13 +10,13 @@ use http::{Method as HttpMethod, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use policy::explain::Testimony;
 use policy::jurisdiction::JurisdictionId;
-use policy::{Method, Origin, RegionId, Revoked, RouteId};
+use policy::{Method, Origin, Payload, RegionId, Revoked, RouteId};
 
 use crate::client::Client;
 use crate::client_connection::{Active, ClientConnection};
 use crate::clock;
 use crate::fields::new_request_id;
-use crate::framing::asks_upgrade;
+use crate::framing::payload;
 use crate::node::Worker;
 use crate::occupancy::InFlight;
 use crate::peers::headers::Answering;
@@ -38,8 +38,8 @@ pub struct RequestLog {
     pub(crate) started: Instant,
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
-    /// It asks for an upgrade, which is a write unless its route says otherwise.
-    pub(crate) upgrade: bool,
+    /// What the client sends after the head.
+    pub(crate) payload: Payload,
     pub(crate) client: Option<Arc<Client>>,
     pub(crate) route: Option<RouteId>,
     pub(crate) region: Option<RegionId>,
@@ -96,7 +96,7 @@ impl RequestLog {
             started: clock::now(),
             request_id: new_request_id(),
             method: Method::from_name(request.method().as_str()),
-            upgrade: asks_upgrade(request.method(), request.version(), request.headers()),
+            payload: payload(request),
             client: None,
             route: None,
             region: None,
@@ -171,7 +171,7 @@ impl RequestLog {
             host,
             uri,
             method: self.method,
-            upgrade: self.upgrade,
+            payload: self.payload,
             context: self.context.clone()?,
             client_key: self.client.as_ref()?.key,
             from_a_node: self.peer.is_some(),
@@ -278,7 +278,8 @@ impl Drop for RequestLog {
                 client_key: self.client.as_ref().map(|client| format!("{:016x}", key(client))).unwrap_or_default(),
                 protocol: line.protocol,
                 method: line.method.to_string(),
-                upgrade: self.upgrade,
+                upgrade: self.payload == Payload::Tunnel,
+                content: self.payload == Payload::Content,
                 host: line.host,
                 path: line.path,
                 consent: context.is_some_and(|context| context.consent),

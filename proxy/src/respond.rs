@@ -130,7 +130,7 @@ impl OwnAnswer {
             Reason::Unavailable => ("Service unavailable", "No region can serve this request now."),
             Reason::TableExpired => (
                 "Routing table expired",
-                "This node has lost contact with its config bus, and its data residency rules may be out of date.",
+                "This node's routing table is older than it may be, and its data residency rules may be out of date.",
             ),
         };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
@@ -225,7 +225,7 @@ fn revocation_in_words(why: Revoked) -> &'static str {
     match why {
         Revoked::Removed => ": the routing table no longer has it, or a route for this request",
         Revoked::Residency => ", by the data residency rules that have come in force",
-        Revoked::Expired => ": this node has lost contact with its config bus, and its rules may be out of date",
+        Revoked::Expired => ": this node's routing table is older than it may be, and its rules may be out of date",
         Revoked::Disabled => ": it was disabled",
         Revoked::Unable => ": it no longer has what the route asks of a region",
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Uri;
-use policy::{CurrentTable, Facts, Method, RegionId, Revoked};
+use policy::{CurrentTable, Facts, Method, Payload, RegionId, Revoked};
 
 use crate::clock;
 use crate::request_context::RequestContext;
@@ -77,8 +77,8 @@ pub struct Grant {
     pub uri: Uri,
     /// The method.
     pub method: Method,
-    /// Whether an upgrade was asked for.
-    pub upgrade: bool,
+    /// What the client sends after the head.
+    pub payload: Payload,
     /// What else the decision knew.
     pub context: RequestContext,
     /// The hash of the client's identity.
@@ -97,7 +97,7 @@ impl Grant {
             host: &self.host,
             path: &path.path,
             method: self.method,
-            upgrade: self.upgrade,
+            payload: self.payload,
             origin: context.origin,
             declared: &context.declared,
             consent: context.consent,

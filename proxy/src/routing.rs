@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use config::{Endpoint, RoutingTable};
 use dashmap::DashMap;
+use policy::failover::Failover;
 use policy::health::{EndpointCounts, Phase, ProbePlan};
 use policy::region::{AdminState, Role};
 use policy::rollout::Canary;
-use policy::table::Failover;
 use policy::{Health, RegionId, RegionView, Reported, RouteId, Table, View};
 use rustc_hash::FxHashSet;
 

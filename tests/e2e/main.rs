@@ -7,6 +7,7 @@ mod bus;
 mod canary;
 mod chaos;
 mod cli;
+mod dependencies;
 mod diff;
 mod dns;
 mod drain;

@@ -8,11 +8,12 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use policy::failover::Failover;
 use policy::jurisdiction::{ClassId, DataClass, Scope, Transfer};
 use policy::region::{AdminState, Capabilities, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
-use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
+use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Method, Moment, RouteId, Table};
 
 /// Those that come more than once are the more likely.

@@ -9,8 +9,8 @@ use policy::proof::prove;
 use policy::region::AdminState;
 use policy::route::{HostPattern, PathPattern, RouteSpec};
 use policy::{
-    CountrySet, CurrentTable, Facts, Health, Method, Moment, Origin, RegionId, RegionSet, RegionView, Table, Verdict,
-    decide, explain,
+    CountrySet, CurrentTable, Facts, Health, Method, Moment, Origin, Payload, RegionId, RegionSet, RegionView, Table,
+    Verdict, decide, explain,
 };
 
 use crate::problems::{check_refusal, check_warnings};
@@ -91,7 +91,7 @@ fn check_decisions(table: &Table) {
                 host: &host,
                 path: &path,
                 method: if number % 2 == 0 { Method::Get } else { Method::Post },
-                upgrade: number == 2,
+                payload: if number == 2 { Payload::Tunnel } else { Payload::Nothing },
                 origin,
                 declared: &[],
                 consent: number > 1,

@@ -34,23 +34,16 @@ pub struct Visit {
     pub number: usize,
 }
 
-/// An HTTP/1.1 origin that answers by this function; an error closes the connection.
+/// An HTTP/1.1 origin that answers by this function, and probes by itself; an error closes the connection.
 pub async fn http<F, A>(answer: F) -> Bespoke
 where
     F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
     A: Future<Output = io::Result<Response<Body>>> + Send + 'static,
 {
     let answer = Arc::new(answer);
-    start(move |stream| {
+    http_with_probes(move |request: Request<Incoming>| {
         let answer = answer.clone();
-        async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let answer = answer.clone();
-                async move { if is_probe(&request) { Ok(Response::new(empty())) } else { answer(request).await } }
-            });
-            // The client's end of it is what a test asserts on.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-        }
+        async move { if is_probe(&request) { Ok(Response::new(empty())) } else { answer(request).await } }
     })
     .await
 }
@@ -66,7 +59,8 @@ where
         let answer = answer.clone();
         async move {
             let service = service_fn(move |request: Request<Incoming>| answer(request));
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            // The client's end of it is what a test asserts on.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
         }
     })
     .await

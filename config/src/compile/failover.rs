@@ -1,6 +1,6 @@
 //! `[failover]`: when the fleet gives up on an endpoint or a region, and how it comes back.
 
-use policy::table::Failover;
+use policy::failover::Failover;
 
 use crate::field::{Field, Section};
 

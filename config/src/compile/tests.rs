@@ -3,11 +3,12 @@ mod dates;
 use std::path::Path;
 use std::time::Duration;
 
+use policy::failover::{Failover, Outlier, RetryBudget};
 use policy::health::{Check, HttpCheck, ProbePlan};
 use policy::jurisdiction::{JurisdictionId, WhenUnavailable};
 use policy::rollout::{Canary, Failure, Success};
 use policy::route::{Affinity, HostPattern, PathPattern};
-use policy::table::{Failover, Outlier, RetryBudget, UnknownOrigin};
+use policy::table::UnknownOrigin;
 use policy::{Country, Moment, Table};
 
 use crate::problem::{Problems, Severity};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use config::RoutingTable;
 use policy::hash::client_key;
-use policy::{Country, CurrentTable, Facts, Method, Origin, Reason, RegionSet, RegionView, Verdict, decide};
+use policy::{Country, CurrentTable, Facts, Method, Origin, Payload, Reason, RegionSet, RegionView, Verdict, decide};
 
 use super::load;
 
@@ -53,7 +53,7 @@ fn regions(document: &RoutingTable, origin: Origin, request: Request) -> Option<
         host: "api.example.com",
         path: request.path,
         method: request.method,
-        upgrade: false,
+        payload: Payload::Nothing,
         origin,
         declared: &[],
         consent: request.consent,

@@ -22,7 +22,7 @@ use crate::country::{Country, CountrySet};
 use crate::jurisdiction::{ClassId, JurisdictionId};
 use crate::origin::Origin;
 use crate::region::{Access, RegionSet};
-use crate::route::{Method, Route, RouteSpec};
+use crate::route::{Method, Payload, Route, RouteSpec};
 use crate::table::Table;
 
 /// One difference in where requests may go, with all for whom it is the same.
@@ -229,7 +229,7 @@ impl Difference {
 pub struct Heard<'a> {
     pub route: &'a Route,
     pub method: Method,
-    pub upgrade: bool,
+    pub payload: Payload,
     pub declared: &'a [JurisdictionId],
     pub consent: bool,
 }
@@ -252,8 +252,8 @@ impl<'a> Laws<'a> {
             treatment: &treatment,
             origin,
             requests: Requests::new(
-                old.route.access(old.method, old.upgrade),
-                new.route.access(new.method, new.upgrade),
+                old.route.access(old.method, old.payload),
+                new.route.access(new.method, new.payload),
             ),
             consent: Consent::of(old.consent, new.consent),
             compliant: &[map.old.compliant(before), map.new.compliant(after)],
@@ -289,10 +289,11 @@ fn treatments<'a>(old: &'a Table, new: &'a Table, pairs: &[Pair]) -> Vec<Treatme
     for pair in pairs {
         let (Some(before), Some(after)) = (pair.old, pair.new) else { continue };
         let (before, after) = (old.route(before), new.route(after));
-        let messages = pair.methods.iter().map(|method| (*method, false));
-        let upgrades = pair.methods.contains(&Method::Get).then_some((Method::Get, true));
-        let access = |(method, upgrade)| Requests::new(before.access(method, upgrade), after.access(method, upgrade));
-        let requests: BTreeSet<Requests> = messages.chain(upgrades).map(access).collect();
+        // Any method may have content, and a GET may ask for a tunnel, which is as much of a write.
+        let messages =
+            pair.methods.iter().flat_map(|method| [(*method, Payload::Nothing), (*method, Payload::Content)]);
+        let access = |(method, payload)| Requests::new(before.access(method, payload), after.access(method, payload));
+        let requests: BTreeSet<Requests> = messages.map(access).collect();
         let requests: Vec<Requests> = requests.into_iter().collect();
         let (before, after) = (&before.spec, &after.spec);
         // Where consent and tenants are heard matters as far as it differs, and not under which name.

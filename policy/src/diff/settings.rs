@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::codes;
 use crate::country::{CountrySet, GROUPS};
+use crate::failover::Failover;
 use crate::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
 use crate::list::Countries;
 use crate::moment::Period;
 use crate::region::{AdminState, Operator, Region, RegionSet, Role, Tier};
-use crate::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
+use crate::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
 /// Something that the tables say differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -93,6 +93,8 @@ pub struct RequestExplained {
     pub method: String,
     /// Whether it asks to upgrade to a tunnel (a WebSocket): a write, unless the route says otherwise.
     pub upgrade: bool,
+    /// Whether it has content: a write too, unless the route says otherwise.
+    pub content: bool,
     /// The host, in lower case, without its port.
     pub host: String,
     /// The path, decoded, without its query.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::plan::ProbePlan;
 use super::window::Cause;
-use crate::table::Outlier;
+use crate::failover::Outlier;
 
 /// What a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,7 @@ impl EndpointHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Failover;
+    use crate::failover::Failover;
 
     const SECOND: Duration = Duration::from_secs(1);
 

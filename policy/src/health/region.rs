@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::table::{Failover, Outlier};
+use crate::failover::{Failover, Outlier};
 use crate::view::Health;
 
 /// How many of a region's endpoints are how.

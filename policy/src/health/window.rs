@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::table::Failover;
+use crate::failover::Failover;
 
 /// Attempts, and what was wrong with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Counts {
     }
 
     /// How many more retries a budget allows, if these are the counts of the last `span`.
-    pub fn retries_left(&self, budget: &crate::table::RetryBudget, span: Duration) -> u64 {
+    pub fn retries_left(&self, budget: &crate::failover::RetryBudget, span: Duration) -> u64 {
         let most = budget.ratio * self.attempts as f64 + budget.per_second * span.as_secs_f64();
         (most as u64).saturating_sub(self.retries)
     }
@@ -132,7 +132,7 @@ impl Sliding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::RetryBudget;
+    use crate::failover::RetryBudget;
 
     const SPAN: Duration = Duration::from_secs(10);
 

@@ -199,7 +199,7 @@ impl<'a> Comparison<'a> {
             host: &request.host,
             path: &request.path,
             method: request.method,
-            upgrade: request.upgrade,
+            payload: request.payload,
             origin,
             declared: &[],
             consent,

@@ -10,7 +10,7 @@ use crate::moment::Period;
 use crate::origin::Origin;
 use crate::region::{RegionId, RegionSet};
 use crate::residency::Source;
-use crate::route::{HostPattern, RouteId};
+use crate::route::{HostPattern, Payload, RouteId};
 use crate::table::{Table, TableSpec, UnknownOrigin};
 
 /// Something wrong with a table, or worth knowing of it.
@@ -338,8 +338,8 @@ pub struct Case {
     pub path: String,
     /// The method's name.
     pub method: &'static str,
-    /// Whether it asks for an upgrade.
-    pub upgrade: bool,
+    /// What it sends after its head.
+    pub payload: Payload,
     /// Whether the client consents.
     pub consent: bool,
     /// The regions that are down.
@@ -357,7 +357,7 @@ impl Case {
             host: (!any_host).then(|| request.host.clone()),
             path: request.path.clone(),
             method: request.method.name(),
-            upgrade: request.upgrade,
+            payload: request.payload,
             consent,
             down: Vec::new(),
         }
@@ -379,8 +379,10 @@ impl Case {
         say("method", self.method);
         self.declared.iter().for_each(|(header, names)| say("header", &format!("{header}:{names}")));
         self.down.iter().for_each(|region| say("down", region));
-        if self.upgrade {
-            line.push_str(" --upgrade");
+        match self.payload {
+            Payload::Nothing => {}
+            Payload::Content => line.push_str(" --content"),
+            Payload::Tunnel => line.push_str(" --upgrade"),
         }
         if self.consent {
             line.push_str(" --consent");

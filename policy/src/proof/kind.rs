@@ -6,7 +6,7 @@ use super::finding::Finding;
 use super::request::{Part, Request};
 use crate::jurisdiction::{ClassId, JurisdictionId};
 use crate::region::{Access, AdminState, Region, RegionId, RegionSet};
-use crate::route::{HostPattern, Method, PathPattern, RouteId, RouteSpec};
+use crate::route::{HostPattern, Method, PathPattern, Payload, RouteId, RouteSpec};
 use crate::table::{Table, TableSpec};
 
 /// Routes that differ in nothing that decides *whether* a region serves.
@@ -57,10 +57,10 @@ impl Kind {
         [Access::Read, Access::Write].into_iter().filter_map(|access| Some((access, self.sample(access)?)))
     }
 
-    /// Those that they have without an upgrade. Nearly every route that is read could be asked for a
-    /// WebSocket, and few are: nobody misses a region for it.
+    /// Those that they have without a payload where none is usual. Nearly every route that is read could be
+    /// asked for a WebSocket, or with content, and few are: nobody misses a region for it.
     pub(super) fn usual_accesses(&self) -> impl Iterator<Item = (Access, &Request)> {
-        self.accesses().filter(|(_, request)| !request.upgrade)
+        self.accesses().filter(|(_, request)| request.payload == Payload::Nothing)
     }
 
     pub(super) fn part(&self, access: Access) -> Part {
@@ -101,7 +101,7 @@ impl Routing {
             jurisdictions.sort_unstable();
             let takes_consent = route.consent_header.is_some() || route.consent_claim.is_some();
             let takes_declared = route.jurisdiction_header.is_some();
-            let has = samples.each_ref().map(|sample| sample.as_ref().map(|request| request.upgrade));
+            let has = samples.each_ref().map(|sample| sample.as_ref().map(|request| request.payload));
             let key = (route.data_class, jurisdictions, takes_consent, takes_declared, able, has);
             let place = *places.entry(key.clone()).or_insert_with(|| {
                 let (class, jurisdictions, ..) = key;
@@ -149,21 +149,26 @@ fn requests(table: &Table, id: RouteId, label: &str) -> Result<[Option<Request>;
     };
     let mut samples: [Option<Request>; 2] = [None, None];
     let mut takers = Vec::new();
-    let messages = Method::NAMED.map(|(_, method)| (method, false));
-    // Last: an upgrade is a sample of writes only where nothing else writes.
-    for (method, upgrade) in messages.into_iter().chain([(Method::Get, true)]) {
+    let messages = Method::NAMED.map(|(_, method)| (method, Payload::Nothing));
+    // Last: a read with a payload is a sample of writes only where nothing else writes.
+    let with_payload = [
+        (Method::Get, Payload::Tunnel),
+        (Method::Get, Payload::Content),
+        (Method::Head, Payload::Content),
+        (Method::Options, Payload::Content),
+    ];
+    for (method, payload) in messages.into_iter().chain(with_payload) {
         if route.methods.is_some_and(|methods| !methods.contains(method)) {
             continue;
         }
         let access = match (route.access, method) {
             (Some(access), _) => access,
-            (None, _) if upgrade => Access::Write,
-            (None, Method::Get | Method::Head | Method::Options) => Access::Read,
+            (None, Method::Get | Method::Head | Method::Options) if payload == Payload::Nothing => Access::Read,
             (None, _) => Access::Write,
         };
         let found = |path: &&String| table.find_route(&host, path, method);
         if let Some(path) = paths.iter().find(|path| found(path) == Some(id)) {
-            let request = || Request { route: id, host: host.clone(), path: path.clone(), method, upgrade, access };
+            let request = || Request { route: id, host: host.clone(), path: path.clone(), method, payload, access };
             samples[access as usize].get_or_insert_with(request);
         } else if let Some(taker) = paths.last().as_ref().and_then(found)
             && !takers.contains(&taker)

@@ -173,6 +173,7 @@ impl<'a> Law<'a> {
                     && (other.jurisdiction, &other.regulation) == (rule.jurisdiction, &rule.regulation)
                     && other.data_classes.contains(&class)
                     && !(other.allow.is_none() && rule.allow.is_some())
+                    && !(other.deny.is_none() && rule.deny.is_some())
             })
     }
 

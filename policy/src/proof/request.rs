@@ -1,7 +1,7 @@
 //! What a finding is about: requests, and the routes that they fall under.
 
 use crate::region::Access;
-use crate::route::{Method, RouteId};
+use crate::route::{Method, Payload, RouteId};
 use crate::table::TableSpec;
 
 /// A request that falls under a route.
@@ -11,7 +11,7 @@ pub(super) struct Request {
     pub(super) host: String,
     pub(super) path: String,
     pub(super) method: Method,
-    pub(super) upgrade: bool,
+    pub(super) payload: Payload,
     pub(super) access: Access,
 }
 

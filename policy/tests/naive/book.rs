@@ -7,7 +7,7 @@ use policy::jurisdiction::{Denial, Selector, Transfer, WhenUnavailable};
 use policy::list::Countries;
 use policy::region::{Operator, Region};
 use policy::table::TableSpec;
-use policy::{Facts, Method, Origin, RegionId};
+use policy::{Facts, Method, Origin, Payload, RegionId};
 
 pub type Names = BTreeSet<String>;
 
@@ -193,7 +193,7 @@ pub struct Request {
     pub host: String,
     pub path: String,
     pub method: Method,
-    pub upgrade: bool,
+    pub payload: Payload,
     /// `None` is unknown.
     pub countries: Option<Names>,
     pub declared: Names,
@@ -211,7 +211,7 @@ impl Request {
             host: facts.host.into(),
             path: facts.path.into(),
             method: facts.method,
-            upgrade: facts.upgrade,
+            payload: facts.payload,
             countries: match &facts.origin {
                 Origin::Unknown => None,
                 Origin::Country(country) => Some(Names::from([country.code().to_owned()])),

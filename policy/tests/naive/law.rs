@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use policy::Country;
 use policy::Method;
+use policy::Payload;
 use policy::jurisdiction::{Scope, Transfer};
 use policy::region::Access;
 use policy::route::RouteSpec;
@@ -128,7 +129,7 @@ pub fn is_restricted(book: &Book<'_>, route: &RouteSpec, request: &Request) -> b
 pub(super) fn reads(route: &RouteSpec, request: &Request) -> bool {
     match route.access {
         Some(access) => access == Access::Read,
-        None => ["GET", "HEAD", "OPTIONS"].contains(&request.method.name()) && !request.upgrade,
+        None => ["GET", "HEAD", "OPTIONS"].contains(&request.method.name()) && request.payload == Payload::Nothing,
     }
 }
 

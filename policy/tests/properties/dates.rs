@@ -44,6 +44,7 @@ fn by_hand(spec: &TableSpec, today: Moment) -> TableSpec {
                     && other.regulation == rule.regulation
                     && other.data_classes.contains(class)
                     && (other.allow.is_some() || rule.allow.is_none())
+                    && (other.deny.is_some() || rule.deny.is_none())
             });
             if !begun(rule) || over && replaced {
                 continue;

@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use policy::country::{Country, CountrySet, group};
+use policy::failover::Failover;
 use policy::jurisdiction::{
     ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
 };
 use policy::region::{Access, AdminState, Capabilities, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
-use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
+use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Moment, Period};
 
 /// When the samples' laws are read, unless a test says otherwise.

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use policy::country::{Country, CountrySet, group};
+use policy::failover::Failover;
 use policy::jurisdiction::{
     ClassId, DataClass, Denial, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer,
     WhenUnavailable,
@@ -16,8 +17,8 @@ use policy::list::{Countries, Entry, List, ListId};
 use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
 use policy::score::Weights;
-use policy::table::{Failover, TableSpec, UnknownOrigin, UnlistedJurisdiction};
-use policy::{Facts, Health, Method, Moment, Origin, Period, RegionId, RegionSet, RegionView, Snapshot};
+use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
+use policy::{Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, Snapshot};
 use proptest::collection::vec;
 use proptest::option::weighted as maybe;
 use proptest::prelude::*;
@@ -57,7 +58,7 @@ pub struct Question {
     pub host: &'static str,
     pub path: &'static str,
     pub method: Method,
-    pub upgrade: bool,
+    pub payload: Payload,
     pub origin: Origin,
     pub declared: Vec<JurisdictionId>,
     pub consent: bool,
@@ -75,7 +76,7 @@ impl Question {
             host: self.host,
             path: self.path,
             method: self.method,
-            upgrade: self.upgrade,
+            payload: self.payload,
             origin: self.origin,
             declared: &self.declared,
             consent: self.consent,
@@ -95,7 +96,7 @@ impl Question {
 /// A question before it is asked of a table: positions count round and round.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    target: (&'static str, &'static str, Method, bool),
+    target: (&'static str, &'static str, Method, Payload),
     origin: Origin,
     declared: Vec<usize>,
     consent: bool,
@@ -113,7 +114,7 @@ impl Asked {
             host: self.target.0,
             path: self.target.1,
             method: self.target.2,
-            upgrade: self.target.3,
+            payload: self.target.3,
             origin: self.origin,
             declared: match spec.jurisdictions.len() {
                 0 => Vec::new(),
@@ -150,7 +151,7 @@ pub fn asked() -> impl Strategy<Value = Asked> {
     let places = (0..70_usize, maybe(0.3, 0..70_usize), maybe(0.08, 0..70_usize));
     let declared = prop_oneof![3 => Just(Vec::new()), 1 => vec(0..8_usize, 1..=2)];
     let moment = (vec(seen(), 1..=7), prop_oneof![15 => Just(false), 1 => Just(true)]);
-    ((host, path, method, maybe_upgrade()), origin, declared, any::<bool>(), any::<u64>(), places, moment).prop_map(
+    ((host, path, method, payload()), origin, declared, any::<bool>(), any::<u64>(), places, moment).prop_map(
         |(target, origin, declared, consent, client_key, places, (seen, expired))| Asked {
             target,
             origin,
@@ -164,8 +165,8 @@ pub fn asked() -> impl Strategy<Value = Asked> {
     )
 }
 
-fn maybe_upgrade() -> impl Strategy<Value = bool> {
-    prop_oneof![4 => Just(false), 1 => Just(true)]
+fn payload() -> impl Strategy<Value = Payload> {
+    prop_oneof![6 => Just(Payload::Nothing), 1 => Just(Payload::Content), 1 => Just(Payload::Tunnel)]
 }
 
 /// Several questions for one table.

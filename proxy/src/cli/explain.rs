@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use config::{NodeConfig, RoutingTable};
 use http_body_util::BodyExt;
 use policy::explain::schema;
-use policy::{Explanation, Health, Moment, RegionId, RegionView, Table};
+use policy::{Explanation, Health, Moment, Payload, RegionId, RegionView, Table};
 
 use super::what_if::{assignment, region};
 use super::{Failed, Format, print};
@@ -47,6 +47,9 @@ pub(super) struct Explain {
     /// Take the request as one that asks for a WebSocket
     #[arg(long)]
     upgrade: bool,
+    /// Take the request as one with content
+    #[arg(long, conflicts_with = "upgrade")]
+    content: bool,
     /// A header, as from a trusted proxy
     #[arg(long = "header", value_name = "K:V")]
     headers: Vec<String>,
@@ -148,7 +151,11 @@ impl Explain {
             host: self.host.clone(),
             path: self.path.clone(),
             method: Some(self.method.clone()),
-            upgrade: self.upgrade,
+            payload: match (self.upgrade, self.content) {
+                (true, _) => Payload::Tunnel,
+                (false, true) => Payload::Content,
+                (false, false) => Payload::Nothing,
+            },
             headers: self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>().map_err(input)?,
             country: self.country.clone(),
             consent: self.consent,
@@ -186,6 +193,7 @@ impl Explain {
         pairs.extend(self.ip.map(|ip| ("ip", ip.to_string())));
         pairs.extend(self.country.clone().map(|country| ("country", country)));
         pairs.extend(self.upgrade.then(|| ("upgrade", "websocket".to_owned())));
+        pairs.extend(self.content.then(|| ("content", "true".to_owned())));
         pairs.extend(self.consent.then(|| ("consent", "granted".to_owned())));
         pairs.extend(self.client_key.clone().map(|key| ("client_key", key)));
         pairs.extend(self.headers.iter().map(|header| ("header", header.clone())));

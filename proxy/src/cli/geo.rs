@@ -9,6 +9,7 @@ mod logged;
 mod movement;
 mod progress;
 mod sources;
+mod surveyed;
 mod words;
 
 use anyhow::anyhow;

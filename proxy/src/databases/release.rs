@@ -213,14 +213,14 @@ impl CurrentDatabases {
         let clients = self.recent.distinct();
         loop {
             let before = self.in_force.load_full();
-            let change = Change::between(&before, &geo, table, &clients);
+            // What else of the node file locates clients counts at once, and is no change of databases.
+            let as_before = Geo { databases: before.databases.clone(), ..geo.clone() };
+            let change = Change::between(&as_before, &geo, table, &clients);
             let mut held = self.held.lock();
             if !Arc::ptr_eq(&before, &self.in_force.load()) {
                 // What was held has been accepted meanwhile.
                 continue;
             }
-            // The rest of the node file counts with the databases that stay, if they do.
-            let as_before = Geo { databases: before.databases.clone(), ..geo.clone() };
             let change = match change {
                 Ok(change) => change,
                 Err(error) => {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use config::Endpoint;
+use policy::failover::Outlier;
 use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
-use policy::table::Outlier;
 
 use crate::clock::uptime;
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::Health;
+use policy::failover::{Failover, Outlier};
 use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding};
-use policy::table::{Failover, Outlier};
 
 use crate::clock::uptime;
 use crate::health::reported_load::ReportedLoad;

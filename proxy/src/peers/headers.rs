@@ -295,6 +295,8 @@ pub struct Answered {
     pub is_peers: bool,
     /// Whether that node says that no origin has seen the request.
     pub is_unsent: bool,
+    /// Whether that node passes on what an origin answered, and does not answer itself.
+    pub is_origins: bool,
 }
 
 /// Reads what an answer says to this node, and takes it out of the answer: it goes no further.
@@ -309,11 +311,12 @@ pub fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_>) -> A
         }
     };
     if !headers.keys().any(is_reserved) {
-        return Answered { is_peers, is_unsent: false };
+        return Answered { is_peers, is_unsent: false, is_origins: false };
     }
     let is_unsent = is_peers && headers.contains_key(fields::UNSENT);
+    let is_origins = is_peers && headers.contains_key(fields::REGION);
     drop_reserved(headers);
-    Answered { is_peers, is_unsent }
+    Answered { is_peers, is_unsent, is_origins }
 }
 
 /// Tells a client who served, after how many attempts.
@@ -336,7 +339,7 @@ pub fn tell_peer(headers: &mut HeaderMap, status: u16, is_unsent: bool, answerin
     }
 }
 
-/// Before the address of a client that names nobody.
+/// Before the address of a client that fields nobody.
 const UNKNOWN_CLIENT: &str = "unknown:";
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub struct LogLine {
     pub method: String,
     /// Whether it asked for an upgrade: see `policy::Facts`.
     pub upgrade: bool,
+    /// Whether it had content.
+    pub content: bool,
     pub host: String,
     /// Without the query, which may carry personal data.
     pub path: String,

@@ -141,8 +141,9 @@ pub async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
             true => Answerer::Gateway { counterpart: connection.counterpart(), nonce, peers: &peers },
             false => Answerer::Origin,
         };
-        unsent = take_answer(response, from).is_unsent;
-        if is_gateway && !unsent && response.status() == StatusCode::MISDIRECTED_REQUEST {
+        let answered = take_answer(response, from);
+        unsent = answered.is_unsent;
+        if is_gateway && !answered.is_origins && !unsent && response.status() == StatusCode::MISDIRECTED_REQUEST {
             let gateway = &target.destination.endpoint().endpoint;
             let why = format!("{gateway} answered 421: its node does not know this one (see its [peers])");
             upstream.peers.refusals.of_gateway(upstream.metrics, "not_accepted", &why);
@@ -218,7 +219,17 @@ async fn send(
         let mut connection = match pooled.take() {
             Some(connection) => connection,
             // Boxed, since it is rare, and large.
-            None => Box::pin(connect(upstream, destination, *limit)).await?,
+            None => {
+                let connection = Box::pin(connect(upstream, destination, *limit)).await?;
+                let current = upstream.routing.load();
+                if current.generation != target.routing.generation
+                    && revocation::revoked(pinned, facts, *pinned_region, &current).is_some()
+                {
+                    // A dial may take long, and nothing of the request is out: another region may still have it.
+                    return Err(Fault::Unprocessed);
+                }
+                connection
+            }
         };
         let look = |waited: Duration| {
             let endpoint = destination.endpoint();

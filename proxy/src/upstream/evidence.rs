@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use policy::failover::Failover;
 use policy::health::{Cause, Phase, Symptom};
-use policy::table::Failover;
 use policy::{Health, RegionId};
 
 use crate::health::endpoint::EndpointState;

@@ -4,7 +4,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use meridian_tests::bespoke::{self, Bespoke};
 use meridian_tests::{
-    Authority, Client, Node, RawConnection, Setup, SmallTable, empty, eventually, full, geo, get, post, run,
+    Authority, Client, Node, RawConnection, Setup, SmallTable, empty, eventually, full, geo, get, post, request, run,
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -81,6 +81,47 @@ async fn a_websocket_does_not_go_where_only_reads_may() {
     let mut connection = Client::http2(node.http()).connect().await.expect("a connection");
     assert_eq!(connection.head(connect).await.expect("an answer").status(), 400);
     assert_eq!(abroad.take(), Vec::<String>::new());
+}
+
+/// A GET may have content as a POST may: whatever carries data up is a write.
+#[tokio::test]
+async fn a_get_with_content_does_not_go_where_only_reads_may() {
+    let (abroad, authority, node) = start("", "").await;
+    let clients = [
+        Client::http1(node.http()),
+        Client::http2(node.http()),
+        Client::http2(node.https()).over_tls(&authority, "api.example.com"),
+    ];
+    for client in clients {
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            let with_content = request(method, "/search").from("DE").body("a name, an address");
+            let answer = client.send(&with_content).await;
+            assert_eq!(answer.status, 503, "{method}: {answer:?}");
+            assert_eq!(abroad.take(), Vec::<String>::new(), "no byte of it went abroad");
+            client.send(&request(method, "/search").from("DE")).await.assert_served_by("abroad");
+            client.send(&request(method, "/ticker").from("DE").body("x")).await.assert_served_by("abroad");
+            assert_eq!(abroad.take(), [format!("{method} /search"), format!("{method} /ticker")]);
+        }
+    }
+    // Neither does it in chunks, whose length nobody knows before.
+    let mut connection = RawConnection::open(node.http()).await;
+    let head = format!(
+        "GET /search HTTP/1.1\r\nhost: api.example.com\r\nx-forwarded-for: {}\r\ntransfer-encoding: chunked\r\n\r\n",
+        geo::address("DE", 1)
+    );
+    connection.write(head).await;
+    assert!(connection.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(abroad.take(), Vec::<String>::new());
+
+    let table = node.path("routes.toml");
+    let question = ["--from", "abroad", "--country", "DE", "--path", "/search", "--down", "home", "--content"];
+    let question = [&["explain", "--table", table.to_str().expect("UTF-8")], &question[..]].concat();
+    let page = run(&question).stdout;
+    assert!(page.starts_with("REFUSE 503 residency_unavailable"), "{page}");
+    let live = node.ask(&get("/explain?country=DE&path=/search&content=true")).await.json();
+    assert_eq!((&live["verdict"], &live["request"]["content"]), (&"refuse".into(), &true.into()), "{live:#}");
+    assert_eq!(node.ask(&get("/explain?content=some")).await.status, 400);
+    node.access_log().find("the line", |line| line.contains("\"content\":true")).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Two nodes: one hands a request to the other region's gateway, which serves it there or refuses.
 
+use http::StatusCode;
+use loadtest::origin::Behaviour;
 use meridian_tests::{Authority, Client, Node, Setup, World, eventually, geo, get, post};
 
 #[tokio::test]
@@ -56,6 +58,26 @@ async fn a_node_learns_that_a_gateways_region_is_down() {
         if there["health"] == "down" { Ok(()) } else { Err(there.to_string()) }
     })
     .await;
+}
+
+/// What an origin answers comes down as it is, also where the status is one by which nodes refuse each other.
+#[tokio::test]
+async fn an_origins_421_is_its_own() {
+    let fleet = Fleet::start().await;
+    fleet.world.behave("there", &Behaviour::Status(StatusCode::MISDIRECTED_REQUEST));
+    let client = Client::http1(fleet.here.http());
+    for number in 1..=20 {
+        let answer = client.send(&get("/bound").from("DE")).await;
+        assert_eq!(answer.status, 421, "{answer:?}");
+        assert_eq!(answer.region().as_deref(), Some("there"));
+        assert_eq!(fleet.world.received("there").len(), number, "once");
+    }
+    let refusals = fleet.here.metrics().await.sum("meridian_peer_refusals_total", &[]);
+    assert_eq!(refusals.unwrap_or(0.0), 0.0);
+    fleet.world.behave("there", &Behaviour::Normal);
+    let answer = client.send(&get("/bound").from("DE")).await;
+    answer.assert_served_by("there");
+    assert_eq!(answer.attempts(), 1, "nothing was held against the gateway");
 }
 
 #[tokio::test]

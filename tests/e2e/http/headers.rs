@@ -48,9 +48,13 @@ async fn nobody_believes_what_a_client_says_of_itself() {
 async fn an_untrusted_client_of_no_country_has_none() {
     let world = World::of_regions(&[("here", "US")], EVERYTHING).await;
     let node = Setup::new("here", world.table()).trusting(&[]).start().await;
-    let sent = get("/").header("x-client-country", "US").header("x-client-region", "CA").header("x-client-city", "LA");
+    let sent = get("/")
+        .header("x-client-country", "US")
+        .header("x-client-region", "CA")
+        .header("x-client-city", "LA")
+        .header("http_x_client_country", "US");
     Client::http1(node.http()).send(&sent).await.assert_served_by("here");
-    for name in ["x-client-country", "x-client-region", "x-client-city"] {
+    for name in ["x-client-country", "x-client-region", "x-client-city", "http_x_client_country"] {
         assert_eq!(last(&world).header(name), None, "{name}");
     }
 }

@@ -103,9 +103,13 @@ async fn whoever_shows_another_certificate_gets_no_connection() {
                 }
             }
         }
-        let counted = gateway.node.metrics().await;
-        let count = counted.sum("meridian_peer_refusals_total", &[("side", "client"), ("cause", cause)]);
-        assert!(count.is_some_and(|count| count >= 12.0), "{cause}: {count:?}");
+        // The client may see the end before the node has counted it.
+        eventually("they are counted", async || {
+            let counted = gateway.node.metrics().await;
+            let count = counted.sum("meridian_peer_refusals_total", &[("side", "client"), ("cause", cause)]);
+            if count.is_some_and(|count| count >= 12.0) { Ok(()) } else { Err(format!("{cause}: {count:?}")) }
+        })
+        .await;
     }
     gateway.world.assert_nothing_outside(&[]);
     // Clients show none, and are asked for none that they would have.

@@ -201,10 +201,9 @@ async fn a_signature_is_nobodys_to_write() {
              {value}\r\n\r\n"
         );
         connection.write(head).await;
-        let answer = connection.read_to_end().await.0;
-        let answer = String::from_utf8_lossy(&answer);
+        // The connection may be a balancer's, and other clients' requests may follow on it.
+        let answer = connection.read_until("}").await;
         assert!(answer.starts_with("HTTP/1.1 421 "), "{value:?}: {answer}");
-        connection = RawConnection::open(there.http()).await;
     }
     world.assert_nothing_outside(&[]);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use policy::jurisdiction::JurisdictionId;
 use policy::list::Entry;
-use policy::{CountrySet, Moment, RegionSet};
+use policy::{CountrySet, Moment, Payload, RegionSet};
 
 use super::{expect, good, today};
 use crate::problem::Severity;
@@ -134,7 +134,7 @@ fn lawful(document: &RoutingTable) -> Vec<&str> {
         host: "any",
         path: "/",
         method: policy::Method::Get,
-        upgrade: false,
+        payload: Payload::Nothing,
         origin: policy::Origin::Country("DE".parse().unwrap()),
         declared: &[],
         consent: false,

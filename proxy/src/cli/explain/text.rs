@@ -44,6 +44,7 @@ fn request(page: &mut Page, explanation: &Explanation) {
     let asked = &explanation.request;
     let mut parts = vec![format!("{} {}", asked.method, asked.path), format!("host {}", asked.host)];
     parts.extend(asked.upgrade.then(|| "upgrade to a WebSocket".to_owned()));
+    parts.extend(asked.content.then(|| "with content".to_owned()));
     parts.extend(asked.consent.then(|| "with consent".to_owned()));
     parts.extend((!asked.declared.is_empty()).then(|| format!("declares {}", asked.declared.join(", "))));
     parts.extend(asked.pinned.iter().map(|region| format!("pinned to {region}")));
@@ -58,6 +59,7 @@ fn request(page: &mut Page, explanation: &Explanation) {
     let access = explanation.access.map_or("", |access| match access {
         Access::Read => ", a read",
         Access::Write if asked.upgrade => ", a write, as a tunnel is",
+        Access::Write if asked.content => ", a write, as all is that has content",
         Access::Write => ", a write",
     });
     let (line, rest) = explanation.route_terms.as_ref().map_or_else(Default::default, |terms| {

@@ -10,6 +10,7 @@ use super::flows::{Adding, Flows};
 use super::logged::LogTold;
 use super::movement::{is_known, owned, touches};
 use super::sources::{SourceTold, TableTold};
+use super::surveyed::Surveyed;
 use crate::databases::survey::{Amount, Clients, Survey, Tells};
 
 /// What several sources know, where they disagree, and what that costs.
@@ -84,20 +85,13 @@ pub(super) struct Price {
     pub(super) refused: Flows,
 }
 
-/// The parts of a [`Disagreement`] that are not read from the survey.
-pub(super) struct Setting<'a> {
-    pub(super) databases: Vec<SourceTold>,
-    pub(super) table: Option<(TableTold, Relocations<'a>)>,
-    pub(super) log: Option<LogTold>,
-    pub(super) clients: &'a Clients,
-}
-
 impl Disagreement {
     /// Reads it from a survey of each database as a source, and last of all of them as one.
-    pub(super) fn of(survey: &Survey, setting: Setting<'_>) -> Self {
+    pub(super) fn of(surveyed: &Surveyed) -> Self {
+        let survey = &surveyed.survey;
         let whole = &survey.assigned;
         let union = group("@EU").unwrap_or_default();
-        let count = setting.databases.len();
+        let count = surveyed.databases.len();
         let mut known = vec![Amount::default(); count];
         let mut pairs: Vec<([usize; 2], [Amount; 3])> =
             (0..count).flat_map(|a| (a + 1..count).map(move |b| ([a, b], Default::default()))).collect();
@@ -125,14 +119,14 @@ impl Disagreement {
             }
         }
         let told = |amount: &Amount, whole: &Amount| Told::of(amount, whole, Requests::All);
-        let sources = setting.databases.into_iter().zip(&known).zip(&survey.tells);
-        let price = setting.table.as_ref().map(|(_, relocations)| prices(survey, count, relocations, setting.clients));
+        let sources = surveyed.databases.iter().zip(&known).zip(&survey.tells);
+        let price = surveyed.relocations().map(|relocations| prices(survey, count, &relocations, surveyed.clients()));
         Self {
             sources: sources
-                .map(|((database, known), tells)| Source::of(database, told(known, whole), tells))
+                .map(|((database, known), tells)| Source::of(database.clone(), told(known, whole), tells))
                 .collect(),
-            table: setting.table.map(|(told, _)| told),
-            log: setting.log,
+            table: surveyed.table_told(),
+            log: surveyed.log_told(),
             networks: survey.networks,
             assigned: told(whole, whole),
             known: told(&by_any, whole),

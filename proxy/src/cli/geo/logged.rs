@@ -41,9 +41,8 @@ impl Logged {
         LogTold { unassigned: survey.unassigned_requests, ..self.told.clone() }
     }
 
-    /// Reads a log, `-` from stdin; without a file there is nothing in it.
-    pub(super) fn read(file: Option<&Path>, progress: &mut Progress) -> Result<Self, Failed> {
-        let Some(file) = file else { return Ok(Self::default()) };
+    /// Reads a log, `-` from stdin.
+    pub(super) fn read(file: &Path, progress: &mut Progress) -> Result<Self, Failed> {
         let unreadable = |error: std::io::Error| input(&format!("{}: {error}", file.display()));
         let mut logged = Self { told: LogTold { file: file.to_owned(), ..LogTold::default() }, ..Self::default() };
         let (reader, length): (Box<dyn BufRead>, u64) = if file == Path::new("-") {

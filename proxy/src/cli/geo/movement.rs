@@ -9,6 +9,7 @@ use super::amount::{Requests, Told};
 use super::flows::{Adding, Flows, Way};
 use super::logged::LogTold;
 use super::sources::{SourceTold, TableTold};
+use super::surveyed::Surveyed;
 use crate::databases::survey::{Amount, Clients, Survey};
 
 /// What changes from one geo database to another.
@@ -77,19 +78,12 @@ pub(super) struct Class {
     pub(super) served: Flows,
 }
 
-/// The parts of a [`Movement`] that are not read from the survey.
-pub(super) struct Setting<'a> {
-    pub(super) old: SourceTold,
-    pub(super) new: SourceTold,
-    pub(super) beside: Vec<SourceTold>,
-    pub(super) table: Option<(TableTold, Relocations<'a>)>,
-    pub(super) log: Option<LogTold>,
-    pub(super) clients: &'a Clients,
-}
-
 impl Movement {
-    /// Reads it from a survey of two sources: the old one and the new one, each with what stands beside.
-    pub(super) fn of(survey: &Survey, setting: Setting<'_>) -> Self {
+    /// Reads it from a survey of two sources: the old one and the new one, each with what stands beside. Of fewer than
+    /// two databases there is none.
+    pub(super) fn of(surveyed: &Surveyed) -> Option<Self> {
+        let [old, new, beside @ ..] = surveyed.databases.as_slice() else { return None };
+        let survey = &surveyed.survey;
         let whole = &survey.assigned;
         let union = group("@EU").unwrap_or_default();
         let mut same = Amount::default();
@@ -114,13 +108,13 @@ impl Movement {
             }
         }
         let told = |flows: Adding| flows.told(whole, Requests::All);
-        let law = setting.table.as_ref().map(|(_, relocations)| Law::of(survey, relocations, setting.clients));
-        Self {
-            old: setting.old,
-            new: setting.new,
-            beside: setting.beside,
-            table: setting.table.map(|(told, _)| told),
-            log: setting.log,
+        let law = surveyed.relocations().map(|relocations| Law::of(survey, &relocations, surveyed.clients()));
+        Some(Self {
+            old: old.clone(),
+            new: new.clone(),
+            beside: beside.to_vec(),
+            table: surveyed.table_told(),
+            log: surveyed.log_told(),
             networks: survey.networks,
             assigned: Told::of(whole, whole, Requests::All),
             countries: Countries {
@@ -131,7 +125,7 @@ impl Movement {
             },
             union: Union { leaves: told(leaves), joins: told(joins), lost: told(vanished) },
             law,
-        }
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead};
 use std::net::IpAddr;
 
-use policy::{Country, CountrySet, Method, Origin};
+use policy::{Country, CountrySet, Method, Origin, Payload};
 use serde::Deserialize;
 
 /// What is read of a line. Fields that older nodes did not write may be missing.
@@ -19,7 +19,10 @@ pub(in crate::cli) struct Line {
     method: String,
     /// Missing in the logs of nodes that took an upgrade for a read.
     #[serde(default)]
-    pub(super) upgrade: bool,
+    upgrade: bool,
+    /// Missing in the logs of nodes that took a GET with content for a read.
+    #[serde(default)]
+    content: bool,
     pub(super) host: String,
     pub(super) path: String,
     #[serde(default)]
@@ -65,6 +68,15 @@ impl Line {
         u64::from_str_radix(&self.client_key, 16).unwrap_or(0)
     }
 
+    /// What the client sent after the head.
+    pub(super) fn payload(&self) -> Payload {
+        match (self.upgrade, self.content) {
+            (true, _) => Payload::Tunnel,
+            (false, true) => Payload::Content,
+            (false, false) => Payload::Nothing,
+        }
+    }
+
     pub(super) fn method(&self) -> Method {
         Method::from_name(&self.method)
     }
@@ -95,8 +107,10 @@ impl Line {
             "--method",
             &self.method,
         ];
-        if self.upgrade {
-            words.push("--upgrade");
+        match self.payload() {
+            Payload::Nothing => {}
+            Payload::Content => words.push("--content"),
+            Payload::Tunnel => words.push("--upgrade"),
         }
         if self.consent {
             words.push("--consent");

@@ -239,7 +239,7 @@ impl<'a> Tally<'a> {
             host: &line.host,
             path: &line.path,
             method: line.method(),
-            upgrade: line.upgrade,
+            payload: line.payload(),
             origin: line.origin(),
             consent: line.consent,
             declared: &line.declared,

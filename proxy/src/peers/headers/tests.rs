@@ -108,7 +108,7 @@ fn an_answer_counts_once_it_is_proved() {
     ] {
         let mut response = answer(signed);
         let found = take_answer(&mut response, from);
-        assert_eq!(found, Answered { is_peers, is_unsent: is_peers }, "{signed} {from:?}");
+        assert_eq!(found, Answered { is_peers, is_unsent: is_peers, is_origins: false }, "{signed} {from:?}");
         assert_eq!(response.headers().len(), 1);
     }
 }

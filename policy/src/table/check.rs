@@ -1,0 +1,145 @@
+//! What must be true of a specification before it becomes a table.
+
+use thiserror::Error;
+
+use super::{Table, TableSpec};
+use crate::jurisdiction::{ClassId, JurisdictionId, UnknownOrigin};
+use crate::list::Countries;
+use crate::region::{RegionId, RegionSet};
+
+/// Why a specification is no table. Only what a caller could not have checked piece by piece, or
+/// must never get wrong; the config crate finds the rest with line and path.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs)]
+pub enum TableError {
+    #[error("a table needs at least one region")]
+    NoRegion,
+    #[error("{0} regions; a table may have at most {max}", max = RegionSet::CAPACITY)]
+    TooManyRegions(usize),
+    #[error("the weight of every region is 0: give at least one of them clients")]
+    NoWeight,
+    #[error("a table needs at least one route")]
+    NoRoute,
+    #[error("{0} routes; a table may have at most {max}", max = Table::MAX_ROUTES)]
+    TooManyRoutes(usize),
+    #[error("two {kind} are named {name:?}")]
+    Duplicate { kind: &'static str, name: String },
+    #[error("{place}: {value} is not a number that can stand there")]
+    BadNumber { place: String, value: f64 },
+    #[error("unknown clients are to be treated like those of no jurisdiction: name at least one")]
+    LikeNobody,
+    #[error("{place} refers to a {kind} that the table does not have")]
+    Dangling { place: String, kind: &'static str },
+    #[error("{place}: its end is not after its beginning")]
+    EmptyPeriod { place: String },
+}
+
+pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
+    match spec.regions.len() {
+        0 => return Err(TableError::NoRegion),
+        n if n > RegionSet::CAPACITY => return Err(TableError::TooManyRegions(n)),
+        _ => {}
+    }
+    match spec.routes.len() {
+        0 => return Err(TableError::NoRoute),
+        n if n > Table::MAX_ROUTES => return Err(TableError::TooManyRoutes(n)),
+        _ => {}
+    }
+    unique("regions", spec.regions.iter().map(|region| &region.name))?;
+    unique("routes", spec.routes.iter().map(|route| &route.name))?;
+    unique("lists", spec.lists.iter().map(|list| &list.name))?;
+    unique("jurisdictions", spec.jurisdictions.iter().map(|jurisdiction| &jurisdiction.name))?;
+    unique("data classes", spec.data_classes.iter().map(|class| &class.name))?;
+
+    let non_negative = |place: String, value: f64| match value {
+        v if v.is_finite() && v >= 0.0 => Ok(()),
+        value => Err(TableError::BadNumber { place, value }),
+    };
+    for region in &spec.regions {
+        non_negative(format!("region {}: cost_per_gb", region.name), region.cost_per_gb)?;
+        non_negative(format!("region {}: capacity_rps", region.name), region.capacity_rps.unwrap_or(0.0))?;
+        let (latitude, longitude) = region.coordinates.unwrap_or_default();
+        let place = |axis: &str| format!("region {}: {axis}", region.name);
+        non_negative(place("latitude"), 90.0 - latitude.abs())?;
+        non_negative(place("longitude"), 180.0 - longitude.abs())?;
+    }
+    let region_known = |id: &RegionId| id.index() < spec.regions.len();
+    let dangling = |place: String, kind| Err(TableError::Dangling { place, kind });
+    for (from, to, ms) in &spec.latency_ms {
+        if !region_known(from) || !region_known(to) {
+            return dangling("latency_ms".into(), "region");
+        }
+        non_negative("latency_ms".into(), *ms)?;
+    }
+    if spec.regions.iter().all(|region| region.weight == 0) {
+        return Err(TableError::NoWeight);
+    }
+    let jurisdiction_known = |id: &JurisdictionId| id.0 < spec.jurisdictions.len();
+    let class_known = |id: &ClassId| id.0 < spec.data_classes.len();
+    let list_known = |countries: &Countries| countries.lists().iter().all(|id| id.0 < spec.lists.len());
+    for jurisdiction in &spec.jurisdictions {
+        if !list_known(&jurisdiction.countries) {
+            return dangling(format!("jurisdiction {}", jurisdiction.name), "list");
+        }
+    }
+    for list in &spec.lists {
+        if list.entries.iter().any(|entry| entry.period.is_empty()) {
+            return Err(TableError::EmptyPeriod { place: format!("list {}", list.name) });
+        }
+    }
+    for rule in &spec.rules {
+        let place = || format!("the rule at line {}", rule.line);
+        let (selectors, denial) = (|| rule.allow.iter().flatten(), rule.deny.as_ref());
+        let selected = selectors().flat_map(|selector| selector.jurisdictions.iter().flatten());
+        let denied = denial.iter().flat_map(|denial| denial.jurisdictions.iter().flatten());
+        if !jurisdiction_known(&rule.jurisdiction) || !selected.chain(denied).all(jurisdiction_known) {
+            return dangling(place(), "jurisdiction");
+        }
+        let selected = selectors().flat_map(|selector| selector.countries.iter().chain(&selector.operator_countries));
+        let denied = denial.iter().flat_map(|denial| denial.countries.iter().chain(&denial.operator_countries));
+        if !selected.chain(denied).all(list_known) {
+            return dangling(place(), "list");
+        }
+        if !rule.data_classes.iter().all(class_known) {
+            return dangling(place(), "data class");
+        }
+        if rule.period.is_empty() {
+            return Err(TableError::EmptyPeriod { place: place() });
+        }
+    }
+    if let UnknownOrigin::Like(like) = &spec.unknown_origin {
+        if like.is_empty() {
+            return Err(TableError::LikeNobody);
+        }
+        if !like.iter().all(jurisdiction_known) {
+            return dangling("unknown_origin".into(), "jurisdiction");
+        }
+    }
+    for (name, weights) in &spec.scorings {
+        if !weights.is_usable() {
+            return Err(TableError::BadNumber { place: format!("scoring {name}"), value: weights.sum() });
+        }
+    }
+    for route in &spec.routes {
+        if !class_known(&route.data_class) {
+            return dangling(format!("route {}", route.name), "data class");
+        }
+        if route.scoring >= spec.scorings.len() {
+            return dangling(format!("route {}", route.name), "scoring");
+        }
+        if !route.jurisdictions.iter().all(jurisdiction_known) {
+            return dangling(format!("route {}", route.name), "jurisdiction");
+        }
+    }
+    Ok(())
+}
+
+fn unique<'a>(kind: &'static str, names: impl Iterator<Item = &'a String>) -> Result<(), TableError> {
+    let mut seen = rustc_hash::FxHashSet::default();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(TableError::Duplicate { kind, name: name.clone() });
+        }
+    }
+    Ok(())
+}
