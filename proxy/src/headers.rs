@@ -13,7 +13,7 @@ use crate::framing::{FieldRules, drop_named_by_connection};
 use crate::peers::Sender;
 use crate::peers::headers::Vouching;
 
-/// What of a request goes upstream, whatever the attempt.
+/// What of a request goes upstream, whatever the attempt. It lives while the request is forwarded.
 #[derive(Debug)]
 pub struct Outgoing {
     method: Method,

@@ -3,7 +3,7 @@
 //! ```text
 //! counts of endpoints --meter.rs, each second--> LoadReport --> whoever carries it
 //!
-//! a report that came --Inbox::receive--> FleetLoad --Inbox::settle, the watch's tick--> cell.rs --> decisions
+//! a report that came --Inbox::receive--> FleetLoad --Inbox::settle, the watch's tick--> health/reported_load.rs --> decisions
 //! ```
 //!
 //! The node hears its own reports as it hears the others', over the bus: so the sum has its own part
@@ -49,7 +49,8 @@ pub const SUBJECTS: &str = "meridian.load.>";
 
 const PREFIX: &str = "meridian.load.";
 
-/// What the nodes of the fleet have reported.
+/// What the nodes of the fleet have reported of the load of regions. One for each node; the bus' thread fills it, and
+/// the watch over upstreams reads it.
 #[derive(Debug, Default)]
 pub struct Inbox(Mutex<FleetLoad>);
 

@@ -74,7 +74,7 @@ pub struct Rejected {
 #[derive(Default)]
 pub struct RefusedReloads(Mutex<Vec<Rejected>>);
 
-/// What one worker thread has for itself.
+/// What one worker thread has for itself, for as long as the process lives. Its requests share it.
 pub struct Worker {
     /// The node.
     pub node: Arc<Node>,

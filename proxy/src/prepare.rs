@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::certificate::CertificateError;
-use crate::node::Geo;
+use crate::client::Geo;
 use crate::peers::{Peers, PeersError};
 use crate::server_tls::CertificateSet;
 use crate::token::{KeyError, Tokens};

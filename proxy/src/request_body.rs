@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use crate::clock;
 use crate::framing::TrailerRules;
 
-/// One request's body, from which each attempt takes its own [`AttemptBody`].
+/// One request's body, from which each attempt takes its own [`AttemptBody`]. A copy shares it; its attempts and their
+/// connections, which hold their parts of it, are all on one worker's thread.
 #[derive(Clone, Debug)]
 pub enum RequestBody {
     /// There is none.

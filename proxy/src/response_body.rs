@@ -39,7 +39,7 @@ enum ResponseSource {
     ProxiedBody(ProxiedBody),
 }
 
-/// An origin's body, and the connection that it comes from.
+/// An origin's body, and the connection that it comes from, which it holds until its end.
 pub struct ProxiedBody {
     incoming: Incoming,
     /// Goes back to the pool at the body's end; dropped, and so closed, if the body is not read to
@@ -58,7 +58,7 @@ struct OriginWait {
     wake: Pin<Box<Sleep>>,
 }
 
-/// Where a connection goes after its answer.
+/// Gives a connection back to the pool after its answer, with the answer's evidence.
 pub struct PoolReturn {
     /// The worker with the pool.
     pub worker: Arc<Worker>,

@@ -64,7 +64,8 @@ impl RevocationCheck {
     }
 }
 
-/// What a region was permitted to serve: all that it takes to ask another table.
+/// What a region was permitted to serve: all that it takes to ask another table. It lives as long as the answer, the
+/// upload or the tunnel that it is about, on their worker's thread.
 #[derive(Clone, Debug)]
 pub struct Grant {
     /// The routing that it was decided under.

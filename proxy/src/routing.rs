@@ -26,8 +26,8 @@ pub use current::CurrentRouting;
 #[doc(hidden)]
 pub use crate::clock::{coarse_ms, start_coarse_clock, uptime as now};
 
-/// A routing table in force on this node. Immutable but for its live cells, which a successor of
-/// the same names takes over.
+/// A routing table in force on this node. Immutable but for its live cells, which a successor of the same names
+/// takes over. Any thread reads it, and a request holds it for as long as it lasts.
 #[derive(Debug)]
 pub struct Routing {
     /// The compiled document.
@@ -51,7 +51,8 @@ pub struct Routing {
     routes: Box<[Arc<RouteLatency>]>,
 }
 
-/// One region of a table: whom this node dials there, and the region's live state.
+/// One region of a table: whom this node dials there, and the region's live state. It lives as long as its
+/// [`Routing`].
 #[derive(Debug)]
 pub struct Region {
     /// What this node dials there: the endpoints in its own region, else the gateway if there is one.
@@ -82,7 +83,8 @@ pub struct Edition {
     pub revision: u64,
 }
 
-/// What outlives a table: the states of endpoints, regions and routes, by name.
+/// What outlives a table: the states of endpoints, regions and routes, by name. It lives as long as the process; a
+/// new [`Routing`] takes its cells from here.
 #[derive(Debug, Default)]
 pub struct PersistedState {
     endpoints: DashMap<(String, Endpoint), Arc<EndpointState>>,

@@ -6,7 +6,7 @@ use policy::{Method, RouteId, Table};
 
 use crate::framing;
 
-/// What a request asks for, in the form that routes are matched with.
+/// What a request asks for, in the form that routes are matched with. It borrows from the request's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
     /// In lower case, without port, final dot, or an IPv6 address's brackets.

@@ -25,7 +25,7 @@ use crate::revocation::LOOK;
 use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
 use crate::upstream::origin_connection::OriginConnection;
 
-/// A tunnel that both sides have agreed on.
+/// A tunnel that both sides have agreed on. It runs in a task of its own, on its worker's thread.
 pub struct Tunnel {
     /// The client's side.
     pub client: OnUpgrade,

@@ -14,8 +14,8 @@ use policy::{Explanation, Health, Moment, Payload, RegionId, RegionView, Table};
 
 use super::what_if::{assignment, region};
 use super::{Failed, Format, print};
+use crate::client::Geo;
 use crate::explain::{Question, answer, header};
-use crate::node::Geo;
 use crate::prepare;
 use crate::request_context::TrustSources;
 use crate::token::Tokens;

@@ -13,7 +13,8 @@ use policy::rollout::{Canary, Decision, Rollout, RolloutOutcome, RolloutStage, T
 use crate::clock::uptime;
 use crate::telemetry::metrics::Metrics;
 
-/// The live state of a canary on this node. It outlives a table that says the same of it.
+/// The live state of a canary on this node. It outlives a table that says the same of it. Any thread counts in it
+/// without a lock.
 #[derive(Debug)]
 pub struct CanaryState {
     /// What the table says.

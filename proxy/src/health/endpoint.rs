@@ -10,7 +10,8 @@ use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 
 use crate::clock::uptime;
 
-/// One endpoint of one region, across tables.
+/// The live state of one endpoint of one region, across tables. Any thread reads it without a lock; only changes
+/// take one.
 #[derive(Debug)]
 pub struct EndpointState {
     /// Where it is.

@@ -11,7 +11,7 @@ use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding
 use crate::clock::uptime;
 use crate::health::reported_load::ReportedLoad;
 
-/// The live state of one region. Decisions read it without a lock.
+/// The live state of one region, across tables. Decisions, on any thread, read it without a lock.
 #[derive(Debug, Default)]
 pub struct RegionState {
     /// Requests of this node in flight there.

@@ -8,7 +8,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::client_connection::{Activity, ConnectionPhase};
 
-/// Looks at one connection now and then.
+/// Looks at one connection now and then, for as long as that lives.
 #[derive(Debug)]
 pub struct Watchdog {
     header_timeout: Duration,

@@ -10,7 +10,7 @@ use policy::{LoadReport, Reported};
 use crate::health::endpoint::EndpointState;
 use crate::routing::{Region, Routing};
 
-/// Makes this node's reports from what its endpoints count.
+/// Makes this node's reports from what its endpoints count. It belongs to the bus' thread.
 #[derive(Debug, Default)]
 pub struct LoadMeter {
     /// When it was last read; at first the start of the process, like the counts.

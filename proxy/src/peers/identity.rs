@@ -18,7 +18,8 @@ use x509_parser::extensions::GeneralName;
 use super::{Peers, PeersError};
 use crate::clock;
 
-/// The authorities that certify nodes, and the names of their certificates that count.
+/// The authorities that certify nodes, and the names of their certificates that count. Immutable, and shared by all
+/// threads.
 #[derive(Debug)]
 pub struct Authorities {
     roots: Arc<RootCertStore>,

@@ -19,8 +19,8 @@ use crate::node::Node;
 use crate::routing::Region;
 use crate::upstream::evidence::{eject, gauge, refresh, suspect};
 
-/// Probes every endpoint by its region's plan, follows what real traffic shows, and keeps the regions'
-/// health and gauges current.
+/// Probes every endpoint by its region's plan, follows what real traffic shows, and keeps the regions' health and
+/// gauges current. One for each node, on a thread of pingora's.
 pub struct Watch {
     node: Arc<Node>,
     /// How many probes of an endpoint are under way: one at a time, but while something is wrong as

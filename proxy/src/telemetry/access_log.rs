@@ -116,7 +116,7 @@ impl Serialize for Witnessed {
 /// Lines in flight to the writer; past it they are dropped and counted.
 const QUEUE: usize = 8192;
 
-/// The sender's side of the access log.
+/// The sender's side of the access log. Any thread sends; a thread of the log's own writes.
 #[derive(Clone, Debug)]
 pub struct AccessLog(Option<SyncSender<LogLine>>);
 

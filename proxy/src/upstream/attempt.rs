@@ -25,7 +25,7 @@ use crate::upstream::link::{ConnectError, SendError};
 use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::plan::{ForwardPlan, Upstream};
 
-/// Where an attempt goes, and how long it may take.
+/// Where an attempt goes, and how long it may take. It lives as long as the attempt.
 pub struct AttemptTarget {
     /// The routing that was current when it was chosen.
     pub routing: Arc<Routing>,

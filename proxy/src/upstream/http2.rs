@@ -21,8 +21,8 @@ use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
 use crate::upstream::link::{ConnectError, Link, SendError};
 
-/// A connection whose peer has said that it speaks HTTP/2, and how much of it. It closes once nobody
-/// holds it.
+/// A connection whose peer has said that it speaks HTTP/2, and how much of it. It belongs to one worker's thread, and
+/// closes once no request and no pool holds it.
 #[derive(Debug)]
 pub struct Http2 {
     sender: SendRequest<AttemptBody>,

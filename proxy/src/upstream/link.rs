@@ -11,7 +11,8 @@ use crate::request_body::AttemptBody;
 use crate::upstream::resolve::{ResolveError, ResolvedAddress, leads_there};
 use crate::upstream::socket::IdleProbe;
 
-/// What there is to know of an open connection, whichever version of HTTP it speaks.
+/// What there is to know of an open connection, whichever version of HTTP it speaks. It lives as long as the
+/// connection.
 #[derive(Debug)]
 pub struct Link {
     /// The socket underneath, to look at while it is idle.

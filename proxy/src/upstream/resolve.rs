@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use crate::clock;
 use crate::clock::uptime;
 
-/// Looks names up, for every worker and every probe. A copy shares what is known.
+/// Looks names up, for every worker and every probe. A copy shares the names that it knows.
 #[derive(Clone)]
 pub struct Resolver(Arc<Names>);
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::clock;
+
 /// Shows how far it is once that takes longer than a second, on a terminal; never in a pipe.
 pub(super) struct Progress {
     started: Instant,
@@ -18,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 impl Progress {
     /// Begins now.
     pub(super) fn new() -> Self {
-        Self { started: Instant::now(), shown: None, wanted: std::io::stderr().is_terminal() }
+        Self { started: clock::now(), shown: None, wanted: std::io::stderr().is_terminal() }
     }
 
     /// So much of all of something is done.

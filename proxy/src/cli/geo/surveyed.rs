@@ -12,8 +12,8 @@ use super::logged::{LogTold, Logged};
 use super::progress::Progress;
 use super::sources::{self, SourceTold, TableTold};
 use super::{Failed, Format, input, print};
+use crate::client::Geo;
 use crate::databases::survey::{Clients, DatabaseGroup, Survey};
-use crate::node::Geo;
 
 /// The options that both commands take.
 #[derive(Debug, clap::Args)]
