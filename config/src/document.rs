@@ -38,13 +38,13 @@ pub(crate) fn read<T: Send>(
     }
 }
 
-/// The keys at the top of a text, as far as it can be parsed.
+/// Returns the keys at the top of a text, as far as it can be parsed.
 pub(crate) fn top_level_keys(text: &str) -> Vec<String> {
     let keys = || DeTable::parse_recoverable(text).0.get_ref().keys().map(|key| key.get_ref().to_string()).collect();
     if text.len() > MAX_TEXT { Vec::new() } else { on_deep_stack(keys).unwrap_or_default() }
 }
 
-/// A text at the top of a text, as far as it can be parsed.
+/// Returns a text at the top of a text, as far as it can be parsed.
 pub(crate) fn top_level_text(text: &str, key: &str) -> Option<String> {
     let find = || {
         let (root, _) = DeTable::parse_recoverable(text);
@@ -53,8 +53,8 @@ pub(crate) fn top_level_text(text: &str, key: &str) -> Option<String> {
     if text.len() > MAX_TEXT { None } else { on_deep_stack(find).ok().flatten() }
 }
 
-/// Where a key of the tables below `section` stands with its value, and the text that it has, as far as the text
-/// can be parsed.
+/// Returns where a key of the tables below `section` stands with its value, and the text that it has, as far as the
+/// text can be parsed.
 pub(crate) fn texts_below(text: &str, section: &str, key: &str) -> Vec<(Range<usize>, String)> {
     let find = || {
         let (root, _) = DeTable::parse_recoverable(text);
@@ -69,7 +69,7 @@ pub(crate) fn texts_below(text: &str, section: &str, key: &str) -> Vec<(Range<us
     if text.len() > MAX_TEXT { Vec::new() } else { on_deep_stack(find).unwrap_or_default() }
 }
 
-/// Where in a text the value at a path stands, quotes included.
+/// Returns where in a text the value at a path stands, quotes included.
 pub(crate) fn value_at(text: &str, path: &[&str]) -> Option<std::ops::Range<usize>> {
     let find = || {
         let (root, _) = DeTable::parse_recoverable(text);
@@ -97,12 +97,12 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> 
     })
 }
 
-/// The one problem of a file that cannot be read at all.
+/// Returns the one problem of a file that cannot be read at all.
 pub(crate) fn whole_file(file: &Path, message: String) -> Problems {
     at_line(file, 0, message)
 }
 
-/// The one problem of a file, at a line.
+/// Returns the one problem of a file, at a line.
 pub(crate) fn at_line(file: &Path, line: u32, message: String) -> Problems {
     let file = file.display().to_string();
     Problems(vec![Problem { severity: Severity::Error, file, line, path: String::new(), message }])
@@ -117,7 +117,7 @@ fn parse<'t>(text: &'t str, report: &Report) -> Option<DeTable<'t>> {
     errors.is_empty().then(|| root.into_inner())
 }
 
-/// The parser's message, with the text that it is about.
+/// Returns the parser's message, with the text that it is about.
 fn describe(error: &Error, text: &str) -> String {
     let culprit = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
     match error.message() {

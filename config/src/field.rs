@@ -51,7 +51,7 @@ impl<'t> Field<'t> {
         Self { report, parent, step, offset, value }
     }
 
-    /// The key; empty for an element of a list.
+    /// Returns the key; empty for an element of a list.
     pub(crate) fn key(&self) -> &'t str {
         match self.step {
             Step::Key(key) => key,
@@ -59,13 +59,13 @@ impl<'t> Field<'t> {
         }
     }
 
-    /// A string.
+    /// Returns a string.
     pub(crate) fn text(&self) -> Option<&'t str> {
         self.value.as_str().or_else(|| self.wrong("a string"))
     }
 
-    /// A string that is good; of another, `problem` is reported, as the end of a sentence that
-    /// starts with it.
+    /// Returns a string that is good; of another, `problem` is reported, as the end of a sentence that starts with
+    /// it.
     pub(crate) fn text_that(&self, is_good: impl FnOnce(&str) -> bool, problem: &str) -> Option<&'t str> {
         let text = self.text()?;
         if !is_good(text) {
@@ -75,12 +75,12 @@ impl<'t> Field<'t> {
         Some(text)
     }
 
-    /// The string, if it is one; nothing is reported.
+    /// Returns the string, if it is one; nothing is reported.
     pub(crate) fn peek_text(&self) -> Option<&'t str> {
         self.value.as_str()
     }
 
-    /// The name of a file, which is not opened; a relative one is relative to `directory`.
+    /// Returns the name of a file, which is not opened; a relative one is relative to `directory`.
     pub(crate) fn file(&self, directory: &Path) -> Option<PathBuf> {
         let is_good = |name: &str| !name.is_empty() && !name.contains('\0');
         self.text_that(is_good, "cannot be the name of a file").map(|name| directory.join(name))
@@ -91,7 +91,7 @@ impl<'t> Field<'t> {
         self.value.as_bool().or_else(|| self.wrong("true or false"))
     }
 
-    /// A whole number in a range.
+    /// Returns a whole number in a range.
     pub(crate) fn integer<N>(&self, range: RangeInclusive<N>) -> Option<N>
     where
         N: TryFrom<i64> + PartialOrd + Display,
@@ -101,7 +101,7 @@ impl<'t> Field<'t> {
         number.filter(|number| range.contains(number)).or_else(|| self.outside(range.start(), range.end()))
     }
 
-    /// A finite number, written with or without a decimal point, in a range.
+    /// Returns a finite number, written with or without a decimal point, in a range.
     pub(crate) fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
         let number = match self.value {
             DeValue::Integer(integer) => parse_integer(integer).map(|number| number as f64),
@@ -111,17 +111,17 @@ impl<'t> Field<'t> {
         number.filter(|number| range.contains(number)).or_else(|| self.outside(range.start(), range.end()))
     }
 
-    /// A duration such as `"250ms"`, from one millisecond to [`LONGEST`].
+    /// Returns a duration such as `"250ms"`, from one millisecond to [`LONGEST`].
     pub(crate) fn duration(&self) -> Option<Duration> {
         self.duration_from(Duration::from_millis(1))
     }
 
-    /// A duration such as `"250ms"`, from zero to [`LONGEST`].
+    /// Returns a duration such as `"250ms"`, from zero to [`LONGEST`].
     pub(crate) fn duration_or_zero(&self) -> Option<Duration> {
         self.duration_from(Duration::ZERO)
     }
 
-    /// A date, which is 00:00 UTC, or a time with an offset; as a string or as TOML's own.
+    /// Returns a date, which is 00:00 UTC, or a time with an offset; as a string or as TOML's own.
     pub(crate) fn moment(&self) -> Option<Moment> {
         let text = match self.value {
             DeValue::String(text) => text.to_string(),
@@ -141,7 +141,7 @@ impl<'t> Field<'t> {
         found
     }
 
-    /// The elements of a list.
+    /// Returns the elements of a list.
     pub(crate) fn list(&self) -> Option<Vec<Field<'t>>> {
         let Some(list) = self.value.as_array() else { return self.wrong("a list") };
         let path: Rc<str> = self.path().into();
@@ -151,38 +151,38 @@ impl<'t> Field<'t> {
         Some(list.iter().enumerate().map(element).collect())
     }
 
-    /// A table with these keys only.
+    /// Returns a table with these keys only.
     pub(crate) fn section(&self, known: &'static [&'static str]) -> Option<Section<'t>> {
         Some(self.open_section()?.with_keys(known))
     }
 
-    /// A table whose keys are names that the user chooses.
+    /// Returns a table whose keys are names that the user chooses.
     pub(crate) fn open_section(&self) -> Option<Section<'t>> {
         let Some(table) = self.value.as_table() else { return self.wrong("a table") };
         Some(Section::open(self.report, table, self.path().into(), Some(self.offset)))
     }
 
-    /// The elements, if it is a list; nothing is reported.
+    /// Returns the elements, if it is a list; nothing is reported.
     pub(crate) fn peek_list(&self) -> Option<Vec<Field<'t>>> {
         self.value.is_array().then(|| self.list()).flatten()
     }
 
-    /// The table, if it is one; nothing is reported.
+    /// Returns the table, if it is one; nothing is reported.
     pub(crate) fn peek_section(&self) -> Option<Section<'t>> {
         self.value.is_table().then(|| self.open_section()).flatten()
     }
 
-    /// Whether it is an empty list.
+    /// Returns whether it is an empty list.
     pub(crate) fn is_empty_list(&self) -> bool {
         self.value.as_array().is_some_and(|list| list.is_empty())
     }
 
-    /// The line, from 1.
+    /// Returns the line, from 1.
     pub(crate) fn line(&self) -> u32 {
         self.report.line(Some(self.offset))
     }
 
-    /// The path: `regions.us-east-1.country`, `routes[2].host`.
+    /// Returns the path: `regions.us-east-1.country`, `routes[2].host`.
     pub(crate) fn path(&self) -> String {
         let parent = &self.parent;
         match self.step {
@@ -262,7 +262,7 @@ impl<'t> Field<'t> {
     }
 }
 
-/// A value in words, for "found …".
+/// Returns a value in words, for "found …".
 fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the string {}", quote(text)),

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The host in lower case, without a final dot. IPv6 addresses come in brackets, and are returned
-/// without, in their canonical form.
+/// Returns the host in lower case, without a final dot. IPv6 addresses come in brackets, and are returned without,
+/// in their canonical form.
 ///
 /// # Errors
 /// What is wrong with it, as the end of a sentence that starts with the host.

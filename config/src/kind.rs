@@ -12,7 +12,7 @@ pub enum FileKind {
     Table,
 }
 
-/// The kind of file that has more of the text's top-level keys; a routing table if in doubt.
+/// Returns the kind of file that has more of the text's top-level keys; a routing table if in doubt.
 pub fn kind_of(text: &str) -> FileKind {
     let keys = top_level_keys(text);
     let count = |known: &[&str]| keys.iter().filter(|key| known.contains(&key.as_str())).count();

@@ -1,7 +1,7 @@
 //! A text of the user's, as a message shows it.
 
-/// The text in quotation marks: on one line, without anything a terminal would obey, and cut when
-/// it is long.
+/// Returns the text in quotation marks: on one line, without anything a terminal would obey, and cut when it is
+/// long.
 pub(crate) fn quote(text: &str) -> String {
     let mut letters = text.chars();
     let mut quoted = String::from('"');

@@ -17,7 +17,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// An empty report on a file with this text.
+    /// Makes an empty report on a file with this text.
     pub(crate) fn new(file: &str, text: &str) -> Self {
         Self {
             file: file.to_owned(),
@@ -28,7 +28,7 @@ impl Report {
         }
     }
 
-    /// The line, from 1, of a byte offset; 0 without one.
+    /// Returns the line, from 1, of a byte offset; 0 without one.
     pub(crate) fn line(&self, offset: Option<usize>) -> u32 {
         let lines_before = |offset: usize| self.line_starts.partition_point(|start| *start <= offset);
         offset.map_or(0, |offset| u32::try_from(lines_before(offset) + 1).unwrap_or(u32::MAX))
@@ -47,12 +47,12 @@ impl Report {
         self.problems.borrow_mut().push(Problem { severity, file: self.file.clone(), line, path, message });
     }
 
-    /// Whether an error was reported.
+    /// Returns whether an error was reported.
     pub(crate) fn has_errors(&self) -> bool {
         self.has_errors.get()
     }
 
-    /// Whether further problems are only counted, so that no message need be made.
+    /// Returns whether further problems are only counted, so that no message need be made.
     pub(crate) fn is_full(&self) -> bool {
         self.problems.borrow().len() >= MAX_PROBLEMS
     }
@@ -70,7 +70,7 @@ impl Report {
     }
 }
 
-/// The message on one line and not too long, whatever names from the file are in it.
+/// Returns the message on one line and not too long, whatever names from the file are in it.
 fn tidy(message: String) -> String {
     if message.len() <= LONGEST_MESSAGE && !message.contains(char::is_control) {
         return message;

@@ -11,7 +11,7 @@ pub fn share(text: &str) -> Option<f64> {
     (plain && (0.0..=100.0).contains(&percent)).then_some(percent / 100.0)
 }
 
-/// A share, or `"off"` for none, which is `Some(None)`; others are reported.
+/// Returns a share, or `"off"` for none, which is `Some(None)`; others are reported.
 pub(crate) fn share_or_off(field: &Field<'_>) -> Option<Option<f64>> {
     let Some(text) = field.peek_text() else { return field.wrong(REMEDY) };
     if text == "off" {

@@ -5,8 +5,8 @@ pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a 
     nearest(wrong, known).map(|name| format!(" (did you mean \"{name}\"?)")).unwrap_or_default()
 }
 
-/// The known name that differs least, in at most a third of its letters or else in one of several;
-/// case does not count.
+/// Returns the known name that differs least, in at most a third of its letters or else in one of several; case
+/// does not count.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if wrong.len() > LONGEST {
         return None;

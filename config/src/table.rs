@@ -36,7 +36,7 @@ pub struct RoutingTable {
 }
 
 impl RoutingTable {
-    /// The text, with a placeholder in place of each secret.
+    /// Returns the text, with a placeholder in place of each secret.
     pub fn redacted(&self) -> String {
         let mut text = self.text.to_string();
         for path in SECRETS {
@@ -96,7 +96,8 @@ impl RoutingTable {
         Ok(Self { table: Arc::new(table), proof, ..self.clone() })
     }
 
-    /// The text of a table file with the lists written into it that it names by file, so that it can travel.
+    /// Returns the text of a table file with the lists written into it that it names by file, so that it can
+    /// travel.
     pub fn text_to_publish(file: &Path, text: &str) -> String {
         let directory = file.parent().unwrap_or(Path::new(""));
         compile::list::inlined(text, directory)
@@ -118,7 +119,7 @@ impl RoutingTable {
         })
     }
 
-    /// Every file that it depends on: its own, first, its maintenance pages and its lists. Of a table from
+    /// Returns every file that it depends on: its own, first, its maintenance pages and its lists. Of a table from
     /// afar, none.
     pub fn files(&self) -> &[PathBuf] {
         &self.files

@@ -36,7 +36,7 @@ pub(crate) enum TextError {
 }
 
 impl TextError {
-    /// The line, from 1, where it went wrong; 0 for the file as a whole.
+    /// Returns the line, from 1, where it went wrong; 0 for the file as a whole.
     pub(crate) fn line(&self) -> u32 {
         match self {
             TextError::NotUtf8 { line } => u32::try_from(*line).unwrap_or(u32::MAX),

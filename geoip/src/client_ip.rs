@@ -7,8 +7,8 @@ use crate::TrustedProxies;
 #[cfg(test)]
 mod tests;
 
-/// The client's address, from the peer of the connection and the `X-Forwarded-For` lines in their
-/// order of appearance.
+/// Returns the client's address, from the peer of the connection and the `X-Forwarded-For` lines in their order of
+/// appearance.
 ///
 /// Each proxy appends the address that it was called from, so the list is believed from the right,
 /// as far as trusted proxies wrote it: the first hop that is not trusted is the client, and
@@ -79,7 +79,7 @@ pub enum Forwarded {
 /// fewer than ten.
 pub const MAX_HOPS: usize = 64;
 
-/// The address of one trimmed element, without its port.
+/// Returns the address of one trimmed element, without its port.
 fn hop(element: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(element).ok()?;
     let bare = || text.parse::<IpAddr>().ok();

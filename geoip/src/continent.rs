@@ -29,7 +29,7 @@ impl Continent {
         Self::SouthAmerica,
     ];
 
-    /// Its two letters in the databases of MaxMind and its kin.
+    /// Returns its two letters in the databases of MaxMind and its kin.
     pub fn code(self) -> &'static str {
         match self {
             Self::Africa => "AF",
@@ -42,7 +42,8 @@ impl Continent {
         }
     }
 
-    /// The countries in it: by UN M49, and by GeoNames, whose assignment the databases follow, where the two differ.
+    /// Returns the countries in it: by UN M49, and by GeoNames, whose assignment the databases follow, where the
+    /// two differ.
     pub fn countries(self) -> CountrySet {
         let (m49, more) = match self {
             Self::Africa => ("@AFRICA", ""),

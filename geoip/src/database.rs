@@ -49,28 +49,28 @@ impl Database {
         }
     }
 
-    /// The file.
+    /// Returns the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The publisher's name for the contents, such as `GeoLite2-City`.
+    /// Returns the publisher's name for the contents, such as `GeoLite2-City`.
     pub fn kind(&self) -> &str {
         &self.reader.metadata().database_type
     }
 
-    /// When the publisher built the contents, in seconds since the Unix epoch.
+    /// Returns when the publisher built the contents, in seconds since the Unix epoch.
     pub fn build_epoch(&self) -> u64 {
         self.reader.metadata().build_epoch
     }
 
-    /// What this database alone says of an address, after [`embedded()`](crate::embedded()): nothing for an address
-    /// that it does not list, or an IPv6 address in an IPv4-only database.
+    /// Returns what this database alone says of an address, after [`embedded()`](crate::embedded()): nothing for an
+    /// address that it does not list, or an IPv6 address in an IPv4-only database.
     pub fn lookup(&self, address: IpAddr) -> Option<Record<'_>> {
         self.record(embedded(address))
     }
 
-    /// What the database says of an address in the form in which databases list it.
+    /// Returns what the database says of an address in the form in which databases list it.
     pub(crate) fn record(&self, address: IpAddr) -> Option<Record<'_>> {
         if address.is_ipv6() && self.reader.metadata().ip_version == 4 {
             return None;
@@ -155,7 +155,7 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// The file at fault.
+    /// Returns the file at fault.
     pub fn path(&self) -> &Path {
         match self {
             Self::Unreadable { path, .. }

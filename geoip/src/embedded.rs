@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The address to look up: the IPv4 address carried in a transitional IPv6 address, or else the
-/// address itself.
+/// Returns the address to look up: the IPv4 address carried in a transitional IPv6 address, or else the address
+/// itself.
 ///
 /// Geo databases know the IPv4 address of the client, seldom its IPv6 wrapping:
 /// - IPv4-mapped `::ffff:a.b.c.d` (RFC 4291, section 2.5.5.2), always unwrapped;
@@ -30,8 +30,8 @@ fn joined(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))
 }
 
-/// Whether the address may be met on the Internet, after the IANA special-purpose registry
-/// (RFC 6890); `Ipv4Addr::is_global` is not stable yet.
+/// Returns whether the address may be met on the Internet, after the IANA special-purpose registry (RFC 6890);
+/// `Ipv4Addr::is_global` is not stable yet.
 fn is_global(address: Ipv4Addr) -> bool {
     let special = match address.octets() {
         [0, ..] => true,             // this network (RFC 791)

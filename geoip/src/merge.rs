@@ -12,7 +12,7 @@ use crate::{Database, DatabaseError, Place, embedded};
 pub struct GeoDatabases(Vec<Database>);
 
 impl GeoDatabases {
-    /// What the databases say of an address, after [`embedded()`]; the merge is told at [`Place`].
+    /// Returns what the databases say of an address, after [`embedded()`]; the merge is told at [`Place`].
     ///
     /// An address that none of them lists (private, loopback, reserved) is an unknown place.
     pub fn lookup(&self, address: IpAddr) -> Place<'_> {
@@ -38,7 +38,7 @@ impl GeoDatabases {
         if problems.is_empty() { Ok(Self(databases)) } else { Err(problems) }
     }
 
-    /// The databases in their order of preference, for status and metrics.
+    /// Returns the databases in their order of preference, for status and metrics.
     pub fn databases(&self) -> impl Iterator<Item = &Database> {
         self.0.iter()
     }

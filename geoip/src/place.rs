@@ -37,8 +37,8 @@ pub struct Place<'db> {
 }
 
 impl<'db> Place<'db> {
-    /// Every country in which the address may be: more than one when databases disagree, none when the country is
-    /// unknown.
+    /// Returns every country in which the address may be: more than one when databases disagree, none when the
+    /// country is unknown.
     ///
     /// Only a `country` places: with none, registrations, continents, bases and flags place nobody. Beside one they
     /// are heard, and each makes more countries possible: a base's own country; the whole Union, where a country
@@ -97,7 +97,8 @@ pub enum Flag {
 }
 
 impl Record<'_> {
-    /// What the flag of the European Union says against the country; `None` where they agree, or there is no flag.
+    /// Returns what the flag of the European Union says against the country; `None` where they agree, or there is
+    /// no flag.
     pub fn flag(&self) -> Option<Flag> {
         let member = self.country.map(|country| UNION.contains(country));
         match (self.in_union, member) {

@@ -48,7 +48,7 @@ pub struct Record<'db> {
 }
 
 impl Record<'_> {
-    /// Whether the record says anything on which a request's treatment may depend.
+    /// Returns whether the record says anything on which a request's treatment may depend.
     pub(crate) fn is_relevant(&self) -> bool {
         self.country.is_some() || self.asn.is_some() || self.anonymous
     }

@@ -174,7 +174,7 @@ fn set(heights: &mut [u8], node: u32, height: u8) {
     }
 }
 
-/// Whether a bit was not set before; sets it.
+/// Returns whether a bit was not set before; sets it.
 fn first_time(seen: &mut [u64], bit: usize) -> bool {
     let Some(word) = seen.get_mut(bit / 64) else { return false };
     let mask = 1 << (bit % 64);

@@ -16,7 +16,7 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Whether the address, or the IPv4 address mapped in it, is in a trusted network.
+    /// Returns whether the address, or the IPv4 address mapped in it, is in a trusted network.
     ///
     /// A binary search: the published ranges of a large CDN cost some ten comparisons.
     pub fn contains(&self, address: IpAddr) -> bool {

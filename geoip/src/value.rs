@@ -21,7 +21,7 @@ pub(crate) enum Value<'de> {
 }
 
 impl<'de> Value<'de> {
-    /// The text, unless it is empty, as flat schemas write what they don't know.
+    /// Returns the text, unless it is empty, as flat schemas write what they don't know.
     pub(crate) fn text(&self) -> Option<&'de str> {
         match self {
             Value::Text(text) => Some(*text).filter(|text| !text.is_empty()),
@@ -29,7 +29,7 @@ impl<'de> Value<'de> {
         }
     }
 
-    /// A positive number, also from text such as `AS64500`.
+    /// Returns a positive number, also from text such as `AS64500`.
     pub(crate) fn number(&self) -> Option<u32> {
         let number = match self {
             Value::Number(number) => u32::try_from(*number).ok(),
@@ -39,7 +39,7 @@ impl<'de> Value<'de> {
         number.filter(|number| *number != 0)
     }
 
-    /// What a flag says, if it is one: as [`Value::is_true`], or the opposite.
+    /// Returns what a flag says, if it is one: as [`Value::is_true`], or the opposite.
     pub(crate) fn flag(&self) -> Option<bool> {
         match self {
             Value::Flag(_) | Value::Number(_) | Value::Real(_) => Some(self.is_true()),
@@ -49,7 +49,8 @@ impl<'de> Value<'de> {
         }
     }
 
-    /// Whether a flag is set: `true`, any number but zero (some writers make doubles of all flags), or the text `true` or `1`.
+    /// Returns whether a flag is set: `true`, any number but zero (some writers make doubles of all flags), or the
+    /// text `true` or `1`.
     pub(crate) fn is_true(&self) -> bool {
         match self {
             Value::Flag(flag) => *flag,

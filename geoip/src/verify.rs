@@ -86,7 +86,7 @@ pub(crate) fn verify(bytes: &[u8]) -> Result<Contents, Damage> {
     Ok(contents)
 }
 
-/// Where the data section ends: at the last of the markers that announce metadata.
+/// Returns where the data section ends: at the last of the markers that announce metadata.
 fn metadata_start(bytes: &[u8]) -> usize {
     bytes.windows(MARKER.len()).rposition(|window| window == MARKER).unwrap_or_default()
 }

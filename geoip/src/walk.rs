@@ -169,7 +169,7 @@ impl<'db> Step<'_, 'db> {
         (0..self.cursors.len()).any(|database| self.is_listed(database))
     }
 
-    /// The positions of all databases.
+    /// Returns the positions of all databases.
     pub fn databases(&self) -> Range<usize> {
         0..self.cursors.len()
     }
@@ -224,13 +224,13 @@ impl Family {
         self.host_mask(0)
     }
 
-    /// The bits that a prefix leaves to hosts.
+    /// Returns the bits that a prefix leaves to hosts.
     fn host_mask(self, prefix_len: u8) -> u128 {
         let bits = u32::from(self.bits().saturating_sub(prefix_len));
         u128::MAX.checked_shr(128 - bits).unwrap_or(0)
     }
 
-    /// The largest network that begins at `first` and does not go past `last`, and its last address.
+    /// Returns the largest network that begins at `first` and does not go past `last`, and its last address.
     fn largest_network(self, first: u128, last: u128) -> (IpNet, u128) {
         let aligned = first.trailing_zeros().min(u32::from(self.bits()));
         let mut host_bits = aligned as u8;
@@ -242,7 +242,7 @@ impl Family {
     }
 }
 
-/// All addresses that are looked up as they are.
+/// Returns all addresses that are looked up as they are.
 fn stretches() -> Vec<Stretch> {
     let mut stretches = vec![Stretch { family: Family::V4, first: 0, last: Family::V4.last() }];
     let mut first = 0;

@@ -41,7 +41,7 @@ impl Cli {
     }
 }
 
-/// The exit code of a command that ran, after saying what went wrong, if anything.
+/// Returns the exit code of a command that ran, after saying what went wrong, if anything.
 fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");
@@ -49,7 +49,7 @@ fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// The exit code for arguments that make no sense: 2, as clap itself exits.
+/// Returns the exit code for arguments that make no sense: 2, as clap itself exits.
 fn bad_arguments(error: &anyhow::Error) -> ExitCode {
     eprintln!("loadtest: {error:#}");
     ExitCode::from(2)

@@ -34,7 +34,8 @@ impl ConnectionSlot {
         ConnectionSlot { reuse, kept: Mutex::new(None) }
     }
 
-    /// The kept connection if it still stands, else a fresh one. Requests that arrive together share one dial.
+    /// Returns the kept connection if it still stands, else a fresh one. Requests that arrive together share one
+    /// dial.
     pub(crate) async fn acquire(&self, dialer: &Dialer) -> Result<Acquired, Failure> {
         if self.reuse == Reuse::NewConnection {
             return Ok(Acquired { sender: dialer.dial().await?, age: Age::Fresh });
@@ -71,7 +72,7 @@ impl Sender {
         }
     }
 
-    /// What others may use beside this one: the same connection on HTTP/2, nothing on HTTP/1.1.
+    /// Returns what others may use beside this one: the same connection on HTTP/2, nothing on HTTP/1.1.
     fn share(&self) -> Option<Sender> {
         match self {
             Sender::Http1(..) => None,

@@ -51,7 +51,8 @@ pub fn networks(count: usize) -> Vec<(Ipv4Net, &'static str)> {
         .collect()
 }
 
-/// Whether the /20 from this address on is ordinary unicast space (IANA special-purpose registry, coarsely).
+/// Returns whether the /20 from this address on is ordinary unicast space (IANA special-purpose registry,
+/// coarsely).
 fn is_public(address: Ipv4Addr) -> bool {
     !matches!(
         address.octets(),

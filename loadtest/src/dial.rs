@@ -36,7 +36,8 @@ pub(crate) enum Sender {
 pub(crate) struct IdleProbe(Arc<std::net::TcpStream>);
 
 impl IdleProbe {
-    /// What the next byte tells. The socket does not block, since both handles share the mode that tokio has set.
+    /// Returns what the next byte tells. The socket does not block, since both handles share the mode that tokio
+    /// has set.
     pub(crate) fn look(&self) -> Sight {
         match self.0.peek(&mut [0]) {
             Ok(0) => Sight::Closed,
@@ -70,7 +71,7 @@ impl Dialer {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// A new connection, ready for requests.
+    /// Returns a new connection, ready for requests.
     pub(crate) async fn dial(&self) -> Result<Sender, Failure> {
         let address = self.target.address;
         let connect = |error| Failure::new(FailureKind::Connect, format!("dialling {address}"), &error);

@@ -22,7 +22,7 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    /// The whole exchange over the connection of one slot; it ends, whatever happens, by the timeout.
+    /// Returns the whole exchange over the connection of one slot; it ends, whatever happens, by the timeout.
     pub(crate) async fn fly(self, slot: &ConnectionSlot, dialer: &Dialer) -> Observation {
         let Flight { request, sequence, intended, timeout } = self;
         let tag = request.tag;
@@ -45,7 +45,7 @@ impl Flight {
         }
     }
 
-    /// The end of a request that found no connection in time.
+    /// Returns the end of a request that found no connection in time.
     pub(crate) fn miss(self) -> Observation {
         let Flight { request, sequence, intended, timeout } = self;
         let latency = intended.elapsed();

@@ -12,7 +12,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with the whole chain of its causes in words.
+    /// Returns a failure with the whole chain of its causes in words.
     pub(crate) fn new(kind: FailureKind, what: impl Into<String>, error: &dyn Error) -> Failure {
         let mut message = what.into();
         let mut cause = Some(error);

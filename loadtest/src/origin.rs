@@ -78,7 +78,7 @@ impl Default for OriginConfig {
 }
 
 impl OriginConfig {
-    /// The default under another name.
+    /// Returns the default under another name.
     pub fn named(name: impl Into<String>) -> OriginConfig {
         OriginConfig { name: name.into(), ..OriginConfig::default() }
     }
@@ -113,7 +113,7 @@ impl Origin {
         Ok(origin)
     }
 
-    /// Where it listens. It stays the same for life.
+    /// Returns where it listens. It stays the same for life.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -128,7 +128,7 @@ impl Origin {
         self.site.record.requests()
     }
 
-    /// The latest requests, oldest first, at most `kept` of them.
+    /// Returns the latest requests, oldest first, at most `kept` of them.
     pub fn received(&self) -> Vec<Received> {
         self.site.record.received()
     }

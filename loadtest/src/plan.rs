@@ -54,13 +54,13 @@ pub enum PlanError {
 }
 
 impl Plan {
-    /// A plan with 32 kept connections, 10 streams on each (HTTP/2), and a timeout of 10 s.
+    /// Returns a plan with 32 kept connections, 10 streams on each (HTTP/2), and a timeout of 10 s.
     pub fn new(target: Target, rate: f64, duration: Duration) -> Plan {
         let timeout = Duration::from_secs(10);
         Plan { target, rate, duration, connections: 32, streams: 10, timeout, reuse: Reuse::KeepAlive }
     }
 
-    /// Whether every number is in its range. A run checks it first of all.
+    /// Returns whether every number is in its range. A run checks it first of all.
     pub fn check(&self) -> Result<(), PlanError> {
         if !RATES.contains(&self.rate) {
             return Err(PlanError::Rate(self.rate));

@@ -10,7 +10,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The name under which TLS negotiates this version (RFC 7301).
+    /// Returns the name under which TLS negotiates this version (RFC 7301).
     pub(crate) fn alpn(self) -> &'static [u8] {
         match self {
             Protocol::Http1 => b"http/1.1",

@@ -89,7 +89,7 @@ impl Report {
         self.statuses.range(500..).map(|(_, count)| count).sum()
     }
 
-    /// How many failed in this way.
+    /// Returns how many failed in this way.
     pub fn failed_by(&self, kind: FailureKind) -> u64 {
         self.failures.get(&kind).map_or(0, |failure| failure.count)
     }

@@ -25,7 +25,7 @@ pub struct RequestSpec {
 }
 
 impl RequestSpec {
-    /// A GET without further headers, under tag 0.
+    /// Returns a GET without further headers, under tag 0.
     pub fn get(host: impl Into<String>, path: impl Into<String>) -> RequestSpec {
         RequestSpec {
             method: Method::GET,
@@ -37,7 +37,7 @@ impl RequestSpec {
         }
     }
 
-    /// The message to send: on HTTP/1.1 a path and a `Host` field, on HTTP/2 a full URI without that field.
+    /// Returns the message to send: on HTTP/1.1 a path and a `Host` field, on HTTP/2 a full URI without that field.
     pub(crate) fn message(self, protocol: Protocol, scheme: Scheme) -> Result<Request<Full<Bytes>>, http::Error> {
         let mut uri = Uri::builder().path_and_query(PathAndQuery::try_from(self.path)?);
         if protocol == Protocol::Http2 {

@@ -105,7 +105,7 @@ pub async fn run_until(
     }
 }
 
-/// A place for each request that may be in flight, ordered so that all connections are used in turn.
+/// Returns a place for each request that may be in flight, ordered so that all connections are used in turn.
 fn slots(plan: &Plan) -> VecDeque<Arc<ConnectionSlot>> {
     let slots: Vec<_> = (0..plan.connections).map(|_| Arc::new(ConnectionSlot::new(plan.reuse))).collect();
     let places = match (plan.target.protocol, plan.reuse) {

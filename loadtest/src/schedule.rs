@@ -11,18 +11,18 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Every request whose intended time lies before `start + duration`.
+    /// Returns every request whose intended time lies before `start + duration`.
     pub(crate) fn new(start: Instant, rate: f64, duration: Duration) -> Schedule {
         // A float saturates into `u64::MAX`: a schedule without end.
         Schedule { start, rate, total: (duration.as_secs_f64() * rate).ceil() as u64 }
     }
 
-    /// The intended time of a request.
+    /// Returns the intended time of a request.
     pub(crate) fn intended(&self, sequence: u64) -> Instant {
         self.start + Duration::from_secs_f64(sequence as f64 / self.rate)
     }
 
-    /// How many requests were meant to leave by `now`.
+    /// Returns how many requests were meant to leave by `now`.
     pub(crate) fn due(&self, now: Instant) -> u64 {
         match now.checked_duration_since(self.start) {
             Some(elapsed) => ((elapsed.as_secs_f64() * self.rate) as u64).saturating_add(1).min(self.total),
@@ -35,7 +35,7 @@ impl Schedule {
         self.total = self.due(now);
     }
 
-    /// The number of requests, `u64::MAX` for no end.
+    /// Returns the number of requests, `u64::MAX` for no end.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
@@ -45,7 +45,7 @@ impl Schedule {
         Duration::try_from_secs_f64(self.total as f64 / self.rate).unwrap_or(Duration::MAX)
     }
 
-    /// The first intended time.
+    /// Returns the first intended time.
     pub(crate) fn start(&self) -> Instant {
         self.start
     }

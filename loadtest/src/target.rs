@@ -16,12 +16,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// A plain HTTP/1.1 server.
+    /// Returns a plain HTTP/1.1 server.
     pub fn http1(address: SocketAddr) -> Target {
         Target { address, protocol: Protocol::Http1, tls: None }
     }
 
-    /// A plain HTTP/2 server that needs no upgrade (h2c with prior knowledge).
+    /// Returns a plain HTTP/2 server that needs no upgrade (h2c with prior knowledge).
     pub fn http2(address: SocketAddr) -> Target {
         Target { address, protocol: Protocol::Http2, tls: None }
     }
@@ -31,7 +31,7 @@ impl Target {
         Target { tls: Some(tls), ..self }
     }
 
-    /// The scheme of the requests' URIs.
+    /// Returns the scheme of the requests' URIs.
     pub(crate) fn scheme(&self) -> http::uri::Scheme {
         if self.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP }
     }

@@ -63,12 +63,12 @@ impl Tls {
         Ok(Tls { server_name, config })
     }
 
-    /// The name that the handshake asks for.
+    /// Returns the name that the handshake asks for.
     pub(crate) fn server_name(&self) -> ServerName<'static> {
         self.server_name.clone()
     }
 
-    /// A connector that offers `protocol` and nothing else by ALPN.
+    /// Returns a connector that offers `protocol` and nothing else by ALPN.
     pub(crate) fn connector(&self, protocol: Protocol) -> tokio_rustls::TlsConnector {
         let mut config = self.config.clone();
         config.alpn_protocols = vec![protocol.alpn().to_vec()];

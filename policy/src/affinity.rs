@@ -24,12 +24,12 @@ pub struct Pin<'a> {
 const MAC_BYTES: usize = 16;
 
 impl AffinityKey {
-    /// A key from a secret, or from anything that outsiders do not know.
+    /// Makes a key from a secret, or from anything that outsiders do not know.
     pub fn new(secret: &[u8]) -> Self {
         Self(Hmac::new_from_slice(secret).expect("an HMAC takes a key of any length"))
     }
 
-    /// The value of a cookie that pins a client of a route to a region until `expires`, in Unix seconds.
+    /// Returns the value of a cookie that pins a client of a route to a region until `expires`, in Unix seconds.
     pub fn seal(&self, route: &str, region: &str, expires: u64) -> String {
         let mac = self.mac(route, region, expires).finalize().into_bytes();
         let mut value = format!("{expires:x}.");
@@ -39,8 +39,8 @@ impl AffinityKey {
         value
     }
 
-    /// What a cookie says, if this key made it for this route and its time is not over at `now`, in
-    /// Unix seconds. Forged, stale and foreign values say nothing.
+    /// Returns what a cookie says, if this key made it for this route and its time is not over at `now`, in Unix
+    /// seconds. Forged, stale and foreign values say nothing.
     pub fn open<'a>(&self, route: &str, value: &'a str, now: u64) -> Option<Pin<'a>> {
         let (expires, rest) = value.split_once('.')?;
         let (mac, region) = rest.split_once('.')?;
@@ -52,8 +52,8 @@ impl AffinityKey {
         (now < number).then_some(Pin { region, expires: number })
     }
 
-    /// What stands for a client's key where nobody shall find out its address by trying: another
-    /// number, always the same under this key.
+    /// Returns what stands for a client's key where nobody shall find out its address by trying: another number,
+    /// always the same under this key.
     pub fn pseudonym(&self, client_key: u64) -> u64 {
         let parts: [&[u8]; 2] = [b"meridian pseudonym 1\0", &client_key.to_be_bytes()];
         let mac = parts.into_iter().fold(self.0.clone(), |mac, part| mac.chain_update(part)).finalize().into_bytes();

@@ -93,9 +93,8 @@ impl Permits {
     }
 }
 
-/// Whether the law of both tables allows a region, given in the ids of `current`, for this request:
-/// nothing else of a decision. The check before each dial that does not depend on how the region was
-/// chosen.
+/// Returns whether the law of both tables allows a region, given in the ids of `current`, for this request: nothing
+/// else of a decision. The check before each dial that does not depend on how the region was chosen.
 pub fn is_lawful_in_both(pinned: &Table, facts: &Facts<'_>, current: &Table, region: RegionId) -> bool {
     if std::ptr::eq(pinned, current) {
         return is_lawful(pinned, facts, region);
@@ -126,7 +125,7 @@ pub enum Revoked {
 }
 
 impl Revoked {
-    /// Its name, for metrics and logs.
+    /// Returns its name, for metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             Revoked::Removed => "removed",
@@ -166,8 +165,8 @@ pub fn revoked<V: View + ?Sized>(
     }
 }
 
-/// The declared jurisdictions in another table's terms. `None` when one of them is gone: what it
-/// asked can no longer be kept.
+/// Returns the declared jurisdictions in another table's terms. `None` when one of them is gone: what it asked can
+/// no longer be kept.
 fn translate_declared(
     pinned: &Table,
     declared: &[JurisdictionId],
@@ -177,8 +176,8 @@ fn translate_declared(
     declared.iter().map(|id| current.jurisdiction_named(name(id)?)).collect()
 }
 
-/// The facts in another table's terms. Consent counts there only when both tables' routes take it
-/// from the same places. `None` when the node's own region, or the only one allowed, is gone.
+/// Returns the facts in another table's terms. Consent counts there only when both tables' routes take it from the
+/// same places. `None` when the node's own region, or the only one allowed, is gone.
 fn translate_facts<'a>(
     pinned: &Table,
     was: RouteId,

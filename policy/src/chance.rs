@@ -27,7 +27,7 @@ impl Cases {
         Self { cases: cases.min(of), of }
     }
 
-    /// How many are.
+    /// Returns how many are.
     pub fn count(&self) -> u64 {
         self.cases
     }
@@ -37,17 +37,17 @@ impl Cases {
         self.of
     }
 
-    /// The share, `0..=1`; 0 of none.
+    /// Returns the share, `0..=1`; 0 of none.
     pub fn share(&self) -> f64 {
         self.cases as f64 / self.of.max(1) as f64
     }
 
-    /// Whether these are cases of more than a share (`0..=1`), beyond chance.
+    /// Returns whether these are cases of more than a share (`0..=1`), beyond chance.
     pub fn is_past(&self, share: f64) -> bool {
         self.share() > share && self.deviance(share) > SIGMAS * SIGMAS
     }
 
-    /// Whether these are cases of a larger share than others, beyond chance.
+    /// Returns whether these are cases of a larger share than others, beyond chance.
     pub fn is_worse_than(&self, others: &Cases) -> bool {
         let both = Cases { cases: self.cases + others.cases, of: self.of + others.of }.share();
         self.share() > others.share() && self.deviance(both) + others.deviance(both) > SIGMAS * SIGMAS

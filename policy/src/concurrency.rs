@@ -2,7 +2,7 @@
 
 use crate::pressure::Criticality;
 
-/// Whether one more request is admitted when `in_flight` of at most `cap` are under way.
+/// Returns whether one more request is admitted when `in_flight` of at most `cap` are under way.
 ///
 /// The unimportant goes first: sheddable requests are refused from 80 % of the cap, default ones
 /// from 95 %, critical ones only at the cap itself.

@@ -27,31 +27,31 @@ impl Country {
     /// The number of distinct values of [`Country::slot`].
     pub const SLOTS: usize = 26 * 26;
 
-    /// A dense index for tables over countries, `0..SLOTS`.
+    /// Returns a dense index for tables over countries, `0..SLOTS`.
     pub fn slot(self) -> usize {
         usize::from(self.0[0] - b'A') * 26 + usize::from(self.0[1] - b'A')
     }
 
-    /// The country of a slot, when its two letters are an assigned code.
+    /// Returns the country of a slot, when its two letters are an assigned code.
     fn from_slot(slot: usize) -> Option<Self> {
         let letter = |n: usize| u8::try_from(n).ok().map(|n| b'A' + n);
         let pair = [letter(slot / 26)?, letter(slot % 26)?];
         ISO_3166.contains(&pair).then_some(Self(pair))
     }
 
-    /// The code, two upper-case letters.
+    /// Returns the code, two upper-case letters.
     pub fn code(&self) -> &str {
         // Two ASCII letters by construction.
         std::str::from_utf8(&self.0).unwrap_or("")
     }
 
-    /// The English short name of ISO 3166-1.
+    /// Returns the English short name of ISO 3166-1.
     pub fn name(self) -> &'static str {
         // The one code here that is not ISO's own.
         if &self.0 == b"XK" { "Kosovo" } else { from_alpha2(self.code()).map_or("", |country| country.name) }
     }
 
-    /// Every assigned country, in alphabetical order.
+    /// Returns every assigned country, in alphabetical order.
     pub fn all() -> impl Iterator<Item = Country> {
         ISO_3166.iter().map(|pair| Country(*pair))
     }
@@ -107,23 +107,23 @@ impl CountrySet {
         self.0[slot / 64] |= 1 << (slot % 64);
     }
 
-    /// Whether the country is in the set.
+    /// Returns whether the country is in the set.
     pub fn contains(&self, country: Country) -> bool {
         let slot = country.slot();
         self.0[slot / 64] & (1 << (slot % 64)) != 0
     }
 
-    /// Whether no country is in the set.
+    /// Returns whether no country is in the set.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// Whether every country of this set is in the other.
+    /// Returns whether every country of this set is in the other.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).all(|(word, more)| word & !more == 0)
     }
 
-    /// How many countries are in the set.
+    /// Returns how many countries are in the set.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -135,7 +135,7 @@ impl CountrySet {
         }
     }
 
-    /// The members in alphabetical order.
+    /// Returns the members in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = Country> + '_ {
         self.0.iter().enumerate().flat_map(|(index, word)| {
             let mut rest = *word;

@@ -46,7 +46,7 @@ pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(im
     }
 }
 
-/// The regions in the order in which they would be tried, if each failed in turn.
+/// Returns the regions in the order in which they would be tried, if each failed in turn.
 pub fn order(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> Vec<RegionId> {
     let route = table.route(id);
     if is_expired(route, view) {
@@ -63,7 +63,7 @@ pub fn order(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + 
     order
 }
 
-/// Whether a table's law allows a region for this request: nothing else of a decision.
+/// Returns whether a table's law allows a region for this request: nothing else of a decision.
 pub fn is_lawful(table: &Table, facts: &Facts<'_>, region: RegionId) -> bool {
     table.find_route(facts.host, facts.path, facts.method).is_some_and(|id| {
         let mut room = None;
@@ -72,13 +72,13 @@ pub fn is_lawful(table: &Table, facts: &Facts<'_>, region: RegionId) -> bool {
     })
 }
 
-/// Whether nobody may be served on a route, because the table is too old and the law has a say in it.
-/// The view is asked first: its answer is no for all requests but those of a node that is cut off.
+/// Returns whether nobody may be served on a route, because the table is too old and the law has a say in it. The
+/// view is asked first: its answer is no for all requests but those of a node that is cut off.
 pub(crate) fn is_expired(route: &Route, view: &(impl View + ?Sized)) -> bool {
     view.table_expired() && route.restricted
 }
 
-/// The regions that the law allows for this request.
+/// Returns the regions that the law allows for this request.
 pub(crate) fn lawful<'a>(
     table: &'a Table,
     route: &Route,
@@ -88,7 +88,7 @@ pub(crate) fn lawful<'a>(
     table.residency().allowed(subject(route, facts), room)
 }
 
-/// What the law asks about a request.
+/// Returns what the law asks about a request.
 pub(crate) fn subject<'a>(route: &'a Route, facts: &'a Facts<'_>) -> Subject<'a> {
     Subject {
         origin: &facts.origin,
@@ -98,7 +98,7 @@ pub(crate) fn subject<'a>(route: &'a Route, facts: &'a Facts<'_>) -> Subject<'a>
     }
 }
 
-/// The best region for a request, and all that would do.
+/// Returns the best region for a request, and all that would do.
 fn choose(
     table: &Table,
     route: &Route,
@@ -146,7 +146,7 @@ fn choose(
     Some((drawn.2, eligible))
 }
 
-/// The higher draw; between equals the seeds decide, so that the order in the file has no say.
+/// Returns the higher draw; between equals the seeds decide, so that the order in the file has no say.
 fn higher(one: (f32, u64, RegionId), other: (f32, u64, RegionId)) -> (f32, u64, RegionId) {
     if (other.0, other.1) > (one.0, one.1) { other } else { one }
 }
@@ -159,7 +159,7 @@ struct Candidate {
     headroom: f32,
 }
 
-/// The allowed regions of one word of the set that the route can use as far as the table alone tells.
+/// Returns the allowed regions of one word of the set that the route can use as far as the table alone tells.
 fn at_rest(
     table: &Table,
     route: &Route,
@@ -175,8 +175,8 @@ fn at_rest(
     RegionId::of_word(word, lawful & route.able(access).word(word) & !draining & only)
 }
 
-/// Whether a table could let a region serve this request: the law, the route and the operator's
-/// levers, whatever the view.
+/// Returns whether a table could let a region serve this request: the law, the route and the operator's levers,
+/// whatever the view.
 pub(crate) fn could_serve(table: &Table, route: &Route, facts: &Facts<'_>, region: RegionId) -> bool {
     let mut room = None;
     let allowed = lawful(table, route, facts, &mut room);
@@ -184,7 +184,7 @@ pub(crate) fn could_serve(table: &Table, route: &Route, facts: &Facts<'_>, regio
     at_rest(table, route, route.access(facts.method, facts.payload), facts, allowed, word).any(|id| id == region)
 }
 
-/// Whether the view lets a region serve this route.
+/// Returns whether the view lets a region serve this route.
 pub(crate) fn can_serve(route: &Route, access: Access, seen: &RegionView, latency_ms: impl FnOnce() -> f32) -> bool {
     let near = route.max_latency_ms == f32::INFINITY || !too_far(route, latency_ms());
     seen.health != Health::Down && near && !too_stale(route, access, seen)
@@ -202,8 +202,8 @@ pub(crate) fn latency_ms(table: &Table, from: RegionId, to: RegionId, seen: &Reg
     seen.rtt_ms.unwrap_or_else(|| table.prior_latency_ms(from, to))
 }
 
-/// What of the view is weighed on this route. A client that is kept at its region by its address is
-/// kept there whatever the load and the latency of the moment: nothing of them is weighed.
+/// Returns what of the view is weighed on this route. A client that is kept at its region by its address is kept
+/// there whatever the load and the latency of the moment: nothing of them is weighed.
 pub(crate) fn weighed(route: &Route, seen: &RegionView) -> RegionView {
     match route.spec.affinity {
         Affinity::ClientIp => RegionView { health: seen.health, ..RegionView::default() },
@@ -211,19 +211,19 @@ pub(crate) fn weighed(route: &Route, seen: &RegionView) -> RegionView {
     }
 }
 
-/// The priority level of an allowed region: its own priority's rank, and past all of those for a
-/// region that the law opens on a condition.
+/// Returns the priority level of an allowed region: its own priority's rank, and past all of those for a region
+/// that the law opens on a condition.
 pub(crate) fn level(table: &Table, allowed: &Allowed, region: RegionId) -> u16 {
     let rank = table.constants(region).rank;
     if allowed.opened.contains(region) { table.distinct_ranks + rank } else { rank }
 }
 
-/// What a region's hash is weighted by: what is free of its capacity, and never nothing.
+/// Returns what a region's hash is weighted by: what is free of its capacity, and never nothing.
 pub(crate) fn headroom(constants: &Constants, weighed: &RegionView) -> f32 {
     constants.capacity * (1.0 - weighed.utilisation).max(0.01)
 }
 
-/// Whether the region's weight, or its ramp, moves this client off it.
+/// Returns whether the region's weight, or its ramp, moves this client off it.
 pub(crate) fn moved_off(constants: &Constants, seen: &RegionView, client_key: u64) -> bool {
     let ramp = match seen.health {
         Health::Ramping(percent) => u32::from(percent.min(100)),
@@ -233,19 +233,19 @@ pub(crate) fn moved_off(constants: &Constants, seen: &RegionView, client_key: u6
     share < 10_000 && fraction(mix(client_key ^ constants.seed ^ WEIGHT_SALT)) * 10_000.0 > f64::from(share)
 }
 
-/// Whether an overloaded region spills this client.
+/// Returns whether an overloaded region spills this client.
 pub(crate) fn spilled(route: &Route, constants: &Constants, pressure: f32, client_key: u64) -> bool {
     let share = route.spill.share(pressure);
     share > 0.0 && fraction(mix(client_key ^ constants.seed ^ SPILL_SALT)) <= f64::from(share)
 }
 
-/// The refusal of a restricted route under an expired table, whatever that table would say.
+/// Returns the refusal of a restricted route under an expired table, whatever that table would say.
 fn expired(table: &Table, id: RouteId, facts: &Facts<'_>) -> Refusal {
     let page = table.residency().maintenance_page(subject(table.route(id), facts));
     Refusal { reason: Reason::TableExpired, route: Some(id), page }
 }
 
-/// Why no region is left.
+/// Returns why no region is left.
 fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> Refusal {
     let all = allowed.all();
     let reason = if all.is_empty() {
@@ -264,15 +264,15 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
     Refusal { reason, route: Some(id), page }
 }
 
-/// Whether a client is pinned to a region, and the region is more than the last resort.
+/// Returns whether a client is pinned to a region, and the region is more than the last resort.
 pub(crate) fn is_kept(facts: &Facts<'_>, region: RegionId, seen: &RegionView) -> bool {
     facts.pinned == Some(region) && seen.health != Health::Ramping(0)
 }
 
-/// The rank of a region for a client, lower first: where it is pinned; the law's own regions by
-/// priority, then those that spill the client, then those that its weight or ramp moves it off, then
-/// the cold ones, likewise; and then likewise the regions that the law opens on a condition. Neither
-/// overload nor weight ever wakes a cold region, or prefers an opened one to one of the law's own. `weighed` is what of the view counts on this route.
+/// Returns the rank of a region for a client, lower first: where it is pinned; the law's own regions by priority,
+/// then those that spill the client, then those that its weight or ramp moves it off, then the cold ones, likewise;
+/// and then likewise the regions that the law opens on a condition. Neither overload nor weight ever wakes a cold
+/// region, or prefers an opened one to one of the law's own. `weighed` is what of the view counts on this route.
 pub(crate) fn rank(
     route: &Route,
     facts: &Facts<'_>,

@@ -94,7 +94,7 @@ impl Diff {
         })
     }
 
-    /// Whether nothing but the version changes.
+    /// Returns whether nothing but the version changes.
     pub fn is_empty(&self) -> bool {
         self.law.is_empty()
             && self.later.is_empty()
@@ -104,13 +104,14 @@ impl Diff {
             && self.settings.is_empty()
     }
 
-    /// Whether some request may go, now or from some date on, where the old table does not let it, or to a country
-    /// that the old table does not reach. A request that fell under no route of the old table is not one of them.
+    /// Returns whether some request may go, now or from some date on, where the old table does not let it, or to a
+    /// country that the old table does not reach. A request that fell under no route of the old table is not one of
+    /// them.
     pub fn widens(&self) -> bool {
         !self.new_places.is_empty() || self.all_law().any(LawChange::widens)
     }
 
-    /// Whether some request may no longer go, now or from some date on, where the old table lets it.
+    /// Returns whether some request may no longer go, now or from some date on, where the old table lets it.
     pub fn shrinks(&self) -> bool {
         self.all_law().any(LawChange::shrinks)
     }
@@ -126,7 +127,7 @@ fn new_places(old: &Table, new: &Table) -> Vec<NewPlace> {
     new.map(|(_, region)| NewPlace { region: region.name.clone(), country: region.country }).collect()
 }
 
-/// The codes of countries, for messages.
+/// Returns the codes of countries, for messages.
 fn codes(countries: impl IntoIterator<Item = Country>) -> Vec<String> {
     countries.into_iter().map(|country| country.to_string()).collect()
 }

@@ -169,7 +169,7 @@ fn scoring(table: &Table, route: &Route) -> ScoringExplained {
     }
 }
 
-/// A reason in words.
+/// Returns a reason in words.
 fn detail(reason: Reason) -> &'static str {
     match reason {
         Reason::NoRoute => "no route of the table is for this host, path and method",

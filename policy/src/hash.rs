@@ -1,28 +1,28 @@
 //! Hashes of client keys: the same on every node, platform and version.
 
-/// The hash of a client's identity (an address, a cookie): FNV-1a, 64 bits, finished by
-/// SplitMix64's mix because FNV's high bits are weak for short keys.
+/// Returns the hash of a client's identity (an address, a cookie): FNV-1a, 64 bits, finished by SplitMix64's mix
+/// because FNV's high bits are weak for short keys.
 pub fn client_key(identity: &[u8]) -> u64 {
     mix(identity
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)))
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
-/// generators", 2014): a bijection whose every output bit depends on every input bit.
+/// Returns the finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
+/// 2014): a bijection whose every output bit depends on every input bit.
 pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-/// A hash as a fraction, `0 < u <= 1`.
+/// Returns a hash as a fraction, `0 < u <= 1`.
 pub(crate) fn fraction(hash: u64) -> f64 {
     ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
-/// Whether a client (its key, salted for the purpose) is among this percent of all clients. Who is
-/// within a share is within every larger one.
+/// Returns whether a client (its key, salted for the purpose) is among this percent of all clients. Who is within a
+/// share is within every larger one.
 pub fn is_within(percent: u8, salted_key: u64) -> bool {
     percent > 0 && fraction(mix(salted_key)) * 100.0 <= f64::from(percent)
 }

@@ -128,7 +128,7 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Whether nothing is asked, which would select everything by accident.
+    /// Returns whether nothing is asked, which would select everything by accident.
     pub fn is_empty(&self) -> bool {
         let Self { regions, countries, jurisdictions, operator_countries, assurance, compliance, tiers } = self;
         regions.is_none()
@@ -140,7 +140,7 @@ impl Selector {
             && tiers.is_none()
     }
 
-    /// Whether the region satisfies every part, by what the lists say now.
+    /// Returns whether the region satisfies every part, by what the lists say now.
     pub fn selects(&self, id: RegionId, region: &Region, jurisdictions: &[Jurisdiction]) -> bool {
         let in_jurisdiction = |id: &JurisdictionId| {
             jurisdictions.get(id.0).is_some_and(|jurisdiction| jurisdiction.countries.now().contains(region.country))
@@ -183,7 +183,7 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// Whether nothing is denied.
+    /// Returns whether nothing is denied.
     pub fn is_empty(&self) -> bool {
         let Self { regions, countries, jurisdictions, operator_countries, assurance, tiers } = self;
         regions.is_none()
@@ -194,12 +194,12 @@ impl Denial {
             && tiers.is_none()
     }
 
-    /// Whether the region must never serve, by what the lists have said so far.
+    /// Returns whether the region must never serve, by what the lists have said so far.
     pub fn denies(&self, id: RegionId, region: &Region, jurisdictions: &[Jurisdiction]) -> bool {
         self.ground(id, region, jurisdictions).is_some()
     }
 
-    /// Why the region must never serve, in words; `None` where nothing denies it.
+    /// Returns why the region must never serve, in words; `None` where nothing denies it.
     pub fn ground(&self, id: RegionId, region: &Region, jurisdictions: &[Jurisdiction]) -> Option<String> {
         let country = region.country;
         let holds = |set: &Option<Countries>, country| set.as_ref().is_some_and(|set| set.so_far().contains(country));

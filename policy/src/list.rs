@@ -50,34 +50,34 @@ pub struct Countries {
 }
 
 impl Countries {
-    /// The set of these countries and of the entries of these lists. Of the lists nothing counts before
+    /// Makes the set of these countries and of the entries of these lists. Of the lists nothing counts before
     /// `Countries::resolve`.
     pub fn new(written: CountrySet, lists: Vec<ListId>) -> Self {
         Self { written, lists, now: written, so_far: written, listed: written }
     }
 
-    /// The countries that count now: for what opens.
+    /// Returns the countries that count now: for what opens.
     pub fn now(&self) -> &CountrySet {
         &self.now
     }
 
-    /// The countries that count now or did before: for what protects and what denies.
+    /// Returns the countries that count now or did before: for what protects and what denies.
     pub fn so_far(&self) -> &CountrySet {
         &self.so_far
     }
 
-    /// The countries that certainly count now or did before: for what refuses those that do not. Only while the time
-    /// is in doubt is that another set than [`Countries::so_far`].
+    /// Returns the countries that certainly count now or did before: for what refuses those that do not. Only while
+    /// the time is in doubt is that another set than [`Countries::so_far`].
     pub fn listed(&self) -> &CountrySet {
         &self.listed
     }
 
-    /// The countries that it names by code and group.
+    /// Returns the countries that it names by code and group.
     pub fn written(&self) -> &CountrySet {
         &self.written
     }
 
-    /// The lists that it names.
+    /// Returns the lists that it names.
     pub fn lists(&self) -> &[ListId] {
         &self.lists
     }
@@ -113,7 +113,7 @@ impl FromIterator<Country> for Countries {
 }
 
 impl List {
-    /// The moments at which an entry begins or ends to count.
+    /// Returns the moments at which an entry begins or ends to count.
     pub fn boundaries(&self) -> impl Iterator<Item = Moment> {
         self.entries.iter().filter(|entry| entry.country.is_some()).flat_map(|entry| entry.period.boundaries())
     }

@@ -35,8 +35,8 @@ impl Reported {
     /// The highest utilisation: past it there is nothing more to say.
     pub const MOST: f32 = 10.0;
 
-    /// The load of a region of which a node knows `own` by itself: that, or what is reported where it
-    /// is more. A report that grows old moves back to `own`.
+    /// Returns the load of a region of which a node knows `own` by itself: that, or what is reported where it is
+    /// more. A report that grows old moves back to `own`.
     ///
     /// What is reported has the node's own part in it, so that the two are compared and never added.
     pub fn over(&self, own: f32) -> f32 {
@@ -44,7 +44,7 @@ impl Reported {
     }
 }
 
-/// What a report of this age counts, `0..=1`: all up to [`Reported::FRESH`], nothing from
+/// Returns what a report of this age counts, `0..=1`: all up to [`Reported::FRESH`], nothing from
 /// [`Reported::GONE`], in between in proportion.
 fn trust(age: Duration) -> f64 {
     let left = Reported::GONE.saturating_sub(age).as_secs_f64();

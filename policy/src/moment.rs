@@ -22,7 +22,7 @@ pub struct Moment(i64);
 pub struct NoMoment(pub String);
 
 impl Moment {
-    /// The moment of a Unix time; one that no calendar reaches is brought to the nearest that one does.
+    /// Makes the moment of a Unix time; one that no calendar reaches is brought to the nearest that one does.
     pub const fn from_unix_seconds(seconds: i64) -> Self {
         match seconds {
             ..FIRST => Self(FIRST),
@@ -31,12 +31,12 @@ impl Moment {
         }
     }
 
-    /// Its Unix time.
+    /// Returns its Unix time.
     pub const fn unix_seconds(self) -> i64 {
         self.0
     }
 
-    /// The moment so many seconds later.
+    /// Makes the moment so many seconds later.
     #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Self {
         Self::from_unix_seconds(self.0.saturating_add(seconds))
@@ -71,7 +71,7 @@ impl FromStr for Moment {
 }
 
 impl fmt::Display for Moment {
-    /// A date where it is 00:00 UTC, else the time in UTC.
+    /// Returns a date where it is 00:00 UTC, else the time in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let timestamp = self.timestamp();
         match self.0.rem_euclid(SECONDS_OF_A_DAY) {
@@ -110,27 +110,27 @@ pub struct LawTime {
 }
 
 impl LawTime {
-    /// The span between two moments, in either order.
+    /// Makes the span between two moments, in either order.
     pub fn between(one: Moment, other: Moment) -> Self {
         Self { earliest: one.min(other), latest: one.max(other) }
     }
 
-    /// The first moment that it may be.
+    /// Returns the first moment that it may be.
     pub fn earliest(self) -> Moment {
         self.earliest
     }
 
-    /// The last moment that it may be.
+    /// Returns the last moment that it may be.
     pub fn latest(self) -> Moment {
         self.latest
     }
 
-    /// Whether that moment has certainly come.
+    /// Returns whether that moment has certainly come.
     pub fn has_reached(self, moment: Moment) -> bool {
         moment <= self.earliest
     }
 
-    /// Whether that moment may have come.
+    /// Returns whether that moment may have come.
     pub fn may_have_reached(self, moment: Moment) -> bool {
         moment <= self.latest
     }
@@ -155,32 +155,32 @@ impl Period {
     /// No beginning and no end.
     pub const ALWAYS: Self = Self { from: None, until: None };
 
-    /// Whether it has certainly begun.
+    /// Returns whether it has certainly begun.
     pub fn has_begun(self, at: LawTime) -> bool {
         self.from.is_none_or(|from| at.has_reached(from))
     }
 
-    /// Whether it may have begun.
+    /// Returns whether it may have begun.
     pub fn may_have_begun(self, at: LawTime) -> bool {
         self.from.is_none_or(|from| at.may_have_reached(from))
     }
 
-    /// Whether it is certainly over.
+    /// Returns whether it is certainly over.
     pub fn has_ended(self, at: LawTime) -> bool {
         self.until.is_some_and(|until| at.has_reached(until))
     }
 
-    /// Whether it may be over.
+    /// Returns whether it may be over.
     pub fn may_have_ended(self, at: LawTime) -> bool {
         self.until.is_some_and(|until| at.may_have_reached(until))
     }
 
-    /// Whether it holds at no moment.
+    /// Returns whether it holds at no moment.
     pub fn is_empty(self) -> bool {
         self.from.zip(self.until).is_some_and(|(from, until)| until <= from)
     }
 
-    /// The moments at which something changes.
+    /// Returns the moments at which something changes.
     pub fn boundaries(self) -> impl Iterator<Item = Moment> {
         self.from.into_iter().chain(self.until)
     }

@@ -14,7 +14,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The origin of a set of possible countries; none at all is unknown.
+    /// Makes the origin of a set of possible countries; none at all is unknown.
     pub fn of(countries: CountrySet) -> Self {
         let mut members = countries.iter();
         match (members.next(), members.next()) {
@@ -24,12 +24,12 @@ impl Origin {
         }
     }
 
-    /// Whether exactly one country is possible.
+    /// Returns whether exactly one country is possible.
     pub fn is_certain(&self) -> bool {
         matches!(self, Origin::Country(_))
     }
 
-    /// The possible countries, in alphabetical order; none when unknown.
+    /// Returns the possible countries, in alphabetical order; none when unknown.
     pub fn countries(&self) -> CountrySet {
         match self {
             Origin::Country(country) => [*country].into_iter().collect(),

@@ -16,12 +16,12 @@ impl Permit {
         Self { region, safeguarded }
     }
 
-    /// The region, in the ids of the table that was current when the permit was given.
+    /// Returns the region, in the ids of the table that was current when the permit was given.
     pub fn region(&self) -> RegionId {
         self.region
     }
 
-    /// Whether the law opens it with safeguards only, which the audit notes.
+    /// Returns whether the law opens it with safeguards only, which the audit notes.
     pub fn is_safeguarded(&self) -> bool {
         self.safeguarded
     }

@@ -33,7 +33,7 @@ impl Pressure {
         self.level = self.level.clamp(self.average, self.average + Self::BAND);
     }
 
-    /// What [`crate::RegionView::pressure`] is to be; 0 idle, 1 full, above 1 overloaded.
+    /// Returns what [`crate::RegionView::pressure`] is to be; 0 idle, 1 full, above 1 overloaded.
     pub fn level(&self) -> f32 {
         self.level
     }
@@ -60,7 +60,7 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// The band of a criticality among those of a table's routes.
+    /// Makes the band of a criticality among those of a table's routes.
     pub fn of(criticality: Criticality, in_the_table: &[Criticality]) -> Self {
         let all = [Criticality::Sheddable, Criticality::Default, Criticality::Critical];
         let present = || all.into_iter().filter(|each| *each == criticality || in_the_table.contains(each));
@@ -69,7 +69,7 @@ impl Spill {
         Self { from: OVERLOAD_MARK + width * before as f32, width }
     }
 
-    /// The share spilled, `0..=1`.
+    /// Returns the share spilled, `0..=1`.
     pub fn share(&self, pressure: f32) -> f32 {
         if pressure <= self.from {
             // The usual case, on the path of every request.

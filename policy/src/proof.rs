@@ -126,7 +126,7 @@ fn unlisted(table: &Table) -> Option<Unlisted> {
 }
 
 impl Proof {
-    /// Whether the table must not be used.
+    /// Returns whether the table must not be used.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity() == Severity::Error)
     }
@@ -137,7 +137,7 @@ impl Proof {
         self.reliances.iter().filter(move |reliance| reliance.regions.is_subset(&failed))
     }
 
-    /// The regions whose failure alone costs somebody the service, and whom.
+    /// Returns the regions whose failure alone costs somebody the service, and whom.
     pub fn single_points(&self) -> BTreeMap<RegionId, Vec<&Reliance>> {
         let mut points: BTreeMap<RegionId, Vec<&Reliance>> = BTreeMap::new();
         for reliance in &self.reliances {
@@ -149,8 +149,8 @@ impl Proof {
         points
     }
 
-    /// What to tell an operator beside the problems, a line each: what is refused by design, and what
-    /// each region's failure alone would cost. `spec` is that of the table.
+    /// Returns what to tell an operator beside the problems, a line each: what is refused by design, and what each
+    /// region's failure alone would cost. `spec` is that of the table.
     pub fn lines(&self, spec: &TableSpec) -> Vec<String> {
         let notes = self.findings.iter().filter(|finding| finding.severity() == Severity::Note);
         let points = self.single_points().into_iter().map(|(region, lost)| {

@@ -10,7 +10,7 @@ const PER_OCTAVE: usize = 8;
 /// The first bucket ends here, in microseconds.
 const FIRST: u64 = 64;
 
-/// The bucket that a duration counts in.
+/// Returns the bucket that a duration counts in.
 pub fn bucket(duration: Duration) -> usize {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     if micros <= FIRST {
@@ -21,15 +21,15 @@ pub fn bucket(duration: Duration) -> usize {
     (octave as usize * PER_OCTAVE + within).min(BUCKETS - 1)
 }
 
-/// The duration, at least, of all that is past a bucket.
+/// Returns the duration, at least, of all that is past a bucket.
 pub fn upper_edge(bucket: usize) -> Duration {
     let (octave, within) = ((bucket + 1) / PER_OCTAVE, (bucket + 1) % PER_OCTAVE);
     let base = FIRST << octave.min(32);
     Duration::from_micros(base + base * within as u64 / PER_OCTAVE as u64)
 }
 
-/// The duration that a share of `q` (`0..=1`) does not exceed: the upper edge of its bucket. `None`
-/// of nothing.
+/// Returns the duration that a share of `q` (`0..=1`) does not exceed: the upper edge of its bucket. `None` of
+/// nothing.
 pub fn quantile(counts: impl IntoIterator<Item = u64> + Clone, q: f64) -> Option<Duration> {
     let total: u64 = counts.clone().into_iter().sum();
     let wanted = ((total as f64 * q).ceil() as u64).clamp(1, total.max(1));

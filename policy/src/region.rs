@@ -11,22 +11,22 @@ use crate::country::Country;
 pub struct RegionId(pub(crate) u16);
 
 impl RegionId {
-    /// The id at a position of the table's region list; `None` past [`RegionSet::CAPACITY`].
+    /// Returns the id at a position of the table's region list; `None` past [`RegionSet::CAPACITY`].
     pub fn new(index: usize) -> Option<Self> {
         (index < RegionSet::CAPACITY).then_some(Self(index as u16))
     }
 
-    /// The position in the table's region list.
+    /// Returns the position in the table's region list.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 
-    /// The region's bit of one 64-bit word of a [`RegionSet`]; 0 in the other words.
+    /// Returns the region's bit of one 64-bit word of a [`RegionSet`]; 0 in the other words.
     pub(crate) fn in_word(self, word: usize) -> u64 {
         if self.index() / 64 == word { 1 << (self.index() % 64) } else { 0 }
     }
 
-    /// The regions of one 64-bit word of a [`RegionSet`], in id order.
+    /// Returns the regions of one 64-bit word of a [`RegionSet`], in id order.
     pub(crate) fn of_word(word: usize, bits: u64) -> Members<'static> {
         Members { words: [].iter(), rest: bits, base: (word * 64 + 64) as u16 }
     }
@@ -100,7 +100,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The priority of a region that names none.
+    /// Returns the priority of a region that names none.
     pub fn default_priority(self) -> u16 {
         match self {
             Role::Active => 0,
@@ -140,7 +140,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Whether the region serves this kind of access.
+    /// Returns whether the region serves this kind of access.
     pub fn serves(self, access: Access) -> bool {
         match access {
             Access::Read => self.read,
@@ -160,12 +160,12 @@ impl RegionSet {
     /// No region.
     pub const EMPTY: Self = Self([0; Self::CAPACITY / 64]);
 
-    /// The first `count` regions, which is every region of a table of that size.
+    /// Makes the first `count` regions, which is every region of a table of that size.
     pub fn first(count: usize) -> Self {
         (0..count).filter_map(RegionId::new).collect()
     }
 
-    /// The set of these words of 64 regions.
+    /// Makes the set of these words of 64 regions.
     pub(crate) fn of_words(word: impl Fn(usize) -> u64) -> Self {
         Self(std::array::from_fn(word))
     }
@@ -185,17 +185,17 @@ impl RegionSet {
         self.0[id.index() / 64] &= !(1 << (id.index() % 64));
     }
 
-    /// Whether the region is in the set.
+    /// Returns whether the region is in the set.
     pub fn contains(&self, id: RegionId) -> bool {
         self.0[id.index() / 64] & (1 << (id.index() % 64)) != 0
     }
 
-    /// Whether no region is in the set.
+    /// Returns whether no region is in the set.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
-    /// How many regions are in the set.
+    /// Returns how many regions are in the set.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
@@ -218,12 +218,12 @@ impl RegionSet {
         self.zip(other, |a, b| a & !b)
     }
 
-    /// Whether every region of this set is in the other.
+    /// Returns whether every region of this set is in the other.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.without(other).is_empty()
     }
 
-    /// The members in id order.
+    /// Returns the members in id order.
     pub fn iter(&self) -> Members<'_> {
         Members { words: self.0.iter(), rest: 0, base: 0 }
     }

@@ -42,7 +42,7 @@ struct Case<'t> {
 }
 
 impl Case<'_> {
-    /// Whether one of these regions can serve such a request.
+    /// Returns whether one of these regions can serve such a request.
     fn has_one_of(&self, regions: &RegionSet) -> bool {
         !regions.and(&self.able).is_empty()
     }
@@ -188,7 +188,7 @@ impl<'t> Relocations<'t> {
     }
 }
 
-/// The kinds of request that a route can get.
+/// Returns the kinds of request that a route can get.
 fn cases(route: &Route) -> Vec<Case<'_>> {
     let spec = &route.spec;
     let hears_consent = spec.consent_header.is_some() || spec.consent_claim.is_some();

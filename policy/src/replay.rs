@@ -93,7 +93,7 @@ impl From<Reason> for Refused {
 const BAD_REQUEST: Refused = Refused { status: 400, reason: "bad_request" };
 
 impl<'a> ReplaySide<'a> {
-    /// A table with every region up and idle.
+    /// Makes a table with every region up and idle.
     pub fn at_rest(table: &'a Table) -> Self {
         Self { table, view: vec![RegionView::default(); table.spec().regions.len()] }
     }
@@ -151,14 +151,14 @@ impl<'a> ReplaySide<'a> {
         Some(Again { route: Some(id), outcome, lawful, consent, declared })
     }
 
-    /// How far a region is from the one that decides, in milliseconds, by the table.
+    /// Returns how far a region is from the one that decides, in milliseconds, by the table.
     pub fn latency_ms(&self, from: &str, to: RegionId) -> Option<f32> {
         Some(self.table.prior_latency_ms(self.table.region_named(from)?, to))
     }
 }
 
-/// What two tables' laws say differently of one request, by what became of it under each; `None`
-/// where it may go is the same, and where one of the tables has no law for it.
+/// Returns what two tables' laws say differently of one request, by what became of it under each; `None` where it
+/// may go is the same, and where one of the tables has no law for it.
 pub fn residency_change(
     laws: &Laws<'_>,
     asked: &Asked<'_>,
@@ -175,14 +175,14 @@ pub fn residency_change(
     )
 }
 
-/// Whether a route would hear the consent that another heard.
+/// Returns whether a route would hear the consent that another heard.
 fn hears_consent(route: &Route, then: Option<&Route>) -> bool {
     let places = |route: &Route| (route.spec.consent_header.clone(), route.spec.consent_claim.clone());
     let here = places(route);
     here != (None, None) && then.is_none_or(|then| places(then) == here)
 }
 
-/// Whether a route would hear the tenants that another heard.
+/// Returns whether a route would hear the tenants that another heard.
 fn hears_tenants(route: &Route, then: Option<&Route>) -> bool {
     let header = &route.spec.jurisdiction_header;
     header.is_some() && then.is_none_or(|then| then.spec.jurisdiction_header == *header)

@@ -44,12 +44,12 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// Every allowed region.
+    /// Returns every allowed region.
     pub fn all(&self) -> RegionSet {
         self.home.or(&self.opened)
     }
 
-    /// What both allow: at home where both have it at home, safeguarded where either asks for it.
+    /// Returns what both allow: at home where both have it at home, safeguarded where either asks for it.
     #[must_use]
     fn and(&self, other: &Self) -> Self {
         let all =
@@ -89,7 +89,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Every combination.
+    /// Returns every combination.
     pub fn all() -> impl Iterator<Item = Self> {
         [Access::Read, Access::Write]
             .into_iter()
@@ -130,7 +130,7 @@ pub enum Source {
 }
 
 impl Constraint {
-    /// When a region that is not inside is allowed.
+    /// Returns when a region that is not inside is allowed.
     pub(crate) fn condition_of(&self, id: RegionId) -> Condition {
         if self.denied.contains(id) { Condition::NEVER } else { self.outside }
     }
@@ -261,8 +261,8 @@ impl Residency {
         Self { profile_of, profiles: samples.len(), allowances: allowances.into(), places, per_class, members }
     }
 
-    /// The regions allowed. `room` is where they are put together when more than one set of rules
-    /// holds; else they are borrowed as they were compiled.
+    /// Returns the regions allowed. `room` is where they are put together when more than one set of rules holds;
+    /// else they are borrowed as they were compiled.
     pub fn allowed<'a>(&'a self, subject: Subject<'_>, room: &'a mut Option<Allowed>) -> &'a Allowed {
         let mut all = self.allowances_of(subject);
         let index = subject.opening.index();
@@ -274,16 +274,16 @@ impl Residency {
         room.insert(all.fold(both, |sum, more| sum.and(&more.allowed[index])))
     }
 
-    /// Whether the law keeps data of a class from some region: for some client, wherever they are,
-    /// whatever jurisdictions are declared for them, with or without consent, to read or to write.
-    /// What it opens on no more than safeguards, or only as a later level, it does not keep away.
+    /// Returns whether the law keeps data of a class from some region: for some client, wherever they are, whatever
+    /// jurisdictions are declared for them, with or without consent, to read or to write. What it opens on no more
+    /// than safeguards, or only as a later level, it does not keep away.
     pub(crate) fn restricts(&self, class: ClassId, regions: &RegionSet) -> bool {
         let places = &self.places[class.0 * self.per_class..][..self.per_class];
         let mut allowances = places.iter().map(|place| &self.allowances[*place as usize]);
         allowances.any(|allowance| allowance.allowed.iter().any(|allowed| allowed.all() != *regions))
     }
 
-    /// The constraints behind [`Residency::allowed`], each once.
+    /// Returns the constraints behind [`Residency::allowed`], each once.
     pub fn constraints(&self, subject: Subject<'_>) -> Vec<&Constraint> {
         let mut found: Vec<&Constraint> = Vec::new();
         for constraint in self.allowances_of(subject).flat_map(|allowance| &allowance.constraints) {
@@ -295,12 +295,12 @@ impl Residency {
         found
     }
 
-    /// The maintenance page to show while the allowed regions are down, where a rule has one.
+    /// Returns the maintenance page to show while the allowed regions are down, where a rule has one.
     pub fn maintenance_page(&self, subject: Subject<'_>) -> Option<Arc<str>> {
         self.allowances_of(subject).filter_map(|allowance| allowance.page.clone()).min()
     }
 
-    /// Every allowance that must hold at once.
+    /// Returns every allowance that must hold at once.
     fn allowances_of<'a, 'q>(&'a self, subject: Subject<'q>) -> impl Iterator<Item = &'a Allowance> + use<'a, 'q> {
         let Subject { origin, class, declared, .. } = subject;
         let (unknown, one, several) = match origin {
@@ -314,13 +314,13 @@ impl Residency {
         unknown.into_iter().chain(countries.map(move |country| self.of_country(country, class))).chain(declared)
     }
 
-    /// The jurisdictions that a country belongs to.
+    /// Returns the jurisdictions that a country belongs to.
     pub fn jurisdictions(&self, country: Country) -> &[JurisdictionId] {
         &self.members[usize::from(self.profile_of[country.slot()])]
     }
 
-    /// The regions that a jurisdiction's own rules keep a class to, wherever the client is; `None`
-    /// where it asks nothing for the class.
+    /// Returns the regions that a jurisdiction's own rules keep a class to, wherever the client is; `None` where it
+    /// asks nothing for the class.
     pub(crate) fn home_of(&self, jurisdiction: JurisdictionId, class: ClassId) -> Option<&RegionSet> {
         let allowance = self.of_declared(jurisdiction, class);
         // What is at home is so whatever the request brings.
@@ -362,7 +362,7 @@ impl Law<'_> {
         members.map(|(index, _)| JurisdictionId(index)).collect()
     }
 
-    /// Whether some jurisdiction certainly has a country.
+    /// Returns whether some jurisdiction certainly has a country.
     fn lists(&self, country: Country) -> bool {
         self.jurisdictions.iter().any(|jurisdiction| jurisdiction.countries.listed().contains(country))
     }
@@ -395,7 +395,8 @@ impl Law<'_> {
         }
     }
 
-    /// What these jurisdictions ask, and the super-regions of their countries: the client may be in any of them.
+    /// Returns what these jurisdictions ask, and the super-regions of their countries: the client may be in any of
+    /// them.
     fn constraints_like(&self, jurisdictions: &[JurisdictionId], class: usize) -> Vec<Constraint> {
         let mut constraints: Vec<Constraint> =
             jurisdictions.iter().flat_map(|id| self.constraints_in(*id, class)).collect();
@@ -414,8 +415,8 @@ impl Law<'_> {
         constraints
     }
 
-    /// The strictest reading: the client may be in any jurisdiction that restricts this class, in
-    /// any super-region or in none, and in a country that no jurisdiction lists.
+    /// Returns the strictest reading: the client may be in any jurisdiction that restricts this class, in any
+    /// super-region or in none, and in a country that no jurisdiction lists.
     fn strictest_constraints(&self, class: usize) -> Vec<Constraint> {
         let data_class = &self.data_classes[class];
         let mut constraints: Vec<Constraint> =
@@ -436,7 +437,7 @@ impl Law<'_> {
         constraints
     }
 
-    /// The regions of the super-regions that a country belongs to.
+    /// Returns the regions of the super-regions that a country belongs to.
     fn super_region_of(&self, country: Country) -> Constraint {
         let around = self.super_regions.iter().filter(|s| s.countries.contains(country));
         let inside = around
@@ -445,7 +446,7 @@ impl Law<'_> {
         Constraint { inside, ..self.nowhere(Source::SuperRegion) }
     }
 
-    /// What a declared jurisdiction asks, wherever the client is.
+    /// Returns what a declared jurisdiction asks, wherever the client is.
     fn constraints_of_declared(&self, jurisdiction: usize, class: usize) -> Vec<Constraint> {
         match self.data_classes[class].scope {
             Scope::Global => Vec::new(),
@@ -471,7 +472,7 @@ impl Law<'_> {
         constraints
     }
 
-    /// What a rule in force asks.
+    /// Returns what a rule in force asks.
     fn constraint_of(&self, index: usize, rule: &Rule, border: Condition) -> Constraint {
         let denied = self.denied_by(rule);
         let inside = match &rule.allow {
@@ -485,7 +486,7 @@ impl Law<'_> {
         Constraint { source: Source::Rule(index), inside: inside.without(&denied), denied, outside }
     }
 
-    /// What is left of a rule that is over: nothing that it opened abroad, and all that it denied.
+    /// Returns what is left of a rule that is over: nothing that it opened abroad, and all that it denied.
     fn rest_of(&self, index: usize, rule: &Rule) -> Constraint {
         // A rule that only denies opens nothing.
         let whole = self.constraint_of(index, rule, Condition::NEVER);
@@ -500,7 +501,7 @@ impl Law<'_> {
         self.select(|id, region| deny.denies(id, region, self.jurisdictions))
     }
 
-    /// The regions in a jurisdiction's own countries.
+    /// Returns the regions in a jurisdiction's own countries.
     fn own(&self, jurisdiction: JurisdictionId) -> RegionSet {
         let countries = self.jurisdictions[jurisdiction.0].countries.now();
         self.select(|_, region| countries.contains(region.country))

@@ -69,7 +69,7 @@ pub struct Failure {
 }
 
 impl Canary {
-    /// Whether two tables put the same version on trial in the same way, wherever they say so.
+    /// Returns whether two tables put the same version on trial in the same way, wherever they say so.
     pub fn is_same_trial(&self, other: &Canary) -> bool {
         *self == Canary { line: self.line, ..other.clone() }
     }
@@ -102,12 +102,12 @@ impl Tally {
         }
     }
 
-    /// The share that failed, `0..=1`; 0 without requests.
+    /// Returns the share that failed, `0..=1`; 0 without requests.
     pub fn error_rate(&self) -> f64 {
         self.errors as f64 / self.requests.max(1) as f64
     }
 
-    /// The P95 in milliseconds; `None` without requests, and where so many failed that there is none.
+    /// Returns the P95 in milliseconds; `None` without requests, and where so many failed that there is none.
     pub fn p95_ms(&self) -> Option<f64> {
         let measured = self.p95.filter(|p95| *p95 < quantile::upper_edge(BUCKETS - 1));
         measured.map(|p95| p95.as_secs_f64() * 1_000.0)
@@ -179,7 +179,7 @@ impl Rollout {
         Self { stage: RolloutStage::Trying(0), since: now }
     }
 
-    /// Where it stands.
+    /// Returns where it stands.
     pub fn stage(&self) -> RolloutStage {
         self.stage
     }
@@ -189,7 +189,7 @@ impl Rollout {
         self.since
     }
 
-    /// Percent of the clients that have it: one of the steps, or 0 once it is ended.
+    /// Returns the percent of the clients that have it: one of the steps, or 0 once it is ended.
     pub fn percent(&self, spec: &Canary) -> u8 {
         match self.stage {
             RolloutStage::Trying(step) => spec.steps.get(step).copied().unwrap_or(0),
@@ -224,8 +224,8 @@ impl Rollout {
 }
 
 impl Failure {
-    /// What there is against a canary that did this, while the stable version, if it has enough
-    /// requests to be compared with, did that.
+    /// Returns what there is against a canary that did this, while the stable version, if it has enough requests to
+    /// be compared with, did that.
     fn verdict(&self, trial: &Tally, stable: Option<&Tally>) -> Option<Cause> {
         let is_worse = |cases: Cases, mark: f64, others: Option<Cases>| {
             cases.is_past(mark) && others.is_none_or(|others| cases.is_worse_than(&others))
@@ -242,8 +242,8 @@ impl Failure {
 }
 
 impl Success {
-    /// Whether a canary has shown enough: within the marks, or no worse than a stable version that is
-    /// past them itself.
+    /// Returns whether a canary has shown enough: within the marks, or no worse than a stable version that is past
+    /// them itself.
     fn is_shown(&self, trial: &Tally, stable: Option<&Tally>) -> bool {
         let rate = trial.error_rate();
         let few_errors = rate <= self.error_rate || stable.is_some_and(|stable| rate <= stable.error_rate());
@@ -252,7 +252,7 @@ impl Success {
     }
 }
 
-/// Whether the stable version had requests enough to compare a canary with it.
+/// Returns whether the stable version had requests enough to compare a canary with it.
 fn is_comparable(trial: &Tally, stable: &Tally) -> bool {
     stable.requests > 0 && stable.requests >= trial.requests / 20
 }
@@ -261,7 +261,7 @@ fn is_comparable(trial: &Tally, stable: &Tally) -> bool {
 const SLOWEST: f64 = 0.05;
 
 impl Cause {
-    /// The word for logs and `/status`.
+    /// Returns the word for logs and `/status`.
     pub fn name(self) -> &'static str {
         match self {
             Cause::ErrorRate => "error_rate",
@@ -271,7 +271,7 @@ impl Cause {
 }
 
 impl RolloutOutcome {
-    /// The word for logs and metrics.
+    /// Returns the word for logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             RolloutOutcome::Advanced(_) => "advanced",

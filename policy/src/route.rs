@@ -100,13 +100,13 @@ impl Route {
         })
     }
 
-    /// Whether the law keeps its data from some region, for some client: without a table that holds,
-    /// nobody is served here ([`crate::View::table_expired`]).
+    /// Returns whether the law keeps its data from some region, for some client: without a table that holds, nobody
+    /// is served here ([`crate::View::table_expired`]).
     pub fn is_restricted(&self) -> bool {
         self.restricted
     }
 
-    /// The regions that could serve this kind of access.
+    /// Returns the regions that could serve this kind of access.
     pub fn able(&self, access: Access) -> &RegionSet {
         match access {
             Access::Read => &self.able_to_read,
@@ -197,17 +197,17 @@ impl Method {
         ("PATCH", Method::Patch),
     ];
 
-    /// The method of a request line; names are case-sensitive (RFC 9110, 9.1).
+    /// Makes the method of a request line; names are case-sensitive (RFC 9110, 9.1).
     pub fn from_name(name: &str) -> Self {
         Self::NAMED.iter().find(|(known, _)| *known == name).map_or(Method::Other, |(_, method)| *method)
     }
 
-    /// Its name, `OTHER` for extension methods.
+    /// Returns its name, `OTHER` for extension methods.
     pub fn name(self) -> &'static str {
         Self::NAMED.iter().find(|(_, known)| *known == self).map_or("OTHER", |(name, _)| name)
     }
 
-    /// Whether repeating the request does no harm (RFC 9110, 9.2.2).
+    /// Returns whether repeating the request does no harm (RFC 9110, 9.2.2).
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Method::Post | Method::Patch | Method::Connect | Method::Other)
     }
@@ -218,12 +218,12 @@ impl Method {
 pub struct MethodSet(u16);
 
 impl MethodSet {
-    /// Whether the method is in the set.
+    /// Returns whether the method is in the set.
     pub fn contains(self, method: Method) -> bool {
         self.0 & (1 << method as u16) != 0
     }
 
-    /// Whether a method is in both sets.
+    /// Returns whether a method is in both sets.
     pub fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -276,7 +276,7 @@ impl RouteIndex {
         index
     }
 
-    /// The most specific route for a request; `host` in lower case without port.
+    /// Returns the most specific route for a request; `host` in lower case without port.
     pub(crate) fn find(&self, host: &str, path: &str, method: Method) -> Option<RouteId> {
         if let Some(found) = self.exact.get(host).and_then(|paths| paths.find(path, method)) {
             return Some(found);

@@ -13,7 +13,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights that a name stands for without a declaration.
+    /// Returns the weights that a name stands for without a declaration.
     pub fn built_in(name: &str) -> Option<Self> {
         let (latency, load, compliance, cost) = match name {
             "balanced" => (0.5, 0.3, 0.2, 0.0),
@@ -33,7 +33,7 @@ impl Weights {
         self.latency + self.load + self.compliance + self.cost
     }
 
-    /// Whether they can weigh anything: finite, none negative, not all zero.
+    /// Returns whether they can weigh anything: finite, none negative, not all zero.
     pub fn is_usable(&self) -> bool {
         [self.latency, self.load, self.compliance, self.cost].iter().all(|w| w.is_finite() && *w >= 0.0)
             && self.sum() > 0.0
@@ -73,12 +73,12 @@ impl Scoring {
         Self { latency: share(weights.latency), load: share(weights.load), fixed, compliance, cost }
     }
 
-    /// The score of the region at `index`, 0 to 100, from its latency's points and its utilisation.
+    /// Returns the score of the region at `index`, 0 to 100, from its latency's points and its utilisation.
     pub(crate) fn score(&self, index: usize, latency: f32, utilisation: f32) -> f32 {
         self.latency * latency + self.load * load_points(utilisation) + self.fixed[index]
     }
 
-    /// The terms behind that score.
+    /// Returns the terms behind that score.
     pub(crate) fn terms(&self, index: usize, latency_ms: f32, utilisation: f32) -> Terms {
         Terms {
             latency: latency_points(latency_ms),
@@ -112,9 +112,9 @@ pub fn load_points(utilisation: f32) -> f32 {
 /// (milliseconds, points)
 const LATENCY_KNOTS: [(f32, f32); 5] = [(20.0, 100.0), (50.0, 90.0), (100.0, 70.0), (150.0, 50.0), (300.0, 20.0)];
 
-/// The round trip between two places given as (latitude, longitude) in degrees, in milliseconds:
-/// the great circle (haversine, mean radius 6371 km) there and back at 100 km/ms, which is two
-/// thirds of light's speed in fibre with the usual detours, and 5 ms for the equipment.
+/// Returns the round trip between two places given as (latitude, longitude) in degrees, in milliseconds: the great
+/// circle (haversine, mean radius 6371 km) there and back at 100 km/ms, which is two thirds of light's speed in
+/// fibre with the usual detours, and 5 ms for the equipment.
 pub fn great_circle_ms(a: (f64, f64), b: (f64, f64)) -> f64 {
     let (lat_a, lat_b) = (a.0.to_radians(), b.0.to_radians());
     let half = |from: f64, to: f64| libm::sin((to - from) / 2.0);

@@ -25,8 +25,8 @@ use crate::region::{Access, AdminState, Region, RegionSet};
 use crate::residency::{Opening, Subject};
 use crate::table::Table;
 
-/// What has less capacity under the new table: the fleet first, then the jurisdictions in the order of
-/// the old table.
+/// Returns what has less capacity under the new table: the fleet first, then the jurisdictions in the order of the
+/// old table.
 pub fn shrinkage(old: &Table, new: &Table) -> Vec<Shrinkage> {
     let all = || old.regions().chain(new.regions());
     let unit = if all().all(|(_, region)| region.capacity_rps.is_some()) { Unit::Rps } else { Unit::Regions };
@@ -87,12 +87,12 @@ pub enum Unit {
 }
 
 impl Shrinkage {
-    /// The share that is lost, `0..=1`.
+    /// Returns the share that is lost, `0..=1`.
     pub fn lost(&self) -> f64 {
         Change { before: self.before, after: self.after }.lost()
     }
 
-    /// The name by which a publication allows it: `fleet`, or the jurisdiction's.
+    /// Returns the name by which a publication allows it: `fleet`, or the jurisdiction's.
     pub fn name(&self) -> &str {
         match &self.scope {
             Scope::Fleet => "fleet",
@@ -132,7 +132,7 @@ impl Change {
         if self.is_less() { 1.0 - self.after / self.before } else { 0.0 }
     }
 
-    /// The one that loses the larger share; of equal shares, the one that loses more.
+    /// Returns the one that loses the larger share; of equal shares, the one that loses more.
     fn worse(self, other: Self) -> Self {
         let key = |change: &Self| (change.lost(), change.before);
         if key(&other) > key(&self) { other } else { self }
@@ -179,7 +179,7 @@ struct SharedClass<'a> {
     of_countries: Vec<Change>,
 }
 
-/// The classes that both tables have, by name.
+/// Returns the classes that both tables have, by name.
 fn shared_classes<'a>(before: &Capacity<'a>, after: &Capacity<'_>) -> Vec<SharedClass<'a>> {
     let classes = before.table.spec().data_classes.iter().enumerate();
     let shared = classes.filter_map(|(index, class)| {
@@ -196,8 +196,8 @@ fn shared_classes<'a>(before: &Capacity<'a>, after: &Capacity<'_>) -> Vec<Shared
 }
 
 impl SharedClass<'_> {
-    /// What a jurisdiction of both tables loses most; `None` where the old one does not restrict the
-    /// class for its clients.
+    /// Returns what a jurisdiction of both tables loses most; `None` where the old one does not restrict the class
+    /// for its clients.
     fn change(
         &self,
         before: &Capacity<'_>,

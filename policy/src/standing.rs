@@ -37,13 +37,13 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Whether a rule that stands so binds.
+    /// Returns whether a rule that stands so binds.
     pub fn binds(self) -> bool {
         matches!(self, Standing::InForce | Standing::Ended)
     }
 }
 
-/// Where a rule of a table stands for a class of its data. While the time is in doubt, the stricter holds.
+/// Returns where a rule of a table stands for a class of its data. While the time is in doubt, the stricter holds.
 ///
 /// # Panics
 /// On a position that is not the list's.
@@ -61,7 +61,7 @@ pub fn standing(rules: &[Rule], index: usize, class: ClassId, at: LawTime) -> St
     }
 }
 
-/// Whether some rule that has begun says where a jurisdiction's data of a class may go.
+/// Returns whether some rule that has begun says where a jurisdiction's data of a class may go.
 pub(crate) fn is_ruled(rules: &[Rule], jurisdiction: JurisdictionId, class: ClassId, at: LawTime) -> bool {
     rules.iter().any(|rule| {
         rule.jurisdiction == jurisdiction
@@ -71,7 +71,7 @@ pub(crate) fn is_ruled(rules: &[Rule], jurisdiction: JurisdictionId, class: Clas
     })
 }
 
-/// The last of the rules that have taken the place of one.
+/// Returns the last of the rules that have taken the place of one.
 fn successor(rules: &[Rule], rule: &Rule, class: ClassId, at: LawTime) -> Option<usize> {
     let later = rules.iter().enumerate().filter(|(_, other)| {
         other.jurisdiction == rule.jurisdiction

@@ -157,13 +157,13 @@ impl Table {
         Self::new(TableSpec { at, ..self.spec.clone() })
     }
 
-    /// The next moment after the time at which the law was read at which a rule or an entry of a list begins
-    /// or ends.
+    /// Returns the next moment after the time at which the law was read at which a rule or an entry of a list
+    /// begins or ends.
     pub fn next_boundary(&self) -> Option<Moment> {
         self.spec.boundaries().into_iter().find(|moment| !self.spec.at.may_have_reached(*moment))
     }
 
-    /// Whether the law reads at that time as it was read for this table: no boundary lies between.
+    /// Returns whether the law reads at that time as it was read for this table: no boundary lies between.
     pub fn holds_at(&self, at: LawTime) -> bool {
         let read = self.spec.at;
         self.spec.boundaries().into_iter().all(|moment| {
@@ -178,23 +178,23 @@ impl Table {
         Self { spec, ..self }
     }
 
-    /// Whether the law keeps data of a class from some region, for some client.
+    /// Returns whether the law keeps data of a class from some region, for some client.
     pub(crate) fn is_restricted(&self, class: ClassId) -> bool {
         self.residency.restricts(class, &self.regions)
     }
 
-    /// What the table says, as given.
+    /// Returns what the table says, as given.
     pub fn spec(&self) -> &TableSpec {
         &self.spec
     }
 
-    /// The most specific route for a request; `host` in lower case without port or final dot,
+    /// Returns the most specific route for a request; `host` in lower case without port or final dot,
     /// `path` without query, its percent-encoded unreserved characters decoded.
     pub fn find_route(&self, host: &str, path: &str, method: Method) -> Option<RouteId> {
         self.index.find(host, path, method)
     }
 
-    /// A route of this table.
+    /// Returns a route of this table.
     ///
     /// # Panics
     /// On an id of another table.
@@ -202,12 +202,12 @@ impl Table {
         &self.routes[id.0 as usize]
     }
 
-    /// The number of routes.
+    /// Returns the number of routes.
     pub fn route_count(&self) -> usize {
         self.routes.len()
     }
 
-    /// A region of this table.
+    /// Returns a region of this table.
     ///
     /// # Panics
     /// On an id of another table.
@@ -215,22 +215,22 @@ impl Table {
         &self.spec.regions[id.index()]
     }
 
-    /// The region of that name.
+    /// Returns the region of that name.
     pub fn region_named(&self, name: &str) -> Option<RegionId> {
         self.names.get(name).copied()
     }
 
-    /// The jurisdiction of that name.
+    /// Returns the jurisdiction of that name.
     pub fn jurisdiction_named(&self, name: &str) -> Option<JurisdictionId> {
         self.spec.jurisdictions.iter().position(|jurisdiction| jurisdiction.name == name).map(JurisdictionId)
     }
 
-    /// Every region with its id.
+    /// Returns every region with its id.
     pub fn regions(&self) -> impl Iterator<Item = (RegionId, &Region)> {
         self.spec.regions.iter().enumerate().map(|(index, region)| (RegionId(index as u16), region))
     }
 
-    /// The compiled residency rules.
+    /// Returns the compiled residency rules.
     pub fn residency(&self) -> &Residency {
         &self.residency
     }
@@ -239,14 +239,14 @@ impl Table {
         &self.constants[id.index()]
     }
 
-    /// The table's own idea of a round trip in milliseconds: a given latency, of this direction or
-    /// the other, else the great circle, else [`Table::UNKNOWN_LATENCY_MS`].
+    /// Returns the table's own idea of a round trip in milliseconds: a given latency, of this direction or the
+    /// other, else the great circle, else [`Table::UNKNOWN_LATENCY_MS`].
     pub fn prior_latency_ms(&self, from: RegionId, to: RegionId) -> f32 {
         let at = from.index() * self.spec.regions.len() + to.index();
         self.latency_ms.get(at).copied().unwrap_or(Self::UNKNOWN_LATENCY_MS)
     }
 
-    /// The points for [`Table::prior_latency_ms`], by the index of the region it goes to.
+    /// Returns the points for [`Table::prior_latency_ms`], by the index of the region it goes to.
     pub(crate) fn prior_points(&self, from: RegionId) -> &[f32] {
         let n = self.spec.regions.len();
         &self.latency_points[from.index() * n..(from.index() + 1) * n]

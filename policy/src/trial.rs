@@ -25,8 +25,8 @@ use crate::quantile;
 
 pub use observed::Observed;
 
-/// What there is against a staged table: nothing, as long as the list is empty. `others` are the nodes
-/// that do not have it.
+/// Returns what there is against a staged table: nothing, as long as the list is empty. `others` are the nodes that
+/// do not have it.
 pub fn judge(staged: &Nodes, others: &Nodes, marks: &Marks) -> Vec<Finding> {
     Signal::ALL.into_iter().filter_map(|signal| find(signal, staged, others, marks)).collect()
 }
@@ -126,7 +126,7 @@ impl Signal {
     /// Every signal.
     pub const ALL: [Self; 4] = [Signal::Errors, Signal::Latency, Signal::Shed, Signal::Refused];
 
-    /// The word for logs, metrics and `/status`.
+    /// Returns the word for logs, metrics and `/status`.
     pub fn name(self) -> &'static str {
         match self {
             Signal::Errors => "errors",
@@ -170,7 +170,7 @@ fn is_enough(observed: &Observed) -> bool {
     observed.requests >= LEAST_REQUESTS
 }
 
-/// The figures of both, if the second is worse than the first beyond chance.
+/// Returns the figures of both, if the second is worse than the first beyond chance.
 fn worse(signal: Signal, base: &Observed, seen: &Observed) -> Option<(Figure, Figure)> {
     let counted = |count: fn(&Observed) -> u64| {
         let figure = |observed| Figure { cases: Cases::new(count(observed), observed.requests), p95_ms: None };
@@ -185,7 +185,7 @@ fn worse(signal: Signal, base: &Observed, seen: &Observed) -> Option<(Figure, Fi
     (seen.cases.count() >= LEAST_CASES && seen.cases.is_worse_than(&base.cases)).then_some((base, seen))
 }
 
-/// How many took longer than the P95 of the first, if the P95 of the second is notably longer.
+/// Returns how many took longer than the P95 of the first, if the P95 of the second is notably longer.
 fn slower(base: &Observed, seen: &Observed) -> Option<(Figure, Figure)> {
     let p95 = |observed: &Observed| quantile::quantile(observed.times, 0.95);
     let (mark, now) = (p95(base)?, p95(seen)?);
@@ -218,7 +218,7 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
-    /// How many took longer than a P95; nothing for what has none.
+    /// Returns how many took longer than a P95; nothing for what has none.
     fn longer_than(&self, usual: &Figure) -> String {
         usual.p95_ms.map_or_else(String::new, |p95_ms| {
             let share = usual.cases.share() * 100.0;

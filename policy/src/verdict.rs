@@ -28,17 +28,17 @@ pub struct Permits {
 }
 
 impl Permits {
-    /// The route that the request falls under.
+    /// Returns the route that the request falls under.
     pub fn route(&self) -> RouteId {
         self.route
     }
 
-    /// The region to try first.
+    /// Returns the region to try first.
     pub fn first(&self) -> RegionId {
         self.first
     }
 
-    /// Every region that could serve when the decision was made, the first among them.
+    /// Returns every region that could serve when the decision was made, the first among them.
     pub fn eligible(&self) -> &RegionSet {
         &self.eligible
     }
@@ -82,7 +82,7 @@ impl Reason {
         Reason::TableExpired,
     ];
 
-    /// The name that answers, logs and metrics use.
+    /// Returns the name that answers, logs and metrics use.
     pub fn name(self) -> &'static str {
         match self {
             Reason::NoRoute => "no_route",
@@ -93,7 +93,7 @@ impl Reason {
         }
     }
 
-    /// The HTTP status of the answer.
+    /// Returns the HTTP status of the answer.
     pub fn status(self) -> u16 {
         match self {
             Reason::NoRoute => 404,

@@ -7,17 +7,17 @@ use crate::region::RegionId;
 
 /// The live state of every region of one table. The caller's cells; a decision only reads.
 pub trait View {
-    /// What is known of a region now.
+    /// Returns what is known of a region now.
     fn region(&self, id: RegionId) -> RegionView;
 
-    /// Whether the table is too old to apply the law by: its node has had no contact with the config
-    /// bus for `max_age`, so that a stricter table may be in force elsewhere. Routes whose data the
-    /// law restricts are then refused ([`crate::Reason::TableExpired`]); all others go on.
+    /// Returns whether the table is too old to apply the law by: its node has had no contact with the config bus
+    /// for `max_age`, so that a stricter table may be in force elsewhere. Routes whose data the law restricts are
+    /// then refused ([`crate::Reason::TableExpired`]); all others go on.
     fn table_expired(&self) -> bool {
         false
     }
 
-    /// What the fleet reports of its load, for explanations: a decision reads what it comes to
+    /// Returns what the fleet reports of its load, for explanations: a decision reads what it comes to
     /// ([`RegionView::utilisation`]).
     fn reported(&self, _: RegionId) -> Option<Reported> {
         None

@@ -8,7 +8,7 @@ use crate::field::{Field, Section};
 use crate::name::version as read_version;
 use crate::quote::quote;
 
-/// The trial, if the table has one; `None` too after an error without which there is none to speak of.
+/// Returns the trial, if the table has one; `None` too after an error without which there is none to speak of.
 pub(super) fn canary(root: &Section<'_>) -> Option<Canary> {
     let field = root.field("canary")?;
     let section = field.section(KEYS)?;
@@ -66,7 +66,7 @@ fn endpoint_lists<'t>(root: &Section<'t>) -> Vec<EndpointList<'t>> {
     lists.filter_map(read).collect()
 }
 
-/// The steps, and how long each lasts.
+/// Returns the steps, and how long each lasts.
 fn schedule(section: &Section<'_>) -> (Vec<u8>, Vec<Duration>) {
     let stepwise = ["steps", "pace"].into_iter().find_map(|key| section.field(key));
     let steps = section.field("steps").map_or(Some(STEPS.to_vec()), |field| steps(&field));
@@ -152,7 +152,7 @@ fn check_limits(canary: &Field<'_>, success: Success, failure: Failure) {
     }
 }
 
-/// Where the table says a limit: under `success`, or else under `failure`.
+/// Returns where the table says a limit: under `success`, or else under `failure`.
 fn place<'t>(canary: &Field<'t>, key: &str) -> Field<'t> {
     let section = canary.peek_section();
     let under = |name: &str| section.as_ref()?.field(name)?.peek_section()?.field(key);

@@ -69,7 +69,8 @@ fn check_partial(field: &Field<'_>, rule: &Rule, spec: &TableSpec) {
     }
 }
 
-/// The list of a selector, and its entry, that covers a part of a region's country and may count now or later.
+/// Returns the list of a selector, and its entry, that covers a part of a region's country and may count now or
+/// later.
 fn covered_in_part<'a>(selector: &Selector, id: RegionId, spec: &'a TableSpec) -> Option<(&'a str, &'a Entry)> {
     let region = spec.regions.get(id.index())?;
     let rest = Selector { countries: None, operator_countries: None, ..selector.clone() };
@@ -88,7 +89,7 @@ fn covered_in_part<'a>(selector: &Selector, id: RegionId, spec: &'a TableSpec) -
         .or_else(|| operator.and_then(|country| of(&selector.operator_countries, country)))
 }
 
-/// The first few of many names.
+/// Returns the first few of many names.
 fn some(names: &[&str]) -> String {
     let shown: Vec<&str> = names.iter().take(5).copied().collect();
     let more = names.len() - shown.len();

@@ -19,7 +19,7 @@ pub(super) fn country(field: &Field<'_>) -> Option<Country> {
     country
 }
 
-/// A list of countries, groups and dated lists, which must not be empty.
+/// Returns a list of countries, groups and dated lists, which must not be empty.
 pub(super) fn dated_countries(field: &Field<'_>, lists: &NamesOf<'_, ListId>) -> Option<Countries> {
     let (dated, plain): (Vec<Field<'_>>, Vec<Field<'_>>) =
         members(field)?.into_iter().partition(|member| list_name(member).is_some());
@@ -43,7 +43,7 @@ pub(super) fn dated_destinations(field: &Field<'_>, lists: &NamesOf<'_, ListId>)
     dated_countries(field, lists)
 }
 
-/// A list of countries and groups, which must not be empty.
+/// Returns a list of countries and groups, which must not be empty.
 pub(super) fn countries(field: &Field<'_>) -> Option<CountrySet> {
     let members = members(field)?;
     for member in members.iter().filter(|member| list_name(member).is_some()) {
@@ -52,7 +52,7 @@ pub(super) fn countries(field: &Field<'_>) -> Option<CountrySet> {
     Some(union(members.into_iter().filter(|member| list_name(member).is_none()).collect()))
 }
 
-/// The name of the list that is named by `list:NAME`.
+/// Returns the name of the list that is named by `list:NAME`.
 fn list_name<'t>(member: &Field<'t>) -> Option<&'t str> {
     member.peek_text()?.strip_prefix("list:")
 }

@@ -5,7 +5,7 @@ use policy::jurisdiction::{DataClass, Scope, Transfer};
 use super::names::Names;
 use crate::field::{Field, Section};
 
-/// The data classes in the order of their names: those declared, those that only a rule names, and
+/// Returns the data classes in the order of their names: those declared, those that only a rule names, and
 /// `public`, to which no rule applies unless it is declared otherwise.
 pub(super) fn data_classes(root: &Section<'_>, names: &Names<'_>) -> Vec<DataClass> {
     let declared = root.field("data_classes").and_then(|field| field.open_section());

@@ -4,7 +4,7 @@ use policy::failover::Failover;
 
 use crate::field::{Field, Section};
 
-/// The settings, each with its default.
+/// Returns the settings, each with its default.
 pub(super) fn failover(root: &Section<'_>) -> Failover {
     let mut failover = Failover::default();
     let Some(section) = root.field("failover").and_then(|field| field.section(KEYS)) else { return failover };

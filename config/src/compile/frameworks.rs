@@ -17,7 +17,7 @@ impl Frameworks {
         Self(lists.flatten().filter_map(|member| Some(member.peek_text()?.to_lowercase())).collect())
     }
 
-    /// A list of frameworks that are asked for; one that no region holds is a warning.
+    /// Returns a list of frameworks that are asked for; one that no region holds is a warning.
     pub(super) fn wanted(&self, field: &Field<'_>) -> Vec<String> {
         for member in field.peek_list().unwrap_or_default() {
             let Some(name) = member.peek_text().map(str::to_lowercase) else { continue };
@@ -30,7 +30,7 @@ impl Frameworks {
     }
 }
 
-/// A list of frameworks, in lower case, each once.
+/// Returns a list of frameworks, in lower case, each once.
 pub(super) fn frameworks(field: &Field<'_>) -> Vec<String> {
     let mut names = BTreeSet::new();
     for member in field.list().unwrap_or_default() {

@@ -9,7 +9,7 @@ use crate::field::{Field, Section};
 use crate::host::parse_host;
 use crate::quote::quote;
 
-/// The plan, each part of it with its default.
+/// Returns the plan, each part of it with its default.
 pub(super) fn health(field: &Field<'_>) -> ProbePlan {
     let mut plan = ProbePlan::default();
     let Some(section) = field.section(KEYS) else { return plan };
@@ -41,7 +41,7 @@ pub(super) fn health(field: &Field<'_>) -> ProbePlan {
     plan
 }
 
-/// How often an endpoint is probed, which is no more often than the node looks for probes that are due.
+/// Returns how often an endpoint is probed, which is no more often than the node looks for probes that are due.
 fn pace(field: &Field<'_>) -> Option<Duration> {
     let pace = field.duration()?;
     if pace < SHORTEST {
@@ -51,7 +51,7 @@ fn pace(field: &Field<'_>) -> Option<Duration> {
     Some(pace)
 }
 
-/// What is asked; keys of another kind are reported.
+/// Returns what is asked; keys of another kind are reported.
 fn check(section: &Section<'_>) -> Check {
     let kind = section.field("kind").map_or(Some(Kind::Http), |field| field.choice(KINDS));
     // Of an unknown kind nobody knows which keys are its own.
@@ -105,7 +105,7 @@ fn paths(field: &Field<'_>) -> Vec<String> {
     list.iter().take(MAX_PATHS).filter_map(path).collect()
 }
 
-/// A host as it stands in a `Host` field: an IPv6 address in brackets.
+/// Returns a host as it stands in a `Host` field: an IPv6 address in brackets.
 fn host(field: &Field<'_>) -> Option<String> {
     let text = field.text()?;
     let remedy = "write a host such as api.example.com, without scheme and port";

@@ -6,13 +6,13 @@ use super::countries::{countries, dated_countries};
 use super::names::Names;
 use crate::field::{Field, Section};
 
-/// The jurisdictions in the order of their names.
+/// Returns the jurisdictions in the order of their names.
 pub(super) fn jurisdictions(root: &Section<'_>, names: &Names<'_>) -> Vec<Jurisdiction> {
     let sets = country_sets(root, "jurisdictions", |list| dated_countries(list, &names.lists)).into_iter();
     sets.map(|(name, countries)| Jurisdiction { name, countries }).collect()
 }
 
-/// The super-regions in the order of their names.
+/// Returns the super-regions in the order of their names.
 pub(super) fn super_regions(root: &Section<'_>) -> Vec<SuperRegion> {
     let sets = country_sets(root, "super_regions", countries).into_iter();
     sets.map(|(name, countries)| SuperRegion { name, countries }).collect()

@@ -12,7 +12,7 @@ use crate::document;
 use crate::field::{Field, Section};
 use crate::text::read_bounded;
 
-/// The lists in the order of their names; one with an error may be left out.
+/// Returns the lists in the order of their names; one with an error may be left out.
 pub(super) fn lists(root: &Section<'_>, files: &mut Files) -> Vec<List> {
     let Some(section) = root.field("lists").and_then(|field| field.open_section()) else { return Vec::new() };
     let list = |field: Field<'_>| {
@@ -95,8 +95,8 @@ fn entry(field: &Field<'_>) -> Option<Entry> {
     })
 }
 
-/// The text of a table with the lists written into it that it names by file; line by line it stays as it is.
-/// A file that cannot be read is left as it stands, and told when the table is read.
+/// Returns the text of a table with the lists written into it that it names by file; line by line it stays as it
+/// is. A file that cannot be read is left as it stands, and told when the table is read.
 pub(crate) fn inlined(text: &str, directory: &Path) -> String {
     let mut whole = text.to_owned();
     let mut files = document::texts_below(text, "lists", "file");

@@ -57,17 +57,17 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
         Self { kind, ids: numbered.collect() }
     }
 
-    /// What the field's text names; an unknown name is reported.
+    /// Returns what the field's text names; an unknown name is reported.
     pub(super) fn resolve(&self, field: &Field<'_>) -> Option<Id> {
         self.resolve_named(field, field.text()?)
     }
 
-    /// What the field's key names; an unknown name is reported.
+    /// Returns what the field's key names; an unknown name is reported.
     pub(super) fn resolve_key(&self, field: &Field<'_>) -> Option<Id> {
         self.resolve_named(field, field.key())
     }
 
-    /// What a name in the field's text stands for; an unknown one is reported.
+    /// Returns what a name in the field's text stands for; an unknown one is reported.
     pub(super) fn resolve_named(&self, field: &Field<'_>, name: &str) -> Option<Id> {
         let id = self.get(name);
         if id.is_none() {
@@ -76,7 +76,7 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
         id
     }
 
-    /// What the texts of a list name, each once. The list must not be empty.
+    /// Returns what the texts of a list name, each once. The list must not be empty.
     pub(super) fn resolve_all(&self, field: &Field<'_>) -> Option<Vec<Id>> {
         let list = field.list()?;
         if list.is_empty() {
@@ -88,18 +88,18 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
         Some(ids)
     }
 
-    /// What the name stands for.
+    /// Returns what the name stands for.
     pub(super) fn get(&self, name: &str) -> Option<Id> {
         self.ids.get(name).copied()
     }
 
-    /// The names in alphabetical order, which is the order of the ids.
+    /// Returns the names in alphabetical order, which is the order of the ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'t str> + Clone {
         self.ids.keys().copied()
     }
 }
 
-/// The keys of a table at the top of the file, which are names.
+/// Returns the keys of a table at the top of the file, which are names.
 fn keys<'t>(root: &Section<'t>, key: &str, max: usize) -> Vec<&'t str> {
     let Some(field) = root.field(key) else { return Vec::new() };
     // What is no table is reported by whoever compiles it.
@@ -111,7 +111,7 @@ fn keys<'t>(root: &Section<'t>, key: &str, max: usize) -> Vec<&'t str> {
     fields.iter().map(Field::key).collect()
 }
 
-/// The data classes that the residency rules name: they need no declaration.
+/// Returns the data classes that the residency rules name: they need no declaration.
 fn classes_in_rules<'t>(root: &Section<'t>) -> impl Iterator<Item = &'t str> {
     let rules = root.field("residency").and_then(|field| field.peek_list()).unwrap_or_default();
     let lists = rules.iter().filter_map(|rule| rule.peek_section()?.field("data_classes")?.peek_list());

@@ -5,7 +5,7 @@ use policy::region::Operator;
 use super::countries::country;
 use crate::field::Field;
 
-/// Who runs a region.
+/// Returns who runs a region.
 pub(super) fn operator(field: &Field<'_>) -> Option<Operator> {
     let section = field.section(&["name", "country", "assurance"])?;
     let name = section.required("name", "say who runs it: name = \"Example Cloud GmbH\"");

@@ -22,13 +22,13 @@ impl Files {
         Self { directory: directory.map(Path::to_owned), pages: BTreeMap::new(), lists: BTreeSet::new() }
     }
 
-    /// The page that stands in the table itself.
+    /// Returns the page that stands in the table itself.
     pub(super) fn text(field: &Field<'_>) -> Option<Arc<str>> {
         let is_page = |text: &str| !text.trim().is_empty() && text.len() <= MAX_PAGE;
         field.text_that(is_page, "is not a page: 1 to 262144 bytes of HTML").map(Arc::from)
     }
 
-    /// The page in the file that the field names.
+    /// Returns the page in the file that the field names.
     pub(super) fn page(&mut self, field: &Field<'_>) -> Option<Arc<str>> {
         let file = self.path(field, "give the page itself, page_text = \"<html>…\"")?;
         if let Some(page) = self.pages.get(&file) {
@@ -47,7 +47,7 @@ impl Files {
         }
     }
 
-    /// The file that the field names; of a table from elsewhere there is none, and `remedy` is told.
+    /// Returns the file that the field names; of a table from elsewhere there is none, and `remedy` is told.
     pub(super) fn path(&self, field: &Field<'_>, remedy: &str) -> Option<PathBuf> {
         let Some(directory) = &self.directory else {
             field.error(format!("a table on the bus names no files: {remedy}"));
@@ -56,14 +56,14 @@ impl Files {
         field.file(directory)
     }
 
-    /// The text of the list in a file.
+    /// Returns the text of the list in a file.
     pub(super) fn list(&mut self, field: &Field<'_>, file: &Path) -> Option<String> {
         self.lists.insert(file.to_owned());
         let text = read_bounded(file, MAX_LIST);
         text.map_err(|error| field.error(format!("the list {}: {error}", file.display()))).ok()
     }
 
-    /// The files that were read.
+    /// Returns the files that were read.
     pub(super) fn into_files(self) -> Vec<PathBuf> {
         self.pages.into_keys().chain(self.lists).collect()
     }

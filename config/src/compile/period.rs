@@ -4,7 +4,7 @@ use policy::Period;
 
 use crate::field::Section;
 
-/// The period that two keys give, from the first and up to the second; `None` where one of them is wrong.
+/// Returns the period that two keys give, from the first and up to the second; `None` where one of them is wrong.
 pub(super) fn period(section: &Section<'_>, [from, until]: [&str; 2]) -> Option<Period> {
     let moment = |key| match section.field(key) {
         None => Some(None),

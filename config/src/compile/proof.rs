@@ -74,7 +74,7 @@ struct Places<'a, 't> {
 }
 
 impl<'t> Places<'_, 't> {
-    /// The place that a finding is about; none is the table as a whole.
+    /// Returns the place that a finding is about; none is the table as a whole.
     fn of(&self, finding: &Finding) -> Option<Field<'t>> {
         match finding {
             Finding::ServesNobody => None,
@@ -87,7 +87,7 @@ impl<'t> Places<'_, 't> {
         }
     }
 
-    /// What leaves a gap, where that is not the route.
+    /// Returns what leaves a gap, where that is not the route.
     fn cause(&self, gap: &Gap) -> Option<Field<'t>> {
         match &gap.cause {
             Cause::Strictest => {
@@ -108,7 +108,7 @@ impl<'t> Places<'_, 't> {
         }
     }
 
-    /// A declared data class.
+    /// Returns a declared data class.
     fn class(&self, id: ClassId) -> Option<Field<'t>> {
         let name = &self.table.spec().data_classes.get(id.0)?.name;
         self.root.field("data_classes")?.peek_section()?.field(name)
@@ -123,7 +123,7 @@ impl<'t> Places<'_, 't> {
         self.table.find_route(host, &case.path, Method::from_name(case.method))
     }
 
-    /// Whether it was said before: of classes that only rules know, when they were collected.
+    /// Returns whether it was said before: of classes that only rules know, when they were collected.
     fn is_known(&self, finding: &Finding) -> bool {
         let Finding::RuleWithoutEffect { rule, why: Idle::Uncarried } = finding else { return false };
         let rule = self.table.spec().rules.get(*rule);

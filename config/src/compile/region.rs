@@ -12,7 +12,7 @@ use crate::field::{Field, Section};
 use crate::name::version as read_version;
 use crate::quote::quote;
 
-/// The regions in the order of their names; a region with an error may be left out.
+/// Returns the regions in the order of their names; a region with an error may be left out.
 pub(super) fn regions(root: &Section<'_>) -> Vec<(Region, Upstream)> {
     let Some(section) = root.required("regions", "a table has at least one [regions.NAME]") else { return Vec::new() };
     let Some(section) = section.open_section() else { return Vec::new() };

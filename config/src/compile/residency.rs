@@ -15,7 +15,7 @@ use crate::name::name as read_name;
 use crate::quote::quote;
 use crate::suggest::nearest;
 
-/// The rules in the order of the file; a rule with an error may be left out.
+/// Returns the rules in the order of the file; a rule with an error may be left out.
 pub(super) fn rules(root: &Section<'_>, context: &Context<'_, '_>, files: &mut Files) -> Vec<Rule> {
     let fields = root.field("residency").and_then(|field| field.list()).unwrap_or_default();
     if let Some(field) = fields.get(MAX_RULES) {

@@ -46,7 +46,8 @@ pub(super) fn defaults(root: &Section<'_>, names: &Names<'_>, law: &LawSoFar<'_>
 }
 
 impl LawSoFar<'_> {
-    /// Whether some data is kept from some region: by a rule, now or once it is over, or by a class's own border.
+    /// Returns whether some data is kept from some region: by a rule, now or once it is over, or by a class's own
+    /// border.
     fn restricts(&self) -> bool {
         let keeps = |class: &DataClass| class.scope != Scope::Global && class.cross_border != Transfer::Allowed;
         let binds =

@@ -6,7 +6,7 @@ use policy::route::Retry;
 
 use crate::field::Field;
 
-/// The retries of a route, or the default ones. `timeout` is the route's, unless that is reported.
+/// Returns the retries of a route, or the default ones. `timeout` is the route's, unless that is reported.
 pub(super) fn retry(field: Option<&Field<'_>>, timeout: Option<Duration>) -> Retry {
     let mut retry =
         Retry { attempts: 3, statuses: vec![502, 503, 504], body_bytes: 65_536, per_try_timeout: None, hedge: false };

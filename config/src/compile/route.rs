@@ -16,7 +16,7 @@ use crate::field::{Field, Section};
 use crate::name::{header_name, name as read_name};
 use crate::quote::quote;
 
-/// The routes in the order of the file; a route with an error may be left out.
+/// Returns the routes in the order of the file; a route with an error may be left out.
 pub(super) fn routes(root: &Section<'_>, context: &Context<'_, '_>) -> Vec<RouteSpec> {
     let Some(list) = root.required("routes", "a table has at least one [[routes]]") else { return Vec::new() };
     let Some(fields) = list.list() else { return Vec::new() };
@@ -108,8 +108,8 @@ pub(super) fn warn_of_overrides(root: &Section<'_>, table: &Table) {
     }
 }
 
-/// A typo or an omission must never take a route out of the law's reach: with any rule or declared
-/// class in the table, each route says what it carries.
+/// Reads the data class of a route. A typo or an omission must never take a route out of the law's reach: with any rule or declared class in
+/// the table, each route says what it carries.
 fn data_class(section: &Section<'_>, context: &Context<'_, '_>, no_law: bool) -> Option<ClassId> {
     let classes = &context.names.classes;
     match section.field("data_class") {

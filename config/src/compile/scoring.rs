@@ -5,8 +5,8 @@ use policy::score::Weights;
 use super::names::Names;
 use crate::field::{Field, Section};
 
-/// The scorings in the order of their names: the built-in ones, and those declared, which may
-/// replace a built-in one.
+/// Returns the scorings in the order of their names: the built-in ones, and those declared, which may replace a
+/// built-in one.
 pub(super) fn scorings(root: &Section<'_>, names: &Names<'_>) -> Vec<(String, Weights)> {
     let declared = root.field("scoring").and_then(|field| field.open_section());
     let weights = |name: &str| match declared.as_ref().and_then(|section| section.field(name)) {

@@ -50,7 +50,7 @@ fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Op
     })
 }
 
-/// What must never serve: each key denies by itself.
+/// Returns what must never serve: each key denies by itself.
 pub(super) fn denial(field: &Field<'_>, names: &Names<'_>) -> Option<Denial> {
     let section = field.section(DENY)?;
     if section.is_empty() {

@@ -27,7 +27,7 @@ fn read_as_it_is(text: &str) -> Result<RoutingTable, Problems> {
     RoutingTable::from_text(Path::new("routes.toml"), text, today())
 }
 
-/// When the laws of these tests are read.
+/// Returns when the laws of these tests are read.
 fn today() -> Moment {
     "2026-11-29".parse().unwrap()
 }

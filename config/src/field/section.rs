@@ -22,12 +22,12 @@ pub(crate) struct Section<'t> {
 }
 
 impl<'t> Section<'t> {
-    /// The whole file, with these keys only; others are reported.
+    /// Makes the whole file, with these keys only; others are reported.
     pub(crate) fn root(report: &'t Report, table: &'t DeTable<'t>, known: &'static [&'static str]) -> Self {
         Self::open(report, table, "".into(), None).with_keys(known)
     }
 
-    /// A table with any keys.
+    /// Makes a table with any keys.
     pub(crate) fn open(report: &'t Report, table: &'t DeTable<'t>, path: Rc<str>, offset: Option<usize>) -> Self {
         Self { report, table, path, offset, misspelt: Vec::new() }
     }
@@ -45,13 +45,13 @@ impl<'t> Section<'t> {
         self
     }
 
-    /// The value of a key, if it has one.
+    /// Returns the value of a key, if it has one.
     pub(crate) fn field(&self, key: &str) -> Option<Field<'t>> {
         let (key, value) = self.table.get_key_value(key)?;
         Some(self.make_field(key, value))
     }
 
-    /// The value of a key that must have one: its absence is reported, with `remedy`.
+    /// Returns the value of a key that must have one: its absence is reported, with `remedy`.
     pub(crate) fn required(&self, key: &str, remedy: &str) -> Option<Field<'t>> {
         let field = self.field(key);
         if field.is_none() {
@@ -69,17 +69,17 @@ impl<'t> Section<'t> {
         self.report.add(Severity::Error, self.line(), path, format!("missing: {remedy}"));
     }
 
-    /// All keys and values, in the order of the names.
+    /// Returns all keys and values, in the order of the names.
     pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'t>> {
         self.table.iter().map(|(key, value)| self.make_field(key, value))
     }
 
-    /// Whether it has no key.
+    /// Returns whether it has no key.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// The line, from 1, where the table starts; 0 for the whole file.
+    /// Returns the line, from 1, where the table starts; 0 for the whole file.
     pub(crate) fn line(&self) -> u32 {
         self.report.line(self.offset)
     }
@@ -94,7 +94,7 @@ impl<'t> Section<'t> {
         self.report.add(Severity::Warning, self.line(), self.path.to_string(), message);
     }
 
-    /// Whether an error was reported so far, anywhere in the file.
+    /// Returns whether an error was reported so far, anywhere in the file.
     pub(crate) fn report_has_errors(&self) -> bool {
         self.report.has_errors()
     }

@@ -17,7 +17,7 @@ pub(super) struct Admin {
     pub(super) hosts: Vec<String>,
 }
 
-/// The admin address: `"off"`, or 127.0.0.1:9900 by default.
+/// Returns the admin address: `"off"`, or 127.0.0.1:9900 by default.
 pub(super) fn admin(root: &Section<'_>) -> Admin {
     let section = root.field("admin").and_then(|field| field.section(&["address", "hosts"]));
     let field = |key| section.as_ref().and_then(|section| section.field(key));
@@ -30,7 +30,7 @@ pub(super) fn admin(root: &Section<'_>) -> Admin {
     Admin { address: if off { None } else { socket_address(&field) }, is_given: true, hosts }
 }
 
-/// A host's name, without a port.
+/// Returns a host's name, without a port.
 fn host(field: &Field<'_>) -> Option<String> {
     let text = field.text()?;
     parse_host(text).map_err(|problem| field.error(format!("the host {} {problem}", quote(text)))).ok()

@@ -8,7 +8,7 @@ use crate::bus::{BusAccess, ClientCertificate, Credentials, MAX_AGE};
 use crate::field::{Field, Section};
 use crate::name::name;
 
-/// The bus; `None` after an error, which is reported.
+/// Returns the bus; `None` after an error, which is reported.
 pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Option<Duration>) -> Option<BusSource> {
     let section = field.section(KEYS)?;
     let servers = section.required("servers", "name at least one: servers = [\"nats://127.0.0.1:4222\"]");
@@ -68,7 +68,7 @@ fn server(field: &Field<'_>) -> Option<String> {
     field.text_that(BusAccess::is_server, "is not a server such as \"nats://127.0.0.1:4222\"").map(str::to_owned)
 }
 
-/// A time such as `2026-11-29T12:00:00Z`, in Unix milliseconds.
+/// Returns a time such as `2026-11-29T12:00:00Z`, in Unix milliseconds.
 fn unix_ms(field: &Field<'_>) -> Option<u64> {
     let text = field.text()?;
     let time = humantime::parse_rfc3339(text).ok();
@@ -79,7 +79,7 @@ fn unix_ms(field: &Field<'_>) -> Option<u64> {
     since.and_then(|since| u64::try_from(since.as_millis()).ok())
 }
 
-/// A bucket's name cannot have dots, which a name elsewhere can.
+/// Reads a bucket's name, which cannot have dots, which a name elsewhere can.
 fn bucket_name<'t>(field: &Field<'t>) -> Option<&'t str> {
     let name = name(field)?;
     if name.contains('.') {

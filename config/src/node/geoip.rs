@@ -11,7 +11,7 @@ use crate::name::header_name;
 use crate::quote::quote;
 use crate::share::share_or_off;
 
-/// The databases and the trusted proxies; none by default.
+/// Returns the databases and the trusted proxies; none by default.
 pub(super) fn geoip(root: &Section<'_>, directory: &Path) -> Geoip {
     let Some(section) = root.field("geoip").and_then(|field| field.section(KEYS)) else { return Geoip::default() };
     let list = |key| section.field(key).and_then(|field| field.list()).unwrap_or_default();
@@ -41,7 +41,7 @@ impl Default for Geoip {
 
 const KEYS: &[&str] = &["databases", "trusted_proxies", "country_header", "anonymous_asns", "max_change"];
 
-/// A network such as `10.0.0.0/8`, or one address.
+/// Returns a network such as `10.0.0.0/8`, or one address.
 fn network(field: &Field<'_>) -> Option<IpNet> {
     let text = field.text()?;
     let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));

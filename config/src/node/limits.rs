@@ -26,7 +26,7 @@ impl Default for Limits {
     }
 }
 
-/// The limits, each with its default.
+/// Returns the limits, each with its default.
 pub(super) fn limits(root: &Section<'_>) -> Limits {
     let defaults = Limits::default();
     let Some(section) = root.field("limits").and_then(|field| field.section(KEYS)) else { return defaults };

@@ -6,7 +6,7 @@ use super::address::socket_address;
 use super::{CertificateFiles, Geoip, Listener, ProxyProtocol, Tls};
 use crate::field::{Field, Section};
 
-/// The listeners, each with the field that has its address.
+/// Returns the listeners, each with the field that has its address.
 pub(super) fn listeners<'t>(root: &Section<'t>, directory: &Path, geoip: &Geoip) -> Vec<(Listener, Field<'t>)> {
     let Some(list) = root.required("listeners", "a node has at least one [[listeners]]") else { return Vec::new() };
     let Some(fields) = list.list() else { return Vec::new() };

@@ -3,7 +3,7 @@
 use super::{ClientAddresses, Log};
 use crate::field::Section;
 
-/// The settings; client addresses are truncated by default.
+/// Returns the settings; client addresses are truncated by default.
 pub(super) fn log(root: &Section<'_>) -> Log {
     let section = root.field("log").and_then(|field| field.section(&["client_addresses"]));
     let addresses = section.and_then(|section| section.field("client_addresses"));

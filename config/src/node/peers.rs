@@ -6,7 +6,7 @@ use super::{CertificateFiles, PeerName, Peers};
 use crate::field::{Field, Section};
 use crate::quote::quote;
 
-/// The peers; `None` without the section, or after an error, which is reported.
+/// Returns the peers; `None` without the section, or after an error, which is reported.
 pub(super) fn peers(root: &Section<'_>, directory: &Path) -> Option<Peers> {
     let section = root.field("peers")?.section(KEYS)?;
     let certificate = section.field("certificate");
@@ -61,7 +61,7 @@ impl PeerName {
         Some(if is_wildcard { Self::DnsBelow(host) } else { Self::Dns(host) })
     }
 
-    /// Whether a DNS name of a certificate is this one; a wildcard stands for one label.
+    /// Returns whether a DNS name of a certificate is this one; a wildcard stands for one label.
     pub fn is_dns(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         match self {
@@ -73,7 +73,7 @@ impl PeerName {
         }
     }
 
-    /// Whether a URI of a certificate is this one; a wildcard stands for the last segment of its path.
+    /// Returns whether a URI of a certificate is this one; a wildcard stands for the last segment of its path.
     pub fn is_uri(&self, uri: &str) -> bool {
         match self {
             Self::Uri(wanted) => wanted == uri,

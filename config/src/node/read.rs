@@ -56,13 +56,13 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
     })
 }
 
-/// Whether a name can be part of a key: no part between its dots is empty.
+/// Returns whether a name can be part of a key: no part between its dots is empty.
 fn is_bus_key(name: &str) -> bool {
     let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     name.split('.').all(|part| !part.is_empty() && part.bytes().all(letter))
 }
 
-/// The host's name, as far as the system tells.
+/// Returns the host's name, as far as the system tells.
 pub fn host_name() -> String {
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .iter()
@@ -88,7 +88,7 @@ fn check_distinct(admin: &Admin, listeners: &[(Listener, Field<'_>)]) {
     }
 }
 
-/// Whether two sockets cannot be bound at once: the unspecified address is all of its family's.
+/// Returns whether two sockets cannot be bound at once: the unspecified address is all of its family's.
 fn meet(a: SocketAddr, b: SocketAddr) -> bool {
     let same_ip =
         a.ip() == b.ip() || a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());

@@ -96,12 +96,12 @@ impl NodeConfig {
         NodeReload { config, needs_restart: fixed.changed }
     }
 
-    /// The listeners, each with its identity.
+    /// Returns the listeners, each with its identity.
     pub fn listeners_by_id(&self) -> impl Iterator<Item = (ListenerId, &Listener)> {
         by_id(&self.listeners)
     }
 
-    /// The listener of this identity.
+    /// Returns the listener of this identity.
     pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
         self.listeners.iter().filter(|listener| listener.address == id.address).nth(id.nth)
     }
@@ -139,8 +139,8 @@ fn take_files(newer: CertificateFiles) -> CertificateFiles {
     live!(CertificateFiles { certificate, key } of newer)
 }
 
-/// The sockets stay as they are; what the newer file says of those that it has too is live. They are in its order: the
-/// first TLS listener is where others redirect to.
+/// Merges the listeners: the sockets stay as they are; what the newer file says of those that it has too is live. They are in its
+/// order: the first TLS listener is where others redirect to.
 fn merge_listeners(fixed: &mut Fixed, running: &[Listener], newer: Vec<Listener>) -> Vec<Listener> {
     let ids: Vec<ListenerId> = by_id(&newer).map(|(id, _)| id).collect();
     let mut merged = Vec::new();
@@ -193,7 +193,7 @@ fn by_id(listeners: &[Listener]) -> impl Iterator<Item = (ListenerId, &Listener)
     })
 }
 
-/// A node stays with its source of tables: what is in force was accepted by its rules.
+/// Merges the source of tables: a node stays with the one that it has: what is in force was accepted by its rules.
 fn keep_routing(fixed: &mut Fixed, running: &Routing, newer: &Routing) -> Routing {
     match (running, newer) {
         (Routing::File(running), Routing::File(newer)) => _ = fixed.keep("routing.file", running, newer),

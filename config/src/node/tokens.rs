@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{TokenAlgorithm, TokenKey, Tokens};
 use crate::field::{Field, Section};
 
-/// The keys and what a token must say; no key by default.
+/// Returns the keys and what a token must say; no key by default.
 pub(super) fn tokens(root: &Section<'_>, directory: &Path) -> Tokens {
     let section = root.field("tokens").and_then(|field| field.section(&["keys", "issuer", "audience"]));
     let Some(section) = section else { return Tokens::default() };

@@ -20,7 +20,7 @@ impl Default for UpstreamTls {
     }
 }
 
-/// The settings, each with its default.
+/// Returns the settings, each with its default.
 pub(super) fn upstream(root: &Section<'_>, directory: &Path) -> UpstreamTls {
     let defaults = UpstreamTls::default();
     let Some(section) = root.field("upstream").and_then(|field| field.section(KEYS)) else { return defaults };
@@ -56,7 +56,7 @@ pub(super) fn upstream(root: &Section<'_>, directory: &Path) -> UpstreamTls {
 const KEYS: &[&str] =
     &["certificate_authorities", "nameservers", "connect_timeout", "idle_timeout", "idle_connections"];
 
-/// An address with a port, or without one for DNS's own.
+/// Returns an address with a port, or without one for DNS's own.
 fn nameserver(field: &Field<'_>) -> Option<SocketAddr> {
     let text = field.peek_text().or_else(|| field.wrong("an address such as \"10.0.0.2\" or \"10.0.0.2:5353\""))?;
     let with_port = text.parse().ok().filter(|server: &SocketAddr| server.port() != 0);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Every directory in which a change can make `path` lead to another file: the one that holds the
-/// file, and those that hold the symbolic links on the way. Where a directory on the way does not
-/// exist, the deepest that does stands for the rest.
+/// Returns every directory in which a change can make `path` lead to another file: the one that holds the file, and
+/// those that hold the symbolic links on the way. Where a directory on the way does not exist, the deepest that
+/// does stands for the rest.
 pub(super) fn directories_on_the_way(path: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let Ok(absolute) = std::path::absolute(path) else { return found };
@@ -47,7 +47,7 @@ pub(super) fn directories_on_the_way(path: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// A path's parts, the first one last.
+/// Returns a path's parts, the first one last.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let parts = path.components().filter(|part| *part != Component::CurDir);
     let mut parts: Vec<PathBuf> = parts.map(|part| PathBuf::from(part.as_os_str())).collect();

@@ -15,7 +15,7 @@ pub(super) enum Identity {
 }
 
 impl Identity {
-    /// The identity of what the path leads to now.
+    /// Makes the identity of what the path leads to now.
     pub(super) fn of(path: &Path) -> Self {
         match fs::metadata(path) {
             Ok(found) => Identity::File {

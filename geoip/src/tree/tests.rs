@@ -2,7 +2,7 @@ use super::*;
 
 const DATA: usize = 4;
 
-/// A tree whose nodes have these records, in records of so many bits, with its separator and data.
+/// Returns a tree whose nodes have these records, in records of so many bits, with its separator and data.
 fn encoded(nodes: &[[u32; 2]], record_bits: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
     for [left, right] in nodes {
@@ -25,7 +25,7 @@ fn walked(nodes: &[[u32; 2]], record_bits: u16) -> Result<Vec<(u128, usize)>, Tr
     Ok(tree.leaves()?.iter().map(|leaf| (leaf.address, leaf.offset - data)).collect())
 }
 
-/// The record that leads to a value, in a tree of so many nodes.
+/// Returns the record that leads to a value, in a tree of so many nodes.
 fn value(nodes: usize, offset: u32) -> u32 {
     u32::try_from(nodes + SEPARATOR).unwrap() + offset
 }
@@ -63,7 +63,7 @@ fn circles_are_found() {
     assert_eq!(walked(&[[3, 1], [2, 3], [0, 3]], 32), Err(TreeFault::Cycle { offset: 16 }));
 }
 
-/// A tree that is one way of so many nodes.
+/// Returns a tree that is one way of so many nodes.
 fn way(length: u32) -> Vec<[u32; 2]> {
     (0..length).map(|node| [node + 1, length]).collect()
 }

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::arguments::Args;
 
-/// The server to dial for requests that ask for `host`.
+/// Returns the server to dial for requests that ask for `host`.
 pub(super) fn target(args: &Args, host: &str) -> anyhow::Result<Target> {
     let https = match args.url.scheme_str() {
         Some("http") => false,

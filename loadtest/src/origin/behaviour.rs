@@ -74,7 +74,7 @@ impl Conduct {
         self.0.send_replace(choose);
     }
 
-    /// The behaviour for this request, anything but [`Behaviour::Stall`]: that one is waited out.
+    /// Returns the behaviour for this request, anything but [`Behaviour::Stall`]: that one is waited out.
     pub(super) async fn towards(&self, received: &Received) -> Behaviour {
         let mut choice = self.0.subscribe();
         loop {

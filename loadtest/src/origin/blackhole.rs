@@ -35,7 +35,7 @@ impl Blackhole {
         Ok(Blackhole { address, _listener: listener, _queue: queue })
     }
 
-    /// Where it is.
+    /// Returns where it is.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

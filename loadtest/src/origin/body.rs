@@ -23,7 +23,7 @@ impl AnswerBody {
         AnswerBody { announced: body.len() as u64, rest: body, flushed: false, reset: None }
     }
 
-    /// The first half, rounded down, of at least one byte announced.
+    /// Returns the first half, rounded down, of at least one byte announced.
     pub(super) fn cut(body: &Bytes) -> AnswerBody {
         AnswerBody::beginning(body, body.len() / 2)
     }

@@ -18,7 +18,7 @@ pub(super) struct Listener {
     task: JoinHandle<()>,
 }
 
-/// A bound socket. Several may share an address as long as one of them listens at most (`SO_REUSEADDR`).
+/// Returns a bound socket. Several may share an address as long as one of them listens at most (`SO_REUSEADDR`).
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;

@@ -46,12 +46,12 @@ struct Ring {
 }
 
 impl Received {
-    /// The value of a header field, if it came, in text.
+    /// Returns the value of a header field, if it came, in text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// A request of which only the head has come.
+    /// Returns a request of which only the head has come.
     pub(super) fn head<B>(request: &Request<B>) -> Received {
         let uri = request.uri();
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());

@@ -15,13 +15,13 @@ pub struct Group {
 }
 
 impl Group {
-    /// The countries in it.
+    /// Returns the countries in it.
     pub fn members(&self) -> CountrySet {
         self.lists.iter().flat_map(|list| list.split(' ')).filter_map(|code| code.parse().ok()).collect()
     }
 }
 
-/// The members of the group of this name, in upper case; `None` for an unknown one.
+/// Returns the members of the group of this name, in upper case; `None` for an unknown one.
 pub fn group(name: &str) -> Option<CountrySet> {
     GROUPS.iter().find(|group| group.name == name).map(Group::members)
 }

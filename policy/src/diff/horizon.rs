@@ -17,8 +17,8 @@ pub struct Dated {
     pub law: Vec<LawChange>,
 }
 
-/// What the dates of one table change by themselves from the time of its law on, up to and with `until`: each date
-/// on which somebody gains or loses regions.
+/// Returns what the dates of one table change by themselves from the time of its law on, up to and with `until`:
+/// each date on which somebody gains or loses regions.
 ///
 /// # Errors
 /// None for a table that can be compared with itself.
@@ -38,7 +38,8 @@ pub fn horizon(table: &Table, until: Moment) -> Result<Vec<Dated>, DiffError> {
     Ok(changes)
 }
 
-/// The differences of two tables from each later date on, where they are others than before; `now` are today's.
+/// Returns the differences of two tables from each later date on, where they are others than before; `now` are
+/// today's.
 pub(super) fn later(old: &Table, new: &Table, pairs: &[Pair], now: &[LawChange]) -> Result<Vec<Dated>, DiffError> {
     let mut boundaries = [old.spec().boundaries(), new.spec().boundaries()].concat();
     boundaries.retain(|moment| !new.spec().at.may_have_reached(*moment));

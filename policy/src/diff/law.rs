@@ -59,12 +59,12 @@ pub struct LawChange {
 }
 
 impl LawChange {
-    /// Whether requests may go where the old table does not let them, or without its safeguards.
+    /// Returns whether requests may go where the old table does not let them, or without its safeguards.
     pub fn widens(&self) -> bool {
         !self.gained.is_empty() || !self.unguarded.is_empty()
     }
 
-    /// Whether requests may no longer go where the old table lets them, or with new safeguards only.
+    /// Returns whether requests may no longer go where the old table lets them, or with new safeguards only.
     pub fn shrinks(&self) -> bool {
         !self.lost.is_empty() || !self.guarded.is_empty() || self.refused_with.is_some()
     }
@@ -159,7 +159,7 @@ pub enum Consent {
 }
 
 impl Consent {
-    /// Every case that two routes tell apart.
+    /// Returns every case that two routes tell apart.
     fn cases(old: &RouteSpec, new: &RouteSpec) -> Vec<Self> {
         let pairs = [(&old.consent_header, &new.consent_header), (&old.consent_claim, &new.consent_claim)];
         let any = |wanted: &dyn Fn(&Option<String>, &Option<String>) -> bool| pairs.iter().any(|(a, b)| wanted(a, b));
@@ -188,7 +188,7 @@ impl Consent {
     }
 }
 
-/// Every difference, the widenings first.
+/// Returns every difference, the widenings first.
 pub(super) fn changes(old: &Table, new: &Table, pairs: &[Pair]) -> Result<Vec<LawChange>, DiffError> {
     let map = Map::new(old, new)?;
     let treatments = treatments(old, new, pairs);
@@ -243,7 +243,7 @@ impl<'a> Laws<'a> {
         Map::new(old, new).map(Self)
     }
 
-    /// What the laws say differently of a request; `None` where it may go is the same.
+    /// Returns what the laws say differently of a request; `None` where it may go is the same.
     pub fn compare(&self, origin: &Origin, old: &Heard<'_>, new: &Heard<'_>) -> Option<Difference> {
         let map = &self.0;
         let (before, after) = (&old.route.spec, &new.route.spec);

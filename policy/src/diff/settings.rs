@@ -24,7 +24,7 @@ pub struct Setting {
     pub new: Option<String>,
 }
 
-/// What the tables say differently, in the order of the keys.
+/// Returns what the tables say differently, in the order of the keys.
 pub(super) fn changes(old: &TableSpec, new: &TableSpec) -> Vec<Setting> {
     let mut changes = of_things("regions", &regions(old), &regions(new));
     let latencies = |spec| latencies(spec).into_iter().collect::<Vec<_>>();
@@ -41,7 +41,7 @@ pub(super) fn changes(old: &TableSpec, new: &TableSpec) -> Vec<Setting> {
     changes
 }
 
-/// What two lists of keys and values say differently.
+/// Returns what two lists of keys and values say differently.
 pub(super) fn differing(prefix: &str, old: &[(String, String)], new: &[(String, String)]) -> Vec<Setting> {
     let mut all: BTreeMap<&str, [Option<&str>; 2]> = BTreeMap::new();
     for (index, list) in [old, new].into_iter().enumerate() {
@@ -59,7 +59,7 @@ pub(super) fn differing(prefix: &str, old: &[(String, String)], new: &[(String, 
 /// Things by name, each with a summary and what is said of it.
 type Things = BTreeMap<String, (String, Vec<(String, String)>)>;
 
-/// What differs between things of the same name; a thing of one table alone is told by its summary.
+/// Returns what differs between things of the same name; a thing of one table alone is told by its summary.
 fn of_things(kind: &str, old: &Things, new: &Things) -> Vec<Setting> {
     let mut changes = Vec::new();
     for (name, (summary, before)) in old {
@@ -168,7 +168,7 @@ fn law(spec: &TableSpec) -> Vec<(String, String)> {
     law
 }
 
-/// What tells a rule from most others: whose data it is for.
+/// Returns what tells a rule from most others: whose data it is for.
 fn rule_key(rule: &Rule, spec: &TableSpec) -> String {
     let classes: Vec<&str> = rule.data_classes.iter().map(|id| spec.data_classes[id.0].name.as_str()).collect();
     format!(
@@ -243,7 +243,7 @@ fn tiers_in_words(tiers: &[Tier]) -> String {
     format!("tier {}", listed(&sorted(&names)))
 }
 
-/// A set of countries as the table writes it, whatever its lists say at the moment.
+/// Returns a set of countries as the table writes it, whatever its lists say at the moment.
 fn as_written(countries: &Countries, spec: &TableSpec) -> String {
     let lists: Vec<String> = countries.lists().iter().map(|id| format!("list:{}", spec.lists[id.0].name)).collect();
     match lists.is_empty() {
@@ -317,7 +317,7 @@ fn sorted<T: AsRef<str>>(names: &[T]) -> Vec<String> {
     names
 }
 
-/// A set of countries by the built-in groups that it holds whole, the largest first, and codes.
+/// Returns a set of countries by the built-in groups that it holds whole, the largest first, and codes.
 pub fn countries_in_words(countries: &CountrySet) -> String {
     let mut groups: Vec<(&str, CountrySet)> = GROUPS.iter().map(|group| (group.name, group.members())).collect();
     groups.sort_by_key(|(_, set)| std::cmp::Reverse(set.iter().count()));

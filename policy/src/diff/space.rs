@@ -30,7 +30,7 @@ pub(super) struct Pairs {
     pub(super) reached: FxHashSet<RouteId>,
 }
 
-/// Every pair.
+/// Returns every pair.
 pub(super) fn pairs(old: &Table, new: &Table) -> Pairs {
     let space = Space::new(old, new);
     let mut found = Found::new(old, new);
@@ -55,7 +55,7 @@ pub(super) fn pairs(old: &Table, new: &Table) -> Pairs {
     Pairs { list: found.pairs, reached: found.reached }
 }
 
-/// A request pattern in words: `api.example.com/v3/*`.
+/// Returns a request pattern in words: `api.example.com/v3/*`.
 pub(super) fn in_words(host: &HostPattern, path: &PathPattern) -> String {
     let host = match host {
         HostPattern::Any => String::new(),
@@ -105,13 +105,13 @@ impl<'a> Space<'a> {
         Self { old, new, hosts, by_host, methods: method_classes(routes()) }
     }
 
-    /// The routes of a request, before and after.
+    /// Returns the routes of a request, before and after.
     fn resolve(&self, host: &str, path: &str, methods: &[Method]) -> (Option<RouteId>, Option<RouteId>) {
         let method = methods.first().copied().unwrap_or(Method::Other);
         (self.old.find_route(host, path, method), self.new.find_route(host, path, method))
     }
 
-    /// The host patterns that hold for every host of this one, other than itself.
+    /// Returns the host patterns that hold for every host of this one, other than itself.
     fn wider(&self, host: &HostPattern) -> impl Iterator<Item = &Place<'a>> {
         let name = match host {
             HostPattern::Any => None,
@@ -124,7 +124,7 @@ impl<'a> Space<'a> {
     }
 }
 
-/// A host that this pattern is the longest for: no name has a `*`.
+/// Returns a host that this pattern is the longest for: no name has a `*`.
 fn sample_host(host: &HostPattern) -> String {
     match host {
         HostPattern::Any => "*".to_owned(),
@@ -133,7 +133,7 @@ fn sample_host(host: &HostPattern) -> String {
     }
 }
 
-/// A path that this pattern is the longest for: no path of a table has a NUL.
+/// Returns a path that this pattern is the longest for: no path of a table has a NUL.
 fn sample_path(path: &PathPattern) -> String {
     match path {
         PathPattern::Exact(path) => path.clone(),
@@ -141,7 +141,7 @@ fn sample_path(path: &PathPattern) -> String {
     }
 }
 
-/// Whether a path, or a part of what is below it, is below another.
+/// Returns whether a path, or a part of what is below it, is below another.
 fn lies_in(inner: &PathPattern, outer: &PathPattern) -> bool {
     let (PathPattern::Exact(inner) | PathPattern::Prefix(inner)) = inner;
     match outer {

@@ -54,7 +54,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The new table's names, and those of the old one that the new one no longer has.
+    /// Makes the new table's names, and those of the old one that the new one no longer has.
     pub(super) fn new(old: &TableSpec, new: &TableSpec) -> Self {
         let mut groups: Vec<(Group, CountrySet)> = Vec::new();
         let mut add = |name: &str, kind: GroupKind, set: CountrySet| {

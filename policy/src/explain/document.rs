@@ -398,7 +398,7 @@ pub struct WeightExplained {
 }
 
 impl Default for WeightExplained {
-    /// Every client.
+    /// Makes every client.
     fn default() -> Self {
         Self { percent: 100, ramp: 100, moved_off: false }
     }

@@ -6,7 +6,7 @@ use crate::region::RegionId;
 use crate::verdict::{Refusal, Verdict};
 use crate::view::WithDown;
 
-/// Each step decides anew: it does not trust `order` for more than whom to take as down.
+/// Decides each step anew: it does not trust `order` for more than whom to take as down.
 pub(super) fn if_down(case: &Case<'_>, order: &[RegionId]) -> Vec<FailureStep> {
     let counts = (1..=order.len()).filter(|count| *count <= FIRST_STEPS || *count == order.len());
     counts.map(|count| step(case, &order[..count])).collect()

@@ -11,7 +11,7 @@ use crate::residency::{Condition, Constraint, Opening, Source, Subject};
 use crate::standing::{Standing, standing};
 use crate::table::{Table, UnknownOrigin};
 
-/// The names of the jurisdictions whose rules hold.
+/// Returns the names of the jurisdictions whose rules hold.
 pub(super) fn jurisdictions(table: &Table, facts: &Facts<'_>, routed: Option<&Case<'_>>) -> Vec<String> {
     let residency = table.residency();
     let mut ids: Vec<JurisdictionId> =
@@ -28,7 +28,7 @@ pub(super) fn jurisdictions(table: &Table, facts: &Facts<'_>, routed: Option<&Ca
     ids.into_iter().map(|id| table.spec().jurisdictions[id.0].name.clone()).collect()
 }
 
-/// The names of the jurisdictions that stand in for an unknown client's.
+/// Returns the names of the jurisdictions that stand in for an unknown client's.
 pub(super) fn stand_ins(table: &Table, facts: &Facts<'_>) -> Vec<String> {
     match (&facts.origin, &table.spec().unknown_origin) {
         (Origin::Unknown, UnknownOrigin::Like(ids)) => {
@@ -38,7 +38,7 @@ pub(super) fn stand_ins(table: &Table, facts: &Facts<'_>) -> Vec<String> {
     }
 }
 
-/// The rules that hold, each once.
+/// Returns the rules that hold, each once.
 pub(super) fn rules<'a>(case: &Case<'a>) -> Vec<HeldRule<'a>> {
     let whole = subject(case.route, case.facts);
     let residency = case.table.residency();
@@ -55,7 +55,7 @@ pub(super) fn rules<'a>(case: &Case<'a>) -> Vec<HeldRule<'a>> {
     all.map(|constraint| HeldRule { ground: ground(&constraint), constraint }).collect()
 }
 
-/// The rules for this data, of the jurisdictions whose rules hold, that bind nobody at this time.
+/// Returns the rules for this data, of the jurisdictions whose rules hold, that bind nobody at this time.
 pub(super) fn dormant(case: &Case<'_>, jurisdictions: &[String]) -> Vec<DormantRule> {
     let spec = case.table.spec();
     let class = case.route.spec.data_class;
@@ -80,8 +80,8 @@ pub(super) fn dormant(case: &Case<'_>, jurisdictions: &[String]) -> Vec<DormantR
         .collect()
 }
 
-/// What the law says of one region, what decides first: what no consent would change, then what
-/// the request lacks, then what opens the region, then what selects it.
+/// Returns what the law says of one region, what decides first: what no consent would change, then what the request
+/// lacks, then what opens the region, then what selects it.
 pub(super) fn of_region(case: &Case<'_>, rules: &[HeldRule<'_>], id: RegionId) -> Vec<Why> {
     if rules.is_empty() {
         return vec![Why {
@@ -104,7 +104,7 @@ pub(super) struct HeldRule<'a> {
 }
 
 impl HeldRule<'_> {
-    /// The rule in the explanation.
+    /// Returns the rule in the explanation.
     pub(super) fn explained(&self, case: &Case<'_>) -> RuleExplained {
         let spec = case.table.spec();
         let outside = self.constraint.outside;
@@ -190,13 +190,13 @@ impl HeldRule<'_> {
         Why { rule, regulation, line, verdict, effect: format!("{effect}{held_by}") }
     }
 
-    /// Whether the rule is over, and nothing has taken its place.
+    /// Returns whether the rule is over, and nothing has taken its place.
     fn is_over(&self, case: &Case<'_>, index: usize) -> bool {
         let spec = case.table.spec();
         standing(&spec.rules, index, case.route.spec.data_class, spec.at) == Standing::Ended
     }
 
-    /// Why the rule has a region inside.
+    /// Returns why the rule has a region inside.
     fn inside(&self, case: &Case<'_>) -> &'static str {
         match self.constraint.source {
             Source::Rule(index) if case.table.spec().rules[index].allow.is_none() => "allowed: not denied by the rule",
@@ -207,7 +207,7 @@ impl HeldRule<'_> {
         }
     }
 
-    /// Why the rule denies a region.
+    /// Returns why the rule denies a region.
     fn denial(&self, case: &Case<'_>, id: RegionId) -> String {
         let spec = case.table.spec();
         let deny = match self.constraint.source {
@@ -217,7 +217,7 @@ impl HeldRule<'_> {
         deny.and_then(|deny| deny.ground(id, case.table.region(id), &spec.jurisdictions)).unwrap_or_default()
     }
 
-    /// Why the rule lets nothing out.
+    /// Returns why the rule lets nothing out.
     fn never(&self, case: &Case<'_>) -> String {
         match self.constraint.source {
             Source::Rule(index) if self.is_over(case, index) => {
@@ -264,7 +264,7 @@ impl HeldRule<'_> {
     }
 }
 
-/// What a condition asks of a request, in words.
+/// Returns what a condition asks of a request, in words.
 fn needs(case: &Case<'_>, condition: Condition) -> Vec<String> {
     let mut needs = Vec::new();
     if condition.consent {

@@ -15,7 +15,7 @@ use crate::route::Affinity;
 use crate::score::latency_points;
 use crate::view::{Health, RegionView, View};
 
-/// Every region, in the table's order.
+/// Returns every region, in the table's order.
 pub(super) fn regions(case: &Case<'_>, order: &[RegionId], rules: &[HeldRule<'_>]) -> Vec<RegionExplained> {
     let ties = ties(case, order);
     let given = given_latencies(case);
@@ -53,7 +53,7 @@ fn ties(case: &Case<'_>, order: &[RegionId]) -> Vec<RegionSet> {
     ties
 }
 
-/// The regions to or from which the table gives the node's latency.
+/// Returns the regions to or from which the table gives the node's latency.
 fn given_latencies(case: &Case<'_>) -> RegionSet {
     let from = case.facts.from;
     let ends = case.table.spec().latency_ms.iter().filter_map(|(a, b, _)| match (*a == from, *b == from) {
@@ -129,12 +129,12 @@ impl Subject<'_> {
         self.case.facts.pinned == Some(self.id)
     }
 
-    /// Whether that keeps the client here.
+    /// Returns whether that keeps the client here.
     fn is_kept(&self) -> bool {
         is_kept(self.case.facts, self.id, &self.seen)
     }
 
-    /// A client that is pinned here is neither spilled nor moved off.
+    /// Decides for the node: a client that is pinned here is neither spilled nor moved off.
     fn spill(&self) -> SpillExplained {
         let Case { table, facts, route, .. } = self.case;
         let pressure = weighed(route, &self.seen).pressure;
@@ -171,7 +171,7 @@ impl Subject<'_> {
         }
     }
 
-    /// What the route, the region's entry in the table and the moment do.
+    /// Returns what the route, the region's entry in the table and the moment do.
     fn why(&self) -> Vec<Why> {
         let mut told = Told::default();
         self.on_paper(&mut told);

@@ -12,8 +12,8 @@ use crate::region::Access;
 use crate::score::Terms;
 use crate::verdict::Reason;
 
-/// The JSON schema (draft 2020-12) of what `meridian explain --format json` prints. More fields may
-/// come in a later version; those that are here stay.
+/// Returns the JSON schema (draft 2020-12) of what `meridian explain --format json` prints. More fields may come in
+/// a later version; those that are here stay.
 pub fn schema() -> Schema {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Explanation>()
 }

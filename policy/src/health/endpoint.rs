@@ -54,42 +54,42 @@ impl EndpointHealth {
     /// Ejections of one endpoint lengthen up to this many times the base.
     pub const LONGEST: u32 = 10;
 
-    /// An endpoint that is down until its probes pass: what a cold region's are at first.
+    /// Makes an endpoint that is down until its probes pass: what a cold region's are at first.
     pub fn cold() -> Self {
         Self { probed_down: true, ..Self::default() }
     }
 
-    /// Whether it is in rotation: neither probes nor real traffic have taken it out.
+    /// Returns whether it is in rotation: neither probes nor real traffic have taken it out.
     pub fn is_up(&self, now: Duration) -> bool {
         !self.probed_down && !self.is_ejected(now)
     }
 
-    /// Whether the probes have nothing against it.
+    /// Returns whether the probes have nothing against it.
     pub fn is_probed_up(&self) -> bool {
         !self.probed_down
     }
 
-    /// Whether real traffic has ejected it.
+    /// Returns whether real traffic has ejected it.
     pub fn is_ejected(&self, now: Duration) -> bool {
         self.ejected_until.is_some_and(|until| now < until)
     }
 
-    /// Whether its last attempts could not even connect: enough to prefer another.
+    /// Returns whether its last attempts could not even connect: enough to prefer another.
     pub fn is_suspect(&self) -> bool {
         self.errors_in_a_row > 0 && self.symptom == Some(Symptom::Unreachable)
     }
 
-    /// How many attempts have failed since one went well, or since the last ejection.
+    /// Returns how many attempts have failed since one went well, or since the last ejection.
     pub fn errors_in_a_row(&self) -> u32 {
         self.errors_in_a_row
     }
 
-    /// Whether nobody is there: what still waits for its answer waits in vain.
+    /// Returns whether nobody is there: what still waits for its answer waits in vain.
     pub fn is_gone(&self, now: Duration) -> bool {
         (self.is_ejected(now) && self.unreachable) || (self.probed_down && self.unanswered)
     }
 
-    /// Whether something is wrong, so that probes should be quick.
+    /// Returns whether something is wrong, so that probes should be quick.
     pub fn is_in_doubt(&self, now: Duration) -> bool {
         !self.is_up(now) || self.errors_in_a_row > 0 || self.failed_probes > 0 || self.kept_waiting
     }

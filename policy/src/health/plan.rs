@@ -51,8 +51,8 @@ pub struct HttpCheck {
 }
 
 impl ProbePlan {
-    /// How fast probes are while something is wrong, where the table does not say: ten times as fast,
-    /// but no faster than every 500 ms and no slower than every 5 s.
+    /// Returns how fast probes are while something is wrong, where the table does not say: ten times as fast, but
+    /// no faster than every 500 ms and no slower than every 5 s.
     pub fn default_unhealthy_interval(interval: Duration) -> Duration {
         let bounds = (Duration::from_millis(500), Duration::from_secs(5));
         (interval / 10).clamp(bounds.0, bounds.1).min(interval)

@@ -28,9 +28,8 @@ pub enum Evidence {
 }
 
 impl EndpointCounts {
-    /// The evidence of a region's endpoints. A region without any healthy one is down; and one with
-    /// less than `threshold` (`0..=1`) of them, so that two endpoints at 0.5 may lose one, and three
-    /// may not lose two.
+    /// Returns the evidence of a region's endpoints. A region without any healthy one is down; and one with less
+    /// than `threshold` (`0..=1`) of them, so that two endpoints at 0.5 may lose one, and three may not lose two.
     pub fn evidence(&self, threshold: f64) -> Evidence {
         let enough = |healthy: usize| healthy > 0 && healthy as f64 >= threshold * self.endpoints as f64;
         if !enough(self.probed_up) {
@@ -42,7 +41,7 @@ impl EndpointCounts {
         }
     }
 
-    /// Whether real traffic may eject one more endpoint: at most `most` (a share, `0..=1`) of them are
+    /// Returns whether real traffic may eject one more endpoint: at most `most` (a share, `0..=1`) of them are
     /// ejected at a time, and always one, or a region of few could never eject any.
     pub fn may_eject(&self, most: f64) -> bool {
         let ejected = self.probed_up.saturating_sub(self.in_rotation);
@@ -84,17 +83,17 @@ pub struct RegionHealth {
 }
 
 impl RegionHealth {
-    /// A region that is down until its probes pass: what a cold one is at first.
+    /// Makes a region that is down until its probes pass: what a cold one is at first.
     pub fn cold() -> Self {
         Self { phase: Phase::Down, untried: true, ..Self::default() }
     }
 
-    /// Where it stands.
+    /// Returns where it stands.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// What a decision is to see.
+    /// Returns what a decision is to see.
     pub fn health(&self, failover: &Failover) -> Health {
         match self.phase {
             Phase::Up => Health::Up,

@@ -29,7 +29,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The word for logs and metrics.
+    /// Returns the word for logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Cause::ConsecutiveErrors => "consecutive_errors",
@@ -40,7 +40,7 @@ impl Cause {
 }
 
 impl Counts {
-    /// What came since an earlier reading of the same counters.
+    /// Returns what came since an earlier reading of the same counters.
     #[must_use]
     pub fn since(&self, before: &Counts) -> Counts {
         Counts {
@@ -62,13 +62,13 @@ impl Counts {
         }
     }
 
-    /// The share that failed, `0..=1`; 0 without attempts.
+    /// Returns the share that failed, `0..=1`; 0 without attempts.
     pub fn error_share(&self) -> f64 {
         self.errors as f64 / self.attempts.max(1) as f64
     }
 
-    /// What there is against whoever answered so. A share of few is no evidence: it takes as many
-    /// cases as errors in a row would (`outlier.consecutive_errors`), whatever the share.
+    /// Returns what there is against whoever answered so. A share of few is no evidence: it takes as many cases as
+    /// errors in a row would (`outlier.consecutive_errors`), whatever the share.
     pub fn verdict(&self, failover: &Failover) -> Option<Cause> {
         let enough = |cases: u64| cases >= u64::from(failover.outlier.consecutive_errors);
         let share = |cases: u64| cases as f64 / self.attempts.max(1) as f64;
@@ -78,7 +78,7 @@ impl Counts {
         (enough(self.slow) && share(self.slow) > SLOWEST).then_some(Cause::Latency)
     }
 
-    /// How many more retries a budget allows, if these are the counts of the last `span`.
+    /// Returns how many more retries a budget allows, if these are the counts of the last `span`.
     pub fn retries_left(&self, budget: &crate::failover::RetryBudget, span: Duration) -> u64 {
         let most = budget.ratio * self.attempts as f64 + budget.per_second * span.as_secs_f64();
         (most as u64).saturating_sub(self.retries)
@@ -118,7 +118,7 @@ impl Sliding {
         *current = current.plus(counts);
     }
 
-    /// All of the last while.
+    /// Returns all of the last while.
     pub fn sum(&self) -> Counts {
         self.slots.iter().fold(Counts::default(), |sum, slot| sum.plus(slot))
     }

@@ -78,7 +78,7 @@ impl FleetLoad {
         });
     }
 
-    /// What is reported of a region, whose table may declare its capacity in requests per second.
+    /// Returns what is reported of a region, whose table may declare its capacity in requests per second.
     /// `None` when nobody has for [`Reported::GONE`].
     ///
     /// The nodes are taken as of the last report of any: of a silent one among others as much is left,
@@ -103,7 +103,7 @@ impl FleetLoad {
 }
 
 impl Heard {
-    /// What is known once a node that was heard before is heard again.
+    /// Returns what is known once a node that was heard before is heard again.
     fn then(self, fresh: Self) -> Self {
         let since = fresh.at.saturating_sub(self.at);
         if since >= Reported::GONE {
@@ -147,9 +147,9 @@ impl Sum {
         self.nodes += u32::from(age <= Reported::FRESH);
     }
 
-    /// The greater share: of the capacity that the table declares, and of what the region's own nodes
-    /// would have under way. Where none is there, of what the others would; and as the last that is
-    /// there falls silent, more and more so.
+    /// Returns the greater share: of the capacity that the table declares, and of what the region's own nodes would
+    /// have under way. Where none is there, of what the others would; and as the last that is there falls silent,
+    /// more and more so.
     fn utilisation(&self, capacity_rps: Option<f64>) -> f32 {
         let of_the_caps = self.in_flight / (self.caps_there + (1.0 - self.presence) * self.caps_elsewhere).max(1.0);
         let of_the_capacity = capacity_rps.filter(|rps| *rps > 0.0).map_or(0.0, |capacity| self.rps / capacity);
@@ -296,8 +296,8 @@ mod tests {
         assert_eq!(fleet.regions.keys().collect::<Vec<_>>(), ["region-9"]);
     }
 
-    /// What a region carries at last, at least and at most, when clients would send it `demand` times
-    /// its capacity through ten nodes, each of which spills by what all of them report.
+    /// Returns what a region carries at last, at least and at most, when clients would send it `demand` times its
+    /// capacity through ten nodes, each of which spills by what all of them report.
     fn carried(demand: f64) -> (f64, f64) {
         const NODES: u64 = 10;
         const TICK_MS: u64 = 100;

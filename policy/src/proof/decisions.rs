@@ -337,14 +337,14 @@ fn spend(left: &mut usize, cost: usize) -> bool {
     left.checked_sub(cost).map(|rest| *left = rest).is_some()
 }
 
-/// What a set of countries, or a country and a declared jurisdiction, allow: what both do.
+/// Returns what a set of countries, or a country and a declared jurisdiction, allow: what both do.
 fn both(one: &Allowed, other: &Allowed) -> Allowed {
     let home = one.home.and(&other.home);
     let opened = one.all().and(&other.all()).without(&home);
     Allowed { home, opened, safeguarded: one.safeguarded.or(&other.safeguarded).and(&opened) }
 }
 
-/// Where what was found is not what is both lawful and able; `None` for how is a leak.
+/// Returns where what was found is not what is both lawful and able; `None` for how is a leak.
 pub(super) fn difference(
     lawful: &RegionSet,
     able: &RegionSet,
@@ -356,14 +356,14 @@ pub(super) fn difference(
         .or_else(|| first(lawful.and(able).without(found), Some(Misjudgement::Withheld)))
 }
 
-/// Where two that allow the same regions differ in how.
+/// Returns where two that allow the same regions differ in how.
 fn mismarked(allowed: &Allowed, compiled: &Allowed) -> (RegionId, Option<Misjudgement>) {
     let apart = |one: &RegionSet, other: &RegionSet| one.without(other).or(&other.without(one));
     let wrong = apart(&allowed.home, &compiled.home).or(&apart(&allowed.safeguarded, &compiled.safeguarded));
     (wrong.iter().next().unwrap_or(RegionId(0)), Some(Misjudgement::Mismarked))
 }
 
-/// Where a chain of attempts, each with its mark for the audit, goes wrong: it must name every eligible
+/// Returns where a chain of attempts, each with its mark for the audit, goes wrong: it must name every eligible
 /// region once and nothing else, as the order told does.
 pub(super) fn astray(
     allowed: &Allowed,

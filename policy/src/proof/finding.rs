@@ -143,7 +143,7 @@ pub enum Cause {
 }
 
 impl Finding {
-    /// How bad it is.
+    /// Returns how bad it is.
     pub fn severity(&self) -> Severity {
         match self {
             Finding::Leak { .. } | Finding::Misjudged { .. } | Finding::ServesNobody => Severity::Error,
@@ -155,7 +155,7 @@ impl Finding {
         }
     }
 
-    /// A request that shows it, for the findings that one can.
+    /// Returns a request that shows it, for the findings that one can.
     pub fn case(&self) -> Option<&Case> {
         match self {
             Finding::Leak { case, .. } | Finding::Misjudged { case, .. } => Some(case),
@@ -165,7 +165,7 @@ impl Finding {
         }
     }
 
-    /// What it is, in a sentence. `spec` is that of the table.
+    /// Returns what it is, in a sentence. `spec` is that of the table.
     pub fn describe(&self, spec: &TableSpec) -> String {
         let region = |id: &RegionId| spec.regions[id.index()].name.as_str();
         let route = |id: &RouteId| spec.routes[id.0 as usize].name.as_str();
@@ -262,7 +262,7 @@ impl Gap {
         }
     }
 
-    /// What the rules of several jurisdictions at once leave to unknown clients, and what to write instead.
+    /// Returns what the rules of several jurisdictions at once leave to unknown clients, and what to write instead.
     fn strictest(&self, spec: &TableSpec, subject: &str) -> String {
         let asks = match &spec.unknown_origin {
             UnknownOrigin::Like(_) => "the jurisdictions that unknown_origin names leave no region in common",
@@ -363,7 +363,7 @@ impl Case {
         }
     }
 
-    /// The command that explains it with this table, for a shell.
+    /// Returns the command that explains it with this table, for a shell.
     pub fn command(&self, table: &str) -> String {
         let countries: Vec<&str> = self.countries.iter().map(Country::code).collect();
         let country = if countries.is_empty() { "unknown".to_owned() } else { countries.join(",") };
@@ -391,7 +391,7 @@ impl Case {
     }
 }
 
-/// A word as a POSIX shell takes it.
+/// Returns a word as a POSIX shell takes it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

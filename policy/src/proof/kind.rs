@@ -38,7 +38,7 @@ pub(super) struct Routing {
 }
 
 impl Kind {
-    /// What the law sees.
+    /// Returns what the law sees.
     pub(super) fn law(&self) -> (ClassId, &[JurisdictionId]) {
         (self.class, &self.jurisdictions)
     }
@@ -47,17 +47,17 @@ impl Kind {
         &self.able[access as usize]
     }
 
-    /// A request of that access.
+    /// Returns a request of that access.
     pub(super) fn sample(&self, access: Access) -> Option<&Request> {
         self.samples[access as usize].as_ref()
     }
 
-    /// The kinds of access that its requests can have.
+    /// Returns the kinds of access that its requests can have.
     pub(super) fn accesses(&self) -> impl Iterator<Item = (Access, &Request)> {
         [Access::Read, Access::Write].into_iter().filter_map(|access| Some((access, self.sample(access)?)))
     }
 
-    /// Those that they have without a payload where none is usual. Nearly every route that is read could be
+    /// Returns those that they have without a payload where none is usual. Nearly every route that is read could be
     /// asked for a WebSocket, or with content, and few are: nobody misses a region for it.
     pub(super) fn usual_accesses(&self) -> impl Iterator<Item = (Access, &Request)> {
         self.accesses().filter(|(_, request)| request.payload == Payload::Nothing)
@@ -116,7 +116,7 @@ impl Routing {
     }
 }
 
-/// The regions that the specification lets serve a route's requests.
+/// Returns the regions that the specification lets serve a route's requests.
 fn able(spec: &TableSpec, route: &RouteSpec, access: Access) -> RegionSet {
     regions(spec, |region| {
         let capable = match access {
@@ -133,7 +133,7 @@ fn regions(spec: &TableSpec, wanted: impl Fn(&Region) -> bool) -> RegionSet {
     regions.filter_map(|(index, _)| RegionId::new(index)).collect()
 }
 
-/// A request of each access that falls under the route; or, when none does, the routes that take them.
+/// Returns a request of each access that falls under the route; or, when none does, the routes that take them.
 fn requests(table: &Table, id: RouteId, label: &str) -> Result<[Option<Request>; 2], Vec<RouteId>> {
     let route = &table.spec().routes[id.0 as usize];
     let host = match &route.host {
@@ -179,8 +179,8 @@ fn requests(table: &Table, id: RouteId, label: &str) -> Result<[Option<Request>;
     if samples.iter().all(Option::is_none) { Err(takers) } else { Ok(samples) }
 }
 
-/// A label that stands in no route's host or path, so that requests can be made that fall under no
-/// more specific route.
+/// Returns a label that stands in no route's host or path, so that requests can be made that fall under no more
+/// specific route.
 fn unused_label(spec: &TableSpec) -> String {
     let mut used = FxHashSet::default();
     for route in &spec.routes {

@@ -81,8 +81,8 @@ impl<'a> Law<'a> {
         Self { selected: selected.collect(), denied: denied.collect(), territories: territories.collect(), spec }
     }
 
-    /// The rows of a class for every profile, and the unknown client's last; with the jurisdictions
-    /// that the route declares.
+    /// Returns the rows of a class for every profile, and the unknown client's last; with the jurisdictions that
+    /// the route declares.
     pub(super) fn rows(&self, profiles: &[Profile], class: ClassId, declared: &[JurisdictionId]) -> Vec<Row> {
         let known = profiles.iter().map(|profile| (profile.countries, Origin::Country(profile.sample)));
         let unknown = std::iter::once((CountrySet::default(), Origin::Unknown));
@@ -101,7 +101,7 @@ impl<'a> Law<'a> {
         Row { countries, origin, clauses, own, allowed }
     }
 
-    /// The regions that all clauses allow.
+    /// Returns the regions that all clauses allow.
     pub(super) fn allowed(&self, clauses: &[Clause], opening: Opening) -> Allowed {
         let mut allowed = Allowed { home: RegionSet::EMPTY, opened: RegionSet::EMPTY, safeguarded: RegionSet::EMPTY };
         for region in RegionSet::first(self.spec.regions.len()).iter() {
@@ -120,7 +120,7 @@ impl<'a> Law<'a> {
         allowed
     }
 
-    /// What the law asks of a jurisdiction's data of a class.
+    /// Returns what the law asks of a jurisdiction's data of a class.
     pub(super) fn of_jurisdiction(&self, jurisdiction: JurisdictionId, class: ClassId) -> Vec<Clause> {
         let data_class = &self.spec.data_classes[class.0];
         if data_class.scope == Scope::Global {
@@ -159,7 +159,8 @@ impl<'a> Law<'a> {
         clauses
     }
 
-    /// Whether a rule is over, and one of the same jurisdiction and regulation that began later stands for it.
+    /// Returns whether a rule is over, and one of the same jurisdiction and regulation that began later stands for
+    /// it.
     fn is_succeeded(&self, rule: &Rule, class: ClassId) -> bool {
         let now = self.spec.at.earliest();
         rule.period.until.is_some_and(|until| until <= now)
@@ -221,7 +222,7 @@ impl<'a> Law<'a> {
         clauses
     }
 
-    /// What the law asks of somebody who may be in any country of these jurisdictions.
+    /// Returns what the law asks of somebody who may be in any country of these jurisdictions.
     fn of_somebody_in(&self, jurisdictions: &[JurisdictionId], class: ClassId) -> Vec<Clause> {
         let spec = self.spec;
         let mut clauses: Vec<Clause> = jurisdictions.iter().flat_map(|id| self.of_jurisdiction(*id, class)).collect();
@@ -250,17 +251,17 @@ impl<'a> Law<'a> {
 }
 
 impl Clause {
-    /// Whether it allows a region.
+    /// Returns whether it allows a region.
     pub(super) fn allows(&self, region: RegionId, opening: Opening) -> bool {
         self.inside.contains(region) || (self.opens(opening) && !self.denied.contains(region))
     }
 
-    /// The regions that it allows, of all.
+    /// Returns the regions that it allows, of all.
     pub(super) fn allowed(&self, opening: Opening, every: &RegionSet) -> RegionSet {
         every.iter().filter(|region| self.allows(*region, opening)).collect()
     }
 
-    /// Whether the regions outside that it does not deny are open.
+    /// Returns whether the regions outside that it does not deny are open.
     pub(super) fn opens(&self, opening: Opening) -> bool {
         self.transfers.iter().all(|transfer| match transfer {
             Transfer::Prohibited => false,
@@ -274,7 +275,7 @@ impl Clause {
         self.transfers.contains(&Transfer::WithSafeguards)
     }
 
-    /// Whether another that holds as well asks for all that this one does.
+    /// Returns whether another that holds as well asks for all that this one does.
     pub(super) fn is_implied_by(&self, other: &Self) -> bool {
         let never = Opening::all().all(|opening| !other.opens(opening));
         other.inside.is_subset(&self.inside)
@@ -309,7 +310,7 @@ impl Territory {
     }
 }
 
-/// Every country, by what it belongs to.
+/// Returns every country, by what it belongs to.
 pub(super) fn profiles(spec: &TableSpec) -> Vec<Profile> {
     let mut places: FxHashMap<Vec<bool>, usize> = FxHashMap::default();
     let mut profiles: Vec<Profile> = Vec::new();

@@ -31,9 +31,9 @@ pub(super) fn check(law: &Law<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A rule that asks for all that this one does; of two that ask for the same, the first is that one.
-/// Two laws that happen to ask for the same are no mistake: both rules must be of one regulation, and in
-/// force at the same times. And a maintenance page is an effect; so is a denial that no region meets today.
+/// Returns a rule that asks for all that this one does; of two that ask for the same, the first is that one. Two
+/// laws that happen to ask for the same are no mistake: both rules must be of one regulation, and in force at the
+/// same times. And a maintenance page is an effect; so is a denial that no region meets today.
 fn implied_by(law: &Law<'_>, index: usize, rule: &Rule, classes: &[ClassId]) -> Option<usize> {
     let rules = law.spec.rules.iter().enumerate();
     let mut alike = rules.filter(|(at, other)| {

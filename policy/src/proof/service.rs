@@ -43,7 +43,7 @@ pub enum Consent {
 }
 
 impl Reliance {
-    /// What is lost with its regions: `pii of br (route a)`.
+    /// Returns what is lost with its regions: `pii of br (route a)`.
     pub fn describe(&self, spec: &TableSpec) -> String {
         let consent = match self.consent {
             Consent::Either => "",
@@ -136,7 +136,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// What was found of all kinds together.
+    /// Returns what was found of all kinds together.
     pub(super) fn finish(mut self) -> (Vec<Finding>, Vec<Reliance>) {
         if !self.anybody {
             self.findings.push(Finding::ServesNobody);
@@ -202,7 +202,7 @@ fn join<Key: PartialEq, Sample>(
     }
 }
 
-/// What is true of a client's requests of each access; of both as one where it is the same.
+/// Returns what is true of a client's requests of each access; of both as one where it is the same.
 fn facts(
     law: &Law<'_>,
     kind: &Kind,
@@ -232,7 +232,7 @@ fn facts(
     facts
 }
 
-/// Why nobody serves a client without consent; `with_consent` would. `None` when the table says outright
+/// Returns why nobody serves a client without consent; `with_consent` would. `None` when the table says outright
 /// that nobody does.
 fn cause(
     law: &Law<'_>,
@@ -280,7 +280,7 @@ fn cause(
     }
 }
 
-/// Whether all are of one jurisdiction: then they leave its own clients without a region, too.
+/// Returns whether all are of one jurisdiction: then they leave its own clients without a region, too.
 fn is_of_one(law: &Law<'_>, sources: &[Source]) -> bool {
     let jurisdiction = |source: &Source| match source {
         Source::Rule(rule) => Some(law.spec.rules[*rule].jurisdiction),
@@ -291,7 +291,7 @@ fn is_of_one(law: &Law<'_>, sources: &[Source]) -> bool {
     first.is_some() && sources.iter().all(|source| jurisdiction(source) == first)
 }
 
-/// The fewest clauses found that leave no region together.
+/// Returns the fewest clauses found that leave no region together.
 fn core(law: &Law<'_>, row: &Row, opening: Opening) -> Cause {
     let every = RegionSet::first(law.spec.regions.len());
     let leaves_none = |clauses: &[&Clause]| {

@@ -23,14 +23,14 @@ fn world() -> TableSpec {
 
 type Change<'a> = &'a dyn Fn(&mut TableSpec);
 
-/// What is found of a table that was compiled from `world` and says what `change` makes of it.
+/// Returns what is found of a table that was compiled from `world` and says what `change` makes of it.
 fn forged(change: impl Fn(&mut TableSpec)) -> Vec<Finding> {
     let mut said = world();
     change(&mut said);
     prove(&Table::new(world()).expect("a table").saying(said)).findings
 }
 
-/// The first fault: what, where, and for whom.
+/// Returns the first fault: what, where, and for whom.
 fn fault(findings: &[Finding]) -> Option<(Option<Misjudgement>, usize, String)> {
     findings.iter().find_map(|finding| match finding {
         Finding::Leak { case, region } => Some((None, region.index(), case.command("t"))),
@@ -102,7 +102,7 @@ fn other_faults_are_told_from_leaks() {
     }
 }
 
-/// The first `count` regions.
+/// Returns the first `count` regions.
 fn first(count: usize) -> RegionSet {
     RegionSet::first(count)
 }

@@ -27,7 +27,7 @@ fn origin(codes: &str) -> Origin {
     Origin::of(countries)
 }
 
-/// The change of personal data: gained, unguarded, lost, and whether it is refused or served.
+/// Returns the change of personal data: gained, unguarded, lost, and whether it is refused or served.
 fn change(spec: TableSpec, before: &str, after: &str) -> String {
     let table = Table::new(spec).unwrap();
     let relocations = Relocations::new(&table);

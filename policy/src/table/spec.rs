@@ -42,7 +42,7 @@ pub struct TableSpec {
 }
 
 impl TableSpec {
-    /// Every moment at which a rule or an entry of a list begins or ends, in order, each once.
+    /// Returns every moment at which a rule or an entry of a list begins or ends, in order, each once.
     pub fn boundaries(&self) -> Vec<Moment> {
         let rules = self.rules.iter().flat_map(|rule| rule.period.boundaries());
         let mut all: Vec<Moment> = rules.chain(self.lists.iter().flat_map(List::boundaries)).collect();

@@ -24,25 +24,25 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What was done since an earlier count of the same nodes. A count that fell is of a node that
-    /// started anew, and counts as nothing: a trial then sees less of it, never more than it did.
+    /// Returns what was done since an earlier count of the same nodes. A count that fell is of a node that started
+    /// anew, and counts as nothing: a trial then sees less of it, never more than it did.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         self.zip(earlier, u64::saturating_sub)
     }
 
-    /// What both did.
+    /// Returns what both did.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         self.zip(other, u64::saturating_add)
     }
 
-    /// How many answers have a time.
+    /// Returns how many answers have a time.
     pub(super) fn timed(&self) -> u64 {
         self.times.iter().sum()
     }
 
-    /// How many answers took longer than the upper edge of a bucket.
+    /// Returns how many answers took longer than the upper edge of a bucket.
     pub(super) fn longer_than(&self, edge: Duration) -> u64 {
         let past = |bucket: &usize| quantile::upper_edge(*bucket) > edge;
         (0..BUCKETS).filter(past).map(|bucket| self.times[bucket]).sum()

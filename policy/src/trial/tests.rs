@@ -23,7 +23,7 @@ fn told(staged: &Nodes, others: &Nodes) -> Vec<String> {
     judge(staged, others, &Marks::default()).iter().map(Finding::to_string).collect()
 }
 
-/// The names of what is found, of nodes that did `before` and `since`, with nobody else.
+/// Returns the names of what is found, of nodes that did `before` and `since`, with nobody else.
 fn found(before: Observed, since: Observed) -> Vec<&'static str> {
     let findings = judge(&nodes(before, since), &Nodes::default(), &Marks::default());
     findings.iter().map(|finding| finding.signal.name()).collect()

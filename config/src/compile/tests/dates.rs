@@ -127,7 +127,7 @@ fn what_is_wrong_with_denials_and_operators_is_told() {
     }
 }
 
-/// The regions that a German's personal data may go to, without consent.
+/// Returns the regions that a German's personal data may go to, without consent.
 fn lawful(document: &RoutingTable) -> Vec<&str> {
     let table = &document.table;
     let facts = policy::Facts {

@@ -39,7 +39,7 @@ impl Delta {
         (short, details)
     }
 
-    /// What this has beyond another, of what is told of declared jurisdictions.
+    /// Returns what this has beyond another, of what is told of declared jurisdictions.
     pub(super) fn without(&self, base: &Self) -> Self {
         let gained = self.gained.without(&base.gained);
         Self {

@@ -144,7 +144,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// What the two tables say of one kind of request.
+    /// Returns what the two tables say of one kind of request.
     pub(super) fn readings(&self, case: &Case<'_>, declared: [&[JurisdictionId]; 2]) -> [Reading; 2] {
         let Case { treatment, origin, requests, consent, compliant } = *case;
         let before = Opening { consent: consent.old(), access: requests.old() };
@@ -195,7 +195,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// What trusted proxies can declare on these routes, and what each table makes of it.
+    /// Returns what trusted proxies can declare on these routes, and what each table makes of it.
     fn declarations(&self, treatment: &Treatment<'_>) -> Vec<Declaration<'a>> {
         let heard = [&treatment.old.jurisdiction_header, &treatment.new.jurisdiction_header];
         let headers: BTreeSet<&String> = heard.into_iter().flatten().collect();
@@ -329,7 +329,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The countries that both tables have in the same jurisdictions and super-regions.
+/// Returns the countries that both tables have in the same jurisdictions and super-regions.
 pub(super) fn crowds(old: &TableSpec, new: &TableSpec) -> Vec<Crowd> {
     let mut crowds: Vec<Crowd> = Vec::new();
     let mut known: FxHashMap<Vec<bool>, usize> = FxHashMap::default();
