@@ -108,8 +108,8 @@ pub(super) fn warn_of_overrides(root: &Section<'_>, table: &Table) {
     }
 }
 
-/// Reads the data class of a route. A typo or an omission must never take a route out of the law's reach: with any rule or declared class in
-/// the table, each route says what it carries.
+/// Reads the data class of a route. A typo or an omission must never take a route out of the law's reach: with any
+/// rule or declared class in the table, each route says what it carries.
 fn data_class(section: &Section<'_>, context: &Context<'_, '_>, no_law: bool) -> Option<ClassId> {
     let classes = &context.names.classes;
     match section.field("data_class") {
