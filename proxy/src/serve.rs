@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::admin::Admin;
 use crate::boundary::Boundaries;
-use crate::bus::first::Bus;
+use crate::bus::thread::BusThread;
 use crate::clock::{self, LawClock, start_coarse_clock};
 use crate::databases::CurrentDatabases;
 use crate::ingress::listener::{Listener, bind, listen};
@@ -78,7 +78,7 @@ pub fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: Ru
     let (document, revision, bus) = match (document, &config.routing) {
         (Some(document), _) => (document, 1, None),
         (None, Routing::Bus(source)) => {
-            let mut bus = Bus::follow(&config, source, &persisted, &metrics, &law, peers.clone())?;
+            let mut bus = BusThread::start(&config, source, &persisted, &metrics, &law, peers.clone())?;
             let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
             (table.document.clone(), table.version.revision, Some(bus))
         }
@@ -114,7 +114,7 @@ pub fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: Ru
         config: ArcSwap::from_pointee(config),
     });
     let config = node.config.load_full();
-    let farewell = bus.map(|bus| bus.serve(&node));
+    let shutdown = bus.map(|bus| bus.serve(&node));
 
     start_coarse_clock()?;
     let stop = Stop { node: node.clone(), signals: Mutex::new(Some(signals)) };
@@ -146,8 +146,8 @@ pub fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: Ru
     drop(routing);
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
     drop(signal_runtime);
-    if let Some(farewell) = farewell {
-        farewell.say();
+    if let Some(shutdown) = shutdown {
+        shutdown.run();
     }
     tracing::info!("stopped");
     Ok(())

@@ -63,13 +63,13 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) const PATIENCE_FOR_TABLES: Duration = Duration::from_secs(9);
 
 impl BusAccess {
-    /// Whether the text is a server's address.
+    /// Returns whether the text is a server's address.
     pub fn is_server(text: &str) -> bool {
         let place = text.strip_prefix("nats://").or_else(|| text.strip_prefix("tls://"));
         place.is_some_and(|place| !place.is_empty() && !place.contains(char::is_whitespace))
     }
 
-    /// Whether all that a connection needs of this machine is there: files, keys, certificates.
+    /// Returns whether all that a connection needs of this machine is there: files, keys, certificates.
     ///
     /// # Errors
     /// When a file is missing or bad.
@@ -77,7 +77,7 @@ impl BusAccess {
         self.options("check").map(drop)
     }
 
-    /// The options to connect with, as `name`.
+    /// Returns the options to connect with, as `name`.
     ///
     /// # Errors
     /// When a file is missing or bad.
@@ -120,7 +120,7 @@ impl BusAccess {
         })
     }
 
-    /// The servers without the passwords that may be in their addresses.
+    /// Returns the servers without the passwords that may be in their addresses.
     pub fn servers_shown(&self) -> String {
         let shown = self.servers.iter().map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
@@ -129,8 +129,8 @@ impl BusAccess {
         shown.collect::<Vec<_>>().join(", ")
     }
 
-    /// What the first address that says it says before its `@`: `user:password`, or a token. The
-    /// library does not look there.
+    /// Returns what the first address that says it says before its `@`: `user:password`, or a token. The library does
+    /// not look there.
     fn login(&self) -> Result<Option<(String, Option<String>)>, BusError> {
         for server in &self.servers {
             let bad =
@@ -143,7 +143,7 @@ impl BusAccess {
         Ok(None)
     }
 
-    /// Whether a connection without TLS is none: nobody on the way may talk us out of it.
+    /// Returns whether a connection without TLS is none: nobody on the way may talk us out of it.
     fn asks_for_tls(&self) -> bool {
         !self.certificate_authorities.is_empty()
             || self.client_certificate.is_some()
@@ -183,7 +183,7 @@ impl BusAccess {
     }
 }
 
-/// A secret's file: its text without white space around it.
+/// Returns a secret's file: its text without white space around it.
 fn secret(file: &Path) -> Result<String, BusError> {
     let text = crate::text::read_bounded(file, MAX_SECRET);
     let text = text.map_err(|error| BusError::File { file: file.to_owned(), what: error.to_string() })?;

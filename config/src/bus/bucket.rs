@@ -103,7 +103,7 @@ impl Bus {
         }
     }
 
-    /// What is weak about the bucket, as it is now.
+    /// Returns what is weak about the bucket, as it is now.
     ///
     /// # Errors
     /// When there is none, or the bus does not answer.
@@ -116,7 +116,7 @@ impl Bus {
         .await
     }
 
-    /// Whether the bucket has a leader, as one does that no cluster keeps.
+    /// Returns whether the bucket has a leader, as one does that no cluster keeps.
     async fn has_leader(&self) -> Result<bool, BusError> {
         within(async {
             let info = self.stream().await?.get_info().await.map_err(|error| request_error(&error))?;
@@ -142,7 +142,7 @@ fn weaknesses(config: &stream::Config, is_clustered: bool) -> Vec<Weakness> {
 }
 
 impl Weakness {
-    /// A word for it that machines can go by.
+    /// Returns a word for it that machines can go by.
     pub fn kind(&self) -> &'static str {
         match self {
             Weakness::History { .. } => "history",

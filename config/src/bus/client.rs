@@ -73,23 +73,23 @@ impl Bus {
         })
     }
 
-    /// The bucket's name.
+    /// Returns the bucket's name.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
 
-    /// The server that it is connected to: its name and version.
+    /// Returns the server that it is connected to: its name and version.
     pub fn server(&self) -> String {
         let info = self.client.server_info();
         format!("{} ({})", info.server_name, info.version)
     }
 
-    /// The connection underneath.
+    /// Returns the connection underneath.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// What the server last complained of by itself, told once: it does not answer who lacks a right.
+    /// Returns what the server last complained of by itself, told once: it does not answer who lacks a right.
     pub fn complaint(&self) -> Option<String> {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -100,12 +100,12 @@ impl Bus {
         self.lost.notified().await;
     }
 
-    /// The most bytes that one message can have.
+    /// Returns the most bytes that one message can have.
     pub fn max_payload(&self) -> usize {
         self.client.server_info().max_payload
     }
 
-    /// Whether the server says that it is one of a cluster.
+    /// Returns whether the server says that it is one of a cluster.
     pub fn is_clustered(&self) -> bool {
         self.client.server_info().cluster.is_some()
     }
@@ -213,7 +213,7 @@ impl Bus {
         }
     }
 
-    /// The bucket's stream, as it was when it was first asked for.
+    /// Returns the bucket's stream, as it was when it was first asked for.
     pub(super) async fn stream(&self) -> Result<&Stream, BusError> {
         self.stream.get_or_try_init(|| self.look_up()).await
     }
@@ -229,8 +229,8 @@ impl Bus {
         })
     }
 
-    /// Why a question had no answer: the bucket may be gone since, of which only a question for the
-    /// bucket itself tells.
+    /// Returns why a question had no answer: the bucket may be gone since, of which only a question for the bucket
+    /// itself tells.
     pub(super) async fn reason(&self, error: BusError) -> BusError {
         match error {
             BusError::TimedOut => error,
@@ -243,7 +243,7 @@ impl Bus {
     }
 }
 
-/// What an alert of the server's about a certificate is about: TLS does not say whose.
+/// Returns what an alert of the server's about a certificate is about: TLS does not say whose.
 fn with_remedy(what: String) -> String {
     let is_about_ours = ["BadCertificate", "CertificateRequired", "UnknownCA"].iter().any(|alert| what.contains(alert));
     let remedy = if is_about_ours { "; the server asks for a client certificate that it trusts" } else { "" };

@@ -21,9 +21,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What is left of a staged table's lease. It counts from when it was issued, or from when the bus
-    /// took it if that is earlier: nobody can make it last by putting it there again. All of it is left
-    /// if these clocks are ahead of ours.
+    /// Returns what is left of a staged table's lease. It counts from when it was issued, or from when the bus took it
+    /// if that is earlier: nobody can make it last by putting it there again. All of it is left if these clocks are
+    /// ahead of ours.
     pub fn lease_left(&self, now: SystemTime) -> Duration {
         let Some(publication) = &self.publication else { return Duration::ZERO };
         let lease = publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
@@ -54,7 +54,7 @@ impl Entry {
     }
 }
 
-/// What is said of a table that is too long to be read.
+/// Returns what is said of a table that is too long to be read.
 pub fn too_large(bytes: usize) -> String {
     format!("it has {bytes} bytes; at most {MAX_TABLE} are read")
 }

@@ -38,7 +38,7 @@ pub enum PublishError {
     Bus(#[from] BusError),
 }
 
-/// A request's failure. The library tells a time-out and a server without JetStream by its sources.
+/// Returns a request's failure. The library tells a time-out and a server without JetStream by its sources.
 pub(super) fn request_error(error: &(dyn std::error::Error + 'static)) -> BusError {
     let text = chain(error);
     if text.contains("timed out") {
@@ -50,7 +50,7 @@ pub(super) fn request_error(error: &(dyn std::error::Error + 'static)) -> BusErr
     }
 }
 
-/// An error with its causes, each once.
+/// Returns an error with its causes, each once.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -131,13 +131,13 @@ struct Since {
 }
 
 impl Freshness {
-    /// Of a node that has no table yet. `max_age` is what its file says.
+    /// Returns that of a node that has no table yet. `max_age` is what its file says.
     pub fn new(witness: Witness, max_age: Option<Duration>, now: Moment) -> Self {
         let heard = Since::ago(Duration::ZERO, now);
         Self { witness, max_age, heard, table: None, heartbeat: None, newer: None }
     }
 
-    /// The bus confirms the table in force. Counts for nothing where keys are trusted.
+    /// Notes that the bus confirms the table in force. Counts for nothing where keys are trusted.
     pub fn heard(&mut self, now: Moment) {
         self.heard = Since::ago(Duration::ZERO, now);
         if self.witness == Witness::Bus {
@@ -145,13 +145,13 @@ impl Freshness {
         }
     }
 
-    /// The bus has been silent for so long already: a start from a snapshot. `None` is for ever.
+    /// Notes that the bus has been silent for so long already: a start from a snapshot. `None` is for ever.
     pub fn silent_for(&mut self, silence: Option<Duration>, now: Moment) {
         let for_ever = || self.max_age().saturating_add(Duration::from_millis(1));
         self.heard = Since::ago(silence.unwrap_or_else(for_ever), now);
     }
 
-    /// A table of all nodes is in force.
+    /// Notes that a table of all nodes is in force.
     pub fn took(&mut self, version: &TableVersion, valid_until_ms: Option<u64>, now: Moment) {
         // What is put there again is no younger than it was, whichever way the clock was set meanwhile.
         let same = |table: &InForce| {
@@ -169,7 +169,7 @@ impl Freshness {
         self.table = Some(InForce { version: version.clone(), issued, valid_until });
     }
 
-    /// A heartbeat that a trusted key has signed.
+    /// Takes a heartbeat that a trusted key has signed, and returns whether it is news.
     pub fn heartbeat(&mut self, beat: Heartbeat, now: Moment) -> Beat {
         if self.heartbeat.as_ref().is_some_and(|known| known.beat.order() >= beat.order()) {
             return Beat::Old;
@@ -179,7 +179,7 @@ impl Freshness {
         Beat::New
     }
 
-    /// A table that is newer than the one in force was refused. Where keys are trusted: one that such a key has signed.
+    /// Notes that a table which is newer than the one in force was refused. Where keys are trusted: one that such a key has signed.
     pub fn refused(&mut self, newer: Newer, now: Moment) {
         let is_after = || self.table.as_ref().is_none_or(|table| newer.is_after(&table.version));
         let is_first = || self.newer.as_ref().is_none_or(|(known, _)| newer.issued_ms < known.issued_ms);
@@ -224,7 +224,7 @@ impl Freshness {
         Some(Judgement { limit: Limit::ValidUntil { at_ms }, age: table.issued.age(now).max(by_wall), most })
     }
 
-    /// By what a trusted key has signed since: one that is refused here, and one that a heartbeat names.
+    /// Judges it by what a trusted key has signed since: one that is refused here, and one that a heartbeat names.
     fn by_followers(&self, table: &InForce, now: Moment) -> [Option<Judgement>; 2] {
         if self.witness == Witness::Bus {
             return [None, None];
@@ -245,7 +245,8 @@ impl Freshness {
         Judgement { limit, age, most: self.max_age() }
     }
 
-    /// How long ago a trusted key last signed anything about the table in force; `None` without a table, or keys.
+    /// Returns how long ago a trusted key last signed anything about the table in force; `None` without a table, or
+    /// keys.
     pub fn signed_age(&self, now: Moment) -> Option<Duration> {
         let table = self.table.as_ref().filter(|_| self.witness == Witness::Keys)?;
         let heard = self.heartbeat.as_ref().filter(|heard| heard.beat.is_about(&table.version));
@@ -253,12 +254,12 @@ impl Freshness {
         Some(heard.map_or(issued, |heard| heard.signed.age(now).min(issued)))
     }
 
-    /// How long ago the bus last confirmed the table in force.
+    /// Returns how long ago the bus last confirmed the table in force.
     pub fn silence(&self, now: Moment) -> Duration {
         self.heard.age(now)
     }
 
-    /// How long a table may be used without a word, unless its publisher says until when.
+    /// Returns how long a table may be used without a word, unless its publisher says until when.
     pub fn max_age(&self) -> Duration {
         self.max_age.unwrap_or(MAX_AGE)
     }
@@ -268,7 +269,7 @@ impl Freshness {
         self.witness
     }
 
-    /// The newest heartbeat that was heard, whatever it is about.
+    /// Returns the newest heartbeat that was heard, whatever it is about.
     pub fn newest_heartbeat(&self) -> Option<&Heartbeat> {
         self.heartbeat.as_ref().map(|heard| &heard.beat)
     }
@@ -281,25 +282,25 @@ impl Newer {
 }
 
 impl Moment {
-    /// This moment, `elapsed` after the process's start.
+    /// Returns this moment, `elapsed` after the process's start.
     pub fn now(elapsed: Duration) -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { elapsed, unix_ms: millis(since) }
     }
 
-    /// Whether a time lies so far ahead that clocks that are right cannot differ by it.
+    /// Returns whether a time lies so far ahead that clocks that are right cannot differ by it.
     pub fn is_before(self, signed_ms: u64) -> bool {
         signed_ms > self.unix_ms.saturating_add(millis(MOST_SKEW))
     }
 }
 
 impl Judgement {
-    /// Whether its use is over.
+    /// Returns whether its use is over.
     pub fn is_expired(&self) -> bool {
         self.age > self.most
     }
 
-    /// What is left.
+    /// Returns what is left.
     pub fn left(&self) -> Duration {
         self.most.saturating_sub(self.age)
     }
@@ -310,12 +311,12 @@ impl Judgement {
         whole(self.left()) - whole(self.age.saturating_sub(self.most))
     }
 
-    /// The share of its time that is over: 1 and more once it has expired.
+    /// Returns the share of its time that is over: 1 and more once it has expired.
     pub fn share(&self) -> f64 {
         if self.most.is_zero() { f64::INFINITY } else { self.age.as_secs_f64() / self.most.as_secs_f64() }
     }
 
-    /// Whether an operator should know of it.
+    /// Returns whether an operator should know of it.
     pub fn is_worth_a_word(&self) -> bool {
         match self.limit {
             Limit::Silence => self.age >= SILENCE_WORTH_A_WORD.min(self.most / 2),

@@ -29,7 +29,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A heartbeat of this time for a publication, not yet signed.
+    /// Returns a heartbeat of this time for a publication, not yet signed.
     pub fn new(version: &TableVersion, signed_ms: u64, by: &str) -> Self {
         let TableVersion { epoch, revision, issued_ms, sha256 } = version.clone();
         Self { epoch, revision, issued_ms, sha256, signed_ms, by: printable(by), signature: None }
@@ -80,7 +80,7 @@ const LONGEST: usize = 4096;
 pub(super) mod tests {
     use super::*;
 
-    /// A heartbeat of this time for a publication of text `a`, epoch 1, revision 5 and this time.
+    /// Returns a heartbeat of this time for a publication of text `a`, epoch 1, revision 5 and this time.
     pub(in crate::bus) fn heartbeat(issued_ms: u64, signed_ms: u64) -> Heartbeat {
         let version = TableVersion { epoch: 1, revision: 5, issued_ms, sha256: "a".to_owned() };
         Heartbeat::new(&version, signed_ms, "me@host")

@@ -10,7 +10,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The key in the bucket.
+    /// Returns the key in the bucket.
     pub fn key(self) -> &'static str {
         match self {
             Place::Table => "table",

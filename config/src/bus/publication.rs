@@ -58,7 +58,7 @@ pub struct TableVersion {
 }
 
 impl Publication {
-    /// A publication of this text for all nodes, unsigned.
+    /// Returns a publication of this text for all nodes, unsigned.
     pub fn new(text: impl Into<bytes::Bytes>, epoch: u64, issued_ms: u64, by: &str) -> Self {
         let text = text.into();
         let claimed_sha256 = Some(sha256_hex(&text));
@@ -77,25 +77,25 @@ impl Publication {
         }
     }
 
-    /// The text's hash, in hexadecimal.
+    /// Returns the text's hash, in hexadecimal.
     pub fn sha256(&self) -> String {
         sha256_hex(&self.text)
     }
 
-    /// The table's version, as its text says it, whether or not the rest of it is any good.
+    /// Returns the table's version, as its text says it, whether or not the rest of it is any good.
     pub fn version(&self) -> Option<String> {
         top_level_text(std::str::from_utf8(&self.text).ok()?, "version")
     }
 
-    /// What stands for the whole of it, the text and all that is said beside it: another publication
-    /// of the same text may be good where this one was not.
+    /// Returns what stands for the whole of it, the text and all that is said beside it: another publication of the
+    /// same text may be good where this one was not.
     pub fn fingerprint(&self) -> String {
         let signature = self.signature.as_deref().unwrap_or_default();
         let claimed = self.claimed_sha256.as_deref().unwrap_or_default();
         sha256_hex(format!("{}\n{signature}\n{claimed}", self.statement("")).as_bytes())
     }
 
-    /// What is signed: one fact a line. No field can hold a line's end.
+    /// Returns what is signed: one fact a line. No field can hold a line's end.
     pub(super) fn statement(&self, bucket: &str) -> String {
         let Self { epoch, issued_ms, by, note, .. } = self;
         let (nodes, lease_ms) = match &self.stage {
@@ -112,7 +112,7 @@ impl Publication {
         )
     }
 
-    /// The headers that travel beside the text.
+    /// Returns the headers that travel beside the text.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let mut insert = |name: &'static str, value: String| {
@@ -201,7 +201,7 @@ impl TableVersion {
     }
 }
 
-/// The text with nothing in it that a header cannot hold.
+/// Returns the text with nothing in it that a header cannot hold.
 pub(super) fn printable(text: &str) -> String {
     let shown = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
     shown.take(MAX_HEADER).collect::<String>().trim().to_owned()

@@ -37,8 +37,7 @@ enum Ask {
 }
 
 impl Bus {
-    /// The live table, or the staged one; `None` when nothing ever was there. A deleted one has no
-    /// publication.
+    /// Returns the live table, or the staged one; `None` when nothing ever was there. A deleted one has no publication.
     ///
     /// # Errors
     /// When there is no bucket, or the bus does not answer.
@@ -46,7 +45,7 @@ impl Bus {
         self.table(place, Ask::Last).await
     }
 
-    /// The table of a revision; `None` when the bus no longer has it.
+    /// Returns the table of a revision; `None` when the bus no longer has it.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -54,7 +53,7 @@ impl Bus {
         self.table(place, Ask::At(revision)).await
     }
 
-    /// The first table after a revision, if there is one.
+    /// Returns the first table after a revision, if there is one.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -62,7 +61,7 @@ impl Bus {
         self.table(place, Ask::After(after)).await
     }
 
-    /// All tables that the bus still has, the oldest first.
+    /// Returns all tables that the bus still has, the oldest first.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -75,7 +74,7 @@ impl Bus {
         Ok(found)
     }
 
-    /// The tables between two revisions, both left out, the oldest first; the newest `most` of them.
+    /// Returns the tables between two revisions, both left out, the oldest first; the newest `most` of them.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -91,7 +90,8 @@ impl Bus {
         Ok(found.into())
     }
 
-    /// The last heartbeat, not yet verified; `None` when there never was one. What is there and is none is told in words.
+    /// Returns the last heartbeat, not yet verified; `None` when there never was one. What is there and is none is told
+    /// in words.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -102,7 +102,7 @@ impl Bus {
         Ok(found.filter(is_put).map(|message| Heartbeat::parse(&message.payload)))
     }
 
-    /// What time it is by the bus' clock.
+    /// Returns what time it is by the bus' clock.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -116,7 +116,7 @@ impl Bus {
         .await
     }
 
-    /// The reports of all nodes that live, and when the bus took each.
+    /// Returns the reports of all nodes that live, and when the bus took each.
     ///
     /// # Errors
     /// As [`Bus::live`]. A report that does not parse is left out.
@@ -124,7 +124,7 @@ impl Bus {
         self.reports_within(REPORT_TTL).await
     }
 
-    /// The last reports of all nodes that were heard from so lately and did not leave in peace, and when the
+    /// Returns the last reports of all nodes that were heard from so lately and did not leave in peace, and when the
     /// bus took each.
     ///
     /// # Errors
@@ -162,8 +162,8 @@ impl Bus {
         Ok(gone.len())
     }
 
-    /// The last message of every node. Who was told of once is asked for by name: nats-server 2.9 now and
-    /// then leaves some out of its list.
+    /// Returns the last message of every node. Who was told of once is asked for by name: nats-server 2.9 now and then
+    /// leaves some out of its list.
     async fn nodes(&self) -> Result<Vec<StreamMessage>, BusError> {
         let stream = self.stream().await?;
         let listed = match stream.info_with_subjects(self.subject("nodes.>")).await {
@@ -185,7 +185,7 @@ impl Bus {
         self.reporters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the bucket is, in one question.
+    /// Returns how the bucket is, in one question.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -243,7 +243,7 @@ impl Bus {
     }
 }
 
-/// How long ago the bus took it; nothing, where its clock is ahead of ours.
+/// Returns how long ago the bus took it; nothing, where its clock is ahead of ours.
 fn age(message: &StreamMessage) -> Duration {
     SystemTime::from(message.time).elapsed().unwrap_or_default()
 }

@@ -108,7 +108,7 @@ impl NodeReport {
         self
     }
 
-    /// What those who follow the bucket's changes know of a node without reading its report.
+    /// Returns what those who follow the bucket's changes know of a node without reading its report.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         // Names and regions are of letters that headers can hold: the node file says so.

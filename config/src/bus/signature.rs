@@ -47,7 +47,7 @@ impl SigningKey {
         pair.map(Self).map_err(|error| bad(format!("not an ed25519 private key: {error}; {HOW_TO_MAKE}")))
     }
 
-    /// Whether a publication's signature names this key.
+    /// Returns whether a publication's signature names this key.
     pub fn has_made(&self, signature: &str) -> bool {
         signature.split_once(':').is_some_and(|(id, _)| id == key_id(self.0.public_key().as_ref()))
     }
@@ -90,19 +90,19 @@ impl TrustedKeys {
         if errors.is_empty() { Ok(Self(keys)) } else { Err(errors) }
     }
 
-    /// Those of both.
+    /// Returns those of both.
     #[must_use]
     pub fn and(mut self, others: TrustedKeys) -> Self {
         self.0.extend(others.0);
         self
     }
 
-    /// Whether signatures are asked for at all.
+    /// Returns whether signatures are asked for at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one of the keys signed a publication for this bucket; always, without any key.
+    /// Returns whether one of the keys signed a publication for this bucket; always, without any key.
     ///
     /// # Errors
     /// Why not, in words.
@@ -118,7 +118,7 @@ impl TrustedKeys {
         self.verify_statement(signature, &publication.statement(bucket))
     }
 
-    /// Whether one of the keys signed a heartbeat for this bucket; never, without any key.
+    /// Returns whether one of the keys signed a heartbeat for this bucket; never, without any key.
     ///
     /// # Errors
     /// Why not, in words.
@@ -157,7 +157,7 @@ fn public_key(file: &Path) -> Result<PublicKey, String> {
     }
 }
 
-/// What names a key: the start of its hash.
+/// Returns what names a key: the start of its hash.
 fn key_id(public: &[u8]) -> String {
     sha256_hex(public).chars().take(16).collect()
 }

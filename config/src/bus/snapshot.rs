@@ -146,7 +146,7 @@ fn replace(file: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::
     File::open(directory)?.sync_all()
 }
 
-/// How long ago that was. A clock that was set back leaves a little in the future.
+/// Returns how long ago that was. A clock that was set back leaves a little in the future.
 fn silence(heard: SystemTime, now: SystemTime) -> Option<Duration> {
     match now.duration_since(heard) {
         Ok(ago) => Some(ago),

@@ -68,7 +68,7 @@ impl Watch {
         Ok(Self { messages, prefix: format!("$KV.{bucket}.") })
     }
 
-    /// The next change. May be dropped and called again: nothing is lost.
+    /// Returns the next change. May be dropped and called again: nothing is lost.
     ///
     /// # Errors
     /// When the watch is over, and has to be started anew.

@@ -3,48 +3,70 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use config::bus::{Entry, Heartbeat, Origin, Place, Publication, Recency, TableVersion, TrustedKeys};
+use config::bus::{Heartbeat, Origin, Place, Publication, Recency, TableVersion, TrustedKeys};
 use config::{BusSource, Problem, RoutingTable, Severity};
 use policy::{LawTime, shrinkage};
 
 use super::freshness::moment;
-use super::tables::Table;
 use crate::peers::Peers;
 
+/// A publication as it came.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    /// What it says.
+    pub(crate) publication: Publication,
+    /// Its revision.
+    pub(crate) revision: u64,
+    /// When the bus took it, by its clock.
+    pub(crate) created: SystemTime,
+}
+
+/// A table that has passed its examination.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// As it came.
+    pub(crate) publication: Publication,
+    /// What it says.
+    pub(crate) document: RoutingTable,
+    /// What later ones are compared with.
+    pub(crate) version: TableVersion,
+}
+
 /// What a publication is compared with.
-pub struct Against<'a> {
+pub(crate) struct Against<'a> {
     /// How this node takes tables.
-    pub source: &'a BusSource,
+    pub(crate) source: &'a BusSource,
     /// The node that it must fit.
-    pub here: &'a Here,
+    pub(crate) here: &'a Here,
     /// The table of all that is in force, if there is one.
-    pub base: Option<&'a Table>,
+    pub(crate) base: Option<&'a Table>,
     /// What the text says, if it was read before.
-    pub known: Option<RoutingTable>,
+    pub(crate) known: Option<RoutingTable>,
     /// How it came here.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// The newest verified heartbeat.
-    pub heartbeat: Option<&'a Heartbeat>,
+    pub(crate) heartbeat: Option<&'a Heartbeat>,
     /// The time at which the law is read.
-    pub at: LawTime,
+    pub(crate) at: LawTime,
 }
 
 /// What of this node a table must fit.
 #[derive(Clone, Debug)]
-pub struct Here {
+pub(crate) struct Here {
     /// The region that it is in.
-    pub region: String,
+    pub(crate) region: String,
     /// Its node file.
-    pub node_file: PathBuf,
+    pub(crate) node_file: PathBuf,
     /// Which other processes are nodes, now.
-    pub peers: Arc<ArcSwap<Peers>>,
+    pub(crate) peers: Arc<ArcSwap<Peers>>,
 }
 
 /// Why a publication does not go in force.
-#[derive(Debug)]
-pub enum Refusal {
+#[derive(Clone, Debug)]
+pub(crate) enum Refusal {
     /// There is something wrong with it.
     Bad(Vec<Problem>),
     /// Nobody whom this node trusts stands for it. Quickly found out, and other tomorrow: a key may come.
@@ -54,20 +76,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What its publisher needs to know.
-    pub fn problems(self) -> Vec<Problem> {
+    /// Returns what its publisher needs to know.
+    pub(crate) fn problems(self) -> Vec<Problem> {
         match self {
             Refusal::Bad(problems) | Refusal::Untrusted(problems) | Refusal::Shrinks(problems) => problems,
         }
     }
 }
 
-/// Whether a publication is whole, and stands for somebody whom this node trusts.
+/// Checks that a publication is whole, recent, and signed by somebody whom this node trusts.
 ///
 /// # Errors
 /// Why not.
-pub fn trust(place: Place, entry: &Entry, publication: &Publication, against: &Against<'_>) -> Result<(), Refusal> {
-    let name = name(place, entry.revision, against.source);
+pub(crate) fn trust(place: Place, offered: &Offered, against: &Against<'_>) -> Result<(), Refusal> {
+    let (publication, name) = (&offered.publication, name(place, offered.revision, against.source));
     let bad = |path: &str, message: String| Refusal::Untrusted(vec![problem(&name, path, message)]);
     let claimed = publication.claimed_sha256.as_ref();
     if claimed.is_some_and(|claimed| *claimed != publication.sha256()) {
@@ -89,7 +111,7 @@ pub fn trust(place: Place, entry: &Entry, publication: &Publication, against: &A
 ///
 /// # Errors
 /// Why not, in words.
-pub fn verified(publication: &Publication, source: &BusSource) -> Result<(), String> {
+pub(crate) fn verified(publication: &Publication, source: &BusSource) -> Result<(), String> {
     keys(source)?.verify(publication, &source.access.bucket)
 }
 
@@ -97,7 +119,7 @@ pub fn verified(publication: &Publication, source: &BusSource) -> Result<(), Str
 ///
 /// # Errors
 /// When one of them is bad, in words.
-pub fn keys(source: &BusSource) -> Result<TrustedKeys, String> {
+pub(crate) fn keys(source: &BusSource) -> Result<TrustedKeys, String> {
     TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         format!("no table is believed while a key is bad: {}", texts.join("; "))
@@ -108,9 +130,9 @@ pub fn keys(source: &BusSource) -> Result<TrustedKeys, String> {
 ///
 /// # Errors
 /// Everything that is wrong with it, as far as that could be found out.
-pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: Against<'_>) -> Result<Table, Refusal> {
-    trust(place, entry, publication, &against)?;
-    let name = name(place, entry.revision, against.source);
+pub(crate) fn examine(place: Place, offered: &Offered, against: Against<'_>) -> Result<Table, Refusal> {
+    trust(place, offered, &against)?;
+    let (publication, name) = (&offered.publication, name(place, offered.revision, against.source));
     let bad = |path: &str, message: String| Refusal::Bad(vec![problem(&name, path, message)]);
     let document = match against.known {
         Some(document) if document.table.holds_at(against.at) => document,
@@ -147,7 +169,7 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
             return Err(Refusal::Shrinks(problems));
         }
     }
-    let version = TableVersion::of(publication, entry.revision);
+    let version = TableVersion::of(publication, offered.revision);
     Ok(Table { publication: publication.clone(), document, version })
 }
 
@@ -157,34 +179,36 @@ pub fn examine(place: Place, entry: &Entry, publication: &Publication, against: 
 ///
 /// # Errors
 /// As [`examine`].
-pub fn examine_after(
-    missed: &[Entry],
-    entry: &Entry,
+pub(crate) fn examine_after(
+    missed: &[Arc<Offered>],
+    offered: &Offered,
     source: &BusSource,
     here: &Here,
     base: &Arc<Table>,
     at: LawTime,
 ) -> Result<Table, Refusal> {
     let mut base = base.clone();
-    let look = |entry: &Entry, base: &Table| {
-        let publication = entry.publication.as_ref().filter(|publication| publication.epoch >= base.version.epoch)?;
+    let look = |offered: &Offered, base: &Table| {
+        if offered.publication.epoch < base.version.epoch {
+            return None;
+        }
         let (origin, base) = (Origin::Bus, Some(base));
         let against = Against { source, here, base, known: None, origin, heartbeat: None, at };
-        Some(examine(Place::Table, entry, publication, against))
+        Some(examine(Place::Table, offered, against))
     };
-    for entry in missed {
-        if let Some(Ok(table)) = look(entry, &base) {
+    for offered in missed {
+        if let Some(Ok(table)) = look(offered, &base) {
             base = Arc::new(table);
         }
     }
-    look(entry, &base).unwrap_or_else(|| Err(Refusal::Bad(Vec::new())))
+    look(offered, &base).unwrap_or_else(|| Err(Refusal::Bad(Vec::new())))
 }
 
 fn problem(file: &str, path: &str, message: String) -> Problem {
     Problem { severity: Severity::Error, file: file.to_owned(), line: 0, path: path.to_owned(), message }
 }
 
-/// What a table of the bus is called in messages.
-pub fn name(place: Place, revision: u64, source: &BusSource) -> String {
+/// Returns what a table of the bus is called in messages.
+pub(crate) fn name(place: Place, revision: u64, source: &BusSource) -> String {
     format!("bus:{}/{}@{revision}", source.access.bucket, place.key())
 }

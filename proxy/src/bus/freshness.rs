@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use config::bus::{Beat, FIRST_WARNING, Heartbeat, Judgement, Moment, Newer, TableVersion, Witness};
 
-use crate::routing::now;
+use crate::clock;
 
 /// What keeps the table fresh, and whether it is. Lives as long as the process.
 #[derive(Debug)]
-pub struct Freshness {
+pub(crate) struct Freshness {
     rules: Mutex<config::bus::Freshness>,
     /// What decisions read.
     expired: Arc<AtomicBool>,
@@ -20,26 +20,26 @@ pub struct Freshness {
 }
 
 impl Freshness {
-    /// Of a node that has no table yet; `expired` is what decisions read.
-    pub fn new(source: &config::BusSource, expired: Arc<AtomicBool>) -> Self {
+    /// Returns that of a node that has no table yet; `expired` is what decisions read.
+    pub(crate) fn new(source: &config::BusSource, expired: Arc<AtomicBool>) -> Self {
         let rules = config::bus::Freshness::new(source.witness(), source.max_age, moment());
         Self { rules: Mutex::new(rules), expired, warned: AtomicU8::new(0) }
     }
 
-    /// The bus has just confirmed the table in force.
-    pub fn heard(&self) {
+    /// Notes that the bus has just confirmed the table in force.
+    pub(crate) fn heard(&self) {
         self.lock().heard(moment());
         self.look();
     }
 
-    /// The bus has been silent for so long already: a start from a snapshot. `None` is for ever.
-    pub fn silent_for(&self, silence: Option<Duration>) {
+    /// Notes that the bus has been silent for so long already: a start from a snapshot. `None` is for ever.
+    pub(crate) fn silent_for(&self, silence: Option<Duration>) {
         self.lock().silent_for(silence, moment());
     }
 
     /// Puts a table in force, which becomes the one that is judged: before that if its use is over, and else after it,
     /// so that no table is ever taken for fresher than it is.
-    pub fn around(&self, version: &TableVersion, valid_until_ms: Option<u64>, put: impl FnOnce()) {
+    pub(crate) fn around(&self, version: &TableVersion, valid_until_ms: Option<u64>, put: impl FnOnce()) {
         let mut next = self.lock().clone();
         next.took(version, valid_until_ms, moment());
         let is_over = next.judge(moment()).is_some_and(|judgement| judgement.is_expired());
@@ -57,21 +57,21 @@ impl Freshness {
         }
     }
 
-    /// A heartbeat of a trusted key.
-    pub fn heartbeat(&self, beat: Heartbeat) -> Beat {
+    /// Takes a heartbeat of a trusted key, and returns whether it is news.
+    pub(crate) fn heartbeat(&self, beat: Heartbeat) -> Beat {
         let beat = self.lock().heartbeat(beat, moment());
         self.look();
         beat
     }
 
-    /// A newer table was refused.
-    pub fn refused(&self, newer: Newer) {
+    /// Notes that a newer table was refused.
+    pub(crate) fn refused(&self, newer: Newer) {
         self.lock().refused(newer, moment());
         self.look();
     }
 
     /// Lets the time pass: to be called every second or so.
-    pub fn look(&self) {
+    pub(crate) fn look(&self) {
         let rules = self.lock();
         let Some(judgement) = rules.judge(moment()) else { return };
         let is_expired = judgement.is_expired();
@@ -93,43 +93,43 @@ impl Freshness {
         }
     }
 
-    /// How near the table is to its end; `None` without one.
-    pub fn judge(&self) -> Option<Judgement> {
+    /// Returns how near the table is to its end; `None` without one.
+    pub(crate) fn judge(&self) -> Option<Judgement> {
         self.lock().judge(moment())
     }
 
-    /// How long ago the bus last confirmed the table in force.
-    pub fn silence(&self) -> Duration {
+    /// Returns how long ago the bus last confirmed the table in force.
+    pub(crate) fn silence(&self) -> Duration {
         self.lock().silence(moment())
     }
 
-    /// How long ago a trusted key last signed anything about the table of all; `None` without keys, or a table.
-    pub fn signed_age(&self) -> Option<Duration> {
+    /// Returns how long ago a trusted key last signed anything about the table of all; `None` without keys, or a table.
+    pub(crate) fn signed_age(&self) -> Option<Duration> {
         self.lock().signed_age(moment())
     }
 
-    /// The newest heartbeat that was heard.
-    pub fn newest_heartbeat(&self) -> Option<Heartbeat> {
+    /// Returns the newest heartbeat that was heard.
+    pub(crate) fn newest_heartbeat(&self) -> Option<Heartbeat> {
         self.lock().newest_heartbeat().cloned()
     }
 
     /// Whose word counts.
-    pub fn witness(&self) -> Witness {
+    pub(crate) fn witness(&self) -> Witness {
         self.lock().witness()
     }
 
-    /// Whether the table may no longer be used.
-    pub fn is_expired(&self) -> bool {
+    /// Returns whether the table may no longer be used.
+    pub(crate) fn is_expired(&self) -> bool {
         self.expired.load(Ordering::Relaxed)
     }
 
-    /// How long a table may be used without a word, unless its publisher says until when.
-    pub fn max_age(&self) -> Duration {
+    /// Returns how long a table may be used without a word, unless its publisher says until when.
+    pub(crate) fn max_age(&self) -> Duration {
         self.lock().max_age()
     }
 
-    /// What an operator should know, once it is worth a word.
-    pub fn warnings(&self) -> Vec<String> {
+    /// Returns what an operator should know, once it is worth a word.
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let judgements = self.lock().judgements(moment());
         let words = |judgement: Judgement| {
             let (left, most) = (judgement.left(), judgement.most);
@@ -152,8 +152,8 @@ impl Freshness {
 }
 
 /// Now, on both clocks.
-pub fn moment() -> Moment {
-    Moment::now(now())
+pub(crate) fn moment() -> Moment {
+    Moment::now(clock::uptime())
 }
 
 /// Shares of its time at which the log warns.

@@ -10,10 +10,10 @@ use futures_util::StreamExt;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::status::BusState;
+use crate::clock;
 use crate::load::meter::LoadMeter;
 use crate::load::{SUBJECTS, receive, region_of, subject};
 use crate::node::Node;
-use crate::routing::now;
 
 /// Tells the fleet of this node's load each second, and hears the others', until it is dropped or the
 /// connection ends. `meter` outlives connections: it counts from one second to the next. Only nodes
@@ -43,7 +43,7 @@ pub(super) async fn exchange(
                 if !echo.may_speak() {
                     continue;
                 }
-                let reports = meter.borrow_mut().reports(&state.node, &node.routing.load(), now());
+                let reports = meter.borrow_mut().reports(&state.node, &node.routing.load(), clock::uptime());
                 for (region, report) in reports {
                     let Ok(payload) = serde_json::to_vec(&report) else { continue };
                     // A report that is lost is followed by another.
@@ -58,7 +58,7 @@ pub(super) async fn exchange(
                         echo.came();
                         state.note("loads", None);
                     }
-                    state.peers.is_in(name, region, now())
+                    state.members.is_in(name, region, clock::uptime())
                 };
                 let routing = node.routing.load();
                 receive((&node.inbox, &routing, &node.telemetry.metrics), region, &message.payload, is_known);
@@ -76,7 +76,7 @@ struct Echo {
 }
 
 impl Echo {
-    /// A second has passed. Whether a report may be sent in this one.
+    /// Notes that a second has passed, and returns whether a report may be sent in this one.
     fn may_speak(&mut self) -> bool {
         self.silent = self.silent.saturating_add(1);
         self.silent <= PATIENCE || self.silent.is_multiple_of(RETRY)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use config::Problem;
@@ -11,34 +10,33 @@ use serde::Serialize;
 
 use super::examine::Here;
 use super::freshness::Freshness;
-use super::observed::Observations;
-use super::peers::Peers;
-use crate::clock::LawClock;
-use crate::node::unix_seconds;
+use super::reports::{Members, Observations};
+use crate::clock::{self, LawClock};
 use crate::telemetry::metrics::Metrics;
 
-/// What is known of the bus. The follower writes it; anybody reads.
+/// What is known of the bus. Lives as long as the process; the bus's thread writes it, any thread reads.
 #[derive(Debug)]
 pub struct BusState {
     /// The node's name.
-    pub node: String,
+    pub(crate) node: String,
     /// The region that it is in.
-    pub region: String,
+    pub(crate) region: String,
     /// What of it a table must fit.
-    pub here: Here,
+    pub(crate) here: Here,
     /// Which process of that name.
-    pub instance: String,
+    pub(crate) instance: String,
     /// How long the bus has been silent.
-    pub freshness: Freshness,
+    pub(crate) freshness: Freshness,
     /// Which nodes there are.
-    pub peers: Peers,
+    pub(crate) members: Members,
     /// What this node does, for its report.
-    pub observed: Observations,
+    pub(crate) observed: Observations,
     /// Where events are counted.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// What time the law has.
-    pub law: Arc<LawClock>,
-    started: SystemTime,
+    pub(crate) law: Arc<LawClock>,
+    /// Unix seconds.
+    started: u64,
     servers: String,
     bucket: String,
     inner: Mutex<Inner>,
@@ -135,8 +133,8 @@ pub struct BusStatus {
 }
 
 impl BusState {
-    /// Of a node that has not begun to connect.
-    pub fn new(
+    /// Returns that of a node that has not begun to connect.
+    pub(crate) fn new(
         config: &config::NodeConfig,
         source: &config::BusSource,
         freshness: Freshness,
@@ -147,18 +145,19 @@ impl BusState {
         for event in EVENTS {
             metrics.bus_events.with_label_values(&[event]);
         }
-        let connection = Connection { state: "connecting", since: unix_now(), server: None, error: None, sessions: 0 };
+        let connection =
+            Connection { state: "connecting", since: clock::unix_seconds(), server: None, error: None, sessions: 0 };
         Arc::new(Self {
             node: config.name.clone(),
             region: config.region.clone(),
             here: Here { region: config.region.clone(), node_file: config.file.clone(), peers },
             instance: format!("{:016x}", fastrand::u64(..)),
             freshness,
-            peers: Peers::default(),
+            members: Members::default(),
             observed: Observations::default(),
             metrics,
             law,
-            started: SystemTime::now(),
+            started: clock::unix_seconds(),
             servers: source.access.servers_shown(),
             bucket: source.access.bucket.clone(),
             inner: Mutex::new(Inner {
@@ -173,7 +172,7 @@ impl BusState {
         })
     }
 
-    /// That of a node `me` in region `a`, whose files are there.
+    /// Returns that of a node `me` in region `a`, whose files are there.
     #[cfg(test)]
     pub fn sample(directory: &std::path::Path) -> Arc<Self> {
         let (config, source) = samples(directory);
@@ -181,25 +180,30 @@ impl BusState {
         Self::new(&config, &source, freshness, Metrics::new(), law, Arc::default())
     }
 
-    /// Connected to this server.
+    /// Notes that the bus is connected to this server.
     pub fn connected(&self, server: String) {
         let mut inner = self.lock();
         let sessions = inner.connection.sessions + 1;
-        inner.connection =
-            Connection { state: "connected", since: unix_now(), server: Some(server), error: None, sessions };
+        inner.connection = Connection {
+            state: "connected",
+            since: clock::unix_seconds(),
+            server: Some(server),
+            error: None,
+            sessions,
+        };
         drop(inner);
         self.metrics.bus_connected.set(1);
         self.count("connected");
     }
 
-    /// Not connected, and why. True if that is news.
+    /// Notes that the bus is not connected, and why. Returns whether that is news.
     pub fn disconnected(&self, error: String) -> bool {
         let mut inner = self.lock();
         let connection = &mut inner.connection;
         let is_news = connection.state != "disconnected" || connection.error.as_ref() != Some(&error);
         let was_connected = connection.state != "disconnected";
         if was_connected {
-            connection.since = unix_now();
+            connection.since = clock::unix_seconds();
         }
         (connection.state, connection.server, connection.error) = ("disconnected", None, Some(error));
         // That a report was not taken is no wonder now.
@@ -212,7 +216,7 @@ impl BusState {
         is_news
     }
 
-    /// A table is in force.
+    /// Notes that a table is in force.
     pub fn took(&self, publication: &Publication, version: &TableVersion, text_version: &str, from_snapshot: bool) {
         let mut inner = self.lock();
         inner.taken = Some(Taken {
@@ -226,11 +230,11 @@ impl BusState {
             valid_until: publication.valid_until_ms.map(|until| until / 1000),
             staged: publication.stage.is_some(),
             from_snapshot,
-            since: unix_now(),
+            since: clock::unix_seconds(),
         });
     }
 
-    /// The bus has confirmed the table of the snapshot.
+    /// Notes that the bus has confirmed the table in force.
     pub fn confirmed(&self) {
         let mut inner = self.lock();
         if let Some(taken) = &mut inner.taken {
@@ -240,26 +244,26 @@ impl BusState {
         inner.refused = inner.refused.take().filter(|refusal| refusal.place != Place::Table);
     }
 
-    /// A table was refused.
+    /// Notes that a table was refused.
     pub fn refused(&self, place: Place, what: Refused, problems: &[Problem]) {
         let mut inner = self.lock();
         inner.refused = Some(Refusal { place, what, problems: problems.iter().take(MAX_PROBLEMS).cloned().collect() });
     }
 
-    /// What was refused there is no longer there.
+    /// Forgets what was refused there.
     pub fn forgive(&self, place: Place) {
         let mut inner = self.lock();
         inner.refused = inner.refused.take().filter(|refusal| refusal.place != place);
     }
 
-    /// Whatever was refused before this table is past.
+    /// Forgets what was refused before this table.
     pub fn forgive_before(&self, version: &TableVersion) {
         let mut inner = self.lock();
         let now = (version.epoch, version.revision);
         inner.refused = inner.refused.take().filter(|Refusal { what, .. }| (what.epoch, what.revision) > now);
     }
 
-    /// The table on the bus does not count, and why; or it does. True if that is news.
+    /// Notes why the table on the bus does not count, or that it does. Returns whether that is news.
     pub fn ignored(&self, why: Option<String>) -> bool {
         let mut inner = self.lock();
         let is_news = why.is_some() && inner.ignored != why;
@@ -267,17 +271,17 @@ impl BusState {
         is_news
     }
 
-    /// Whether the table on the bus does not count.
+    /// Returns whether the table on the bus does not count.
     pub fn is_ignoring(&self) -> bool {
         self.lock().ignored.is_some()
     }
 
-    /// Whether there was a connection since the process's start.
+    /// Returns whether there was a connection since the process's start.
     pub fn was_ever_connected(&self) -> bool {
         self.lock().connection.sessions > 0
     }
 
-    /// What the next report is sent at once for, when it differs.
+    /// Returns what the next report is sent at once for, when it differs.
     pub fn news(&self, draining: bool) -> News {
         let inner = self.lock();
         let table = inner.taken.as_ref().map(|taken| (taken.epoch, taken.revision, taken.staged));
@@ -285,13 +289,13 @@ impl BusState {
         News { table, refused, draining, expired: self.freshness.is_expired() }
     }
 
-    /// How many publications are in quarantine, and when the staged table lapses (Unix seconds).
+    /// Notes how many publications are in quarantine, and when the staged table lapses (Unix seconds).
     pub fn set_aside(&self, quarantined: usize, staged_until: Option<u64>) {
         let mut inner = self.lock();
         (inner.quarantined, inner.staged_until) = (quarantined, staged_until);
     }
 
-    /// What its operator should know on a topic, or no longer. True if that is news.
+    /// Notes what its operator should know on a topic, or no longer. Returns whether that is news.
     pub fn note(&self, topic: &'static str, what: Option<String>) -> bool {
         let mut inner = self.lock();
         let is_news = what.is_some() && inner.notes.get(topic) != what.as_ref();
@@ -307,7 +311,7 @@ impl BusState {
         self.metrics.bus_events.with_label_values(&[event]).inc();
     }
 
-    /// What `/status` tells.
+    /// Returns what `/status` tells.
     pub fn status(&self) -> BusStatus {
         let judgement = self.freshness.judge();
         let inner = self.lock();
@@ -329,12 +333,12 @@ impl BusState {
             problems: refusal.map(|refusal| refusal.problems.clone()).unwrap_or_default(),
             ignored: inner.ignored.clone(),
             quarantined: inner.quarantined,
-            nodes: self.peers.count(),
+            nodes: self.members.count(),
             notes: inner.notes.values().cloned().collect(),
         }
     }
 
-    /// Why there is no table yet, for `/ready`.
+    /// Returns why there is no table yet, for `/ready`.
     pub fn why_waiting(&self) -> String {
         let inner = self.lock();
         let refused = inner.refused.as_ref().map(|Refusal { what, problems, .. }| {
@@ -348,7 +352,7 @@ impl BusState {
         format!("there is no routing table yet: {}", reasons.join("; "))
     }
 
-    /// What an operator should know though the node is ready.
+    /// Returns what an operator should know though the node is ready.
     pub fn warnings(&self) -> Vec<String> {
         let inner = self.lock();
         let refused = inner.refused.as_ref().map(|Refusal { what, .. }| {
@@ -361,7 +365,7 @@ impl BusState {
         warnings
     }
 
-    /// What the node says of itself on the bus.
+    /// Returns what the node says of itself on the bus.
     pub fn report(&self, draining: bool) -> NodeReport {
         let inner = self.lock();
         let taken = inner.taken.as_ref();
@@ -370,14 +374,14 @@ impl BusState {
         notes.extend(inner.ignored.clone());
         notes.extend(self.freshness.warnings());
         let (observed, judgement) = (self.observed.read(), self.freshness.judge());
-        let expires = |judgement: Judgement| unix_now().saturating_add_signed(judgement.seconds_left());
+        let expires = |judgement: Judgement| clock::unix_seconds().saturating_add_signed(judgement.seconds_left());
         NodeReport {
             node: self.node.clone(),
             region: self.region.clone(),
             instance: self.instance.clone(),
             meridian: env!("CARGO_PKG_VERSION").to_owned(),
-            started: unix_seconds(self.started),
-            at: unix_now(),
+            started: self.started,
+            at: clock::unix_seconds(),
             state: match (taken, refused) {
                 (_, Some(_)) => NodeState::Rejected,
                 (Some(_), None) => NodeState::Applied,
@@ -388,16 +392,13 @@ impl BusState {
             sha256: taken.map(|taken| taken.sha256.clone()).unwrap_or_default(),
             version: taken.map(|taken| taken.version.clone()).unwrap_or_default(),
             staged: taken.is_some_and(|taken| taken.staged),
-            since: refused
-                .map(|refusal| refusal.what.at)
-                .or(taken.map(|taken| taken.since))
-                .unwrap_or_else(|| unix_seconds(self.started)),
+            since: refused.map(|refusal| refusal.what.at).or(taken.map(|taken| taken.since)).unwrap_or(self.started),
             problems: refused.map(|refusal| refusal.problems.clone()).unwrap_or_default(),
             refused: refused.map(|refusal| refusal.what.clone()),
             notes,
             expired: self.freshness.is_expired(),
             expires: judgement.map(expires),
-            signed: self.freshness.signed_age().map(|age| unix_now().saturating_sub(age.as_secs())),
+            signed: self.freshness.signed_age().map(|age| clock::unix_seconds().saturating_sub(age.as_secs())),
             draining,
             lately: self.observed.lately(&observed),
             observed,
@@ -439,11 +440,7 @@ const EVENTS: [&str; 14] = [
 /// Problems of a refused table that are kept: the first are what its author needs.
 const MAX_PROBLEMS: usize = 20;
 
-fn unix_now() -> u64 {
-    unix_seconds(SystemTime::now())
-}
-
-/// A node `me` in region `a` that follows a bus.
+/// Returns a node `me` in region `a` that follows a bus.
 #[cfg(test)]
 pub fn samples(directory: &std::path::Path) -> (config::NodeConfig, config::BusSource) {
     let text = "[node]\nname = \"me\"\nregion = \"a\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n[routing]\n\

@@ -122,8 +122,8 @@ impl Heartbeat {
     }
 }
 
-/// The newest table that a known key has signed. What else lies in its place is no reason to fall silent: no node that
-/// trusts keys takes it.
+/// Returns the newest table that a known key has signed. What else lies in its place is no reason to fall silent: no
+/// node that trusts keys takes it.
 async fn newest(bus: &Bus, trusted: &TrustedKeys, now: SystemTime) -> Result<Published, Failed> {
     let is_good = |table: &Published| {
         let claimed = table.publication.claimed_sha256.as_ref();

@@ -65,7 +65,7 @@ impl History {
     }
 }
 
-/// The newest first.
+/// Returns the newest first.
 fn rows(history: &[Entry], heartbeat: Option<&Heartbeat>) -> Vec<Row> {
     let live = history.last().map(|entry| entry.revision);
     let of = |entry: &Entry, publication: &Publication| {

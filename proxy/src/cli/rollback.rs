@@ -148,7 +148,7 @@ impl Standard {
         })
     }
 
-    /// What a table lacks, in words that follow its name.
+    /// Returns what a table lacks, in words that follow its name.
     fn lacking(&self, table: &Published) -> Option<String> {
         let publication = &table.publication;
         if RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).is_err() {
@@ -178,7 +178,7 @@ impl Standard {
     }
 }
 
-/// The revision that a table was rolled back to, by its note.
+/// Returns the revision that a table was rolled back to, by its note.
 fn rolled_back_to(note: &str) -> Option<u64> {
     let rest = note.strip_prefix(ROLLBACK)?;
     rest.split(':').next()?.trim().parse().ok()
@@ -187,7 +187,7 @@ fn rolled_back_to(note: &str) -> Option<u64> {
 /// How the note of a rollback begins.
 const ROLLBACK: &str = "rollback to revision ";
 
-/// The table that comes back: of a revision, or else the newest that is not the live one.
+/// Returns the table that comes back: of a revision, or else the newest that is not the live one.
 fn earlier(
     history: &[Entry],
     to: Option<u64>,

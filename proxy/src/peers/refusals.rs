@@ -3,22 +3,22 @@
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
-use crate::bus::talk::Talk;
+use crate::telemetry::log_limiter::LogLimiter;
 use crate::telemetry::metrics::Metrics;
 
 /// Who was refused, counted, and told in the log once in a while.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    clients: Mutex<Talk>,
-    gateways: Mutex<Talk>,
+    clients: Mutex<LogLimiter>,
+    gateways: Mutex<LogLimiter>,
 }
 
 impl Refusals {
     /// Somebody who connects, or sends a request, is no node.
     pub fn of_client(&self, metrics: &Metrics, cause: &'static str, peer: impl Display, why: &dyn Display) {
         metrics.peer_refusals.with_label_values(&["client", cause]).inc();
-        let talk = self.clients.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
-        if let Some(unsaid) = talk {
+        let due = self.clients.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
+        if let Some(unsaid) = due {
             tracing::warn!(%peer, cause, unsaid, "refused as a node: {why}");
         }
     }
@@ -26,8 +26,8 @@ impl Refusals {
     /// A gateway is no node's, or does not know this one.
     pub fn of_gateway(&self, metrics: &Metrics, cause: &'static str, why: &dyn Display) {
         metrics.peer_refusals.with_label_values(&["gateway", cause]).inc();
-        let talk = self.gateways.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
-        if let Some(unsaid) = talk {
+        let due = self.gateways.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
+        if let Some(unsaid) = due {
             tracing::warn!(cause, unsaid, "no request to a gateway: {why}");
         }
     }

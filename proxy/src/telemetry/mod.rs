@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod answered_request;
 pub mod log;
+pub mod log_limiter;
 pub mod metrics;
 
 use access_log::AccessLog;

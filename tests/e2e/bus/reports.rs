@@ -47,7 +47,7 @@ async fn two_nodes_of_one_name_say_so() {
 }
 
 #[tokio::test]
-async fn the_dead_are_buried_and_leave_nothing_behind() {
+async fn expired_reports_are_pruned_and_leave_nothing_behind() {
     let bus = BusServer::start().await;
     let (probe, publisher) = (bus.probe().await, BusPublisher::connect(&bus).await);
     probe.put("nodes.dead", "{}").await;

@@ -22,7 +22,7 @@ fn ms(hours: i64) -> u64 {
     START.checked_add_signed(hours).unwrap() * 3_600_000
 }
 
-/// The publication of [`heartbeat`], signed at this hour.
+/// Returns the publication of [`heartbeat`], signed at this hour.
 fn version(issued: i64) -> TableVersion {
     TableVersion { epoch: 1, revision: 5, issued_ms: ms(issued), sha256: "a".to_owned() }
 }

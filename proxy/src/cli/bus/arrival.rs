@@ -54,7 +54,7 @@ pub(super) async fn wait(
     }
 }
 
-/// The reports of now. Where a node has a later table, the goal learns whether that is the live one.
+/// Returns the reports of now. Where a node has a later table, the goal learns whether that is the live one.
 async fn look(bus: &Bus, goal: &mut Goal) -> Result<Reports, BusError> {
     let mut reports = bus.reports_within(PRUNED_AFTER).await?;
     let now = SystemTime::now();
@@ -116,7 +116,7 @@ pub(super) struct Late {
 }
 
 impl Arrival {
-    /// What these reports say.
+    /// Returns what these reports say.
     pub(super) fn of(goal: &Goal, reports: &Reports) -> Self {
         let mut arrival = Self::default();
         for (report, heard) in reports.iter().filter(|(report, _)| goal.concerns(&report.node)) {
@@ -135,17 +135,17 @@ impl Arrival {
         arrival
     }
 
-    /// Whether every node has decided.
+    /// Returns whether every node has decided.
     pub(super) fn is_complete(&self) -> bool {
         self.to_come.is_empty()
     }
 
-    /// How many nodes there are.
+    /// Returns how many nodes there are.
     pub(super) fn nodes(&self) -> usize {
         self.applied.len() + self.rejected.len() + self.to_come.len()
     }
 
-    /// Each rejecting node's first problems, a line each.
+    /// Returns each rejecting node's first problems, a line each.
     pub(super) fn rejections(&self) -> String {
         let told = self.rejected.iter().map(|Rejection { node, problems }| {
             let first = problems.iter().take(MOST_PROBLEMS).map(|problem| format!("  {problem}\n"));
@@ -156,7 +156,7 @@ impl Arrival {
         told.collect()
     }
 
-    /// Who has not said, and since when they have not been heard from.
+    /// Returns who has not said, and since when they have not been heard from.
     pub(super) fn missing(&self, now: SystemTime) -> String {
         let said = |late: &Late| match (late.heard, late.revision) {
             (Some(heard), Some(revision)) => {
@@ -184,13 +184,13 @@ impl fmt::Display for Arrival {
 }
 
 impl Goal {
-    /// Whether some node has a table of which this goal does not know.
+    /// Returns whether some node has a table of which this goal does not know.
     pub(super) fn is_behind(&self, reports: &Reports) -> bool {
         let fleet = reports.iter().map(|(report, _)| (report.epoch, report.revision)).max();
         matches!(self, Goal::Live { newest, .. } if fleet.is_some_and(|fleet| fleet > *newest))
     }
 
-    /// Whether a node counts though it is silent: it may serve all the same, with an old table.
+    /// Returns whether a node counts though it is silent: it may serve all the same, with an old table.
     pub(super) fn waits_for(&self, node: &str) -> bool {
         match self {
             Goal::Live { nodes, .. } | Goal::Staged(nodes, _) => nodes.contains(node),
@@ -199,7 +199,7 @@ impl Goal {
         }
     }
 
-    /// The nodes that it names, and that must be there.
+    /// Returns the nodes that it names, and that must be there.
     fn named(&self) -> Option<&BTreeSet<String>> {
         match self {
             Goal::Staged(nodes, _) => Some(nodes),
@@ -242,7 +242,7 @@ pub(super) fn nodes(count: usize) -> String {
     if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
 
-/// The first of many names.
+/// Returns the first of many names.
 pub(super) fn some(names: impl Iterator<Item = String>) -> String {
     let all: Vec<String> = names.collect();
     let shown = all.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");

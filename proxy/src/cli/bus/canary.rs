@@ -39,8 +39,8 @@ impl Selector {
     }
 }
 
-/// The nodes that these selectors mean, by what reports. `salt` spreads shares: another table is
-/// tried on other nodes.
+/// Returns the nodes that these selectors mean, by what reports. `salt` spreads shares: another table is tried on other
+/// nodes.
 ///
 /// # Errors
 /// When nobody reports, or nothing has such a name: with the nearest that there is.
@@ -71,7 +71,7 @@ pub(super) fn resolve(
     Ok(found)
 }
 
-/// A share of the nodes that are heard from, at least one.
+/// Returns a share of the nodes that are heard from, at least one.
 fn spread(share: f64, reports: &Reports, salt: &str, now: SystemTime) -> Vec<String> {
     let audible = reports.iter().filter(|(_, heard)| !is_silent(*heard, now));
     let mut nodes: Vec<&str> = audible.map(|(report, _)| report.node.as_str()).collect();
@@ -141,7 +141,7 @@ pub(super) enum Objection {
 }
 
 impl CanaryTrial {
-    /// Of what the nodes had done before.
+    /// Returns that of what the nodes had done before.
     pub(super) fn new(nodes: &BTreeSet<String>, reports: &Reports, revision: Revision, marks: Marks) -> Self {
         let start = |report: &NodeReport| {
             let (before, begun) = (report.lately.clone(), report.observed.clone());
@@ -163,8 +163,8 @@ impl CanaryTrial {
         }
     }
 
-    /// How it stands by these reports. `silence_counts` is false while it may be the bus that nobody
-    /// was heard through.
+    /// Returns how it stands by these reports. `silence_counts` is false while it may be the bus that nobody was heard
+    /// through.
     pub(super) fn stats(&self, reports: &Reports, now: SystemTime, silence_counts: bool) -> CanaryStats {
         let found = |node: &str| reports.iter().find(|(report, _)| report.node == node);
         let mut against = Vec::new();
@@ -200,7 +200,7 @@ impl CanaryTrial {
     }
 }
 
-/// What these nodes did before and since, those that have started anew left out.
+/// Returns what these nodes did before and since, those that have started anew left out.
 fn sum(starts: &BTreeMap<String, Start>, reports: &Reports) -> Nodes {
     let mut nodes = Nodes::default();
     for (report, _) in reports {

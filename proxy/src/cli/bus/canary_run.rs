@@ -156,7 +156,7 @@ impl CanaryOptions {
     }
 }
 
-/// The revision in the place of staged tables, asked for more than once if need be.
+/// Returns the revision in the place of staged tables, asked for more than once if need be.
 async fn staged_revision(bus: &Bus) -> Result<u64, BusError> {
     let mut tries = 0;
     loop {
@@ -316,7 +316,7 @@ impl CanaryRun<'_> {
         }
     }
 
-    /// Whether enough was seen.
+    /// Ends a run that nothing speaks against: well, if enough was seen.
     fn end(&self, stats: Box<CanaryStats>) -> End {
         let (seen, least) = (stats.staged.since.requests, self.options.min_requests);
         if seen < least {

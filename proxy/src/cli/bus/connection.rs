@@ -153,7 +153,7 @@ pub(in crate::cli) fn with_bus<T>(
     })
 }
 
-/// Who is at work here: `user@host`.
+/// Returns who is at work here: `user@host`.
 pub(in crate::cli) fn publisher() -> String {
     let named = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = named("USER").or_else(|| named("LOGNAME")).unwrap_or_else(|| "meridian".to_owned());

@@ -143,7 +143,7 @@ impl Signals {
     }
 }
 
-/// The lines, each column as wide as its widest text, two spaces between them.
+/// Returns the lines, each column as wide as its widest text, two spaces between them.
 pub(in crate::cli) fn aligned<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let head = head.map(str::to_owned);
     let lines: Vec<&[String; N]> = std::iter::once(&head).chain(rows).collect();
@@ -163,22 +163,22 @@ pub(in crate::cli) fn utc(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| "?".to_owned(), |time| format!("{time:.0}"))
 }
 
-/// The same, of Unix seconds.
+/// Returns the same, of Unix seconds.
 pub(in crate::cli) fn utc_seconds(seconds: u64) -> String {
     utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// The same, of Unix milliseconds.
+/// Returns the same, of Unix milliseconds.
 pub(in crate::cli) fn utc_millis(millis: u64) -> String {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)).map_or_else(|| "?".to_owned(), utc)
 }
 
-/// How long ago that was, by this machine's clock: `1m 5s`.
+/// Returns how long ago that was, by this machine's clock: `1m 5s`.
 pub(in crate::cli) fn ago(time: SystemTime, now: SystemTime) -> String {
     long(now.duration_since(time).unwrap_or_default())
 }
 
-/// A duration in whole seconds: `1m 5s`.
+/// Returns a duration in whole seconds: `1m 5s`.
 pub(in crate::cli) fn long(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }

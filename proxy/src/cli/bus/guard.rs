@@ -15,8 +15,7 @@ use super::outcome::{Outcome, refused, warn};
 use super::view::BusView;
 use crate::cli::Failed;
 
-/// Whether revisions would start over without the nodes knowing: the bucket is not the one that they
-/// know.
+/// Checks that revisions do not start over without the nodes knowing: the bucket may not be the one that they know.
 ///
 /// # Errors
 /// What is wrong, and the remedy.
@@ -31,7 +30,7 @@ pub(super) fn newer(view: &BusView, epoch: u64) -> Result<(), String> {
     }
 }
 
-/// Whether a signed table would be followed by an unsigned one.
+/// Checks that a signed table is not followed by an unsigned one.
 ///
 /// # Errors
 /// What is wrong, and the remedy.
@@ -45,8 +44,8 @@ pub(super) fn signed(view: &BusView, signs: bool, unsigned: bool) -> Result<(), 
     }
 }
 
-/// Whether this machine's clock and the bus' agree: nodes take no table from the future, and one that is stamped in the
-/// past is old when it comes.
+/// Checks that this machine's clock and the bus' agree: nodes take no table from the future, and one that is
+/// stamped in the past is old when it comes.
 ///
 /// # Errors
 /// What is wrong, and the remedy.
@@ -67,7 +66,7 @@ pub(in crate::cli) fn clock(bus: SystemTime, now: SystemTime) -> Result<(), Stri
     ))
 }
 
-/// Whether each override names something that could shrink.
+/// Checks that each override names something that could shrink.
 ///
 /// # Errors
 /// The first that does not, with what there is.
@@ -84,7 +83,7 @@ pub(super) fn known(allow: &BTreeSet<String>, table: &RoutingTable) -> Result<()
     }
 }
 
-/// What a table takes away past the order without being allowed to.
+/// Returns what a table takes away past `max_shrink` without being allowed to.
 pub(super) fn shrunk(
     old: &RoutingTable,
     new: &RoutingTable,
@@ -95,7 +94,7 @@ pub(super) fn shrunk(
     all.filter(|shrinkage| shrinkage.lost() > max_shrink && !allow.contains(shrinkage.name())).collect()
 }
 
-/// The refusal of a table that takes too much away, and the flags that let it pass.
+/// Returns the refusal of a table that takes too much away, and the flags that let it pass.
 pub(super) fn too_small(shrunk: &[Shrinkage], max_shrink: f64) -> String {
     let lines: String = shrunk.iter().map(|shrinkage| format!("  {shrinkage}\n")).collect();
     let flags: Vec<String> = shrunk.iter().map(|each| format!("--allow-shrink {}", each.name())).collect();
@@ -143,7 +142,7 @@ pub(super) async fn tell_weaknesses(bus: &Bus, outcome: &mut Outcome, console: &
     Ok(())
 }
 
-/// Whether a publication's time is so far ahead that it is nobody's clock, and not to be carried on.
+/// Returns whether a publication's time is so far ahead that it is nobody's clock, and not to be carried on.
 pub(super) fn is_beyond_reason(issued_ms: u64, now_ms: u64) -> bool {
     Duration::from_millis(issued_ms.saturating_sub(now_ms)) > MOST_SKEW
 }

@@ -192,7 +192,7 @@ fn overtaken(now: Entry) -> Failed {
     ))
 }
 
-/// Which nodes do not have it, and what to do.
+/// Returns which nodes do not have it, and what to do.
 fn lacking(arrival: &Arrival, patience: Duration) -> String {
     let (rejected, late, all) = (arrival.rejected.len(), arrival.to_come.len(), nodes(arrival.nodes()));
     let rejected = (rejected > 0).then(|| format!("{rejected} of {all} reject it and stay on the table before"));

@@ -74,12 +74,12 @@ pub(in crate::cli) struct Release {
 }
 
 impl Release {
-    /// Whether nothing is to be written.
+    /// Returns whether nothing is to be written.
     pub(in crate::cli) fn is_rehearsal(&self) -> bool {
         self.dry_run
     }
 
-    /// The key to sign with.
+    /// Returns the key to sign with.
     ///
     /// # Errors
     /// When it does not load.
@@ -88,7 +88,7 @@ impl Release {
         key.map_err(|error| Failed::Input(error.into()))
     }
 
-    /// How long the nodes may take.
+    /// Returns how long the nodes may take.
     pub(in crate::cli) fn patience(&self) -> Duration {
         if self.no_wait { Duration::ZERO } else { self.wait }
     }
@@ -262,7 +262,7 @@ impl Release {
         Err(refused(words))
     }
 
-    /// Until when the table may be used, in Unix milliseconds, if anybody says.
+    /// Returns until when the table may be used, in Unix milliseconds, if anybody says.
     fn valid_until_ms(&self, now_ms: u64) -> Result<Option<u64>, Failed> {
         let of_now = |valid: Duration| now_ms.saturating_add(u64::try_from(valid.as_millis()).unwrap_or(u64::MAX));
         let until = self.valid_for.map(of_now).or(self.valid_until.map(unix_ms));
@@ -274,7 +274,7 @@ impl Release {
         }
     }
 
-    /// The publication, not yet signed.
+    /// Returns the publication, not yet signed.
     fn draft(&self, view: &BusView, proposal: &Proposal) -> Result<Publication, Failed> {
         let epoch = if self.new_epoch { view.next_epoch() } else { view.epoch() };
         // Nodes refuse a signed table that seems older than theirs, whoever's clock is wrong.
@@ -294,7 +294,7 @@ impl Release {
         self.allow_shrink.iter().cloned().collect()
     }
 
-    /// Whether the fleet would hear nothing that the live table does not say.
+    /// Returns whether the fleet would hear nothing that the live table does not say.
     fn says_nothing_new(&self, draft: &Publication, live: &Published, key: Option<&SigningKey>) -> bool {
         let live = &live.publication;
         draft.text == live.text
@@ -313,7 +313,7 @@ impl Release {
     }
 }
 
-/// A staged table that is under way comes first.
+/// Refuses to publish while a staged table is under way.
 fn refuse_under_way(view: &BusView) -> Result<(), Failed> {
     let now = SystemTime::now();
     let Some((staged, stage)) = view.under_way(now) else { return Ok(()) };
@@ -376,7 +376,7 @@ impl Proposal {
         Ok(Self { text, name: name.to_owned(), table, occasion, was_signed: false })
     }
 
-    /// The same, which was published before, and signed or not.
+    /// Returns the same, which was published before, and signed or not.
     #[must_use]
     pub(in crate::cli) fn again(self, was_signed: bool) -> Self {
         Self { was_signed, ..self }

@@ -60,8 +60,8 @@ impl BusView {
         Ok(view)
     }
 
-    /// The table that most nodes have in force, if none has the live one, and somebody refuses or ignores it: the
-    /// others may not have seen it yet.
+    /// Returns the table that most nodes have in force, if none has the live one, and somebody refuses or ignores it:
+    /// the others may not have seen it yet.
     fn elsewhere(&self) -> Option<Revision> {
         let live = self.newest.as_ref()?.order();
         let refuses = |report: &NodeReport| {
@@ -77,17 +77,17 @@ impl BusView {
         most.filter(|_| is_unwanted && !counts.contains_key(&live)).map(|(order, _)| *order)
     }
 
-    /// The revision that the live table must still have for another to take its place.
+    /// Returns the revision that the live table must still have for another to take its place.
     pub(in crate::cli) fn revision(&self) -> u64 {
         self.live.as_ref().map_or(0, |live| live.revision)
     }
 
-    /// The live table, if it was not deleted.
+    /// Returns the live table, if it was not deleted.
     pub(in crate::cli) fn live_text(&self) -> Option<&Published> {
         self.newest.as_ref().filter(|newest| newest.revision == self.revision())
     }
 
-    /// The epoch that the next publication carries forward.
+    /// Returns the epoch that the next publication carries forward.
     pub(in crate::cli) fn epoch(&self) -> u64 {
         let newest = self.newest.as_ref().map_or(1, |newest| newest.publication.epoch.max(1));
         // What is in force tells when somebody has written an epoch beyond reason.
@@ -95,22 +95,22 @@ impl BusView {
         in_force.filter(|epoch| newest > epoch.saturating_add(MOST_EPOCHS)).unwrap_or(newest)
     }
 
-    /// The newest table that any node has in force. Who claims an epoch that nobody can have counted up
-    /// to is not believed.
+    /// Returns the newest table that any node has in force. Who claims an epoch that nobody can have counted up to is
+    /// not believed.
     pub(in crate::cli) fn fleet(&self) -> Option<Revision> {
         let most = self.epoch().saturating_add(MOST_EPOCHS);
         let marks = self.reports.iter().map(|(report, _)| (report.epoch, report.revision));
         marks.filter(|(epoch, _)| *epoch <= most).max()
     }
 
-    /// An epoch that is greater than any that is known of.
+    /// Returns an epoch that is greater than any that is known of.
     pub(in crate::cli) fn next_epoch(&self) -> u64 {
         let newest = self.newest.as_ref().map_or(0, |_| self.epoch());
         self.fleet().map_or(0, |(epoch, _)| epoch).max(newest).saturating_add(1)
     }
 
-    /// The staged table that counts, and how it is staged: it is newer than the live one, and its
-    /// lease is not over.
+    /// Returns the staged table that counts, and how it is staged: it is newer than the live one, and its lease is not
+    /// over.
     pub(in crate::cli) fn under_way(&self, now: SystemTime) -> Option<(Published, Stage)> {
         let entry = self.staged.clone()?;
         let left = entry.lease_left(now);
@@ -128,13 +128,13 @@ impl Published {
         publication.map(|publication| Self { revision, created, publication })
     }
 
-    /// Its place in the order of tables.
+    /// Returns its place in the order of tables.
     pub(in crate::cli) fn order(&self) -> Revision {
         (self.publication.epoch, self.revision)
     }
 }
 
-/// Whether a node has not been heard from for longer than it takes to report twice.
+/// Returns whether a node has not been heard from for longer than it takes to report twice.
 pub(in crate::cli) fn is_silent(heard: SystemTime, now: SystemTime) -> bool {
     now.duration_since(heard).is_ok_and(|silence| silence > 2 * REPORT_EVERY)
 }
@@ -146,7 +146,7 @@ pub(in crate::cli) mod samples {
 
     use super::*;
 
-    /// The report of a node with this table in force.
+    /// Returns the report of a node with this table in force.
     pub(in crate::cli) fn report(node: &str, region: &str, (epoch, revision): Revision) -> NodeReport {
         NodeReport {
             node: node.to_owned(),

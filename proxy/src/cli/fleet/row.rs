@@ -71,7 +71,7 @@ pub(super) struct Lag {
 }
 
 impl Row {
-    /// What a report says, beside what was published.
+    /// Returns what a report says, beside what was published.
     pub(super) fn of(report: NodeReport, heard: SystemTime, history: &[Entry], now: SystemTime) -> Self {
         Self {
             state: states(&report, heard, history, now),
@@ -94,7 +94,7 @@ impl Row {
         }
     }
 
-    /// Whether there is this to say of it.
+    /// Returns whether there is this to say of it.
     pub(super) fn is(&self, state: State) -> bool {
         self.state.contains(&state)
     }
@@ -144,7 +144,7 @@ impl fmt::Display for Lag {
 }
 
 impl State {
-    /// The word for it.
+    /// Returns the word for it.
     pub(super) fn name(self) -> &'static str {
         match self {
             State::Silent => "silent",

@@ -7,7 +7,7 @@ use super::{Live, Picture};
 use crate::cli::bus::console::aligned;
 use crate::cli::bus::console::long;
 
-/// A line a node, what is wrong with some of them, and all in one line.
+/// Returns a line a node, what is wrong with some of them, and all in one line.
 pub(super) fn text(picture: &Picture) -> String {
     let bucket: String = picture.bucket.iter().map(|trouble| format!("warning: {}\n", trouble.says)).collect();
     if picture.nodes.is_empty() {

@@ -1,9 +1,8 @@
-//! A node's start with a bus: its first table comes from the bus, or else from the snapshot; until
-//! then it is not ready, and says why.
+//! The thread that follows the bus: started, asked for the first table, and ended. The first table comes from the bus, or
+//! else from the snapshot; until then the node is not ready, and says why.
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,11 +11,12 @@ use config::bus::Witness;
 use config::{BusSource, NodeConfig};
 use tokio::sync::{mpsc, oneshot};
 
-use super::desk::Desk;
-use super::follower::Follower;
+use super::controller::TableController;
+use super::examine::Table;
 use super::freshness::Freshness;
+use super::lifecycle::ShutdownNotice;
+use super::session::Follower;
 use super::status::BusState;
-use super::tables::Table;
 use crate::admin::serve_while_waiting;
 use crate::clock::LawClock;
 use crate::node::Node;
@@ -25,37 +25,26 @@ use crate::routing::PersistedState;
 use crate::signals::Signals;
 use crate::telemetry::metrics::Metrics;
 
-/// The thread that follows the bus.
-pub struct Bus {
+/// The thread that follows the bus, until there is a node. Lives for the length of the start.
+pub(crate) struct BusThread {
     /// What is known of it.
-    pub state: Arc<BusState>,
+    pub(crate) state: Arc<BusState>,
     /// Names by which the admin listener may be called.
     admin_hosts: Vec<String>,
     first: oneshot::Receiver<Arc<Table>>,
     node: oneshot::Sender<Arc<Node>>,
-    stop: mpsc::Sender<Goodbye>,
+    stop: mpsc::Sender<ShutdownNotice>,
 }
 
-/// Lets the thread go when the node ends.
-pub struct Farewell(mpsc::Sender<Goodbye>);
+/// Ends the thread when the node ends.
+pub(crate) struct Shutdown(mpsc::Sender<ShutdownNotice>);
 
-/// Told to the thread that it is to go; it says when it has.
-pub struct Goodbye(SyncSender<()>);
-
-impl Goodbye {
-    /// The thread has gone.
-    pub fn said(self) {
-        // Who did not wait for it is gone too.
-        let _ = self.0.try_send(());
-    }
-}
-
-impl Bus {
-    /// Begins to follow a bus.
+impl BusThread {
+    /// Starts to follow a bus.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn follow(
+    pub(crate) fn start(
         config: &NodeConfig,
         source: &BusSource,
         persisted: &PersistedState,
@@ -80,8 +69,8 @@ impl Bus {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let follow = move || {
             let tasks = tokio::task::LocalSet::new();
-            let desk = Desk::new(source.clone(), shared.clone(), first, node_made);
-            tasks.block_on(&runtime, Follower::new(source, shared, desk).run(stopped));
+            let tables = TableController::new(source.clone(), shared.clone(), first, node_made);
+            tasks.block_on(&runtime, Follower::new(source, shared, tables).run(stopped));
         };
         std::thread::Builder::new().name("bus".into()).spawn(follow).context("cannot start the bus's thread")?;
         Ok(Self { state, admin_hosts: config.admin_hosts.clone(), first: first_taken, node, stop })
@@ -92,7 +81,7 @@ impl Bus {
     ///
     /// # Errors
     /// When the wait cannot be arranged, or the thread has ended.
-    pub fn first_table(
+    pub(crate) fn first_table(
         &mut self,
         admin: Option<&StdListener>,
         signals: &mut Signals,
@@ -112,28 +101,28 @@ impl Bus {
             }
         });
         if matches!(table, Ok(None)) {
-            Farewell(self.stop.clone()).say();
+            Shutdown(self.stop.clone()).run();
         }
         table
     }
 
     /// Hands the node over that was made of the first table.
-    pub fn serve(self, node: &Arc<Node>) -> Farewell {
+    pub(crate) fn serve(self, node: &Arc<Node>) -> Shutdown {
         // The thread is there for as long as the process is.
         let _ = self.node.send(node.clone());
-        Farewell(self.stop)
+        Shutdown(self.stop)
     }
 }
 
-impl Farewell {
+impl Shutdown {
     /// Takes the node's report off the bus; within a second or so, or not at all.
-    pub fn say(self) {
-        let (done, gone) = sync_channel(1);
-        if self.0.try_send(Goodbye(done)).is_ok() {
-            // A bus, or a disk, that hangs must not hold the process up.
-            let _ = gone.recv_timeout(LONGEST_FAREWELL);
+    pub(crate) fn run(self) {
+        let (notice, done) = ShutdownNotice::new();
+        if self.0.try_send(notice).is_ok() {
+            let _ = done.recv_timeout(LONGEST_SHUTDOWN);
         }
     }
 }
 
-const LONGEST_FAREWELL: Duration = Duration::from_millis(1500);
+/// How long the process waits for the bus's thread: a bus, or a disk, that hangs must not hold it up.
+const LONGEST_SHUTDOWN: Duration = Duration::from_millis(1500);

@@ -1,20 +1,20 @@
 //! What else is signed on the bus, and what follows for how long the table may be used.
 
-use config::bus::{Beat, Entry, Heartbeat, Newer, Witness};
+use config::bus::{Beat, Heartbeat, Newer, Publication, TableVersion, Witness};
 
 use super::super::examine::{keys, verified};
 use super::super::freshness::moment;
-use super::Desk;
+use super::TableController;
 
-impl Desk {
+impl TableController {
     /// Looks at the heartbeat on the bus: what was read there, if anything was.
-    pub fn hear_heartbeat(&mut self, read: Option<Result<Heartbeat, String>>) {
+    pub(in crate::bus) fn hear_heartbeat(&mut self, read: Option<Result<Heartbeat, String>>) {
         match read {
             Some(Ok(beat)) => self.take_heartbeat(beat),
             Some(Err(why)) => self.refuse_heartbeat(&why),
             None => {
                 // Told at once, though the table may be used for long: whoever turns keys on must know.
-                let lacks = self.tables.base().is_some_and(|base| base.publication.valid_until_ms.is_none());
+                let lacks = self.machine.base().is_some_and(|base| base.publication.valid_until_ms.is_none());
                 let what = lacks.then(|| NO_HEARTBEAT.to_owned());
                 if self.state.note(TOPIC, what) {
                     tracing::warn!("{NO_HEARTBEAT}");
@@ -35,13 +35,13 @@ impl Desk {
             return self.refuse_heartbeat(&format!("the heartbeat on the bus does not count: {why}"));
         }
         self.state.note(TOPIC, None);
-        let base = self.tables.base().cloned();
+        let base = self.machine.base().cloned();
         let revision = beat.revision;
         if self.state.freshness.heartbeat(beat.clone()) == Beat::Old {
             return;
         }
         self.state.count("heartbeat");
-        if base.as_ref().is_some_and(|base| beat.is_beyond(&base.version)) && self.is_settled() {
+        if base.as_ref().is_some_and(|base| beat.is_beyond(&base.version)) && self.machine.is_settled() {
             let by = &beat.by;
             tracing::warn!(
                 revision,
@@ -51,7 +51,7 @@ impl Desk {
         }
         // A start without the bus is to know of it.
         if let Some(base) = base.filter(|base| beat.is_about(&base.version)) {
-            self.keeper.keep(&base, Some(beat));
+            self.snapshots.write(&base, Some(beat));
         }
     }
 
@@ -64,8 +64,7 @@ impl Desk {
 
     /// Notes that a table which follows the one in force was refused. Where keys are trusted it counts if one of them
     /// has signed it: rubbish that a stranger puts there is no newer law.
-    pub(super) fn note_newer(&mut self, entry: &Entry) {
-        let publication = entry.publication.as_ref();
+    pub(super) fn note_newer(&mut self, version: &TableVersion, publication: Option<&Publication>) {
         let is_believed = match self.state.freshness.witness() {
             Witness::Bus => true,
             Witness::Keys => publication.is_some_and(|publication| {
@@ -73,11 +72,8 @@ impl Desk {
             }),
         };
         if is_believed {
-            self.state.freshness.refused(Newer {
-                epoch: publication.map_or(0, |publication| publication.epoch),
-                revision: entry.revision,
-                issued_ms: publication.map_or(0, |publication| publication.issued_ms),
-            });
+            let TableVersion { epoch, revision, issued_ms, .. } = *version;
+            self.state.freshness.refused(Newer { epoch, revision, issued_ms });
         }
     }
 }

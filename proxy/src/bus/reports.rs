@@ -1,0 +1,163 @@
+//! What nodes report on the bus: this one what it does, which the canary's publisher goes by; the others that they are
+//! there, so that what they say of a region's load counts.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use config::bus::REPORT_TTL;
+use policy::quantile::{BUCKETS, bucket};
+use policy::trial::Observed;
+
+use crate::clock;
+
+/// What the node does, as counts that any thread adds to. Lives as long as the process.
+#[derive(Debug)]
+pub(crate) struct Observations {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    shed: AtomicU64,
+    refused: AtomicU64,
+    times: [AtomicU64; BUCKETS],
+    /// What had been done at the start of each of the last minutes, the oldest first.
+    minutes: Mutex<VecDeque<(Instant, Observed)>>,
+}
+
+impl Default for Observations {
+    fn default() -> Self {
+        let zero = AtomicU64::default;
+        let times = std::array::from_fn(|_| zero());
+        Self { requests: zero(), errors: zero(), shed: zero(), refused: zero(), times, minutes: Mutex::default() }
+    }
+}
+
+impl Observations {
+    /// An answer: its status, the reason if Meridian gave it itself, and how long it took.
+    pub(crate) fn answered(&self, status: u16, reason: Option<&str>, took: Duration) {
+        let one = |count: &AtomicU64| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        one(&self.requests);
+        match reason {
+            Some("overloaded") => one(&self.shed),
+            // What a table does not let through, for whatever reason of its own.
+            Some("residency_prohibited" | "residency_unavailable" | "table_expired" | "unavailable" | "no_route") => {
+                one(&self.refused);
+            }
+            _ => {
+                if status >= 500 {
+                    one(&self.errors);
+                }
+                if let Some(count) = self.times.get(bucket(took)) {
+                    one(count);
+                }
+            }
+        }
+    }
+
+    /// Returns what of `all` was done in the last ten minutes or so. To be asked a few times a minute.
+    pub(crate) fn lately(&self, all: &Observed) -> Observed {
+        let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
+        if minutes.back().is_none_or(|(at, _)| at.elapsed() >= Duration::from_secs(60)) {
+            let then = if minutes.is_empty() { Observed::default() } else { all.clone() };
+            minutes.push_back((clock::now(), then));
+            if minutes.len() > MINUTES {
+                minutes.pop_front();
+            }
+        }
+        minutes.front().map_or_else(Observed::default, |(_, then)| all.since(then))
+    }
+
+    /// Returns what was done since the process's start.
+    pub(crate) fn read(&self) -> Observed {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut times = [0; BUCKETS];
+        for (time, count) in times.iter_mut().zip(&self.times) {
+            *time = read(count);
+        }
+        Observed {
+            requests: read(&self.requests),
+            errors: read(&self.errors),
+            shed: read(&self.shed),
+            refused: read(&self.refused),
+            times,
+        }
+    }
+}
+
+/// The nodes of the fleet whose reports have come within [`REPORT_TTL`]. Lives as long as the process; any thread may
+/// ask.
+#[derive(Debug, Default)]
+pub(crate) struct Members(Mutex<HashMap<String, Member>>);
+
+#[derive(Debug)]
+struct Member {
+    region: String,
+    /// By [`clock::uptime`].
+    seen: Duration,
+}
+
+impl Members {
+    /// A node has reported.
+    pub(crate) fn saw(&self, node: &str, region: &str, now: Duration) {
+        let mut members = self.lock();
+        if let Some(member) = members.get_mut(node) {
+            *member = Member { region: region.to_owned(), seen: now };
+        } else if members.len() < MAX_MEMBERS {
+            members.insert(node.to_owned(), Member { region: region.to_owned(), seen: now });
+        }
+    }
+
+    /// Returns whether a node reports, and from this region.
+    pub(crate) fn is_in(&self, node: &str, region: &str, now: Duration) -> bool {
+        self.lock().get(node).is_some_and(|member| member.region == region && member.is_alive(now))
+    }
+
+    /// Forgets those that have not reported for long.
+    pub(crate) fn prune(&self, now: Duration) {
+        self.lock().retain(|_, member| member.is_alive(now));
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Member>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    fn is_alive(&self, now: Duration) -> bool {
+        now.saturating_sub(self.seen) <= REPORT_TTL
+    }
+}
+
+/// More nodes than this are not known by each other.
+const MAX_MEMBERS: usize = 4096;
+
+/// Minutes of what was done lately: long enough for a rate, short enough to be of today's load.
+const MINUTES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_known_while_it_reports_and_where() {
+        let members = Members::default();
+        let at = Duration::from_secs;
+        members.saw("b", "eu", at(0));
+        members.saw("a", "us", at(20));
+        assert!(members.is_in("b", "eu", at(30)) && !members.is_in("b", "us", at(30)));
+        assert!(!members.is_in("b", "eu", at(31)));
+        members.prune(at(31));
+        assert_eq!(members.count(), 1);
+        for number in 0..2 * MAX_MEMBERS {
+            members.saw(&number.to_string(), "eu", at(31));
+        }
+        assert_eq!(members.count(), MAX_MEMBERS);
+    }
+}
