@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use modules::{Modules, Use};
 
-const CRATES: [&str; 5] = ["policy", "geoip", "config", "loadtest", "proxy"];
+const CRATES: [&str; 6] = ["policy", "geoip", "config", "loadtest", "loadtest/demo", "proxy"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
