@@ -12,7 +12,7 @@ use crate::{Database, DatabaseError, Place, embedded};
 pub struct GeoDatabases(Vec<Database>);
 
 impl GeoDatabases {
-    /// Returns what the databases say of an address, after [`embedded()`]; the merge is told at [`Place`].
+    /// Returns what the databases say of an address, after [`embedded()`]; [`Place`] describes the merge.
     ///
     /// An address that none of them lists (private, loopback, reserved) is an unknown place.
     pub fn lookup(&self, address: IpAddr) -> Place<'_> {

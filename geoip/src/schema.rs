@@ -31,7 +31,7 @@ pub struct Record<'db> {
     pub in_union: Option<bool>,
     /// The country whose base or embassy this is, abroad.
     pub represented: Option<Country>,
-    /// Where the address is registered: no place at all, and told in explanations only.
+    /// Where the address is registered: no place at all, and shown in explanations only.
     pub registered: Option<Country>,
     /// The continent: it does not place, and may contradict those who do.
     pub continent: Option<Continent>,

@@ -12,7 +12,7 @@ pub struct Plan {
     pub target: Target,
     /// Arrivals in requests per second, 0.001 to 1,000,000, evenly spaced.
     pub rate: f64,
-    /// How long requests are scheduled. `Duration::MAX` runs until it is told to stop. The run itself ends when the
+    /// How long requests are scheduled. `Duration::MAX` runs until its stop signal. The run itself ends when the
     /// last request has ended, so at most one `timeout` later.
     pub duration: Duration,
     /// Connections open at the same time, at most; each is dialled when it is first needed, and all are used in turn.

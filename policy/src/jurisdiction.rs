@@ -99,7 +99,7 @@ pub struct Rule {
     pub line: u32,
 }
 
-/// What a client is told while the lawful regions are down.
+/// What a client is answered while the lawful regions are down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhenUnavailable {
     /// A refusal with its reason.

@@ -32,9 +32,9 @@ pub struct Asked<'a> {
     pub payload: Payload,
     /// Where the client may be.
     pub origin: Origin,
-    /// Whether consent was heard.
+    /// Whether consent was given where the route looks for it.
     pub consent: bool,
-    /// The names of the jurisdictions that were heard for the tenant.
+    /// The names of the jurisdictions that were declared for the tenant.
     pub declared: &'a [String],
     /// The hash of the client's identity.
     pub client_key: u64,
@@ -175,14 +175,14 @@ pub fn residency_change(
     )
 }
 
-/// Returns whether a route would hear the consent that another heard.
+/// Returns whether a route would take the consent that another took.
 fn hears_consent(route: &Route, then: Option<&Route>) -> bool {
     let places = |route: &Route| (route.spec.consent_header.clone(), route.spec.consent_claim.clone());
     let here = places(route);
     here != (None, None) && then.is_none_or(|then| places(then) == here)
 }
 
-/// Returns whether a route would hear the tenants that another heard.
+/// Returns whether a route would take the declared tenants that another took.
 fn hears_tenants(route: &Route, then: Option<&Route>) -> bool {
     let header = &route.spec.jurisdiction_header;
     header.is_some() && then.is_none_or(|then| then.spec.jurisdiction_header == *header)

@@ -49,7 +49,7 @@ impl Admin {
     }
 }
 
-/// Tells what can be told before there is a routing table. Each connection has one answer: the next
+/// Answers what can be answered before there is a routing table. Each connection has one answer: the next
 /// one may find the whole node. Without a socket there is nobody to tell.
 pub async fn serve_while_waiting(socket: Option<StdListener>, hosts: &[String], bus: Arc<BusState>) {
     match socket.map(TcpListener::from_std) {

@@ -21,7 +21,7 @@ use crate::clock::uptime;
 use crate::routing::Routing;
 use crate::telemetry::metrics::Metrics;
 
-/// Takes a report that has come for a region, and counts what became of it. `is_known` says whether a
+/// Takes a report that has come for a region, and counts the outcome. `is_known` says whether a
 /// node of this name, in a region of that, is one of the fleet.
 pub fn receive(
     (inbox, routing, metrics): (&Inbox, &Routing, &Metrics),
@@ -67,7 +67,7 @@ pub enum ReportOutcome {
     Malformed,
     /// The node is none of the fleet's, or is not where it says.
     UnknownNode,
-    /// So many nodes are heard that there is no room for another.
+    /// So many nodes report already that there is no place for another.
     Full,
 }
 

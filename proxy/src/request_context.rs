@@ -86,7 +86,7 @@ impl RequestContext {
         })
     }
 
-    /// Returns the header through which a trusted proxy has told of consent.
+    /// Returns the header through which a trusted proxy has declared consent.
     pub fn consent_through<'r>(&self, route: &'r RouteSpec, sender: &Sender, headers: &HeaderMap) -> Option<&'r str> {
         // What a token's claim consents to, whoever gets the request finds out by the token.
         let is_heard = matches!(sender, Sender::TrustedProxy) && self.consent;

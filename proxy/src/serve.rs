@@ -35,14 +35,14 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
-/// What a run is told beside its node file.
+/// The options of a run beside its node file.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
     /// Whether requests are logged to stdout.
     pub access_log: bool,
 }
 
-/// Runs a node until it is told to stop. Returns once it has drained. `law` is the clock that its files were read
+/// Runs a node until a signal ends it. Returns once it has drained. `law` is the clock that its files were read
 /// by.
 ///
 /// # Errors

@@ -96,7 +96,7 @@ fn entry(field: &Field<'_>) -> Option<Entry> {
 }
 
 /// Returns the text of a table with the lists written into it that it names by file; line by line it stays as it
-/// is. A file that cannot be read is left as it stands, and told when the table is read.
+/// is. A file that cannot be read is left as it stands, and reported when the table is read.
 pub(crate) fn inlined(text: &str, directory: &Path) -> String {
     let mut whole = text.to_owned();
     let mut files = document::texts_below(text, "lists", "file");

@@ -47,7 +47,7 @@ impl Files {
         }
     }
 
-    /// Returns the file that the field names; of a table from elsewhere there is none, and `remedy` is told.
+    /// Returns the file that the field names; of a table from elsewhere there is none, and `remedy` is reported.
     pub(super) fn path(&self, field: &Field<'_>, remedy: &str) -> Option<PathBuf> {
         let Some(directory) = &self.directory else {
             field.error(format!("a table on the bus names no files: {remedy}"));

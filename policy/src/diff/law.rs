@@ -223,7 +223,7 @@ impl Difference {
     }
 }
 
-/// What a table hears of one request.
+/// What a table takes from one request: consent and tenants.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub struct Heard<'a> {

@@ -59,7 +59,7 @@ pub(super) fn differing(prefix: &str, old: &[(String, String)], new: &[(String, 
 /// Things by name, each with a summary and what is said of it.
 type Things = BTreeMap<String, (String, Vec<(String, String)>)>;
 
-/// Returns what differs between things of the same name; a thing of one table alone is told by its summary.
+/// Returns what differs between things of the same name; a thing of one table alone is shown by its summary.
 fn of_things(kind: &str, old: &Things, new: &Things) -> Vec<Setting> {
     let mut changes = Vec::new();
     for (name, (summary, before)) in old {

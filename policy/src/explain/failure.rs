@@ -36,5 +36,5 @@ fn step(case: &Case<'_>, down: &[RegionId]) -> FailureStep {
     }
 }
 
-/// The steps told of a long order, beside its last.
+/// The steps shown of a long order, beside its last.
 const FIRST_STEPS: usize = 8;

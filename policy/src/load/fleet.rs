@@ -43,7 +43,7 @@ impl FleetLoad {
 
     /// The time constant of the average of a node's reports.
     ///
-    /// Every node hears the same, and acts on it a second or two after it was true. A fleet that
+    /// Every node gets the same reports, and acts on it a second or two after it was true. A fleet that
     /// follows such news at once overshoots: it empties a full region, and fills it again. This slow,
     /// it settles, up to half as much again as the region can take (the test below).
     pub const OVER: Duration = Duration::from_secs(5);
@@ -103,7 +103,7 @@ impl FleetLoad {
 }
 
 impl Heard {
-    /// Returns what is known once a node that was heard before is heard again.
+    /// Returns what is known once a node that reported before reports again.
     fn then(self, fresh: Self) -> Self {
         let since = fresh.at.saturating_sub(self.at);
         if since >= Reported::GONE {

@@ -280,7 +280,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The permits of the attempts, if each failed in turn, and the order told.
+    /// The permits of the attempts, if each failed in turn, and the order that explanations show.
     fn check_attempts(&mut self, trial: &Trial<'_>, eligible: RegionSet) {
         let view = Down(RegionSet::EMPTY);
         let current = CurrentTable { table: self.table, view: &view };
@@ -395,5 +395,5 @@ fn finding(case: Case, region: RegionId, how: Option<Misjudgement>) -> Finding {
     }
 }
 
-/// So many differences are told.
+/// So many differences are reported: more say nothing new.
 const SHOWN: usize = 8;

@@ -96,7 +96,7 @@ pub struct JurisdictionMove {
 /// With fewer clients, one more or less would be a percent: the address space is asked instead.
 const FEWEST_CLIENTS: usize = 100;
 
-/// Moves that are told.
+/// Moves that `/status` and the log show: more would not be read.
 const MOVES: usize = 5;
 
 impl Change {
@@ -173,7 +173,7 @@ impl Change {
 }
 
 impl Held {
-    /// Returns what is told of held databases.
+    /// Returns what `/status` shows of held databases.
     pub fn status(&self) -> Option<HeldStatus> {
         self.lock().as_ref().map(|release| release.status.clone())
     }

@@ -166,7 +166,7 @@ const REPORTED: u64 = 4096;
 impl Survey {
     /// Walks the address space and the clients over these databases, and asks each source.
     ///
-    /// `geo` tells which networks are anonymous; its own databases are not asked. `progress` hears now and then how many
+    /// `geo` tells which networks are anonymous; its own databases are not asked. `progress` is called now and then with how many
     /// steps are made, and about how many there are; it may end the survey, which is then of what came before.
     ///
     /// # Errors

@@ -11,9 +11,9 @@ pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-meridian-attempts");
 pub const CHOSEN: HeaderName = HeaderName::from_static("x-meridian-chosen");
 /// Where the sending node takes the client to be: countries, or `unknown`.
 pub const ORIGIN: HeaderName = HeaderName::from_static("x-meridian-origin");
-/// Through which header it heard consent: the receiving node counts no other.
+/// Through which header consent came to the sending node: the receiving node counts no other.
 pub const CONSENT: HeaderName = HeaderName::from_static("x-meridian-consent");
-/// Which jurisdictions a trusted proxy told it of.
+/// Which jurisdictions a trusted proxy declared to the sending node.
 pub const TENANT: HeaderName = HeaderName::from_static("x-meridian-tenant");
 /// The client's address; `unknown:ADDRESS` of the last that is known to be no client's.
 pub const CLIENT: HeaderName = HeaderName::from_static("x-meridian-client");

@@ -329,7 +329,7 @@ pub fn tell_client(headers: &mut HeaderMap, region: Option<&str>, attempts: u32)
     }
 }
 
-/// Tells another node what became of its request, and proves who says so.
+/// Reports the result of its request to another node, and proves who reports it.
 pub fn tell_peer(headers: &mut HeaderMap, status: u16, is_unsent: bool, answering: &Answering) {
     if is_unsent {
         headers.insert(fields::UNSENT, HeaderValue::from_static("1"));

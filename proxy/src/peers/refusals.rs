@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::telemetry::log_limiter::LogLimiter;
 use crate::telemetry::metrics::Metrics;
 
-/// Who was refused, counted, and told in the log once in a while.
+/// Counts who was refused, and logs it once in a while. One for each node; any thread counts.
 #[derive(Debug, Default)]
 pub struct Refusals {
     clients: Mutex<LogLimiter>,

@@ -89,7 +89,7 @@ fn root(error: &hyper::Error) -> String {
 }
 
 /// Asks once, on a connection of the probe's own. A gateway is asked over HTTP whatever the plan, and
-/// told the region, and that a node asks, with the same proof as of any request: it answers for the
+/// given the region, and that a node asks, with the same proof as of any request: it answers for the
 /// region itself, and refuses whom it does not take for a node.
 pub async fn probe(
     node: &Node,

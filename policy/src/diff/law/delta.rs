@@ -27,7 +27,7 @@ pub(super) struct Details {
 }
 
 impl Delta {
-    /// The same without what it gains and loses where that is told in one word; and that.
+    /// Returns the same without what it gains and loses, where one word says that; and what it gains and loses.
     pub(super) fn in_short(self) -> (Self, Details) {
         let none = RegionSet::EMPTY;
         let details = Details { gained: self.gained, lost: self.lost };
@@ -39,7 +39,7 @@ impl Delta {
         (short, details)
     }
 
-    /// Returns what this has beyond another, of what is told of declared jurisdictions.
+    /// Returns what this has beyond another, of what is reported of declared jurisdictions.
     pub(super) fn without(&self, base: &Self) -> Self {
         let gained = self.gained.without(&base.gained);
         Self {

@@ -19,7 +19,7 @@ pub(super) struct Logged {
     told: LogTold,
 }
 
-/// What is told of a log as a whole.
+/// What a report says of a log as a whole.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct LogTold {
     pub(super) file: PathBuf,

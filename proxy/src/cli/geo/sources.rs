@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::progress::Progress;
 use super::{Failed, input};
 
-/// One database, as it is told.
+/// One database, as a report shows it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct SourceTold {
     pub(super) file: String,
@@ -42,7 +42,7 @@ impl SourceTold {
     }
 }
 
-/// A table, as it is told.
+/// A table, as a report shows it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TableTold {
     pub(super) file: String,

@@ -87,7 +87,7 @@ impl Surveyed {
         self.table.as_ref().map(|(document, _)| Relocations::new(&document.table))
     }
 
-    /// Returns what is told of the access log, if there is one.
+    /// Returns what the report says of the access log, if there is one.
     pub(super) fn log_told(&self) -> Option<LogTold> {
         self.log.as_ref().map(|log| log.told(&self.survey))
     }

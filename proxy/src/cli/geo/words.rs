@@ -239,7 +239,7 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// A count with its thousands apart; less than one is told as that.
+/// A count with its thousands apart; less than one is written as that.
 fn grouped(count: f64) -> String {
     if count > 0.0 && count < 1.0 {
         return "<1".to_owned();
