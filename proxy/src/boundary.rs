@@ -188,7 +188,7 @@ data_class = 'personal'
             inbox: Inbox::default(),
             reloads: RefusedReloads::default(),
             bus: None,
-            started: clock::system_time(),
+            started: clock::unix_seconds(),
             written: ArcSwap::from_pointee(config.clone()),
             config: ArcSwap::from_pointee(config),
         })

@@ -3,21 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use config::{NodeConfig, Problem};
 
 use crate::bus::status::BusState;
-pub use crate::client::Geo;
 use crate::client::PlaceCache;
 use crate::clock;
 use crate::databases::CurrentDatabases;
 use crate::databases::recent::Sample;
 use crate::listener::ListenerFacts;
 use crate::load::Inbox;
-use crate::occupancy::Occupancy;
-pub use crate::occupancy::{Drain, InFlight};
+use crate::occupancy::{Drain, Occupancy};
 use crate::peers::CurrentPeers;
 use crate::routing::CurrentRouting;
 use crate::telemetry::Telemetry;
@@ -55,8 +52,8 @@ pub struct Node {
     pub reloads: RefusedReloads,
     /// What is known of the bus, if the table comes from one.
     pub bus: Option<Arc<BusState>>,
-    /// When the process started.
-    pub started: SystemTime,
+    /// When the process started, in Unix seconds.
+    pub started: u64,
 }
 
 /// A reload that was refused; the state before it is still in force.
@@ -140,9 +137,4 @@ impl RefusedReloads {
     fn lock(&self) -> MutexGuard<'_, Vec<Rejected>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Seconds since 1970; 0 before.
-pub fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -9,8 +9,9 @@ use config::{FileWatch, NodeConfig, NodeReload, Problem, Problems, RoutingTable,
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
+use crate::client::Geo;
 use crate::clock;
-use crate::node::{Geo, Node};
+use crate::node::Node;
 use crate::peers::Peers;
 use crate::prepare::{self, Components, Identity, problem};
 use crate::routing::{Edition, Routing};

@@ -23,9 +23,6 @@ use crate::health::region::RegionState;
 
 pub use current::CurrentRouting;
 
-#[doc(hidden)]
-pub use crate::clock::{coarse_ms, start_coarse_clock, uptime as now};
-
 /// A routing table in force on this node. Immutable but for its live cells, which a successor of the same names
 /// takes over. Any thread reads it, and a request holds it for as long as it lasts.
 #[derive(Debug)]
@@ -252,7 +249,7 @@ impl View for Routing {
     }
 
     fn reported(&self, id: RegionId) -> Option<Reported> {
-        Routing::region(self, id).state.reported.read(coarse_ms())
+        Routing::region(self, id).state.reported.read(clock::coarse_ms())
     }
 }
 

@@ -109,7 +109,7 @@ pub fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: Ru
         inbox: Inbox::default(),
         reloads: RefusedReloads::default(),
         bus: bus.as_ref().map(|bus| bus.state.clone()),
-        started: clock::system_time(),
+        started: clock::unix_seconds(),
         written: ArcSwap::from_pointee(config.clone()),
         config: ArcSwap::from_pointee(config),
     });

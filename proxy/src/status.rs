@@ -16,7 +16,7 @@ use crate::clock::uptime;
 use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
-use crate::node::{Node, Rejected, unix_seconds};
+use crate::node::{Node, Rejected};
 use crate::occupancy::Drain;
 use crate::routing::Routing;
 use crate::upstream::evidence::{gauge, phase_name};
@@ -178,7 +178,7 @@ impl Status {
             node: config.name.clone(),
             region: config.region.clone(),
             version: env!("CARGO_PKG_VERSION"),
-            started: unix_seconds(node.started),
+            started: node.started,
             state: match node.occupancy.draining() {
                 Drain::Serving => "serving",
                 Drain::Announced | Drain::Stopping | Drain::Closing => "draining",

@@ -173,4 +173,4 @@ const ALLOWED: &[&str] = &[
 ];
 
 /// Who may still read a clock.
-const READERS_OF_CLOCKS: &[&str] = &["cli"];
+const READERS_OF_CLOCKS: &[&str] = &[];

@@ -3,7 +3,7 @@
 mod row;
 mod text;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use config::bus::{Bus, BusError, Entry, Place, TableVersion};
@@ -16,6 +16,8 @@ use super::bus::console::{unix_ms, utc_millis};
 use super::bus::view::Published;
 use super::{Failed, Format, print};
 use screen::Screen;
+
+use crate::clock;
 
 /// Show the nodes.
 #[derive(Debug, clap::Args)]
@@ -178,7 +180,7 @@ async fn picture(bus: &Bus, history: &mut Vec<Entry>) -> Result<Picture, BusErro
     if newest.as_ref().map(|entry| entry.revision) != history.last().map(|entry| entry.revision) {
         *history = bus.history().await?;
     }
-    let now = SystemTime::now();
+    let now = clock::system_time();
     let nodes = bus.reports().await?.into_iter().map(|(report, heard)| Row::of(report, heard, history, now));
     let nodes = nodes.collect();
     let live = newest.and_then(Published::of);

@@ -17,6 +17,8 @@ use super::bus::view::Published;
 use super::bus::{Flags, Source, guard};
 use super::{Failed, Format, print};
 
+use crate::clock;
+
 /// Sign that the newest routing table still is the newest one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Heartbeat {
@@ -69,7 +71,7 @@ impl Heartbeat {
             Failed::Input(anyhow!(errors.join("\n")))
         })?;
         let trusted = key.trusted().and(trusted);
-        let now = SystemTime::now();
+        let now = clock::system_time();
         guard::clock(bus.time().await?, now).map_err(|why| Failed::Ran(anyhow!(why)))?;
         let Published { revision, publication, .. } = newest(bus, &trusted, now).await?;
         let version = TableVersion::of(&publication, revision);

@@ -1,7 +1,6 @@
 //! `meridian rollback`
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
 
 use anyhow::anyhow;
 use config::RoutingTable;
@@ -15,6 +14,8 @@ use super::bus::outcome::{Fate, Outcome};
 use super::bus::release::{Proposal, Release};
 use super::bus::view::{BusView, Published, Revision};
 use super::bus::{Console, Flags, Source};
+
+use crate::clock;
 
 /// Withdraw the staged table, or publish an earlier one again.
 #[derive(Debug, clap::Args)]
@@ -87,7 +88,7 @@ impl Rollback {
         if let Some(Entry { revision, unreadable: Some(why), .. }) = &view.staged {
             return self.clear(bus, *revision, why, console).await;
         }
-        let Some((staged, stage)) = view.under_way(SystemTime::now()) else { return Ok(false) };
+        let Some((staged, stage)) = view.under_way(clock::system_time()) else { return Ok(false) };
         let what = format!("revision {} (staged by {})", staged.revision, staged.publication.by);
         if self.release.is_rehearsal() {
             console.say(&format!("a dry run: {what} would be withdrawn\n"));
@@ -222,6 +223,8 @@ fn earlier(
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use config::bus::Publication;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use config::Problem;
 use config::bus::{Bus, BusError, NodeReport, NodeState, PRUNED_AFTER, Place};
@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::console::{Console, ago};
 use super::view::{Published, Reports, Revision, is_silent};
+
+use crate::clock;
 
 /// What became of a wait.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ pub(super) async fn wait(
     patience: Duration,
     console: &mut Console,
 ) -> Result<Waited, BusError> {
-    let started = Instant::now();
+    let started = clock::now();
     let mut goal = goal.clone();
     loop {
         let is_last = started.elapsed() >= patience;
@@ -57,7 +59,7 @@ pub(super) async fn wait(
 /// Returns the reports of now. Where a node has a later table, the goal learns whether that is the live one.
 async fn look(bus: &Bus, goal: &mut Goal) -> Result<Reports, BusError> {
     let mut reports = bus.reports_within(PRUNED_AFTER).await?;
-    let now = SystemTime::now();
+    let now = clock::system_time();
     reports.retain(|(report, heard)| goal.waits_for(&report.node) || !is_silent(*heard, now));
     if goal.is_behind(&reports)
         && let (Goal::Live { newest, .. }, Some(live)) = (goal, bus.live(Place::Table).await?.and_then(Published::of))

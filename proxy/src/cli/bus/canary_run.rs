@@ -14,6 +14,7 @@ use super::outcome::{Fate, Outcome, refused};
 use super::publisher::{Publisher, Unwritten, interrupted};
 use super::view::{BusView, Revision, is_silent};
 use crate::cli::Failed;
+use crate::clock;
 
 /// How a table is tried on some nodes first.
 #[derive(Clone, Debug, clap::Args)]
@@ -185,13 +186,13 @@ pub(in crate::cli) async fn back(
     let unknown = |error| format!("it was withdrawn; nobody knows whether its nodes are back: {error}");
     let arrival = waited.map_err(unknown)?;
     if !arrival.is_complete() {
-        return Err(format!("it was withdrawn, but not yet from {}", arrival.missing(SystemTime::now())));
+        return Err(format!("it was withdrawn, but not yet from {}", arrival.missing(clock::system_time())));
     }
     let told = format!("it was withdrawn, and {}", returned(arrival.applied.len()));
     // Who cannot be heard may serve all the same.
     let reports = bus.reports_within(PRUNED_AFTER).await.map_err(unknown)?;
     let has_it = |(report, heard): &&(NodeReport, SystemTime)| {
-        canary.contains(&report.node) && report.staged && is_silent(*heard, SystemTime::now())
+        canary.contains(&report.node) && report.staged && is_silent(*heard, clock::system_time())
     };
     let silent: Vec<String> = reports.iter().filter(has_it).map(|(report, _)| report.node.clone()).collect();
     if silent.is_empty() {
@@ -266,7 +267,7 @@ impl CanaryRun<'_> {
             return End::Unknown(format!(
                 "not taken in {}: {}",
                 long(self.patience),
-                arrival.missing(SystemTime::now())
+                arrival.missing(clock::system_time())
             ));
         }
         // What they did before they had it says nothing of it.
@@ -278,7 +279,7 @@ impl CanaryRun<'_> {
     }
 
     async fn observe(&self, console: &mut Console) -> End {
-        let (started, observe) = (Instant::now(), self.options.observe);
+        let (started, observe) = (clock::now(), self.options.observe);
         let mut trouble: Option<Instant> = None;
         // When the canary was last heard from before the end.
         let mut before_end: Option<BTreeMap<String, SystemTime>> = None;
@@ -307,7 +308,7 @@ impl CanaryRun<'_> {
                     return End::Unknown(format!("the bus could not be asked at the end: {error}"));
                 }
                 Err(error) => {
-                    trouble = Some(Instant::now());
+                    trouble = Some(clock::now());
                     console.tick(&format!("observing: {error}; it goes on once the bus answers"));
                 }
             }
@@ -337,7 +338,7 @@ impl CanaryRun<'_> {
         if bus.live(Place::Rollout).await?.ok_or_else(lost)?.revision != self.revision.1 {
             return Ok(Seen::Overtaken("somebody else withdrew it".to_owned()));
         }
-        let stats = self.trial.stats(&bus.reports().await?, SystemTime::now(), silence_counts);
+        let stats = self.trial.stats(&bus.reports().await?, clock::system_time(), silence_counts);
         Ok(Seen::Stats(Box::new(stats)))
     }
 }

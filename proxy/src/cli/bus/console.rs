@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{Failed, Format, print};
+use crate::clock;
 
 /// Both outputs of a command.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl Console {
 
     /// As [`Console::progress`], for lines that are news all the time: no terminal, not so often.
     pub(in crate::cli) fn tick(&mut self, line: &str) {
-        let now = Instant::now();
+        let now = clock::now();
         if self.is_terminal || self.next_tick.is_none_or(|next| now >= next) {
             self.next_tick = Some(now + TICK);
             self.progress(line);

@@ -14,6 +14,7 @@ use super::console::{Console, long, unix_ms, utc, utc_millis};
 use super::outcome::{Outcome, refused, warn};
 use super::view::BusView;
 use crate::cli::Failed;
+use crate::clock;
 
 /// Checks that revisions do not start over without the nodes knowing: the bucket may not be the one that they know.
 ///
@@ -107,7 +108,7 @@ pub(super) fn too_small(shrunk: &[Shrinkage], max_shrink: f64) -> String {
 
 /// Compares this machine's clock with the bus' and with the newest publication.
 pub(super) async fn check_clock(bus: &Bus, view: &BusView, console: &mut Console) -> Result<(), Failed> {
-    let now = SystemTime::now();
+    let now = clock::system_time();
     match bus.time().await {
         Ok(time) => clock(time, now).map_err(refused)?,
         // Without a bucket there is no clock to ask; who may not ask is told apart by what follows.

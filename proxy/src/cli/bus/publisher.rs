@@ -1,6 +1,6 @@
 //! Signs and writes a publication, and follows it until every node has it or has refused it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use config::bus::{Bus, Entry, MAX_AGE, Place, Publication, PublishError, SigningKey};
 
@@ -10,6 +10,7 @@ use super::guard;
 use super::outcome::{Fate, Outcome, refused, warn};
 use super::view::{BusView, Published, Reports};
 use crate::cli::Failed;
+use crate::clock;
 
 /// Writes publications, and waits for the nodes to take them. Lives as long as the command.
 pub(super) struct Publisher<'a> {
@@ -51,7 +52,7 @@ impl Publisher<'_> {
     /// When somebody else was first, or the bus does not take it, or does not say.
     pub(super) async fn write(&self, mut publication: Publication, after: u64) -> Result<u64, Unwritten> {
         // Now, and not when the question was asked: a staged table's lease counts from here.
-        publication.issued_ms = publication.issued_ms.max(unix_ms(SystemTime::now()));
+        publication.issued_ms = publication.issued_ms.max(unix_ms(clock::system_time()));
         if let Some(key) = self.key {
             key.sign(&mut publication, self.bus.bucket());
         }
@@ -164,7 +165,7 @@ impl Publisher<'_> {
         match heartbeat.and_then(Result::ok) {
             None => warn(format!("there is no heartbeat on the bus, and {remedy}"), outcome, console),
             Some(beat) => {
-                let age = Duration::from_millis(unix_ms(SystemTime::now()).saturating_sub(beat.signed_ms));
+                let age = Duration::from_millis(unix_ms(clock::system_time()).saturating_sub(beat.signed_ms));
                 if age > MAX_AGE {
                     warn(format!("the last heartbeat was signed {} ago, and {remedy}", long(age)), outcome, console);
                 }
@@ -188,7 +189,7 @@ fn overtaken(now: Entry) -> Failed {
         now.publication.by,
         now.revision,
         now.publication.version().unwrap_or_default(),
-        ago(now.created, SystemTime::now())
+        ago(now.created, clock::system_time())
     ))
 }
 
@@ -197,7 +198,7 @@ fn lacking(arrival: &Arrival, patience: Duration) -> String {
     let (rejected, late, all) = (arrival.rejected.len(), arrival.to_come.len(), nodes(arrival.nodes()));
     let rejected = (rejected > 0).then(|| format!("{rejected} of {all} reject it and stay on the table before"));
     let late = (late > 0).then(|| {
-        let missing = arrival.missing(SystemTime::now());
+        let missing = arrival.missing(clock::system_time());
         format!("after {} {late} of {all} have not said that they have it: {missing}", long(patience))
     });
     let said: Vec<String> = rejected.into_iter().chain(late).collect();

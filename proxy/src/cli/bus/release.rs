@@ -21,6 +21,7 @@ use super::publisher::{Publisher, interrupted};
 use super::view::{BusView, Published};
 use crate::cli::check::{against, words};
 use crate::cli::{Failed, Format};
+use crate::clock;
 
 /// How a table is published.
 #[derive(Clone, Debug, clap::Args)]
@@ -280,7 +281,7 @@ impl Release {
         // Nodes refuse a signed table that seems older than theirs, whoever's clock is wrong.
         // A time far ahead of ours is nobody's clock, and not to be carried on.
         let (now, least) =
-            (unix_ms(SystemTime::now()), view.newest.as_ref().map(|newest| newest.publication.issued_ms));
+            (unix_ms(clock::system_time()), view.newest.as_ref().map(|newest| newest.publication.issued_ms));
         let least = least.filter(|issued| !is_beyond_reason(*issued, now)).unwrap_or(0);
         let issued_ms = now.max(least.saturating_add(1));
         let valid_until_ms = self.valid_until_ms(now)?;
@@ -308,14 +309,14 @@ impl Release {
         if self.canary.canary.is_empty() {
             return Ok(None);
         }
-        let resolved = resolve(&self.canary.canary, &view.reports, &draft.sha256(), SystemTime::now());
+        let resolved = resolve(&self.canary.canary, &view.reports, &draft.sha256(), clock::system_time());
         resolved.map(Some).map_err(|why| Failed::Input(anyhow!("--canary: {why}")))
     }
 }
 
 /// Refuses to publish while a staged table is under way.
 fn refuse_under_way(view: &BusView) -> Result<(), Failed> {
-    let now = SystemTime::now();
+    let now = clock::system_time();
     let Some((staged, stage)) = view.under_way(now) else { return Ok(()) };
     Err(refused(format!(
         "a publication is under way: {} staged version {:?} {} ago on {}; wait for it, or withdraw it with `meridian \
