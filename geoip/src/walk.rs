@@ -160,7 +160,7 @@ impl<'db> Step<'_, 'db> {
     }
 
     /// Returns whether a database, by its position in the walk, has a record here, whatever it says.
-    pub fn is_listed(&self, database: usize) -> bool {
+    pub(crate) fn is_listed(&self, database: usize) -> bool {
         self.entry(database).is_some_and(|entry| entry.listed)
     }
 

@@ -32,11 +32,6 @@ impl Cases {
         self.cases
     }
 
-    /// Among how many.
-    pub fn of(&self) -> u64 {
-        self.of
-    }
-
     /// Returns the share, `0..=1`; 0 of none.
     pub fn share(&self) -> f64 {
         self.cases as f64 / self.of.max(1) as f64

@@ -156,17 +156,17 @@ impl Period {
     pub const ALWAYS: Self = Self { from: None, until: None };
 
     /// Returns whether it has certainly begun.
-    pub fn has_begun(self, at: LawTime) -> bool {
+    pub(crate) fn has_begun(self, at: LawTime) -> bool {
         self.from.is_none_or(|from| at.has_reached(from))
     }
 
     /// Returns whether it may have begun.
-    pub fn may_have_begun(self, at: LawTime) -> bool {
+    pub(crate) fn may_have_begun(self, at: LawTime) -> bool {
         self.from.is_none_or(|from| at.may_have_reached(from))
     }
 
     /// Returns whether it is certainly over.
-    pub fn has_ended(self, at: LawTime) -> bool {
+    pub(crate) fn has_ended(self, at: LawTime) -> bool {
         self.until.is_some_and(|until| at.has_reached(until))
     }
 

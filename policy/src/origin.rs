@@ -25,7 +25,7 @@ impl Origin {
     }
 
     /// Returns whether exactly one country is possible.
-    pub fn is_certain(&self) -> bool {
+    pub(crate) fn is_certain(&self) -> bool {
         matches!(self, Origin::Country(_))
     }
 

@@ -22,7 +22,7 @@ pub fn bucket(duration: Duration) -> usize {
 }
 
 /// Returns the duration, at least, of all that is past a bucket.
-pub fn upper_edge(bucket: usize) -> Duration {
+pub(crate) fn upper_edge(bucket: usize) -> Duration {
     let (octave, within) = ((bucket + 1) / PER_OCTAVE, (bucket + 1) % PER_OCTAVE);
     let base = FIRST << octave.min(32);
     Duration::from_micros(base + base * within as u64 / PER_OCTAVE as u64)

@@ -284,7 +284,7 @@ impl Residency {
     }
 
     /// Returns the constraints behind [`Residency::allowed`], each once.
-    pub fn constraints(&self, subject: Subject<'_>) -> Vec<&Constraint> {
+    pub(crate) fn constraints(&self, subject: Subject<'_>) -> Vec<&Constraint> {
         let mut found: Vec<&Constraint> = Vec::new();
         for constraint in self.allowances_of(subject).flat_map(|allowance| &allowance.constraints) {
             let same = |seen: &&Constraint| seen.source == constraint.source && seen.inside == constraint.inside;

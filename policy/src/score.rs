@@ -105,7 +105,7 @@ pub fn latency_points(ms: f32) -> f32 {
 }
 
 /// Points for a utilisation, 0 (idle) to 1 (full).
-pub fn load_points(utilisation: f32) -> f32 {
+pub(crate) fn load_points(utilisation: f32) -> f32 {
     100.0 * (1.0 - utilisation.clamp(0.0, 1.0))
 }
 
@@ -115,7 +115,7 @@ const LATENCY_KNOTS: [(f32, f32); 5] = [(20.0, 100.0), (50.0, 90.0), (100.0, 70.
 /// Returns the round trip between two places given as (latitude, longitude) in degrees, in milliseconds: the great
 /// circle (haversine, mean radius 6371 km) there and back at 100 km/ms, which is two thirds of light's speed in
 /// fibre with the usual detours, and 5 ms for the equipment.
-pub fn great_circle_ms(a: (f64, f64), b: (f64, f64)) -> f64 {
+pub(crate) fn great_circle_ms(a: (f64, f64), b: (f64, f64)) -> f64 {
     let (lat_a, lat_b) = (a.0.to_radians(), b.0.to_radians());
     let half = |from: f64, to: f64| libm::sin((to - from) / 2.0);
     let h = libm::pow(half(lat_a, lat_b), 2.0)

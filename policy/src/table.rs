@@ -202,11 +202,6 @@ impl Table {
         &self.routes[id.0 as usize]
     }
 
-    /// Returns the number of routes.
-    pub fn route_count(&self) -> usize {
-        self.routes.len()
-    }
-
     /// Returns a region of this table.
     ///
     /// # Panics

@@ -39,8 +39,6 @@ pub struct Routing {
     pub loaded: std::time::Instant,
     /// The region of this node.
     pub here: RegionId,
-    /// Whether some other region is reached by a gateway.
-    pub has_gateways: bool,
     /// The version on trial, if one is.
     pub canary: Option<Arc<CanaryState>>,
     regions: Box<[Region]>,
@@ -175,11 +173,9 @@ impl Routing {
         let routes = routes.map(|route| persisted.routes.entry(route.name.clone()).or_default().clone()).collect();
         persisted.routes.retain(|name, _| names.contains(name.as_str()));
         let loaded = clock::now();
-        let others = document.upstreams.iter().enumerate().filter(|(index, _)| *index != here.index());
-        let has_gateways = others.into_iter().any(|(_, upstream)| upstream.gateway.is_some());
         let Edition { generation, revision } = edition;
         let (regions, expired) = (regions.into(), persisted.expired.clone());
-        Ok(Self { document, generation, revision, expired, loaded, here, has_gateways, canary, regions, routes })
+        Ok(Self { document, generation, revision, expired, loaded, here, canary, regions, routes })
     }
 
     /// Returns the table.

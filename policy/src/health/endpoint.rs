@@ -70,7 +70,7 @@ impl EndpointHealth {
     }
 
     /// Returns whether real traffic has ejected it.
-    pub fn is_ejected(&self, now: Duration) -> bool {
+    pub(crate) fn is_ejected(&self, now: Duration) -> bool {
         self.ejected_until.is_some_and(|until| now < until)
     }
 

@@ -35,7 +35,7 @@ impl LoadReport {
     pub const MAX_BYTES: usize = 1024;
 
     /// The length of a name in bytes, at most; that of the configuration.
-    pub const MAX_NAME: usize = 64;
+    pub(crate) const MAX_NAME: usize = 64;
 
     /// More requests per second than this no node sends anywhere.
     pub const MAX_RPS: f64 = 1e9;

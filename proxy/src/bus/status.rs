@@ -271,11 +271,6 @@ impl BusState {
         is_news
     }
 
-    /// Returns whether the table on the bus does not count.
-    pub fn is_ignoring(&self) -> bool {
-        self.lock().ignored.is_some()
-    }
-
     /// Returns whether there was a connection since the process's start.
     pub fn was_ever_connected(&self) -> bool {
         self.lock().connection.sessions > 0

@@ -37,9 +37,4 @@ impl CurrentDatabases {
     pub fn load(&self) -> Guard<Arc<Geo>> {
         self.in_force.load()
     }
-
-    /// Returns what is in force, to keep.
-    pub fn load_full(&self) -> Arc<Geo> {
-        self.in_force.load_full()
-    }
 }

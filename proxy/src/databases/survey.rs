@@ -70,7 +70,7 @@ pub struct Combination {
 pub struct Amount {
     /// The address space.
     pub space: Space,
-    /// The requests, by the position of their kind in [`Clients::kinds`].
+    /// The requests, by the position of their kind, as [`Clients::position`] has it.
     pub requests: Vec<u64>,
 }
 
@@ -86,11 +86,6 @@ impl Amount {
     /// Returns the requests of all kinds.
     pub fn all_requests(&self) -> u64 {
         self.requests.iter().sum()
-    }
-
-    /// Returns whether it is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.space.is_empty() && self.all_requests() == 0
     }
 
     fn count(&mut self, kind: usize, requests: u64) {
@@ -128,11 +123,6 @@ impl Clients {
             return;
         }
         *self.counts.entry(key).or_default() += 1;
-    }
-
-    /// Returns the kinds of request, in the order of their first.
-    pub fn kinds(&self) -> &[String] {
-        &self.kinds
     }
 
     /// Returns the position of a kind.

@@ -26,8 +26,6 @@ use crate::fields::is_request_id;
 /// What another node says with a request.
 #[derive(Debug)]
 pub struct FromPeer {
-    /// Its name, by its certificate; `signed` by a signature.
-    pub name: Arc<str>,
     /// The region that it has chosen.
     pub chosen: HeaderValue,
     /// What it wants.
@@ -123,14 +121,14 @@ pub struct Claims<'a> {
 /// When somebody claims to be a node and is none: to serve it as a client would be to take the node's
 /// own address for the client's.
 pub fn admit(peers: &Arc<Peers>, headers: &mut HeaderMap, claims: Claims<'_>) -> Result<Option<Box<FromPeer>>, NoPeer> {
-    let by_certificate = claims.session.map(|session| session.name(peers)).transpose()?;
+    let by_certificate = claims.session.map(|session| session.check(peers)).transpose()?.is_some();
     if !claims.has_reserved {
-        return if by_certificate.is_some() { Err(NoPeer::NoNodesRequest) } else { Ok(None) };
+        return if by_certificate { Err(NoPeer::NoNodesRequest) } else { Ok(None) };
     }
     let is_signed = headers.contains_key(fields::SIGNATURE);
-    let (name, nonce) = match by_certificate {
-        Some(name) => (name, None),
-        None if is_signed => {
+    let nonce = match by_certificate {
+        true => None,
+        false if is_signed => {
             let signed = Signed {
                 method: claims.method,
                 authority: claims.authority.as_bytes(),
@@ -138,20 +136,20 @@ pub fn admit(peers: &Arc<Peers>, headers: &mut HeaderMap, claims: Claims<'_>) ->
                 body: BodyClaim::of(headers, claims.is_at_end),
             };
             let secrets = peers.secrets.as_ref().ok_or(SignatureRefusal::NoSecret)?;
-            ("signed".into(), Some(secrets.verify(&signed, headers, clock::unix_seconds())?))
+            Some(secrets.verify(&signed, headers, clock::unix_seconds())?)
         }
-        None => {
+        false => {
             drop_reserved(headers);
             return Ok(None);
         }
     };
-    let said = FromPeer::read(headers, name, Answering { peers: peers.clone(), nonce });
+    let said = FromPeer::read(headers, Answering { peers: peers.clone(), nonce });
     drop_reserved(headers);
     said.map(|said| Some(Box::new(said))).ok_or(NoPeer::Malformed)
 }
 
 impl FromPeer {
-    fn read(headers: &HeaderMap, name: Arc<str>, answering: Answering) -> Option<Self> {
+    fn read(headers: &HeaderMap, answering: Answering) -> Option<Self> {
         let chosen = only(headers, &fields::CHOSEN)?.clone();
         let asks = if headers.contains_key(fields::PROBE) {
             Asks::Probe
@@ -175,7 +173,7 @@ impl FromPeer {
                 tenant: at_most_one(headers, &fields::TENANT)?.cloned(),
             })
         };
-        Some(Self { name, chosen, asks, answering })
+        Some(Self { chosen, asks, answering })
     }
 }
 

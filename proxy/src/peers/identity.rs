@@ -28,13 +28,11 @@ pub struct Authorities {
     servers: Arc<WebPkiServerVerifier>,
 }
 
-/// A node, by its certificate.
-#[derive(Clone, Debug)]
+/// What a chain of certificates proves that makes its owner a node.
+#[derive(Clone, Copy, Debug)]
 pub struct NodeIdentity {
-    /// The name that made it one.
-    pub name: Arc<str>,
-    /// When its certificate, or one that certifies it, expires: Unix seconds.
-    pub expires: i64,
+    /// When the first of its certificates expires: Unix seconds.
+    expires: i64,
 }
 
 /// Why a certificate is no node's.
@@ -125,7 +123,7 @@ impl Authorities {
         Ok(Self { roots, names: names.to_vec(), clients, servers })
     }
 
-    /// Finds out which node a chain of certificates, the leaf first, makes its owner, as the client of a
+    /// Finds out whether a chain of certificates, the leaf first, makes its owner a node, as the client of a
     /// connection. That the owner has the key is the handshake's to verify.
     ///
     /// # Errors
@@ -136,7 +134,7 @@ impl Authorities {
         self.named(chain)
     }
 
-    /// Finds out which node a chain of certificates makes its owner, as the server of a connection to
+    /// Finds out whether a chain of certificates makes its owner a node, as the server of a connection to
     /// this name.
     ///
     /// # Errors
@@ -163,7 +161,7 @@ impl Authorities {
         self.names.iter().for_each(|name| add(format!("{name:?}").as_bytes()));
     }
 
-    /// Returns the name of a verified certificate that makes its owner a node.
+    /// Finds out whether a verified certificate has a name that makes its owner a node.
     fn named(&self, chain: &[CertificateDer<'_>]) -> Result<NodeIdentity, CertificateRefusal> {
         let unusable = |what: String| CertificateRefusal::Unusable(what);
         let mut expires = i64::MAX;
@@ -176,8 +174,8 @@ impl Authorities {
                 names = self.names_of(&parsed)?;
             }
         }
-        if let Some((name, _)) = names.iter().find(|(_, is_node)| *is_node) {
-            return Ok(NodeIdentity { name: name.as_str().into(), expires });
+        if names.iter().any(|(_, is_node)| *is_node) {
+            return Ok(NodeIdentity { expires });
         }
         let shown: Vec<&str> = names.iter().take(MAX_SHOWN).map(|(name, _)| name.as_str()).collect();
         let shown = if shown.is_empty() { "nobody (it has no DNS name or URI)".to_owned() } else { shown.join(", ") };
@@ -294,11 +292,11 @@ impl PeerSession {
         Ok(Self { chain, judged: ArcSwap::from_pointee(judged) })
     }
 
-    /// Which node it is now.
+    /// Checks that its owner is still a node.
     ///
     /// # Errors
     /// When it is none any more.
-    pub fn name(&self, peers: &Arc<Peers>) -> Result<Arc<str>, CertificateRefusal> {
+    pub fn check(&self, peers: &Arc<Peers>) -> Result<(), CertificateRefusal> {
         let mut judged = self.judged.load_full();
         if judged.by.as_ptr() != Arc::as_ptr(peers) {
             judged = Arc::new(Judged::of(&self.chain, peers));
@@ -308,7 +306,7 @@ impl PeerSession {
         if clock::unix_seconds() as i64 > identity.expires {
             return Err(CertificateRefusal::Expired);
         }
-        Ok(identity.name.clone())
+        Ok(())
     }
 }
 

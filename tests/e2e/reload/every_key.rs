@@ -96,7 +96,7 @@ async fn of_the_process_and_its_sockets() {
     all(vec![
         fixed("node.name", ("\"test\"", "\"other\""), Look::Status("/node"), ("test", "other"), &["node.name"]),
         fixed("node.region", ("\"us\"", "\"de\""), Look::Status("/region"), ("us", "de"), &["node.region"]),
-        fixed("node.threads", ("threads = 2", "threads = 3"), Look::Workers, ("2", "3"), &["node.threads"]),
+        fixed("node.threads", ("threads = 1", "threads = 2"), Look::Workers, ("1", "2"), &["node.threads"]),
         fixed(
             "admin.address",
             ("[admin]\naddress = \"127.0.0.1:0\"", "[admin]\naddress = \"127.0.0.4:0\""),

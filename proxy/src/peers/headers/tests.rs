@@ -64,7 +64,8 @@ fn what_a_node_vouches_for_arrives() {
     let peers = Arc::new(with_secret());
     let (mut parts, ()) = sent(&peers).into_parts();
     let peer = admitted(with_secret(), &mut parts).unwrap().expect("a node");
-    assert_eq!((&*peer.name, peer.chosen.as_bytes()), ("signed", &b"eu"[..]));
+    assert!(peer.answering.nonce.is_some(), "by its signature");
+    assert_eq!(peer.chosen.as_bytes(), b"eu");
     let Asks::Serve(vouched) = &peer.asks else { panic!("a probe") };
     assert_eq!((vouched.address, vouched.is_named), (IpAddr::from([192, 0, 2, 7]), true));
     assert_eq!((vouched.scheme, vouched.request_id.as_bytes()), ("https", &b"id-1"[..]));

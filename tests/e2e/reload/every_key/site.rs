@@ -75,7 +75,9 @@ impl Site {
             ("other-node", nodes.certify(&["us.nodes.example.com"])),
         ];
         let [(_, first), (_, other), (_, own), (_, other_own)] = &certificates[..] else { panic!("four") };
+        // Of one thread, which has one pool of connections: a look finds what the one before has left.
         let setup = Setup::new("us", &table)
+            .threads(1)
             .plain()
             .tls(&[first])
             .at("127.0.0.2:0")
