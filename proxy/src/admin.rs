@@ -35,7 +35,7 @@ use crate::status::{Status, certificates};
 use crate::telemetry::metrics::Metrics;
 
 /// Serves the admin endpoints on a bound socket.
-pub struct Admin {
+pub(crate) struct Admin {
     node: Arc<Node>,
     socket: std::sync::Mutex<Option<StdListener>>,
 }
@@ -44,14 +44,14 @@ type AdminResponse = Response<Full<Bytes>>;
 
 impl Admin {
     /// Serves this node's state.
-    pub fn new(node: Arc<Node>, socket: StdListener) -> Self {
+    pub(crate) fn new(node: Arc<Node>, socket: StdListener) -> Self {
         Self { node, socket: std::sync::Mutex::new(Some(socket)) }
     }
 }
 
 /// Answers what can be answered before there is a routing table. Each connection has one answer: the next
 /// one may find the whole node. Without a socket there is nobody to tell.
-pub async fn serve_while_waiting(socket: Option<StdListener>, hosts: &[String], bus: Arc<BusState>) {
+pub(crate) async fn serve_while_waiting(socket: Option<StdListener>, hosts: &[String], bus: Arc<BusState>) {
     match socket.map(TcpListener::from_std) {
         Some(Ok(socket)) => {
             let hosts: Arc<[String]> = hosts.into();

@@ -11,10 +11,10 @@ use crate::clock;
 
 /// The beginning of the name of the cookie that pins a client of a route to its region; the route's
 /// own name follows, so that two routes do not overwrite each other's.
-pub const COOKIE_NAME: &str = "meridian-affinity.";
+pub(crate) const COOKIE_NAME: &str = "meridian-affinity.";
 
 /// Returns where a client is pinned: by the first of its cookies that is sound and for this route.
-pub fn pin(document: &RoutingTable, route: &RouteSpec, headers: &HeaderMap) -> Option<RegionId> {
+pub(crate) fn pin(document: &RoutingTable, route: &RouteSpec, headers: &HeaderMap) -> Option<RegionId> {
     let Affinity::Cookie(_) = route.affinity else { return None };
     let now = clock::unix_seconds();
     let crumbs = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
@@ -26,7 +26,7 @@ pub fn pin(document: &RoutingTable, route: &RouteSpec, headers: &HeaderMap) -> O
 
 /// Makes the cookie that pins a client of this route to the region that served it; `None` when it is
 /// pinned there already, or not at all.
-pub fn new_pin(
+pub(crate) fn new_pin(
     document: &RoutingTable,
     route: &RouteSpec,
     pinned: Option<RegionId>,
@@ -48,7 +48,7 @@ pub fn new_pin(
 }
 
 /// Returns a cookie line without our own cookies; `None` when nothing is left.
-pub fn without_pin(line: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn without_pin(line: &[u8]) -> Option<Vec<u8>> {
     let is_ours = |crumb: &[u8]| crumb.trim_ascii().starts_with(COOKIE_NAME.as_bytes());
     let kept: Vec<&[u8]> = line.split(|byte| *byte == b';').filter(|crumb| !is_ours(crumb)).collect();
     let kept = kept.join(&b';').trim_ascii().to_vec();
@@ -56,7 +56,7 @@ pub fn without_pin(line: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Drops cookies of our name from an answer: an origin has no say in where a client stays.
-pub fn drop_pins(headers: &mut HeaderMap) {
+pub(crate) fn drop_pins(headers: &mut HeaderMap) {
     let is_pin = |value: &HeaderValue| value.as_bytes().trim_ascii_start().starts_with(COOKIE_NAME.as_bytes());
     if !headers.get_all(SET_COOKIE).iter().any(is_pin) {
         return;

@@ -16,13 +16,13 @@ use crate::node::Node;
 use crate::reload;
 
 /// Swaps the table in force at the law's boundaries.
-pub struct Boundaries {
+pub(crate) struct Boundaries {
     node: Arc<Node>,
 }
 
 impl Boundaries {
     /// Of this node.
-    pub fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         Self { node }
     }
 }

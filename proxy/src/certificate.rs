@@ -10,19 +10,19 @@ use rustls::sign::CertifiedKey;
 
 /// A certificate with its key, as it was loaded from files. Shared by all that show it.
 #[derive(Clone, Debug)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     key: Arc<CertifiedKey>,
     /// Its names.
-    pub names: Arc<CertificateNames>,
+    pub(crate) names: Arc<CertificateNames>,
     /// The file it is from.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// When it expires, in Unix seconds.
-    pub not_after: i64,
+    pub(crate) not_after: i64,
 }
 
 /// The DNS names and addresses of a certificate, in lower case.
 #[derive(Debug, Default)]
-pub struct CertificateNames {
+pub(crate) struct CertificateNames {
     pub(crate) exact: Vec<String>,
     /// `*.example.com` as `example.com`.
     pub(crate) parents: Vec<String>,
@@ -31,21 +31,21 @@ pub struct CertificateNames {
 /// What is wrong with a pair of files.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {what}", file.display())]
-pub struct CertificateError {
+pub(crate) struct CertificateError {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// What is wrong with it, and what to do.
-    pub what: String,
+    pub(crate) what: String,
 }
 
 impl Certificate {
     /// Returns the certificate, then those that certify it.
-    pub fn chain(&self) -> &[CertificateDer<'static>] {
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
     }
 
     /// Returns the certificate and its key.
-    pub fn key(&self) -> &Arc<CertifiedKey> {
+    pub(crate) fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
     }
 
@@ -53,7 +53,7 @@ impl Certificate {
     ///
     /// # Errors
     /// When it is none, or not valid now.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+    pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let wrong = |file: &Path, what: String| CertificateError { file: file.to_owned(), what };
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect)
@@ -116,7 +116,7 @@ impl CertificateNames {
     }
 
     /// Returns whether the certificate is for a host in lower case; a wildcard is for one label.
-    pub fn cover(&self, host: &str) -> bool {
+    pub(crate) fn cover(&self, host: &str) -> bool {
         self.exact.iter().any(|name| name == host)
             || host.split_once('.').is_some_and(|(_, parent)| self.parents.iter().any(|name| name == parent))
     }

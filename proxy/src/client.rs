@@ -10,64 +10,64 @@ use policy::{Country, CountrySet, Origin};
 
 /// Where clients are, and whose word about that counts.
 #[derive(Clone, Debug, Default)]
-pub struct Geo {
+pub(crate) struct Geo {
     /// The databases.
-    pub databases: Arc<GeoDatabases>,
+    pub(crate) databases: Arc<GeoDatabases>,
     /// The proxies whose headers are believed.
-    pub trusted: TrustedProxies,
+    pub(crate) trusted: TrustedProxies,
     /// The header in which they name the client's country.
-    pub country_header: Option<HeaderName>,
+    pub(crate) country_header: Option<HeaderName>,
     /// Autonomous systems whose addresses say nothing of where their users are.
-    pub anonymous_asns: Vec<u32>,
+    pub(crate) anonymous_asns: Vec<u32>,
 }
 
 impl Geo {
     /// Returns whether the user of an address hides behind it.
-    pub fn is_anonymous(&self, place: &Place<'_>) -> bool {
+    pub(crate) fn is_anonymous(&self, place: &Place<'_>) -> bool {
         self.hides(place.anonymous, place.asn)
     }
 
     /// Returns whether a network that is said to be anonymous, or has this number, hides its users.
-    pub fn hides(&self, anonymous: bool, asn: Option<u32>) -> bool {
+    pub(crate) fn hides(&self, anonymous: bool, asn: Option<u32>) -> bool {
         anonymous || asn.is_some_and(|asn| self.anonymous_asns.contains(&asn))
     }
 
     /// Returns where the user of an address may be: on an anonymous network the address says nothing.
-    pub fn origin(&self, place: &Place<'_>) -> Origin {
+    pub(crate) fn origin(&self, place: &Place<'_>) -> Origin {
         if self.is_anonymous(place) { Origin::Unknown } else { Origin::of(place.countries()) }
     }
 }
 
 /// Who the client is, as far as the node can tell.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     /// Its address.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Whether the peer is a trusted proxy, whose headers are believed.
-    pub peer_trusted: bool,
+    pub(crate) peer_trusted: bool,
     /// Whether that is the client's own address: a trusted proxy that names nobody, or not readably,
     /// stands for its clients, and where they are is unknown.
-    pub is_named: bool,
+    pub(crate) is_named: bool,
     /// Where it may be, by the databases.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// What each of them says, for the access log.
-    pub evidence: Arc<[Testimony]>,
+    pub(crate) evidence: Arc<[Testimony]>,
     /// Whether it hides behind its address, so that no other source can make it certain.
-    pub anonymous: bool,
+    pub(crate) anonymous: bool,
     /// The country for the upstream's `x-client-country`.
-    pub country: Option<Country>,
+    pub(crate) country: Option<Country>,
     /// The region for `x-client-region`.
-    pub region: Option<HeaderValue>,
+    pub(crate) region: Option<HeaderValue>,
     /// The city for `x-client-city`.
-    pub city: Option<HeaderValue>,
+    pub(crate) city: Option<HeaderValue>,
     /// The hash of its identity.
-    pub key: u64,
+    pub(crate) key: u64,
 }
 
 impl Client {
     /// Makes a client whom the proxy that it comes by does not name: it may be anywhere, and nothing that it sends
     /// is the proxy's word.
-    pub fn unnamed(proxy: IpAddr, geo: &Geo) -> Self {
+    pub(crate) fn unnamed(proxy: IpAddr, geo: &Geo) -> Self {
         let address = proxy.to_canonical();
         Self::at(ClientIp { address, peer_trusted: false, forwarded: Forwarded::Malformed }, geo)
     }
@@ -96,7 +96,7 @@ impl Client {
 }
 
 /// Returns what each geo database says of an address.
-pub fn evidence(geo: &Geo, address: IpAddr) -> Arc<[Testimony]> {
+pub(crate) fn evidence(geo: &Geo, address: IpAddr) -> Arc<[Testimony]> {
     geo.databases.databases().map(|database| testimony(geo, database, database.lookup(address))).collect()
 }
 
@@ -136,7 +136,7 @@ fn testimony(geo: &Geo, database: &Database, record: Option<Record<'_>>) -> Test
 
 /// What a country header says of where a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CountryHint {
+pub(crate) enum CountryHint {
     /// Nothing, or that it does not know.
     Nothing,
     /// Any of these countries: one, unless a node says it.
@@ -147,12 +147,12 @@ pub enum CountryHint {
 
 /// Reads what a trusted proxy's country header says. `XX` is Cloudflare's and Fastly's word for an unknown
 /// country, `T1` Cloudflare's for Tor.
-pub fn country_hint(headers: &HeaderMap, header: &HeaderName) -> CountryHint {
+pub(crate) fn country_hint(headers: &HeaderMap, header: &HeaderName) -> CountryHint {
     country_hint_in(headers.get_all(header).iter())
 }
 
 /// Reads the same from a header's lines.
-pub fn country_hint_in<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> CountryHint {
+pub(crate) fn country_hint_in<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> CountryHint {
     match (lines.next().map(HeaderValue::as_bytes), lines.next()) {
         (None | Some(b"" | b"XX"), None) => CountryHint::Nothing,
         (Some(codes), None) => {
@@ -166,7 +166,7 @@ pub fn country_hint_in<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> 
 }
 
 /// Returns a client's origin, with one more source.
-pub fn widened(client: &Client, hint: &CountryHint) -> Origin {
+pub(crate) fn widened(client: &Client, hint: &CountryHint) -> Origin {
     match hint {
         _ if client.anonymous => Origin::Unknown,
         CountryHint::Nothing => client.origin,
@@ -183,7 +183,7 @@ pub fn widened(client: &Client, hint: &CountryHint) -> Origin {
 /// requests of many clients, do not look each of them up again. Direct-mapped: a fixed size, and a
 /// newcomer takes its slot's place.
 #[derive(Debug)]
-pub struct PlaceCache(Mutex<Box<[Option<CachedClient>]>>);
+pub(crate) struct PlaceCache(Mutex<Box<[Option<CachedClient>]>>);
 
 #[derive(Clone, Debug)]
 struct CachedClient {
@@ -204,13 +204,13 @@ impl Default for PlaceCache {
 
 impl PlaceCache {
     /// Finds out who a request's client is.
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap, geo: &Arc<Geo>) -> Arc<Client> {
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap, geo: &Arc<Geo>) -> Arc<Client> {
         let lines = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
         self.find(client_ip(peer, lines, &geo.trusted), geo)
     }
 
     /// Finds out who the client is whom another node names.
-    pub fn named(&self, address: IpAddr, is_named: bool, geo: &Arc<Geo>) -> Arc<Client> {
+    pub(crate) fn named(&self, address: IpAddr, is_named: bool, geo: &Arc<Geo>) -> Arc<Client> {
         let forwarded = if is_named { Forwarded::Header } else { Forwarded::Malformed };
         self.find(ClientIp { address: address.to_canonical(), peer_trusted: true, forwarded }, geo)
     }
@@ -231,7 +231,7 @@ impl PlaceCache {
 }
 
 /// Returns the hash of an address: of the whole of IPv4, of the /64 of IPv6, whose hosts change the rest.
-pub fn key_of(address: IpAddr) -> u64 {
+pub(crate) fn key_of(address: IpAddr) -> u64 {
     match address {
         IpAddr::V4(address) => policy::hash::client_key(&address.octets()),
         IpAddr::V6(address) => policy::hash::client_key(address.octets().first_chunk::<8>().map_or(&[], |net| net)),

@@ -14,35 +14,35 @@ use crate::framing;
 use crate::peers::identity::PeerSession;
 
 /// One client connection. Its requests share it, on its worker's thread, for as long as it lives.
-pub struct ClientConnection {
+pub(crate) struct ClientConnection {
     /// Who is at the other end: a client, or a proxy.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Whether the peer is a proxy that stands for a client whom it does not name.
     unnamed: bool,
     /// What its TLS handshake settled; `None` on a plain listener.
-    pub tls: Option<TlsFacts>,
+    pub(crate) tls: Option<TlsFacts>,
     /// The port of the HTTPS listener that every request is sent to, on a redirecting listener.
-    pub redirects_to: Option<u16>,
+    pub(crate) redirects_to: Option<u16>,
     /// What the connection is doing.
-    pub activity: Arc<Activity>,
+    pub(crate) activity: Arc<Activity>,
     /// Settled by these databases; weak, so that replaced ones go.
     client: OnceLock<(Weak<Geo>, Arc<Client>)>,
 }
 
 /// What a TLS handshake settled.
 #[derive(Debug)]
-pub struct TlsFacts {
+pub(crate) struct TlsFacts {
     /// The name that the client asked for, in lower case.
-    pub sni: Option<String>,
+    pub(crate) sni: Option<String>,
     /// The names of the certificate that it got.
-    pub names: Arc<CertificateNames>,
+    pub(crate) names: Arc<CertificateNames>,
     /// The certificate that it has shown: a node's.
-    pub node: Option<PeerSession>,
+    pub(crate) node: Option<PeerSession>,
 }
 
 /// What a connection is doing, and since when: what the watchdog closes it by.
 #[derive(Debug, Default)]
-pub struct Activity {
+pub(crate) struct Activity {
     requests: AtomicUsize,
     /// Milliseconds of [`coarse_ms`], shifted left by one; the lowest bit says that a head is being read.
     since: AtomicU64,
@@ -60,7 +60,7 @@ pub struct Activity {
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionPhase {
+pub(crate) enum ConnectionPhase {
     /// A request is being served.
     Serving,
     /// A request's head has begun to arrive, for so long.
@@ -71,11 +71,11 @@ pub enum ConnectionPhase {
 
 /// Marks a request as being served, for as long as it lives.
 #[derive(Debug)]
-pub struct Active(Arc<Activity>);
+pub(crate) struct Active(Arc<Activity>);
 
 impl ClientConnection {
     /// Makes a new connection, from which a first request is awaited.
-    pub fn new(peer: SocketAddr, tls: Option<TlsFacts>, redirects_to: Option<u16>) -> Self {
+    pub(crate) fn new(peer: SocketAddr, tls: Option<TlsFacts>, redirects_to: Option<u16>) -> Self {
         let activity = Arc::new(Activity::default());
         activity.mark(true);
         Self { peer, unnamed: false, tls, redirects_to, activity, client: OnceLock::new() }
@@ -83,37 +83,37 @@ impl ClientConnection {
 
     /// The same, of a client whom the peer does not name, if so: what comes on it is not the peer's word.
     #[must_use]
-    pub fn unnamed(self, unnamed: bool) -> Self {
+    pub(crate) fn unnamed(self, unnamed: bool) -> Self {
         Self { unnamed, ..self }
     }
 
     /// `http` or `https`.
-    pub fn scheme(&self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Returns whether this connection may serve a host: with TLS and SNI, the name asked for, or one of the
     /// certificate's. A client that asks for another reuses the connection wrongly (RFC 9110,
     /// 15.5.20); one without SNI cannot be judged.
-    pub fn may_serve(&self, host: &str) -> bool {
+    pub(crate) fn may_serve(&self, host: &str) -> bool {
         let Some(TlsFacts { sni: Some(sni), names, .. }) = &self.tls else { return true };
         sni == host || names.cover(host)
     }
 
     /// Returns the certificate of a node that is at the other end.
-    pub fn node(&self) -> Option<&PeerSession> {
+    pub(crate) fn node(&self) -> Option<&PeerSession> {
         self.tls.as_ref()?.node.as_ref()
     }
 
     /// Marks the start of a request.
-    pub fn begin(&self) -> Active {
+    pub(crate) fn begin(&self) -> Active {
         self.activity.requests.fetch_add(1, Ordering::Relaxed);
         Active(self.activity.clone())
     }
 
     /// Returns who the client is. While the peer is not trusted it is the peer, whom one look-up settles for as
     /// long as the databases stay.
-    pub fn client(&self, headers: &HeaderMap, geo: &Arc<Geo>, places: &PlaceCache) -> Arc<Client> {
+    pub(crate) fn client(&self, headers: &HeaderMap, geo: &Arc<Geo>, places: &PlaceCache) -> Arc<Client> {
         if let Some((seen, client)) = self.client.get()
             && seen.as_ptr() == Arc::as_ptr(geo)
         {
@@ -133,7 +133,7 @@ impl ClientConnection {
 
 impl Activity {
     /// Bytes have arrived: if nothing was going on, a head has begun, which is the result.
-    pub fn received(&self) -> bool {
+    pub(crate) fn received(&self) -> bool {
         let begins = self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0;
         if begins {
             self.mark(true);
@@ -142,7 +142,7 @@ impl Activity {
     }
 
     /// Notes that a head has arrived, and what is wrong with it.
-    pub fn set_head_fault(&self, fault: Option<&'static str>) {
+    pub(crate) fn set_head_fault(&self, fault: Option<&'static str>) {
         self.heads.store(1, Ordering::Relaxed);
         if fault.is_some() {
             *self.head_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
@@ -152,7 +152,7 @@ impl Activity {
 
     /// Returns what is wrong with the head of the request that begins now. A pipelined head has not been looked at;
     /// it is good unless it has a Transfer-Encoding, beside which a length may have stood.
-    pub fn take_head_fault(&self, headers: &HeaderMap) -> Option<&'static str> {
+    pub(crate) fn take_head_fault(&self, headers: &HeaderMap) -> Option<&'static str> {
         let seen = self.heads.swap(0, Ordering::Relaxed) > 0;
         if !seen && let Some(fault) = framing::pipelined_head_fault(headers) {
             return Some(fault);
@@ -162,13 +162,13 @@ impl Activity {
     }
 
     /// For how long the client has taken nothing of any answer while there was something to take.
-    pub fn blocked(&self) -> Option<Duration> {
+    pub(crate) fn blocked(&self) -> Option<Duration> {
         let lasted = coarse_ms().saturating_sub(self.taken.load(Ordering::Relaxed));
         (self.untaken.load(Ordering::Relaxed) > 0).then(|| Duration::from_millis(lasted))
     }
 
     /// Returns what the connection is doing.
-    pub fn phase(&self) -> ConnectionPhase {
+    pub(crate) fn phase(&self) -> ConnectionPhase {
         if self.requests.load(Ordering::Relaxed) > 0 {
             return ConnectionPhase::Serving;
         }
@@ -193,14 +193,14 @@ impl Drop for Active {
 /// One answer's bytes on their way to the client. HTTP asks a body for more only once there is room
 /// for it, so that a body which nobody asks is one that the client does not take.
 #[derive(Debug)]
-pub struct WriteProgress {
+pub(crate) struct WriteProgress {
     activity: Arc<Activity>,
     untaken: bool,
 }
 
 impl WriteProgress {
     /// Begins with an answer that is about to be taken.
-    pub fn new(activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(activity: Arc<Activity>) -> Self {
         let mut flow = Self { activity, untaken: false };
         flow.asked(true);
         flow
@@ -208,7 +208,7 @@ impl WriteProgress {
 
     /// The body was asked for more; `more` says whether it gave something, rather than having to wait
     /// for the origin, or being at its end.
-    pub fn asked(&mut self, more: bool) {
+    pub(crate) fn asked(&mut self, more: bool) {
         self.activity.taken.store(coarse_ms(), Ordering::Relaxed);
         match (self.untaken, more) {
             (false, true) => _ = self.activity.untaken.fetch_add(1, Ordering::Relaxed),

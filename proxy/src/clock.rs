@@ -19,24 +19,24 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use policy::{LawTime, Moment};
 
 /// Returns the time by the steady clock, which nobody sets.
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// Returns the time by the clock of tokio's timers: the steady clock, unless a test pauses it.
-pub fn timer_now() -> tokio::time::Instant {
+pub(crate) fn timer_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
 /// Returns the time since this function was first called in the process: the clock of health states.
-pub fn uptime() -> Duration {
+pub(crate) fn uptime() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
 
 /// Returns [`uptime`] to 10 ms, in milliseconds: a load of an integer, for marks that every request sets and
 /// only timeouts of seconds are read by. It stands still until [`start_coarse_clock`].
-pub fn coarse_ms() -> u64 {
+pub(crate) fn coarse_ms() -> u64 {
     COARSE_MS.load(Ordering::Relaxed)
 }
 
@@ -44,7 +44,7 @@ pub fn coarse_ms() -> u64 {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn start_coarse_clock() -> std::io::Result<()> {
+pub(crate) fn start_coarse_clock() -> std::io::Result<()> {
     let tick = || {
         loop {
             COARSE_MS.store(uptime().as_millis() as u64, Ordering::Relaxed);
@@ -57,33 +57,33 @@ pub fn start_coarse_clock() -> std::io::Result<()> {
 static COARSE_MS: AtomicU64 = AtomicU64::new(0);
 
 /// Returns the time by the wall clock.
-pub fn system_time() -> SystemTime {
+pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()
 }
 
 /// Returns the seconds since 1970 by the wall clock; 0 before.
-pub fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     since_1970().as_secs()
 }
 
 /// Returns the time since 1970 by the wall clock; zero before.
-pub fn since_1970() -> Duration {
+pub(crate) fn since_1970() -> Duration {
     system_time().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Returns the time by the wall clock, for a law that is read once.
-pub fn wall() -> Moment {
+pub(crate) fn wall() -> Moment {
     moment(wall_millis())
 }
 
 /// Returns how many seconds are left until a moment.
-pub fn seconds_until(moment: Moment, now: LawTime) -> i64 {
+pub(crate) fn seconds_until(moment: Moment, now: LawTime) -> i64 {
     moment.unix_seconds() - now.latest().unix_seconds()
 }
 
 /// The clock of a node's law. Any thread may look at it; each look takes a short lock.
 #[derive(Debug)]
-pub struct LawClock {
+pub(crate) struct LawClock {
     source: TimeSource,
     /// The wall clock's time when the steady one stood at zero.
     began: Millis,
@@ -115,13 +115,13 @@ type Millis = i64;
 
 impl LawClock {
     /// Makes the clock of a process that starts now.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::of(TimeSource::System { started: Instant::now() })
     }
 
     /// Makes a clock that a test sets.
     #[cfg(test)]
-    pub fn of_test(time: &std::sync::Arc<VirtualTime>) -> Self {
+    pub(crate) fn of_test(time: &std::sync::Arc<VirtualTime>) -> Self {
         Self::of(TimeSource::Virtual(time.clone()))
     }
 
@@ -132,7 +132,7 @@ impl LawClock {
     }
 
     /// Returns the law's time now: a span, while it is in doubt.
-    pub fn now(&self) -> LawTime {
+    pub(crate) fn now(&self) -> LawTime {
         let (wall, steady) = self.source.read();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.look(wall, self.began + steady);
@@ -194,7 +194,7 @@ const TOLERATED: i64 = 300 * SECOND;
 /// A wall clock that goes with tokio's, which a test can pause, and that a test can set.
 #[cfg(test)]
 #[derive(Debug)]
-pub struct VirtualTime {
+pub(crate) struct VirtualTime {
     began: tokio::time::Instant,
     at_first: i64,
     /// How far the wall clock was set since, in seconds.
@@ -204,13 +204,13 @@ pub struct VirtualTime {
 #[cfg(test)]
 impl VirtualTime {
     /// Makes a clock that says this now.
-    pub fn starting(at: Moment) -> std::sync::Arc<Self> {
+    pub(crate) fn starting(at: Moment) -> std::sync::Arc<Self> {
         let (began, at_first) = (tokio::time::Instant::now(), at.unix_seconds());
         std::sync::Arc::new(Self { began, at_first, set_by: std::sync::atomic::AtomicI64::new(0) })
     }
 
     /// Sets the wall clock ahead, or back.
-    pub fn set_ahead_by(&self, seconds: i64) {
+    pub(crate) fn set_ahead_by(&self, seconds: i64) {
         self.set_by.fetch_add(seconds, std::sync::atomic::Ordering::SeqCst);
     }
 

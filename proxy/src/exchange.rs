@@ -38,7 +38,7 @@ use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry, OriginAnswer};
 
 /// Serves one request. Every request gets an answer, and every answer is counted and logged once,
 /// when its body has been sent or given up.
-pub async fn serve(
+pub(crate) async fn serve(
     worker: Arc<Worker>,
     connection: Arc<ClientConnection>,
     request: Request<Incoming>,

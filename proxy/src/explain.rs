@@ -17,31 +17,31 @@ use crate::request_context::{RequestContext, TrustSources};
 
 /// What somebody wants to know: how would this request be decided?
 #[derive(Clone, Debug, Default)]
-pub struct Question {
+pub(crate) struct Question {
     /// The client's address.
-    pub ip: Option<IpAddr>,
+    pub(crate) ip: Option<IpAddr>,
     /// The host asked for; any host's routes only, when absent.
-    pub host: String,
+    pub(crate) host: String,
     /// The path asked for.
-    pub path: String,
+    pub(crate) path: String,
     /// The method, GET when absent.
-    pub method: Option<String>,
+    pub(crate) method: Option<String>,
     /// What the client sends after the head.
-    pub payload: Payload,
+    pub(crate) payload: Payload,
     /// Headers, as from a trusted proxy: (name in lower case, value).
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The client's countries instead of a look-up: a list of codes, or `unknown`.
-    pub country: Option<String>,
+    pub(crate) country: Option<String>,
     /// Whether consent was given, wherever the route looks for it.
-    pub consent: bool,
+    pub(crate) consent: bool,
     /// The client's identity for the hash, instead of its address.
-    pub client_key: Option<String>,
+    pub(crate) client_key: Option<String>,
 }
 
 /// Why a question cannot be answered. The input is at fault.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
-pub enum QuestionError {
+pub(crate) enum QuestionError {
     #[error(
         "unknown parameter {0:?}; there are ip, host, path, method, upgrade (websocket), content (true), header (NAME:VALUE), country, consent (granted) and client_key"
     )]
@@ -65,7 +65,7 @@ impl Question {
     ///
     /// # Errors
     /// When a parameter is unknown or does not parse.
-    pub fn from_query(query: &str) -> Result<Self, QuestionError> {
+    pub(crate) fn from_query(query: &str) -> Result<Self, QuestionError> {
         let mut question = Question::default();
         for (name, value) in query.split('&').filter(|pair| !pair.is_empty()).map(pair) {
             match name.as_str() {
@@ -92,7 +92,7 @@ impl Question {
 ///
 /// # Errors
 /// When there is no colon, or no name before it.
-pub fn header(text: &str) -> Result<(String, String), QuestionError> {
+pub(crate) fn header(text: &str) -> Result<(String, String), QuestionError> {
     let (name, value) = text.split_once(':').ok_or_else(|| QuestionError::BadHeader(text.to_owned()))?;
     if name.trim().is_empty() {
         return Err(QuestionError::BadHeader(text.to_owned()));
@@ -105,7 +105,7 @@ pub fn header(text: &str) -> Result<(String, String), QuestionError> {
 ///
 /// # Errors
 /// When the question's parts are not of their form.
-pub fn answer(
+pub(crate) fn answer(
     question: &Question,
     document: &RoutingTable,
     from: RegionId,

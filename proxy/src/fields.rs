@@ -4,39 +4,39 @@
 use http::{HeaderName, HeaderValue};
 
 /// The addresses that a request came through (de facto standard).
-pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `http` or `https`, as the client came.
-pub const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host that the client asked for.
-pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The client's country, by the geo databases.
-pub const CLIENT_COUNTRY: HeaderName = HeaderName::from_static("x-client-country");
+pub(crate) const CLIENT_COUNTRY: HeaderName = HeaderName::from_static("x-client-country");
 /// The client's region within its country.
-pub const CLIENT_REGION: HeaderName = HeaderName::from_static("x-client-region");
+pub(crate) const CLIENT_REGION: HeaderName = HeaderName::from_static("x-client-region");
 /// The client's city.
-pub const CLIENT_CITY: HeaderName = HeaderName::from_static("x-client-city");
+pub(crate) const CLIENT_CITY: HeaderName = HeaderName::from_static("x-client-city");
 /// The request's id.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// W3C Trace Context.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The field of a probe's answer in which a replica says by how many seconds it lags.
-pub const REPLICATION_LAG: HeaderName = HeaderName::from_static("x-replication-lag");
+pub(crate) const REPLICATION_LAG: HeaderName = HeaderName::from_static("x-replication-lag");
 
 /// Makes a new request id: 128 random bits in hexadecimal.
-pub fn new_request_id() -> HeaderValue {
+pub(crate) fn new_request_id() -> HeaderValue {
     let mut text = [0; 32];
     write_hex(&mut text, u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// Returns whether a trusted proxy's request id is one that we would pass on and log.
-pub fn is_request_id(value: &HeaderValue) -> bool {
+pub(crate) fn is_request_id(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     (1..=128).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'"')
 }
 
 /// Writes the lowest digits of a number, as many as there is room for.
-pub fn write_hex(digits: &mut [u8], mut number: u128) {
+pub(crate) fn write_hex(digits: &mut [u8], mut number: u128) {
     for digit in digits.iter_mut().rev() {
         *digit = match (number & 15) as u8 {
             value @ 0..=9 => b'0' + value,

@@ -20,7 +20,7 @@ use crate::peers::fields::is_reserved;
 
 /// Returns the head at the start of these bytes, without empty lines before it and with the one after it.
 /// `None` while its end is not in sight.
-pub fn head_at_start(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn head_at_start(bytes: &[u8]) -> Option<&[u8]> {
     let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
     let bytes = bytes.get(start..)?;
     let crlf = memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
@@ -31,7 +31,7 @@ pub fn head_at_start(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Returns what is wrong with an HTTP/1 head that the parser forgives and a proxy must not, if anything: bare line
 /// feeds (RFC 9112, 2.2), and a length that can be read in two ways (RFC 9112, 6.1 to 6.3 and 11.2).
-pub fn head_fault(head: &[u8]) -> Option<&'static str> {
+pub(crate) fn head_fault(head: &[u8]) -> Option<&'static str> {
     let mut lengths = 0;
     let mut codings = 0;
     let mut start = 0;
@@ -70,21 +70,21 @@ pub fn head_fault(head: &[u8]) -> Option<&'static str> {
 
 /// Returns what is wrong with a pipelined head, which nobody has looked at before the parser: with a
 /// Transfer-Encoding, beside which a length may have stood (RFC 9112, 6.1).
-pub fn pipelined_head_fault(headers: &HeaderMap) -> Option<&'static str> {
+pub(crate) fn pipelined_head_fault(headers: &HeaderMap) -> Option<&'static str> {
     headers.contains_key(TRANSFER_ENCODING).then_some("it is pipelined, and its body has no length")
 }
 
 /// The size of a request's head.
-pub struct HeadSize {
+pub(crate) struct HeadSize {
     fields: usize,
     bytes: usize,
     /// Whether there are fields that only nodes may write. They count for no limit of a client's.
-    pub has_reserved: bool,
+    pub(crate) has_reserved: bool,
 }
 
 impl HeadSize {
     /// Measures a head.
-    pub fn of(parts: &Parts) -> Self {
+    pub(crate) fn of(parts: &Parts) -> Self {
         let target = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
         let bytes = parts.method.as_str().len() + target + REQUEST_LINE_OVERHEAD;
         let mut size = Self { fields: 0, bytes, has_reserved: false };
@@ -101,7 +101,7 @@ impl HeadSize {
 
     /// Returns whether it is past its limits. The parser's own are twice as wide, so that what is a little too
     /// long gets an answer that says so.
-    pub fn is_too_long(&self, limits: &config::Limits) -> bool {
+    pub(crate) fn is_too_long(&self, limits: &config::Limits) -> bool {
         self.fields > limits.headers || self.bytes > limits.header_bytes
     }
 }
@@ -112,7 +112,7 @@ const FIELD_OVERHEAD: usize = 4;
 const REQUEST_LINE_OVERHEAD: usize = 14;
 
 /// Returns the length that a head gives to its body.
-pub fn content_length(parts: &Parts) -> Option<u64> {
+pub(crate) fn content_length(parts: &Parts) -> Option<u64> {
     parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -121,7 +121,7 @@ pub fn content_length(parts: &Parts) -> Option<u64> {
 ///
 /// # Errors
 /// When there is none, or another.
-pub fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, Ambiguity> {
+pub(crate) fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, Ambiguity> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -143,7 +143,7 @@ pub fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Hea
 ///
 /// # Errors
 /// When it is no host name, or its port no number.
-pub fn host(authority: &str) -> Result<String, Ambiguity> {
+pub(crate) fn host(authority: &str) -> Result<String, Ambiguity> {
     let name = match authority.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => {
             if port.parse::<u16>().is_err() {
@@ -177,7 +177,7 @@ fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool 
 }
 
 /// Returns what a client sends after a request's head.
-pub fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
+pub(crate) fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
     match asks_upgrade(request.method(), request.version(), request.headers()) {
         true => Payload::Tunnel,
         false if request.body().is_end_stream() => Payload::Nothing,
@@ -187,7 +187,7 @@ pub fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
 
 /// Drops the fields that are meant for this hop only (RFC 9110, 7.6.1), and those that Connection
 /// names. The body's framing is this hop's too; a length stays, and hyper checks it.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     drop_named_by_connection(headers);
     for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
@@ -195,7 +195,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Drops the fields that Connection names (RFC 9110, 7.6.1).
-pub fn drop_named_by_connection(headers: &mut HeaderMap) {
+pub(crate) fn drop_named_by_connection(headers: &mut HeaderMap) {
     if !headers.contains_key(CONNECTION) {
         return;
     }
@@ -222,7 +222,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// Which of a client's fields go no further.
 #[derive(Clone, Debug)]
-pub struct FieldRules {
+pub(crate) struct FieldRules {
     /// Whether fields that only a trusted proxy may set are dropped.
     untrusted: bool,
     /// More of those, by this node's and this route's own names; empty when the peer is trusted.
@@ -234,18 +234,18 @@ pub struct FieldRules {
 /// Which fields of a request's trailers go up. Nobody vouches for any: a proxy sets what it knows in a
 /// head, and passes a client's trailers on.
 #[derive(Clone, Debug)]
-pub struct TrailerRules(FieldRules);
+pub(crate) struct TrailerRules(FieldRules);
 
 impl FieldRules {
     /// For a sender who is `untrusted` or not, on a route with these `vouched` headers, and `passed` ones.
-    pub fn new(untrusted: bool, vouched: &[Option<&str>], passed: &[String]) -> Self {
+    pub(crate) fn new(untrusted: bool, vouched: &[Option<&str>], passed: &[String]) -> Self {
         let unvouched = vouched.iter().flatten().filter(|_| untrusted).map(|name| plain(name).into_owned()).collect();
         Self { untrusted, unvouched, passed: passed.iter().cloned().collect() }
     }
 
     /// Returns whether a received field goes no further: it is for this hop, it is ours to set, or nobody
     /// has vouched for it.
-    pub fn stay_here(&self, name: &HeaderName) -> bool {
+    pub(crate) fn stay_here(&self, name: &HeaderName) -> bool {
         if is_reserved(name) {
             return true;
         }
@@ -282,12 +282,12 @@ impl FieldRules {
 
 impl TrailerRules {
     /// For a request on whose route these headers are believed from trusted peers only.
-    pub fn new(vouched: &[Option<&str>]) -> Self {
+    pub(crate) fn new(vouched: &[Option<&str>]) -> Self {
         Self(FieldRules::new(true, vouched, &[]))
     }
 
     /// Returns what of a request's trailers goes up; `None` when nothing is left.
-    pub fn passed_on(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+    pub(crate) fn passed_on(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
         let dropped: SmallVec<[HeaderName; 4]> =
             trailers.keys().filter(|name| self.0.stay_here(name) || is_of_a_head(name)).cloned().collect();
         dropped.iter().for_each(|name| drop(trailers.remove(name)));

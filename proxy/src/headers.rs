@@ -15,7 +15,7 @@ use crate::peers::headers::Vouching;
 
 /// What of a request goes upstream, whatever the attempt. It lives while the request is forwarded.
 #[derive(Debug)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     method: Method,
     uri: Uri,
     /// As the client sent them, less what Connection named.
@@ -28,30 +28,30 @@ pub struct Outgoing {
 
 /// What the headers of a request are worth, and what to add to them.
 #[derive(Clone, Copy, Debug)]
-pub struct Provenance<'a> {
+pub(crate) struct Provenance<'a> {
     /// Who the client is.
-    pub client: &'a Client,
+    pub(crate) client: &'a Client,
     /// Who sends it.
-    pub sender: &'a Sender,
+    pub(crate) sender: &'a Sender,
     /// The address of the other end of the connection.
-    pub peer: IpAddr,
+    pub(crate) peer: IpAddr,
     /// `http` or `https`: of the connection, or as another node says that the client came.
-    pub scheme: &'static str,
+    pub(crate) scheme: &'static str,
     /// The host asked for, with its port.
-    pub authority: &'a HeaderValue,
+    pub(crate) authority: &'a HeaderValue,
     /// The request's id.
-    pub request_id: &'a HeaderValue,
+    pub(crate) request_id: &'a HeaderValue,
     /// Further headers that are believed from trusted peers only, in lower case.
-    pub vouched: &'a [Option<&'a str>],
+    pub(crate) vouched: &'a [Option<&'a str>],
     /// Fields that go on though they are stripped by default, in lower case.
-    pub passed: &'a [String],
+    pub(crate) passed: &'a [String],
     /// Whether it asks for a protocol upgrade.
-    pub upgrade: bool,
+    pub(crate) upgrade: bool,
 }
 
 impl Outgoing {
     /// Takes a client's headers, and decides what must not go further and what is ours to say.
-    pub fn new(method: Method, uri: &Uri, mut received: HeaderMap, from: Provenance<'_>) -> Self {
+    pub(crate) fn new(method: Method, uri: &Uri, mut received: HeaderMap, from: Provenance<'_>) -> Self {
         let trusted = !matches!(from.sender, Sender::Stranger);
         let mut ours: SmallVec<[(HeaderName, HeaderValue); 12]> = SmallVec::new();
         let mut say = |name: HeaderName, value: Option<HeaderValue>| ours.extend(value.map(|value| (name, value)));
@@ -100,7 +100,7 @@ impl Outgoing {
 
     /// Returns the head of one attempt; to another region's gateway it says which region was chosen, and what this
     /// node vouches for.
-    pub fn head(&self, gateway: Option<(&str, &Vouching)>) -> Request<()> {
+    pub(crate) fn head(&self, gateway: Option<(&str, &Vouching)>) -> Request<()> {
         // One map of the right size: growing or cloning one costs as much as filling it.
         let mut headers = HeaderMap::with_capacity(self.received.len() + self.ours.len() + 1);
         for (name, value) in self.received.iter().filter(|(name, _)| !self.rules.stay_here(name)) {

@@ -5,7 +5,6 @@
 //! permit), `headers` and `respond`. Beside it: `health`, `reload`, `bus`, `admin`, and
 //! `serve`, which wires everything.
 
-#![allow(unreachable_pub)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
 mod admin;

@@ -10,29 +10,29 @@ use crate::server_tls::ServerTls;
 /// A listening socket, which is there for as long as the process is. What a reload changes of it is in the node file
 /// in force, under its `id`, and in `tls`.
 #[derive(Debug)]
-pub struct ListenerFacts {
+pub(crate) struct ListenerFacts {
     /// Which of the node file's listeners it is.
-    pub id: ListenerId,
+    pub(crate) id: ListenerId,
     /// The address as the node file writes it: the label of its metrics.
-    pub name: String,
+    pub(crate) name: String,
     /// The address that it is bound to.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Its TLS, unless it is plain.
-    pub tls: Option<ServerTls>,
+    pub(crate) tls: Option<ServerTls>,
 }
 
 /// What a connection gets of its listener's settings when it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListenerSettings {
+pub(crate) struct ListenerSettings {
     /// Whether PROXY headers of trusted peers are read.
-    pub proxy_protocol: bool,
+    pub(crate) proxy_protocol: bool,
     /// The port of the HTTPS listener that every request is sent to, if it redirects.
-    pub redirects_to: Option<u16>,
+    pub(crate) redirects_to: Option<u16>,
 }
 
 impl ListenerFacts {
     /// Reads the settings in force: those of this configuration, on a node with these listeners.
-    pub fn settings(&self, config: &NodeConfig, listeners: &[Arc<ListenerFacts>]) -> ListenerSettings {
+    pub(crate) fn settings(&self, config: &NodeConfig, listeners: &[Arc<ListenerFacts>]) -> ListenerSettings {
         let listener = config.listener(self.id);
         let redirects = listener.is_some_and(|listener| listener.redirect_to_https);
         ListenerSettings {

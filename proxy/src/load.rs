@@ -9,7 +9,7 @@
 //! The node hears its own reports as it hears the others', over the bus: so the sum has its own part
 //! exactly when it has the others', and a node that the bus has lost falls back to what it knows.
 
-pub mod meter;
+pub(crate) mod meter;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// Takes a report that has come for a region, and counts the outcome. `is_known` says whether a
 /// node of this name, in a region of that, is one of the fleet.
-pub fn receive(
+pub(crate) fn receive(
     (inbox, routing, metrics): (&Inbox, &Routing, &Metrics),
     region: &str,
     payload: &[u8],
@@ -35,28 +35,28 @@ pub fn receive(
 }
 
 /// Returns the subject on which a region's load is reported.
-pub fn subject(region: &str) -> String {
+pub(crate) fn subject(region: &str) -> String {
     format!("{PREFIX}{region}")
 }
 
 /// Returns the region whose load is reported on a subject of [`SUBJECTS`].
-pub fn region_of(subject: &str) -> Option<&str> {
+pub(crate) fn region_of(subject: &str) -> Option<&str> {
     subject.strip_prefix(PREFIX)
 }
 
 /// Every such subject. A region's name may have dots in it.
-pub const SUBJECTS: &str = "meridian.load.>";
+pub(crate) const SUBJECTS: &str = "meridian.load.>";
 
 const PREFIX: &str = "meridian.load.";
 
 /// What the nodes of the fleet have reported of the load of regions. One for each node; the bus' thread fills it, and
 /// the watch over upstreams reads it.
 #[derive(Debug, Default)]
-pub struct Inbox(Mutex<FleetLoad>);
+pub(crate) struct Inbox(Mutex<FleetLoad>);
 
 /// What became of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReportOutcome {
+pub(crate) enum ReportOutcome {
     /// It counts.
     Taken,
     /// It is longer than [`LoadReport::MAX_BYTES`].
@@ -73,7 +73,7 @@ pub enum ReportOutcome {
 
 impl ReportOutcome {
     /// Returns its word.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Taken => "taken",
             Self::TooLarge => "too_large",
@@ -88,7 +88,7 @@ impl ReportOutcome {
 impl Inbox {
     /// Takes a report on `region`. Decisions see it after the next [`Inbox::settle`]: so that however
     /// many come, each costs no more than to be read.
-    pub fn receive(
+    pub(crate) fn receive(
         &self,
         routing: &Routing,
         region: &str,
@@ -110,7 +110,7 @@ impl Inbox {
     }
 
     /// Shows decisions what the reports come to, and forgets the old ones.
-    pub fn settle(&self, routing: &Routing, now: Duration) {
+    pub(crate) fn settle(&self, routing: &Routing, now: Duration) {
         let mut fleet = self.lock();
         fleet.forget(now, |region| routing.table().region_named(region).is_some());
         for (_, region, cell) in routing.regions() {

@@ -25,71 +25,71 @@ use crate::upstream::pool::Pool;
 
 /// One running node: its handles, each for what is used together. What a reload replaces is behind an `ArcSwap`; what
 /// it does not needs a restart. It lives as long as the process, and any thread uses it.
-pub struct Node {
+pub(crate) struct Node {
     /// The settings in force: of the node file as it was last read, as far as they need no restart.
-    pub config: ArcSwap<NodeConfig>,
+    pub(crate) config: ArcSwap<NodeConfig>,
     /// The node file as it was last read. Its certificates are loaded, of listeners that are still to come too.
-    pub written: ArcSwap<NodeConfig>,
+    pub(crate) written: ArcSwap<NodeConfig>,
     /// The routing in force, and the law's time.
-    pub routing: CurrentRouting,
+    pub(crate) routing: CurrentRouting,
     /// Where clients are.
-    pub databases: CurrentDatabases,
+    pub(crate) databases: CurrentDatabases,
     /// Whose bearer tokens are believed.
-    pub tokens: ArcSwap<Tokens>,
+    pub(crate) tokens: ArcSwap<Tokens>,
     /// Which other processes are nodes.
-    pub peers: CurrentPeers,
+    pub(crate) peers: CurrentPeers,
     /// How to connect upstream.
-    pub connector: ArcSwap<Connector>,
+    pub(crate) connector: ArcSwap<Connector>,
     /// The listeners, in the order that the node file had when the process started.
-    pub listeners: Vec<Arc<ListenerFacts>>,
+    pub(crate) listeners: Vec<Arc<ListenerFacts>>,
     /// What is in flight, and how far the drain is.
-    pub occupancy: Occupancy,
+    pub(crate) occupancy: Occupancy,
     /// Metrics and the access log.
-    pub telemetry: Telemetry,
+    pub(crate) telemetry: Telemetry,
     /// What the fleet reports of the load of regions.
-    pub inbox: Inbox,
+    pub(crate) inbox: Inbox,
     /// Reloads that were refused.
-    pub reloads: RefusedReloads,
+    pub(crate) reloads: RefusedReloads,
     /// What is known of the bus, if the table comes from one.
-    pub bus: Option<Arc<BusState>>,
+    pub(crate) bus: Option<Arc<BusState>>,
     /// When the process started, in Unix seconds.
-    pub started: u64,
+    pub(crate) started: u64,
 }
 
 /// A reload that was refused; the state before it is still in force.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Rejected {
+pub(crate) struct Rejected {
     /// What was to be reloaded.
-    pub source: PathBuf,
+    pub(crate) source: PathBuf,
     /// When, in Unix seconds.
-    pub at: u64,
+    pub(crate) at: u64,
     /// What is wrong with it.
-    pub problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// Reloads that were refused, by source, until one succeeds.
 #[derive(Default)]
-pub struct RefusedReloads(Mutex<Vec<Rejected>>);
+pub(crate) struct RefusedReloads(Mutex<Vec<Rejected>>);
 
 /// What one worker thread has for itself, for as long as the process lives. Its requests share it.
-pub struct Worker {
+pub(crate) struct Worker {
     /// The node.
-    pub node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     /// Its idle upstream connections.
-    pub pool: Pool,
+    pub(crate) pool: Pool,
     /// Where clients behind trusted proxies are, from recent look-ups.
-    pub places: PlaceCache,
+    pub(crate) places: PlaceCache,
     /// Its part of the node's recent clients.
-    pub recent: Arc<Sample>,
+    pub(crate) recent: Arc<Sample>,
     /// Decisions made, to sample their time.
-    pub decisions: AtomicUsize,
+    pub(crate) decisions: AtomicUsize,
     /// Client connections that it serves.
-    pub connections: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
 }
 
 impl Node {
     /// Returns why the node should get no traffic now; nothing when it is ready.
-    pub fn unready(&self) -> Vec<String> {
+    pub(crate) fn unready(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.occupancy.draining() > Drain::Serving {
             reasons.push("draining".to_owned());
@@ -101,7 +101,7 @@ impl Node {
     }
 
     /// Notes in the node's report on the bus, if it has one, that geo databases are held, or are not any more.
-    pub fn report_held_databases(&self) {
+    pub(crate) fn report_held_databases(&self) {
         if let Some(bus) = &self.bus {
             bus.note("geoip", self.databases.held.warning());
         }
@@ -110,7 +110,7 @@ impl Node {
 
 impl Worker {
     /// Returns what of the node and of this worker an attempt needs.
-    pub fn upstream(&self) -> Upstream<'_> {
+    pub(crate) fn upstream(&self) -> Upstream<'_> {
         let Node { config, routing, peers, connector, telemetry, .. } = &*self.node;
         Upstream { pool: &self.pool, connector, routing, peers, metrics: &telemetry.metrics, config }
     }
@@ -118,19 +118,19 @@ impl Worker {
 
 impl RefusedReloads {
     /// Notes a refused reload in place of an earlier one of the same source.
-    pub fn reject(&self, source: PathBuf, problems: Vec<Problem>) {
+    pub(crate) fn reject(&self, source: PathBuf, problems: Vec<Problem>) {
         let mut rejected = self.lock();
         rejected.retain(|earlier| earlier.source != source);
         rejected.push(Rejected { source, at: clock::unix_seconds(), problems });
     }
 
     /// Forgets the refusals of a source that is good again.
-    pub fn accept(&self, source: &Path) {
+    pub(crate) fn accept(&self, source: &Path) {
         self.lock().retain(|earlier| earlier.source != source);
     }
 
     /// Returns those that stand.
-    pub fn list(&self) -> Vec<Rejected> {
+    pub(crate) fn list(&self) -> Vec<Rejected> {
         self.lock().clone()
     }
 

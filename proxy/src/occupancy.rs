@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// Where a node's drain stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Drain {
+pub(crate) enum Drain {
     /// It serves.
     Serving,
     /// Not ready; each answer asks its client to close.
@@ -19,15 +19,15 @@ pub enum Drain {
 }
 
 /// What is in flight on a node, and how far its drain is. One for each node; any thread counts.
-pub struct Occupancy {
+pub(crate) struct Occupancy {
     /// Requests in flight.
-    pub requests: Arc<AtomicUsize>,
+    pub(crate) requests: Arc<AtomicUsize>,
     /// Client connections open.
-    pub connections: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
     /// Tunnels open, or about to be.
-    pub tunnels: Arc<AtomicUsize>,
+    pub(crate) tunnels: Arc<AtomicUsize>,
     /// How far the drain is.
-    pub drain: watch::Sender<Drain>,
+    pub(crate) drain: watch::Sender<Drain>,
 }
 
 impl Default for Occupancy {
@@ -39,23 +39,23 @@ impl Default for Occupancy {
 
 impl Occupancy {
     /// Returns how far the drain is.
-    pub fn draining(&self) -> Drain {
+    pub(crate) fn draining(&self) -> Drain {
         *self.drain.borrow()
     }
 
     /// Counts what is alive: a tunnel has left its connection, and is no request in flight.
-    pub fn alive(&self) -> usize {
+    pub(crate) fn alive(&self) -> usize {
         [&self.connections, &self.requests, &self.tunnels].iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }
 
 /// Counts something in flight, for as long as it lives.
 #[derive(Debug)]
-pub struct InFlight(Arc<AtomicUsize>);
+pub(crate) struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {
     /// Counts one more.
-    pub fn enter(count: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn enter(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count.clone())
     }

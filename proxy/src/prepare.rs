@@ -21,33 +21,33 @@ use crate::upstream::connect::{Connector, tls_config};
 use crate::upstream::resolve::Resolver;
 
 /// A node's configuration with all that it names.
-pub struct LoadedNode {
+pub(crate) struct LoadedNode {
     /// The node file.
-    pub config: NodeConfig,
+    pub(crate) config: NodeConfig,
     /// The routing table, if it comes from a file.
-    pub document: Option<RoutingTable>,
+    pub(crate) document: Option<RoutingTable>,
     /// The components that a reload of the node file replaces.
-    pub components: Components,
+    pub(crate) components: Components,
 }
 
 /// The reloadable components behind a node file.
-pub struct Components {
+pub(crate) struct Components {
     /// Where clients are.
-    pub geo: Geo,
+    pub(crate) geo: Geo,
     /// Whose bearer tokens are believed.
-    pub tokens: Tokens,
+    pub(crate) tokens: Tokens,
     /// Certificates, authorities and secrets.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
 }
 
 /// What this process is to others, and by what it knows them: certificates, authorities, secrets.
-pub struct Identity {
+pub(crate) struct Identity {
     /// Which other processes are nodes.
-    pub peers: Arc<Peers>,
+    pub(crate) peers: Arc<Peers>,
     /// Each TLS listener's certificates.
-    pub certificates: HashMap<ListenerId, CertificateSet>,
+    pub(crate) certificates: HashMap<ListenerId, CertificateSet>,
     /// How to connect upstream.
-    pub connector: Connector,
+    pub(crate) connector: Connector,
 }
 
 impl LoadedNode {
@@ -55,7 +55,7 @@ impl LoadedNode {
     ///
     /// # Errors
     /// Every problem with any of it.
-    pub fn load(file: &Path, at: LawTime) -> Result<Self, Problems> {
+    pub(crate) fn load(file: &Path, at: LawTime) -> Result<Self, Problems> {
         let config = NodeConfig::load(file)?;
         let mut problems = Vec::new();
         let components = keep(Components::load(&config), &mut problems);
@@ -105,7 +105,7 @@ impl Components {
     ///
     /// # Errors
     /// Every problem with any of them.
-    pub fn load(config: &NodeConfig) -> Result<Self, Problems> {
+    pub(crate) fn load(config: &NodeConfig) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let geo = keep(geo(config), &mut problems);
         let identity = keep(Identity::load(config), &mut problems);
@@ -122,7 +122,7 @@ impl Identity {
     ///
     /// # Errors
     /// Every problem with any of them.
-    pub fn load(config: &NodeConfig) -> Result<Self, Problems> {
+    pub(crate) fn load(config: &NodeConfig) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let peers = keep(peers(config), &mut problems).map(Arc::new);
         // Of a node whose own certificate is bad, the others are looked at all the same.
@@ -140,7 +140,7 @@ impl Identity {
 ///
 /// # Errors
 /// Every database that does not open.
-pub fn geo(config: &NodeConfig) -> Result<Geo, Problems> {
+pub(crate) fn geo(config: &NodeConfig) -> Result<Geo, Problems> {
     let databases = GeoDatabases::open_all(&config.geoip.databases).map_err(|errors| {
         let problem = |error: geoip::DatabaseError| problem(error.path(), "geoip.databases", error.to_string());
         Problems(errors.into_iter().map(problem).collect())
@@ -158,7 +158,7 @@ pub fn geo(config: &NodeConfig) -> Result<Geo, Problems> {
 ///
 /// # Errors
 /// Every key that does not load.
-pub fn tokens(config: &NodeConfig) -> Result<Tokens, Problems> {
+pub(crate) fn tokens(config: &NodeConfig) -> Result<Tokens, Problems> {
     Tokens::load(&config.tokens).map_err(|errors| {
         let problem = |error: KeyError| problem(&error.file, "tokens.keys", error.to_string());
         Problems(errors.into_iter().map(problem).collect())
@@ -269,7 +269,7 @@ fn unheard(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
 const MAX_WARNINGS: usize = 8;
 
 /// Returns a problem with a whole file.
-pub fn problem(file: &Path, path: &str, message: String) -> Problem {
+pub(crate) fn problem(file: &Path, path: &str, message: String) -> Problem {
     Problem { severity: Severity::Error, file: file.display().to_string(), line: 0, path: path.to_owned(), message }
 }
 

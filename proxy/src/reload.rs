@@ -17,14 +17,14 @@ use crate::prepare::{self, Components, Identity, problem};
 use crate::routing::{Edition, Routing};
 
 /// Reloads what changes among the files that a node is made of.
-pub struct Reloader {
+pub(crate) struct Reloader {
     node: Arc<Node>,
     watches: Mutex<Option<Watches>>,
 }
 
 impl Reloader {
     /// Reloads this node.
-    pub fn new(node: Arc<Node>, watches: Watches) -> Self {
+    pub(crate) fn new(node: Arc<Node>, watches: Watches) -> Self {
         Self { node, watches: Mutex::new(Some(watches)) }
     }
 }
@@ -42,7 +42,7 @@ impl BackgroundService for Reloader {
 }
 
 /// One watch for each kind of file, so that a change reloads what it must and no more.
-pub struct Watches {
+pub(crate) struct Watches {
     node_file: FileWatch,
     table: FileWatch,
     databases: FileWatch,
@@ -56,7 +56,7 @@ impl Watches {
     ///
     /// # Errors
     /// When the node file is bad, or nothing can be watched.
-    pub fn of(node_file: &Path) -> Result<Self, Problems> {
+    pub(crate) fn of(node_file: &Path) -> Result<Self, Problems> {
         let config = NodeConfig::load(node_file)?;
         let table = match &config.routing {
             config::Routing::File(table) => vec![table.clone()],
@@ -116,7 +116,7 @@ fn token_key_files(config: &NodeConfig) -> Vec<PathBuf> {
 }
 
 /// Loads the routing table again, and puts it in force if it is good.
-pub fn reload_table(node: &Node) {
+pub(crate) fn reload_table(node: &Node) {
     let started = clock::now();
     let before = node.routing.load_full();
     let config = node.config.load_full();
@@ -160,7 +160,11 @@ fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
 /// # Errors
 /// When the node's region is not in it, or it has gateways that know no node like this one; nothing has
 /// changed then.
-pub fn put_in_force(node: &Node, document: RoutingTable, revision: Option<u64>) -> Result<Arc<Routing>, Problems> {
+pub(crate) fn put_in_force(
+    node: &Node,
+    document: RoutingTable,
+    revision: Option<u64>,
+) -> Result<Arc<Routing>, Problems> {
     swap(node, |_| (document, revision))
 }
 
@@ -176,7 +180,7 @@ fn rebuild(node: &Node) -> Result<Arc<Routing>, Problems> {
 ///
 /// # Errors
 /// None that the table in force did not have.
-pub fn read_anew(node: &Node, read: Option<RoutingTable>) -> Result<Arc<Routing>, Problems> {
+pub(crate) fn read_anew(node: &Node, read: Option<RoutingTable>) -> Result<Arc<Routing>, Problems> {
     swap(node, |routing| {
         // Another may have come in force meanwhile.
         let read = read.filter(|read| Arc::ptr_eq(&read.text, &routing.document.text));
@@ -216,7 +220,7 @@ fn as_of_now(node: &Node, document: RoutingTable) -> Result<RoutingTable, Proble
 }
 
 /// Loads the node file again, and puts its reloadable components in force if all of it is good.
-pub fn reload_node_file(node: &Node) {
+pub(crate) fn reload_node_file(node: &Node) {
     let before = node.config.load_full();
     let loaded = NodeConfig::load(&before.file).and_then(|newer| {
         let components = Components::load(&newer)?;
@@ -283,7 +287,7 @@ fn reload_token_keys(node: &Node) {
 
 /// Who says that databases are to be in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub(crate) enum Said {
     /// The operator, by a start or by other names in the node file.
     ByOperator,
     /// Nobody: a file has other contents.

@@ -16,7 +16,7 @@ use crate::framing::TrailerRules;
 /// One request's body, from which each attempt takes its own [`AttemptBody`]. A copy shares it; its attempts and their
 /// connections, which hold their parts of it, are all on one worker's thread.
 #[derive(Clone, Debug)]
-pub enum RequestBody {
+pub(crate) enum RequestBody {
     /// There is none.
     Empty,
     /// It streams from the client; the first `keep` bytes are kept for another attempt.
@@ -25,7 +25,7 @@ pub enum RequestBody {
 
 /// What is wrong with a request's body: the client's fault, never the origin's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFault {
+pub(crate) enum BodyFault {
     /// It broke off, or its framing is malformed.
     Broken,
     /// The client stopped sending it.
@@ -38,7 +38,7 @@ pub enum BodyFault {
 
 /// Whose turn it is while a body goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upload {
+pub(crate) enum Upload {
     /// There is no body.
     None,
     /// The origin's, since then: all of the body has come, or it takes no more for now.
@@ -52,7 +52,7 @@ pub enum Upload {
 type Revoked = Box<dyn FnMut() -> bool + Send>;
 
 /// The state that the attempts of one request share.
-pub struct SharedBody {
+pub(crate) struct SharedBody {
     source: Incoming,
     /// All that has come, while it may be kept.
     kept: BytesMut,
@@ -78,7 +78,7 @@ pub struct SharedBody {
 impl RequestBody {
     /// Wraps a request's body. `keep` bytes are kept for another attempt; more than `most` in all
     /// is a fault. `rules` says what of its trailers goes up.
-    pub fn new(source: Incoming, keep: usize, most: u64, rules: impl FnOnce() -> TrailerRules) -> Self {
+    pub(crate) fn new(source: Incoming, keep: usize, most: u64, rules: impl FnOnce() -> TrailerRules) -> Self {
         if source.is_end_stream() {
             return RequestBody::Empty;
         }
@@ -102,7 +102,7 @@ impl RequestBody {
 
     /// Returns the body for a new attempt, from its first byte; earlier attempts' bodies end here. `None` when it
     /// cannot be had again.
-    pub fn attempt(&self) -> Option<AttemptBody> {
+    pub(crate) fn attempt(&self) -> Option<AttemptBody> {
         match self {
             RequestBody::Empty => Some(AttemptBody(BodySource::Empty)),
             RequestBody::Streaming(shared) => {
@@ -117,7 +117,7 @@ impl RequestBody {
     }
 
     /// Returns what is wrong with it, if anything.
-    pub fn fault(&self) -> Option<BodyFault> {
+    pub(crate) fn fault(&self) -> Option<BodyFault> {
         match self {
             RequestBody::Empty => None,
             RequestBody::Streaming(shared) => lock(shared).fault,
@@ -125,7 +125,7 @@ impl RequestBody {
     }
 
     /// Returns whether there could be another attempt with it.
-    pub fn can_be_had_again(&self) -> bool {
+    pub(crate) fn can_be_had_again(&self) -> bool {
         match self {
             RequestBody::Empty => true,
             RequestBody::Streaming(shared) => {
@@ -137,7 +137,7 @@ impl RequestBody {
 
     /// Since when an attempt that began at `started` waits for the origin alone: the client's upload is
     /// none of its time. `None` while the body is not complete.
-    pub fn origins_turn(&self, started: Instant) -> Option<Instant> {
+    pub(crate) fn origins_turn(&self, started: Instant) -> Option<Instant> {
         match self {
             RequestBody::Empty => Some(started),
             RequestBody::Streaming(shared) => {
@@ -148,7 +148,7 @@ impl RequestBody {
     }
 
     /// Returns how the upload stands: a slow upload is not a slow origin.
-    pub fn upload(&self) -> Upload {
+    pub(crate) fn upload(&self) -> Upload {
         match self {
             RequestBody::Empty => Upload::None,
             RequestBody::Streaming(shared) => {
@@ -159,7 +159,7 @@ impl RequestBody {
     }
 
     /// Returns whether all of it is here and can be sent again.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         match self {
             RequestBody::Empty => true,
             RequestBody::Streaming(shared) => {
@@ -170,14 +170,14 @@ impl RequestBody {
     }
 
     /// Notes that the client has stopped sending.
-    pub fn stalled(&self) {
+    pub(crate) fn stalled(&self) {
         if let RequestBody::Streaming(shared) = self {
             lock(shared).fault.get_or_insert(BodyFault::Stalled);
         }
     }
 
     /// Has an upload that goes on beside its answer end once `revoked` says so.
-    pub fn end_when(&self, revoked: impl FnOnce() -> Option<Revoked>) {
+    pub(crate) fn end_when(&self, revoked: impl FnOnce() -> Option<Revoked>) {
         if let RequestBody::Streaming(shared) = self
             && let Some(revoked) = revoked()
         {
@@ -186,14 +186,14 @@ impl RequestBody {
     }
 
     /// Ends it: its region may no longer get it.
-    pub fn revoke(&self) {
+    pub(crate) fn revoke(&self) {
         if let RequestBody::Streaming(shared) = self {
             lock(shared).fault.get_or_insert(BodyFault::Revoked);
         }
     }
 
     /// Returns whether the client still has bytes to send, which HTTP/1 must read or close before it goes on.
-    pub fn is_unread(&self) -> bool {
+    pub(crate) fn is_unread(&self) -> bool {
         match self {
             RequestBody::Empty => false,
             RequestBody::Streaming(shared) => !lock(shared).ended,
@@ -203,7 +203,7 @@ impl RequestBody {
 
 /// The body of one attempt.
 #[derive(Debug)]
-pub struct AttemptBody(BodySource);
+pub(crate) struct AttemptBody(BodySource);
 
 #[derive(Debug)]
 enum BodySource {
@@ -219,14 +219,14 @@ enum BodySource {
 
 impl AttemptBody {
     /// Makes a body of the node's own, such as a probe's.
-    pub fn full(bytes: Bytes) -> Self {
+    pub(crate) fn full(bytes: Bytes) -> Self {
         Self(BodySource::Full(bytes))
     }
 }
 
 /// Why an attempt's body ends early.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestBodyError {
+pub(crate) enum RequestBodyError {
     /// Another attempt has taken over.
     #[error("another attempt has taken the request body over")]
     Superseded,

@@ -17,36 +17,36 @@ use crate::token::Tokens;
 
 /// What is known of a request beside its target. It lives as long as the request.
 #[derive(Clone, Debug)]
-pub struct RequestContext {
+pub(crate) struct RequestContext {
     /// Where the client may be, by all sources.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// The jurisdictions that a trusted proxy declares for the tenant.
-    pub declared: SmallVec<[JurisdictionId; 2]>,
+    pub(crate) declared: SmallVec<[JurisdictionId; 2]>,
     /// Whether consent was given where the route looks for it.
-    pub consent: bool,
+    pub(crate) consent: bool,
     /// Where the client's cookie pins it.
-    pub pinned: Option<RegionId>,
+    pub(crate) pinned: Option<RegionId>,
 }
 
 /// Whose word counts on this node, at the moment of one request.
 #[derive(Clone, Copy)]
-pub struct TrustSources<'a> {
+pub(crate) struct TrustSources<'a> {
     /// The databases, and what is configured beside them.
-    pub geo: &'a Geo,
+    pub(crate) geo: &'a Geo,
     /// Whose tokens are believed.
-    pub tokens: &'a Tokens,
+    pub(crate) tokens: &'a Tokens,
 }
 
 /// Why a trusted proxy's word cannot be taken: the request is refused, because what it asks cannot be
 /// kept.
-pub type Contradiction = &'static str;
+pub(crate) type Contradiction = &'static str;
 
 impl RequestContext {
     /// Gathers the context of one request from everybody whose word counts.
     ///
     /// # Errors
     /// When a trusted proxy declares a jurisdiction that the table does not have.
-    pub fn of(
+    pub(crate) fn of(
         document: &RoutingTable,
         route: &RouteSpec,
         (client, sender): (&Client, &Sender),
@@ -87,7 +87,12 @@ impl RequestContext {
     }
 
     /// Returns the header through which a trusted proxy has declared consent.
-    pub fn consent_through<'r>(&self, route: &'r RouteSpec, sender: &Sender, headers: &HeaderMap) -> Option<&'r str> {
+    pub(crate) fn consent_through<'r>(
+        &self,
+        route: &'r RouteSpec,
+        sender: &Sender,
+        headers: &HeaderMap,
+    ) -> Option<&'r str> {
         // What a token's claim consents to, whoever gets the request finds out by the token.
         let is_heard = matches!(sender, Sender::TrustedProxy) && self.consent;
         route.consent_header.as_deref().filter(|header| is_heard && granted(headers, header))
@@ -95,13 +100,13 @@ impl RequestContext {
 }
 
 /// Returns whether every line of a header says `granted`: a proxy may have appended its own to a client's.
-pub fn granted(headers: &HeaderMap, name: &str) -> bool {
+pub(crate) fn granted(headers: &HeaderMap, name: &str) -> bool {
     let mut lines = headers.get_all(name).iter().peekable();
     lines.peek().is_some() && lines.all(|line| line == "granted")
 }
 
 /// Returns the jurisdictions that a header's lines name, comma-separated.
-pub fn declared<'a>(
+pub(crate) fn declared<'a>(
     table: &Table,
     lines: impl IntoIterator<Item = &'a HeaderValue>,
 ) -> Result<SmallVec<[JurisdictionId; 2]>, Contradiction> {

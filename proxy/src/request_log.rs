@@ -30,7 +30,7 @@ use crate::telemetry::answered_request::{AnsweredRequest, JurisdictionLabel};
 
 /// What is counted and logged of one request, collected on the way. Its drop, on the worker's thread, counts and
 /// writes it: at the end of the answer's body or of the tunnel, or when either is given up.
-pub struct RequestLog {
+pub(crate) struct RequestLog {
     pub(crate) worker: Arc<Worker>,
     pub(crate) connection: Arc<ClientConnection>,
     pub(crate) routing: Arc<Routing>,
@@ -132,17 +132,17 @@ impl RequestLog {
     }
 
     /// Some of the answer's body was handed on.
-    pub fn sent(&mut self, bytes: usize) {
+    pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
 
     /// The answer's body is at its end.
-    pub fn completed(&mut self) {
+    pub(crate) fn completed(&mut self) {
         self.complete = true;
     }
 
     /// The origin's answer broke off.
-    pub fn broke(&mut self, error: &dyn std::fmt::Display) {
+    pub(crate) fn broke(&mut self, error: &dyn std::fmt::Display) {
         let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
         self.reason = Some("upstream_broke_off");
         self.worker.node.telemetry.metrics.errors.with_label_values(&[region, "upstream_broke_off"]).inc();
@@ -244,7 +244,7 @@ impl RequestLog {
 }
 
 /// The reason of what a new table has ended.
-pub const REVOKED: &str = "revoked";
+pub(crate) const REVOKED: &str = "revoked";
 
 impl Drop for RequestLog {
     fn drop(&mut self) {

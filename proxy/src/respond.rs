@@ -13,21 +13,21 @@ use crate::upstream::plan::{ForwardError, NoRetry};
 
 /// An answer that Meridian gives itself.
 #[derive(Debug)]
-pub struct OwnAnswer {
+pub(crate) struct OwnAnswer {
     /// Its status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Its reason, as the contract names it.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     title: &'static str,
     detail: String,
     page: Option<std::sync::Arc<str>>,
     retry_after: Option<u32>,
     /// The region last tried, for the error's metric.
-    pub region: String,
+    pub(crate) region: String,
     /// How many attempts were made.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Whether it is certain that no origin has seen the request, so that another region may.
-    pub unsent: bool,
+    pub(crate) unsent: bool,
 }
 
 /// RFC 9457.
@@ -63,31 +63,31 @@ impl OwnAnswer {
     }
 
     /// Answers that the request is malformed, or can be read in two ways.
-    pub fn bad_request(detail: &str) -> Self {
+    pub(crate) fn bad_request(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
     }
 
     /// Answers that the host is not one that this TLS connection may serve.
-    pub fn misdirected() -> Self {
+    pub(crate) fn misdirected() -> Self {
         let detail = "The host is not one that this TLS connection may serve; open a new connection for it.";
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
     }
 
     /// Another node chose a region for this request, and dialled the gateway of a different one.
-    pub fn wrong_gateway() -> Self {
+    pub(crate) fn wrong_gateway() -> Self {
         let detail = "The sending node chose another region than this gateway's.";
         let answer = Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail);
         Self { unsent: true, ..answer }
     }
 
     /// Answers that the sender claims to be a node, and is none.
-    pub fn no_peer(why: &str) -> Self {
+    pub(crate) fn no_peer(why: &str) -> Self {
         let detail = format!("The request claims to come from another node, and does not: {why}.");
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
     }
 
     /// Answers another node's probe: whether this node's region serves, and how far its replica lags.
-    pub fn probe(serves: bool, lag: Option<std::time::Duration>) -> Response<ResponseBody> {
+    pub(crate) fn probe(serves: bool, lag: Option<std::time::Duration>) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let lag = lag.and_then(|lag| HeaderValue::try_from(lag.as_secs_f64().to_string()).ok());
@@ -98,25 +98,25 @@ impl OwnAnswer {
     }
 
     /// Answers that the request's body is longer than the node takes.
-    pub fn too_large() -> Self {
+    pub(crate) fn too_large() -> Self {
         let detail = "The request body is longer than this node takes.";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Content too large", detail)
     }
 
     /// Answers that the request's head is longer than the node takes.
-    pub fn head_too_large() -> Self {
+    pub(crate) fn head_too_large() -> Self {
         let detail = "The request's header section is longer, or has more fields, than this node takes.";
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "Header fields too large", detail)
     }
 
     /// Answers that the node, or every region that could serve, is full.
-    pub fn overloaded() -> Self {
+    pub(crate) fn overloaded() -> Self {
         let detail = "Too many requests are in flight; this one was shed.";
         Self { unsent: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail) }.retry()
     }
 
     /// Answers with a decision's refusal.
-    pub fn refused(refusal: &Refusal) -> Self {
+    pub(crate) fn refused(refusal: &Refusal) -> Self {
         let reason = refusal.reason;
         let (title, detail) = match reason {
             Reason::NoRoute => ("Not found", "No route matches this host, path and method."),
@@ -145,7 +145,7 @@ impl OwnAnswer {
     }
 
     /// Answers that every attempt has failed.
-    pub fn failed(failure: ForwardError) -> Self {
+    pub(crate) fn failed(failure: ForwardError) -> Self {
         match failure {
             ForwardError::Body(BodyFault::Broken) => Self::bad_request("The request body broke off or is malformed."),
             ForwardError::Body(BodyFault::Stalled) => {
@@ -184,7 +184,7 @@ impl OwnAnswer {
     }
 
     /// Redirects the whole request to HTTPS, method and body kept (308).
-    pub fn redirect(location: &str) -> Response<ResponseBody> {
+    pub(crate) fn redirect(location: &str) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
         match HeaderValue::from_str(location) {
@@ -195,7 +195,7 @@ impl OwnAnswer {
     }
 
     /// As an HTTP response.
-    pub fn into_response(self) -> Response<ResponseBody> {
+    pub(crate) fn into_response(self) -> Response<ResponseBody> {
         let (body, kind) = match &self.page {
             Some(page) => (Bytes::copy_from_slice(page.as_bytes()), "text/html; charset=utf-8"),
             None => {

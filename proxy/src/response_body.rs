@@ -25,7 +25,7 @@ use crate::upstream::evidence::Evidence;
 use crate::upstream::origin_connection::OriginConnection;
 
 /// The body of a response. hyper polls it on the worker's thread of its connection.
-pub struct ResponseBody {
+pub(crate) struct ResponseBody {
     source: ResponseSource,
     /// Whether the client takes it.
     progress: Option<WriteProgress>,
@@ -40,7 +40,7 @@ enum ResponseSource {
 }
 
 /// An origin's body, and the connection that it comes from, which it holds until its end.
-pub struct ProxiedBody {
+pub(crate) struct ProxiedBody {
     incoming: Incoming,
     /// Goes back to the pool at the body's end; dropped, and so closed, if the body is not read to
     /// its end.
@@ -59,23 +59,23 @@ struct OriginWait {
 }
 
 /// Gives a connection back to the pool after its answer, with the answer's evidence.
-pub struct PoolReturn {
+pub(crate) struct PoolReturn {
     /// The worker with the pool.
-    pub worker: Arc<Worker>,
+    pub(crate) worker: Arc<Worker>,
     /// Who answers.
-    pub endpoint: Arc<EndpointState>,
+    pub(crate) endpoint: Arc<EndpointState>,
     /// The routing under which it was dialled.
-    pub routing: Arc<Routing>,
+    pub(crate) routing: Arc<Routing>,
     /// Its region, in the ids of `routing`.
-    pub region: RegionId,
+    pub(crate) region: RegionId,
     /// Whether the answer is no error.
-    pub is_good: bool,
+    pub(crate) is_good: bool,
     /// The request's body, which may still be on its way up.
-    pub request: RequestBody,
+    pub(crate) request: RequestBody,
     /// The connection.
-    pub connection: OriginConnection,
+    pub(crate) connection: OriginConnection,
     /// The region's count of requests in flight.
-    pub in_flight: InFlight,
+    pub(crate) in_flight: InFlight,
 }
 
 impl PoolReturn {
@@ -87,7 +87,7 @@ impl PoolReturn {
 
 /// Why a response's body ends early.
 #[derive(Debug, thiserror::Error)]
-pub enum ResponseBodyError {
+pub(crate) enum ResponseBodyError {
     /// The origin broke off.
     #[error("the origin's answer broke off: {0}")]
     Upstream(#[from] hyper::Error),
@@ -101,17 +101,17 @@ pub enum ResponseBodyError {
 
 impl ResponseBody {
     /// Makes an empty body.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { source: ResponseSource::Full(None), progress: None, log: None }
     }
 
     /// These bytes.
-    pub fn full(bytes: Bytes) -> Self {
+    pub(crate) fn full(bytes: Bytes) -> Self {
         Self { source: ResponseSource::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), progress: None, log: None }
     }
 
     /// Passes an origin's body on; an error after `idle_timeout` without a byte.
-    pub fn proxied(incoming: Incoming, pool_return: PoolReturn, idle_timeout: Duration) -> Self {
+    pub(crate) fn proxied(incoming: Incoming, pool_return: PoolReturn, idle_timeout: Duration) -> Self {
         let mut proxied =
             ProxiedBody { incoming, pool_return: Some(pool_return), ended: false, idle_timeout, waiting: None };
         if proxied.incoming.is_end_stream() {
@@ -122,7 +122,7 @@ impl ResponseBody {
 
     /// Has the request counted and logged at the end of this body.
     #[must_use]
-    pub fn logged(mut self, log: Box<RequestLog>) -> Self {
+    pub(crate) fn logged(mut self, log: Box<RequestLog>) -> Self {
         self.progress = Some(WriteProgress::new(log.connection.activity.clone()));
         self.log = Some(log);
         self

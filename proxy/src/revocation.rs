@@ -17,14 +17,14 @@ use crate::request_context::RequestContext;
 use crate::routing::{CurrentRouting, Routing};
 
 /// How often what rests looks whether it may go on.
-pub const LOOK: Duration = Duration::from_secs(2);
+pub(crate) const LOOK: Duration = Duration::from_secs(2);
 
 /// The longest while after which what must end ends. With [`LOOK`] it stays below five seconds.
 const LONGEST_DELAY: Duration = Duration::from_millis(2500);
 
 /// Whether one thing under way may go on. It belongs to that thing, on its worker's thread.
 #[derive(Clone, Copy, Debug)]
-pub struct RevocationCheck {
+pub(crate) struct RevocationCheck {
     /// The state of the node's table for which it was last answered: see [`CurrentRouting::law_state`].
     seen: u64,
     ending: Option<(Instant, Revoked)>,
@@ -32,13 +32,17 @@ pub struct RevocationCheck {
 
 impl RevocationCheck {
     /// May go on under the routing that it was decided under.
-    pub fn new(pinned: &Routing) -> Self {
+    pub(crate) fn new(pinned: &Routing) -> Self {
         // A table that was expired already has no say in what was decided all the same.
         Self { seen: pinned.generation << 1, ending: None }
     }
 
     /// Returns why it must end now, if it must. `ask` says whether a routing revokes it.
-    pub fn look(&mut self, routing: &CurrentRouting, ask: impl FnOnce(&Routing) -> Option<Revoked>) -> Option<Revoked> {
+    pub(crate) fn look(
+        &mut self,
+        routing: &CurrentRouting,
+        ask: impl FnOnce(&Routing) -> Option<Revoked>,
+    ) -> Option<Revoked> {
         let state = routing.law_state();
         if state != self.seen {
             self.seen = state;
@@ -53,13 +57,13 @@ impl RevocationCheck {
     }
 
     /// Returns when to look again at the latest.
-    pub fn next_look(&self) -> Instant {
+    pub(crate) fn next_look(&self) -> Instant {
         let look = clock::now() + LOOK;
         self.ending.map_or(look, |(at, _)| look.min(at))
     }
 
     /// Returns when it ends, if it must.
-    pub fn ends_at(&self) -> Option<Instant> {
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
         self.ending.map(|(at, _)| at)
     }
 }
@@ -67,30 +71,30 @@ impl RevocationCheck {
 /// What a region was permitted to serve: all that it takes to ask another table. It lives as long as the answer, the
 /// upload or the tunnel that it is about, on their worker's thread.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// The routing that it was decided under.
-    pub pinned: Arc<Routing>,
+    pub(crate) pinned: Arc<Routing>,
     /// The region that serves, in its ids.
-    pub region: RegionId,
+    pub(crate) region: RegionId,
     /// The host asked for, as [`crate::target`] has it.
-    pub host: String,
+    pub(crate) host: String,
     /// The target, whose path is read again.
-    pub uri: Uri,
+    pub(crate) uri: Uri,
     /// The method.
-    pub method: Method,
+    pub(crate) method: Method,
     /// What the client sends after the head.
-    pub payload: Payload,
+    pub(crate) payload: Payload,
     /// What else the decision knew.
-    pub context: RequestContext,
+    pub(crate) context: RequestContext,
     /// The hash of the client's identity.
-    pub client_key: u64,
+    pub(crate) client_key: u64,
     /// Whether another node had chosen the region.
-    pub from_a_node: bool,
+    pub(crate) from_a_node: bool,
 }
 
 impl Grant {
     /// Returns why a routing revokes it, if it does.
-    pub fn revoked(&self, current: &Routing) -> Option<Revoked> {
+    pub(crate) fn revoked(&self, current: &Routing) -> Option<Revoked> {
         let Self { pinned, region, context, .. } = self;
         // It was read once before, in the same way.
         let Ok(path) = policy::path::canonical(self.uri.path()) else { return Some(Revoked::Removed) };
@@ -112,6 +116,6 @@ impl Grant {
 }
 
 /// Returns why a routing revokes what another permitted to one of its regions.
-pub fn revoked(pinned: &Routing, facts: &Facts<'_>, region: RegionId, current: &Routing) -> Option<Revoked> {
+pub(crate) fn revoked(pinned: &Routing, facts: &Facts<'_>, region: RegionId, current: &Routing) -> Option<Revoked> {
     policy::attempt::revoked(pinned.table(), facts, region, &CurrentTable { table: current.table(), view: current })
 }

@@ -21,26 +21,26 @@ use crate::health::endpoint::EndpointState;
 use crate::health::latency::RouteLatency;
 use crate::health::region::RegionState;
 
-pub use current::CurrentRouting;
+pub(crate) use current::CurrentRouting;
 
 /// A routing table in force on this node. Immutable but for its live cells, which a successor of the same names
 /// takes over. Any thread reads it, and a request holds it for as long as it lasts.
 #[derive(Debug)]
-pub struct Routing {
+pub(crate) struct Routing {
     /// The compiled document.
-    pub document: RoutingTable,
+    pub(crate) document: RoutingTable,
     /// Counts the tables that this node has had, from 1.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// The table's revision: the bus's, or the generation of a file.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// Whether the bus that it came from has been silent for too long.
     expired: Arc<AtomicBool>,
     /// When it was loaded.
-    pub loaded: std::time::Instant,
+    pub(crate) loaded: std::time::Instant,
     /// The region of this node.
-    pub here: RegionId,
+    pub(crate) here: RegionId,
     /// The version on trial, if one is.
-    pub canary: Option<Arc<CanaryState>>,
+    pub(crate) canary: Option<Arc<CanaryState>>,
     regions: Box<[Region]>,
     /// By [`RouteId`].
     routes: Box<[Arc<RouteLatency>]>,
@@ -49,13 +49,13 @@ pub struct Routing {
 /// One region of a table: whom this node dials there, and the region's live state. It lives as long as its
 /// [`Routing`].
 #[derive(Debug)]
-pub struct Region {
+pub(crate) struct Region {
     /// What this node dials there: the endpoints in its own region, else the gateway if there is one.
-    pub endpoints: Box<[Arc<EndpointState>]>,
+    pub(crate) endpoints: Box<[Arc<EndpointState>]>,
     /// What outlives the table.
-    pub state: Arc<RegionState>,
+    pub(crate) state: Arc<RegionState>,
     /// How endpoints are probed.
-    pub probe: ProbePlan,
+    pub(crate) probe: ProbePlan,
     /// The replication lag that its endpoints report, in milliseconds; [`NO_LAG`] when none does.
     lag_ms: AtomicU64,
     cap: usize,
@@ -71,29 +71,29 @@ pub struct Region {
 
 /// Which of a node's tables one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edition {
+pub(crate) struct Edition {
     /// See [`Routing::generation`].
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// See [`Routing::revision`].
-    pub revision: u64,
+    pub(crate) revision: u64,
 }
 
 /// What outlives a table: the states of endpoints, regions and routes, by name. It lives as long as the process; a
 /// new [`Routing`] takes its cells from here.
 #[derive(Debug, Default)]
-pub struct PersistedState {
+pub(crate) struct PersistedState {
     endpoints: DashMap<(String, Endpoint), Arc<EndpointState>>,
     regions: DashMap<String, Arc<RegionState>>,
     routes: DashMap<String, Arc<RouteLatency>>,
     canary: Mutex<Option<Arc<CanaryState>>>,
     /// Whether the config bus has been silent for too long.
-    pub expired: Arc<AtomicBool>,
+    pub(crate) expired: Arc<AtomicBool>,
 }
 
 /// The node's region is not in the table.
 #[derive(Debug, thiserror::Error)]
 #[error("the table has no region {region:?}, which is this node's own ([node] region); its regions are {}", known.join(", "))]
-pub struct NotHere {
+pub(crate) struct NotHere {
     region: String,
     known: Vec<String>,
 }
@@ -103,7 +103,7 @@ impl Routing {
     ///
     /// # Errors
     /// When `region`, the node's own, is not in the table.
-    pub fn new(
+    pub(crate) fn new(
         document: RoutingTable,
         region: &str,
         cap: usize,
@@ -179,7 +179,7 @@ impl Routing {
     }
 
     /// Returns the table.
-    pub fn table(&self) -> &Table {
+    pub(crate) fn table(&self) -> &Table {
         &self.document.table
     }
 
@@ -188,12 +188,12 @@ impl Routing {
     /// # Panics
     /// On an id of another table.
     #[allow(clippy::indexing_slicing, reason = "ids are of this table")]
-    pub fn region(&self, id: RegionId) -> &Region {
+    pub(crate) fn region(&self, id: RegionId) -> &Region {
         &self.regions[id.index()]
     }
 
     /// Returns every region's cell with its id and name.
-    pub fn regions(&self) -> impl Iterator<Item = (RegionId, &policy::region::Region, &Region)> {
+    pub(crate) fn regions(&self) -> impl Iterator<Item = (RegionId, &policy::region::Region, &Region)> {
         self.table().regions().zip(&self.regions).map(|((id, region), cell)| (id, region, cell))
     }
 
@@ -202,27 +202,27 @@ impl Routing {
     /// # Panics
     /// On an id of another table.
     #[allow(clippy::indexing_slicing, reason = "ids are of this table")]
-    pub fn latency(&self, id: RouteId) -> &RouteLatency {
+    pub(crate) fn latency(&self, id: RouteId) -> &RouteLatency {
         &self.routes[id.0 as usize]
     }
 
     /// Returns how long the answers of each route take.
-    pub fn latencies(&self) -> impl Iterator<Item = &RouteLatency> {
+    pub(crate) fn latencies(&self) -> impl Iterator<Item = &RouteLatency> {
         self.routes.iter().map(Arc::as_ref)
     }
 
     /// Returns the version on trial, if it is in this region.
-    pub fn canary_in(&self, cell: &Region) -> Option<&CanaryState> {
+    pub(crate) fn canary_in(&self, cell: &Region) -> Option<&CanaryState> {
         self.canary.as_deref().filter(|_| cell.has_canary)
     }
 
     /// Returns whether an endpoint of a region runs the version on trial.
-    pub fn is_on_trial(&self, region: RegionId, endpoint: &EndpointState) -> bool {
+    pub(crate) fn is_on_trial(&self, region: RegionId, endpoint: &EndpointState) -> bool {
         self.canary_in(self.region(region)).is_some_and(|canary| canary.is_canary(&endpoint.endpoint))
     }
 
     /// Returns the region's name if this node reaches it by a gateway, which must then not choose again.
-    pub fn chosen_for_gateway(&self, region: RegionId) -> Option<&str> {
+    pub(crate) fn chosen_for_gateway(&self, region: RegionId) -> Option<&str> {
         let by_gateway = self.document.upstreams.get(region.index()).is_some_and(|upstream| upstream.gateway.is_some());
         (region != self.here && by_gateway).then(|| self.table().region(region).name.as_str())
     }
@@ -252,48 +252,48 @@ impl View for Routing {
 impl Region {
     /// Returns what this node has in flight there, as a share of its cap, which shrinks with the endpoints that are
     /// down.
-    pub fn load(&self) -> f32 {
+    pub(crate) fn load(&self) -> f32 {
         self.state.in_flight.load(Ordering::Relaxed) as f32 * f32::from_bits(self.one_request.load(Ordering::Relaxed))
     }
 
     /// The same of the whole fleet, as far as it is reported: what spills.
-    pub fn fleet_load(&self) -> f32 {
+    pub(crate) fn fleet_load(&self) -> f32 {
         self.state.reported.over(self.load())
     }
 
     /// Returns the fleet's load as decisions weigh it. A region is never less full than the share of what fails
     /// there: who answers with errors, and quickly, would else seem idle, and attract what it fails.
-    pub fn utilisation(&self) -> f32 {
+    pub(crate) fn utilisation(&self) -> f32 {
         self.state.reported.over(self.load().max(self.state.error_share()))
     }
 
     /// Returns the largest replication lag that an endpoint which is up has reported.
-    pub fn lag(&self) -> Option<Duration> {
+    pub(crate) fn lag(&self) -> Option<Duration> {
         Some(self.lag_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_LAG).map(Duration::from_millis)
     }
 
     /// Returns the most requests this node has in flight there.
-    pub fn cap(&self) -> usize {
+    pub(crate) fn cap(&self) -> usize {
         self.cap
     }
 
     /// Returns the cap that [`Region::load`] is a share of; at least 1.
-    pub fn cap_in_rotation(&self) -> u32 {
+    pub(crate) fn cap_in_rotation(&self) -> u32 {
         (1.0 / f32::from_bits(self.one_request.load(Ordering::Relaxed))).round().max(1.0) as u32
     }
 
     /// Returns whether the region serves, as far as this node can tell.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.state.health() != Health::Down
     }
 
     /// Returns how many percent of its endpoints are up.
-    pub fn healthy_percent(&self) -> u8 {
+    pub(crate) fn healthy_percent(&self) -> u8 {
         self.healthy.load(Ordering::Relaxed)
     }
 
     /// Returns how its endpoints are.
-    pub fn census(&self) -> EndpointCounts {
+    pub(crate) fn census(&self) -> EndpointCounts {
         let count = |is: fn(&EndpointState) -> bool| self.endpoints.iter().filter(|endpoint| is(endpoint)).count();
         EndpointCounts {
             endpoints: self.endpoints.len(),
@@ -304,7 +304,7 @@ impl Region {
 
     /// Works the region's health out again from its endpoints'; its phases before and after, when they
     /// differ.
-    pub fn refresh(&self, failover: &Failover) -> Option<(Phase, Phase)> {
+    pub(crate) fn refresh(&self, failover: &Failover) -> Option<(Phase, Phase)> {
         let census = self.census();
         let share = census.in_rotation as f32 / census.endpoints.max(1) as f32;
         self.healthy.store((share * 100.0) as u8, Ordering::Relaxed);

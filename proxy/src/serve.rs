@@ -37,9 +37,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// The options of a run beside its node file.
 #[derive(Clone, Copy, Debug)]
-pub struct RunOptions {
+pub(crate) struct RunOptions {
     /// Whether requests are logged to stdout.
-    pub access_log: bool,
+    pub(crate) access_log: bool,
 }
 
 /// Runs a node until a signal ends it. Returns once it has drained. `law` is the clock that its files were read
@@ -47,7 +47,7 @@ pub struct RunOptions {
 ///
 /// # Errors
 /// When a socket cannot be bound or a thread cannot be started.
-pub fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
+pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
     let LoadedNode { config, document, components } = loaded;
     let Components { geo, tokens, identity: Identity { peers, mut certificates, connector } } = components;
     for warning in config.warnings.iter().chain(document.iter().flat_map(|document| &document.warnings)) {

@@ -16,14 +16,14 @@ use crate::peers::identity::AsksForPeers;
 
 /// The TLS of one listener, replaced while connections go on.
 #[derive(Debug)]
-pub struct ServerTls(ArcSwap<Serving>);
+pub(crate) struct ServerTls(ArcSwap<Serving>);
 
 /// What a handshake is made with, from its first byte to what its connection may serve.
-pub struct Serving {
+pub(crate) struct Serving {
     /// The certificates.
-    pub set: Arc<CertificateSet>,
+    pub(crate) set: Arc<CertificateSet>,
     /// Makes handshakes with them.
-    pub acceptor: TlsAcceptor,
+    pub(crate) acceptor: TlsAcceptor,
     sessions: Sessions,
 }
 
@@ -38,7 +38,7 @@ struct Sessions {
 
 /// One set of certificates: the first is for clients that name none, or one that no certificate has.
 #[derive(Debug, Default)]
-pub struct CertificateSet {
+pub(crate) struct CertificateSet {
     entries: Vec<Certificate>,
     /// How many of the entries, from the first, are the listener's own; the rest is the node's.
     of_listener: usize,
@@ -51,7 +51,7 @@ impl ServerTls {
     ///
     /// # Errors
     /// When the provider lacks what TLS needs, which is a mistake in the build.
-    pub fn new(set: CertificateSet, peers: &Arc<Peers>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(set: CertificateSet, peers: &Arc<Peers>) -> Result<Self, rustls::Error> {
         Ok(Self(ArcSwap::from_pointee(Serving::new(set, Sessions::new(peers)?)?)))
     }
 
@@ -59,7 +59,7 @@ impl ServerTls {
     ///
     /// # Errors
     /// As [`ServerTls::new`]; nothing has changed then.
-    pub fn replace(&self, set: Option<CertificateSet>, peers: &Arc<Peers>) -> Result<(), rustls::Error> {
+    pub(crate) fn replace(&self, set: Option<CertificateSet>, peers: &Arc<Peers>) -> Result<(), rustls::Error> {
         let before = self.0.load_full();
         let kept = before.sessions.clone();
         let sessions = if kept.peers.is_same(peers) { kept } else { Sessions::new(peers)? };
@@ -69,7 +69,7 @@ impl ServerTls {
     }
 
     /// Returns what is in force.
-    pub fn current(&self) -> Arc<Serving> {
+    pub(crate) fn current(&self) -> Arc<Serving> {
         self.0.load_full()
     }
 }
@@ -113,7 +113,10 @@ impl CertificateSet {
     ///
     /// # Errors
     /// Everything that is wrong with any of them.
-    pub fn load(pairs: &[CertificateFiles], of_node: Option<&Certificate>) -> Result<Self, Vec<CertificateError>> {
+    pub(crate) fn load(
+        pairs: &[CertificateFiles],
+        of_node: Option<&Certificate>,
+    ) -> Result<Self, Vec<CertificateError>> {
         let (mut entries, mut errors) = (Vec::new(), Vec::new());
         for pair in pairs {
             match Certificate::load(&pair.certificate, &pair.key) {
@@ -136,12 +139,12 @@ impl CertificateSet {
     }
 
     /// Returns the certificates of the set.
-    pub fn entries(&self) -> &[Certificate] {
+    pub(crate) fn entries(&self) -> &[Certificate] {
         &self.entries
     }
 
     /// Returns the certificate for a name: its own, its parent's wildcard, or the first.
-    pub fn entry(&self, name: Option<&str>) -> Option<&Certificate> {
+    pub(crate) fn entry(&self, name: Option<&str>) -> Option<&Certificate> {
         let wanted = name.map(str::to_ascii_lowercase);
         let found = wanted.as_deref().and_then(|name| {
             let parent = || name.split_once('.').and_then(|(_, parent)| self.by_parent.get(parent));

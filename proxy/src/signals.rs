@@ -3,11 +3,11 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that end a node. They are caught once for each process.
-pub struct Signals {
+pub(crate) struct Signals {
     /// SIGTERM: drain, then end.
-    pub terminate: Signal,
+    pub(crate) terminate: Signal,
     /// SIGINT: end.
-    pub interrupt: Signal,
+    pub(crate) interrupt: Signal,
 }
 
 impl Signals {
@@ -15,13 +15,13 @@ impl Signals {
     ///
     /// # Errors
     /// When a handler cannot be installed.
-    pub fn catch(runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
+    pub(crate) fn catch(runtime: &tokio::runtime::Runtime) -> std::io::Result<Self> {
         let _context = runtime.enter();
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Waits for either signal, and returns its name.
-    pub async fn any(&mut self) -> &'static str {
+    pub(crate) async fn any(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -24,153 +24,153 @@ use crate::upstream::evidence::{gauge, phase_name};
 /// The state of a node. Times are Unix seconds.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct Status {
-    pub node: String,
-    pub region: String,
-    pub version: &'static str,
-    pub started: u64,
-    pub state: &'static str,
-    pub listeners: Vec<String>,
-    pub connections: usize,
-    pub requests_in_flight: usize,
+pub(crate) struct Status {
+    pub(crate) node: String,
+    pub(crate) region: String,
+    pub(crate) version: &'static str,
+    pub(crate) started: u64,
+    pub(crate) state: &'static str,
+    pub(crate) listeners: Vec<String>,
+    pub(crate) connections: usize,
+    pub(crate) requests_in_flight: usize,
     /// WebSockets, which are no requests in flight.
-    pub tunnels: usize,
-    pub table: TableStatus,
-    pub law: LawStatus,
+    pub(crate) tunnels: usize,
+    pub(crate) table: TableStatus,
+    pub(crate) law: LawStatus,
     /// Null unless the table comes from a bus.
-    pub bus: Option<BusStatus>,
-    pub regions: Vec<RegionStatus>,
+    pub(crate) bus: Option<BusStatus>,
+    pub(crate) regions: Vec<RegionStatus>,
     /// Null unless the table has one.
-    pub canary: Option<CanaryStatus>,
-    pub geoip: Vec<DatabaseStatus>,
+    pub(crate) canary: Option<CanaryStatus>,
+    pub(crate) geoip: Vec<DatabaseStatus>,
     /// Newer databases that would move too many clients; null when there are none.
-    pub geoip_held: Option<HeldStatus>,
-    pub certificates: Vec<CertificateStatus>,
+    pub(crate) geoip_held: Option<HeldStatus>,
+    pub(crate) certificates: Vec<CertificateStatus>,
     /// Reloads that were refused; the state before them is in force.
-    pub rejected: Vec<Rejected>,
+    pub(crate) rejected: Vec<Rejected>,
     /// Keys of the node file that have changed and are in force only after a restart.
-    pub needs_restart: Vec<String>,
+    pub(crate) needs_restart: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct TableStatus {
-    pub version: String,
+pub(crate) struct TableStatus {
+    pub(crate) version: String,
     /// The bus's; or, of a file, how many tables this node has had since its start.
-    pub revision: u64,
-    pub age_seconds: u64,
-    pub regions: usize,
-    pub routes: usize,
+    pub(crate) revision: u64,
+    pub(crate) age_seconds: u64,
+    pub(crate) regions: usize,
+    pub(crate) routes: usize,
 }
 
 /// The time at which the law in force was read, and when it changes by itself.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct LawStatus {
-    pub now: Moment,
+pub(crate) struct LawStatus {
+    pub(crate) now: Moment,
     /// How far the clock has leapt ahead of what can be believed; until a restart the law is read for both times.
-    pub clock_doubt_seconds: i64,
+    pub(crate) clock_doubt_seconds: i64,
     /// When a rule or an entry of a list begins or ends next; null for never.
-    pub next_boundary: Option<Moment>,
-    pub next_boundary_seconds: Option<i64>,
+    pub(crate) next_boundary: Option<Moment>,
+    pub(crate) next_boundary_seconds: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct RegionStatus {
-    pub name: String,
-    pub country: policy::Country,
-    pub state: policy::region::AdminState,
+pub(crate) struct RegionStatus {
+    pub(crate) name: String,
+    pub(crate) country: policy::Country,
+    pub(crate) state: policy::region::AdminState,
     /// `up`, `down`, `suspected` (real traffic has something against it), `waiting` (for the failback
     /// delay), `ramping`, or `drained` (its drain's time is over).
-    pub health: &'static str,
+    pub(crate) health: &'static str,
     /// Percent of its clients that it gets; at 0 it is the last resort, unless it is down.
-    pub clients_percent: u8,
+    pub(crate) clients_percent: u8,
     /// Percent of its endpoints that are up.
-    pub healthy_percent: u8,
+    pub(crate) healthy_percent: u8,
     /// The share of attempts that failed lately, `0..=1`.
-    pub error_share: f32,
-    pub endpoints: Vec<EndpointStatus>,
-    pub requests_in_flight: usize,
+    pub(crate) error_share: f32,
+    pub(crate) endpoints: Vec<EndpointStatus>,
+    pub(crate) requests_in_flight: usize,
     /// As decisions weigh it: this node's own, or what is reported where that is more.
-    pub utilisation: f32,
+    pub(crate) utilisation: f32,
     /// By the nodes of the fleet; null when none has for ten seconds, and so the next two.
-    pub reported_utilisation: Option<f32>,
-    pub reported_age_seconds: Option<f32>,
-    pub reporting_nodes: Option<u32>,
+    pub(crate) reported_utilisation: Option<f32>,
+    pub(crate) reported_age_seconds: Option<f32>,
+    pub(crate) reporting_nodes: Option<u32>,
     /// The table's prior from this node's region.
-    pub latency_ms: f32,
+    pub(crate) latency_ms: f32,
     /// Measured; null until something is.
-    pub rtt_ms: Option<f32>,
+    pub(crate) rtt_ms: Option<f32>,
 }
 
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct EndpointStatus {
-    pub address: String,
-    pub version: Option<String>,
+pub(crate) struct EndpointStatus {
+    pub(crate) address: String,
+    pub(crate) version: Option<String>,
     /// Whether it is in rotation.
-    pub up: bool,
+    pub(crate) up: bool,
     /// `up`, `down` (by its probes) or `ejected` (by real traffic).
-    pub state: &'static str,
+    pub(crate) state: &'static str,
     /// Since the node's start.
-    pub attempts: u64,
-    pub errors: u64,
+    pub(crate) attempts: u64,
+    pub(crate) errors: u64,
     /// Why the last probe did not pass; null when it did.
-    pub last_probe_failure: Option<String>,
+    pub(crate) last_probe_failure: Option<String>,
 }
 
 /// The version on trial, on this node.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct CanaryStatus {
-    pub version: String,
-    pub state: &'static str,
+pub(crate) struct CanaryStatus {
+    pub(crate) version: String,
+    pub(crate) state: &'static str,
     /// Of the clients that get it.
-    pub percent: u8,
+    pub(crate) percent: u8,
     /// From 1; null once the trial is over.
-    pub step: Option<usize>,
-    pub steps: Vec<u8>,
+    pub(crate) step: Option<usize>,
+    pub(crate) steps: Vec<u8>,
     /// In this state, or step; the counts are of this time.
-    pub since_seconds: u64,
-    pub canary: TallyStatus,
-    pub stable: TallyStatus,
-    pub last_decision: Option<String>,
+    pub(crate) since_seconds: u64,
+    pub(crate) canary: TallyStatus,
+    pub(crate) stable: TallyStatus,
+    pub(crate) last_decision: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct TallyStatus {
-    pub requests: u64,
-    pub errors: u64,
+pub(crate) struct TallyStatus {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
     /// 0 to 1.
-    pub error_rate: f64,
+    pub(crate) error_rate: f64,
     /// Null without requests, and when more than 5 % failed.
-    pub p95_ms: Option<f64>,
+    pub(crate) p95_ms: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct DatabaseStatus {
-    pub file: String,
-    pub kind: String,
-    pub build_epoch: u64,
+pub(crate) struct DatabaseStatus {
+    pub(crate) file: String,
+    pub(crate) kind: String,
+    pub(crate) build_epoch: u64,
 }
 
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct CertificateStatus {
+pub(crate) struct CertificateStatus {
     /// Its address; `peers` of what is shown to other regions' nodes.
-    pub listener: String,
-    pub file: String,
-    pub names: String,
-    pub expires: i64,
-    pub expires_in_seconds: i64,
+    pub(crate) listener: String,
+    pub(crate) file: String,
+    pub(crate) names: String,
+    pub(crate) expires: i64,
+    pub(crate) expires_in_seconds: i64,
 }
 
 impl Status {
     /// Reads the state of a node now.
-    pub fn of(node: &Node) -> Self {
+    pub(crate) fn of(node: &Node) -> Self {
         let config = node.config.load();
         let routing = node.routing.load_full();
         let spec = routing.table().spec();
@@ -305,7 +305,7 @@ impl EndpointStatus {
 }
 
 /// Returns the certificates in force: of each listener, and what this node shows to other regions' nodes.
-pub fn certificates(node: &Node) -> Vec<CertificateStatus> {
+pub(crate) fn certificates(node: &Node) -> Vec<CertificateStatus> {
     let now = clock::unix_seconds() as i64;
     let of = |listener: &str, entry: &Certificate| CertificateStatus {
         listener: listener.to_owned(),

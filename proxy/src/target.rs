@@ -8,20 +8,20 @@ use crate::framing;
 
 /// What a request asks for, in the form that routes are matched with. It borrows from the request's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// In lower case, without port, final dot, or an IPv6 address's brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// The host as the client wrote it, with its port: what the origin sees.
-    pub authority: HeaderValue,
+    pub(crate) authority: HeaderValue,
     /// The path without query, in its one form, with the other ways to read it.
-    pub path: Canonical<'a>,
+    pub(crate) path: Canonical<'a>,
 }
 
 /// Reads what a request asks for.
 ///
 /// # Errors
 /// When it could be read in two ways.
-pub fn target<'a>(version: Version, uri: &'a Uri, headers: &HeaderMap) -> Result<Target<'a>, Ambiguity> {
+pub(crate) fn target<'a>(version: Version, uri: &'a Uri, headers: &HeaderMap) -> Result<Target<'a>, Ambiguity> {
     let authority = framing::authority(version, uri, headers)?;
     let host = framing::host(authority.to_str().map_err(|_| "the Host header is not text")?)?;
     Ok(Target { host, authority, path: canonical(uri.path())? })
@@ -32,7 +32,7 @@ impl Target<'_> {
     ///
     /// # Errors
     /// When another reading of its path would lead to another route, which is another law.
-    pub fn route(&self, table: &Table, method: Method) -> Result<Option<RouteId>, Ambiguity> {
+    pub(crate) fn route(&self, table: &Table, method: Method) -> Result<Option<RouteId>, Ambiguity> {
         let route = table.find_route(&self.host, &self.path.path, method);
         let differs = |reading: &String| table.find_route(&self.host, reading, method) != route;
         if self.path.readings.iter().any(differs) {

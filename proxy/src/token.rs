@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 
 /// What verifies tokens. The default believes none.
 #[derive(Default)]
-pub struct Tokens(Vec<(DecodingKey, Validation)>);
+pub(crate) struct Tokens(Vec<(DecodingKey, Validation)>);
 
 /// A key that cannot verify.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
-pub struct KeyError {
+pub(crate) struct KeyError {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     what: String,
 }
 
@@ -26,7 +26,7 @@ impl Tokens {
     ///
     /// # Errors
     /// Every key that cannot be read, or is not of its algorithm.
-    pub fn load(config: &config::Tokens) -> Result<Self, Vec<KeyError>> {
+    pub(crate) fn load(config: &config::Tokens) -> Result<Self, Vec<KeyError>> {
         let (mut keys, mut errors) = (Vec::new(), Vec::new());
         for config::TokenKey { file, algorithm } in &config.keys {
             let algorithm = named(*algorithm);
@@ -43,7 +43,7 @@ impl Tokens {
 
     /// Returns whether a request's bearer token, verified, says `true` or `"granted"` under a claim. Its signature,
     /// its times, and what the node file asks of issuer and audience must all hold.
-    pub fn grants(&self, headers: &HeaderMap, claim: &str) -> bool {
+    pub(crate) fn grants(&self, headers: &HeaderMap, claim: &str) -> bool {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         // With two tokens nobody knows which of them the origin believes.
         let (Some(line), None) = (lines.next(), lines.next()) else { return false };

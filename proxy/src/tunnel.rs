@@ -26,28 +26,28 @@ use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
 use crate::upstream::origin_connection::OriginConnection;
 
 /// A tunnel that both sides have agreed on. It runs in a task of its own, on its worker's thread.
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     /// The client's side.
-    pub client: OnUpgrade,
+    pub(crate) client: OnUpgrade,
     /// The origin's side.
-    pub upstream: OnUpgrade,
+    pub(crate) upstream: OnUpgrade,
     /// The connection that it was agreed on.
-    pub connection: OriginConnection,
+    pub(crate) connection: OriginConnection,
     /// The name of its region.
-    pub region: String,
+    pub(crate) region: String,
     /// Its place among the node's tunnels.
-    pub place: InFlight,
+    pub(crate) place: InFlight,
 }
 
 /// Takes a place among the node's tunnels; `None` when they are all taken.
-pub fn admit(occupancy: &Occupancy, most: usize) -> Option<InFlight> {
+pub(crate) fn admit(occupancy: &Occupancy, most: usize) -> Option<InFlight> {
     let place = InFlight::enter(&occupancy.tunnels);
     (occupancy.tunnels.load(Ordering::Relaxed) <= most).then_some(place)
 }
 
 impl Tunnel {
     /// Carries bytes both ways to the tunnel's end, with which its exchange ends.
-    pub async fn run(self, mut log: Box<RequestLog>) {
+    pub(crate) async fn run(self, mut log: Box<RequestLog>) {
         let Self { client, upstream, connection, region, place: _place } = self;
         log.leave_flight();
         let worker = log.worker.clone();

@@ -24,5 +24,5 @@ mod loads;
 mod machine;
 mod reports;
 mod session;
-pub mod status;
+pub(crate) mod status;
 pub(crate) mod thread;

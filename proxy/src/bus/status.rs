@@ -16,7 +16,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// What is known of the bus. Lives as long as the process; the bus's thread writes it, any thread reads.
 #[derive(Debug)]
-pub struct BusState {
+pub(crate) struct BusState {
     /// The node's name.
     pub(crate) node: String,
     /// The region that it is in.
@@ -64,72 +64,72 @@ struct Refusal {
 /// The connection. Times are Unix seconds.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// `connecting`, `connected` or `disconnected`.
-    pub state: &'static str,
-    pub since: u64,
+    pub(crate) state: &'static str,
+    pub(crate) since: u64,
     /// The server's name and version, while connected.
-    pub server: Option<String>,
+    pub(crate) server: Option<String>,
     /// Why not connected.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// How many there have been.
-    pub sessions: u64,
+    pub(crate) sessions: u64,
 }
 
 /// The table in force.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct Taken {
-    pub epoch: u64,
-    pub revision: u64,
-    pub sha256: String,
-    pub version: String,
-    pub by: String,
-    pub note: String,
+pub(crate) struct Taken {
+    pub(crate) epoch: u64,
+    pub(crate) revision: u64,
+    pub(crate) sha256: String,
+    pub(crate) version: String,
+    pub(crate) by: String,
+    pub(crate) note: String,
     /// When it was signed, or written.
-    pub issued: u64,
+    pub(crate) issued: u64,
     /// Until when its publisher lets it be used; null where they do not say.
-    pub valid_until: Option<u64>,
+    pub(crate) valid_until: Option<u64>,
     /// Whether only some nodes have it.
-    pub staged: bool,
+    pub(crate) staged: bool,
     /// Whether it comes from the snapshot, and the bus has not confirmed it yet.
-    pub from_snapshot: bool,
-    pub since: u64,
+    pub(crate) from_snapshot: bool,
+    pub(crate) since: u64,
 }
 
 /// The bus's part of `/status`. Times are Unix seconds.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct BusStatus {
-    pub servers: String,
-    pub bucket: String,
-    pub connection: Connection,
+pub(crate) struct BusStatus {
+    pub(crate) servers: String,
+    pub(crate) bucket: String,
+    pub(crate) connection: Connection,
     /// Since the bus last confirmed the table in force.
-    pub silent_seconds: u64,
-    pub max_age_seconds: u64,
+    pub(crate) silent_seconds: u64,
+    pub(crate) max_age_seconds: u64,
     /// Since a trusted key last signed anything about the table of all; null without keys.
-    pub signed_seconds: Option<u64>,
+    pub(crate) signed_seconds: Option<u64>,
     /// The newest heartbeat that was heard; null without one, or keys.
-    pub heartbeat: Option<Heartbeat>,
+    pub(crate) heartbeat: Option<Heartbeat>,
     /// Whether restricted routes are refused because the table may no longer be used.
-    pub expired: bool,
+    pub(crate) expired: bool,
     /// Until that is so, as things are, negative once it is; null without a table.
-    pub expires_in_seconds: Option<i64>,
+    pub(crate) expires_in_seconds: Option<i64>,
     /// What ends it.
-    pub expires_because: Option<String>,
-    pub table: Option<Taken>,
+    pub(crate) expires_because: Option<String>,
+    pub(crate) table: Option<Taken>,
     /// When the staged table lapses; null without one.
-    pub staged_until: Option<u64>,
+    pub(crate) staged_until: Option<u64>,
     /// The table refused last, until a later one is applied.
-    pub refused: Option<Refused>,
-    pub problems: Vec<Problem>,
+    pub(crate) refused: Option<Refused>,
+    pub(crate) problems: Vec<Problem>,
     /// Why the table on the bus does not count; null while it does.
-    pub ignored: Option<String>,
+    pub(crate) ignored: Option<String>,
     /// Publications that were refused and are not looked at again.
-    pub quarantined: usize,
+    pub(crate) quarantined: usize,
     /// Nodes that report, this one included.
-    pub nodes: usize,
-    pub notes: Vec<String>,
+    pub(crate) nodes: usize,
+    pub(crate) notes: Vec<String>,
 }
 
 impl BusState {
@@ -174,14 +174,14 @@ impl BusState {
 
     /// Returns that of a node `me` in region `a`, whose files are there.
     #[cfg(test)]
-    pub fn sample(directory: &std::path::Path) -> Arc<Self> {
+    pub(crate) fn sample(directory: &std::path::Path) -> Arc<Self> {
         let (config, source) = samples(directory);
         let (freshness, law) = (Freshness::new(&source, Arc::default()), Arc::new(LawClock::start()));
         Self::new(&config, &source, freshness, Metrics::new(), law, Arc::default())
     }
 
     /// Notes that the bus is connected to this server.
-    pub fn connected(&self, server: String) {
+    pub(crate) fn connected(&self, server: String) {
         let mut inner = self.lock();
         let sessions = inner.connection.sessions + 1;
         inner.connection = Connection {
@@ -197,7 +197,7 @@ impl BusState {
     }
 
     /// Notes that the bus is not connected, and why. Returns whether that is news.
-    pub fn disconnected(&self, error: String) -> bool {
+    pub(crate) fn disconnected(&self, error: String) -> bool {
         let mut inner = self.lock();
         let connection = &mut inner.connection;
         let is_news = connection.state != "disconnected" || connection.error.as_ref() != Some(&error);
@@ -217,7 +217,13 @@ impl BusState {
     }
 
     /// Notes that a table is in force.
-    pub fn took(&self, publication: &Publication, version: &TableVersion, text_version: &str, from_snapshot: bool) {
+    pub(crate) fn took(
+        &self,
+        publication: &Publication,
+        version: &TableVersion,
+        text_version: &str,
+        from_snapshot: bool,
+    ) {
         let mut inner = self.lock();
         inner.taken = Some(Taken {
             epoch: version.epoch,
@@ -235,7 +241,7 @@ impl BusState {
     }
 
     /// Notes that the bus has confirmed the table in force.
-    pub fn confirmed(&self) {
+    pub(crate) fn confirmed(&self) {
         let mut inner = self.lock();
         if let Some(taken) = &mut inner.taken {
             taken.from_snapshot = false;
@@ -245,26 +251,26 @@ impl BusState {
     }
 
     /// Notes that a table was refused.
-    pub fn refused(&self, place: Place, what: Refused, problems: &[Problem]) {
+    pub(crate) fn refused(&self, place: Place, what: Refused, problems: &[Problem]) {
         let mut inner = self.lock();
         inner.refused = Some(Refusal { place, what, problems: problems.iter().take(MAX_PROBLEMS).cloned().collect() });
     }
 
     /// Forgets what was refused there.
-    pub fn forgive(&self, place: Place) {
+    pub(crate) fn forgive(&self, place: Place) {
         let mut inner = self.lock();
         inner.refused = inner.refused.take().filter(|refusal| refusal.place != place);
     }
 
     /// Forgets what was refused before this table.
-    pub fn forgive_before(&self, version: &TableVersion) {
+    pub(crate) fn forgive_before(&self, version: &TableVersion) {
         let mut inner = self.lock();
         let now = (version.epoch, version.revision);
         inner.refused = inner.refused.take().filter(|Refusal { what, .. }| (what.epoch, what.revision) > now);
     }
 
     /// Notes why the table on the bus does not count, or that it does. Returns whether that is news.
-    pub fn ignored(&self, why: Option<String>) -> bool {
+    pub(crate) fn ignored(&self, why: Option<String>) -> bool {
         let mut inner = self.lock();
         let is_news = why.is_some() && inner.ignored != why;
         inner.ignored = why;
@@ -272,12 +278,12 @@ impl BusState {
     }
 
     /// Returns whether there was a connection since the process's start.
-    pub fn was_ever_connected(&self) -> bool {
+    pub(crate) fn was_ever_connected(&self) -> bool {
         self.lock().connection.sessions > 0
     }
 
     /// Returns what the next report is sent at once for, when it differs.
-    pub fn news(&self, draining: bool) -> News {
+    pub(crate) fn news(&self, draining: bool) -> News {
         let inner = self.lock();
         let table = inner.taken.as_ref().map(|taken| (taken.epoch, taken.revision, taken.staged));
         let refused = inner.refused.as_ref().map(|refusal| refusal.what.clone());
@@ -285,13 +291,13 @@ impl BusState {
     }
 
     /// Notes how many publications are in quarantine, and when the staged table lapses (Unix seconds).
-    pub fn set_aside(&self, quarantined: usize, staged_until: Option<u64>) {
+    pub(crate) fn set_aside(&self, quarantined: usize, staged_until: Option<u64>) {
         let mut inner = self.lock();
         (inner.quarantined, inner.staged_until) = (quarantined, staged_until);
     }
 
     /// Notes what its operator should know on a topic, or no longer. Returns whether that is news.
-    pub fn note(&self, topic: &'static str, what: Option<String>) -> bool {
+    pub(crate) fn note(&self, topic: &'static str, what: Option<String>) -> bool {
         let mut inner = self.lock();
         let is_news = what.is_some() && inner.notes.get(topic) != what.as_ref();
         match what {
@@ -302,12 +308,12 @@ impl BusState {
     }
 
     /// Counts an event.
-    pub fn count(&self, event: &'static str) {
+    pub(crate) fn count(&self, event: &'static str) {
         self.metrics.bus_events.with_label_values(&[event]).inc();
     }
 
     /// Returns what `/status` tells.
-    pub fn status(&self) -> BusStatus {
+    pub(crate) fn status(&self) -> BusStatus {
         let judgement = self.freshness.judge();
         let inner = self.lock();
         let refusal = inner.refused.as_ref();
@@ -334,7 +340,7 @@ impl BusState {
     }
 
     /// Returns why there is no table yet, for `/ready`.
-    pub fn why_waiting(&self) -> String {
+    pub(crate) fn why_waiting(&self) -> String {
         let inner = self.lock();
         let refused = inner.refused.as_ref().map(|Refusal { what, problems, .. }| {
             let first = problems.first().map(ToString::to_string).unwrap_or_default();
@@ -348,7 +354,7 @@ impl BusState {
     }
 
     /// Returns what an operator should know though the node is ready.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let inner = self.lock();
         let refused = inner.refused.as_ref().map(|Refusal { what, .. }| {
             format!("revision {} of the routing table was refused; see /status", what.revision)
@@ -361,7 +367,7 @@ impl BusState {
     }
 
     /// Returns what the node says of itself on the bus.
-    pub fn report(&self, draining: bool) -> NodeReport {
+    pub(crate) fn report(&self, draining: bool) -> NodeReport {
         let inner = self.lock();
         let taken = inner.taken.as_ref();
         let refused = inner.refused.as_ref();
@@ -407,7 +413,7 @@ impl BusState {
 
 /// What of a node's report others wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
+pub(crate) struct News {
     table: Option<(u64, u64, bool)>,
     refused: Option<Refused>,
     draining: bool,
@@ -437,7 +443,7 @@ const MAX_PROBLEMS: usize = 20;
 
 /// Returns a node `me` in region `a` that follows a bus.
 #[cfg(test)]
-pub fn samples(directory: &std::path::Path) -> (config::NodeConfig, config::BusSource) {
+pub(crate) fn samples(directory: &std::path::Path) -> (config::NodeConfig, config::BusSource) {
     let text = "[node]\nname = \"me\"\nregion = \"a\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n[routing]\n\
                 bus = { servers = [\"nats://127.0.0.1:1\"], snapshot = \"last-good.toml\" }\n";
     let config = config::NodeConfig::from_text(&directory.join("node.toml"), text).unwrap();

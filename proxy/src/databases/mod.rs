@@ -4,9 +4,9 @@
 //! all that is told of them is read from that. [`recent`] remembers who the node's clients are, [`release`] judges a
 //! new file by them.
 
-pub mod recent;
-pub mod release;
-pub mod survey;
+pub(crate) mod recent;
+pub(crate) mod release;
+pub(crate) mod survey;
 
 use std::sync::Arc;
 
@@ -19,22 +19,22 @@ use release::Held;
 /// The geo databases in force, those that are held, and the clients that these are judged by. One for each node; any
 /// thread uses it.
 #[derive(Default)]
-pub struct CurrentDatabases {
+pub(crate) struct CurrentDatabases {
     in_force: ArcSwap<Geo>,
     /// Newer databases that are not in force.
-    pub held: Held,
+    pub(crate) held: Held,
     /// The clients of recent requests.
-    pub recent: RecentClients,
+    pub(crate) recent: RecentClients,
 }
 
 impl CurrentDatabases {
     /// Puts a node's first databases in force.
-    pub fn new(geo: Geo) -> Self {
+    pub(crate) fn new(geo: Geo) -> Self {
         Self { in_force: ArcSwap::from_pointee(geo), ..Self::default() }
     }
 
     /// Returns what is in force, for a short look.
-    pub fn load(&self) -> Guard<Arc<Geo>> {
+    pub(crate) fn load(&self) -> Guard<Arc<Geo>> {
         self.in_force.load()
     }
 }

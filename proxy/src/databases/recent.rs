@@ -9,12 +9,12 @@ use crate::client::key_of;
 
 /// The clients of recent requests, as each worker thread remembers them. In memory only.
 #[derive(Debug, Default)]
-pub struct RecentClients(Mutex<Vec<Arc<Sample>>>);
+pub(crate) struct RecentClients(Mutex<Vec<Arc<Sample>>>);
 
 /// What one worker thread remembers: the clients of its first requests, and then of one request in `SAMPLED`, each in
 /// the place of the oldest.
 #[derive(Debug, Default)]
-pub struct Sample {
+pub(crate) struct Sample {
     requests: AtomicUsize,
     addresses: Mutex<Ring>,
 }
@@ -33,7 +33,7 @@ const SAMPLED: usize = 16;
 
 impl RecentClients {
     /// Returns a sample for one more worker.
-    pub fn sample(&self) -> Arc<Sample> {
+    pub(crate) fn sample(&self) -> Arc<Sample> {
         let sample = Arc::new(Sample::default());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sample.clone());
         sample
@@ -41,7 +41,7 @@ impl RecentClients {
 
     /// Returns an address of each client that is remembered. A client is an IPv4 address, or a /64 of IPv6, as
     /// everywhere else.
-    pub fn distinct(&self) -> Vec<IpAddr> {
+    pub(crate) fn distinct(&self) -> Vec<IpAddr> {
         let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut clients: HashMap<u64, IpAddr> = HashMap::new();
         for sample in samples {
@@ -54,7 +54,7 @@ impl RecentClients {
 
 impl Sample {
     /// Notes the client of a request.
-    pub fn note(&self, client: IpAddr) {
+    pub(crate) fn note(&self, client: IpAddr) {
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
         if request >= REMEMBERED && !request.is_multiple_of(SAMPLED) {
             return;

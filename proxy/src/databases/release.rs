@@ -17,7 +17,7 @@ use crate::clock;
 
 /// Databases that are held: loaded and sound, and not in force.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<Option<HeldRelease>>);
+pub(crate) struct Held(Mutex<Option<HeldRelease>>);
 
 #[derive(Debug)]
 struct HeldRelease {
@@ -27,47 +27,47 @@ struct HeldRelease {
 
 /// What `/status` tells of held databases. Times are Unix seconds.
 #[derive(Clone, Debug, Serialize)]
-pub struct HeldStatus {
+pub(crate) struct HeldStatus {
     /// Those that are not in force yet.
-    pub databases: Vec<HeldDatabase>,
+    pub(crate) databases: Vec<HeldDatabase>,
     /// Since when.
-    pub since: u64,
+    pub(crate) since: u64,
     /// What they would change.
-    pub change: Change,
+    pub(crate) change: Change,
     /// What the node file lets them, 0 to 1.
-    pub max_change: f64,
+    pub(crate) max_change: f64,
 }
 
 /// A database that is not the one in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
-pub struct HeldDatabase {
-    pub file: String,
-    pub kind: String,
-    pub build_epoch: u64,
+pub(crate) struct HeldDatabase {
+    pub(crate) file: String,
+    pub(crate) kind: String,
+    pub(crate) build_epoch: u64,
     /// Of the one in force at its place.
-    pub build_epoch_in_force: Option<u64>,
+    pub(crate) build_epoch_in_force: Option<u64>,
 }
 
 /// Whom new databases would move to other jurisdictions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Change {
+pub(crate) struct Change {
     /// By which `share` is.
-    pub by: Measure,
+    pub(crate) by: Measure,
     /// The share that moves, 0 to 1: of IPv4 or of IPv6, whichever is more, if it is by address space.
-    pub share: f64,
+    pub(crate) share: f64,
     /// Recent clients that were asked about.
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// Of these, how many move.
-    pub clients_moved: usize,
+    pub(crate) clients_moved: usize,
     /// From which jurisdictions to which, the largest first.
-    pub moves: Vec<JurisdictionMove>,
+    pub(crate) moves: Vec<JurisdictionMove>,
 }
 
 /// What a change is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Measure {
+pub(crate) enum Measure {
     /// The clients of recent requests.
     Clients,
     /// The address space that any of the databases has a record for: too few clients were seen.
@@ -86,11 +86,11 @@ impl Measure {
 /// What goes one way.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs)]
-pub struct JurisdictionMove {
-    pub from: Vec<String>,
-    pub to: Vec<String>,
+pub(crate) struct JurisdictionMove {
+    pub(crate) from: Vec<String>,
+    pub(crate) to: Vec<String>,
     /// As [`Change::share`] is.
-    pub share: f64,
+    pub(crate) share: f64,
 }
 
 /// With fewer clients, one more or less would be a percent: the address space is asked instead.
@@ -105,7 +105,7 @@ impl Change {
     ///
     /// # Errors
     /// When the address space has to be asked, and a database cannot be walked.
-    pub fn between(old: &Geo, new: &Geo, table: &Table, clients: &[IpAddr]) -> Result<Self, WalkError> {
+    pub(crate) fn between(old: &Geo, new: &Geo, table: &Table, clients: &[IpAddr]) -> Result<Self, WalkError> {
         let relocations = Relocations::new(table);
         let by_clients = Self::for_clients(old, new, &relocations, clients);
         if clients.len() >= FEWEST_CLIENTS {
@@ -174,12 +174,12 @@ impl Change {
 
 impl Held {
     /// Returns what `/status` shows of held databases.
-    pub fn status(&self) -> Option<HeldStatus> {
+    pub(crate) fn status(&self) -> Option<HeldStatus> {
         self.lock().as_ref().map(|release| release.status.clone())
     }
 
     /// Returns what operators should know, in words; `None` while nothing is held.
-    pub fn warning(&self) -> Option<String> {
+    pub(crate) fn warning(&self) -> Option<String> {
         let held = self.lock();
         let status = &held.as_ref()?.status;
         let files: Vec<&str> = status.databases.iter().map(|database| database.file.as_str()).collect();
@@ -203,7 +203,7 @@ impl CurrentDatabases {
     ///
     /// # Errors
     /// When they cannot be compared with those in force; these stay, then.
-    pub fn admit(&self, geo: Geo, max_change: Option<f64>, table: &Table) -> Result<bool, WalkError> {
+    pub(crate) fn admit(&self, geo: Geo, max_change: Option<f64>, table: &Table) -> Result<bool, WalkError> {
         let Some(max_change) = max_change else {
             let mut held = self.held.lock();
             self.in_force.store(Arc::new(geo));
@@ -261,7 +261,7 @@ impl CurrentDatabases {
     ///
     /// # Errors
     /// When none are held, or others.
-    pub fn accept(&self, build_epoch: Option<u64>) -> Result<HeldStatus, NotAccepted> {
+    pub(crate) fn accept(&self, build_epoch: Option<u64>) -> Result<HeldStatus, NotAccepted> {
         let mut held = self.held.lock();
         let Some(release) = held.take() else { return Err(NotAccepted::NoneHeld) };
         let is_meant = |epoch: u64| release.status.databases.iter().any(|database| database.build_epoch == epoch);
@@ -279,7 +279,7 @@ impl CurrentDatabases {
 
 /// Why held databases are not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotAccepted {
+pub(crate) enum NotAccepted {
     /// None are held.
     NoneHeld,
     /// Others are held than those that are meant.

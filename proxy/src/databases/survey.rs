@@ -11,36 +11,36 @@ use rustc_hash::FxHashMap;
 use crate::client::Geo;
 
 /// One source: databases that answer as one, by their positions in the list that is walked, the best first.
-pub type DatabaseGroup = Vec<usize>;
+pub(crate) type DatabaseGroup = Vec<usize>;
 
 /// What the sources say, each combination of their answers apart. What none of them has a record for is left out.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     origins: Vec<Origin>,
     combinations: Vec<Combination>,
     /// What any of the databases has a record for.
-    pub assigned: Amount,
+    pub(crate) assigned: Amount,
     /// Requests of the log from addresses that no database has a record for.
-    pub unassigned_requests: u64,
+    pub(crate) unassigned_requests: u64,
     /// Networks that were looked at.
-    pub networks: u64,
+    pub(crate) networks: u64,
     /// What each source tells anywhere.
-    pub tells: Vec<Tells>,
+    pub(crate) tells: Vec<Tells>,
 }
 
 /// What a source tells anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tells {
+pub(crate) struct Tells {
     /// The countries that it names.
-    pub countries: CountrySet,
+    pub(crate) countries: CountrySet,
     /// Whether it names regions within countries.
-    pub regions: bool,
+    pub(crate) regions: bool,
     /// Whether it names cities.
-    pub cities: bool,
+    pub(crate) cities: bool,
     /// Whether it tells which autonomous system announces a network.
-    pub systems: bool,
+    pub(crate) systems: bool,
     /// Whether it tells anonymous networks.
-    pub anonymous: bool,
+    pub(crate) anonymous: bool,
 }
 
 impl Tells {
@@ -57,26 +57,26 @@ impl Tells {
 
 /// One combination of answers: what it is for.
 #[derive(Debug)]
-pub struct Combination {
+pub(crate) struct Combination {
     answers: Box<[u32]>,
     /// How much has it.
-    pub amount: Amount,
+    pub(crate) amount: Amount,
     /// The largest networks that have it.
-    pub examples: Vec<IpNet>,
+    pub(crate) examples: Vec<IpNet>,
 }
 
 /// How much of the address space, and how many requests of a log, something is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Amount {
+pub(crate) struct Amount {
     /// The address space.
-    pub space: Space,
+    pub(crate) space: Space,
     /// The requests, by the position of their kind, as [`Clients::position`] has it.
-    pub requests: Vec<u64>,
+    pub(crate) requests: Vec<u64>,
 }
 
 impl Amount {
     /// Adds an amount.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.space.add(other.space);
         for (index, requests) in other.requests.iter().enumerate() {
             self.count(index, *requests);
@@ -84,7 +84,7 @@ impl Amount {
     }
 
     /// Returns the requests of all kinds.
-    pub fn all_requests(&self) -> u64 {
+    pub(crate) fn all_requests(&self) -> u64 {
         self.requests.iter().sum()
     }
 
@@ -100,11 +100,11 @@ impl Amount {
 
 /// Clients and how many requests of each kind they sent, bounded.
 #[derive(Debug, Default)]
-pub struct Clients {
+pub(crate) struct Clients {
     counts: FxHashMap<(IpAddr, usize), u64>,
     kinds: Vec<String>,
     /// Requests of clients past the bound.
-    pub left_out: u64,
+    pub(crate) left_out: u64,
 }
 
 /// The most clients that are kept apart, times the kinds of their requests: about 300 MB.
@@ -115,7 +115,7 @@ const MOST_KINDS: usize = 1024;
 
 impl Clients {
     /// Counts a request of a client: an address as it is looked up.
-    pub fn count(&mut self, address: IpAddr, kind: &str) {
+    pub(crate) fn count(&mut self, address: IpAddr, kind: &str) {
         let kind = self.kind(kind);
         let key = (geoip::embedded(address), kind);
         if self.counts.len() >= MOST_CLIENTS && !self.counts.contains_key(&key) {
@@ -126,7 +126,7 @@ impl Clients {
     }
 
     /// Returns the position of a kind.
-    pub fn position(&self, kind: &str) -> Option<usize> {
+    pub(crate) fn position(&self, kind: &str) -> Option<usize> {
         self.kinds.iter().position(|known| known == kind)
     }
 
@@ -161,7 +161,7 @@ impl Survey {
     ///
     /// # Errors
     /// When a database cannot be walked.
-    pub fn of(
+    pub(crate) fn of(
         databases: &[&Database],
         sources: &[DatabaseGroup],
         geo: &Geo,
@@ -227,7 +227,7 @@ impl Survey {
     }
 
     /// Returns every combination of answers, with each source's answer in the order of the sources.
-    pub fn combinations(&self) -> impl Iterator<Item = (Vec<Origin>, &Combination)> {
+    pub(crate) fn combinations(&self) -> impl Iterator<Item = (Vec<Origin>, &Combination)> {
         self.combinations.iter().map(|combination| {
             let origin = |answer: &u32| self.origins.get(*answer as usize).copied().unwrap_or(Origin::Unknown);
             (combination.answers.iter().map(origin).collect(), combination)
@@ -242,7 +242,7 @@ impl Combination {
 }
 
 /// Adds networks to a list of a few of the largest, those of IPv4 first.
-pub fn keep_largest(examples: &mut Vec<IpNet>, networks: impl IntoIterator<Item = IpNet>) {
+pub(crate) fn keep_largest(examples: &mut Vec<IpNet>, networks: impl IntoIterator<Item = IpNet>) {
     let rank = |network: &IpNet| (matches!(network, IpNet::V6(_)), network.prefix_len());
     for network in networks {
         if examples.len() < EXAMPLES {

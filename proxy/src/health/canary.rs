@@ -16,9 +16,9 @@ use crate::telemetry::metrics::Metrics;
 /// The live state of a canary on this node. It outlives a table that says the same of it. Any thread counts in it
 /// without a lock.
 #[derive(Debug)]
-pub struct CanaryState {
+pub(crate) struct CanaryState {
     /// What the table says.
-    pub spec: Canary,
+    pub(crate) spec: Canary,
     /// Percent of the clients that get it now.
     share: AtomicU8,
     salt: u64,
@@ -30,19 +30,19 @@ pub struct CanaryState {
 
 /// Where a canary stands on this node, and what led there.
 #[derive(Clone, Debug)]
-pub struct CanaryStats {
+pub(crate) struct CanaryStats {
     /// Where it stands.
-    pub stage: RolloutStage,
+    pub(crate) stage: RolloutStage,
     /// For how long.
-    pub since: Duration,
+    pub(crate) since: Duration,
     /// Percent of the clients that get it.
-    pub percent: u8,
+    pub(crate) percent: u8,
     /// What the version on trial did in that time.
-    pub trial: Tally,
+    pub(crate) trial: Tally,
     /// What the stable version did.
-    pub stable: Tally,
+    pub(crate) stable: Tally,
     /// The decision that led there, in words.
-    pub last_decision: Option<String>,
+    pub(crate) last_decision: Option<String>,
 }
 
 /// What one version has done since the canary's start. Any thread adds to it, without a lock.
@@ -81,7 +81,7 @@ struct Baseline {
 
 impl CanaryState {
     /// Makes a canary at its first step.
-    pub fn new(spec: Canary) -> Self {
+    pub(crate) fn new(spec: Canary) -> Self {
         let rollout = Rollout::new(uptime());
         let share = AtomicU8::new(rollout.percent(&spec));
         let salt = policy::hash::client_key(spec.version.as_bytes());
@@ -98,26 +98,26 @@ impl CanaryState {
     }
 
     /// Returns whether this client gets the version on trial: one that does keeps it while the share grows.
-    pub fn takes(&self, client_key: u64) -> bool {
+    pub(crate) fn takes(&self, client_key: u64) -> bool {
         is_within(self.share.load(Ordering::Relaxed), client_key ^ self.salt)
     }
 
     /// Returns whether an endpoint runs the version on trial.
-    pub fn is_canary(&self, endpoint: &config::Endpoint) -> bool {
+    pub(crate) fn is_canary(&self, endpoint: &config::Endpoint) -> bool {
         endpoint.version.as_deref() == Some(&self.spec.version)
     }
 
     /// Takes the end of an attempt at an endpoint of a region where the canary runs: whether it went
     /// well, and how long it took to the answer's head. A failure is never fast: it counts as longer
     /// than anything.
-    pub fn observe(&self, is_canary: bool, went_well: bool, took: Duration) {
+    pub(crate) fn observe(&self, is_canary: bool, went_well: bool, took: Duration) {
         let seen = if is_canary { &self.trial } else { &self.stable };
         let count = if went_well { seen.answered.get(bucket(took)) } else { None };
         count.unwrap_or(&seen.errors).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Lets the time pass: decides, tells it, and keeps the metrics current.
-    pub fn on_tick(&self, now: Duration, metrics: &Metrics) {
+    pub(crate) fn on_tick(&self, now: Duration, metrics: &Metrics) {
         let version = self.spec.version.as_str();
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let TrialProgress { rollout, last_decision, trial, stable } = &mut *progress;
@@ -142,7 +142,7 @@ impl CanaryState {
     }
 
     /// Returns where it stands.
-    pub fn stats(&self, now: Duration) -> CanaryStats {
+    pub(crate) fn stats(&self, now: Duration) -> CanaryStats {
         let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = |seen: &VersionCounts, marks: &Baseline| seen.read().tally(&marks.step, self.spec.failure.p95);
         CanaryStats {

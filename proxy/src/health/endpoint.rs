@@ -13,11 +13,11 @@ use crate::clock::uptime;
 /// The live state of one endpoint of one region, across tables. Any thread reads it without a lock; only changes
 /// take one.
 #[derive(Debug)]
-pub struct EndpointState {
+pub(crate) struct EndpointState {
     /// Where it is.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// Its number in this process: the key of connection pools.
-    pub id: u64,
+    pub(crate) id: u64,
     health: Mutex<EndpointHealth>,
     up: AtomicBool,
     probed_up: AtomicBool,
@@ -36,7 +36,7 @@ pub struct EndpointState {
 
 impl EndpointState {
     /// The same place with another version of its software: what is known of it stays.
-    pub fn of_another_version(&self, endpoint: Endpoint) -> Self {
+    pub(crate) fn of_another_version(&self, endpoint: Endpoint) -> Self {
         let new = Self::new(endpoint, false);
         let known = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
         new.update(|health| *health = known);
@@ -45,7 +45,7 @@ impl EndpointState {
 
     /// Makes a new endpoint, which counts as healthy until something shows otherwise; a cold region's, as down until its
     /// probes pass.
-    pub fn new(endpoint: Endpoint, cold: bool) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, cold: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let health = if cold { EndpointHealth::cold() } else { EndpointHealth::default() };
         Self {
@@ -67,37 +67,37 @@ impl EndpointState {
     }
 
     /// Returns whether it is in rotation.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
 
     /// Returns whether the probes have nothing against it.
-    pub fn is_probed_up(&self) -> bool {
+    pub(crate) fn is_probed_up(&self) -> bool {
         self.probed_up.load(Ordering::Relaxed)
     }
 
     /// Returns whether its last attempt did not connect.
-    pub fn is_suspect(&self) -> bool {
+    pub(crate) fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed)
     }
 
     /// Returns how many of its last attempts failed.
-    pub fn errors_in_a_row(&self) -> u32 {
+    pub(crate) fn errors_in_a_row(&self) -> u32 {
         self.errors_in_a_row.load(Ordering::Relaxed)
     }
 
     /// Returns whether nobody is there: what waits for its answer waits in vain.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
 
     /// Returns whether something is wrong, so that probes should be quick.
-    pub fn is_in_doubt(&self) -> bool {
+    pub(crate) fn is_in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Relaxed)
     }
 
     /// Returns what real traffic has shown since the process's start.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts {
             attempts: self.attempts.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
@@ -107,28 +107,28 @@ impl EndpointState {
     }
 
     /// Returns the replication lag that it last reported, in milliseconds.
-    pub fn lag_ms(&self) -> Option<u64> {
+    pub(crate) fn lag_ms(&self) -> Option<u64> {
         *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the replication lag that a probe's answer reports.
-    pub fn report_lag(&self, lag_ms: Option<u64>) {
+    pub(crate) fn report_lag(&self, lag_ms: Option<u64>) {
         *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner) = lag_ms;
     }
 
     /// Returns why its last probe did not pass; `None` when it did, and before the first.
-    pub fn last_failure(&self) -> Option<Arc<str>> {
+    pub(crate) fn last_failure(&self) -> Option<Arc<str>> {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes why a probe did not pass, or that it did.
-    pub fn note_probe(&self, why: Option<Arc<str>>) {
+    pub(crate) fn note_probe(&self, why: Option<Arc<str>>) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Takes the head of an answer of real traffic that is no symptom of anything, though it may be an
     /// error (a 500 is as much about its request) or slow.
-    pub fn on_answer(&self, is_error: bool, is_slow: bool) {
+    pub(crate) fn on_answer(&self, is_error: bool, is_slow: bool) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         if is_error {
             self.errors.fetch_add(1, Ordering::Relaxed);
@@ -139,45 +139,45 @@ impl EndpointState {
     }
 
     /// Takes the end of a good answer; free of locks unless an error came before.
-    pub fn on_success(&self) {
+    pub(crate) fn on_success(&self) {
         if self.is_in_doubt() {
             self.update(|health| health.on_success());
         }
     }
 
     /// Takes a failure of real traffic; true when there are now enough in a row to eject it.
-    pub fn on_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
+    pub(crate) fn on_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         self.on_late_error(symptom, outlier)
     }
 
     /// The same for an attempt that is counted already: its answer began well, and broke off.
-    pub fn on_late_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
+    pub(crate) fn on_late_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
         self.errors.fetch_add(1, Ordering::Relaxed);
         self.update(|health| health.on_error(uptime(), symptom, outlier))
     }
 
     /// Ejects it; false when it is out already.
-    pub fn eject(&self, cause: Cause, outlier: &Outlier) -> bool {
+    pub(crate) fn eject(&self, cause: Cause, outlier: &Outlier) -> bool {
         self.update(|health| health.eject(uptime(), cause, outlier))
     }
 
     /// Notes that a request has waited for it for suspiciously long.
-    pub fn on_wait(&self) {
+    pub(crate) fn on_wait(&self) {
         if !self.is_in_doubt() {
             self.update(EndpointHealth::on_wait);
         }
     }
 
     /// Takes a probe's result; true when it changes whether the endpoint is in rotation.
-    pub fn on_probe(&self, probe: Probe, plan: &ProbePlan) -> bool {
+    pub(crate) fn on_probe(&self, probe: Probe, plan: &ProbePlan) -> bool {
         let before = self.is_up();
         self.update(|health| health.on_probe(uptime(), probe, plan));
         self.is_up() != before
     }
 
     /// Lets the time pass: an ejection may have ended. True when that changes whether it is up.
-    pub fn on_tick(&self, outlier: &Outlier) -> bool {
+    pub(crate) fn on_tick(&self, outlier: &Outlier) -> bool {
         let before = self.is_up();
         self.update(|health| health.on_tick(uptime(), outlier));
         self.is_up() != before

@@ -8,7 +8,7 @@ use policy::quantile::{BUCKETS, bucket, quantile};
 /// How long one route's answers take. Any thread adds to it, without a lock; it outlives a table, by the route's
 /// name.
 #[derive(Debug)]
-pub struct RouteLatency {
+pub(crate) struct RouteLatency {
     /// Answers by their time to the head, in the buckets of [`policy::quantile`].
     buckets: Box<[AtomicU32]>,
     /// The P95, in microseconds; [`NEVER`] while too little is known.
@@ -24,20 +24,20 @@ impl Default for RouteLatency {
 
 impl RouteLatency {
     /// Takes an answer's time to its head.
-    pub fn observe(&self, took: Duration) {
+    pub(crate) fn observe(&self, took: Duration) {
         if let Some(count) = self.buckets.get(bucket(took)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Returns the P95 of its answers, after which one that is still awaited is late.
-    pub fn p95(&self) -> Option<Duration> {
+    pub(crate) fn p95(&self) -> Option<Duration> {
         Some(self.p95.load(Ordering::Relaxed)).filter(|us| *us != NEVER).map(Duration::from_micros)
     }
 
     /// Works the P95 out again. Half of what is known is forgotten each time that there is plenty, so
     /// that the P95 is of the last few thousand answers.
-    pub fn on_tick(&self) {
+    pub(crate) fn on_tick(&self) {
         let counts = self.buckets.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
         let total: u64 = counts.clone().sum();
         if total < ENOUGH {

@@ -1,7 +1,7 @@
 //! The live state of endpoints, regions, routes and canaries on this node: cells that outlive a table, by name.
 
-pub mod canary;
-pub mod endpoint;
-pub mod latency;
-pub mod region;
-pub mod reported_load;
+pub(crate) mod canary;
+pub(crate) mod endpoint;
+pub(crate) mod latency;
+pub(crate) mod region;
+pub(crate) mod reported_load;

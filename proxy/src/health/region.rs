@@ -13,11 +13,11 @@ use crate::health::reported_load::ReportedLoad;
 
 /// The live state of one region, across tables. Decisions, on any thread, read it without a lock.
 #[derive(Debug, Default)]
-pub struct RegionState {
+pub(crate) struct RegionState {
     /// Requests of this node in flight there.
-    pub in_flight: Arc<AtomicUsize>,
+    pub(crate) in_flight: Arc<AtomicUsize>,
     /// What the fleet reports of its load.
-    pub reported: ReportedLoad,
+    pub(crate) reported: ReportedLoad,
     /// The bits of [`policy::RegionView::pressure`].
     pressure: AtomicU32,
     /// The share of attempts that failed lately, as bits.
@@ -46,7 +46,7 @@ struct RegionInner {
 
 impl RegionState {
     /// Makes a region that counts as up, or a cold one as down, until something shows otherwise.
-    pub fn new(cold: bool, failover: &Failover) -> Self {
+    pub(crate) fn new(cold: bool, failover: &Failover) -> Self {
         let health = if cold { RegionHealth::cold() } else { RegionHealth::default() };
         let state = Self { watch: Mutex::new(RegionInner { health, ..RegionInner::default() }), ..Self::default() };
         state.health.store(encoded(if cold { Health::Down } else { Health::Up }), Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl RegionState {
     }
 
     /// Returns what decisions see.
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         match self.health.load(Ordering::Relaxed) {
             DOWN => Health::Down,
             100.. => Health::Up,
@@ -64,62 +64,62 @@ impl RegionState {
     }
 
     /// Returns where it stands between down and up.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.lock().health.phase()
     }
 
     /// Returns the utilisation as the overload mark sees it.
-    pub fn pressure(&self) -> f32 {
+    pub(crate) fn pressure(&self) -> f32 {
         f32::from_bits(self.pressure.load(Ordering::Relaxed))
     }
 
     /// Sets what [`RegionState::pressure`] is to be.
-    pub fn set_pressure(&self, pressure: f32) {
+    pub(crate) fn set_pressure(&self, pressure: f32) {
         self.pressure.store(pressure.to_bits(), Ordering::Relaxed);
     }
 
     /// Returns the share of attempts that failed lately, `0..=1`.
-    pub fn error_share(&self) -> f32 {
+    pub(crate) fn error_share(&self) -> f32 {
         f32::from_bits(self.error_share.load(Ordering::Relaxed))
     }
 
     /// Notes whether the table says that the region drains.
-    pub fn set_draining(&self, draining: bool) {
+    pub(crate) fn set_draining(&self, draining: bool) {
         let mut watch = self.lock();
         watch.draining = draining.then(|| watch.draining.unwrap_or_else(uptime));
     }
 
     /// Returns whether it has drained for longer than clients pinned there may still use it.
-    pub fn is_drained(&self, failover: &Failover) -> bool {
+    pub(crate) fn is_drained(&self, failover: &Failover) -> bool {
         self.lock().draining.is_some_and(|since| uptime() >= since + failover.drain_timeout)
     }
 
     /// An attempt went well.
-    pub fn on_success(&self) {
+    pub(crate) fn on_success(&self) {
         if self.errors_in_a_row.load(Ordering::Relaxed) > 0 {
             self.errors_in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
     /// Notes that an attempt failed; true when there are now enough in a row to suspect the region as a whole.
-    pub fn on_error(&self, outlier: &Outlier) -> bool {
+    pub(crate) fn on_error(&self, outlier: &Outlier) -> bool {
         self.errors_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= outlier.consecutive_errors
     }
 
     /// Does something that no two threads may do at once.
-    pub fn one_at_a_time<R>(&self, what: impl FnOnce() -> R) -> R {
+    pub(crate) fn one_at_a_time<R>(&self, what: impl FnOnce() -> R) -> R {
         let _alone = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         what()
     }
 
     /// Makes it the last resort for a while. False when it is that already.
-    pub fn suspect(&self, outlier: &Outlier) -> bool {
+    pub(crate) fn suspect(&self, outlier: &Outlier) -> bool {
         self.errors_in_a_row.store(0, Ordering::Relaxed);
         self.lock().health.suspect(uptime(), outlier)
     }
 
     /// Takes one retry or hedge from the budget, if it has one left.
-    pub fn take_retry(&self) -> bool {
+    pub(crate) fn take_retry(&self) -> bool {
         if self.retries.fetch_add(1, Ordering::Relaxed) < self.retry_limit.load(Ordering::Relaxed) {
             return true;
         }
@@ -129,7 +129,7 @@ impl RegionState {
 
     /// Takes what its endpoints in rotation have shown over the last `outlier.interval`. What there is
     /// against the region as a whole, if anything.
-    pub fn observe(&self, lately: &Counts, failover: &Failover) -> Option<Cause> {
+    pub(crate) fn observe(&self, lately: &Counts, failover: &Failover) -> Option<Cause> {
         let made = self.retries.load(Ordering::Relaxed);
         let retries = {
             let mut watch = self.lock();
@@ -146,7 +146,7 @@ impl RegionState {
     }
 
     /// Works its health out again from its endpoints'; the phases before and after, when they differ.
-    pub fn refresh(&self, census: &EndpointCounts, failover: &Failover) -> Option<(Phase, Phase)> {
+    pub(crate) fn refresh(&self, census: &EndpointCounts, failover: &Failover) -> Option<(Phase, Phase)> {
         let mut watch = self.lock();
         let before = watch.health.phase();
         let changed = watch.health.observe(uptime(), census.evidence(failover.threshold), failover);

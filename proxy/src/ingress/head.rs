@@ -15,7 +15,7 @@ use crate::framing;
 ///
 /// A head that arrives while a request is being served (pipelined) is not seen; see
 /// [`Activity::take_head_fault`].
-pub struct Inspected<S> {
+pub(crate) struct Inspected<S> {
     stream: S,
     activity: Arc<Activity>,
     /// The beginning of a head that is not complete yet; `None` between heads.
@@ -26,7 +26,7 @@ pub struct Inspected<S> {
 
 impl<S> Inspected<S> {
     /// Looks at a new connection's heads, of at most `longest` bytes.
-    pub fn new(stream: S, activity: Arc<Activity>, longest: usize) -> Self {
+    pub(crate) fn new(stream: S, activity: Arc<Activity>, longest: usize) -> Self {
         Self { stream, activity, head: Some(Vec::new()), longest }
     }
 

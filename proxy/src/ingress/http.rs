@@ -21,7 +21,7 @@ use crate::node::Worker;
 use crate::occupancy::Drain;
 
 /// Serves requests on a connection until either side ends it.
-pub async fn serve_connection<S>(worker: Arc<Worker>, connection: Arc<ClientConnection>, stream: S, http2: bool)
+pub(crate) async fn serve_connection<S>(worker: Arc<Worker>, connection: Arc<ClientConnection>, stream: S, http2: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

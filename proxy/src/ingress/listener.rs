@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::occupancy::{Drain, InFlight};
 
 /// Accepts connections on one listening socket, and hands them to the workers.
-pub struct Listener {
+pub(crate) struct Listener {
     node: Arc<Node>,
     workers: Workers,
     facts: Arc<ListenerFacts>,
@@ -28,7 +28,7 @@ pub struct Listener {
 
 impl Listener {
     /// Accepts on a bound socket.
-    pub fn new(node: Arc<Node>, workers: Workers, facts: Arc<ListenerFacts>, socket: StdListener) -> Self {
+    pub(crate) fn new(node: Arc<Node>, workers: Workers, facts: Arc<ListenerFacts>, socket: StdListener) -> Self {
         let name = format!("listener {}", facts.name);
         Self { node, workers, facts, socket: Some(socket), name }
     }
@@ -83,7 +83,7 @@ impl Service for Listener {
 ///
 /// # Errors
 /// When the address is taken, not this machine's, or not allowed.
-pub fn bind(address: SocketAddr) -> io::Result<Socket> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -95,7 +95,7 @@ pub fn bind(address: SocketAddr) -> io::Result<Socket> {
 ///
 /// # Errors
 /// When somebody else has taken the address meanwhile.
-pub fn listen(socket: Socket) -> io::Result<StdListener> {
+pub(crate) fn listen(socket: Socket) -> io::Result<StdListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

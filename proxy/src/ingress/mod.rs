@@ -1,9 +1,9 @@
 //! From an accepted socket to requests.
 
-pub mod head;
-pub mod http;
-pub mod listener;
-pub mod peek;
-pub mod proxy_protocol;
-pub mod watchdog;
-pub mod worker;
+pub(crate) mod head;
+pub(crate) mod http;
+pub(crate) mod listener;
+pub(crate) mod peek;
+pub(crate) mod proxy_protocol;
+pub(crate) mod watchdog;
+pub(crate) mod worker;

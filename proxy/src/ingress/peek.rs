@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn peek_until<T>(
+pub(crate) async fn peek_until<T>(
     stream: &TcpStream,
     buffer: &mut [u8],
     mut judge: impl FnMut(&[u8]) -> Option<T>,

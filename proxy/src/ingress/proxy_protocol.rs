@@ -11,7 +11,7 @@ use crate::ingress::peek::peek_until;
 
 /// Who speaks on a connection of a trusted proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyHeader {
+pub(crate) enum ProxyHeader {
     /// The proxy itself: it sends no header, or says that the connection is its own (version 2, LOCAL).
     Proxy,
     /// This client.
@@ -25,7 +25,7 @@ pub enum ProxyHeader {
 ///
 /// # Errors
 /// When the connection fails, or begins like a header that does not parse.
-pub async fn caller(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
+pub(crate) async fn caller(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
     let mut buffer = vec![0; LONGEST];
     let judged = peek_until(stream, &mut buffer, judge).await?;
     let (length, caller) = judged.ok_or_else(|| malformed("it is cut off, or too long"))??;

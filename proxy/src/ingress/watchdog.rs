@@ -10,7 +10,7 @@ use crate::client_connection::{Activity, ConnectionPhase};
 
 /// Looks at one connection now and then, for as long as that lives.
 #[derive(Debug)]
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     header_timeout: Duration,
     keep_alive: Duration,
     body_timeout: Duration,
@@ -19,7 +19,7 @@ pub struct Watchdog {
 
 /// Why a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overdue {
+pub(crate) enum Overdue {
     /// Its head is late, or it takes nothing of its answers: cut it.
     Stuck,
     /// It idles: ask it to go.
@@ -28,7 +28,7 @@ pub enum Overdue {
 
 impl Watchdog {
     /// Watches by these limits, and is late by a quarter of the shortest at most.
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         let shortest = limits.header_timeout.min(limits.keep_alive).min(limits.body_timeout);
         let period = (shortest / 4).max(Duration::from_millis(10));
         let mut ticks = interval(period);
@@ -38,7 +38,7 @@ impl Watchdog {
     }
 
     /// Waits until the connection is overdue.
-    pub async fn overdue(&mut self, activity: &Activity) -> Overdue {
+    pub(crate) async fn overdue(&mut self, activity: &Activity) -> Overdue {
         loop {
             self.ticks.tick().await;
             if activity.blocked().is_some_and(|lasted| lasted > self.body_timeout) {

@@ -26,7 +26,7 @@ use crate::upstream::socket::keep_alive;
 
 /// The workers, for listeners to hand connections to.
 #[derive(Clone)]
-pub struct Workers(Arc<[Handle]>);
+pub(crate) struct Workers(Arc<[Handle]>);
 
 struct Handle {
     worker: Arc<Worker>,
@@ -35,15 +35,15 @@ struct Handle {
 }
 
 /// A connection on its way to a worker.
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// The socket.
-    pub stream: StdStream,
+    pub(crate) stream: StdStream,
     /// Its other end.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The listener it came to.
-    pub listener: Arc<ListenerFacts>,
+    pub(crate) listener: Arc<ListenerFacts>,
     /// Counts it among the node's connections.
-    pub counted: InFlight,
+    pub(crate) counted: InFlight,
 }
 
 impl Workers {
@@ -51,7 +51,7 @@ impl Workers {
     ///
     /// # Errors
     /// When a thread or its runtime cannot be started.
-    pub fn start(node: &Arc<Node>, count: usize) -> std::io::Result<Self> {
+    pub(crate) fn start(node: &Arc<Node>, count: usize) -> std::io::Result<Self> {
         let mut handles = Vec::new();
         for index in 0..count.max(1) {
             let worker = Arc::new(Worker {
@@ -74,7 +74,7 @@ impl Workers {
     }
 
     /// Hands a connection to the worker that has the fewest.
-    pub fn hand_over(&self, accepted: Accepted) {
+    pub(crate) fn hand_over(&self, accepted: Accepted) {
         let idlest = self.0.iter().min_by_key(|handle| handle.worker.connections.load(Ordering::Relaxed));
         if let Some(handle) = idlest {
             handle.worker.connections.fetch_add(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use crate::routing::{Region, Routing};
 
 /// Makes this node's reports from what its endpoints count. It belongs to the bus' thread.
 #[derive(Debug, Default)]
-pub struct LoadMeter {
+pub(crate) struct LoadMeter {
     /// When it was last read; at first the start of the process, like the counts.
     last: Duration,
     /// By region.
@@ -33,7 +33,7 @@ impl LoadMeter {
     /// Returns the reports of now, each with the region that it is about: this node's own; and each other that it
     /// dials itself, from its first request there until the others have forgotten the last. What it sends by a
     /// gateway is in the reports of the nodes there.
-    pub fn reports(&mut self, node: &str, routing: &Routing, now: Duration) -> Vec<(String, LoadReport)> {
+    pub(crate) fn reports(&mut self, node: &str, routing: &Routing, now: Duration) -> Vec<(String, LoadReport)> {
         let seconds = now.saturating_sub(std::mem::replace(&mut self.last, now)).as_secs_f64().max(SHORTEST_SECONDS);
         let mut before = std::mem::take(&mut self.regions);
         let here = &routing.table().region(routing.here).name;

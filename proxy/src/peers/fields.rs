@@ -4,40 +4,40 @@ use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
 /// Who served.
-pub const REGION: HeaderName = HeaderName::from_static("x-meridian-region");
+pub(crate) const REGION: HeaderName = HeaderName::from_static("x-meridian-region");
 /// After how many attempts, when more than one.
-pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-meridian-attempts");
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-meridian-attempts");
 /// The region that the sending node has chosen.
-pub const CHOSEN: HeaderName = HeaderName::from_static("x-meridian-chosen");
+pub(crate) const CHOSEN: HeaderName = HeaderName::from_static("x-meridian-chosen");
 /// Where the sending node takes the client to be: countries, or `unknown`.
-pub const ORIGIN: HeaderName = HeaderName::from_static("x-meridian-origin");
+pub(crate) const ORIGIN: HeaderName = HeaderName::from_static("x-meridian-origin");
 /// Through which header consent came to the sending node: the receiving node counts no other.
-pub const CONSENT: HeaderName = HeaderName::from_static("x-meridian-consent");
+pub(crate) const CONSENT: HeaderName = HeaderName::from_static("x-meridian-consent");
 /// Which jurisdictions a trusted proxy declared to the sending node.
-pub const TENANT: HeaderName = HeaderName::from_static("x-meridian-tenant");
+pub(crate) const TENANT: HeaderName = HeaderName::from_static("x-meridian-tenant");
 /// The client's address; `unknown:ADDRESS` of the last that is known to be no client's.
-pub const CLIENT: HeaderName = HeaderName::from_static("x-meridian-client");
+pub(crate) const CLIENT: HeaderName = HeaderName::from_static("x-meridian-client");
 /// `http` or `https`, as the client came.
-pub const SCHEME: HeaderName = HeaderName::from_static("x-meridian-scheme");
+pub(crate) const SCHEME: HeaderName = HeaderName::from_static("x-meridian-scheme");
 /// The request's id on all nodes.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-meridian-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-meridian-request-id");
 /// See [`signature`](super::signature).
-pub const SIGNATURE: HeaderName = HeaderName::from_static("x-meridian-signature");
+pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("x-meridian-signature");
 /// On a node's refusal to another: no origin has seen the request.
-pub const UNSENT: HeaderName = HeaderName::from_static("x-meridian-unsent");
+pub(crate) const UNSENT: HeaderName = HeaderName::from_static("x-meridian-unsent");
 /// A node's question to another region's gateway whether that region can serve.
-pub const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");
+pub(crate) const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");
 
 /// Returns whether only nodes may write a field: `x-meridian-` with anything for its dashes, since CGI and its
 /// heirs cannot tell `x_meridian_chosen` from `x-meridian-chosen`.
-pub fn is_reserved(name: &HeaderName) -> bool {
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
     matches!(name.as_str().as_bytes(), [b'x', a, rest @ ..]
         if !a.is_ascii_alphanumeric()
             && rest.strip_prefix(b"meridian").and_then(<[u8]>::first).is_some_and(|b| !b.is_ascii_alphanumeric()))
 }
 
 /// Drops every field that only nodes may write.
-pub fn drop_reserved(headers: &mut HeaderMap) {
+pub(crate) fn drop_reserved(headers: &mut HeaderMap) {
     let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
     found.iter().for_each(|name| drop(headers.remove(name)));
 }

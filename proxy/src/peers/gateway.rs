@@ -14,7 +14,7 @@ use super::Peers;
 
 /// What is known of the other end of an upstream connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counterpart {
+pub(crate) enum Counterpart {
     /// An origin; or a gateway behind something that ends the TLS, each of whose answers must be signed.
     Unproven,
     /// A node: what its answers say of the request counts.
@@ -24,7 +24,7 @@ pub enum Counterpart {
 /// Why a gateway gets no request. Nothing of one has been sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum GatewayRefusal {
+pub(crate) enum GatewayRefusal {
     #[error("the gateway {0} is without TLS, and requests to it are not signed: give secret_file in [peers]")]
     Plain(String),
     #[error("the gateway {gateway} shows no node's certificate: {why}")]
@@ -42,7 +42,7 @@ pub enum GatewayRefusal {
 
 impl GatewayRefusal {
     /// Returns the word for the metrics.
-    pub fn cause(&self) -> &'static str {
+    pub(crate) fn cause(&self) -> &'static str {
         match self {
             Self::Plain(_) => "unsigned",
             Self::NoNode { .. } => "gateway_certificate",
@@ -55,7 +55,7 @@ impl GatewayRefusal {
 /// How to connect to gateways over TLS. No session is resumed: each connection is proved by a handshake
 /// of its own.
 #[derive(Clone, Debug)]
-pub struct GatewayTls {
+pub(crate) struct GatewayTls {
     peers: Arc<Peers>,
     base: ClientConfig,
     /// What verifies whoever ends the TLS before a gateway, where requests are signed.
@@ -64,7 +64,7 @@ pub struct GatewayTls {
 
 /// What a handshake finds out.
 #[derive(Debug, Default)]
-pub struct Proof {
+pub(crate) struct Proof {
     is_node: AtomicBool,
     has_asked: AtomicBool,
     has_shown: AtomicBool,
@@ -72,7 +72,7 @@ pub struct Proof {
 
 impl GatewayTls {
     /// Connects as one of these peers. `roots` are the authorities of upstreams.
-    pub fn new(base: &ClientConfig, peers: Arc<Peers>, roots: &Arc<RootCertStore>) -> Self {
+    pub(crate) fn new(base: &ClientConfig, peers: Arc<Peers>, roots: &Arc<RootCertStore>) -> Self {
         let upstream = peers.secrets.is_some().then(|| {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             WebPkiServerVerifier::builder_with_provider(roots.clone(), provider).build().ok()
@@ -83,12 +83,12 @@ impl GatewayTls {
     }
 
     /// Returns whether requests to gateways are signed.
-    pub fn signs(&self) -> bool {
+    pub(crate) fn signs(&self) -> bool {
         self.peers.secrets.is_some()
     }
 
     /// Returns the configuration of one handshake, and where it notes what it finds out.
-    pub fn handshake(&self, alpn: &[u8]) -> (Arc<ClientConfig>, Arc<Proof>) {
+    pub(crate) fn handshake(&self, alpn: &[u8]) -> (Arc<ClientConfig>, Arc<Proof>) {
         let proof = Arc::new(Proof::default());
         let mut tls = self.base.clone();
         tls.alpn_protocols = vec![alpn.to_vec()];
@@ -107,7 +107,7 @@ impl GatewayTls {
     ///
     /// # Errors
     /// When that is too little to send it a request.
-    pub fn counterpart(&self, proof: &Proof, gateway: &str) -> Result<Counterpart, GatewayRefusal> {
+    pub(crate) fn counterpart(&self, proof: &Proof, gateway: &str) -> Result<Counterpart, GatewayRefusal> {
         let is = |fact: &AtomicBool| fact.load(Ordering::Relaxed);
         match (is(&proof.is_node), is(&proof.has_asked), is(&proof.has_shown)) {
             (true, true, true) => Ok(Counterpart::Peer),

@@ -25,19 +25,19 @@ use crate::fields::is_request_id;
 
 /// What another node says with a request.
 #[derive(Debug)]
-pub struct FromPeer {
+pub(crate) struct FromPeer {
     /// The region that it has chosen.
-    pub chosen: HeaderValue,
+    pub(crate) chosen: HeaderValue,
     /// What it wants.
-    pub asks: Asks,
+    pub(crate) asks: Asks,
     /// How it knows whose answer it gets.
-    pub answering: Answering,
+    pub(crate) answering: Answering,
 }
 
 /// What a node wants of another.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are requests, in a box")]
-pub enum Asks {
+pub(crate) enum Asks {
     /// Whether the chosen region can serve.
     Probe,
     /// That the request be served in the chosen region.
@@ -46,26 +46,26 @@ pub enum Asks {
 
 /// What a node vouches for, of a request that it passes on.
 #[derive(Debug)]
-pub struct Vouched {
+pub(crate) struct Vouched {
     /// The client's address, or of the last that is known to be no client's.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Whether that is the client's.
-    pub is_named: bool,
+    pub(crate) is_named: bool,
     /// `http` or `https`, as the client came.
-    pub scheme: &'static str,
+    pub(crate) scheme: &'static str,
     /// The request's id.
-    pub request_id: HeaderValue,
+    pub(crate) request_id: HeaderValue,
     /// Where the client may be.
-    pub origin: CountryHint,
+    pub(crate) origin: CountryHint,
     /// Through which header consent came.
-    pub consent: Option<HeaderValue>,
+    pub(crate) consent: Option<HeaderValue>,
     /// The tenant's jurisdictions.
-    pub tenant: Option<HeaderValue>,
+    pub(crate) tenant: Option<HeaderValue>,
 }
 
 /// How an answer to another node proves whose it is.
 #[derive(Clone, Debug)]
-pub struct Answering {
+pub(crate) struct Answering {
     peers: Arc<Peers>,
     /// Of a signed request; the answer on a connection of two certificates needs no signature.
     nonce: Option<Nonce>,
@@ -74,7 +74,7 @@ pub struct Answering {
 /// Why a request of somebody who claims to be a node is not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum NoPeer {
+pub(crate) enum NoPeer {
     #[error(transparent)]
     Certificate(#[from] CertificateRefusal),
     #[error(transparent)]
@@ -87,7 +87,7 @@ pub enum NoPeer {
 
 impl NoPeer {
     /// Returns the word for the metrics.
-    pub fn cause(&self) -> &'static str {
+    pub(crate) fn cause(&self) -> &'static str {
         match self {
             Self::Certificate(refusal) => refusal.cause(),
             Self::Signature(refusal) => refusal.cause(),
@@ -99,19 +99,19 @@ impl NoPeer {
 
 /// What a request's sender has to show.
 #[derive(Clone, Copy, Debug)]
-pub struct Claims<'a> {
+pub(crate) struct Claims<'a> {
     /// The certificate of its connection.
-    pub session: Option<&'a PeerSession>,
+    pub(crate) session: Option<&'a PeerSession>,
     /// Whether the head has any field that only nodes may write.
-    pub has_reserved: bool,
+    pub(crate) has_reserved: bool,
     /// Its method.
-    pub method: &'a Method,
+    pub(crate) method: &'a Method,
     /// Its target.
-    pub uri: &'a Uri,
+    pub(crate) uri: &'a Uri,
     /// The host asked for, with its port.
-    pub authority: &'a HeaderValue,
+    pub(crate) authority: &'a HeaderValue,
     /// Whether nothing follows the head.
-    pub is_at_end: bool,
+    pub(crate) is_at_end: bool,
 }
 
 /// Finds out whether a node sends a request, and takes every field that only nodes may write out
@@ -120,7 +120,11 @@ pub struct Claims<'a> {
 /// # Errors
 /// When somebody claims to be a node and is none: to serve it as a client would be to take the node's
 /// own address for the client's.
-pub fn admit(peers: &Arc<Peers>, headers: &mut HeaderMap, claims: Claims<'_>) -> Result<Option<Box<FromPeer>>, NoPeer> {
+pub(crate) fn admit(
+    peers: &Arc<Peers>,
+    headers: &mut HeaderMap,
+    claims: Claims<'_>,
+) -> Result<Option<Box<FromPeer>>, NoPeer> {
     let by_certificate = claims.session.map(|session| session.check(peers)).transpose()?.is_some();
     if !claims.has_reserved {
         return if by_certificate { Err(NoPeer::NoNodesRequest) } else { Ok(None) };
@@ -191,7 +195,7 @@ fn at_most_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Option<&
 
 /// What this node vouches for, of one request, towards the gateways of other regions.
 #[derive(Debug)]
-pub struct Vouching {
+pub(crate) struct Vouching {
     fields: SmallVec<[(HeaderName, HeaderValue); 8]>,
     body: BodyClaim,
     peers: Arc<Peers>,
@@ -199,28 +203,28 @@ pub struct Vouching {
 
 /// What a node takes for true of a request, before it is put in fields.
 #[derive(Debug)]
-pub struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     /// The client's address, or of the last that is known to be no client's.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Whether that is the client's.
-    pub is_named: bool,
+    pub(crate) is_named: bool,
     /// `http` or `https`, as the client came.
-    pub scheme: &'a str,
+    pub(crate) scheme: &'a str,
     /// The request's id.
-    pub request_id: &'a HeaderValue,
+    pub(crate) request_id: &'a HeaderValue,
     /// Where the client may be.
-    pub origin: &'a Origin,
+    pub(crate) origin: &'a Origin,
     /// Through which header consent came.
-    pub consent: Option<&'a str>,
+    pub(crate) consent: Option<&'a str>,
     /// The tenant's jurisdictions.
-    pub tenant: &'a [JurisdictionId],
+    pub(crate) tenant: &'a [JurisdictionId],
     /// What follows the head.
-    pub body: BodyClaim,
+    pub(crate) body: BodyClaim,
 }
 
 impl Vouching {
     /// Puts a claim in fields, to be signed by these peers' secret, if they have one.
-    pub fn of(claim: &Claim<'_>, table: &Table, peers: Arc<Peers>) -> Self {
+    pub(crate) fn of(claim: &Claim<'_>, table: &Table, peers: Arc<Peers>) -> Self {
         let mut fields = SmallVec::new();
         let mut say = |name, text: String| fields.extend(HeaderValue::try_from(text).ok().map(|value| (name, value)));
         let countries: Vec<String> = claim.origin.countries().iter().map(|country| country.to_string()).collect();
@@ -240,7 +244,7 @@ impl Vouching {
     }
 
     /// Writes it into the head of an attempt on the gateway of a region, and signs that.
-    pub fn write(&self, request: &mut Request<()>, chosen: &str) {
+    pub(crate) fn write(&self, request: &mut Request<()>, chosen: &str) {
         let Ok(chosen) = HeaderValue::from_str(chosen) else { return };
         request.headers_mut().extend(self.fields.iter().cloned());
         sign(request, chosen, self.body, &self.peers);
@@ -248,7 +252,7 @@ impl Vouching {
 }
 
 /// Makes a request a node's question whether a region can serve.
-pub fn write_probe<B>(request: &mut Request<B>, region: &HeaderValue, peers: &Peers) {
+pub(crate) fn write_probe<B>(request: &mut Request<B>, region: &HeaderValue, peers: &Peers) {
     request.headers_mut().insert(fields::PROBE, HeaderValue::from_static("1"));
     sign(request, region.clone(), BodyClaim::None, peers);
 }
@@ -272,7 +276,7 @@ fn sign<B>(request: &mut Request<B>, chosen: HeaderValue, body: BodyClaim, peers
 
 /// From whom an answer comes.
 #[derive(Clone, Copy, Debug)]
-pub enum Answerer<'a> {
+pub(crate) enum Answerer<'a> {
     /// An origin: nothing that it says in these fields counts.
     Origin,
     /// Another region's gateway.
@@ -288,17 +292,17 @@ pub enum Answerer<'a> {
 
 /// What an answer says to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
+pub(crate) struct Answered {
     /// Whether a node has given it.
-    pub is_peers: bool,
+    pub(crate) is_peers: bool,
     /// Whether that node says that no origin has seen the request.
-    pub is_unsent: bool,
+    pub(crate) is_unsent: bool,
     /// Whether that node passes on what an origin answered, and does not answer itself.
-    pub is_origins: bool,
+    pub(crate) is_origins: bool,
 }
 
 /// Reads what an answer says to this node, and takes it out of the answer: it goes no further.
-pub fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_>) -> Answered {
+pub(crate) fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_>) -> Answered {
     let status = response.status().as_u16();
     let headers = response.headers_mut();
     let is_peers = match from {
@@ -318,7 +322,7 @@ pub fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_>) -> A
 }
 
 /// Tells a client who served, after how many attempts.
-pub fn tell_client(headers: &mut HeaderMap, region: Option<&str>, attempts: u32) {
+pub(crate) fn tell_client(headers: &mut HeaderMap, region: Option<&str>, attempts: u32) {
     if let Some(name) = region.and_then(|region| HeaderValue::from_str(region).ok()) {
         headers.insert(fields::REGION, name);
     }
@@ -328,7 +332,7 @@ pub fn tell_client(headers: &mut HeaderMap, region: Option<&str>, attempts: u32)
 }
 
 /// Reports the result of its request to another node, and proves who reports it.
-pub fn tell_peer(headers: &mut HeaderMap, status: u16, is_unsent: bool, answering: &Answering) {
+pub(crate) fn tell_peer(headers: &mut HeaderMap, status: u16, is_unsent: bool, answering: &Answering) {
     if is_unsent {
         headers.insert(fields::UNSENT, HeaderValue::from_static("1"));
     }

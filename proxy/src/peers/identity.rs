@@ -21,7 +21,7 @@ use crate::clock;
 /// The authorities that certify nodes, and the names of their certificates that count. Immutable, and shared by all
 /// threads.
 #[derive(Debug)]
-pub struct Authorities {
+pub(crate) struct Authorities {
     roots: Arc<RootCertStore>,
     names: Vec<PeerName>,
     clients: Arc<dyn ClientCertVerifier>,
@@ -30,7 +30,7 @@ pub struct Authorities {
 
 /// What a chain of certificates proves that makes its owner a node.
 #[derive(Clone, Copy, Debug)]
-pub struct NodeIdentity {
+pub(crate) struct NodeIdentity {
     /// When the first of its certificates expires: Unix seconds.
     expires: i64,
 }
@@ -38,7 +38,7 @@ pub struct NodeIdentity {
 /// Why a certificate is no node's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum CertificateRefusal {
+pub(crate) enum CertificateRefusal {
     #[error("the certificate is not valid now; renew it")]
     Expired,
     #[error("the certificate is of none of peers.certificate_authorities")]
@@ -53,7 +53,7 @@ pub enum CertificateRefusal {
 
 impl CertificateRefusal {
     /// Returns the word for the metrics.
-    pub fn cause(&self) -> &'static str {
+    pub(crate) fn cause(&self) -> &'static str {
         match self {
             Self::Expired => "certificate_expired",
             Self::Foreign | Self::NoAuthorities => "certificate_foreign",
@@ -63,7 +63,7 @@ impl CertificateRefusal {
     }
 
     /// Returns what a failed handshake has against the certificate that the other end showed, if it is that.
-    pub fn of(error: &rustls::Error) -> Option<Self> {
+    pub(crate) fn of(error: &rustls::Error) -> Option<Self> {
         let rustls::Error::InvalidCertificate(error) = error else { return None };
         Some(match error {
             CertificateError::Expired
@@ -92,7 +92,7 @@ impl Authorities {
     ///
     /// # Errors
     /// When a file is no list of authorities.
-    pub fn load(files: &[PathBuf], names: &[PeerName]) -> Result<Self, PeersError> {
+    pub(crate) fn load(files: &[PathBuf], names: &[PeerName]) -> Result<Self, PeersError> {
         const KEY: &str = "peers.certificate_authorities";
         let mut roots = RootCertStore::empty();
         for file in files {
@@ -128,7 +128,11 @@ impl Authorities {
     ///
     /// # Errors
     /// When it makes it none.
-    pub fn identify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<NodeIdentity, CertificateRefusal> {
+    pub(crate) fn identify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<NodeIdentity, CertificateRefusal> {
         let Some((leaf, intermediates)) = chain.split_first() else { return Err(CertificateRefusal::Foreign) };
         self.clients.verify_client_cert(leaf, intermediates, now).map_err(|error| refusal(&error))?;
         self.named(chain)
@@ -139,7 +143,7 @@ impl Authorities {
     ///
     /// # Errors
     /// When it makes it none, or is not for this name.
-    pub fn identify_server(
+    pub(crate) fn identify_server(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -221,7 +225,7 @@ fn refusal(error: &rustls::Error) -> CertificateRefusal {
 /// shows one that is no node's gets no connection. To be served as a client is worse than that for a
 /// node: the law of its own address would be that of all that it passes on.
 #[derive(Debug)]
-pub struct AsksForPeers(pub Arc<Authorities>);
+pub(crate) struct AsksForPeers(pub(crate) Arc<Authorities>);
 
 impl ClientCertVerifier for AsksForPeers {
     fn client_auth_mandatory(&self) -> bool {
@@ -269,7 +273,7 @@ impl ClientCertVerifier for AsksForPeers {
 /// The certificate that the other end of a client connection has shown, for as long as the connection
 /// lives: whether it is a node's is found out again when `[peers]` has changed, and it ends with its
 /// validity.
-pub struct PeerSession {
+pub(crate) struct PeerSession {
     chain: Vec<CertificateDer<'static>>,
     judged: ArcSwap<Judged>,
 }
@@ -286,7 +290,7 @@ impl PeerSession {
     ///
     /// # Errors
     /// When they are no node's.
-    pub fn begin(chain: Vec<CertificateDer<'static>>, peers: &Arc<Peers>) -> Result<Self, CertificateRefusal> {
+    pub(crate) fn begin(chain: Vec<CertificateDer<'static>>, peers: &Arc<Peers>) -> Result<Self, CertificateRefusal> {
         let judged = Judged::of(&chain, peers);
         judged.identity.clone()?;
         Ok(Self { chain, judged: ArcSwap::from_pointee(judged) })
@@ -296,7 +300,7 @@ impl PeerSession {
     ///
     /// # Errors
     /// When it is none any more.
-    pub fn check(&self, peers: &Arc<Peers>) -> Result<(), CertificateRefusal> {
+    pub(crate) fn check(&self, peers: &Arc<Peers>) -> Result<(), CertificateRefusal> {
         let mut judged = self.judged.load_full();
         if judged.by.as_ptr() != Arc::as_ptr(peers) {
             judged = Arc::new(Judged::of(&self.chain, peers));
@@ -327,6 +331,6 @@ impl fmt::Debug for PeerSession {
 }
 
 /// Returns the time that certificates are verified at.
-pub fn now() -> UnixTime {
+pub(crate) fn now() -> UnixTime {
     UnixTime::since_unix_epoch(clock::since_1970())
 }

@@ -13,12 +13,12 @@
 //! only with a certificate or a signature. Everybody else's `x-meridian-` fields are gone before
 //! anything reads them.
 
-pub mod fields;
-pub mod gateway;
-pub mod headers;
-pub mod identity;
-pub mod refusals;
-pub mod signature;
+pub(crate) mod fields;
+pub(crate) mod gateway;
+pub(crate) mod headers;
+pub(crate) mod identity;
+pub(crate) mod refusals;
+pub(crate) mod signature;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use signature::Secrets;
 
 /// Who sends a request, and whose word counts for that.
 #[derive(Debug)]
-pub enum Sender {
+pub(crate) enum Sender {
     /// Anybody: nothing but the connection itself counts.
     Stranger,
     /// A proxy of `geoip.trusted_proxies`: its forwarding headers count.
@@ -45,7 +45,7 @@ pub enum Sender {
 
 impl Sender {
     /// Returns what a node says of the request that it passes on.
-    pub fn peer(&self) -> Option<&headers::FromPeer> {
+    pub(crate) fn peer(&self) -> Option<&headers::FromPeer> {
         match self {
             Sender::Peer(peer) => Some(peer),
             Sender::Stranger | Sender::TrustedProxy => None,
@@ -56,43 +56,43 @@ impl Sender {
 /// What a node file's `[peers]` leads to. Without the section, nobody is a node. Replaced as a whole by
 /// a reload, and shared by all threads.
 #[derive(Debug, Default)]
-pub struct Peers {
+pub(crate) struct Peers {
     /// Whose certificates are nodes'.
-    pub authorities: Option<Arc<Authorities>>,
+    pub(crate) authorities: Option<Arc<Authorities>>,
     /// What this node shows to gateways.
-    pub certificate: Option<Certificate>,
+    pub(crate) certificate: Option<Certificate>,
     /// What nodes sign requests to each other with.
-    pub secrets: Option<Secrets>,
+    pub(crate) secrets: Option<Secrets>,
     /// Of all the above, to tell one state of the files from another.
     fingerprint: Vec<u8>,
 }
 
 /// The peers in force, and those who were refused as none. One for each node; any thread uses it.
 #[derive(Default)]
-pub struct CurrentPeers {
+pub(crate) struct CurrentPeers {
     peers: Arc<ArcSwap<Peers>>,
     /// Who was refused.
-    pub refusals: Refusals,
+    pub(crate) refusals: Refusals,
 }
 
 impl CurrentPeers {
     /// Goes by these, which a reload may replace.
-    pub fn new(peers: Arc<ArcSwap<Peers>>) -> Self {
+    pub(crate) fn new(peers: Arc<ArcSwap<Peers>>) -> Self {
         Self { peers, refusals: Refusals::default() }
     }
 
     /// Returns the peers in force, for a short look.
-    pub fn load(&self) -> Guard<Arc<Peers>> {
+    pub(crate) fn load(&self) -> Guard<Arc<Peers>> {
         self.peers.load()
     }
 
     /// Returns the peers in force, to keep.
-    pub fn load_full(&self) -> Arc<Peers> {
+    pub(crate) fn load_full(&self) -> Arc<Peers> {
         self.peers.load_full()
     }
 
     /// Puts others in force.
-    pub fn replace(&self, peers: Arc<Peers>) {
+    pub(crate) fn replace(&self, peers: Arc<Peers>) {
         self.peers.store(peers);
     }
 }
@@ -100,13 +100,13 @@ impl CurrentPeers {
 /// What is wrong with a file of `[peers]`.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {what}", file.display())]
-pub struct PeersError {
+pub(crate) struct PeersError {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The key that names it.
-    pub key: &'static str,
+    pub(crate) key: &'static str,
     /// What is wrong with it, and what to do.
-    pub what: String,
+    pub(crate) what: String,
 }
 
 impl Peers {
@@ -114,7 +114,7 @@ impl Peers {
     ///
     /// # Errors
     /// Everything that is wrong with any of it.
-    pub fn load(config: Option<&config::Peers>) -> Result<Self, Vec<PeersError>> {
+    pub(crate) fn load(config: Option<&config::Peers>) -> Result<Self, Vec<PeersError>> {
         let Some(config) = config else { return Ok(Self::default()) };
         let mut errors = Vec::new();
         let authorities = match config.certificate_authorities.as_slice() {
@@ -152,13 +152,13 @@ impl Peers {
     }
 
     /// Returns whether these are the same authorities, names, certificate and secrets.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.fingerprint == other.fingerprint
     }
 
     /// Returns what keeps this node from being one of a fleet with this table's gateways: each would be passed
     /// requests that it refuses. Empty when nothing does.
-    pub fn problems_with(&self, document: &RoutingTable, node_file: &Path, region: &str) -> Vec<Problem> {
+    pub(crate) fn problems_with(&self, document: &RoutingTable, node_file: &Path, region: &str) -> Vec<Problem> {
         let spec = document.table.spec();
         let gateways = document.upstreams.iter().zip(&spec.regions).filter_map(|(upstream, region)| {
             Some((upstream.gateway.as_ref().filter(|gateway| gateway.role == EndpointRole::Gateway)?, region))

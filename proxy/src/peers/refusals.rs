@@ -8,14 +8,14 @@ use crate::telemetry::metrics::Metrics;
 
 /// Counts who was refused, and logs it once in a while. One for each node; any thread counts.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub(crate) struct Refusals {
     clients: Mutex<LogLimiter>,
     gateways: Mutex<LogLimiter>,
 }
 
 impl Refusals {
     /// Somebody who connects, or sends a request, is no node.
-    pub fn of_client(&self, metrics: &Metrics, cause: &'static str, peer: impl Display, why: &dyn Display) {
+    pub(crate) fn of_client(&self, metrics: &Metrics, cause: &'static str, peer: impl Display, why: &dyn Display) {
         metrics.peer_refusals.with_label_values(&["client", cause]).inc();
         let due = self.clients.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
         if let Some(unsaid) = due {
@@ -24,7 +24,7 @@ impl Refusals {
     }
 
     /// A gateway is no node's, or does not know this one.
-    pub fn of_gateway(&self, metrics: &Metrics, cause: &'static str, why: &dyn Display) {
+    pub(crate) fn of_gateway(&self, metrics: &Metrics, cause: &'static str, why: &dyn Display) {
         metrics.peer_refusals.with_label_values(&["gateway", cause]).inc();
         let due = self.gateways.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
         if let Some(unsaid) = due {

@@ -21,7 +21,7 @@ use super::fields::{self, is_reserved};
 
 /// The secrets that a fleet shares: the first signs, any verifies, so that one can be replaced while
 /// nodes go on.
-pub struct Secrets {
+pub(crate) struct Secrets {
     keys: Vec<hmac::Key>,
     /// Of the keys, for [`Secrets::each`].
     digests: Vec<Vec<u8>>,
@@ -29,11 +29,11 @@ pub struct Secrets {
 
 /// What says which request an answer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Nonce([u8; NONCE_BYTES]);
+pub(crate) struct Nonce([u8; NONCE_BYTES]);
 
 /// What follows a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyClaim {
+pub(crate) enum BodyClaim {
     /// Nothing.
     None,
     /// A body of a length that nobody has said.
@@ -44,21 +44,21 @@ pub enum BodyClaim {
 
 /// What of a request is signed beside its `x-meridian-` fields.
 #[derive(Clone, Copy, Debug)]
-pub struct Signed<'a> {
+pub(crate) struct Signed<'a> {
     /// Its method.
-    pub method: &'a Method,
+    pub(crate) method: &'a Method,
     /// The host asked for, with its port.
-    pub authority: &'a [u8],
+    pub(crate) authority: &'a [u8],
     /// Path and query.
-    pub path: &'a str,
+    pub(crate) path: &'a str,
     /// What follows.
-    pub body: BodyClaim,
+    pub(crate) body: BodyClaim,
 }
 
 /// Why a signature proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum SignatureRefusal {
+pub(crate) enum SignatureRefusal {
     #[error("this node has no peers.secret_file to verify a signature with")]
     NoSecret,
     #[error("the signature does not parse")]
@@ -73,7 +73,7 @@ pub enum SignatureRefusal {
 
 impl SignatureRefusal {
     /// Returns the word for the metrics.
-    pub fn cause(self) -> &'static str {
+    pub(crate) fn cause(self) -> &'static str {
         match self {
             Self::NoSecret => "no_secret",
             Self::Malformed | Self::Body | Self::Wrong => "signature_wrong",
@@ -84,7 +84,7 @@ impl SignatureRefusal {
 
 impl BodyClaim {
     /// Returns what follows a head, if it is not at its end there.
-    pub fn of(headers: &HeaderMap, is_at_end: bool) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, is_at_end: bool) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         match length {
             _ if is_at_end => Self::None,
@@ -108,7 +108,7 @@ impl Secrets {
     ///
     /// # Errors
     /// When there is none, or one is short enough to be guessed.
-    pub fn load(file: &Path) -> Result<Self, PeersError> {
+    pub(crate) fn load(file: &Path) -> Result<Self, PeersError> {
         let wrong = |what: String| PeersError { file: file.to_owned(), key: "peers.secret_file", what };
         let text = std::fs::read(file).map_err(|error| wrong(format!("cannot read the file: {error}")))?;
         if text.len() > MAX_FILE {
@@ -139,7 +139,7 @@ impl Secrets {
     }
 
     /// Signs a request's head as it is sent, at this Unix time.
-    pub fn sign(&self, signed: &Signed<'_>, headers: &mut HeaderMap, now: u64) -> Option<Nonce> {
+    pub(crate) fn sign(&self, signed: &Signed<'_>, headers: &mut HeaderMap, now: u64) -> Option<Nonce> {
         let mut nonce = [0; NONCE_BYTES];
         rand::fill(&mut nonce).ok()?;
         let nonce = Nonce(nonce);
@@ -155,7 +155,7 @@ impl Secrets {
     ///
     /// # Errors
     /// When it proves nothing.
-    pub fn verify(&self, signed: &Signed<'_>, headers: &HeaderMap, now: u64) -> Result<Nonce, SignatureRefusal> {
+    pub(crate) fn verify(&self, signed: &Signed<'_>, headers: &HeaderMap, now: u64) -> Result<Nonce, SignatureRefusal> {
         let malformed = SignatureRefusal::Malformed;
         let text = only(headers, &fields::SIGNATURE).ok_or(malformed)?;
         let [version, time, nonce, body, mac] =
@@ -184,7 +184,7 @@ impl Secrets {
     }
 
     /// Signs the answer to a request.
-    pub fn sign_answer(&self, status: u16, headers: &mut HeaderMap, nonce: Nonce) {
+    pub(crate) fn sign_answer(&self, status: u16, headers: &mut HeaderMap, nonce: Nonce) {
         let Some(key) = self.keys.first() else { return };
         let mac = hmac::sign(key, &answer_statement(status, headers, nonce));
         if let Ok(value) = HeaderValue::try_from(format!("{VERSION};m={}", hex(mac.as_ref()))) {
@@ -193,7 +193,7 @@ impl Secrets {
     }
 
     /// Returns whether a node has given this answer to the request with this nonce.
-    pub fn is_answer(&self, status: u16, headers: &HeaderMap, nonce: Nonce) -> bool {
+    pub(crate) fn is_answer(&self, status: u16, headers: &HeaderMap, nonce: Nonce) -> bool {
         let mac = only(headers, &fields::SIGNATURE).and_then(|text| text.strip_prefix("1;m=")).and_then(from_hex);
         let Some(mac) = mac else { return false };
         let statement = answer_statement(status, headers, nonce);

@@ -3,7 +3,7 @@
 mod grpc;
 mod http;
 mod tcp;
-pub mod watch;
+pub(crate) mod watch;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::upstream::link::{ConnectError, SendError};
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ProbeReport {
+pub(crate) struct ProbeReport {
     /// Whether the endpoint serves.
-    pub result: Probe,
+    pub(crate) result: Probe,
     /// From [`crate::fields::REPLICATION_LAG`], in milliseconds.
-    pub lag_ms: Option<u64>,
+    pub(crate) lag_ms: Option<u64>,
     /// Why it did not pass, for operators; `None` when it did.
-    pub why: Option<Arc<str>>,
+    pub(crate) why: Option<Arc<str>>,
 }
 
 impl ProbeReport {
@@ -91,7 +91,7 @@ fn root(error: &hyper::Error) -> String {
 /// Asks once, on a connection of the probe's own. A gateway is asked over HTTP whatever the plan, and
 /// given the region, and that a node asks, with the same proof as of any request: it answers for the
 /// region itself, and refuses whom it does not take for a node.
-pub async fn probe(
+pub(crate) async fn probe(
     node: &Node,
     endpoint: &EndpointState,
     plan: &ProbePlan,

@@ -21,7 +21,7 @@ use crate::upstream::evidence::{eject, gauge, refresh, suspect};
 
 /// Probes every endpoint by its region's plan, follows what real traffic shows, and keeps the regions' health and
 /// gauges current. One for each node, on a thread of pingora's.
-pub struct Watch {
+pub(crate) struct Watch {
     node: Arc<Node>,
     /// How many probes of an endpoint are under way: one at a time, but while something is wrong as
     /// many as it takes to be sure, so that those that wait in vain do not hold up the next.
@@ -33,7 +33,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 impl Watch {
     /// Makes a watch over this node's upstreams.
-    pub fn new(node: Arc<Node>) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         Self { node, busy: Arc::default() }
     }
 

@@ -9,42 +9,42 @@ use super::{PersistedState, Routing};
 use crate::clock::LawClock;
 
 /// The routing in force. One for each node, for as long as the process lives; any thread reads it without a lock.
-pub struct CurrentRouting {
+pub(crate) struct CurrentRouting {
     routing: ArcSwap<Routing>,
     /// [`Routing::generation`] of the routing in force, for what is under way to compare.
     generation: AtomicU64,
     swapping: Mutex<()>,
     /// What outlives a table.
-    pub persisted: PersistedState,
+    pub(crate) persisted: PersistedState,
     /// What time the law has.
-    pub law: Arc<LawClock>,
+    pub(crate) law: Arc<LawClock>,
 }
 
 impl CurrentRouting {
     /// Puts a node's first routing in force.
-    pub fn new(first: Routing, persisted: PersistedState, law: Arc<LawClock>) -> Self {
+    pub(crate) fn new(first: Routing, persisted: PersistedState, law: Arc<LawClock>) -> Self {
         let generation = AtomicU64::new(first.generation);
         Self { routing: ArcSwap::from_pointee(first), generation, swapping: Mutex::default(), persisted, law }
     }
 
     /// Returns the routing in force, for a short look.
-    pub fn load(&self) -> Guard<Arc<Routing>> {
+    pub(crate) fn load(&self) -> Guard<Arc<Routing>> {
         self.routing.load()
     }
 
     /// Returns the routing in force, to keep.
-    pub fn load_full(&self) -> Arc<Routing> {
+    pub(crate) fn load_full(&self) -> Arc<Routing> {
         self.routing.load_full()
     }
 
     /// Lets nobody else replace the routing meanwhile: what is built of one table must not take the place of a
     /// later one.
-    pub fn lock(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
         self.swapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts another routing in force. The caller holds [`CurrentRouting::lock`].
-    pub fn replace(&self, routing: Arc<Routing>) {
+    pub(crate) fn replace(&self, routing: Arc<Routing>) {
         let generation = routing.generation;
         self.routing.store(routing);
         // After the routing itself: what is under way and sees this must find the routing that it is of.
@@ -53,7 +53,7 @@ impl CurrentRouting {
 
     /// Returns the state of the law on this node, as a number that changes whenever what is under way has to ask
     /// again: with each table, and when one expires or is confirmed again.
-    pub fn law_state(&self) -> u64 {
+    pub(crate) fn law_state(&self) -> u64 {
         let expired = self.persisted.expired.load(Ordering::Relaxed);
         self.generation.load(Ordering::Acquire) << 1 | u64::from(expired)
     }

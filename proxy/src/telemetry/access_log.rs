@@ -15,56 +15,56 @@ use crate::telemetry::metrics::Metrics;
 /// One request's line. Times are of the node's clock.
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
-pub struct LogLine {
-    pub time: String,
-    pub request_id: String,
+pub(crate) struct LogLine {
+    pub(crate) time: String,
+    pub(crate) request_id: String,
     /// Truncated (/24, /48) unless the node file asks for more or less.
-    pub client: Option<IpAddr>,
+    pub(crate) client: Option<IpAddr>,
     /// The countries that the client may be in; none when unknown.
-    pub countries: Vec<Country>,
+    pub(crate) countries: Vec<Country>,
     /// Who says so: each geo database, by which field, and what contradicts it.
-    pub place: Witnessed,
-    pub client_key: String,
-    pub protocol: &'static str,
-    pub method: String,
+    pub(crate) place: Witnessed,
+    pub(crate) client_key: String,
+    pub(crate) protocol: &'static str,
+    pub(crate) method: String,
     /// Whether it asked for an upgrade: see `policy::Facts`.
-    pub upgrade: bool,
+    pub(crate) upgrade: bool,
     /// Whether it had content.
-    pub content: bool,
-    pub host: String,
+    pub(crate) content: bool,
+    pub(crate) host: String,
     /// Without the query, which may carry personal data.
-    pub path: String,
-    pub consent: bool,
+    pub(crate) path: String,
+    pub(crate) consent: bool,
     /// The jurisdictions that a trusted proxy declared for the tenant.
-    pub declared: Vec<String>,
+    pub(crate) declared: Vec<String>,
     /// The region that a cookie pins the client to.
-    pub pinned: Option<String>,
-    pub route: Option<String>,
-    pub data_class: Option<String>,
+    pub(crate) pinned: Option<String>,
+    pub(crate) route: Option<String>,
+    pub(crate) data_class: Option<String>,
     /// The region of the node that decided.
-    pub from: String,
+    pub(crate) from: String,
     /// Whether another node had chosen the region, and has a line of its own for the request.
-    pub chosen: bool,
-    pub table_version: String,
-    pub status: u16,
-    pub reason: Option<&'static str>,
-    pub region: Option<String>,
-    pub attempts: u32,
+    pub(crate) chosen: bool,
+    pub(crate) table_version: String,
+    pub(crate) status: u16,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) region: Option<String>,
+    pub(crate) attempts: u32,
     /// The law opened the region with safeguards only.
-    pub safeguards: bool,
-    pub duration_ms: f64,
-    pub response_bytes: u64,
+    pub(crate) safeguards: bool,
+    pub(crate) duration_ms: f64,
+    pub(crate) response_bytes: u64,
     /// Whether the answer was sent to its end.
-    pub complete: bool,
+    pub(crate) complete: bool,
     /// Of a tunnel, whose line is written at its end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tunnel: Option<TunnelSummary>,
+    pub(crate) tunnel: Option<TunnelSummary>,
 }
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TunnelEnd {
+pub(crate) enum TunnelEnd {
     /// Either side closed it.
     Closed,
     /// It broke, or never came about: a side did not take it up in time.
@@ -77,18 +77,18 @@ pub enum TunnelEnd {
 
 /// What a tunnel adds to the access log.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct TunnelSummary {
+pub(crate) struct TunnelSummary {
     /// Bytes from the client to the origin.
-    pub bytes_up: u64,
+    pub(crate) bytes_up: u64,
     /// Bytes from the origin to the client.
-    pub bytes_down: u64,
+    pub(crate) bytes_down: u64,
     /// How it ended.
-    pub ended: TunnelEnd,
+    pub(crate) ended: TunnelEnd,
 }
 
 impl TunnelEnd {
     /// Returns its name, for metrics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             TunnelEnd::Closed => "closed",
             TunnelEnd::Broken => "broken",
@@ -100,11 +100,11 @@ impl TunnelEnd {
 
 /// Who says where a client is.
 #[derive(Debug, Default)]
-pub struct Witnessed {
+pub(crate) struct Witnessed {
     /// What the geo databases say: shared with other requests of the client.
-    pub databases: Arc<[Testimony]>,
+    pub(crate) databases: Arc<[Testimony]>,
     /// What somebody else says that makes the client's origin another.
-    pub other: Option<Testimony>,
+    pub(crate) other: Option<Testimony>,
 }
 
 impl Serialize for Witnessed {
@@ -118,11 +118,11 @@ const QUEUE: usize = 8192;
 
 /// The sender's side of the access log. Any thread sends; a thread of the log's own writes.
 #[derive(Clone, Debug)]
-pub struct AccessLog(Option<SyncSender<LogLine>>);
+pub(crate) struct AccessLog(Option<SyncSender<LogLine>>);
 
 impl AccessLog {
     /// Makes a log that goes nowhere.
-    pub fn off() -> Self {
+    pub(crate) fn off() -> Self {
         Self(None)
     }
 
@@ -130,19 +130,19 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn stdout() -> std::io::Result<Self> {
+    pub(crate) fn stdout() -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&receiver))?;
         Ok(Self(Some(sender)))
     }
 
     /// Returns whether lines are wanted at all.
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
     /// Sends a line, or counts it as dropped when the writer is behind.
-    pub fn write(&self, line: LogLine, metrics: &Metrics) {
+    pub(crate) fn write(&self, line: LogLine, metrics: &Metrics) {
         let Some(sender) = &self.0 else { return };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(line) {
             metrics.access_log_dropped.inc();
@@ -169,7 +169,7 @@ fn write_all(lines: &Receiver<LogLine>) {
 }
 
 /// Returns the time of a line: RFC 3339, UTC, milliseconds.
-pub fn now() -> String {
+pub(crate) fn now() -> String {
     let now = jiff::Timestamp::try_from(clock::system_time()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{now:.3}")
 }

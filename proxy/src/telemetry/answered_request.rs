@@ -11,28 +11,28 @@ use crate::telemetry::metrics::Metrics;
 
 /// What an answer is counted under.
 #[derive(Clone, Copy, Debug)]
-pub struct AnsweredRequest<'a> {
+pub(crate) struct AnsweredRequest<'a> {
     /// The table's generation on this node, and the table: ids are of it.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// The table of the ids.
-    pub table: &'a Table,
+    pub(crate) table: &'a Table,
     /// The route, unless none matched.
-    pub route: Option<RouteId>,
+    pub(crate) route: Option<RouteId>,
     /// The region that served, unless Meridian answered itself.
-    pub region: Option<RegionId>,
+    pub(crate) region: Option<RegionId>,
     /// The request's method.
-    pub method: Method,
+    pub(crate) method: Method,
     /// The answer's status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Whose rules held.
-    pub jurisdiction: JurisdictionLabel,
+    pub(crate) jurisdiction: JurisdictionLabel,
     /// `forward`, or the reason of our own answer.
-    pub outcome: &'static str,
+    pub(crate) outcome: &'static str,
 }
 
 impl AnsweredRequest<'_> {
     /// Counts the answer. The handles are kept per thread, so that the hot path takes no lock.
-    pub fn count(&self, metrics: &Metrics, took: Duration) {
+    pub(crate) fn count(&self, metrics: &Metrics, took: Duration) {
         with_handles(metrics, self, |handles| {
             handles.requests.inc();
             handles.duration.observe(took.as_secs_f64());
@@ -46,7 +46,7 @@ impl AnsweredRequest<'_> {
 
 /// The jurisdiction that a decision is counted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum JurisdictionLabel {
+pub(crate) enum JurisdictionLabel {
     /// The client's country is in this one.
     One(usize),
     /// It is in several, or the client may be in several countries.
@@ -59,7 +59,7 @@ pub enum JurisdictionLabel {
 
 impl JurisdictionLabel {
     /// Returns the label of an origin.
-    pub fn of(origin: &Origin, table: &Table) -> Self {
+    pub(crate) fn of(origin: &Origin, table: &Table) -> Self {
         match origin {
             Origin::Unknown => JurisdictionLabel::Unknown,
             Origin::Countries(_) => JurisdictionLabel::Several,

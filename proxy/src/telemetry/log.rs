@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line, for machines.
@@ -12,7 +12,7 @@ pub enum LogFormat {
 }
 
 /// Starts the log. `MERIDIAN_LOG` filters it (`debug`, `info,hyper=warn`, …); `info` otherwise.
-pub fn start(format: LogFormat) {
+pub(crate) fn start(format: LogFormat) {
     // What pingora notes on its start and stop, and the bus's client on each attempt to connect, says
     // nothing that ours does not.
     let ours = || EnvFilter::new("info,pingora_core=warn,async_nats=off");

@@ -6,7 +6,7 @@ use crate::clock;
 
 /// Lets one line through in ten seconds, however much there is to tell. Lives where the lines come from.
 #[derive(Debug, Default)]
-pub struct LogLimiter {
+pub(crate) struct LogLimiter {
     last: Option<Instant>,
     unsaid: u64,
     /// What the last line that was left out was about.
@@ -16,7 +16,7 @@ pub struct LogLimiter {
 impl LogLimiter {
     /// Returns how many lines were left out since the last, if one may be logged now. What this one is `about` is told
     /// with [`LogLimiter::rest`], if it may not.
-    pub fn may(&mut self, about: impl FnOnce() -> String) -> Option<u64> {
+    pub(crate) fn may(&mut self, about: impl FnOnce() -> String) -> Option<u64> {
         if self.last.is_some_and(|last| last.elapsed() < PERIOD) {
             self.unsaid += 1;
             self.about = about();
@@ -27,7 +27,7 @@ impl LogLimiter {
     }
 
     /// Returns how many lines were left out, and what the last was about, once that may be told.
-    pub fn rest(&mut self) -> Option<(u64, String)> {
+    pub(crate) fn rest(&mut self) -> Option<(u64, String)> {
         let is_due = self.unsaid > 0 && self.last.is_some_and(|last| last.elapsed() >= PERIOD);
         is_due.then(|| {
             self.last = Some(clock::now());

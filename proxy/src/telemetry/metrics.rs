@@ -12,53 +12,53 @@ use rustc_hash::FxHashSet;
 /// The node's metrics. A clone counts in the same series.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
-    pub requests: IntCounterVec,
-    pub duration: HistogramVec,
-    pub errors: IntCounterVec,
-    pub active_connections: IntGaugeVec,
-    pub queue_depth: IntGauge,
-    pub decisions: IntCounterVec,
-    pub decision_seconds: Histogram,
-    pub region_health: GaugeVec,
-    pub region_utilisation: GaugeVec,
-    pub cross_region_latency: HistogramVec,
-    pub cross_region_bytes: IntCounterVec,
-    pub attempts: IntCounterVec,
-    pub failovers: IntCounterVec,
-    pub ejections: IntCounterVec,
-    pub suspicions: IntCounterVec,
-    pub retries: IntCounterVec,
-    pub hedges: IntCounterVec,
-    pub shed: IntCounterVec,
-    pub revoked: IntCounterVec,
-    pub tunnels: IntGaugeVec,
-    pub tunnel_bytes: IntCounterVec,
-    pub tunnel_seconds: HistogramVec,
-    pub tunnels_ended: IntCounterVec,
-    pub load_reports: IntCounterVec,
-    pub canary_share: GaugeVec,
-    pub canary_requests: IntCounterVec,
-    pub canary_decisions: IntCounterVec,
-    pub residency_violations: IntCounter,
-    pub peer_refusals: IntCounterVec,
-    pub table_info: IntGaugeVec,
-    pub table_reloads: IntCounterVec,
-    pub table_age: IntGauge,
-    pub law_boundary: Gauge,
-    pub law_clock_doubt: IntGauge,
-    pub table_expired: IntGauge,
-    pub bus_connected: IntGauge,
-    pub bus_silence: Gauge,
-    pub bus_signed_age: GaugeVec,
-    pub table_expiry: GaugeVec,
-    pub bus_nodes: IntGauge,
-    pub bus_events: IntCounterVec,
-    pub geoip_build_epoch: IntGauge,
-    pub geoip_held: IntGaugeVec,
-    pub certificate_expiry: IntGaugeVec,
-    pub access_log_dropped: IntCounter,
+    pub(crate) requests: IntCounterVec,
+    pub(crate) duration: HistogramVec,
+    pub(crate) errors: IntCounterVec,
+    pub(crate) active_connections: IntGaugeVec,
+    pub(crate) queue_depth: IntGauge,
+    pub(crate) decisions: IntCounterVec,
+    pub(crate) decision_seconds: Histogram,
+    pub(crate) region_health: GaugeVec,
+    pub(crate) region_utilisation: GaugeVec,
+    pub(crate) cross_region_latency: HistogramVec,
+    pub(crate) cross_region_bytes: IntCounterVec,
+    pub(crate) attempts: IntCounterVec,
+    pub(crate) failovers: IntCounterVec,
+    pub(crate) ejections: IntCounterVec,
+    pub(crate) suspicions: IntCounterVec,
+    pub(crate) retries: IntCounterVec,
+    pub(crate) hedges: IntCounterVec,
+    pub(crate) shed: IntCounterVec,
+    pub(crate) revoked: IntCounterVec,
+    pub(crate) tunnels: IntGaugeVec,
+    pub(crate) tunnel_bytes: IntCounterVec,
+    pub(crate) tunnel_seconds: HistogramVec,
+    pub(crate) tunnels_ended: IntCounterVec,
+    pub(crate) load_reports: IntCounterVec,
+    pub(crate) canary_share: GaugeVec,
+    pub(crate) canary_requests: IntCounterVec,
+    pub(crate) canary_decisions: IntCounterVec,
+    pub(crate) residency_violations: IntCounter,
+    pub(crate) peer_refusals: IntCounterVec,
+    pub(crate) table_info: IntGaugeVec,
+    pub(crate) table_reloads: IntCounterVec,
+    pub(crate) table_age: IntGauge,
+    pub(crate) law_boundary: Gauge,
+    pub(crate) law_clock_doubt: IntGauge,
+    pub(crate) table_expired: IntGauge,
+    pub(crate) bus_connected: IntGauge,
+    pub(crate) bus_silence: Gauge,
+    pub(crate) bus_signed_age: GaugeVec,
+    pub(crate) table_expiry: GaugeVec,
+    pub(crate) bus_nodes: IntGauge,
+    pub(crate) bus_events: IntCounterVec,
+    pub(crate) geoip_build_epoch: IntGauge,
+    pub(crate) geoip_held: IntGaugeVec,
+    pub(crate) certificate_expiry: IntGaugeVec,
+    pub(crate) access_log_dropped: IntCounter,
 }
 
 /// Seconds: from a cached answer to the slowest that anybody waits for.
@@ -79,7 +79,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Declares everything.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let counters = |name, help, labels| registered(&registry, IntCounterVec::new(Opts::new(name, help), labels));
         let counter = |name, help| registered(&registry, IntCounter::new(name, help));
@@ -292,13 +292,13 @@ impl Metrics {
     }
 
     /// Counts a request as waiting for an upstream, for as long as the guard lives.
-    pub fn waiting(&self) -> Waiting<'_> {
+    pub(crate) fn waiting(&self) -> Waiting<'_> {
         self.queue_depth.inc();
         Waiting(&self.queue_depth)
     }
 
     /// Returns the exposition in Prometheus' text format.
-    pub fn render(&self) -> Vec<u8> {
+    pub(crate) fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics do not encode");
@@ -308,7 +308,7 @@ impl Metrics {
 
     /// Drops the series of routes and regions that a new table no longer has, and of versions other
     /// than the one on trial, so that their number stays bounded by the table.
-    pub fn forget_absent(&self, table: &Table, version_on_trial: Option<&str>) {
+    pub(crate) fn forget_absent(&self, table: &Table, version_on_trial: Option<&str>) {
         let region = |name: &str| name.is_empty() || table.region_named(name).is_some();
         let routes: FxHashSet<&str> =
             table.spec().routes.iter().map(|route| route.name.as_str()).chain(["", "none"]).collect();
@@ -349,7 +349,7 @@ impl Metrics {
 
 /// Counts one waiting request.
 #[derive(Debug)]
-pub struct Waiting<'a>(&'a IntGauge);
+pub(crate) struct Waiting<'a>(&'a IntGauge);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {

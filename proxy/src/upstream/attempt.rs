@@ -26,46 +26,46 @@ use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::plan::{ForwardPlan, Upstream};
 
 /// Where an attempt goes, and how long it may take. It lives as long as the attempt.
-pub struct AttemptTarget {
+pub(crate) struct AttemptTarget {
     /// The routing that was current when it was chosen.
-    pub routing: Arc<Routing>,
+    pub(crate) routing: Arc<Routing>,
     /// The region, in its ids.
-    pub region: RegionId,
+    pub(crate) region: RegionId,
     /// The region in the ids of the routing that the request was decided under.
-    pub pinned_region: RegionId,
+    pub(crate) pinned_region: RegionId,
     /// Whether the law opened the region with safeguards only.
-    pub safeguarded: bool,
+    pub(crate) safeguarded: bool,
     /// Whom to dial.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// When it begins.
-    pub started: Instant,
+    pub(crate) started: Instant,
     /// When it is to be over.
-    pub limit: Instant,
+    pub(crate) limit: Instant,
     /// The region's count of requests in flight.
-    pub in_flight: InFlight,
+    pub(crate) in_flight: InFlight,
 }
 
 /// An attempt about to be made.
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// Where it goes.
-    pub target: AttemptTarget,
+    pub(crate) target: AttemptTarget,
     /// What to send.
-    pub request: Request<AttemptBody>,
+    pub(crate) request: Request<AttemptBody>,
 }
 
 /// The result of an attempt that is over.
-pub struct AttemptResult {
+pub(crate) struct AttemptResult {
     /// Where it went.
-    pub target: AttemptTarget,
+    pub(crate) target: AttemptTarget,
     /// Whether another region's node answered that no origin has seen the request.
-    pub unsent: bool,
+    pub(crate) unsent: bool,
     /// What came of it.
-    pub result: Result<(Response<Incoming>, OriginConnection), Fault>,
+    pub(crate) result: Result<(Response<Incoming>, OriginConnection), Fault>,
 }
 
 /// What went wrong in an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// There was no connection: nothing was sent.
     Unreachable,
     /// There was none within what was left of the request's time: nothing was sent.
@@ -90,23 +90,23 @@ pub enum Fault {
 
 impl Fault {
     /// Returns whether the origin has certainly not acted on the request.
-    pub fn is_unsent(self) -> bool {
+    pub(crate) fn is_unsent(self) -> bool {
         matches!(self, Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort | Fault::Unprocessed)
     }
 
     /// Returns whether another attempt costs the region's retry budget nothing: no origin was troubled, or this
     /// node left the region for the law's sake.
-    pub fn is_free(self) -> bool {
+    pub(crate) fn is_free(self) -> bool {
         self.is_unsent() || matches!(self, Fault::Revoked(_))
     }
 
     /// Returns whether there was no connection.
-    pub fn is_unreachable(self) -> bool {
+    pub(crate) fn is_unreachable(self) -> bool {
         matches!(self, Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort)
     }
 
     /// Returns the word for the metrics.
-    pub fn outcome(self) -> &'static str {
+    pub(crate) fn outcome(self) -> &'static str {
         match self {
             Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort => "unreachable",
             Fault::Unprocessed => "unprocessed",
@@ -121,7 +121,7 @@ impl Fault {
 
 /// Makes an attempt. What is dropped before its end is cancelled: the connection is closed, or on
 /// HTTP/2 the stream reset.
-pub async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
+pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
     let Attempt { target, request } = attempt;
     let upstream = plan.upstream;
     let is_gateway = target.destination.endpoint().endpoint.role == EndpointRole::Gateway;
@@ -155,12 +155,12 @@ pub async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
 
 impl AttemptResult {
     /// Returns the status of its answer.
-    pub fn status(&self) -> Option<StatusCode> {
+    pub(crate) fn status(&self) -> Option<StatusCode> {
         self.result.as_ref().ok().map(|(response, _)| response.status())
     }
 
     /// Returns what went wrong with it; [`Fault::Status`] of any answer of an origin.
-    pub fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self) -> Fault {
         if self.unsent {
             // There it is the region's endpoints that could not be reached.
             return Fault::Unreachable;
@@ -170,7 +170,7 @@ impl AttemptResult {
 
     /// Reports how it went, as evidence for or against its endpoint and region. `fair` is the time that an attempt has where
     /// none went before it: silence that was cut short says little.
-    pub fn report(&self, metrics: &Metrics, body: &RequestBody, fair: Duration) {
+    pub(crate) fn report(&self, metrics: &Metrics, body: &RequestBody, fair: Duration) {
         let AttemptTarget { routing, region, destination, started, limit, .. } = &self.target;
         let evidence = Evidence { metrics, routing, region: *region, endpoint: destination.endpoint() };
         let took = body.origins_turn(*started).map(|since| since.elapsed());

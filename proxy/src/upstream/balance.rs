@@ -12,17 +12,17 @@ use crate::routing::{Region, Routing};
 
 /// What a request asks of the endpoint that it goes to.
 #[derive(Clone, Copy, Debug)]
-pub struct PickRequest {
+pub(crate) struct PickRequest {
     /// The client's hash, which chooses the version while one is on trial.
-    pub client_key: u64,
+    pub(crate) client_key: u64,
     /// Whether it upgrades the protocol, which HTTP/2 cannot.
-    pub upgrade: bool,
+    pub(crate) upgrade: bool,
 }
 
 /// An endpoint with the permit to dial it. Only [`destination`] makes one, and the dialer
 /// and the pool take nothing else.
 #[derive(Debug)]
-pub struct Destination {
+pub(crate) struct Destination {
     endpoint: Arc<EndpointState>,
     /// Whether the request upgrades the protocol, which HTTP/2 cannot.
     upgrade: bool,
@@ -32,12 +32,12 @@ pub struct Destination {
 
 impl Destination {
     /// Returns the endpoint to dial.
-    pub fn endpoint(&self) -> &Arc<EndpointState> {
+    pub(crate) fn endpoint(&self) -> &Arc<EndpointState> {
         &self.endpoint
     }
 
     /// Returns whether HTTP/2 is to be spoken there.
-    pub fn is_http2(&self) -> bool {
+    pub(crate) fn is_http2(&self) -> bool {
         self.endpoint.endpoint.http2 && !self.upgrade
     }
 }
@@ -45,7 +45,7 @@ impl Destination {
 /// Spends a permit on an endpoint of its region: of the client's version if one is on trial,
 /// healthy ones in turn, then suspect ones, never one that this request has tried. `None` when the
 /// region has no other left.
-pub fn destination(
+pub(crate) fn destination(
     routing: &Routing,
     permit: Permit,
     tried: &[Arc<EndpointState>],
@@ -58,7 +58,7 @@ pub fn destination(
 
 /// Counts the endpoints of a region that this request could still try: those that the probes have nothing
 /// against, ejected or not.
-pub fn untried(routing: &Routing, region: RegionId, tried: &[Arc<EndpointState>]) -> usize {
+pub(crate) fn untried(routing: &Routing, region: RegionId, tried: &[Arc<EndpointState>]) -> usize {
     let endpoints = routing.region(region).endpoints.iter();
     endpoints.filter(|endpoint| endpoint.is_probed_up() && !is_in(tried, endpoint)).count()
 }

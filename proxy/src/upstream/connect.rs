@@ -31,7 +31,7 @@ use crate::upstream::socket::{IdleProbe, keep_alive};
 
 /// How to connect, for every destination of a node. A reload replaces it; any thread uses it.
 #[derive(Clone)]
-pub struct Connector {
+pub(crate) struct Connector {
     /// For each version of HTTP, since ALPN differs.
     http1_tls: Arc<rustls::ClientConfig>,
     http2_tls: Arc<rustls::ClientConfig>,
@@ -46,7 +46,7 @@ pub struct Connector {
 
 /// What is spoken on a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speak {
+pub(crate) enum Speak {
     /// Nothing: that the endpoint takes the connection, and agrees on TLS, is all that is asked.
     Nothing,
     /// HTTP/1.1.
@@ -64,7 +64,7 @@ enum Fresh {
 
 impl Speak {
     /// As the endpoint wants it.
-    pub fn with(endpoint: &Endpoint) -> Self {
+    pub(crate) fn with(endpoint: &Endpoint) -> Self {
         if endpoint.http2 { Speak::Http2 } else { Speak::Http1 }
     }
 }
@@ -73,7 +73,7 @@ impl Connector {
     /// Connects with this TLS configuration, which verifies by `roots`, and to gateways as one of these
     /// peers, giving up after `timeout` (name look-up, TCP, TLS and HTTP/2's SETTINGS together). ALPN is
     /// set here.
-    pub fn new(
+    pub(crate) fn new(
         tls: &rustls::ClientConfig,
         roots: Arc<RootCertStore>,
         peers: Arc<Peers>,
@@ -93,7 +93,7 @@ impl Connector {
     /// The same, in place of an earlier one. It is of the same generation, and keeps what that knows of names, if it
     /// connects as that does: by the same authorities, as the same node, asking the same name servers.
     #[must_use]
-    pub fn succeeding(self, earlier: &Self) -> Self {
+    pub(crate) fn succeeding(self, earlier: &Self) -> Self {
         let asks_the_same = self.resolver.asks_as(&earlier.resolver);
         let trusts_the_same = self.roots.roots == earlier.roots.roots && self.peers.is_same(&earlier.peers);
         let resolver = if asks_the_same { earlier.resolver.clone() } else { self.resolver };
@@ -102,7 +102,7 @@ impl Connector {
     }
 
     /// Tells connections that were opened otherwise from this connector's own.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
@@ -112,7 +112,11 @@ impl Connector {
     ///
     /// # Errors
     /// When there is no connection in time; nothing of the request has been sent.
-    pub async fn connect(&self, destination: &Destination, pool: &Pool) -> Result<OriginConnection, ConnectError> {
+    pub(crate) async fn connect(
+        &self,
+        destination: &Destination,
+        pool: &Pool,
+    ) -> Result<OriginConnection, ConnectError> {
         let state = destination.endpoint();
         if !destination.is_http2() {
             return match self.open(&state.endpoint, Speak::Http1).await? {
@@ -148,7 +152,7 @@ impl Connector {
     ///
     /// # Errors
     /// As for [`Connector::connect`].
-    pub async fn connect_for_probe(
+    pub(crate) async fn connect_for_probe(
         &self,
         endpoint: &Endpoint,
         speak: Speak,
@@ -285,7 +289,7 @@ const MAX_ADDRESSES: usize = 4;
 ///
 /// # Errors
 /// When the provider offers no such versions, which is a mistake in the build.
-pub fn tls_config(roots: &Arc<RootCertStore>) -> Result<rustls::ClientConfig, rustls::Error> {
+pub(crate) fn tls_config(roots: &Arc<RootCertStore>) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

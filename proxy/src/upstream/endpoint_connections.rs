@@ -11,16 +11,16 @@ use crate::upstream::http2::{Http2, Stream};
 /// Whom a pooled connection leads to, and which connector has opened it: what another would verify by other
 /// authorities, show another certificate, or find at another address is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PoolKey {
+pub(crate) struct PoolKey {
     /// The endpoint's id.
-    pub endpoint: u64,
+    pub(crate) endpoint: u64,
     /// [`Connector::generation`](crate::upstream::connect::Connector::generation).
-    pub generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// Open connections of one worker thread, and those that are being opened, by endpoint and generation.
 #[derive(Debug, Default)]
-pub struct SharedConnections {
+pub(crate) struct SharedConnections {
     endpoints: Mutex<FxHashMap<PoolKey, EndpointConnections>>,
 }
 
@@ -42,7 +42,7 @@ struct PendingConnect {
 }
 
 /// Says what a request that needs a connection does next.
-pub enum ConnectPermit<'a> {
+pub(crate) enum ConnectPermit<'a> {
     /// It has a place on one.
     Ready(Stream),
     /// It opens one, for others too.
@@ -53,7 +53,7 @@ pub enum ConnectPermit<'a> {
 
 /// Opens one connection for all requests that wait for it, and reports to them whether that succeeded. Dropped
 /// without a report, another request opens one.
-pub struct SingleFlight<'a> {
+pub(crate) struct SingleFlight<'a> {
     shared: &'a SharedConnections,
     key: PoolKey,
     number: u64,
@@ -62,7 +62,7 @@ pub struct SingleFlight<'a> {
 
 impl SharedConnections {
     /// Returns a place on an open connection, if one has any left.
-    pub fn take(&self, key: PoolKey, timeout: Duration) -> Option<Stream> {
+    pub(crate) fn take(&self, key: PoolKey, timeout: Duration) -> Option<Stream> {
         let mut endpoints = self.lock();
         let endpoint = endpoints.get_mut(&key)?;
         endpoint.connections.retain(|connection| !connection.is_closed() && !connection.is_idle_for(timeout));
@@ -70,7 +70,7 @@ impl SharedConnections {
     }
 
     /// Returns a place, or the way to one.
-    pub fn permit(&self, key: PoolKey) -> ConnectPermit<'_> {
+    pub(crate) fn permit(&self, key: PoolKey) -> ConnectPermit<'_> {
         let mut endpoints = self.lock();
         let endpoint = endpoints.entry(key).or_default();
         if let Some(stream) = endpoint.connections.iter().find_map(Http2::stream) {
@@ -88,7 +88,7 @@ impl SharedConnections {
     }
 
     /// Takes a place back; of the connections that are idle then, `most` are kept.
-    pub fn give(&self, key: PoolKey, stream: Stream, most: usize) {
+    pub(crate) fn give(&self, key: PoolKey, stream: Stream, most: usize) {
         let last = stream.is_last();
         drop(stream);
         if !last {
@@ -105,7 +105,7 @@ impl SharedConnections {
 
     /// Closes connections that have been idle for `timeout`. Those of another generation are let go: they close with
     /// their last request.
-    pub fn sweep(&self, generation: u64, timeout: Duration) {
+    pub(crate) fn sweep(&self, generation: u64, timeout: Duration) {
         self.lock().retain(|key, endpoint| {
             endpoint.connections.retain(|connection| {
                 key.generation == generation && !connection.is_closed() && !connection.is_idle_for(timeout)
@@ -121,7 +121,7 @@ impl SharedConnections {
 
 impl SingleFlight<'_> {
     /// Shares a new connection, and takes the first place on it. `None` when it is closed already.
-    pub fn succeeded(self, connection: Http2) -> Option<Stream> {
+    pub(crate) fn succeeded(self, connection: Http2) -> Option<Stream> {
         let connection = Arc::new(connection);
         let stream = connection.stream();
         if let Some(endpoint) = self.shared.lock().get_mut(&self.key) {
@@ -132,7 +132,7 @@ impl SingleFlight<'_> {
     }
 
     /// Has all requests that wait fail as this one did.
-    pub fn failed(self, why: &str) {
+    pub(crate) fn failed(self, why: &str) {
         self.failure.send_replace(Some(why.into()));
     }
 }

@@ -13,22 +13,22 @@ use crate::telemetry::metrics::Metrics;
 
 /// Reports how one attempt at an endpoint went, under the routing by which it was dialled.
 #[derive(Clone, Copy)]
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     /// The metrics to count in.
-    pub metrics: &'a Metrics,
+    pub(crate) metrics: &'a Metrics,
     /// The routing of that moment.
-    pub routing: &'a Routing,
+    pub(crate) routing: &'a Routing,
     /// The region, in its ids.
-    pub region: RegionId,
+    pub(crate) region: RegionId,
     /// The endpoint.
-    pub endpoint: &'a EndpointState,
+    pub(crate) endpoint: &'a EndpointState,
 }
 
 impl Evidence<'_> {
     /// An answer's head has come, after the origin took so long; `None` when it came before the request
     /// was complete. 502, 503 and 504 say that the endpoint cannot serve; any other error is as much
     /// about the request, and counts by its share only.
-    pub fn answered(&self, status: StatusCode, took: Option<Duration>) {
+    pub(crate) fn answered(&self, status: StatusCode, took: Option<Duration>) {
         match status {
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
                 self.failed(Symptom::Refused, took.unwrap_or_default());
@@ -41,13 +41,13 @@ impl Evidence<'_> {
     }
 
     /// A good answer has come to its end: only then is it known to have gone well.
-    pub fn completed(&self) {
+    pub(crate) fn completed(&self) {
         self.endpoint.on_success();
         self.cell().state.on_success();
     }
 
     /// An attempt has failed, after `took`.
-    pub fn failed(&self, symptom: Symptom, took: Duration) {
+    pub(crate) fn failed(&self, symptom: Symptom, took: Duration) {
         let enough = self.endpoint.on_error(symptom, &self.failover().outlier);
         self.on_trial(false, took);
         self.act(enough);
@@ -55,13 +55,13 @@ impl Evidence<'_> {
 
     /// An attempt was cancelled after `took`, since another answered first: its answer would have taken
     /// longer still, and the probes are to find out whether one would have come.
-    pub fn cancelled(&self, took: Duration) {
+    pub(crate) fn cancelled(&self, took: Duration) {
         self.endpoint.on_answer(false, took > self.failover().latency_p99);
         self.endpoint.on_wait();
     }
 
     /// An answer that began well has broken off.
-    pub fn broke_off(&self) {
+    pub(crate) fn broke_off(&self) {
         let enough = self.endpoint.on_late_error(Symptom::Broken, &self.failover().outlier);
         // Counted twice there, as a success and as a failure: half of a share that is far past any mark.
         self.on_trial(false, Duration::ZERO);
@@ -106,7 +106,7 @@ impl Evidence<'_> {
 
 /// Takes an endpoint out of rotation for a while, unless too many of its region's are out already.
 /// Whether it did.
-pub fn eject(
+pub(crate) fn eject(
     metrics: &Metrics,
     region: &str,
     cell: &Region,
@@ -129,7 +129,7 @@ pub fn eject(
 }
 
 /// Makes a whole region the last resort for a while.
-pub fn suspect(metrics: &Metrics, region: &str, cell: &Region, cause: Cause, failover: &Failover) {
+pub(crate) fn suspect(metrics: &Metrics, region: &str, cell: &Region, cause: Cause, failover: &Failover) {
     if cell.state.suspect(&failover.outlier) {
         let cause = cause.name();
         metrics.suspicions.with_label_values(&[region, cause]).inc();
@@ -139,7 +139,7 @@ pub fn suspect(metrics: &Metrics, region: &str, cell: &Region, cause: Cause, fai
 }
 
 /// Works a region's health out again, and tells when that changes where it stands.
-pub fn refresh(metrics: &Metrics, region: &str, cell: &Region, failover: &Failover) {
+pub(crate) fn refresh(metrics: &Metrics, region: &str, cell: &Region, failover: &Failover) {
     let Some((before, after)) = cell.refresh(failover) else { return };
     metrics.region_health.with_label_values(&[region]).set(gauge(cell));
     let (before, state) = (phase_name(before), phase_name(after));
@@ -150,7 +150,7 @@ pub fn refresh(metrics: &Metrics, region: &str, cell: &Region, failover: &Failov
 }
 
 /// Returns the word for where a region stands.
-pub fn phase_name(phase: Phase) -> &'static str {
+pub(crate) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Up => "up",
         Phase::Down => "down",
@@ -161,7 +161,7 @@ pub fn phase_name(phase: Phase) -> &'static str {
 }
 
 /// Returns a region's health as a gauge: the share of its clients that it gets.
-pub fn gauge(cell: &Region) -> f64 {
+pub(crate) fn gauge(cell: &Region) -> f64 {
     match cell.state.health() {
         Health::Up => 1.0,
         Health::Ramping(percent) => f64::from(percent) / 100.0,

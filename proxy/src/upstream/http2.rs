@@ -24,7 +24,7 @@ use crate::upstream::link::{ConnectError, Link, SendError};
 /// A connection whose peer has said that it speaks HTTP/2, and how much of it. It belongs to one worker's thread, and
 /// closes once no request and no pool holds it.
 #[derive(Debug)]
-pub struct Http2 {
+pub(crate) struct Http2 {
     sender: SendRequest<AttemptBody>,
     scheme: Scheme,
     link: Link,
@@ -40,7 +40,7 @@ pub struct Http2 {
 
 /// One request's place on a shared connection, free again when this is dropped.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     connection: Arc<Http2>,
     sender: SendRequest<AttemptBody>,
 }
@@ -52,7 +52,7 @@ impl Http2 {
     ///
     /// # Errors
     /// When the peer closes the stream, or speaks otherwise.
-    pub async fn open<S>(stream: S, scheme: Scheme, link: Link) -> Result<Self, ConnectError>
+    pub(crate) async fn open<S>(stream: S, scheme: Scheme, link: Link) -> Result<Self, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -94,7 +94,7 @@ impl Http2 {
     }
 
     /// Takes a place on it, if it is open and has one left.
-    pub fn stream(self: &Arc<Self>) -> Option<Stream> {
+    pub(crate) fn stream(self: &Arc<Self>) -> Option<Stream> {
         if self.is_closed() {
             return None;
         }
@@ -107,23 +107,23 @@ impl Http2 {
     }
 
     /// Returns how many requests it takes at a time.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
     /// Returns whether it takes no more requests: it is broken, its peer has said GOAWAY, or its endpoint's name
     /// stands for other addresses now.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed() || !self.link.leads_there()
     }
 
     /// Returns whether no request has a place on it.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.streams.load(Ordering::Relaxed) == 0
     }
 
     /// Returns whether it has been idle for so long.
-    pub fn is_idle_for(&self, timeout: Duration) -> bool {
+    pub(crate) fn is_idle_for(&self, timeout: Duration) -> bool {
         let since = Duration::from_millis(self.idle_since_ms.load(Ordering::Relaxed));
         self.is_idle() && uptime().saturating_sub(since) >= timeout
     }
@@ -134,7 +134,7 @@ impl Stream {
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
         let alone = self.connection.streams.load(Ordering::Relaxed) == 1;
         if alone && !self.connection.link.socket.is_quiet() {
             // What has come while it was idle may be its end: it is read before the request is sent.
@@ -149,23 +149,23 @@ impl Stream {
     }
 
     /// Returns what the connection's other end has proved.
-    pub fn counterpart(&self) -> Counterpart {
+    pub(crate) fn counterpart(&self) -> Counterpart {
         self.connection.link.counterpart
     }
 
     /// Which connector has opened the connection.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.connection.link.generation
     }
 
     /// Returns whether no other request has found the connection broken before: true, too, of a stream alone that
     /// broke.
-    pub fn is_first_to_break(&self) -> bool {
+    pub(crate) fn is_first_to_break(&self) -> bool {
         !self.connection.is_closed() || !self.connection.broken.swap(true, Ordering::Relaxed)
     }
 
     /// Returns whether no other request has a place on its connection.
-    pub fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         self.connection.streams.load(Ordering::Relaxed) == 1
     }
 }

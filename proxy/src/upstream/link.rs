@@ -14,21 +14,21 @@ use crate::upstream::socket::IdleProbe;
 /// What there is to know of an open connection, whichever version of HTTP it speaks. It lives as long as the
 /// connection.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     /// The socket underneath, to look at while it is idle.
-    pub socket: IdleProbe,
+    pub(crate) socket: IdleProbe,
     /// What its endpoint's name stood for; `None` for an address.
-    pub place: Option<ResolvedAddress>,
+    pub(crate) place: Option<ResolvedAddress>,
     /// What its other end has proved.
-    pub counterpart: Counterpart,
+    pub(crate) counterpart: Counterpart,
     /// Which connector has opened it.
-    pub generation: u64,
+    pub(crate) generation: u64,
 }
 
 /// Why there is no connection. In every case the request was not sent.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum ConnectError {
+pub(crate) enum ConnectError {
     #[error("no connection within {0:?}")]
     Timeout(Duration),
     #[error("no connection: {0}")]
@@ -51,7 +51,7 @@ pub enum ConnectError {
 
 /// Why a request has no answer.
 #[derive(Debug)]
-pub enum SendError {
+pub(crate) enum SendError {
     /// Nothing of it was sent; here it is.
     Unsent(Box<Request<AttemptBody>>),
     /// Some of it was sent, and the origin says that it has not acted on it.
@@ -62,7 +62,7 @@ pub enum SendError {
 
 impl Link {
     /// Returns whether the endpoint's name still stands for the connection's address.
-    pub fn leads_there(&self) -> bool {
+    pub(crate) fn leads_there(&self) -> bool {
         leads_there(&self.place)
     }
 }

@@ -1,17 +1,17 @@
 //! Reaching origins: destinations, connections, pools, attempts.
 
-pub mod attempt;
-pub mod balance;
-pub mod connect;
-pub mod endpoint_connections;
-pub mod evidence;
-pub mod forward;
+pub(crate) mod attempt;
+pub(crate) mod balance;
+pub(crate) mod connect;
+pub(crate) mod endpoint_connections;
+pub(crate) mod evidence;
+pub(crate) mod forward;
 mod hedge;
-pub mod http2;
-pub mod link;
-pub mod origin_connection;
-pub mod plan;
-pub mod pool;
-pub mod resolve;
+pub(crate) mod http2;
+pub(crate) mod link;
+pub(crate) mod origin_connection;
+pub(crate) mod plan;
+pub(crate) mod pool;
+pub(crate) mod resolve;
 mod retry_state;
-pub mod socket;
+pub(crate) mod socket;

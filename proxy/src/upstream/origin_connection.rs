@@ -14,7 +14,7 @@ use crate::upstream::link::{Link, SendError};
 
 /// A connection ready for a request.
 #[derive(Debug)]
-pub enum OriginConnection {
+pub(crate) enum OriginConnection {
     /// One that takes one request at a time, and is this request's alone until its answer has ended.
     Http1(Http1),
     /// A place on one that many requests share.
@@ -23,16 +23,16 @@ pub enum OriginConnection {
 
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
-pub struct Http1 {
+pub(crate) struct Http1 {
     /// Sends requests, one at a time.
-    pub sender: SendRequest<AttemptBody>,
+    pub(crate) sender: SendRequest<AttemptBody>,
     /// What there is to know of it.
-    pub link: Link,
+    pub(crate) link: Link,
 }
 
 impl OriginConnection {
     /// Returns what its other end has proved.
-    pub fn counterpart(&self) -> Counterpart {
+    pub(crate) fn counterpart(&self) -> Counterpart {
         match self {
             OriginConnection::Http1(connection) => connection.link.counterpart,
             OriginConnection::Http2(stream) => stream.counterpart(),
@@ -40,7 +40,7 @@ impl OriginConnection {
     }
 
     /// Which connector has opened it.
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         match self {
             OriginConnection::Http1(connection) => connection.link.generation,
             OriginConnection::Http2(stream) => stream.generation(),
@@ -49,7 +49,7 @@ impl OriginConnection {
 
     /// Returns whether this is the first request to find the connection broken: what it breaks with is one failure,
     /// however many requests were on it.
-    pub fn is_first_to_break(&self) -> bool {
+    pub(crate) fn is_first_to_break(&self) -> bool {
         match self {
             OriginConnection::Http1(_) => true,
             OriginConnection::Http2(stream) => stream.is_first_to_break(),
@@ -60,7 +60,7 @@ impl OriginConnection {
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
         match self {
             OriginConnection::Http1(connection) => {
                 connection.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {

@@ -21,67 +21,67 @@ use crate::upstream::pool::Pool;
 
 /// What attempts need of their node and worker. It lives as long as one request is forwarded.
 #[derive(Clone, Copy)]
-pub struct Upstream<'a> {
+pub(crate) struct Upstream<'a> {
     /// The worker's connections.
-    pub pool: &'a Pool,
+    pub(crate) pool: &'a Pool,
     /// How to open others.
-    pub connector: &'a ArcSwap<Connector>,
+    pub(crate) connector: &'a ArcSwap<Connector>,
     /// The routing in force.
-    pub routing: &'a CurrentRouting,
+    pub(crate) routing: &'a CurrentRouting,
     /// Which other processes are nodes.
-    pub peers: &'a CurrentPeers,
+    pub(crate) peers: &'a CurrentPeers,
     /// The metrics.
-    pub metrics: &'a Metrics,
+    pub(crate) metrics: &'a Metrics,
     /// The settings in force.
-    pub config: &'a ArcSwap<NodeConfig>,
+    pub(crate) config: &'a ArcSwap<NodeConfig>,
 }
 
 /// One request to forward. It borrows all that it needs from the worker and the exchange, for as long as the
 /// request is forwarded.
-pub struct ForwardPlan<'a> {
+pub(crate) struct ForwardPlan<'a> {
     /// What the attempts need of the node.
-    pub upstream: Upstream<'a>,
+    pub(crate) upstream: Upstream<'a>,
     /// The routing that the request was decided under.
-    pub pinned: &'a Arc<Routing>,
+    pub(crate) pinned: &'a Arc<Routing>,
     /// What the decision knew.
-    pub facts: &'a Facts<'a>,
+    pub(crate) facts: &'a Facts<'a>,
     /// What it permits.
-    pub permits: &'a Permits,
+    pub(crate) permits: &'a Permits,
     /// Builds the upstream head for a region of a routing.
-    pub head: &'a (dyn Fn(&Routing, RegionId) -> Request<()> + Sync),
+    pub(crate) head: &'a (dyn Fn(&Routing, RegionId) -> Request<()> + Sync),
     /// The request's body.
-    pub body: &'a RequestBody,
+    pub(crate) body: &'a RequestBody,
     /// Whether the request may be repeated though an origin may have acted on it.
-    pub repeatable: bool,
+    pub(crate) repeatable: bool,
     /// Whether the request upgrades the protocol.
-    pub upgrade: bool,
+    pub(crate) upgrade: bool,
     /// When the request arrived.
-    pub started: Instant,
+    pub(crate) started: Instant,
 }
 
 /// An origin's answer, with what it holds.
-pub struct OriginAnswer {
+pub(crate) struct OriginAnswer {
     /// The answer.
-    pub response: Response<Incoming>,
+    pub(crate) response: Response<Incoming>,
     /// The connection it comes from; it goes back to the pool after the body's end.
-    pub connection: OriginConnection,
+    pub(crate) connection: OriginConnection,
     /// Who answered.
-    pub endpoint: Arc<EndpointState>,
+    pub(crate) endpoint: Arc<EndpointState>,
     /// The region that answered, in the ids of `routing`.
-    pub region: RegionId,
+    pub(crate) region: RegionId,
     /// The routing that was current at that attempt.
-    pub routing: Arc<Routing>,
+    pub(crate) routing: Arc<Routing>,
     /// How many attempts it took.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Whether the law opened the region with safeguards only.
-    pub safeguarded: bool,
+    pub(crate) safeguarded: bool,
     /// The region's count of requests in flight.
-    pub in_flight: InFlight,
+    pub(crate) in_flight: InFlight,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum ForwardError {
+pub(crate) enum ForwardError {
     /// The client's body is at fault.
     Body(BodyFault),
     /// Every region that could have served is full.
@@ -120,7 +120,7 @@ pub enum ForwardError {
 
 /// Why no further attempt was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRetry {
+pub(crate) enum NoRetry {
     /// All that the route allows were made, or nobody else is left.
     Exhausted,
     /// The route's time is over.

@@ -13,10 +13,10 @@ use crate::upstream::origin_connection::{Http1, OriginConnection};
 /// Idle HTTP/1.1 connections, most recently used last, and shared HTTP/2 ones. Each worker has its
 /// own, so that its locks are never contended and a connection stays on the thread that opened it.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub(crate) struct Pool {
     idle: Mutex<FxHashMap<PoolKey, Vec<Idle>>>,
     /// Those that several requests may use at once.
-    pub shared: SharedConnections,
+    pub(crate) shared: SharedConnections,
 }
 
 #[derive(Debug)]
@@ -28,7 +28,12 @@ struct Idle {
 impl Pool {
     /// Takes the connection of this generation that was used last, if one is left that is open, silent and ready, and
     /// has not been idle for `timeout`; of HTTP/2, a place on one that is open and has any left.
-    pub fn take(&self, destination: &Destination, generation: u64, timeout: Duration) -> Option<OriginConnection> {
+    pub(crate) fn take(
+        &self,
+        destination: &Destination,
+        generation: u64,
+        timeout: Duration,
+    ) -> Option<OriginConnection> {
         let key = PoolKey { endpoint: destination.endpoint().id, generation };
         if destination.is_http2() {
             return self.shared.take(key, timeout).map(OriginConnection::Http2);
@@ -47,7 +52,7 @@ impl Pool {
 
     /// Gives a connection back, once its answer has been read to the end; `most` idle ones of the current generation
     /// are kept for each endpoint, and none of an earlier one.
-    pub fn give(&self, endpoint: u64, connection: OriginConnection, generation: u64, most: usize) {
+    pub(crate) fn give(&self, endpoint: u64, connection: OriginConnection, generation: u64, most: usize) {
         let key = PoolKey { endpoint, generation: connection.generation() };
         let most = if key.generation == generation { most } else { 0 };
         let connection = match connection {
@@ -66,7 +71,7 @@ impl Pool {
 
     /// Closes connections that have been idle for `timeout`, and those of another generation; HTTP/2 ones as soon as
     /// their last request has ended.
-    pub fn sweep(&self, generation: u64, timeout: Duration) {
+    pub(crate) fn sweep(&self, generation: u64, timeout: Duration) {
         self.lock().retain(|key, connections| {
             connections.retain(|Idle { connection, since }| {
                 since.elapsed() < timeout && !connection.sender.is_closed() && connection.link.leads_there()

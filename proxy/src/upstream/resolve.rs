@@ -21,7 +21,7 @@ use crate::clock::uptime;
 
 /// Looks names up, for every worker and every probe. A copy shares the names that it knows.
 #[derive(Clone)]
-pub struct Resolver(Arc<Names>);
+pub(crate) struct Resolver(Arc<Names>);
 
 /// Every name in use, and who is asked for them.
 struct Names {
@@ -60,9 +60,9 @@ enum LookupState {
 
 /// An address that a name stood for when a connection was opened.
 #[derive(Debug)]
-pub struct ResolvedAddress {
+pub(crate) struct ResolvedAddress {
     /// The address.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     name: Arc<Name>,
     /// The newest answer that is known to have the address.
     generation: AtomicU64,
@@ -71,7 +71,7 @@ pub struct ResolvedAddress {
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum ResolveError {
+pub(crate) enum ResolveError {
     #[error("no address for {host:?}: {why}")]
     Nothing { host: String, why: Arc<str> },
     #[error("no address for {0:?}: the node keeps {MAX_NAMES} names already")]
@@ -80,7 +80,7 @@ pub enum ResolveError {
 
 /// Returns whether a connection leads where its endpoint's name leads now; `None` is an endpoint that is an
 /// address. One load of an integer, unless the answer has changed since.
-pub fn leads_there(place: &Option<ResolvedAddress>) -> bool {
+pub(crate) fn leads_there(place: &Option<ResolvedAddress>) -> bool {
     place.as_ref().is_none_or(|place| {
         let latest = place.name.generation.load(Ordering::Acquire);
         place.generation.load(Ordering::Relaxed) == latest || place.is_still_in(latest)
@@ -101,12 +101,12 @@ impl ResolvedAddress {
 
 impl Resolver {
     /// Asks these name servers, or the system's if there are none. Nothing is asked before the first name.
-    pub fn new(servers: Vec<SocketAddr>) -> Self {
+    pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
         Self(Arc::new(Names { servers, dns: OnceLock::new(), known: DashMap::new() }))
     }
 
     /// Returns whether both ask the same name servers.
-    pub fn asks_as(&self, other: &Self) -> bool {
+    pub(crate) fn asks_as(&self, other: &Self) -> bool {
         self.0.servers == other.0.servers
     }
 
@@ -115,7 +115,7 @@ impl Resolver {
     ///
     /// # Errors
     /// When the name has no address, or none is known and no name server answers.
-    pub async fn look_up(&self, host: &str) -> Result<Vec<ResolvedAddress>, ResolveError> {
+    pub(crate) async fn look_up(&self, host: &str) -> Result<Vec<ResolvedAddress>, ResolveError> {
         let name = self.name(host)?;
         name.used_ms.store(now_ms(), Ordering::Relaxed);
         let mut answer = name.answer.subscribe();

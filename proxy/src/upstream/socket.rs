@@ -11,21 +11,21 @@ use tokio::net::TcpStream;
 /// the connection was idle. A duplicate descriptor: sharing the stream itself would cost HTTP's side
 /// a system call for each read, because only tokio's own stream knows that a short read means empty.
 #[derive(Debug)]
-pub struct IdleProbe(Socket);
+pub(crate) struct IdleProbe(Socket);
 
 impl IdleProbe {
     /// Makes a handle on this stream's socket.
     ///
     /// # Errors
     /// When the process is out of descriptors.
-    pub fn on(stream: &TcpStream) -> io::Result<Self> {
+    pub(crate) fn on(stream: &TcpStream) -> io::Result<Self> {
         SockRef::from(stream).try_clone().map(Self)
     }
 
     /// Returns whether an idle connection is as it should be: open, and silent. A FIN, a reset or any unasked byte
     /// (an origin's 408, say, which HTTP would take for the next request's answer) means that it must not be used
     /// again. One non-blocking system call.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         matches!(self.0.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -36,7 +36,7 @@ impl IdleProbe {
 ///
 /// # Errors
 /// When the socket is no more.
-pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let probes =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
     SockRef::from(stream).set_tcp_keepalive(&probes)
