@@ -1,5 +1,6 @@
 //! `meridian explain`
 
+mod page;
 mod text;
 
 use std::net::IpAddr;

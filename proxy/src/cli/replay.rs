@@ -3,6 +3,7 @@
 mod era;
 pub(in crate::cli) mod line;
 mod rate;
+mod report;
 mod tally;
 mod words;
 
@@ -16,7 +17,8 @@ use policy::{Health, Moment, RegionId, RegionView, Table};
 
 use self::era::Eras;
 use self::line::{Lines, Read};
-use self::tally::{Report, Tally};
+use self::report::Report;
+use self::tally::Tally;
 use super::what_if::{assignment, region};
 use super::{Failed, Format, print};
 

@@ -8,6 +8,8 @@ use policy::explain::{
 };
 use policy::{Access, Explanation, Period, Reported};
 
+use super::page::{GLUE, Page};
+
 /// The whole page.
 pub(super) fn text(explanation: &Explanation) -> String {
     let mut page = Page::default();
@@ -397,49 +399,8 @@ fn glued(name: &str, remark: &str) -> String {
     format!("{name} ({remark})").replace(' ', GLUE)
 }
 
-/// Stands for a space that no line breaks at.
-const GLUE: &str = "\u{a0}";
-
 /// How many of a rule's regions are named.
 const NAMED: usize = 8;
-
-/// What is written so far.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    /// The width that lines keep to where they can.
-    const WIDTH: usize = 100;
-
-    fn line(&mut self, text: &str) {
-        self.0.push_str(text);
-        self.0.push('\n');
-    }
-
-    /// A fact under its label.
-    fn entry(&mut self, label: &str, text: &str) {
-        self.wrapped(&format!("{label:<9}"), 11, text);
-    }
-
-    /// Text after a lead, broken between words; what does not fit is indented.
-    fn wrapped(&mut self, lead: &str, indent: usize, text: &str) {
-        let mut line = lead.to_owned();
-        let mut fresh = true;
-        for word in text.split(' ') {
-            if !fresh && line.chars().count() + 1 + word.chars().count() > Self::WIDTH {
-                self.line(&line);
-                line = " ".repeat(indent);
-                fresh = true;
-            }
-            if !fresh {
-                line.push(' ');
-            }
-            line.push_str(&word.replace(GLUE, " "));
-            fresh = false;
-        }
-        self.line(&line);
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::tally::{Affected, Example, Moves, RefusalTally, Report};
+use super::report::{Affected, Example, Moves, RefusalTally, Report};
 
 /// The whole of it, for people.
 pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) -> String {

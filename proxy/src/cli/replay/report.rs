@@ -1,0 +1,219 @@
+//! What a replay reports: counts, each with an example.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What happened to the log's requests, and what would happen now.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    pub(super) lines: Count,
+    /// The first line that cannot be read, and why.
+    pub(super) unreadable: Option<String>,
+    /// The first request that no node can decide, and why.
+    pub(super) undecidable: Option<String>,
+    /// Served in the same region, or refused for the same reason.
+    pub(super) unchanged: u64,
+    /// Served in another region.
+    pub(super) moved: Moves,
+    /// Served, and now refused.
+    pub(super) refused: RefusalTally,
+    /// Refused, and now served.
+    pub(super) served: Moves,
+    /// Refused, and now for another reason.
+    pub(super) refused_otherwise: RefusalTally,
+    /// Decided, but then failed for a cause that a table does not know of; not compared.
+    pub(super) failed_otherwise: u64,
+    /// Of requests that are served before and after.
+    pub(super) latency_ms: Option<Latencies>,
+    /// By region.
+    pub(super) capacity: Vec<Capacity>,
+    /// Requests whose second was not counted: their time is missing, or the log spans too many hours.
+    pub(super) capacity_uncounted: u64,
+    pub(super) residency: ResidencyChanges,
+}
+
+/// Lines by what could be done with them.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Count {
+    pub(super) readable: u64,
+    pub(super) unreadable: u64,
+    /// Decided again.
+    pub(super) decided: u64,
+    /// Redirected, malformed or misdirected: the node decided nothing.
+    pub(super) never_decided: u64,
+    /// Their node's region is not in the table.
+    pub(super) undecidable: u64,
+}
+
+/// Requests that go elsewhere.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Moves {
+    pub(super) requests: u64,
+    /// The most frequent first.
+    pub(super) by: Vec<Move>,
+    #[serde(skip)]
+    pub(super) counts: BTreeMap<(String, String), (u64, Option<Example>)>,
+}
+
+/// Requests that go from somewhere to somewhere.
+#[derive(Debug, Serialize)]
+pub(super) struct Move {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) requests: u64,
+    pub(super) example: Option<Example>,
+}
+
+/// Requests that are refused.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct RefusalTally {
+    pub(super) requests: u64,
+    /// The most frequent first.
+    pub(super) by: Vec<RefusalKind>,
+    #[serde(skip)]
+    pub(super) counts: BTreeMap<(u16, &'static str), (u64, Option<Example>)>,
+}
+
+/// Requests that are refused for one reason.
+#[derive(Debug, Serialize)]
+pub(super) struct RefusalKind {
+    pub(super) status: u16,
+    pub(super) reason: &'static str,
+    pub(super) requests: u64,
+    pub(super) example: Option<Example>,
+}
+
+/// The first request of its kind.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Example {
+    pub(super) line: u64,
+    /// What is particular about it.
+    pub(super) what: String,
+    /// A command that explains it.
+    pub(super) explain: String,
+}
+
+/// Round trips by the tables, in milliseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Latencies {
+    pub(super) requests: u64,
+    pub(super) before: Latency,
+    pub(super) after: Latency,
+}
+
+/// A distribution of round trips, in milliseconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Latency {
+    pub(super) mean: f64,
+    pub(super) p50: f64,
+    pub(super) p95: f64,
+}
+
+/// A region's busiest second, and what it is built for.
+#[derive(Debug, Serialize)]
+pub(super) struct Capacity {
+    pub(super) region: String,
+    pub(super) peak_before: u32,
+    pub(super) peak_after: u32,
+    pub(super) capacity_rps: Option<f64>,
+    pub(super) exceeded: bool,
+}
+
+/// Requests whose residency changes.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ResidencyChanges {
+    /// They may go where the old table does not let them.
+    pub(super) widened: Affected,
+    /// They may no longer go where the old table lets them, and nowhere else.
+    pub(super) narrowed: Affected,
+    /// The log says that they were served where the new table does not let them.
+    pub(super) forbidden: Affected,
+}
+
+/// Requests by whose they are.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Affected {
+    pub(super) requests: u64,
+    /// The most frequent first.
+    pub(super) by: Vec<Affair>,
+    #[serde(skip)]
+    pub(super) counts: BTreeMap<(String, String), (u64, Option<Example>)>,
+}
+
+/// Requests of the clients of some jurisdictions, with one class of data.
+#[derive(Debug, Serialize)]
+pub(super) struct Affair {
+    pub(super) jurisdictions: String,
+    pub(super) data_class: String,
+    pub(super) requests: u64,
+    pub(super) example: Option<Example>,
+}
+
+/// Adds one to the count of a key; a key past [`MOST_KEYS`] is not told apart.
+fn count<K: Ord + Clone>(
+    counts: &mut BTreeMap<K, (u64, Option<Example>)>,
+    key: K,
+    rest: &K,
+    example: impl FnOnce() -> Example,
+) {
+    let key = if counts.len() >= MOST_KEYS && !counts.contains_key(&key) { rest.clone() } else { key };
+    let (requests, known) = counts.entry(key).or_default();
+    *requests += 1;
+    if known.is_none() {
+        *known = Some(example());
+    }
+}
+
+/// More than the tables' own names make; a log may name anything.
+const MOST_KEYS: usize = 10_000;
+
+const OTHERS: &str = "others";
+
+impl Moves {
+    pub(super) fn add(&mut self, from: &str, to: &str, example: impl FnOnce() -> Example) {
+        self.requests += 1;
+        count(&mut self.counts, (from.to_owned(), to.to_owned()), &(OTHERS.to_owned(), OTHERS.to_owned()), example);
+    }
+
+    pub(super) fn finish(&mut self) {
+        let counts = std::mem::take(&mut self.counts).into_iter();
+        self.by = counts.map(|((from, to), (requests, example))| Move { from, to, requests, example }).collect();
+        self.by.sort_by_key(|each| std::cmp::Reverse(each.requests));
+    }
+}
+
+impl RefusalTally {
+    pub(super) fn add(&mut self, why: (u16, &'static str), example: impl FnOnce() -> Example) {
+        self.requests += 1;
+        count(&mut self.counts, why, &why, example);
+    }
+
+    pub(super) fn finish(&mut self) {
+        let counts = std::mem::take(&mut self.counts).into_iter();
+        self.by = counts
+            .map(|((status, reason), (requests, example))| RefusalKind { status, reason, requests, example })
+            .collect();
+        self.by.sort_by_key(|each| std::cmp::Reverse(each.requests));
+    }
+}
+
+impl Affected {
+    pub(super) fn add(&mut self, whose: (String, String), example: impl FnOnce() -> Example) {
+        self.requests += 1;
+        count(&mut self.counts, whose, &(OTHERS.to_owned(), OTHERS.to_owned()), example);
+    }
+
+    pub(super) fn finish(&mut self) {
+        let counts = std::mem::take(&mut self.counts).into_iter();
+        self.by = counts
+            .map(|((jurisdictions, data_class), (requests, example))| Affair {
+                jurisdictions,
+                data_class,
+                requests,
+                example,
+            })
+            .collect();
+        self.by.sort_by_key(|each| std::cmp::Reverse(each.requests));
+    }
+}
