@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use http::header::{CONNECTION, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE};
 use http::request::Parts;
 use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -71,7 +71,11 @@ pub(crate) async fn serve(
         }
     };
     log.status = response.status();
+    let length = if log.method == Method::Head { response.body_mut().leave_out() } else { None };
     let headers = response.headers_mut();
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
     headers.insert(fields::REQUEST_ID, log.request_id.clone());
     // What of a body is still to come must not be taken for a request.
     let close = log.close || log.unread_body || log.worker.node.occupancy.draining() >= Drain::Announced;

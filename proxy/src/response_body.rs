@@ -110,6 +110,15 @@ impl ResponseBody {
         Self { source: ResponseSource::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), progress: None, log: None }
     }
 
+    /// Leaves out what an answer of this node's own would say, and returns its length in bytes: an answer to HEAD has the
+    /// fields of one to GET, and no content (RFC 9110, 9.3.2). hyper sees to it on HTTP/1.1 only.
+    pub fn leave_out(&mut self) -> Option<u64> {
+        match &mut self.source {
+            ResponseSource::Full(bytes) => bytes.take().map(|bytes| bytes.len() as u64),
+            ResponseSource::ProxiedBody(_) => None,
+        }
+    }
+
     /// Passes an origin's body on; an error after `idle_timeout` without a byte.
     pub(crate) fn proxied(incoming: Incoming, pool_return: PoolReturn, idle_timeout: Duration) -> Self {
         let mut proxied =

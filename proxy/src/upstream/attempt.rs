@@ -219,17 +219,7 @@ async fn send(
         let mut connection = match pooled.take() {
             Some(connection) => connection,
             // Boxed, since it is rare, and large.
-            None => {
-                let connection = Box::pin(connect(upstream, destination, *limit)).await?;
-                let current = upstream.routing.load();
-                if current.generation != target.routing.generation
-                    && revocation::revoked(pinned, facts, *pinned_region, &current).is_some()
-                {
-                    // A dial may take long, and nothing of the request is out: another region may still have it.
-                    return Err(Fault::Unprocessed);
-                }
-                connection
-            }
+            None => Box::pin(connect(upstream, destination, *limit)).await?,
         };
         let look = |waited: Duration| {
             let endpoint = destination.endpoint();

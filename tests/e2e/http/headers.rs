@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Response;
 use loadtest::origin::{Behaviour, Received};
-use meridian_tests::{Client, RawConnection, Setup, World, geo, get, post};
+use meridian_tests::{Client, RawConnection, Setup, World, geo, get, head, post};
 
 use super::EVERYTHING;
 
@@ -179,6 +179,11 @@ async fn our_own_answers_have_an_id_and_no_region() {
         let answer = client.send(&get("/other").header("x-request-id", "edge-1")).await;
         answer.assert_refused(404, "no_route");
         assert_eq!(answer.header("x-request-id").as_deref(), Some("edge-1"));
+        // RFC 9110, 9.3.2: with the length that it would have, and not a byte of it.
+        let length = answer.header("content-length");
+        let answer = client.send(&head("/other")).await;
+        assert_eq!((answer.status.as_u16(), answer.text()), (404, ""));
+        assert!(length.is_some() && answer.header("content-length") == length, "{answer:?}");
     }
     world.assert_nothing_outside(&[]);
 }
