@@ -63,10 +63,6 @@ pub(crate) async fn serve(
             let attempts = refused.attempts;
             let mut response = refused.into_response();
             tell_client(response.headers_mut(), None, attempts);
-            if !http1 && log.method == Method::Head {
-                // An answer to HEAD has no content (RFC 9110, 9.3.2); of HTTP/1.1 hyper leaves it out.
-                *response.body_mut() = ResponseBody::empty();
-            }
             response
         }
     };
