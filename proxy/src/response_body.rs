@@ -112,7 +112,7 @@ impl ResponseBody {
 
     /// Leaves out what an answer of this node's own would say, and returns its length in bytes: an answer to HEAD has the
     /// fields of one to GET, and no content (RFC 9110, 9.3.2). hyper sees to it on HTTP/1.1 only.
-    pub fn leave_out(&mut self) -> Option<u64> {
+    pub(crate) fn leave_out(&mut self) -> Option<u64> {
         match &mut self.source {
             ResponseSource::Full(bytes) => bytes.take().map(|bytes| bytes.len() as u64),
             ResponseSource::ProxiedBody(_) => None,
