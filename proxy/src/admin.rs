@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::admin::caller::Caller;
-use crate::bus::status::BusState;
+use crate::bus_state::BusState;
 use crate::clock;
 use crate::clock::seconds_until;
 use crate::databases::release::NotAccepted;

@@ -11,6 +11,7 @@ mod admin;
 mod affinity_cookie;
 mod boundary;
 mod bus;
+mod bus_state;
 mod certificate;
 pub mod cli;
 mod client;

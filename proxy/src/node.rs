@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use config::{NodeConfig, Problem};
 
-use crate::bus::status::BusState;
+use crate::bus_state::BusState;
 use crate::client::PlaceCache;
 use crate::clock;
 use crate::databases::CurrentDatabases;

@@ -8,7 +8,7 @@ use policy::rollout::{RolloutStage, Tally};
 use policy::{Moment, View};
 use serde::Serialize;
 
-use crate::bus::status::BusStatus;
+use crate::bus_state::BusStatus;
 use crate::certificate::Certificate;
 use crate::clock;
 use crate::clock::seconds_until;

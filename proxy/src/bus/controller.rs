@@ -19,7 +19,7 @@ use super::disk::{CrashLoopGuard, SnapshotWriter};
 use super::examine::{Against, Offered, Refusal, Table, examine, name, trust};
 use super::lifecycle::Startup;
 use super::machine::{Event, Lease, Machine, Offer, Passed, Reading, Request};
-use super::status::BusState;
+use crate::bus_state::BusState;
 use crate::clock;
 use crate::node::Node;
 use crate::occupancy::Drain;
@@ -218,8 +218,13 @@ impl TableController {
     }
 
     /// Notes that the process ends: it has not died of what is being examined.
-    pub(super) fn close(&mut self) {
+    pub(super) fn survived(&mut self) {
         self.guard.survived();
+    }
+
+    /// Waits for the last table to be on disk.
+    pub(super) fn close(&mut self) {
+        self.snapshots.close();
     }
 
     /// Returns the newest revision that is known of a place; 0 when none is.

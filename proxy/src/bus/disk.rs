@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -12,7 +12,7 @@ use config::bus::{Heartbeat, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use super::examine::Table;
-use super::status::BusState;
+use crate::bus_state::BusState;
 use crate::clock;
 
 /// The sending end of the channel to the thread that writes snapshots. Without a snapshot nothing is written. Lives as
@@ -25,6 +25,8 @@ struct Channel {
     newest: Arc<ArcSwapOption<Pending>>,
     /// Wakes the thread: one message is enough, however slow the disk is.
     wake: SyncSender<()>,
+    /// Is disconnected once the thread has ended.
+    ended: Receiver<()>,
 }
 
 /// What is to be written.
@@ -39,15 +41,17 @@ impl SnapshotWriter {
     pub(super) fn start(file: Option<&PathBuf>, state: &Arc<BusState>) -> Self {
         let Some(file) = file.cloned() else { return Self(None) };
         let (wake, woken) = sync_channel(1);
+        let (ends, ended) = channel();
         let newest = Arc::<ArcSwapOption<Pending>>::default();
         let (mut disk, tables) = (Disk { file, state: state.clone(), unwritten: None }, newest.clone());
         let work = move || {
+            let _ends: Sender<()> = ends;
             while woken.recv().is_ok() {
                 disk.update(tables.swap(None));
             }
         };
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(work);
-        Self(thread.is_ok().then_some(Channel { newest, wake }))
+        Self(thread.is_ok().then_some(Channel { newest, wake, ended }))
     }
 
     /// Writes this table, and the newest heartbeat, unless another comes first.
@@ -63,6 +67,14 @@ impl SnapshotWriter {
         if let Some(channel) = &self.0 {
             // A thread that was woken already will look.
             let _ = channel.wake.try_send(());
+        }
+    }
+
+    /// Waits until what was to be written is on disk, though not for a disk that hangs. Nothing is written after that.
+    pub(super) fn close(&mut self) {
+        if let Some(Channel { wake, ended, .. }) = self.0.take() {
+            drop(wake);
+            let _ = ended.recv_timeout(PATIENCE);
         }
     }
 }
@@ -196,7 +208,8 @@ const FORGOTTEN: u64 = 3600;
 /// Deaths after which a publication is refused unread: one may be somebody's kill at a bad moment.
 const DEADLY: u32 = 2;
 
-/// How long an examination waits for its note to be on disk: one that is not there in time guards nothing.
+/// How long an examination waits for its note to be on disk, and the end of the process for its last table: a disk that
+/// hangs must hold up neither.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -206,19 +219,23 @@ mod tests {
 
     use super::*;
 
+    fn table(revision: u64) -> Arc<Table> {
+        let text = "version = '1'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n";
+        let publication = Publication::new(text, 1, 0, "me");
+        let document = RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).unwrap();
+        let version = TableVersion::of(&publication, revision);
+        Arc::new(Table { publication, document, version })
+    }
+
     #[test]
     fn what_cannot_be_written_is_written_as_soon_as_it_can() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("later/last-good.toml");
-        let text = "version = '1'\n[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80']\n[[routes]]\nname = 'r'\n";
-        let publication = Publication::new(text, 1, 0, "me");
-        let document = RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).unwrap();
-        let version = TableVersion::of(&publication, 10);
         let state = BusState::sample(directory.path());
         let mut disk = Disk { file: file.clone(), state: state.clone(), unwritten: None };
         let failures = || state.metrics.bus_events.with_label_values(&["snapshot_failed"]).get();
 
-        let table = Arc::new(Table { publication, document, version });
+        let table = table(10);
         disk.update(Some(Arc::new(Pending { table, heartbeat: None })));
         assert_eq!((failures(), state.status().notes.len()), (1, 1));
         std::fs::create_dir(directory.path().join("later")).unwrap();
@@ -227,6 +244,20 @@ mod tests {
         assert_eq!((failures(), state.status().notes.len()), (1, 0));
         disk.update(None);
         assert!(disk.unwritten.is_none());
+    }
+
+    #[test]
+    fn what_is_to_be_written_is_on_disk_when_the_process_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("last-good.toml");
+        let mut writer = SnapshotWriter::start(Some(&file), &BusState::sample(directory.path()));
+        for revision in 1..=20 {
+            writer.write(&table(revision), None);
+        }
+        writer.close();
+        assert_eq!(Snapshot::load(&file).unwrap().revision, 20);
+        writer.close();
+        SnapshotWriter::start(None, &BusState::sample(directory.path())).close();
     }
 
     #[test]

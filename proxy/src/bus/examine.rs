@@ -1,17 +1,15 @@
 //! A publication on its way in force: signed by whom we trust, whole, new, compiled, proved, with this
 //! node's region in it and gateways that this node is known to, and no more than the guard lets pass taken away.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use config::bus::{Heartbeat, Origin, Place, Publication, Recency, TableVersion, TrustedKeys};
 use config::{BusSource, Problem, RoutingTable, Severity};
 use policy::{LawTime, shrinkage};
 
-use super::freshness::moment;
-use crate::peers::Peers;
+use crate::bus_state::Here;
+use crate::bus_state::freshness::moment;
 
 /// A publication as it came.
 #[derive(Debug)]
@@ -51,17 +49,6 @@ pub(crate) struct Against<'a> {
     pub(crate) heartbeat: Option<&'a Heartbeat>,
     /// The time at which the law is read.
     pub(crate) at: LawTime,
-}
-
-/// What of this node a table must fit.
-#[derive(Clone, Debug)]
-pub(crate) struct Here {
-    /// The region that it is in.
-    pub(crate) region: String,
-    /// Its node file.
-    pub(crate) node_file: PathBuf,
-    /// Which other processes are nodes, now.
-    pub(crate) peers: Arc<ArcSwap<Peers>>,
 }
 
 /// Why a publication does not go in force.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::status::BusState;
+use crate::bus_state::BusState;
 use crate::clock;
 use crate::load::meter::LoadMeter;
 use crate::load::{SUBJECTS, receive, region_of, subject};

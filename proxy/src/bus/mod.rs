@@ -9,20 +9,15 @@
 //!   machine.rs     which tables are read, examined, put in force, refused or ignored: pure
 //!   examine.rs     a publication -> a table that may go in force, or its problems
 //!   disk.rs        the snapshot, and the note that keeps a table from killing the node again and again
-//! freshness.rs   how long the table may still be used, by config::bus::Freshness, and what follows
-//! reports.rs     what this node does, for its report; and which other nodes report
-//! status.rs      what `/status`, `/ready`, the metrics and the node's report tell of all that
 //! ```
+//! What is known of the bus, for the rest of the node, is in [`crate::bus_state`].
 
 mod catch_up;
 mod controller;
 mod disk;
 mod examine;
-mod freshness;
 mod lifecycle;
 mod loads;
 mod machine;
-mod reports;
 mod session;
-pub(crate) mod status;
 pub(crate) mod thread;

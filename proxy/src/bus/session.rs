@@ -19,7 +19,7 @@ use super::controller::TableController;
 use super::lifecycle::ShutdownNotice;
 use super::loads::exchange;
 use super::machine::{Event, Reading};
-use super::status::BusState;
+use crate::bus_state::BusState;
 use crate::clock;
 use crate::load::meter::LoadMeter;
 
@@ -235,7 +235,7 @@ impl Follower {
 
     /// Takes this node's own report away: a node that leaves in peace need not be missed.
     async fn leave(mut self, notice: Option<ShutdownNotice>) {
-        self.tables.close();
+        self.tables.survived();
         let gone = async {
             let bus = Bus::connect(&self.source.access, "meridian leaving").await?;
             bus.leave(&self.state.node).await
@@ -243,6 +243,7 @@ impl Follower {
         if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), gone).await {
             tracing::debug!(%error, "this node's report stays until it is too old");
         }
+        self.tables.close();
         if let Some(notice) = notice {
             notice.done();
         }

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::controller::TableController;
 use super::examine::Table;
-use super::freshness::Freshness;
 use super::lifecycle::ShutdownNotice;
 use super::session::Follower;
-use super::status::BusState;
 use crate::admin::serve_while_waiting;
+use crate::bus_state::BusState;
+use crate::bus_state::freshness::Freshness;
 use crate::clock::LawClock;
 use crate::node::Node;
 use crate::peers::Peers;

@@ -3,8 +3,8 @@
 use config::bus::{Beat, Heartbeat, Newer, Publication, TableVersion, Witness};
 
 use super::super::examine::{keys, verified};
-use super::super::freshness::moment;
 use super::TableController;
+use crate::bus_state::freshness::moment;
 
 impl TableController {
     /// Looks at the heartbeat on the bus: what was read there, if anything was.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use config::bus::{Publication, Stage as Staging};
 
 use super::*;
-use crate::bus::status::samples;
+use crate::bus_state::samples;
 
 /// The controller of the node `me`, whose first table is taken by nobody.
 struct Story {

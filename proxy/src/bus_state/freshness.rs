@@ -166,7 +166,7 @@ fn rounded(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::status::samples;
+    use crate::bus_state::samples;
 
     #[test]
     fn silence_warns_and_then_expires_and_a_word_ends_it() {

@@ -1,6 +1,10 @@
 //! What the node knows of its bus, for `/status`, `/ready`, the metrics and its own report.
 
+pub(crate) mod freshness;
+pub(crate) mod reports;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -8,10 +12,10 @@ use config::Problem;
 use config::bus::{Heartbeat, Judgement, NodeReport, NodeState, Place, Publication, Refused, TableVersion};
 use serde::Serialize;
 
-use super::examine::Here;
-use super::freshness::Freshness;
-use super::reports::{Members, Observations};
+use self::freshness::Freshness;
+use self::reports::{Members, Observations};
 use crate::clock::{self, LawClock};
+use crate::peers::Peers;
 use crate::telemetry::metrics::Metrics;
 
 /// What is known of the bus. Lives as long as the process; the bus's thread writes it, any thread reads.
@@ -40,6 +44,17 @@ pub(crate) struct BusState {
     servers: String,
     bucket: String,
     inner: Mutex<Inner>,
+}
+
+/// What of this node a table must fit.
+#[derive(Clone, Debug)]
+pub(crate) struct Here {
+    /// The region that it is in.
+    pub(crate) region: String,
+    /// Its node file.
+    pub(crate) node_file: PathBuf,
+    /// Which other processes are nodes, now.
+    pub(crate) peers: Arc<ArcSwap<Peers>>,
 }
 
 #[derive(Debug)]
@@ -140,7 +155,7 @@ impl BusState {
         freshness: Freshness,
         metrics: Metrics,
         law: Arc<LawClock>,
-        peers: Arc<ArcSwap<crate::peers::Peers>>,
+        peers: Arc<ArcSwap<Peers>>,
     ) -> Arc<Self> {
         for event in EVENTS {
             metrics.bus_events.with_label_values(&[event]);
