@@ -144,12 +144,15 @@ impl TableController {
     pub(super) fn on(&mut self, event: TableEvent) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for effect in self.machine.on(event, clock::uptime()) {
+            let effects = self.machine.on(event, clock::uptime());
+            // Before a staged table is seen to be in force, or no longer.
+            let until = self.machine.staged().map(|(_, until)| until.saturating_sub(clock::uptime()));
+            let until = until.map(|left| (clock::since_1970() + left).as_secs());
+            self.state.set_aside(self.machine.quarantined(), until);
+            for effect in effects {
                 events.extend(self.perform(effect));
             }
         }
-        let until = self.machine.staged().map(|(_, until)| clock::since_1970() + until.saturating_sub(clock::uptime()));
-        self.state.set_aside(self.machine.quarantined(), until.map(|until| until.as_secs()));
     }
 
     /// Waits for an event of this node's own: the end of an examination, the node, or a time.
