@@ -269,6 +269,9 @@ countries = [$(printf '"%s", ' $EU_COUNTRIES)]
 cross_border = "prohibited"
 scope = "jurisdiction"
 
+[residency_defaults]
+unlisted_jurisdiction = "allow"
+
 [[residency]]
 jurisdiction = "eu"
 data_classes = ["personal"]
