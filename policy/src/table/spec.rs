@@ -8,14 +8,14 @@ use crate::region::{Region, RegionId};
 use crate::route::RouteSpec;
 use crate::score::Weights;
 
-/// Everything a table says, names resolved to indices. [`Table::new`](crate::Table::new) checks and compiles it.
+/// Everything a table says, names resolved to indices. [`Table::new`](super::Table::new)(crate::Table::new) checks and compiles it.
 #[derive(Clone, Debug)]
 pub struct TableSpec {
     /// Free text, shown everywhere.
     pub version: String,
     /// The time at which the law is read: which rules are in force, and which entries of lists count.
     pub at: LawTime,
-    /// The regions, at most [`RegionSet::CAPACITY`](crate::RegionSet::CAPACITY); a [`RegionId`] is a position here.
+    /// The regions, at most [`RegionSet::CAPACITY`](crate::RegionSet::CAPACITY)(crate::RegionSet::CAPACITY); a [`RegionId`](crate::RegionId) is a position here.
     pub regions: Vec<Region>,
     /// Prior round trips: (from, to, milliseconds).
     pub latency_ms: Vec<(RegionId, RegionId, f64)>,
@@ -35,7 +35,7 @@ pub struct TableSpec {
     pub unlisted_jurisdiction: UnlistedJurisdiction,
     /// The scorings: name and weights.
     pub scorings: Vec<(String, Weights)>,
-    /// The routes, at most [`Table::MAX_ROUTES`](crate::Table::MAX_ROUTES).
+    /// The routes, at most [`Table::MAX_ROUTES`](super::Table::MAX_ROUTES)(crate::Table::MAX_ROUTES).
     pub routes: Vec<RouteSpec>,
     /// The fleet-wide failover settings.
     pub failover: Failover,
