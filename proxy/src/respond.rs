@@ -153,7 +153,7 @@ impl OwnAnswer {
                 Self::new(StatusCode::REQUEST_TIMEOUT, "bad_request", "Request timeout", detail)
             }
             ForwardError::Body(BodyFault::TooLarge) => Self::too_large(),
-            // CurrentTable when an answer that had begun is given up for another attempt.
+            // Only when an answer that had begun is given up for another attempt.
             ForwardError::Body(BodyFault::Revoked) => Self::revoked(""),
             ForwardError::Revoked { region, attempts, why } => {
                 Self { region, attempts, ..Self::revoked(revocation_in_words(why)) }

@@ -7,7 +7,7 @@ use super::settings::{Setting, differing, listed};
 use super::space::{Pair, Pairs, in_words};
 use crate::jurisdiction::JurisdictionId;
 use crate::region::Access;
-use crate::route::{Affinity, Criticality, HostPattern, Method, MethodSet, PathPattern, RouteId, RouteSpec};
+use crate::route::{Affinity, Criticality, HostPattern, Method, MethodSet, PathPattern, Retry, RouteId, RouteSpec};
 use crate::table::{Table, TableSpec};
 
 /// What becomes of one route.
@@ -189,6 +189,30 @@ fn pattern(route: &RouteSpec) -> Pattern<'_> {
 
 /// Everything that a table says of a route, by key.
 fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
+    // A new key does not compile until it is named here, and so told below.
+    let RouteSpec {
+        name: _,
+        host: _,
+        path: _,
+        methods: _,
+        data_class: _,
+        scoring: _,
+        criticality: _,
+        access: _,
+        require_compliance: _,
+        prefer_compliance: _,
+        max_latency: _,
+        max_replication_lag: _,
+        consent_header: _,
+        consent_claim: _,
+        jurisdictions: _,
+        jurisdiction_header: _,
+        pass_request_headers: _,
+        affinity: _,
+        timeout: _,
+        retry: Retry { attempts: _, statuses: _, body_bytes: _, per_try_timeout: _, hedge: _ },
+        line: _,
+    } = route;
     let optional = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
     let jurisdictions = |ids: &[JurisdictionId]| {
         let mut names: Vec<&str> = ids.iter().map(|id| spec.jurisdictions[id.0].name.as_str()).collect();
