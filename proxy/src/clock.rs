@@ -140,12 +140,15 @@ impl LawClock {
         let doubt = latest - seen.believed;
         // Each clock is read by itself, and the system corrects the wall clock by parts of a second all the time.
         let latest = if doubt < SECOND { seen.believed } else { latest };
+        if doubt < SECOND {
+            seen.logged = 0;
+        }
         if doubt > seen.logged + TOLERATED {
             seen.logged = doubt;
             tracing::warn!(
                 believed = %moment(seen.believed), latest = %moment(latest), clock = %moment(wall),
-                "the wall clock was set, and does not agree with the time since the start: until a restart the law is \
-                 read for all times between, what may be over opens nothing, and what may not have begun opens nothing"
+                "the wall clock was set, and does not agree with the time since the start: until it does, or a restart, \
+                 the law is read for all times between, what may be over opens nothing, and what may not have begun opens nothing"
             );
         }
         LawTime::between(moment(seen.believed), moment(latest))

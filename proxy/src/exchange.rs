@@ -177,7 +177,7 @@ async fn answer(
             return Ok(OwnAnswer::probe(cell.is_up() && node.occupancy.draining() == Drain::Serving, cell.lag()));
         }
     } else if !connection.may_serve(&target.host) {
-        // Another region's node fields the gateway, not the host that it carries.
+        // Another region's node names the gateway, not the host that it carries.
         return Err(OwnAnswer::misdirected());
     }
     if client.is_named {

@@ -90,7 +90,11 @@ impl<P: Clone, T: Passed> Machine<P, T> {
             Event::Recalled(missed) => self.recalled(missed, now),
             Event::TableAbsent => {
                 // It is asked for again, whatever was known of it.
-                self.table = Latest::Unknown { least: self.heard(Place::Table) };
+                let least = match &self.table {
+                    Latest::Unknown { least } => *least,
+                    known => known.revision(),
+                };
+                self.table = Latest::Unknown { least };
                 self.ignore(Ignored::Absent);
             }
             Event::NothingNewer => {

@@ -341,7 +341,7 @@ pub(crate) fn tell_peer(headers: &mut HeaderMap, status: u16, is_unsent: bool, a
     }
 }
 
-/// Before the address of a client that fields nobody.
+/// Before the address of a client that names nobody.
 const UNKNOWN_CLIENT: &str = "unknown:";
 
 #[cfg(test)]

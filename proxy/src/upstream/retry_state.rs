@@ -138,7 +138,7 @@ impl<'a> RetryState<'a> {
                 // Never true: the permit says otherwise. It is checked on its own all the same.
                 upstream.metrics.residency_violations.inc();
                 let region = &current.region(region).name;
-                tracing::error!(region, "a permit for an unlawful region; not evidence");
+                tracing::error!(region, "a permit for an unlawful region; not dialled");
                 self.done_with.insert(pinned_region);
                 continue;
             }

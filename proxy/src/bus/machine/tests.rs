@@ -208,6 +208,20 @@ fn what_shrinks_is_examined_after_what_was_missed() {
     assert_eq!((machine.request(), machine.heard(Place::Table)), (None, 0));
 }
 
+/// A bus that says twice that it has no table says no more than once.
+#[test]
+fn absences_do_not_make_an_older_table_news() {
+    let mut machine = serving(10, "1");
+    machine.on(Event::Announced(Place::Table, 12), NOW);
+    for _ in 0..3 {
+        machine.on(Event::TableAbsent, NOW);
+    }
+    for (revision, heard) in [(11, 0), (12, 12)] {
+        found(&mut machine, Place::Table, offer(revision, "next", None));
+        assert_eq!(machine.heard(Place::Table), heard, "revision {revision}");
+    }
+}
+
 #[test]
 fn what_was_examined_for_an_earlier_connection_may_lie_in_another_bucket() {
     // A table of all nodes is newer than the one before it, wherever it lay; what lies there now is read.
