@@ -1,8 +1,9 @@
 //! Reads clocks, for all of this crate: no other module does. Everything else takes a time as an argument, or
 //! asks here.
 //!
-//! The law's time is the wall clock, as far as it can be believed. Laws begin and end on dates, so that no setting of a clock may open what is closed, or keep open what
-//! should close. The wall clock is compared with a steady one that nobody sets, from the process's start on:
+//! The law's time is the wall clock, as far as it can be believed. Laws begin and end on dates, so that no
+//! setting of a clock may open what is closed, or keep open what should close. The wall clock is compared with
+//! a steady one that nobody sets, from the process's start on:
 //!
 //! - a clock that is set back, or runs slow, leaves the law's time in doubt between the time that the wall
 //!   clock had said and the time that it would say by now: what may be over is over;
