@@ -67,6 +67,11 @@ fn trailers_say_nothing_that_a_head_must() {
         ("cookie", "a=b"),
         ("content-length", "5"),
         ("if-match", "a"),
+        ("content_length", "5"),
+        ("if_match", "a"),
+        ("HTTP_Authorization", "Bearer a"),
+        ("http_x_meridian_chosen", "us"),
+        ("http-x-consent", "granted"),
     ];
     let trailers = received.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
     let passed = rules.passed_on(trailers.into_iter().collect()).unwrap();
