@@ -1,0 +1,81 @@
+"""Installs, starts, awaits and ends processes, by their ids."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fail(message: str, code: int = 1):
+    """Says what went wrong, and exits."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def install(commands: dict[str, str]):
+    """Installs Debian's package of each command, or file, that is missing."""
+    missing = sorted({package for name, package in commands.items() if not (shutil.which(name) or Path(name).exists())})
+    if not missing:
+        return
+    as_root = [] if os.getuid() == 0 else ["sudo"]
+    if as_root and not shutil.which("sudo"):
+        fail(f"needs root, or sudo, to install: {' '.join(missing)}")
+    print(f"installing {' '.join(missing)}", file=sys.stderr)
+    # RUNLEVEL=1 keeps Debian from starting servers as services.
+    apt = [*as_root, "env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+    subprocess.run([*apt, "update"], check=True, stdout=sys.stderr)
+    subprocess.run([*apt, "install", "-y", "--no-install-recommends", *missing], check=True, stdout=subprocess.DEVNULL)
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports of loopback that are free now."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in held]
+    for listener in held:
+        listener.close()
+    return ports
+
+
+class Process:
+    """A process of ours, with its log in a file. It is ended when the block that it was started for is left."""
+
+    def __init__(self, name: str, command: list, log: Path, stdout=None, **options):
+        self.name, self.log = name, log
+        with log.open("wb") as file:
+            self.child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stdout if stdout is not None else file, stderr=file, **options
+            )
+        self.pid = self.child.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def end(self):
+        """Asks the process to end, and kills it after ten seconds."""
+        if self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(10)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+        self.child.wait()
+
+    def await_port(self, port: int, seconds: float):
+        """Waits until the process listens on a port."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.child.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        log = self.log.read_text(errors="replace")[-2000:]
+        fail(f"{self.name} does not listen on port {port} after {seconds} s\n{log}")
