@@ -50,8 +50,8 @@ pub(crate) struct Client {
     pub(crate) is_named: bool,
     /// Where it may be, by the databases.
     pub(crate) origin: Origin,
-    /// What each of them says, for the access log.
-    pub(crate) evidence: Arc<[Testimony]>,
+    /// What each of them says, as the access log has it: a JSON array of [`Testimony`], or nothing.
+    pub(crate) evidence: Arc<str>,
     /// Whether it hides behind its address, so that no other source can make it certain.
     pub(crate) anonymous: bool,
     /// The country for the upstream's `x-client-country`.
@@ -85,7 +85,7 @@ impl Client {
             peer_trusted: client.peer_trusted,
             is_named,
             origin: geo.origin(&place),
-            evidence: if is_named { evidence(geo, client.address) } else { Arc::default() },
+            evidence: if is_named { evidence_text(geo, client.address) } else { Arc::default() },
             anonymous: geo.is_anonymous(&place),
             country: place.country,
             region: text(place.region),
@@ -96,8 +96,12 @@ impl Client {
 }
 
 /// Returns what each geo database says of an address.
-pub(crate) fn evidence(geo: &Geo, address: IpAddr) -> Arc<[Testimony]> {
+pub(crate) fn evidence(geo: &Geo, address: IpAddr) -> Vec<Testimony> {
     geo.databases.databases().map(|database| testimony(geo, database, database.lookup(address))).collect()
+}
+
+fn evidence_text(geo: &Geo, address: IpAddr) -> Arc<str> {
+    serde_json::to_string(&evidence(geo, address)).map_or_else(|_| Arc::default(), Arc::from)
 }
 
 /// Returns what one database says of an address: its country, by which field, and what else bears on where the

@@ -16,7 +16,7 @@ use crate::affinity_cookie::{drop_pins, new_pin};
 use crate::client_connection::ClientConnection;
 use crate::clock;
 use crate::fields::{self, is_request_id};
-use crate::framing::{HeadSize, TrailerRules, content_length, strip_hop_by_hop};
+use crate::framing::{HeadSize, TrailerRules, authority, content_length, strip_hop_by_hop};
 use crate::headers::{Outgoing, Provenance};
 use crate::node::{Node, Worker};
 use crate::occupancy::{Drain, InFlight};
@@ -105,7 +105,7 @@ async fn answer(
         return Err(OwnAnswer::bad_request(&format!("The request is refused because {why}.")));
     }
     let head = HeadSize::of(&parts);
-    if head.is_too_long(&log.limits) {
+    if head.is_too_long(&node.config.load().limits) {
         log.close = true;
         return Err(OwnAnswer::head_too_large());
     }
@@ -113,12 +113,13 @@ async fn answer(
         return Err(OwnAnswer::bad_request("CONNECT is not served here."));
     }
 
-    let target = target(parts.version, &parts.uri, &parts.headers)
-        .map_err(|why| OwnAnswer::bad_request(&format!("The request is refused because {why}.")))?;
+    let ambiguous = |why| OwnAnswer::bad_request(&format!("The request is refused because {why}."));
+    let authority = authority(parts.version, &parts.uri, &parts.headers).map_err(ambiguous)?;
+    let target = target(&authority, &parts.uri).map_err(ambiguous)?;
     if let Some(port) = connection.redirects_to {
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
+        let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.to_string() };
         return Ok(OwnAnswer::redirect(&format!("https://{host}{port}{path}")));
     }
 
@@ -128,7 +129,7 @@ async fn answer(
         has_reserved: head.has_reserved,
         method: &parts.method,
         uri: &parts.uri,
-        authority: &target.authority,
+        authority: &authority,
         is_at_end: !log.unread_body,
     };
     let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
@@ -185,7 +186,7 @@ async fn answer(
     }
     let (method, payload) = (log.method, log.payload);
     let upgrade = payload == Payload::Tunnel;
-    log.note_target(&target, &parts);
+    log.authority = Some(authority.clone());
     let id = find_route(&routing, &target, method)?;
     log.route = Some(id);
     let route = &routing.table().route(id).spec;
@@ -209,19 +210,19 @@ async fn answer(
     };
     let permits = permitted(&worker, &routing, id, &facts)?;
 
-    let limits = &log.limits;
-    if !admits(
-        route.criticality,
-        node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1),
-        limits.requests_in_flight,
-    ) {
+    let (requests_in_flight, tunnels, body_bytes) = {
+        let limits = &node.config.load().limits;
+        (limits.requests_in_flight, limits.tunnels, limits.body_bytes)
+    };
+    if !admits(route.criticality, node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1), requests_in_flight)
+    {
         let criticality = criticality_name(route.criticality);
         node.telemetry.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
         return Err(OwnAnswer::overloaded());
     }
     // Before its origin hears of it. A tunnel that comes to nothing gives its place back.
-    let place = if upgrade { Some(admitted(node, route, limits)?) } else { None };
-    if content_length(&parts).zip(limits.body_bytes).is_some_and(|(length, most)| length > most) {
+    let place = if upgrade { Some(admitted(node, route, tunnels)?) } else { None };
+    if content_length(&parts).zip(body_bytes).is_some_and(|(length, most)| length > most) {
         return Err(OwnAnswer::too_large());
     }
 
@@ -240,7 +241,7 @@ async fn answer(
         sources.geo.country_header.as_ref().map(HeaderName::as_str),
     ];
     let trailers = || TrailerRules::new(&vouched_names);
-    let body = RequestBody::new(incoming, keep, limits.body_bytes.unwrap_or(u64::MAX), trailers);
+    let body = RequestBody::new(incoming, keep, body_bytes.unwrap_or(u64::MAX), trailers);
     let consent = context.consent_through(route, &sender, &parts.headers);
     let body_claim = BodyClaim::of(&parts.headers, matches!(body, RequestBody::Empty));
     let request_id = log.request_id.clone();
@@ -253,7 +254,7 @@ async fn answer(
             sender: &sender,
             peer: connection.peer.ip(),
             scheme: own_scheme,
-            authority: &target.authority,
+            authority: &authority,
             request_id: &request_id,
             vouched: &vouched_names,
             passed: &route.pass_request_headers,
@@ -313,8 +314,6 @@ async fn answer(
     // Nobody is kept where it failed.
     let keep = !from_a_node && !answered.response.status().is_server_error();
     let pin = new_pin(&routing.document, route, context.pinned, served, scheme).filter(|_| keep);
-    let Target { host, .. } = target;
-    log.asked = Some((host, std::mem::take(&mut parts.uri)));
     let client_side = parts.extensions.remove::<OnUpgrade>().zip(place);
     let mut response = pass_on(log, tunnel, answered, body, client_side, route.timeout);
     if let Some(pin) = pin {
@@ -358,8 +357,8 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
 }
 
 /// Takes a place for one more tunnel.
-fn admitted(node: &Node, route: &RouteSpec, limits: &config::Limits) -> Result<InFlight, OwnAnswer> {
-    tunnel::admit(&node.occupancy, limits.tunnels).ok_or_else(|| {
+fn admitted(node: &Node, route: &RouteSpec, most: usize) -> Result<InFlight, OwnAnswer> {
+    tunnel::admit(&node.occupancy, most).ok_or_else(|| {
         node.telemetry.metrics.shed.with_label_values(&[criticality_name(route.criticality), "tunnels"]).inc();
         OwnAnswer::overloaded()
     })

@@ -119,7 +119,8 @@ pub(crate) fn answer(
     let uri: http::Uri = path.parse().map_err(|_| bad("the path does not parse"))?;
     let mut host_alone = HeaderMap::new();
     host_alone.insert(http::header::HOST, host.parse().map_err(|_| bad("the host does not parse"))?);
-    let target = crate::target::target(http::Version::HTTP_11, &uri, &host_alone).map_err(bad)?;
+    let authority = crate::framing::authority(http::Version::HTTP_11, &uri, &host_alone).map_err(bad)?;
+    let target = crate::target::target(&authority, &uri).map_err(bad)?;
     let method = Method::from_name(question.method.as_deref().unwrap_or("GET"));
     let headers = question.headers()?;
     let (client, mut sources) = question.client(trust.geo)?;
@@ -166,7 +167,7 @@ pub(crate) fn answer(
         only: None,
     };
     let mut explanation = policy::explain(table, &facts, view, sources);
-    explanation.origin.evidence = client.evidence.to_vec();
+    explanation.origin.evidence = question.evidence(trust.geo);
     Ok(explanation)
 }
 
@@ -184,7 +185,6 @@ impl Question {
     /// Returns who asks, and what each source says of where they are.
     fn client(&self, geo: &Geo) -> Result<(Client, Vec<String>), QuestionError> {
         let (origin, anonymous, sources) = self.origin(geo)?;
-        let evidence = self.evidence(geo);
         let key = match (&self.client_key, self.ip) {
             (Some(key), _) => policy::hash::client_key(key.as_bytes()),
             (None, Some(ip)) => key_of(ip),
@@ -200,7 +200,7 @@ impl Question {
             peer_trusted: true,
             is_named: true,
             origin,
-            evidence,
+            evidence: Arc::default(),
             anonymous,
         };
         Ok((nowhere, sources))
@@ -239,9 +239,9 @@ impl Question {
     }
 
     /// Returns what the databases say of the address, where they are asked.
-    fn evidence(&self, geo: &Geo) -> Arc<[Testimony]> {
+    fn evidence(&self, geo: &Geo) -> Vec<Testimony> {
         let asked = self.ip.filter(|_| self.country.is_none());
-        asked.map_or_else(Arc::default, |ip| evidence(geo, ip))
+        asked.map_or_else(Vec::new, |ip| evidence(geo, ip))
     }
 }
 

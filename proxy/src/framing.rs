@@ -5,6 +5,7 @@
 //! what it forwards anew, so that nothing is smuggled through; but a proxy in front may have read the same bytes
 //! otherwise, and what that takes for a body would be a request here. Such heads are refused.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
@@ -143,7 +144,7 @@ pub(crate) fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Res
 ///
 /// # Errors
 /// When it is no host name, or its port no number.
-pub(crate) fn host(authority: &str) -> Result<String, Ambiguity> {
+pub(crate) fn host(authority: &str) -> Result<Cow<'_, str>, Ambiguity> {
     let name = match authority.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => {
             if port.parse::<u16>().is_err() {
@@ -155,14 +156,18 @@ pub(crate) fn host(authority: &str) -> Result<String, Ambiguity> {
     };
     if let Some(bracketed) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         // In the one form of the address, as in a table: no zero more or less may lead to another route.
-        return bracketed.parse::<Ipv6Addr>().map(|address| address.to_string()).map_err(|_| NO_HOST_NAME);
+        return bracketed.parse::<Ipv6Addr>().map(|address| address.to_string().into()).map_err(|_| NO_HOST_NAME);
     }
-    let valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    let mut has_upper_case = false;
+    let valid = name.bytes().all(|byte| {
+        has_upper_case |= byte.is_ascii_uppercase();
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+    });
     let name = name.strip_suffix('.').unwrap_or(name);
     if !valid || name.is_empty() || name.len() > 253 || name.starts_with('.') || name.contains("..") {
         return Err(NO_HOST_NAME);
     }
-    Ok(name.to_ascii_lowercase())
+    Ok(if has_upper_case { name.to_ascii_lowercase().into() } else { name.into() })
 }
 
 const NO_HOST_NAME: Ambiguity = "the Host is not a host name";

@@ -18,6 +18,7 @@ use crate::occupancy::{Drain, Occupancy};
 use crate::peers::CurrentPeers;
 use crate::routing::CurrentRouting;
 use crate::telemetry::Telemetry;
+use crate::telemetry::access_log::LineBuffer;
 use crate::token::Tokens;
 use crate::upstream::connect::Connector;
 use crate::upstream::plan::Upstream;
@@ -81,6 +82,8 @@ pub(crate) struct Worker {
     pub(crate) places: PlaceCache,
     /// Its part of the node's recent clients.
     pub(crate) recent: Arc<Sample>,
+    /// Its lines of the access log.
+    pub(crate) access_log: LineBuffer,
     /// Decisions made, to sample their time.
     pub(crate) decisions: AtomicUsize,
     /// Client connections that it serves.

@@ -1,14 +1,13 @@
 //! Counts and logs every request once, at the end of its answer.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
-use http::request::Parts;
 use http::{Method as HttpMethod, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use policy::explain::Testimony;
 use policy::jurisdiction::JurisdictionId;
 use policy::{Method, Origin, Payload, RegionId, Revoked, RouteId};
 
@@ -16,16 +15,14 @@ use crate::client::Client;
 use crate::client_connection::{Active, ClientConnection};
 use crate::clock;
 use crate::fields::new_request_id;
-use crate::framing::payload;
+use crate::framing::{self, payload};
 use crate::node::Worker;
 use crate::occupancy::InFlight;
 use crate::peers::headers::Answering;
 use crate::request_context::RequestContext;
 use crate::revocation::{Grant, RevocationCheck};
 use crate::routing::Routing;
-use crate::target::Target;
-use crate::telemetry::access_log;
-use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
+use crate::telemetry::access_log::line::{LogLine, Place, TunnelEnd, TunnelSummary};
 use crate::telemetry::answered_request::{AnsweredRequest, JurisdictionLabel};
 
 /// What is counted and logged of one request, collected on the way. Its drop, on the worker's thread, counts and
@@ -34,7 +31,6 @@ pub(crate) struct RequestLog {
     pub(crate) worker: Arc<Worker>,
     pub(crate) connection: Arc<ClientConnection>,
     pub(crate) routing: Arc<Routing>,
-    pub(crate) limits: config::Limits,
     pub(crate) started: Instant,
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
@@ -57,42 +53,30 @@ pub(crate) struct RequestLog {
     pub(crate) peer: Option<Answering>,
     /// Another node's probe: not counted or logged among requests.
     pub(crate) is_probe: bool,
-    /// What was asked, for a new table to be asked of it: nothing before an origin answers.
-    pub(crate) asked: Option<(String, Uri)>,
+    /// The target as it was sent, for the log, and for a new table to be asked of it.
+    uri: Uri,
+    /// The authority asked for, once it is known: its host is read again.
+    pub(crate) authority: Option<HeaderValue>,
+    http_method: HttpMethod,
+    version: Version,
     check: RevocationCheck,
     tunnelled: Option<TunnelSummary>,
     counted: bool,
     bytes: u64,
     complete: bool,
-    /// What only the log wants; nothing while it is off.
-    line: Option<LineStart>,
     /// Until it is a tunnel.
     in_flight: Option<InFlight>,
     _active: Active,
-}
-
-struct LineStart {
-    pub(crate) method: HttpMethod,
-    protocol: &'static str,
-    host: String,
-    path: String,
 }
 
 impl RequestLog {
     /// Begins with a request's head.
     pub(crate) fn begin(worker: Arc<Worker>, connection: Arc<ClientConnection>, request: &Request<Incoming>) -> Self {
         let node = &worker.node;
-        let line = node.telemetry.access_log.is_on().then(|| LineStart {
-            method: request.method().clone(),
-            protocol: protocol_name(request.version()),
-            host: String::new(),
-            path: request.uri().path().to_owned(),
-        });
         let routing = node.routing.load_full();
         Self {
             check: RevocationCheck::new(&routing),
             routing,
-            limits: node.config.load().limits.clone(),
             started: clock::now(),
             request_id: new_request_id(),
             method: Method::from_name(request.method().as_str()),
@@ -110,24 +94,18 @@ impl RequestLog {
             close: false,
             peer: None,
             is_probe: false,
-            asked: None,
+            uri: request.uri().clone(),
+            authority: None,
+            http_method: request.method().clone(),
+            version: request.version(),
             tunnelled: None,
             counted: false,
             bytes: 0,
             complete: false,
-            line,
             in_flight: Some(InFlight::enter(&node.occupancy.requests)),
             _active: connection.begin(),
             worker,
             connection,
-        }
-    }
-
-    /// Notes what was asked for, once it is known.
-    pub(crate) fn note_target(&mut self, target: &Target<'_>, parts: &Parts) {
-        if let Some(line) = &mut self.line {
-            line.host.clone_from(&target.host);
-            parts.uri.path().clone_into(&mut line.path);
         }
     }
 
@@ -164,12 +142,11 @@ impl RequestLog {
 
     /// Returns what was permitted; `None` before an origin answers.
     pub(crate) fn grant(&self) -> Option<Grant> {
-        let (host, uri) = self.asked.clone()?;
         Some(Grant {
             pinned: self.routing.clone(),
             region: self.region?,
-            host,
-            uri,
+            host: self.host().into_owned(),
+            uri: self.uri.clone(),
             method: self.method,
             payload: self.payload,
             context: self.context.clone()?,
@@ -188,7 +165,7 @@ impl RequestLog {
 
     /// Counts it as answered, and as in flight no longer: it is a tunnel now.
     pub(crate) fn leave_flight(&mut self) {
-        self.count();
+        self.count(self.started.elapsed());
         self.in_flight = None;
     }
 
@@ -204,13 +181,17 @@ impl RequestLog {
     }
 
     /// Returns who says where the client is: the databases, and whoever made more countries possible.
-    fn place(&self) -> access_log::Witnessed {
-        let Some(client) = &self.client else { return access_log::Witnessed::default() };
+    fn place(&self) -> Place<'_> {
+        let Some(client) = &self.client else { return Place { databases: "", other: None } };
         let overruled = self.context.as_ref().is_some_and(|context| context.origin != client.origin);
         let source = if self.peer.is_some() { "another node" } else { "the country header" };
-        let notes = || vec!["makes the client's origin another".to_owned()];
-        let other = || Testimony { source: source.to_owned(), notes: notes(), ..Testimony::default() };
-        access_log::Witnessed { databases: client.evidence.clone(), other: overruled.then(other) }
+        Place { databases: &client.evidence, other: overruled.then_some(source) }
+    }
+
+    /// Returns the host asked for; nothing before it is known to be one.
+    fn host(&self) -> Cow<'_, str> {
+        let authority = self.authority.as_ref().and_then(|authority| authority.to_str().ok());
+        authority.and_then(|authority| framing::host(authority).ok()).unwrap_or_default()
     }
 
     /// Returns where the client may be, as far as that came out.
@@ -220,12 +201,11 @@ impl RequestLog {
     }
 
     /// Counts the answer, once.
-    fn count(&mut self) {
+    fn count(&mut self, took: Duration) {
         if std::mem::replace(&mut self.counted, true) {
             return;
         }
         let node = &self.worker.node;
-        let took = self.started.elapsed();
         let answer = AnsweredRequest {
             generation: self.routing.generation,
             table: self.routing.table(),
@@ -241,6 +221,51 @@ impl RequestLog {
             bus.observed.answered(self.status.as_u16(), self.reason, took);
         }
     }
+
+    /// Writes its line in the access log.
+    fn write_line(&self, took: Duration) {
+        let table = self.routing.table();
+        let addresses = self.worker.node.config.load().log.client_addresses;
+        let route = self.route.map(|id| &table.route(id).spec);
+        let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
+        let jurisdiction = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.as_str());
+        let context = self.context.as_ref();
+        let region = |id: RegionId| table.region(id).name.as_str();
+        let key = |client: &Arc<Client>| match addresses {
+            config::ClientAddresses::None => self.routing.document.affinity.pseudonym(client.key),
+            config::ClientAddresses::Full | config::ClientAddresses::Truncated => client.key,
+        };
+        self.worker.access_log.write(&LogLine {
+            request_id: self.request_id.as_bytes(),
+            client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
+            countries: self.origin().countries(),
+            place: self.place(),
+            client_key: self.client.as_ref().map(key),
+            protocol: protocol_name(self.version),
+            method: self.http_method.as_str(),
+            upgrade: self.payload == Payload::Tunnel,
+            content: self.payload == Payload::Content,
+            host: &self.host(),
+            path: self.uri.path(),
+            consent: context.is_some_and(|context| context.consent),
+            declared: context.iter().flat_map(|context| &context.declared).filter_map(jurisdiction).collect(),
+            pinned: context.and_then(|context| context.pinned).map(region),
+            route: route.map(|route| route.name.as_str()),
+            data_class: route.and_then(class).map(|class| class.name.as_str()),
+            from: region(self.routing.here),
+            chosen: self.peer.is_some(),
+            table_version: &table.spec().version,
+            status: self.status.as_u16(),
+            reason: self.reason,
+            region: self.region.map(region),
+            attempts: self.attempts,
+            safeguards: self.safeguarded,
+            took,
+            response_bytes: self.bytes,
+            complete: self.complete,
+            tunnel: self.tunnelled,
+        });
+    }
 }
 
 /// The reason of what a new table has ended.
@@ -251,57 +276,16 @@ impl Drop for RequestLog {
         if self.is_probe {
             return;
         }
-        self.count();
-        let node = &self.worker.node;
+        let took = self.started.elapsed();
+        self.count(took);
         let table = self.routing.table();
         if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
             let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
-            node.telemetry.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
+            self.worker.node.telemetry.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
         }
-        let Some(line) = self.line.take() else { return };
-        let addresses = node.config.load().log.client_addresses;
-        let route = self.route.map(|id| &table.route(id).spec);
-        let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
-        let jurisdiction = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.clone());
-        let context = self.context.as_ref();
-        let key = |client: &Client| match addresses {
-            config::ClientAddresses::None => self.routing.document.affinity.pseudonym(client.key),
-            config::ClientAddresses::Full | config::ClientAddresses::Truncated => client.key,
-        };
-        node.telemetry.access_log.write(
-            access_log::LogLine {
-                time: access_log::now(),
-                request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
-                client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
-                countries: self.origin().countries().iter().collect(),
-                place: self.place(),
-                client_key: self.client.as_ref().map(|client| format!("{:016x}", key(client))).unwrap_or_default(),
-                protocol: line.protocol,
-                method: line.method.to_string(),
-                upgrade: self.payload == Payload::Tunnel,
-                content: self.payload == Payload::Content,
-                host: line.host,
-                path: line.path,
-                consent: context.is_some_and(|context| context.consent),
-                declared: context.iter().flat_map(|context| &context.declared).filter_map(jurisdiction).collect(),
-                pinned: context.and_then(|context| context.pinned).map(|id| table.region(id).name.clone()),
-                route: route.map(|route| route.name.clone()),
-                data_class: route.and_then(class).map(|class| class.name.clone()),
-                chosen: self.peer.is_some(),
-                from: table.region(self.routing.here).name.clone(),
-                table_version: table.spec().version.clone(),
-                status: self.status.as_u16(),
-                reason: self.reason,
-                region: self.region.map(|id| table.region(id).name.clone()),
-                attempts: self.attempts,
-                safeguards: self.safeguarded,
-                duration_ms: self.started.elapsed().as_secs_f64() * 1000.0,
-                response_bytes: self.bytes,
-                complete: self.complete,
-                tunnel: self.tunnelled,
-            },
-            &node.telemetry.metrics,
-        );
+        if self.worker.access_log.is_on() {
+            self.write_line(took);
+        }
     }
 }
 

@@ -96,7 +96,8 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     let cap = config.limits.requests_in_flight_per_region;
     let edition = Edition { generation: 1, revision };
     let routing = routing::Routing::new(document, &config.region, cap, edition, &persisted)?;
-    let access_log = if options.access_log { AccessLog::stdout()? } else { AccessLog::off() };
+    let access_log =
+        if options.access_log { AccessLog::stdout(metrics.access_log_dropped.clone())? } else { AccessLog::off() };
     let node = Arc::new(Node {
         routing: CurrentRouting::new(routing, persisted, law),
         databases: CurrentDatabases::new(geo),
@@ -122,7 +123,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
     server.bootstrap();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = Workers::start(&node, config.threads.unwrap_or(cores))?;
+    let (workers, worker_threads) = Workers::start(&node, config.threads.unwrap_or(cores))?;
     for (listener, socket) in node.listeners.iter().zip(accepting) {
         let kind = if listener.tls.is_some() { "https" } else { "http" };
         tracing::info!(kind, address = %listener.address, "listening");
@@ -145,6 +146,8 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     );
     drop(routing);
     server.run(RunArgs { shutdown_signal: Box::new(stop) });
+    worker_threads.end(CUT);
+    node.telemetry.access_log.finish(LAST_LINES);
     drop(signal_runtime);
     if let Some(shutdown) = shutdown {
         shutdown.run();
@@ -164,6 +167,13 @@ struct Stop {
 /// How long clients are asked to close before idle connections are closed on them: a request that
 /// crosses our FIN on the wire would fail.
 const ANNOUNCE: Duration = Duration::from_millis(2500);
+
+/// How long the workers have to cut what is under way: no more than to drop it.
+const CUT: Duration = Duration::from_secs(1);
+
+/// How long the reader of stdout has for the access log's last lines: a log shipper that is behind catches up, and what
+/// supervises the node does not lose patience.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl ShutdownSignalWatch for Stop {

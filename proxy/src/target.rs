@@ -1,30 +1,30 @@
 //! What a request asks for: its host and path, normalised; what could be read in two ways is refused.
 
-use http::{HeaderMap, HeaderValue, Uri, Version};
+use std::borrow::Cow;
+
+use http::{HeaderValue, Uri};
 use policy::path::{Ambiguity, Canonical, canonical};
 use policy::{Method, RouteId, Table};
 
 use crate::framing;
 
-/// What a request asks for, in the form that routes are matched with. It borrows from the request's head.
+/// What a request asks for, in the form that routes are matched with. It borrows from the request's head and
+/// authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
     /// In lower case, without port, final dot, or an IPv6 address's brackets.
-    pub(crate) host: String,
-    /// The host as the client wrote it, with its port: what the origin sees.
-    pub(crate) authority: HeaderValue,
+    pub(crate) host: Cow<'a, str>,
     /// The path without query, in its one form, with the other ways to read it.
     pub(crate) path: Canonical<'a>,
 }
 
-/// Reads what a request asks for.
+/// Reads what a request asks for, of the [`framing::authority`] of its head.
 ///
 /// # Errors
 /// When it could be read in two ways.
-pub(crate) fn target<'a>(version: Version, uri: &'a Uri, headers: &HeaderMap) -> Result<Target<'a>, Ambiguity> {
-    let authority = framing::authority(version, uri, headers)?;
+pub(crate) fn target<'a>(authority: &'a HeaderValue, uri: &'a Uri) -> Result<Target<'a>, Ambiguity> {
     let host = framing::host(authority.to_str().map_err(|_| "the Host header is not text")?)?;
-    Ok(Target { host, authority, path: canonical(uri.path())? })
+    Ok(Target { host, path: canonical(uri.path())? })
 }
 
 impl Target<'_> {
@@ -46,6 +46,7 @@ impl Target<'_> {
 mod tests {
     use super::*;
     use http::header::HOST;
+    use http::{HeaderMap, Version};
 
     #[test]
     fn authorities_must_agree() {
@@ -55,7 +56,8 @@ mod tests {
             for host in hosts {
                 headers.append(HOST, HeaderValue::from_static(host));
             }
-            target(version, &uri, &headers).map(|target| target.host).ok()
+            let authority = framing::authority(version, &uri, &headers).ok()?;
+            target(&authority, &uri).map(|target| target.host.into_owned()).ok()
         };
         let some = |host: &str| Some(host.to_owned());
         assert_eq!(read(Version::HTTP_11, "/x", &["a.example"]), some("a.example"));

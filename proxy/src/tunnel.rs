@@ -22,7 +22,7 @@ use crate::node::Worker;
 use crate::occupancy::{InFlight, Occupancy};
 use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
-use crate::telemetry::access_log::{TunnelEnd, TunnelSummary};
+use crate::telemetry::access_log::line::{TunnelEnd, TunnelSummary};
 use crate::upstream::origin_connection::OriginConnection;
 
 /// A tunnel that both sides have agreed on. It runs in a task of its own, on its worker's thread.
@@ -58,7 +58,8 @@ impl Tunnel {
         let began = clock::now();
         // A client that does not even take the answer's head has no tunnel.
         let opening = async { tokio::try_join!(client, upstream) };
-        let ended = match tokio::time::timeout(log.limits.header_timeout, opening).await {
+        let patience = worker.node.config.load().limits.header_timeout;
+        let ended = match tokio::time::timeout(patience, opening).await {
             Ok(Ok((client, upstream))) => {
                 // What was kept for the pool: a tunnel never returns there.
                 drop(connection);

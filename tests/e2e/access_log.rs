@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use loadtest::origin::Behaviour;
 use loadtest::{Plan, RequestSpec, Target};
-use meridian_tests::{Client, Setup, World, geo, get, post};
+use meridian_tests::{Client, Setup, World, eventually, geo, get, post};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -117,20 +118,100 @@ async fn silence_is_silence() {
     assert_eq!(node.access_log().to_end().await, [""; 0]);
 }
 
-/// Nobody reads stdout: requests are served, lines are dropped and counted, and the node still ends on request.
+/// Nobody reads stdout: requests are served, lines are dropped and counted, and the node still ends on request, with a
+/// word on how many lines are lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_reader_stops_nothing() {
     let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
     let mut node = Setup::new("here", world.table()).with_stdout_unread().start().await;
-    // Each line is longer than 4 KB: the pipe is full at once, the queue after 8,192 lines.
+    // Each line is longer than 4 KB: the pipe is full at once, the queue after some 1,000 lines.
     let path = format!("/{}", "x".repeat(4096));
     let plan = Plan { connections: 16, ..Plan::new(Target::http1(node.http()), 4_000.0, Duration::from_secs(3)) };
     let plan = Plan { timeout: Duration::from_secs(60), ..plan };
     let report = loadtest::run(&plan, |_| RequestSpec::get("api.example.com", path.clone()), |_| {}).await;
     let report = report.expect("a sound plan");
     assert_eq!((report.answered, report.statuses.get(&200)), (12_000, Some(&12_000)), "{report}");
-    let dropped = node.metrics().await.sum("meridian_access_log_dropped_total", &[]);
-    assert!(dropped.is_some_and(|dropped| dropped > 1_000.0), "{dropped:?}");
+    let dropped = node.metrics().await.sum("meridian_access_log_dropped_total", &[]).expect("a counter");
+    assert!(dropped > 1_000.0, "{dropped:?}");
     node.signal("TERM");
     assert_eq!(node.exited().await.code(), Some(0));
+    let lost = node.logged_after(0, "the last lines of the access log are lost").await["lines"].as_f64();
+    // Of the lines that were being written, the pipe has some, and they are among the lost.
+    node.read_access_log();
+    let written = node.access_log().to_end().await.len() as f64;
+    let all = dropped + lost.expect("a number") + written;
+    assert!((12_000.0..=12_010.0).contains(&all), "{dropped} dropped, {lost:?} lost, {written} written");
+}
+
+/// What a reader that was behind reads later is whole lines, and each of them once.
+#[tokio::test]
+async fn a_late_reader_gets_whole_lines() {
+    let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
+    let mut node = Setup::new("here", world.table()).with_stdout_unread().start().await;
+    let long = "x".repeat(4096);
+    let mut connection = Client::http1(node.http()).connect().await.expect("a connection");
+    for number in 0..100 {
+        connection.send(&get(&format!("/{number}/{long}"))).await.assert_served_by("here");
+    }
+    node.read_access_log();
+    node.access_log().find("the last line", |line| line.contains("\"path\":\"/99/")).await;
+    let lines = node.access_log().all();
+    assert_eq!(lines.len(), 100);
+    for (number, line) in lines.iter().enumerate() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(line["path"], format!("/{number}/{long}"));
+    }
+}
+
+#[tokio::test]
+async fn the_last_lines_are_written_at_the_end() {
+    for (signal, cut) in [("TERM", false), ("INT", true)] {
+        let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
+        let mut node = Setup::new("here", world.table()).start().await;
+        let mut connection = Client::http1(node.http()).connect().await.expect("a connection");
+        for _ in 0..20 {
+            connection.send(&get("/")).await.assert_served_by("here");
+        }
+        drop(connection);
+        let mut waiting = None;
+        if cut {
+            world.behave("here", &Behaviour::Stall);
+            let stuck = Client::http1(node.http());
+            waiting = Some(tokio::spawn(async move { stuck.try_send(&get("/stuck")).await }));
+            eventually("it is on its way", async || match world.received("here").len() {
+                21 => Ok(()),
+                count => Err(count.to_string()),
+            })
+            .await;
+        }
+        node.signal(signal);
+        node.exited().await;
+        let lines = node.access_log().to_end().await;
+        let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let answered = lines.iter().filter(|line| line["path"] == "/" && line["status"] == 200);
+        assert_eq!(answered.count(), 20, "after {signal}: {lines:#?}");
+        let stuck = lines.iter().filter(|line| line["path"] == "/stuck" && line["complete"] == false);
+        assert_eq!(stuck.count(), usize::from(cut), "after {signal}: {lines:#?}");
+        if let Some(waiting) = waiting {
+            assert!(waiting.await.expect("no panic").is_err(), "it was cut");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_gone_is_told_of_once() {
+    let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
+    let mut node = Setup::new("here", world.table()).with_stdout_closed().start().await;
+    let client = Client::http1(node.http());
+    for _ in 0..3 {
+        client.send(&get("/")).await.assert_served_by("here");
+    }
+    let told = node.logged_after(0, "the access log cannot be written to stdout").await;
+    assert!(told["error"].as_str().is_some_and(|error| error.contains("Broken pipe")), "{told}");
+    client.send(&get("/")).await.assert_served_by("here");
+    node.signal("TERM");
+    assert_eq!(node.exited().await.code(), Some(0));
+    assert_eq!(node.logged_after(0, "the last lines of the access log are lost").await["lines"], 4);
+    let told = node.log().all().iter().filter(|line| line.contains("cannot be written to stdout")).count();
+    assert_eq!(told, 1);
 }

@@ -25,7 +25,7 @@ struct Life {
     log: Lines,
     access_log: Option<Lines>,
     /// Kept open, and never read.
-    _unread: Option<ChildStdout>,
+    unread: Option<ChildStdout>,
     listeners: Vec<(String, SocketAddr)>,
 }
 
@@ -34,6 +34,7 @@ struct Life {
 pub(crate) enum Stdout {
     Read,
     Unread,
+    Closed,
     Silenced,
 }
 
@@ -131,6 +132,15 @@ impl Node {
         self.life.access_log.as_ref().expect("an access log that is read")
     }
 
+    /// Reads its access log from now on, which nobody has read.
+    ///
+    /// # Panics
+    /// When somebody has.
+    pub fn read_access_log(&mut self) {
+        let pipe = self.life.unread.take().expect("an access log that is not read");
+        self.life.access_log = Some(Lines::of(pipe));
+    }
+
     /// Waits for an event of its own log past the first `skipped` lines.
     pub async fn logged_after(&self, skipped: usize, wanted: &str) -> Value {
         let line =
@@ -225,9 +235,12 @@ impl Life {
         let mut process = process.expect("the binary starts");
         let log = Lines::of(process.stderr.take().expect("a pipe"));
         let pipe = process.stdout.take().expect("a pipe");
-        let (access_log, unread) =
-            if stdout == Stdout::Unread { (None, Some(pipe)) } else { (Some(Lines::of(pipe)), None) };
-        let mut life = Life { process, log, access_log, _unread: unread, listeners: Vec::new() };
+        let (access_log, unread) = match stdout {
+            Stdout::Read | Stdout::Silenced => (Some(Lines::of(pipe)), None),
+            Stdout::Unread => (None, Some(pipe)),
+            Stdout::Closed => (None, None),
+        };
+        let mut life = Life { process, log, access_log, unread, listeners: Vec::new() };
         let is_admin = |line: &str| listener(line).is_some_and(|(kind, _)| kind == "admin");
         life.log.find("the node's admin listener", is_admin).await;
         life.learn_listeners();

@@ -203,6 +203,12 @@ impl Setup {
         Setup { stdout: Stdout::Unread, ..self }
     }
 
+    /// With an access log that goes to a pipe whose reader is gone.
+    #[must_use]
+    pub fn with_stdout_closed(self) -> Setup {
+        Setup { stdout: Stdout::Closed, ..self }
+    }
+
     /// With an environment variable more.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Setup {

@@ -1,14 +1,16 @@
 //! Worker threads: each serves its own connections, with its own runtime and upstream pool.
 
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpStream as StdStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use prometheus::IntGauge;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
 use crate::client::PlaceCache;
@@ -34,6 +36,13 @@ struct Handle {
     connections: UnboundedSender<Accepted>,
 }
 
+/// The threads of the workers, for whoever ends them.
+pub(crate) struct WorkerThreads {
+    end: watch::Sender<()>,
+    /// Disconnected once the last of them has ended.
+    running: mpsc::Receiver<Infallible>,
+}
+
 /// A connection on its way to a worker.
 pub(crate) struct Accepted {
     /// The socket.
@@ -51,26 +60,38 @@ impl Workers {
     ///
     /// # Errors
     /// When a thread or its runtime cannot be started.
-    pub(crate) fn start(node: &Arc<Node>, count: usize) -> std::io::Result<Self> {
+    pub(crate) fn start(node: &Arc<Node>, count: usize) -> std::io::Result<(Self, WorkerThreads)> {
         let mut handles = Vec::new();
+        let end = watch::Sender::new(());
+        let (is_running, running) = mpsc::channel();
         for index in 0..count.max(1) {
             let worker = Arc::new(Worker {
                 node: node.clone(),
                 pool: Pool::default(),
                 places: PlaceCache::default(),
                 recent: node.databases.recent.sample(),
+                access_log: node.telemetry.access_log.buffer(),
                 decisions: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
             });
             let (sender, receiver) = unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let its_worker = worker.clone();
-            std::thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(move || runtime.block_on(work(its_worker, receiver)))?;
+            let (mut end, is_running) = (end.subscribe(), is_running.clone());
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = work(its_worker, receiver) => {}
+                        _ = end.changed() => {}
+                    }
+                });
+                // With what is under way, which is counted and logged as cut.
+                drop(runtime);
+                drop(is_running);
+            })?;
             handles.push(Handle { worker, connections: sender });
         }
-        Ok(Self(handles.into()))
+        Ok((Self(handles.into()), WorkerThreads { end, running }))
     }
 
     /// Hands a connection to the worker that has the fewest.
@@ -81,6 +102,16 @@ impl Workers {
             if handle.connections.send(accepted).is_err() {
                 tracing::error!("a worker thread is gone; its connection is dropped");
             }
+        }
+    }
+}
+
+impl WorkerThreads {
+    /// Cuts what is under way and ends the threads. Waits for them, for `within` at most.
+    pub(crate) fn end(self, within: Duration) {
+        drop(self.end);
+        if self.running.recv_timeout(within) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("a worker thread does not end; what it has under way is not logged");
         }
     }
 }

@@ -285,7 +285,7 @@ impl Metrics {
             ),
             access_log_dropped: counter(
                 "meridian_access_log_dropped_total",
-                "Access log lines dropped because the reader of stdout was too slow",
+                "Access log lines dropped because stdout did not take them in time",
             ),
             registry,
         }

@@ -1,4 +1,4 @@
-//! The lines of an access log, read one by one: see `telemetry/access_log.rs` for who writes them.
+//! The lines of an access log, read one by one: see `telemetry/access_log/line.rs` for who writes them.
 
 use std::io::{self, BufRead};
 use std::net::IpAddr;

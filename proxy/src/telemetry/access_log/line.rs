@@ -1,0 +1,293 @@
+//! One line of the access log, written from what a request has, without a copy in between.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use policy::CountrySet;
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use crate::fields::write_hex;
+
+/// One request's line. It borrows all that it can from the request, and lives for as long as it is written.
+/// `cli/replay/line.rs` reads these fields.
+#[allow(missing_docs)]
+pub(crate) struct LogLine<'a> {
+    pub(crate) request_id: &'a [u8],
+    /// Truncated (/24, /48) unless the node file asks for more or less.
+    pub(crate) client: Option<IpAddr>,
+    /// The countries that the client may be in; none when unknown.
+    pub(crate) countries: CountrySet,
+    pub(crate) place: Place<'a>,
+    pub(crate) client_key: Option<u64>,
+    pub(crate) protocol: &'static str,
+    pub(crate) method: &'a str,
+    /// Whether it asked for an upgrade: see `policy::Facts`.
+    pub(crate) upgrade: bool,
+    /// Whether it had content.
+    pub(crate) content: bool,
+    pub(crate) host: &'a str,
+    /// Without the query, which may carry personal data.
+    pub(crate) path: &'a str,
+    pub(crate) consent: bool,
+    /// The jurisdictions that a trusted proxy declared for the tenant.
+    pub(crate) declared: SmallVec<[&'a str; 2]>,
+    /// The region that a cookie pins the client to.
+    pub(crate) pinned: Option<&'a str>,
+    pub(crate) route: Option<&'a str>,
+    pub(crate) data_class: Option<&'a str>,
+    /// The region of the node that decided.
+    pub(crate) from: &'a str,
+    /// Whether another node had chosen the region, and has a line of its own for the request.
+    pub(crate) chosen: bool,
+    pub(crate) table_version: &'a str,
+    pub(crate) status: u16,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) region: Option<&'a str>,
+    pub(crate) attempts: u32,
+    /// The law opened the region with safeguards only.
+    pub(crate) safeguards: bool,
+    pub(crate) took: Duration,
+    pub(crate) response_bytes: u64,
+    /// Whether the answer was sent to its end.
+    pub(crate) complete: bool,
+    /// Of a tunnel, whose line is written at its end.
+    pub(crate) tunnel: Option<TunnelSummary>,
+}
+
+/// Who says where a client is.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// What each geo database says, by which field, and what contradicts it: a JSON array of
+    /// [`policy::explain::Testimony`], or nothing.
+    pub(crate) databases: &'a str,
+    /// Who else says something that makes the client's origin another.
+    pub(crate) other: Option<&'static str>,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TunnelEnd {
+    /// Either side closed it.
+    Closed,
+    /// It broke, or never came about: a side did not take it up in time.
+    Broken,
+    /// No byte went either way for [`config::Limits::tunnel_idle_timeout`].
+    Idle,
+    /// Its region may no longer serve it.
+    Revoked,
+}
+
+/// What a tunnel adds to the access log.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct TunnelSummary {
+    /// Bytes from the client to the origin.
+    pub(crate) bytes_up: u64,
+    /// Bytes from the origin to the client.
+    pub(crate) bytes_down: u64,
+    /// How it ended.
+    pub(crate) ended: TunnelEnd,
+}
+
+impl TunnelEnd {
+    /// Returns its name, for metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            TunnelEnd::Closed => "closed",
+            TunnelEnd::Broken => "broken",
+            TunnelEnd::Idle => "idle",
+            TunnelEnd::Revoked => "revoked",
+        }
+    }
+}
+
+impl LogLine<'_> {
+    /// Writes the line, as a JSON object and a line feed.
+    pub(super) fn write(&self, out: &mut Vec<u8>, time: &[u8]) {
+        out.reserve(TYPICAL);
+        out.extend_from_slice(b"{\"time\":\"");
+        out.extend_from_slice(time);
+        out.extend_from_slice(b"\",\"request_id\":");
+        text(out, &String::from_utf8_lossy(self.request_id));
+        out.extend_from_slice(b",\"client\":");
+        address(out, self.client);
+        out.extend_from_slice(b",\"countries\":[");
+        list(out, self.countries.iter(), |out, country| text(out, country.code()));
+        out.extend_from_slice(b"],\"place\":");
+        self.place.write(out);
+        out.extend_from_slice(b",\"client_key\":\"");
+        if let Some(key) = self.client_key {
+            hexadecimal(out, key);
+        }
+        out.extend_from_slice(b"\",\"protocol\":");
+        text(out, self.protocol);
+        out.extend_from_slice(b",\"method\":");
+        text(out, self.method);
+        out.extend_from_slice(b",\"upgrade\":");
+        flag(out, self.upgrade);
+        out.extend_from_slice(b",\"content\":");
+        flag(out, self.content);
+        out.extend_from_slice(b",\"host\":");
+        text(out, self.host);
+        out.extend_from_slice(b",\"path\":");
+        text(out, self.path);
+        out.extend_from_slice(b",\"consent\":");
+        flag(out, self.consent);
+        out.extend_from_slice(b",\"declared\":[");
+        list(out, self.declared.iter(), |out, name| text(out, name));
+        out.extend_from_slice(b"],\"pinned\":");
+        name(out, self.pinned);
+        out.extend_from_slice(b",\"route\":");
+        name(out, self.route);
+        out.extend_from_slice(b",\"data_class\":");
+        name(out, self.data_class);
+        out.extend_from_slice(b",\"from\":");
+        text(out, self.from);
+        out.extend_from_slice(b",\"chosen\":");
+        flag(out, self.chosen);
+        out.extend_from_slice(b",\"table_version\":");
+        text(out, self.table_version);
+        out.extend_from_slice(b",\"status\":");
+        number(out, u64::from(self.status));
+        out.extend_from_slice(b",\"reason\":");
+        name(out, self.reason);
+        out.extend_from_slice(b",\"region\":");
+        name(out, self.region);
+        out.extend_from_slice(b",\"attempts\":");
+        number(out, u64::from(self.attempts));
+        out.extend_from_slice(b",\"safeguards\":");
+        flag(out, self.safeguards);
+        out.extend_from_slice(b",\"duration_ms\":");
+        milliseconds(out, self.took);
+        out.extend_from_slice(b",\"response_bytes\":");
+        number(out, self.response_bytes);
+        out.extend_from_slice(b",\"complete\":");
+        flag(out, self.complete);
+        if let Some(tunnel) = &self.tunnel {
+            out.extend_from_slice(b",\"tunnel\":");
+            json(out, tunnel);
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+impl Place<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let databases = self.databases.strip_suffix(']').unwrap_or("[");
+        out.extend_from_slice(databases.as_bytes());
+        if let Some(other) = self.other {
+            if databases.len() > 1 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"source\":");
+            text(out, other);
+            out.extend_from_slice(
+                b",\"country\":null,\"field\":null,\"notes\":[\"makes the client's origin another\"]}",
+            );
+        }
+        out.push(b']');
+    }
+}
+
+fn json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    if let Err(error) = serde_json::to_writer(out, value) {
+        tracing::error!(%error, "a line of the access log is broken: a value has no JSON");
+    }
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    json(out, text);
+}
+
+fn name(out: &mut Vec<u8>, name: Option<&str>) {
+    match name {
+        Some(name) => text(out, name),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn flag(out: &mut Vec<u8>, flag: bool) {
+    out.extend_from_slice(if flag { b"true" } else { b"false" });
+}
+
+fn number(out: &mut Vec<u8>, number: u64) {
+    json(out, &number);
+}
+
+fn list<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+}
+
+fn address(out: &mut Vec<u8>, address: Option<IpAddr>) {
+    match address {
+        None => out.extend_from_slice(b"null"),
+        Some(IpAddr::V4(address)) => {
+            out.push(b'"');
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(octet));
+            }
+            out.push(b'"');
+        }
+        Some(IpAddr::V6(address)) => json(out, &address),
+    }
+}
+
+fn hexadecimal(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; 16];
+    write_hex(&mut digits, u128::from(number));
+    out.extend_from_slice(&digits);
+}
+
+/// Writes milliseconds with three decimals: microseconds, past which a duration is noise.
+fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    number(out, micros / 1000);
+    out.push(b'.');
+    decimals(out, micros % 1000);
+}
+
+/// Writes three digits.
+fn decimals(out: &mut Vec<u8>, number: u64) {
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]);
+}
+
+/// The text of a time: RFC 3339, UTC, milliseconds. It keeps what it has written until the second is another.
+#[derive(Default)]
+pub(super) struct TimeText {
+    second: u64,
+    text: Vec<u8>,
+}
+
+impl TimeText {
+    /// Returns the text of a time since 1970.
+    pub(super) fn at(&mut self, since_1970: Duration) -> &[u8] {
+        let second = since_1970.as_secs();
+        if second != self.second || self.text.is_empty() {
+            let seconds = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+            self.second = second;
+            self.text.clear();
+            drop(write!(self.text, "{:.0}", seconds.unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
+        }
+        self.text.truncate(WITHOUT_FRACTION);
+        self.text.push(b'.');
+        decimals(&mut self.text, u64::from(since_1970.subsec_millis()));
+        self.text.push(b'Z');
+        &self.text
+    }
+}
+
+/// The length of `2026-11-30T15:42:07`.
+const WITHOUT_FRACTION: usize = 19;
+/// Bytes of a line, more than most have.
+const TYPICAL: usize = 1024;
