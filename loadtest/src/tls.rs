@@ -16,6 +16,7 @@ use crate::Protocol;
 #[derive(Clone, Debug)]
 pub struct Tls {
     server_name: ServerName<'static>,
+    verifier: Arc<dyn ServerCertVerifier>,
     config: ClientConfig,
 }
 
@@ -54,13 +55,16 @@ impl Tls {
     fn new(server_name: &str, verifier: Arc<dyn ServerCertVerifier>) -> Result<Tls, TlsError> {
         let server_name = ServerName::try_from(server_name.to_owned())
             .map_err(|source| TlsError::ServerName { name: server_name.to_owned(), source })?;
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        config.resumption = Resumption::disabled();
-        Ok(Tls { server_name, config })
+        let config = config(provider(), verifier.clone())?;
+        Ok(Tls { server_name, verifier, config })
+    }
+
+    /// Offers X25519 alone for the key exchange, which every server has: servers of which only some know the
+    /// post-quantum hybrids, offered first otherwise, then do the same work.
+    pub fn x25519_only(self) -> Result<Tls, TlsError> {
+        let provider = CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::X25519], ..aws_lc_rs::default_provider() };
+        let config = config(Arc::new(provider), self.verifier.clone())?;
+        Ok(Tls { config, ..self })
     }
 
     /// Returns the name that the handshake asks for.
@@ -74,6 +78,16 @@ impl Tls {
         config.alpn_protocols = vec![protocol.alpn().to_vec()];
         Arc::new(config).into()
     }
+}
+
+fn config(provider: Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// Named rather than the process's default, which another library in the process may have set.

@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// Accept certificates that descend from one in this PEM file
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
+    /// Offer X25519 alone for TLS's key exchange, and no post-quantum hybrid
+    #[arg(long)]
+    pub(super) x25519: bool,
     /// A further header field; may be repeated
     #[arg(long, value_name = "NAME:VALUE", value_parser = header)]
     pub(super) header: Vec<(String, String)>,

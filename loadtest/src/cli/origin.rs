@@ -24,8 +24,8 @@ pub(super) struct Args {
     /// Speak HTTP/2 with prior knowledge (h2c)
     #[arg(long)]
     h2: bool,
-    /// How to treat every request: normal, status=CODE, slow=DURATION, stall, close, cut, reset, reset-after-head,
-    /// reset-in-body
+    /// How to treat every request: normal, grpc, status=CODE, slow=DURATION, stall, close, cut, reset,
+    /// reset-after-head, reset-in-body
     #[arg(long, default_value = "normal")]
     behaviour: Behaviour,
     /// Write a line to stdout for each request as soon as its head has arrived: METHOD PATH

@@ -20,7 +20,9 @@ pub(super) fn target(args: &Args, host: &str) -> anyhow::Result<Target> {
     Ok(Target {
         address: address(args, if https { 443 } else { 80 })?,
         protocol: if args.h2 { Protocol::Http2 } else { Protocol::Http1 },
-        tls: https.then(|| tls(args, host)).transpose()?,
+        tls: https
+            .then(|| tls(args, host).and_then(|tls| Ok(if args.x25519 { tls.x25519_only()? } else { tls })))
+            .transpose()?,
     })
 }
 

@@ -19,6 +19,8 @@ pub enum Behaviour {
     Status(StatusCode),
     /// This very answer, plus `x-origin`. Content-Length is set from the body.
     Answer(Response<Bytes>),
+    /// 200 with the origin's body as a message of gRPC, and after it `grpc-status: 0` as a trailer.
+    Grpc,
     /// The normal answer, this much later.
     Slow(Duration),
     /// No answer, until another behaviour is set.
@@ -38,7 +40,7 @@ pub enum Behaviour {
 /// What was read is no behaviour.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is no behaviour: give normal, status=CODE, slow=DURATION, stall, close, cut, reset, reset-after-head or reset-in-body"
+    "{0:?} is no behaviour: give normal, grpc, status=CODE, slow=DURATION, stall, close, cut, reset, reset-after-head or reset-in-body"
 )]
 pub struct BehaviourError(String);
 
@@ -49,6 +51,7 @@ impl FromStr for Behaviour {
         let (word, value) = text.split_once('=').unwrap_or((text, ""));
         let behaviour = match (word, value) {
             ("normal", "") => Some(Behaviour::Normal),
+            ("grpc", "") => Some(Behaviour::Grpc),
             ("stall", "") => Some(Behaviour::Stall),
             ("close", "") => Some(Behaviour::CloseBeforeHead),
             ("cut", "") => Some(Behaviour::CutBody),

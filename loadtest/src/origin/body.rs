@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::reset::Reset;
@@ -14,13 +15,15 @@ pub(super) struct AnswerBody {
     announced: u64,
     rest: Bytes,
     flushed: bool,
+    /// What comes after a whole body.
+    trailers: Option<HeaderMap>,
     /// What to do about the connection when it fails.
     reset: Option<Reset>,
 }
 
 impl AnswerBody {
     pub(super) fn whole(body: Bytes) -> AnswerBody {
-        AnswerBody { announced: body.len() as u64, rest: body, flushed: false, reset: None }
+        AnswerBody { announced: body.len() as u64, rest: body, flushed: false, trailers: None, reset: None }
     }
 
     /// Returns the first half, rounded down, of at least one byte announced.
@@ -33,6 +36,11 @@ impl AnswerBody {
         AnswerBody::beginning(body, 0)
     }
 
+    /// The same with trailers at its end.
+    pub(super) fn with_trailers(self, trailers: HeaderMap) -> AnswerBody {
+        AnswerBody { trailers: Some(trailers), ..self }
+    }
+
     /// The same with a reset of the connection where it ends.
     pub(super) fn resetting(self, reset: Reset) -> AnswerBody {
         AnswerBody { reset: Some(reset), ..self }
@@ -40,7 +48,7 @@ impl AnswerBody {
 
     fn beginning(body: &Bytes, length: usize) -> AnswerBody {
         let announced = (body.len() as u64).max(1);
-        AnswerBody { announced, rest: body.slice(..length), flushed: false, reset: None }
+        AnswerBody { announced, rest: body.slice(..length), flushed: false, trailers: None, reset: None }
     }
 }
 
@@ -58,7 +66,7 @@ impl Body for AnswerBody {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if self.announced == 0 {
-            return Poll::Ready(None);
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
         }
         // hyper drops what it has buffered when a body fails, but flushes while it is pending.
         if !self.flushed {
@@ -73,7 +81,7 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.announced == 0
+        self.announced == 0 && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -53,6 +53,12 @@ async fn answer(request: Request<Incoming>, site: Arc<Site>, reset: Reset) -> io
     let received = receive(request, &site).await?;
     let mut response = match site.conduct.towards(&received).await {
         Behaviour::Normal | Behaviour::Stall => normal(&site),
+        Behaviour::Grpc => {
+            let status = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
+            let mut response = Response::new(AnswerBody::whole(site.body.clone()).with_trailers(status));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            response
+        }
         Behaviour::Slow(delay) => {
             tokio::time::sleep(delay).await;
             normal(&site)
@@ -108,4 +114,5 @@ fn normal(site: &Site) -> Response<AnswerBody> {
 }
 
 const ORIGIN: HeaderName = HeaderName::from_static("x-origin");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const RECORDED_BODY_BYTES: usize = 16 * 1024;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use loadtest::origin::{Behaviour, Blackhole, Origin, OriginConfig};
 use loadtest::{Observation, Outcome, Plan, Protocol, RequestSpec, Target, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,6 +67,21 @@ async fn behaviour_can_depend_on_the_request() {
     let target = Target::http1(origin.address());
     assert_eq!(ask(target.clone(), RequestSpec::get("x", "/health")).await, Some(503));
     assert_eq!(ask(target, RequestSpec::get("x", "/")).await, Some(200));
+}
+
+#[tokio::test]
+async fn a_grpc_answer_ends_with_its_status() {
+    let origin = Origin::start(OriginConfig { protocol: Protocol::Http2, ..OriginConfig::default() }).await.unwrap();
+    origin.set_behaviour(Behaviour::Grpc);
+    let stream = TokioIo::new(TcpStream::connect(origin.address()).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("http://x/").body(http_body_util::Full::new(Bytes::from_static(b"ask"))).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/grpc");
+    let answer = answer.into_body().collect().await.unwrap();
+    assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(answer.to_bytes(), "ok");
 }
 
 #[tokio::test]

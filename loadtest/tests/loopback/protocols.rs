@@ -79,6 +79,18 @@ async fn http2_is_not_taken_for_granted_over_tls() {
     assert_eq!(report.failed_by(FailureKind::Tls), REQUESTS, "{report}");
 }
 
+#[tokio::test]
+async fn x25519_alone_is_offered_on_demand() {
+    let certificates = Certificates::of("api.example.com");
+    let config = OriginConfig { tls: Some(certificates.post_quantum_server()), ..OriginConfig::default() };
+    let origin = Origin::start(config).await.unwrap();
+    let tls = certificates.client("api.example.com");
+    let report = send(Target::http1(origin.address()).over(tls.clone())).await;
+    assert_eq!(report.answered, REQUESTS, "{report}");
+    let report = send(Target::http1(origin.address()).over(tls.x25519_only().unwrap())).await;
+    assert_eq!(report.failed_by(FailureKind::Tls), REQUESTS, "{report}");
+}
+
 const REQUESTS: u64 = 40;
 
 async fn send(target: Target) -> Report {
