@@ -1,12 +1,14 @@
-"""Sends a fixed number of requests over one connection, each after the answer to the one before: HTTP/1.1, plain or
-over TLS, and HTTP/2 with so many streams at once."""
+"""Sends requests over one connection, each after the answer to the one before: HTTP/1.1, or HTTP/2 with so many streams
+at once."""
 
+import functools
 import socket
 import ssl
 import struct
 
 from measure.world import BODY, HOST, PATH
 
+# A node under valgrind takes its time.
 TIMEOUT = 60.0
 
 
@@ -14,13 +16,7 @@ class Http1:
     """A kept connection on which requests go one after the other."""
 
     def __init__(self, port: int, tls: bool):
-        self.connection = connect(port)
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            self.connection = context.wrap_socket(self.connection, server_hostname=HOST)
+        self.connection = connect(port, "http/1.1" if tls else None)
 
     def send(self, clients: list[str]) -> list[bytes]:
         """Sends a request for each client, and returns the heads of the answers."""
@@ -42,10 +38,10 @@ class Http1:
 
 
 class Http2:
-    """A connection with prior knowledge (h2c), on which `streams` requests go out together."""
+    """A connection, without TLS by prior knowledge (h2c), on which `streams` requests go out together."""
 
-    def __init__(self, port: int, streams: int):
-        self.connection = connect(port)
+    def __init__(self, port: int, streams: int, tls: bool = False):
+        self.connection = connect(port, "h2" if tls else None)
         self.streams = streams
         self.stream = -1
         self.unread = b""
@@ -114,10 +110,23 @@ class Http2:
         return taken
 
 
-def connect(port: int) -> socket.socket:
+def connect(port: int, protocol: str | None) -> socket.socket:
+    """Connects, over TLS 1.3 if a protocol is named, which is then asked for by ALPN."""
     connection = socket.create_connection(("127.0.0.1", port), TIMEOUT)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if protocol:
+        connection = context(protocol).wrap_socket(connection, server_hostname=HOST)
     return connection
+
+
+@functools.cache
+def context(protocol: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([protocol])
+    return context
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -44,6 +44,8 @@ def free_ports(count: int) -> list[int]:
 class Process:
     """A process of ours, with its log in a file. It is ended when the block that it was started for is left."""
 
+    running: list["Process"] = []
+
     def __init__(self, name: str, command: list, log: Path, stdout=None, **options):
         self.name, self.log = name, log
         with log.open("wb") as file:
@@ -51,6 +53,7 @@ class Process:
                 command, stdin=subprocess.DEVNULL, stdout=stdout if stdout is not None else file, stderr=file, **options
             )
         self.pid = self.child.pid
+        Process.running.append(self)
 
     def __enter__(self):
         return self
@@ -67,6 +70,14 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.child.kill()
         self.child.wait()
+        if self in Process.running:
+            Process.running.remove(self)
+
+    @staticmethod
+    def end_all():
+        """Ends whatever still runs."""
+        for process in list(Process.running):
+            process.end()
 
     def await_port(self, port: int, seconds: float):
         """Waits until the process listens on a port."""

@@ -1,6 +1,7 @@
 """Makes the world that budget and compare measure in: two regions, 1,024 clients of 24 countries, a law that keeps
 those of the European Union in one of the regions, and a certificate."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,14 +18,14 @@ class World:
 
     def __init__(self, directory: Path, loadtest: Path):
         self.directory = directory
-        networks = subprocess.run(
+        lines = subprocess.run(
             [loadtest, "mmdb", "--out", directory / "country.mmdb"], check=True, capture_output=True, text=True
         ).stdout.splitlines()
-        # One client in each of 1,024 networks: 192.0.2.0/20,US -> 192.0.2.9
-        self.clients = []
-        for line in networks[:1024]:
-            network, country = line.split(",")
-            self.clients.append((network.split("/")[0].rsplit(".", 1)[0] + ".9", country))
+        # 192.0.2.0/20,US
+        self.networks = [tuple(line.split(",")) for line in lines]
+        # One client in each of 1,024 networks: 192.0.2.9
+        first = self.networks[:1024]
+        self.clients = [(network.split("/")[0].rsplit(".", 1)[0] + ".9", country) for network, country in first]
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
              "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST},IP:127.0.0.1",
@@ -32,17 +33,28 @@ class World:
             check=True, capture_output=True,
         )  # fmt: skip
 
-    def write_node(self, name: str, listeners: list[tuple[int, bool]], admin: int, eu: str, us: str) -> Path:
-        """Writes a node's files for these listeners (port, whether over TLS), and endpoints of the two regions."""
+    def write_node(
+        self, name: str, listeners: list[tuple[int, bool]], admin: int, eu: str, us: str, everything: str = ""
+    ) -> Path:
+        """Writes a node's files for these listeners (port, whether over TLS), and endpoints of the two regions.
+
+        With `everything`, an endpoint of another version, all that failover and health can do is turned on: hedging, a
+        timeout for each try, probes each second, and a canary with half of the clients.
+        """
         directory = self.directory / name
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         tls = 'tls = { certificates = [{ certificate = "../certificate.pem", key = "../key.pem" }] }'
         text = NODE.replace("ADMIN", f"127.0.0.1:{admin}")
         for port, over_tls in listeners:
             text += f'\n[[listeners]]\naddress = "127.0.0.1:{port}"\n{tls if over_tls else ""}\n'
         (directory / "node.toml").write_text(text)
         countries = ", ".join(f'"{country}"' for country in EU_COUNTRIES)
-        table = TABLE.replace("COUNTRIES", countries).replace("EU_ENDPOINT", eu).replace("US_ENDPOINT", us)
+        table = TABLE.replace("COUNTRIES", countries)
+        if everything:
+            table = table.replace('"US_ENDPOINT"', f'"US_ENDPOINT", {{ address = "{everything}", version = "v2" }}')
+            table = re.sub("(?m)^(endpoints = .*)$", r'\1\nhealth = { interval = "1s", timeout = "1s" }', table)
+            table += 'retry = { hedge = true, per_try_timeout = "5s" }\n\n[canary]\nversion = "v2"\nweight = 50\n'
+        table = table.replace("EU_ENDPOINT", eu).replace("US_ENDPOINT", us)
         (directory / "routes.toml").write_text(table)
         return directory
 
@@ -90,6 +102,9 @@ countries = [COUNTRIES]
 cross_border = "prohibited"
 scope = "jurisdiction"
 
+# Data of the second class of clients in the European Union has no region here: what a refusal costs.
+[data_classes.withheld]
+
 [residency_defaults]
 unlisted_jurisdiction = "allow"
 
@@ -100,6 +115,25 @@ allow = { regions = ["eu-central-1"] }
 transfer = "prohibited"
 when_unavailable = "reject"
 regulation = "GDPR"
+
+[[residency]]
+jurisdiction = "eu"
+data_classes = ["withheld"]
+allow = []
+transfer = "prohibited"
+regulation = "GDPR"
+
+[[routes]]
+name = "withheld"
+host = "api.example.com"
+path = "/v3/withheld/"
+data_class = "withheld"
+
+[[routes]]
+name = "grpc"
+host = "api.example.com"
+path = "/grpc/"
+data_class = "personal"
 
 [[routes]]
 name = "api"
