@@ -25,7 +25,7 @@ pub fn canonical(raw: &str) -> Result<Canonical<'_>, Ambiguity> {
     if !raw.starts_with('/') {
         return Err("the request target is not a path");
     }
-    if raw.bytes().all(stands_for_itself) && !raw.contains("//") && !raw.contains("/.") {
+    if is_canonical(raw) {
         return Ok(Canonical { path: raw.into(), readings: Vec::new() });
     }
     let path = merge_slashes(&recode(raw)?);
@@ -44,14 +44,21 @@ pub fn canonical(raw: &str) -> Result<Canonical<'_>, Ambiguity> {
     Ok(Canonical { path: path.into(), readings })
 }
 
-/// Characters that need no second look: they may stand in a path, and stand for nothing else.
-fn stands_for_itself(byte: u8) -> bool {
-    may_stand(byte) && byte != b';'
+/// Returns whether a path needs no second look: each character may stand in one and stands for nothing else, and there
+/// are no runs of slashes or segments that begin with a dot.
+fn is_canonical(path: &str) -> bool {
+    let mut before = 0;
+    path.bytes().all(|byte| {
+        let starts_badly = before == b'/' && matches!(byte, b'/' | b'.');
+        before = byte;
+        may_stand(byte) && byte != b';' && !starts_badly
+    })
 }
 
 /// RFC 3986's `pchar`, and the slash.
 fn may_stand(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte)
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~')
+        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@')
 }
 
 fn recode(raw: &str) -> Result<String, Ambiguity> {

@@ -37,12 +37,14 @@ pub(crate) fn is_request_id(value: &HeaderValue) -> bool {
 
 /// Writes the lowest digits of a number, as many as there is room for.
 pub(crate) fn write_hex(digits: &mut [u8], mut number: u128) {
-    for digit in digits.iter_mut().rev() {
-        *digit = match (number & 15) as u8 {
-            value @ 0..=9 => b'0' + value,
-            value => b'a' + value - 10,
-        };
-        number >>= 4;
+    for half in digits.rchunks_mut(16) {
+        let mut rest = number as u64;
+        for digit in half.iter_mut().rev() {
+            let value = (rest & 15) as u8;
+            *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+            rest >>= 4;
+        }
+        number >>= 64;
     }
 }
 
@@ -54,6 +56,9 @@ mod tests {
     fn request_ids_have_their_form() {
         let id = new_request_id();
         assert!(id.len() == 32 && is_request_id(&id));
+        let mut digits = [0; 20];
+        write_hex(&mut digits, 0x1234_5678_9abc_def0_0fed_cba9_8765_4321);
+        assert_eq!(&digits, b"def00fedcba987654321");
         assert!(!is_request_id(&HeaderValue::from_static("a b")) && !is_request_id(&HeaderValue::from_static("")));
     }
 }

@@ -11,7 +11,7 @@ use std::net::Ipv6Addr;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Uri, Version};
-use memchr::{memchr_iter, memmem};
+use memchr::memchr_iter;
 use policy::Payload;
 use policy::path::Ambiguity;
 use policy::stripped::{Stripped, plain};
@@ -24,9 +24,11 @@ use crate::peers::fields::is_reserved;
 pub(crate) fn head_at_start(bytes: &[u8]) -> Option<&[u8]> {
     let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
     let bytes = bytes.get(start..)?;
-    let crlf = memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
-    let bare = memmem::find(bytes, b"\n\n").map(|at| at + 2);
-    let end = crlf.into_iter().chain(bare).min()?;
+    let end = memchr_iter(b'\n', bytes).find_map(|at| match bytes.get(at + 1..)? {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })?;
     bytes.get(..end)
 }
 
@@ -145,6 +147,9 @@ pub(crate) fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Res
 /// # Errors
 /// When it is no host name, or its port no number.
 pub(crate) fn host(authority: &str) -> Result<Cow<'_, str>, Ambiguity> {
+    if is_normal_host(authority) {
+        return Ok(authority.into());
+    }
     let name = match authority.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => {
             if port.parse::<u16>().is_err() {
@@ -158,17 +163,37 @@ pub(crate) fn host(authority: &str) -> Result<Cow<'_, str>, Ambiguity> {
         // In the one form of the address, as in a table: no zero more or less may lead to another route.
         return bracketed.parse::<Ipv6Addr>().map(|address| address.to_string().into()).map_err(|_| NO_HOST_NAME);
     }
-    let mut has_upper_case = false;
-    let valid = name.bytes().all(|byte| {
-        has_upper_case |= byte.is_ascii_uppercase();
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
-    });
+    let valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     let name = name.strip_suffix('.').unwrap_or(name);
-    if !valid || name.is_empty() || name.len() > 253 || name.starts_with('.') || name.contains("..") {
+    if !valid
+        || name.is_empty()
+        || name.len() > LONGEST_HOST
+        || name.starts_with('.')
+        || name.ends_with('.')
+        || name.contains("..")
+    {
         return Err(NO_HOST_NAME);
     }
-    Ok(if has_upper_case { name.to_ascii_lowercase().into() } else { name.into() })
+    Ok(name.to_ascii_lowercase().into())
 }
+
+/// Returns whether an authority is a host in its normal form already, as nearly all are: then it needs no second look.
+fn is_normal_host(authority: &str) -> bool {
+    let mut before = b'.';
+    let normal = authority.bytes().all(|byte| {
+        let fits = match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => true,
+            b'.' => before != b'.',
+            _ => false,
+        };
+        before = byte;
+        fits
+    });
+    normal && before != b'.' && authority.len() <= LONGEST_HOST
+}
+
+/// RFC 1035, 2.3.4, without the root's dot and the first length.
+const LONGEST_HOST: usize = 253;
 
 const NO_HOST_NAME: Ambiguity = "the Host is not a host name";
 

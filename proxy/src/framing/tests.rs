@@ -25,11 +25,34 @@ fn heads_that_could_be_read_in_two_ways() {
 }
 
 #[test]
+fn a_head_ends_with_its_first_empty_line() {
+    for (bytes, head) in [
+        ("GET / HTTP/1.1\r\nA: b\r\n\r\nbody\r\n\r\n", Some("GET / HTTP/1.1\r\nA: b\r\n\r\n")),
+        ("\r\n\nGET / HTTP/1.1\r\n\nA: b\r\n\r\n", Some("GET / HTTP/1.1\r\n\n")),
+        ("GET / HTTP/1.1\n\r\n\n", Some("GET / HTTP/1.1\n\r\n")),
+        ("GET / HTTP/1.1\r\nA: b\r\n\r", None),
+        ("GET / HTTP/1.1\r\nA: b\r\n", None),
+        ("GET / HTTP/1.1\r\nA: b", None),
+        ("\r\n\r\n", None),
+        ("", None),
+    ] {
+        assert_eq!(head_at_start(bytes.as_bytes()), head.map(str::as_bytes), "{bytes:?}");
+    }
+}
+
+#[test]
 fn hosts_are_normalised_or_refused() {
+    let label = "a".repeat(63);
+    let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
+    assert_eq!(host(&longest).ok().as_deref(), Some(longest.as_str()));
+    assert!(host(&format!("{longest}b")).is_err());
     for (authority, expected) in [
         ("api.example.com", Some("api.example.com")),
         ("API.Example.COM:8443", Some("api.example.com")),
         ("api.example.com.", Some("api.example.com")),
+        ("a_b-9.example", Some("a_b-9.example")),
+        (".example.com", None),
+        ("api.example.com..", None),
         ("127.0.0.1:80", Some("127.0.0.1")),
         ("[::1]:80", Some("::1")),
         ("[::1]", Some("::1")),
