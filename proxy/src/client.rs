@@ -184,10 +184,13 @@ pub(crate) fn widened(client: &Client, hint: &CountryHint) -> Origin {
 }
 
 /// Recent clients of one worker by address, so that a load balancer's connections, which carry
-/// requests of many clients, do not look each of them up again. Direct-mapped: a fixed size, and a
-/// newcomer takes its slot's place.
+/// requests of many clients, do not look each of them up again. Of a fixed size: where an address may be there are
+/// [`WAYS`] places, and a newcomer takes that of the client who was not there for longest.
 #[derive(Debug)]
-pub(crate) struct PlaceCache(Mutex<Box<[Option<CachedClient>]>>);
+pub(crate) struct PlaceCache(Mutex<Box<[Places]>>);
+
+/// The last one seen first.
+type Places = [Option<CachedClient>; WAYS];
 
 #[derive(Clone, Debug)]
 struct CachedClient {
@@ -197,12 +200,15 @@ struct CachedClient {
     client: Arc<Client>,
 }
 
-/// Slots of a [`PlaceCache`]; about 300 bytes each when taken.
-const SLOTS: usize = 4096;
+/// Sets of places of a [`PlaceCache`]: for 4,096 clients, of about 500 bytes each.
+const SETS: usize = 1024;
+/// Places in a set: with as many clients as sets, one in 300 shares its set with more than there are places. With one
+/// place, it would be every fifth that is looked up time and again.
+const WAYS: usize = 4;
 
 impl Default for PlaceCache {
     fn default() -> Self {
-        Self(Mutex::new(vec![None; SLOTS].into()))
+        Self(Mutex::new(vec![[const { None }; WAYS]; SETS].into()))
     }
 }
 
@@ -220,17 +226,22 @@ impl PlaceCache {
     }
 
     fn find(&self, seen: ClientIp, geo: &Arc<Geo>) -> Arc<Client> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(slot) = slots.get_mut(key_of(seen.address) as usize % SLOTS) else {
+        let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(places) = sets.get_mut(key_of(seen.address) as usize % SETS) else {
             return Arc::new(Client::at(seen, geo));
         };
-        if let Some(known) = slot.as_ref().filter(|known| known.seen == seen && known.geo.as_ptr() == Arc::as_ptr(geo))
-        {
-            return known.client.clone();
+        let is_it = |known: &CachedClient| known.seen == seen && known.geo.as_ptr() == Arc::as_ptr(geo);
+        let known = places.iter().position(|place| place.as_ref().is_some_and(is_it));
+        // Those before it, or all, move on by one, and it comes first.
+        if let Some(moved) = places.get_mut(..=known.unwrap_or(WAYS - 1)) {
+            moved.rotate_right(1);
         }
-        let client = Arc::new(Client::at(seen, geo));
-        *slot = Some(CachedClient { seen, geo: Arc::downgrade(geo), client: client.clone() });
-        client
+        let [first, ..] = places;
+        if known.is_none() {
+            let client = Arc::new(Client::at(seen, geo));
+            *first = Some(CachedClient { seen, geo: Arc::downgrade(geo), client });
+        }
+        first.as_ref().map_or_else(|| Arc::new(Client::at(seen, geo)), |known| known.client.clone())
     }
 }
 
@@ -239,5 +250,31 @@ pub(crate) fn key_of(address: IpAddr) -> u64 {
     match address {
         IpAddr::V4(address) => policy::hash::client_key(&address.octets()),
         IpAddr::V6(address) => policy::hash::client_key(address.octets().first_chunk::<8>().map_or(&[], |net| net)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn as_many_clients_as_there_are_sets_are_known_again() {
+        let (places, geo) = (PlaceCache::default(), Arc::new(Geo::default()));
+        let addresses = || (0..SETS as u32).map(|n| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n * 77)));
+        let first: Vec<Arc<Client>> = addresses().map(|address| places.named(address, true, &geo)).collect();
+        let again: Vec<Arc<Client>> = addresses().map(|address| places.named(address, true, &geo)).collect();
+        assert!(first.iter().zip(addresses()).all(|(client, address)| client.address == address));
+        let known = first.iter().zip(&again).filter(|(first, again)| Arc::ptr_eq(first, again)).count();
+        assert!(known > SETS * 97 / 100, "{known} of {SETS}");
+        let other = Arc::new(Geo::default());
+        let anew: Vec<Arc<Client>> = addresses().map(|address| places.named(address, true, &other)).collect();
+        assert!(
+            first.iter().zip(&anew).all(|(first, anew)| !Arc::ptr_eq(first, anew)),
+            "other databases, other answers"
+        );
+        let unnamed = places.named(first[0].address, false, &other);
+        assert!(!unnamed.is_named && !Arc::ptr_eq(&unnamed, &anew[0]));
     }
 }
