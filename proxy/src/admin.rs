@@ -236,13 +236,7 @@ fn explain(node: &Node, query: &str) -> AdminResponse {
 /// Takes the node out of service: `/ready` says so, and each answer asks its client to close. The
 /// process goes on until SIGTERM.
 fn drain(node: &Node) -> AdminResponse {
-    node.occupancy.drain.send_if_modified(|stage| {
-        let serving = *stage == Drain::Serving;
-        if serving {
-            *stage = Drain::Announced;
-        }
-        serving
-    });
+    node.occupancy.drain_to(Drain::Announced);
     tracing::warn!("drain requested");
     json(StatusCode::ACCEPTED, &serde_json::json!({ "draining": true, "since": clock::unix_seconds() }))
 }

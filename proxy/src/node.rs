@@ -19,6 +19,7 @@ use crate::peers::CurrentPeers;
 use crate::routing::CurrentRouting;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::LineBuffer;
+use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 use crate::upstream::connect::Connector;
 use crate::upstream::plan::Upstream;
@@ -82,6 +83,8 @@ pub(crate) struct Worker {
     pub(crate) places: PlaceCache,
     /// Its part of the node's recent clients.
     pub(crate) recent: Arc<Sample>,
+    /// The node's metrics, for this thread to count in.
+    pub(crate) metrics: Metrics,
     /// Its lines of the access log.
     pub(crate) access_log: LineBuffer,
     /// Decisions made, to sample their time.
@@ -114,8 +117,8 @@ impl Node {
 impl Worker {
     /// Returns what of the node and of this worker an attempt needs.
     pub(crate) fn upstream(&self) -> Upstream<'_> {
-        let Node { config, routing, peers, connector, telemetry, .. } = &*self.node;
-        Upstream { pool: &self.pool, connector, routing, peers, metrics: &telemetry.metrics, config }
+        let Node { config, routing, peers, connector, .. } = &*self.node;
+        Upstream { pool: &self.pool, connector, routing, peers, metrics: &self.metrics, config }
     }
 }
 

@@ -1,12 +1,13 @@
 //! What is in flight on this node, and how far its drain is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
 /// Where a node's drain stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub(crate) enum Drain {
     /// It serves.
     Serving,
@@ -21,33 +22,57 @@ pub(crate) enum Drain {
 /// What is in flight on a node, and how far its drain is. One for each node; any thread counts.
 pub(crate) struct Occupancy {
     /// Requests in flight.
-    pub(crate) requests: Arc<AtomicUsize>,
+    pub(crate) requests: AtomicUsize,
     /// Client connections open.
     pub(crate) connections: Arc<AtomicUsize>,
     /// Tunnels open, or about to be.
     pub(crate) tunnels: Arc<AtomicUsize>,
-    /// How far the drain is.
-    pub(crate) drain: watch::Sender<Drain>,
+    /// How far the drain is, for whoever waits for it.
+    drain: watch::Sender<Drain>,
+    /// The same, as a number: each answer looks at it, without the watch's lock.
+    stage: AtomicU8,
 }
 
 impl Default for Occupancy {
     fn default() -> Self {
         let drain = watch::Sender::new(Drain::Serving);
-        Self { requests: Arc::default(), connections: Arc::default(), tunnels: Arc::default(), drain }
+        let stage = AtomicU8::new(Drain::Serving as u8);
+        Self { requests: AtomicUsize::default(), connections: Arc::default(), tunnels: Arc::default(), drain, stage }
     }
 }
 
 impl Occupancy {
     /// Returns how far the drain is.
     pub(crate) fn draining(&self) -> Drain {
-        *self.drain.borrow()
+        let stage = self.stage.load(Ordering::Relaxed);
+        STAGES.into_iter().find(|known| *known as u8 == stage).unwrap_or(Drain::Closing)
+    }
+
+    /// Returns a receiver that sees each step of the drain.
+    pub(crate) fn watch_drain(&self) -> watch::Receiver<Drain> {
+        self.drain.subscribe()
+    }
+
+    /// Goes on with the drain, to `stage`. It never goes back.
+    pub(crate) fn drain_to(&self, stage: Drain) {
+        self.drain.send_if_modified(|current| {
+            let goes_on = stage > *current;
+            if goes_on {
+                *current = stage;
+                // Within the watch's lock, so that both say the same.
+                self.stage.store(stage as u8, Ordering::Relaxed);
+            }
+            goes_on
+        });
     }
 
     /// Counts what is alive: a tunnel has left its connection, and is no request in flight.
     pub(crate) fn alive(&self) -> usize {
-        [&self.connections, &self.requests, &self.tunnels].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        [&*self.connections, &self.requests, &*self.tunnels].iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }
+
+const STAGES: [Drain; 4] = [Drain::Serving, Drain::Announced, Drain::Stopping, Drain::Closing];
 
 /// Counts something in flight, for as long as it lives.
 #[derive(Debug)]

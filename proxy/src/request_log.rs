@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
@@ -17,7 +18,6 @@ use crate::clock;
 use crate::fields::new_request_id;
 use crate::framing::{self, payload};
 use crate::node::Worker;
-use crate::occupancy::InFlight;
 use crate::peers::headers::Answering;
 use crate::request_context::RequestContext;
 use crate::revocation::{Grant, RevocationCheck};
@@ -64,8 +64,8 @@ pub(crate) struct RequestLog {
     counted: bool,
     bytes: u64,
     complete: bool,
-    /// Until it is a tunnel.
-    in_flight: Option<InFlight>,
+    /// It is among the node's requests in flight: until it is a tunnel.
+    in_flight: bool,
     _active: Active,
 }
 
@@ -74,6 +74,7 @@ impl RequestLog {
     pub(crate) fn begin(worker: Arc<Worker>, connection: Arc<ClientConnection>, request: &Request<Incoming>) -> Self {
         let node = &worker.node;
         let routing = node.routing.load_full();
+        node.occupancy.requests.fetch_add(1, Ordering::Relaxed);
         Self {
             check: RevocationCheck::new(&routing),
             routing,
@@ -102,7 +103,7 @@ impl RequestLog {
             counted: false,
             bytes: 0,
             complete: false,
-            in_flight: Some(InFlight::enter(&node.occupancy.requests)),
+            in_flight: true,
             _active: connection.begin(),
             worker,
             connection,
@@ -166,7 +167,14 @@ impl RequestLog {
     /// Counts it as answered, and as in flight no longer: it is a tunnel now.
     pub(crate) fn leave_flight(&mut self) {
         self.count(self.started.elapsed());
-        self.in_flight = None;
+        self.land();
+    }
+
+    /// Counts it out of the node's requests in flight, once.
+    fn land(&mut self) {
+        if std::mem::take(&mut self.in_flight) {
+            self.worker.node.occupancy.requests.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Notes what has become of its tunnel.
@@ -216,7 +224,7 @@ impl RequestLog {
             jurisdiction: self.jurisdiction(),
             outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
         };
-        answer.count(&node.telemetry.metrics, took);
+        answer.count(&self.worker.metrics, took);
         if let Some(bus) = &node.bus {
             bus.observed.answered(self.status.as_u16(), self.reason, took);
         }
@@ -238,13 +246,12 @@ impl RequestLog {
         self.worker.access_log.write(&LogLine {
             request_id: self.request_id.as_bytes(),
             client: self.client.as_ref().and_then(|client| shown(client.address, addresses)),
-            countries: self.origin().countries(),
+            origin: self.origin(),
             place: self.place(),
             client_key: self.client.as_ref().map(key),
             protocol: protocol_name(self.version),
             method: self.http_method.as_str(),
-            upgrade: self.payload == Payload::Tunnel,
-            content: self.payload == Payload::Content,
+            payload: self.payload,
             host: &self.host(),
             path: self.uri.path(),
             consent: context.is_some_and(|context| context.consent),
@@ -273,6 +280,7 @@ pub(crate) const REVOKED: &str = "revoked";
 
 impl Drop for RequestLog {
     fn drop(&mut self) {
+        self.land();
         if self.is_probe {
             return;
         }
@@ -281,7 +289,7 @@ impl Drop for RequestLog {
         let table = self.routing.table();
         if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
             let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
-            self.worker.node.telemetry.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
+            self.worker.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
         }
         if self.worker.access_log.is_on() {
             self.write_line(took);

@@ -198,11 +198,11 @@ impl Stop {
         let node = &self.node;
         let deadline = clock::timer_now() + node.routing.load().table().spec().failover.drain_timeout;
         tracing::info!(connections = node.occupancy.connections.load(Ordering::Relaxed), "draining");
-        node.occupancy.drain.send_replace(Drain::Stopping);
+        node.occupancy.drain_to(Drain::Stopping);
         let announced = clock::timer_now() + ANNOUNCE;
         while node.occupancy.alive() > 0 && clock::timer_now() < deadline {
             if clock::timer_now() >= announced && node.occupancy.draining() < Drain::Closing {
-                node.occupancy.drain.send_replace(Drain::Closing);
+                node.occupancy.drain_to(Drain::Closing);
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -26,7 +26,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = worker.node.config.load().limits.clone();
-    let mut drain = worker.node.occupancy.drain.subscribe();
+    let mut drain = worker.node.occupancy.watch_drain();
     let mut watchdog = Watchdog::new(&limits);
     let activity = connection.activity.clone();
     let service = service_fn(move |request: Request<Incoming>| {

@@ -34,7 +34,7 @@ impl Listener {
     }
 
     async fn accept(&self, socket: TcpListener) {
-        let mut drain = self.node.occupancy.drain.subscribe();
+        let mut drain = self.node.occupancy.watch_drain();
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,

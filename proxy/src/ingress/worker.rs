@@ -70,6 +70,7 @@ impl Workers {
                 pool: Pool::default(),
                 places: PlaceCache::default(),
                 recent: node.databases.recent.sample(),
+                metrics: node.telemetry.metrics.of_worker(),
                 access_log: node.telemetry.access_log.buffer(),
                 decisions: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),

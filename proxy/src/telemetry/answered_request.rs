@@ -31,7 +31,7 @@ pub(crate) struct AnsweredRequest<'a> {
 }
 
 impl AnsweredRequest<'_> {
-    /// Counts the answer. The handles are kept per thread, so that the hot path takes no lock.
+    /// Counts the answer in a worker's metrics. The handles are kept per thread, so that the hot path takes no lock.
     pub(crate) fn count(&self, metrics: &Metrics, took: Duration) {
         with_handles(metrics, self, |handles| {
             handles.requests.inc();

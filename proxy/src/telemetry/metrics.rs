@@ -2,6 +2,8 @@
 //!
 //! Label values come from closed sets: the table's names, fixed words, and HTTP statuses.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use policy::Table;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -9,11 +11,15 @@ use prometheus::{
 };
 use rustc_hash::FxHashSet;
 
-/// The node's metrics. A clone counts in the same series.
+use super::sums::summed;
+
+/// The node's metrics. A clone counts in the same series; so does what [`Metrics::of_worker`] returns. They live as long
+/// as the process, and any thread counts in them.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub(crate) struct Metrics {
     registry: Registry,
+    workers: Arc<Mutex<Vec<Metrics>>>,
     pub(crate) requests: IntCounterVec,
     pub(crate) duration: HistogramVec,
     pub(crate) errors: IntCounterVec,
@@ -287,8 +293,42 @@ impl Metrics {
                 "meridian_access_log_dropped_total",
                 "Access log lines dropped because stdout did not take them in time",
             ),
+            workers: Arc::default(),
             registry,
         }
+    }
+
+    /// Returns metrics for one more worker, with a copy of its own of each series that every request counts in: no two
+    /// threads write to the same place. [`Metrics::render`] adds them up.
+    pub(crate) fn of_worker(&self) -> Self {
+        let registry = Registry::new();
+        let counters = |like: &IntCounterVec| {
+            let (opts, labels) = declaration(like);
+            registered(&registry, IntCounterVec::new(opts, &labels))
+        };
+        let histograms = |like: &HistogramVec| {
+            let (common_opts, labels) = declaration(like);
+            let opts = HistogramOpts { common_opts, buckets: REQUEST_BUCKETS.to_vec() };
+            registered(&registry, HistogramVec::new(opts, &labels))
+        };
+        let own = Self {
+            requests: counters(&self.requests),
+            duration: histograms(&self.duration),
+            decisions: counters(&self.decisions),
+            attempts: counters(&self.attempts),
+            cross_region_bytes: counters(&self.cross_region_bytes),
+            cross_region_latency: histograms(&self.cross_region_latency),
+            queue_depth: registered(&registry, IntGauge::with_opts(declaration(&self.queue_depth).0)),
+            workers: Arc::default(),
+            registry: registry.clone(),
+            ..self.clone()
+        };
+        self.workers().push(own.clone());
+        own
+    }
+
+    fn workers(&self) -> std::sync::MutexGuard<'_, Vec<Metrics>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a request as waiting for an upstream, for as long as the guard lives.
@@ -300,7 +340,9 @@ impl Metrics {
     /// Returns the exposition in Prometheus' text format.
     pub(crate) fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+        let workers: Vec<Metrics> = self.workers().clone();
+        let all = std::iter::once(self).chain(&workers).map(|metrics| metrics.registry.gather());
+        if let Err(error) = TextEncoder::new().encode(&summed(all), &mut text) {
             tracing::error!(%error, "metrics do not encode");
         }
         text
@@ -322,15 +364,12 @@ impl Metrics {
             }
             _ => true,
         };
-        forget(&self.requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
-        forget(&self.duration, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        for metrics in std::iter::once(self).chain(&*self.workers()) {
+            metrics.forget_requests(keep);
+        }
         forget(&self.errors, keep, |vec, values| vec.remove_label_values(values).is_ok());
-        forget(&self.decisions, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_health, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_utilisation, keep, |vec, values| vec.remove_label_values(values).is_ok());
-        forget(&self.cross_region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
-        forget(&self.cross_region_bytes, keep, |vec, values| vec.remove_label_values(values).is_ok());
-        forget(&self.attempts, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.failovers, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.ejections, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.suspicions, keep, |vec, values| vec.remove_label_values(values).is_ok());
@@ -345,6 +384,23 @@ impl Metrics {
         forget(&self.canary_requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.canary_decisions, keep, |vec, values| vec.remove_label_values(values).is_ok());
     }
+
+    /// Drops those of the series that every request counts in.
+    fn forget_requests(&self, keep: impl Fn(&str, &str) -> bool + Copy) {
+        forget(&self.requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.duration, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.decisions, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.cross_region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.cross_region_bytes, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.attempts, keep, |vec, values| vec.remove_label_values(values).is_ok());
+    }
+}
+
+/// Returns how a metric is declared: its name and help, and its labels.
+fn declaration(metric: &impl Collector) -> (Opts, Vec<&str>) {
+    let Some(desc) = metric.desc().first().copied() else { return (Opts::new("", ""), Vec::new()) };
+    let labels = desc.variable_labels.iter().map(String::as_str).collect();
+    (Opts::new(&desc.fq_name, &desc.help), labels)
 }
 
 /// Counts one waiting request.
@@ -396,5 +452,36 @@ mod tests {
         let text = String::from_utf8(metrics.render()).unwrap_or_default();
         assert!(text.contains("queue_depth 3"), "{text}");
         assert!(text.contains("data_residency_violations_total 0"), "{text}");
+    }
+
+    #[test]
+    fn what_workers_count_is_added_up() {
+        let metrics = Metrics::new();
+        let workers = [metrics.of_worker(), metrics.of_worker()];
+        metrics.attempts.with_label_values(&["a", "answered"]).inc();
+        for (number, worker) in workers.iter().enumerate() {
+            worker.attempts.with_label_values(&["a", "answered"]).inc_by(10);
+            worker.attempts.with_label_values(&["b", "answered"]).inc_by(number as u64);
+            worker.duration.with_label_values(&["a", "r"]).observe(0.004 + number as f64);
+            worker.region_health.with_label_values(&["a"]).set(0.5);
+        }
+        let waiting = workers[1].waiting();
+        let text = String::from_utf8(metrics.render()).unwrap();
+        for line in [
+            "meridian_attempts_total{outcome=\"answered\",region=\"a\"} 21",
+            "meridian_attempts_total{outcome=\"answered\",region=\"b\"} 1",
+            "http_request_duration_seconds_bucket{region=\"a\",route=\"r\",le=\"0.0025\"} 0",
+            "http_request_duration_seconds_bucket{region=\"a\",route=\"r\",le=\"0.005\"} 1",
+            "http_request_duration_seconds_bucket{region=\"a\",route=\"r\",le=\"+Inf\"} 2",
+            "http_request_duration_seconds_count{region=\"a\",route=\"r\"} 2",
+            "http_request_duration_seconds_sum{region=\"a\",route=\"r\"} 1.008",
+            "meridian_region_health{region=\"a\"} 0.5",
+            "queue_depth 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+        assert_eq!(text.matches("# TYPE meridian_attempts_total ").count(), 1);
+        drop(waiting);
+        assert!(String::from_utf8(metrics.render()).unwrap().contains("\nqueue_depth 0\n"));
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod answered_request;
 pub(crate) mod log;
 pub(crate) mod log_limiter;
 pub(crate) mod metrics;
+mod sums;
 
 use access_log::AccessLog;
 use metrics::Metrics;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use policy::CountrySet;
+use policy::{Origin, Payload};
 use serde::Serialize;
 use smallvec::SmallVec;
 
@@ -18,15 +18,13 @@ pub(crate) struct LogLine<'a> {
     /// Truncated (/24, /48) unless the node file asks for more or less.
     pub(crate) client: Option<IpAddr>,
     /// The countries that the client may be in; none when unknown.
-    pub(crate) countries: CountrySet,
+    pub(crate) origin: Origin,
     pub(crate) place: Place<'a>,
     pub(crate) client_key: Option<u64>,
     pub(crate) protocol: &'static str,
     pub(crate) method: &'a str,
-    /// Whether it asked for an upgrade: see `policy::Facts`.
-    pub(crate) upgrade: bool,
-    /// Whether it had content.
-    pub(crate) content: bool,
+    /// Whether it asked for an upgrade, or had content: see `policy::Facts`.
+    pub(crate) payload: Payload,
     pub(crate) host: &'a str,
     /// Without the query, which may carry personal data.
     pub(crate) path: &'a str,
@@ -107,81 +105,96 @@ impl LogLine<'_> {
     /// Writes the line, as a JSON object and a line feed.
     pub(super) fn write(&self, out: &mut Vec<u8>, time: &[u8]) {
         out.reserve(TYPICAL);
-        out.extend_from_slice(b"{\"time\":\"");
+        put(out, "{\"time\":\"");
         out.extend_from_slice(time);
-        out.extend_from_slice(b"\",\"request_id\":");
+        put(out, "\",\"request_id\":");
         text(out, &String::from_utf8_lossy(self.request_id));
-        out.extend_from_slice(b",\"client\":");
+        put(out, ",\"client\":");
         address(out, self.client);
-        out.extend_from_slice(b",\"countries\":[");
-        list(out, self.countries.iter(), |out, country| text(out, country.code()));
-        out.extend_from_slice(b"],\"place\":");
+        put(out, ",\"countries\":[");
+        match self.origin {
+            Origin::Country(country) => text(out, country.code()),
+            Origin::Countries(countries) => list(out, countries.iter(), |out, country| text(out, country.code())),
+            Origin::Unknown => {}
+        }
+        put(out, "],\"place\":");
         self.place.write(out);
-        out.extend_from_slice(b",\"client_key\":\"");
+        put(out, ",\"client_key\":\"");
         if let Some(key) = self.client_key {
             hexadecimal(out, key);
         }
-        out.extend_from_slice(b"\",\"protocol\":");
+        put(out, "\",\"protocol\":");
         text(out, self.protocol);
-        out.extend_from_slice(b",\"method\":");
+        put(out, ",\"method\":");
         text(out, self.method);
-        out.extend_from_slice(b",\"upgrade\":");
-        flag(out, self.upgrade);
-        out.extend_from_slice(b",\"content\":");
-        flag(out, self.content);
-        out.extend_from_slice(b",\"host\":");
+        // What most requests have in common is put down in one piece.
+        match self.payload {
+            Payload::Nothing => put(out, ",\"upgrade\":false,\"content\":false,\"host\":"),
+            Payload::Content => put(out, ",\"upgrade\":false,\"content\":true,\"host\":"),
+            Payload::Tunnel => put(out, ",\"upgrade\":true,\"content\":false,\"host\":"),
+        }
         text(out, self.host);
-        out.extend_from_slice(b",\"path\":");
+        put(out, ",\"path\":");
         text(out, self.path);
-        out.extend_from_slice(b",\"consent\":");
-        flag(out, self.consent);
-        out.extend_from_slice(b",\"declared\":[");
-        list(out, self.declared.iter(), |out, name| text(out, name));
-        out.extend_from_slice(b"],\"pinned\":");
-        name(out, self.pinned);
-        out.extend_from_slice(b",\"route\":");
+        if !self.consent && self.declared.is_empty() && self.pinned.is_none() {
+            put(out, ",\"consent\":false,\"declared\":[],\"pinned\":null,\"route\":");
+        } else {
+            put(
+                out,
+                if self.consent { ",\"consent\":true,\"declared\":[" } else { ",\"consent\":false,\"declared\":[" },
+            );
+            list(out, self.declared.iter(), |out, name| text(out, name));
+            put(out, "],\"pinned\":");
+            name(out, self.pinned);
+            put(out, ",\"route\":");
+        }
         name(out, self.route);
-        out.extend_from_slice(b",\"data_class\":");
+        put(out, ",\"data_class\":");
         name(out, self.data_class);
-        out.extend_from_slice(b",\"from\":");
+        put(out, ",\"from\":");
         text(out, self.from);
-        out.extend_from_slice(b",\"chosen\":");
-        flag(out, self.chosen);
-        out.extend_from_slice(b",\"table_version\":");
+        put(
+            out,
+            if self.chosen { ",\"chosen\":true,\"table_version\":" } else { ",\"chosen\":false,\"table_version\":" },
+        );
         text(out, self.table_version);
-        out.extend_from_slice(b",\"status\":");
+        put(out, ",\"status\":");
         number(out, u64::from(self.status));
-        out.extend_from_slice(b",\"reason\":");
+        put(out, ",\"reason\":");
         name(out, self.reason);
-        out.extend_from_slice(b",\"region\":");
+        put(out, ",\"region\":");
         name(out, self.region);
-        out.extend_from_slice(b",\"attempts\":");
+        put(out, ",\"attempts\":");
         number(out, u64::from(self.attempts));
-        out.extend_from_slice(b",\"safeguards\":");
-        flag(out, self.safeguards);
-        out.extend_from_slice(b",\"duration_ms\":");
+        put(
+            out,
+            if self.safeguards {
+                ",\"safeguards\":true,\"duration_ms\":"
+            } else {
+                ",\"safeguards\":false,\"duration_ms\":"
+            },
+        );
         milliseconds(out, self.took);
-        out.extend_from_slice(b",\"response_bytes\":");
+        put(out, ",\"response_bytes\":");
         number(out, self.response_bytes);
-        out.extend_from_slice(b",\"complete\":");
-        flag(out, self.complete);
+        put(out, if self.complete { ",\"complete\":true" } else { ",\"complete\":false" });
         if let Some(tunnel) = &self.tunnel {
-            out.extend_from_slice(b",\"tunnel\":");
+            put(out, ",\"tunnel\":");
             json(out, tunnel);
         }
-        out.extend_from_slice(b"}\n");
+        put(out, "}\n");
     }
 }
 
 impl Place<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         let databases = self.databases.strip_suffix(']').unwrap_or("[");
-        out.extend_from_slice(databases.as_bytes());
+        put(out, databases);
         if let Some(other) = self.other {
             if databases.len() > 1 {
                 out.push(b',');
             }
-            out.extend_from_slice(b"{\"source\":");
+            put(out, "{\"source\":");
             text(out, other);
             out.extend_from_slice(
                 b",\"country\":null,\"field\":null,\"notes\":[\"makes the client's origin another\"]}",
@@ -191,29 +204,50 @@ impl Place<'_> {
     }
 }
 
+#[inline]
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
 fn json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     if let Err(error) = serde_json::to_writer(out, value) {
         tracing::error!(%error, "a line of the access log is broken: a value has no JSON");
     }
 }
 
+/// Writes a text as a JSON string, which nearly all are but for their quotes.
 fn text(out: &mut Vec<u8>, text: &str) {
-    json(out, text);
+    // Without an early end, so that several bytes are looked at at once.
+    let is_plain = text.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\'));
+    if is_plain {
+        out.push(b'"');
+        put(out, text);
+        out.push(b'"');
+    } else {
+        json(out, text);
+    }
 }
 
 fn name(out: &mut Vec<u8>, name: Option<&str>) {
     match name {
         Some(name) => text(out, name),
-        None => out.extend_from_slice(b"null"),
+        None => put(out, "null"),
     }
 }
 
-fn flag(out: &mut Vec<u8>, flag: bool) {
-    out.extend_from_slice(if flag { b"true" } else { b"false" });
-}
-
-fn number(out: &mut Vec<u8>, number: u64) {
-    json(out, &number);
+/// Writes a number in decimal.
+fn number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; LONGEST_NUMBER];
+    let mut first = LONGEST_NUMBER;
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        first = index;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(first..).unwrap_or_default());
 }
 
 fn list<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
@@ -227,7 +261,7 @@ fn list<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, write: impl Fn(&mu
 
 fn address(out: &mut Vec<u8>, address: Option<IpAddr>) {
     match address {
-        None => out.extend_from_slice(b"null"),
+        None => put(out, "null"),
         Some(IpAddr::V4(address)) => {
             out.push(b'"');
             for (index, octet) in address.octets().into_iter().enumerate() {
@@ -289,5 +323,7 @@ impl TimeText {
 
 /// The length of `2026-11-30T15:42:07`.
 const WITHOUT_FRACTION: usize = 19;
+/// The digits of the largest number.
+const LONGEST_NUMBER: usize = 20;
 /// Bytes of a line, more than most have.
 const TYPICAL: usize = 1024;

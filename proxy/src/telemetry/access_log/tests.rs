@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use policy::CountrySet;
+use policy::{Country, Origin, Payload};
 use prometheus::IntCounter;
 use serde_json::{Value, json};
 use smallvec::smallvec;
@@ -19,13 +19,12 @@ fn line(path: &str) -> LogLine<'_> {
     LogLine {
         request_id: b"id-1",
         client: Some(IpAddr::from([203, 0, 113, 0])),
-        countries: ["DE", "FR"].iter().filter_map(|code| code.parse().ok()).collect(),
+        origin: Origin::of(["DE", "FR"].iter().filter_map(|code| code.parse().ok()).collect()),
         place: Place { databases: r#"[{"source":"a.mmdb"}]"#, other: None },
         client_key: Some(0xfeed),
         protocol: "HTTP/2",
         method: "GET",
-        upgrade: false,
-        content: true,
+        payload: Payload::Content,
         host: "api.example.com",
         path,
         consent: false,
@@ -72,7 +71,7 @@ fn a_line_has_its_fields_in_their_order() {
 fn what_is_not_known_has_a_place_too() {
     let bare = LogLine {
         client: None,
-        countries: CountrySet::default(),
+        origin: Origin::Unknown,
         place: Place { databases: "", other: None },
         client_key: None,
         declared: smallvec![],
@@ -91,6 +90,34 @@ fn what_is_not_known_has_a_place_too() {
     assert_eq!((&read["countries"], &read["place"], &read["declared"]), (&json!([]), &json!([]), &json!([])));
     assert_eq!((&read["client_key"], &read["reason"]), (&json!(""), &json!("no_route")));
     assert_eq!(read["duration_ms"], 0.007);
+}
+
+#[test]
+fn what_few_requests_have_is_written_as_well() {
+    let few = LogLine { payload: Payload::Tunnel, chosen: true, safeguards: false, complete: false, ..line("/") };
+    let read: Value = serde_json::from_str(&written(&few)).unwrap();
+    let flags = ["upgrade", "content", "consent", "chosen", "safeguards", "complete"].map(|field| read[field].clone());
+    assert_eq!(flags, [true, false, false, true, false, false].map(Value::from));
+    let plain = LogLine { payload: Payload::Nothing, declared: smallvec![], pinned: None, ..line("/") };
+    let bare: Value = serde_json::from_str(&written(&plain)).unwrap();
+    assert_eq!((&bare["upgrade"], &bare["content"], &bare["consent"]), (&json!(false), &json!(false), &json!(false)));
+    assert_eq!((&bare["declared"], &bare["pinned"], &bare["route"]), (&json!([]), &Value::Null, &json!("all")));
+    for (consent, declared, pinned) in [(true, &[][..], None), (false, &["eu"][..], None), (false, &[], Some("b"))] {
+        let odd = LogLine { consent, declared: declared.into(), pinned, ..line("/") };
+        let read: Value = serde_json::from_str(&written(&odd)).unwrap();
+        let found = (&read["consent"], &read["declared"], &read["pinned"], &read["route"]);
+        assert_eq!(found, (&json!(consent), &json!(declared), &json!(pinned), &json!("all")));
+    }
+    let one = LogLine {
+        origin: "DE".parse().map_or(Origin::Unknown, |country: Country| Origin::Country(country)),
+        ..line("/")
+    };
+    assert_eq!(serde_json::from_str::<Value>(&written(&one)).unwrap()["countries"], json!(["DE"]));
+    for number in [0, 9, 10, 4_294_967_295, u64::MAX] {
+        let many = LogLine { response_bytes: number, took: Duration::from_millis(1000), ..line("/") };
+        let text = written(&many);
+        assert!(text.contains(&format!("\"duration_ms\":1000.000,\"response_bytes\":{number},")), "{text}");
+    }
 }
 
 #[test]
