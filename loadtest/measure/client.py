@@ -20,21 +20,20 @@ class Http1:
 
     def send(self, clients: list[str]) -> list[bytes]:
         """Sends a request for each client, and returns the heads of the answers."""
-        heads = []
-        for client in clients:
-            request = f"GET {PATH} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: measure\r\nAccept: */*\r\nX-Forwarded-For: {client}\r\n\r\n"
-            self.connection.sendall(request.encode())
-            received = b""
-            while b"\r\n\r\n" not in received or len(received) < received.index(b"\r\n\r\n") + 4 + len(BODY):
-                data = self.connection.recv(65536)
-                if not data:
-                    raise ConnectionError(f"closed after {received[:200]!r}")
-                received += data
-            head, body = received.split(b"\r\n\r\n", 1)
-            if not head.startswith(b"HTTP/1.1 200 ") or body != BODY:
+        return [self.send_to(HOST, PATH, client) for client in clients]
+
+    def send_to(self, host: str, path: str, client: str) -> bytes:
+        """Sends a request for this host and path, and returns the head of the answer."""
+        request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: measure\r\nAccept: */*\r\nX-Forwarded-For: {client}\r\n\r\n"
+        self.connection.sendall(request.encode())
+        received = b""
+        while not received.endswith(b"\r\n\r\n" + BODY):
+            data = self.connection.recv(65536)
+            received += data
+            if not data or not received.startswith(b"HTTP/1.1 200 "):
                 raise ConnectionError(f"{received[:400]!r} is no answer of {len(BODY)} bytes")
-            heads.append(head)
-        return heads
+        head = received[: -len(BODY)]
+        return head
 
 
 class Http2:
