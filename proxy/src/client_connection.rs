@@ -56,6 +56,10 @@ pub(crate) struct Activity {
     faulty: AtomicBool,
     /// 1 when a head has been looked at and its request has not begun.
     heads: AtomicUsize,
+    /// Whether HTTP has written something that is not with the kernel, or under way to it.
+    unsent: AtomicBool,
+    /// Whether no request can follow the one that is being served, or was.
+    ended: AtomicBool,
 }
 
 /// What a connection is doing.
@@ -74,10 +78,13 @@ pub(crate) enum ConnectionPhase {
 pub(crate) struct Active(Arc<Activity>);
 
 impl ClientConnection {
-    /// Makes a new connection, from which a first request is awaited.
-    pub(crate) fn new(peer: SocketAddr, tls: Option<TlsFacts>, redirects_to: Option<u16>) -> Self {
-        let activity = Arc::new(Activity::default());
-        activity.mark(true);
+    /// Makes a new connection, which does nothing yet but what `activity` says.
+    pub(crate) fn new(
+        peer: SocketAddr,
+        activity: Arc<Activity>,
+        tls: Option<TlsFacts>,
+        redirects_to: Option<u16>,
+    ) -> Self {
         Self { peer, unnamed: false, tls, redirects_to, activity, client: OnceLock::new() }
     }
 
@@ -132,6 +139,33 @@ impl ClientConnection {
 }
 
 impl Activity {
+    /// Makes that of a new connection, whose first bytes are awaited.
+    pub(crate) fn awaiting_head() -> Self {
+        let activity = Self::default();
+        activity.await_head();
+        activity
+    }
+
+    /// Notes that a head is awaited from now on, as if it had begun.
+    pub(crate) fn await_head(&self) {
+        self.mark(true);
+    }
+
+    /// Notes whether HTTP has written something that is not with the kernel yet.
+    pub(crate) fn set_unsent(&self, unsent: bool) {
+        self.unsent.store(unsent, Ordering::Relaxed);
+    }
+
+    /// Notes that no request can follow the one that is being served.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether all that was written is with the kernel, and another request may come.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.unsent.load(Ordering::Relaxed) && !self.ended.load(Ordering::Relaxed)
+    }
+
     /// Bytes have arrived: if nothing was going on, a head has begun, which is the result.
     pub(crate) fn received(&self) -> bool {
         let begins = self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0;

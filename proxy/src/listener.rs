@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::{ListenerId, NodeConfig, ProxyProtocol};
+use prometheus::IntGauge;
 
 use crate::server_tls::ServerTls;
 
@@ -19,6 +20,8 @@ pub(crate) struct ListenerFacts {
     pub(crate) address: SocketAddr,
     /// Its TLS, unless it is plain.
     pub(crate) tls: Option<ServerTls>,
+    /// How many of its connections are open.
+    pub(crate) open: IntGauge,
 }
 
 /// What a connection gets of its listener's settings when it is accepted.

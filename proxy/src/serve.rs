@@ -90,7 +90,8 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
         let name = listener.address.to_string();
         let socket = listen(socket).with_context(|| format!("cannot listen on {name}"))?;
         let tls = certificates.remove(&id).map(|set| ServerTls::new(set, &peers.load())).transpose()?;
-        listeners.push(Arc::new(ListenerFacts { id, name, address: socket.local_addr()?, tls }));
+        let open = metrics.active_connections.with_label_values(&[&name]);
+        listeners.push(Arc::new(ListenerFacts { id, name, address: socket.local_addr()?, tls, open }));
         accepting.push(socket);
     }
     let cap = config.limits.requests_in_flight_per_region;

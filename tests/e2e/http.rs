@@ -12,6 +12,7 @@ mod overrides;
 mod paths;
 mod pool;
 mod proxy_protocol;
+mod resting;
 mod retries;
 mod streaming;
 mod tls;

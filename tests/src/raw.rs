@@ -171,6 +171,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
         (std::mem::take(&mut self.read), start.elapsed())
     }
 
+    /// Waits until the other end closes, and returns whether it said so first: with TLS, by a close_notify.
+    ///
+    /// # Panics
+    /// When it stays open.
+    pub async fn closes_cleanly(&mut self) -> bool {
+        let reading = async {
+            loop {
+                match self.stream.read_buf(&mut self.read).await {
+                    Ok(0) => return true,
+                    Ok(_) => {}
+                    Err(_) => return false,
+                }
+            }
+        };
+        patiently("the end of a connection", reading).await
+    }
+
     /// Writes a request and reads all that comes back until the other end closes.
     pub async fn exchange(mut self, request: impl AsRef<[u8]>) -> String {
         // A server may refuse, and close, before all of it is written.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::client_connection::Activity;
@@ -22,12 +23,25 @@ pub(crate) struct Inspected<S> {
     head: Option<Vec<u8>>,
     /// Longer heads are refused by the parser.
     longest: usize,
+    /// What was read before, and goes to the parser first. It has been looked at.
+    unread: Bytes,
 }
 
 impl<S> Inspected<S> {
     /// Looks at a new connection's heads, of at most `longest` bytes.
     pub(crate) fn new(stream: S, activity: Arc<Activity>, longest: usize) -> Self {
-        Self { stream, activity, head: Some(Vec::new()), longest }
+        Self { stream, activity, head: Some(Vec::new()), longest, unread: Bytes::new() }
+    }
+
+    /// The same, with what a parser had of it and has not used.
+    #[must_use]
+    pub(crate) fn with_unread(self, unread: Bytes) -> Self {
+        Self { unread, ..self }
+    }
+
+    /// Returns the stream, of which nothing is being looked at.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 
     fn received(&mut self, bytes: &[u8]) {
@@ -56,6 +70,11 @@ impl<S> Inspected<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let part = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(part));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Ok(())) = &polled
@@ -69,14 +88,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Inspected<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Inspected<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.activity.set_unsent(true);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // HTTP flushes once it has written all that it had.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.activity.set_unsent(!matches!(polled, Poll::Ready(Ok(()))));
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.activity.end();
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -1,7 +1,8 @@
 //! Listening sockets, and the pingora service that accepts on them.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,13 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::ingress::worker::{Accepted, Workers};
 use crate::listener::ListenerFacts;
 use crate::node::Node;
 use crate::occupancy::{Drain, InFlight};
+use crate::upstream::socket::keep_alive;
 
 /// Accepts connections on one listening socket, and hands them to the workers.
 pub(crate) struct Listener {
@@ -35,17 +37,22 @@ impl Listener {
 
     async fn accept(&self, socket: TcpListener) {
         let mut drain = self.node.occupancy.watch_drain();
+        let mut user_timeout = None;
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
                 _ = drain.wait_for(|stage| *stage >= Drain::Stopping) => return,
             };
+            let limits = self.node.config.load().limits.clone();
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
-                    let most = self.node.config.load().limits.connections;
-                    if self.node.occupancy.connections.load(Ordering::Relaxed) >= most {
+                    if self.node.occupancy.connections.load(Ordering::Relaxed) >= limits.connections {
                         self.node.telemetry.metrics.shed.with_label_values(&["default", "connections"]).inc();
                         continue;
+                    }
+                    if user_timeout != Some(limits.keep_alive) {
+                        user_timeout = Some(limits.keep_alive);
+                        give_up_after(&socket, &stream, limits.keep_alive);
                     }
                     let counted = InFlight::enter(&self.node.occupancy.connections);
                     self.workers.hand_over(Accepted { stream, peer, listener: self.facts.clone(), counted });
@@ -56,6 +63,16 @@ impl Listener {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
+        }
+    }
+}
+
+/// Has the kernel close a connection whose client takes nothing of its answer for so long, whatever it acknowledges: this
+/// one, and all that the listener accepts from now on, which inherit it.
+fn give_up_after(listener: &impl AsFd, stream: &StdStream, timeout: Duration) {
+    for socket in [SockRef::from(listener), SockRef::from(stream)] {
+        if let Err(error) = socket.set_tcp_user_timeout(Some(timeout)) {
+            tracing::warn!(%error, "the kernel does not watch over what clients take");
         }
     }
 }
@@ -91,14 +108,42 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Takes connections from now on, with a queue for bursts.
+/// Takes connections from now on, with a queue for bursts. They inherit what is set here.
 ///
 /// # Errors
 /// When somebody else has taken the address meanwhile.
 pub(crate) fn listen(socket: Socket) -> io::Result<StdListener> {
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
 /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is set on a listener costs its connections no system call.
+    #[test]
+    fn connections_inherit_the_settings_of_their_listener() {
+        let listener = listen(bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let address = listener.local_addr().unwrap();
+        let first = StdStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        give_up_after(&listener, &accepted, Duration::from_secs(75));
+        let second = StdStream::connect(address).unwrap();
+        let (inherits, _) = listener.accept().unwrap();
+        for stream in [&accepted, &inherits] {
+            let socket = SockRef::from(stream);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(75)));
+        }
+        drop((first, second));
+    }
+}

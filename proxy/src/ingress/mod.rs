@@ -1,9 +1,12 @@
 //! From an accepted socket to requests.
 
-pub(crate) mod head;
-pub(crate) mod http;
+mod cork;
+mod head;
+mod http1;
+mod http2;
 pub(crate) mod listener;
-pub(crate) mod peek;
-pub(crate) mod proxy_protocol;
-pub(crate) mod watchdog;
+mod peek;
+mod proxy_protocol;
+mod stream;
+mod watchdog;
 pub(crate) mod worker;

@@ -1,54 +1,205 @@
-//! Closes connections that wait for too long: for a head that does not end, for a client that takes
-//! nothing, or for nothing.
+//! Looks after the connections of one worker: ends those that wait too long for a head that does not end, for a client
+//! that takes nothing, or for nothing; asks them to close when the node drains; and has idle ones give their buffers back.
+//!
+//! One look at all of them, now and then, is all the timers that they have: a connection that works pays one load of an
+//! integer for it at each poll.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use config::Limits;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use config::{Limits, NodeConfig};
 
 use crate::client_connection::{Activity, ConnectionPhase};
+use crate::occupancy::Drain;
 
-/// Looks at one connection now and then, for as long as that lives.
-#[derive(Debug)]
+/// The connections of one worker. It lives on the worker's thread, as long as the process does.
+#[derive(Default)]
 pub(crate) struct Watchdog {
-    header_timeout: Duration,
-    keep_alive: Duration,
-    body_timeout: Duration,
-    ticks: Interval,
+    connections: Vec<Arc<Watched>>,
 }
 
-/// Why a connection is to end.
+/// One connection, as its task and the watchdog share it; both are on the worker's thread. It lives as long as the
+/// connection, and to the watchdog's next look after it.
+pub(crate) struct Watched {
+    /// What the connection is doing.
+    pub(crate) activity: Arc<Activity>,
+    /// The settings that it was accepted under.
+    pub(crate) config: Arc<NodeConfig>,
+    /// An [`Order`], or [`NO_ORDER`].
+    order: AtomicU8,
+    /// A [`Stage`].
+    stage: AtomicU8,
+    closing: AtomicBool,
+    /// Whether its task is to be woken for an order to rest.
+    may_rest: AtomicBool,
+    /// Of its task, which stays the same.
+    waker: OnceLock<Waker>,
+}
+
+/// What a connection's task is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overdue {
-    /// Its head is late, or it takes nothing of its answers: cut it.
-    Stuck,
-    /// It idles: ask it to go.
-    Idle,
+#[repr(u8)]
+pub(crate) enum Order {
+    /// End at once: its head is late, it takes nothing of its answers, or it did not close when asked to.
+    Cut = 1,
+    /// Answer what has begun, and close.
+    Close,
+    /// Give back the memory that only requests need.
+    Rest,
+}
+
+const NO_ORDER: u8 = 0;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    Opening = 0,
+    Http1,
+    Http2,
 }
 
 impl Watchdog {
-    /// Watches by these limits, and is late by a quarter of the shortest at most.
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let shortest = limits.header_timeout.min(limits.keep_alive).min(limits.body_timeout);
-        let period = (shortest / 4).max(Duration::from_millis(10));
-        let mut ticks = interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let Limits { header_timeout, keep_alive, body_timeout, .. } = *limits;
-        Self { header_timeout, keep_alive, body_timeout, ticks }
+    /// Takes a new connection, whose first bytes are awaited from now on.
+    pub(crate) fn watch(&mut self, config: Arc<NodeConfig>) -> Arc<Watched> {
+        let watched = Arc::new(Watched::new(config));
+        self.connections.push(watched.clone());
+        watched
     }
 
-    /// Waits until the connection is overdue.
-    pub(crate) async fn overdue(&mut self, activity: &Activity) -> Overdue {
-        loop {
-            self.ticks.tick().await;
-            if activity.blocked().is_some_and(|lasted| lasted > self.body_timeout) {
-                return Overdue::Stuck;
-            }
-            match activity.phase() {
-                ConnectionPhase::Reading(lasted) if lasted > self.header_timeout => return Overdue::Stuck,
-                ConnectionPhase::Idle(lasted) if lasted > self.keep_alive => return Overdue::Idle,
-                ConnectionPhase::Serving | ConnectionPhase::Reading(_) | ConnectionPhase::Idle(_) => {}
+    /// Looks at every connection, and wakes those that have something to do.
+    pub(crate) fn look(&mut self, drain: Drain) {
+        // Of those that have ended, nobody else has a copy.
+        self.connections.retain(|connection| Arc::strong_count(connection) > 1);
+        for connection in &self.connections {
+            if let Some(order) = connection.due(drain) {
+                connection.give(order);
             }
         }
     }
+
+    /// Returns the time from one look to the next: a quarter of the shortest limit, by which a connection is
+    /// closed too late at most.
+    pub(crate) fn pause(limits: &Limits) -> Duration {
+        let shortest = limits.header_timeout.min(limits.keep_alive).min(limits.body_timeout);
+        (shortest / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    }
 }
+
+impl Watched {
+    fn new(config: Arc<NodeConfig>) -> Self {
+        Self {
+            activity: Arc::new(Activity::awaiting_head()),
+            config,
+            order: AtomicU8::new(NO_ORDER),
+            stage: AtomicU8::new(Stage::Opening as u8),
+            closing: AtomicBool::new(false),
+            may_rest: AtomicBool::new(true),
+            waker: OnceLock::new(),
+        }
+    }
+
+    /// Notes that the connection speaks HTTP from now on, and that its first head is awaited; returns whether it is to
+    /// close already, since the node drains.
+    pub(crate) fn speaks(&self, http2: bool, drain: Drain) {
+        let stage = if http2 { Stage::Http2 } else { Stage::Http1 };
+        self.stage.store(stage as u8, Ordering::Relaxed);
+        self.activity.await_head();
+        if drain >= stage.closes_from() {
+            self.give(Order::Close);
+        }
+    }
+
+    /// Returns the order that its task has not had yet, once. The task is woken for the next.
+    pub(crate) fn order(&self, cx: &Context<'_>) -> Option<Order> {
+        if self.waker.get().is_none() {
+            drop(self.waker.set(cx.waker().clone()));
+        }
+        if self.order.load(Ordering::Relaxed) == NO_ORDER {
+            return None;
+        }
+        match self.order.swap(NO_ORDER, Ordering::Relaxed) {
+            order if order == Order::Cut as u8 => Some(Order::Cut),
+            order if order == Order::Close as u8 => Some(Order::Close),
+            order if order == Order::Rest as u8 => Some(Order::Rest),
+            _ => None,
+        }
+    }
+
+    /// Does something with the connection; `None` when it was cut meanwhile. Other orders change nothing here.
+    pub(crate) async fn unless_cut<T>(&self, doing: impl Future<Output = T>) -> Option<T> {
+        let mut doing = pin!(doing);
+        poll_fn(|cx| match self.order(cx) {
+            Some(Order::Cut) => Poll::Ready(None),
+            Some(Order::Close | Order::Rest) | None => doing.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Notes whether an order to rest would change anything.
+    pub(crate) fn set_may_rest(&self, may_rest: bool) {
+        self.may_rest.store(may_rest, Ordering::Relaxed);
+    }
+
+    /// Returns what the connection must do now, by what it is doing and how far the node's drain is.
+    fn due(&self, drain: Drain) -> Option<Order> {
+        let Limits { header_timeout, keep_alive, body_timeout, .. } = self.config.limits;
+        if self.activity.blocked().is_some_and(|lasted| lasted > body_timeout) {
+            return Some(Order::Cut);
+        }
+        let phase = self.activity.phase();
+        let closing = self.closing.load(Ordering::Relaxed);
+        match phase {
+            ConnectionPhase::Reading(lasted) if lasted > header_timeout => return Some(Order::Cut),
+            // Asked to go; whoever does not by the next look is cut.
+            ConnectionPhase::Idle(lasted) if lasted > keep_alive => {
+                return Some(if closing { Order::Cut } else { Order::Close });
+            }
+            ConnectionPhase::Serving | ConnectionPhase::Reading(_) | ConnectionPhase::Idle(_) => {}
+        }
+        let stage = self.stage.load(Ordering::Relaxed);
+        let closes = match stage {
+            stage if stage == Stage::Http1 as u8 => drain >= Stage::Http1.closes_from(),
+            stage if stage == Stage::Http2 as u8 => drain >= Stage::Http2.closes_from(),
+            _ => false,
+        };
+        if closes && !closing {
+            return Some(Order::Close);
+        }
+        let rests = matches!(phase, ConnectionPhase::Idle(lasted) if lasted >= RESTS_AFTER);
+        (rests && !closing && self.may_rest.load(Ordering::Relaxed)).then_some(Order::Rest)
+    }
+
+    fn give(&self, order: Order) {
+        if order == Order::Close {
+            self.closing.store(true, Ordering::Relaxed);
+        }
+        self.order.store(order as u8, Ordering::Relaxed);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Stage {
+    /// Returns the stage of a drain from which such connections are closed.
+    fn closes_from(self) -> Drain {
+        match self {
+            // GOAWAY names the last stream that is served, so that closing at once loses nothing.
+            Stage::Http2 => Drain::Announced,
+            Stage::Opening | Stage::Http1 => Drain::Closing,
+        }
+    }
+}
+
+/// Limits of milliseconds are for tests; more looks than a hundred a second help nobody.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// Connections rest soon after [`RESTS_AFTER`]; a look at 50,000 of them takes some milliseconds.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A client that has been silent for so long is no client that sends request after request: making HTTP's state anew, some
+/// microseconds, is nothing against its pause, and the next request pays it only once.
+const RESTS_AFTER: Duration = Duration::from_secs(1);

@@ -1,30 +1,33 @@
 //! Worker threads: each serves its own connections, with its own runtime and upstream pool.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream as StdStream};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use prometheus::IntGauge;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio_rustls::server::TlsStream;
+use tokio::time::{interval, sleep};
 
 use crate::client::PlaceCache;
-use crate::client_connection::{ClientConnection, TlsFacts};
-use crate::ingress::http::serve_connection;
+use crate::client_connection::{Activity, ClientConnection, TlsFacts};
+use crate::clock;
+use crate::ingress::http1::serve_http1;
+use crate::ingress::http2::serve_http2;
 use crate::ingress::peek::peek_until;
 use crate::ingress::proxy_protocol::{ProxyHeader, caller};
+use crate::ingress::stream::ClientStream;
+use crate::ingress::watchdog::{Watchdog, Watched};
 use crate::listener::ListenerFacts;
 use crate::node::{Node, Worker};
 use crate::occupancy::InFlight;
 use crate::peers::identity::{CertificateRefusal, PeerSession};
 use crate::server_tls::Serving;
 use crate::upstream::pool::Pool;
-use crate::upstream::socket::keep_alive;
 
 /// The workers, for listeners to hand connections to.
 #[derive(Clone)]
@@ -118,117 +121,126 @@ impl WorkerThreads {
 }
 
 async fn work(worker: Arc<Worker>, mut connections: UnboundedReceiver<Accepted>) {
-    let mut sweep = tokio::time::interval(Duration::from_secs(10));
+    let node = &worker.node;
+    let mut watchdog = Watchdog::default();
+    let mut drain = node.occupancy.watch_drain();
+    let mut look = pin!(sleep(Duration::ZERO));
+    let mut sweep = interval(Duration::from_secs(10));
     loop {
         tokio::select! {
             accepted = connections.recv() => match accepted {
-                Some(accepted) => drop(tokio::spawn(connection(worker.clone(), accepted))),
+                Some(accepted) => {
+                    let watched = watchdog.watch(node.config.load_full());
+                    drop(tokio::spawn(connection(worker.clone(), accepted, watched)));
+                }
                 None => return,
             },
+            Ok(()) = drain.changed() => watchdog.look(*drain.borrow_and_update()),
+            () = look.as_mut() => {
+                watchdog.look(*drain.borrow());
+                look.as_mut().reset(clock::timer_now() + Watchdog::pause(&node.config.load().limits));
+            }
             _ = sweep.tick() => {
-                let node = &worker.node;
                 worker.pool.sweep(node.connector.load().generation(), node.config.load().upstream.idle_timeout);
             }
         }
     }
 }
 
-/// Counts a connection out when it ends, however it ends: in a panic, too.
-struct Leaving {
+/// Counts a connection among its listener's, its worker's and the node's until it ends, however it ends: in a panic, too.
+struct Counted {
     worker: Arc<Worker>,
-    gauge: IntGauge,
+    listener: Arc<ListenerFacts>,
+    _of_node: InFlight,
 }
 
-impl Drop for Leaving {
+impl Counted {
+    /// Counts a connection that its worker counts already.
+    fn new(worker: Arc<Worker>, listener: Arc<ListenerFacts>, of_node: InFlight) -> Self {
+        listener.open.inc();
+        Self { worker, listener, _of_node: of_node }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.gauge.dec();
+        self.listener.open.dec();
         self.worker.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The life of one client connection.
-async fn connection(worker: Arc<Worker>, accepted: Accepted) {
-    let Accepted { stream, peer, listener, counted: _counted } = accepted;
-    let gauge = worker.node.telemetry.metrics.active_connections.with_label_values(&[&listener.name]);
-    gauge.inc();
-    let _leaving = Leaving { worker: worker.clone(), gauge };
-    let result = match TcpStream::from_std(stream) {
-        Ok(stream) => open(worker, stream, peer, &listener).await,
-        Err(error) => Err(error),
+/// The life of one client connection. What it needs for a while only is in a box: a task is as large as the largest of its
+/// states.
+async fn connection(worker: Arc<Worker>, accepted: Accepted, watched: Arc<Watched>) {
+    let Accepted { stream, peer, listener, counted } = accepted;
+    let _counted = Counted::new(worker.clone(), listener.clone(), counted);
+    let opening = Box::pin(open(worker.clone(), stream, peer, listener, watched.activity.clone()));
+    let opened = watched.unless_cut(opening).await.unwrap_or_else(|| Err(ErrorKind::TimedOut.into()));
+    let Opened { connection, stream, http2 } = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::debug!(%error, %peer, "connection failed before HTTP");
+            return;
+        }
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, %peer, "connection failed before HTTP");
+    watched.speaks(http2, worker.node.occupancy.draining());
+    if http2 {
+        Box::pin(serve_http2(worker, connection, watched, stream)).await;
+    } else {
+        serve_http1(worker, connection, watched, stream).await;
     }
+}
+
+/// A connection that is ready for HTTP.
+struct Opened {
+    connection: Arc<ClientConnection>,
+    stream: ClientStream,
+    http2: bool,
 }
 
 async fn open(
     worker: Arc<Worker>,
-    mut stream: TcpStream,
+    stream: StdStream,
     mut peer: SocketAddr,
-    listener: &ListenerFacts,
-) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let limits = worker.node.config.load().limits.clone();
-    let settings = listener.settings(&worker.node.config.load(), &worker.node.listeners);
-    keep_alive(&stream)?;
-    // A client that takes nothing of its answer for so long is gone, whatever it acknowledges.
-    SockRef::from(&stream).set_tcp_user_timeout(Some(limits.keep_alive))?;
+    listener: Arc<ListenerFacts>,
+    activity: Arc<Activity>,
+) -> std::io::Result<Opened> {
+    let mut stream = TcpStream::from_std(stream)?;
+    let node = &worker.node;
+    let settings = listener.settings(&node.config.load(), &node.listeners);
     let mut speaks = ProxyHeader::Proxy;
-    let opening = async {
-        if settings.proxy_protocol && worker.node.databases.load().trusted.contains(peer.ip()) {
-            speaks = caller(&mut stream).await?;
-        }
-        Ok::<_, std::io::Error>(match &listener.tls {
-            Some(certificates) => {
-                let serving = certificates.current();
-                Opened::Tls(Box::new(serving.acceptor.accept(stream).await?), serving)
-            }
-            None => Opened::Plain(speaks_http2(&stream).await?, stream),
-        })
-    };
-    let opened = tokio::time::timeout(limits.header_timeout, opening).await;
-    let opened = opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?;
+    if settings.proxy_protocol && node.databases.load().trusted.contains(peer.ip()) {
+        speaks = caller(&mut stream).await?;
+    }
     if let ProxyHeader::Client(client) = speaks {
         peer = client;
     }
     let unnamed = speaks == ProxyHeader::Unknown;
+    let Some(certificates) = &listener.tls else {
+        let http2 = speaks_http2(&stream).await?;
+        let connection = ClientConnection::new(peer, activity, None, settings.redirects_to).unnamed(unnamed);
+        return Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Plain(stream), http2 });
+    };
     let not_a_node = |refusal: &CertificateRefusal| {
-        let node = &worker.node;
         node.peers.refusals.of_client(&node.telemetry.metrics, refusal.cause(), peer, refusal);
     };
-    if let Err(error) = &opened
-        && let Some(refusal) = shown_certificate(error)
-    {
+    let serving = certificates.current();
+    let stream = serving.acceptor.accept(stream).await.inspect_err(|error| {
+        if let Some(refusal) = shown_certificate(error) {
+            not_a_node(&refusal);
+        }
+    })?;
+    let (_, session) = stream.get_ref();
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let shown = session.peer_certificates().map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect());
+    let peers = shown.map(|chain| PeerSession::begin(chain, &node.peers.load_full())).transpose();
+    let peers = peers.map_err(|refusal| {
         not_a_node(&refusal);
-    }
-    match opened? {
-        Opened::Plain(http2, stream) => {
-            let connection = ClientConnection::new(peer, None, settings.redirects_to).unnamed(unnamed);
-            serve_connection(worker, Arc::new(connection), stream, http2).await;
-        }
-        Opened::Tls(stream, serving) => {
-            let (_, session) = stream.get_ref();
-            let http2 = session.alpn_protocol() == Some(b"h2");
-            let shown = session.peer_certificates().map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect());
-            let node = shown.map(|chain| PeerSession::begin(chain, &worker.node.peers.load_full())).transpose();
-            let node = node.map_err(|refusal| {
-                not_a_node(&refusal);
-                std::io::Error::other(refusal)
-            })?;
-            let facts = tls_facts(session.server_name(), &serving, node);
-            let connection = ClientConnection::new(peer, Some(facts), None).unnamed(unnamed);
-            serve_connection(worker, Arc::new(connection), stream, http2).await;
-        }
-    }
-    Ok(())
-}
-
-/// A connection that is ready for HTTP.
-enum Opened {
-    /// Whether it opens with HTTP/2.
-    Plain(bool, TcpStream),
-    /// What the handshake was made with.
-    Tls(Box<TlsStream<TcpStream>>, Arc<Serving>),
+        std::io::Error::other(refusal)
+    })?;
+    let facts = tls_facts(session.server_name(), &serving, peers);
+    let connection = ClientConnection::new(peer, activity, Some(facts), None).unnamed(unnamed);
+    Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Tls(Box::new(stream)), http2 })
 }
 
 fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>) -> TlsFacts {

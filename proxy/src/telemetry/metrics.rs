@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) duration: HistogramVec,
     pub(crate) errors: IntCounterVec,
     pub(crate) active_connections: IntGaugeVec,
+    pub(crate) resting_connections: IntGauge,
     pub(crate) queue_depth: IntGauge,
     pub(crate) decisions: IntCounterVec,
     pub(crate) decision_seconds: Histogram,
@@ -113,6 +114,10 @@ impl Metrics {
                 &["region", "reason"],
             ),
             active_connections: gauges("active_connections", "Client connections open", &["listener"]),
+            resting_connections: gauge(
+                "meridian_resting_connections",
+                "HTTP/1.1 client connections that idle and have given their buffers back",
+            ),
             queue_depth: gauge("queue_depth", "Requests waiting for the head of an upstream's answer"),
             decisions: counters(
                 "meridian_decisions_total",

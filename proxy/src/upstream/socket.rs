@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
@@ -36,8 +37,8 @@ impl IdleProbe {
 ///
 /// # Errors
 /// When the socket is no more.
-pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn keep_alive(socket: &impl AsFd) -> io::Result<()> {
     let probes =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
-    SockRef::from(stream).set_tcp_keepalive(&probes)
+    SockRef::from(socket).set_tcp_keepalive(&probes)
 }
