@@ -66,14 +66,15 @@ async fn serve_until_idle(
     let mut io = Inspected::new(stream, activity.clone(), limits.header_bytes * 2);
     loop {
         let service = service_fn(|request: Request<Incoming>| {
-            let exchange = serve(worker.clone(), connection.clone(), request);
-            async move {
-                let response = exchange.await;
+            let (worker, connection) = (worker.clone(), connection.clone());
+            // Boxed, since HTTP moves it about, and keeps a place for the next one.
+            Box::pin(async move {
+                let response = serve(worker, connection, request).await;
                 if is_last(&response) {
                     activity.end();
                 }
                 Ok::<_, Infallible>(response)
-            }
+            })
         });
         let mut http = builder(limits).serve_connection(TokioIo::new(io), service).with_upgrades();
         let rests = poll_fn(|cx| {

@@ -29,8 +29,9 @@ pub(crate) async fn serve_http2(
     stream: ClientStream,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let exchange = serve(worker.clone(), connection.clone(), request);
-        async move { Ok::<_, Infallible>(exchange.await) }
+        let (worker, connection) = (worker.clone(), connection.clone());
+        // Boxed, since HTTP and the runtime move it about.
+        Box::pin(async move { Ok::<_, Infallible>(serve(worker, connection, request).await) })
     });
     let corked = Corked::new(stream);
     let mut http = builder(&watched.config.limits).serve_connection(TokioIo::new(corked.clone()), service);
