@@ -83,6 +83,7 @@ impl Workers {
             let its_worker = worker.clone();
             let (mut end, is_running) = (end.subscribe(), is_running.clone());
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let _alive = EndsNode;
                 runtime.block_on(async {
                     tokio::select! {
                         () = work(its_worker, receiver) => {}
@@ -116,6 +117,19 @@ impl WorkerThreads {
         drop(self.end);
         if self.running.recv_timeout(within) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::warn!("a worker thread does not end; what it has under way is not logged");
+        }
+    }
+}
+
+/// Ends the process when its worker's thread panics: listeners would go on to hand connections to it. (A panic in a
+/// connection ends that connection alone.)
+struct EndsNode;
+
+impl Drop for EndsNode {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a worker thread has panicked: the node ends");
+            std::process::exit(1);
         }
     }
 }
