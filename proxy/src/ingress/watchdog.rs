@@ -5,6 +5,7 @@
 //! integer for it at each poll.
 
 use std::future::poll_fn;
+use std::hint::black_box;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,8 @@ use crate::occupancy::Drain;
 #[derive(Default)]
 pub(crate) struct Watchdog {
     connections: Vec<Arc<Watched>>,
+    /// How many were told to rest since the allocator has last given memory back.
+    rested: usize,
 }
 
 /// One connection, as its task and the watchdog share it; both are on the worker's thread. It lives as long as the
@@ -75,10 +78,18 @@ impl Watchdog {
     pub(crate) fn look(&mut self, drain: Drain) {
         // Of those that have ended, nobody else has a copy.
         self.connections.retain(|connection| Arc::strong_count(connection) > 1);
+        let mut rest = 0;
         for connection in &self.connections {
             if let Some(order) = connection.due(drain) {
                 connection.give(order);
+                rest += usize::from(order == Order::Rest);
             }
+        }
+        self.rested += rest;
+        // Once no more of them follow.
+        if rest == 0 && self.rested >= WORTH_A_COLLECTION {
+            self.rested = 0;
+            give_memory_back();
         }
     }
 
@@ -196,6 +207,19 @@ impl Stage {
     }
 }
 
+/// Has the allocator give the memory that this thread has freed back to the system. mimalloc does so every some thousand
+/// allocations, which a worker whose connections rest may not make in an hour; and before it gives up on an allocation that
+/// cannot be made: half the address space is none.
+fn give_memory_back() {
+    let mut never: Vec<u8> = Vec::new();
+    // Were it not for the black box, the compiler would see that nobody needs it.
+    if black_box(&mut never).try_reserve_exact(isize::MAX as usize).is_ok() {
+        tracing::debug!("the allocator gives more than there is");
+    }
+}
+
+/// A megabyte of buffers: less is not worth a walk through the heap.
+const WORTH_A_COLLECTION: usize = 64;
 /// Limits of milliseconds are for tests; more looks than a hundred a second help nobody.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// Connections rest soon after [`RESTS_AFTER`]; a look at 50,000 of them takes some milliseconds.

@@ -142,6 +142,25 @@ async fn a_connection_at_rest_ends() {
     }
 }
 
+/// What connections at rest have given back goes back to the system, though nothing else happens on the node.
+#[tokio::test]
+async fn the_memory_goes_back_to_the_system() {
+    let (_world, _, node) = start("").await;
+    let mut connections = Vec::new();
+    for _ in 0..600 {
+        let mut connection = RawConnection::open(node.http()).await;
+        served(&mut connection, "/").await;
+        connections.push(connection);
+    }
+    let busy = node.resident_bytes();
+    eventually("less memory", async || match node.resident_bytes() {
+        at_rest if at_rest + 600 * 1024 < busy => Ok(()),
+        at_rest => Err(format!("{at_rest} of {busy} bytes")),
+    })
+    .await;
+    resting(&node, 600).await;
+}
+
 /// Only what is asked on HTTP/1.1 and answered rests: not HTTP/2, whose state both ends share, no request in flight, and
 /// nothing whose first head is awaited.
 #[tokio::test]
