@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use config::{NodeConfig, Problem};
 
 use crate::bus_state::BusState;
+use crate::bus_state::reports::WorkerObservations;
 use crate::client::PlaceCache;
 use crate::clock;
 use crate::databases::CurrentDatabases;
@@ -85,6 +86,8 @@ pub(crate) struct Worker {
     pub(crate) recent: Arc<Sample>,
     /// The node's metrics, for this thread to count in.
     pub(crate) metrics: Metrics,
+    /// What it does, for the node's reports on the bus, if there is one.
+    pub(crate) observed: Option<Arc<WorkerObservations>>,
     /// Its lines of the access log.
     pub(crate) access_log: LineBuffer,
     /// Decisions made, to sample their time.

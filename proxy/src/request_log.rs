@@ -213,20 +213,24 @@ impl RequestLog {
         if std::mem::replace(&mut self.counted, true) {
             return;
         }
-        let node = &self.worker.node;
-        let answer = AnsweredRequest {
+        self.answered().count(&self.worker.metrics, took);
+        if let Some(observed) = &self.worker.observed {
+            observed.answered(self.status.as_u16(), self.reason, took);
+        }
+    }
+
+    /// Returns what the answer is counted under.
+    fn answered(&self) -> AnsweredRequest<'_> {
+        AnsweredRequest {
             generation: self.routing.generation,
             table: self.routing.table(),
             route: self.route,
             region: self.region,
+            here: self.routing.here,
             method: self.method,
             status: self.status.as_u16(),
             jurisdiction: self.jurisdiction(),
             outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
-        };
-        answer.count(&self.worker.metrics, took);
-        if let Some(bus) = &node.bus {
-            bus.observed.answered(self.status.as_u16(), self.reason, took);
         }
     }
 
@@ -286,11 +290,7 @@ impl Drop for RequestLog {
         }
         let took = self.started.elapsed();
         self.count(took);
-        let table = self.routing.table();
-        if let Some(region) = self.region.filter(|region| *region != self.routing.here && self.bytes > 0) {
-            let names = [table.region(self.routing.here).name.as_str(), table.region(region).name.as_str()];
-            self.worker.metrics.cross_region_bytes.with_label_values(&names).inc_by(self.bytes);
-        }
+        self.answered().count_bytes(&self.worker.metrics, self.bytes);
         if self.worker.access_log.is_on() {
             self.write_line(took);
         }

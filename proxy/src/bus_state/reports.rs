@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use config::bus::REPORT_TTL;
@@ -12,27 +12,34 @@ use policy::trial::Observed;
 
 use crate::clock;
 
-/// What the node does, as counts that any thread adds to. Lives as long as the process.
-#[derive(Debug)]
+/// What the node does, as counts of its workers, which whoever reports adds up. Lives as long as the process.
+#[derive(Debug, Default)]
 pub(crate) struct Observations {
+    workers: Mutex<Vec<Arc<WorkerObservations>>>,
+    /// What had been done at the start of each of the last minutes, the oldest first.
+    minutes: Mutex<VecDeque<(Instant, Observed)>>,
+}
+
+/// What one worker does: it alone adds to the counts, so that no two threads write to the same place. Lives as long as
+/// the process.
+#[derive(Debug)]
+pub(crate) struct WorkerObservations {
     requests: AtomicU64,
     errors: AtomicU64,
     shed: AtomicU64,
     refused: AtomicU64,
     times: [AtomicU64; BUCKETS],
-    /// What had been done at the start of each of the last minutes, the oldest first.
-    minutes: Mutex<VecDeque<(Instant, Observed)>>,
 }
 
-impl Default for Observations {
+impl Default for WorkerObservations {
     fn default() -> Self {
         let zero = AtomicU64::default;
         let times = std::array::from_fn(|_| zero());
-        Self { requests: zero(), errors: zero(), shed: zero(), refused: zero(), times, minutes: Mutex::default() }
+        Self { requests: zero(), errors: zero(), shed: zero(), refused: zero(), times }
     }
 }
 
-impl Observations {
+impl WorkerObservations {
     /// An answer: its status, the reason if Meridian gave it itself, and how long it took.
     pub(crate) fn answered(&self, status: u16, reason: Option<&str>, took: Duration) {
         let one = |count: &AtomicU64| {
@@ -56,6 +63,30 @@ impl Observations {
         }
     }
 
+    fn read(&self) -> Observed {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut times = [0; BUCKETS];
+        for (time, count) in times.iter_mut().zip(&self.times) {
+            *time = read(count);
+        }
+        Observed {
+            requests: read(&self.requests),
+            errors: read(&self.errors),
+            shed: read(&self.shed),
+            refused: read(&self.refused),
+            times,
+        }
+    }
+}
+
+impl Observations {
+    /// Returns the counts of one more worker.
+    pub(crate) fn of_worker(&self) -> Arc<WorkerObservations> {
+        let worker = Arc::<WorkerObservations>::default();
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(worker.clone());
+        worker
+    }
+
     /// Returns what of `all` was done in the last ten minutes or so. To be asked a few times a minute.
     pub(crate) fn lately(&self, all: &Observed) -> Observed {
         let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,18 +102,8 @@ impl Observations {
 
     /// Returns what was done since the process's start.
     pub(crate) fn read(&self) -> Observed {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let mut times = [0; BUCKETS];
-        for (time, count) in times.iter_mut().zip(&self.times) {
-            *time = read(count);
-        }
-        Observed {
-            requests: read(&self.requests),
-            errors: read(&self.errors),
-            shed: read(&self.shed),
-            refused: read(&self.refused),
-            times,
-        }
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().fold(Observed::default(), |sum, worker| sum.plus(&worker.read()))
     }
 }
 
@@ -144,6 +165,20 @@ const MINUTES: usize = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_workers_do_is_added_up() {
+        let observations = Observations::default();
+        let workers = [observations.of_worker(), observations.of_worker()];
+        for worker in &workers {
+            worker.answered(200, None, Duration::from_millis(1));
+            worker.answered(503, Some("overloaded"), Duration::ZERO);
+        }
+        workers[1].answered(502, Some("upstream_failed"), Duration::from_millis(1));
+        workers[1].answered(451, Some("residency_prohibited"), Duration::ZERO);
+        let Observed { requests, errors, shed, refused, times } = observations.read();
+        assert_eq!((requests, errors, shed, refused, times.iter().sum()), (6, 1, 2, 1, 3_u64));
+    }
 
     #[test]
     fn a_node_is_known_while_it_reports_and_where() {

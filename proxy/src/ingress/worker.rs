@@ -74,6 +74,7 @@ impl Workers {
                 places: PlaceCache::default(),
                 recent: node.databases.recent.sample(),
                 metrics: node.telemetry.metrics.of_worker(),
+                observed: node.bus.as_ref().map(|bus| bus.observed.of_worker()),
                 access_log: node.telemetry.access_log.buffer(),
                 decisions: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),

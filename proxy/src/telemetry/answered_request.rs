@@ -20,6 +20,8 @@ pub(crate) struct AnsweredRequest<'a> {
     pub(crate) route: Option<RouteId>,
     /// The region that served, unless Meridian answered itself.
     pub(crate) region: Option<RegionId>,
+    /// The region of this node.
+    pub(crate) here: RegionId,
     /// The request's method.
     pub(crate) method: Method,
     /// The answer's status.
@@ -41,6 +43,18 @@ impl AnsweredRequest<'_> {
                 attempts.inc();
             }
         });
+    }
+
+    /// Counts bytes of the answer's body that have come from another region.
+    pub(crate) fn count_bytes(&self, metrics: &Metrics, bytes: u64) {
+        if bytes > 0 && self.region.is_some_and(|region| region != self.here) {
+            // Its reason may be another by now, under which nothing was counted.
+            with_handles(metrics, &Self { outcome: "forward", ..*self }, |handles| {
+                if let Some(total) = &handles.cross_region_bytes {
+                    total.inc_by(bytes);
+                }
+            });
+        }
     }
 }
 
@@ -87,6 +101,8 @@ struct Handles {
     decisions: IntCounter,
     /// The attempt that an origin's answer comes from.
     attempts: Option<IntCounter>,
+    /// The bytes of its answer, where that is another region's.
+    cross_region_bytes: Option<IntCounter>,
 }
 
 type Key = (u64, Option<RouteId>, Option<RegionId>, Method, u16, JurisdictionLabel, &'static str);
@@ -99,7 +115,7 @@ thread_local! {
 const MAX_HANDLES: usize = 4096;
 
 fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnOnce(&Handles)) {
-    let AnsweredRequest { generation, table, route, region, method, status, jurisdiction, outcome } = *answer;
+    let AnsweredRequest { generation, table, route, region, here, method, status, jurisdiction, outcome } = *answer;
     let key = (generation, route, region, method, status, jurisdiction, outcome);
     HANDLES.with_borrow_mut(|known| {
         if known.len() > MAX_HANDLES {
@@ -107,12 +123,17 @@ fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnO
         }
         let handles = known.entry(key).or_insert_with(|| {
             let served = region.is_some();
+            let elsewhere = region.filter(|region| *region != here).map(|region| {
+                let names = [here, region].map(|id| table.region(id).name.as_str());
+                metrics.cross_region_bytes.with_label_values(&names)
+            });
             let region = region.map_or("", |id| table.region(id).name.as_str());
             let route = route.map_or("none", |id| table.route(id).spec.name.as_str());
             Handles {
                 requests: metrics.requests.with_label_values(&[region, route, method.name(), &status.to_string()]),
                 duration: metrics.duration.with_label_values(&[region, route]),
                 decisions: metrics.decisions.with_label_values(&[jurisdiction.name(table), outcome]),
+                cross_region_bytes: elsewhere,
                 attempts: served.then(|| metrics.attempts.with_label_values(&[region, "answered"])),
             }
         });
