@@ -1,5 +1,6 @@
 """Counts the instructions of a process with valgrind's callgrind, between two moments."""
 
+import os
 import re
 import subprocess
 from collections import Counter
@@ -15,11 +16,14 @@ class Callgrind(Process):
         self.directory = directory
         self.prefix = directory / "vgdb"
         self.dumps = 0
+        # Of the last dump: see `functions`.
+        self.calls = Counter()
         valgrind = [
             "valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", "--dump-line=no",
             f"--callgrind-out-file={directory}/counts", f"--vgdb-prefix={self.prefix}", "--error-limit=no",
         ]  # fmt: skip
-        super().__init__("the proxy under callgrind", [*valgrind, *command], log, **options)
+        environment = {**os.environ, "GLIBC_TUNABLES": NO_REPEATED_MOVES}
+        super().__init__("the proxy under callgrind", [*valgrind, *command], log, env=environment, **options)
 
     def monitor(self, *words: str):
         """Gives callgrind a command."""
@@ -38,35 +42,42 @@ class Callgrind(Process):
         self.dumps += 1
         self.monitor("dump", f"part{self.dumps}")
         threads = {}
+        self.calls = Counter()
         for path in sorted(self.directory.glob("counts.*-*")):
             text = path.read_text(errors="replace")
             if f"part{self.dumps}" in text[:2000]:
-                threads[path.name.rsplit("-")[-1]] = functions(text)
+                threads[path.name.rsplit("-")[-1]] = functions(text, self.calls)
             path.unlink()
         return threads
 
 
-def functions(text: str) -> Counter:
-    """Returns the instructions of each function itself, of a dump in callgrind's format (with names compressed)."""
+def functions(text: str, calls: Counter) -> Counter:
+    """Returns the instructions of each function itself, of a dump in callgrind's format (with names compressed), and
+    adds to `calls` those that each function (caller, called) spent in another, with all that it calls."""
     names, counts = {}, Counter()
-    current, skip = "?", False
+    current, called = "?", None
+
+    def name_of(text: str) -> str:
+        number, _, name = text.partition(" ")
+        return names.setdefault(number, HASH.sub("", name)) if name else names[number]
+
     for line in text.splitlines():
         if line.startswith("fn="):
-            number, _, name = line[3:].partition(" ")
-            current = names.setdefault(number, HASH.sub("", name)) if name else names[number]
+            current, called = name_of(line[3:]), None
         elif line.startswith("cfn="):
-            number, _, name = line[4:].partition(" ")
-            if name:
-                names.setdefault(number, HASH.sub("", name))
-        elif line.startswith("calls="):
-            # The next line is what the called function cost, with all that it calls.
-            skip = True
+            called = name_of(line[4:])
         elif line and (line[0].isdigit() or line[0] in "+-*"):
-            if not skip:
+            # The line after `calls=` is what the called function cost.
+            if called:
+                calls[current, called] += int(line.split()[-1])
+            else:
                 counts[current] += int(line.split()[-1])
-            skip = False
+            called = None
     return counts
 
 
+# callgrind counts an instruction for each byte that one `rep movsb` moves, which the processor moves 32 at a time: without
+# it, memcpy's loops are counted as what they cost.
+NO_REPEATED_MOVES = "glibc.cpu.hwcaps=-ERMS,-FSRM"
 # What the compiler puts behind a name, and differs with each build; and callgrind's mark of recursion.
 HASH = re.compile(r"(::h[0-9a-f]{16}|'\d+)\b")

@@ -1,6 +1,7 @@
 """Installs, starts, awaits and ends processes, by their ids."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -37,12 +38,22 @@ def install(commands: dict[str, str]):
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports of loopback that are free now."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in held]
-    for listener in held:
-        listener.close()
-    return ports
+    """Returns ports of loopback that are free now.
+
+    They are below those that connections are given (ip_local_port_range), whoever's: one of these could take a port
+    before its listener does.
+    """
+    ports = []
+    for port in random.sample(range(12_000, 32_000), 1000):
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    fail("no free ports from 12000 to 32000")
 
 
 class Process:
