@@ -300,7 +300,9 @@ async fn answer(
         }
         OwnAnswer::failed(failure)
     })?;
-    if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
+    // HTTP/2 has no such status (RFC 9113, 8.6).
+    let may_switch = upgrade && !answered.connection.is_http2();
+    if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
         let region = routing.table().region(answered.region).name.clone();
         return Err(OwnAnswer::failed(ForwardError::Failed {
             region,
@@ -373,20 +375,19 @@ fn pass_on(
     client_side: Option<(OnUpgrade, InFlight)>,
     idle_timeout: std::time::Duration,
 ) -> Response<ResponseBody> {
-    let OriginAnswer { mut response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } =
+    let OriginAnswer { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } =
         answered;
     let served = &routing.table().region(region).name;
     // The region is one of the pinned table's: its permits say so.
     log.region = log.routing.table().region_named(served);
     log.attempts = attempts;
     log.safeguarded = safeguarded;
-    let upgraded = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
-    let (mut parts, incoming) = response.into_parts();
+    let (mut parts, ()) = response.into_parts();
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
     strip_hop_by_hop(&mut parts.headers);
     drop_pins(&mut parts.headers);
     tell_client(&mut parts.headers, Some(served), attempts);
-    if let (Some(upstream), Some((client, place))) = (upgraded, client_side) {
+    if let Some((client, place)) = client_side.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS) {
         if let Some(protocol) = protocol {
             parts.headers.insert(http::header::UPGRADE, protocol);
         }
@@ -394,7 +395,8 @@ fn pass_on(
         Evidence { metrics: &log.worker.node.telemetry.metrics, routing: &routing, region, endpoint: &endpoint }
             .completed();
         drop(in_flight);
-        *tunnel = Some(Box::new(Tunnel { client, upstream, connection, region: served.clone(), place }));
+        let upstream = connection.into_upgraded();
+        *tunnel = upstream.map(|upstream| Box::new(Tunnel { client, upstream, region: served.clone(), place }));
         return Response::from_parts(parts, ResponseBody::empty());
     }
     if request.is_unread() {
@@ -404,7 +406,7 @@ fn pass_on(
     let worker = log.worker.clone();
     let is_good = !parts.status.is_server_error();
     let pool_return = PoolReturn { worker, endpoint, routing, region, is_good, request, connection, in_flight };
-    Response::from_parts(parts, ResponseBody::proxied(incoming, pool_return, idle_timeout))
+    Response::from_parts(parts, ResponseBody::proxied(pool_return, idle_timeout))
 }
 
 /// Says whether the region of an upload may no longer get it, for an upload that goes on beside its answer.

@@ -246,7 +246,8 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value.to_str().unwrap_or("").split(',').map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn has_token(value: &HeaderValue, wanted: &str) -> bool {
+/// Returns whether a list names a token, in whatever case.
+pub(crate) fn has_token(value: &HeaderValue, wanted: &str) -> bool {
     tokens(value).any(|token| token.eq_ignore_ascii_case(wanted))
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, UPGRADE};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use smallvec::SmallVec;
 
@@ -12,6 +12,7 @@ use crate::fields::{self, write_hex};
 use crate::framing::{FieldRules, drop_named_by_connection};
 use crate::peers::Sender;
 use crate::peers::headers::Vouching;
+use crate::peers::signature::Nonce;
 
 /// What of a request goes upstream, whatever the attempt. It lives while the request is forwarded.
 #[derive(Debug)]
@@ -24,6 +25,15 @@ pub(crate) struct Outgoing {
     ours: SmallVec<[(HeaderName, HeaderValue); 12]>,
     /// What of the received goes no further.
     rules: FieldRules,
+}
+
+/// The head of one attempt. It lives as long as the attempt.
+#[derive(Debug)]
+pub(crate) enum RequestHead<'a> {
+    /// A client's request, to an origin.
+    Client(&'a Outgoing),
+    /// One that was made for this attempt alone: to another region's gateway, or a probe's.
+    Own(Box<Request<()>>),
 }
 
 /// What the headers of a request are worth, and what to add to them.
@@ -100,25 +110,104 @@ impl Outgoing {
 
     /// Returns the head of one attempt; to another region's gateway it says which region was chosen, and what this
     /// node vouches for.
-    pub(crate) fn head(&self, gateway: Option<(&str, &Vouching)>) -> Request<()> {
+    pub(crate) fn head(&self, gateway: Option<(&str, &Vouching)>) -> RequestHead<'_> {
+        let Some((chosen, vouching)) = gateway else { return RequestHead::Client(self) };
+        let mut request = self.to_request();
+        vouching.write(&mut request, chosen);
+        RequestHead::Own(Box::new(request))
+    }
+
+    /// Returns the fields that go up: what is ours to say first, as Host should be (RFC 9110, 7.2).
+    fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let is_ours = |name: &HeaderName| self.ours.iter().any(|(ours, _)| ours == name);
+        let received = self.received.iter().filter(move |(name, _)| !self.rules.stay_here(name) && !is_ours(name));
+        self.ours.iter().map(|(name, value)| (name, value)).chain(received)
+    }
+
+    fn to_request(&self) -> Request<()> {
         // One map of the right size: growing or cloning one costs as much as filling it.
         let mut headers = HeaderMap::with_capacity(self.received.len() + self.ours.len() + 1);
-        for (name, value) in self.received.iter().filter(|(name, _)| !self.rules.stay_here(name)) {
-            headers.append(name.clone(), value.clone());
-        }
-        for (name, value) in &self.ours {
-            headers.insert(name.clone(), value.clone());
-        }
+        headers.extend(self.fields().map(|(name, value)| (name.clone(), value.clone())));
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        if let Some((chosen, vouching)) = gateway {
-            vouching.write(&mut request, chosen);
-        }
         request
     }
+}
+
+impl RequestHead<'_> {
+    /// Returns the request's method.
+    pub(crate) fn method(&self) -> &Method {
+        match self {
+            RequestHead::Client(outgoing) => &outgoing.method,
+            RequestHead::Own(request) => request.method(),
+        }
+    }
+
+    /// Returns what the answer to a signed request is verified by.
+    pub(crate) fn nonce(&self) -> Option<Nonce> {
+        match self {
+            RequestHead::Client(_) => None,
+            RequestHead::Own(request) => request.extensions().get().copied(),
+        }
+    }
+
+    /// Returns the head in HTTP/1.1's form, as a value of its own.
+    pub(crate) fn to_request(&self) -> Request<()> {
+        match self {
+            RequestHead::Client(outgoing) => outgoing.to_request(),
+            RequestHead::Own(request) => (**request).clone(),
+        }
+    }
+
+    /// Writes the head as HTTP/1.1 has it, without its last, empty line, and without a length: that is for whoever
+    /// writes the content. Returns whether the head states one.
+    pub(crate) fn write_http1(&self, output: &mut Vec<u8>) -> bool {
+        match self {
+            RequestHead::Client(outgoing) => {
+                write_head(output, &outgoing.method, &outgoing.uri, outgoing.fields())
+            }
+            RequestHead::Own(request) => {
+                write_head(output, request.method(), request.uri(), request.headers().iter())
+            }
+        }
+    }
+}
+
+/// Writes a request line, and all fields but a length (RFC 9112, 3 and 5); whether there is one.
+fn write_head<'a>(
+    output: &mut Vec<u8>,
+    method: &Method,
+    uri: &Uri,
+    fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+) -> bool {
+    output.extend_from_slice(method.as_str().as_bytes());
+    output.push(b' ');
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    if !path.starts_with(['/', '*']) {
+        output.push(b'/');
+    }
+    output.extend_from_slice(path.as_bytes());
+    output.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut states_length = false;
+    for (name, value) in fields {
+        if *name == CONTENT_LENGTH {
+            states_length = true;
+        } else {
+            write_field(output, name.as_str(), value.as_bytes());
+        }
+    }
+    states_length
+}
+
+/// Writes a field's line.
+pub(crate) fn write_field(output: &mut Vec<u8>, name: &str, value: &[u8]) {
+    output.extend_from_slice(name.as_bytes());
+    output.extend_from_slice(b": ");
+    output.extend_from_slice(value);
+    output.extend_from_slice(b"\r\n");
 }
 
 /// Returns a traceparent of our own (W3C Trace Context): a new trace, not sampled. Its ids are not zero.
@@ -182,7 +271,7 @@ mod tests {
         for (name, value) in received {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        let head = Outgoing::new(Method::GET, &Uri::from_static("/x?y"), headers, from).head(None);
+        let head = Outgoing::new(Method::GET, &Uri::from_static("/x?y"), headers, from).head(None).to_request();
         assert_eq!(head.uri(), "/x?y");
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let mut lines: Vec<String> = head

@@ -222,6 +222,18 @@ impl AttemptBody {
     pub(crate) fn full(bytes: Bytes) -> Self {
         Self(BodySource::Full(bytes))
     }
+
+    /// Returns the same body from its first byte, of which nothing was sent; `None` when that is gone.
+    pub(crate) fn rewound(mut self) -> Option<Self> {
+        if let BodySource::Shared { shared, position, .. } = &mut self.0 {
+            let state = lock(shared);
+            if state.overflown {
+                return None;
+            }
+            *position = 0;
+        }
+        Some(self)
+    }
 }
 
 /// Why an attempt's body ends early.

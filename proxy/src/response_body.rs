@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use policy::{RegionId, Revoked};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -21,6 +20,7 @@ use crate::request_body::RequestBody;
 use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
 use crate::routing::Routing;
+use crate::upstream::answer_error::AnswerError;
 use crate::upstream::evidence::Evidence;
 use crate::upstream::origin_connection::OriginConnection;
 
@@ -41,13 +41,14 @@ enum ResponseSource {
 
 /// An origin's body, and the connection that it comes from, which it holds until its end.
 pub(crate) struct ProxiedBody {
-    incoming: Incoming,
-    /// Goes back to the pool at the body's end; dropped, and so closed, if the body is not read to
-    /// its end.
+    /// Where it comes from. Goes back to the pool at the body's end; dropped, and so closed, if the body is not read
+    /// to its end.
     pool_return: Option<PoolReturn>,
     /// Its end has come.
     ended: bool,
     idle_timeout: Duration,
+    /// It has broken off, and what came before is on its way down.
+    broken: Option<AnswerError>,
     /// Only while the origin makes us wait.
     waiting: Option<OriginWait>,
 }
@@ -90,7 +91,7 @@ impl PoolReturn {
 pub(crate) enum ResponseBodyError {
     /// The origin broke off.
     #[error("the origin's answer broke off: {0}")]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] AnswerError),
     /// The origin stopped sending.
     #[error("the origin sent nothing for {0:?}")]
     Stalled(Duration),
@@ -120,10 +121,10 @@ impl ResponseBody {
     }
 
     /// Passes an origin's body on; an error after `idle_timeout` without a byte.
-    pub(crate) fn proxied(incoming: Incoming, pool_return: PoolReturn, idle_timeout: Duration) -> Self {
-        let mut proxied =
-            ProxiedBody { incoming, pool_return: Some(pool_return), ended: false, idle_timeout, waiting: None };
-        if proxied.incoming.is_end_stream() {
+    pub(crate) fn proxied(pool_return: PoolReturn, idle_timeout: Duration) -> Self {
+        let is_empty = pool_return.connection.is_end_stream();
+        let mut proxied = ProxiedBody { pool_return: Some(pool_return), ended: false, idle_timeout, broken: None, waiting: None };
+        if is_empty {
             proxied.give_back();
         }
         Self { source: ResponseSource::ProxiedBody(proxied), progress: None, log: None }
@@ -184,14 +185,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             ResponseSource::Full(bytes) => bytes.is_none(),
-            ResponseSource::ProxiedBody(proxied) => proxied.incoming.is_end_stream(),
+            ResponseSource::ProxiedBody(proxied) => proxied.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             ResponseSource::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            ResponseSource::ProxiedBody(proxied) => proxied.incoming.size_hint(),
+            ResponseSource::ProxiedBody(proxied) => proxied.size_hint(),
         }
     }
 }
@@ -264,16 +265,28 @@ impl ProxiedBody {
         cx: &mut Context<'_>,
         ends_at: Option<std::time::Instant>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        let Some(pool_return) = &mut self.pool_return else { return Poll::Ready(None) };
+        match pool_return.connection.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = None;
-                if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.incoming.is_end_stream()) {
+                if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.is_end_stream()) {
                     self.give_back();
                 }
-                if matches!(frame, Some(Err(_))) {
-                    self.broke_off();
+                match frame {
+                    Some(Err(error)) => {
+                        self.broke_off();
+                        // hyper drops what it has not written when a body fails: the client gets that first, and so sees
+                        // an answer that is cut off, and not none.
+                        self.broken = Some(error);
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    Some(Ok(frame)) => Poll::Ready(Some(Ok(passed_on(frame)))),
+                    None => Poll::Ready(None),
                 }
-                Poll::Ready(frame.map(|frame| frame.map(passed_on).map_err(ResponseBodyError::from)))
             }
             Poll::Pending => {
                 let timeout = self.idle_timeout;
@@ -285,6 +298,15 @@ impl ProxiedBody {
                 Poll::Pending
             }
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pool_return.as_ref().is_none_or(|pool_return| pool_return.connection.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.pool_return.as_ref().map(|pool_return| pool_return.connection.size_hint());
+        left.unwrap_or(SizeHint::with_exact(0))
     }
 
     /// Ends it, and what of the request is still on its way up: the connection is closed, or on HTTP/2

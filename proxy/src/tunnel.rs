@@ -23,16 +23,14 @@ use crate::occupancy::{InFlight, Occupancy};
 use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
 use crate::telemetry::access_log::line::{TunnelEnd, TunnelSummary};
-use crate::upstream::origin_connection::OriginConnection;
+use crate::upstream::http1::Upgraded;
 
 /// A tunnel that both sides have agreed on. It runs in a task of its own, on its worker's thread.
 pub(crate) struct Tunnel {
     /// The client's side.
     pub(crate) client: OnUpgrade,
     /// The origin's side.
-    pub(crate) upstream: OnUpgrade,
-    /// The connection that it was agreed on.
-    pub(crate) connection: OriginConnection,
+    pub(crate) upstream: Upgraded,
     /// The name of its region.
     pub(crate) region: String,
     /// Its place among the node's tunnels.
@@ -48,7 +46,7 @@ pub(crate) fn admit(occupancy: &Occupancy, most: usize) -> Option<InFlight> {
 impl Tunnel {
     /// Carries bytes both ways to the tunnel's end, with which its exchange ends.
     pub(crate) async fn run(self, mut log: Box<RequestLog>) {
-        let Self { client, upstream, connection, region, place: _place } = self;
+        let Self { client, upstream, region, place: _place } = self;
         log.leave_flight();
         let worker = log.worker.clone();
         let metrics = &worker.node.telemetry.metrics;
@@ -57,14 +55,11 @@ impl Tunnel {
         let _open = OpenTunnel::new(&worker, metrics.tunnels.with_label_values(&[&region]));
         let began = clock::now();
         // A client that does not even take the answer's head has no tunnel.
-        let opening = async { tokio::try_join!(client, upstream) };
         let patience = worker.node.config.load().limits.header_timeout;
-        let ended = match tokio::time::timeout(patience, opening).await {
-            Ok(Ok((client, upstream))) => {
-                // What was kept for the pool: a tunnel never returns there.
-                drop(connection);
+        let ended = match tokio::time::timeout(patience, client).await {
+            Ok(Ok(client)) => {
                 let mut client = TokioIo::new(client);
-                let mut upstream = CountedStream { inner: TokioIo::new(upstream), traffic: traffic.clone() };
+                let mut upstream = CountedStream { inner: upstream, traffic: traffic.clone() };
                 tokio::select! {
                     copied = copy_bidirectional(&mut client, &mut upstream) => match copied {
                         Ok(_) => TunnelEnd::Closed,

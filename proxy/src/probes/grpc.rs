@@ -1,13 +1,15 @@
 //! A probe by gRPC's health protocol, `grpc.health.v1.Health/Check`, whose two messages are small
 //! enough to be written here.
 
+use std::future::poll_fn;
+
 use ::http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
 use ::http::{HeaderName, HeaderValue, Request, StatusCode};
 use bytes::Bytes;
 use config::Endpoint;
-use http_body_util::BodyExt;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
+use crate::headers::RequestHead;
 use crate::request_body::AttemptBody;
 use crate::upstream::connect::{Connector, Speak};
 use crate::upstream::link::ConnectError;
@@ -17,18 +19,19 @@ use crate::upstream::link::ConnectError;
 pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &str) -> Result<ProbeReport, NoAnswer> {
     let opened = connector.connect_for_probe(endpoint, Speak::Http2).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
-    let mut request = Request::post(METHOD).body(AttemptBody::full(message(&check_request(service))))?;
+    let mut request = Request::post(METHOD).body(())?;
     let headers = request.headers_mut();
     let host = HeaderValue::try_from(endpoint.authority()).map_err(::http::Error::from)?;
     headers.insert(HOST, host);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(USER_AGENT, super::USER_AGENT);
-    let response = connection.send(request).await?;
-    let (head, mut incoming) = response.into_parts();
+    let body = AttemptBody::full(message(&check_request(service)));
+    let response = connection.send(&RequestHead::Own(Box::new(request)), body).await?;
+    let (head, ()) = response.into_parts();
     let mut status = head.headers.get(STATUS).cloned();
     let mut body = Vec::new();
-    while let Some(frame) = incoming.frame().await {
+    while let Some(frame) = poll_fn(|cx| connection.poll_frame(cx)).await {
         let Ok(frame) = frame else { return Ok(failed("the answer broke off")) };
         match frame.into_data() {
             Ok(data) if body.len() + data.len() > MAX_BODY => return Ok(failed("the answer is too long")),

@@ -1,17 +1,17 @@
 //! A probe over HTTP: one GET, or several that must all pass.
 
+use std::future::poll_fn;
 use std::ops::RangeInclusive;
 
 use ::http::header::{HOST, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use bytes::Bytes;
 use config::Endpoint;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use policy::health::HttpCheck;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::fields::REPLICATION_LAG;
+use crate::headers::RequestHead;
 use crate::peers::Peers;
 use crate::peers::headers::{Answerer, take_answer, write_probe};
 use crate::peers::signature::Nonce;
@@ -42,7 +42,7 @@ pub(super) async fn ask(
     let mut open: Option<OriginConnection> = None;
     let mut lag = None;
     for path in &check.paths {
-        let (mut response, connection, nonce) = get(connector, endpoint, path, &host, gateway, open.take()).await?;
+        let (mut response, mut connection, nonce) = get(connector, endpoint, path, &host, gateway, open.take()).await?;
         if let Some(Gateway { peers, .. }) = gateway {
             let from = Answerer::Gateway { counterpart: connection.counterpart(), nonce, peers };
             if !take_answer(&mut response, from).is_peers {
@@ -54,7 +54,7 @@ pub(super) async fn ask(
         if !check.statuses.iter().any(|range| range.contains(&status)) {
             return Ok(ProbeReport::failed(&wrong_status(path, status, check, gateway.is_some()), lag));
         }
-        let (body, ended) = read(response).await;
+        let (body, ended) = read(&mut connection).await;
         let is_missing = |wanted: &&str| memchr::memmem::find(&body, wanted.as_bytes()).is_none();
         if let Some(wanted) = check.body.as_deref().filter(is_missing) {
             return Ok(ProbeReport::failed(&format!("the body of {path} does not contain {}", quoted(wanted)), lag));
@@ -102,27 +102,28 @@ async fn get(
     host: &HeaderValue,
     gateway: Option<Gateway<'_>>,
     open: Option<OriginConnection>,
-) -> Result<(Response<Incoming>, OriginConnection, Option<Nonce>), NoAnswer> {
-    let empty = RequestBody::Empty.attempt().unwrap_or_else(|| AttemptBody::full(Bytes::new()));
-    let mut request = Request::get(path).body(empty)?;
+) -> Result<(Response<()>, OriginConnection, Option<Nonce>), NoAnswer> {
+    let empty = || RequestBody::Empty.attempt().unwrap_or_else(|| AttemptBody::full(Bytes::new()));
+    let mut request = Request::get(path).body(())?;
     let headers = request.headers_mut();
     headers.insert(HOST, host.clone());
     headers.insert(USER_AGENT, super::USER_AGENT);
     if let Some(Gateway { region, peers }) = gateway {
         write_probe(&mut request, region, peers);
     }
-    let nonce = request.extensions().get::<Nonce>().copied();
-    if let Some(mut connection) = open {
-        match connection.send(request).await {
+    let head = RequestHead::Own(Box::new(request));
+    let nonce = head.nonce();
+    if let Some(mut connection) = open.and_then(OriginConnection::idle) {
+        match connection.send(&head, empty()).await {
             Ok(response) => return Ok((response, connection, nonce)),
             // Closed after the answer before, as it may be.
-            Err(SendError::Unsent(unsent)) => request = *unsent,
+            Err(SendError::Unsent(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
     let opened = connector.connect_for_probe(endpoint, Speak::with(endpoint)).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
-    let response = connection.send(request).await.map_err(|error| match error {
+    let response = connection.send(&head, empty()).await.map_err(|error| match error {
         // In TLS 1.3 it looks at the client's certificate after the client's handshake.
         SendError::Unprocessed if gateway.is_some() && !endpoint.http2 => NoAnswer::NotAccepted,
         error => error.into(),
@@ -131,10 +132,9 @@ async fn get(
 }
 
 /// Returns the beginning of a body, and whether that is all of it.
-async fn read(response: Response<Incoming>) -> (Vec<u8>, bool) {
-    let mut incoming = response.into_body();
+async fn read(connection: &mut OriginConnection) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
-    while let Some(frame) = incoming.frame().await {
+    while let Some(frame) = poll_fn(|cx| connection.poll_frame(cx)).await {
         let Ok(frame) = frame else { return (body, false) };
         let Some(data) = frame.data_ref() else { continue };
         let room = MAX_BODY - body.len();

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
+use crate::upstream::answer_error::AnswerError;
 use crate::upstream::link::{ConnectError, SendError};
 
 /// What a probe found.
@@ -54,7 +55,7 @@ enum NoAnswer {
     #[error("the gateway does not accept this node's certificate (peers.certificate): see its node's [peers], and log")]
     NotAccepted,
     #[error("no answer: {}", root(.0))]
-    Broken(hyper::Error),
+    Broken(AnswerError),
     #[error("the probe's request cannot be made: {0}")]
     Request(#[from] ::http::Error),
 }
@@ -80,7 +81,7 @@ fn in_words(error: &ConnectError) -> String {
 }
 
 /// Returns the last of an error's causes: what hyper's say of themselves is less.
-fn root(error: &hyper::Error) -> String {
+fn root(error: &AnswerError) -> String {
     let mut cause: &dyn Error = error;
     while let Some(next) = cause.source() {
         cause = next;

@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::EndpointRole;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Response, StatusCode};
 use pingora::time::fast_timeout::fast_timeout;
 use policy::health::Symptom;
 use policy::{RegionId, Revoked};
 use tokio::time::timeout;
 
 use crate::clock;
+use crate::headers::RequestHead;
 use crate::occupancy::InFlight;
 use crate::peers::headers::{Answerer, take_answer};
-use crate::peers::signature::Nonce;
 use crate::request_body::{AttemptBody, RequestBody, Upload};
 use crate::revocation::{self, RevocationCheck};
 use crate::routing::Routing;
@@ -46,11 +45,13 @@ pub(crate) struct AttemptTarget {
 }
 
 /// An attempt about to be made.
-pub(crate) struct Attempt {
+pub(crate) struct Attempt<'a> {
     /// Where it goes.
     pub(crate) target: AttemptTarget,
     /// What to send.
-    pub(crate) request: Request<AttemptBody>,
+    pub(crate) head: RequestHead<'a>,
+    /// And after it.
+    pub(crate) body: AttemptBody,
 }
 
 /// The result of an attempt that is over.
@@ -60,7 +61,7 @@ pub(crate) struct AttemptResult {
     /// Whether another region's node answered that no origin has seen the request.
     pub(crate) unsent: bool,
     /// What came of it.
-    pub(crate) result: Result<(Response<Incoming>, OriginConnection), Fault>,
+    pub(crate) result: Result<(Response<()>, OriginConnection), Fault>,
 }
 
 /// What went wrong in an attempt.
@@ -121,14 +122,14 @@ impl Fault {
 
 /// Makes an attempt. What is dropped before its end is cancelled: the connection is closed, or on
 /// HTTP/2 the stream reset.
-pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt) -> AttemptResult {
-    let Attempt { target, request } = attempt;
+pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> AttemptResult {
+    let Attempt { target, head, body } = attempt;
     let upstream = plan.upstream;
     let is_gateway = target.destination.endpoint().endpoint.role == EndpointRole::Gateway;
-    let nonce = request.extensions().get::<Nonce>().copied();
+    let nonce = head.nonce();
     let mut result = {
         let _waiting = upstream.metrics.waiting();
-        send(plan, &target, request).await
+        send(plan, &target, &head, body).await
     };
     if let Err(Fault::Revoked(why)) = &result {
         let region = target.routing.table().region(target.region).name.as_str();
@@ -203,8 +204,9 @@ impl AttemptResult {
 async fn send(
     plan: &ForwardPlan<'_>,
     target: &AttemptTarget,
-    mut request: Request<AttemptBody>,
-) -> Result<(Response<Incoming>, OriginConnection), Fault> {
+    head: &RequestHead<'_>,
+    mut sent: AttemptBody,
+) -> Result<(Response<()>, OriginConnection), Fault> {
     let ForwardPlan { upstream, body, repeatable, pinned, facts, .. } = *plan;
     let AttemptTarget { destination, limit, pinned_region, .. } = target;
     let mut check = RevocationCheck::new(&target.routing);
@@ -232,10 +234,10 @@ async fn send(
             }
             if repeatable && endpoint.is_gone() { Err(Fault::Gone) } else { Ok(check.next_look()) }
         };
-        match until(body, *limit, pause, look, connection.send(request)).await? {
+        match until(body, *limit, pause, look, connection.send(head, sent)).await? {
             Ok(response) => return Ok((response, connection)),
             Err(SendError::Unsent(unsent)) if reused => {
-                request = *unsent;
+                sent = unsent.rewound().ok_or(Fault::Unprocessed)?;
                 pooled = take();
             }
             Err(SendError::Unsent(_) | SendError::Unprocessed) => return Err(Fault::Unprocessed),

@@ -6,12 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Endpoint, EndpointRole};
-use http::uri::Scheme;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -22,12 +18,13 @@ use crate::peers::gateway::{Counterpart, GatewayRefusal, GatewayTls};
 use crate::peers::identity::CertificateRefusal;
 use crate::upstream::balance::Destination;
 use crate::upstream::endpoint_connections::{ConnectPermit, PoolKey};
+use crate::upstream::http1::{Http1, OriginStream};
 use crate::upstream::http2::Http2;
 use crate::upstream::link::{ConnectError, Link};
-use crate::upstream::origin_connection::{Http1, OriginConnection};
+use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve::{ResolvedAddress, Resolver};
-use crate::upstream::socket::{IdleProbe, keep_alive};
+use crate::upstream::socket::keep_alive;
 
 /// How to connect, for every destination of a node. A reload replaces it; any thread uses it.
 #[derive(Clone)]
@@ -58,7 +55,7 @@ pub(crate) enum Speak {
 /// A connection that nothing has been sent on.
 enum Fresh {
     Silent,
-    Http1(Http1),
+    Http1(Box<Http1>),
     Http2(Http2),
 }
 
@@ -208,14 +205,13 @@ impl Connector {
         let stream = TcpStream::connect((address, endpoint.port)).await?;
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
-        let socket = IdleProbe::on(&stream)?;
         let is_gateway = endpoint.role == EndpointRole::Gateway;
         if !endpoint.tls {
             if is_gateway && !self.gateways.signs() {
                 return Err(GatewayRefusal::Plain(endpoint.to_string()).into());
             }
-            let link = Link { socket, place, counterpart: Counterpart::Unproven, generation: self.generation };
-            return begin(stream, Scheme::HTTP, link, speak).await;
+            let link = Link { place, counterpart: Counterpart::Unproven, generation: self.generation };
+            return begin(OriginStream::Plain(stream), link, speak).await;
         }
         let name =
             ServerName::try_from(endpoint.host.clone()).map_err(|_| ConnectError::ServerName(endpoint.host.clone()))?;
@@ -232,8 +228,8 @@ impl Connector {
         if speak == Speak::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NoHttp2);
         }
-        let link = Link { socket, place, counterpart, generation: self.generation };
-        begin(stream, Scheme::HTTPS, link, speak).await.map_err(|error| match error {
+        let link = Link { place, counterpart, generation: self.generation };
+        begin(OriginStream::Tls(Box::new(stream)), link, speak).await.map_err(|error| match error {
             // In TLS 1.3 a server looks at the client's certificate after the client's handshake.
             ConnectError::Http(_) | ConnectError::NoSettings if is_gateway => {
                 GatewayRefusal::NotAccepted { gateway: endpoint.to_string(), why: error_text(&error) }.into()
@@ -266,20 +262,12 @@ fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Begins HTTP on an open stream.
-async fn begin<S>(stream: S, scheme: Scheme, link: Link, speak: Speak) -> Result<Fresh, ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn begin(stream: OriginStream, link: Link, speak: Speak) -> Result<Fresh, ConnectError> {
     match speak {
-        Speak::Nothing => return Ok(Fresh::Silent),
-        Speak::Http2 => return Http2::open(stream, scheme, link).await.map(Fresh::Http2),
-        Speak::Http1 => {}
+        Speak::Nothing => Ok(Fresh::Silent),
+        Speak::Http1 => Ok(Fresh::Http1(Box::new(Http1::new(stream, link)))),
+        Speak::Http2 => Http2::open(stream, link).await.map(Fresh::Http2),
     }
-    let mut http = http1::Builder::new();
-    http.writev(false);
-    let (sender, connection) = http.handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection.with_upgrades());
-    Ok(Fresh::Http1(Http1 { sender, link }))
 }
 
 /// Of one name, for one connection.

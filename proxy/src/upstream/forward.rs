@@ -12,7 +12,7 @@ use crate::upstream::retry_state::RetryState;
 ///
 /// # Errors
 /// See [`ForwardError`].
-pub(crate) async fn forward(plan: &ForwardPlan<'_>) -> Result<OriginAnswer, ForwardError> {
+pub(crate) async fn forward<'a>(plan: &'a ForwardPlan<'a>) -> Result<OriginAnswer, ForwardError> {
     let mut state = RetryState::new(plan);
     // An unwelcome answer is kept in case nobody has a better one.
     let mut unwanted: Option<OriginAnswer> = None;

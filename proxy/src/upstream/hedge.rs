@@ -9,10 +9,10 @@ use crate::upstream::attempt::{self, Attempt, AttemptResult};
 use crate::upstream::plan::{ForwardPlan, NoRetry};
 use crate::upstream::retry_state::{EarlierAttempt, RetryState};
 
-impl RetryState<'_> {
+impl<'a> RetryState<'a> {
     /// Returns after how long the attempt about to be made is doubled, if it is to be. One at the version on
     /// trial is not: what is wrong with that would be hidden.
-    pub(super) fn hedge_after(&self, next: &Attempt) -> Option<Duration> {
+    pub(super) fn hedge_after(&self, next: &Attempt<'_>) -> Option<Duration> {
         let may = self.route.retry.hedge
             && self.plan.repeatable
             && self.attempts() < self.route.retry.attempts
@@ -22,7 +22,7 @@ impl RetryState<'_> {
 
     /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
     /// answer is taken, and the other attempt cancelled.
-    pub(super) async fn hedged(&mut self, first: Attempt, late: Duration) -> AttemptResult {
+    pub(super) async fn hedged(&mut self, first: Attempt<'a>, late: Duration) -> AttemptResult {
         let plan = self.plan;
         let ForwardPlan { upstream, body, .. } = *plan;
         let from = EarlierAttempt::under_way(&first.target);

@@ -4,22 +4,27 @@ use std::error::Error;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use crate::clock::uptime;
+use crate::headers::RequestHead;
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
+use crate::upstream::answer_error::AnswerError;
+use crate::upstream::http1::OriginStream;
 use crate::upstream::link::{ConnectError, Link, SendError};
+use crate::upstream::socket::IdleProbe;
 
 /// A connection whose peer has said that it speaks HTTP/2, and how much of it. It belongs to one worker's thread, and
 /// closes once no request and no pool holds it.
@@ -28,6 +33,7 @@ pub(crate) struct Http2 {
     sender: SendRequest<AttemptBody>,
     scheme: Scheme,
     link: Link,
+    socket: IdleProbe,
     /// Requests that have a place on it.
     streams: AtomicUsize,
     /// How many it takes at a time.
@@ -43,6 +49,8 @@ pub(crate) struct Http2 {
 pub(crate) struct Stream {
     connection: Arc<Http2>,
     sender: SendRequest<AttemptBody>,
+    /// The content of the answer, once that has begun.
+    answer: Option<Incoming>,
 }
 
 impl Http2 {
@@ -52,10 +60,9 @@ impl Http2 {
     ///
     /// # Errors
     /// When the peer closes the stream, or speaks otherwise.
-    pub(crate) async fn open<S>(stream: S, scheme: Scheme, link: Link) -> Result<Self, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub(crate) async fn open(stream: OriginStream, link: Link) -> Result<Self, ConnectError> {
+        let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+        let socket = IdleProbe::on(stream.tcp())?;
         let tasks = Tasks::default();
         let (sender, mut connection) = builder(tasks.clone()).handshake(TokioIo::new(stream)).await?;
         while connection.current_max_send_streams() == 0 {
@@ -86,6 +93,7 @@ impl Http2 {
             sender,
             scheme,
             link,
+            socket,
             streams: AtomicUsize::new(0),
             limit,
             idle_since_ms,
@@ -103,7 +111,7 @@ impl Http2 {
             return None;
         }
         self.streams.fetch_add(1, Ordering::Relaxed);
-        Some(Stream { connection: self.clone(), sender: self.sender.clone() })
+        Some(Stream { connection: self.clone(), sender: self.sender.clone(), answer: None })
     }
 
     /// Returns how many requests it takes at a time.
@@ -130,22 +138,47 @@ impl Http2 {
 }
 
 impl Stream {
-    /// Sends a request in HTTP/1.1's form, and waits for its answer's head.
+    /// Sends a request, and waits for its answer's head.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub(crate) async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        head: &RequestHead<'_>,
+        body: AttemptBody,
+    ) -> Result<Response<()>, SendError> {
         let alone = self.connection.streams.load(Ordering::Relaxed) == 1;
-        if alone && !self.connection.link.socket.is_quiet() {
+        if alone && !self.connection.socket.is_quiet() {
             // What has come while it was idle may be its end: it is read before the request is sent.
             tokio::task::yield_now().await;
         }
-        let request = in_http2(request, &self.connection.scheme);
-        self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-            Some(unsent) => SendError::Unsent(Box::new(unsent)),
+        let request = in_http2(head.to_request(), &self.connection.scheme).map(|()| body);
+        let answer = self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+            Some(unsent) => SendError::Unsent(unsent.into_body()),
             None if is_unprocessed(error.error()) => SendError::Unprocessed,
-            None => SendError::Broken(error.into_error()),
-        })
+            None => SendError::Broken(error.into_error().into()),
+        })?;
+        let (parts, content) = answer.into_parts();
+        self.answer = Some(content);
+        Ok(Response::from_parts(parts, ()))
+    }
+
+    /// Returns the next piece of the answer's content, or its trailers.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match &mut self.answer {
+            Some(content) => Pin::new(content).poll_frame(cx).map_err(AnswerError::from),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// Returns whether all of the answer was read.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.answer.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    /// Returns how much of the answer's content is still to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.answer.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
     }
 
     /// Returns what the connection's other end has proved.
@@ -188,8 +221,8 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
 }
 
 /// The same request as HTTP/2 has it: the host in the target, and nothing about the connection (RFC
-/// 9113, 8.2.2 and 8.3.1). One that is in this form already stays as it is.
-fn in_http2(mut request: Request<AttemptBody>, scheme: &Scheme) -> Request<AttemptBody> {
+/// 9113, 8.2.2 and 8.3.1).
+fn in_http2(mut request: Request<()>, scheme: &Scheme) -> Request<()> {
     *request.version_mut() = Version::HTTP_2;
     request.headers_mut().remove(CONNECTION);
     let host = request.headers_mut().remove(HOST);
@@ -272,20 +305,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request_body::RequestBody;
 
     #[test]
-    fn a_request_changes_form_once() {
-        let body = || RequestBody::Empty.attempt().unwrap();
+    fn a_request_takes_the_form_of_http2() {
         let request = Request::post("/a?b").header("host", "api.example.com:8443").header("connection", "te");
-        let request = request.header("te", "trailers").header("x-other", "1").body(body()).unwrap();
+        let request = request.header("te", "trailers").header("x-other", "1").body(()).unwrap();
         let sent = in_http2(request, &Scheme::HTTPS);
         assert_eq!(sent.uri(), "https://api.example.com:8443/a?b");
         assert_eq!(sent.version(), Version::HTTP_2);
         let names: Vec<&str> = sent.headers().keys().map(http::HeaderName::as_str).collect();
         assert_eq!(names, ["te", "x-other"]);
-        // As when it comes back unsent, and another connection takes it.
-        let again = in_http2(sent, &Scheme::HTTPS);
-        assert_eq!((again.uri().to_string().as_str(), again.headers().len()), ("https://api.example.com:8443/a?b", 2));
     }
 }

@@ -4,19 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-
 use crate::peers::gateway::{Counterpart, GatewayRefusal};
 use crate::request_body::AttemptBody;
+use crate::upstream::answer_error::AnswerError;
 use crate::upstream::resolve::{ResolveError, ResolvedAddress, leads_there};
-use crate::upstream::socket::IdleProbe;
 
 /// What there is to know of an open connection, whichever version of HTTP it speaks. It lives as long as the
 /// connection.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// The socket underneath, to look at while it is idle.
-    pub(crate) socket: IdleProbe,
     /// What its endpoint's name stood for; `None` for an address.
     pub(crate) place: Option<ResolvedAddress>,
     /// What its other end has proved.
@@ -52,12 +48,12 @@ pub(crate) enum ConnectError {
 /// Why a request has no answer.
 #[derive(Debug)]
 pub(crate) enum SendError {
-    /// Nothing of it was sent; here it is.
-    Unsent(Box<Request<AttemptBody>>),
+    /// Nothing of it was sent; here is its body.
+    Unsent(AttemptBody),
     /// Some of it was sent, and the origin says that it has not acted on it.
     Unprocessed,
     /// The connection broke, and the origin may have acted on it.
-    Broken(hyper::Error),
+    Broken(AnswerError),
 }
 
 impl Link {

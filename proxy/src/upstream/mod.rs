@@ -1,5 +1,6 @@
 //! Reaching origins: destinations, connections, pools, attempts.
 
+pub(crate) mod answer_error;
 pub(crate) mod attempt;
 pub(crate) mod balance;
 pub(crate) mod connect;
@@ -7,6 +8,7 @@ pub(crate) mod endpoint_connections;
 pub(crate) mod evidence;
 pub(crate) mod forward;
 mod hedge;
+pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod link;
 pub(crate) mod origin_connection;

@@ -1,33 +1,27 @@
 //! A connection to an origin, whichever version of HTTP it speaks.
 
-use std::error::Error;
+use std::task::{Context, Poll};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
 use rustls::AlertDescription;
 
+use crate::headers::RequestHead;
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
+use crate::upstream::answer_error::AnswerError;
+use crate::upstream::http1::{Http1, Unanswered, Upgraded};
 use crate::upstream::http2::Stream;
-use crate::upstream::link::{Link, SendError};
+use crate::upstream::link::SendError;
 
-/// A connection ready for a request.
+/// A connection ready for a request, and then the one that its answer's content comes from.
 #[derive(Debug)]
 pub(crate) enum OriginConnection {
     /// One that takes one request at a time, and is this request's alone until its answer has ended.
-    Http1(Http1),
+    Http1(Box<Http1>),
     /// A place on one that many requests share.
     Http2(Stream),
-}
-
-/// An HTTP/1.1 connection.
-#[derive(Debug)]
-pub(crate) struct Http1 {
-    /// Sends requests, one at a time.
-    pub(crate) sender: SendRequest<AttemptBody>,
-    /// What there is to know of it.
-    pub(crate) link: Link,
 }
 
 impl OriginConnection {
@@ -47,6 +41,11 @@ impl OriginConnection {
         }
     }
 
+    /// Returns whether it is a place on an HTTP/2 connection.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, OriginConnection::Http2(_))
+    }
+
     /// Returns whether this is the first request to find the connection broken: what it breaks with is one failure,
     /// however many requests were on it.
     pub(crate) fn is_first_to_break(&self) -> bool {
@@ -56,38 +55,75 @@ impl OriginConnection {
         }
     }
 
-    /// Sends a request in HTTP/1.1's form, and waits for its answer's head.
+    /// Sends a request, and waits for its answer's head. The content is then this connection's.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub(crate) async fn send(&mut self, request: Request<AttemptBody>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        head: &RequestHead<'_>,
+        body: AttemptBody,
+    ) -> Result<Response<()>, SendError> {
         match self {
             OriginConnection::Http1(connection) => {
-                connection.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-                    Some(unsent) => SendError::Unsent(Box::new(unsent)),
-                    None if connection.link.counterpart == Counterpart::Peer && is_refused(error.error()) => {
-                        SendError::Unprocessed
-                    }
-                    None => SendError::Broken(error.into_error()),
+                let is_peer = connection.link.counterpart == Counterpart::Peer;
+                connection.send(head, body).await.map_err(|error| match error {
+                    Unanswered::Unsent(body) => SendError::Unsent(body),
+                    Unanswered::Broken(error) if is_peer && is_refused(&error) => SendError::Unprocessed,
+                    Unanswered::Broken(error) => SendError::Broken(error),
                 })
             }
-            OriginConnection::Http2(stream) => stream.send(request).await,
+            OriginConnection::Http2(stream) => stream.send(head, body).await,
+        }
+    }
+
+    /// Returns the next piece of its answer's content, or the trailers.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match self {
+            OriginConnection::Http1(connection) => connection.poll_frame(cx),
+            OriginConnection::Http2(stream) => stream.poll_frame(cx),
+        }
+    }
+
+    /// Returns whether all of its answer was read.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match self {
+            OriginConnection::Http1(connection) => connection.is_end_stream(),
+            OriginConnection::Http2(stream) => stream.is_end_stream(),
+        }
+    }
+
+    /// Returns how much of its answer's content is still to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            OriginConnection::Http1(connection) => connection.size_hint(),
+            OriginConnection::Http2(stream) => stream.size_hint(),
+        }
+    }
+
+    /// Returns the connection if another request may follow at once.
+    pub(crate) fn idle(self) -> Option<Self> {
+        match self {
+            OriginConnection::Http1(connection) => connection.idle().map(OriginConnection::Http1),
+            OriginConnection::Http2(stream) => Some(OriginConnection::Http2(stream)),
+        }
+    }
+
+    /// Returns the stream underneath, once both sides have agreed on another protocol.
+    pub(crate) fn into_upgraded(self) -> Option<Upgraded> {
+        match self {
+            OriginConnection::Http1(mut connection) => connection.into_upgraded(),
+            OriginConnection::Http2(_) => None,
         }
     }
 }
 
 /// Returns whether a gateway has refused this node's certificate, which in TLS 1.3 it looks at after the client's
 /// handshake: nothing after that was read.
-fn is_refused(error: &hyper::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let of_tls = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(rustls::Error::AlertReceived(alert)) = of_tls.and_then(|error| error.downcast_ref()) {
-            return is_about_a_certificate(*alert);
-        }
-        cause = error.source();
-    }
-    false
+fn is_refused(error: &AnswerError) -> bool {
+    let AnswerError::Io(error) = error else { return false };
+    let alert = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(alert, Some(rustls::Error::AlertReceived(alert)) if is_about_a_certificate(*alert))
 }
 
 fn is_about_a_certificate(alert: AlertDescription) -> bool {

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use config::NodeConfig;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Response;
 use policy::{Facts, Permits, Refusal, RegionId, Revoked};
 
+use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
 use crate::occupancy::InFlight;
 use crate::peers::CurrentPeers;
@@ -48,7 +48,7 @@ pub(crate) struct ForwardPlan<'a> {
     /// What it permits.
     pub(crate) permits: &'a Permits,
     /// Builds the upstream head for a region of a routing.
-    pub(crate) head: &'a (dyn Fn(&Routing, RegionId) -> Request<()> + Sync),
+    pub(crate) head: &'a (dyn Fn(&Routing, RegionId) -> RequestHead<'a> + Sync),
     /// The request's body.
     pub(crate) body: &'a RequestBody,
     /// Whether the request may be repeated though an origin may have acted on it.
@@ -61,9 +61,9 @@ pub(crate) struct ForwardPlan<'a> {
 
 /// An origin's answer, with what it holds.
 pub(crate) struct OriginAnswer {
-    /// The answer.
-    pub(crate) response: Response<Incoming>,
-    /// The connection it comes from; it goes back to the pool after the body's end.
+    /// The answer's head.
+    pub(crate) response: Response<()>,
+    /// The connection that its body comes from; it goes back to the pool after the body's end.
     pub(crate) connection: OriginConnection,
     /// Who answered.
     pub(crate) endpoint: Arc<EndpointState>,

@@ -8,7 +8,8 @@ use rustc_hash::FxHashMap;
 use crate::clock;
 use crate::upstream::balance::Destination;
 use crate::upstream::endpoint_connections::{PoolKey, SharedConnections};
-use crate::upstream::origin_connection::{Http1, OriginConnection};
+use crate::upstream::http1::Http1;
+use crate::upstream::origin_connection::OriginConnection;
 
 /// Idle HTTP/1.1 connections, most recently used last, and shared HTTP/2 ones. Each worker has its
 /// own, so that its locks are never contended and a connection stays on the thread that opened it.
@@ -21,7 +22,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Http1,
+    connection: Box<Http1>,
     since: Instant,
 }
 
@@ -40,10 +41,9 @@ impl Pool {
         }
         let mut idle = self.lock();
         let connections = idle.get_mut(&key)?;
-        while let Some(candidate) = connections.pop() {
-            let connection = candidate.connection;
-            let usable = candidate.since.elapsed() < timeout && connection.sender.is_ready();
-            if usable && connection.link.leads_there() && connection.link.socket.is_quiet() {
+        while let Some(Idle { mut connection, since }) = connections.pop() {
+            let idle = since.elapsed();
+            if idle < timeout && connection.link.leads_there() && connection.is_quiet(idle < BRIEFLY) {
                 return Some(OriginConnection::Http1(connection));
             }
         }
@@ -59,9 +59,7 @@ impl Pool {
             OriginConnection::Http1(connection) => connection,
             OriginConnection::Http2(stream) => return self.shared.give(key, stream, most),
         };
-        if connection.sender.is_closed() {
-            return;
-        }
+        let Some(connection) = connection.idle() else { return };
         let mut idle = self.lock();
         let connections = idle.entry(key).or_default();
         if connections.len() < most {
@@ -73,8 +71,8 @@ impl Pool {
     /// their last request has ended.
     pub(crate) fn sweep(&self, generation: u64, timeout: Duration) {
         self.lock().retain(|key, connections| {
-            connections.retain(|Idle { connection, since }| {
-                since.elapsed() < timeout && !connection.sender.is_closed() && connection.link.leads_there()
+            connections.retain_mut(|Idle { connection, since }| {
+                since.elapsed() < timeout && connection.link.leads_there() && connection.is_quiet(false)
             });
             !connections.is_empty() && key.generation == generation
         });
@@ -85,3 +83,7 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// For how long an idle connection needs no look at its socket: what comes meanwhile the runtime has most likely seen,
+/// since it looks at all sockets between any two requests, and no origin times out so soon.
+const BRIEFLY: Duration = Duration::from_millis(5);

@@ -92,7 +92,7 @@ impl<'a> RetryState<'a> {
 
     /// Returns the next attempt, if there may be one: inside the region first, then the next permitted region, and
     /// when all were tried, those again that are still in rotation.
-    pub(super) fn next(&mut self) -> Option<Attempt> {
+    pub(super) fn next(&mut self) -> Option<Attempt<'a>> {
         if !self.may_go_on() {
             return None;
         }
@@ -123,7 +123,7 @@ impl<'a> RetryState<'a> {
     }
 
     /// Looks for whom to try. `beside` is an attempt that is still under way.
-    pub(super) fn find(&mut self, beside: Option<&EarlierAttempt>) -> Option<Attempt> {
+    pub(super) fn find(&mut self, beside: Option<&EarlierAttempt>) -> Option<Attempt<'a>> {
         let ForwardPlan { upstream, pinned, facts, permits, head, body, .. } = *self.plan;
         let table = pinned.table();
         loop {
@@ -175,13 +175,13 @@ impl<'a> RetryState<'a> {
             }
             self.attempts += 1;
             self.tried.push(destination.endpoint().clone());
-            let request = head(&routing, region).map(|()| body);
+            let head = head(&routing, region);
             let in_flight = InFlight::enter(&cell.state.in_flight);
             let started = clock::now();
             let limit = self.limit(started);
             let target =
                 AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight };
-            return Some(Attempt { target, request });
+            return Some(Attempt { target, head, body });
         }
     }
 
@@ -218,7 +218,7 @@ impl<'a> RetryState<'a> {
     /// each time. None before another region.
     ///
     /// False when a table that came meanwhile no longer lets the attempt be made.
-    pub(super) async fn pause(&mut self, next: &mut Attempt) -> bool {
+    pub(super) async fn pause(&mut self, next: &mut Attempt<'_>) -> bool {
         let Some(last) = &self.last else { return true };
         if last.pinned_region != next.target.pinned_region || (last.fault.is_some_and(Fault::is_unsent) && !self.again)
         {

@@ -1,0 +1,168 @@
+//! Decodes an answer's content as it arrives (RFC 9112, 6 and 7).
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Frame, SizeHint};
+
+use crate::upstream::answer_error::AnswerError;
+use super::response_head::Content;
+
+/// Where the reading of an answer's content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decoder {
+    /// So many bytes are left.
+    Length(u64),
+    /// A chunk's size comes next.
+    ChunkSize,
+    /// So many bytes of a chunk are left.
+    Chunk(u64),
+    /// A chunk's data is read, and the end of its line comes next.
+    ChunkEnd,
+    /// The last chunk was read, and trailers come next, or an empty line.
+    Trailers,
+    /// All is content until the connection ends.
+    UntilClose,
+    /// There is no more.
+    Ended,
+}
+
+impl Decoder {
+    /// Begins with what a head says.
+    pub(super) fn new(content: Content) -> Self {
+        match content {
+            Content::Length(0) => Decoder::Ended,
+            Content::Length(length) => Decoder::Length(length),
+            Content::Chunked => Decoder::ChunkSize,
+            Content::UntilClose => Decoder::UntilClose,
+        }
+    }
+
+    /// Takes the next piece out of what has arrived; `None` when more is needed, or at the end.
+    ///
+    /// # Errors
+    /// When chunks or trailers are malformed.
+    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, AnswerError> {
+        loop {
+            match self {
+                Decoder::Ended => return Ok(None),
+                Decoder::UntilClose if input.is_empty() => return Ok(None),
+                Decoder::UntilClose => return Ok(Some(Frame::data(input.split().freeze()))),
+                Decoder::Length(left) => {
+                    let Some((data, rest)) = take(input, *left) else { return Ok(None) };
+                    *self = if rest == 0 { Decoder::Ended } else { Decoder::Length(rest) };
+                    return Ok(Some(Frame::data(data)));
+                }
+                Decoder::Chunk(left) => {
+                    let Some((data, rest)) = take(input, *left) else { return Ok(None) };
+                    *self = if rest == 0 { Decoder::ChunkEnd } else { Decoder::Chunk(rest) };
+                    if rest == 0 {
+                        // What ends this chunk, and the content, is most often here too: it is one wake-up less.
+                        self.skip_framing(input)?;
+                    }
+                    return Ok(Some(Frame::data(data)));
+                }
+                Decoder::ChunkSize | Decoder::ChunkEnd => {
+                    if !self.skip_framing(input)? {
+                        return Ok(None);
+                    }
+                }
+                Decoder::Trailers => {
+                    let Some(trailers) = take_trailers(input)? else { return Ok(None) };
+                    *self = Decoder::Ended;
+                    return Ok(Some(trailers).filter(|trailers| !trailers.is_empty()).map(Frame::trailers));
+                }
+            }
+        }
+    }
+
+    /// Reads past the framing before the next chunk's data, and past an end without trailers; false when more is
+    /// needed.
+    fn skip_framing(&mut self, input: &mut BytesMut) -> Result<bool, AnswerError> {
+        if *self == Decoder::ChunkEnd {
+            match input.get(..2) {
+                Some(b"\r\n") => input.advance(2),
+                Some(_) => return Err(AnswerError::Chunk),
+                None => return Ok(false),
+            }
+            *self = Decoder::ChunkSize;
+        }
+        if *self == Decoder::ChunkSize {
+            match httparse::parse_chunk_size(input) {
+                Ok(httparse::Status::Complete((length, size))) => {
+                    input.advance(length);
+                    *self = if size == 0 { Decoder::Trailers } else { Decoder::Chunk(size) };
+                }
+                Ok(httparse::Status::Partial) if input.len() > MAX_CHUNK_LINE => return Err(AnswerError::Chunk),
+                Ok(httparse::Status::Partial) => return Ok(false),
+                Err(_) => return Err(AnswerError::Chunk),
+            }
+        }
+        if *self == Decoder::Trailers && input.starts_with(b"\r\n") {
+            input.advance(2);
+            *self = Decoder::Ended;
+        }
+        Ok(true)
+    }
+
+    /// Takes the connection's end as the content's, if it is; otherwise it is cut off.
+    ///
+    /// # Errors
+    /// When it is cut off.
+    pub(super) fn close(&mut self) -> Result<(), AnswerError> {
+        match self {
+            Decoder::UntilClose | Decoder::Ended => {
+                *self = Decoder::Ended;
+                Ok(())
+            }
+            _ => Err(AnswerError::CutOff),
+        }
+    }
+
+    /// Returns whether there is no more.
+    pub(super) fn is_ended(&self) -> bool {
+        *self == Decoder::Ended
+    }
+
+    /// Returns how many bytes are still to come.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Decoder::Length(left) => SizeHint::with_exact(*left),
+            Decoder::Ended => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// Takes at most `most` bytes; they, and how many of `most` are left. `None` when there are none.
+fn take(input: &mut BytesMut, most: u64) -> Option<(Bytes, u64)> {
+    if input.is_empty() {
+        return None;
+    }
+    let here = usize::try_from(most).unwrap_or(usize::MAX).min(input.len());
+    Some((input.split_to(here).freeze(), most - here as u64))
+}
+
+/// Takes trailers that are complete; `None` while they are not.
+fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, AnswerError> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
+    let (length, found) = match httparse::parse_headers(input, &mut fields) {
+        Ok(httparse::Status::Complete(found)) => found,
+        Ok(httparse::Status::Partial) if input.len() > MAX_TRAILER_BYTES => return Err(AnswerError::Trailers),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(AnswerError::Trailers),
+    };
+    let mut trailers = HeaderMap::with_capacity(found.len());
+    for field in found {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| AnswerError::Trailers)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| AnswerError::Trailers)?;
+        trailers.append(name, value);
+    }
+    input.advance(length);
+    Ok(Some(trailers))
+}
+
+/// A chunk's size with its extensions, which nobody uses, at most.
+const MAX_CHUNK_LINE: usize = 4 * 1024;
+/// Trailers of one answer at most, and their bytes: gRPC's have a few.
+const MAX_TRAILERS: usize = 64;
+const MAX_TRAILER_BYTES: usize = 32 * 1024;

@@ -1,0 +1,272 @@
+//! An HTTP/1.1 connection to an origin, driven by the request that has it: one task, and no hand-over.
+//!
+//! hyper's client would be a second task for each connection, with a channel and a wake-up each way for each request,
+//! and refuses answers that origins may send. What HTTP/1.1 demands of a client fits in these four files; httparse
+//! reads heads, chunk sizes and trailers.
+
+mod content;
+mod response_head;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{Method, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf};
+use tokio::task::AbortHandle;
+
+pub(crate) use stream::OriginStream;
+
+use crate::headers::RequestHead;
+use crate::request_body::AttemptBody;
+use crate::upstream::answer_error::AnswerError;
+use crate::upstream::link::Link;
+use content::Decoder;
+use response_head::take_head;
+use stream::poll_fill;
+use upload::Upload;
+
+/// A connection that takes one request at a time. It belongs to one worker's thread: to a request from its head to
+/// the end of its answer, and to the pool between.
+#[derive(Debug)]
+pub(crate) struct Http1 {
+    io: Io,
+    /// What has arrived and is not read yet.
+    input: BytesMut,
+    /// How much to read at once: more while the origin fills it.
+    read_size: usize,
+    decoder: Decoder,
+    /// Whether another request may follow, once the answer was read to its end.
+    keeps_alive: bool,
+    /// What there is to know of it.
+    pub(crate) link: Link,
+}
+
+/// Who uses the connection's stream.
+#[derive(Debug)]
+enum Io {
+    /// The request.
+    Whole(OriginStream),
+    /// Its answer has begun before it was written: a task of its own writes the rest, at whatever pace the client
+    /// takes the answer.
+    Divided(ReadHalf<OriginStream>, AbortHandle),
+    /// Nobody: it is on its way from one to the other, or broken.
+    Gone,
+}
+
+/// Why a request got no answer's head.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// Nothing of it was written; here is its body.
+    Unsent(AttemptBody),
+    /// Some of it may have been.
+    Broken(AnswerError),
+}
+
+impl Http1 {
+    /// Takes an open stream that nothing was sent on.
+    pub(crate) fn new(stream: OriginStream, link: Link) -> Self {
+        let (input, decoder) = (BytesMut::new(), Decoder::Ended);
+        Self { io: Io::Whole(stream), input, read_size: FIRST_READ, decoder, keeps_alive: true, link }
+    }
+
+    /// Sends a request, and waits for its answer's head.
+    ///
+    /// # Errors
+    /// When there is none: then the connection is of no more use.
+    pub(crate) async fn send(
+        &mut self,
+        head: &RequestHead<'_>,
+        body: AttemptBody,
+    ) -> Result<Response<()>, Unanswered> {
+        let to_head = *head.method() == Method::HEAD;
+        let mut upload = Some(Upload::new(head, body));
+        let mut broken = None;
+        let answer = poll_fn(|cx| {
+            let Io::Whole(stream) = &mut self.io else { return Poll::Ready(Err(AnswerError::Closed)) };
+            if let Some(writing) = upload.as_mut().filter(|_| broken.is_none()) {
+                match writing.poll(stream, cx) {
+                    Poll::Ready(Ok(())) => upload = None,
+                    Poll::Ready(Err(AnswerError::Request)) => return Poll::Ready(Err(AnswerError::Request)),
+                    // An origin that does not want all of a request says so, and closes: its answer may be here.
+                    Poll::Ready(Err(error)) => broken = Some(error),
+                    Poll::Pending => {}
+                }
+            }
+            self.poll_head(to_head, cx)
+        });
+        let answer = answer.await;
+        if answer.is_ok() && upload.is_none() {
+            return answer.map_err(Unanswered::Broken);
+        }
+        match (answer, upload, broken) {
+            (Ok(answer), Some(upload), None) if answer.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                self.divide(upload);
+                Ok(answer)
+            }
+            (Ok(answer), ..) => {
+                self.keeps_alive = false;
+                Ok(answer)
+            }
+            (Err(AnswerError::Io(_) | AnswerError::Closed), Some(upload), _) if upload.is_unsent() => {
+                Err(Unanswered::Unsent(upload.into_body()))
+            }
+            (Err(error), _, broken) => Err(Unanswered::Broken(broken.unwrap_or(error))),
+        }
+    }
+
+    /// Reads until there is an answer's head; interim answers are passed over.
+    fn poll_head(&mut self, to_head: bool, cx: &mut Context<'_>) -> Poll<Result<Response<()>, AnswerError>> {
+        loop {
+            while let Some(head) = take_head(&mut self.input, to_head)? {
+                let status = head.response.status();
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                    continue;
+                }
+                self.decoder = Decoder::new(head.content);
+                self.keeps_alive = head.keeps_alive;
+                return Poll::Ready(Ok(head.response));
+            }
+            if ready!(self.poll_read_more(cx))? == 0 {
+                return Poll::Ready(Err(AnswerError::Closed));
+            }
+        }
+    }
+
+    /// Returns the next piece of an answer's content, or its trailers.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        loop {
+            match self.decoder.decode(&mut self.input) {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if self.decoder.is_ended() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            match ready!(self.poll_read_more(cx)) {
+                Ok(0) => match self.decoder.close() {
+                    Ok(()) => return Poll::Ready(None),
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                },
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+
+    /// Returns whether the answer was read to its end.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.decoder.is_ended()
+    }
+
+    /// Returns how much of the answer's content is still to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.decoder.size_hint()
+    }
+
+    /// Returns the connection if another request may follow, without the memory that only a request needs.
+    pub(crate) fn idle(mut self: Box<Self>) -> Option<Box<Self>> {
+        let reusable = self.keeps_alive && self.decoder.is_ended() && self.input.is_empty();
+        self.input = BytesMut::new();
+        self.read_size = FIRST_READ;
+        (reusable && matches!(self.io, Io::Whole(_))).then_some(self)
+    }
+
+    /// Returns whether an idle connection may be used; see [`OriginStream::is_quiet`].
+    pub(crate) fn is_quiet(&mut self, briefly: bool) -> bool {
+        match &mut self.io {
+            Io::Whole(stream) => stream.is_quiet(briefly),
+            Io::Divided(..) | Io::Gone => false,
+        }
+    }
+
+    /// Returns the stream of a connection whose protocol was changed.
+    pub(crate) fn into_upgraded(&mut self) -> Option<Upgraded> {
+        match std::mem::replace(&mut self.io, Io::Gone) {
+            Io::Whole(stream) => Some(Upgraded { stream, input: std::mem::take(&mut self.input) }),
+            Io::Divided(..) | Io::Gone => None,
+        }
+    }
+
+    fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(self.read_size);
+        let room = self.input.capacity() - self.input.len();
+        let read = ready!(match &mut self.io {
+            Io::Whole(stream) => poll_fill(stream, &mut self.input, cx),
+            Io::Divided(stream, _) => poll_fill(stream, &mut self.input, cx),
+            Io::Gone => Poll::Ready(Ok(0)),
+        })?;
+        if read == room {
+            self.read_size = (self.read_size * 2).min(LARGEST_READ);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Has the rest of a request written beside its answer.
+    fn divide(&mut self, mut upload: Upload) {
+        let Io::Whole(stream) = std::mem::replace(&mut self.io, Io::Gone) else { return };
+        let (reading, mut writing) = tokio::io::split(stream);
+        let task = tokio::spawn(async move {
+            if let Err(error) = poll_fn(|cx| upload.poll(&mut writing, cx)).await {
+                tracing::debug!(%error, "the rest of a request was not sent");
+            }
+        });
+        self.io = Io::Divided(reading, task.abort_handle());
+        self.keeps_alive = false;
+    }
+}
+
+impl Drop for Http1 {
+    fn drop(&mut self) {
+        // After a complete answer an origin may still want the rest of its request.
+        if let Io::Divided(_, upload) = &self.io
+            && !self.decoder.is_ended()
+        {
+            upload.abort();
+        }
+    }
+}
+
+/// An origin's side of a connection whose protocol was changed: what has arrived already comes first.
+#[derive(Debug)]
+pub(crate) struct Upgraded {
+    stream: OriginStream,
+    input: BytesMut,
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.input.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let here = self.input.len().min(buffer.remaining());
+        buffer.put_slice(self.input.get(..here).unwrap_or_default());
+        self.input.advance(here);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The first read: most answers are shorter.
+const FIRST_READ: usize = 8 * 1024;
+/// A read at most, of an answer that keeps filling them.
+const LARGEST_READ: usize = 128 * 1024;
