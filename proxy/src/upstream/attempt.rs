@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use config::EndpointRole;
 use http::{Response, StatusCode};
-use pingora::time::fast_timeout::fast_timeout;
 use policy::health::Symptom;
 use policy::{RegionId, Revoked};
 use tokio::time::timeout;
@@ -23,6 +22,7 @@ use crate::upstream::evidence::Evidence;
 use crate::upstream::link::{ConnectError, SendError};
 use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::plan::{ForwardPlan, Upstream};
+use crate::upstream::timers::Timer;
 
 /// Where an attempt goes, and how long it may take. It lives as long as the attempt.
 pub(crate) struct AttemptTarget {
@@ -218,10 +218,10 @@ async fn send(
     let mut pooled = take();
     for _ in 0..=MAX_STALE {
         let reused = pooled.is_some();
-        let mut connection = match pooled.take() {
-            Some(connection) => connection,
+        let (mut connection, started) = match pooled.take() {
+            Some(connection) => (connection, target.started),
             // Boxed, since it is rare, and large.
-            None => Box::pin(connect(upstream, destination, *limit)).await?,
+            None => (Box::pin(connect(upstream, destination, *limit)).await?, clock::now()),
         };
         let look = |waited: Duration| {
             let endpoint = destination.endpoint();
@@ -234,7 +234,8 @@ async fn send(
             }
             if repeatable && endpoint.is_gone() { Err(Fault::Gone) } else { Ok(check.next_look()) }
         };
-        match until(body, *limit, pause, look, connection.send(head, sent)).await? {
+        let deadline = Deadline { body, started, limit: *limit, pause };
+        match until(deadline, upstream.pool.timers.timer(), look, connection.send(head, sent)).await? {
             Ok(response) => return Ok((response, connection)),
             Err(SendError::Unsent(unsent)) if reused => {
                 sent = unsent.rewound().ok_or(Fault::Unprocessed)?;
@@ -269,28 +270,40 @@ async fn connect(upstream: Upstream<'_>, destination: &Destination, limit: Insta
     }
 }
 
-/// Waits for an answer's head until `limit`, or until a `look`, which gets how long it has waited, finds
-/// a fault; else it says when to look again at the latest. An upload stops the clock, which starts anew
-/// at the body's last byte; a client that pauses for `pause` in it is at fault itself.
-async fn until<F: Future>(
-    body: &RequestBody,
+/// When an attempt must have its answer's head.
+struct Deadline<'a> {
+    /// What it sends: an upload stops the clock, which starts anew at the body's last byte.
+    body: &'a RequestBody,
+    /// When it began to be sent.
+    started: Instant,
+    /// When its time is over.
     limit: Instant,
+    /// For how long a client may pause in the upload before it is at fault itself.
     pause: Duration,
+}
+
+/// Waits for an answer's head until the deadline, or until a `look`, which gets how long it has waited, finds a fault;
+/// else it says when to look again at the latest.
+async fn until<F: Future>(
+    deadline: Deadline<'_>,
+    mut timer: Timer<'_>,
     mut look: impl FnMut(Duration) -> Result<Instant, Fault>,
     answer: F,
 ) -> Result<F::Output, Fault> {
-    let started = clock::now();
+    let Deadline { body, started, limit, pause } = deadline;
     let allowance = limit.saturating_duration_since(started);
     let mut answer = std::pin::pin!(answer);
     let mut interval = FIRST_LOOK;
     let mut latest = started + FIRST_LOOK;
+    let mut now = started;
     loop {
+        let since = |earlier: Instant| now.saturating_duration_since(earlier);
         let wait = match body.upload() {
-            Upload::None => allowance.checked_sub(started.elapsed()),
+            Upload::None => allowance.checked_sub(since(started)),
             // Looked at again before a pause can have lasted too long.
-            Upload::Taken(since) => allowance.checked_sub(since.max(started).elapsed()).map(|left| left.min(pause)),
-            Upload::Awaited(since) => {
-                let left = pause.checked_sub(since.elapsed()).filter(|left| !left.is_zero());
+            Upload::Taken(taken) => allowance.checked_sub(since(taken.max(started))).map(|left| left.min(pause)),
+            Upload::Awaited(awaited) => {
+                let left = pause.checked_sub(since(awaited)).filter(|left| !left.is_zero());
                 if left.is_none() {
                     body.stalled();
                 }
@@ -298,12 +311,12 @@ async fn until<F: Future>(
             }
         };
         let wait = wait.filter(|left| !left.is_zero()).ok_or(Fault::TimedOut)?.min(interval);
-        let wait = wait.min(latest.saturating_duration_since(clock::now())).max(TICK);
-        // pingora's timers are shared and coarse (10 ms), which is enough here, and made to be cheap.
-        if let Ok(output) = fast_timeout(wait, &mut answer).await {
+        let wait = wait.min(latest.saturating_duration_since(now)).max(SHORTEST_WAIT);
+        if let Some(output) = timer.wait(now + wait, &mut answer).await {
             return Ok(output);
         }
-        latest = look(started.elapsed())?;
+        now = clock::now();
+        latest = look(now.saturating_duration_since(started))?;
         interval = (interval * 2).min(LONGEST_LOOK);
     }
 }
@@ -316,5 +329,5 @@ const SUSPICIOUS: Duration = Duration::from_millis(1500);
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_millis(1600);
 
-/// The timers' own.
-const TICK: Duration = Duration::from_millis(10);
+/// Nobody waits for less: a look that is due again at once would keep its thread busy.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);

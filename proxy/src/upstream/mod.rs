@@ -17,3 +17,4 @@ pub(crate) mod pool;
 pub(crate) mod resolve;
 mod retry_state;
 pub(crate) mod socket;
+pub(crate) mod timers;

@@ -10,6 +10,7 @@ use crate::upstream::balance::Destination;
 use crate::upstream::endpoint_connections::{PoolKey, SharedConnections};
 use crate::upstream::http1::Http1;
 use crate::upstream::origin_connection::OriginConnection;
+use crate::upstream::timers::Timers;
 
 /// Idle HTTP/1.1 connections, most recently used last, and shared HTTP/2 ones. Each worker has its
 /// own, so that its locks are never contended and a connection stays on the thread that opened it.
@@ -18,6 +19,8 @@ pub(crate) struct Pool {
     idle: Mutex<FxHashMap<PoolKey, Vec<Idle>>>,
     /// Those that several requests may use at once.
     pub(crate) shared: SharedConnections,
+    /// What attempts are timed by.
+    pub(crate) timers: Timers,
 }
 
 #[derive(Debug)]
