@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use meridian_tests::{Client, Node, Setup, SmallTable, World, bespoke, eventually, get, patiently, post};
+use meridian_tests::{Answer, Client, Node, Setup, SmallTable, World, bespoke, eventually, get, patiently, post};
 use tokio::sync::Notify;
 
 use super::EVERYTHING;
@@ -177,4 +177,18 @@ async fn a_client_that_leaves_frees_what_it_held() {
 async fn start(origin: &bespoke::Bespoke) -> Node {
     let table = SmallTable::new(EVERYTHING).region("here", "US", &[origin.address]);
     Setup::new("here", &table.text()).threads(1).start().await
+}
+
+/// The version is each hop's own (RFC 9110, 2.5): a client of HTTP/1.1 keeps its connection.
+#[tokio::test]
+async fn an_answer_of_http_1_0_goes_down_as_http_1_1() {
+    let origin = bespoke::tcp(|mut visit| async move { visit.connection.write("HTTP/1.0 200 OK\r\n\r\nold").await }).await;
+    let node = start(&origin).await;
+    let mut connection = Client::http1(node.http()).connect().await.expect("a connection");
+    for _ in 0..3 {
+        let message = connection.message(&get("/"));
+        let response = connection.head(message).await.expect("an answer on the same connection");
+        assert_eq!(response.version(), http::Version::HTTP_11);
+        assert_eq!(Answer::read(response).await.expect("all of it").text(), "old");
+    }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Http1 {
     decoder: Decoder,
     /// Whether another request may follow, once the answer was read to its end.
     keeps_alive: bool,
+    /// How many answers there were on it.
+    answers: u32,
     /// What there is to know of it.
     pub(crate) link: Link,
 }
@@ -74,7 +76,7 @@ impl Http1 {
     /// Takes an open stream that nothing was sent on.
     pub(crate) fn new(stream: OriginStream, link: Link) -> Self {
         let (input, decoder) = (BytesMut::new(), Decoder::Ended);
-        Self { io: Io::Whole(stream), input, read_size: FIRST_READ, decoder, keeps_alive: true, link }
+        Self { io: Io::Whole(stream), input, read_size: FIRST_READ, decoder, keeps_alive: true, answers: 0, link }
     }
 
     /// Sends a request, and waits for its answer's head.
@@ -175,13 +177,15 @@ impl Http1 {
         let reusable = self.keeps_alive && self.decoder.is_ended() && self.input.is_empty();
         self.input = BytesMut::new();
         self.read_size = FIRST_READ;
+        self.answers = self.answers.saturating_add(1);
         (reusable && matches!(self.io, Io::Whole(_))).then_some(self)
     }
 
-    /// Returns whether an idle connection may be used; see [`OriginStream::is_quiet`].
+    /// Returns whether an idle connection may be used; see [`OriginStream::is_quiet`]. Some origins close after each
+    /// answer without a word: only one that has not done so is trusted `briefly`.
     pub(crate) fn is_quiet(&mut self, briefly: bool) -> bool {
         match &mut self.io {
-            Io::Whole(stream) => stream.is_quiet(briefly),
+            Io::Whole(stream) => stream.is_quiet(briefly && self.answers > 1),
             Io::Divided(..) | Io::Gone => false,
         }
     }
