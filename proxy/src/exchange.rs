@@ -375,8 +375,7 @@ fn pass_on(
     client_side: Option<(OnUpgrade, InFlight)>,
     idle_timeout: std::time::Duration,
 ) -> Response<ResponseBody> {
-    let OriginAnswer { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } =
-        answered;
+    let OriginAnswer { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } = answered;
     let served = &routing.table().region(region).name;
     // The region is one of the pinned table's: its permits say so.
     log.region = log.routing.table().region_named(served);

@@ -166,12 +166,8 @@ impl RequestHead<'_> {
     /// writes the content. Returns whether the head states one.
     pub(crate) fn write_http1(&self, output: &mut Vec<u8>) -> bool {
         match self {
-            RequestHead::Client(outgoing) => {
-                write_head(output, &outgoing.method, &outgoing.uri, outgoing.fields())
-            }
-            RequestHead::Own(request) => {
-                write_head(output, request.method(), request.uri(), request.headers().iter())
-            }
+            RequestHead::Client(outgoing) => write_head(output, &outgoing.method, &outgoing.uri, outgoing.fields()),
+            RequestHead::Own(request) => write_head(output, request.method(), request.uri(), request.headers().iter()),
         }
     }
 }

@@ -123,7 +123,8 @@ impl ResponseBody {
     /// Passes an origin's body on; an error after `idle_timeout` without a byte.
     pub(crate) fn proxied(pool_return: PoolReturn, idle_timeout: Duration) -> Self {
         let is_empty = pool_return.connection.is_end_stream();
-        let mut proxied = ProxiedBody { pool_return: Some(pool_return), ended: false, idle_timeout, broken: None, waiting: None };
+        let mut proxied =
+            ProxiedBody { pool_return: Some(pool_return), ended: false, idle_timeout, broken: None, waiting: None };
         if is_empty {
             proxied.give_back();
         }

@@ -142,11 +142,7 @@ impl Stream {
     ///
     /// # Errors
     /// See [`SendError`].
-    pub(crate) async fn send(
-        &mut self,
-        head: &RequestHead<'_>,
-        body: AttemptBody,
-    ) -> Result<Response<()>, SendError> {
+    pub(crate) async fn send(&mut self, head: &RequestHead<'_>, body: AttemptBody) -> Result<Response<()>, SendError> {
         let alone = self.connection.streams.load(Ordering::Relaxed) == 1;
         if alone && !self.connection.socket.is_quiet() {
             // What has come while it was idle may be its end: it is read before the request is sent.

@@ -59,11 +59,7 @@ impl OriginConnection {
     ///
     /// # Errors
     /// See [`SendError`].
-    pub(crate) async fn send(
-        &mut self,
-        head: &RequestHead<'_>,
-        body: AttemptBody,
-    ) -> Result<Response<()>, SendError> {
+    pub(crate) async fn send(&mut self, head: &RequestHead<'_>, body: AttemptBody) -> Result<Response<()>, SendError> {
         match self {
             OriginConnection::Http1(connection) => {
                 let is_peer = connection.link.counterpart == Counterpart::Peer;

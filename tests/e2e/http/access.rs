@@ -8,11 +8,14 @@ use meridian_tests::{
 };
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpSocket;
 
 /// An origin, and the first lines of what it has received of clients.
 struct Listening {
     origin: Bespoke,
     received: Arc<Mutex<Vec<String>>>,
+    /// Keeps the port of the region at home from everybody else.
+    home: Option<TcpSocket>,
 }
 
 impl Listening {
@@ -32,7 +35,7 @@ impl Listening {
             }
         })
         .await;
-        Listening { origin, received }
+        Listening { origin, received, home: None }
     }
 
     /// What has come since the last time.
@@ -177,13 +180,19 @@ async fn explanations_and_replays_know_of_upgrades() {
 
 /// A node in a region abroad; the region at home refuses connections.
 async fn start(home: &str, more: &str) -> (Listening, Authority, Node) {
-    let abroad = Listening::start().await;
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr());
+    let mut abroad = Listening::start().await;
+    // Bound, so that nobody else gets it, and not listening.
+    let home_port = TcpSocket::new_v4().expect("a socket");
+    home_port.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let closed = home_port.local_addr().expect("its address");
+    abroad.home = Some(home_port);
     let authority = Authority::default();
     let certificate = authority.certify(&["api.example.com"]);
-    let table = SmallTable::new(&format!("{LAW}{more}"))
-        .region_with("home", "DE", &[closed.expect("a free port")], home)
-        .region("abroad", "US", &[abroad.origin.address]);
+    let table = SmallTable::new(&format!("{LAW}{more}")).region_with("home", "DE", &[closed], home).region(
+        "abroad",
+        "US",
+        &[abroad.origin.address],
+    );
     let node = Setup::new("abroad", &table.text()).plain().tls(&[&certificate]).start().await;
     eventually("home is known to be down", async || {
         let status = node.status().await;

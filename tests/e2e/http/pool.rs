@@ -182,7 +182,8 @@ async fn start(origin: &bespoke::Bespoke) -> Node {
 /// The version is each hop's own (RFC 9110, 2.5): a client of HTTP/1.1 keeps its connection.
 #[tokio::test]
 async fn an_answer_of_http_1_0_goes_down_as_http_1_1() {
-    let origin = bespoke::tcp(|mut visit| async move { visit.connection.write("HTTP/1.0 200 OK\r\n\r\nold").await }).await;
+    let origin =
+        bespoke::tcp(|mut visit| async move { visit.connection.write("HTTP/1.0 200 OK\r\n\r\nold").await }).await;
     let node = start(&origin).await;
     let mut connection = Client::http1(node.http()).connect().await.expect("a connection");
     for _ in 0..3 {

@@ -4,8 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
-use crate::upstream::answer_error::AnswerError;
 use super::response_head::Content;
+use crate::upstream::answer_error::AnswerError;
 
 /// Where the reading of an answer's content is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

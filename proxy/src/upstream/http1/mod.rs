@@ -83,11 +83,7 @@ impl Http1 {
     ///
     /// # Errors
     /// When there is none: then the connection is of no more use.
-    pub(crate) async fn send(
-        &mut self,
-        head: &RequestHead<'_>,
-        body: AttemptBody,
-    ) -> Result<Response<()>, Unanswered> {
+    pub(crate) async fn send(&mut self, head: &RequestHead<'_>, body: AttemptBody) -> Result<Response<()>, Unanswered> {
         let to_head = *head.method() == Method::HEAD;
         let mut upload = Some(Upload::new(head, body));
         let mut broken = None;

@@ -7,8 +7,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use crate::upstream::answer_error::AnswerError;
 use crate::framing::has_token;
+use crate::upstream::answer_error::AnswerError;
 
 /// An answer's head, and what it says of what follows.
 #[derive(Debug)]
@@ -69,10 +69,7 @@ struct Lines {
     fields: Vec<(HeaderName, usize, usize)>,
 }
 
-fn parse<'a>(
-    input: &'a [u8],
-    fields: &mut [MaybeUninit<httparse::Header<'a>>],
-) -> Result<Option<Lines>, AnswerError> {
+fn parse<'a>(input: &'a [u8], fields: &mut [MaybeUninit<httparse::Header<'a>>]) -> Result<Option<Lines>, AnswerError> {
     let mut head = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut head, input, fields);
     let length = match parsed.map_err(AnswerError::Head)? {
@@ -124,12 +121,12 @@ fn judged(head: Result<(Response<()>, bool), AnswerError>, to_head: bool) -> Res
     let status = response.status();
     let headers = response.headers();
     let says = |token| headers.get_all(CONNECTION).iter().any(|value| has_token(value, token));
-    let mut keeps_alive = if is_http10 { says("keep-alive") } else { !headers.contains_key(CONNECTION) || !says("close") };
+    let mut keeps_alive =
+        if is_http10 { says("keep-alive") } else { !headers.contains_key(CONNECTION) || !says("close") };
     let coded = headers.contains_key(TRANSFER_ENCODING);
     let length = stated_length(headers)?;
-    let has_none = to_head
-        || status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let has_none =
+        to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let content = if has_none {
         Content::Length(0)
     } else if coded {
@@ -139,7 +136,11 @@ fn judged(head: Result<(Response<()>, bool), AnswerError>, to_head: bool) -> Res
         }
         let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
         let last = last.and_then(|codings| codings.to_str().ok()?.rsplit(',').next().map(str::trim));
-        if last.is_some_and(|last| last.eq_ignore_ascii_case("chunked")) { Content::Chunked } else { Content::UntilClose }
+        if last.is_some_and(|last| last.eq_ignore_ascii_case("chunked")) {
+            Content::Chunked
+        } else {
+            Content::UntilClose
+        }
     } else {
         length.map_or(Content::UntilClose, Content::Length)
     };

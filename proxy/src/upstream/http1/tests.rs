@@ -50,22 +50,64 @@ fn read(pieces: &[&[u8]], to_head: bool) -> Result<Read, String> {
 fn answers_are_read_wherever_they_are_cut() {
     const LEGAL: &[(&str, &str, u16, &str, bool)] = &[
         ("a length", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, "hello", true),
-        ("the same length twice", "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\nhello", 200, "hello", true),
+        (
+            "the same length twice",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\nhello",
+            200,
+            "hello",
+            true,
+        ),
         ("no content", "HTTP/1.1 204 No Content\r\n\r\n", 204, "", true),
         ("a length that 304 only tells of", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, "", true),
         ("no reason", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", 200, "", true),
         ("not even a space", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", 200, "", true),
         ("an unknown status", "HTTP/1.1 799 Odd\r\nContent-Length: 1\r\n\r\nx", 799, "x", true),
-        ("chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;a=b\r\nlo\r\n0\r\n\r\n", 200, "hello", true),
-        ("a coding in capitals", "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 200, "x", true),
+        (
+            "chunks",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;a=b\r\nlo\r\n0\r\n\r\n",
+            200,
+            "hello",
+            true,
+        ),
+        (
+            "a coding in capitals",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+            200,
+            "x",
+            true,
+        ),
         ("the connection's end", "HTTP/1.1 200 OK\r\n\r\nhello", 200, "hello", false),
         ("a coding that is not ours", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello", 200, "hello", false),
-        ("both, of which chunks count", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 200, "x", false),
+        (
+            "both, of which chunks count",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+            200,
+            "x",
+            false,
+        ),
         ("close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx", 200, "x", false),
-        ("close among others", "HTTP/1.1 200 OK\r\nConnection: foo, Close\r\nContent-Length: 1\r\n\r\nx", 200, "x", false),
+        (
+            "close among others",
+            "HTTP/1.1 200 OK\r\nConnection: foo, Close\r\nContent-Length: 1\r\n\r\nx",
+            200,
+            "x",
+            false,
+        ),
         ("HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", 200, "x", false),
-        ("HTTP/1.0 that stays", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx", 200, "x", true),
-        ("an interim answer", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 200, "x", true),
+        (
+            "HTTP/1.0 that stays",
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx",
+            200,
+            "x",
+            true,
+        ),
+        (
+            "an interim answer",
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+            200,
+            "x",
+            true,
+        ),
         ("an empty line before", "\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 200, "x", true),
         ("bare line feeds", "HTTP/1.1 200 OK\nContent-Length: 1\n\nx", 200, "x", true),
         ("more than was said", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200", 200, "x", false),
@@ -92,7 +134,8 @@ fn the_answer_to_head_has_no_content() {
 
 #[test]
 fn trailers_come_last() {
-    let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nGrpc-Status: 0\r\nX-Sum: a\r\n\r\n";
+    let answer =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nGrpc-Status: 0\r\nX-Sum: a\r\n\r\n";
     for cut in 0..answer.len() {
         let (_, content, trailers, reusable) = read(&[&answer[..cut], &answer[cut..]], false).unwrap();
         let trailers = trailers.unwrap();

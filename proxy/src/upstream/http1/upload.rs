@@ -8,10 +8,10 @@ use http::Method;
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
-use crate::upstream::answer_error::AnswerError;
 use super::stream::poll_drain;
 use crate::headers::{RequestHead, write_field};
 use crate::request_body::AttemptBody;
+use crate::upstream::answer_error::AnswerError;
 
 /// A request on its way up. It lives until all of it is written, on one worker's thread.
 #[derive(Debug)]
