@@ -108,7 +108,7 @@ impl OriginConnection {
     /// Returns the stream underneath, once both sides have agreed on another protocol.
     pub(crate) fn into_upgraded(self) -> Option<Upgraded> {
         match self {
-            OriginConnection::Http1(mut connection) => connection.into_upgraded(),
+            OriginConnection::Http1(mut connection) => connection.take_upgraded(),
             OriginConnection::Http2(_) => None,
         }
     }

@@ -187,7 +187,7 @@ impl Http1 {
     }
 
     /// Returns the stream of a connection whose protocol was changed.
-    pub(crate) fn into_upgraded(&mut self) -> Option<Upgraded> {
+    pub(crate) fn take_upgraded(&mut self) -> Option<Upgraded> {
         match std::mem::replace(&mut self.io, Io::Gone) {
             Io::Whole(stream) => Some(Upgraded { stream, input: std::mem::take(&mut self.input) }),
             Io::Divided(..) | Io::Gone => None,

@@ -308,7 +308,7 @@ async fn what_follows_an_upgrade_belongs_to_the_new_protocol() {
     let (request, empty) = (get(), empty());
     let (answer, ()) = tokio::join!(connection.send(&request, empty), upgrading);
     assert_eq!(answer.unwrap().status(), 101);
-    let mut upgraded = connection.into_upgraded().unwrap();
+    let mut upgraded = connection.take_upgraded().unwrap();
     drop(origin);
     let mut rest = String::new();
     upgraded.read_to_string(&mut rest).await.unwrap();
