@@ -90,7 +90,8 @@ impl Outgoing {
         say(HOST, Some(from.authority.clone()));
         say(fields::FORWARDED_FOR, forwarded_for(&received, trusted, from.peer));
         // Whatever stands between two nodes may have its own idea of how the client came.
-        if from.sender.peer().is_some() || !vouched(&fields::FORWARDED_PROTO) {
+        let says_scheme = from.sender.peer().is_some() || !vouched(&fields::FORWARDED_PROTO);
+        if says_scheme {
             say(fields::FORWARDED_PROTO, Some(HeaderValue::from_static(from.scheme)));
         }
         if !vouched(&fields::FORWARDED_HOST) {
@@ -104,6 +105,9 @@ impl Outgoing {
         say(fields::CLIENT_REGION, client.region.clone());
         say(fields::CLIENT_CITY, client.city.clone());
         say(fields::REQUEST_ID, Some(from.request_id.clone()));
+        if trusted && says_scheme {
+            received.remove(fields::FORWARDED_PROTO);
+        }
         let path = uri.path_and_query().cloned().unwrap_or(http::uri::PathAndQuery::from_static("/"));
         Self { method, uri: Uri::from(path), received, ours, rules }
     }
@@ -117,10 +121,14 @@ impl Outgoing {
         RequestHead::Own(Box::new(request))
     }
 
-    /// Returns the fields that go up: what is ours to say first, as Host should be (RFC 9110, 7.2).
+    /// Returns the fields that go up: what is ours to say first, as Host should be (RFC 9110, 7.2). The rules keep
+    /// back whatever was received under the same names.
     fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let is_ours = |name: &HeaderName| self.ours.iter().any(|(ours, _)| ours == name);
-        let received = self.received.iter().filter(move |(name, _)| !self.rules.stay_here(name) && !is_ours(name));
+        let received = self.received.iter().filter(move |(name, _)| {
+            let goes_up = !self.rules.stay_here(name);
+            debug_assert!(!goes_up || self.ours.iter().all(|(ours, _)| ours != *name), "{name} is said twice");
+            goes_up
+        });
         self.ours.iter().map(|(name, value)| (name, value)).chain(received)
     }
 
@@ -188,13 +196,13 @@ fn write_head<'a>(
     output.extend_from_slice(path.as_bytes());
     output.extend_from_slice(b" HTTP/1.1\r\n");
     let mut states_length = false;
-    for (name, value) in fields {
+    fields.for_each(|(name, value)| {
         if *name == CONTENT_LENGTH {
             states_length = true;
         } else {
             write_field(output, name.as_str(), value.as_bytes());
         }
-    }
+    });
     states_length
 }
 
