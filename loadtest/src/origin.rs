@@ -19,6 +19,7 @@ use self::behaviour::Conduct;
 pub use self::behaviour::{Behaviour, BehaviourError};
 pub use self::blackhole::Blackhole;
 use self::listener::Listener;
+pub use self::listener::reserve;
 pub use self::record::Received;
 use self::record::Record;
 use crate::Protocol;
@@ -94,7 +95,7 @@ impl Origin {
             tls.alpn_protocols = vec![config.protocol.alpn().to_vec()];
             Arc::new(tls).into()
         });
-        let port = listener::bind(config.address)?;
+        let port = reserve(config.address)?;
         let origin = Origin {
             address: port.local_addr()?,
             site: Arc::new(Site {

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use loadtest::origin::reserve;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
@@ -55,9 +56,7 @@ impl BusServer {
     }
 
     async fn start_with(options: BusOptions) -> BusServer {
-        let port = TcpSocket::new_v4().expect("a socket");
-        port.set_reuseaddr(true).expect("an address that others may share");
-        port.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let port = reserve((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
         let address = port.local_addr().expect("an address");
         let directory = tempfile::tempdir().expect("a directory");
         let mut server = BusServer { options, address, _port: port, directory, life: None };

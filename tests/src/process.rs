@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use loadtest::origin::Blackhole;
+use loadtest::origin::{Blackhole, reserve};
 use serde_json::Value;
 use tokio::net::TcpSocket;
 
@@ -56,9 +56,7 @@ impl OriginProcess {
     /// # Panics
     /// When it does not start.
     pub async fn start(name: &str) -> OriginProcess {
-        let port = TcpSocket::new_v4().expect("a socket");
-        port.set_reuseaddr(true).expect("an address that others may share");
-        port.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let port = reserve((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
         let address = port.local_addr().expect("an address");
         let (name, past) = (name.to_owned(), Vec::new());
         let mut origin = OriginProcess { name, address, _port: port, life: None, past, blackhole: None };

@@ -26,6 +26,32 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
+/// Returns a socket bound to an address for the life of an origin, which may close and listen again meanwhile. Port 0
+/// takes a free one below those that Linux gives to outgoing connections (32768 to 60999 by default): one of them could
+/// have the port when the origin wants to listen again.
+///
+/// # Errors
+/// When the address is taken, or no port is free.
+pub fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    if address.port() != 0 {
+        return bind(address);
+    }
+    let mut result = Err(io::ErrorKind::AddrInUse.into());
+    for _ in 0..TRIES {
+        let address = SocketAddr::new(address.ip(), fastrand::u16(PORTS));
+        // Bound alone first: others that hold a port as this does would share it.
+        let alone = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        result = alone.bind(address).and_then(|()| {
+            drop(alone);
+            bind(address)
+        });
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
 impl Listener {
     pub(super) fn open(address: SocketAddr, site: Arc<Site>) -> io::Result<Listener> {
         let listener = bind(address)?.listen(BACKLOG)?;
@@ -61,6 +87,9 @@ async fn accept(listener: TcpListener, site: Arc<Site>, mut closed: oneshot::Rec
     connections.shutdown().await;
 }
 
+/// Where [`reserve`] looks for a free port, and how often: nearly all of them are.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+const TRIES: u32 = 100;
 const BACKLOG: u32 = 1_024;
 const MOST_CONNECTIONS: usize = 16_384;
 const PAUSE: Duration = Duration::from_millis(10);

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use loadtest::origin::reserve;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
@@ -87,10 +88,7 @@ impl Drop for BusCluster {
 }
 
 fn port() -> TcpSocket {
-    let port = TcpSocket::new_v4().expect("a socket");
-    port.set_reuseaddr(true).expect("an address that others may share");
-    port.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
-    port
+    reserve((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port")
 }
 
 fn address(port: &TcpSocket) -> SocketAddr {
