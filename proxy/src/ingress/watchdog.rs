@@ -114,8 +114,8 @@ impl Watched {
         }
     }
 
-    /// Notes that the connection speaks HTTP from now on, and that its first head is awaited; returns whether it is to
-    /// close already, since the node drains.
+    /// Notes that the connection speaks HTTP from now on, and that its first head is awaited. While the node drains, it
+    /// is ordered to close.
     pub(crate) fn speaks(&self, http2: bool, drain: Drain) {
         let stage = if http2 { Stage::Http2 } else { Stage::Http1 };
         self.stage.store(stage as u8, Ordering::Relaxed);

@@ -62,7 +62,8 @@ impl OriginConnection {
     pub(crate) async fn send(&mut self, head: &RequestHead<'_>, body: AttemptBody) -> Result<Response<()>, SendError> {
         match self {
             OriginConnection::Http1(connection) => {
-                let is_peer = connection.link.counterpart == Counterpart::Peer;
+                // What it thinks of a certificate it says before its first answer.
+                let is_peer = connection.link.counterpart == Counterpart::Peer && connection.is_fresh();
                 connection.send(head, body).await.map_err(|error| match error {
                     Unanswered::Unsent(body) => SendError::Unsent(body),
                     Unanswered::Broken(error) if is_peer && is_refused(&error) => SendError::Unprocessed,
@@ -100,7 +101,10 @@ impl OriginConnection {
     /// Returns the connection if another request may follow at once.
     pub(crate) fn idle(self) -> Option<Self> {
         match self {
-            OriginConnection::Http1(connection) => connection.idle().map(OriginConnection::Http1),
+            OriginConnection::Http1(connection) => {
+                let mut connection = connection.idle()?;
+                connection.is_quiet(false).then_some(OriginConnection::Http1(connection))
+            }
             OriginConnection::Http2(stream) => Some(OriginConnection::Http2(stream)),
         }
     }

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use meridian_tests::{Answer, Client, Node, Setup, SmallTable, World, bespoke, eventually, get, patiently, post};
+use meridian_tests::{
+    Answer, Authority, Client, Node, Setup, SmallTable, World, bespoke, eventually, get, patiently, post,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 use super::EVERYTHING;
 
@@ -192,4 +197,45 @@ async fn an_answer_of_http_1_0_goes_down_as_http_1_1() {
         assert_eq!(response.version(), http::Version::HTTP_11);
         assert_eq!(Answer::read(response).await.expect("all of it").text(), "old");
     }
+}
+
+/// What an origin sends beyond its answer may wait in TLS, where the socket does not show it: here the head fills the
+/// node's first read to its last byte, and another answer stands behind it in the same record.
+#[tokio::test]
+async fn what_tls_holds_behind_an_answer_belongs_to_nobody() {
+    let authority = Authority::default();
+    let acceptor = TlsAcceptor::from(Arc::new(authority.certify(&["localhost"]).server_config()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let head = |size: usize| {
+        let start = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-pad: ";
+        format!("{start}{}\r\n\r\n", "p".repeat(size - start.len() - 4))
+    };
+    let answers = format!("{}HTTP/1.1 418 Poison\r\ncontent-length: 0\r\n\r\n", head(8192));
+    let origin = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, answers) = (acceptor.clone(), answers.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut read = [0; 4096];
+                while matches!(stream.read(&mut read).await, Ok(1..)) {
+                    if stream.write_all(answers.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let table = SmallTable::new(EVERYTHING).region("here", "US", &[address]).text();
+    let node = Setup::new("here", &table.replace("\"127.0.0.1:", "\"https://localhost:"))
+        .file("upstream-ca.pem", authority.pem())
+        .section("upstream", "certificate_authorities = [\"upstream-ca.pem\"]")
+        .threads(1)
+        .start()
+        .await;
+    let mut connection = Client::http1(node.http()).connect().await.expect("a connection");
+    for _ in 0..5 {
+        assert_eq!(connection.send(&get("/")).await.status, 200);
+    }
+    origin.abort();
 }

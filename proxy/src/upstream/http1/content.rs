@@ -87,7 +87,16 @@ impl Decoder {
             *self = Decoder::ChunkSize;
         }
         if *self == Decoder::ChunkSize {
+            // httparse takes a line without a size for the last.
+            if input.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
+                return Err(AnswerError::Chunk);
+            }
             match httparse::parse_chunk_size(input) {
+                Ok(httparse::Status::Complete((length, _)))
+                    if input.get(..length - 1).unwrap_or_default().contains(&b'\n') =>
+                {
+                    return Err(AnswerError::Chunk);
+                }
                 Ok(httparse::Status::Complete((length, size))) => {
                     input.advance(length);
                     *self = if size == 0 { Decoder::Trailers } else { Decoder::Chunk(size) };

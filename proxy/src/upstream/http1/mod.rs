@@ -15,12 +15,14 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf};
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 pub(crate) use stream::OriginStream;
 
@@ -47,6 +49,8 @@ pub(crate) struct Http1 {
     keeps_alive: bool,
     /// How many answers there were on it.
     answers: u32,
+    /// Whether the last of them had no content by what it answers.
+    is_bare: bool,
     /// What there is to know of it.
     pub(crate) link: Link,
 }
@@ -76,7 +80,16 @@ impl Http1 {
     /// Takes an open stream that nothing was sent on.
     pub(crate) fn new(stream: OriginStream, link: Link) -> Self {
         let (input, decoder) = (BytesMut::new(), Decoder::Ended);
-        Self { io: Io::Whole(stream), input, read_size: FIRST_READ, decoder, keeps_alive: true, answers: 0, link }
+        Self {
+            io: Io::Whole(stream),
+            input,
+            read_size: FIRST_READ,
+            decoder,
+            keeps_alive: true,
+            answers: 0,
+            is_bare: false,
+            link,
+        }
     }
 
     /// Sends a request, and waits for its answer's head.
@@ -113,7 +126,10 @@ impl Http1 {
                 self.keeps_alive = false;
                 Ok(answer)
             }
-            (Err(AnswerError::Io(_) | AnswerError::Closed), Some(upload), _) if upload.is_unsent() => {
+            // TLS may have sent some of what it has not reported as written.
+            (Err(AnswerError::Io(_) | AnswerError::Closed), Some(upload), _)
+                if upload.is_unsent() && !self.is_tls() =>
+            {
                 Err(Unanswered::Unsent(upload.into_body()))
             }
             (Err(error), _, broken) => Err(Unanswered::Broken(broken.unwrap_or(error))),
@@ -130,6 +146,7 @@ impl Http1 {
                 }
                 self.decoder = Decoder::new(head.content);
                 self.keeps_alive = head.keeps_alive;
+                self.is_bare = head.is_bare;
                 return Poll::Ready(Ok(head.response));
             }
             if ready!(self.poll_read_more(cx))? == 0 {
@@ -178,12 +195,22 @@ impl Http1 {
     }
 
     /// Returns whether an idle connection may be used; see [`OriginStream::is_quiet`]. Some origins close after each
-    /// answer without a word: only one that has not done so is trusted `briefly`.
+    /// answer without a word, or send content that its request rules out: only one that has not done so is trusted
+    /// `briefly`.
     pub(crate) fn is_quiet(&mut self, briefly: bool) -> bool {
         match &mut self.io {
-            Io::Whole(stream) => stream.is_quiet(briefly && self.answers > 1),
+            Io::Whole(stream) => stream.is_quiet(briefly && self.answers > 1 && !self.is_bare),
             Io::Divided(..) | Io::Gone => false,
         }
+    }
+
+    /// Returns whether it has answered nothing yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.answers == 0
+    }
+
+    fn is_tls(&self) -> bool {
+        matches!(&self.io, Io::Whole(stream) if stream.is_tls())
     }
 
     /// Returns the stream of a connection whose protocol was changed.
@@ -213,8 +240,14 @@ impl Http1 {
         let Io::Whole(stream) = std::mem::replace(&mut self.io, Io::Gone) else { return };
         let (reading, mut writing) = tokio::io::split(stream);
         let task = tokio::spawn(async move {
-            if let Err(error) = poll_fn(|cx| upload.poll(&mut writing, cx)).await {
-                tracing::debug!(%error, "the rest of a request was not sent");
+            loop {
+                let before = upload.progress();
+                match timeout(STALLED, poll_fn(|cx| upload.poll(&mut writing, cx))).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => return tracing::debug!(%error, "the rest of a request was not sent"),
+                    Err(_) if upload.progress() == before => return,
+                    Err(_) => {}
+                }
             }
         });
         self.io = Io::Divided(reading, task.abort_handle());
@@ -268,5 +301,7 @@ impl AsyncWrite for Upgraded {
 
 /// The first read: most answers are shorter.
 const FIRST_READ: usize = 8 * 1024;
+/// An origin that takes nothing of a request which it has answered already, for so long, does not want it.
+const STALLED: Duration = Duration::from_secs(60);
 /// A read at most, of an answer that keeps filling them.
 const LARGEST_READ: usize = 128 * 1024;

@@ -19,6 +19,8 @@ pub(super) struct ResponseHead {
     pub(super) content: Content,
     /// Whether the connection may be used again, once the content was read to its end.
     pub(super) keeps_alive: bool,
+    /// Whether it has no content whatever it says of one: an origin that sends some all the same is found out later.
+    pub(super) is_bare: bool,
 }
 
 /// How an answer's content is delimited.
@@ -56,6 +58,7 @@ pub(super) fn take_head(input: &mut BytesMut, to_head: bool) -> Result<Option<Re
     let mut many = vec![MaybeUninit::uninit(); MAX_FIELDS];
     match parse(input, &mut many)? {
         Some(lines) => judged(lines.cut(input), to_head).map(Some),
+        None if input.len() > MAX_HEAD => Err(AnswerError::HeadTooLong),
         None => Ok(None),
     }
 }
@@ -88,7 +91,8 @@ fn parse<'a>(input: &'a [u8], fields: &mut [MaybeUninit<httparse::Header<'a>>]) 
         names.push((name, from, to));
     }
     let status = StatusCode::from_u16(head.code.unwrap_or_default()).map_err(|_| AnswerError::Status)?;
-    let reason = head.reason.map_or((0, 0), |reason| place(reason.as_bytes()));
+    // One that is missing, or no text, is an empty one from elsewhere.
+    let reason = head.reason.filter(|reason| !reason.is_empty()).map_or((0, 0), |reason| place(reason.as_bytes()));
     Ok(Some(Lines { length, minor_version: head.version.unwrap_or(1), status, reason, fields: names }))
 }
 
@@ -149,8 +153,16 @@ fn judged(head: Result<(Response<()>, bool), AnswerError>, to_head: bool) -> Res
         response.headers_mut().remove(CONTENT_LENGTH);
         keeps_alive = false;
     }
-    keeps_alive &= content != Content::UntilClose;
-    Ok(ResponseHead { response, content, keeps_alive })
+    if let Some(length) = length.filter(|_| !coded) {
+        // Said once, whatever the origin has: a client need not take a list for one (RFC 9110, 8.6).
+        if response.headers().get(CONTENT_LENGTH).is_some_and(|stated| stated.as_bytes().contains(&b','))
+            || response.headers().get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+        {
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+    }
+    keeps_alive &= content != Content::UntilClose && status != StatusCode::SWITCHING_PROTOCOLS;
+    Ok(ResponseHead { response, content, keeps_alive, is_bare: has_none })
 }
 
 /// Returns the length that a head states, once or repeatedly (RFC 9112, 6.3, 5).

@@ -41,17 +41,23 @@ impl OriginStream {
     /// `briefly` says that it has been idle for so short a time that what the runtime knows of the socket is recent
     /// enough; otherwise the socket is asked, which is one non-blocking system call.
     pub(crate) fn is_quiet(&mut self, briefly: bool) -> bool {
-        let tcp = self.tcp();
-        let look = || SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
-        let seen = if briefly { tcp.try_io(Interest::READABLE, look) } else { look() };
+        let seen = if briefly { self.tcp().try_io(Interest::READABLE, || self.look()) } else { self.look() };
         match seen {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-            Ok(1..) if self.is_tls() => self.has_no_content(),
+            // TLS may hold the end, or a piece of a record, that came with the answer before.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => !self.is_tls() || self.has_no_content(),
+            Ok(1..) if self.is_tls() => {
+                self.has_no_content() && self.look().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
             Ok(_) | Err(_) => false,
         }
     }
 
-    /// Reads what has come on an idle TLS connection, and returns whether nothing of it was content, or the end.
+    /// Looks at what has come on the socket, without taking it.
+    fn look(&self) -> io::Result<usize> {
+        SockRef::from(self.tcp()).peek(&mut [MaybeUninit::uninit()])
+    }
+
+    /// Reads what TLS has of an idle connection, and returns whether that is neither content nor the end.
     fn has_no_content(&mut self) -> bool {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);

@@ -148,6 +148,7 @@ fn trailers_come_last() {
 fn what_is_ambiguous_or_cut_is_refused() {
     let many: String = (0..1025).map(|n| format!("x-{n}: 1\r\n")).collect();
     let long = format!("HTTP/1.1 200 OK\r\nx: {}", "a".repeat(257 * 1024));
+    let long_after_many = format!("HTTP/1.1 200 OK\r\n{}{}", "a: 1\r\n".repeat(70), long.get(17..).unwrap());
     for (name, answer) in [
         ("cut in its content", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell"),
         ("cut in a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"),
@@ -160,14 +161,28 @@ fn what_is_ambiguous_or_cut_is_refused() {
         ("a length past all", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n"),
         ("chunks in HTTP/1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         ("a chunk without its end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n0\r\n\r\n"),
+        ("a line without a size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n\r\n\r\n"),
+        (
+            "an extension with a line feed",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;a\nb\r\nx\r\n0\r\n\r\n",
+        ),
         ("a size that is none", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n"),
         ("no HTTP", "SSH-2.0-OpenSSH_9.2\r\n"),
         ("HTTP/2", "HTTP/2 200\r\n\r\n"),
         ("too many fields", &format!("HTTP/1.1 200 OK\r\n{many}\r\n")),
         ("a head without end", &long),
+        ("a head of many fields without end", &long_after_many),
     ] {
         assert!(read(&[answer.as_bytes()], false).is_err(), "{name}");
     }
+}
+
+#[test]
+fn a_length_goes_down_once() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\n";
+    let head = take_head(&mut BytesMut::from(&answer[..]), false).unwrap().unwrap();
+    let lengths: Vec<_> = head.response.headers().get_all("content-length").iter().collect();
+    assert_eq!(lengths, ["5"]);
 }
 
 #[test]

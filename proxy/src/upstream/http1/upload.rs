@@ -21,8 +21,8 @@ pub(super) struct Upload {
     /// What is to be written, and how much of it has been.
     output: Vec<u8>,
     written: usize,
-    /// Whether anything has been written.
-    has_begun: bool,
+    /// How many outputs have been written.
+    rounds: u64,
     /// Content too long to be copied, which is written after `output`.
     large: Bytes,
 }
@@ -57,12 +57,17 @@ impl Upload {
             Framing::Ended => {}
         }
         output.extend_from_slice(b"\r\n");
-        Self { body, framing, output, written: 0, has_begun: false, large: Bytes::new() }
+        Self { body, framing, output, written: 0, rounds: 0, large: Bytes::new() }
     }
 
     /// Returns whether nothing of it was written.
     pub(super) fn is_unsent(&self) -> bool {
-        !self.has_begun && self.written == 0
+        self.rounds == 0 && self.written == 0
+    }
+
+    /// Returns what is another value once more of it was written.
+    pub(super) fn progress(&self) -> (u64, usize, usize) {
+        (self.rounds, self.written, self.large.len())
     }
 
     /// Returns the body, as it is by now.
@@ -82,7 +87,7 @@ impl Upload {
         loop {
             let waits = self.fill(cx)?;
             ready!(poll_drain(stream, &self.output, &mut self.written, cx))?;
-            self.has_begun = true;
+            self.rounds += 1;
             self.output.clear();
             self.written = 0;
             if !self.large.is_empty() {
