@@ -159,7 +159,20 @@ impl Origin {
     }
 
     /// Listens again on the same address after a [`kill`](Origin::kill); otherwise does nothing.
+    ///
+    /// # Errors
+    /// When it cannot. Linux now and then says for a moment that the address is in use though nobody listens there.
     pub async fn revive(&self) -> io::Result<()> {
+        for _ in 0..MOST_TRIES {
+            match self.listen() {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => tokio::time::sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+        self.listen()
+    }
+
+    fn listen(&self) -> io::Result<()> {
         let mut listener = self.lock();
         if listener.is_none() {
             *listener = Some(Listener::open(self.address, Arc::clone(&self.site))?);
@@ -171,3 +184,7 @@ impl Origin {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Together half a minute, as long as the tests wait for anything.
+const MOST_TRIES: u32 = 300;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
