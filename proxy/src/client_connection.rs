@@ -1,8 +1,8 @@
 //! One client connection, as its requests see it: who is at its other end, and what it is doing.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -10,7 +10,6 @@ use http::HeaderMap;
 use crate::certificate::CertificateNames;
 use crate::client::{Client, Geo, PlaceCache};
 use crate::clock::coarse_ms;
-use crate::framing;
 use crate::peers::identity::PeerSession;
 
 /// One client connection. Its requests share it, on its worker's thread, for as long as it lives.
@@ -50,16 +49,8 @@ pub(crate) struct Activity {
     untaken: AtomicUsize,
     /// When the client last took something, in milliseconds of [`coarse_ms`].
     taken: AtomicU64,
-    /// What is wrong with the head that has just arrived.
-    head_fault: Mutex<Option<&'static str>>,
-    /// Whether there is something in `head_fault`: the lock is for the rare case.
-    faulty: AtomicBool,
-    /// 1 when a head has been looked at and its request has not begun.
-    heads: AtomicUsize,
-    /// Whether HTTP has written something that is not with the kernel, or under way to it.
-    unsent: AtomicBool,
-    /// Whether no request can follow the one that is being served, or was.
-    ended: AtomicBool,
+    /// When the client closed its side, in milliseconds of [`coarse_ms`]; 0 while it has not.
+    ended: AtomicU64,
 }
 
 /// What a connection is doing.
@@ -151,48 +142,23 @@ impl Activity {
         self.mark(true);
     }
 
-    /// Notes whether HTTP has written something that is not with the kernel yet.
-    pub(crate) fn set_unsent(&self, unsent: bool) {
-        self.unsent.store(unsent, Ordering::Relaxed);
+    /// Notes that the client has closed its side: it may wait for its answer, or have gone.
+    pub(crate) fn has_ended(&self) {
+        self.ended.store(coarse_ms().max(1), Ordering::Relaxed);
     }
 
-    /// Notes that no request can follow the one that is being served.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+    /// For how long a client that has closed its side has taken nothing: it has probably gone.
+    pub(crate) fn silent_since_end(&self) -> Option<Duration> {
+        let ended = self.ended.load(Ordering::Relaxed);
+        let latest = ended.max(self.taken.load(Ordering::Relaxed));
+        (ended > 0).then(|| Duration::from_millis(coarse_ms().saturating_sub(latest)))
     }
 
-    /// Returns whether all that was written is with the kernel, and another request may come.
-    pub(crate) fn is_settled(&self) -> bool {
-        !self.unsent.load(Ordering::Relaxed) && !self.ended.load(Ordering::Relaxed)
-    }
-
-    /// Bytes have arrived: if nothing was going on, a head has begun, which is the result.
-    pub(crate) fn received(&self) -> bool {
-        let begins = self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0;
-        if begins {
+    /// Bytes have arrived: if nothing was going on, a head has begun.
+    pub(crate) fn received(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
             self.mark(true);
         }
-        begins
-    }
-
-    /// Notes that a head has arrived, and what is wrong with it.
-    pub(crate) fn set_head_fault(&self, fault: Option<&'static str>) {
-        self.heads.store(1, Ordering::Relaxed);
-        if fault.is_some() {
-            *self.head_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
-            self.faulty.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns what is wrong with the head of the request that begins now. A pipelined head has not been looked at;
-    /// it is good unless it has a Transfer-Encoding, beside which a length may have stood.
-    pub(crate) fn take_head_fault(&self, headers: &HeaderMap) -> Option<&'static str> {
-        let seen = self.heads.swap(0, Ordering::Relaxed) > 0;
-        if !seen && let Some(fault) = framing::pipelined_head_fault(headers) {
-            return Some(fault);
-        }
-        let faulty = self.faulty.load(Ordering::Relaxed) && self.faulty.swap(false, Ordering::Relaxed);
-        faulty.then(|| self.head_fault.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
     }
 
     /// For how long the client has taken nothing of any answer while there was something to take.

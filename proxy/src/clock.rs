@@ -13,6 +13,8 @@
 //! The law's time never goes back. A doubt lasts until the wall clock says again what the law's time has come
 //! to, or until a restart, which takes the clock at its word.
 
+use std::cell::Cell;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -70,6 +72,24 @@ pub(crate) fn unix_seconds() -> u64 {
 /// Returns the time since 1970 by the wall clock; zero before.
 pub(crate) fn since_1970() -> Duration {
     system_time().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Returns the time by the wall clock as a `Date` field has it (RFC 9110, 5.6.7): up to half a second old, since it is made
+/// anew so often only.
+pub(crate) fn http_date() -> [u8; 29] {
+    thread_local! {
+        static LATEST: Cell<(u64, [u8; 29])> = const { Cell::new((u64::MAX, [b' '; 29])) };
+    }
+    let half_second = coarse_ms() >> 9;
+    let (made, date) = LATEST.get();
+    if made == half_second {
+        return date;
+    }
+    let mut date = [b' '; 29];
+    // It is exactly as long as its place, until the year 9999.
+    drop(write!(date.as_mut_slice(), "{}", httpdate::HttpDate::from(system_time())));
+    LATEST.set((half_second, date));
+    date
 }
 
 /// Returns the time by the wall clock, for a law that is read once.

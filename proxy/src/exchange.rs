@@ -4,20 +4,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE};
-use http::request::Parts;
 use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use http_body::Body;
 use policy::concurrency::admits;
 use policy::route::RouteSpec;
 use policy::{Facts, Method, Payload, Permits, RegionId, RouteId, Verdict};
 
 use crate::affinity_cookie::{drop_pins, new_pin};
 use crate::client_connection::ClientConnection;
+use crate::client_content::ClientContent;
 use crate::clock;
 use crate::fields::{self, is_request_id};
-use crate::framing::{HeadSize, TrailerRules, authority, content_length, strip_hop_by_hop};
+use crate::framing::{HeadFault, HeadSize, TrailerRules, authority, content_length, strip_hop_by_hop};
 use crate::headers::{Outgoing, Provenance};
+use crate::http1::Interim;
 use crate::node::{Node, Worker};
 use crate::occupancy::{Drain, InFlight};
 use crate::peers::Sender;
@@ -31,23 +31,37 @@ use crate::response_body::{PoolReturn, ResponseBody};
 use crate::revocation::RevocationCheck;
 use crate::routing::Routing;
 use crate::target::{Target, target};
-use crate::tunnel::{self, Tunnel};
+use crate::tunnel::{self, ClientSide, Tunnel};
 use crate::upstream::evidence::Evidence;
 use crate::upstream::forward::forward;
 use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry, OriginAnswer};
+
+/// A request as it was received. It lives as long as the request is served.
+pub(crate) struct Received {
+    /// The request.
+    pub(crate) request: Request<ClientContent>,
+    /// What is wrong with its head: then it is refused, and its connection is not used again.
+    pub(crate) fault: Option<HeadFault>,
+    /// Takes interim answers down, where the protocol lets them through.
+    pub(crate) interim: Option<Arc<dyn Interim>>,
+    /// Whether the client waits to be told to send the content, which reading it does.
+    pub(crate) expects_continue: bool,
+    /// The client's side of the tunnel that it asks for.
+    pub(crate) client_side: Option<ClientSide>,
+}
 
 /// Serves one request. Every request gets an answer, and every answer is counted and logged once,
 /// when its body has been sent or given up.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
     connection: Arc<ClientConnection>,
-    request: Request<Incoming>,
+    received: Received,
 ) -> Response<ResponseBody> {
-    let http1 = request.version() < Version::HTTP_2;
-    let mut log = Box::new(RequestLog::begin(worker, connection, &request));
+    let http1 = received.request.version() < Version::HTTP_2;
+    let mut log = Box::new(RequestLog::begin(worker, connection, &received.request));
     let mut unsent = false;
     let mut tunnel = None;
-    let mut response = match answer(&mut log, &mut tunnel, request).await {
+    let mut response = match answer(&mut log, &mut tunnel, received).await {
         Ok(response) => response,
         Err(refused) => {
             log.reason = Some(refused.reason);
@@ -93,16 +107,17 @@ pub(crate) async fn serve(
 async fn answer(
     log: &mut RequestLog,
     tunnel: &mut Option<Box<Tunnel>>,
-    request: Request<Incoming>,
+    received: Received,
 ) -> Result<Response<ResponseBody>, OwnAnswer> {
     let (worker, connection) = (log.worker.clone(), log.connection.clone());
     let node = &worker.node;
-    let (mut parts, incoming) = take_apart(request, log.payload == Payload::Tunnel);
-    log.unread_body = !hyper::body::Body::is_end_stream(&incoming);
-    if let Some(why) = connection.activity.take_head_fault(&parts.headers) {
+    let Received { request, fault, interim, expects_continue, client_side } = received;
+    let (mut parts, content) = request.into_parts();
+    log.unread_body = !content.is_end_stream();
+    if let Some(fault) = fault {
         // Where this request ends is in doubt, and so is what comes after it.
         log.close = true;
-        return Err(OwnAnswer::bad_request(&format!("The request is refused because {why}.")));
+        return Err(OwnAnswer::bad_head(fault));
     }
     let head = HeadSize::of(&parts);
     if head.is_too_long(&node.config.load().limits) {
@@ -241,7 +256,8 @@ async fn answer(
         sources.geo.country_header.as_ref().map(HeaderName::as_str),
     ];
     let trailers = || TrailerRules::new(&vouched_names);
-    let body = RequestBody::new(incoming, keep, body_bytes.unwrap_or(u64::MAX), trailers);
+    let body =
+        RequestBody::new(content, keep, body_bytes.unwrap_or(u64::MAX), trailers).awaiting_continue(expects_continue);
     let consent = context.consent_through(route, &sender, &parts.headers);
     let body_claim = BodyClaim::of(&parts.headers, matches!(body, RequestBody::Empty));
     let request_id = log.request_id.clone();
@@ -287,6 +303,7 @@ async fn answer(
         permits: &permits,
         head: &head,
         body: &body,
+        interim: interim.as_deref(),
         repeatable,
         upgrade,
         started: log.started,
@@ -316,22 +333,12 @@ async fn answer(
     // Nobody is kept where it failed.
     let keep = !from_a_node && !answered.response.status().is_server_error();
     let pin = new_pin(&routing.document, route, context.pinned, served, scheme).filter(|_| keep);
-    let client_side = parts.extensions.remove::<OnUpgrade>().zip(place);
+    let client_side = client_side.zip(place);
     let mut response = pass_on(log, tunnel, answered, body, client_side, route.timeout);
     if let Some(pin) = pin {
         response.headers_mut().append(SET_COOKIE, pin);
     }
     Ok(response)
-}
-
-/// Splits a request, with the client's side of a protocol upgrade kept among its extensions.
-fn take_apart(mut request: Request<Incoming>, asks_upgrade: bool) -> (Parts, Incoming) {
-    let upgrade = asks_upgrade.then(|| hyper::upgrade::on(&mut request));
-    let (mut parts, incoming) = request.into_parts();
-    if let Some(upgrade) = upgrade {
-        parts.extensions.insert(upgrade);
-    }
-    (parts, incoming)
 }
 
 /// Returns the route of a request, or the refusal.
@@ -372,7 +379,7 @@ fn pass_on(
     tunnel: &mut Option<Box<Tunnel>>,
     answered: OriginAnswer,
     request: RequestBody,
-    client_side: Option<(OnUpgrade, InFlight)>,
+    client_side: Option<(ClientSide, InFlight)>,
     idle_timeout: std::time::Duration,
 ) -> Response<ResponseBody> {
     let OriginAnswer { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } = answered;

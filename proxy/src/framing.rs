@@ -1,9 +1,8 @@
 //! What HTTP leaves to whoever stands in between: checks of heads, versions, hosts, hop-by-hop fields, trailers
 //! and overrides, so that nobody before or after this node reads the same bytes otherwise.
 //!
-//! hyper takes bare line feeds, and drops a Content-Length beside a Transfer-Encoding without a word. It frames
-//! what it forwards anew, so that nothing is smuggled through; but a proxy in front may have read the same bytes
-//! otherwise, and what that takes for a body would be a request here. Such heads are refused.
+//! What is forwarded is framed anew, so that nothing is smuggled through; but a proxy in front may have read the same
+//! bytes otherwise, and what that takes for a body would be a request here. Heads that can be read in two ways are refused.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -17,67 +16,68 @@ use policy::path::Ambiguity;
 use policy::stripped::{Stripped, plain};
 use smallvec::SmallVec;
 
+use crate::http1::Content;
 use crate::peers::fields::is_reserved;
 
-/// Returns the head at the start of these bytes, without empty lines before it and with the one after it.
-/// `None` while its end is not in sight.
-pub(crate) fn head_at_start(bytes: &[u8]) -> Option<&[u8]> {
-    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
-    let bytes = bytes.get(start..)?;
-    let end = memchr_iter(b'\n', bytes).find_map(|at| match bytes.get(at + 1..)? {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })?;
-    bytes.get(..end)
+/// Why a request's head is refused before anybody asks what it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeadFault {
+    /// It is malformed, or can be read in two ways: why, after "because".
+    Ambiguous(&'static str),
+    /// It is longer, or has more fields, than the node takes.
+    TooLong,
+    /// Its target is.
+    TargetTooLong,
+    /// It is of a version of HTTP that is not spoken here.
+    Version,
 }
 
-/// Returns what is wrong with an HTTP/1 head that the parser forgives and a proxy must not, if anything: bare line
-/// feeds (RFC 9112, 2.2), and a length that can be read in two ways (RFC 9112, 6.1 to 6.3 and 11.2).
-pub(crate) fn head_fault(head: &[u8]) -> Option<&'static str> {
-    let mut lengths = 0;
-    let mut codings = 0;
+/// Returns the length of the head at the start of these bytes, with the empty line after it; `None` while its end is not in
+/// sight. The first `searched` bytes hold no end.
+pub(crate) fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
+    let rest = bytes.get(searched..)?;
+    memchr_iter(b'\n', rest).find_map(|at| match rest.get(at + 1..)? {
+        [b'\n', ..] => Some(searched + at + 2),
+        [b'\r', b'\n', ..] => Some(searched + at + 3),
+        _ => None,
+    })
+}
+
+/// Returns what is wrong with the lines of an HTTP/1 head that its parser forgives, and a proxy must not, if anything:
+/// line feeds without a carriage return, and carriage returns inside a line (RFC 9112, 2.2).
+pub(crate) fn line_fault(head: &[u8]) -> Option<&'static str> {
     let mut lines = 0;
-    let mut start = 0;
     for end in memchr_iter(b'\n', head) {
-        let line = head.get(start..end).unwrap_or_default();
-        let Some(line) = line.strip_suffix(b"\r") else { return Some("a line ends without a carriage return") };
+        if end == 0 || head.get(end - 1) != Some(&b'\r') {
+            return Some("a line ends without a carriage return");
+        }
         lines += 1;
-        start = end + 1;
-        // Only these two names begin so, among the usual: the rest is passed over quickly.
-        if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
-            continue;
-        }
-        let Some(colon) = memchr::memchr(b':', line) else { continue };
-        let (name, value) = line.split_at(colon);
-        if name.eq_ignore_ascii_case(b"content-length") {
-            lengths += 1;
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            codings += 1;
-            let value = value.get(1..).unwrap_or_default().trim_ascii();
-            if !value.eq_ignore_ascii_case(b"chunked") {
-                return Some("its Transfer-Encoding is other than chunked");
-            }
-        }
     }
     // One ends each line.
-    if memchr_iter(b'\r', head).count() != lines {
-        return Some("a carriage return stands inside a line");
-    }
-    let version_1_0 = memchr::memchr(b'\r', head).and_then(|end| head.get(..end)).is_some_and(|l| l.ends_with(b"/1.0"));
-    match (lengths, codings) {
-        (0 | 1, 0) | (0, 1) if codings == 0 || !version_1_0 => None,
-        (_, 0) => Some("there are two Content-Lengths"),
-        (0, 1) => Some("HTTP/1.0 has no Transfer-Encoding"),
-        (0, _) => Some("there are two Transfer-Encodings"),
-        _ => Some("there are both a Content-Length and a Transfer-Encoding"),
-    }
+    (memchr_iter(b'\r', head).count() != lines).then_some("a carriage return stands inside a line")
 }
 
-/// Returns what is wrong with a pipelined head, which nobody has looked at before the parser: with a
-/// Transfer-Encoding, beside which a length may have stood (RFC 9112, 6.1).
-pub(crate) fn pipelined_head_fault(headers: &HeaderMap) -> Option<&'static str> {
-    headers.contains_key(TRANSFER_ENCODING).then_some("it is pipelined, and its body has no length")
+/// Returns how the content of an HTTP/1 request is delimited (RFC 9112, 6.1 to 6.3).
+///
+/// # Errors
+/// When it can be read in two ways (RFC 9112, 11.2), or is delimited in no way that is known here.
+pub(crate) fn request_content(version: Version, headers: &HeaderMap) -> Result<Content, &'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), codings.next()) {
+        (None, None) => Ok(Content::Length(0)),
+        (Some(_), Some(_)) => Err("there are both a Content-Length and a Transfer-Encoding"),
+        (None, Some(_)) if version == Version::HTTP_10 => Err("HTTP/1.0 has no Transfer-Encoding"),
+        (None, Some(_)) if codings.next().is_some() => Err("there are two Transfer-Encodings"),
+        (None, Some(coding)) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(Content::Chunked),
+        (None, Some(_)) => Err("its Transfer-Encoding is other than chunked"),
+        (Some(_), None) if lengths.next().is_some() => Err("there are two Content-Lengths"),
+        (Some(length), None) => {
+            let digits = length.to_str().ok().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+            let length = digits.and_then(|digits| digits.parse().ok());
+            length.map(Content::Length).ok_or("its Content-Length is no number")
+        }
+    }
 }
 
 /// The size of a request's head.
@@ -140,6 +140,8 @@ pub(crate) fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Res
         (Some(asked), Some(host)) if !asked.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
             Err("Host and the request target's authority differ")
         }
+        // RFC 9112, 3.2: whatever the form of its target.
+        (Some(_), None) if version == Version::HTTP_11 => Err("there is no Host"),
         (_, Some(host)) => Ok(host.clone()),
         (Some(asked), None) => HeaderValue::from_str(asked).map_err(|_| "the authority is not text"),
     }
@@ -155,7 +157,9 @@ pub(crate) fn host(authority: &str) -> Result<Cow<'_, str>, Ambiguity> {
     }
     let name = match authority.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => {
-            if port.parse::<u16>().is_err() {
+            // RFC 3986, 3.2.3: an empty one is the scheme's.
+            let is_number = port.bytes().all(|digit| digit.is_ascii_digit()) && port.parse::<u16>().is_ok();
+            if !port.is_empty() && !is_number {
                 return Err("the Host has a port that is no number");
             }
             name

@@ -10,6 +10,7 @@ use crate::affinity_cookie::{COOKIE_NAME, without_pin};
 use crate::client::Client;
 use crate::fields::{self, write_hex};
 use crate::framing::{FieldRules, drop_named_by_connection};
+use crate::http1::write_field;
 use crate::peers::Sender;
 use crate::peers::headers::Vouching;
 use crate::peers::signature::Nonce;
@@ -204,14 +205,6 @@ fn write_head<'a>(
         }
     });
     states_length
-}
-
-/// Writes a field's line.
-pub(crate) fn write_field(output: &mut Vec<u8>, name: &str, value: &[u8]) {
-    output.extend_from_slice(name.as_bytes());
-    output.extend_from_slice(b": ");
-    output.extend_from_slice(value);
-    output.extend_from_slice(b"\r\n");
 }
 
 /// Returns a traceparent of our own (W3C Trace Context): a new trace, not sampled. Its ids are not zero.

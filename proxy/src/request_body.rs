@@ -8,8 +8,8 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
+use crate::client_content::ClientContent;
 use crate::clock;
 use crate::framing::TrailerRules;
 
@@ -53,7 +53,9 @@ type Revoked = Box<dyn FnMut() -> bool + Send>;
 
 /// The state that the attempts of one request share.
 pub(crate) struct SharedBody {
-    source: Incoming,
+    source: ClientContent,
+    /// The client waits to be told to send it, and nobody has read any of it.
+    awaits_continue: bool,
     /// All that has come, while it may be kept.
     kept: BytesMut,
     keep: usize,
@@ -78,12 +80,13 @@ pub(crate) struct SharedBody {
 impl RequestBody {
     /// Wraps a request's body. `keep` bytes are kept for another attempt; more than `most` in all
     /// is a fault. `rules` says what of its trailers goes up.
-    pub(crate) fn new(source: Incoming, keep: usize, most: u64, rules: impl FnOnce() -> TrailerRules) -> Self {
+    pub(crate) fn new(source: ClientContent, keep: usize, most: u64, rules: impl FnOnce() -> TrailerRules) -> Self {
         if source.is_end_stream() {
             return RequestBody::Empty;
         }
         RequestBody::Streaming(Arc::new(Mutex::new(SharedBody {
             source,
+            awaits_continue: false,
             kept: BytesMut::new(),
             keep,
             overflown: false,
@@ -98,6 +101,15 @@ impl RequestBody {
             awaited: false,
             revoked: None,
         })))
+    }
+
+    /// The same, of a client that waits to be told to send it (RFC 9110, 10.1.1), if it does.
+    #[must_use]
+    pub(crate) fn awaiting_continue(self, awaits: bool) -> Self {
+        if let RequestBody::Streaming(shared) = &self {
+            lock(shared).awaits_continue = awaits;
+        }
+        self
     }
 
     /// Returns the body for a new attempt, from its first byte; earlier attempts' bodies end here. `None` when it
@@ -223,6 +235,14 @@ impl AttemptBody {
         Self(BodySource::Full(bytes))
     }
 
+    /// Returns whether the client waits to be told to send it, which reading it does.
+    pub(crate) fn awaits_continue(&self) -> bool {
+        match &self.0 {
+            BodySource::Empty | BodySource::Full(_) => false,
+            BodySource::Shared { shared, .. } => lock(shared).awaits_continue,
+        }
+    }
+
     /// Returns the same body from its first byte, of which nothing was sent; `None` when that is gone.
     pub(crate) fn rewound(mut self) -> Option<Self> {
         if let BodySource::Shared { shared, position, .. } = &mut self.0 {
@@ -282,6 +302,7 @@ impl Body for AttemptBody {
         if state.is_revoked() {
             return Poll::Ready(Some(Err(state.fail(BodyFault::Revoked))));
         }
+        state.awaits_continue = false;
         let polled = Pin::new(&mut state.source).poll_frame(cx);
         state.awaited = polled.is_pending();
         let frame = ready!(polled);

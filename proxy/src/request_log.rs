@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
 use http::{Method as HttpMethod, Request, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 use policy::jurisdiction::JurisdictionId;
 use policy::{Method, Origin, Payload, RegionId, Revoked, RouteId};
 
 use crate::client::Client;
 use crate::client_connection::{Active, ClientConnection};
+use crate::client_content::ClientContent;
 use crate::clock;
 use crate::fields::new_request_id;
 use crate::framing::{self, payload};
@@ -71,7 +71,11 @@ pub(crate) struct RequestLog {
 
 impl RequestLog {
     /// Begins with a request's head.
-    pub(crate) fn begin(worker: Arc<Worker>, connection: Arc<ClientConnection>, request: &Request<Incoming>) -> Self {
+    pub(crate) fn begin(
+        worker: Arc<Worker>,
+        connection: Arc<ClientConnection>,
+        request: &Request<ClientContent>,
+    ) -> Self {
         let node = &worker.node;
         let routing = node.routing.load_full();
         node.occupancy.requests.fetch_add(1, Ordering::Relaxed);

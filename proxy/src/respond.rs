@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use policy::{Reason, Refusal, Revoked};
 use serde::Serialize;
 
+use crate::framing::HeadFault;
 use crate::request_body::BodyFault;
 use crate::request_log::REVOKED;
 use crate::response_body::ResponseBody;
@@ -65,6 +66,22 @@ impl OwnAnswer {
     /// Answers that the request is malformed, or can be read in two ways.
     pub(crate) fn bad_request(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", "Bad request", detail)
+    }
+
+    /// Answers that the request's head cannot be taken.
+    pub(crate) fn bad_head(fault: HeadFault) -> Self {
+        match fault {
+            HeadFault::Ambiguous(why) => Self::bad_request(&format!("The request is refused because {why}.")),
+            HeadFault::TooLong => Self::head_too_large(),
+            HeadFault::TargetTooLong => {
+                let detail = "The request's target is longer than this node takes.";
+                Self::new(StatusCode::URI_TOO_LONG, "too_large", "URI too long", detail)
+            }
+            HeadFault::Version => {
+                let detail = "HTTP/1.1, HTTP/1.0 and HTTP/2 are spoken here.";
+                Self::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "bad_request", "HTTP version not supported", detail)
+            }
+        }
     }
 
     /// Answers that the host is not one that this TLS connection may serve.

@@ -10,27 +10,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::client_stream::ClientStream;
 use crate::clock;
 use crate::clock::coarse_ms;
+use crate::http1::Upgraded;
 use crate::node::Worker;
 use crate::occupancy::{InFlight, Occupancy};
 use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
 use crate::telemetry::access_log::line::{TunnelEnd, TunnelSummary};
-use crate::upstream::http1::Upgraded;
+use crate::upstream::http1::OriginStream;
+
+/// Where the client's side of a tunnel comes from, once the answer's head was written.
+pub(crate) type ClientSide = oneshot::Receiver<Upgraded<ClientStream>>;
 
 /// A tunnel that both sides have agreed on. It runs in a task of its own, on its worker's thread.
 pub(crate) struct Tunnel {
     /// The client's side.
-    pub(crate) client: OnUpgrade,
+    pub(crate) client: ClientSide,
     /// The origin's side.
-    pub(crate) upstream: Upgraded,
+    pub(crate) upstream: Upgraded<OriginStream>,
     /// The name of its region.
     pub(crate) region: String,
     /// Its place among the node's tunnels.
@@ -57,8 +61,7 @@ impl Tunnel {
         // A client that does not even take the answer's head has no tunnel.
         let patience = worker.node.config.load().limits.header_timeout;
         let ended = match tokio::time::timeout(patience, client).await {
-            Ok(Ok(client)) => {
-                let mut client = TokioIo::new(client);
+            Ok(Ok(mut client)) => {
                 let mut upstream = CountedStream { inner: upstream, traffic: traffic.clone() };
                 tokio::select! {
                     copied = copy_bidirectional(&mut client, &mut upstream) => match copied {

@@ -9,15 +9,16 @@ use std::task::Poll;
 
 use config::Limits;
 use http::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::client_connection::ClientConnection;
-use crate::exchange::serve;
+use crate::client_content::ClientContent;
+use crate::client_stream::ClientStream;
+use crate::exchange::{Received, serve};
 use crate::ingress::cork::Corked;
-use crate::ingress::stream::ClientStream;
 use crate::ingress::watchdog::{Order, Watched};
 use crate::node::Worker;
 
@@ -31,7 +32,7 @@ pub(crate) async fn serve_http2(
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, connection) = (worker.clone(), connection.clone());
         // Boxed, since HTTP and the runtime move it about.
-        Box::pin(async move { Ok::<_, Infallible>(serve(worker, connection, request).await) })
+        Box::pin(async move { Ok::<_, Infallible>(serve(worker, connection, received(request)).await) })
     });
     let corked = Corked::new(stream);
     let mut http = builder(&watched.config.limits).serve_connection(TokioIo::new(corked.clone()), service);
@@ -58,6 +59,15 @@ pub(crate) async fn serve_http2(
         Poll::Ready(())
     })
     .await;
+}
+
+/// Makes what is to be served of a stream's request. HTTP/2's framing leaves no doubt, and hyper takes no interim answers.
+fn received(request: Request<Incoming>) -> Received {
+    let request = request.map(|content| match content.is_end_stream() {
+        true => ClientContent::Nothing,
+        false => ClientContent::Http2(content),
+    });
+    Received { request, fault: None, interim: None, expects_continue: false, client_side: None }
 }
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {

@@ -1,12 +1,10 @@
 //! From an accepted socket to requests.
 
 mod cork;
-mod head;
 mod http1;
 mod http2;
 pub(crate) mod listener;
 mod peek;
 mod proxy_protocol;
-mod stream;
 mod watchdog;
 pub(crate) mod worker;

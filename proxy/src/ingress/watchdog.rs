@@ -159,7 +159,9 @@ impl Watched {
     /// Returns what the connection must do now, by what it is doing and how far the node's drain is.
     fn due(&self, drain: Drain) -> Option<Order> {
         let Limits { header_timeout, keep_alive, body_timeout, .. } = self.config.limits;
-        if self.activity.blocked().is_some_and(|lasted| lasted > body_timeout) {
+        let is_stuck = |lasted: Option<Duration>| lasted.is_some_and(|lasted| lasted > body_timeout);
+        let has_left = self.activity.silent_since_end().is_some_and(|lasted| lasted > HALF_CLOSED.min(body_timeout));
+        if is_stuck(self.activity.blocked()) || has_left {
             return Some(Order::Cut);
         }
         let phase = self.activity.phase();
@@ -220,6 +222,9 @@ fn give_memory_back() {
 
 /// A megabyte of buffers: less is not worth a walk through the heap.
 const WORTH_A_COLLECTION: usize = 64;
+/// A client that has closed its side may wait for its answer, or have gone: nothing tells the one from the other until
+/// something is written. For so long what it has asked for goes on while nothing of it arrives.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// Limits of milliseconds are for tests; more looks than a hundred a second help nobody.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// Connections rest soon after [`RESTS_AFTER`]; a look at 50,000 of them takes some milliseconds.

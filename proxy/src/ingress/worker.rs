@@ -15,12 +15,12 @@ use tokio::time::{interval, sleep};
 
 use crate::client::PlaceCache;
 use crate::client_connection::{Activity, ClientConnection, TlsFacts};
+use crate::client_stream::ClientStream;
 use crate::clock;
 use crate::ingress::http1::serve_http1;
 use crate::ingress::http2::serve_http2;
 use crate::ingress::peek::peek_until;
 use crate::ingress::proxy_protocol::{ProxyHeader, caller};
-use crate::ingress::stream::ClientStream;
 use crate::ingress::watchdog::{Watchdog, Watched};
 use crate::listener::ListenerFacts;
 use crate::node::{Node, Worker};

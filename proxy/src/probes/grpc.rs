@@ -27,7 +27,7 @@ pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &st
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(USER_AGENT, super::USER_AGENT);
     let body = AttemptBody::full(message(&check_request(service)));
-    let response = connection.send(&RequestHead::Own(Box::new(request)), body).await?;
+    let response = connection.send(&RequestHead::Own(Box::new(request)), body, None).await?;
     let (head, ()) = response.into_parts();
     let mut status = head.headers.get(STATUS).cloned();
     let mut body = Vec::new();

@@ -114,7 +114,7 @@ async fn get(
     let head = RequestHead::Own(Box::new(request));
     let nonce = head.nonce();
     if let Some(mut connection) = open.and_then(OriginConnection::idle) {
-        match connection.send(&head, empty()).await {
+        match connection.send(&head, empty(), None).await {
             Ok(response) => return Ok((response, connection, nonce)),
             // Closed after the answer before, as it may be.
             Err(SendError::Unsent(_)) => {}
@@ -123,7 +123,7 @@ async fn get(
     }
     let opened = connector.connect_for_probe(endpoint, Speak::with(endpoint)).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
-    let response = connection.send(&head, empty()).await.map_err(|error| match error {
+    let response = connection.send(&head, empty(), None).await.map_err(|error| match error {
         // In TLS 1.3 it looks at the client's certificate after the client's handshake.
         SendError::Unprocessed if gateway.is_some() && !endpoint.http2 => NoAnswer::NotAccepted,
         error => error.into(),

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::http1::ContentError;
+
 /// Why a request has no answer, or its answer ends early.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -10,8 +12,6 @@ pub(crate) enum AnswerError {
     Io(#[from] io::Error),
     #[error("the connection closed before an answer")]
     Closed,
-    #[error("the answer was cut off")]
-    CutOff,
     #[error("the answer's head is malformed: {0}")]
     Head(httparse::Error),
     #[error("the answer's head is longer than 256 KiB")]
@@ -24,10 +24,8 @@ pub(crate) enum AnswerError {
     Length,
     #[error("an answer of HTTP/1.0 has a Transfer-Encoding")]
     Coding,
-    #[error("a chunk of the answer is malformed")]
-    Chunk,
-    #[error("the answer's trailers are malformed")]
-    Trailers,
+    #[error("of the answer: {0}")]
+    Content(#[from] ContentError),
     #[error("the request's content broke off")]
     Request,
     #[error(transparent)]

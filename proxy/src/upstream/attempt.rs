@@ -235,7 +235,7 @@ async fn send(
             if repeatable && endpoint.is_gone() { Err(Fault::Gone) } else { Ok(check.next_look()) }
         };
         let deadline = Deadline { body, started, limit: *limit, pause };
-        match until(deadline, upstream.pool.timers.timer(), look, connection.send(head, sent)).await? {
+        match until(deadline, upstream.pool.timers.timer(), look, connection.send(head, sent, plan.interim)).await? {
             Ok(response) => return Ok((response, connection)),
             Err(SendError::Unsent(unsent)) if reused => {
                 sent = unsent.rewound().ok_or(Fault::Unprocessed)?;

@@ -8,10 +8,11 @@ use http_body::{Frame, SizeHint};
 use rustls::AlertDescription;
 
 use crate::headers::RequestHead;
+use crate::http1::{Interim, Upgraded};
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
 use crate::upstream::answer_error::AnswerError;
-use crate::upstream::http1::{Http1, Unanswered, Upgraded};
+use crate::upstream::http1::{Http1, OriginStream, Unanswered};
 use crate::upstream::http2::Stream;
 use crate::upstream::link::SendError;
 
@@ -55,16 +56,22 @@ impl OriginConnection {
         }
     }
 
-    /// Sends a request, and waits for its answer's head. The content is then this connection's.
+    /// Sends a request, and waits for its answer's head; interim answers before it go to `interim` (of HTTP/2, hyper keeps
+    /// them to itself). The content is then this connection's.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub(crate) async fn send(&mut self, head: &RequestHead<'_>, body: AttemptBody) -> Result<Response<()>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        head: &RequestHead<'_>,
+        body: AttemptBody,
+        interim: Option<&dyn Interim>,
+    ) -> Result<Response<()>, SendError> {
         match self {
             OriginConnection::Http1(connection) => {
                 // What it thinks of a certificate it says before its first answer.
                 let is_peer = connection.link.counterpart == Counterpart::Peer && connection.is_fresh();
-                connection.send(head, body).await.map_err(|error| match error {
+                connection.send(head, body, interim).await.map_err(|error| match error {
                     Unanswered::Unsent(body) => SendError::Unsent(body),
                     Unanswered::Broken(error) if is_peer && is_refused(&error) => SendError::Unprocessed,
                     Unanswered::Broken(error) => SendError::Broken(error),
@@ -110,7 +117,7 @@ impl OriginConnection {
     }
 
     /// Returns the stream underneath, once both sides have agreed on another protocol.
-    pub(crate) fn into_upgraded(self) -> Option<Upgraded> {
+    pub(crate) fn into_upgraded(self) -> Option<Upgraded<OriginStream>> {
         match self {
             OriginConnection::Http1(mut connection) => connection.take_upgraded(),
             OriginConnection::Http2(_) => None,

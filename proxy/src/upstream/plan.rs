@@ -10,6 +10,7 @@ use policy::{Facts, Permits, Refusal, RegionId, Revoked};
 
 use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
+use crate::http1::Interim;
 use crate::occupancy::InFlight;
 use crate::peers::CurrentPeers;
 use crate::request_body::{BodyFault, RequestBody};
@@ -51,6 +52,8 @@ pub(crate) struct ForwardPlan<'a> {
     pub(crate) head: &'a (dyn Fn(&Routing, RegionId) -> RequestHead<'a> + Sync),
     /// The request's body.
     pub(crate) body: &'a RequestBody,
+    /// Takes interim answers down, where the client's protocol lets them through.
+    pub(crate) interim: Option<&'a dyn Interim>,
     /// Whether the request may be repeated though an origin may have acted on it.
     pub(crate) repeatable: bool,
     /// Whether the request upgrades the protocol.

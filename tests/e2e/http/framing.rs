@@ -180,7 +180,8 @@ async fn unless_refused(world: &World, node: &Node, what: &str, request: &str) -
     let answer = RawConnection::open(node.http()).await.exchange(request).await;
     let statuses: Vec<&str> = answer.lines().filter(|line| line.starts_with("HTTP/")).collect();
     let arrived = world.received("here").len() - before;
-    let is_refused = matches!(statuses[..], [status] if status.contains(" 400 ")) && arrived == 0;
+    let is_refused =
+        matches!(statuses[..], [status] if status.contains(" 400 ") || status.contains(" 505 ")) && arrived == 0;
     (!is_refused).then(|| format!("{what}: {statuses:?}, and {arrived} requests at the origin"))
 }
 

@@ -4,7 +4,6 @@
 //! and refuses answers that origins may send. What HTTP/1.1 demands of a client fits in these four files; httparse
 //! reads heads, chunk sizes and trailers.
 
-mod content;
 mod response_head;
 mod stream;
 #[cfg(test)]
@@ -13,26 +12,24 @@ mod upload;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf};
+use tokio::io::ReadHalf;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 pub(crate) use stream::OriginStream;
 
 use crate::headers::RequestHead;
+use crate::http1::{Decoder, Interim, ReadSize, Upgraded};
 use crate::request_body::AttemptBody;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::link::Link;
-use content::Decoder;
 use response_head::take_head;
-use stream::poll_fill;
 use upload::Upload;
 
 /// A connection that takes one request at a time. It belongs to one worker's thread: to a request from its head to
@@ -42,8 +39,7 @@ pub(crate) struct Http1 {
     io: Io,
     /// What has arrived and is not read yet.
     input: BytesMut,
-    /// How much to read at once: more while the origin fills it.
-    read_size: usize,
+    read_size: ReadSize,
     decoder: Decoder,
     /// Whether another request may follow, once the answer was read to its end.
     keeps_alive: bool,
@@ -83,7 +79,7 @@ impl Http1 {
         Self {
             io: Io::Whole(stream),
             input,
-            read_size: FIRST_READ,
+            read_size: ReadSize::FIRST,
             decoder,
             keeps_alive: true,
             answers: 0,
@@ -92,14 +88,20 @@ impl Http1 {
         }
     }
 
-    /// Sends a request, and waits for its answer's head.
+    /// Sends a request, and waits for its answer's head. Interim answers before it go to `interim`.
     ///
     /// # Errors
     /// When there is none: then the connection is of no more use.
-    pub(crate) async fn send(&mut self, head: &RequestHead<'_>, body: AttemptBody) -> Result<Response<()>, Unanswered> {
+    pub(crate) async fn send(
+        &mut self,
+        head: &RequestHead<'_>,
+        body: AttemptBody,
+        interim: Option<&dyn Interim>,
+    ) -> Result<Response<()>, Unanswered> {
         let to_head = *head.method() == Method::HEAD;
         let mut upload = Some(Upload::new(head, body));
         let mut broken = None;
+        let mut told = 0;
         let answer = poll_fn(|cx| {
             let Io::Whole(stream) = &mut self.io else { return Poll::Ready(Err(AnswerError::Closed)) };
             if let Some(writing) = upload.as_mut().filter(|_| broken.is_none()) {
@@ -111,14 +113,31 @@ impl Http1 {
                     Poll::Pending => {}
                 }
             }
-            self.poll_head(to_head, cx)
+            loop {
+                let response = ready!(self.poll_head(to_head, cx))?;
+                let status = response.status();
+                if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Poll::Ready(Ok(response));
+                }
+                if status == StatusCode::CONTINUE {
+                    if upload.as_mut().is_some_and(Upload::go_on) {
+                        // It is polled again, now with its content.
+                        cx.waker().wake_by_ref();
+                    }
+                } else if told < MOST_INTERIM {
+                    told += 1;
+                    interim.inspect(|interim| interim.tell(&response));
+                }
+            }
         });
         let answer = answer.await;
         if answer.is_ok() && upload.is_none() {
             return answer.map_err(Unanswered::Broken);
         }
         match (answer, upload, broken) {
-            (Ok(answer), Some(upload), None) if answer.status() != StatusCode::SWITCHING_PROTOCOLS => {
+            (Ok(answer), Some(upload), None)
+                if answer.status() != StatusCode::SWITCHING_PROTOCOLS && !upload.is_waiting() =>
+            {
                 self.divide(upload);
                 Ok(answer)
             }
@@ -130,20 +149,16 @@ impl Http1 {
             (Err(AnswerError::Io(_) | AnswerError::Closed), Some(upload), _)
                 if upload.is_unsent() && !self.is_tls() =>
             {
-                Err(Unanswered::Unsent(upload.into_body()))
+                Err(upload.into_body().map_or(Unanswered::Broken(AnswerError::Closed), Unanswered::Unsent))
             }
             (Err(error), _, broken) => Err(Unanswered::Broken(broken.unwrap_or(error))),
         }
     }
 
-    /// Reads until there is an answer's head; interim answers are passed over.
+    /// Reads until there is an answer's head, be it an interim one.
     fn poll_head(&mut self, to_head: bool, cx: &mut Context<'_>) -> Poll<Result<Response<()>, AnswerError>> {
         loop {
-            while let Some(head) = take_head(&mut self.input, to_head)? {
-                let status = head.response.status();
-                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-                    continue;
-                }
+            if let Some(head) = take_head(&mut self.input, to_head)? {
                 self.decoder = Decoder::new(head.content);
                 self.keeps_alive = head.keeps_alive;
                 self.is_bare = head.is_bare;
@@ -162,12 +177,12 @@ impl Http1 {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if self.decoder.is_ended() => return Poll::Ready(None),
                 Ok(None) => {}
-                Err(error) => return Poll::Ready(Some(Err(error))),
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
             match ready!(self.poll_read_more(cx)) {
                 Ok(0) => match self.decoder.close() {
                     Ok(()) => return Poll::Ready(None),
-                    Err(error) => return Poll::Ready(Some(Err(error))),
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
                 },
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
@@ -189,7 +204,7 @@ impl Http1 {
     pub(crate) fn idle(mut self: Box<Self>) -> Option<Box<Self>> {
         let reusable = self.keeps_alive && self.decoder.is_ended() && self.input.is_empty();
         self.input = BytesMut::new();
-        self.read_size = FIRST_READ;
+        self.read_size = ReadSize::FIRST;
         self.answers = self.answers.saturating_add(1);
         (reusable && matches!(self.io, Io::Whole(_))).then_some(self)
     }
@@ -214,25 +229,19 @@ impl Http1 {
     }
 
     /// Returns the stream of a connection whose protocol was changed.
-    pub(crate) fn take_upgraded(&mut self) -> Option<Upgraded> {
+    pub(crate) fn take_upgraded(&mut self) -> Option<Upgraded<OriginStream>> {
         match std::mem::replace(&mut self.io, Io::Gone) {
-            Io::Whole(stream) => Some(Upgraded { stream, input: std::mem::take(&mut self.input) }),
+            Io::Whole(stream) => Some(Upgraded::new(stream, std::mem::take(&mut self.input))),
             Io::Divided(..) | Io::Gone => None,
         }
     }
 
     fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.reserve(self.read_size);
-        let room = self.input.capacity() - self.input.len();
-        let read = ready!(match &mut self.io {
-            Io::Whole(stream) => poll_fill(stream, &mut self.input, cx),
-            Io::Divided(stream, _) => poll_fill(stream, &mut self.input, cx),
+        match &mut self.io {
+            Io::Whole(stream) => self.read_size.poll_fill(stream, &mut self.input, cx),
+            Io::Divided(stream, _) => self.read_size.poll_fill(stream, &mut self.input, cx),
             Io::Gone => Poll::Ready(Ok(0)),
-        })?;
-        if read == room {
-            self.read_size = (self.read_size * 2).min(LARGEST_READ);
         }
-        Poll::Ready(Ok(read))
     }
 
     /// Has the rest of a request written beside its answer.
@@ -266,42 +275,7 @@ impl Drop for Http1 {
     }
 }
 
-/// An origin's side of a connection whose protocol was changed: what has arrived already comes first.
-#[derive(Debug)]
-pub(crate) struct Upgraded {
-    stream: OriginStream,
-    input: BytesMut,
-}
-
-impl AsyncRead for Upgraded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.input.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let here = self.input.len().min(buffer.remaining());
-        buffer.put_slice(self.input.get(..here).unwrap_or_default());
-        self.input.advance(here);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Upgraded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// The first read: most answers are shorter.
-const FIRST_READ: usize = 8 * 1024;
+/// Interim answers of one request that are passed on; what an origin sends beyond is idle talk.
+const MOST_INTERIM: usize = 16;
 /// An origin that takes nothing of a request which it has answered already, for so long, does not want it.
 const STALLED: Duration = Duration::from_secs(60);
-/// A read at most, of an answer that keeps filling them.
-const LARGEST_READ: usize = 128 * 1024;

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 
 use crate::framing::has_token;
+use crate::http1::Content;
 use crate::upstream::answer_error::AnswerError;
 
 /// An answer's head, and what it says of what follows.
@@ -21,17 +22,6 @@ pub(super) struct ResponseHead {
     pub(super) keeps_alive: bool,
     /// Whether it has no content whatever it says of one: an origin that sends some all the same is found out later.
     pub(super) is_bare: bool,
-}
-
-/// How an answer's content is delimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    /// By its length in bytes; 0 is none.
-    Length(u64),
-    /// By chunks.
-    Chunked,
-    /// By the connection's end.
-    UntilClose,
 }
 
 /// Takes a complete head out of what has arrived; `None` while there is none. `to_head` says that the request was a

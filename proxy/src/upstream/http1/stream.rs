@@ -2,12 +2,11 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
-use bytes::BytesMut;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -63,31 +62,6 @@ impl OriginStream {
         let mut buffer = ReadBuf::new(&mut byte);
         Pin::new(self).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer).is_pending()
     }
-}
-
-/// Reads once, as much as `input` has room for; 0 at the end.
-pub(super) fn poll_fill<S: AsyncRead + Unpin>(
-    stream: &mut S,
-    input: &mut BytesMut,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    pin!(stream.read_buf(input)).poll(cx)
-}
-
-/// Writes `output` from `written` on, to its end.
-pub(super) fn poll_drain<S: AsyncWrite + Unpin>(
-    stream: &mut S,
-    output: &[u8],
-    written: &mut usize,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
-    while let Some(rest) = output.get(*written..).filter(|rest| !rest.is_empty()) {
-        match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
-            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            count => *written += count,
-        }
-    }
-    Pin::new(stream).poll_flush(cx)
 }
 
 impl AsyncRead for OriginStream {

@@ -7,7 +7,6 @@ use http::{HeaderMap, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::content::Decoder;
 use super::response_head::take_head;
 use super::*;
 use crate::peers::gateway::Counterpart;
@@ -243,7 +242,7 @@ async fn a_connection_takes_one_request_after_another() {
             origin.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
         };
         let (request, empty) = (get(), empty());
-        let (answer, ()) = tokio::join!(connection.send(&request, empty), answering);
+        let (answer, ()) = tokio::join!(connection.send(&request, empty, None), answering);
         assert_eq!(answer.unwrap().status(), 200);
         assert_eq!(content(&mut connection).await.unwrap(), b"ok");
         connection = connection.idle().unwrap();
@@ -277,7 +276,7 @@ async fn a_body_goes_up_in_its_framing() {
             received
         };
         let request = post();
-        let sending = connection.send(&request, AttemptBody::full(Bytes::copy_from_slice(body)));
+        let sending = connection.send(&request, AttemptBody::full(Bytes::copy_from_slice(body)), None);
         let (answer, received) = tokio::join!(sending, answering);
         assert_eq!(answer.unwrap().status(), 204);
         assert!(received == expected);
@@ -292,7 +291,7 @@ async fn an_early_answer_is_heard_while_the_request_goes_on() {
     let body = vec![b'x'; 16 << 20];
     let length = body.len();
     origin.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
-    let answer = connection.send(&post(), AttemptBody::full(body.into())).await.unwrap();
+    let answer = connection.send(&post(), AttemptBody::full(body.into()), None).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(content(&mut connection).await.unwrap(), b"ok");
     assert!(connection.idle().is_none(), "its request is not written yet");
@@ -309,7 +308,7 @@ async fn an_origin_that_closes_unanswered_may_have_acted() {
         drop(origin);
     };
     let (request, empty) = (get(), empty());
-    let (answer, ()) = tokio::join!(connection.send(&request, empty), closing);
+    let (answer, ()) = tokio::join!(connection.send(&request, empty, None), closing);
     assert!(matches!(answer, Err(Unanswered::Broken(AnswerError::Closed))));
 }
 
@@ -321,7 +320,7 @@ async fn what_follows_an_upgrade_belongs_to_the_new_protocol() {
         origin.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nfirst").await.unwrap();
     };
     let (request, empty) = (get(), empty());
-    let (answer, ()) = tokio::join!(connection.send(&request, empty), upgrading);
+    let (answer, ()) = tokio::join!(connection.send(&request, empty, None), upgrading);
     assert_eq!(answer.unwrap().status(), 101);
     let mut upgraded = connection.take_upgraded().unwrap();
     drop(origin);

@@ -3,12 +3,15 @@
 use std::io::{self, BufRead, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// A client's bytes. It belongs to its connection's task.
+#[derive(Debug)]
 pub(crate) enum ClientStream {
     /// As they are.
     Plain(TcpStream),
@@ -32,6 +35,19 @@ impl ClientStream {
                 }
                 socket.poll_read_ready(cx)
             }
+        }
+    }
+}
+
+impl ClientStream {
+    /// Has the connection reset, rather than ended, when it is dropped.
+    pub(crate) fn reset(&self) {
+        let socket = match self {
+            ClientStream::Plain(stream) => stream,
+            ClientStream::Tls(stream) => stream.get_ref().0,
+        };
+        if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection ends where it should be reset");
         }
     }
 }

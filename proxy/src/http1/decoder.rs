@@ -1,15 +1,35 @@
-//! Decodes an answer's content as it arrives (RFC 9112, 6 and 7).
+//! Decodes a message's content as it arrives (RFC 9112, 6 and 7).
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
-use super::response_head::Content;
-use crate::upstream::answer_error::AnswerError;
-
-/// Where the reading of an answer's content is.
+/// How a message's content is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decoder {
+pub(crate) enum Content {
+    /// By its length in bytes; 0 is none.
+    Length(u64),
+    /// By chunks.
+    Chunked,
+    /// By the connection's end.
+    UntilClose,
+}
+
+/// Why content cannot be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub(crate) enum ContentError {
+    #[error("a chunk is malformed")]
+    Chunk,
+    #[error("the trailers are malformed")]
+    Trailers,
+    #[error("the content was cut off")]
+    CutOff,
+}
+
+/// Where the reading of a message's content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decoder {
     /// So many bytes are left.
     Length(u64),
     /// A chunk's size comes next.
@@ -28,7 +48,7 @@ pub(super) enum Decoder {
 
 impl Decoder {
     /// Begins with what a head says.
-    pub(super) fn new(content: Content) -> Self {
+    pub(crate) fn new(content: Content) -> Self {
         match content {
             Content::Length(0) => Decoder::Ended,
             Content::Length(length) => Decoder::Length(length),
@@ -41,7 +61,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When chunks or trailers are malformed.
-    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, AnswerError> {
+    pub(crate) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, ContentError> {
         loop {
             match self {
                 Decoder::Ended => return Ok(None),
@@ -77,11 +97,11 @@ impl Decoder {
 
     /// Reads past the framing before the next chunk's data, and past an end without trailers; false when more is
     /// needed.
-    fn skip_framing(&mut self, input: &mut BytesMut) -> Result<bool, AnswerError> {
+    fn skip_framing(&mut self, input: &mut BytesMut) -> Result<bool, ContentError> {
         if *self == Decoder::ChunkEnd {
             match input.get(..2) {
                 Some(b"\r\n") => input.advance(2),
-                Some(_) => return Err(AnswerError::Chunk),
+                Some(_) => return Err(ContentError::Chunk),
                 None => return Ok(false),
             }
             *self = Decoder::ChunkSize;
@@ -89,21 +109,21 @@ impl Decoder {
         if *self == Decoder::ChunkSize {
             // httparse takes a line without a size for the last.
             if input.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
-                return Err(AnswerError::Chunk);
+                return Err(ContentError::Chunk);
             }
             match httparse::parse_chunk_size(input) {
                 Ok(httparse::Status::Complete((length, _)))
                     if input.get(..length - 1).unwrap_or_default().contains(&b'\n') =>
                 {
-                    return Err(AnswerError::Chunk);
+                    return Err(ContentError::Chunk);
                 }
                 Ok(httparse::Status::Complete((length, size))) => {
                     input.advance(length);
                     *self = if size == 0 { Decoder::Trailers } else { Decoder::Chunk(size) };
                 }
-                Ok(httparse::Status::Partial) if input.len() > MAX_CHUNK_LINE => return Err(AnswerError::Chunk),
+                Ok(httparse::Status::Partial) if input.len() > MAX_CHUNK_LINE => return Err(ContentError::Chunk),
                 Ok(httparse::Status::Partial) => return Ok(false),
-                Err(_) => return Err(AnswerError::Chunk),
+                Err(_) => return Err(ContentError::Chunk),
             }
         }
         if *self == Decoder::Trailers && input.starts_with(b"\r\n") {
@@ -117,23 +137,23 @@ impl Decoder {
     ///
     /// # Errors
     /// When it is cut off.
-    pub(super) fn close(&mut self) -> Result<(), AnswerError> {
+    pub(crate) fn close(&mut self) -> Result<(), ContentError> {
         match self {
             Decoder::UntilClose | Decoder::Ended => {
                 *self = Decoder::Ended;
                 Ok(())
             }
-            _ => Err(AnswerError::CutOff),
+            _ => Err(ContentError::CutOff),
         }
     }
 
     /// Returns whether there is no more.
-    pub(super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         *self == Decoder::Ended
     }
 
     /// Returns how many bytes are still to come.
-    pub(super) fn size_hint(&self) -> SizeHint {
+    pub(crate) fn size_hint(&self) -> SizeHint {
         match self {
             Decoder::Length(left) => SizeHint::with_exact(*left),
             Decoder::Ended => SizeHint::with_exact(0),
@@ -152,18 +172,18 @@ fn take(input: &mut BytesMut, most: u64) -> Option<(Bytes, u64)> {
 }
 
 /// Takes trailers that are complete; `None` while they are not.
-fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, AnswerError> {
+fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, ContentError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
     let (length, found) = match httparse::parse_headers(input, &mut fields) {
         Ok(httparse::Status::Complete(found)) => found,
-        Ok(httparse::Status::Partial) if input.len() > MAX_TRAILER_BYTES => return Err(AnswerError::Trailers),
+        Ok(httparse::Status::Partial) if input.len() > MAX_TRAILER_BYTES => return Err(ContentError::Trailers),
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(AnswerError::Trailers),
+        Err(_) => return Err(ContentError::Trailers),
     };
     let mut trailers = HeaderMap::with_capacity(found.len());
     for field in found {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| AnswerError::Trailers)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| AnswerError::Trailers)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ContentError::Trailers)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| ContentError::Trailers)?;
         trailers.append(name, value);
     }
     input.advance(length);
@@ -172,6 +192,6 @@ fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, AnswerError>
 
 /// A chunk's size with its extensions, which nobody uses, at most.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
-/// Trailers of one answer at most, and their bytes: gRPC's have a few.
+/// Trailers of one message at most, and their bytes: gRPC's have a few.
 const MAX_TRAILERS: usize = 64;
 const MAX_TRAILER_BYTES: usize = 32 * 1024;
