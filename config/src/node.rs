@@ -73,6 +73,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether every request is redirected to `https://`.
     pub redirect_to_https: bool,
+    /// The port that it is redirected to, as clients know it.
+    pub redirect_port: u16,
     /// Whether connections may start with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
 }
@@ -260,6 +262,8 @@ pub struct UpstreamTls {
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint by each thread.
     pub idle_connections: usize,
+    /// Whether messages say in `Via` that they have come through here.
+    pub via: bool,
 }
 
 /// What the node writes to its logs.

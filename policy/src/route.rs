@@ -53,8 +53,11 @@ pub struct RouteSpec {
     pub pass_request_headers: Vec<String>,
     /// How a client is kept at its region.
     pub affinity: Affinity,
-    /// From the request's arrival to the response head, over all attempts.
+    /// From the request's arrival to the response head, over all attempts; and between two pieces of an answer that
+    /// says how long it is.
     pub timeout: Duration,
+    /// For how long an answer that does not say how long it is (a stream) may be silent.
+    pub stream_idle_timeout: Duration,
     /// What may be tried again.
     pub retry: Retry,
     /// The line of the table that declares it, from 1.

@@ -139,6 +139,7 @@ mod tests {
     use crate::telemetry::Telemetry;
     use crate::telemetry::access_log::AccessLog;
     use crate::telemetry::metrics::Metrics;
+    use crate::via::Via;
 
     /// The Union's data may go to London until 2031-12-27, and from the day after on again.
     const TABLE: &str = "\
@@ -189,6 +190,7 @@ data_class = 'personal'
             reloads: RefusedReloads::default(),
             bus: None,
             started: clock::unix_seconds(),
+            via: Via::new(),
             written: ArcSwap::from_pointee(config.clone()),
             config: ArcSwap::from_pointee(config),
         })

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::http1::ContentError;
+use crate::http2_content::{Http2Content, Http2ContentError};
 
 /// A request's content as it arrives. It is read by the attempts of its request, on the thread of its connection.
 pub(crate) enum ClientContent {
@@ -17,7 +17,7 @@ pub(crate) enum ClientContent {
     /// It comes on an HTTP/1.1 connection, whose task reads nothing else meanwhile.
     Http1(Box<dyn Body<Data = Bytes, Error = ClientContentError> + Send + Unpin>),
     /// It comes on a stream of HTTP/2.
-    Http2(Incoming),
+    Http2(Http2Content),
 }
 
 /// Why a client's content is not whole.
@@ -29,7 +29,7 @@ pub(crate) enum ClientContentError {
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] Http2ContentError),
 }
 
 impl Body for ClientContent {
@@ -43,8 +43,8 @@ impl Body for ClientContent {
         match self.get_mut() {
             ClientContent::Nothing => Poll::Ready(None),
             ClientContent::Http1(content) => Pin::new(content).poll_frame(cx),
-            ClientContent::Http2(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            ClientContent::Http2(content) => {
+                Pin::new(content).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
         }
     }
@@ -53,7 +53,7 @@ impl Body for ClientContent {
         match self {
             ClientContent::Nothing => true,
             ClientContent::Http1(content) => content.is_end_stream(),
-            ClientContent::Http2(incoming) => incoming.is_end_stream(),
+            ClientContent::Http2(content) => content.is_end_stream(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Body for ClientContent {
         match self {
             ClientContent::Nothing => SizeHint::with_exact(0),
             ClientContent::Http1(content) => content.size_hint(),
-            ClientContent::Http2(incoming) => incoming.size_hint(),
+            ClientContent::Http2(content) => content.size_hint(),
         }
     }
 }

@@ -3,20 +3,20 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE};
-use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, VIA};
+use http::{HeaderMap, Method as HttpMethod, Request, Response, StatusCode, Version};
 use http_body::Body;
 use policy::concurrency::admits;
 use policy::route::RouteSpec;
 use policy::{Facts, Method, Payload, Permits, RegionId, RouteId, Verdict};
 
-use crate::affinity_cookie::{drop_pins, new_pin};
+use crate::affinity_cookie::new_pin;
 use crate::client_connection::ClientConnection;
 use crate::client_content::ClientContent;
 use crate::clock;
 use crate::fields::{self, is_request_id};
-use crate::framing::{HeadFault, HeadSize, TrailerRules, authority, content_length, strip_hop_by_hop};
-use crate::headers::{Outgoing, Provenance};
+use crate::framing::{HeadFault, HeadSize, TrailerRules, authority, content_length};
+use crate::headers::{Outgoing, Provenance, filter_answer};
 use crate::http1::Interim;
 use crate::node::{Node, Worker};
 use crate::occupancy::{Drain, InFlight};
@@ -157,6 +157,9 @@ async fn answer(
         Asks::Serve(vouched) => Some(vouched),
         Asks::Probe => None,
     });
+    if node.via.is_in(&parts.headers) {
+        return Err(OwnAnswer::in_a_loop());
+    }
     let client = match vouched {
         Some(vouched) => worker.places.named(vouched.address, vouched.is_named, &node.databases.load()),
         None => connection.client(&parts.headers, &node.databases.load(), &worker.places),
@@ -205,6 +208,11 @@ async fn answer(
     let id = find_route(&routing, &target, method)?;
     log.route = Some(id);
     let route = &routing.table().route(id).spec;
+    if matches!(method, Method::Trace | Method::Options)
+        && let Some(answer) = answered_here(method, route, &mut parts.headers)?
+    {
+        return Ok(answer);
+    }
     let sources = TrustSources { geo: &node.databases.load(), tokens: &node.tokens.load() };
     let context = RequestContext::of(&routing.document, route, (&client, &sender), &parts.headers, sources)
         .map_err(|why| OwnAnswer::bad_request(&format!("The request is refused because {why}.")))?;
@@ -275,6 +283,7 @@ async fn answer(
             vouched: &vouched_names,
             passed: &route.pass_request_headers,
             upgrade,
+            via: node.config.load().upstream.via.then(|| node.via.received_in(parts.version)),
         },
     );
     // Few requests go to a gateway: what it is told is put together for the first attempt there.
@@ -334,7 +343,7 @@ async fn answer(
     let keep = !from_a_node && !answered.response.status().is_server_error();
     let pin = new_pin(&routing.document, route, context.pinned, served, scheme).filter(|_| keep);
     let client_side = client_side.zip(place);
-    let mut response = pass_on(log, tunnel, answered, body, client_side, route.timeout);
+    let mut response = pass_on(log, tunnel, answered, body, client_side, route);
     if let Some(pin) = pin {
         response.headers_mut().append(SET_COOKIE, pin);
     }
@@ -349,6 +358,30 @@ fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<
             Err(OwnAnswer::refused(&policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None }))
         }
         Err(why) => Err(OwnAnswer::bad_request(&format!("The request is refused because {why}."))),
+    }
+}
+
+/// Answers what asks for this hop (RFC 9110, 7.6.2), and refuses what no origin should see: TRACE, unless its route names
+/// it, since its answer would show fields that scripts must not read.
+fn answered_here(
+    method: Method,
+    route: &RouteSpec,
+    headers: &mut HeaderMap,
+) -> Result<Option<Response<ResponseBody>>, OwnAnswer> {
+    let is_named = route.methods.is_some_and(|methods| methods.contains(method));
+    if method == Method::Trace && !is_named {
+        return Err(OwnAnswer::method_not_allowed(route));
+    }
+    let Some(left) = headers.get(MAX_FORWARDS) else { return Ok(None) };
+    let digits = left.to_str().ok().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse::<u32>().ok()) {
+        None => Err(OwnAnswer::bad_request("The request is refused because its Max-Forwards is no number.")),
+        Some(0) if method == Method::Trace => Err(OwnAnswer::method_not_allowed(route)),
+        Some(0) => Ok(Some(OwnAnswer::options(route))),
+        Some(left) => {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            Ok(None)
+        }
     }
 }
 
@@ -380,7 +413,7 @@ fn pass_on(
     answered: OriginAnswer,
     request: RequestBody,
     client_side: Option<(ClientSide, InFlight)>,
-    idle_timeout: std::time::Duration,
+    route: &RouteSpec,
 ) -> Response<ResponseBody> {
     let OriginAnswer { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } = answered;
     let served = &routing.table().region(region).name;
@@ -390,9 +423,11 @@ fn pass_on(
     log.safeguarded = safeguarded;
     let (mut parts, ()) = response.into_parts();
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
-    strip_hop_by_hop(&mut parts.headers);
-    drop_pins(&mut parts.headers);
+    filter_answer(&mut parts.headers);
     tell_client(&mut parts.headers, Some(served), attempts);
+    if log.worker.node.config.load().upstream.via {
+        parts.headers.append(VIA, log.worker.node.via.received_in(parts.version).clone());
+    }
     if let Some((client, place)) = client_side.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS) {
         if let Some(protocol) = protocol {
             parts.headers.insert(http::header::UPGRADE, protocol);
@@ -412,7 +447,7 @@ fn pass_on(
     let worker = log.worker.clone();
     let is_good = !parts.status.is_server_error();
     let pool_return = PoolReturn { worker, endpoint, routing, region, is_good, request, connection, in_flight };
-    Response::from_parts(parts, ResponseBody::proxied(pool_return, idle_timeout))
+    Response::from_parts(parts, ResponseBody::proxied(pool_return, route))
 }
 
 /// Says whether the region of an upload may no longer get it, for an upload that goes on beside its answer.

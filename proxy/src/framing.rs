@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Uri, Version};
 use memchr::memchr_iter;
@@ -94,12 +96,16 @@ impl HeadSize {
         let target = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
         let bytes = parts.method.as_str().len() + target + REQUEST_LINE_OVERHEAD;
         let mut size = Self { fields: 0, bytes, has_reserved: false };
+        let mut has_cookies = false;
         for (name, value) in &parts.headers {
             if is_reserved(name) {
                 size.has_reserved = true;
                 continue;
             }
-            size.fields += 1;
+            // HTTP/2 splits what HTTP/1 has in one line (RFC 9113, 8.2.3): it is one field, however many bytes it has.
+            if *name != COOKIE || !std::mem::replace(&mut has_cookies, true) {
+                size.fields += 1;
+            }
             size.bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD;
         }
         size
@@ -237,10 +243,10 @@ pub(crate) fn drop_named_by_connection(headers: &mut HeaderMap) {
         return;
     }
     let named = headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|token| token.parse().ok());
-    // Nobody may have the fields dropped that say who a client is or how long a body is.
+    // Nobody may have the fields dropped that say who a client is, how long a body is, or who has passed it on.
     let named: SmallVec<[HeaderName; 4]> = named
         .filter(|name: &HeaderName| {
-            *name != HOST && *name != CONTENT_LENGTH && !name.as_str().starts_with("x-forwarded-")
+            *name != HOST && *name != CONTENT_LENGTH && *name != VIA && !name.as_str().starts_with("x-forwarded-")
         })
         .collect();
     named.iter().for_each(|name| drop(headers.remove(name)));
@@ -312,7 +318,7 @@ impl FieldRules {
             "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" => true,
             "upgrade" | "http2-settings" | "expect" => true,
             "host" | "x-forwarded-for" | "x-client-country" | "x-client-region" | "x-client-city" => true,
-            "x-request-id" => true,
+            "x-request-id" | "via" => true,
             "forwarded" | "tracestate" | "traceparent" | "x-forwarded-proto" | "x-forwarded-host" => self.untrusted,
             _ => false,
         }
@@ -336,7 +342,7 @@ impl TrailerRules {
 
 /// Returns whether a field has no place after a body (RFC 9110, 6.5.1): who asks, what for, and how long the body
 /// is, is decided by then. An origin that merges trailers into its headers would take it for the head's.
-fn is_of_a_head(name: &HeaderName) -> bool {
+pub(crate) fn is_of_a_head(name: &HeaderName) -> bool {
     let name = plain(name.as_str());
     matches!(
         &*name,

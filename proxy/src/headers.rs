@@ -2,18 +2,22 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, UPGRADE};
+use http::header::{
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, SET_COOKIE, TE, UPGRADE, VIA,
+};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use smallvec::SmallVec;
 
-use crate::affinity_cookie::{COOKIE_NAME, without_pin};
+use crate::affinity_cookie::{COOKIE_NAME, drop_pins, without_pin};
 use crate::client::Client;
 use crate::fields::{self, write_hex};
-use crate::framing::{FieldRules, drop_named_by_connection};
+use crate::framing::{FieldRules, drop_named_by_connection, is_of_a_head, strip_hop_by_hop};
 use crate::http1::write_field;
 use crate::peers::Sender;
+use crate::peers::fields::drop_reserved;
 use crate::peers::headers::Vouching;
 use crate::peers::signature::Nonce;
+use crate::via;
 
 /// What of a request goes upstream, whatever the attempt. It lives while the request is forwarded.
 #[derive(Debug)]
@@ -58,6 +62,8 @@ pub(crate) struct Provenance<'a> {
     pub(crate) passed: &'a [String],
     /// Whether it asks for a protocol upgrade.
     pub(crate) upgrade: bool,
+    /// What this node says of itself in `Via`, unless it is to be silent.
+    pub(crate) via: Option<&'a HeaderValue>,
 }
 
 impl Outgoing {
@@ -87,6 +93,7 @@ impl Outgoing {
                 say(COOKIE, line.and_then(|line| HeaderValue::from_bytes(&line).ok()));
             }
         }
+        say(VIA, from.via.and_then(|ours| via::with_ours(&received, ours)).or_else(|| received.get(VIA).cloned()));
         let vouched = |name: &HeaderName| trusted && received.contains_key(name);
         say(HOST, Some(from.authority.clone()));
         say(fields::FORWARDED_FOR, forwarded_for(&received, trusted, from.peer));
@@ -181,6 +188,30 @@ impl RequestHead<'_> {
     }
 }
 
+/// Takes out of an answer's head, which has no field of nodes any more, what does not go down: what is for the origin's
+/// own hop, our affinity cookie, in which no origin has a say, and Alt-Svc (RFC 7838), which would lead clients past this
+/// node, and past the law.
+pub(crate) fn filter_answer(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    drop_pins(headers);
+    headers.remove(ALT_SVC);
+}
+
+/// Takes out of an interim answer's head what does not go down.
+pub(crate) fn filter_interim(headers: &mut HeaderMap) {
+    drop_reserved(headers);
+    filter_answer(headers);
+}
+
+/// Takes out of an answer's trailers what does not go down, and what has no place after a body (RFC 9110, 6.5.1; RFC
+/// 9113, 8.2.2).
+pub(crate) fn filter_answer_trailers(trailers: &mut HeaderMap) {
+    filter_interim(trailers);
+    let of_a_head: SmallVec<[HeaderName; 4]> =
+        trailers.keys().filter(|name| **name == SET_COOKIE || **name == HOST || is_of_a_head(name)).cloned().collect();
+    of_a_head.iter().for_each(|name| drop(trailers.remove(name)));
+}
+
 /// Writes a request line, and all fields but a length (RFC 9112, 3 and 5); whether there is one.
 fn write_head<'a>(
     output: &mut Vec<u8>,
@@ -263,6 +294,7 @@ mod tests {
             vouched: &[Some("x-consent"), None],
             passed: &["x-http-method".to_owned()],
             upgrade,
+            via: None,
         };
         let mut headers = HeaderMap::new();
         for (name, value) in received {

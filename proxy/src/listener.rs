@@ -1,7 +1,6 @@
 //! What the connections of a listener need to know of it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use config::{ListenerId, NodeConfig, ProxyProtocol};
 use prometheus::IntGauge;
@@ -29,27 +28,17 @@ pub(crate) struct ListenerFacts {
 pub(crate) struct ListenerSettings {
     /// Whether PROXY headers of trusted peers are read.
     pub(crate) proxy_protocol: bool,
-    /// The port of the HTTPS listener that every request is sent to, if it redirects.
+    /// The port of `https://` that every request is sent to, if it redirects.
     pub(crate) redirects_to: Option<u16>,
 }
 
 impl ListenerFacts {
-    /// Reads the settings in force: those of this configuration, on a node with these listeners.
-    pub(crate) fn settings(&self, config: &NodeConfig, listeners: &[Arc<ListenerFacts>]) -> ListenerSettings {
+    /// Reads the settings in force: those of this configuration.
+    pub(crate) fn settings(&self, config: &NodeConfig) -> ListenerSettings {
         let listener = config.listener(self.id);
-        let redirects = listener.is_some_and(|listener| listener.redirect_to_https);
         ListenerSettings {
             proxy_protocol: listener.is_some_and(|listener| listener.proxy_protocol == ProxyProtocol::Trusted),
-            redirects_to: redirects.then(|| https_port(config, listeners)),
+            redirects_to: listener.filter(|listener| listener.redirect_to_https).map(|listener| listener.redirect_port),
         }
     }
 }
-
-/// Returns the port of the first TLS listener; without any, HTTPS's own.
-fn https_port(config: &NodeConfig, listeners: &[Arc<ListenerFacts>]) -> u16 {
-    let first = config.listeners_by_id().find(|(_, listener)| listener.tls.is_some()).map(|(id, _)| id);
-    let bound = listeners.iter().find(|listener| Some(listener.id) == first);
-    bound.map_or(HTTPS_PORT, |listener| listener.address.port())
-}
-
-const HTTPS_PORT: u16 = 443;

@@ -25,6 +25,7 @@ use crate::token::Tokens;
 use crate::upstream::connect::Connector;
 use crate::upstream::plan::Upstream;
 use crate::upstream::pool::Pool;
+use crate::via::Via;
 
 /// One running node: its handles, each for what is used together. What a reload replaces is behind an `ArcSwap`; what
 /// it does not needs a restart. It lives as long as the process, and any thread uses it.
@@ -57,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) bus: Option<Arc<BusState>>,
     /// When the process started, in Unix seconds.
     pub(crate) started: u64,
+    /// What it calls itself to those before and behind it.
+    pub(crate) via: Via,
 }
 
 /// A reload that was refused; the state before it is still in force.

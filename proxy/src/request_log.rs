@@ -124,11 +124,11 @@ impl RequestLog {
         self.complete = true;
     }
 
-    /// The origin's answer broke off.
-    pub(crate) fn broke(&mut self, error: &dyn std::fmt::Display) {
+    /// The answer ends early, for this reason.
+    pub(crate) fn broke(&mut self, reason: &'static str, error: &dyn std::fmt::Display) {
         let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
-        self.reason = Some("upstream_broke_off");
-        self.worker.node.telemetry.metrics.errors.with_label_values(&[region, "upstream_broke_off"]).inc();
+        self.reason = Some(reason);
+        self.worker.node.telemetry.metrics.errors.with_label_values(&[region, reason]).inc();
         tracing::debug!(%error, region, "answer broken off");
     }
 

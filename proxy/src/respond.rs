@@ -1,8 +1,9 @@
 //! The only place that turns an outcome into a status code.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
+use policy::route::{Method, RouteSpec};
 use policy::{Reason, Refusal, Revoked};
 use serde::Serialize;
 
@@ -23,6 +24,8 @@ pub(crate) struct OwnAnswer {
     detail: String,
     page: Option<std::sync::Arc<str>>,
     retry_after: Option<u32>,
+    /// The methods that would be taken.
+    allow: Option<HeaderValue>,
     /// The region last tried, for the error's metric.
     pub(crate) region: String,
     /// How many attempts were made.
@@ -53,6 +56,7 @@ impl OwnAnswer {
             detail: detail.into(),
             page: None,
             retry_after: None,
+            allow: None,
             region: String::new(),
             attempts: 0,
             unsent: false,
@@ -111,6 +115,26 @@ impl OwnAnswer {
         if let Some(lag) = lag {
             response.headers_mut().insert(crate::fields::REPLICATION_LAG, lag);
         }
+        response
+    }
+
+    /// Answers that the request has come through this node before.
+    pub(crate) fn in_a_loop() -> Self {
+        let detail = "The request has come through this node before: an endpoint of its routing table leads back here.";
+        Self::new(StatusCode::LOOP_DETECTED, "loop", "Loop detected", detail)
+    }
+
+    /// Answers that the route takes no such method.
+    pub(crate) fn method_not_allowed(route: &RouteSpec) -> Self {
+        let detail = "This service does not take TRACE.";
+        let answer = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
+        Self { allow: Some(allowed(route)), ..answer }
+    }
+
+    /// Answers an OPTIONS that is for this node: which methods its route takes.
+    pub(crate) fn options(route: &RouteSpec) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::empty());
+        response.headers_mut().insert(ALLOW, allowed(route));
         response
     }
 
@@ -177,6 +201,16 @@ impl OwnAnswer {
             }
             ForwardError::Overloaded => Self::overloaded(),
             ForwardError::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
+            ForwardError::Local { region, attempts, lack } => {
+                let detail = format!("This node cannot connect to the service: it lacks {}.", lack.name());
+                let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "local_error", "Node exhausted", detail);
+                Self { region, attempts, unsent: true, ..answer.retry() }
+            }
+            ForwardError::Malformed { region, attempts } => {
+                let detail = "The service's answer is malformed, or longer than any client would take.";
+                let answer = Self::new(StatusCode::BAD_GATEWAY, "upstream_malformed", "Upstream malformed", detail);
+                Self { region, attempts, ..answer }
+            }
             ForwardError::Failed { region, attempts, timed_out, unsent, end } => {
                 let why = match end {
                     NoRetry::Exhausted => "No other attempt is left.",
@@ -231,11 +265,22 @@ impl OwnAnswer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, methods);
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// Returns the methods that a route takes, as Allow lists them (RFC 9110, 10.2.1).
+fn allowed(route: &RouteSpec) -> HeaderValue {
+    let unnamed = |method: Method| !matches!(method, Method::Connect | Method::Trace);
+    let is_taken = |method| route.methods.map_or(unnamed(method), |methods| methods.contains(method));
+    let names = Method::NAMED.iter().filter(|(_, method)| is_taken(*method)).map(|(name, _)| *name);
+    HeaderValue::try_from(names.collect::<Vec<_>>().join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn revocation_in_words(why: Revoked) -> &'static str {

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use policy::route::RouteSpec;
 use policy::{RegionId, Revoked};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::client_connection::WriteProgress;
 use crate::clock;
+use crate::headers::filter_answer_trailers;
 use crate::health::endpoint::EndpointState;
 use crate::node::Worker;
 use crate::occupancy::InFlight;
-use crate::peers::fields::drop_reserved;
 use crate::request_body::RequestBody;
-use crate::request_log::RequestLog;
+use crate::request_log::{REVOKED, RequestLog};
 use crate::revocation::LOOK;
 use crate::routing::Routing;
 use crate::upstream::answer_error::AnswerError;
@@ -46,6 +47,8 @@ pub(crate) struct ProxiedBody {
     pool_return: Option<PoolReturn>,
     /// Its end has come.
     ended: bool,
+    /// It does not say how long it is.
+    is_stream: bool,
     idle_timeout: Duration,
     /// It has broken off, and what came before is on its way down.
     broken: Option<AnswerError>,
@@ -95,9 +98,24 @@ pub(crate) enum ResponseBodyError {
     /// The origin stopped sending.
     #[error("the origin sent nothing for {0:?}")]
     Stalled(Duration),
+    /// A stream was silent for longer than its route allows.
+    #[error("the stream was silent for {0:?}")]
+    Silent(Duration),
     /// The origin's region may no longer serve it.
     #[error("the region may no longer serve it: {}", .0.name())]
     Revoked(Revoked),
+}
+
+impl ResponseBodyError {
+    /// Returns the word for log and metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            ResponseBodyError::Upstream(error) if error.is_malformed() => "upstream_malformed",
+            ResponseBodyError::Upstream(_) | ResponseBodyError::Stalled(_) => "upstream_broke_off",
+            ResponseBodyError::Silent(_) => "stream_idle",
+            ResponseBodyError::Revoked(_) => REVOKED,
+        }
+    }
 }
 
 impl ResponseBody {
@@ -120,11 +138,19 @@ impl ResponseBody {
         }
     }
 
-    /// Passes an origin's body on; an error after `idle_timeout` without a byte.
-    pub(crate) fn proxied(pool_return: PoolReturn, idle_timeout: Duration) -> Self {
+    /// Passes an origin's body on; an error once it has been silent for longer than its route allows.
+    pub(crate) fn proxied(pool_return: PoolReturn, route: &RouteSpec) -> Self {
+        let is_stream = pool_return.connection.size_hint().exact().is_none();
+        let idle_timeout = if is_stream { route.stream_idle_timeout } else { route.timeout };
         let is_empty = pool_return.connection.is_end_stream();
-        let mut proxied =
-            ProxiedBody { pool_return: Some(pool_return), ended: false, idle_timeout, broken: None, waiting: None };
+        let mut proxied = ProxiedBody {
+            pool_return: Some(pool_return),
+            ended: false,
+            is_stream,
+            idle_timeout,
+            broken: None,
+            waiting: None,
+        };
         if is_empty {
             proxied.give_back();
         }
@@ -176,7 +202,7 @@ impl Body for ResponseBody {
         if let Some(log) = &mut this.log {
             match &frame {
                 Some(Ok(frame)) => log.sent(frame.data_ref().map_or(0, Bytes::len)),
-                Some(Err(error)) => log.broke(error),
+                Some(Err(error)) => log.broke(error.reason(), error),
                 None => log.completed(),
             }
         }
@@ -248,11 +274,11 @@ impl ResponseSource {
     }
 }
 
-/// Returns a piece of an answer as it goes down: its trailers without what only nodes may write.
+/// Returns a piece of an answer as it goes down: its trailers without what must not.
 fn passed_on(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            drop_reserved(&mut trailers);
+            filter_answer_trailers(&mut trailers);
             Frame::trailers(trailers)
         }
         Err(frame) => frame,
@@ -278,7 +304,12 @@ impl ProxiedBody {
                 }
                 match frame {
                     Some(Err(error)) => {
-                        self.broke_off();
+                        if error.is_malformed() {
+                            // One page's shape says nothing of its origin.
+                            self.pool_return = None;
+                        } else {
+                            self.broke_off();
+                        }
                         // hyper drops what it has not written when a body fails: the client gets that first, and so sees
                         // an answer that is cut off, and not none.
                         self.broken = Some(error);
@@ -293,6 +324,11 @@ impl ProxiedBody {
                 let timeout = self.idle_timeout;
                 if self.waiting.get_or_insert_with(|| OriginWait::begin(timeout)).is_over(cx, timeout, ends_at) {
                     self.waiting = None;
+                    if self.is_stream {
+                        // That it is quiet is nobody's failure.
+                        self.pool_return = None;
+                        return Poll::Ready(Some(Err(ResponseBodyError::Silent(timeout))));
+                    }
                     self.broke_off();
                     return Poll::Ready(Some(Err(ResponseBodyError::Stalled(timeout))));
                 }

@@ -34,6 +34,7 @@ use crate::signals::Signals;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::via::Via;
 
 /// The options of a run beside its node file.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +113,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
         reloads: RefusedReloads::default(),
         bus: bus.as_ref().map(|bus| bus.state.clone()),
         started: clock::unix_seconds(),
+        via: Via::new(),
         written: ArcSwap::from_pointee(config.clone()),
         config: ArcSwap::from_pointee(config),
     });

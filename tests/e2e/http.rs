@@ -5,6 +5,7 @@ mod bodies;
 mod framing;
 mod gateway;
 mod headers;
+mod hops;
 mod hosts;
 mod http2_upstream;
 mod limits;
@@ -18,6 +19,7 @@ mod streaming;
 mod tls;
 mod tunnel;
 mod upgrade;
+mod whole;
 
 /// Routes that take everything, where no law holds.
 const EVERYTHING: &str = "[[routes]]\nname = \"all\"\n";

@@ -1,5 +1,7 @@
 //! HTTP/2 frame by frame, for origins that end connections and streams exactly as a test wants it.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -48,6 +50,30 @@ impl Frames {
             .collect();
         frames.write(SETTINGS, 0, 0, &payload).await;
         Some(frames)
+    }
+
+    /// Opens a connection as a client.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub async fn connect(address: SocketAddr) -> Frames {
+        let stream = patiently("a connection", TcpStream::connect(address)).await.expect("a connection");
+        let mut frames = Frames { stream };
+        frames.stream.write_all(PREFACE).await.expect("a preface");
+        frames.write(SETTINGS, 0, 0, &[]).await;
+        frames
+    }
+
+    /// Begins a POST, as a client: the first stream of the connection.
+    pub async fn post(&mut self, host: &str, path: &str) -> u32 {
+        // Of HPACK's static table: POST, http; then names with values as they are.
+        let mut head = vec![0x83, 0x86];
+        for (name, value) in [(0x04, path), (0x01, host)] {
+            head.extend([name, u8::try_from(value.len()).expect("a short value")]);
+            head.extend(value.bytes());
+        }
+        self.write(HEADERS, END_HEADERS, 1, &head).await;
+        1
     }
 
     /// Reads to the end of the next request's head and body, and gives the number of its stream. SETTINGS and PING are

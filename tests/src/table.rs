@@ -127,6 +127,14 @@ impl SmallTable {
         self.push(name, country, format!("endpoints = [{}]", endpoints.join(", ")), "")
     }
 
+    /// With one more region, at one endpoint as a table writes it (`h2c://…`), which probes only connect to.
+    #[must_use]
+    pub fn region_at(self, name: &str, country: &str, endpoint: &str) -> SmallTable {
+        let health = "health = { kind = \"tcp\", interval = \"1h\" }\n";
+        let table = self.push(name, country, format!("endpoints = [\"{endpoint}\"]"), health);
+        SmallTable { probes: "", ..table }
+    }
+
     fn push(mut self, name: &str, country: &str, endpoints: String, more: &str) -> SmallTable {
         let (name, country, more) = (name.to_owned(), country.to_owned(), more.to_owned());
         self.regions.push(SmallRegion { name, country, endpoints, more });
@@ -150,7 +158,7 @@ impl SmallTable {
         let mut text = format!("version = \"{}\"\n", self.version);
         for (priority, region) in self.regions.iter().enumerate() {
             let SmallRegion { name, country, endpoints, more } = region;
-            let health = health_line("/health", self.probes);
+            let health = if self.probes.is_empty() { String::new() } else { health_line("/health", self.probes) };
             write!(
                 text,
                 "\n[regions.{name}]\ncountry = \"{country}\"\npriority = {priority}\n{endpoints}\n{health}\n{more}\n"

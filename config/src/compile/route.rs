@@ -78,6 +78,7 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         pass_request_headers: value("pass_request_headers").map(|field| passed(&field)).unwrap_or_default(),
         affinity: value("affinity").map_or(Affinity::None, |field| affinity(&field)),
         timeout: timeout.unwrap_or(TIMEOUT),
+        stream_idle_timeout: duration("stream_idle_timeout").unwrap_or(STREAM_IDLE_TIMEOUT),
         retry: retry(value("retry").as_ref(), timeout),
         line: field.line(),
         // Last, because they can end it: all else has been read, and so checked, by then.
@@ -219,6 +220,8 @@ impl Seen {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// As long as a tunnel may idle: what is quiet for longer is forgotten rather than followed.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 const KEYS: &[&str] = &[
     "name",
@@ -240,6 +243,7 @@ const KEYS: &[&str] = &[
     "pass_request_headers",
     "affinity",
     "timeout",
+    "stream_idle_timeout",
     "retry",
 ];
 

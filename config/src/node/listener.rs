@@ -20,13 +20,18 @@ pub(super) fn listeners<'t>(root: &Section<'t>, directory: &Path, geoip: &Geoip)
 }
 
 fn listener<'t>(field: &Field<'t>, directory: &Path, geoip: &Geoip) -> Option<(Listener, Field<'t>)> {
-    let section = field.section(&["address", "tls", "redirect_to_https", "proxy_protocol"])?;
+    let section = field.section(&["address", "tls", "redirect_to_https", "redirect_port", "proxy_protocol"])?;
     let tls = section.field("tls");
     let redirect = section.field("redirect_to_https");
     let redirect_to_https = redirect.as_ref().and_then(|field| field.boolean()).unwrap_or(false);
     if let Some(field) = redirect.filter(|_| redirect_to_https && tls.is_some()) {
         field.error("a listener with tls has nothing to redirect: redirect on the plain one".to_owned());
     }
+    let port = section.field("redirect_port");
+    if let Some(field) = port.as_ref().filter(|_| !redirect_to_https) {
+        field.warning("nothing is redirected here: say redirect_to_https = true".to_owned());
+    }
+    let redirect_port = port.and_then(|field| field.integer(1..=65_535)).unwrap_or(HTTPS_PORT);
     let protocol = section.field("proxy_protocol");
     let proxy_protocol = protocol.as_ref().and_then(|field| field.choice(PROXY_PROTOCOL)).unwrap_or(ProxyProtocol::Off);
     if let Some(field) = protocol.filter(|_| proxy_protocol == ProxyProtocol::Trusted)
@@ -38,7 +43,7 @@ fn listener<'t>(field: &Field<'t>, directory: &Path, geoip: &Geoip) -> Option<(L
     let tls = tls.and_then(|field| read_tls(&field, directory));
     let address_field = address_field?;
     let address = socket_address(&address_field)?;
-    Some((Listener { address, tls, redirect_to_https, proxy_protocol }, address_field))
+    Some((Listener { address, tls, redirect_to_https, redirect_port, proxy_protocol }, address_field))
 }
 
 fn read_tls(field: &Field<'_>, directory: &Path) -> Option<Tls> {
@@ -62,3 +67,6 @@ fn certificate(field: &Field<'_>, directory: &Path) -> Option<CertificateFiles> 
 const PROXY_PROTOCOL: &[(&str, ProxyProtocol)] = &[("off", ProxyProtocol::Off), ("trusted", ProxyProtocol::Trusted)];
 
 const MAX_LISTENERS: usize = 256;
+
+/// What a client expects of `https://` without a port.
+const HTTPS_PORT: u16 = 443;

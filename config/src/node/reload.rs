@@ -89,6 +89,7 @@ impl NodeConfig {
                 connect_timeout,
                 idle_timeout,
                 idle_connections,
+                via,
             } of upstream),
             log: live!(Log { client_addresses } of log),
             warnings,
@@ -160,7 +161,7 @@ fn merge_listeners(fixed: &mut Fixed, running: &[Listener], newer: Vec<Listener>
 }
 
 fn merge_listener(fixed: &mut Fixed, index: usize, running: &Listener, newer: Listener) -> Listener {
-    let Listener { address, tls, redirect_to_https, proxy_protocol } = newer;
+    let Listener { address, tls, redirect_to_https, redirect_port, proxy_protocol } = newer;
     let is_of_one_kind = running.tls.is_some() == tls.is_some();
     if !is_of_one_kind {
         fixed.changed.push(format!("listeners[{index}].tls"));
@@ -176,6 +177,7 @@ fn merge_listener(fixed: &mut Fixed, index: usize, running: &Listener, newer: Li
                 fixed.keep(&key, &running.redirect_to_https, &redirect_to_https)
             }
         },
+        redirect_port,
         proxy_protocol,
     }
 }

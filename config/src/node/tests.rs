@@ -56,6 +56,7 @@ fn defaults_are_the_documented_ones() {
         address: "127.0.0.1:8080".parse().unwrap(),
         tls: None,
         redirect_to_https: false,
+        redirect_port: 443,
         proxy_protocol: ProxyProtocol::Off,
     };
     assert_eq!(config.listeners, [listener]);
@@ -107,6 +108,7 @@ nameservers = ['10.0.0.2', '127.0.0.1:5353', '::1', '[::1]:54']
 connect_timeout = '10s'
 idle_timeout = '11s'
 idle_connections = 12
+via = false
 [log]
 client_addresses = 'none'
 ",
@@ -150,6 +152,7 @@ client_addresses = 'none'
         connect_timeout: seconds(10),
         idle_timeout: seconds(11),
         idle_connections: 12,
+        via: false,
     };
     assert_eq!(config.upstream, upstream);
     assert_eq!(config.log.client_addresses, ClientAddresses::None);

@@ -16,6 +16,7 @@ impl Default for UpstreamTls {
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
             idle_connections: 128,
+            via: true,
         }
     }
 }
@@ -50,11 +51,12 @@ pub(super) fn upstream(root: &Section<'_>, directory: &Path) -> UpstreamTls {
             .field("idle_connections")
             .and_then(|field| field.integer(0..=100_000))
             .unwrap_or(defaults.idle_connections),
+        via: section.field("via").and_then(|field| field.boolean()).unwrap_or(defaults.via),
     }
 }
 
 const KEYS: &[&str] =
-    &["certificate_authorities", "nameservers", "connect_timeout", "idle_timeout", "idle_connections"];
+    &["certificate_authorities", "nameservers", "connect_timeout", "idle_timeout", "idle_connections", "via"];
 
 /// Returns an address with a port, or without one for DNS's own.
 fn nameserver(field: &Field<'_>) -> Option<SocketAddr> {

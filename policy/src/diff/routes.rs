@@ -210,6 +210,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         pass_request_headers: _,
         affinity: _,
         timeout: _,
+        stream_idle_timeout: _,
         retry: Retry { attempts: _, statuses: _, body_bytes: _, per_try_timeout: _, hedge: _ },
         line: _,
     } = route;
@@ -262,6 +263,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
             },
         ),
         ("timeout", format!("{:?}", route.timeout)),
+        ("stream_idle_timeout", format!("{:?}", route.stream_idle_timeout)),
         ("retry.attempts", retry.attempts.to_string()),
         ("retry.statuses", format!("{:?}", retry.statuses)),
         ("retry.body_bytes", retry.body_bytes.to_string()),

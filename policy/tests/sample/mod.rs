@@ -61,6 +61,7 @@ pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
         jurisdictions: Vec::new(),
         jurisdiction_header: None,
         pass_request_headers: Vec::new(),
+        stream_idle_timeout: Duration::from_secs(3600),
         affinity: Affinity::None,
         timeout: Duration::from_secs(30),
         retry: Retry {

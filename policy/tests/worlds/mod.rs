@@ -536,6 +536,7 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         jurisdictions,
         jurisdiction_header: None,
         pass_request_headers: Vec::new(),
+        stream_idle_timeout: Duration::from_secs(3600),
         affinity: kind.4,
         timeout: Duration::from_secs(30),
         retry: Retry { attempts: 3, statuses: Vec::new(), body_bytes: 0, per_try_timeout: None, hedge: false },

@@ -76,8 +76,9 @@ impl Decoder {
                     let Some((data, rest)) = take(input, *left) else { return Ok(None) };
                     *self = if rest == 0 { Decoder::ChunkEnd } else { Decoder::Chunk(rest) };
                     if rest == 0 {
-                        // What ends this chunk, and the content, is most often here too: it is one wake-up less.
-                        self.skip_framing(input)?;
+                        // What ends this chunk, and the content, is most often here too: it is one wake-up less. If it
+                        // is malformed, that is found again after this piece.
+                        let _ = self.skip_framing(input);
                     }
                     return Ok(Some(Frame::data(data)));
                 }
@@ -173,25 +174,40 @@ fn take(input: &mut BytesMut, most: u64) -> Option<(Bytes, u64)> {
 
 /// Takes trailers that are complete; `None` while they are not.
 fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, ContentError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
-    let (length, found) = match httparse::parse_headers(input, &mut fields) {
-        Ok(httparse::Status::Complete(found)) => found,
-        Ok(httparse::Status::Partial) if input.len() > MAX_TRAILER_BYTES => return Err(ContentError::Trailers),
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(ContentError::Trailers),
-    };
+    let mut few = [httparse::EMPTY_HEADER; USUAL_TRAILERS];
+    let mut parsed = parse_trailers(input, &mut few);
+    if matches!(parsed, Err(httparse::Error::TooManyHeaders)) {
+        parsed = parse_trailers(input, &mut vec![httparse::EMPTY_HEADER; MAX_TRAILERS]);
+    }
+    match parsed {
+        Ok(Some((length, trailers))) => {
+            input.advance(length);
+            Ok(Some(trailers))
+        }
+        Ok(None) if input.len() <= MAX_TRAILER_BYTES => Ok(None),
+        Ok(None) | Err(_) => Err(ContentError::Trailers),
+    }
+}
+
+/// Returns the length of trailers that are complete, and the trailers.
+fn parse_trailers<'a>(
+    input: &'a [u8],
+    fields: &mut [httparse::Header<'a>],
+) -> Result<Option<(usize, HeaderMap)>, httparse::Error> {
+    let httparse::Status::Complete((length, found)) = httparse::parse_headers(input, fields)? else { return Ok(None) };
     let mut trailers = HeaderMap::with_capacity(found.len());
     for field in found {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ContentError::Trailers)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| ContentError::Trailers)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| httparse::Error::HeaderName)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| httparse::Error::HeaderValue)?;
         trailers.append(name, value);
     }
-    input.advance(length);
-    Ok(Some(trailers))
+    Ok(Some((length, trailers)))
 }
 
 /// A chunk's size with its extensions, which nobody uses, at most.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
-/// Trailers of one message at most, and their bytes: gRPC's have a few.
-const MAX_TRAILERS: usize = 64;
-const MAX_TRAILER_BYTES: usize = 32 * 1024;
+/// Trailers that there is room for without an allocation: gRPC has a few.
+const USUAL_TRAILERS: usize = 16;
+/// Trailers of one message at most, and their bytes: as many as of a head.
+const MAX_TRAILERS: usize = 1024;
+const MAX_TRAILER_BYTES: usize = 256 * 1024;

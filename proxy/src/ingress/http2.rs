@@ -18,6 +18,7 @@ use crate::client_connection::ClientConnection;
 use crate::client_content::ClientContent;
 use crate::client_stream::ClientStream;
 use crate::exchange::{Received, serve};
+use crate::http2_content::Http2Content;
 use crate::ingress::cork::Corked;
 use crate::ingress::watchdog::{Order, Watched};
 use crate::node::Worker;
@@ -65,7 +66,7 @@ pub(crate) async fn serve_http2(
 fn received(request: Request<Incoming>) -> Received {
     let request = request.map(|content| match content.is_end_stream() {
         true => ClientContent::Nothing,
-        false => ClientContent::Http2(content),
+        false => ClientContent::Http2(Http2Content::new(content)),
     });
     Received { request, fault: None, interim: None, expects_continue: false, client_side: None }
 }

@@ -222,7 +222,7 @@ async fn open(
 ) -> std::io::Result<Opened> {
     let mut stream = TcpStream::from_std(stream)?;
     let node = &worker.node;
-    let settings = listener.settings(&node.config.load(), &node.listeners);
+    let settings = listener.settings(&node.config.load());
     let mut speaks = ProxyHeader::Proxy;
     if settings.proxy_protocol && node.databases.load().trusted.contains(peer.ip()) {
         speaks = caller(&mut stream).await?;

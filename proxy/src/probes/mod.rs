@@ -13,6 +13,7 @@ use policy::health::{Check, HttpCheck, Probe, ProbePlan};
 use tokio::time::timeout;
 
 use crate::health::endpoint::EndpointState;
+use crate::local_error::LocalError;
 use crate::node::Node;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::link::{ConnectError, SendError};
@@ -26,20 +27,22 @@ pub(crate) struct ProbeReport {
     pub(crate) lag_ms: Option<u64>,
     /// Why it did not pass, for operators; `None` when it did.
     pub(crate) why: Option<Arc<str>>,
+    /// What this node lacked to ask: then it has found out nothing.
+    pub(crate) lack: Option<LocalError>,
 }
 
 impl ProbeReport {
     fn passed(lag_ms: Option<u64>) -> Self {
-        Self { result: Probe::Passed, lag_ms, why: None }
+        Self { result: Probe::Passed, lag_ms, why: None, lack: None }
     }
 
     /// Reports a wrong answer.
     fn failed(why: &str, lag_ms: Option<u64>) -> Self {
-        Self { result: Probe::Failed, lag_ms, why: Some(why.into()) }
+        Self { result: Probe::Failed, lag_ms, why: Some(why.into()), lack: None }
     }
 
     fn unanswered(why: &str) -> Self {
-        Self { result: Probe::Unanswered, lag_ms: None, why: Some(why.into()) }
+        Self { result: Probe::Unanswered, lag_ms: None, why: Some(why.into()), lack: None }
     }
 }
 
@@ -117,7 +120,11 @@ pub(crate) async fn probe(
             if let NoAnswer::Connect(ConnectError::Gateway(refusal)) = &no_answer {
                 node.peers.refusals.of_gateway(&node.telemetry.metrics, refusal.cause(), refusal);
             }
-            ProbeReport::unanswered(&no_answer.to_string())
+            let lack = match &no_answer {
+                NoAnswer::Connect(error) => error.local(),
+                _ => None,
+            };
+            ProbeReport { lack, ..ProbeReport::unanswered(&no_answer.to_string()) }
         }
         Err(_) => ProbeReport::unanswered(&format!("no answer within {:?}", plan.timeout)),
     }

@@ -58,6 +58,10 @@ impl Watch {
                 tokio::spawn(async move {
                     let _busy = busy;
                     let found = probe(&node, &endpoint, &plan, gateway.as_ref()).await;
+                    if let Some(lack) = found.lack {
+                        node.telemetry.metrics.local_errors.with_label_values(&[lack.name()]).inc();
+                        return;
+                    }
                     if found.result == Probe::Passed {
                         endpoint.report_lag(found.lag_ms);
                     }

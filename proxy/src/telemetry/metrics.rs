@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) suspicions: IntCounterVec,
     pub(crate) retries: IntCounterVec,
     pub(crate) hedges: IntCounterVec,
+    pub(crate) local_errors: IntCounterVec,
     pub(crate) shed: IntCounterVec,
     pub(crate) revoked: IntCounterVec,
     pub(crate) tunnels: IntGaugeVec,
@@ -176,6 +177,11 @@ impl Metrics {
                 "meridian_hedges_total",
                 "Attempts beside a late one: won, or lost to it after all",
                 &["region", "outcome"],
+            ),
+            local_errors: counters(
+                "meridian_local_errors_total",
+                "Connections to origins, and probes, that this machine had no means for: nobody else's fault",
+                &["kind"],
             ),
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
             revoked: counters(

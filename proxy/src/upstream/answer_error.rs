@@ -1,8 +1,10 @@
 //! Why there is no answer, or not all of it, though there was a connection.
 
+use std::error::Error;
 use std::io;
 
 use crate::http1::ContentError;
+use crate::http2_content::Http2ContentError;
 
 /// Why a request has no answer, or its answer ends early.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +24,7 @@ pub(crate) enum AnswerError {
     Status,
     #[error("the answer's Content-Length is ambiguous")]
     Length,
-    #[error("an answer of HTTP/1.0 has a Transfer-Encoding")]
+    #[error("the answer's Transfer-Encoding is other than chunked")]
     Coding,
     #[error("of the answer: {0}")]
     Content(#[from] ContentError),
@@ -30,4 +32,40 @@ pub(crate) enum AnswerError {
     Request,
     #[error(transparent)]
     Http2(#[from] hyper::Error),
+    #[error(transparent)]
+    Http2Content(#[from] Http2ContentError),
+}
+
+impl AnswerError {
+    /// Returns whether the origin is there and speaks HTTP, and it is this answer alone that cannot be passed on: what one
+    /// page looks like says nothing of its origin's health.
+    pub(crate) fn is_malformed(&self) -> bool {
+        match self {
+            AnswerError::Head(error) => matches!(
+                error,
+                // What does not even begin as HTTP is another service.
+                httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::TooManyHeaders
+            ),
+            AnswerError::HeadTooLong
+            | AnswerError::Field
+            | AnswerError::Status
+            | AnswerError::Length
+            | AnswerError::Coding
+            | AnswerError::Content(ContentError::Chunk | ContentError::Trailers) => true,
+            AnswerError::Http2(error) | AnswerError::Http2Content(Http2ContentError::Http2(error)) => {
+                is_refused_here(error)
+            }
+            AnswerError::Io(_)
+            | AnswerError::Closed
+            | AnswerError::Content(ContentError::CutOff)
+            | AnswerError::Http2Content(Http2ContentError::CutOff)
+            | AnswerError::Request => false,
+        }
+    }
+}
+
+/// Returns whether it was this side that has reset the stream: for a head that is malformed, or too long.
+fn is_refused_here(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| error.is_reset() && error.is_library())
 }

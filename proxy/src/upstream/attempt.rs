@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::headers::RequestHead;
+use crate::local_error::LocalError;
 use crate::occupancy::InFlight;
 use crate::peers::headers::{Answerer, take_answer};
 use crate::request_body::{AttemptBody, RequestBody, Upload};
@@ -85,6 +86,10 @@ pub(crate) enum Fault {
     Gone,
     /// Its region may no longer serve it: another table has come in force while it waited.
     Revoked(Revoked),
+    /// This node lacks what a connection takes: nothing was sent, and it is nobody else's fault.
+    Local(LocalError),
+    /// An answer came that cannot be passed on: it is malformed, or past every limit. That is about this answer.
+    Malformed,
     /// An answer came, with a status that its route counts as a failure.
     Status,
 }
@@ -92,13 +97,22 @@ pub(crate) enum Fault {
 impl Fault {
     /// Returns whether the origin has certainly not acted on the request.
     pub(crate) fn is_unsent(self) -> bool {
-        matches!(self, Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort | Fault::Unprocessed)
+        matches!(
+            self,
+            Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort | Fault::Unprocessed | Fault::Local(_)
+        )
     }
 
     /// Returns whether another attempt costs the region's retry budget nothing: no origin was troubled, or this
     /// node left the region for the law's sake.
     pub(crate) fn is_free(self) -> bool {
         self.is_unsent() || matches!(self, Fault::Revoked(_))
+    }
+
+    /// Returns whether no other attempt would do any better: whoever is asked, this node lacks the same, and what the
+    /// origin has to say cannot be passed on.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Fault::Local(_) | Fault::Malformed)
     }
 
     /// Returns whether there was no connection.
@@ -115,6 +129,8 @@ impl Fault {
             Fault::TimedOut => "timeout",
             Fault::Gone => "gone",
             Fault::Revoked(_) => "revoked",
+            Fault::Local(_) => "local",
+            Fault::Malformed => "malformed",
             Fault::Status => "status",
         }
     }
@@ -193,6 +209,8 @@ impl AttemptResult {
                 | Fault::Unprocessed
                 | Fault::Gone
                 | Fault::Revoked(_)
+                | Fault::Local(_)
+                | Fault::Malformed
                 | Fault::Status,
             ) => {}
         }
@@ -244,6 +262,9 @@ async fn send(
             Err(SendError::Unsent(_) | SendError::Unprocessed) => return Err(Fault::Unprocessed),
             Err(SendError::Broken(error)) => {
                 tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "attempt broken");
+                if error.is_malformed() {
+                    return Err(Fault::Malformed);
+                }
                 return Err(if connection.is_first_to_break() { Fault::Broken } else { Fault::BrokenToo });
             }
         }
@@ -263,6 +284,10 @@ async fn connect(upstream: Upstream<'_>, destination: &Destination, limit: Insta
             tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "no connection");
             if let ConnectError::Gateway(refusal) = &error {
                 upstream.peers.refusals.of_gateway(upstream.metrics, refusal.cause(), refusal);
+            }
+            if let Some(lack) = error.local() {
+                upstream.metrics.local_errors.with_label_values(&[lack.name()]).inc();
+                return Err(Fault::Local(lack));
             }
             Err(if matches!(error, ConnectError::Another(_)) { Fault::UnreachableToo } else { Fault::Unreachable })
         }

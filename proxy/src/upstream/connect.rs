@@ -136,7 +136,7 @@ impl Connector {
                     }
                     Ok(Fresh::Http1(_) | Fresh::Silent) => return Err(ConnectError::NoHttp2),
                     Err(error) => {
-                        single_flight.failed(&error.to_string());
+                        single_flight.failed((&error).into());
                         return Err(error);
                     }
                 },

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
 use crate::upstream::http2::{Http2, Stream};
+use crate::upstream::link::ConnectFailure;
 
 /// Whom a pooled connection leads to, and which connector has opened it: what another would verify by other
 /// authorities, show another certificate, or find at another address is not used again.
@@ -37,7 +38,7 @@ struct EndpointConnections {
 #[derive(Debug)]
 struct PendingConnect {
     number: u64,
-    failure: watch::Receiver<Option<Arc<str>>>,
+    failure: watch::Receiver<Option<ConnectFailure>>,
     waiting: usize,
 }
 
@@ -48,7 +49,7 @@ pub(crate) enum ConnectPermit<'a> {
     /// It opens one, for others too.
     Open(SingleFlight<'a>),
     /// Another request opens one: it looks again when the channel closes, or fails as that one did.
-    Wait(watch::Receiver<Option<Arc<str>>>),
+    Wait(watch::Receiver<Option<ConnectFailure>>),
 }
 
 /// Opens one connection for all requests that wait for it, and reports to them whether that succeeded. Dropped
@@ -57,7 +58,7 @@ pub(crate) struct SingleFlight<'a> {
     shared: &'a SharedConnections,
     key: PoolKey,
     number: u64,
-    failure: watch::Sender<Option<Arc<str>>>,
+    failure: watch::Sender<Option<ConnectFailure>>,
 }
 
 impl SharedConnections {
@@ -132,8 +133,8 @@ impl SingleFlight<'_> {
     }
 
     /// Has all requests that wait fail as this one did.
-    pub(crate) fn failed(self, why: &str) {
-        self.failure.send_replace(Some(why.into()));
+    pub(crate) fn failed(self, why: ConnectFailure) {
+        self.failure.send_replace(Some(why));
     }
 }
 

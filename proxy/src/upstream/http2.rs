@@ -12,13 +12,13 @@ use http::header::{CONNECTION, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
 use crate::clock::uptime;
 use crate::headers::RequestHead;
+use crate::http2_content::Http2Content;
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
 use crate::upstream::answer_error::AnswerError;
@@ -50,7 +50,7 @@ pub(crate) struct Stream {
     connection: Arc<Http2>,
     sender: SendRequest<AttemptBody>,
     /// The content of the answer, once that has begun.
-    answer: Option<Incoming>,
+    answer: Option<Http2Content>,
 }
 
 impl Http2 {
@@ -155,7 +155,7 @@ impl Stream {
             None => SendError::Broken(error.into_error().into()),
         })?;
         let (parts, content) = answer.into_parts();
-        self.answer = Some(content);
+        self.answer = Some(Http2Content::new(content));
         Ok(Response::from_parts(parts, ()))
     }
 
@@ -169,12 +169,12 @@ impl Stream {
 
     /// Returns whether all of the answer was read.
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.answer.as_ref().is_none_or(Incoming::is_end_stream)
+        self.answer.as_ref().is_none_or(Body::is_end_stream)
     }
 
     /// Returns how much of the answer's content is still to come.
     pub(crate) fn size_hint(&self) -> SizeHint {
-        self.answer.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+        self.answer.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 
     /// Returns what the connection's other end has proved.
@@ -293,7 +293,7 @@ const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
 /// What waits to be sent on one stream.
 const SEND_BUFFER: usize = 256 * 1024;
 /// An answer's head and its trailers, as HPACK counts them.
-const MAX_HEADER_LIST: u32 = 64 * 1024;
+const MAX_HEADER_LIST: u32 = 256 * 1024;
 /// A peer that is dead is noticed even when nobody asks it anything.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::local_error::LocalError;
 use crate::peers::gateway::{Counterpart, GatewayRefusal};
 use crate::request_body::AttemptBody;
 use crate::upstream::answer_error::AnswerError;
@@ -39,10 +40,25 @@ pub(crate) enum ConnectError {
     NoHttp2,
     #[error("the new connection closed before it said that it speaks HTTP/2")]
     NoSettings,
-    #[error("another request was opening a connection: {0}")]
-    Another(Arc<str>),
+    #[error("another request was opening a connection: {}", .0.text)]
+    Another(ConnectFailure),
     #[error(transparent)]
     Gateway(#[from] GatewayRefusal),
+}
+
+/// Why a connection that several requests waited for could not be opened, for each of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ConnectFailure {
+    /// The error, in words.
+    pub(crate) text: Arc<str>,
+    /// What this node lacks, if that is why.
+    pub(crate) local: Option<LocalError>,
+}
+
+impl From<&ConnectError> for ConnectFailure {
+    fn from(error: &ConnectError) -> Self {
+        Self { text: error.to_string().into(), local: error.local() }
+    }
 }
 
 /// Why a request has no answer.
@@ -54,6 +70,18 @@ pub(crate) enum SendError {
     Unprocessed,
     /// The connection broke, and the origin may have acted on it.
     Broken(AnswerError),
+}
+
+impl ConnectError {
+    /// Returns what this node lacks, if it is for its own lack of it that there is no connection: which says nothing of any
+    /// endpoint, and another would be no better off.
+    pub(crate) fn local(&self) -> Option<LocalError> {
+        match self {
+            ConnectError::Io(error) => LocalError::of(error),
+            ConnectError::Another(failure) => failure.local,
+            _ => None,
+        }
+    }
 }
 
 impl Link {

@@ -11,6 +11,7 @@ use policy::{Facts, Permits, Refusal, RegionId, Revoked};
 use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
 use crate::http1::Interim;
+use crate::local_error::LocalError;
 use crate::occupancy::InFlight;
 use crate::peers::CurrentPeers;
 use crate::request_body::{BodyFault, RequestBody};
@@ -105,6 +106,22 @@ pub(crate) enum ForwardError {
         attempts: u32,
         /// Why.
         why: Revoked,
+    },
+    /// This node lacks what a connection to an origin takes.
+    Local {
+        /// The region that was to be tried.
+        region: String,
+        /// How many attempts were made.
+        attempts: u32,
+        /// What it lacks.
+        lack: LocalError,
+    },
+    /// An origin has answered, and its answer cannot be passed on.
+    Malformed {
+        /// Its region.
+        region: String,
+        /// How many attempts were made.
+        attempts: u32,
     },
     /// An origin was tried and failed.
     Failed {

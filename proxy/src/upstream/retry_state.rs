@@ -112,6 +112,10 @@ impl<'a> RetryState<'a> {
     /// Returns whether the result of the attempt before lets there be another.
     fn may_go_on(&mut self) -> bool {
         let Some(last) = &self.last else { return true };
+        if last.fault.is_some_and(Fault::is_final) {
+            self.end = NoRetry::Exhausted;
+            return false;
+        }
         self.end = if !last.fault.is_some_and(Fault::is_unsent) && !self.plan.repeatable {
             NoRetry::NotRepeatable
         } else if clock::now() >= self.deadline {
@@ -315,6 +319,12 @@ impl<'a> RetryState<'a> {
         let region = self.last.as_ref().map(|last| table.region(last.pinned_region).name.clone()).unwrap_or_default();
         if let Some(Fault::Revoked(why)) = fault {
             return ForwardError::Revoked { region, attempts, why };
+        }
+        if let Some(Fault::Local(lack)) = fault {
+            return ForwardError::Local { region, attempts, lack };
+        }
+        if fault == Some(Fault::Malformed) {
+            return ForwardError::Malformed { region, attempts };
         }
         let timed_out = matches!(fault, Some(Fault::TimedOut | Fault::Gone));
         ForwardError::Failed { region, attempts, timed_out, unsent: !self.maybe_processed, end: self.end }

@@ -102,12 +102,11 @@ async fn plain_requests_are_redirected_whole() {
     let certificate = authority.certify(&["api.example.com"]);
     let node = Setup::new("here", world.table()).redirecting().tls(&[&certificate]).start().await;
     let client = Client::http1(node.http());
-    let port = node.https().port();
     for (sent, location) in [
-        (get("/a/b?c=d&e"), format!("https://api.example.com:{port}/a/b?c=d&e")),
-        (meridian_tests::post("/", "x"), format!("https://api.example.com:{port}/")),
-        (get("//evil.example.org"), format!("https://api.example.com:{port}//evil.example.org")),
-        (get("/x").host("API.example.com:80"), format!("https://api.example.com:{port}/x")),
+        (get("/a/b?c=d&e"), "https://api.example.com/a/b?c=d&e".to_owned()),
+        (meridian_tests::post("/", "x"), "https://api.example.com/".to_owned()),
+        (get("//evil.example.org"), "https://api.example.com//evil.example.org".to_owned()),
+        (get("/x").host("API.example.com:80"), "https://api.example.com/x".to_owned()),
     ] {
         let answer = client.send(&sent).await;
         assert_eq!(answer.status, 308, "{answer:?}");

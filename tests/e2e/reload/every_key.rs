@@ -135,6 +135,15 @@ async fn of_the_process_and_its_sockets() {
             ("200 us", "308"),
         ),
         live(
+            "listeners[].redirect_port",
+            (
+                "[[listeners]]\naddress = \"127.0.0.1:0\"\n",
+                "[[listeners]]\naddress = \"127.0.0.1:0\"\nredirect_to_https = true\nredirect_port = 8443\n",
+            ),
+            Look::Location,
+            ("none", "https://api.example.com:8443/"),
+        ),
+        live(
             "listeners[].proxy_protocol",
             (
                 "[[listeners]]\naddress = \"127.0.0.1:0\"\n",
@@ -297,6 +306,12 @@ async fn of_connections_to_origins() {
             ("idle_connections = 100", "idle_connections = 0"),
             Look::Pooled,
             ("kept", "opened anew"),
+        ),
+        live(
+            "upstream.via",
+            ("idle_connections = 100", "idle_connections = 100\nvia = false"),
+            Look::Via,
+            ("true", "false"),
         ),
     ] {
         try_out(&mut site, &change).await;

@@ -138,7 +138,7 @@ impl Site {
 
 /// Where plain requests are sent to is decided by the file in force, too.
 #[tokio::test]
-async fn a_redirect_begins_ends_and_follows_the_first_tls_listener() {
+async fn a_redirect_begins_moves_and_ends() {
     let world = World::of_regions(&[("here", "US")], ROUTES).await;
     let authority = Authority::default();
     let [first, second] = HOSTS.map(|host| authority.certify(&[host]));
@@ -148,15 +148,12 @@ async fn a_redirect_begins_ends_and_follows_the_first_tls_listener() {
     let client = Client::http1(site.node.http());
     client.send(&get("/")).await.assert_served_by("here");
     let plain = "address = \"127.0.0.1:0\"";
-    let redirecting = format!("{plain}\nredirect_to_https = true");
-    let [first, second] = site.addresses()[..] else { panic!("two TLS listeners") };
-    // 127.0.0.1:0 stands for two listeners, which their order tells apart.
-    for (listeners, port) in
-        [([FIRST, SECOND, &redirecting], first.port()), ([SECOND, FIRST, &redirecting], second.port())]
-    {
-        site.apply(&site.with_listeners(&listeners)).await;
+    for (port, authority) in [("", "api.example.com"), ("\nredirect_port = 8443", "api.example.com:8443")] {
+        // 127.0.0.1:0 stands for two listeners, which their order tells apart.
+        let redirecting = format!("{plain}\nredirect_to_https = true{port}");
+        site.apply(&site.with_listeners(&[FIRST, SECOND, &redirecting])).await;
         let answer = client.send(&get("/a")).await;
-        let location = format!("https://api.example.com:{port}/a");
+        let location = format!("https://{authority}/a");
         assert_eq!((answer.status.as_u16(), answer.header("location")), (308, Some(location)));
     }
     site.apply(&site.with_listeners(&[FIRST, SECOND, plain])).await;

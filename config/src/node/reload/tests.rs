@@ -18,6 +18,7 @@ hosts = ['one.example.com']
 address = '127.0.0.1:8080'
 proxy_protocol = 'off'
 redirect_to_https = false
+redirect_port = 443
 [[listeners]]
 address = '127.0.0.1:8443'
 tls = { certificates = [{ certificate = 'a.pem', key = 'a-key.pem' }] }
@@ -54,6 +55,7 @@ nameservers = ['10.0.0.1']
 connect_timeout = '15s'
 idle_timeout = '16s'
 idle_connections = 18
+via = true
 [log]
 client_addresses = 'full'
 [routing]
@@ -79,6 +81,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("hosts = ['one.example.com']", "hosts = ['two.example.com']", ""),
     ("proxy_protocol = 'off'", "proxy_protocol = 'trusted'", ""),
     ("redirect_to_https = false", "redirect_to_https = true", ""),
+    ("redirect_port = 443", "redirect_port = 8443", ""),
     (
         "tls = { certificates = [{ certificate = 'a.pem', key = 'a-key.pem' }] }",
         "tls = { certificates = [{ certificate = 'b.pem', key = 'b-key.pem' }] }",
@@ -116,6 +119,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("connect_timeout = '15s'", "connect_timeout = '25s'", ""),
     ("idle_timeout = '16s'", "idle_timeout = '26s'", ""),
     ("idle_connections = 18", "idle_connections = 28", ""),
+    ("via = true", "via = false", ""),
     ("client_addresses = 'full'", "client_addresses = 'none'", ""),
     ("max_age = '1h'", "max_age = '2h'", "routing.max_age"),
     ("bus.servers = ['nats://a']", "bus.servers = ['nats://b']", "routing.bus.servers"),
@@ -177,6 +181,7 @@ fn every_field_of_a_node_file_is_among_the_changes() {
         "tls: None,",
         "address: 127.0.0.1:8443,",
         "redirect_to_https: false,",
+        "redirect_port: 443,",
         "proxy_protocol: Off,",
         "warnings: [],",
     ];

@@ -6,11 +6,9 @@ use http::{HeaderMap, Response, StatusCode, Version};
 use http_body::SizeHint;
 use hyper::ext::ReasonPhrase;
 
-use crate::affinity_cookie::drop_pins;
 use crate::clock::http_date;
-use crate::framing::strip_hop_by_hop;
+use crate::headers::filter_interim;
 use crate::http1::{Framing, write_field, write_length};
-use crate::peers::fields::drop_reserved;
 
 /// What of a request its answer must fit.
 #[derive(Clone, Copy, Debug)]
@@ -84,9 +82,7 @@ pub(super) fn write_head(output: &mut Vec<u8>, head: &Parts, length: &SizeHint, 
 pub(super) fn write_interim(output: &mut Vec<u8>, head: &Response<()>) {
     write_status(output, head.status(), head.extensions().get());
     let mut fields: HeaderMap = head.headers().clone();
-    strip_hop_by_hop(&mut fields);
-    drop_reserved(&mut fields);
-    drop_pins(&mut fields);
+    filter_interim(&mut fields);
     for (name, value) in &fields {
         write_field(output, name.as_str(), value.as_bytes());
     }

@@ -117,7 +117,7 @@ fn judged(head: Result<(Response<()>, bool), AnswerError>, to_head: bool) -> Res
     let says = |token| headers.get_all(CONNECTION).iter().any(|value| has_token(value, token));
     let mut keeps_alive =
         if is_http10 { says("keep-alive") } else { !headers.contains_key(CONNECTION) || !says("close") };
-    let coded = headers.contains_key(TRANSFER_ENCODING);
+    let coded = is_chunked(headers)?;
     let length = stated_length(headers)?;
     let has_none =
         to_head || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -128,13 +128,7 @@ fn judged(head: Result<(Response<()>, bool), AnswerError>, to_head: bool) -> Res
         if is_http10 {
             return Err(AnswerError::Coding);
         }
-        let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-        let last = last.and_then(|codings| codings.to_str().ok()?.rsplit(',').next().map(str::trim));
-        if last.is_some_and(|last| last.eq_ignore_ascii_case("chunked")) {
-            Content::Chunked
-        } else {
-            Content::UntilClose
-        }
+        Content::Chunked
     } else {
         length.map_or(Content::UntilClose, Content::Length)
     };
@@ -153,6 +147,25 @@ fn judged(head: Result<(Response<()>, bool), AnswerError>, to_head: bool) -> Res
     }
     keeps_alive &= content != Content::UntilClose && status != StatusCode::SWITCHING_PROTOCOLS;
     Ok(ResponseHead { response, content, keeps_alive, is_bare: has_none })
+}
+
+/// Returns whether the content comes in chunks. It was asked for in no other coding (RFC 9110, 10.1.4), and passed on
+/// without being decoded it would be taken for the content itself.
+fn is_chunked(headers: &HeaderMap) -> Result<bool, AnswerError> {
+    let mut chunked = false;
+    for line in headers.get_all(TRANSFER_ENCODING) {
+        for coding in line.to_str().map_err(|_| AnswerError::Coding)?.split(',').map(str::trim) {
+            // Servers of HTTP/1.1's first years said so of no coding at all (RFC 2616, 3.6).
+            if coding.is_empty() || coding.eq_ignore_ascii_case("identity") {
+                continue;
+            }
+            if chunked || !coding.eq_ignore_ascii_case("chunked") {
+                return Err(AnswerError::Coding);
+            }
+            chunked = true;
+        }
+    }
+    Ok(chunked)
 }
 
 /// Returns the length that a head states, once or repeatedly (RFC 9112, 6.3, 5).

@@ -24,6 +24,10 @@ pub(super) enum Look {
     Certificate(&'static str),
     /// The answer to a German client.
     Get(&'static str),
+    /// Where a request is redirected to.
+    Location,
+    /// Whether an origin is told through whom a request has come.
+    Via,
     /// The same by the origin that gives it.
     Origin(&'static str),
     /// The answer to a connection that begins with a PROXY header.
@@ -103,6 +107,13 @@ impl Look {
                 known.expect("a certificate of this test").0.to_owned()
             }
             Look::Get(path) => answer(site, &get(path).from("DE")).await,
+            Look::Location => {
+                client(site).send(&get("/")).await.header("location").unwrap_or_else(|| "none".to_owned())
+            }
+            Look::Via => {
+                client(site).send(&get("/").from("DE")).await.assert_served_by("us");
+                site.us.received().pop().expect("a request").header("via").is_some().to_string()
+            }
             Look::Origin(path) => {
                 let answer = client(site).send(&get(path).from("DE")).await;
                 answer.header("x-origin").unwrap_or_else(|| answer.status.to_string())

@@ -1,0 +1,39 @@
+//! Errors of this machine: what the node lacks, and no other machine is at fault for.
+
+use std::io;
+
+/// What the node lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LocalError {
+    /// Descriptors: of the process (EMFILE) or of the machine (ENFILE).
+    Descriptors,
+    /// Addresses or ports to connect from (EADDRNOTAVAIL).
+    Ports,
+    /// Memory, or buffers of the kernel's (ENOMEM, ENOBUFS).
+    Memory,
+    /// Permission: a firewall of this machine, or a security module, forbids it (EACCES, EPERM).
+    Permission,
+}
+
+impl LocalError {
+    /// Returns what an error of the operating system says that the node lacks, if it is that.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        match error.raw_os_error()? {
+            libc::EMFILE | libc::ENFILE => Some(Self::Descriptors),
+            libc::EADDRNOTAVAIL => Some(Self::Ports),
+            libc::ENOMEM | libc::ENOBUFS => Some(Self::Memory),
+            libc::EACCES | libc::EPERM => Some(Self::Permission),
+            _ => None,
+        }
+    }
+
+    /// Returns the word for metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Descriptors => "descriptors",
+            Self::Ports => "ports",
+            Self::Memory => "memory",
+            Self::Permission => "permission",
+        }
+    }
+}
