@@ -421,6 +421,7 @@ fn pass_on(
     log.region = log.routing.table().region_named(served);
     log.attempts = attempts;
     log.safeguarded = safeguarded;
+    let client_key = log.client.as_ref().map_or(0, |client| client.key);
     let (mut parts, ()) = response.into_parts();
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
     filter_answer(&mut parts.headers);
@@ -433,8 +434,8 @@ fn pass_on(
             parts.headers.insert(http::header::UPGRADE, protocol);
         }
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        Evidence { metrics: &log.worker.node.telemetry.metrics, routing: &routing, region, endpoint: &endpoint }
-            .completed();
+        let metrics = &log.worker.node.telemetry.metrics;
+        Evidence { metrics, routing: &routing, region, endpoint: &endpoint, client_key }.completed();
         drop(in_flight);
         let upstream = connection.into_upgraded();
         *tunnel = upstream.map(|upstream| Box::new(Tunnel { client, upstream, region: served.clone(), place }));
@@ -446,7 +447,8 @@ fn pass_on(
     }
     let worker = log.worker.clone();
     let is_good = !parts.status.is_server_error();
-    let pool_return = PoolReturn { worker, endpoint, routing, region, is_good, request, connection, in_flight };
+    let pool_return =
+        PoolReturn { worker, endpoint, routing, region, client_key, is_good, request, connection, in_flight };
     Response::from_parts(parts, ResponseBody::proxied(pool_return, route))
 }
 

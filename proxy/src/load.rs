@@ -126,6 +126,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::traffic::TrafficSource;
     use crate::load::meter::LoadMeter;
     use crate::occupancy::InFlight;
     use crate::routing::PersistedState;
@@ -169,7 +170,8 @@ name = 'r'
 
     fn send(routing: &Routing, region: &str, endpoint: usize, times: usize) {
         let endpoint = &routing.region(id(routing, region)).endpoints[endpoint];
-        (0..times).for_each(|_| endpoint.on_answer(false, false));
+        let source = TrafficSource { client_key: 1, interval: secs(10) };
+        (0..times).for_each(|_| endpoint.on_answer(source, false, false));
     }
 
     /// `region: in flight of cap, rps`

@@ -72,6 +72,8 @@ pub(crate) struct PoolReturn {
     pub(crate) routing: Arc<Routing>,
     /// Its region, in the ids of `routing`.
     pub(crate) region: RegionId,
+    /// Whose request it is.
+    pub(crate) client_key: u64,
     /// Whether the answer is no error.
     pub(crate) is_good: bool,
     /// The request's body, which may still be on its way up.
@@ -84,8 +86,9 @@ pub(crate) struct PoolReturn {
 
 impl PoolReturn {
     fn evidence(&self) -> Evidence<'_> {
-        let Self { worker, endpoint, routing, region, .. } = self;
-        Evidence { metrics: &worker.node.telemetry.metrics, routing, region: *region, endpoint }
+        let Self { worker, endpoint, routing, region, client_key, .. } = self;
+        let metrics = &worker.node.telemetry.metrics;
+        Evidence { metrics, routing, region: *region, endpoint, client_key: *client_key }
     }
 }
 

@@ -297,8 +297,8 @@ impl EndpointStatus {
                 (false, true) => "ejected",
                 (false, false) => "down",
             },
-            attempts: counts.attempts,
-            errors: counts.errors,
+            attempts: counts.attempts.requests,
+            errors: counts.errors.requests,
             last_probe_failure: endpoint.last_failure().as_deref().map(str::to_owned),
         }
     }

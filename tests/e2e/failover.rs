@@ -1,12 +1,19 @@
 //! What real traffic shows, and what follows: ejections, suspicion, budgets, hedges, the way back.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use loadtest::origin::{Behaviour, Origin, OriginConfig};
-use meridian_tests::{Answer, Client, Node, RawConnection, Setup, SmallTable, World, eventually, get, post, put};
+use meridian_tests::{
+    Answer, Client, Node, RawConnection, Sent, Setup, SmallTable, World, eventually, geo, get, post, put,
+};
 use serde_json::Value;
+
+/// A request of one of many clients.
+fn of_client(number: u8) -> Sent {
+    get("/").on_behalf_of(geo::address_v6("US", number.into()))
+}
 
 const TWO: &[(&str, &str)] = &[("first", "US"), ("second", "US")];
 
@@ -15,11 +22,14 @@ async fn one_that_answers_with_errors_is_ejected_and_its_region_the_last_resort(
     let (world, node) = start("[[routes]]\nname = \"all\"\nretry = { attempts = 1 }\n").await;
     let client = Client::http1(node.http());
     world.behave("first", &Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE));
-    for _ in 0..5 {
-        let answer = client.send(&get("/")).await;
-        assert_eq!((answer.status.as_u16(), answer.region().as_deref()), (503, Some("first")));
-    }
-    client.send(&get("/")).await.assert_served_by("second");
+    // With nothing to compare them with, twice as many failures as in a row, each another client's.
+    let asked = AtomicU8::new(0);
+    eventually("traffic goes elsewhere", async || {
+        let answer = client.send(&of_client(asked.fetch_add(1, Ordering::Relaxed))).await;
+        served_by(&answer, "second")
+    })
+    .await;
+    assert!(asked.load(Ordering::Relaxed) > 10, "{asked:?}");
     let first = region(&node, "first").await;
     assert_eq!((&first["health"], &first["clients_percent"]), (&"suspected".into(), &0.into()), "{first}");
     assert_eq!(first["endpoints"][0]["state"], "ejected", "{first}");
@@ -43,8 +53,8 @@ async fn endpoints_that_are_all_new_have_no_past() {
     let (world, node) = start(routes).await;
     let client = Client::http1(node.http());
     world.behave("first", &Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE));
-    for _ in 0..6 {
-        client.send(&get("/")).await.assert_served_by("second");
+    for number in 0..6 {
+        client.send(&of_client(number)).await.assert_served_by("second");
     }
     assert_eq!(region(&node, "first").await["health"], "suspected");
     // Another version with the same endpoints changes nothing of that.
@@ -63,23 +73,92 @@ async fn endpoints_that_are_all_new_have_no_past() {
     client.send(&get("/")).await.assert_served_by("first");
 }
 
+/// An endpoint is compared with the others of its region, which are asked the same.
 #[tokio::test]
-async fn a_share_of_errors_between_successes_counts_too() {
-    let routes = "[[routes]]\nname = \"all\"\nretry = { attempts = 1 }\n\
-        [failover]\nerror_rate = 0.2\noutlier = { consecutive_errors = 5, interval = \"2s\" }\n";
-    let (world, node) = start(routes).await;
-    let count = AtomicUsize::new(0);
-    world.origin("first").behave(move |received| match received.path.as_str() {
+async fn an_endpoint_that_fails_more_than_its_siblings_is_ejected() {
+    let origins = [start_origin().await, start_origin().await, start_origin().await];
+    let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
+    let table = SmallTable::new("[[routes]]\nname = \"all\"\n").region("here", "US", &addresses).text();
+    let node = Setup::new("here", &table).start().await;
+    origins[1].behave(|received| match received.path.as_str() {
         "/health" => Behaviour::Normal,
-        _ if count.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) => {
-            Behaviour::Status(StatusCode::INTERNAL_SERVER_ERROR)
-        }
-        _ => Behaviour::Normal,
+        _ => Behaviour::Status(StatusCode::INTERNAL_SERVER_ERROR),
+    });
+    let (client, asked) = (Client::http1(node.http()), AtomicU8::new(0));
+    eventually("an ejection", async || {
+        client.send(&of_client(asked.fetch_add(1, Ordering::Relaxed))).await;
+        let here = region(&node, "here").await;
+        if here["endpoints"][1]["state"] == "ejected" { Ok(()) } else { Err(here.to_string()) }
+    })
+    .await;
+    let here = region(&node, "here").await;
+    assert_eq!((&here["health"], &here["endpoints"][0]["up"]), (&"up".into(), &true.into()), "{here}");
+    let causes = [("region", "here"), ("cause", "error_rate")];
+    assert_eq!(node.metrics().await.sum("meridian_ejections_total", &causes), Some(1.0));
+}
+
+/// An application's errors are as much about what it is asked: they move nobody.
+#[tokio::test]
+async fn plain_errors_move_no_region() {
+    let (world, node) = start("[[routes]]\nname = \"all\"\n").await;
+    world.origin("first").behave(|received| match received.path.as_str() {
+        "/health" => Behaviour::Normal,
+        _ => Behaviour::Status(StatusCode::INTERNAL_SERVER_ERROR),
     });
     let client = Client::http1(node.http());
-    eventually("traffic goes elsewhere", async || served_by(&client.send(&get("/")).await, "second")).await;
-    let causes = [("region", "first"), ("cause", "error_rate")];
-    assert_eq!(node.metrics().await.sum("meridian_ejections_total", &causes), Some(1.0));
+    for number in 0..60 {
+        let answer = client.send(&of_client(number)).await;
+        assert_eq!((answer.status.as_u16(), answer.region().as_deref()), (500, Some("first")));
+    }
+    let first = region(&node, "first").await;
+    assert_eq!((&first["health"], &first["endpoints"][0]["state"]), (&"up".into(), &"up".into()), "{first}");
+}
+
+/// Whatever one client asks for, and however often: the others stay where they are. So it is with a tenth of all requests,
+/// each of another client.
+#[tokio::test]
+async fn what_clients_provoke_moves_nobody_else() {
+    let provoking = [
+        ("refused", Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE)),
+        ("closed", Behaviour::CloseBeforeHead),
+        ("late", Behaviour::Slow(Duration::from_millis(400))),
+    ];
+    for (what, behaviour) in provoking {
+        let routes = "[[routes]]\nname = \"all\"\ntimeout = \"2s\"\nretry = { per_try_timeout = \"200ms\" }\n\
+            [failover]\nlatency_p99 = \"150ms\"\n";
+        let (world, node) = start(routes).await;
+        for name in ["first", "second"] {
+            let behaviour = behaviour.clone();
+            world.origin(name).behave(move |received| match received.path.as_str() {
+                "/provoke" => behaviour.clone(),
+                _ => Behaviour::Normal,
+            });
+        }
+        let client = Client::http1(node.http());
+        // One client, on a quiet node.
+        for _ in 0..12 {
+            client.send(&get("/provoke").on_behalf_of(geo::address_v6("US", 200))).await;
+        }
+        client.send(&of_client(1)).await.assert_served_by("first");
+        // A tenth of the requests, of many clients.
+        for number in 0..150 {
+            let sent = of_client(number);
+            if number % 10 == 0 {
+                let address = geo::address_v6("US", number.into());
+                client.send(&get("/provoke").on_behalf_of(address)).await;
+            } else {
+                client.send(&sent).await.assert_served_by("first");
+            }
+        }
+        for name in ["first", "second"] {
+            let shown = region(&node, name).await;
+            assert_eq!(
+                (&shown["health"], &shown["endpoints"][0]["up"]),
+                (&"up".into(), &true.into()),
+                "{what}: {shown}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
@@ -87,8 +166,11 @@ async fn so_does_a_slow_p99() {
     let routes = "[[routes]]\nname = \"all\"\n[failover]\nlatency_p99 = \"100ms\"\n";
     let (world, node) = start(routes).await;
     world.behave("first", &Behaviour::Slow(Duration::from_millis(150)));
-    let client = Client::http1(node.http());
-    eventually("traffic goes elsewhere", async || served_by(&client.send(&get("/")).await, "second")).await;
+    let (client, asked) = (Client::http1(node.http()), AtomicU8::new(0));
+    eventually("traffic goes elsewhere", async || {
+        served_by(&client.send(&of_client(asked.fetch_add(1, Ordering::Relaxed))).await, "second")
+    })
+    .await;
     let causes = [("region", "first"), ("cause", "latency_p99")];
     assert_eq!(node.metrics().await.sum("meridian_ejections_total", &causes), Some(1.0));
 }
@@ -125,19 +207,20 @@ async fn the_ejected_is_tried_before_the_unreachable() {
     // The probes find nothing out in the time of the test.
     let table = table.replace("unhealthy_interval = \"100ms\"", "unhealthy_interval = \"1h\"");
     let node = Setup::new("here", &table).start().await;
-    origins[1].kill().await;
     let client = Client::http1(node.http());
     origins[0].behave(|received| match received.path.as_str() {
         "/health" => Behaviour::Normal,
         _ => Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE),
     });
+    let asked = AtomicU8::new(0);
     eventually("an ejection", async || {
-        client.send(&get("/")).await;
+        client.send(&of_client(asked.fetch_add(1, Ordering::Relaxed))).await;
         let here = region(&node, "here").await;
         if here["endpoints"][0]["state"] == "ejected" { Ok(()) } else { Err(here.to_string()) }
     })
     .await;
     origins[0].set_behaviour(Behaviour::Normal);
+    origins[1].kill().await;
     for _ in 0..10 {
         client.send(&get("/")).await.assert_served_by("here");
         client.send(&post("/", "order")).await.assert_served_by("here");
@@ -149,10 +232,13 @@ async fn what_is_known_of_an_endpoint_outlives_its_version() {
     let (world, node) = start("[[routes]]\nname = \"all\"\nretry = { attempts = 1 }\n").await;
     let client = Client::http1(node.http());
     world.behave("first", &Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE));
-    for _ in 0..5 {
-        client.send(&get("/")).await;
-    }
-    assert_eq!(region(&node, "first").await["endpoints"][0]["state"], "ejected");
+    let asked = AtomicU8::new(0);
+    eventually("an ejection", async || {
+        client.send(&of_client(asked.fetch_add(1, Ordering::Relaxed))).await;
+        let first = region(&node, "first").await;
+        if first["endpoints"][0]["state"] == "ejected" { Ok(()) } else { Err(first.to_string()) }
+    })
+    .await;
     let address = format!("\"{}\"", world.origin("first").address());
     let versioned = format!("{{ address = {address}, version = \"v2\" }}");
     let skipped = node.log().all().len();

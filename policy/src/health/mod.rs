@@ -14,4 +14,4 @@ mod window;
 pub use endpoint::{EndpointHealth, Probe, Symptom};
 pub use plan::{Check, HttpCheck, ProbePlan};
 pub use region::{EndpointCounts, Evidence, Phase, RegionHealth};
-pub use window::{Cause, Counts, Sliding};
+pub use window::{Cause, Counts, Seen, Sliding};

@@ -1,18 +1,33 @@
 //! What real traffic showed over the last while, in numbers.
 
+use crate::chance::Cases;
 use std::time::Duration;
 
 use crate::failover::Failover;
 
-/// Attempts, and what was wrong with them.
+/// What some attempts had in common: how many there were, and of how many clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The attempts.
+    pub requests: u64,
+    /// The clients that they were for: each counts once an interval.
+    pub clients: u64,
+}
+
+/// What real traffic has shown of an endpoint, or of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All attempts.
-    pub attempts: u64,
-    /// Those that failed: no connection, no answer, a broken one, or a status from 500 on.
-    pub errors: u64,
+    pub attempts: Seen,
+    /// Those that failed in any way: no connection, no answer, a broken one, or a status from 500 on.
+    pub errors: Seen,
+    /// Of these, those that are the endpoint's own: there was no connection, or the same request was then answered well
+    /// by another attempt.
+    pub confirmed: Seen,
+    /// Of the errors, those that may be the endpoint's own or the request's: no answer, a broken one, 502, 503 or 504.
+    pub contested: Seen,
     /// Those that took longer than [`Failover::latency_p99`] to the answer's head.
-    pub slow: u64,
+    pub slow: Seen,
     /// Those that were retries or hedges, paid for by the retry budget.
     pub retries: u64,
 }
@@ -39,14 +54,34 @@ impl Cause {
     }
 }
 
+impl Seen {
+    /// Makes a count of attempts, each of another client.
+    pub fn of_clients(clients: u64) -> Self {
+        Self { requests: clients, clients }
+    }
+
+    fn since(self, before: Seen) -> Seen {
+        Seen {
+            requests: self.requests.saturating_sub(before.requests),
+            clients: self.clients.saturating_sub(before.clients),
+        }
+    }
+
+    fn plus(self, other: Seen) -> Seen {
+        Seen { requests: self.requests + other.requests, clients: self.clients + other.clients }
+    }
+}
+
 impl Counts {
     /// Returns what came since an earlier reading of the same counters.
     #[must_use]
     pub fn since(&self, before: &Counts) -> Counts {
         Counts {
-            attempts: self.attempts.saturating_sub(before.attempts),
-            errors: self.errors.saturating_sub(before.errors),
-            slow: self.slow.saturating_sub(before.slow),
+            attempts: self.attempts.since(before.attempts),
+            errors: self.errors.since(before.errors),
+            confirmed: self.confirmed.since(before.confirmed),
+            contested: self.contested.since(before.contested),
+            slow: self.slow.since(before.slow),
             retries: self.retries.saturating_sub(before.retries),
         }
     }
@@ -55,38 +90,76 @@ impl Counts {
     #[must_use]
     pub fn plus(&self, other: &Counts) -> Counts {
         Counts {
-            attempts: self.attempts + other.attempts,
-            errors: self.errors + other.errors,
-            slow: self.slow + other.slow,
+            attempts: self.attempts.plus(other.attempts),
+            errors: self.errors.plus(other.errors),
+            confirmed: self.confirmed.plus(other.confirmed),
+            contested: self.contested.plus(other.contested),
+            slow: self.slow.plus(other.slow),
             retries: self.retries + other.retries,
         }
     }
 
-    /// Returns the share that failed, `0..=1`; 0 without attempts.
+    /// Returns the share of failures that are the endpoint's own, `0..=1`; 0 without attempts.
     pub fn error_share(&self) -> f64 {
-        self.errors as f64 / self.attempts.max(1) as f64
+        self.share(self.confirmed)
     }
 
-    /// Returns what there is against whoever answered so. A share of few is no evidence: it takes as many cases as
-    /// errors in a row would (`outlier.consecutive_errors`), whatever the share.
+    /// Returns what there is against a region whose endpoints answered so. What a client can provoke is no evidence against
+    /// a region: a request fails in all of them, and one that fails in this one alone is confirmed by another. Where
+    /// nothing can be compared, most of what many clients ask must fail, or be slow.
+    ///
+    /// A share of few is no evidence: it takes as many clients as errors in a row would (`outlier.consecutive_errors`).
     pub fn verdict(&self, failover: &Failover) -> Option<Cause> {
-        let enough = |cases: u64| cases >= u64::from(failover.outlier.consecutive_errors);
-        let share = |cases: u64| cases as f64 / self.attempts.max(1) as f64;
-        if enough(self.errors) && share(self.errors) > failover.error_rate {
+        let least = u64::from(failover.outlier.consecutive_errors);
+        let is_most = |cases: Seen| cases.clients >= least * FEWEST_OF_MOST && self.share(cases) >= MOST;
+        if self.confirmed.clients >= least && self.share(self.confirmed) > failover.error_rate
+            || is_most(self.confirmed.plus(self.contested))
+        {
             return Some(Cause::ErrorRate);
         }
-        (enough(self.slow) && share(self.slow) > SLOWEST).then_some(Cause::Latency)
+        is_most(self.slow).then_some(Cause::Latency)
+    }
+
+    /// The same of one endpoint, which is compared with the `others` of its region: they are asked the same.
+    pub fn verdict_among(&self, others: &Counts, failover: &Failover) -> Option<Cause> {
+        if let Some(cause) = self.verdict(failover) {
+            return Some(cause);
+        }
+        let least = u64::from(failover.outlier.consecutive_errors);
+        let is_past = |cases: Seen, theirs: Seen, mark: f64| {
+            let (ours, theirs) =
+                (Cases::new(cases.clients, self.attempts.clients), Cases::new(theirs.clients, others.attempts.clients));
+            cases.clients >= least && self.share(cases) > mark && ours.is_worse_than(&theirs)
+        };
+        if others.attempts.clients < least {
+            return None;
+        }
+        if is_past(self.errors, others.errors, failover.error_rate) {
+            return Some(Cause::ErrorRate);
+        }
+        is_past(self.slow, others.slow, SLOWEST).then_some(Cause::Latency)
+    }
+
+    /// Returns the share of such cases, `0..=1`: of the attempts or of the clients, whichever is less. So neither one
+    /// client that asks much, nor many that ask little, makes a share.
+    fn share(&self, cases: Seen) -> f64 {
+        let share = |cases: u64, of: u64| cases as f64 / of.max(1) as f64;
+        share(cases.requests, self.attempts.requests).min(share(cases.clients, self.attempts.clients))
     }
 
     /// Returns how many more retries a budget allows, if these are the counts of the last `span`.
     pub fn retries_left(&self, budget: &crate::failover::RetryBudget, span: Duration) -> u64 {
-        let most = budget.ratio * self.attempts as f64 + budget.per_second * span.as_secs_f64();
+        let most = budget.ratio * self.attempts.requests as f64 + budget.per_second * span.as_secs_f64();
         (most as u64).saturating_sub(self.retries)
     }
 }
 
 /// The P99 is past a mark when more than this share takes longer.
 const SLOWEST: f64 = 0.01;
+/// What as many as this share of the attempts show is not one client's doing, where nothing else can be compared.
+const MOST: f64 = 0.5;
+/// By so much more than errors in a row must there be of such cases, each another client's.
+const FEWEST_OF_MOST: u64 = 2;
 
 /// Counts over the last while, which moves on in tenths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -136,8 +209,9 @@ mod tests {
 
     const SPAN: Duration = Duration::from_secs(10);
 
-    fn counts(attempts: u64, errors: u64, slow: u64) -> Counts {
-        Counts { attempts, errors, slow, retries: 0 }
+    fn counts(attempts: u64, confirmed: u64, slow: u64) -> Counts {
+        let [attempts, confirmed, slow] = [attempts, confirmed, slow].map(Seen::of_clients);
+        Counts { attempts, errors: confirmed, confirmed, slow, ..Counts::default() }
     }
 
     #[test]
@@ -150,13 +224,55 @@ mod tests {
             (49, 5, 0, Some(Cause::ErrorRate)),
             (1_000, 100, 0, None),
             (1_000, 101, 0, Some(Cause::ErrorRate)),
-            (10, 0, 4, None),
-            (10, 0, 5, Some(Cause::Latency)),
-            (1_000, 0, 10, None),
-            (1_000, 0, 11, Some(Cause::Latency)),
+            (10, 0, 9, None),
+            (10, 0, 10, Some(Cause::Latency)),
+            (1_000, 0, 499, None),
+            (1_000, 0, 500, Some(Cause::Latency)),
             (0, 0, 0, None),
         ] {
             assert_eq!(counts(attempts, errors, slow).verdict(&failover), verdict, "{attempts} {errors} {slow}");
+        }
+    }
+
+    #[test]
+    fn what_fails_everywhere_convicts_nobody() {
+        let failover = Failover::default();
+        let seen = |attempts, errors, contested, slow| {
+            let [attempts, errors, contested, slow] = [attempts, errors, contested, slow].map(Seen::of_clients);
+            Counts { attempts, errors, contested, slow, ..Counts::default() }
+        };
+        for (what, one, others, endpoint, region) in [
+            ("a URL that fails everywhere", seen(100, 30, 0, 0), seen(300, 90, 0, 0), None, None),
+            ("one of four that fails", seen(100, 30, 0, 0), seen(300, 3, 0, 0), Some(Cause::ErrorRate), None),
+            ("a tenth, refused", seen(1000, 100, 100, 0), seen(0, 0, 0, 0), None, None),
+            ("the only one, plain errors", seen(100, 100, 0, 0), seen(0, 0, 0, 0), None, None),
+            ("all refused, few", seen(9, 9, 9, 0), seen(0, 0, 0, 0), None, None),
+            (
+                "all refused, many",
+                seen(10, 10, 10, 0),
+                seen(0, 0, 0, 0),
+                Some(Cause::ErrorRate),
+                Some(Cause::ErrorRate),
+            ),
+            ("slow everywhere", seen(100, 0, 0, 20), seen(300, 0, 0, 60), None, None),
+            ("slow alone", seen(100, 0, 0, 20), seen(300, 0, 0, 1), Some(Cause::Latency), None),
+        ] {
+            assert_eq!(one.verdict_among(&others, &failover), endpoint, "{what}: the endpoint");
+            assert_eq!(one.verdict(&failover), region, "{what}: the region");
+        }
+    }
+
+    #[test]
+    fn neither_one_loud_client_nor_many_quiet_ones_make_a_share() {
+        let failover = Failover::default();
+        let attempts = Seen { requests: 10_000, clients: 1_000 };
+        for (confirmed, verdict) in [
+            (Seen { requests: 9_000, clients: 100 }, None),
+            (Seen { requests: 1_000, clients: 900 }, None),
+            (Seen { requests: 1_001, clients: 101 }, Some(Cause::ErrorRate)),
+        ] {
+            let counts = Counts { attempts, confirmed, ..Counts::default() };
+            assert_eq!(counts.verdict(&failover), verdict, "{confirmed:?}");
         }
     }
 
@@ -165,10 +281,10 @@ mod tests {
         let mut sliding = Sliding::default();
         for second in 0..30 {
             sliding.add(Duration::from_secs(second), SPAN, &counts(1, 0, 0));
-            assert_eq!(sliding.sum().attempts, (second + 1).min(10), "after {second} s");
+            assert_eq!(sliding.sum().attempts.requests, (second + 1).min(10), "after {second} s");
         }
         sliding.add(Duration::from_secs(34), SPAN, &Counts::default());
-        assert_eq!(sliding.sum().attempts, 5);
+        assert_eq!(sliding.sum().attempts.requests, 5);
         sliding.add(Duration::from_secs(1_000_000), SPAN, &Counts::default());
         assert_eq!(sliding.sum(), Counts::default());
         // A clock that stands still, or goes back, loses nothing.
@@ -178,13 +294,15 @@ mod tests {
         for second in 0..60 {
             sliding.add(Duration::from_secs(1_000_000 + second), SPAN * 3, &counts(1, 0, 0));
         }
-        assert!((28..=30).contains(&sliding.sum().attempts), "{:?}", sliding.sum());
+        assert!((28..=30).contains(&sliding.sum().attempts.requests), "{:?}", sliding.sum());
     }
 
     #[test]
     fn the_budget_is_a_share_and_a_floor() {
         let budget = RetryBudget { ratio: 0.2, per_second: 3.0 };
-        let left = |attempts, retries| Counts { attempts, errors: 0, slow: 0, retries }.retries_left(&budget, SPAN);
+        let left = |attempts, retries| {
+            Counts { attempts: Seen::of_clients(attempts), retries, ..Counts::default() }.retries_left(&budget, SPAN)
+        };
         assert_eq!([left(0, 0), left(0, 29), left(0, 30), left(1_000, 0), left(1_000, 500)], [30, 1, 0, 230, 0]);
     }
 }

@@ -9,6 +9,18 @@ use policy::failover::Outlier;
 use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 
 use crate::clock::uptime;
+use crate::health::traffic::{Blame, Traffic, TrafficSource};
+
+/// What became of a failure that was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// It was not counted: its client has counted already.
+    Again,
+    /// It was counted.
+    Counted,
+    /// It was counted, and there are now enough in a row to eject the endpoint.
+    Enough,
+}
 
 /// The live state of one endpoint of one region, across tables. Any thread reads it without a lock; only changes
 /// take one.
@@ -25,9 +37,7 @@ pub(crate) struct EndpointState {
     errors_in_a_row: AtomicU32,
     gone: AtomicBool,
     in_doubt: AtomicBool,
-    attempts: AtomicU64,
-    errors: AtomicU64,
-    slow: AtomicU64,
+    traffic: Traffic,
     /// The replication lag that its last probe reported, in milliseconds.
     lag_ms: Mutex<Option<u64>>,
     /// Why its last probe did not pass; `None` when it did.
@@ -58,9 +68,7 @@ impl EndpointState {
             errors_in_a_row: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             in_doubt: AtomicBool::new(cold),
-            attempts: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            slow: AtomicU64::new(0),
+            traffic: Traffic::default(),
             lag_ms: Mutex::default(),
             last_failure: Mutex::default(),
         }
@@ -98,12 +106,7 @@ impl EndpointState {
 
     /// Returns what real traffic has shown since the process's start.
     pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            attempts: self.attempts.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
-            slow: self.slow.load(Ordering::Relaxed),
-            retries: 0,
-        }
+        self.traffic.counts()
     }
 
     /// Returns the replication lag that it last reported, in milliseconds.
@@ -128,13 +131,13 @@ impl EndpointState {
 
     /// Takes the head of an answer of real traffic that is no symptom of anything, though it may be an
     /// error (a 500 is as much about its request) or slow.
-    pub(crate) fn on_answer(&self, is_error: bool, is_slow: bool) {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn on_answer(&self, from: TrafficSource, is_error: bool, is_slow: bool) {
+        self.traffic.attempt(from);
         if is_error {
-            self.errors.fetch_add(1, Ordering::Relaxed);
+            self.traffic.error(from, Blame::Nobody);
         }
         if is_slow {
-            self.slow.fetch_add(1, Ordering::Relaxed);
+            self.traffic.slow(from);
         }
     }
 
@@ -145,20 +148,38 @@ impl EndpointState {
         }
     }
 
-    /// Takes a failure of real traffic; true when there are now enough in a row to eject it.
-    pub(crate) fn on_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-        self.on_late_error(symptom, outlier)
+    /// Takes a failure of real traffic that is its own; what became of it. Whether there
+    /// is a connection is no client's doing: anything else counts once for each client and interval.
+    pub(crate) fn on_error(&self, from: TrafficSource, symptom: Symptom, outlier: &Outlier) -> Noted {
+        self.traffic.attempt(from);
+        let is_first = self.traffic.error(from, Blame::Confirmed);
+        if !is_first && symptom != Symptom::Unreachable {
+            return Noted::Again;
+        }
+        match self.update(|health| health.on_error(uptime(), symptom, outlier)) {
+            true => Noted::Enough,
+            false => Noted::Counted,
+        }
     }
 
-    /// The same for an attempt that is counted already: its answer began well, and broke off.
-    pub(crate) fn on_late_error(&self, symptom: Symptom, outlier: &Outlier) -> bool {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        self.update(|health| health.on_error(uptime(), symptom, outlier))
+    /// Takes a failure that may be the request's, of an attempt that is counted already if it was `late`: its
+    /// answer began well, and broke off. The probes are to find out.
+    pub(crate) fn on_doubtful_error(&self, from: TrafficSource, blame: Blame, late: bool) {
+        if !late {
+            self.traffic.attempt(from);
+        }
+        self.traffic.error(from, blame);
+        self.on_wait();
+    }
+
+    /// Has what its traffic shows count anew.
+    pub(crate) fn begin_anew(&self) {
+        self.traffic.begin_anew();
     }
 
     /// Ejects it; false when it is out already.
     pub(crate) fn eject(&self, cause: Cause, outlier: &Outlier) -> bool {
+        self.traffic.begin_anew();
         self.update(|health| health.eject(uptime(), cause, outlier))
     }
 

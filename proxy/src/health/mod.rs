@@ -5,3 +5,4 @@ pub(crate) mod endpoint;
 pub(crate) mod latency;
 pub(crate) mod region;
 pub(crate) mod reported_load;
+pub(crate) mod traffic;

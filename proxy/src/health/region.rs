@@ -139,7 +139,7 @@ impl RegionState {
             watch.retries.sum().retries
         };
         self.allow_retries(&Counts { retries, ..*lately }, failover);
-        let enough = lately.errors >= u64::from(failover.outlier.consecutive_errors);
+        let enough = lately.confirmed.clients >= u64::from(failover.outlier.consecutive_errors);
         let share = if enough { lately.error_share() as f32 } else { 0.0 };
         self.error_share.store(share.to_bits(), Ordering::Relaxed);
         lately.verdict(failover)

@@ -70,13 +70,13 @@ impl RegionMeter {
     fn sent(&mut self, cell: &Region) -> u64 {
         let mut sent = 0;
         for (endpoint, seen) in self.endpoints.values_mut() {
-            let attempts = endpoint.counts().attempts;
+            let attempts = endpoint.counts().attempts.requests;
             sent += attempts - std::mem::replace(seen, attempts);
         }
         let mut before = std::mem::take(&mut self.endpoints);
         for endpoint in &cell.endpoints {
             let known = before.remove(&endpoint.id).unwrap_or_else(|| {
-                let attempts = endpoint.counts().attempts;
+                let attempts = endpoint.counts().attempts.requests;
                 sent += attempts;
                 (endpoint.clone(), attempts)
             });

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::probe;
 use crate::clock::uptime;
+use crate::health::endpoint::EndpointState;
 use crate::node::Node;
 use crate::routing::Region;
 use crate::upstream::evidence::{eject, gauge, refresh, suspect};
@@ -99,9 +100,6 @@ impl Watch {
         let failover = &routing.table().spec().failover;
         self.node.inbox.settle(&routing, uptime());
         for (_, region, cell) in routing.regions() {
-            // What endpoints out of rotation have shown is answered by their being out, and so it is with
-            // a region's.
-            let mut in_rotation = Counts::default();
             for endpoint in &cell.endpoints {
                 if endpoint.on_tick(&failover.outlier) {
                     tracing::info!(region = region.name, endpoint = %endpoint.endpoint, "ejection ended");
@@ -110,17 +108,28 @@ impl Watch {
                 let fresh = endpoint.counts().since(&seen.counts);
                 seen.counts = seen.counts.plus(&fresh);
                 seen.window.add(uptime(), failover.outlier.interval, &fresh);
-                let lately = seen.window.sum();
-                let cause = if endpoint.is_up() { lately.verdict(failover) } else { None };
-                if let Some(cause) = cause {
+            }
+            let lately = |memory: &TickState, endpoint: &EndpointState| {
+                memory.endpoints.get(&endpoint.id).map(|seen| seen.window.sum()).unwrap_or_default()
+            };
+            let in_rotation = |memory: &TickState| {
+                let up = cell.endpoints.iter().filter(|endpoint| endpoint.is_up());
+                up.fold(Counts::default(), |sum, endpoint| sum.plus(&lately(memory, endpoint)))
+            };
+            let all = in_rotation(memory);
+            for endpoint in cell.endpoints.iter().filter(|endpoint| endpoint.is_up()) {
+                let its = lately(memory, endpoint);
+                if let Some(cause) = its.verdict_among(&all.since(&its), failover) {
                     eject(&self.node.telemetry.metrics, &region.name, cell, endpoint, cause, failover);
                 }
-                if endpoint.is_up() && cell.state.phase() != Phase::Suspected {
-                    in_rotation = in_rotation.plus(&lately);
-                } else {
-                    seen.window.clear();
-                }
             }
+            // What endpoints out of rotation have shown is answered by their being out, and so it is with
+            // a region's.
+            let is_suspected = cell.state.phase() == Phase::Suspected;
+            for endpoint in cell.endpoints.iter().filter(|endpoint| is_suspected || !endpoint.is_up()) {
+                memory.endpoints.entry(endpoint.id).or_default().window.clear();
+            }
+            let in_rotation = if is_suspected { Counts::default() } else { in_rotation(memory) };
             if let Some(cause) = cell.state.observe(&in_rotation, failover) {
                 suspect(&self.node.telemetry.metrics, &region.name, cell, cause, failover);
             }

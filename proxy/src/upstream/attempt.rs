@@ -17,9 +17,8 @@ use crate::peers::headers::{Answerer, take_answer};
 use crate::request_body::{AttemptBody, RequestBody, Upload};
 use crate::revocation::{self, RevocationCheck};
 use crate::routing::Routing;
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::balance::Destination;
-use crate::upstream::evidence::Evidence;
+use crate::upstream::evidence::{Contested, Evidence, is_refusal};
 use crate::upstream::link::{ConnectError, SendError};
 use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::plan::{ForwardPlan, Upstream};
@@ -186,21 +185,33 @@ impl AttemptResult {
     }
 
     /// Reports how it went, as evidence for or against its endpoint and region. `fair` is the time that an attempt has where
-    /// none went before it: silence that was cut short says little.
-    pub(crate) fn report(&self, metrics: &Metrics, body: &RequestBody, fair: Duration) {
+    /// none went before it: silence that was cut short says little. Returns what only another attempt can tell: whether
+    /// it failed by its endpoint's fault, or by its request's.
+    pub(crate) fn report(&self, plan: &ForwardPlan<'_>, fair: Duration) -> Option<Contested> {
         let AttemptTarget { routing, region, destination, started, limit, .. } = &self.target;
-        let evidence = Evidence { metrics, routing, region: *region, endpoint: destination.endpoint() };
-        let took = body.origins_turn(*started).map(|since| since.elapsed());
+        let (endpoint, client_key) = (destination.endpoint(), plan.facts.client_key);
+        let evidence = Evidence { metrics: plan.upstream.metrics, routing, region: *region, endpoint, client_key };
+        let took = plan.body.origins_turn(*started).map(|since| since.elapsed());
         let waited = took.unwrap_or_default();
         let had_its_time = limit.saturating_duration_since(*started) >= fair / 2;
-        match &self.result {
+        let symptom = match &self.result {
             // Why another node refuses is about the request, or about what it has said to probes.
-            Ok(_) if self.unsent => {}
-            Ok((response, _)) => evidence.answered(response.status(), took),
-            Err(Fault::Unreachable) => evidence.failed(Symptom::Unreachable, waited),
-            Err(Fault::Broken) => evidence.failed(Symptom::Broken, waited),
-            Err(Fault::TimedOut) if had_its_time => evidence.failed(Symptom::Silent, waited),
-            Err(Fault::CutShort) if had_its_time => evidence.failed(Symptom::Unreachable, waited),
+            Ok(_) if self.unsent => return None,
+            Ok((response, _)) if is_refusal(response.status()) => Symptom::Refused,
+            Ok((response, _)) => {
+                evidence.answered(response.status(), took);
+                return None;
+            }
+            Err(Fault::Unreachable) => {
+                evidence.failed(Symptom::Unreachable, waited);
+                return None;
+            }
+            Err(Fault::CutShort) if had_its_time => {
+                evidence.failed(Symptom::Unreachable, waited);
+                return None;
+            }
+            Err(Fault::Broken) => Symptom::Broken,
+            Err(Fault::TimedOut) if had_its_time => Symptom::Silent,
             Err(
                 Fault::TimedOut
                 | Fault::CutShort
@@ -212,8 +223,10 @@ impl AttemptResult {
                 | Fault::Local(_)
                 | Fault::Malformed
                 | Fault::Status,
-            ) => {}
-        }
+            ) => return None,
+        };
+        let (routing, endpoint) = (routing.clone(), endpoint.clone());
+        Some(Contested { routing, region: *region, endpoint, symptom, took: waited })
     }
 }
 

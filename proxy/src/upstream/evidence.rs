@@ -1,5 +1,6 @@
 //! Evidence of real traffic for and against endpoints and regions, attempt by attempt, and what that leads to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -7,7 +8,8 @@ use policy::failover::Failover;
 use policy::health::{Cause, Phase, Symptom};
 use policy::{Health, RegionId};
 
-use crate::health::endpoint::EndpointState;
+use crate::health::endpoint::{EndpointState, Noted};
+use crate::health::traffic::{Blame, TrafficSource};
 use crate::routing::{Region, Routing};
 use crate::telemetry::metrics::Metrics;
 
@@ -22,22 +24,27 @@ pub(crate) struct Evidence<'a> {
     pub(crate) region: RegionId,
     /// The endpoint.
     pub(crate) endpoint: &'a EndpointState,
+    /// Whose request it was: see [`policy::Facts::client_key`].
+    pub(crate) client_key: u64,
+}
+
+/// An attempt that has failed in a way that its request may have provoked. It lives until its request has ended: an answer
+/// to another attempt shows whose fault it was.
+pub(crate) struct Contested {
+    pub(crate) routing: Arc<Routing>,
+    pub(crate) region: RegionId,
+    pub(crate) endpoint: Arc<EndpointState>,
+    pub(crate) symptom: Symptom,
+    pub(crate) took: Duration,
 }
 
 impl Evidence<'_> {
-    /// An answer's head has come, after the origin took so long; `None` when it came before the request
-    /// was complete. 502, 503 and 504 say that the endpoint cannot serve; any other error is as much
-    /// about the request, and counts by its share only.
+    /// An answer's head has come, which is none of [`is_refusal`], after the origin took so long; `None` when it came
+    /// before the request was complete. An error is as much about the request, and counts by its share only.
     pub(crate) fn answered(&self, status: StatusCode, took: Option<Duration>) {
-        match status {
-            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-                self.failed(Symptom::Refused, took.unwrap_or_default());
-            }
-            status => {
-                self.endpoint.on_answer(status.is_server_error(), took > Some(self.failover().latency_p99));
-                self.on_trial(!status.is_server_error(), took.unwrap_or_default());
-            }
-        }
+        let is_slow = took > Some(self.failover().latency_p99);
+        self.endpoint.on_answer(self.source(), status.is_server_error(), is_slow);
+        self.on_trial(!status.is_server_error(), took.unwrap_or_default());
     }
 
     /// A good answer has come to its end: only then is it known to have gone well.
@@ -46,26 +53,35 @@ impl Evidence<'_> {
         self.cell().state.on_success();
     }
 
-    /// An attempt has failed, after `took`.
+    /// An attempt has failed after `took`, and that is its endpoint's own.
     pub(crate) fn failed(&self, symptom: Symptom, took: Duration) {
-        let enough = self.endpoint.on_error(symptom, &self.failover().outlier);
+        let noted = self.endpoint.on_error(self.source(), symptom, &self.failover().outlier);
         self.on_trial(false, took);
-        self.act(enough);
+        self.act(noted);
+    }
+
+    /// An attempt has failed after `took`, and no other has shown that it was its endpoint's fault.
+    pub(crate) fn in_doubt(&self, took: Duration, blame: Blame) {
+        self.endpoint.on_doubtful_error(self.source(), blame, false);
+        self.on_trial(false, took);
     }
 
     /// An attempt was cancelled after `took`, since another answered first: its answer would have taken
     /// longer still, and the probes are to find out whether one would have come.
     pub(crate) fn cancelled(&self, took: Duration) {
-        self.endpoint.on_answer(false, took > self.failover().latency_p99);
+        self.endpoint.on_answer(self.source(), false, took > self.failover().latency_p99);
         self.endpoint.on_wait();
     }
 
     /// An answer that began well has broken off.
     pub(crate) fn broke_off(&self) {
-        let enough = self.endpoint.on_late_error(Symptom::Broken, &self.failover().outlier);
+        self.endpoint.on_doubtful_error(self.source(), Blame::Contested, true);
         // Counted twice there, as a success and as a failure: half of a share that is far past any mark.
         self.on_trial(false, Duration::ZERO);
-        self.act(enough);
+    }
+
+    fn source(&self) -> TrafficSource {
+        TrafficSource { client_key: self.client_key, interval: self.failover().outlier.interval }
     }
 
     fn on_trial(&self, went_well: bool, took: Duration) {
@@ -76,14 +92,14 @@ impl Evidence<'_> {
 
     /// After a failure: ejects the endpoint if its failures in a row are enough, and suspects the
     /// region if those of all its endpoints are, and too few of them are left without one.
-    fn act(&self, enough: bool) {
+    fn act(&self, noted: Noted) {
         let (cell, failover, name) = (self.cell(), self.failover(), self.name());
         let cause = Cause::ConsecutiveErrors;
-        if enough && !eject(self.metrics, name, cell, self.endpoint, cause, failover) {
+        if noted == Noted::Enough && !eject(self.metrics, name, cell, self.endpoint, cause, failover) {
             // Its share of ejections is used up. That so many fail is told by the region's own count.
             tracing::debug!(region = name, endpoint = %self.endpoint.endpoint, "not ejected: too many are");
         }
-        if cell.state.on_error(&failover.outlier) {
+        if noted != Noted::Again && cell.state.on_error(&failover.outlier) {
             let sound = cell.endpoints.iter().filter(|endpoint| !endpoint.is_in_doubt()).count();
             if (sound as f64) < failover.threshold * cell.endpoints.len() as f64 || sound == 0 {
                 suspect(self.metrics, name, cell, cause, failover);
@@ -102,6 +118,12 @@ impl Evidence<'_> {
     fn name(&self) -> &str {
         &self.routing.table().region(self.region).name
     }
+}
+
+/// Returns whether a status says that the endpoint cannot serve (RFC 9110, 15.6.3 to 15.6.5), rather than that it has
+/// failed at this request.
+pub(crate) fn is_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
 /// Takes an endpoint out of rotation for a while, unless too many of its region's are out already.
@@ -133,6 +155,7 @@ pub(crate) fn suspect(metrics: &Metrics, region: &str, cell: &Region, cause: Cau
     if cell.state.suspect(&failover.outlier) {
         let cause = cause.name();
         metrics.suspicions.with_label_values(&[region, cause]).inc();
+        cell.endpoints.iter().for_each(|endpoint| endpoint.begin_anew());
         tracing::warn!(region, cause, "region suspected: the last resort for now");
         refresh(metrics, region, cell, failover);
     }

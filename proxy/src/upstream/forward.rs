@@ -32,7 +32,7 @@ pub(crate) async fn forward<'a>(plan: &'a ForwardPlan<'a>) -> Result<OriginAnswe
         if let Some(fault) = plan.body.fault() {
             return Err(ForwardError::Body(fault));
         }
-        result.report(plan.upstream.metrics, plan.body, state.fair());
+        state.report(&result);
         let welcome = state.is_welcome(&result);
         match state.settle(result) {
             Some(answered) if welcome => return Ok(answered),

@@ -40,7 +40,7 @@ impl<'a> RetryState<'a> {
             result = &mut second => (result, true),
         };
         if !self.is_welcome(&result) {
-            result.report(upstream.metrics, body, self.fair());
+            self.report(&result);
             self.maybe_processed |= !result.fault().is_unsent();
             self.count(&result.target.routing, result.target.region, result.fault().outcome());
             return if won { first.await } else { second.await };
@@ -51,7 +51,7 @@ impl<'a> RetryState<'a> {
         if won {
             // That it was too slow is what there is to know of the first.
             let took = begun.elapsed();
-            from.evidence(upstream.metrics).cancelled(took);
+            from.evidence(plan).cancelled(took);
             self.plan.pinned.latency(self.plan.permits.route()).observe(took);
         }
         result

