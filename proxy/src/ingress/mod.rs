@@ -1,6 +1,7 @@
 //! From an accepted socket to requests.
 
 mod cork;
+mod crc32c;
 mod http1;
 mod http2;
 pub(crate) mod listener;

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-use ppp::{HeaderResult, PartialResult, v1, v2};
-use tokio::io::AsyncReadExt;
+use ppp::{v1, v2};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 
+use crate::ingress::crc32c::crc32c;
 use crate::ingress::peek::peek_until;
 
 /// Who speaks on a connection of a trusted proxy.
@@ -21,39 +22,139 @@ pub(crate) enum ProxyHeader {
     Unknown,
 }
 
+/// Why a PROXY header is refused, and its connection with it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyHeaderFault {
+    #[error("the PROXY header does not parse: {0}")]
+    Malformed(String),
+    #[error("a field of the PROXY header (type {0:#04x}) is longer than what is left of the header")]
+    Overrun(u8),
+    #[error("the PROXY header's CRC-32C is wrong")]
+    Checksum,
+    #[error("the connection ends amid its PROXY header: {0}")]
+    CutOff(#[from] io::Error),
+}
+
+impl ProxyHeaderFault {
+    /// Returns the word for the metrics.
+    pub(crate) fn cause(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Overrun(_) => "overrun",
+            Self::Checksum => "checksum",
+            Self::CutOff(_) => "cut_off",
+        }
+    }
+}
+
+impl From<ProxyHeaderFault> for io::Error {
+    fn from(fault: ProxyHeaderFault) -> Self {
+        match fault {
+            ProxyHeaderFault::CutOff(error) => error,
+            fault => io::Error::new(io::ErrorKind::InvalidData, fault),
+        }
+    }
+}
+
+/// How a connection begins.
+#[derive(Debug, PartialEq, Eq)]
+enum Beginning {
+    /// With no header: all of it is the proxy's own.
+    Nothing,
+    /// With a whole header of version 1, so many bytes long.
+    Version1(usize, ProxyHeader),
+    /// With the signature of version 2.
+    Version2,
+}
+
 /// Takes a PROXY header off a connection of a trusted peer, and tells who speaks on it. The caller bounds the time.
 ///
 /// # Errors
-/// When the connection fails, or begins like a header that does not parse.
-pub(crate) async fn caller(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
-    let mut buffer = vec![0; LONGEST];
-    let judged = peek_until(stream, &mut buffer, judge).await?;
-    let (length, caller) = judged.ok_or_else(|| malformed("it is cut off, or too long"))??;
-    if let Some(header) = buffer.get_mut(..length) {
-        stream.read_exact(header).await?;
+/// When the connection fails, or begins like a header that does not parse, or is not what was sent.
+pub(crate) async fn caller(stream: &mut TcpStream) -> Result<ProxyHeader, ProxyHeaderFault> {
+    let mut buffer = [0; LONGEST_VERSION_1];
+    let cut_off = || Err(ProxyHeaderFault::Malformed("it is cut off, or too long".to_owned()));
+    match peek_until(stream, &mut buffer, judge).await?.unwrap_or_else(cut_off)? {
+        Beginning::Nothing => Ok(ProxyHeader::Proxy),
+        Beginning::Version1(length, caller) => {
+            if let Some(header) = buffer.get_mut(..length) {
+                stream.read_exact(header).await?;
+            }
+            Ok(caller)
+        }
+        Beginning::Version2 => version_2(stream).await,
     }
-    Ok(caller)
 }
 
-/// Returns a header's length and whom it names; 0 and the proxy when there is none. `None` while more must be seen.
-fn judge(seen: &[u8]) -> Option<io::Result<(usize, ProxyHeader)>> {
+/// Judges the first bytes of a connection. `None` while more must be seen.
+fn judge(seen: &[u8]) -> Option<Result<Beginning, ProxyHeaderFault>> {
     let begins_like = |signature: &[u8]| {
         let common = seen.len().min(signature.len());
-        seen.get(..common) == signature.get(..common)
+        common > 0 && seen.get(..common) == signature.get(..common)
     };
-    if seen.is_empty() || !(begins_like(v1::PROTOCOL_PREFIX.as_bytes()) || begins_like(v2::PROTOCOL_PREFIX)) {
-        return Some(Ok((0, ProxyHeader::Proxy)));
+    if begins_like(v2::PROTOCOL_PREFIX) {
+        return (seen.len() >= v2::PROTOCOL_PREFIX.len()).then_some(Ok(Beginning::Version2));
     }
-    let header = HeaderResult::parse(seen);
-    if header.is_incomplete() {
-        return None;
+    if !begins_like(v1::PROTOCOL_PREFIX.as_bytes()) {
+        return Some(Ok(Beginning::Nothing));
     }
-    Some(match header {
-        HeaderResult::V1(Ok(header)) => Ok((header.header.len(), v1_caller(&header))),
-        HeaderResult::V2(Ok(header)) => Ok((header.len(), v2_caller(&header))),
-        HeaderResult::V1(Err(error)) => Err(malformed(&error.to_string())),
-        HeaderResult::V2(Err(error)) => Err(malformed(&error.to_string())),
-    })
+    // A line that is cut at some of its spaces looks malformed: it is parsed once it is whole.
+    seen.windows(v1::PROTOCOL_SUFFIX.len()).any(|end| end == v1::PROTOCOL_SUFFIX.as_bytes()).then_some(())?;
+    let header = v1::Header::try_from(seen).map_err(|error| ProxyHeaderFault::Malformed(error.to_string()));
+    Some(header.map(|header| Beginning::Version1(header.header.len(), v1_caller(&header))))
+}
+
+/// Takes a header of version 2 off a stream: its fixed part, and then as much as that says.
+async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader, ProxyHeaderFault> {
+    let mut fixed = [0; FIXED];
+    stream.read_exact(&mut fixed).await?;
+    // What cannot be a header is refused before its length is believed.
+    if let Err(error) = v2::Header::try_from(&fixed[..])
+        && !matches!(error, v2::ParseError::Partial(..))
+    {
+        return Err(ProxyHeaderFault::Malformed(error.to_string()));
+    }
+    let [.., high, low] = fixed;
+    let mut header = fixed.to_vec();
+    header.resize(FIXED + usize::from(u16::from_be_bytes([high, low])), 0);
+    stream.read_exact(header.get_mut(FIXED..).unwrap_or_default()).await?;
+    read_version_2(&header)
+}
+
+/// Reads a whole header of version 2. A LOCAL one is checked like all others: it is the proxy's word, too.
+fn read_version_2(bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderFault> {
+    let header = v2::Header::try_from(bytes).map_err(|error| ProxyHeaderFault::Malformed(error.to_string()))?;
+    let addresses = header.addresses.address_family().byte_length();
+    let checked = check_fields(bytes, FIXED + addresses.unwrap_or(0));
+    // What follows UNSPEC is for nobody to read (2.2), unless it happens to be fields.
+    match checked {
+        Err(ProxyHeaderFault::Overrun(_) | ProxyHeaderFault::Malformed(_)) if addresses.is_none() => {}
+        checked => checked?,
+    }
+    Ok(v2_caller(&header))
+}
+
+/// Walks the fields (TLVs) from `at` to the header's end, and verifies its checksum if it has one (2.2.3).
+fn check_fields(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderFault> {
+    let mut checksum = None;
+    while let Some(rest) = header.get(at..).filter(|rest| !rest.is_empty()) {
+        let [kind, high, low, rest @ ..] = rest else {
+            return Err(ProxyHeaderFault::Overrun(rest.first().copied().unwrap_or_default()));
+        };
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let value = rest.get(..length).ok_or(ProxyHeaderFault::Overrun(*kind))?;
+        if *kind == CRC32C {
+            let value = <[u8; 4]>::try_from(value).ok().filter(|_| checksum.is_none());
+            let value = value.ok_or_else(|| ProxyHeaderFault::Malformed("its CRC-32C is none".to_owned()))?;
+            checksum = Some((at + FIELD_HEADER, u32::from_be_bytes(value)));
+        }
+        at += FIELD_HEADER + length;
+    }
+    let Some((at, expected)) = checksum else { return Ok(()) };
+    let before = header.get(..at).unwrap_or_default();
+    let after = header.get(at + 4..).unwrap_or_default();
+    // It is that of the header with zeros in its place.
+    if crc32c([before, &[0; 4], after]) == expected { Ok(()) } else { Err(ProxyHeaderFault::Checksum) }
 }
 
 fn v1_caller(header: &v1::Header<'_>) -> ProxyHeader {
@@ -77,72 +178,14 @@ fn v2_caller(header: &v2::Header<'_>) -> ProxyHeader {
     }
 }
 
-fn malformed(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the PROXY header does not parse: {what}"))
-}
-
-/// Real headers have some hundred bytes, TLVs included.
-const LONGEST: usize = 4096;
+/// A header of version 1 has 107 bytes at most; a few more are seen of one that has no end.
+const LONGEST_VERSION_1: usize = 256;
+/// Of version 2: the signature, version and command, family and protocol, and the length of the rest.
+const FIXED: usize = 16;
+/// A field's type and length.
+const FIELD_HEADER: usize = 3;
+/// `PP2_TYPE_CRC32C`.
+const CRC32C: u8 = 0x03;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `None` while more must be seen; else the header's length and whom it names.
-    fn judged(bytes: &[u8]) -> Option<Result<(usize, ProxyHeader), ()>> {
-        judge(bytes).map(|judged| judged.map_err(drop))
-    }
-
-    fn client(address: &str) -> ProxyHeader {
-        ProxyHeader::Client(address.parse().unwrap())
-    }
-
-    /// Returns a header of version 2: command, family and protocol, and the addresses' bytes.
-    fn version_2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
-        [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x20 | command, family], &length, addresses].concat()
-    }
-
-    const IPV4: [u8; 12] = [192, 0, 2, 7, 198, 51, 100, 1, 0x12, 0x67, 0x01, 0xbb];
-
-    #[test]
-    fn headers_of_both_versions() {
-        let v1 = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\nGET / HTTP/1.1\r\n";
-        assert_eq!(judged(v1), Some(Ok((44, client("192.0.2.7:4711")))));
-        let v2 = version_2(1, 0x11, &IPV4);
-        assert_eq!(judged(&v2), Some(Ok((28, client("192.0.2.7:4711")))));
-        for cut in 1..v2.len() {
-            assert_eq!(judged(&v2[..cut]), None, "{cut} bytes");
-        }
-    }
-
-    #[test]
-    fn only_a_local_header_is_the_proxy_s_own() {
-        let ipv6: Vec<u8> = [[0x20; 16], [0x30; 16]].concat().into_iter().chain([0x12, 0x67, 0x01, 0xbb]).collect();
-        let unix = [b'/'; 216];
-        for (what, header, expected) in [
-            ("LOCAL", version_2(0, 0, &[]), ProxyHeader::Proxy),
-            ("LOCAL with addresses", version_2(0, 0x11, &IPV4), ProxyHeader::Proxy),
-            ("UNSPEC", version_2(1, 0, &[]), ProxyHeader::Unknown),
-            ("UNSPEC with bytes", version_2(1, 0, &IPV4), ProxyHeader::Unknown),
-            ("IPv4 without a protocol", version_2(1, 0x10, &IPV4), ProxyHeader::Unknown),
-            ("UDP over IPv4", version_2(1, 0x12, &IPV4), ProxyHeader::Unknown),
-            ("UDP over IPv6", version_2(1, 0x22, &ipv6), ProxyHeader::Unknown),
-            ("a Unix stream", version_2(1, 0x31, &unix), ProxyHeader::Unknown),
-            ("a Unix datagram", version_2(1, 0x32, &unix), ProxyHeader::Unknown),
-            ("UNKNOWN", b"PROXY UNKNOWN\r\n".to_vec(), ProxyHeader::Unknown),
-            ("UNKNOWN with more", b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 4711 443\r\n".to_vec(), ProxyHeader::Unknown),
-        ] {
-            assert_eq!(judged(&header), Some(Ok((header.len(), expected))), "{what}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_header_is_left_alone_and_a_broken_one_is_refused() {
-        for other in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01", b"", b"PUT /", b"PROXIMITY"] {
-            assert_eq!(judged(other), Some(Ok((0, ProxyHeader::Proxy))), "{other:?}");
-        }
-        assert_eq!(judged(b"PROXY TCP4 192.0.2.999 198.51.100.1 4711 443\r\n"), Some(Err(())));
-        assert_eq!(judged(b"PRO"), None);
-    }
-}
+mod tests;

@@ -225,7 +225,9 @@ async fn open(
     let settings = listener.settings(&node.config.load());
     let mut speaks = ProxyHeader::Proxy;
     if settings.proxy_protocol && node.databases.load().trusted.contains(peer.ip()) {
-        speaks = caller(&mut stream).await?;
+        speaks = caller(&mut stream).await.inspect_err(|fault| {
+            node.telemetry.metrics.proxy_header_refusals.with_label_values(&[fault.cause()]).inc();
+        })?;
     }
     if let ProxyHeader::Client(client) = speaks {
         peer = client;

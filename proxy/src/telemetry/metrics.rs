@@ -51,6 +51,7 @@ pub(crate) struct Metrics {
     pub(crate) canary_decisions: IntCounterVec,
     pub(crate) residency_violations: IntCounter,
     pub(crate) peer_refusals: IntCounterVec,
+    pub(crate) proxy_header_refusals: IntCounterVec,
     pub(crate) table_info: IntGaugeVec,
     pub(crate) table_reloads: IntCounterVec,
     pub(crate) table_age: IntGauge,
@@ -232,6 +233,11 @@ impl Metrics {
                 "meridian_peer_refusals_total",
                 "Connections and requests of those who claim to be nodes and are none, or are not known as one: clients of this node, or gateways",
                 &["side", "cause"],
+            ),
+            proxy_header_refusals: counters(
+                "meridian_proxy_header_refusals_total",
+                "Connections of trusted proxies whose PROXY header was refused: malformed, overrun (a field past its end), checksum, cut_off",
+                &["cause"],
             ),
             residency_violations: counter(
                 "data_residency_violations_total",

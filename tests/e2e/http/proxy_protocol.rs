@@ -128,6 +128,62 @@ async fn nobody_else_is_believed() {
     world.assert_nothing_outside(&[]);
 }
 
+/// Fields after the addresses may be long, and say whether the header is what was sent.
+#[tokio::test]
+async fn a_header_with_fields_is_taken_whole_or_refused() {
+    let (world, _, node) = start().await;
+    let german = version_2(geo::address("DE", 3));
+    let with = |fields: &[u8]| {
+        let mut header = german.clone();
+        header.extend(fields);
+        let length = u16::try_from(header.len() - 16).expect("a length").to_be_bytes();
+        header[14..16].copy_from_slice(&length);
+        header
+    };
+    let padding =
+        |length: usize| [&[4][..], &u16::try_from(length).expect("a length").to_be_bytes(), &vec![7; length]].concat();
+    // RFC 3720's checksum of this very header, with zeros in its own place.
+    let checked = |right: bool| {
+        let mut header = with(&[3, 0, 4, 0, 0, 0, 0]);
+        let checksum = crc32c(&header) ^ u32::from(!right);
+        let at = header.len() - 4;
+        header[at..].copy_from_slice(&checksum.to_be_bytes());
+        header
+    };
+    for header in [with(&padding(10)), with(&padding(5_000)), with(&padding(60_000)), checked(true)] {
+        let mut connection = RawConnection::open(node.http()).await;
+        connection.write(&header).await;
+        connection.write(REQUEST).await;
+        assert!(connection.read_answer().await.0.starts_with("HTTP/1.1 200"), "{} bytes", header.len());
+        assert_eq!(world.received("here").pop().expect("a request").header("x-client-country"), Some("DE"));
+    }
+    let served = world.received("here").len();
+    for (cause, header) in [
+        ("overrun", with(&[4, 0, 200, 1])),
+        ("checksum", checked(false)),
+        ("malformed", {
+            let mut header = german.clone();
+            header[12] = 0x31;
+            header
+        }),
+    ] {
+        let mut connection = RawConnection::open(node.http()).await;
+        let _ = connection.try_write(&header).await;
+        let _ = connection.try_write(REQUEST).await;
+        assert_eq!(connection.read_to_end().await.0, b"", "{cause}");
+        let refused = node.metrics().await.sum("meridian_proxy_header_refusals_total", &[("cause", cause)]);
+        assert_eq!(refused, Some(1.0), "{cause}");
+    }
+    assert_eq!(world.received("here").len(), served);
+}
+
+/// Bit by bit, as RFC 3720, 12.1 describes it.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    })
+}
+
 #[tokio::test]
 async fn a_listener_that_does_not_take_it_refuses_it() {
     let world = World::of_regions(&[("here", "US")], EVERYTHING).await;
