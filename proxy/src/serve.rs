@@ -18,7 +18,7 @@ use crate::boundary::Boundaries;
 use crate::bus::thread::BusThread;
 use crate::clock::{self, LawClock, start_coarse_clock};
 use crate::databases::CurrentDatabases;
-use crate::ingress::listener::{Listener, bind, listen};
+use crate::ingress::listener::{Families, Listener, bind, listen};
 use crate::ingress::worker::Workers;
 use crate::listener::ListenerFacts;
 use crate::load::Inbox;
@@ -56,6 +56,8 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     }
 
     let mut sockets = Vec::new();
+    let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).chain(config.admin).collect();
+    let bind = |address| bind(address, Families::of(address, &all));
     for listener in &config.listeners {
         let socket = bind(listener.address).with_context(|| format!("cannot listen on {}", listener.address))?;
         sockets.push(socket);

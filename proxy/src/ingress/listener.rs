@@ -96,12 +96,33 @@ impl Service for Listener {
     }
 }
 
+/// Which addresses a socket of `[::]` takes connections for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Families {
+    /// IPv6, and IPv4 if the system has it so.
+    Any,
+    /// IPv6 only: the port's IPv4 is for another socket.
+    Ipv6Only,
+}
+
+impl Families {
+    /// Returns those of an address, of a process that binds all of these.
+    pub(crate) fn of(address: SocketAddr, all: &[SocketAddr]) -> Self {
+        let is_ipv4_of_its_port = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+        let is_shared = address.is_ipv6() && address.port() != 0 && all.iter().any(is_ipv4_of_its_port);
+        if is_shared { Self::Ipv6Only } else { Self::Any }
+    }
+}
+
 /// Binds a non-blocking socket, which refuses connections until it is to [`listen`].
 ///
 /// # Errors
 /// When the address is taken, not this machine's, or not allowed.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
+pub(crate) fn bind(address: SocketAddr, families: Families) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if families == Families::Ipv6Only {
+        socket.set_only_v6(true)?;
+    }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -129,7 +150,7 @@ mod tests {
     /// What is set on a listener costs its connections no system call.
     #[test]
     fn connections_inherit_the_settings_of_their_listener() {
-        let listener = listen(bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap()).unwrap();
+        let listener = listen(bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), Families::Any).unwrap()).unwrap();
         listener.set_nonblocking(false).unwrap();
         let address = listener.local_addr().unwrap();
         let first = StdStream::connect(address).unwrap();
@@ -145,5 +166,16 @@ mod tests {
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(75)));
         }
         drop((first, second));
+    }
+
+    #[test]
+    fn a_port_of_both_families_is_shared() {
+        let all: Vec<SocketAddr> =
+            ["0.0.0.0:80", "[::]:80", "[::]:443", "127.0.0.1:9900", "[::]:9900", "0.0.0.0:0", "[::]:0"]
+                .map(|address| address.parse().unwrap())
+                .to_vec();
+        let families: Vec<Families> = all.iter().map(|address| Families::of(*address, &all)).collect();
+        let (any, only) = (Families::Any, Families::Ipv6Only);
+        assert_eq!(families, [any, only, any, any, only, any, any]);
     }
 }

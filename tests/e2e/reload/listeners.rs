@@ -1,6 +1,6 @@
 //! Listeners while the node runs: the sockets stay, whatever the file says, and each keeps what is its own.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use meridian_tests::{Authority, Certificate, Client, Node, RawConnection, Setup, World, eventually, geo, get};
 use serde_json::json;
@@ -166,3 +166,35 @@ const FIRST: &str =
 const SECOND: &str =
     "address = \"127.0.0.2:0\"\ntls = { certificates = [{ certificate = \"tls-1.pem\", key = \"tls-1-key.pem\" }] }";
 const ROUTES: &str = "[[routes]]\nname = \"all\"\n";
+
+/// `0.0.0.0` and `[::]` at one port are two sockets; `[::]` alone is both.
+#[tokio::test]
+async fn a_port_of_both_families_is_two_listeners() {
+    let world = World::of_regions(&[("here", "US")], ROUTES).await;
+    // Held while nobody listens on it, and shared with the node.
+    let held = loadtest::origin::reserve((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let port = held.local_addr().expect("an address").port();
+    let (v4, v6): (SocketAddr, SocketAddr) = ((Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into());
+    let both = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
+    let asks = async |address: SocketAddr| {
+        let mut connection = std::net::TcpStream::connect(address)?;
+        std::io::Write::write_all(&mut connection, b"OPTIONS / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut connection, &mut answer)?;
+        std::io::Result::Ok(answer.starts_with("HTTP/1.1 200"))
+    };
+    for order in [[0, 1], [1, 0]] {
+        let setup = Setup::new("here", world.table()).plain().at(&both[order[0]]).plain().at(&both[order[1]]);
+        let mut node = setup.start().await;
+        for address in [v4, v6] {
+            assert!(asks(address).await.expect("a connection"), "{address}");
+        }
+        node.signal("INT");
+        node.exited().await;
+    }
+    let node = Setup::new("here", world.table()).plain().at(&both[1]).start().await;
+    for address in [v4, v6] {
+        assert!(asks(address).await.expect("a connection"), "{address}");
+    }
+    drop(node);
+}
