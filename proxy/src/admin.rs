@@ -176,7 +176,10 @@ fn metrics(node: &Node) -> AdminResponse {
         metrics.geoip_held.with_label_values(&[&database.file]).set(1);
     }
     metrics.certificate_expiry.reset();
-    for certificate in certificates(node) {
+    // Of several for the same names, the first to expire stays.
+    let mut of_node = certificates(node);
+    of_node.sort_unstable_by_key(|certificate| std::cmp::Reverse(certificate.expires_in_seconds));
+    for certificate in of_node {
         metrics.certificate_expiry.with_label_values(&[&certificate.names]).set(certificate.expires_in_seconds);
     }
     if let Some(bus) = &node.bus {

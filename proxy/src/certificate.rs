@@ -16,11 +16,76 @@ pub(crate) struct Certificate {
     pub(crate) names: Arc<CertificateNames>,
     /// The file it is from.
     pub(crate) file: PathBuf,
-    /// When it expires, in Unix seconds.
+    /// When it may be shown.
+    pub(crate) validity: Validity,
+}
+
+/// When a certificate is valid: both ends, which belong to it, in Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) not_before: i64,
     pub(crate) not_after: i64,
 }
 
-/// The DNS names and addresses of a certificate, in lower case.
+/// Where a time is, seen from a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateState {
+    NotYetValid,
+    Valid,
+    Expired,
+}
+
+impl Validity {
+    /// Returns the state of the certificate at a time.
+    pub(crate) fn at(self, now: i64) -> CertificateState {
+        match now {
+            now if now < self.not_before => CertificateState::NotYetValid,
+            now if now > self.not_after => CertificateState::Expired,
+            _ => CertificateState::Valid,
+        }
+    }
+
+    /// Returns when that state changes next.
+    pub(crate) fn next_boundary(self, now: i64) -> Option<i64> {
+        [self.not_before, self.not_after.saturating_add(1)].into_iter().find(|boundary| *boundary > now)
+    }
+
+    /// Returns why a certificate is not shown at a time; `None` when it is valid.
+    pub(crate) fn fault(self, now: i64) -> Option<String> {
+        match self.at(now) {
+            CertificateState::Valid => None,
+            CertificateState::NotYetValid => {
+                Some(format!("the certificate is not valid before {}", in_words(self.not_before)))
+            }
+            CertificateState::Expired => {
+                Some(format!("the certificate has expired, at {}; renew it", in_words(self.not_after)))
+            }
+        }
+    }
+}
+
+impl CertificateState {
+    /// Returns the word for `/status`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NotYetValid => "not_yet_valid",
+            Self::Valid => "valid",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+fn in_words(unix_seconds: i64) -> String {
+    jiff::Timestamp::from_second(unix_seconds).map_or_else(|_| unix_seconds.to_string(), |time| time.to_string())
+}
+
+/// Returns a DNS name in the one form that names are compared in: in lower case, without the final dot that stands for the
+/// root (RFC 1034, 3.1).
+pub(crate) fn plain_name(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// The DNS names and addresses of a certificate, each as [`plain_name`] has it.
 #[derive(Debug, Default)]
 pub(crate) struct CertificateNames {
     pub(crate) exact: Vec<String>,
@@ -49,10 +114,10 @@ impl Certificate {
         &self.key
     }
 
-    /// Loads a pair.
+    /// Loads a pair. Whether it is valid by its dates is for whoever shows it to ask.
     ///
     /// # Errors
-    /// When it is none, or not valid now.
+    /// When it is none.
     pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let wrong = |file: &Path, what: String| CertificateError { file: file.to_owned(), what };
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
@@ -66,11 +131,10 @@ impl Certificate {
         };
         let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
             .map_err(|error| wrong(certificate, format!("the first certificate does not parse: {error}")))?;
-        let not_after = parsed.validity().not_after.timestamp();
-        if !parsed.validity().is_valid() {
-            let what = format!("the certificate is not valid now ({}); renew it", parsed.validity().not_after);
-            return Err(wrong(certificate, what));
-        }
+        let validity = Validity {
+            not_before: parsed.validity().not_before.timestamp(),
+            not_after: parsed.validity().not_after.timestamp(),
+        };
         let names = Arc::new(CertificateNames::of(&parsed));
         let private = PrivateKeyDer::from_pem_file(key)
             .map_err(|error| wrong(key, format!("no readable PEM private key: {}", explained(&error))))?;
@@ -81,7 +145,7 @@ impl Certificate {
             let what = format!("the key does not belong to {} ({error}); pair the files anew", certificate.display());
             wrong(key, what)
         })?;
-        Ok(Self { key: Arc::new(certified), names, file: certificate.to_owned(), not_after })
+        Ok(Self { key: Arc::new(certified), names, file: certificate.to_owned(), validity })
     }
 }
 
@@ -101,8 +165,8 @@ impl CertificateNames {
         for name in alternatives.into_iter().flat_map(|extension| &extension.value.general_names) {
             match name {
                 GeneralName::DNSName(name) => match name.strip_prefix("*.") {
-                    Some(parent) => names.parents.push(parent.to_ascii_lowercase()),
-                    None => names.exact.push(name.to_ascii_lowercase()),
+                    Some(parent) => names.parents.push(plain_name(parent)),
+                    None => names.exact.push(plain_name(name)),
                 },
                 GeneralName::IPAddress(bytes) => {
                     let v4 = || <[u8; 4]>::try_from(*bytes).ok().map(|b| std::net::Ipv4Addr::from(b).to_string());
@@ -115,7 +179,13 @@ impl CertificateNames {
         names
     }
 
-    /// Returns whether the certificate is for a host in lower case; a wildcard is for one label.
+    /// Returns these names and others.
+    pub(crate) fn with(&self, others: &Self) -> Self {
+        let both = |own: &[String], others: &[String]| [own, others].concat();
+        Self { exact: both(&self.exact, &others.exact), parents: both(&self.parents, &others.parents) }
+    }
+
+    /// Returns whether the certificate is for a host in its plain form; a wildcard is for one label.
     pub(crate) fn cover(&self, host: &str) -> bool {
         self.exact.iter().any(|name| name == host)
             || host.split_once('.').is_some_and(|(_, parent)| self.parents.iter().any(|name| name == parent))
@@ -126,5 +196,33 @@ impl fmt::Display for CertificateNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parents = self.parents.iter().map(|parent| format!("*.{parent}"));
         f.write_str(&self.exact.iter().cloned().chain(parents).collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_validity_belong_to_it() {
+        let validity = Validity { not_before: 10, not_after: 20 };
+        for (now, state, next) in [
+            (9, CertificateState::NotYetValid, Some(10)),
+            (10, CertificateState::Valid, Some(21)),
+            (20, CertificateState::Valid, Some(21)),
+            (21, CertificateState::Expired, None),
+        ] {
+            assert_eq!((validity.at(now), validity.next_boundary(now)), (state, next), "{now}");
+            assert_eq!(validity.fault(now).is_none(), state == CertificateState::Valid, "{now}");
+        }
+        assert!(validity.fault(9).unwrap().contains("before 1970-01-01T00:00:10Z"));
+        assert!(validity.fault(21).unwrap().contains("expired, at 1970-01-01T00:00:20Z"));
+    }
+
+    #[test]
+    fn one_final_dot_is_the_root() {
+        for (name, plain) in [("A.example", "a.example"), ("a.example.", "a.example"), ("a..", "a."), ("", "")] {
+            assert_eq!(plain_name(name), plain);
+        }
     }
 }

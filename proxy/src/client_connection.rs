@@ -31,9 +31,9 @@ pub(crate) struct ClientConnection {
 /// What a TLS handshake settled.
 #[derive(Debug)]
 pub(crate) struct TlsFacts {
-    /// The name that the client asked for, in lower case.
+    /// The name that the client asked for, in lower case and without a final dot.
     pub(crate) sni: Option<String>,
-    /// The names of the certificate that it got.
+    /// The names of the certificate that it got; or of those of which it got one.
     pub(crate) names: Arc<CertificateNames>,
     /// The certificate that it has shown: a node's.
     pub(crate) node: Option<PeerSession>,

@@ -12,8 +12,8 @@ use policy::LawTime;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::certificate::CertificateError;
 use crate::client::Geo;
+use crate::clock;
 use crate::peers::{Peers, PeersError};
 use crate::server_tls::CertificateSet;
 use crate::token::{KeyError, Tokens};
@@ -48,6 +48,16 @@ pub(crate) struct Identity {
     pub(crate) certificates: HashMap<ListenerId, CertificateSet>,
     /// How to connect upstream.
     pub(crate) connector: Connector,
+    /// What is not shown, or refused by others, for its dates.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// What a node has in force of its [`Identity`]: it stays where a file has become bad.
+pub(crate) struct IdentityInForce {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) certificates: HashMap<ListenerId, Arc<CertificateSet>>,
+    /// Whom endpoints are verified by.
+    pub(crate) roots: Arc<rustls::RootCertStore>,
 }
 
 impl LoadedNode {
@@ -77,9 +87,9 @@ impl LoadedNode {
         match components {
             Some(components) if problems.is_empty() => {
                 let mut config = config;
-                config
-                    .warnings
-                    .extend(document.iter().flat_map(|document| unheard(&config, document)).collect::<Vec<_>>());
+                let unheard: Vec<Problem> = document.iter().flat_map(|document| unheard(&config, document)).collect();
+                config.warnings.extend(unheard);
+                config.warnings.extend(components.identity.warnings.iter().cloned());
                 Ok(Self { config, document, components })
             }
             _ => Err(Problems(problems)),
@@ -127,12 +137,59 @@ impl Identity {
         let peers = keep(peers(config), &mut problems).map(Arc::new);
         // Of a node whose own certificate is bad, the others are looked at all the same.
         let known = peers.clone().unwrap_or_default();
-        let certificates = keep(certificates(config, &known), &mut problems);
-        let connector = keep(connector(config, &known), &mut problems);
-        match (peers, certificates, connector) {
-            (Some(peers), Some(certificates), Some(connector)) => Ok(Self { peers, certificates, connector }),
+        let certificates = certificates(config, &known, None, &mut problems);
+        let roots = keep(upstream_roots(config), &mut problems);
+        let connector = roots.and_then(|roots| keep(connector(config, roots, &known), &mut problems));
+        match (peers, connector) {
+            (Some(peers), Some(connector)) if problems.is_empty() => {
+                Ok(Self::new(config, peers, certificates, connector))
+            }
             _ => Err(Problems(problems)),
         }
+    }
+
+    /// Loads them again, for a node that runs: what has become bad stays as it is in force, each by itself, and what is
+    /// wrong with it is returned. `fits` says whether the node's table can do with other peers.
+    ///
+    /// # Errors
+    /// When nothing can be connected to by what is in force, which is a mistake in the build.
+    pub(crate) fn renew(
+        config: &NodeConfig,
+        in_force: &IdentityInForce,
+        fits: impl Fn(&Peers) -> Result<(), Problems>,
+    ) -> Result<(Self, Vec<Problem>), Problems> {
+        let mut problems = Vec::new();
+        let renewed = peers(config).and_then(|peers| fits(&peers).map(|()| Arc::new(peers)));
+        let peers = keep(renewed, &mut problems).unwrap_or_else(|| in_force.peers.clone());
+        let certificates = certificates(config, &peers, Some(&in_force.certificates), &mut problems);
+        let roots = keep(upstream_roots(config), &mut problems).unwrap_or_else(|| in_force.roots.clone());
+        let connector = connector(config, roots, &peers)?;
+        Ok((Self::new(config, peers, certificates, connector), problems))
+    }
+
+    fn new(
+        config: &NodeConfig,
+        peers: Arc<Peers>,
+        certificates: HashMap<ListenerId, CertificateSet>,
+        connector: Connector,
+    ) -> Self {
+        let now = clock::unix_seconds() as i64;
+        let warning = |file: &Path, path: String, message: String| Problem {
+            severity: Severity::Warning,
+            ..problem(file, &path, message)
+        };
+        let mut warnings = Vec::new();
+        for (index, (id, _)) in config.listeners_by_id().enumerate() {
+            for entry in certificates.get(&id).map(CertificateSet::own).unwrap_or_default() {
+                let Some(fault) = entry.validity.fault(now) else { continue };
+                let path = format!("listeners[{index}].tls.certificates");
+                warnings.push(warning(&entry.file, path, format!("{fault}; it is not shown")));
+            }
+        }
+        if let Some((own, fault)) = peers.certificate.as_ref().zip(peers.certificate_fault()) {
+            warnings.push(warning(&own.file, "peers.certificate".to_owned(), fault));
+        }
+        Self { peers, certificates, connector, warnings }
     }
 }
 
@@ -173,25 +230,33 @@ fn peers(config: &NodeConfig) -> Result<Peers, Problems> {
     })
 }
 
-/// Loads each TLS listener's certificates, and with them this node's own.
-fn certificates(config: &NodeConfig, peers: &Peers) -> Result<HashMap<ListenerId, CertificateSet>, Problems> {
-    let mut problems = Vec::new();
+/// Loads each TLS listener's certificates, and with them this node's own. What is in force, if anything is, stays where it
+/// cannot be loaded.
+fn certificates(
+    config: &NodeConfig,
+    peers: &Peers,
+    in_force: Option<&HashMap<ListenerId, Arc<CertificateSet>>>,
+    problems: &mut Vec<Problem>,
+) -> HashMap<ListenerId, CertificateSet> {
     let mut sets = HashMap::new();
     for (index, (id, listener)) in config.listeners_by_id().enumerate() {
         let Some(tls) = &listener.tls else { continue };
-        match CertificateSet::load(&tls.certificates, peers.certificate.as_ref()) {
-            Ok(set) => _ = sets.insert(id, set),
-            Err(errors) => {
-                let path = format!("listeners[{index}].tls.certificates");
-                let problem = |error: CertificateError| problem(&error.file, &path, error.what);
-                problems.extend(errors.into_iter().map(problem));
+        let before = in_force.and_then(|sets| sets.get(&id)).map(Arc::as_ref);
+        let errors = match CertificateSet::load(&tls.certificates, peers.certificate.as_ref(), before) {
+            Ok((set, kept)) => {
+                sets.insert(id, set);
+                kept
             }
-        }
+            Err(errors) => errors,
+        };
+        let path = format!("listeners[{index}].tls.certificates");
+        problems.extend(errors.into_iter().map(|error| problem(&error.file, &path, error.what)));
     }
-    if problems.is_empty() { Ok(sets) } else { Err(Problems(problems)) }
+    sets
 }
 
-fn connector(config: &NodeConfig, peers: &Arc<Peers>) -> Result<Connector, Problems> {
+/// Loads the authorities that certify endpoints: the node file's, or else the system's.
+fn upstream_roots(config: &NodeConfig) -> Result<Arc<rustls::RootCertStore>, Problems> {
     const PATH: &str = "upstream.certificate_authorities";
     let mut roots = rustls::RootCertStore::empty();
     let mut problems = Vec::new();
@@ -215,16 +280,18 @@ fn connector(config: &NodeConfig, peers: &Arc<Peers>) -> Result<Connector, Probl
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
     }
-    let roots = Arc::new(roots);
-    let tls = tls_config(&roots).map_err(|error| problem(&config.file, "upstream", error.to_string()));
-    match tls {
-        Ok(tls) if problems.is_empty() => {
-            let resolver = Resolver::new(config.upstream.nameservers.clone());
-            Ok(Connector::new(&tls, roots, peers.clone(), resolver, config.upstream.connect_timeout))
-        }
-        Ok(_) => Err(Problems(problems)),
-        Err(error) => Err(Problems(vec![error])),
-    }
+    if problems.is_empty() { Ok(Arc::new(roots)) } else { Err(Problems(problems)) }
+}
+
+fn connector(
+    config: &NodeConfig,
+    roots: Arc<rustls::RootCertStore>,
+    peers: &Arc<Peers>,
+) -> Result<Connector, Problems> {
+    let tls =
+        tls_config(&roots).map_err(|error| Problems(vec![problem(&config.file, "upstream", error.to_string())]))?;
+    let resolver = Resolver::new(config.upstream.nameservers.clone());
+    Ok(Connector::new(&tls, roots, peers.clone(), resolver, config.upstream.connect_timeout))
 }
 
 fn region_missing(config: &NodeConfig, document: &RoutingTable) -> Problem {

@@ -1,8 +1,10 @@
 //! Reloads: a changed file is loaded and checked whole, off the hot path, and then swapped in; a bad
 //! one changes nothing, and says so in the log, `/status` and the metrics.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use config::{FileWatch, NodeConfig, NodeReload, Problem, Problems, RoutingTable, Severity};
@@ -13,7 +15,7 @@ use crate::client::Geo;
 use crate::clock;
 use crate::node::Node;
 use crate::peers::Peers;
-use crate::prepare::{self, Components, Identity, problem};
+use crate::prepare::{self, Components, Identity, IdentityInForce, problem};
 use crate::routing::{Edition, Routing};
 
 /// Reloads what changes among the files that a node is made of.
@@ -92,6 +94,7 @@ impl Watches {
                 }
                 () = self.databases.changed() => reload_databases(node),
                 () = self.certificates.changed() => reload_certificates(node),
+                () = certificate_boundary(node) => reload_certificates(node),
                 () = self.token_keys.changed() => reload_token_keys(node),
             }
         }
@@ -230,7 +233,8 @@ pub(crate) fn reload_node_file(node: &Node) {
     match loaded {
         Err(problems) => refuse(node, &before.file, problems, "node file rejected; the one before stays in force"),
         Ok((components, newer)) => {
-            newer.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            let warnings = newer.warnings.iter().chain(&components.identity.warnings);
+            warnings.for_each(|warning| tracing::warn!("{warning}"));
             let NodeReload { config, needs_restart } = before.reload(newer.clone());
             node.written.store(Arc::new(newer));
             for key in &needs_restart {
@@ -310,26 +314,57 @@ fn put_geo_in_force(node: &Node, geo: Geo, said: Said) {
     }
 }
 
+/// Loads certificates, authorities and secrets again. What is bad among them stays as it is in force, and keeps nothing
+/// else from being renewed.
 fn reload_certificates(node: &Node) {
     let written = node.written.load_full();
-    let loaded = Identity::load(&written).and_then(|identity| {
-        fits(node, &identity.peers)?;
-        Ok(identity)
-    });
-    match loaded {
-        Ok(identity) => {
+    let sets =
+        node.listeners.iter().filter_map(|listener| Some((listener.id, listener.tls.as_ref()?.current().set.clone())));
+    let in_force = IdentityInForce {
+        peers: node.peers.load_full(),
+        certificates: sets.collect(),
+        roots: node.connector.load().roots(),
+    };
+    match Identity::renew(&written, &in_force, |peers| fits(node, peers)) {
+        Ok((identity, problems)) => {
+            identity.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             put_identity_in_force(node, identity);
-            certificate_files(&written).iter().for_each(|file| node.reloads.accept(file));
+            let bad: HashSet<&str> = problems.iter().map(|problem| problem.file.as_str()).collect();
+            let good =
+                certificate_files(&written).into_iter().filter(|file| !bad.contains(file.to_string_lossy().as_ref()));
+            good.for_each(|file| node.reloads.accept(&file));
             tracing::info!("certificates applied");
+            refuse_each(node, Problems(problems), "certificates rejected; the ones before stay in force");
         }
         Err(problems) => refuse_each(node, problems, "certificates rejected; the ones before stay in force"),
     }
 }
 
+/// Waits until a certificate in force becomes valid or expires; for a minute at most, since the wall clock may be set.
+async fn certificate_boundary(node: &Node) {
+    let now = clock::unix_seconds() as i64;
+    let sets = node.listeners.iter().filter_map(|listener| Some(listener.tls.as_ref()?.current().set.clone()));
+    let mut next: Option<i64> = node.peers.load().certificate.as_ref().and_then(|own| own.validity.next_boundary(now));
+    for set in sets {
+        next = next.into_iter().chain(set.entries().iter().filter_map(|entry| entry.validity.next_boundary(now))).min();
+    }
+    loop {
+        let now = clock::unix_seconds() as i64;
+        let left = next.map_or(u64::MAX, |next| u64::try_from(next - now).unwrap_or(0));
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(left).min(LONGEST_LOOK)).await;
+    }
+}
+
+/// From one look at the wall clock to the next.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
+
 /// Peers come first: a handshake with what a listener has from them is judged by them too. A listener that the node
 /// file has no more keeps its certificates until the restart that ends it.
 fn put_identity_in_force(node: &Node, identity: Identity) {
-    let Identity { peers, mut certificates, connector } = identity;
+    let Identity { peers, mut certificates, connector, warnings: _ } = identity;
     node.peers.replace(peers.clone());
     for listener in &node.listeners {
         let Some(tls) = &listener.tls else { continue };

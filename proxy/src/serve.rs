@@ -50,7 +50,7 @@ pub(crate) struct RunOptions {
 /// When a socket cannot be bound or a thread cannot be started.
 pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
     let LoadedNode { config, document, components } = loaded;
-    let Components { geo, tokens, identity: Identity { peers, mut certificates, connector } } = components;
+    let Components { geo, tokens, identity: Identity { peers, mut certificates, connector, warnings: _ } } = components;
     for warning in config.warnings.iter().chain(document.iter().flat_map(|document| &document.warnings)) {
         tracing::warn!("{warning}");
     }

@@ -164,6 +164,9 @@ pub(crate) struct CertificateStatus {
     pub(crate) listener: String,
     pub(crate) file: String,
     pub(crate) names: String,
+    /// `valid`, `not_yet_valid` or `expired`; a listener shows what is valid.
+    pub(crate) state: &'static str,
+    pub(crate) starts: i64,
     pub(crate) expires: i64,
     pub(crate) expires_in_seconds: i64,
 }
@@ -304,15 +307,17 @@ impl EndpointStatus {
     }
 }
 
-/// Returns the certificates in force: of each listener, and what this node shows to other regions' nodes.
+/// Returns the certificates in force, valid or not: of each listener, and what this node shows to other regions' nodes.
 pub(crate) fn certificates(node: &Node) -> Vec<CertificateStatus> {
     let now = clock::unix_seconds() as i64;
     let of = |listener: &str, entry: &Certificate| CertificateStatus {
         listener: listener.to_owned(),
         file: entry.file.display().to_string(),
         names: entry.names.to_string(),
-        expires: entry.not_after,
-        expires_in_seconds: entry.not_after - now,
+        state: entry.validity.at(now).name(),
+        starts: entry.validity.not_before,
+        expires: entry.validity.not_after,
+        expires_in_seconds: entry.validity.not_after - now,
     };
     let own = node.peers.load();
     let own = own.certificate.as_ref();

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use meridian_tests::{Authority, Ended, Setup, World, example, example_names, geo, meridian, run, run_in};
 use serde_json::{Value, json};
@@ -101,12 +102,6 @@ fn a_bad_file_is_told_where_and_what_to_do() {
         ("another's key", "tls-0-key.pem", Some(other.key_pem.clone().into()), &["tls-0-key.pem", "belong"]),
         ("an empty certificate", "tls-0.pem", Some(Vec::new()), &["tls-0.pem"]),
         (
-            "an expired certificate",
-            "tls-0.pem",
-            Some(authority.certify_expired(&["api.example.com"]).certificate_pem.into()),
-            &["tls-0.pem", "not valid now"],
-        ),
-        (
             "a cut database",
             "countries.mmdb",
             Some(database[..database.len() / 2].to_vec()),
@@ -189,6 +184,36 @@ fn a_bad_file_is_told_where_and_what_to_do() {
         assert_eq!(ended.code, Some(2), "{what}: {ended:?}");
         for word in expected {
             assert!(ended.stderr.contains(word), "{what}: no {word:?} in {}", ended.stderr);
+        }
+    }
+}
+
+/// One that is valid is enough for a listener; the others are told, and served once they are.
+#[test]
+fn a_certificate_that_is_not_valid_is_a_warning_beside_one_that_is() {
+    let authority = Authority::default();
+    let names = &["api.example.com"];
+    let (good, expired) = (authority.certify(names), authority.certify_expired(names));
+    let next = authority.certify_until(names, Duration::from_secs(3600), Duration::from_secs(7200));
+    let directory = Setup::new("here", TABLE).tls(&[&expired, &next, &good]).write();
+    let ended = run_in(directory.path(), &["check", "node.toml"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for part in [
+        "tls-0.pem: warning: listeners[0].tls.certificates: the certificate has expired, at 2020-12-31T00",
+        "tls-1.pem: warning",
+        "not valid before 20",
+    ] {
+        assert!(ended.stderr.contains(part), "no {part:?} in {}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("tls-2.pem"), "{}", ended.stderr);
+    for command in [&["check", "node.toml"][..], &["run", "--config", "node.toml"]] {
+        let directory = Setup::new("here", TABLE).tls(&[&expired, &next]).write();
+        let ended = run_in(directory.path(), command);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        for part in
+            ["tls-0.pem: error", "has expired", "tls-1.pem: error", "not valid before", "no other that is valid"]
+        {
+            assert!(ended.stderr.contains(part), "no {part:?} in {}", ended.stderr);
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
+};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -33,21 +37,33 @@ impl Default for Authority {
 impl Authority {
     /// A certificate for these names, DNS names or addresses.
     pub fn certify(&self, names: &[&str]) -> Certificate {
-        self.certify_from(names, 2020, 2120)
+        self.certify_between(names, CENTURY, KeyPair::generate().expect("a key"))
+    }
+
+    /// The same with an RSA key.
+    pub fn certify_rsa(&self, names: &[&str]) -> Certificate {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
+        self.certify_between(names, CENTURY, key.expect("a key"))
     }
 
     /// A certificate that was valid once.
     pub fn certify_expired(&self, names: &[&str]) -> Certificate {
-        self.certify_from(names, 2020, 2021)
+        self.certify_between(names, [CENTURY[0], YEAR + CENTURY[0]], KeyPair::generate().expect("a key"))
     }
 
-    /// A certificate from the beginning of one year to that of another.
-    fn certify_from(&self, names: &[&str], from: i32, to: i32) -> Certificate {
+    /// A certificate that becomes valid, or expires, so long from now (a whole second).
+    pub fn certify_until(&self, names: &[&str], not_before: Duration, not_after: Duration) -> Certificate {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+        let ends = [not_before, not_after].map(|end| now + end);
+        self.certify_between(names, ends, KeyPair::generate().expect("a key"))
+    }
+
+    /// A certificate between two times since 1970.
+    fn certify_between(&self, names: &[&str], ends: [Duration; 2], key: KeyPair) -> Certificate {
         let mut leaf =
             CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("names");
-        leaf.not_before = rcgen::date_time_ymd(from, 1, 1);
-        leaf.not_after = rcgen::date_time_ymd(to, 1, 1);
-        let key = KeyPair::generate().expect("a key");
+        [leaf.not_before, leaf.not_after] =
+            ends.map(|end| date_time_ymd(1970, 1, 1) + Duration::from_secs(end.as_secs()));
         let leaf = leaf.signed_by(&key, &self.0).expect("a certificate");
         Certificate {
             certificate_pem: leaf.pem(),
@@ -99,3 +115,7 @@ impl Certificate {
             .expect("a certificate with its key")
     }
 }
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// From 2020 on.
+const CENTURY: [Duration; 2] = [Duration::from_secs(1_577_836_800), Duration::from_secs(4_733_510_400)];

@@ -139,6 +139,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
         patiently(&what, reading).await.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// The same for bytes that are no text.
+    ///
+    /// # Panics
+    /// When they do not come.
+    pub async fn read_bytes_until(&mut self, end: &[u8]) -> Vec<u8> {
+        let reading = async {
+            loop {
+                if let Some(start) = self.read.windows(end.len()).position(|window| window == end) {
+                    return self.read.drain(..start + end.len()).collect();
+                }
+                assert!(self.stream.read_buf(&mut self.read).await.is_ok_and(|read| read > 0), "closed before {end:?}");
+            }
+        };
+        patiently("bytes", reading).await
+    }
+
     /// Reads an answer with Content-Length or without a body: the head, and the body.
     ///
     /// # Panics

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
+use crate::certificate::plain_name;
 use crate::client::PlaceCache;
 use crate::client_connection::{Activity, ClientConnection, TlsFacts};
 use crate::client_stream::ClientStream;
@@ -261,8 +262,8 @@ async fn open(
 }
 
 fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>) -> TlsFacts {
-    let names = serving.set.entry(sni).map(|entry| entry.names.clone()).unwrap_or_default();
-    TlsFacts { sni: sni.map(str::to_ascii_lowercase), names, node }
+    let sni = sni.map(plain_name);
+    TlsFacts { names: serving.set.names(sni.as_deref()), sni, node }
 }
 
 /// Returns what a failed handshake has against the certificate that was shown: only nodes are asked for one.

@@ -28,7 +28,7 @@ use aws_lc_rs::digest;
 use config::{EndpointRole, Problem, RoutingTable, Severity};
 
 use crate::certificate::Certificate;
-use identity::Authorities;
+use identity::{Authorities, CertificateRefusal};
 use refusals::Refusals;
 use signature::Secrets;
 
@@ -131,6 +131,8 @@ impl Peers {
         });
         if let (Some(authorities), Some(own)) = (&authorities, &certificate)
             && let Err(refusal) = authorities.identify(own.chain(), identity::now())
+            // Dates pass: it is shown all the same, and whoever starts a node with it is warned.
+            && refusal != CertificateRefusal::Expired
         {
             let what = format!("nodes with this [peers] would refuse it: {refusal}; certify this node anew");
             errors.push(PeersError { file: own.file.clone(), key: "peers.certificate", what });
@@ -149,6 +151,15 @@ impl Peers {
         secrets.iter().for_each(|secrets| secrets.each(&mut add));
         let fingerprint = fingerprint.finish().as_ref().to_vec();
         Ok(Self { authorities, certificate, secrets, fingerprint })
+    }
+
+    /// Returns why nodes refuse this node's own certificate for now, by its dates or its chain's.
+    pub(crate) fn certificate_fault(&self) -> Option<String> {
+        let own = self.certificate.as_ref()?;
+        own.validity.fault(identity::now().as_secs().try_into().unwrap_or(i64::MAX)).or_else(|| {
+            let refusal = self.authorities.as_ref()?.identify(own.chain(), identity::now()).err()?;
+            Some(format!("nodes with this [peers] would refuse it, or its chain: {refusal}"))
+        })
     }
 
     /// Returns whether these are the same authorities, names, certificate and secrets.

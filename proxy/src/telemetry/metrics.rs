@@ -303,7 +303,7 @@ impl Metrics {
             ),
             certificate_expiry: gauges(
                 "meridian_certificate_expiry_seconds",
-                "Until the certificate expires; negative once it has",
+                "Until the certificate expires, of several for these names the first; negative once it has",
                 &["name"],
             ),
             access_log_dropped: counter(

@@ -98,6 +98,11 @@ impl Connector {
         Self { resolver, generation, ..self }
     }
 
+    /// Returns whom endpoints are verified by.
+    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
+        self.roots.clone()
+    }
+
     /// Tells connections that were opened otherwise from this connector's own.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
