@@ -264,6 +264,8 @@ pub struct UpstreamTls {
     pub idle_connections: usize,
     /// Whether messages say in `Via` that they have come through here.
     pub via: bool,
+    /// How long the addresses of a name stay in use that a name server says does not exist any more.
+    pub absence_grace: Duration,
 }
 
 /// What the node writes to its logs.

@@ -290,7 +290,7 @@ fn connector(
 ) -> Result<Connector, Problems> {
     let tls =
         tls_config(&roots).map_err(|error| Problems(vec![problem(&config.file, "upstream", error.to_string())]))?;
-    let resolver = Resolver::new(config.upstream.nameservers.clone());
+    let resolver = Resolver::new(config.upstream.nameservers.clone(), config.upstream.absence_grace);
     Ok(Connector::new(&tls, roots, peers.clone(), resolver, config.upstream.connect_timeout))
 }
 

@@ -17,6 +17,7 @@ use crate::node::Node;
 use crate::peers::Peers;
 use crate::prepare::{self, Components, Identity, IdentityInForce, problem};
 use crate::routing::{Edition, Routing};
+use crate::upstream::name_servers::system_files;
 
 /// Reloads what changes among the files that a node is made of.
 pub(crate) struct Reloader {
@@ -50,6 +51,8 @@ pub(crate) struct Watches {
     databases: FileWatch,
     certificates: FileWatch,
     token_keys: FileWatch,
+    /// What the system says of names: `resolv.conf` and `hosts`.
+    names: FileWatch,
 }
 
 impl Watches {
@@ -74,6 +77,7 @@ impl Watches {
             databases: watch(config.geoip.databases.clone())?,
             certificates: watch(certificate_files(&config))?,
             token_keys: watch(token_key_files(&config))?,
+            names: watch(system_files().to_vec())?,
         })
     }
 
@@ -95,6 +99,11 @@ impl Watches {
                 () = self.databases.changed() => reload_databases(node),
                 () = self.certificates.changed() => reload_certificates(node),
                 () = certificate_boundary(node) => reload_certificates(node),
+                () = self.names.changed() => {
+                    if node.connector.load().read_system_names() {
+                        tracing::info!("the system's name servers and hosts were read anew");
+                    }
+                }
                 () = self.token_keys.changed() => reload_token_keys(node),
             }
         }

@@ -66,12 +66,77 @@ async fn a_name_server_in_trouble_changes_nothing() {
     }
 }
 
+/// A registry that restarts, or whose service is deployed anew, knows a name for some seconds not.
+#[tokio::test]
+async fn a_name_that_is_absent_for_a_moment_stays_an_endpoint() {
+    let (old, _new) = pair(Protocol::Http1).await;
+    let dns = Dns::start().await;
+    dns.point(NAME, &[OLD]);
+    let node = start(&dns, "http", old.address().port()).await;
+    assert_eq!(Client::http1(node.http()).send(&get("/")).await.status, 200);
+    for _ in 0..2 {
+        let skipped = node.log().count();
+        dns.remove(NAME);
+        node.logged_after(skipped, "a name is said not to exist").await;
+        let asked = dns.questions();
+        // Asked again and again, to be found soon when it is back.
+        eventually("two look-ups", async || if dns.questions() >= asked + 4 { Ok(()) } else { Err(String::new()) })
+            .await;
+        // With connections that were open, and new ones.
+        for _ in 0..2 {
+            assert_eq!(Client::http1(node.http()).send(&get("/")).await.status, 200);
+            old.kill().await;
+            old.revive().await.expect("its port");
+        }
+        dns.point(NAME, &[OLD]);
+        node.logged_after(skipped, "a name exists again").await;
+    }
+}
+
+/// A container's `resolv.conf` is written anew when its network changes, and `hosts` by whoever edits it.
+#[tokio::test]
+async fn what_the_system_says_of_names_is_watched() {
+    let (old, new) = pair(Protocol::Http1).await;
+    let etc = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(etc.path().join(name), text).expect("a file");
+    // The hosts have all names, and nobody listens at the name server for what they have not.
+    let resolv_conf = |search: &str| format!("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n{search}");
+    write("resolv.conf", &resolv_conf("search a.test\n"));
+    write("hosts", "127.0.0.1 origin.a.test\n127.0.0.2 origin.b.test\n");
+    let table = table("http", "origin", old.address().port());
+    let setup = Setup::new("here", &table).threads(1).section("upstream", "connect_timeout = \"3s\"");
+    let node = setup.environment("MERIDIAN_TEST_ETC", etc.path().to_str().expect("UTF-8")).start().await;
+    let client = Client::http1(node.http());
+    let goes_to = async |name: &str| {
+        eventually(&format!("goes to {name}"), async || {
+            match client.send(&get("/")).await.header("x-origin").as_deref() {
+                Some(found) if found == name => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    };
+    goes_to("old").await;
+    write("resolv.conf", &resolv_conf("search b.test\n"));
+    goes_to("new").await;
+    write("hosts", "127.0.0.2 origin.a.test\n127.0.0.1 origin.b.test\n");
+    goes_to("old").await;
+    // One without a name server changes nothing.
+    write("resolv.conf", "search a.test\n");
+    node.logged_after(0, "the system's name servers or hosts cannot be read").await;
+    let received = new.requests();
+    goes_to("old").await;
+    assert_eq!(new.requests(), received);
+}
+
 #[tokio::test]
 async fn a_name_that_is_gone_is_an_endpoint_that_is_gone() {
     let (old, _new) = pair(Protocol::Http1).await;
     let dns = Dns::start().await;
     dns.point(NAME, &[OLD]);
-    let node = start(&dns, "http", old.address().port()).await;
+    let nameservers = format!("nameservers = [\"{}\"]\nabsence_grace = \"100ms\"", dns.address);
+    let table = table("http", NAME, old.address().port());
+    let node = Setup::new("here", &table).threads(1).section("upstream", &nameservers).start().await;
     assert_eq!(Client::http1(node.http()).send(&get("/")).await.status, 200);
     dns.remove(NAME);
     node.logged_after(0, "a name has no address any more").await;
@@ -179,13 +244,17 @@ async fn start(dns: &Dns, scheme: &str, port: u16) -> Node {
 }
 
 fn setup(dns: &Dns, scheme: &str, port: u16) -> Setup {
-    let table = format!(
-        "version = \"1\"\n[regions.here]\ncountry = \"US\"\nendpoints = [\"{scheme}://{NAME}:{port}\"]\n\
-         health = {{ kind = \"tcp\", interval = \"1h\", failures = 1000 }}\n[[routes]]\nname = \"all\"\n\
-         [failover]\noutlier = {{ consecutive_errors = 1000 }}\n"
-    );
+    let table = table(scheme, NAME, port);
     let section = format!("nameservers = [\"{}\"]\nconnect_timeout = \"3s\"", dns.address);
     Setup::new("here", &table).threads(1).section("upstream", &section)
+}
+
+fn table(scheme: &str, host: &str, port: u16) -> String {
+    format!(
+        "version = \"1\"\n[regions.here]\ncountry = \"US\"\nendpoints = [\"{scheme}://{host}:{port}\"]\n\
+         health = {{ kind = \"tcp\", interval = \"1h\", failures = 1000 }}\n[[routes]]\nname = \"all\"\n\
+         [failover]\noutlier = {{ consecutive_errors = 1000 }}\n"
+    )
 }
 
 const NAME: &str = "origin.test";

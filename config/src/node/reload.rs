@@ -90,6 +90,7 @@ impl NodeConfig {
                 idle_timeout,
                 idle_connections,
                 via,
+                absence_grace,
             } of upstream),
             log: live!(Log { client_addresses } of log),
             warnings,

@@ -109,6 +109,7 @@ connect_timeout = '10s'
 idle_timeout = '11s'
 idle_connections = 12
 via = false
+absence_grace = '13s'
 [log]
 client_addresses = 'none'
 ",
@@ -153,6 +154,7 @@ client_addresses = 'none'
         idle_timeout: seconds(11),
         idle_connections: 12,
         via: false,
+        absence_grace: seconds(13),
     };
     assert_eq!(config.upstream, upstream);
     assert_eq!(config.log.client_addresses, ClientAddresses::None);

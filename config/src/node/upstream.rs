@@ -17,6 +17,7 @@ impl Default for UpstreamTls {
             idle_timeout: Duration::from_secs(60),
             idle_connections: 128,
             via: true,
+            absence_grace: Duration::from_secs(30),
         }
     }
 }
@@ -52,11 +53,22 @@ pub(super) fn upstream(root: &Section<'_>, directory: &Path) -> UpstreamTls {
             .and_then(|field| field.integer(0..=100_000))
             .unwrap_or(defaults.idle_connections),
         via: section.field("via").and_then(|field| field.boolean()).unwrap_or(defaults.via),
+        absence_grace: section
+            .field("absence_grace")
+            .and_then(|field| field.duration_or_zero())
+            .unwrap_or(defaults.absence_grace),
     }
 }
 
-const KEYS: &[&str] =
-    &["certificate_authorities", "nameservers", "connect_timeout", "idle_timeout", "idle_connections", "via"];
+const KEYS: &[&str] = &[
+    "certificate_authorities",
+    "nameservers",
+    "connect_timeout",
+    "idle_timeout",
+    "idle_connections",
+    "absence_grace",
+    "via",
+];
 
 /// Returns an address with a port, or without one for DNS's own.
 fn nameserver(field: &Field<'_>) -> Option<SocketAddr> {

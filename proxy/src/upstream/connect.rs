@@ -93,7 +93,7 @@ impl Connector {
     pub(crate) fn succeeding(self, earlier: &Self) -> Self {
         let asks_the_same = self.resolver.asks_as(&earlier.resolver);
         let trusts_the_same = self.roots.roots == earlier.roots.roots && self.peers.is_same(&earlier.peers);
-        let resolver = if asks_the_same { earlier.resolver.clone() } else { self.resolver };
+        let resolver = if asks_the_same { earlier.resolver.with_grace_of(&self.resolver) } else { self.resolver };
         let generation = earlier.generation + u64::from(!(asks_the_same && trusts_the_same));
         Self { resolver, generation, ..self }
     }
@@ -101,6 +101,11 @@ impl Connector {
     /// Returns whom endpoints are verified by.
     pub(crate) fn roots(&self) -> Arc<RootCertStore> {
         self.roots.clone()
+    }
+
+    /// Reads anew what the system says of names, and has every name looked up; see [`Resolver::read_system`].
+    pub(crate) fn read_system_names(&self) -> bool {
+        self.resolver.read_system()
     }
 
     /// Tells connections that were opened otherwise from this connector's own.

@@ -11,6 +11,7 @@ mod hedge;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod link;
+pub(crate) mod name_servers;
 pub(crate) mod origin_connection;
 pub(crate) mod plan;
 pub(crate) mod pool;

@@ -1,23 +1,24 @@
 //! The addresses that endpoints' names stand for: looked up once for all, renewed in the background,
-//! and kept while the name server fails.
+//! and kept while the name server fails, or says for less than a grace period that a name does not exist: registries drop
+//! a name for some seconds when they lose their leader, restart, or redeploy what is behind it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name as DnsName, RecordType};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use crate::clock;
 use crate::clock::uptime;
+use crate::upstream::name_servers;
 
 /// Looks names up, for every worker and every probe. A copy shares the names that it knows.
 #[derive(Clone)]
@@ -27,8 +28,12 @@ pub(crate) struct Resolver(Arc<Names>);
 struct Names {
     /// The system's when empty.
     servers: Vec<SocketAddr>,
-    /// Made for the first name: a node without names needs no name server.
-    dns: OnceLock<TokioResolver>,
+    /// Made for the first name: a node without names needs no name server. Made anew when the system's files change.
+    dns: ArcSwapOption<TokioResolver>,
+    /// Counts how often it was made anew; each name is looked up then.
+    remade: watch::Sender<u64>,
+    /// How long the addresses of a name that does not exist any more stay in use, in milliseconds.
+    absence_grace_ms: AtomicU64,
     known: DashMap<String, Arc<Name>>,
 }
 
@@ -45,6 +50,8 @@ struct Name {
     used_ms: AtomicU64,
     /// Whether the last look-up failed, so that an outage is logged once.
     fails: AtomicBool,
+    /// Whether the name was said not to exist, and its addresses are in use all the same.
+    is_doubted: AtomicBool,
 }
 
 /// What is known of a name.
@@ -100,9 +107,43 @@ impl ResolvedAddress {
 }
 
 impl Resolver {
-    /// Asks these name servers, or the system's if there are none. Nothing is asked before the first name.
-    pub(crate) fn new(servers: Vec<SocketAddr>) -> Self {
-        Self(Arc::new(Names { servers, dns: OnceLock::new(), known: DashMap::new() }))
+    /// Asks these name servers, or the system's if there are none. Nothing is asked before the first name. The addresses of
+    /// a name that is said not to exist any more stay in use for `absence_grace`.
+    pub(crate) fn new(servers: Vec<SocketAddr>, absence_grace: Duration) -> Self {
+        Self(Arc::new(Names {
+            servers,
+            dns: ArcSwapOption::empty(),
+            remade: watch::Sender::new(0),
+            absence_grace_ms: AtomicU64::new(millis(absence_grace)),
+            known: DashMap::new(),
+        }))
+    }
+
+    /// The same, with another's grace for absent names from now on.
+    #[must_use]
+    pub(crate) fn with_grace_of(&self, other: &Self) -> Self {
+        self.0.absence_grace_ms.store(other.0.absence_grace_ms.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.clone()
+    }
+
+    /// Reads the [`name_servers::system_files`] anew, has every name looked up by them, and returns whether it did. What is known
+    /// of a name stays until there is an answer; files that cannot be used change nothing.
+    pub(crate) fn read_system(&self) -> bool {
+        if self.0.dns.load().is_none() {
+            // They are read for the first name.
+            return false;
+        }
+        match name_servers::resolver(&self.0.servers) {
+            Ok(dns) => {
+                self.0.dns.store(Some(Arc::new(dns)));
+                self.0.remade.send_modify(|count| *count += 1);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the system's name servers or hosts cannot be read; those before stay in use");
+                false
+            }
+        }
     }
 
     /// Returns whether both ask the same name servers.
@@ -158,6 +199,7 @@ impl Resolver {
                     turn: AtomicUsize::new(fastrand::usize(..)),
                     used_ms: AtomicU64::new(now_ms()),
                     fails: AtomicBool::new(false),
+                    is_doubted: AtomicBool::new(false),
                 });
                 entry.insert(name.clone());
                 tokio::spawn(keep_current(Arc::downgrade(&self.0), name.clone()));
@@ -169,17 +211,28 @@ impl Resolver {
 
 /// Looks a name up again whenever its answer is past its time, until nobody uses it.
 async fn keep_current(names: Weak<Names>, name: Arc<Name>) {
+    let Some(mut remade) = names.upgrade().map(|known| known.remade.subscribe()) else { return };
     let mut full_name = None;
+    let mut absent_since = None;
     while let Some(known) = names.upgrade() {
+        // What is found out now is by what is in force now.
+        remade.mark_unchanged();
         let next = match known.ask(&name.host, full_name.as_ref()).await {
             Ok(found) => {
                 name.learn(found.addresses);
                 full_name = Some(found.full_name);
+                absent_since = None;
                 found.ttl.clamp(MIN_TTL, MAX_TTL)
             }
             Err(Unknown::Absent(why)) => {
-                name.lose(&why);
-                ABSENT_TTL
+                let since = *absent_since.get_or_insert_with(uptime);
+                let left = known.absence_grace().saturating_sub(uptime().saturating_sub(since));
+                if left.is_zero() || !name.doubt(&why) {
+                    name.lose(&why);
+                    ABSENT_TTL
+                } else {
+                    RETRY.min(left)
+                }
             }
             Err(Unknown::Unanswered(why)) => {
                 name.miss(&why);
@@ -188,7 +241,8 @@ async fn keep_current(names: Weak<Names>, name: Arc<Name>) {
         };
         // Not held while waiting: the names of a connector that is gone end.
         drop(known);
-        sleep(next).await;
+        // An error: the names are gone, as is seen next.
+        drop(timeout(next, remade.changed()).await);
         if let Some(known) = names.upgrade()
             && name.is_unused()
             && known.known.remove_if(&name.host, |_, kept| Arc::strong_count(kept) == HELD_HERE).is_some()
@@ -221,11 +275,14 @@ impl Names {
     /// very name has none of either family: with several questions, to several search domains, one
     /// that nobody answers can hide behind another that is answered.
     async fn ask(&self, host: &str, full_name: Option<&DnsName>) -> Result<LookupResult, Unknown> {
-        let dns = match self.dns.get() {
+        let dns = match self.dns.load_full() {
             Some(dns) => dns,
             None => {
-                let dns = self.dns().map_err(|error| Unknown::Unanswered(error.to_string()))?;
-                self.dns.get_or_init(|| dns)
+                let dns = Arc::new(
+                    name_servers::resolver(&self.servers).map_err(|error| Unknown::Unanswered(error.to_string()))?,
+                );
+                self.dns.store(Some(dns.clone()));
+                dns
             }
         };
         // What is kept is kept here.
@@ -257,20 +314,8 @@ impl Names {
         Err(Unknown::Absent(error.to_string()))
     }
 
-    fn dns(&self) -> Result<TokioResolver, NetError> {
-        let mut builder = if self.servers.is_empty() {
-            TokioResolver::builder_tokio()?
-        } else {
-            let servers = self.servers.iter().map(|server| {
-                let mut transports = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
-                transports.iter_mut().for_each(|transport| transport.port = server.port());
-                NameServerConfig::new(server.ip(), true, transports)
-            });
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        builder.options_mut().cache_size = 0;
-        builder.build()
+    fn absence_grace(&self) -> Duration {
+        Duration::from_millis(self.absence_grace_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -281,6 +326,9 @@ impl Name {
         addresses.dedup();
         if self.fails.swap(false, Ordering::Relaxed) {
             tracing::info!(name = self.host, "the name server answers again");
+        }
+        if self.is_doubted.swap(false, Ordering::Relaxed) {
+            tracing::info!(name = self.host, "a name exists again");
         }
         let mut first = false;
         let changed = self.answer.send_if_modified(|answer| {
@@ -298,10 +346,24 @@ impl Name {
         }
     }
 
+    /// Takes it that the name may have no address any more, and returns whether it has some that stay in use for now.
+    fn doubt(&self, why: &str) -> bool {
+        let is_known = matches!(&*self.answer.borrow(), LookupState::Addresses { .. });
+        if is_known && !self.is_doubted.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                name = self.host,
+                why,
+                "a name is said not to exist any more; its last answer stays in use for now"
+            );
+        }
+        is_known
+    }
+
     /// Takes it that the name has no address: what it stood for may be somebody else's by now.
     fn lose(&self, why: &str) {
         let before = self.answer.send_replace(LookupState::Nothing(why.into()));
         self.generation.fetch_add(1, Ordering::Release);
+        self.is_doubted.store(false, Ordering::Relaxed);
         if matches!(before, LookupState::Addresses { .. }) {
             tracing::warn!(name = self.host, why, "a name has no address any more");
         }
@@ -332,7 +394,11 @@ fn is_absence(error: &NetError) -> bool {
 }
 
 fn now_ms() -> u64 {
-    uptime().as_millis() as u64
+    millis(uptime())
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
 }
 
 /// How long an answer is good, whatever its TTL says.
@@ -340,7 +406,7 @@ const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_secs(5 * 60);
 /// How long it is good that there is no address.
 const ABSENT_TTL: Duration = Duration::from_secs(5);
-/// From one look-up that nobody answered to the next.
+/// From one look-up that nobody answered to the next; and from one that says that a known name is absent.
 const RETRY: Duration = Duration::from_secs(1);
 /// Names of a node's endpoints, over all its tables.
 const MAX_NAMES: usize = 10_000;

@@ -313,6 +313,12 @@ async fn of_connections_to_origins() {
             Look::Via,
             ("true", "false"),
         ),
+        live(
+            "upstream.absence_grace",
+            ("absence_grace = \"1h\"", "absence_grace = \"0s\""),
+            Look::AbsentName,
+            ("200 named", "5xx"),
+        ),
     ] {
         try_out(&mut site, &change).await;
     }

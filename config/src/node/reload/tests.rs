@@ -56,6 +56,7 @@ connect_timeout = '15s'
 idle_timeout = '16s'
 idle_connections = 18
 via = true
+absence_grace = '17s'
 [log]
 client_addresses = 'full'
 [routing]
@@ -120,6 +121,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("idle_timeout = '16s'", "idle_timeout = '26s'", ""),
     ("idle_connections = 18", "idle_connections = 28", ""),
     ("via = true", "via = false", ""),
+    ("absence_grace = '17s'", "absence_grace = '27s'", ""),
     ("client_addresses = 'full'", "client_addresses = 'none'", ""),
     ("max_age = '1h'", "max_age = '2h'", "routing.max_age"),
     ("bus.servers = ['nats://a']", "bus.servers = ['nats://b']", "routing.bus.servers"),

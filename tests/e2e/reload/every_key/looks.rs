@@ -65,6 +65,10 @@ pub(super) enum Look {
     Pooled,
     /// The client in the access log.
     LoggedClient,
+    /// The status of a balancer's question for the node's health.
+    Health,
+    /// The answer of an origin whose name is gone.
+    AbsentName,
 }
 
 impl Look {
@@ -209,6 +213,27 @@ impl Look {
                     connection.send(&get("/").from("DE")).await.assert_served_by("us");
                 }
                 if site.us.connections() == before { "kept" } else { "opened anew" }.to_owned()
+            }
+            Look::Health => {
+                let question = "OPTIONS / HTTP/1.0\r\n\r\n";
+                let answer = RawConnection::open(site.listeners()[0]).await.exchange(question).await;
+                answer.split(' ').nth(1).expect("a status").to_owned()
+            }
+            Look::AbsentName => {
+                let named = get("/named").from("DE");
+                let is_back = async || match answer(site, &named).await {
+                    found if found == "200 named" => Ok(()),
+                    other => Err(other),
+                };
+                eventually("the name is known", is_back).await;
+                site.dns.remove("origin.test");
+                let asked = site.dns.questions();
+                let look_ups = async || if site.dns.questions() >= asked + 3 { Ok(()) } else { Err(String::new()) };
+                eventually("it is looked up", look_ups).await;
+                let found = answer(site, &named).await;
+                site.dns.point("origin.test", &[super::site::ONE]);
+                eventually("the name is known again", is_back).await;
+                found
             }
             Look::LoggedClient => {
                 let log = node.access_log();

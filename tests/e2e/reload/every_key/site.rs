@@ -185,8 +185,8 @@ const LIMITS: &str = "requests_in_flight = 100\nrequests_in_flight_per_region = 
     header_bytes = 65536\nheaders = 100\nheader_timeout = \"60s\"\nkeep_alive = \"60s\"\nbody_bytes = 1000\n\
     body_timeout = \"60s\"\ntunnel_idle_timeout = \"60s\"";
 const UPSTREAM: &str = "certificate_authorities = [\"ca.pem\"]\nconnect_timeout = \"2s\"\nidle_timeout = \"60s\"\n\
-    idle_connections = 100";
+    idle_connections = 100\nabsence_grace = \"1h\"";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const OTHER_SECRET: &str = "fedcba9876543210fedcba9876543210";
-const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+pub(super) const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
