@@ -237,9 +237,9 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Fields of a request's header.
     pub headers: usize,
-    /// From a request's first byte, or a connection's start, to the end of the header.
+    /// From the first byte of a request, or of what comes before the first, to the end of the header.
     pub header_timeout: Duration,
-    /// How long a client connection may be idle between two requests.
+    /// How long a client connection may be idle: before its first request, and between two.
     pub keep_alive: Duration,
     /// Bytes of a request's body; `None` is without limit.
     pub body_bytes: Option<u64>,

@@ -43,7 +43,7 @@ pub(crate) struct TlsFacts {
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     requests: AtomicUsize,
-    /// Milliseconds of [`coarse_ms`], shifted left by one; the lowest bit says that a head is being read.
+    /// Milliseconds of [`coarse_ms`], shifted left by one; the lowest bit says that a handshake or a head is being read.
     since: AtomicU64,
     /// Answers whose bytes the client has not taken: nobody has asked for their next.
     untaken: AtomicUsize,
@@ -58,9 +58,9 @@ pub(crate) struct Activity {
 pub(crate) enum ConnectionPhase {
     /// A request is being served.
     Serving,
-    /// A request's head has begun to arrive, for so long.
+    /// A handshake or a request's head has begun to arrive, for so long.
     Reading(Duration),
-    /// Nothing has arrived since the last request, for so long.
+    /// Nothing has arrived since the last request, the handshake or the connection's start, for so long.
     Idle(Duration),
 }
 
@@ -130,16 +130,18 @@ impl ClientConnection {
 }
 
 impl Activity {
-    /// Makes that of a new connection, whose first bytes are awaited.
-    pub(crate) fn awaiting_head() -> Self {
+    /// Makes that of a new connection, which is idle until its first byte.
+    pub(crate) fn idle() -> Self {
         let activity = Self::default();
-        activity.await_head();
+        activity.mark(false);
         activity
     }
 
-    /// Notes that a head is awaited from now on, as if it had begun.
-    pub(crate) fn await_head(&self) {
-        self.mark(true);
+    /// Notes that what had begun, a handshake or a head, is over: if nothing is going on, the connection idles from now on.
+    pub(crate) fn rest(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 1 {
+            self.mark(false);
+        }
     }
 
     /// Notes that the client has closed its side: it may wait for its answer, or have gone.
@@ -154,7 +156,7 @@ impl Activity {
         (ended > 0).then(|| Duration::from_millis(coarse_ms().saturating_sub(latest)))
     }
 
-    /// Bytes have arrived: if nothing was going on, a head has begun.
+    /// Bytes have arrived: if nothing was going on, a handshake or a head has begun.
     pub(crate) fn received(&self) {
         if self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {
             self.mark(true);

@@ -61,6 +61,22 @@ async fn work(mut connection: Connection, served: Arc<AtomicUsize>) {
     }
 }
 
+/// A browser's connections ahead of its need may be idle for longer than anybody waits for a drain.
+#[tokio::test]
+async fn connections_that_were_never_used_are_not_waited_for() {
+    let (_world, authority, mut node) = start("").await;
+    let unused = [RawConnection::open(node.http()).await, RawConnection::open(node.https()).await];
+    let secure = RawConnection::open_tls(node.https(), &authority, "api.example.com", b"http/1.1").await;
+    eventually("they are open", async || match node.status().await["connections"].clone() {
+        open if open == 3 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    node.signal("TERM");
+    assert_eq!(node.exited().await.code(), Some(0));
+    drop((unused, secure));
+}
+
 #[tokio::test]
 async fn a_request_in_flight_is_answered() {
     let (world, _, mut node) = start("").await;

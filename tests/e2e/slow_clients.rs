@@ -34,6 +34,58 @@ async fn a_head_that_never_ends_is_cut() {
     .await;
 }
 
+/// A browser opens connections ahead of its need, and uses them when it has one.
+#[tokio::test]
+async fn a_connection_that_is_not_used_yet_is_idle() {
+    let (_world, authority, node) = start_with("header_timeout = \"300ms\"\nkeep_alive = \"30s\"").await;
+    let request = "GET / HTTP/1.1\r\nhost: api.example.com\r\n\r\n";
+    let mut plain = RawConnection::open(node.http()).await;
+    let mut proxied = RawConnection::open(node.http()).await;
+    proxied.write("PROXY TCP4 192.0.2.1 127.0.0.1 1 2\r\n").await;
+    let before_tls = RawConnection::open(node.https()).await;
+    let mut secure = RawConnection::open_tls(node.https(), &authority, "api.example.com", b"http/1.1").await;
+    let http2 = Client::http2(node.https()).over_tls(&authority, "api.example.com");
+    let mut http2 = http2.connect().await.expect("a connection");
+    let mut plain_http2 = Client::http2(node.http()).connect().await.expect("a connection");
+    // What has begun is cut meanwhile, twice over.
+    for beginning in ["G", "PRI * HTTP/2.0\r\n", INCOMPLETE_HTTP2, "PROXY TCP4 "] {
+        ends(RawConnection::open(node.http()).await, beginning, beginning).await;
+    }
+    ends(RawConnection::open(node.https()).await, "\u{16}\u{3}\u{1}", "amid the handshake").await;
+    for beginning in ["PRI * HTTP/2.0\r\n", INCOMPLETE_HTTP2] {
+        let connection = RawConnection::open_tls(node.https(), &authority, "api.example.com", b"h2").await;
+        ends(connection, beginning, "over TLS").await;
+    }
+    for connection in [&mut plain, &mut proxied] {
+        connection.write(request).await;
+        assert!(connection.read_answer().await.0.starts_with("HTTP/1.1 200"));
+    }
+    secure.write(request).await;
+    assert!(secure.read_answer().await.0.starts_with("HTTP/1.1 200"));
+    let mut late = before_tls.secure(&authority, "api.example.com", b"http/1.1").await;
+    late.write(request).await;
+    assert!(late.read_answer().await.0.starts_with("HTTP/1.1 200"));
+    for connection in [&mut http2, &mut plain_http2] {
+        connection.send(&get("/")).await.assert_served_by("here");
+    }
+}
+
+/// GOAWAY comes before the end, so that a client knows that a request on its way was not served.
+#[tokio::test]
+async fn an_http2_connection_that_was_never_used_ends_with_a_goaway() {
+    let (_world, authority, node) = start_with("header_timeout = \"30s\"\nkeep_alive = \"300ms\"").await;
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    let mut connection = RawConnection::open_tls(node.https(), &authority, "api.example.com", b"h2").await;
+    connection.write(preface).await;
+    assert!(String::from_utf8_lossy(&connection.read_to_end().await.0).contains(GOAWAY));
+    let mut connection = RawConnection::open(node.http()).await;
+    connection.write(preface).await;
+    assert!(String::from_utf8_lossy(&connection.read_to_end().await.0).contains(GOAWAY));
+    for silent in [RawConnection::open(node.http()).await, RawConnection::open(node.https()).await] {
+        ends(silent, "", "not a byte").await;
+    }
+}
+
 /// The clock of a head does not start anew with each byte.
 #[tokio::test]
 async fn a_head_that_trickles_in_is_cut() {
@@ -143,21 +195,29 @@ async fn ends<S: AsyncRead + AsyncWrite + Unpin>(mut connection: RawConnection<S
 }
 
 async fn start() -> (World, Authority, Node) {
-    let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
-    let authority = Authority::default();
     let limits = format!(
         "header_timeout = \"{}ms\"\nkeep_alive = \"{}ms\"\nbody_timeout = \"{}ms\"",
         HEADER_TIMEOUT.as_millis(),
         KEEP_ALIVE.as_millis(),
         BODY_TIMEOUT.as_millis()
     );
-    let setup = Setup::new("here", world.table()).plain().tls(&[&authority.certify(&["api.example.com"])]);
-    let node = setup.section("limits", &limits).start().await;
+    start_with(&limits).await
+}
+
+async fn start_with(limits: &str) -> (World, Authority, Node) {
+    let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
+    let authority = Authority::default();
+    let setup = Setup::new("here", world.table()).plain().with_proxy_header();
+    let setup = setup.tls(&[&authority.certify(&["api.example.com"])]);
+    let node = setup.section("limits", limits).start().await;
     (world, authority, node)
 }
 
 /// The preface, empty settings, and a HEADERS frame that announces a continuation.
 const INCOMPLETE_HTTP2: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0\0\0\u{1}\u{1}\0\0\0\0\u{1}\0";
+
+/// The header of a GOAWAY frame of 8 bytes, for stream 0.
+const GOAWAY: &str = "\0\0\u{8}\u{7}\0\0\0\0\0";
 
 const HEADER_TIMEOUT: Duration = Duration::from_millis(800);
 const KEEP_ALIVE: Duration = Duration::from_millis(500);

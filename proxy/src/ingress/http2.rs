@@ -20,6 +20,7 @@ use crate::client_stream::ClientStream;
 use crate::exchange::{Received, serve};
 use crate::http2_content::Http2Content;
 use crate::ingress::cork::Corked;
+use crate::ingress::frames::FrameWatch;
 use crate::ingress::watchdog::{Order, Watched};
 use crate::node::Worker;
 
@@ -35,7 +36,7 @@ pub(crate) async fn serve_http2(
         // Boxed, since HTTP and the runtime move it about.
         Box::pin(async move { Ok::<_, Infallible>(serve(worker, connection, received(request)).await) })
     });
-    let corked = Corked::new(stream);
+    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone()));
     let mut http = builder(&watched.config.limits).serve_connection(TokioIo::new(corked.clone()), service);
     poll_fn(|cx| {
         match watched.order(cx) {

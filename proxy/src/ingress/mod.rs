@@ -2,6 +2,7 @@
 
 mod cork;
 mod crc32c;
+mod frames;
 mod http1;
 mod http2;
 pub(crate) mod listener;

@@ -67,7 +67,7 @@ enum Stage {
 }
 
 impl Watchdog {
-    /// Takes a new connection, whose first bytes are awaited from now on.
+    /// Takes a new connection, which is idle until its first byte.
     pub(crate) fn watch(&mut self, config: Arc<NodeConfig>) -> Arc<Watched> {
         let watched = Arc::new(Watched::new(config));
         self.connections.push(watched.clone());
@@ -104,22 +104,21 @@ impl Watchdog {
 impl Watched {
     fn new(config: Arc<NodeConfig>) -> Self {
         Self {
-            activity: Arc::new(Activity::awaiting_head()),
+            activity: Arc::new(Activity::idle()),
             config,
             order: AtomicU8::new(NO_ORDER),
             stage: AtomicU8::new(Stage::Opening as u8),
             closing: AtomicBool::new(false),
-            may_rest: AtomicBool::new(true),
+            // Once it speaks HTTP.
+            may_rest: AtomicBool::new(false),
             waker: OnceLock::new(),
         }
     }
 
-    /// Notes that the connection speaks HTTP from now on, and that its first head is awaited. While the node drains, it
-    /// is ordered to close.
+    /// Notes that the connection speaks HTTP from now on. While the node drains, it is ordered to close.
     pub(crate) fn speaks(&self, http2: bool, drain: Drain) {
         let stage = if http2 { Stage::Http2 } else { Stage::Http1 };
         self.stage.store(stage as u8, Ordering::Relaxed);
-        self.activity.await_head();
         if drain >= stage.closes_from() {
             self.give(Order::Close);
         }
@@ -166,15 +165,20 @@ impl Watched {
         }
         let phase = self.activity.phase();
         let closing = self.closing.load(Ordering::Relaxed);
+        let stage = self.stage.load(Ordering::Relaxed);
+        // Nothing was said on it, in a protocol that could say goodbye.
+        let is_silent = stage == Stage::Opening as u8 && matches!(phase, ConnectionPhase::Idle(_));
         match phase {
             ConnectionPhase::Reading(lasted) if lasted > header_timeout => return Some(Order::Cut),
             // Asked to go; whoever does not by the next look is cut.
             ConnectionPhase::Idle(lasted) if lasted > keep_alive => {
-                return Some(if closing { Order::Cut } else { Order::Close });
+                return Some(if closing || is_silent { Order::Cut } else { Order::Close });
             }
             ConnectionPhase::Serving | ConnectionPhase::Reading(_) | ConnectionPhase::Idle(_) => {}
         }
-        let stage = self.stage.load(Ordering::Relaxed);
+        if is_silent && drain >= Stage::Opening.closes_from() {
+            return Some(Order::Cut);
+        }
         let closes = match stage {
             stage if stage == Stage::Http1 as u8 => drain >= Stage::Http1.closes_from(),
             stage if stage == Stage::Http2 as u8 => drain >= Stage::Http2.closes_from(),

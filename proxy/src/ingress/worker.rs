@@ -224,11 +224,15 @@ async fn open(
     let mut stream = TcpStream::from_std(stream)?;
     let node = &worker.node;
     let settings = listener.settings(&node.config.load());
+    first_byte(&stream, &activity).await?;
     let mut speaks = ProxyHeader::Proxy;
     if settings.proxy_protocol && node.databases.load().trusted.contains(peer.ip()) {
         speaks = caller(&mut stream).await.inspect_err(|fault| {
             node.telemetry.metrics.proxy_header_refusals.with_label_values(&[fault.cause()]).inc();
         })?;
+        // Its client may have opened a connection ahead of its need.
+        activity.rest();
+        first_byte(&stream, &activity).await?;
     }
     if let ProxyHeader::Client(client) = speaks {
         peer = client;
@@ -257,8 +261,17 @@ async fn open(
         std::io::Error::other(refusal)
     })?;
     let facts = tls_facts(session.server_name(), &serving, peers);
+    activity.rest();
     let connection = ClientConnection::new(peer, activity, Some(facts), None).unnamed(unnamed);
     Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Tls(Box::new(stream)), http2 })
+}
+
+/// Waits for the next byte, for which a connection may idle, and notes that something has begun with it.
+async fn first_byte(stream: &TcpStream, activity: &Activity) -> std::io::Result<()> {
+    // A socket may be said to be readable, and not be.
+    stream.peek(&mut [0]).await?;
+    activity.received();
+    Ok(())
 }
 
 fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>) -> TlsFacts {
