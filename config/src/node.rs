@@ -16,6 +16,7 @@ mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -77,6 +78,8 @@ pub struct Listener {
     pub redirect_port: u16,
     /// Whether connections may start with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
+    /// The path by which load balancers ask whether the node takes traffic; `None` when switched off.
+    pub health_path: Option<Arc<str>>,
 }
 
 /// Whether connections may start with a PROXY header, version 1 or 2.

@@ -20,12 +20,23 @@ pub(crate) struct ClientConnection {
     unnamed: bool,
     /// What its TLS handshake settled; `None` on a plain listener.
     pub(crate) tls: Option<TlsFacts>,
-    /// The port of the HTTPS listener that every request is sent to, on a redirecting listener.
-    pub(crate) redirects_to: Option<u16>,
+    /// What its listener's settings were when it was accepted.
+    pub(crate) settings: ListenerSettings,
     /// What the connection is doing.
     pub(crate) activity: Arc<Activity>,
     /// Settled by these databases; weak, so that replaced ones go.
     client: OnceLock<(Weak<Geo>, Arc<Client>)>,
+}
+
+/// What a connection gets of its listener's settings when it is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerSettings {
+    /// Whether PROXY headers of trusted peers are read.
+    pub(crate) proxy_protocol: bool,
+    /// The port of `https://` that every request is sent to, if it redirects.
+    pub(crate) redirects_to: Option<u16>,
+    /// Where load balancers ask whether the node takes traffic.
+    pub(crate) health_path: Option<Arc<str>>,
 }
 
 /// What a TLS handshake settled.
@@ -74,9 +85,9 @@ impl ClientConnection {
         peer: SocketAddr,
         activity: Arc<Activity>,
         tls: Option<TlsFacts>,
-        redirects_to: Option<u16>,
+        settings: ListenerSettings,
     ) -> Self {
-        Self { peer, unnamed: false, tls, redirects_to, activity, client: OnceLock::new() }
+        Self { peer, unnamed: false, tls, settings, activity, client: OnceLock::new() }
     }
 
     /// The same, of a client whom the peer does not name, if so: what comes on it is not the peer's word.

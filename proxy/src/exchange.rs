@@ -30,7 +30,7 @@ use crate::respond::OwnAnswer;
 use crate::response_body::{PoolReturn, ResponseBody};
 use crate::revocation::RevocationCheck;
 use crate::routing::Routing;
-use crate::target::{Target, target};
+use crate::target::{Target, asks_health, target};
 use crate::tunnel::{self, ClientSide, Tunnel};
 use crate::upstream::evidence::Evidence;
 use crate::upstream::forward::forward;
@@ -128,10 +128,19 @@ async fn answer(
         return Err(OwnAnswer::bad_request("CONNECT is not served here."));
     }
 
+    if asks_health(&parts, connection.settings.health_path.as_deref()) {
+        // A balancer's question, not a request of anybody's: it is neither decided nor logged.
+        log.is_probe = true;
+        return Ok(OwnAnswer::health(node.occupancy.draining() == Drain::Serving));
+    }
+
     let ambiguous = |why| OwnAnswer::bad_request(&format!("The request is refused because {why}."));
     let authority = authority(parts.version, &parts.uri, &parts.headers).map_err(ambiguous)?;
+    if parts.method == HttpMethod::OPTIONS && parts.uri.path() == "*" {
+        return Ok(OwnAnswer::options_of_all());
+    }
     let target = target(&authority, &parts.uri).map_err(ambiguous)?;
-    if let Some(port) = connection.redirects_to {
+    if let Some(port) = connection.settings.redirects_to {
         let port = if port == 443 { String::new() } else { format!(":{port}") };
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.to_string() };

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use config::{ListenerId, NodeConfig, ProxyProtocol};
 use prometheus::IntGauge;
 
+use crate::client_connection::ListenerSettings;
 use crate::server_tls::ServerTls;
 
 /// A listening socket, which is there for as long as the process is. What a reload changes of it is in the node file
@@ -23,22 +24,15 @@ pub(crate) struct ListenerFacts {
     pub(crate) open: IntGauge,
 }
 
-/// What a connection gets of its listener's settings when it is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ListenerSettings {
-    /// Whether PROXY headers of trusted peers are read.
-    pub(crate) proxy_protocol: bool,
-    /// The port of `https://` that every request is sent to, if it redirects.
-    pub(crate) redirects_to: Option<u16>,
-}
-
 impl ListenerFacts {
     /// Reads the settings in force: those of this configuration.
     pub(crate) fn settings(&self, config: &NodeConfig) -> ListenerSettings {
         let listener = config.listener(self.id);
+        let redirects = listener.filter(|listener| listener.redirect_to_https && self.tls.is_none());
         ListenerSettings {
             proxy_protocol: listener.is_some_and(|listener| listener.proxy_protocol == ProxyProtocol::Trusted),
-            redirects_to: listener.filter(|listener| listener.redirect_to_https).map(|listener| listener.redirect_port),
+            redirects_to: redirects.map(|listener| listener.redirect_port),
+            health_path: listener.and_then(|listener| listener.health_path.clone()),
         }
     }
 }

@@ -118,6 +118,20 @@ impl OwnAnswer {
         response
     }
 
+    /// Answers a load balancer that asks whether the node takes traffic.
+    pub(crate) fn health(serves: bool) -> Response<ResponseBody> {
+        let mut response = Self::probe(serves, None);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    /// Answers `OPTIONS *`, which is about the node and no route of it (RFC 9110, 9.3.7).
+    pub(crate) fn options_of_all() -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    }
+
     /// Answers that the request has come through this node before.
     pub(crate) fn in_a_loop() -> Self {
         let detail = "The request has come through this node before: an endpoint of its routing table leads back here.";

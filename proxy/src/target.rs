@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Uri};
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Uri, Version};
 use policy::path::{Ambiguity, Canonical, canonical};
 use policy::{Method, RouteId, Table};
 
@@ -27,6 +29,21 @@ pub(crate) fn target<'a>(authority: &'a HeaderValue, uri: &'a Uri) -> Result<Tar
     Ok(Target { host, path: canonical(uri.path())? })
 }
 
+/// Returns whether a load balancer asks for the node's health: by the listener's path, or with `OPTIONS / HTTP/1.0` without
+/// Host, as balancers do by default, and for which there could be no route.
+pub(crate) fn asks_health(parts: &Parts, health_path: Option<&str>) -> bool {
+    let Some(health_path) = health_path else { return false };
+    let has_path = parts.uri.path() == health_path;
+    match parts.method {
+        http::Method::GET | http::Method::HEAD => has_path,
+        http::Method::OPTIONS => {
+            let is_of_no_host = parts.version == Version::HTTP_10 && !parts.headers.contains_key(HOST);
+            has_path || is_of_no_host && parts.uri == "/"
+        }
+        _ => false,
+    }
+}
+
 impl Target<'_> {
     /// Returns the route of this request.
     ///
@@ -45,8 +62,7 @@ impl Target<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::HOST;
-    use http::{HeaderMap, Version};
+    use http::HeaderMap;
 
     #[test]
     fn authorities_must_agree() {

@@ -5,6 +5,7 @@ mod bodies;
 mod framing;
 mod gateway;
 mod headers;
+mod health_path;
 mod hops;
 mod hosts;
 mod http2_upstream;

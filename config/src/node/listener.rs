@@ -1,10 +1,12 @@
 //! `[[listeners]]`: where clients connect.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::address::socket_address;
 use super::{CertificateFiles, Geoip, Listener, ProxyProtocol, Tls};
 use crate::field::{Field, Section};
+use crate::quote::quote;
 
 /// Returns the listeners, each with the field that has its address.
 pub(super) fn listeners<'t>(root: &Section<'t>, directory: &Path, geoip: &Geoip) -> Vec<(Listener, Field<'t>)> {
@@ -20,7 +22,8 @@ pub(super) fn listeners<'t>(root: &Section<'t>, directory: &Path, geoip: &Geoip)
 }
 
 fn listener<'t>(field: &Field<'t>, directory: &Path, geoip: &Geoip) -> Option<(Listener, Field<'t>)> {
-    let section = field.section(&["address", "tls", "redirect_to_https", "redirect_port", "proxy_protocol"])?;
+    let section =
+        field.section(&["address", "tls", "redirect_to_https", "redirect_port", "proxy_protocol", "health_path"])?;
     let tls = section.field("tls");
     let redirect = section.field("redirect_to_https");
     let redirect_to_https = redirect.as_ref().and_then(|field| field.boolean()).unwrap_or(false);
@@ -39,11 +42,28 @@ fn listener<'t>(field: &Field<'t>, directory: &Path, geoip: &Geoip) -> Option<(L
     {
         field.warning("nobody is trusted to send it: name the proxies in geoip.trusted_proxies".to_owned());
     }
+    let health_path = match section.field("health_path") {
+        Some(field) => health_path(&field),
+        None => Some(HEALTH_PATH.into()),
+    };
     let address_field = section.required("address", "say what to bind: address = \"0.0.0.0:443\"");
     let tls = tls.and_then(|field| read_tls(&field, directory));
     let address_field = address_field?;
     let address = socket_address(&address_field)?;
-    Some((Listener { address, tls, redirect_to_https, redirect_port, proxy_protocol }, address_field))
+    Some((Listener { address, tls, redirect_to_https, redirect_port, proxy_protocol, health_path }, address_field))
+}
+
+/// Reads a path, or `None` for `"off"`.
+fn health_path(field: &Field<'_>) -> Option<Arc<str>> {
+    let text = field.text()?;
+    if text == "off" {
+        return None;
+    }
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    if !text.starts_with('/') || text.len() > LONGEST_PATH || !text.bytes().all(is_plain) {
+        field.error(format!("{} is no path such as \"{HEALTH_PATH}\", and not \"off\"", quote(text)));
+    }
+    Some(text.into())
 }
 
 fn read_tls(field: &Field<'_>, directory: &Path) -> Option<Tls> {
@@ -65,6 +85,11 @@ fn certificate(field: &Field<'_>, directory: &Path) -> Option<CertificateFiles> 
 }
 
 const PROXY_PROTOCOL: &[(&str, ProxyProtocol)] = &[("off", ProxyProtocol::Off), ("trusted", ProxyProtocol::Trusted)];
+
+/// Below a name of our own, which no application has.
+const HEALTH_PATH: &str = "/.meridian/health";
+/// What balancers' forms take.
+const LONGEST_PATH: usize = 256;
 
 const MAX_LISTENERS: usize = 256;
 

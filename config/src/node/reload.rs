@@ -162,7 +162,7 @@ fn merge_listeners(fixed: &mut Fixed, running: &[Listener], newer: Vec<Listener>
 }
 
 fn merge_listener(fixed: &mut Fixed, index: usize, running: &Listener, newer: Listener) -> Listener {
-    let Listener { address, tls, redirect_to_https, redirect_port, proxy_protocol } = newer;
+    let Listener { address, tls, redirect_to_https, redirect_port, proxy_protocol, health_path } = newer;
     let is_of_one_kind = running.tls.is_some() == tls.is_some();
     if !is_of_one_kind {
         fixed.changed.push(format!("listeners[{index}].tls"));
@@ -180,6 +180,7 @@ fn merge_listener(fixed: &mut Fixed, index: usize, running: &Listener, newer: Li
         },
         redirect_port,
         proxy_protocol,
+        health_path,
     }
 }
 

@@ -58,6 +58,7 @@ fn defaults_are_the_documented_ones() {
         redirect_to_https: false,
         redirect_port: 443,
         proxy_protocol: ProxyProtocol::Off,
+        health_path: Some("/.meridian/health".into()),
     };
     assert_eq!(config.listeners, [listener]);
 }

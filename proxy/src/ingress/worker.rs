@@ -240,7 +240,7 @@ async fn open(
     let unnamed = speaks == ProxyHeader::Unknown;
     let Some(certificates) = &listener.tls else {
         let http2 = speaks_http2(&stream).await?;
-        let connection = ClientConnection::new(peer, activity, None, settings.redirects_to).unnamed(unnamed);
+        let connection = ClientConnection::new(peer, activity, None, settings).unnamed(unnamed);
         return Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Plain(stream), http2 });
     };
     let not_a_node = |refusal: &CertificateRefusal| {
@@ -262,7 +262,7 @@ async fn open(
     })?;
     let facts = tls_facts(session.server_name(), &serving, peers);
     activity.rest();
-    let connection = ClientConnection::new(peer, activity, Some(facts), None).unnamed(unnamed);
+    let connection = ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed);
     Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Tls(Box::new(stream)), http2 })
 }
 

@@ -152,6 +152,15 @@ async fn of_the_process_and_its_sockets() {
             Look::ProxyHeader,
             ("refused", "200"),
         ),
+        live(
+            "listeners[].health_path",
+            (
+                "[[listeners]]\naddress = \"127.0.0.1:0\"\n",
+                "[[listeners]]\naddress = \"127.0.0.1:0\"\nhealth_path = \"off\"\n",
+            ),
+            Look::Health,
+            ("200", "400"),
+        ),
         fixed(
             "routing.file",
             ("\"routes.toml\"", "\"other-routes.toml\""),

@@ -19,6 +19,7 @@ address = '127.0.0.1:8080'
 proxy_protocol = 'off'
 redirect_to_https = false
 redirect_port = 443
+health_path = '/health'
 [[listeners]]
 address = '127.0.0.1:8443'
 tls = { certificates = [{ certificate = 'a.pem', key = 'a-key.pem' }] }
@@ -83,6 +84,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("proxy_protocol = 'off'", "proxy_protocol = 'trusted'", ""),
     ("redirect_to_https = false", "redirect_to_https = true", ""),
     ("redirect_port = 443", "redirect_port = 8443", ""),
+    ("health_path = '/health'", "health_path = '/other'", ""),
     (
         "tls = { certificates = [{ certificate = 'a.pem', key = 'a-key.pem' }] }",
         "tls = { certificates = [{ certificate = 'b.pem', key = 'b-key.pem' }] }",
@@ -185,6 +187,7 @@ fn every_field_of_a_node_file_is_among_the_changes() {
         "redirect_to_https: false,",
         "redirect_port: 443,",
         "proxy_protocol: Off,",
+        "\"/.meridian/health\",",
         "warnings: [],",
     ];
     assert_eq!(leaves, expected, "fields that no change touches");
