@@ -16,7 +16,7 @@ use crate::facts::Facts;
 use crate::load::Reported;
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::Allowed;
-use crate::route::{Affinity, Criticality, Payload, Route, RouteId};
+use crate::route::{Affinity, Payload, Route, RouteId};
 use crate::table::Table;
 use crate::verdict::{Reason, Refusal, Verdict};
 use crate::view::{RegionView, Snapshot, View};
@@ -139,12 +139,7 @@ fn route_terms(route: &Route) -> RouteTerms {
     let spec = &route.spec;
     RouteTerms {
         line: spec.line,
-        criticality: match spec.criticality {
-            Criticality::Critical => "critical",
-            Criticality::Default => "default",
-            Criticality::Sheddable => "sheddable",
-        }
-        .to_owned(),
+        criticality: spec.criticality.name().to_owned(),
         affinity: match spec.affinity {
             Affinity::None => "none",
             Affinity::ClientIp => "client_ip",

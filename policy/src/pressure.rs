@@ -49,6 +49,17 @@ pub enum Criticality {
     Critical,
 }
 
+impl Criticality {
+    /// Returns its name, as tables and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Criticality::Sheddable => "sheddable",
+            Criticality::Default => "default",
+            Criticality::Critical => "critical",
+        }
+    }
+}
+
 /// The share of a route's clients that a region spills, by its pressure.
 ///
 /// From [`OVERLOAD_MARK`] to [`FULL`], the criticalities of the table's routes have equal bands,

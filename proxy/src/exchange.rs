@@ -248,7 +248,7 @@ async fn answer(
     };
     if !admits(route.criticality, node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1), requests_in_flight)
     {
-        let criticality = criticality_name(route.criticality);
+        let criticality = route.criticality.name();
         node.telemetry.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
         return Err(OwnAnswer::overloaded());
     }
@@ -330,7 +330,7 @@ async fn answer(
     log.unread_body = body.is_unread();
     let answered = result.map_err(|failure| {
         if matches!(failure, ForwardError::Overloaded) {
-            let criticality = criticality_name(route.criticality);
+            let criticality = route.criticality.name();
             node.telemetry.metrics.shed.with_label_values(&[criticality, "region_full"]).inc();
         }
         OwnAnswer::failed(failure)
@@ -410,7 +410,7 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
 /// Takes a place for one more tunnel.
 fn admitted(node: &Node, route: &RouteSpec, most: usize) -> Result<InFlight, OwnAnswer> {
     tunnel::admit(&node.occupancy, most).ok_or_else(|| {
-        node.telemetry.metrics.shed.with_label_values(&[criticality_name(route.criticality), "tunnels"]).inc();
+        node.telemetry.metrics.shed.with_label_values(&[route.criticality.name(), "tunnels"]).inc();
         OwnAnswer::overloaded()
     })
 }
@@ -465,12 +465,4 @@ fn pass_on(
 fn upload_revoked(log: &RequestLog) -> Option<Box<dyn FnMut() -> bool + Send>> {
     let (worker, grant, mut check) = (log.worker.clone(), log.grant()?, RevocationCheck::new(&log.routing));
     Some(Box::new(move || check.look(&worker.node.routing, |current| grant.revoked(current)).is_some()))
-}
-
-fn criticality_name(criticality: policy::route::Criticality) -> &'static str {
-    match criticality {
-        policy::route::Criticality::Sheddable => "sheddable",
-        policy::route::Criticality::Default => "default",
-        policy::route::Criticality::Critical => "critical",
-    }
 }

@@ -7,7 +7,7 @@ use super::settings::{Setting, differing, listed};
 use super::space::{Pair, Pairs, in_words};
 use crate::jurisdiction::JurisdictionId;
 use crate::region::Access;
-use crate::route::{Affinity, Criticality, HostPattern, Method, MethodSet, PathPattern, Retry, RouteId, RouteSpec};
+use crate::route::{Affinity, HostPattern, Method, MethodSet, PathPattern, Retry, RouteId, RouteSpec};
 use crate::table::{Table, TableSpec};
 
 /// What becomes of one route.
@@ -227,15 +227,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         ("methods", route.methods.map_or("all".to_owned(), methods)),
         ("data_class", spec.data_classes[route.data_class.0].name.clone()),
         ("scoring", spec.scorings[route.scoring].0.clone()),
-        (
-            "criticality",
-            match route.criticality {
-                Criticality::Sheddable => "sheddable",
-                Criticality::Default => "default",
-                Criticality::Critical => "critical",
-            }
-            .to_owned(),
-        ),
+        ("criticality", route.criticality.name().to_owned()),
         (
             "access",
             match route.access {
