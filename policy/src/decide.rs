@@ -24,7 +24,7 @@ pub const TIE_MARGIN: f32 = 5.0;
 /// Decides one request. Allocates nothing for tables of up to 64 regions; takes no lock.
 pub fn decide(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> Verdict {
     let Some(id) = table.find_route(facts.host, facts.path, facts.method) else {
-        return Verdict::Refuse(Refusal { reason: Reason::NoRoute, route: None, page: None });
+        return Verdict::Refuse(Refusal { reason: Reason::NoRoute, route: None, page: None, blocked_by: None });
     };
     decide_on_route(table, id, facts, view)
 }
@@ -242,7 +242,7 @@ pub(crate) fn spilled(route: &Route, constants: &Constants, pressure: f32, clien
 /// Returns the refusal of a restricted route under an expired table, whatever that table would say.
 fn expired(table: &Table, id: RouteId, facts: &Facts<'_>) -> Refusal {
     let page = table.residency().maintenance_page(subject(table.route(id), facts));
-    Refusal { reason: Reason::TableExpired, route: Some(id), page }
+    Refusal { reason: Reason::TableExpired, route: Some(id), page, blocked_by: None }
 }
 
 /// Returns why no region is left.
@@ -255,13 +255,13 @@ fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> 
     } else {
         Reason::ResidencyUnavailable
     };
-    let page = match reason {
-        Reason::ResidencyUnavailable | Reason::Unavailable => {
-            table.residency().maintenance_page(subject(table.route(id), facts))
-        }
-        Reason::NoRoute | Reason::ResidencyProhibited | Reason::TableExpired => None,
+    let (residency, subject) = (table.residency(), subject(table.route(id), facts));
+    let (page, blocked_by) = match reason {
+        Reason::ResidencyUnavailable | Reason::Unavailable => (residency.maintenance_page(subject), None),
+        Reason::ResidencyProhibited => (None, residency.blocked_by(subject)),
+        Reason::NoRoute | Reason::TableExpired => (None, None),
     };
-    Refusal { reason, route: Some(id), page }
+    Refusal { reason, route: Some(id), page, blocked_by }
 }
 
 /// Returns whether a client is pinned to a region, and the region is more than the last resort.

@@ -93,6 +93,8 @@ pub struct Rule {
     pub period: Period,
     /// What to answer while none of the allowed regions is up.
     pub when_unavailable: WhenUnavailable,
+    /// The URL of whoever wants the data kept away, for answers that no region may give (RFC 7725).
+    pub blocked_by: Option<Arc<str>>,
     /// The law's name, for explanations and the audit.
     pub regulation: String,
     /// The line of the table that declares it, from 1.

@@ -184,19 +184,25 @@ struct Allowance {
     allowed: Box<[Allowed; 4]>,
     constraints: Vec<Constraint>,
     page: Option<Arc<str>>,
+    blocked_by: Option<Arc<str>>,
 }
 
 impl Allowance {
     fn combine(constraints: Vec<Constraint>, regions: RegionSet, rules: &[Rule]) -> Self {
-        let pages = constraints.iter().filter_map(|constraint| match constraint.source {
-            Source::Rule(rule) => match &rules.get(rule)?.when_unavailable {
-                WhenUnavailable::Maintenance(page) => Some((&rules.get(rule)?.regulation, page)),
-                WhenUnavailable::Reject => None,
-            },
-            _ => None,
+        let holding = || {
+            constraints.iter().filter_map(|constraint| match constraint.source {
+                Source::Rule(rule) => rules.get(rule),
+                _ => None,
+            })
+        };
+        let pages = holding().filter_map(|rule| match &rule.when_unavailable {
+            WhenUnavailable::Maintenance(page) => Some((&rule.regulation, page)),
+            WhenUnavailable::Reject => None,
         });
+        let blocked_by = holding().filter_map(|rule| Some((&rule.regulation, rule.blocked_by.as_ref()?)));
         // Of several, always the same: the order in the file has no say.
         let page = pages.min().map(|(_, page)| page.clone());
+        let blocked_by = blocked_by.min().map(|(_, url)| url.clone());
         let nothing = Allowed { home: RegionSet::EMPTY, opened: RegionSet::EMPTY, safeguarded: RegionSet::EMPTY };
         let mut allowed = Box::new([nothing; 4]);
         for id in regions.iter() {
@@ -215,7 +221,7 @@ impl Allowance {
                 }
             }
         }
-        Self { allowed, constraints, page }
+        Self { allowed, constraints, page, blocked_by }
     }
 }
 
@@ -298,6 +304,11 @@ impl Residency {
     /// Returns the maintenance page to show while the allowed regions are down, where a rule has one.
     pub fn maintenance_page(&self, subject: Subject<'_>) -> Option<Arc<str>> {
         self.allowances_of(subject).filter_map(|allowance| allowance.page.clone()).min()
+    }
+
+    /// Returns the URL of whoever wants the data kept away, where a rule that holds says it.
+    pub(crate) fn blocked_by(&self, subject: Subject<'_>) -> Option<Arc<str>> {
+        self.allowances_of(subject).filter_map(|allowance| allowance.blocked_by.clone()).min()
     }
 
     /// Returns every allowance that must hold at once.

@@ -53,6 +53,8 @@ pub struct Refusal {
     pub route: Option<RouteId>,
     /// The page to show instead of a problem document.
     pub page: Option<Arc<str>>,
+    /// The URL of whoever has it blocked, where the law leaves no region and a rule says who that is.
+    pub blocked_by: Option<Arc<str>>,
 }
 
 /// Why a decision refuses.

@@ -285,7 +285,8 @@ fn rules_that_change_nothing_are_found() {
         (rule(0, 1, &["DE"], Transfer::Allowed), "it prefers Germany"),
         (rule(0, 1, &["DE"], Transfer::Prohibited), "it is stricter"),
         (Rule { regulation: "another".into(), ..some.clone() }, "another law may ask for the same"),
-        (Rule { when_unavailable: WhenUnavailable::Maintenance("page".into()), ..some }, "it has a page"),
+        (Rule { when_unavailable: WhenUnavailable::Maintenance("page".into()), ..some.clone() }, "it has a page"),
+        (Rule { blocked_by: Some("https://law.example".into()), ..some }, "it says who has data kept away"),
         (rule(1, 1, &["US"], Transfer::WithSafeguards), "it marks what the other opens"),
     ] {
         let mut spec = world();

@@ -364,7 +364,12 @@ fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<
     match target.route(routing.table(), method) {
         Ok(Some(route)) => Ok(route),
         Ok(None) => {
-            Err(OwnAnswer::refused(&policy::Refusal { reason: policy::Reason::NoRoute, route: None, page: None }))
+            Err(OwnAnswer::refused(&policy::Refusal {
+                reason: policy::Reason::NoRoute,
+                route: None,
+                page: None,
+                blocked_by: None,
+            }))
         }
         Err(why) => Err(OwnAnswer::bad_request(&format!("The request is refused because {why}."))),
     }

@@ -1,6 +1,7 @@
 //! `[[residency]]`: the law.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use policy::Period;
 use policy::jurisdiction::{ClassId, Rule, Scope, Transfer, WhenUnavailable};
@@ -84,6 +85,7 @@ fn rule(field: &Field<'_>, context: &Context<'_, '_>, files: &mut Files) -> Opti
         transfer,
         period: period(&section, ["valid_from", "valid_until"]).unwrap_or(Period::ALWAYS),
         when_unavailable,
+        blocked_by: section.field("blocked_by").and_then(|field| blocked_by(&field)),
         regulation: regulation.unwrap_or(jurisdiction_field.text()?).to_owned(),
         line: field.line(),
     })
@@ -131,6 +133,18 @@ fn when_unavailable(section: &Section<'_>, files: &mut Files) -> WhenUnavailable
     page.map_or(WhenUnavailable::Reject, WhenUnavailable::Maintenance)
 }
 
+fn blocked_by(field: &Field<'_>) -> Option<Arc<str>> {
+    let is_url = |text: &str| {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"<>\"".contains(&byte);
+        (1..=MAX_URL).contains(&rest.len()) && rest.bytes().all(is_plain)
+    };
+    field.text_that(is_url, "is not a URL such as \"https://authority.example/decision\"").map(Arc::from)
+}
+
+/// The longest URL, in bytes: more is a mistake, and goes with every answer.
+const MAX_URL: usize = 512;
+
 fn regulation<'t>(field: &Field<'t>) -> Option<&'t str> {
     let is_line = |text: &str| !text.contains(char::is_control) && (1..=128).contains(&text.chars().count());
     field.text_that(is_line, "is not a single line of 1 to 128 letters")
@@ -147,6 +161,7 @@ const KEYS: &[&str] = &[
     "when_unavailable",
     "page",
     "page_text",
+    "blocked_by",
     "regulation",
 ];
 

@@ -418,6 +418,9 @@ fn bad_rules() {
             "residency[0].page",
             "the page no/such.html: cannot read the file",
         ),
+        ("allow = []\nblocked_by = 'eu.example'", 15, "residency[0].blocked_by", "is not a URL such as"),
+        ("allow = []\nblocked_by = 'https://'", 15, "residency[0].blocked_by", "is not a URL such as"),
+        ("allow = []\nblocked_by = 'https://a/>; rel=x'", 15, "residency[0].blocked_by", "is not a URL such as"),
         ("allow = []\nregulations = 'x'", 15, "residency[0].regulations", "did you mean \"regulation\"?"),
     ] {
         if rule.is_empty() {

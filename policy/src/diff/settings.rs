@@ -197,6 +197,7 @@ fn rule_in_words(rule: &Rule, spec: &TableSpec) -> String {
     if let WhenUnavailable::Maintenance(page) = &rule.when_unavailable {
         parts.push(format!("a maintenance page ({:016x})", crate::hash::client_key(page.as_bytes())));
     }
+    parts.extend(rule.blocked_by.as_ref().map(|url| format!("blocked by {url}")));
     if rule.period != Period::ALWAYS {
         parts.push(rule.period.to_string());
     }

@@ -33,7 +33,7 @@ pub(super) fn check(law: &Law<'_>, findings: &mut Vec<Finding>) {
 
 /// Returns a rule that asks for all that this one does; of two that ask for the same, the first is that one. Two
 /// laws that happen to ask for the same are no mistake: both rules must be of one regulation, and in force at the
-/// same times. And a maintenance page is an effect; so is a denial that no region meets today.
+/// same times. And a maintenance page, or who has data kept away, is an effect; so is a denial that no region meets today.
 fn implied_by(law: &Law<'_>, index: usize, rule: &Rule, classes: &[ClassId]) -> Option<usize> {
     let rules = law.spec.rules.iter().enumerate();
     let mut alike = rules.filter(|(at, other)| {
@@ -43,6 +43,7 @@ fn implied_by(law: &Law<'_>, index: usize, rule: &Rule, classes: &[ClassId]) -> 
             && other.period == rule.period
             && rule.allow.is_some()
             && (rule.when_unavailable == WhenUnavailable::Reject || rule.when_unavailable == other.when_unavailable)
+            && (rule.blocked_by.is_none() || rule.blocked_by == other.blocked_by)
             && classes.iter().all(|class| other.data_classes.contains(class))
     });
     let found = alike.find(|(at, _)| {

@@ -108,6 +108,7 @@ pub fn rule(jurisdiction: usize, class: usize, allow: &[&str], transfer: Transfe
         transfer,
         period: Period::ALWAYS,
         when_unavailable: WhenUnavailable::Reject,
+        blocked_by: None,
         regulation: "law".into(),
         line: 1,
     }

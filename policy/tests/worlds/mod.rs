@@ -398,6 +398,7 @@ pub fn rule() -> impl Strategy<Value = Rule> {
             allow,
             transfer,
             when_unavailable: page.map_or(WhenUnavailable::Reject, |page| WhenUnavailable::Maintenance(page.into())),
+            blocked_by: None,
             deny,
             period,
             regulation: regulation.into(),
