@@ -160,6 +160,8 @@ pub struct Retry {
     pub attempts: u32,
     /// Upstream statuses that count as a failed attempt.
     pub statuses: Vec<u16>,
+    /// Statuses of gRPC, 1 to 16, that count likewise where they come without a message.
+    pub grpc_statuses: Vec<u8>,
     /// Bytes of request body kept for another attempt.
     pub body_bytes: usize,
     /// From an attempt's start to its response head.

@@ -16,6 +16,7 @@ use crate::client_content::ClientContent;
 use crate::clock;
 use crate::fields::{self, is_request_id};
 use crate::framing::{HeadFault, HeadSize, TrailerRules, authority, content_length};
+use crate::grpc::{self, CallEnd, Code};
 use crate::headers::{Outgoing, Provenance, filter_answer};
 use crate::http1::Interim;
 use crate::node::{Node, Worker};
@@ -62,9 +63,19 @@ pub(crate) async fn serve(
     let mut unsent = false;
     let mut tunnel = None;
     let mut response = match answer(&mut log, &mut tunnel, received).await {
-        Ok(response) => response,
+        Ok(mut response) => {
+            log.status = response.status();
+            if log.is_nodes_refusal && log.peer.is_none() {
+                *response.status_mut() = StatusCode::OK;
+            }
+            response
+        }
         Err(refused) => {
+            log.status = refused.status;
             log.reason = Some(refused.reason);
+            if log.form.is_call() {
+                log.call_end = CallEnd::Status(refused.code());
+            }
             log.attempts = refused.attempts;
             log.worker
                 .node
@@ -75,12 +86,11 @@ pub(crate) async fn serve(
                 .inc();
             unsent = refused.unsent;
             let attempts = refused.attempts;
-            let mut response = refused.into_response();
+            let mut response = refused.into_response(log.form, &log.request_id, log.peer.is_some());
             tell_client(response.headers_mut(), None, attempts);
             response
         }
     };
-    log.status = response.status();
     let length = if log.method == Method::Head { response.body_mut().leave_out() } else { None };
     let headers = response.headers_mut();
     if let Some(length) = length {
@@ -113,6 +123,7 @@ async fn answer(
     let node = &worker.node;
     let Received { request, fault, interim, expects_continue, client_side } = received;
     let (mut parts, content) = request.into_parts();
+    let http1 = parts.version < Version::HTTP_2;
     log.unread_body = !content.is_end_stream();
     if let Some(fault) = fault {
         // Where this request ends is in doubt, and so is what comes after it.
@@ -258,6 +269,10 @@ async fn answer(
         return Err(OwnAnswer::too_large());
     }
 
+    let call_timeout = match log.form.is_call() {
+        true => grpc::take_timeout(&mut parts.headers).map_err(ambiguous)?,
+        false => None,
+    };
     let https_before_us = matches!(sender, Sender::TrustedProxy)
         && parts
             .headers
@@ -314,6 +329,7 @@ async fn answer(
         let gateway = current.chosen_for_gateway(region);
         outgoing.head(gateway.map(|chosen| (chosen, vouching.get_or_init(vouch))))
     };
+    let call_deadline = call_timeout.and_then(|timeout| log.started.checked_add(timeout));
     let plan = ForwardPlan {
         upstream: worker.upstream(),
         pinned: &routing,
@@ -324,7 +340,9 @@ async fn answer(
         interim: interim.as_deref(),
         repeatable,
         upgrade,
-        started: log.started,
+        deadline: log.started + call_timeout.map_or(route.timeout, |call| call.min(route.timeout)),
+        is_call: log.form.is_call(),
+        call_deadline,
     };
     let result = forward(&plan).await;
     log.unread_body = body.is_unread();
@@ -349,10 +367,17 @@ async fn answer(
     }
     let served = &answered.routing.table().region(answered.region).name;
     // Nobody is kept where it failed.
-    let keep = !from_a_node && !answered.response.status().is_server_error();
+    let failed_call = answered
+        .call_status
+        .is_some_and(|code| code.server_error().is_some() || route.retry.grpc_statuses.contains(&code.number()));
+    let keep = !from_a_node && !answered.response.status().is_server_error() && !failed_call;
     let pin = new_pin(&routing.document, route, context.pinned, served, scheme).filter(|_| keep);
     let client_side = client_side.zip(place);
     let mut response = pass_on(log, tunnel, answered, body, client_side, route);
+    if log.form.is_call() {
+        let takes_status = !http1 && !response.headers().contains_key(CONTENT_LENGTH);
+        response = response.map(|body| body.of_call(call_deadline, takes_status));
+    }
     if let Some(pin) = pin {
         response.headers_mut().append(SET_COOKIE, pin);
     }
@@ -363,14 +388,12 @@ async fn answer(
 fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<RouteId, OwnAnswer> {
     match target.route(routing.table(), method) {
         Ok(Some(route)) => Ok(route),
-        Ok(None) => {
-            Err(OwnAnswer::refused(&policy::Refusal {
-                reason: policy::Reason::NoRoute,
-                route: None,
-                page: None,
-                blocked_by: None,
-            }))
-        }
+        Ok(None) => Err(OwnAnswer::refused(&policy::Refusal {
+            reason: policy::Reason::NoRoute,
+            route: None,
+            page: None,
+            blocked_by: None,
+        })),
         Err(why) => Err(OwnAnswer::bad_request(&format!("The request is refused because {why}."))),
     }
 }
@@ -429,7 +452,8 @@ fn pass_on(
     client_side: Option<(ClientSide, InFlight)>,
     route: &RouteSpec,
 ) -> Response<ResponseBody> {
-    let OriginAnswer { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight } = answered;
+    let OriginAnswer { response, call_status, connection, endpoint, region, routing, attempts, .. } = answered;
+    let (safeguarded, in_flight) = (answered.safeguarded, answered.in_flight);
     let served = &routing.table().region(region).name;
     // The region is one of the pinned table's: its permits say so.
     log.region = log.routing.table().region_named(served);
@@ -437,6 +461,10 @@ fn pass_on(
     log.safeguarded = safeguarded;
     let client_key = log.client.as_ref().map_or(0, |client| client.key);
     let (mut parts, ()) = response.into_parts();
+    if let Some(code) = Code::of(&parts.headers).filter(|_| log.form.is_call()) {
+        log.call_end = CallEnd::Status(code);
+    }
+    log.is_nodes_refusal = log.form.is_call() && answered.is_nodes_own && parts.headers.contains_key(grpc::STATUS);
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
     filter_answer(&mut parts.headers);
     tell_client(&mut parts.headers, Some(served), attempts);
@@ -460,9 +488,20 @@ fn pass_on(
         request.end_when(|| upload_revoked(log));
     }
     let worker = log.worker.clone();
-    let is_good = !parts.status.is_server_error();
-    let pool_return =
-        PoolReturn { worker, endpoint, routing, region, client_key, is_good, request, connection, in_flight };
+    let is_good = !parts.status.is_server_error() && call_status.and_then(Code::server_error).is_none();
+    let pool_return = PoolReturn {
+        worker,
+        endpoint,
+        routing,
+        region,
+        client_key,
+        is_good,
+        is_call: log.form.is_call(),
+        late_failure: None,
+        request,
+        connection,
+        in_flight,
+    };
     Response::from_parts(parts, ResponseBody::proxied(pool_return, route))
 }
 

@@ -12,6 +12,7 @@ use crate::affinity_cookie::{COOKIE_NAME, drop_pins, without_pin};
 use crate::client::Client;
 use crate::fields::{self, write_hex};
 use crate::framing::{FieldRules, drop_named_by_connection, is_of_a_head, strip_hop_by_hop};
+use crate::grpc;
 use crate::http1::write_field;
 use crate::peers::Sender;
 use crate::peers::fields::drop_reserved;
@@ -35,8 +36,8 @@ pub(crate) struct Outgoing {
 /// The head of one attempt. It lives as long as the attempt.
 #[derive(Debug)]
 pub(crate) enum RequestHead<'a> {
-    /// A client's request, to an origin.
-    Client(&'a Outgoing),
+    /// A client's request, to an origin, with what is left of its deadline if it is a gRPC call that has one.
+    Client(&'a Outgoing, Option<HeaderValue>),
     /// One that was made for this attempt alone: to another region's gateway, or a probe's.
     Own(Box<Request<()>>),
 }
@@ -123,8 +124,8 @@ impl Outgoing {
     /// Returns the head of one attempt; to another region's gateway it says which region was chosen, and what this
     /// node vouches for.
     pub(crate) fn head(&self, gateway: Option<(&str, &Vouching)>) -> RequestHead<'_> {
-        let Some((chosen, vouching)) = gateway else { return RequestHead::Client(self) };
-        let mut request = self.to_request();
+        let Some((chosen, vouching)) = gateway else { return RequestHead::Client(self, None) };
+        let mut request = self.to_request(None);
         vouching.write(&mut request, chosen);
         RequestHead::Own(Box::new(request))
     }
@@ -140,10 +141,13 @@ impl Outgoing {
         self.ours.iter().map(|(name, value)| (name, value)).chain(received)
     }
 
-    fn to_request(&self) -> Request<()> {
+    fn to_request(&self, call_timeout: Option<&HeaderValue>) -> Request<()> {
         // One map of the right size: growing or cloning one costs as much as filling it.
         let mut headers = HeaderMap::with_capacity(self.received.len() + self.ours.len() + 1);
         headers.extend(self.fields().map(|(name, value)| (name.clone(), value.clone())));
+        if let Some(left) = call_timeout {
+            headers.insert(grpc::TIMEOUT, left.clone());
+        }
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
@@ -154,10 +158,18 @@ impl Outgoing {
 }
 
 impl RequestHead<'_> {
+    /// Says how much is left of the deadline of a gRPC call.
+    pub(crate) fn set_call_timeout(&mut self, left: HeaderValue) {
+        match self {
+            RequestHead::Client(_, timeout) => *timeout = Some(left),
+            RequestHead::Own(request) => drop(request.headers_mut().insert(grpc::TIMEOUT, left)),
+        }
+    }
+
     /// Returns the request's method.
     pub(crate) fn method(&self) -> &Method {
         match self {
-            RequestHead::Client(outgoing) => &outgoing.method,
+            RequestHead::Client(outgoing, _) => &outgoing.method,
             RequestHead::Own(request) => request.method(),
         }
     }
@@ -165,7 +177,7 @@ impl RequestHead<'_> {
     /// Returns what the answer to a signed request is verified by.
     pub(crate) fn nonce(&self) -> Option<Nonce> {
         match self {
-            RequestHead::Client(_) => None,
+            RequestHead::Client(..) => None,
             RequestHead::Own(request) => request.extensions().get().copied(),
         }
     }
@@ -173,7 +185,7 @@ impl RequestHead<'_> {
     /// Returns the head in HTTP/1.1's form, as a value of its own.
     pub(crate) fn to_request(&self) -> Request<()> {
         match self {
-            RequestHead::Client(outgoing) => outgoing.to_request(),
+            RequestHead::Client(outgoing, left) => outgoing.to_request(left.as_ref()),
             RequestHead::Own(request) => (**request).clone(),
         }
     }
@@ -182,7 +194,11 @@ impl RequestHead<'_> {
     /// writes the content. Returns whether the head states one.
     pub(crate) fn write_http1(&self, output: &mut Vec<u8>) -> bool {
         match self {
-            RequestHead::Client(outgoing) => write_head(output, &outgoing.method, &outgoing.uri, outgoing.fields()),
+            RequestHead::Client(outgoing, left) => {
+                let name = grpc::TIMEOUT;
+                let left = left.iter().map(|left| (&name, left));
+                write_head(output, &outgoing.method, &outgoing.uri, outgoing.fields().chain(left))
+            }
             RequestHead::Own(request) => write_head(output, request.method(), request.uri(), request.headers().iter()),
         }
     }

@@ -9,6 +9,7 @@
 
 mod admin;
 mod affinity_cookie;
+mod answer_form;
 mod boundary;
 mod bus;
 mod bus_state;
@@ -24,6 +25,7 @@ mod exchange;
 mod explain;
 mod fields;
 mod framing;
+mod grpc;
 mod headers;
 mod health;
 mod http1;
@@ -37,6 +39,7 @@ mod occupancy;
 mod peers;
 mod prepare;
 mod probes;
+mod refusal_page;
 mod reload;
 mod request_body;
 mod request_context;

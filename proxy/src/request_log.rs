@@ -11,12 +11,14 @@ use http::{Method as HttpMethod, Request, StatusCode, Uri, Version};
 use policy::jurisdiction::JurisdictionId;
 use policy::{Method, Origin, Payload, RegionId, Revoked, RouteId};
 
+use crate::answer_form::AnswerForm;
 use crate::client::Client;
 use crate::client_connection::{Active, ClientConnection};
 use crate::client_content::ClientContent;
 use crate::clock;
 use crate::fields::new_request_id;
 use crate::framing::{self, payload};
+use crate::grpc::CallEnd;
 use crate::node::Worker;
 use crate::peers::headers::Answering;
 use crate::request_context::RequestContext;
@@ -36,9 +38,14 @@ pub(crate) struct RequestLog {
     pub(crate) method: Method,
     /// What the client sends after the head.
     pub(crate) payload: Payload,
+    /// How the client reads what this node answers itself.
+    pub(crate) form: AnswerForm,
+    /// How its call has ended so far, if it is one.
+    pub(crate) call_end: CallEnd,
     pub(crate) client: Option<Arc<Client>>,
     pub(crate) route: Option<RouteId>,
     pub(crate) region: Option<RegionId>,
+    /// The answer's status; of a refused call that of the refusal, though HTTP says 200.
     pub(crate) status: StatusCode,
     pub(crate) reason: Option<&'static str>,
     pub(crate) attempts: u32,
@@ -51,6 +58,8 @@ pub(crate) struct RequestLog {
     pub(crate) close: bool,
     /// Another node has chosen a region for it, and wants to know whose answer it gets.
     pub(crate) peer: Option<Answering>,
+    /// Another region's node has refused the call, with a status of HTTP that its client does not get.
+    pub(crate) is_nodes_refusal: bool,
     /// Another node's probe: not counted or logged among requests.
     pub(crate) is_probe: bool,
     /// The target as it was sent, for the log, and for a new table to be asked of it.
@@ -86,6 +95,8 @@ impl RequestLog {
             request_id: new_request_id(),
             method: Method::from_name(request.method().as_str()),
             payload: payload(request),
+            form: AnswerForm::of(request),
+            call_end: CallEnd::NoStatus,
             client: None,
             route: None,
             region: None,
@@ -98,6 +109,7 @@ impl RequestLog {
             unread_body: false,
             close: false,
             peer: None,
+            is_nodes_refusal: false,
             is_probe: false,
             uri: request.uri().clone(),
             authority: None,
@@ -130,6 +142,13 @@ impl RequestLog {
         self.reason = Some(reason);
         self.worker.node.telemetry.metrics.errors.with_label_values(&[region, reason]).inc();
         tracing::debug!(%error, region, "answer broken off");
+    }
+
+    /// The client's deadline for the call came before the end of the answer.
+    pub(crate) fn out_of_time(&mut self) {
+        let region = self.region.map_or("", |id| self.routing.table().region(id).name.as_str());
+        self.reason = Some("upstream_timeout");
+        self.worker.node.telemetry.metrics.errors.with_label_values(&[region, "upstream_timeout"]).inc();
     }
 
     /// Returns why the region that serves it may no longer do so, once it is time to end it.
@@ -235,7 +254,13 @@ impl RequestLog {
             status: self.status.as_u16(),
             jurisdiction: self.jurisdiction(),
             outcome: self.reason.unwrap_or(if self.region.is_some() { "forward" } else { "none" }),
+            call_end: self.call_end(),
         }
+    }
+
+    /// Returns how the call has ended, of a request that is one.
+    fn call_end(&self) -> Option<CallEnd> {
+        self.form.is_call().then_some(self.call_end)
     }
 
     /// Writes its line in the access log.
@@ -278,6 +303,7 @@ impl RequestLog {
             took,
             response_bytes: self.bytes,
             complete: self.complete,
+            call_end: self.call_end(),
             tunnel: self.tunnelled,
         });
     }

@@ -1,13 +1,21 @@
 //! The only place that turns an outcome into a status code.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, LOCATION, RETRY_AFTER,
+    VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Response, StatusCode};
 use policy::route::{Method, RouteSpec};
 use policy::{Reason, Refusal, Revoked};
 use serde::Serialize;
 
+use crate::answer_form::AnswerForm;
 use crate::framing::HeadFault;
+use crate::grpc::{self, Code};
+use crate::refusal_page::RefusalPage;
 use crate::request_body::BodyFault;
 use crate::request_log::REVOKED;
 use crate::response_body::ResponseBody;
@@ -22,10 +30,15 @@ pub(crate) struct OwnAnswer {
     pub(crate) reason: &'static str,
     title: &'static str,
     detail: String,
-    page: Option<std::sync::Arc<str>>,
+    /// The operator's page, for people.
+    page: Option<Arc<str>>,
+    /// The URL of whoever has it blocked.
+    blocked_by: Option<Arc<str>>,
     retry_after: Option<u32>,
     /// The methods that would be taken.
     allow: Option<HeaderValue>,
+    /// Whether the sender is, or claims to be, another node, which knows the refusal by its status.
+    is_to_node: bool,
     /// The region last tried, for the error's metric.
     pub(crate) region: String,
     /// How many attempts were made.
@@ -42,6 +55,7 @@ struct Problem<'a> {
     status: u16,
     detail: &'a str,
     reason: &'a str,
+    request_id: &'a str,
 }
 
 /// Seconds after which a client may try again where nothing better is known.
@@ -55,8 +69,10 @@ impl OwnAnswer {
             title,
             detail: detail.into(),
             page: None,
+            blocked_by: None,
             retry_after: None,
             allow: None,
+            is_to_node: false,
             region: String::new(),
             attempts: 0,
             unsent: false,
@@ -98,13 +114,14 @@ impl OwnAnswer {
     pub(crate) fn wrong_gateway() -> Self {
         let detail = "The sending node chose another region than this gateway's.";
         let answer = Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail);
-        Self { unsent: true, ..answer }
+        Self { unsent: true, is_to_node: true, ..answer }
     }
 
     /// Answers that the sender claims to be a node, and is none.
     pub(crate) fn no_peer(why: &str) -> Self {
         let detail = format!("The request claims to come from another node, and does not: {why}.");
-        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail)
+        let answer = Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", detail);
+        Self { is_to_node: true, ..answer }
     }
 
     /// Answers another node's probe: whether this node's region serves, and how far its replica lags.
@@ -189,7 +206,8 @@ impl OwnAnswer {
             ),
         };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        let answer = Self { page: refusal.page.clone(), ..Self::new(status, reason.name(), title, detail) };
+        let (page, blocked_by) = (refusal.page.clone(), refusal.blocked_by.clone());
+        let answer = Self { page, blocked_by, ..Self::new(status, reason.name(), title, detail) };
         if status == StatusCode::SERVICE_UNAVAILABLE { Self { unsent: true, ..answer }.retry() } else { answer }
     }
 
@@ -259,29 +277,101 @@ impl OwnAnswer {
         response
     }
 
-    /// As an HTTP response.
-    pub(crate) fn into_response(self) -> Response<ResponseBody> {
-        let (body, kind) = match &self.page {
-            Some(page) => (Bytes::copy_from_slice(page.as_bytes()), "text/html; charset=utf-8"),
-            None => {
-                let problem = Problem {
-                    r#type: format!("urn:meridian:problem:{}", self.reason),
-                    title: self.title,
-                    status: self.status.as_u16(),
-                    detail: &self.detail,
-                    reason: self.reason,
-                };
-                (serde_json::to_vec(&problem).unwrap_or_default().into(), "application/problem+json")
-            }
+    /// Makes a response of it, in the form that its request asks for. A call of another node keeps the status of HTTP,
+    /// by which that node judges it.
+    pub(crate) fn into_response(
+        self,
+        form: AnswerForm,
+        request_id: &HeaderValue,
+        is_to_node: bool,
+    ) -> Response<ResponseBody> {
+        let mut response = match form {
+            AnswerForm::Grpc if self.is_to_node => self.problem(request_id),
+            AnswerForm::Grpc => self.call_status(is_to_node),
+            AnswerForm::Page => self.html(request_id),
+            AnswerForm::Problem => self.problem(request_id),
         };
-        let mut response = Response::new(ResponseBody::full(body));
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let link = |url: &Arc<str>| HeaderValue::try_from(format!("<{url}>; rel=\"blocked-by\"")).ok();
+        if let Some(link) = self.blocked_by.as_ref().and_then(link) {
+            headers.insert(LINK, link);
+        }
+        response
+    }
+
+    /// Returns the code of gRPC that says the same.
+    pub(crate) fn code(&self) -> Code {
+        match self.status {
+            StatusCode::BAD_REQUEST | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Code::INVALID_ARGUMENT,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Code::DEADLINE_EXCEEDED,
+            StatusCode::FORBIDDEN | StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS => Code::PERMISSION_DENIED,
+            StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Code::RESOURCE_EXHAUSTED,
+            StatusCode::NOT_FOUND => Code::UNIMPLEMENTED,
+            _ => Code::UNAVAILABLE,
+        }
+    }
+
+    /// As the end of a call that has no content: trailers only.
+    fn call_status(&self, is_to_node: bool) -> Response<ResponseBody> {
+        let words = format!("{}: {}", self.reason, self.detail);
+        let mut response = Response::new(ResponseBody::empty());
+        if is_to_node {
+            *response.status_mut() = self.status;
+        }
+        *response.headers_mut() = grpc::trailers(self.code(), &words);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(grpc::RETRY_PUSHBACK, HeaderValue::from(u64::from(seconds) * 1000));
+        }
+        response
+    }
+
+    /// As a page: the operator's, if there is one for it.
+    fn html(&self, request_id: &HeaderValue) -> Response<ResponseBody> {
+        if let Some(page) = &self.page {
+            return self.document(Bytes::from_owner(SharedPage(page.clone())), HTML);
+        }
+        let page = RefusalPage {
+            status: self.status.as_u16(),
+            reason: self.reason,
+            title: self.title,
+            detail: &self.detail,
+            request_id: request_id.to_str().unwrap_or_default(),
+            blocked_by: self.blocked_by.as_deref(),
+        };
+        let mut response = self.document(page.html().into(), HTML);
+        let headers: &mut HeaderMap = response.headers_mut();
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(OWN_PAGE_LOADS));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
+    fn problem(&self, request_id: &HeaderValue) -> Response<ResponseBody> {
+        let problem = Problem {
+            r#type: format!("urn:meridian:problem:{}", self.reason),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            reason: self.reason,
+            request_id: request_id.to_str().unwrap_or_default(),
+        };
+        self.document(serde_json::to_vec(&problem).unwrap_or_default().into(), "application/problem+json")
+    }
+
+    fn document(&self, content: Bytes, kind: &'static str) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::full(content));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, methods);
         }
+        headers.insert(VARY, HeaderValue::from(ACCEPT));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -297,6 +387,19 @@ fn allowed(route: &RouteSpec) -> HeaderValue {
     HeaderValue::try_from(names.collect::<Vec<_>>().join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// A page of the table's, which every answer with it shares.
+struct SharedPage(Arc<str>);
+
+impl AsRef<[u8]> for SharedPage {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+/// Our own page has its style within, and needs nothing else.
+const OWN_PAGE_LOADS: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
 fn revocation_in_words(why: Revoked) -> &'static str {
     match why {
         Revoked::Removed => ": the routing table no longer has it, or a route for this request",
@@ -304,5 +407,49 @@ fn revocation_in_words(why: Revoked) -> &'static str {
         Revoked::Expired => ": this node's routing table is older than it may be, and its rules may be out of date",
         Revoked::Disabled => ": it was disabled",
         Revoked::Unable => ": it no longer has what the route asks of a region",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_know_refusals_by_their_status_calls_or_not() {
+        let id = HeaderValue::from_static("7");
+        let of = |answer: OwnAnswer, is_to_node| {
+            let response = answer.into_response(AnswerForm::Grpc, &id, is_to_node);
+            let text = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            (response.status().as_u16(), text("content-type"), text("grpc-status"), text("grpc-retry-pushback-ms"))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(of(OwnAnswer::overloaded(), false), (200, some("application/grpc"), some("14"), some("5000")));
+        assert_eq!(of(OwnAnswer::overloaded(), true), (503, some("application/grpc"), some("14"), some("5000")));
+        for (answer, is_to_node) in [(OwnAnswer::wrong_gateway(), true), (OwnAnswer::no_peer("no"), false)] {
+            assert_eq!(of(answer, is_to_node), (421, some("application/problem+json"), None, None));
+        }
+    }
+
+    #[test]
+    fn each_status_has_its_code() {
+        for (status, code) in [
+            (400, 3),
+            (403, 7),
+            (404, 12),
+            (408, 4),
+            (413, 8),
+            (414, 8),
+            (421, 14),
+            (429, 8),
+            (431, 8),
+            (451, 7),
+            (502, 14),
+            (503, 14),
+            (504, 4),
+            (505, 3),
+        ] {
+            let answer = OwnAnswer::new(StatusCode::from_u16(status).unwrap(), "reason", "Title", "detail");
+            assert_eq!(answer.code().number(), code, "{status}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use policy::route::RouteSpec;
 use policy::{RegionId, Revoked};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::client_connection::WriteProgress;
 use crate::clock;
+use crate::grpc::{self, CallEnd, Code};
 use crate::headers::filter_answer_trailers;
 use crate::health::endpoint::EndpointState;
 use crate::node::Worker;
@@ -32,6 +34,9 @@ pub(crate) struct ResponseBody {
     progress: Option<WriteProgress>,
     /// Counts and logs the request when the body is done or dropped.
     log: Option<Box<RequestLog>>,
+    /// Whether trailers say so when it ends early: to a gRPC call's client that understands them at any point, over
+    /// HTTP/2. A status other than OK says that what has come of a message is not all.
+    ends_with_status: bool,
 }
 
 #[allow(clippy::large_enum_variant, reason = "one a response; a box would allocate for each")]
@@ -50,6 +55,8 @@ pub(crate) struct ProxiedBody {
     /// It does not say how long it is.
     is_stream: bool,
     idle_timeout: Duration,
+    /// When the client gives the call up.
+    call_deadline: Option<std::time::Instant>,
     /// It has broken off, and what came before is on its way down.
     broken: Option<AnswerError>,
     /// Only while the origin makes us wait.
@@ -76,6 +83,10 @@ pub(crate) struct PoolReturn {
     pub(crate) client_key: u64,
     /// Whether the answer is no error.
     pub(crate) is_good: bool,
+    /// Whether it answers a gRPC call, and so ends with a status.
+    pub(crate) is_call: bool,
+    /// The status of HTTP that says what that says, where the call has failed.
+    pub(crate) late_failure: Option<StatusCode>,
     /// The request's body, which may still be on its way up.
     pub(crate) request: RequestBody,
     /// The connection.
@@ -89,6 +100,14 @@ impl PoolReturn {
         let Self { worker, endpoint, routing, region, client_key, .. } = self;
         let metrics = &worker.node.telemetry.metrics;
         Evidence { metrics, routing, region: *region, endpoint, client_key: *client_key }
+    }
+
+    /// Takes how a call has ended from the answer's trailers.
+    fn note_trailers(&mut self, trailers: &HeaderMap) {
+        if self.is_call {
+            self.late_failure = Code::of(trailers).and_then(Code::server_error);
+            self.is_good &= self.late_failure.is_none();
+        }
     }
 }
 
@@ -107,6 +126,28 @@ pub(crate) enum ResponseBodyError {
     /// The origin's region may no longer serve it.
     #[error("the region may no longer serve it: {}", .0.name())]
     Revoked(Revoked),
+    /// The client's deadline for the call has come.
+    #[error("the client's deadline came first")]
+    OutOfTime,
+}
+
+impl ResponseBodyError {
+    /// Returns the trailers that say it to the client of a gRPC call.
+    fn trailers(&self) -> HeaderMap {
+        match self {
+            Self::Upstream(_) => {
+                grpc::trailers(Code::UNAVAILABLE, "upstream_broke_off: The service's answer broke off.")
+            }
+            Self::Stalled(_) => grpc::trailers(Code::UNAVAILABLE, "upstream_broke_off: The service stopped answering."),
+            Self::Silent(_) => grpc::trailers(Code::UNAVAILABLE, "stream_idle: The stream was silent for too long."),
+            Self::Revoked(_) => {
+                grpc::trailers(Code::UNAVAILABLE, "revoked: The region that was answering may no longer do so.")
+            }
+            Self::OutOfTime => {
+                grpc::trailers(Code::DEADLINE_EXCEEDED, "upstream_timeout: The service did not answer in time.")
+            }
+        }
+    }
 }
 
 impl ResponseBodyError {
@@ -116,6 +157,7 @@ impl ResponseBodyError {
             ResponseBodyError::Upstream(error) if error.is_malformed() => "upstream_malformed",
             ResponseBodyError::Upstream(_) | ResponseBodyError::Stalled(_) => "upstream_broke_off",
             ResponseBodyError::Silent(_) => "stream_idle",
+            ResponseBodyError::OutOfTime => "upstream_timeout",
             ResponseBodyError::Revoked(_) => REVOKED,
         }
     }
@@ -124,12 +166,16 @@ impl ResponseBodyError {
 impl ResponseBody {
     /// Makes an empty body.
     pub(crate) fn empty() -> Self {
-        Self { source: ResponseSource::Full(None), progress: None, log: None }
+        Self::of(ResponseSource::Full(None))
+    }
+
+    fn of(source: ResponseSource) -> Self {
+        Self { source, progress: None, log: None, ends_with_status: false }
     }
 
     /// These bytes.
     pub(crate) fn full(bytes: Bytes) -> Self {
-        Self { source: ResponseSource::Full(Some(bytes).filter(|bytes| !bytes.is_empty())), progress: None, log: None }
+        Self::of(ResponseSource::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
     }
 
     /// Leaves out what an answer of this node's own would say, and returns its length in bytes: an answer to HEAD has the
@@ -151,13 +197,48 @@ impl ResponseBody {
             ended: false,
             is_stream,
             idle_timeout,
+            call_deadline: None,
             broken: None,
             waiting: None,
         };
         if is_empty {
             proxied.give_back();
         }
-        Self { source: ResponseSource::ProxiedBody(proxied), progress: None, log: None }
+        Self::of(ResponseSource::ProxiedBody(proxied))
+    }
+
+    /// The same of a gRPC call: it ends at the client's deadline, and where it ends early with a status, if the client
+    /// can be told one.
+    #[must_use]
+    pub(crate) fn of_call(mut self, deadline: Option<std::time::Instant>, ends_with_status: bool) -> Self {
+        if let ResponseSource::ProxiedBody(proxied) = &mut self.source {
+            proxied.call_deadline = deadline;
+        }
+        self.ends_with_status = ends_with_status;
+        self
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
+        let proxied = match &mut self.source {
+            ResponseSource::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            ResponseSource::ProxiedBody(proxied) => proxied,
+        };
+        let mut ends_at = None;
+        if let Some(log) = self.log.as_mut().filter(|_| !proxied.ended) {
+            if let Some(why) = log.revoked() {
+                proxied.cut();
+                return Poll::Ready(Some(Err(ResponseBodyError::Revoked(why))));
+            }
+            ends_at = log.ends_at();
+        }
+        if let Some(deadline) = proxied.call_deadline.filter(|_| !proxied.ended) {
+            if clock::now() >= deadline {
+                proxied.cut();
+                return Poll::Ready(Some(Err(ResponseBodyError::OutOfTime)));
+            }
+            ends_at = Some(ends_at.map_or(deadline, |at| at.min(deadline)));
+        }
+        proxied.poll_frame(cx, ends_at)
     }
 
     /// Has the request counted and logged at the end of this body.
@@ -178,26 +259,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseBodyError>>> {
         let this = &mut *self;
-        let mut ends_at = None;
-        if let (ResponseSource::ProxiedBody(proxied), Some(log)) = (&mut this.source, &mut this.log)
-            && !proxied.ended
-        {
-            if let Some(why) = log.revoked() {
-                proxied.cut();
-                log.end_revoked("answer", why);
-                return Poll::Ready(Some(Err(ResponseBodyError::Revoked(why))));
-            }
-            ends_at = log.ends_at();
-        }
-        let frame = match &mut this.source {
-            ResponseSource::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            ResponseSource::ProxiedBody(proxied) => match proxied.poll_frame(cx, ends_at) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => {
-                    this.progress.as_mut().into_iter().for_each(|progress| progress.asked(false));
-                    return Poll::Pending;
-                }
-            },
+        let Poll::Ready(frame) = this.poll_source(cx) else {
+            this.progress.as_mut().into_iter().for_each(|progress| progress.asked(false));
+            return Poll::Pending;
         };
         if let Some(progress) = &mut this.progress {
             progress.asked(matches!(frame, Some(Ok(_))));
@@ -205,9 +269,20 @@ impl Body for ResponseBody {
         if let Some(log) = &mut this.log {
             match &frame {
                 Some(Ok(frame)) => log.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(ResponseBodyError::Revoked(why))) => log.end_revoked("answer", *why),
+                Some(Err(ResponseBodyError::OutOfTime)) => log.out_of_time(),
                 Some(Err(error)) => log.broke(error.reason(), error),
                 None => log.completed(),
             }
+        }
+        let frame = match frame {
+            Some(Err(error)) if this.ends_with_status => Some(Ok(Frame::trailers(error.trailers()))),
+            frame => frame,
+        };
+        if let (Some(log), Some(Ok(frame))) = (&mut this.log, &frame)
+            && let Some(code) = frame.trailers_ref().and_then(Code::of)
+        {
+            log.call_end = CallEnd::Status(code);
         }
         Poll::Ready(frame)
     }
@@ -302,6 +377,11 @@ impl ProxiedBody {
         match pool_return.connection.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = None;
+                if let Some(Ok(frame)) = &frame
+                    && let Some(trailers) = frame.trailers_ref()
+                {
+                    pool_return.note_trailers(trailers);
+                }
                 if frame.is_none() || (matches!(frame, Some(Ok(_))) && self.is_end_stream()) {
                     self.give_back();
                 }
@@ -370,6 +450,8 @@ impl ProxiedBody {
         if let Some(pool_return) = self.pool_return.take() {
             if pool_return.is_good {
                 pool_return.evidence().completed();
+            } else if let Some(status) = pool_return.late_failure {
+                pool_return.evidence().call_failed(status);
             }
             let PoolReturn { worker, endpoint, connection, in_flight, .. } = pool_return;
             let most = worker.node.config.load().upstream.idle_connections;

@@ -109,7 +109,14 @@ fn route(index: usize, [host, path, letters]: [&str; 3]) -> RouteSpec {
         stream_idle_timeout: Duration::from_secs(3600),
         affinity: Affinity::None,
         timeout: Duration::from_secs(30),
-        retry: Retry { attempts: 1, statuses: Vec::new(), body_bytes: 0, per_try_timeout: None, hedge: false },
+        retry: Retry {
+            attempts: 1,
+            statuses: Vec::new(),
+            grpc_statuses: Vec::new(),
+            body_bytes: 0,
+            per_try_timeout: None,
+            hedge: false,
+        },
         line: 1,
     }
 }

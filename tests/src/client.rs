@@ -348,7 +348,7 @@ impl Answer {
         }
         let problem = self.json();
         assert_eq!(problem["status"], status, "{problem}");
-        for member in ["type", "title", "detail", "reason"] {
+        for member in ["type", "title", "detail", "reason", "request_id"] {
             assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member} of {problem}");
         }
         (status, problem["reason"].as_str().map(str::to_owned))

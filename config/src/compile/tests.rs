@@ -267,6 +267,9 @@ fn bad_routes() {
         ("timeout = '0s'", "routes[0].timeout", "too short"),
         ("retry.attempts = 0", "routes[0].retry.attempts", "1 to 10"),
         ("retry.statuses = [404]", "routes[0].retry.statuses[0]", "500 to 599"),
+        ("retry.grpc_statuses = [0]", "routes[0].retry.grpc_statuses[0]", "1 to 16"),
+        ("retry.grpc_statuses = [14, 17]", "routes[0].retry.grpc_statuses[1]", "1 to 16"),
+        ("retry.grpc_statuses = 14", "routes[0].retry.grpc_statuses", "expected a list"),
         ("retry.body_bytes = 16777217", "routes[0].retry.body_bytes", "0 to 16777216"),
         ("retry.per_try_timeout = true", "routes[0].retry.per_try_timeout", "expected a duration"),
         ("retry.hedge = 'no'", "routes[0].retry.hedge", "expected true or false"),
@@ -743,6 +746,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((&route.host, &route.path), (&HostPattern::Any, &PathPattern::Prefix(String::new())));
     assert_eq!((route.timeout.as_secs(), route.affinity, route.line), (30, Affinity::None, 5));
     assert_eq!((route.retry.attempts, route.retry.body_bytes, route.retry.hedge), (3, 65_536, false));
+    assert_eq!(route.retry.grpc_statuses, [4, 8, 13, 14]);
     assert_eq!((route.retry.statuses.as_slice(), route.retry.per_try_timeout), (&[502, 503, 504][..], None));
     assert_eq!(spec.scorings[route.scoring].0, "balanced");
     assert_eq!(spec.failover, Failover::default());

@@ -211,7 +211,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         affinity: _,
         timeout: _,
         stream_idle_timeout: _,
-        retry: Retry { attempts: _, statuses: _, body_bytes: _, per_try_timeout: _, hedge: _ },
+        retry: Retry { attempts: _, statuses: _, grpc_statuses: _, body_bytes: _, per_try_timeout: _, hedge: _ },
         line: _,
     } = route;
     let optional = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
@@ -258,6 +258,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         ("stream_idle_timeout", format!("{:?}", route.stream_idle_timeout)),
         ("retry.attempts", retry.attempts.to_string()),
         ("retry.statuses", format!("{:?}", retry.statuses)),
+        ("retry.grpc_statuses", format!("{:?}", retry.grpc_statuses)),
         ("retry.body_bytes", retry.body_bytes.to_string()),
         ("retry.per_try_timeout", duration(retry.per_try_timeout)),
         ("retry.hedge", retry.hedge.to_string()),

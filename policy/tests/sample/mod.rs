@@ -67,6 +67,7 @@ pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
         retry: Retry {
             attempts: 3,
             statuses: vec![502, 503, 504],
+            grpc_statuses: vec![4, 8, 13, 14],
             body_bytes: 65536,
             per_try_timeout: None,
             hedge: false,

@@ -540,7 +540,14 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         stream_idle_timeout: Duration::from_secs(3600),
         affinity: kind.4,
         timeout: Duration::from_secs(30),
-        retry: Retry { attempts: 3, statuses: Vec::new(), body_bytes: 0, per_try_timeout: None, hedge: false },
+        retry: Retry {
+            attempts: 3,
+            statuses: Vec::new(),
+            grpc_statuses: Vec::new(),
+            body_bytes: 0,
+            per_try_timeout: None,
+            hedge: false,
+        },
         line: 1,
     })
 }

@@ -7,6 +7,7 @@ use policy::{Method, Origin, RegionId, RouteId, Table};
 use prometheus::{Histogram, IntCounter};
 use rustc_hash::FxHashMap;
 
+use crate::grpc::CallEnd;
 use crate::telemetry::metrics::Metrics;
 
 /// What an answer is counted under.
@@ -30,6 +31,8 @@ pub(crate) struct AnsweredRequest<'a> {
     pub(crate) jurisdiction: JurisdictionLabel,
     /// `forward`, or the reason of our own answer.
     pub(crate) outcome: &'static str,
+    /// How it ended, of a gRPC call.
+    pub(crate) call_end: Option<CallEnd>,
 }
 
 impl AnsweredRequest<'_> {
@@ -39,6 +42,9 @@ impl AnsweredRequest<'_> {
             handles.requests.inc();
             handles.duration.observe(took.as_secs_f64());
             handles.decisions.inc();
+            if let Some(calls) = &handles.calls {
+                calls.inc();
+            }
             if let Some(attempts) = &handles.attempts {
                 attempts.inc();
             }
@@ -99,13 +105,15 @@ struct Handles {
     requests: IntCounter,
     duration: Histogram,
     decisions: IntCounter,
+    /// The calls that ended likewise.
+    calls: Option<IntCounter>,
     /// The attempt that an origin's answer comes from.
     attempts: Option<IntCounter>,
     /// The bytes of its answer, where that is another region's.
     cross_region_bytes: Option<IntCounter>,
 }
 
-type Key = (u64, Option<RouteId>, Option<RegionId>, Method, u16, JurisdictionLabel, &'static str);
+type Key = (u64, Option<RouteId>, Option<RegionId>, Method, u16, JurisdictionLabel, &'static str, Option<CallEnd>);
 
 thread_local! {
     static HANDLES: RefCell<FxHashMap<Key, Handles>> = RefCell::new(FxHashMap::default());
@@ -115,8 +123,9 @@ thread_local! {
 const MAX_HANDLES: usize = 4096;
 
 fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnOnce(&Handles)) {
-    let AnsweredRequest { generation, table, route, region, here, method, status, jurisdiction, outcome } = *answer;
-    let key = (generation, route, region, method, status, jurisdiction, outcome);
+    let AnsweredRequest { generation, table, route, region, here, method, status, jurisdiction, .. } = *answer;
+    let (outcome, call_end) = (answer.outcome, answer.call_end);
+    let key = (generation, route, region, method, status, jurisdiction, outcome, call_end);
     HANDLES.with_borrow_mut(|known| {
         if known.len() > MAX_HANDLES {
             known.clear();
@@ -132,6 +141,7 @@ fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnO
             Handles {
                 requests: metrics.requests.with_label_values(&[region, route, method.name(), &status.to_string()]),
                 duration: metrics.duration.with_label_values(&[region, route]),
+                calls: call_end.map(|end| metrics.grpc_requests.with_label_values(&[region, route, end.label()])),
                 decisions: metrics.decisions.with_label_values(&[jurisdiction.name(table), outcome]),
                 cross_region_bytes: elsewhere,
                 attempts: served.then(|| metrics.attempts.with_label_values(&[region, "answered"])),

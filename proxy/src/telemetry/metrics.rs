@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     workers: Arc<Mutex<Vec<Metrics>>>,
     pub(crate) requests: IntCounterVec,
+    pub(crate) grpc_requests: IntCounterVec,
     pub(crate) duration: HistogramVec,
     pub(crate) errors: IntCounterVec,
     pub(crate) active_connections: IntGaugeVec,
@@ -105,6 +106,11 @@ impl Metrics {
                 "Requests answered, by the region that served them (empty: this node itself), route, method and status",
                 &["region", "route", "method", "status"],
             ),
+            grpc_requests: counters(
+                "meridian_grpc_requests_total",
+                "gRPC calls answered, by region (empty: this node itself), route and status code (none: the answer ended without one)",
+                &["region", "route", "grpc_status"],
+            ),
             duration: histograms(
                 "http_request_duration_seconds",
                 "From a request's head to the end of its answer",
@@ -151,7 +157,7 @@ impl Metrics {
             ),
             attempts: counters(
                 "meridian_attempts_total",
-                "Upstream attempts by outcome: answered (and passed on), status (an unwelcome one), unreachable, broken, timeout",
+                "Upstream attempts by outcome: answered (and passed on), status and grpc_status (an unwelcome one), unreachable, broken, timeout",
                 &["region", "outcome"],
             ),
             failovers: counters(
@@ -330,6 +336,7 @@ impl Metrics {
         };
         let own = Self {
             requests: counters(&self.requests),
+            grpc_requests: counters(&self.grpc_requests),
             duration: histograms(&self.duration),
             decisions: counters(&self.decisions),
             attempts: counters(&self.attempts),
@@ -404,6 +411,7 @@ impl Metrics {
 
     /// Drops those of the series that every request counts in.
     fn forget_requests(&self, keep: impl Fn(&str, &str) -> bool + Copy) {
+        forget(&self.grpc_requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.duration, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.decisions, keep, |vec, values| vec.remove_label_values(values).is_ok());

@@ -10,6 +10,7 @@ use policy::{RegionId, Revoked};
 use tokio::time::timeout;
 
 use crate::clock;
+use crate::grpc::{self, Code};
 use crate::headers::RequestHead;
 use crate::local_error::LocalError;
 use crate::occupancy::InFlight;
@@ -60,6 +61,10 @@ pub(crate) struct AttemptResult {
     pub(crate) target: AttemptTarget,
     /// Whether another region's node answered that no origin has seen the request.
     pub(crate) unsent: bool,
+    /// Whether another region's node answered, and no origin.
+    pub(crate) is_nodes_own: bool,
+    /// The status of a gRPC call whose answer is nothing else (trailers only).
+    pub(crate) call_status: Option<Code>,
     /// What came of it.
     pub(crate) result: Result<(Response<()>, OriginConnection), Fault>,
 }
@@ -91,6 +96,8 @@ pub(crate) enum Fault {
     Malformed,
     /// An answer came, with a status that its route counts as a failure.
     Status,
+    /// The answer to a gRPC call was nothing but such a status.
+    CallStatus(Code),
 }
 
 impl Fault {
@@ -100,6 +107,12 @@ impl Fault {
             self,
             Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort | Fault::Unprocessed | Fault::Local(_)
         )
+    }
+
+    /// Returns whether there may be another attempt whatever the request is: the origin has not acted on it, or says so
+    /// of a call (UNAVAILABLE, without a message).
+    pub(crate) fn lets_all_repeat(self) -> bool {
+        self.is_unsent() || self == Fault::CallStatus(Code::UNAVAILABLE)
     }
 
     /// Returns whether another attempt costs the region's retry budget nothing: no origin was troubled, or this
@@ -131,6 +144,7 @@ impl Fault {
             Fault::Local(_) => "local",
             Fault::Malformed => "malformed",
             Fault::Status => "status",
+            Fault::CallStatus(_) => "grpc_status",
         }
     }
 }
@@ -138,8 +152,11 @@ impl Fault {
 /// Makes an attempt. What is dropped before its end is cancelled: the connection is closed, or on
 /// HTTP/2 the stream reset.
 pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> AttemptResult {
-    let Attempt { target, head, body } = attempt;
+    let Attempt { target, mut head, body } = attempt;
     let upstream = plan.upstream;
+    if let Some(deadline) = plan.call_deadline {
+        head.set_call_timeout(grpc::timeout_value(deadline.saturating_duration_since(clock::now())));
+    }
     let is_gateway = target.destination.endpoint().endpoint.role == EndpointRole::Gateway;
     let nonce = head.nonce();
     let mut result = {
@@ -150,7 +167,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         let region = target.routing.table().region(target.region).name.as_str();
         upstream.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
     }
-    let mut unsent = false;
+    let (mut unsent, mut is_nodes_own, mut call_status) = (false, false, None);
     if let Ok((response, connection)) = &mut result {
         let peers = upstream.peers.load();
         let from = match is_gateway {
@@ -159,6 +176,9 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         };
         let answered = take_answer(response, from);
         unsent = answered.is_unsent;
+        is_nodes_own = answered.is_peers && !answered.is_origins;
+        let is_call_end = plan.is_call && response.status() == StatusCode::OK && connection.is_end_stream();
+        call_status = if is_call_end { Code::of(response.headers()) } else { None };
         if is_gateway && !answered.is_origins && !unsent && response.status() == StatusCode::MISDIRECTED_REQUEST {
             let gateway = &target.destination.endpoint().endpoint;
             let why = format!("{gateway} answered 421: its node does not know this one (see its [peers])");
@@ -166,7 +186,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
             result = Err(Fault::Broken);
         }
     }
-    AttemptResult { target, unsent, result }
+    AttemptResult { target, unsent, is_nodes_own, call_status, result }
 }
 
 impl AttemptResult {
@@ -175,13 +195,20 @@ impl AttemptResult {
         self.result.as_ref().ok().map(|(response, _)| response.status())
     }
 
-    /// Returns what went wrong with it; [`Fault::Status`] of any answer of an origin.
+    /// Returns the status by which its answer counts for or against whoever gave it: HTTP's, or that of a call that
+    /// failed.
+    pub(crate) fn judged_status(&self) -> Option<StatusCode> {
+        self.call_status.and_then(Code::server_error).or(self.status())
+    }
+
+    /// Returns what went wrong with it; [`Fault::Status`] or [`Fault::CallStatus`] of any answer of an origin.
     pub(crate) fn fault(&self) -> Fault {
         if self.unsent {
             // There it is the region's endpoints that could not be reached.
             return Fault::Unreachable;
         }
-        self.result.as_ref().err().copied().unwrap_or(Fault::Status)
+        let answered = self.call_status.map_or(Fault::Status, Fault::CallStatus);
+        self.result.as_ref().err().copied().unwrap_or(answered)
     }
 
     /// Reports how it went, as evidence for or against its endpoint and region. `fair` is the time that an attempt has where
@@ -197,11 +224,13 @@ impl AttemptResult {
         let symptom = match &self.result {
             // Why another node refuses is about the request, or about what it has said to probes.
             Ok(_) if self.unsent => return None,
-            Ok((response, _)) if is_refusal(response.status()) => Symptom::Refused,
-            Ok((response, _)) => {
-                evidence.answered(response.status(), took);
-                return None;
-            }
+            Ok((response, _)) => match self.judged_status().unwrap_or(response.status()) {
+                status if is_refusal(status) => Symptom::Refused,
+                status => {
+                    evidence.answered(status, took);
+                    return None;
+                }
+            },
             Err(Fault::Unreachable) => {
                 evidence.failed(Symptom::Unreachable, waited);
                 return None;
@@ -222,7 +251,8 @@ impl AttemptResult {
                 | Fault::Revoked(_)
                 | Fault::Local(_)
                 | Fault::Malformed
-                | Fault::Status,
+                | Fault::Status
+                | Fault::CallStatus(_),
             ) => return None,
         };
         let (routing, endpoint) = (routing.clone(), endpoint.clone());
@@ -265,7 +295,7 @@ async fn send(
             }
             if repeatable && endpoint.is_gone() { Err(Fault::Gone) } else { Ok(check.next_look()) }
         };
-        let deadline = Deadline { body, started, limit: *limit, pause };
+        let deadline = Deadline { body, started, limit: *limit, call: plan.call_deadline, pause };
         match until(deadline, upstream.pool.timers.timer(), look, connection.send(head, sent, plan.interim)).await? {
             Ok(response) => return Ok((response, connection)),
             Err(SendError::Unsent(unsent)) if reused => {
@@ -316,6 +346,8 @@ struct Deadline<'a> {
     started: Instant,
     /// When its time is over.
     limit: Instant,
+    /// When the client gives the call up, whatever it still uploads.
+    call: Option<Instant>,
     /// For how long a client may pause in the upload before it is at fault itself.
     pause: Duration,
 }
@@ -328,7 +360,7 @@ async fn until<F: Future>(
     mut look: impl FnMut(Duration) -> Result<Instant, Fault>,
     answer: F,
 ) -> Result<F::Output, Fault> {
-    let Deadline { body, started, limit, pause } = deadline;
+    let Deadline { body, started, limit, call, pause } = deadline;
     let allowance = limit.saturating_duration_since(started);
     let mut answer = std::pin::pin!(answer);
     let mut interval = FIRST_LOOK;
@@ -348,6 +380,7 @@ async fn until<F: Future>(
                 left
             }
         };
+        let wait = call.map_or(wait, |call| wait.map(|wait| wait.min(call.saturating_duration_since(now))));
         let wait = wait.filter(|left| !left.is_zero()).ok_or(Fault::TimedOut)?.min(interval);
         let wait = wait.min(latest.saturating_duration_since(now)).max(SHORTEST_WAIT);
         if let Some(output) = timer.wait(now + wait, &mut answer).await {

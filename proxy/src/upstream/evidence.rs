@@ -84,6 +84,15 @@ impl Evidence<'_> {
         TrafficSource { client_key: self.client_key, interval: self.failover().outlier.interval }
     }
 
+    /// A gRPC call whose answer began well has ended with a status that says what this one of HTTP says: judged
+    /// likewise, see [`Evidence::answered`].
+    pub(crate) fn call_failed(&self, status: StatusCode) {
+        // Counted twice there, as a success and as a failure: half of a share that is far past any mark.
+        self.on_trial(false, Duration::ZERO);
+        let blame = if is_refusal(status) { Blame::Contested } else { Blame::Nobody };
+        self.endpoint.on_doubtful_error(self.source(), blame, true);
+    }
+
     fn on_trial(&self, went_well: bool, took: Duration) {
         if let Some(canary) = self.routing.canary_in(self.cell()) {
             canary.observe(canary.is_canary(&self.endpoint.endpoint), went_well, took);

@@ -8,6 +8,7 @@ use config::NodeConfig;
 use http::Response;
 use policy::{Facts, Permits, Refusal, RegionId, Revoked};
 
+use crate::grpc::Code;
 use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
 use crate::http1::Interim;
@@ -59,14 +60,22 @@ pub(crate) struct ForwardPlan<'a> {
     pub(crate) repeatable: bool,
     /// Whether the request upgrades the protocol.
     pub(crate) upgrade: bool,
-    /// When the request arrived.
-    pub(crate) started: Instant,
+    /// When there must be an answer's head, by the route's time and the client's.
+    pub(crate) deadline: Instant,
+    /// Whether the request is a gRPC call.
+    pub(crate) is_call: bool,
+    /// When the client gives the call up, by its grpc-timeout.
+    pub(crate) call_deadline: Option<Instant>,
 }
 
 /// An origin's answer, with what it holds.
 pub(crate) struct OriginAnswer {
     /// The answer's head.
     pub(crate) response: Response<()>,
+    /// The status of a call whose answer is nothing else.
+    pub(crate) call_status: Option<Code>,
+    /// Whether another region's node gave the answer itself.
+    pub(crate) is_nodes_own: bool,
     /// The connection that its body comes from; it goes back to the pool after the body's end.
     pub(crate) connection: OriginConnection,
     /// Who answered.

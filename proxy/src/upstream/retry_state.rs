@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use tokio::time::sleep;
 
 use crate::clock;
+use crate::grpc::Code;
 use crate::health::endpoint::EndpointState;
 use crate::health::traffic::Blame;
 use crate::occupancy::InFlight;
@@ -66,7 +67,7 @@ impl<'a> RetryState<'a> {
         Self {
             plan,
             route,
-            deadline: plan.started + route.timeout,
+            deadline: plan.deadline,
             pick: PickRequest { client_key: plan.facts.client_key, upgrade: plan.upgrade },
             done_with: RegionSet::EMPTY,
             unreachable: RegionSet::EMPTY,
@@ -87,7 +88,8 @@ impl<'a> RetryState<'a> {
     pub(super) fn report(&mut self, result: &AttemptResult) {
         let contested = result.report(self.plan, self.fair());
         self.contested.extend(contested);
-        let is_good = result.status().is_some_and(|status| !status.is_server_error());
+        let judged = result.judged_status().or(result.status());
+        let is_good = judged.is_some_and(|status| !status.is_server_error());
         if is_good && self.is_welcome(result) {
             // The same request was answered well: those that failed at it have failed by themselves.
             for earlier in self.contested.drain(..) {
@@ -132,7 +134,7 @@ impl<'a> RetryState<'a> {
             self.end = NoRetry::Exhausted;
             return false;
         }
-        self.end = if !last.fault.is_some_and(Fault::is_unsent) && !self.plan.repeatable {
+        self.end = if !last.fault.is_some_and(Fault::lets_all_repeat) && !self.plan.repeatable {
             NoRetry::NotRepeatable
         } else if clock::now() >= self.deadline {
             NoRetry::OutOfTime
@@ -258,24 +260,40 @@ impl<'a> RetryState<'a> {
         now.is_some_and(|region| is_lawful_in_both(self.plan.pinned.table(), self.plan.facts, current.table(), region))
     }
 
-    /// Returns whether an attempt's answer is one to pass on.
+    /// Returns whether an attempt's answer is one to pass on. All calls of gRPC are POSTs: that an origin is
+    /// UNAVAILABLE is taken for its word that it has not acted on one, unless the route leaves that out.
     pub(super) fn is_welcome(&self, result: &AttemptResult) -> bool {
-        let unwelcome =
-            |status: StatusCode| self.plan.repeatable && self.route.retry.statuses.contains(&status.as_u16());
-        !result.unsent && result.status().is_some_and(|status| !unwelcome(status))
+        let (retry, repeatable) = (&self.route.retry, self.plan.repeatable);
+        let unwelcome = |status: StatusCode| repeatable && retry.statuses.contains(&status.as_u16());
+        let failed_call = result.call_status.is_some_and(|code| {
+            retry.grpc_statuses.contains(&code.number()) && (repeatable || code == Code::UNAVAILABLE)
+        });
+        !result.unsent && !failed_call && result.status().is_some_and(|status| !unwelcome(status))
     }
 
     /// Takes the end of an attempt; its answer, if it has one.
     pub(super) fn settle(&mut self, result: AttemptResult) -> Option<OriginAnswer> {
         let (welcome, fault) = (self.is_welcome(&result), result.fault());
-        let AttemptResult { target, result, .. } = result;
+        let judged = result.judged_status();
+        let AttemptResult { target, is_nodes_own, call_status, result, .. } = result;
         let AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, in_flight, .. } = target;
         let endpoint = destination.endpoint().clone();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
         let answered = result.ok().filter(|_| !fault.is_unreachable()).map(|(response, connection)| {
-            self.time(&routing, region, response.status(), started);
+            self.time(&routing, region, judged.unwrap_or(response.status()), started);
             let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
-            OriginAnswer { response, connection, endpoint, region, routing, attempts, safeguarded, in_flight }
+            OriginAnswer {
+                response,
+                call_status,
+                is_nodes_own,
+                connection,
+                endpoint,
+                region,
+                routing,
+                attempts,
+                safeguarded,
+                in_flight,
+            }
         });
         if welcome {
             return answered;
@@ -324,7 +342,8 @@ impl<'a> RetryState<'a> {
         let fault = self.last.as_ref().and_then(|last| last.fault);
         // One endpoint that is not there, of several, says nothing of its region; several attempts do.
         let telling = self.attempts != 1 || self.exhausted;
-        if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed && telling {
+        let call_is_over = plan.call_deadline.is_some_and(|deadline| clock::now() >= deadline);
+        if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed && telling && !call_is_over {
             let view = WithDown { view: &**plan.pinned, down: self.unreachable };
             match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
                 Verdict::Refuse(refusal) => return ForwardError::Refused { refusal, attempts },
@@ -342,7 +361,7 @@ impl<'a> RetryState<'a> {
         if fault == Some(Fault::Malformed) {
             return ForwardError::Malformed { region, attempts };
         }
-        let timed_out = matches!(fault, Some(Fault::TimedOut | Fault::Gone));
+        let timed_out = call_is_over || matches!(fault, Some(Fault::TimedOut | Fault::Gone));
         ForwardError::Failed { region, attempts, timed_out, unsent: !self.maybe_processed, end: self.end }
     }
 }

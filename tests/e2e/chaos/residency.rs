@@ -109,7 +109,7 @@ async fn somaagent_shows_europeans_the_page_and_moves_the_others() {
     let struck = Instant::now();
     load.more(50, "the page", |seen| seen.tag == 0 && status(seen) == Some(503)).await;
     load.more(50, "the others elsewhere", |seen| region(seen) == Some("us-west-2")).await;
-    let page = Client::http1(node.http()).send(&get("/v1/agents").from("DE")).await;
+    let page = Client::http1(node.http()).send(&get("/v1/agents").from("DE").header("accept", "text/html")).await;
     assert_eq!((page.status.as_u16(), page.text()), (503, maintenance_page().as_str()));
     becomes(&node, "eu-west-1", &["down"]).await;
     let seen = load.stop().await;

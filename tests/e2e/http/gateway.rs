@@ -181,17 +181,17 @@ async fn in_force(node: &Node, table: &str, version: &str) {
     .await;
 }
 
-struct Fleet {
+pub(super) struct Fleet {
     /// The table with the gateways, version 2.
     table: String,
-    world: World,
-    here: Node,
+    pub(super) world: World,
+    pub(super) here: Node,
     there: Node,
 }
 
 impl Fleet {
     /// Each node has a certificate of the fleet's, beside that of the service, which another authority certifies.
-    async fn start() -> Fleet {
+    pub(super) async fn start() -> Fleet {
         Fleet::with(ROUTES).await
     }
 

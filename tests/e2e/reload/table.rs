@@ -215,10 +215,11 @@ async fn a_changed_maintenance_page_is_a_change() {
     let node = Setup::new("here", world.table()).file("page.html", "<p>first").start().await;
     world.kill("here").await;
     let client = Client::http1(node.http());
-    assert_eq!(client.send(&get("/").from("US")).await.text(), "<p>first");
+    let person = || get("/").from("US").header("accept", "text/html");
+    assert_eq!(client.send(&person()).await.text(), "<p>first");
     node.replace("page.html", "<p>second");
     eventually("the new page", async || {
-        let answer = client.send(&get("/").from("US")).await;
+        let answer = client.send(&person()).await;
         if answer.text() == "<p>second" { Ok(()) } else { Err(answer.text().to_owned()) }
     })
     .await;

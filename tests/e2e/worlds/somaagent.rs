@@ -26,12 +26,14 @@ async fn b_europeans_see_the_maintenance_page_and_others_move() {
     client.send(&get("/v1/agents/7").from("JP")).await.assert_served_by("eu-west-1");
     world.kill("eu-west-1").await;
     for _ in 0..20 {
-        let page = client.send(&get("/v1/agents/7").from("DE")).await;
+        let page = client.send(&get("/v1/agents/7").from("DE").header("accept", "text/html,*/*;q=0.8")).await;
         assert_eq!(page.status, 503, "{page:?}");
         assert_eq!(page.header("content-type").as_deref(), Some("text/html; charset=utf-8"));
         assert_eq!(page.text(), maintenance_page());
         assert!(page.header("retry-after").is_some(), "{page:?}");
         assert_eq!(page.header("cache-control").as_deref(), Some("no-store"));
+        // A page is for people; programs read why.
+        client.send(&get("/v1/agents/7").from("DE")).await.assert_refused(503, "residency_unavailable");
         client.send(&get("/v1/agents/7").from("JP")).await.assert_served_by("us-west-2");
     }
     // What is public is for everybody everywhere.

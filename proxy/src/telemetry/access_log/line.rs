@@ -9,6 +9,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::fields::write_hex;
+use crate::grpc::CallEnd;
 
 /// One request's line. It borrows all that it can from the request, and lives for as long as it is written.
 /// `cli/replay/line.rs` reads these fields.
@@ -50,6 +51,8 @@ pub(crate) struct LogLine<'a> {
     pub(crate) response_bytes: u64,
     /// Whether the answer was sent to its end.
     pub(crate) complete: bool,
+    /// How it ended, of a gRPC call.
+    pub(crate) call_end: Option<CallEnd>,
     /// Of a tunnel, whose line is written at its end.
     pub(crate) tunnel: Option<TunnelSummary>,
 }
@@ -178,6 +181,14 @@ impl LogLine<'_> {
         put(out, ",\"response_bytes\":");
         number(out, self.response_bytes);
         put(out, if self.complete { ",\"complete\":true" } else { ",\"complete\":false" });
+        match self.call_end {
+            None => {}
+            Some(CallEnd::NoStatus) => put(out, ",\"grpc_status\":null"),
+            Some(CallEnd::Status(code)) => {
+                put(out, ",\"grpc_status\":");
+                number(out, u64::from(code.number()));
+            }
+        }
         if let Some(tunnel) = &self.tunnel {
             put(out, ",\"tunnel\":");
             json(out, tunnel);

@@ -43,6 +43,7 @@ fn line(path: &str) -> LogLine<'_> {
         took: Duration::from_nanos(12_034_567),
         response_bytes: 42,
         complete: true,
+        call_end: None,
         tunnel: None,
     }
 }
