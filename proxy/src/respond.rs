@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, LOCATION, RETRY_AFTER,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK, LOCATION, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 use policy::route::{Method, RouteSpec};
@@ -286,7 +286,7 @@ impl OwnAnswer {
         is_to_node: bool,
     ) -> Response<ResponseBody> {
         let mut response = match form {
-            AnswerForm::Grpc if self.is_to_node => self.problem(request_id),
+            _ if self.is_to_node => self.problem(request_id),
             AnswerForm::Grpc => self.call_status(is_to_node),
             AnswerForm::Page => self.html(request_id),
             AnswerForm::Problem => self.problem(request_id),
@@ -311,6 +311,9 @@ impl OwnAnswer {
             | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Code::RESOURCE_EXHAUSTED,
             StatusCode::NOT_FOUND => Code::UNIMPLEMENTED,
+            // Asked again, it would answer the same.
+            StatusCode::BAD_GATEWAY if self.reason == "upstream_malformed" => Code::INTERNAL,
+            StatusCode::LOOP_DETECTED => Code::INTERNAL,
             _ => Code::UNAVAILABLE,
         }
     }
@@ -345,7 +348,7 @@ impl OwnAnswer {
             blocked_by: self.blocked_by.as_deref(),
         };
         let mut response = self.document(page.html().into(), HTML);
-        let headers: &mut HeaderMap = response.headers_mut();
+        let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(OWN_PAGE_LOADS));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
@@ -417,16 +420,20 @@ mod tests {
     #[test]
     fn nodes_know_refusals_by_their_status_calls_or_not() {
         let id = HeaderValue::from_static("7");
-        let of = |answer: OwnAnswer, is_to_node| {
-            let response = answer.into_response(AnswerForm::Grpc, &id, is_to_node);
+        let of = |form, answer: OwnAnswer, is_to_node| {
+            let response = answer.into_response(form, &id, is_to_node);
             let text = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
             (response.status().as_u16(), text("content-type"), text("grpc-status"), text("grpc-retry-pushback-ms"))
         };
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(of(OwnAnswer::overloaded(), false), (200, some("application/grpc"), some("14"), some("5000")));
-        assert_eq!(of(OwnAnswer::overloaded(), true), (503, some("application/grpc"), some("14"), some("5000")));
-        for (answer, is_to_node) in [(OwnAnswer::wrong_gateway(), true), (OwnAnswer::no_peer("no"), false)] {
-            assert_eq!(of(answer, is_to_node), (421, some("application/problem+json"), None, None));
+        for (is_to_node, status) in [(false, 200), (true, 503)] {
+            let expected = (status, some("application/grpc"), some("14"), some("5000"));
+            assert_eq!(of(AnswerForm::Grpc, OwnAnswer::overloaded(), is_to_node), expected);
+        }
+        for form in [AnswerForm::Grpc, AnswerForm::Page, AnswerForm::Problem] {
+            for (answer, is_to_node) in [(OwnAnswer::wrong_gateway(), true), (OwnAnswer::no_peer("no"), false)] {
+                assert_eq!(of(form, answer, is_to_node), (421, some("application/problem+json"), None, None));
+            }
         }
     }
 

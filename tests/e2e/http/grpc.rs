@@ -328,14 +328,18 @@ async fn a_canary_whose_calls_fail_is_ended() {
 async fn a_gateways_own_failure_comes_down_as_a_status_and_is_not_repeated() {
     let fleet = super::gateway::Fleet::start().await;
     let client = Client::http2(fleet.here.http());
+    client.send(&call("/public").from("DE").header("grpc-timeout", "7S")).await.assert_served_by("there");
+    let received = fleet.world.received("there").pop().expect("a call");
+    let left = received.header("grpc-timeout").map(str::to_owned);
+    assert!(left.as_ref().is_some_and(|left| left.starts_with('6') && left.ends_with('u')), "{left:?}");
     fleet.world.behave("there", &Behaviour::CloseBeforeHead);
-    for number in 1..=3 {
+    for number in 2..=4 {
         refused(&client, &call("/public").from("DE"), 14, "upstream_failed: ").await;
         assert_eq!(fleet.world.received("there").len(), number, "once: it may have been acted on");
     }
     fleet.world.assert_nothing_outside(&["there"]);
-    let line = fleet.here.access_log().find("its line", |line| line.contains("/public")).await;
-    assert!(line.contains("\"status\":502") && line.contains("\"grpc_status\":14"), "{line}");
+    let line = fleet.here.access_log().find("its line", |line| line.contains("\"status\":502")).await;
+    assert!(line.contains("/public") && line.contains("\"grpc_status\":14"), "{line}");
     // What no origin has seen goes elsewhere.
     fleet.world.kill("there").await;
     client.send(&call("/public").from("DE")).await.assert_served_by("here");
