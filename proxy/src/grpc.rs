@@ -40,7 +40,7 @@ impl Code {
     pub(crate) const UNIMPLEMENTED: Code = Code(12);
     pub(crate) const UNAVAILABLE: Code = Code(14);
     const UNKNOWN: Code = Code(2);
-    const INTERNAL: Code = Code(13);
+    pub(crate) const INTERNAL: Code = Code(13);
     const DATA_LOSS: Code = Code(15);
 
     /// Returns the code that answers and trailers have as their status; `None` without one. What is no code is UNKNOWN,

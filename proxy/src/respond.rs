@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK, LOCATION, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LINK, LOCATION, RETRY_AFTER,
+    VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 use policy::route::{Method, RouteSpec};
@@ -371,8 +371,8 @@ impl OwnAnswer {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        if let Some(methods) = self.allow {
-            headers.insert(ALLOW, methods);
+        if let Some(methods) = &self.allow {
+            headers.insert(ALLOW, methods.clone());
         }
         headers.insert(VARY, HeaderValue::from(ACCEPT));
         if let Some(seconds) = self.retry_after {
