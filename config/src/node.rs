@@ -3,6 +3,7 @@
 mod address;
 mod admin;
 mod bus;
+mod drain;
 mod geoip;
 mod limits;
 mod listener;
@@ -57,6 +58,8 @@ pub struct NodeConfig {
     pub routing: Routing,
     /// The most that the node takes on.
     pub limits: Limits,
+    /// How it takes its leave.
+    pub drain: Drain,
     /// How it connects to endpoints and gateways.
     pub upstream: UpstreamTls,
     /// What it writes to its logs.
@@ -252,6 +255,13 @@ pub struct Limits {
     pub tunnel_idle_timeout: Duration,
 }
 
+/// How the node takes its leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long, after SIGTERM, it says that it leaves and takes connections all the same.
+    pub announce: Duration,
+}
+
 /// How the node connects to endpoints and gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamTls {
@@ -314,7 +324,7 @@ impl NodeConfig {
 
 /// What can stand at the top of a node file.
 pub(crate) const KEYS: &[&str] =
-    &["node", "listeners", "admin", "geoip", "tokens", "peers", "routing", "limits", "upstream", "log"];
+    &["node", "listeners", "admin", "geoip", "tokens", "peers", "routing", "limits", "drain", "upstream", "log"];
 
 #[cfg(test)]
 mod tests;

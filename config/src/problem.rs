@@ -19,6 +19,19 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// Returns whether it is the system's for now, rather than the file's: descriptors, memory, threads or a disk that
+    /// the process has none of at the moment. A problem is text wherever it goes, and the system's errors say their
+    /// number in it.
+    pub fn may_pass(&self) -> bool {
+        PASSING.iter().any(|number| self.message.contains(&format!("(os error {number})")))
+    }
+}
+
+/// EINTR, EIO, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOBUFS, ETIMEDOUT and ESTALE, which Linux has the same on all that this
+/// runs on.
+const PASSING: [i32; 9] = [4, 5, 11, 12, 23, 24, 105, 110, 116];
+
 /// Whether a file with a problem can still be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +95,24 @@ impl std::error::Error for Problems {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_lacks_may_pass_and_what_a_file_says_does_not() {
+        let problem = |error: std::io::Error| Problem {
+            severity: Severity::Error,
+            file: "f".into(),
+            line: 0,
+            path: String::new(),
+            message: format!("cannot read the file: {error}; check its path"),
+        };
+        for number in PASSING {
+            assert!(problem(std::io::Error::from_raw_os_error(number)).may_pass(), "{number}");
+        }
+        for number in [2, 13, 21] {
+            assert!(!problem(std::io::Error::from_raw_os_error(number)).may_pass(), "{number}");
+        }
+        assert!(!problem(std::io::Error::other("no TOML")).may_pass());
+    }
 
     #[test]
     fn a_problem_shows_only_what_is_known() {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::admin::Admin;
 use super::{Listener, NodeConfig, Routing};
-use super::{admin, geoip, limits, listener, log, peers, routing, tokens, upstream};
+use super::{admin, drain, geoip, limits, listener, log, peers, routing, tokens, upstream};
 use crate::field::{Field, Section};
 use crate::name::name as read_name;
 use crate::text::read_bounded;
@@ -47,6 +47,7 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
         tokens: tokens::tokens(root, directory),
         peers: peers::peers(root, directory),
         limits: limits::limits(root),
+        drain: drain::drain(root),
         upstream: upstream::upstream(root, directory),
         log: log::log(root),
         warnings: Vec::new(),

@@ -5,8 +5,8 @@
 use std::net::SocketAddr;
 
 use super::{
-    BusSource, CertificateFiles, Geoip, Limits, Listener, Log, NodeConfig, Peers, Routing, Tls, TokenKey, Tokens,
-    UpstreamTls,
+    BusSource, CertificateFiles, Drain, Geoip, Limits, Listener, Log, NodeConfig, Peers, Routing, Tls, TokenKey,
+    Tokens, UpstreamTls,
 };
 use crate::bus::{BusAccess, Credentials};
 
@@ -54,6 +54,7 @@ impl NodeConfig {
             peers,
             routing,
             limits,
+            drain,
             upstream,
             log,
             warnings,
@@ -83,6 +84,7 @@ impl NodeConfig {
                 body_timeout,
                 tunnel_idle_timeout,
             } of limits),
+            drain: live!(Drain { announce } of drain),
             upstream: live!(UpstreamTls {
                 certificate_authorities,
                 nameservers,

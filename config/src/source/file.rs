@@ -67,6 +67,11 @@ impl FileWatch {
         }
     }
 
+    /// Takes what is there now for reported: somebody is about to read it.
+    pub fn acknowledge(&mut self) {
+        self.files = self.look();
+    }
+
     fn look(&self) -> BTreeMap<PathBuf, Identity> {
         self.files.keys().map(|path| (path.clone(), Identity::of(path))).collect()
     }

@@ -50,6 +50,8 @@ keep_alive = '12s'
 body_bytes = 17
 body_timeout = '13s'
 tunnel_idle_timeout = '14s'
+[drain]
+announce = '6s'
 [upstream]
 certificate_authorities = ['a-ca.pem']
 nameservers = ['10.0.0.1']
@@ -117,6 +119,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("body_bytes = 17", "body_bytes = 27", ""),
     ("body_timeout = '13s'", "body_timeout = '23s'", ""),
     ("tunnel_idle_timeout = '14s'", "tunnel_idle_timeout = '24s'", ""),
+    ("announce = '6s'", "announce = '0s'", ""),
     ("certificate_authorities = ['a-ca.pem']", "certificate_authorities = ['b-ca.pem']", ""),
     ("nameservers = ['10.0.0.1']", "nameservers = ['10.0.0.2']", ""),
     ("connect_timeout = '15s'", "connect_timeout = '25s'", ""),

@@ -1,0 +1,16 @@
+//! `[drain]`: how the node takes its leave.
+
+use std::time::Duration;
+
+use super::Drain;
+use crate::field::Section;
+
+/// Returns the settings, each with its default.
+pub(super) fn drain(root: &Section<'_>) -> Drain {
+    let section = root.field("drain").and_then(|field| field.section(&["announce"]));
+    let announce = section.and_then(|section| section.field("announce")).and_then(|field| field.duration_or_zero());
+    Drain { announce: announce.unwrap_or(ANNOUNCE) }
+}
+
+/// A balancer that asks each second or two, and believes the second or third answer, knows by then.
+const ANNOUNCE: Duration = Duration::from_secs(5);
