@@ -1,6 +1,8 @@
 //! The admin listener: what operators and their tools ask a node.
 
+mod answer_io;
 mod caller;
+mod places;
 
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
@@ -19,25 +21,29 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::admin::answer_io::AnswerIo;
 use crate::admin::caller::Caller;
+use crate::admin::places::{Place, Places};
 use crate::bus_state::BusState;
 use crate::clock;
 use crate::clock::seconds_until;
 use crate::databases::release::NotAccepted;
+use crate::descriptors;
 use crate::explain::{Question, answer};
 use crate::node::Node;
 use crate::occupancy::Drain;
 use crate::request_context::TrustSources;
 use crate::status::{Status, certificates};
+use crate::telemetry::log_limiter::LogLimiter;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{count_process, log};
 
 /// Serves the admin endpoints on a bound socket.
 pub(crate) struct Admin {
     node: Arc<Node>,
-    socket: std::sync::Mutex<Option<StdListener>>,
+    socket: StdListener,
 }
 
 type AdminResponse = Response<Full<Bytes>>;
@@ -45,7 +51,7 @@ type AdminResponse = Response<Full<Bytes>>;
 impl Admin {
     /// Serves this node's state.
     pub(crate) fn new(node: Arc<Node>, socket: StdListener) -> Self {
-        Self { node, socket: std::sync::Mutex::new(Some(socket)) }
+        Self { node, socket }
     }
 }
 
@@ -54,9 +60,9 @@ impl Admin {
 pub(crate) async fn serve_while_waiting(socket: Option<StdListener>, hosts: &[String], bus: Arc<BusState>) {
     match socket.map(TcpListener::from_std) {
         Some(Ok(socket)) => {
-            let hosts: Arc<[String]> = hosts.into();
-            accept(socket, false, move |request| foreign(request, &hosts).unwrap_or_else(|| waiting(&bus, request)))
-                .await;
+            let (hosts, metrics): (Arc<[String]>, _) = (hosts.into(), bus.metrics.clone());
+            let answer = move |request: &_| foreign(request, &hosts).unwrap_or_else(|| waiting(&bus, request));
+            accept(socket, false, &metrics, answer).await;
         }
         Some(Err(error)) => tracing::error!(%error, "the admin socket is unusable"),
         None => {}
@@ -67,48 +73,68 @@ pub(crate) async fn serve_while_waiting(socket: Option<StdListener>, hosts: &[St
 async fn accept(
     socket: TcpListener,
     keep_alive: bool,
-    answer: impl Fn(&Request<Incoming>) -> AdminResponse + Clone + Send + 'static,
+    metrics: &Metrics,
+    answer: impl Fn(&Request<Incoming>) -> AdminResponse + Clone + Send + Sync + 'static,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (places, mut errors) = (Places::default(), LogLimiter::default());
     loop {
-        let Ok((stream, _)) = socket.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
+        let stream = match socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                metrics.local_errors.with_label_values(&[descriptors::lack(&error)]).inc();
+                if let Some(unsaid) = errors.may(|| error.to_string()) {
+                    tracing::warn!(%error, unsaid, listener = "admin", "accept failed");
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
         // Closed at once when there are too many: whoever is connected goes within seconds.
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let answer = answer.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            let service = service_fn(move |request| {
-                let answer = answer(&request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_header_size(MAX_HEAD)
-                .keep_alive(keep_alive);
-            if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "admin connection ended");
-            }
-        });
+        let Some(place) = places.take() else { continue };
+        tokio::spawn(serve(stream, place, keep_alive, answer.clone()));
+    }
+}
+
+/// The life of one connection.
+async fn serve(
+    stream: TcpStream,
+    place: Place,
+    keep_alive: bool,
+    answer: impl Fn(&Request<Incoming>) -> AdminResponse + Sync,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let may_ask = place.may_ask(request.uri().path());
+        let answer = if may_ask { answer(&request) } else { text(StatusCode::SERVICE_UNAVAILABLE, CROWDED) };
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(place.head_timeout())
+        .max_header_size(MAX_HEAD)
+        .keep_alive(keep_alive && place.is_kept());
+    let connection = http.serve_connection(TokioIo::new(AnswerIo::new(stream)), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "admin connection ended");
     }
 }
 
 #[async_trait]
 impl BackgroundService for Admin {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let socket = self.socket.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some(Ok(socket)) = socket.map(TcpListener::from_std) else {
-            tracing::error!("the admin socket is unusable");
-            return;
+        // A copy: one that is started again has the socket still.
+        let socket = match self.socket.try_clone().and_then(TcpListener::from_std) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, "the admin socket is unusable");
+                return;
+            }
         };
         let node = self.node.clone();
+        let answer = move |request: &_| {
+            foreign(request, &node.config.load().admin_hosts).unwrap_or_else(|| route(&node, request))
+        };
         tokio::select! {
-            () = accept(socket, true, move |request| {
-                foreign(request, &node.config.load().admin_hosts).unwrap_or_else(|| route(&node, request))
-            }) => {}
+            () = accept(socket, true, &self.node.telemetry.metrics, answer) => {}
             _ = shutdown.changed() => {}
         }
     }
@@ -139,13 +165,17 @@ fn waiting(bus: &BusState, request: &Request<Incoming>) -> AdminResponse {
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
         "/live" if get => text(StatusCode::OK, "live\n"),
-        "/metrics" if get => exposition(&bus.metrics),
+        "/metrics" if get => {
+            count_process(&bus.metrics);
+            exposition(&bus.metrics)
+        }
         "/ready" if get => unready(&[bus.why_waiting()]),
         "/status" if get => {
             let (node, region, bus) = (&bus.node, &bus.region, bus.status());
             let version = env!("CARGO_PKG_VERSION");
             let status = serde_json::json!({
                 "node": node, "region": region, "version": version, "state": "waiting", "table": null, "bus": bus,
+                "log": log::health(),
             });
             json(StatusCode::OK, &status)
         }
@@ -159,6 +189,7 @@ fn waiting(bus: &BusState, request: &Request<Incoming>) -> AdminResponse {
 fn metrics(node: &Node) -> AdminResponse {
     let routing = node.routing.load();
     let metrics = &node.telemetry.metrics;
+    node.telemetry.count_elsewhere();
     let version = routing.table().spec().version.as_str();
     metrics.table_info.reset();
     metrics.table_info.with_label_values(&[version, &routing.revision.to_string()]).set(1);
@@ -294,9 +325,7 @@ fn typed(status: StatusCode, kind: &'static str, body: Vec<u8>) -> AdminResponse
     response
 }
 
-/// Connections at a time: a few scrapers, kubelets and operators, and no more than a node can spare.
-const MAX_CONNECTIONS: usize = 128;
-/// From a connection's start, or an answer, to the next head's end.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// What those hear who come when there is only room for probes.
+const CROWDED: &str = "there are too many connections to the admin listener: only /live and /ready are answered\n";
 /// Of a head, a long `/explain` included.
 const MAX_HEAD: usize = 32 * 1024;

@@ -38,23 +38,17 @@ pub(crate) fn uptime() -> Duration {
 }
 
 /// Returns [`uptime`] to 10 ms, in milliseconds: a load of an integer, for marks that every request sets and
-/// only timeouts of seconds are read by. It stands still until [`start_coarse_clock`].
+/// only timeouts of seconds are read by. It stands still until [`run_coarse_clock`].
 pub(crate) fn coarse_ms() -> u64 {
     COARSE_MS.load(Ordering::Relaxed)
 }
 
-/// Starts a thread that keeps [`coarse_ms`] going for as long as the process lives.
-///
-/// # Errors
-/// When the thread cannot be started.
-pub(crate) fn start_coarse_clock() -> std::io::Result<()> {
-    let tick = || {
-        loop {
-            COARSE_MS.store(uptime().as_millis() as u64, Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    };
-    std::thread::Builder::new().name("clock".into()).spawn(tick).map(drop)
+/// Keeps [`coarse_ms`] going, for ever.
+pub(crate) fn run_coarse_clock() {
+    loop {
+        COARSE_MS.store(uptime().as_millis() as u64, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 static COARSE_MS: AtomicU64 = AtomicU64::new(0);

@@ -129,11 +129,13 @@ impl Worker {
 }
 
 impl RefusedReloads {
-    /// Notes a refused reload in place of an earlier one of the same source.
-    pub(crate) fn reject(&self, source: PathBuf, problems: Vec<Problem>) {
+    /// Notes a refused reload in place of an earlier one of the same source. Returns whether its problems are others.
+    pub(crate) fn reject(&self, source: PathBuf, problems: Vec<Problem>) -> bool {
         let mut rejected = self.lock();
+        let is_news = !rejected.iter().any(|earlier| earlier.source == source && earlier.problems == problems);
         rejected.retain(|earlier| earlier.source != source);
         rejected.push(Rejected { source, at: clock::unix_seconds(), problems });
+        is_news
     }
 
     /// Forgets the refusals of a source that is good again.

@@ -1,9 +1,12 @@
 //! What is in flight on this node, and how far its drain is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+
+use crate::clock;
 
 /// Where a node's drain stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,7 +14,7 @@ use tokio::sync::watch;
 pub(crate) enum Drain {
     /// It serves.
     Serving,
-    /// Not ready; each answer asks its client to close.
+    /// Not ready; each answer asks its client to close. New connections are still taken.
     Announced,
     /// And no new connections.
     Stopping,
@@ -27,6 +30,10 @@ pub(crate) struct Occupancy {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Tunnels open, or about to be.
     pub(crate) tunnels: Arc<AtomicUsize>,
+    /// Sockets that take connections.
+    pub(crate) accepting: Arc<AtomicUsize>,
+    /// Since when the drain is announced.
+    announced: OnceLock<Instant>,
     /// How far the drain is, for whoever waits for it.
     drain: watch::Sender<Drain>,
     /// The same, as a number: each answer looks at it, without the watch's lock.
@@ -37,7 +44,15 @@ impl Default for Occupancy {
     fn default() -> Self {
         let drain = watch::Sender::new(Drain::Serving);
         let stage = AtomicU8::new(Drain::Serving as u8);
-        Self { requests: AtomicUsize::default(), connections: Arc::default(), tunnels: Arc::default(), drain, stage }
+        Self {
+            requests: AtomicUsize::default(),
+            connections: Arc::default(),
+            tunnels: Arc::default(),
+            accepting: Arc::default(),
+            announced: OnceLock::new(),
+            drain,
+            stage,
+        }
     }
 }
 
@@ -55,6 +70,7 @@ impl Occupancy {
 
     /// Goes on with the drain, to `stage`. It never goes back.
     pub(crate) fn drain_to(&self, stage: Drain) {
+        self.announced.get_or_init(clock::now);
         self.drain.send_if_modified(|current| {
             let goes_on = stage > *current;
             if goes_on {
@@ -66,9 +82,18 @@ impl Occupancy {
         });
     }
 
-    /// Counts what is alive: a tunnel has left its connection, and is no request in flight.
+    /// Returns for how long the drain has been announced.
+    pub(crate) fn announced_for(&self) -> Duration {
+        self.announced.get().map(|since| clock::now().saturating_duration_since(*since)).unwrap_or_default()
+    }
+
+    /// Counts what is alive: a tunnel has left its connection, and is no request in flight; a socket that takes
+    /// connections may have some that nobody has taken yet.
     pub(crate) fn alive(&self) -> usize {
-        [&*self.connections, &self.requests, &*self.tunnels].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        [&*self.connections, &self.requests, &*self.tunnels, &*self.accepting]
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
     }
 }
 

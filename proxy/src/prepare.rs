@@ -17,7 +17,7 @@ use crate::clock;
 use crate::peers::{Peers, PeersError};
 use crate::server_tls::CertificateSet;
 use crate::token::{KeyError, Tokens};
-use crate::upstream::connect::{Connector, tls_config};
+use crate::upstream::connect::{Connector, error_text, tls_config};
 use crate::upstream::resolve::Resolver;
 
 /// A node's configuration with all that it names.
@@ -279,6 +279,9 @@ fn upstream_roots(config: &NodeConfig) -> Result<Arc<rustls::RootCertStore>, Pro
     if config.upstream.certificate_authorities.is_empty() {
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
+        // A system without authorities is none's fault; one whose authorities cannot be read just now has some.
+        let unread = system.errors.iter().map(|error| problem(&config.file, PATH, error_text(error)));
+        problems.extend(unread.filter(Problem::may_pass));
     }
     if problems.is_empty() { Ok(Arc::new(roots)) } else { Err(Problems(problems)) }
 }

@@ -1,47 +1,91 @@
 //! Reloads: a changed file is loaded and checked whole, off the hot path, and then swapped in; a bad
 //! one changes nothing, and says so in the log, `/status` and the metrics.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use config::{FileWatch, NodeConfig, NodeReload, Problem, Problems, RoutingTable, Severity};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::client::Geo;
 use crate::clock;
+use crate::descriptors;
 use crate::node::Node;
 use crate::peers::Peers;
 use crate::prepare::{self, Components, Identity, IdentityInForce, problem};
 use crate::routing::{Edition, Routing};
+use crate::supervise::rehearse;
 use crate::upstream::name_servers::system_files;
 
 /// Reloads what changes among the files that a node is made of.
 pub(crate) struct Reloader {
     node: Arc<Node>,
     watches: Mutex<Option<Watches>>,
+    /// Has everything looked at.
+    look: Arc<Notify>,
+}
+
+/// The watches while a task follows them. They outlive it, for the task that is started in its place.
+struct Followed<'a> {
+    place: &'a Mutex<Option<Watches>>,
+    watches: Option<Watches>,
 }
 
 impl Reloader {
-    /// Reloads this node.
-    pub(crate) fn new(node: Arc<Node>, watches: Watches) -> Self {
-        Self { node, watches: Mutex::new(Some(watches)) }
+    /// Reloads this node: what changes, and everything whenever `look` is notified.
+    pub(crate) fn new(node: Arc<Node>, watches: Watches, look: Arc<Notify>) -> Self {
+        Self { node, watches: Mutex::new(Some(watches)), look }
     }
+}
+
+impl Drop for Followed<'_> {
+    fn drop(&mut self) {
+        *lock(self.place) = self.watches.take();
+    }
+}
+
+fn lock(watches: &Mutex<Option<Watches>>) -> MutexGuard<'_, Option<Watches>> {
+    watches.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
 impl BackgroundService for Reloader {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(watches) = watches else { return };
+        let watches = lock(&self.watches).take();
+        let mut followed = Followed { place: &self.watches, watches };
+        let Some(watches) = &mut followed.watches else { return };
         tokio::select! {
-            () = watches.follow(&self.node) => {}
+            () = watches.follow(&self.node, &self.look) => {}
             _ = shutdown.changed() => {}
         }
     }
+}
+
+/// A kind of file, with a watch and a reload of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    NodeFile,
+    Table,
+    Databases,
+    Certificates,
+    TokenKeys,
+    Names,
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is in force, or bad by its content: nothing to do before another change.
+    Settled,
+    /// It could not be read for something that may pass, such as a want of descriptors.
+    Unread,
 }
 
 /// One watch for each kind of file, so that a change reloads what it must and no more.
@@ -81,34 +125,88 @@ impl Watches {
         })
     }
 
-    async fn follow(mut self, node: &Node) {
+    async fn follow(&mut self, node: &Node, look: &Notify) {
         self.table.set_paths(node.routing.load().document.files().to_vec());
+        let mut unread = BTreeSet::new();
         loop {
-            tokio::select! {
-                () = self.node_file.changed() => {
-                    reload_node_file(node);
-                    let config = node.config.load();
-                    self.databases.set_paths(config.geoip.databases.clone());
-                    self.certificates.set_paths(certificate_files(&node.written.load()));
-                    self.token_keys.set_paths(token_key_files(&config));
+            let (again, watched) = (!unread.is_empty(), &mut *self);
+            let changed = tokio::select! {
+                () = watched.node_file.changed() => vec![Kind::NodeFile],
+                () = watched.table.changed() => vec![Kind::Table],
+                () = watched.databases.changed() => vec![Kind::Databases],
+                () = watched.certificates.changed() => vec![Kind::Certificates],
+                () = certificate_boundary(node) => vec![Kind::Certificates],
+                () = watched.token_keys.changed() => vec![Kind::TokenKeys],
+                () = watched.names.changed() => vec![Kind::Names],
+                () = look.notified() => {
+                    // All that the node file names is read with it.
+                    watched.acknowledge();
+                    vec![Kind::NodeFile, Kind::Table, Kind::Names]
                 }
-                () = self.table.changed() => {
-                    reload_table(node);
-                    self.table.set_paths(node.routing.load().document.files().to_vec());
+                () = sleep(AGAIN), if again => unread.iter().copied().collect(),
+            };
+            for kind in changed {
+                match self.survive(kind, node) {
+                    Outcome::Settled => _ = unread.remove(&kind),
+                    Outcome::Unread => _ = unread.insert(kind),
                 }
-                () = self.databases.changed() => reload_databases(node),
-                () = self.certificates.changed() => reload_certificates(node),
-                () = certificate_boundary(node) => reload_certificates(node),
-                () = self.names.changed() => {
-                    if node.connector.load().read_system_names() {
-                        tracing::info!("the system's name servers and hosts were read anew");
-                    }
-                }
-                () = self.token_keys.changed() => reload_token_keys(node),
             }
         }
     }
+
+    /// Reloads, and takes a panic for a fault of the files: what was in force stays, and they are not read again.
+    fn survive(&mut self, kind: Kind, node: &Node) -> Outcome {
+        let reload = AssertUnwindSafe(|| {
+            rehearse("reading");
+            self.reload(kind, node)
+        });
+        catch_unwind(reload).unwrap_or_else(|_| {
+            let config = node.config.load();
+            let source = match (kind, &config.routing) {
+                (Kind::Table, config::Routing::File(table)) => table,
+                _ => &config.file,
+            };
+            let why = "a reload made Meridian itself fail: please report it with the files".to_owned();
+            refuse(node, source, Problems(vec![problem(source, "", why)]), "reload failed; what was in force stays")
+        })
+    }
+
+    fn reload(&mut self, kind: Kind, node: &Node) -> Outcome {
+        match kind {
+            Kind::NodeFile => {
+                let outcome = reload_node_file(node);
+                let config = node.config.load();
+                self.databases.set_paths(config.geoip.databases.clone());
+                self.certificates.set_paths(certificate_files(&node.written.load()));
+                self.token_keys.set_paths(token_key_files(&config));
+                outcome
+            }
+            Kind::Table => {
+                let outcome = reload_table(node);
+                self.table.set_paths(node.routing.load().document.files().to_vec());
+                outcome
+            }
+            Kind::Databases => reload_databases(node),
+            Kind::Certificates => reload_certificates(node),
+            Kind::TokenKeys => reload_token_keys(node),
+            Kind::Names => {
+                if node.connector.load().read_system_names() {
+                    tracing::info!("the system's name servers and hosts were read anew");
+                }
+                Outcome::Settled
+            }
+        }
+    }
+
+    /// Takes what is there now for known.
+    fn acknowledge(&mut self) {
+        let Self { node_file, table, databases, certificates, token_keys, names } = self;
+        [node_file, table, databases, certificates, token_keys, names].into_iter().for_each(FileWatch::acknowledge);
+    }
 }
+
+/// From a reload that could not read its files to the next.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Certificates of listeners, what `[peers]` names, and the authorities of upstreams.
 fn certificate_files(config: &NodeConfig) -> Vec<PathBuf> {
@@ -128,11 +226,11 @@ fn token_key_files(config: &NodeConfig) -> Vec<PathBuf> {
 }
 
 /// Loads the routing table again, and puts it in force if it is good.
-pub(crate) fn reload_table(node: &Node) {
+pub(crate) fn reload_table(node: &Node) -> Outcome {
     let started = clock::now();
     let before = node.routing.load_full();
     let config = node.config.load_full();
-    let config::Routing::File(file) = &config.routing else { return };
+    let config::Routing::File(file) = &config.routing else { return Outcome::Settled };
     let loaded = RoutingTable::load(file, node.routing.law.now()).and_then(|document| {
         if same(&document, &before.document) {
             return Ok(None);
@@ -144,16 +242,18 @@ pub(crate) fn reload_table(node: &Node) {
         Ok(None) => {
             node.reloads.accept(file);
             tracing::debug!(file = %file.display(), "the routing table's file changed, its text did not");
+            Outcome::Settled
         }
         Ok(Some(routing)) => {
             node.reloads.accept(file);
             node.telemetry.metrics.table_reloads.with_label_values(&["applied"]).inc();
             let version = routing.table().spec().version.as_str();
             tracing::info!(version, revision = routing.revision, took = ?started.elapsed(), "routing table applied");
+            Outcome::Settled
         }
         Err(problems) => {
             node.telemetry.metrics.table_reloads.with_label_values(&["rejected"]).inc();
-            refuse(node, file, problems, "routing table rejected; the one before stays in force");
+            refuse(node, file, problems, "routing table rejected; the one before stays in force")
         }
     }
 }
@@ -232,7 +332,7 @@ fn as_of_now(node: &Node, document: RoutingTable) -> Result<RoutingTable, Proble
 }
 
 /// Loads the node file again, and puts its reloadable components in force if all of it is good.
-pub(crate) fn reload_node_file(node: &Node) {
+pub(crate) fn reload_node_file(node: &Node) -> Outcome {
     let before = node.config.load_full();
     let loaded = NodeConfig::load(&before.file).and_then(|newer| {
         let components = Components::load(&newer)?;
@@ -244,14 +344,22 @@ pub(crate) fn reload_node_file(node: &Node) {
         Ok((components, newer)) => {
             let warnings = newer.warnings.iter().chain(&components.identity.warnings);
             warnings.for_each(|warning| tracing::warn!("{warning}"));
+            if let Some(shortage) = descriptors::shortage(descriptors::hard_limit(), &newer.limits) {
+                tracing::warn!("{shortage}");
+            }
             let NodeReload { config, needs_restart } = before.reload(newer.clone());
             node.written.store(Arc::new(newer));
             for key in &needs_restart {
                 tracing::warn!("{}: {key} changed; that needs a restart and is not in force", before.file.display());
             }
-            apply(node, &before, &Arc::new(config), components);
+            let written = node.written.load();
+            let read = certificate_files(&written).into_iter().chain(token_key_files(&written));
+            read.chain(written.geoip.databases.iter().cloned()).for_each(|file| node.reloads.accept(&file));
             node.reloads.accept(&before.file);
+            // What it refuses of it comes after.
+            apply(node, &before, &Arc::new(config), components);
             tracing::info!(file = %before.file.display(), "node file applied");
+            Outcome::Settled
         }
     }
 }
@@ -275,24 +383,26 @@ fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, components:
     }
 }
 
-fn reload_databases(node: &Node) {
+fn reload_databases(node: &Node) -> Outcome {
     let config = node.config.load_full();
     match prepare::geo(&config) {
         Ok(geo) => {
             config.geoip.databases.iter().for_each(|file| node.reloads.accept(file));
             put_geo_in_force(node, geo, Said::ByFile);
+            Outcome::Settled
         }
         Err(problems) => refuse_each(node, problems, "geo database rejected; the one before stays in force"),
     }
 }
 
-fn reload_token_keys(node: &Node) {
+fn reload_token_keys(node: &Node) -> Outcome {
     let config = node.config.load_full();
     match prepare::tokens(&config) {
         Ok(tokens) => {
             node.tokens.store(Arc::new(tokens));
             token_key_files(&config).iter().for_each(|file| node.reloads.accept(file));
             tracing::info!("token keys applied");
+            Outcome::Settled
         }
         Err(problems) => refuse_each(node, problems, "token key rejected; the ones before stay in force"),
     }
@@ -325,7 +435,7 @@ fn put_geo_in_force(node: &Node, geo: Geo, said: Said) {
 
 /// Loads certificates, authorities and secrets again. What is bad among them stays as it is in force, and keeps nothing
 /// else from being renewed.
-fn reload_certificates(node: &Node) {
+fn reload_certificates(node: &Node) -> Outcome {
     let written = node.written.load_full();
     let sets =
         node.listeners.iter().filter_map(|listener| Some((listener.id, listener.tls.as_ref()?.current().set.clone())));
@@ -343,7 +453,7 @@ fn reload_certificates(node: &Node) {
                 certificate_files(&written).into_iter().filter(|file| !bad.contains(file.to_string_lossy().as_ref()));
             good.for_each(|file| node.reloads.accept(&file));
             tracing::info!("certificates applied");
-            refuse_each(node, Problems(problems), "certificates rejected; the ones before stay in force");
+            refuse_each(node, Problems(problems), "certificates rejected; the ones before stay in force")
         }
         Err(problems) => refuse_each(node, problems, "certificates rejected; the ones before stay in force"),
     }
@@ -385,21 +495,30 @@ fn put_identity_in_force(node: &Node, identity: Identity) {
     node.connector.store(Arc::new(connector));
 }
 
-/// Logs every problem, and shows them in `/status` under the file that was to be reloaded.
-fn refuse(node: &Node, source: &Path, problems: Problems, what: &str) {
-    let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error).count();
-    tracing::error!(source = %source.display(), errors, "{what}");
-    problems.0.iter().for_each(|problem| tracing::error!("{problem}"));
-    node.reloads.reject(source.to_owned(), problems.0);
+/// Logs every problem, and shows them in `/status` under the file that was to be reloaded. What could not be read is tried
+/// again, and told once.
+fn refuse(node: &Node, source: &Path, problems: Problems, what: &str) -> Outcome {
+    let may_pass = problems.0.iter().any(Problem::may_pass);
+    let is_news = node.reloads.reject(source.to_owned(), problems.0.clone());
+    if is_news || !may_pass {
+        let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error).count();
+        tracing::error!(source = %source.display(), errors, "{what}");
+        problems.0.iter().for_each(|problem| tracing::error!("{problem}"));
+    }
+    if may_pass { Outcome::Unread } else { Outcome::Settled }
 }
 
 /// The same for problems that each stand for a file of their own.
-fn refuse_each(node: &Node, problems: Problems, what: &str) {
-    let mut by_file: std::collections::BTreeMap<String, Vec<Problem>> = std::collections::BTreeMap::new();
+fn refuse_each(node: &Node, problems: Problems, what: &str) -> Outcome {
+    let mut by_file: BTreeMap<String, Vec<Problem>> = BTreeMap::new();
     for problem in problems.0 {
         by_file.entry(problem.file.clone()).or_default().push(problem);
     }
+    let mut outcome = Outcome::Settled;
     for (file, problems) in by_file {
-        refuse(node, Path::new(&file), Problems(problems), what);
+        if refuse(node, Path::new(&file), Problems(problems), what) == Outcome::Unread {
+            outcome = Outcome::Unread;
+        }
     }
+    outcome
 }

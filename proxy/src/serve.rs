@@ -11,13 +11,15 @@ use config::Routing;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora::services::background::background_service;
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::admin::Admin;
 use crate::boundary::Boundaries;
 use crate::bus::thread::BusThread;
-use crate::clock::{self, LawClock, start_coarse_clock};
+use crate::clock::{self, LawClock, run_coarse_clock};
 use crate::databases::CurrentDatabases;
+use crate::descriptors;
 use crate::ingress::listener::{Families, Listener, bind, listen};
 use crate::ingress::worker::Workers;
 use crate::listener::ListenerFacts;
@@ -30,10 +32,11 @@ use crate::probes::watch::Watch;
 use crate::reload::{Reloader, Watches};
 use crate::routing::{self, CurrentRouting, Edition, PersistedState};
 use crate::server_tls::ServerTls;
-use crate::signals::Signals;
-use crate::telemetry::Telemetry;
+use crate::signals::{Asked, Signals};
+use crate::supervise::{self, Kept, Need};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Telemetry, log};
 use crate::via::Via;
 
 /// The options of a run beside its node file.
@@ -47,12 +50,16 @@ pub(crate) struct RunOptions {
 /// by.
 ///
 /// # Errors
-/// When a socket cannot be bound or a thread cannot be started.
+/// When a socket cannot be bound or a thread cannot be started; and once it has drained, when a part of it has ended that
+/// it cannot do without.
 pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
     let LoadedNode { config, document, components } = loaded;
     let Components { geo, tokens, identity: Identity { peers, mut certificates, connector, warnings: _ } } = components;
     for warning in config.warnings.iter().chain(document.iter().flat_map(|document| &document.warnings)) {
         tracing::warn!("{warning}");
+    }
+    if let Some(shortage) = descriptors::shortage(descriptors::raise_limit(), &config.limits) {
+        tracing::warn!("{shortage}");
     }
 
     let mut sockets = Vec::new();
@@ -100,8 +107,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     let cap = config.limits.requests_in_flight_per_region;
     let edition = Edition { generation: 1, revision };
     let routing = routing::Routing::new(document, &config.region, cap, edition, &persisted)?;
-    let access_log =
-        if options.access_log { AccessLog::stdout(metrics.access_log_dropped.clone())? } else { AccessLog::off() };
+    let access_log = if options.access_log { AccessLog::stdout()? } else { AccessLog::off() };
     let node = Arc::new(Node {
         routing: CurrentRouting::new(routing, persisted, law),
         databases: CurrentDatabases::new(geo),
@@ -122,8 +128,9 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     let config = node.config.load_full();
     let shutdown = bus.map(|bus| bus.serve(&node));
 
-    start_coarse_clock()?;
-    let stop = Stop { node: node.clone(), signals: Mutex::new(Some(signals)) };
+    supervise::thread("clock", Need::Vital, run_coarse_clock)?;
+    let look = Arc::new(Notify::new());
+    let stop = Stop { node: node.clone(), signals: Mutex::new(Some(signals)), look: look.clone() };
 
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads: 1, ..ServerConf::default() });
     server.bootstrap();
@@ -132,14 +139,16 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     for (listener, socket) in node.listeners.iter().zip(accepting) {
         let kind = if listener.tls.is_some() { "https" } else { "http" };
         tracing::info!(kind, address = %listener.address, "listening");
-        server.add_service(Listener::new(node.clone(), workers.clone(), listener.clone(), socket));
+        let listener = Listener::new(node.clone(), workers.clone(), listener.clone(), socket);
+        server.add_service(background_service("listener", Kept::new("listener", listener)));
     }
     if let Some(socket) = admin_socket {
-        server.add_service(background_service("admin", Admin::new(node.clone(), socket)));
+        server.add_service(background_service("admin", Kept::new("admin", Admin::new(node.clone(), socket))));
     }
-    server.add_service(background_service("health", Watch::new(node.clone())));
-    server.add_service(background_service("boundary", Boundaries::new(node.clone())));
-    server.add_service(background_service("reload", Reloader::new(node.clone(), watches)));
+    let reloader = Reloader::new(node.clone(), watches, look);
+    server.add_service(background_service("health", Kept::new("health", Watch::new(node.clone()))));
+    server.add_service(background_service("boundary", Kept::new("boundary", Boundaries::new(node.clone()))));
+    server.add_service(background_service("reload", Kept::new("reload", reloader)));
 
     let routing = node.routing.load();
     tracing::info!(
@@ -157,63 +166,122 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     if let Some(shutdown) = shutdown {
         shutdown.run();
     }
-    tracing::info!("stopped");
+    match supervise::fault() {
+        Some(fault) => anyhow::bail!("{fault}"),
+        None => tracing::info!("stopped"),
+    }
     Ok(())
 }
 
-/// Waits for a signal and, for SIGTERM, for the drain after it. pingora's own grace period is a
+/// Waits for a signal or a fault that ends the node, and for the drain before the end. pingora's own grace period is a
 /// plain sleep; this one ends with the last connection.
 struct Stop {
     node: Arc<Node>,
     /// Until they are waited for.
     signals: Mutex<Option<Signals>>,
+    /// Has all files looked at.
+    look: Arc<Notify>,
 }
 
 /// How long clients are asked to close before idle connections are closed on them: a request that
 /// crosses our FIN on the wire would fail.
 const ANNOUNCE: Duration = Duration::from_millis(2500);
 
+/// How long what is under way has when a part of the node has failed: without it, nobody knows how well the rest goes.
+const FAULTY: Duration = Duration::from_secs(10);
+
 /// How long the workers have to cut what is under way: no more than to drop it.
 const CUT: Duration = Duration::from_secs(1);
 
-/// How long the reader of stdout has for the access log's last lines: a log shipper that is behind catches up, and what
-/// supervises the node does not lose patience.
-const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long the reader of stdout has for the access log's last lines, and that of stderr for the log's: a log shipper that
+/// is behind catches up, and what supervises the node does not lose patience.
+pub(crate) const LAST_LINES: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl ShutdownSignalWatch for Stop {
     async fn recv(&self) -> ShutdownSignal {
         let signals = self.signals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some(Signals { mut terminate, mut interrupt }) = signals else { return ShutdownSignal::FastShutdown };
-        tokio::select! {
-            _ = terminate.recv() => {
-                tokio::select! {
-                    () = self.drain() => {}
-                    _ = interrupt.recv() => tracing::warn!("interrupted while draining"),
-                }
-            }
-            _ = interrupt.recv() => tracing::info!("interrupted"),
+        let Some(mut signals) = signals else { return ShutdownSignal::FastShutdown };
+        let leaving = tokio::select! {
+            asked = self.asked(&mut signals) => match asked {
+                Asked::Leave => Some(self.leaving()),
+                Asked::End | Asked::Look => None,
+            },
+            () = supervise::node_fails() => Some(Leaving { announce: Duration::ZERO, all: FAULTY }),
+        };
+        match leaving {
+            None => tracing::info!("interrupted"),
+            Some(leaving) => tokio::select! {
+                () = self.drain(leaving) => {}
+                () = self.interrupted(&mut signals) => tracing::warn!("interrupted while draining"),
+            },
         }
+        supervise::stopping();
         ShutdownSignal::FastShutdown
     }
 }
 
+/// How long a node takes to leave.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    /// It says so, and takes connections all the same: who sends them has yet to hear it.
+    announce: Duration,
+    /// All of it, at most.
+    all: Duration,
+}
+
 impl Stop {
-    async fn drain(&self) {
-        let node = &self.node;
-        let deadline = clock::timer_now() + node.routing.load().table().spec().failover.drain_timeout;
-        tracing::info!(connections = node.occupancy.connections.load(Ordering::Relaxed), "draining");
-        node.occupancy.drain_to(Drain::Stopping);
-        let announced = clock::timer_now() + ANNOUNCE;
-        while node.occupancy.alive() > 0 && clock::timer_now() < deadline {
-            if clock::timer_now() >= announced && node.occupancy.draining() < Drain::Closing {
-                node.occupancy.drain_to(Drain::Closing);
+    /// Waits until a signal asks the node to end. Until then, one that asks it to look has it look.
+    async fn asked(&self, signals: &mut Signals) -> Asked {
+        loop {
+            match signals.next().await {
+                Asked::Look => {
+                    tracing::info!("SIGHUP: all files are looked at, and the logs opened anew");
+                    log::reopen();
+                    self.node.telemetry.access_log.reopen();
+                    self.look.notify_one();
+                }
+                asked => return asked,
             }
-            sleep(Duration::from_millis(20)).await;
         }
-        let cut = node.occupancy.alive();
+    }
+
+    async fn interrupted(&self, signals: &mut Signals) {
+        while self.asked(signals).await != Asked::End {}
+    }
+
+    /// How long the node file and the table let it take. What `POST /drain` has announced already counts.
+    fn leaving(&self) -> Leaving {
+        let all = self.node.routing.load().table().spec().failover.drain_timeout;
+        let announce = self.node.config.load().drain.announce;
+        Leaving { announce: announce.saturating_sub(self.node.occupancy.announced_for()), all }
+    }
+
+    async fn drain(&self, leaving: Leaving) {
+        let occupancy = &self.node.occupancy;
+        let start = clock::timer_now();
+        let deadline = start + leaving.all;
+        tracing::info!(connections = occupancy.connections.load(Ordering::Relaxed), "draining");
+        occupancy.drain_to(Drain::Announced);
+        sleep_until(deadline.min(start + leaving.announce)).await;
+        occupancy.drain_to(Drain::Stopping);
+        self.emptied(deadline).await;
+        // Of the sockets that take connections none is left, or they do not get to it.
+        let cut = occupancy.alive();
         if cut > 0 {
             tracing::warn!(live = cut, "the drain's time is up; what is left is cut");
+        }
+    }
+
+    /// Waits until nothing is under way, until a deadline. Idle connections are closed after a while.
+    async fn emptied(&self, deadline: Instant) {
+        let occupancy = &self.node.occupancy;
+        let asked_to_close = clock::timer_now() + ANNOUNCE;
+        while occupancy.alive() > 0 && clock::timer_now() < deadline {
+            if clock::timer_now() >= asked_to_close && occupancy.draining() < Drain::Closing {
+                occupancy.drain_to(Drain::Closing);
+            }
+            sleep(Duration::from_millis(20)).await;
         }
     }
 }

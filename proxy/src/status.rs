@@ -19,6 +19,7 @@ use crate::health::endpoint::EndpointState;
 use crate::node::{Node, Rejected};
 use crate::occupancy::Drain;
 use crate::routing::Routing;
+use crate::telemetry::{OutputHealth, log};
 use crate::upstream::evidence::{gauge, phase_name};
 
 /// The state of a node. Times are Unix seconds.
@@ -46,6 +47,9 @@ pub(crate) struct Status {
     /// Newer databases that would move too many clients; null when there are none.
     pub(crate) geoip_held: Option<HeldStatus>,
     pub(crate) certificates: Vec<CertificateStatus>,
+    pub(crate) access_log: OutputHealth,
+    /// The node's own log.
+    pub(crate) log: OutputHealth,
     /// Reloads that were refused; the state before them is in force.
     pub(crate) rejected: Vec<Rejected>,
     /// Keys of the node file that have changed and are in force only after a restart.
@@ -241,6 +245,8 @@ impl Status {
                 .collect(),
             geoip_held: node.databases.held.status(),
             certificates: certificates(node),
+            access_log: node.telemetry.access_log.health(node.started),
+            log: log::health(),
             rejected: node.reloads.list(),
             needs_restart: config.reload(NodeConfig::clone(&node.written.load())).needs_restart,
         }

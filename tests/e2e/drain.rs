@@ -181,12 +181,86 @@ async fn an_idle_node_leaves_at_once() {
     assert_eq!(node.exited().await.code(), Some(0));
 }
 
+/// Whoever sends connections here has yet to hear that they should go elsewhere.
+#[tokio::test]
+async fn a_node_that_leaves_takes_connections_while_it_says_so() {
+    let (_world, _, mut node) = start_with("", Some("2s")).await;
+    let asked = std::time::Instant::now();
+    node.signal("TERM");
+    node.logged_after(0, "draining").await;
+    let ready = node.ask(&get("/ready")).await;
+    assert!(ready.status == 503 && ready.text().contains("draining"), "{ready:?}");
+    for client in [Client::http1(node.http()), Client::http2(node.http())] {
+        client.send(&get("/")).await.assert_served_by("here");
+    }
+    let answer = Client::http1(node.http()).send(&get("/")).await;
+    assert_eq!(answer.header("connection").as_deref(), Some("close"));
+    assert_eq!(node.exited().await.code(), Some(0));
+    assert!(asked.elapsed() >= std::time::Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
+/// A second signal, and the drain's own time, end the announcement.
+#[tokio::test]
+async fn an_announcement_is_part_of_the_drain() {
+    let (_world, _, mut node) = start_with("[failover]\ndrain_timeout = \"1s\"\n", Some("1h")).await;
+    node.signal("TERM");
+    assert_eq!(node.exited().await.code(), Some(0));
+    let (_world, _, mut node) = start_with("", Some("1h")).await;
+    node.signal("TERM");
+    node.logged_after(0, "draining").await;
+    node.signal("INT");
+    assert_eq!(node.exited().await.code(), Some(0));
+    node.logged_after(0, "interrupted while draining").await;
+}
+
+/// What the kernel has accepted when the node stops to is served, not reset.
+#[tokio::test]
+async fn connections_that_wait_when_the_node_stops_are_served() {
+    let (world, _, mut node) = start("").await;
+    node.signal("STOP");
+    let mut waiting = Vec::new();
+    for _ in 0..50 {
+        let mut connection = RawConnection::open(node.http()).await;
+        connection.write("POST / HTTP/1.1\r\nhost: api.example.com\r\ncontent-length: 5\r\n\r\norder").await;
+        waiting.push(connection);
+    }
+    node.signal("TERM");
+    node.signal("CONT");
+    for mut connection in waiting {
+        let (head, _) = connection.read_answer().await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("connection: close"), "{head}");
+    }
+    assert_eq!(node.exited().await.code(), Some(0));
+    assert_eq!(world.received("here").len(), 50);
+}
+
+#[tokio::test]
+async fn every_signal_is_heeded_or_ignored() {
+    let (_world, _, mut node) = start("").await;
+    for signal in ["HUP", "USR1", "USR2"] {
+        node.signal(signal);
+        Client::http1(node.http()).send(&get("/")).await.assert_served_by("here");
+    }
+    node.logged_after(0, "SIGHUP").await;
+    assert!(node.is_running());
+    node.signal("QUIT");
+    assert_eq!(node.exited().await.code(), Some(0));
+    node.logged_after(0, "draining").await;
+}
+
 async fn start(rest: &str) -> (World, Authority, Node) {
+    start_with(rest, None).await
+}
+
+async fn start_with(rest: &str, announce: Option<&str>) -> (World, Authority, Node) {
     let world = World::of_regions(&[("here", "US")], &format!("{ROUTES}{rest}")).await;
     let authority = Authority::default();
     let certificate = authority.certify(&["api.example.com"]);
-    let node = Setup::new("here", world.table()).plain().tls(&[&certificate]).start().await;
-    (world, authority, node)
+    let mut setup = Setup::new("here", world.table()).plain().tls(&[&certificate]);
+    if let Some(announce) = announce {
+        setup = setup.section("drain", &format!("announce = \"{announce}\""));
+    }
+    (world, authority, setup.start().await)
 }
 
 const ROUTES: &str = "[[routes]]\nname = \"all\"\n";

@@ -133,6 +133,20 @@ fn only_the_clock_reads_clocks() {
     assert_eq!(readers, clock, "only proxy/src/clock.rs reads clocks");
 }
 
+/// What is started is looked after: by `supervise`, by who waits for it, or since it ends with its connection.
+#[test]
+fn tasks_and_threads_are_started_in_known_places() {
+    let mut starters = BTreeSet::new();
+    for (module, file) in Modules::of_crate(&root().join("proxy/src")).files() {
+        let text = source::without_tests(&source::without_comments(&std::fs::read_to_string(file).unwrap()));
+        if !module.starts_with("cli") && STARTS.iter().any(|start| text.contains(start)) {
+            starters.insert(module.to_owned());
+        }
+    }
+    let known: BTreeSet<String> = STARTERS.iter().map(|(module, _)| (*module).to_owned()).collect();
+    assert_eq!(starters, known, "say here who looks after what a module starts");
+}
+
 #[test]
 fn the_check_sees_what_it_is_for() {
     let modules = Modules::of_sources(&[
@@ -160,3 +174,23 @@ fn the_check_sees_what_it_is_for() {
 
 /// What reads a clock.
 const CLOCKS: [&str; 4] = ["Instant::now", "SystemTime::now", "Timestamp::now", "UnixTime::now"];
+
+/// What starts a task or thread.
+const STARTS: [&str; 4] = ["spawn(", "spawn_blocking(", "spawn_local(", "spawn_scoped("];
+
+/// Who does in `proxy`, and what becomes of a panic there.
+const STARTERS: [(&str, &str); 13] = [
+    ("admin", "a connection, which it ends"),
+    ("boundary", "waits for it, and tries again"),
+    ("bus::controller", "waits for it"),
+    ("bus::controller::effects", "waits for it, and refuses the table"),
+    ("bus::session", "kept by supervise"),
+    ("bus::thread", "ends the node"),
+    ("exchange", "a tunnel, which it ends"),
+    ("ingress::worker", "a worker ends the node; a connection ends"),
+    ("probes::watch", "a probe, which is made again"),
+    ("supervise", "starts it again"),
+    ("upstream::http1", "an upload, whose request fails"),
+    ("upstream::http2", "a connection, which it ends"),
+    ("upstream::resolve", "a name, which is looked up anew"),
+];

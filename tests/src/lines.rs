@@ -32,6 +32,24 @@ impl Lines {
         Lines(receiver)
     }
 
+    /// Reads a pipe up to the first line that `wanted` takes, and returns the pipe, of which nobody reads more.
+    ///
+    /// # Panics
+    /// When there is no such line.
+    pub(crate) fn up_to<R: Read>(pipe: R, wanted: impl Fn(&str) -> bool) -> (Lines, R) {
+        let mut reader = BufReader::with_capacity(1, pipe);
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            assert!(reader.read_line(&mut line).expect("a line in UTF-8") > 0, "ended, having written {lines:#?}");
+            lines.push(line.trim_end().to_owned());
+            if lines.last().is_some_and(|line| wanted(line)) {
+                let (_, receiver) = watch::channel(Collected { lines, ended: true });
+                return (Lines(receiver), reader.into_inner());
+            }
+        }
+    }
+
     /// All lines so far.
     pub fn all(&self) -> Vec<String> {
         self.0.borrow().lines.clone()

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -15,8 +15,25 @@ pub struct Node {
     // Dropped before its directory is.
     life: Life,
     directory: TempDir,
-    stdout: Stdout,
-    environment: Vec<(String, String)>,
+    outside: Outside,
+}
+
+/// What a node's process is given from outside of its directory.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    pub(crate) stdout: Stdout,
+    pub(crate) stderr: Stderr,
+    pub(crate) environment: Vec<(String, String)>,
+    /// Its limit on open files, unless it is this process's own.
+    pub(crate) open_files: Option<u32>,
+}
+
+/// What becomes of a node's stderr once it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stderr {
+    Read,
+    Unread,
+    Closed,
 }
 
 /// From one start of the process to its death.
@@ -26,6 +43,7 @@ struct Life {
     access_log: Option<Lines>,
     /// Kept open, and never read.
     unread: Option<ChildStdout>,
+    _unread_log: Option<ChildStderr>,
     listeners: Vec<(String, SocketAddr)>,
 }
 
@@ -36,12 +54,14 @@ pub(crate) enum Stdout {
     Unread,
     Closed,
     Silenced,
+    /// `access.log` in its directory.
+    File,
 }
 
 impl Node {
-    pub(crate) async fn start_waiting(directory: TempDir, stdout: Stdout, environment: Vec<(String, String)>) -> Node {
-        let life = Life::start(directory.path(), stdout, &environment).await;
-        Node { life, directory, stdout, environment }
+    pub(crate) async fn start_waiting(directory: TempDir, outside: Outside) -> Node {
+        let life = Life::start(directory.path(), &outside).await;
+        Node { life, directory, outside }
     }
 
     /// Waits until it serves: it has a routing table, and its listeners are known.
@@ -62,7 +82,7 @@ impl Node {
     pub async fn restart(&mut self, signal: &str) {
         self.signal(signal);
         self.exited().await;
-        self.life = Life::start(self.directory.path(), self.stdout, &self.environment).await;
+        self.life = Life::start(self.directory.path(), &self.outside).await;
     }
 
     /// The address of the first plain listener.
@@ -222,25 +242,45 @@ impl Node {
 
 impl Life {
     /// Starts the binary, and returns when its admin listener is known.
-    async fn start(directory: &Path, stdout: Stdout, environment: &[(String, String)]) -> Life {
-        let mut command = Command::new(meridian());
+    async fn start(directory: &Path, outside: &Outside) -> Life {
+        let Outside { stdout, stderr, environment, open_files } = outside;
+        let mut command = match open_files {
+            None => Command::new(meridian()),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(meridian());
+                shell
+            }
+        };
         command.args(["run", "--log-format", "json", "--config"]).arg(directory.join("node.toml"));
-        if stdout == Stdout::Silenced {
+        if *stdout == Stdout::Silenced {
             command.arg("--no-access-log");
         }
         for (name, value) in environment {
             command.env(name, value);
         }
-        let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut process = process.expect("the binary starts");
-        let log = Lines::of(process.stderr.take().expect("a pipe"));
-        let pipe = process.stdout.take().expect("a pipe");
-        let (access_log, unread) = match stdout {
-            Stdout::Read | Stdout::Silenced => (Some(Lines::of(pipe)), None),
-            Stdout::Unread => (None, Some(pipe)),
-            Stdout::Closed => (None, None),
+        let output = match stdout {
+            Stdout::File => std::fs::File::create(directory.join("access.log")).expect("a file").into(),
+            _ => Stdio::piped(),
         };
-        let mut life = Life { process, log, access_log, unread, listeners: Vec::new() };
+        let process = command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()).spawn();
+        let mut process = process.expect("the binary starts");
+        let pipe = process.stderr.take().expect("a pipe");
+        let serves = |line: &str| message(line).as_deref() == Some("meridian serves");
+        let (log, unread_log) = match stderr {
+            Stderr::Read => (Lines::of(pipe), None),
+            Stderr::Unread => {
+                let (log, pipe) = Lines::up_to(pipe, serves);
+                (log, Some(pipe))
+            }
+            Stderr::Closed => (Lines::up_to(pipe, serves).0, None),
+        };
+        let (access_log, unread) = match (stdout, process.stdout.take()) {
+            (Stdout::Read | Stdout::Silenced, Some(pipe)) => (Some(Lines::of(pipe)), None),
+            (Stdout::Unread, pipe) => (None, pipe),
+            _ => (None, None),
+        };
+        let mut life = Life { process, log, access_log, unread, _unread_log: unread_log, listeners: Vec::new() };
         let is_admin = |line: &str| listener(line).is_some_and(|(kind, _)| kind == "admin");
         life.log.find("the node's admin listener", is_admin).await;
         life.learn_listeners();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::node::{Node, Stdout};
+use crate::node::{Node, Outside, Stderr, Stdout};
 use crate::{Authority, Certificate, geo};
 
 /// A node file in the making, with all that it names. The default has one plain listener, the database of [`geo`], and
@@ -24,8 +24,7 @@ pub struct Setup {
     geoip: String,
     peers: String,
     files: Vec<(String, Vec<u8>)>,
-    stdout: Stdout,
-    environment: Vec<(String, String)>,
+    outside: Outside,
 }
 
 /// Where the routing table comes from.
@@ -71,8 +70,7 @@ impl Setup {
             geoip: String::new(),
             peers: String::new(),
             files: Vec::new(),
-            stdout: Stdout::Read,
-            environment: Vec::new(),
+            outside: Outside { stdout: Stdout::Read, stderr: Stderr::Read, environment: Vec::new(), open_files: None },
         }
     }
 
@@ -194,25 +192,57 @@ impl Setup {
     /// Without an access log.
     #[must_use]
     pub fn without_access_log(self) -> Setup {
-        Setup { stdout: Stdout::Silenced, ..self }
+        self.stdout(Stdout::Silenced)
     }
 
     /// With an access log that nobody reads.
     #[must_use]
     pub fn with_stdout_unread(self) -> Setup {
-        Setup { stdout: Stdout::Unread, ..self }
+        self.stdout(Stdout::Unread)
     }
 
     /// With an access log that goes to a pipe whose reader is gone.
     #[must_use]
     pub fn with_stdout_closed(self) -> Setup {
-        Setup { stdout: Stdout::Closed, ..self }
+        self.stdout(Stdout::Closed)
+    }
+
+    /// With its access log in the file `access.log` of its directory.
+    #[must_use]
+    pub fn with_stdout_in_a_file(self) -> Setup {
+        self.stdout(Stdout::File)
+    }
+
+    /// With a log that nobody reads once it serves.
+    #[must_use]
+    pub fn with_stderr_unread(mut self) -> Setup {
+        self.outside.stderr = Stderr::Unread;
+        self
+    }
+
+    /// With a log whose reader goes once it serves.
+    #[must_use]
+    pub fn with_stderr_closed(mut self) -> Setup {
+        self.outside.stderr = Stderr::Closed;
+        self
+    }
+
+    /// With so many open files at most.
+    #[must_use]
+    pub fn with_open_files(mut self, limit: u32) -> Setup {
+        self.outside.open_files = Some(limit);
+        self
+    }
+
+    fn stdout(mut self, stdout: Stdout) -> Setup {
+        self.outside.stdout = stdout;
+        self
     }
 
     /// With an environment variable more.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Setup {
-        self.environment.push((name.to_owned(), value.to_owned()));
+        self.outside.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -231,7 +261,7 @@ impl Setup {
     /// # Panics
     /// When it does not start.
     pub async fn start_waiting(self) -> Node {
-        Node::start_waiting(self.write(), self.stdout, self.environment).await
+        Node::start_waiting(self.write(), self.outside).await
     }
 
     /// Writes `node.toml` and all that it names, without starting anything.
@@ -307,7 +337,15 @@ impl Setup {
             self.sections
         )
         .expect("a string takes everything");
+        if !self.says_how_to_drain() {
+            text.push_str("\n[drain]\nannounce = \"0s\"\n");
+        }
         text
+    }
+
+    /// Whether it says how it takes its leave; else it goes at once, so that no test waits for it.
+    fn says_how_to_drain(&self) -> bool {
+        self.sections.contains("\n[drain]\n")
     }
 
     fn certificates(&self) -> impl Iterator<Item = &Certificate> {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::examine::Table;
 use crate::bus_state::BusState;
 use crate::clock;
+use crate::supervise::{self, Need};
 
 /// The sending end of the channel to the thread that writes snapshots. Without a snapshot nothing is written. Lives as
 /// long as the process, on the bus's thread.
@@ -45,12 +46,13 @@ impl SnapshotWriter {
         let newest = Arc::<ArcSwapOption<Pending>>::default();
         let (mut disk, tables) = (Disk { file, state: state.clone(), unwritten: None }, newest.clone());
         let work = move || {
-            let _ends: Sender<()> = ends;
+            let _ends: &Sender<()> = &ends;
             while woken.recv().is_ok() {
                 disk.update(tables.swap(None));
             }
         };
-        let thread = std::thread::Builder::new().name("snapshot".into()).spawn(work);
+        let thread = supervise::thread("snapshot", Need::Useful, work)
+            .inspect_err(|error| tracing::error!(%error, "no snapshot is written: its thread cannot be started"));
         Self(thread.is_ok().then_some(Channel { newest, wake, ended }))
     }
 
@@ -186,7 +188,7 @@ impl CrashLoopGuard {
 fn start_notes(file: PathBuf) -> Option<SyncSender<Write>> {
     let (sender, writes) = sync_channel::<Write>(1);
     let work = move || {
-        for Write(note, done) in writes {
+        for Write(note, done) in &writes {
             let written = match note.and_then(|note| serde_json::to_vec(&note).ok()) {
                 Some(text) => fs::write(&file, text),
                 // It may never have been written.
@@ -199,7 +201,7 @@ fn start_notes(file: PathBuf) -> Option<SyncSender<Write>> {
             let _ = done.send(());
         }
     };
-    std::thread::Builder::new().name("crash-loop".into()).spawn(work).ok().map(|_| sender)
+    supervise::thread("crash-loop", Need::Useful, work).ok().map(|()| sender)
 }
 
 /// Seconds after which a death is forgotten: it may have been the machine's.

@@ -55,7 +55,7 @@ impl Startup {
                         node.reloads.accept(source);
                     }
                     // Examined, it has this node's region: nothing else is asked.
-                    Err(problems) => node.reloads.reject(source.to_owned(), problems.0),
+                    Err(problems) => _ = node.reloads.reject(source.to_owned(), problems.0),
                 }
             }
         }

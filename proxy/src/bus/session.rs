@@ -22,6 +22,8 @@ use super::machine::{Event, Reading};
 use crate::bus_state::BusState;
 use crate::clock;
 use crate::load::meter::LoadMeter;
+use crate::node::Node;
+use crate::supervise::{Need, keep, rehearse};
 
 /// Follows the bus for one node: what outlives a connection. Lives as long as the process, on the bus's thread.
 pub(super) struct Follower {
@@ -106,8 +108,10 @@ impl Follower {
             if loads.is_none()
                 && let Some(node) = self.tables.node()
             {
-                let exchange = exchange(node.clone(), self.state.clone(), bus.client().clone(), self.meter.clone());
-                loads = Some(Aborting(tokio::task::spawn_local(exchange)));
+                rehearse("bus");
+                let (node, state, client) = (node.clone(), self.state.clone(), bus.client().clone());
+                loads =
+                    Some(Aborting(tokio::task::spawn_local(keep_exchanging(node, state, client, self.meter.clone()))));
             }
             tokio::select! {
                 change = watch.next() => self.hear(bus, change?, &mut catch_up).await?,
@@ -254,12 +258,27 @@ impl Follower {
 type Reporting = LocalBoxFuture<'static, Result<u64, BusError>>;
 
 /// A task that ends with its session.
-struct Aborting(JoinHandle<()>);
+struct Aborting(JoinHandle<Infallible>);
 
 impl Drop for Aborting {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Exchanges load reports until the session ends. Without them the node serves by what it knows itself.
+async fn keep_exchanging(
+    node: Arc<Node>,
+    state: Arc<BusState>,
+    client: async_nats::Client,
+    meter: Rc<RefCell<LoadMeter>>,
+) -> Infallible {
+    keep("bus-loads", Need::Useful, || async {
+        exchange(node.clone(), state.clone(), client.clone(), meter.clone()).await;
+        // It ends with the connection, which ends the session.
+        std::future::pending().await
+    })
+    .await
 }
 
 /// Waits for the report that is on its way, if one is.

@@ -22,7 +22,9 @@ use crate::clock::LawClock;
 use crate::node::Node;
 use crate::peers::Peers;
 use crate::routing::PersistedState;
-use crate::signals::Signals;
+use crate::signals::{Asked, Signals};
+use crate::supervise::{self, Irreplaceable};
+use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
 /// The thread that follows the bus, until there is a node. Lives for the length of the start.
@@ -68,9 +70,11 @@ impl BusThread {
         let (source, shared) = (source.clone(), state.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let follow = move || {
+            let irreplaceable = Irreplaceable::new("bus");
             let tasks = tokio::task::LocalSet::new();
             let tables = TableController::new(source.clone(), shared.clone(), first, node_made);
             tasks.block_on(&runtime, Follower::new(source, shared, tables).run(stopped));
+            irreplaceable.release();
         };
         std::thread::Builder::new().name("bus".into()).spawn(follow).context("cannot start the bus's thread")?;
         Ok(Self { state, admin_hosts: config.admin_hosts.clone(), first: first_taken, node, stop })
@@ -93,14 +97,15 @@ impl BusThread {
             let waiting = serve_while_waiting(admin, &self.admin_hosts, self.state.clone());
             tokio::select! {
                 table = &mut self.first => Ok(Some(table.context("the bus's thread has ended")?)),
-                name = signals.any() => {
-                    tracing::info!(signal = name, "stopped while waiting for a routing table");
+                () = asked_to_end(signals) => {
+                    tracing::info!("stopped while waiting for a routing table");
                     Ok(None)
                 }
                 () = waiting => Ok(None),
             }
         });
         if matches!(table, Ok(None)) {
+            supervise::stopping();
             Shutdown(self.stop.clone()).run();
         }
         table
@@ -111,6 +116,14 @@ impl BusThread {
         // The thread is there for as long as the process is.
         let _ = self.node.send(node.clone());
         Shutdown(self.stop)
+    }
+}
+
+/// Waits for a signal that ends the node. There is nothing to drain, and no file that is not read anew with the table.
+async fn asked_to_end(signals: &mut Signals) {
+    while signals.next().await == Asked::Look {
+        tracing::info!("SIGHUP: the log is opened anew");
+        log::reopen();
     }
 }
 

@@ -16,6 +16,7 @@ use policy::proof::Unlisted;
 
 use super::countries::{countries_as_json, countries_in_words};
 use super::{Failed, Format, print};
+use crate::descriptors::{hard_limit, shortage};
 use crate::prepare::LoadedNode;
 
 /// Check files.
@@ -246,7 +247,9 @@ fn checked(file: &Path, at: Moment) -> Result<Checked, Problems> {
         };
         let summary = format!("node {} in {}; its table: {table}", node.name, node.region);
         let table_warnings = document.iter().flat_map(|document| document.warnings.clone());
-        let warnings = loaded.config.warnings.into_iter().chain(table_warnings).collect();
+        let shortage = shortage(hard_limit(), &node.limits)
+            .map(|what| Problem { severity: Severity::Warning, ..crate::prepare::problem(file, "limits", what) });
+        let warnings = loaded.config.warnings.into_iter().chain(shortage).chain(table_warnings).collect();
         return Ok(Checked { summary, warnings, document });
     }
     let document = RoutingTable::load(file, at)?;

@@ -20,6 +20,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use config::Problems;
 
+use crate::serve::LAST_LINES;
+use crate::telemetry::log::{finish, write_raw};
+
 /// An edge proxy that decides, for each request, which region may and which should serve it.
 #[derive(Debug, Parser)]
 #[command(name = "meridian", version, about, arg_required_else_help = true)]
@@ -121,17 +124,20 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Command::Demo(demo) => demo.execute().map_err(Failed::from),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Ran(error)) => {
-            eprintln!("meridian: {error:#}");
+            write_raw(&format!("meridian: {error:#}\n"));
             ExitCode::from(1)
         }
         Err(Failed::Input(error)) => {
-            eprintln!("{error:#}");
+            write_raw(&format!("{error:#}\n"));
             ExitCode::from(2)
         }
-    }
+    };
+    // A node's log has the last word, if its reader takes it.
+    finish(LAST_LINES);
+    code
 }
 
 /// Prints text to stdout; a reader that has gone away (`| head`) is no failure.

@@ -8,8 +8,8 @@ use super::Failed;
 use crate::clock::LawClock;
 use crate::prepare::LoadedNode;
 use crate::reload::Watches;
-use crate::serve::{RunOptions, run};
-use crate::telemetry::log::{LogFormat, start};
+use crate::serve::{LAST_LINES, RunOptions, run};
+use crate::telemetry::log::{LogFormat, finish, start};
 
 /// Run a node.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ impl Run {
         let watches = Watches::of(&self.config)?;
         let law = Arc::new(LawClock::start());
         let loaded = LoadedNode::load(&self.config, law.now())?;
-        start(self.log_format);
+        start(self.log_format).map_err(|error| Failed::Ran(error.into()))?;
         if self.until_stdin_ends {
             end_with_stdin().map_err(|error| Failed::Ran(error.into()))?;
         }
@@ -45,6 +45,7 @@ impl Run {
 fn end_with_stdin() -> std::io::Result<()> {
     let wait = || {
         while std::io::stdin().read(&mut [0]).is_ok_and(|bytes| bytes > 0) {}
+        finish(LAST_LINES);
         std::process::exit(0);
     };
     std::thread::Builder::new().name("stdin".into()).spawn(wait).map(drop)

@@ -3,65 +3,114 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::server::{ListenFds, ShutdownWatch};
-use pingora::services::Service;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
+use crate::descriptors;
 use crate::ingress::worker::{Accepted, Workers};
 use crate::listener::ListenerFacts;
 use crate::node::Node;
 use crate::occupancy::{Drain, InFlight};
+use crate::telemetry::log_limiter::LogLimiter;
 use crate::upstream::socket::keep_alive;
 
-/// Accepts connections on one listening socket, and hands them to the workers.
+/// Accepts connections on one listening socket, and hands them to the workers. It lives as long as the process; its task
+/// is a service of pingora's, with a thread of its own.
 pub(crate) struct Listener {
     node: Arc<Node>,
     workers: Workers,
     facts: Arc<ListenerFacts>,
-    socket: Option<StdListener>,
-    name: String,
+    /// Until the drain closes it; a task that is started again accepts on a copy, and loses none that wait.
+    socket: Mutex<Option<Open>>,
+}
+
+/// A socket that takes connections, counted as such.
+struct Open {
+    socket: StdListener,
+    _accepting: InFlight,
+}
+
+/// What accepting needs to know from one connection to the next.
+#[derive(Default)]
+struct Accepting {
+    /// What the kernel was last told.
+    user_timeout: Option<Duration>,
+    errors: LogLimiter,
 }
 
 impl Listener {
     /// Accepts on a bound socket.
     pub(crate) fn new(node: Arc<Node>, workers: Workers, facts: Arc<ListenerFacts>, socket: StdListener) -> Self {
-        let name = format!("listener {}", facts.name);
-        Self { node, workers, facts, socket: Some(socket), name }
+        let open = Open { socket, _accepting: InFlight::enter(&node.occupancy.accepting) };
+        Self { node, workers, facts, socket: Mutex::new(Some(open)) }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a copy of the socket, unless it is closed.
+    fn copy(&self) -> io::Result<Option<TcpListener>> {
+        self.lock().as_ref().map(|open| TcpListener::from_std(open.socket.try_clone()?)).transpose()
+    }
+
+    /// Accepts until the node stops to.
     async fn accept(&self, socket: TcpListener) {
         let mut drain = self.node.occupancy.watch_drain();
-        let mut user_timeout = None;
+        let mut accepting = Accepting::default();
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
                 _ = drain.wait_for(|stage| *stage >= Drain::Stopping) => return,
             };
-            let limits = self.node.config.load().limits.clone();
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-                Ok((stream, peer)) => {
-                    if self.node.occupancy.connections.load(Ordering::Relaxed) >= limits.connections {
-                        self.node.telemetry.metrics.shed.with_label_values(&["default", "connections"]).inc();
-                        continue;
-                    }
-                    if user_timeout != Some(limits.keep_alive) {
-                        user_timeout = Some(limits.keep_alive);
-                        give_up_after(&socket, &stream, limits.keep_alive);
-                    }
-                    let counted = InFlight::enter(&self.node.occupancy.connections);
-                    self.workers.hand_over(Accepted { stream, peer, listener: self.facts.clone(), counted });
-                }
+                Ok((stream, peer)) => self.take(&socket, stream, peer, &mut accepting),
                 Err(error) => {
+                    let lack = descriptors::lack(&error);
+                    self.node.telemetry.metrics.local_errors.with_label_values(&[lack]).inc();
+                    if let Some(unsaid) = accepting.errors.may(|| error.to_string()) {
+                        tracing::warn!(%error, unsaid, listener = self.facts.name, "accept failed");
+                    }
                     // Out of file descriptors, most likely: let some close instead of spinning.
-                    tracing::warn!(%error, listener = self.facts.name, "accept failed");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
+            }
+        }
+    }
+
+    /// Takes a connection that was accepted, if there is room for it.
+    fn take(&self, socket: &impl AsFd, stream: StdStream, peer: SocketAddr, accepting: &mut Accepting) {
+        let config = self.node.config.load();
+        let limits = &config.limits;
+        let open = self.node.occupancy.connections.load(Ordering::Relaxed);
+        if open >= descriptors::most_connections(limits) || descriptors::is_past_clients(&stream) {
+            self.node.telemetry.metrics.shed.with_label_values(&["default", "connections"]).inc();
+            return;
+        }
+        if accepting.user_timeout != Some(limits.keep_alive) {
+            accepting.user_timeout = Some(limits.keep_alive);
+            give_up_after(socket, &stream, limits.keep_alive);
+        }
+        let counted = InFlight::enter(&self.node.occupancy.connections);
+        self.workers.hand_over(Accepted { stream, peer, listener: self.facts.clone(), counted });
+    }
+
+    /// Takes the connections that wait in the kernel's queue, which it would reset, and closes the socket.
+    fn close(&self) {
+        let Some(open) = self.lock().take() else { return };
+        let mut accepting = Accepting::default();
+        for _ in 0..BACKLOG {
+            let Ok((stream, peer)) = open.socket.accept() else { break };
+            match stream.set_nonblocking(true) {
+                Ok(()) => self.take(&open.socket, stream, peer, &mut accepting),
+                Err(error) => tracing::debug!(%error, "a last connection is unusable"),
             }
         }
     }
@@ -78,21 +127,20 @@ fn give_up_after(listener: &impl AsFd, stream: &StdStream, timeout: Duration) {
 }
 
 #[async_trait]
-impl Service for Listener {
-    async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, _per_fd: usize) {
-        let Some(socket) = self.socket.take() else { return };
-        match TcpListener::from_std(socket) {
-            Ok(socket) => self.accept(socket).await,
-            Err(error) => tracing::error!(%error, listener = self.facts.name, "the listening socket is unusable"),
+impl BackgroundService for Listener {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        match self.copy() {
+            Ok(Some(socket)) => {
+                self.accept(socket).await;
+                self.close();
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, listener = self.facts.name, "the listening socket is unusable");
+                return;
+            }
         }
-    }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn threads(&self) -> Option<usize> {
-        Some(1)
+        std::future::pending().await
     }
 }
 

@@ -28,6 +28,7 @@ use crate::node::{Node, Worker};
 use crate::occupancy::InFlight;
 use crate::peers::identity::{CertificateRefusal, PeerSession};
 use crate::server_tls::Serving;
+use crate::supervise::{Irreplaceable, rehearse};
 use crate::upstream::pool::Pool;
 
 /// The workers, for listeners to hand connections to.
@@ -85,13 +86,15 @@ impl Workers {
             let its_worker = worker.clone();
             let (mut end, is_running) = (end.subscribe(), is_running.clone());
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                let _alive = EndsNode;
+                let irreplaceable = Irreplaceable::new("worker");
                 runtime.block_on(async {
+                    rehearse("worker");
                     tokio::select! {
                         () = work(its_worker, receiver) => {}
                         _ = end.changed() => {}
                     }
                 });
+                irreplaceable.release();
                 // With what is under way, which is counted and logged as cut.
                 drop(runtime);
                 drop(is_running);
@@ -103,7 +106,9 @@ impl Workers {
 
     /// Hands a connection to the worker that has the fewest.
     pub(crate) fn hand_over(&self, accepted: Accepted) {
-        let idlest = self.0.iter().min_by_key(|handle| handle.worker.connections.load(Ordering::Relaxed));
+        // One that has panicked takes none while the node ends.
+        let alive = self.0.iter().filter(|handle| !handle.connections.is_closed());
+        let idlest = alive.min_by_key(|handle| handle.worker.connections.load(Ordering::Relaxed));
         if let Some(handle) = idlest {
             handle.worker.connections.fetch_add(1, Ordering::Relaxed);
             if handle.connections.send(accepted).is_err() {
@@ -119,19 +124,6 @@ impl WorkerThreads {
         drop(self.end);
         if self.running.recv_timeout(within) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::warn!("a worker thread does not end; what it has under way is not logged");
-        }
-    }
-}
-
-/// Ends the process when its worker's thread panics: listeners would go on to hand connections to it. (A panic in a
-/// connection ends that connection alone.)
-struct EndsNode;
-
-impl Drop for EndsNode {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a worker thread has panicked: the node ends");
-            std::process::exit(1);
         }
     }
 }

@@ -69,6 +69,10 @@ pub(crate) struct Metrics {
     pub(crate) geoip_held: IntGaugeVec,
     pub(crate) certificate_expiry: IntGaugeVec,
     pub(crate) access_log_dropped: IntCounter,
+    pub(crate) log_lost: IntCounter,
+    pub(crate) panics: IntCounter,
+    pub(crate) task_ends: IntCounterVec,
+    pub(crate) local_errors: IntCounterVec,
 }
 
 /// Seconds: from a cached answer to the slowest that anybody waits for.
@@ -315,6 +319,24 @@ impl Metrics {
             access_log_dropped: counter(
                 "meridian_access_log_dropped_total",
                 "Access log lines dropped because stdout did not take them in time",
+            ),
+            log_lost: counter(
+                "meridian_log_lost_total",
+                "Lines of the node's own log that are lost because stderr did not take them in time",
+            ),
+            panics: counter(
+                "meridian_panics_total",
+                "Panics: mistakes in Meridian, each of which ended what it was in",
+            ),
+            task_ends: counters(
+                "meridian_task_ends_total",
+                "Tasks and threads of the node that ended without being asked to; they are started again, or the node ends",
+                &["task"],
+            ),
+            local_errors: counters(
+                "meridian_local_errors_total",
+                "Connections that the node could not accept for want of something of its own, by kind: emfile, enfile, enobufs, other",
+                &["kind"],
             ),
             workers: Arc::default(),
             registry,

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::clock;
+use crate::descriptors::unless_past_origins;
 use crate::peers::Peers;
 use crate::peers::gateway::{Counterpart, GatewayRefusal, GatewayTls};
 use crate::peers::identity::CertificateRefusal;
@@ -212,7 +213,7 @@ impl Connector {
         place: Option<ResolvedAddress>,
         speak: Speak,
     ) -> Result<Fresh, ConnectError> {
-        let stream = TcpStream::connect((address, endpoint.port)).await?;
+        let stream = unless_past_origins(TcpStream::connect((address, endpoint.port)).await?)?;
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
         let is_gateway = endpoint.role == EndpointRole::Gateway;
@@ -266,7 +267,7 @@ fn gateway_error(endpoint: &Endpoint, error: io::Error) -> ConnectError {
 }
 
 /// Returns an error with all its causes.
-fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::clock::uptime;
+use crate::supervise::{note_end, rehearse};
 use crate::upstream::name_servers;
 
 /// Looks names up, for every worker and every probe. A copy shares the names that it knows.
@@ -202,15 +203,40 @@ impl Resolver {
                     is_doubted: AtomicBool::new(false),
                 });
                 entry.insert(name.clone());
-                tokio::spawn(keep_current(Arc::downgrade(&self.0), name.clone()));
+                tokio::spawn(keep_current(LookedUp { names: Arc::downgrade(&self.0), name: name.clone() }));
                 Ok(name)
             }
         }
     }
 }
 
+/// Forgets a name whose look-ups have ended, however they have: the next request for it begins them anew. Lives as long as
+/// they do.
+struct LookedUp {
+    names: Weak<Names>,
+    name: Arc<Name>,
+}
+
+impl Drop for LookedUp {
+    fn drop(&mut self) {
+        if let Some(names) = self.names.upgrade() {
+            names.known.remove_if(&self.name.host, |_, kept| Arc::ptr_eq(kept, &self.name));
+        }
+        if std::thread::panicking() {
+            note_end("resolver");
+            tracing::error!(
+                name = self.name.host,
+                "the look-ups of a name have panicked; the next request begins them anew"
+            );
+            self.name.lose("its look-ups have ended");
+        }
+    }
+}
+
 /// Looks a name up again whenever its answer is past its time, until nobody uses it.
-async fn keep_current(names: Weak<Names>, name: Arc<Name>) {
+async fn keep_current(looked_up: LookedUp) {
+    let LookedUp { names, name } = &looked_up;
+    rehearse("resolver");
     let Some(mut remade) = names.upgrade().map(|known| known.remade.subscribe()) else { return };
     let mut full_name = None;
     let mut absent_since = None;

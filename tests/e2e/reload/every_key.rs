@@ -333,6 +333,26 @@ async fn of_connections_to_origins() {
     }
 }
 
+/// It is read when the node is asked to leave, which ends it: no look that others can follow.
+#[tokio::test]
+async fn of_the_end() {
+    let (key, mut site) = ("drain.announce", Site::start().await);
+    let [at_once, never] = ["announce = \"0s\"", "announce = \"1h\""];
+    let base = site.file.clone();
+    assert_eq!(base.matches(at_once).count(), 1, "{key}");
+    apply(&site, &base.replacen(at_once, never, 1)).await;
+    assert_eq!(site.node.status().await["needs_restart"], serde_json::json!([]), "{key}");
+    site.node.signal("TERM");
+    site.node.logged_after(0, "draining").await;
+    found(&site, &live("drain.announce", (at_once, never), Look::Get("/"), ("", "")), "while it leaves", "200 us")
+        .await;
+    site.node.restart("KILL").await;
+    site.node.serves().await;
+    apply(&site, &base).await;
+    site.node.signal("TERM");
+    assert_eq!(site.node.exited().await.code(), Some(0), "{key}");
+}
+
 /// What the reference lists is tried here; keys of `[routing] bus` are those of `config`'s own test.
 #[test]
 fn every_key_of_the_reference_is_tried() {

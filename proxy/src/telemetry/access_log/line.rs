@@ -1,6 +1,5 @@
 //! One line of the access log, written from what a request has, without a copy in between.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::fields::write_hex;
 use crate::grpc::CallEnd;
+use crate::telemetry::time_text::decimals;
 
 /// One request's line. It borrows all that it can from the request, and lives for as long as it is written.
 /// `cli/replay/line.rs` reads these fields.
@@ -301,39 +301,6 @@ fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
     decimals(out, micros % 1000);
 }
 
-/// Writes three digits.
-fn decimals(out: &mut Vec<u8>, number: u64) {
-    let digit = |number: u64| b'0' + (number % 10) as u8;
-    out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]);
-}
-
-/// The text of a time: RFC 3339, UTC, milliseconds. It keeps what it has written until the second is another.
-#[derive(Default)]
-pub(super) struct TimeText {
-    second: u64,
-    text: Vec<u8>,
-}
-
-impl TimeText {
-    /// Returns the text of a time since 1970.
-    pub(super) fn at(&mut self, since_1970: Duration) -> &[u8] {
-        let second = since_1970.as_secs();
-        if second != self.second || self.text.is_empty() {
-            let seconds = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
-            self.second = second;
-            self.text.clear();
-            drop(write!(self.text, "{:.0}", seconds.unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
-        }
-        self.text.truncate(WITHOUT_FRACTION);
-        self.text.push(b'.');
-        decimals(&mut self.text, u64::from(since_1970.subsec_millis()));
-        self.text.push(b'Z');
-        &self.text
-    }
-}
-
-/// The length of `2026-11-30T15:42:07`.
-const WITHOUT_FRACTION: usize = 19;
 /// The digits of the largest number.
 const LONGEST_NUMBER: usize = 20;
 /// Bytes of a line, more than most have.

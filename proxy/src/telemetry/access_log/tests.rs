@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use policy::{Country, Origin, Payload};
-use prometheus::IntCounter;
 use serde_json::{Value, json};
 use smallvec::smallvec;
 
-use super::line::{LogLine, Place, TimeText, TunnelEnd, TunnelSummary};
-use super::queue::Queue;
-use super::{AccessLog, LineBuffer, writer};
+use super::line::{LogLine, Place, TunnelEnd, TunnelSummary};
+use super::{AccessLog, LineBuffer};
+use crate::telemetry::output::Sink;
+use crate::telemetry::time_text::TimeText;
 
 fn line(path: &str) -> LogLine<'_> {
     LogLine {
@@ -207,23 +207,21 @@ impl Write for Scripted {
     }
 }
 
+impl Sink for Scripted {}
+
 struct Scene {
     log: AccessLog,
     worker: LineBuffer,
-    dropped: IntCounter,
     steps: Sender<Step>,
     taken: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Scene {
     fn begin() -> Self {
-        let dropped = IntCounter::new("dropped", "lines").unwrap();
-        let queue = Arc::new(Queue::new(dropped.clone()));
         let (steps, taken) = (channel(), Arc::<Mutex<Vec<u8>>>::default());
-        writer::start(queue.clone(), Scripted { steps: steps.1, taken: taken.clone() }).unwrap();
-        let log = AccessLog(Some(queue));
+        let log = AccessLog::to(Scripted { steps: steps.1, taken: taken.clone() }).unwrap();
         let worker = log.buffer();
-        Self { log, worker, dropped, steps: steps.0, taken }
+        Self { log, worker, steps: steps.0, taken }
     }
 
     fn next(&self, step: Step) {
@@ -255,7 +253,7 @@ fn a_write_that_fails_goes_on_where_it_stopped() {
     other_worker.write(&line("/3"));
     scene.log.finish(LONG);
     assert_eq!(scene.paths(), ["/1", "/2", "/3"]);
-    assert_eq!(scene.dropped.get(), 0);
+    assert_eq!(scene.log.dropped(), 0);
 }
 
 #[test]
@@ -265,11 +263,11 @@ fn what_nobody_takes_is_dropped_and_counted() {
     for _ in 0..1000 {
         scene.worker.write(&line(&path));
     }
-    let dropped = scene.dropped.get();
+    let dropped = scene.log.dropped();
     assert!((500..700).contains(&dropped), "10 MB for a queue of 4 MiB: {dropped}");
     // The writer waits in its write, and the end does not wait for it.
     scene.log.finish(Duration::from_millis(10));
-    assert_eq!(scene.dropped.get(), 1000);
+    assert_eq!(scene.log.dropped(), 1000);
 }
 
 #[test]
@@ -281,7 +279,7 @@ fn a_full_buffer_does_not_wait_for_the_end_of_its_time() {
         scene.worker.write(&line(path));
     }
     scene.log.finish(LONG);
-    assert_eq!((scene.paths(), scene.dropped.get()), (paths, 0));
+    assert_eq!((scene.paths(), scene.log.dropped()), (paths, 0));
 }
 
 #[test]

@@ -1,40 +1,51 @@
-//! The lines between the workers and the writer: a buffer for each worker, and the queue of those that are full or due.
+//! The lines between those who have them and the writer: buffers that fill, each of one worker, and the queue of those
+//! that are full or due, and of lines that are due at once.
 //!
-//! A worker's lock is taken before the queue's, never after it.
+//! A buffer's lock is taken before the queue's, never after it.
 
 use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
-
-use super::line::{LogLine, TimeText};
+use super::health::{Condition, OutputHealth};
 use crate::clock;
+use crate::telemetry::time_text::TimeText;
 
-/// Everything between workers and the writer. One for each access log, for as long as the process lives.
-pub(super) struct Queue {
+/// Everything on its way to the writer. One for each output, for as long as the process lives.
+pub(crate) struct Queue {
+    /// Bytes in the queue, past which lines are lost.
+    most: usize,
     /// Each worker's.
     buffers: Mutex<Vec<Arc<Mutex<Filling>>>>,
     state: Mutex<State>,
     /// Wakes the writer, and whoever waits for its end.
     changed: Condvar,
-    dropped: IntCounter,
+    lost: AtomicU64,
 }
 
 /// The lines that a worker has written and the queue does not have yet. It lives as long as its worker.
-pub(super) struct Filling {
+pub(crate) struct Filling {
     bytes: Vec<u8>,
     lines: u64,
     time: TimeText,
 }
 
-/// Whole lines, on their way from a worker's thread to the writer's.
+/// What the writer is to do next.
+pub(super) enum Work {
+    /// Write these lines.
+    Write(Chunk),
+    /// Open the file anew, if it is one.
+    Reopen,
+}
+
+/// Whole lines, on their way to the writer's thread.
 pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
     lines: u64,
 }
 
-#[derive(Default)]
 struct State {
     chunks: VecDeque<Chunk>,
     /// Bytes and lines of chunks that are queued or being written.
@@ -44,37 +55,90 @@ struct State {
     spare: Vec<Vec<u8>>,
     /// Since when a worker's buffer has had a line in it.
     unswept: Option<Instant>,
-    /// The log is to end.
+    condition: Condition,
+    /// The file is to be opened anew.
+    reopen: bool,
+    /// The output is to end.
     finishing: bool,
     /// The writer has ended.
     finished: bool,
 }
 
 impl Queue {
-    pub(super) fn new(dropped: IntCounter) -> Self {
-        Self { buffers: Mutex::default(), state: Mutex::default(), changed: Condvar::new(), dropped }
+    /// Makes a queue of `most` bytes.
+    pub(crate) fn new(most: usize) -> Self {
+        let state = State {
+            chunks: VecDeque::new(),
+            bytes: 0,
+            lines: 0,
+            spare: Vec::new(),
+            unswept: None,
+            condition: Condition::new(),
+            reopen: false,
+            finishing: false,
+            finished: false,
+        };
+        let (state, lost) = (Mutex::new(state), AtomicU64::new(0));
+        Self { most, buffers: Mutex::default(), state, changed: Condvar::new(), lost }
     }
 
     /// Adds a worker's buffer.
-    pub(super) fn add_buffer(&self) -> Arc<Mutex<Filling>> {
+    pub(crate) fn add_buffer(&self) -> Arc<Mutex<Filling>> {
         let (bytes, time) = (Vec::with_capacity(CAPACITY), TimeText::default());
         let buffer = Arc::new(Mutex::new(Filling { bytes, lines: 0, time }));
         lock(&self.buffers).push(buffer.clone());
         buffer
     }
 
-    /// Adds a line to a worker's buffer, which goes into the queue when it is full.
-    pub(super) fn add_line(&self, buffer: &Mutex<Filling>, line: &LogLine<'_>) {
+    /// Adds a line to a worker's buffer, which goes into the queue when it is full. `write` gets the text of now.
+    #[inline]
+    pub(crate) fn add_line(&self, buffer: &Mutex<Filling>, write: impl FnOnce(&mut Vec<u8>, &[u8])) {
         let now = clock::since_1970();
         let mut filling = lock(buffer);
         let Filling { bytes, lines, time } = &mut *filling;
-        line.write(bytes, time.at(now));
+        write(bytes, time.at(now));
         *lines += 1;
         if bytes.len() >= FULL {
-            self.take(&mut filling, MOST_BYTES);
+            self.take(&mut filling, self.most);
         } else if *lines == 1 {
             self.announce();
         }
+    }
+
+    /// Puts a line into the queue that is due at once.
+    pub(crate) fn push(&self, line: &[u8]) {
+        let mut state = lock(&self.state);
+        if state.bytes + line.len() > self.most || state.finished {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.bytes += line.len();
+        state.lines += 1;
+        match state.chunks.back_mut() {
+            // What waits goes out together.
+            Some(last) if last.bytes.len() + line.len() <= FULL => {
+                last.bytes.extend_from_slice(line);
+                last.lines += 1;
+            }
+            _ => state.chunks.push_back(Chunk { bytes: line.to_vec(), lines: 1 }),
+        }
+        self.changed.notify_all();
+    }
+
+    /// Returns how many lines were lost since the start.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Returns how the output is.
+    pub(crate) fn health(&self) -> OutputHealth {
+        lock(&self.state).condition.health(self.lost())
+    }
+
+    /// Has the file opened anew, if it is one.
+    pub(crate) fn reopen(&self) {
+        lock(&self.state).reopen = true;
+        self.changed.notify_all();
     }
 
     /// Has the writer come for a buffer that has a first line in it.
@@ -90,7 +154,7 @@ impl Queue {
     fn take(&self, filling: &mut Filling, most: usize) {
         let mut state = lock(&self.state);
         if state.bytes + filling.bytes.len() > most || state.finished {
-            self.dropped.inc_by(filling.lines);
+            self.lost.fetch_add(filling.lines, Ordering::Relaxed);
             filling.bytes.clear();
             filling.lines = 0;
             return;
@@ -116,10 +180,13 @@ impl Queue {
         }
     }
 
-    /// Waits for lines, and returns the next; `None` once the log is to end and there are no more. For the writer.
-    pub(super) fn next(&self) -> Option<Chunk> {
+    /// Waits for something to do, and returns it; `None` once the output is to end and nothing is left. For the writer.
+    pub(super) fn next(&self) -> Option<Work> {
         let mut state = lock(&self.state);
         loop {
+            if std::mem::take(&mut state.reopen) {
+                return Some(Work::Reopen);
+            }
             let due = state.unswept.map(|since| (since + GATHER).saturating_duration_since(clock::now()));
             let wait = if state.finishing { due.map(|_| Duration::ZERO) } else { due };
             if wait == Some(Duration::ZERO) {
@@ -129,7 +196,8 @@ impl Queue {
                 continue;
             }
             if let Some(chunk) = state.chunks.pop_front() {
-                return Some(chunk);
+                state.condition.begins();
+                return Some(Work::Write(chunk));
             }
             if state.finishing {
                 return None;
@@ -146,13 +214,28 @@ impl Queue {
         let mut state = lock(&self.state);
         state.bytes = state.bytes.saturating_sub(chunk.bytes.len());
         state.lines = state.lines.saturating_sub(chunk.lines);
-        if state.spare.len() < MOST_SPARE && chunk.bytes.capacity() <= 2 * CAPACITY {
+        if state.spare.len() < MOST_SPARE && (CAPACITY..=2 * CAPACITY).contains(&chunk.bytes.capacity()) {
             chunk.bytes.clear();
             state.spare.push(chunk.bytes);
         }
     }
 
-    /// Waits before another try to write; false when there is none, since the log is to end.
+    /// Notes that bytes were taken.
+    pub(super) fn was_taken(&self) {
+        lock(&self.state).condition.was_taken();
+    }
+
+    /// Notes that a write has failed.
+    pub(super) fn failed(&self, error: &io::Error) {
+        lock(&self.state).condition.failed(error.to_string());
+    }
+
+    /// Returns whether the file is to be opened anew, once.
+    pub(super) fn is_to_reopen(&self) -> bool {
+        std::mem::take(&mut lock(&self.state).reopen)
+    }
+
+    /// Waits before another try to write; false when there is none, since the output is to end.
     pub(super) fn pause(&self, pause: Duration) -> bool {
         let state = lock(&self.state);
         let waited = self.changed.wait_timeout_while(state, pause, |state| !state.finishing);
@@ -166,8 +249,8 @@ impl Queue {
     }
 
     /// Has the writer write all there is and end, and waits for it, for `within` at most. Returns how many lines are
-    /// lost, which are counted as dropped.
-    pub(super) fn finish(&self, within: Duration) -> u64 {
+    /// lost, which are counted.
+    pub(crate) fn finish(&self, within: Duration) -> u64 {
         self.sweep();
         let mut state = lock(&self.state);
         state.finishing = true;
@@ -176,7 +259,7 @@ impl Queue {
         state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let lost = state.lines;
         drop(state);
-        self.dropped.inc_by(lost);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
         lost
     }
 }
@@ -187,12 +270,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How long the first line in a buffer waits for others, at most: long enough for one write to carry what a busy node
 /// logs meanwhile, and short enough for whoever watches the log.
-pub(super) const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(50);
 /// A buffer of so many bytes goes to the writer: half of what a pipe holds on Linux.
 const FULL: usize = 32 * 1024;
 /// Room for the line that makes it full; lines are a tenth of that, but for very long paths.
 const CAPACITY: usize = FULL + 4096;
-/// Bytes in the queue, past which lines are dropped: some 8,000 lines, as long as a reader may pause on a busy node.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// Buffers kept to be filled again: more are in use only while the reader is behind.
 const MOST_SPARE: usize = 16;
