@@ -25,6 +25,18 @@ impl Running {
         Running::spawn(command)
     }
 
+    /// Starts the binary, of which nobody hears: the readers of what it writes are gone.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn unheard(arguments: &[&str]) -> Running {
+        let mut command = Command::new(meridian());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("the binary starts");
+        drop((process.stdout.take(), process.stderr.take()));
+        Running { stdin: None, process, stdout: Lines::of(std::io::empty()), stderr: Lines::of(std::io::empty()) }
+    }
+
     /// Starts the binary on a terminal, at which somebody may [`answer`](Running::answer). All that it writes is in
     /// [`stdout`](Running::stdout).
     ///

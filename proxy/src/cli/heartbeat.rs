@@ -15,9 +15,11 @@ use super::bus::connection::{publisher, with_bus};
 use super::bus::console::{ago, unix_ms, utc, utc_millis};
 use super::bus::view::Published;
 use super::bus::{Flags, Source, guard};
-use super::{Failed, Format, print};
-
+use super::{Failed, Format};
 use crate::clock;
+use crate::serve::LAST_LINES;
+use crate::telemetry::log;
+use crate::telemetry::printed::Printed;
 
 /// Sign that the newest routing table still is the newest one.
 #[derive(Debug, clap::Args)]
@@ -48,14 +50,27 @@ impl Heartbeat {
             return Err(Failed::Input(anyhow!("--every is more than nothing")));
         }
         let mut memory = Memory::load(self.state.as_deref())?;
+        // Whatever becomes of those who read what it says, nodes wait for what it signs.
+        log::open().map_err(|error| Failed::Ran(error.into()))?;
+        let printed = Printed::start().map_err(|error| Failed::Ran(error.into()))?;
+        let ended = self.run(&key, &mut memory, &printed);
+        printed.finish(LAST_LINES);
+        ended
+    }
+
+    fn run(&self, key: &SigningKey, memory: &mut Memory, printed: &Printed) -> Result<(), Failed> {
         loop {
-            let signed = with_bus(&self.bus, async |bus, source| self.beat(&bus, &source, &key, &mut memory).await);
+            let signed = with_bus(&self.bus, async |bus, source| {
+                printed.print(&self.beat(&bus, &source, key, memory).await?);
+                Ok(())
+            });
             let pause = match signed {
                 Ok(()) if self.once => return Ok(()),
                 Ok(()) => self.every,
                 Err(Failed::Ran(error)) if !self.once => {
                     let pause = self.every.min(RETRY);
-                    eprintln!("meridian: {error:#}; tried again in {}", humantime::format_duration(pause));
+                    let pause_text = humantime::format_duration(pause);
+                    log::write_raw(&format!("meridian: {error:#}; tried again in {pause_text}\n"));
                     pause
                 }
                 Err(failed) => return Err(failed),
@@ -65,7 +80,8 @@ impl Heartbeat {
         }
     }
 
-    async fn beat(&self, bus: &Bus, source: &Source, key: &SigningKey, memory: &mut Memory) -> Result<(), Failed> {
+    /// Signs once, and returns what is to be printed of it.
+    async fn beat(&self, bus: &Bus, source: &Source, key: &SigningKey, memory: &mut Memory) -> Result<String, Failed> {
         let trusted = TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Failed::Input(anyhow!(errors.join("\n")))
@@ -100,19 +116,19 @@ impl Heartbeat {
         self.tell(&beat, &publication, now)
     }
 
-    fn tell(&self, beat: &Beat, publication: &Publication, now: SystemTime) -> Result<(), Failed> {
+    fn tell(&self, beat: &Beat, publication: &Publication, now: SystemTime) -> Result<String, Failed> {
         if let Some(until) = publication.valid_until_ms.filter(|until| *until < beat.signed_ms) {
             let (revision, until) = (beat.revision, utc_millis(until));
-            eprintln!(
-                "warning: revision {revision} is valid until {until}, and no heartbeat makes that longer: publish it again"
-            );
+            log::write_raw(&format!(
+                "warning: revision {revision} is valid until {until}, and no heartbeat makes that longer: publish it again\n"
+            ));
         }
         match self.format {
             Format::Json => {
                 let line = serde_json::to_string(beat).map_err(|error| Failed::Ran(error.into()))?;
-                print(&format!("{line}\n"));
+                Ok(format!("{line}\n"))
             }
-            Format::Text => print(&format!(
+            Format::Text => Ok(format!(
                 "{}: signed that revision {} (version {:?}, issued {}) is the newest\n",
                 utc(now),
                 beat.revision,
@@ -120,7 +136,6 @@ impl Heartbeat {
                 utc_millis(beat.issued_ms)
             )),
         }
-        Ok(())
     }
 }
 
@@ -149,14 +164,16 @@ async fn newest(bus: &Bus, trusted: &TrustedKeys, now: SystemTime) -> Result<Pub
     };
     let revision = newest.revision;
     match live {
-        Some(live) => eprintln!(
+        Some(live) => log::write_raw(&format!(
             "warning: revision {} by {} is on the bus since {}, and no key that is known here has signed it: this is about \
-             revision {revision}",
+             revision {revision}\n",
             live.revision,
             live.publication.by,
             ago(live.created, now)
-        ),
-        None => eprintln!("warning: the table was deleted from the bus: this is about revision {revision}"),
+        )),
+        None => {
+            log::write_raw(&format!("warning: the table was deleted from the bus: this is about revision {revision}\n"))
+        }
     }
     Ok(newest)
 }

@@ -28,9 +28,7 @@ static LINES: OnceLock<Arc<Queue>> = OnceLock::new();
 /// # Errors
 /// When its thread cannot be started.
 pub(crate) fn start(format: LogFormat) -> io::Result<()> {
-    let lines = Arc::new(Queue::new(MOST_BYTES));
-    super::output::start("log", lines.clone(), Standard::stderr()?, tell)?;
-    let lines = LINES.get_or_init(|| lines).clone();
+    let lines = open()?;
     let filter = EnvFilter::try_from_env("MERIDIAN_LOG").unwrap_or_else(|_| EnvFilter::new(OURS));
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(lines)).log_internal_errors(false);
@@ -42,6 +40,16 @@ pub(crate) fn start(format: LogFormat) -> io::Result<()> {
     drop(started);
     supervise::log_panics();
     Ok(())
+}
+
+/// Has lines for stderr hold up nobody from now on, those of [`write_raw`] among them.
+///
+/// # Errors
+/// When the thread that writes them cannot be started.
+pub(crate) fn open() -> io::Result<Arc<Queue>> {
+    let lines = Arc::new(Queue::new(MOST_BYTES));
+    super::output::start("log", lines.clone(), Standard::stderr()?, tell)?;
+    Ok(LINES.get_or_init(|| lines).clone())
 }
 
 /// Writes a line as it is.

@@ -6,6 +6,7 @@ pub(crate) mod log;
 pub(crate) mod log_limiter;
 pub(crate) mod metrics;
 mod output;
+pub(crate) mod printed;
 mod sums;
 mod time_text;
 

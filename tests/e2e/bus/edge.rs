@@ -95,6 +95,11 @@ impl Edge {
         Running::start(&[arguments, &["--bus", &self.bus.url()]].concat())
     }
 
+    /// Starts a command on this bus, of which nobody hears.
+    pub(super) fn start_unheard(&self, arguments: &[&str]) -> Running {
+        Running::unheard(&[arguments, &["--bus", &self.bus.url()]].concat())
+    }
+
     /// Runs a command on this bus.
     pub(super) async fn run(&self, arguments: &[&str]) -> Ended {
         self.start(arguments).ended().await

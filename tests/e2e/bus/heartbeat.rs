@@ -30,6 +30,23 @@ async fn answers(node: &Node, status: u16) {
     .await;
 }
 
+/// Nodes wait for what it signs, whatever becomes of those who read what it says.
+#[tokio::test]
+async fn it_goes_on_when_nobody_hears_of_it() {
+    let (edge, publisher) = (Edge::new().await, Publisher::new());
+    let sign = ["--yes", "--no-wait", "--sign", publisher.key_file.as_str()];
+    let ended = edge.publish(&edge.table("1"), &sign).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let node = trusting(&edge, &publisher).await;
+    let _running = edge.start_unheard(&["heartbeat", "--sign", &publisher.key_file, "--every", "200ms"]);
+    let mut last = 0;
+    for _ in 0..5 {
+        let signed = |status: &serde_json::Value| status["bus"]["heartbeat"]["signed_ms"].as_u64();
+        let status = becomes(&node, "a heartbeat", |status| signed(status) > Some(last)).await;
+        last = signed(&status).unwrap_or(0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_it_runs_the_fleet_goes_on() {
     let (edge, publisher) = (Edge::new().await, Publisher::new());
