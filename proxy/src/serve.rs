@@ -55,6 +55,9 @@ pub(crate) struct RunOptions {
 pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, options: RunOptions) -> anyhow::Result<()> {
     let LoadedNode { config, document, components } = loaded;
     let Components { geo, tokens, identity: Identity { peers, mut certificates, connector, warnings: _ } } = components;
+    // From here on, before anybody can know of us: a signal must find its handler.
+    let signal_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = Signals::catch(&signal_runtime)?;
     for warning in config.warnings.iter().chain(document.iter().flat_map(|document| &document.warnings)) {
         tracing::warn!("{warning}");
     }
@@ -78,9 +81,6 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     if let Some(socket) = &admin_socket {
         tracing::info!(kind = "admin", address = %socket.local_addr()?, "listening");
     }
-    // From here on, before anybody can know of us: a signal must find its handler.
-    let signal_runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut signals = Signals::catch(&signal_runtime)?;
 
     let peers = Arc::new(ArcSwap::from(peers));
     let persisted = PersistedState::default();
