@@ -28,10 +28,10 @@ static LINES: OnceLock<Arc<Queue>> = OnceLock::new();
 /// # Errors
 /// When its thread cannot be started.
 pub(crate) fn start(format: LogFormat) -> io::Result<()> {
-    let lines = open()?;
+    let lines = lines();
     let filter = EnvFilter::try_from_env("MERIDIAN_LOG").unwrap_or_else(|_| EnvFilter::new(OURS));
     let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(lines)).log_internal_errors(false);
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(lines.clone())).log_internal_errors(false);
     let started = match format {
         LogFormat::Text => subscriber.with_target(false).with_ansi(false).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
@@ -39,17 +39,24 @@ pub(crate) fn start(format: LogFormat) -> io::Result<()> {
     // A second start, as in tests, keeps the first.
     drop(started);
     supervise::log_panics();
-    Ok(())
+    // Last, since its panics are logged too.
+    write(lines)
 }
 
 /// Has lines for stderr hold up nobody from now on, those of [`write_raw`] among them.
 ///
 /// # Errors
 /// When the thread that writes them cannot be started.
-pub(crate) fn open() -> io::Result<Arc<Queue>> {
-    let lines = Arc::new(Queue::new(MOST_BYTES));
-    super::output::start("log", lines.clone(), Standard::stderr()?, tell)?;
-    Ok(LINES.get_or_init(|| lines).clone())
+pub(crate) fn open() -> io::Result<()> {
+    write(lines())
+}
+
+fn lines() -> Arc<Queue> {
+    LINES.get_or_init(|| Arc::new(Queue::new(MOST_BYTES))).clone()
+}
+
+fn write(lines: Arc<Queue>) -> io::Result<()> {
+    super::output::start("log", lines, Standard::stderr()?, tell)
 }
 
 /// Writes a line as it is.
