@@ -30,8 +30,8 @@ use crate::bus_state::BusState;
 use crate::clock;
 use crate::clock::seconds_until;
 use crate::databases::release::NotAccepted;
-use crate::descriptors;
 use crate::explain::{Question, answer};
+use crate::local_error::LocalError;
 use crate::node::Node;
 use crate::occupancy::Drain;
 use crate::request_context::TrustSources;
@@ -81,7 +81,7 @@ async fn accept(
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                metrics.local_errors.with_label_values(&[descriptors::lack(&error)]).inc();
+                metrics.local_errors.with_label_values(&[LocalError::name_of(&error)]).inc();
                 if let Some(unsaid) = errors.may(|| error.to_string()) {
                     tracing::warn!(%error, unsaid, listener = "admin", "accept failed");
                 }

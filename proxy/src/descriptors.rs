@@ -101,20 +101,7 @@ fn is_among_last(descriptor: &impl AsRawFd, of: impl Fn(u64) -> u64) -> bool {
     number >= limit.saturating_sub(of(reserve(limit)))
 }
 
-/// Returns the word for what the process, or the system, has run out of.
-pub(crate) fn lack(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(EMFILE) => "emfile",
-        Some(ENFILE) => "enfile",
-        Some(ENOBUFS | ENOMEM) => "enobufs",
-        _ => "other",
-    }
-}
-
-const ENOMEM: i32 = 12;
-const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
-const ENOBUFS: i32 = 105;
 
 /// Descriptors beside those of clients and origins: 160 admin connections, the bus, name servers, probes, listeners,
 /// watches and the files that a reload opens.
@@ -136,12 +123,5 @@ mod tests {
         let told = shortage(1024, &limits).unwrap_or_default();
         assert!(told.contains("2212 open files") && told.contains("LimitNOFILE=2212"), "{told}");
         assert!(told.contains("no more than 576 connections"), "{told}");
-    }
-
-    #[test]
-    fn what_is_lacking_has_a_name() {
-        for (number, word) in [(24, "emfile"), (23, "enfile"), (105, "enobufs"), (12, "enobufs"), (103, "other")] {
-            assert_eq!(lack(&io::Error::from_raw_os_error(number)), word);
-        }
     }
 }

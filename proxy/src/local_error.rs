@@ -27,6 +27,11 @@ impl LocalError {
         }
     }
 
+    /// Returns the word for metrics for an error of the operating system; `other` where the node lacks nothing.
+    pub(crate) fn name_of(error: &io::Error) -> &'static str {
+        Self::of(error).map_or("other", Self::name)
+    }
+
     /// Returns the word for metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {

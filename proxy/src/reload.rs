@@ -6,6 +6,7 @@ mod watches;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::{NodeConfig, NodeReload, Problem, Problems, RoutingTable, Severity};
 
@@ -17,6 +18,16 @@ use crate::node::Node;
 use crate::peers::Peers;
 use crate::prepare::{self, Components, Identity, IdentityInForce, problem};
 use crate::routing::{Edition, Routing};
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is in force, or bad by its content: nothing to do before another change.
+    Settled,
+    /// It could not be read for something that may pass, such as a want of descriptors.
+    Unread,
+}
+
 /// Certificates of listeners, what `[peers]` names, and the authorities of upstreams.
 fn certificate_files(config: &NodeConfig) -> Vec<PathBuf> {
     let pairs = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);

@@ -88,7 +88,7 @@ async fn a_reload_without_descriptors_is_made_up_for() {
     .await;
     let answer = waiting.exchange("GET / HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let errors = node.metrics().await.sum("meridian_local_errors_total", &[("kind", "emfile")]);
+    let errors = node.metrics().await.sum("meridian_local_errors_total", &[("kind", "descriptors")]);
     assert!(errors >= Some(1.0), "{errors:?}");
     let told = node.log().all().iter().filter(|line| line.contains("accept failed")).count();
     assert!(told <= 2, "{told} lines of what is tried twenty times a second");

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use crate::descriptors;
 use crate::ingress::worker::{Accepted, Workers};
 use crate::listener::ListenerFacts;
+use crate::local_error::LocalError;
 use crate::node::Node;
 use crate::occupancy::{Drain, InFlight};
 use crate::telemetry::log_limiter::LogLimiter;
@@ -73,7 +74,7 @@ impl Listener {
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => self.take(&socket, stream, peer, &mut accepting),
                 Err(error) => {
-                    let lack = descriptors::lack(&error);
+                    let lack = LocalError::name_of(&error);
                     self.node.telemetry.metrics.local_errors.with_label_values(&[lack]).inc();
                     if let Some(unsaid) = accepting.errors.may(|| error.to_string()) {
                         tracing::warn!(%error, unsaid, listener = self.facts.name, "accept failed");

@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::{
-    Outcome, certificate_boundary, certificate_files, refuse, reload_certificates, reload_databases, reload_node_file, reload_table,
-    reload_token_keys, token_key_files,
+    Outcome, certificate_boundary, certificate_files, refuse, reload_certificates, reload_databases, reload_node_file,
+    reload_table, reload_token_keys, token_key_files,
 };
 use crate::node::Node;
 use crate::prepare::problem;
@@ -110,7 +110,7 @@ impl Watches {
             databases: watch(config.geoip.databases.clone())?,
             certificates: watch(certificate_files(&config))?,
             token_keys: watch(token_key_files(&config))?,
-            names: watch(system_files())?,
+            names: watch(system_files().to_vec())?,
         })
     }
 

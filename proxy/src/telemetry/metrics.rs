@@ -72,7 +72,6 @@ pub(crate) struct Metrics {
     pub(crate) log_lost: IntCounter,
     pub(crate) panics: IntCounter,
     pub(crate) task_ends: IntCounterVec,
-    pub(crate) local_errors: IntCounterVec,
 }
 
 /// Seconds: from a cached answer to the slowest that anybody waits for.
@@ -191,7 +190,7 @@ impl Metrics {
             ),
             local_errors: counters(
                 "meridian_local_errors_total",
-                "Connections to origins, and probes, that this machine had no means for: nobody else's fault",
+                "What this machine had no means for: connections of clients and to origins, and probes",
                 &["kind"],
             ),
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
@@ -332,11 +331,6 @@ impl Metrics {
                 "meridian_task_ends_total",
                 "Tasks and threads of the node that ended without being asked to; they are started again, or the node ends",
                 &["task"],
-            ),
-            local_errors: counters(
-                "meridian_local_errors_total",
-                "Connections that the node could not accept for want of something of its own, by kind: emfile, enfile, enobufs, other",
-                &["kind"],
             ),
             workers: Arc::default(),
             registry,
