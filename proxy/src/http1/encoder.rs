@@ -23,6 +23,8 @@ pub(crate) struct Encoder<B> {
     rounds: u64,
     /// Content too long to be copied, which is written after `output`.
     large: Bytes,
+    /// Whether the body is dropped at its end.
+    releases_body: bool,
     /// The body has failed: what came before is written first, so that the other end sees a message that is cut off, and
     /// not none.
     has_failed: bool,
@@ -61,6 +63,7 @@ impl<B: Body<Data = Bytes> + Unpin> Encoder<B> {
             written: 0,
             rounds: 0,
             large: Bytes::new(),
+            releases_body: false,
             has_failed: false,
         }
     }
@@ -80,11 +83,11 @@ impl<B: Body<Data = Bytes> + Unpin> Encoder<B> {
         self.body
     }
 
-    /// Drops a body that nothing more is wanted of, though not all of it may be written yet.
-    pub(crate) fn release_body(&mut self) {
-        if self.framing == Framing::Ended || self.has_failed {
-            self.body = None;
-        }
+    /// The same, with a body that is dropped at its end, before the last of it is written: what it holds is free by the
+    /// time that the other end has the message.
+    #[must_use]
+    pub(crate) fn releasing_body(self) -> Self {
+        Self { releases_body: true, ..self }
     }
 
     /// Writes the head alone; ready once it is written.
@@ -110,6 +113,9 @@ impl<B: Body<Data = Bytes> + Unpin> Encoder<B> {
     ) -> Poll<Result<(), EncodeError>> {
         loop {
             let waits = self.fill(cx);
+            if self.releases_body && (self.framing == Framing::Ended || self.has_failed) {
+                self.body = None;
+            }
             ready!(poll_drain(stream, &self.output, &mut self.written, cx)).map_err(EncodeError::Io)?;
             self.rounds += 1;
             self.output.clear();

@@ -128,7 +128,8 @@ impl Server {
         let framed = write_head(&mut output, &head, &body.size_hint(), asked, self.is_closing);
         let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
         drop(head);
-        let written = self.write(Encoder::new(output, framed.framing, asked.takes_trailers, body)).await;
+        let written =
+            self.write(Encoder::new(output, framed.framing, asked.takes_trailers, body).releasing_body()).await;
         match written {
             Some(Ok(())) => {}
             Some(Err(EncodeError::Io(error))) => {
@@ -222,8 +223,6 @@ impl Server {
             if polled.is_ready() {
                 return polled.map(Some);
             }
-            // Its request is counted and logged by now, and what is written waits for the client alone.
-            answer.release_body();
             match io.poll_meanwhile(cx, longest) {
                 Ok(Meanwhile::Nothing) => Poll::Pending,
                 Ok(Meanwhile::Ended) => {
