@@ -51,6 +51,8 @@ pub struct RouteSpec {
     /// Request fields that origins of this route get though they are [`crate::stripped`] by default, in
     /// lower case.
     pub pass_request_headers: Vec<String>,
+    /// The name that TLS origins are asked for, and must prove.
+    pub server_name: ServerName,
     /// How a client is kept at its region.
     pub affinity: Affinity,
     /// From the request's arrival to the response head, over all attempts; and between two pieces of an answer that
@@ -62,6 +64,18 @@ pub struct RouteSpec {
     pub retry: Retry,
     /// The line of the table that declares it, from 1.
     pub line: u32,
+}
+
+/// The name that a TLS origin is asked for (SNI), and that its certificate must be for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ServerName {
+    /// The endpoint's own.
+    #[default]
+    Endpoint,
+    /// The host that the client asks for.
+    Client,
+    /// This one, in lower case.
+    Name(Arc<str>),
 }
 
 /// What a client sends after a request's head. Whatever it is, it carries data to where the request goes.

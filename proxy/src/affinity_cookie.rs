@@ -20,9 +20,12 @@ pub(crate) fn pin(document: &RoutingTable, route: &RouteSpec, headers: &HeaderMa
     let crumbs = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
     let values =
         crumbs.filter_map(|crumb| crumb.trim().strip_prefix(COOKIE_NAME)?.strip_prefix(&route.name)?.strip_prefix('='));
-    let mut pins = values.filter_map(|value| document.affinity.open(&route.name, value, now));
+    let mut pins = values.take(MOST_TRIED).filter_map(|value| document.affinity.open(&route.name, value, now));
     pins.find_map(|pin| document.table.region_named(pin.region))
 }
+
+/// Cookies of one request that are looked into: a client has one, or two while a path's ends, and each costs an HMAC.
+const MOST_TRIED: usize = 4;
 
 /// Makes the cookie that pins a client of this route to the region that served it; `None` when it is
 /// pinned there already, or not at all.

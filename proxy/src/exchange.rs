@@ -371,7 +371,7 @@ async fn answer(
         .call_status
         .is_some_and(|code| code.server_error().is_some() || route.retry.grpc_statuses.contains(&code.number()));
     let keep = !from_a_node && !answered.response.status().is_server_error() && !failed_call;
-    let pin = new_pin(&routing.document, route, context.pinned, served, scheme).filter(|_| keep);
+    let pin = keep.then(|| new_pin(&routing.document, route, context.pinned, served, scheme)).flatten();
     let client_side = client_side.zip(place);
     let mut response = pass_on(log, tunnel, answered, body, client_side, route);
     if log.form.is_call() {

@@ -18,6 +18,7 @@ mod pool;
 mod proxy_protocol;
 mod resting;
 mod retries;
+mod server_name;
 mod streaming;
 mod tls;
 mod tunnel;

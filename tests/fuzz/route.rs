@@ -11,7 +11,7 @@ use std::time::Duration;
 use policy::failover::Failover;
 use policy::jurisdiction::{ClassId, DataClass, Scope, Transfer};
 use policy::region::{AdminState, Capabilities, Region, Role, Tier};
-use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, Retry, RouteSpec};
+use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, Retry, RouteSpec, ServerName};
 use policy::score::Weights;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Method, Moment, RouteId, Table};
@@ -106,6 +106,7 @@ fn route(index: usize, [host, path, letters]: [&str; 3]) -> RouteSpec {
         jurisdictions: Vec::new(),
         jurisdiction_header: None,
         pass_request_headers: Vec::new(),
+        server_name: ServerName::Endpoint,
         stream_idle_timeout: Duration::from_secs(3600),
         affinity: Affinity::None,
         timeout: Duration::from_secs(30),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use policy::jurisdiction::ClassId;
 use policy::region::Access;
-use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, RouteSpec};
+use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, RouteSpec, ServerName};
 use policy::stripped::Stripped;
 use policy::{Method, RouteId, Table};
 
@@ -13,6 +13,7 @@ use super::Context;
 use super::pattern::{host_pattern, path_pattern};
 use super::retry::retry;
 use crate::field::{Field, Section};
+use crate::host::parse_host;
 use crate::name::{header_name, name as read_name};
 use crate::quote::quote;
 
@@ -76,6 +77,7 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
             .unwrap_or_default(),
         jurisdiction_header: value("jurisdiction_header").and_then(|field| header_name(&field)),
         pass_request_headers: value("pass_request_headers").map(|field| passed(&field)).unwrap_or_default(),
+        server_name: value("server_name").and_then(|field| server_name(&field)).unwrap_or_default(),
         affinity: value("affinity").map_or(Affinity::None, |field| affinity(&field)),
         timeout: timeout.unwrap_or(TIMEOUT),
         stream_idle_timeout: duration("stream_idle_timeout").unwrap_or(STREAM_IDLE_TIMEOUT),
@@ -86,6 +88,21 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         host: host?,
         path: path?,
     })
+}
+
+/// Reads the name that TLS origins must prove.
+fn server_name(field: &Field<'_>) -> Option<ServerName> {
+    match field.text()? {
+        "endpoint" => Some(ServerName::Endpoint),
+        "client" => Some(ServerName::Client),
+        name => match parse_host(name) {
+            Ok(name) => Some(ServerName::Name(name.into())),
+            Err(why) => {
+                field.error(format!("{} {why}: \"endpoint\", \"client\", or a host's name", quote(name)));
+                None
+            }
+        },
+    }
 }
 
 /// Warns of what lets a client have another request served than the one that the law was asked about.
@@ -241,6 +258,7 @@ const KEYS: &[&str] = &[
     "jurisdictions",
     "jurisdiction_header",
     "pass_request_headers",
+    "server_name",
     "affinity",
     "timeout",
     "stream_idle_timeout",

@@ -7,7 +7,7 @@ use super::settings::{Setting, differing, listed};
 use super::space::{Pair, Pairs, in_words};
 use crate::jurisdiction::JurisdictionId;
 use crate::region::Access;
-use crate::route::{Affinity, HostPattern, Method, MethodSet, PathPattern, Retry, RouteId, RouteSpec};
+use crate::route::{Affinity, HostPattern, Method, MethodSet, PathPattern, Retry, RouteId, RouteSpec, ServerName};
 use crate::table::{Table, TableSpec};
 
 /// What becomes of one route.
@@ -208,6 +208,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         jurisdictions: _,
         jurisdiction_header: _,
         pass_request_headers: _,
+        server_name: _,
         affinity: _,
         timeout: _,
         stream_idle_timeout: _,
@@ -246,6 +247,14 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         ("jurisdictions", jurisdictions(&route.jurisdictions)),
         ("jurisdiction_header", optional(route.jurisdiction_header.clone())),
         ("pass_request_headers", listed(&route.pass_request_headers)),
+        (
+            "server_name",
+            match &route.server_name {
+                ServerName::Endpoint => "endpoint".to_owned(),
+                ServerName::Client => "client".to_owned(),
+                ServerName::Name(name) => name.to_string(),
+            },
+        ),
         (
             "affinity",
             match route.affinity {

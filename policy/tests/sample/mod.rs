@@ -11,7 +11,7 @@ use policy::jurisdiction::{
     ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
 };
 use policy::region::{Access, AdminState, Capabilities, Region, Role, Tier};
-use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
+use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName};
 use policy::score::Weights;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Moment, Period};
@@ -61,6 +61,7 @@ pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
         jurisdictions: Vec::new(),
         jurisdiction_header: None,
         pass_request_headers: Vec::new(),
+        server_name: ServerName::Endpoint,
         stream_idle_timeout: Duration::from_secs(3600),
         affinity: Affinity::None,
         timeout: Duration::from_secs(30),

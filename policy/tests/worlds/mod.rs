@@ -15,7 +15,7 @@ use policy::jurisdiction::{
 };
 use policy::list::{Countries, Entry, List, ListId};
 use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Tier};
-use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec};
+use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName};
 use policy::score::Weights;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, Snapshot};
@@ -537,6 +537,7 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         jurisdictions,
         jurisdiction_header: None,
         pass_request_headers: Vec::new(),
+        server_name: ServerName::Endpoint,
         stream_idle_timeout: Duration::from_secs(3600),
         affinity: kind.4,
         timeout: Duration::from_secs(30),

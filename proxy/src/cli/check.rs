@@ -187,7 +187,12 @@ impl Checked {
             None => String::new(),
         };
         let unlisted = self.document.as_ref().map(unlisted_in_words).unwrap_or_default();
-        format!("{}: good: {}{proved}\n{}{unlisted}", file.display(), self.summary, lines.collect::<String>())
+        let bare = self.document.as_ref().map(without_websockets).unwrap_or_default();
+        let bare = match bare.is_empty() {
+            true => String::new(),
+            false => format!("  no WebSockets, since all endpoints speak HTTP/2: {}\n", bare.join(", ")),
+        };
+        format!("{}: good: {}{proved}\n{}{unlisted}{bare}", file.display(), self.summary, lines.collect::<String>())
     }
 
     /// What the proof tells beside the problems.
@@ -203,8 +208,18 @@ impl Checked {
             "decisions_proved": self.document.as_ref().map(|document| document.proof.decisions),
             "notes": self.proved(),
             "unlisted": self.document.as_ref().and_then(unlisted_as_json),
+            "without_websockets": self.document.as_ref().map(without_websockets).unwrap_or_default(),
         })
     }
+}
+
+/// Returns the regions that no WebSocket is opened to: it takes an endpoint that speaks HTTP/1.1.
+fn without_websockets(document: &RoutingTable) -> Vec<&str> {
+    let regions = document.table.regions().zip(&document.upstreams);
+    let bare = regions.filter(|(_, upstream)| {
+        !upstream.endpoints.is_empty() && upstream.endpoints.iter().all(|endpoint| endpoint.http2)
+    });
+    bare.map(|((_, region), _)| region.name.as_str()).collect()
 }
 
 /// Whom no jurisdiction lists, by name and count: a country that was forgotten is among them.

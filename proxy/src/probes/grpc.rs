@@ -17,7 +17,7 @@ use crate::upstream::link::ConnectError;
 /// Asks about a service over HTTP/2, whatever else the endpoint speaks. An error when there is no
 /// connection or no answer.
 pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &str) -> Result<ProbeReport, NoAnswer> {
-    let opened = connector.connect_for_probe(endpoint, Speak::Http2).await?;
+    let opened = connector.connect_for_probe(endpoint, None, Speak::Http2).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
     let mut request = Request::post(METHOD).body(())?;
     let headers = request.headers_mut();

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ::http::header::{HOST, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -11,6 +12,7 @@ use policy::health::HttpCheck;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::fields::REPLICATION_LAG;
+use crate::framing;
 use crate::headers::RequestHead;
 use crate::peers::Peers;
 use crate::peers::headers::{Answerer, take_answer, write_probe};
@@ -121,7 +123,10 @@ async fn get(
             Err(error) => return Err(error.into()),
         }
     }
-    let opened = connector.connect_for_probe(endpoint, Speak::with(endpoint)).await?;
+    // What is asked for must be what is proved: some servers refuse anything else.
+    let server_name = host.to_str().ok().filter(|_| gateway.is_none()).and_then(|host| framing::host(host).ok());
+    let server_name = server_name.filter(|name| *name != endpoint.host).map(Arc::from);
+    let opened = connector.connect_for_probe(endpoint, server_name.as_ref(), Speak::with(endpoint)).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
     let response = connection.send(&head, empty(), None).await.map_err(|error| match error {
         // In TLS 1.3 it looks at the client's certificate after the client's handshake.

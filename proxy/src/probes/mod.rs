@@ -76,9 +76,7 @@ impl From<SendError> for NoAnswer {
 /// Returns an error in words: what TLS has against an endpoint comes as an error of the socket.
 fn in_words(error: &ConnectError) -> String {
     match error {
-        ConnectError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-            format!("TLS: {error}")
-        }
+        ConnectError::Io(of_tls) if error.is_of_tls() => format!("TLS: {of_tls}"),
         _ => error.to_string(),
     }
 }

@@ -7,6 +7,6 @@ use crate::upstream::connect::{Connector, Speak};
 
 /// Connects, and closes; an error when that fails.
 pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint) -> Result<ProbeReport, NoAnswer> {
-    connector.connect_for_probe(endpoint, Speak::Nothing).await?;
+    connector.connect_for_probe(endpoint, None, Speak::Nothing).await?;
     Ok(ProbeReport::passed(None))
 }

@@ -113,17 +113,100 @@ struct Handles {
     cross_region_bytes: Option<IntCounter>,
 }
 
-type Key = (u64, Option<RouteId>, Option<RegionId>, Method, u16, JurisdictionLabel, &'static str, Option<CallEnd>);
+type Key =
+    (u64, Option<RouteId>, Option<RegionId>, Method, &'static str, JurisdictionLabel, &'static str, Option<CallEnd>);
 
 thread_local! {
     static HANDLES: RefCell<FxHashMap<Key, Handles>> = RefCell::new(FxHashMap::default());
+}
+
+/// Returns the label of a status. Of those that are not registered (RFC 9110, 15) an origin may make up as many as it likes:
+/// of these it says the class only.
+fn status_label(status: u16) -> &'static str {
+    const REGISTERED: &[(u16, &str)] = &[
+        (100, "100"),
+        (101, "101"),
+        (102, "102"),
+        (103, "103"),
+        (200, "200"),
+        (201, "201"),
+        (202, "202"),
+        (203, "203"),
+        (204, "204"),
+        (205, "205"),
+        (206, "206"),
+        (207, "207"),
+        (208, "208"),
+        (226, "226"),
+        (300, "300"),
+        (301, "301"),
+        (302, "302"),
+        (303, "303"),
+        (304, "304"),
+        (305, "305"),
+        (307, "307"),
+        (308, "308"),
+        (400, "400"),
+        (401, "401"),
+        (402, "402"),
+        (403, "403"),
+        (404, "404"),
+        (405, "405"),
+        (406, "406"),
+        (407, "407"),
+        (408, "408"),
+        (409, "409"),
+        (410, "410"),
+        (411, "411"),
+        (412, "412"),
+        (413, "413"),
+        (414, "414"),
+        (415, "415"),
+        (416, "416"),
+        (417, "417"),
+        (418, "418"),
+        (421, "421"),
+        (422, "422"),
+        (423, "423"),
+        (424, "424"),
+        (425, "425"),
+        (426, "426"),
+        (428, "428"),
+        (429, "429"),
+        (431, "431"),
+        (451, "451"),
+        (499, "499"),
+        (500, "500"),
+        (501, "501"),
+        (502, "502"),
+        (503, "503"),
+        (504, "504"),
+        (505, "505"),
+        (506, "506"),
+        (507, "507"),
+        (508, "508"),
+        (510, "510"),
+        (511, "511"),
+    ];
+    match REGISTERED.binary_search_by_key(&status, |(number, _)| *number) {
+        Ok(at) => REGISTERED.get(at).map_or("", |(_, label)| label),
+        Err(_) => match status / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            5 => "5xx",
+            _ => "other",
+        },
+    }
 }
 
 /// More distinct answers than this in one thread start its handles afresh.
 const MAX_HANDLES: usize = 4096;
 
 fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnOnce(&Handles)) {
-    let AnsweredRequest { generation, table, route, region, here, method, status, jurisdiction, .. } = *answer;
+    let AnsweredRequest { generation, table, route, region, here, method, jurisdiction, .. } = *answer;
+    let status = status_label(answer.status);
     let (outcome, call_end) = (answer.outcome, answer.call_end);
     let key = (generation, route, region, method, status, jurisdiction, outcome, call_end);
     HANDLES.with_borrow_mut(|known| {
@@ -139,7 +222,7 @@ fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnO
             let region = region.map_or("", |id| table.region(id).name.as_str());
             let route = route.map_or("none", |id| table.route(id).spec.name.as_str());
             Handles {
-                requests: metrics.requests.with_label_values(&[region, route, method.name(), &status.to_string()]),
+                requests: metrics.requests.with_label_values(&[region, route, method.name(), status]),
                 duration: metrics.duration.with_label_values(&[region, route]),
                 calls: call_end.map(|end| metrics.grpc_requests.with_label_values(&[region, route, end.label()])),
                 decisions: metrics.decisions.with_label_values(&[jurisdiction.name(table), outcome]),

@@ -332,7 +332,13 @@ async fn connect(upstream: Upstream<'_>, destination: &Destination, limit: Insta
                 upstream.metrics.local_errors.with_label_values(&[lack.name()]).inc();
                 return Err(Fault::Local(lack));
             }
-            Err(if matches!(error, ConnectError::Another(_)) { Fault::UnreachableToo } else { Fault::Unreachable })
+            // A client that chooses the name that is to be proved can choose one that is not.
+            let is_provoked = destination.server_name().is_some() && error.is_of_tls();
+            Err(if is_provoked || matches!(error, ConnectError::Another(_)) {
+                Fault::UnreachableToo
+            } else {
+                Fault::Unreachable
+            })
         }
         Err(_) => Err(Fault::CutShort),
     }

@@ -26,6 +26,8 @@ pub(crate) struct Destination {
     endpoint: Arc<EndpointState>,
     /// Whether the request upgrades the protocol, which HTTP/2 cannot.
     upgrade: bool,
+    /// The name that it must prove, where that is not its own.
+    server_name: Option<Arc<str>>,
     /// Spent: it must not be used for another dial.
     _permit: Permit,
 }
@@ -36,6 +38,11 @@ impl Destination {
         &self.endpoint
     }
 
+    /// Returns the name that it must prove by TLS, where that is not its own.
+    pub(crate) fn server_name(&self) -> Option<&Arc<str>> {
+        self.server_name.as_ref()
+    }
+
     /// Returns whether HTTP/2 is to be spoken there.
     pub(crate) fn is_http2(&self) -> bool {
         self.endpoint.endpoint.http2 && !self.upgrade
@@ -44,16 +51,19 @@ impl Destination {
 
 /// Spends a permit on an endpoint of its region: of the client's version if one is on trial,
 /// healthy ones in turn, then suspect ones, never one that this request has tried. `None` when the
-/// region has no other left.
+/// region has no other left. `server_name` is asked for what a TLS origin is to prove, where that is not its own name.
 pub(crate) fn destination(
     routing: &Routing,
     permit: Permit,
     tried: &[Arc<EndpointState>],
     request: PickRequest,
+    server_name: impl FnOnce() -> Option<Arc<str>>,
 ) -> Option<Destination> {
     let cell = routing.region(permit.region());
     let endpoint = pick(cell, tried, request, routing.canary_in(cell))?;
-    Some(Destination { endpoint, upgrade: request.upgrade, _permit: permit })
+    let is_origins = endpoint.endpoint.tls && endpoint.endpoint.role == EndpointRole::Origin;
+    let server_name = is_origins.then(server_name).flatten();
+    Some(Destination { endpoint, upgrade: request.upgrade, server_name, _permit: permit })
 }
 
 /// Counts the endpoints of a region that this request could still try: those that the probes have nothing

@@ -127,30 +127,34 @@ impl Connector {
     ) -> Result<OriginConnection, ConnectError> {
         let state = destination.endpoint();
         if !destination.is_http2() {
-            return match self.open(&state.endpoint, Speak::Http1).await? {
+            return match self.open(&state.endpoint, destination.server_name(), Speak::Http1).await? {
                 Fresh::Http1(connection) => Ok(OriginConnection::Http1(connection)),
                 Fresh::Http2(_) | Fresh::Silent => Err(ConnectError::NoHttp2),
             };
         }
+        let server_name = destination.server_name().cloned();
+        let key = PoolKey { endpoint: state.id, generation: self.generation, server_name };
         loop {
-            match pool.shared.permit(PoolKey { endpoint: state.id, generation: self.generation }) {
+            match pool.shared.permit(key.clone()) {
                 ConnectPermit::Ready(stream) => return Ok(OriginConnection::Http2(stream)),
                 ConnectPermit::Wait(mut failure) => {
                     if let Ok(failure) = failure.wait_for(Option::is_some).await {
                         return Err(ConnectError::Another(failure.clone().unwrap_or_default()));
                     }
                 }
-                ConnectPermit::Open(single_flight) => match self.open(&state.endpoint, Speak::Http2).await {
-                    Ok(Fresh::Http2(connection)) => {
-                        let stream = single_flight.succeeded(connection).ok_or(ConnectError::NoSettings)?;
-                        return Ok(OriginConnection::Http2(stream));
+                ConnectPermit::Open(single_flight) => {
+                    match self.open(&state.endpoint, destination.server_name(), Speak::Http2).await {
+                        Ok(Fresh::Http2(connection)) => {
+                            let stream = single_flight.succeeded(connection).ok_or(ConnectError::NoSettings)?;
+                            return Ok(OriginConnection::Http2(stream));
+                        }
+                        Ok(Fresh::Http1(_) | Fresh::Silent) => return Err(ConnectError::NoHttp2),
+                        Err(error) => {
+                            single_flight.failed((&error).into());
+                            return Err(error);
+                        }
                     }
-                    Ok(Fresh::Http1(_) | Fresh::Silent) => return Err(ConnectError::NoHttp2),
-                    Err(error) => {
-                        single_flight.failed((&error).into());
-                        return Err(error);
-                    }
-                },
+                }
             }
         }
     }
@@ -163,9 +167,10 @@ impl Connector {
     pub(crate) async fn connect_for_probe(
         &self,
         endpoint: &Endpoint,
+        server_name: Option<&Arc<str>>,
         speak: Speak,
     ) -> Result<Option<OriginConnection>, ConnectError> {
-        Ok(match self.open(endpoint, speak).await? {
+        Ok(match self.open(endpoint, server_name, speak).await? {
             Fresh::Silent => None,
             Fresh::Http1(connection) => Some(OriginConnection::Http1(connection)),
             Fresh::Http2(connection) => {
@@ -174,17 +179,27 @@ impl Connector {
         })
     }
 
-    async fn open(&self, endpoint: &Endpoint, speak: Speak) -> Result<Fresh, ConnectError> {
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        server_name: Option<&Arc<str>>,
+        speak: Speak,
+    ) -> Result<Fresh, ConnectError> {
         // Boxed: most requests find a connection, and their futures need no room for this.
-        Box::pin(self.open_in_time(endpoint, speak)).await
+        Box::pin(self.open_in_time(endpoint, server_name, speak)).await
     }
 
     /// Tries the endpoint's addresses in turn. Each gets an equal share of the time that is left, so
     /// that one where nobody is costs only a part of it.
-    async fn open_in_time(&self, endpoint: &Endpoint, speak: Speak) -> Result<Fresh, ConnectError> {
+    async fn open_in_time(
+        &self,
+        endpoint: &Endpoint,
+        server_name: Option<&Arc<str>>,
+        speak: Speak,
+    ) -> Result<Fresh, ConnectError> {
         let late = |_| ConnectError::Timeout(self.timeout);
         if let Ok(address) = endpoint.host.parse() {
-            let opening = self.open_at(endpoint, address, None, speak);
+            let opening = self.open_at(endpoint, server_name, (address, None), speak);
             return timeout(self.timeout, opening).await.map_err(late)?;
         }
         let deadline = clock::timer_now() + self.timeout;
@@ -195,7 +210,7 @@ impl Connector {
         for place in places.into_iter().take(MAX_ADDRESSES) {
             let share = deadline.saturating_duration_since(clock::timer_now()) / to_try.max(1);
             to_try = to_try.saturating_sub(1);
-            match timeout(share, self.open_at(endpoint, place.address, Some(place), speak)).await {
+            match timeout(share, self.open_at(endpoint, server_name, (place.address, Some(place)), speak)).await {
                 Ok(Ok(fresh)) => return Ok(fresh),
                 // That somebody is there, and no gateway, says more than that nobody is at the next address.
                 _ if matches!(last, ConnectError::Gateway(_)) => {}
@@ -209,8 +224,8 @@ impl Connector {
     async fn open_at(
         &self,
         endpoint: &Endpoint,
-        address: IpAddr,
-        place: Option<ResolvedAddress>,
+        server_name: Option<&Arc<str>>,
+        (address, place): (IpAddr, Option<ResolvedAddress>),
         speak: Speak,
     ) -> Result<Fresh, ConnectError> {
         let stream = unless_past_origins(TcpStream::connect((address, endpoint.port)).await?)?;
@@ -221,11 +236,12 @@ impl Connector {
             if is_gateway && !self.gateways.signs() {
                 return Err(GatewayRefusal::Plain(endpoint.to_string()).into());
             }
-            let link = Link { place, counterpart: Counterpart::Unproven, generation: self.generation };
+            let (counterpart, generation) = (Counterpart::Unproven, self.generation);
+            let link = Link { place, counterpart, generation, server_name: None };
             return begin(OriginStream::Plain(stream), link, speak).await;
         }
-        let name =
-            ServerName::try_from(endpoint.host.clone()).map_err(|_| ConnectError::ServerName(endpoint.host.clone()))?;
+        let asked = server_name.map_or(endpoint.host.as_str(), |name| name);
+        let name = ServerName::try_from(asked.to_owned()).map_err(|_| ConnectError::ServerName(asked.to_owned()))?;
         let is_http2 = speak == Speak::Http2 || speak == Speak::Nothing && endpoint.http2;
         let (stream, counterpart) = if is_gateway {
             let (tls, proof) = self.gateways.handshake(if is_http2 { b"h2" } else { b"http/1.1" });
@@ -239,7 +255,8 @@ impl Connector {
         if speak == Speak::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NoHttp2);
         }
-        let link = Link { place, counterpart, generation: self.generation };
+        let server_name = server_name.cloned();
+        let link = Link { place, counterpart, generation: self.generation, server_name };
         begin(OriginStream::Tls(Box::new(stream)), link, speak).await.map_err(|error| match error {
             // In TLS 1.3 a server looks at the client's certificate after the client's handshake.
             ConnectError::Http(_) | ConnectError::NoSettings if is_gateway => {

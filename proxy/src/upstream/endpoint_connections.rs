@@ -11,12 +11,14 @@ use crate::upstream::link::ConnectFailure;
 
 /// Whom a pooled connection leads to, and which connector has opened it: what another would verify by other
 /// authorities, show another certificate, or find at another address is not used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     /// The endpoint's id.
     pub(crate) endpoint: u64,
     /// [`Connector::generation`](crate::upstream::connect::Connector::generation).
     pub(crate) generation: u64,
+    /// What it has proved to be, where that is not its endpoint's own name.
+    pub(crate) server_name: Option<Arc<str>>,
 }
 
 /// Open connections of one worker thread, and those that are being opened, by endpoint and generation.
@@ -63,9 +65,9 @@ pub(crate) struct SingleFlight<'a> {
 
 impl SharedConnections {
     /// Returns a place on an open connection, if one has any left.
-    pub(crate) fn take(&self, key: PoolKey, timeout: Duration) -> Option<Stream> {
+    pub(crate) fn take(&self, key: &PoolKey, timeout: Duration) -> Option<Stream> {
         let mut endpoints = self.lock();
-        let endpoint = endpoints.get_mut(&key)?;
+        let endpoint = endpoints.get_mut(key)?;
         endpoint.connections.retain(|connection| !connection.is_closed() && !connection.is_idle_for(timeout));
         endpoint.connections.iter().find_map(Http2::stream)
     }
@@ -73,7 +75,7 @@ impl SharedConnections {
     /// Returns a place, or the way to one.
     pub(crate) fn permit(&self, key: PoolKey) -> ConnectPermit<'_> {
         let mut endpoints = self.lock();
-        let endpoint = endpoints.entry(key).or_default();
+        let endpoint = endpoints.entry(key.clone()).or_default();
         if let Some(stream) = endpoint.connections.iter().find_map(Http2::stream) {
             return ConnectPermit::Ready(stream);
         }
@@ -89,14 +91,14 @@ impl SharedConnections {
     }
 
     /// Takes a place back; of the connections that are idle then, `most` are kept.
-    pub(crate) fn give(&self, key: PoolKey, stream: Stream, most: usize) {
+    pub(crate) fn give(&self, key: &PoolKey, stream: Stream, most: usize) {
         let last = stream.is_last();
         drop(stream);
         if !last {
             return;
         }
         let mut endpoints = self.lock();
-        let Some(endpoint) = endpoints.get_mut(&key) else { return };
+        let Some(endpoint) = endpoints.get_mut(key) else { return };
         let mut idle = 0;
         endpoint.connections.retain(|connection| {
             idle += usize::from(connection.is_idle());

@@ -182,6 +182,11 @@ impl Stream {
         self.connection.link.counterpart
     }
 
+    /// Returns the name that the connection's other end has proved, where that is not its endpoint's own.
+    pub(crate) fn server_name(&self) -> Option<&Arc<str>> {
+        self.connection.link.server_name.as_ref()
+    }
+
     /// Which connector has opened the connection.
     pub(crate) fn generation(&self) -> u64 {
         self.connection.link.generation

@@ -20,6 +20,8 @@ pub(crate) struct Link {
     pub(crate) counterpart: Counterpart,
     /// Which connector has opened it.
     pub(crate) generation: u64,
+    /// The name that its other end has proved, where that is not its endpoint's own.
+    pub(crate) server_name: Option<Arc<str>>,
 }
 
 /// Why there is no connection. In every case the request was not sent.
@@ -73,6 +75,11 @@ pub(crate) enum SendError {
 }
 
 impl ConnectError {
+    /// Returns whether there is a connection, on which TLS was not agreed on.
+    pub(crate) fn is_of_tls(&self) -> bool {
+        matches!(self, ConnectError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()))
+    }
+
     /// Returns what this node lacks, if it is for its own lack of it that there is no connection: which says nothing of any
     /// endpoint, and another would be no better off.
     pub(crate) fn local(&self) -> Option<LocalError> {

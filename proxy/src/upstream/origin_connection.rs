@@ -1,5 +1,6 @@
 //! A connection to an origin, whichever version of HTTP it speaks.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -39,6 +40,14 @@ impl OriginConnection {
         match self {
             OriginConnection::Http1(connection) => connection.link.generation,
             OriginConnection::Http2(stream) => stream.generation(),
+        }
+    }
+
+    /// Returns the name that it has proved, where that is not its endpoint's own.
+    pub(crate) fn server_name(&self) -> Option<&Arc<str>> {
+        match self {
+            OriginConnection::Http1(connection) => connection.link.server_name.as_ref(),
+            OriginConnection::Http2(stream) => stream.server_name(),
         }
     }
 

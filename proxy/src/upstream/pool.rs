@@ -38,9 +38,10 @@ impl Pool {
         generation: u64,
         timeout: Duration,
     ) -> Option<OriginConnection> {
-        let key = PoolKey { endpoint: destination.endpoint().id, generation };
+        let server_name = destination.server_name().cloned();
+        let key = PoolKey { endpoint: destination.endpoint().id, generation, server_name };
         if destination.is_http2() {
-            return self.shared.take(key, timeout).map(OriginConnection::Http2);
+            return self.shared.take(&key, timeout).map(OriginConnection::Http2);
         }
         let mut idle = self.lock();
         let connections = idle.get_mut(&key)?;
@@ -56,11 +57,12 @@ impl Pool {
     /// Gives a connection back, once its answer has been read to the end; `most` idle ones of the current generation
     /// are kept for each endpoint, and none of an earlier one.
     pub(crate) fn give(&self, endpoint: u64, connection: OriginConnection, generation: u64, most: usize) {
-        let key = PoolKey { endpoint, generation: connection.generation() };
+        let server_name = connection.server_name().cloned();
+        let key = PoolKey { endpoint, generation: connection.generation(), server_name };
         let most = if key.generation == generation { most } else { 0 };
         let connection = match connection {
             OriginConnection::Http1(connection) => connection,
-            OriginConnection::Http2(stream) => return self.shared.give(key, stream, most),
+            OriginConnection::Http2(stream) => return self.shared.give(&key, stream, most),
         };
         let Some(connection) = connection.idle() else { return };
         let mut idle = self.lock();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use policy::attempt::is_lawful_in_both;
 use policy::concurrency::admits;
-use policy::route::RouteSpec;
+use policy::route::{RouteSpec, ServerName};
 use policy::view::WithDown;
 use policy::{CurrentTable, Health, RegionId, RegionSet, Verdict};
 use smallvec::SmallVec;
@@ -171,7 +171,7 @@ impl<'a> RetryState<'a> {
                 continue;
             }
             let safeguarded = permit.is_safeguarded();
-            let destination = balance::destination(&routing, permit, &self.tried, self.pick);
+            let destination = balance::destination(&routing, permit, &self.tried, self.pick, || self.server_name());
             let Some(destination) = destination.filter(|found| !self.again || found.endpoint().is_up()) else {
                 self.done_with.insert(pinned_region);
                 continue;
@@ -204,6 +204,15 @@ impl<'a> RetryState<'a> {
             let target =
                 AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight };
             return Some(Attempt { target, head, body });
+        }
+    }
+
+    /// Returns the name that a TLS origin is to prove, where its route says another than its own.
+    fn server_name(&self) -> Option<Arc<str>> {
+        match &self.route.server_name {
+            ServerName::Endpoint => None,
+            ServerName::Client => Some(self.plan.facts.host.into()),
+            ServerName::Name(name) => Some(name.clone()),
         }
     }
 

@@ -208,7 +208,7 @@ async fn connect() -> (Box<Http1>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (origin, _) = listener.accept().await.unwrap();
-    let link = Link { place: None, counterpart: Counterpart::Unproven, generation: 0 };
+    let link = Link { place: None, counterpart: Counterpart::Unproven, generation: 0, server_name: None };
     (Box::new(Http1::new(OriginStream::Plain(stream), link)), origin)
 }
 
