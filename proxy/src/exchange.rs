@@ -77,13 +77,7 @@ pub(crate) async fn serve(
                 log.call_end = CallEnd::Status(refused.code());
             }
             log.attempts = refused.attempts;
-            log.worker
-                .node
-                .telemetry
-                .metrics
-                .errors
-                .with_label_values(&[refused.region.as_str(), refused.reason])
-                .inc();
+            log.worker.node.telemetry.metrics.errors.with_label_values(&[&refused.region, refused.reason]).inc();
             unsent = refused.unsent;
             let attempts = refused.attempts;
             let mut response = refused.into_response(log.form, &log.request_id, log.peer.is_some());

@@ -73,7 +73,7 @@ pub(crate) fn reload_table(node: &Node) -> Outcome {
         }
         Err(problems) => {
             node.telemetry.metrics.table_reloads.with_label_values(&["rejected"]).inc();
-            refuse(node, file, problems, "routing table rejected; the one before stays in force")
+            refuse(node, file, &problems, "routing table rejected; the one before stays in force")
         }
     }
 }
@@ -160,7 +160,7 @@ pub(crate) fn reload_node_file(node: &Node) -> Outcome {
         Ok((components, newer))
     });
     match loaded {
-        Err(problems) => refuse(node, &before.file, problems, "node file rejected; the one before stays in force"),
+        Err(problems) => refuse(node, &before.file, &problems, "node file rejected; the one before stays in force"),
         Ok((components, newer)) => {
             let warnings = newer.warnings.iter().chain(&components.identity.warnings);
             warnings.for_each(|warning| tracing::warn!("{warning}"));
@@ -199,7 +199,7 @@ fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, components:
     node.tokens.store(Arc::new(tokens));
     put_identity_in_force(node, identity);
     if let Err(problems) = rebuild(node) {
-        refuse(node, &config.file, problems, "routing table rejected");
+        refuse(node, &config.file, &problems, "routing table rejected");
     }
 }
 
@@ -248,7 +248,7 @@ fn put_geo_in_force(node: &Node, geo: Geo, said: Said) {
         Err(error) => {
             let file = node.config.load().file.clone();
             let problem = problem(&file, "geoip.databases", error.to_string());
-            refuse(node, &file, Problems(vec![problem]), "geo databases rejected; the ones before stay in force");
+            refuse(node, &file, &Problems(vec![problem]), "geo databases rejected; the ones before stay in force");
         }
     }
 }
@@ -317,7 +317,7 @@ fn put_identity_in_force(node: &Node, identity: Identity) {
 
 /// Logs every problem, and shows them in `/status` under the file that was to be reloaded. What could not be read is tried
 /// again, and told once.
-fn refuse(node: &Node, source: &Path, problems: Problems, what: &str) -> Outcome {
+fn refuse(node: &Node, source: &Path, problems: &Problems, what: &str) -> Outcome {
     let may_pass = problems.0.iter().any(Problem::may_pass);
     let is_news = node.reloads.reject(source.to_owned(), problems.0.clone());
     if is_news || !may_pass {
@@ -336,7 +336,7 @@ fn refuse_each(node: &Node, problems: Problems, what: &str) -> Outcome {
     }
     let mut outcome = Outcome::Settled;
     for (file, problems) in by_file {
-        if refuse(node, Path::new(&file), Problems(problems), what) == Outcome::Unread {
+        if refuse(node, Path::new(&file), &Problems(problems), what) == Outcome::Unread {
             outcome = Outcome::Unread;
         }
     }

@@ -8,7 +8,7 @@ use http::header::{
     VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
-use policy::route::{Method, RouteSpec};
+use policy::route::{Method, MethodSet, RouteSpec};
 use policy::{Reason, Refusal, Revoked};
 use serde::Serialize;
 
@@ -29,18 +29,18 @@ pub(crate) struct OwnAnswer {
     /// Its reason, as the contract names it.
     pub(crate) reason: &'static str,
     title: &'static str,
-    detail: String,
+    detail: Box<str>,
     /// The operator's page, for people.
     page: Option<Arc<str>>,
     /// The URL of whoever has it blocked.
     blocked_by: Option<Arc<str>>,
     retry_after: Option<u32>,
     /// The methods that would be taken.
-    allow: Option<HeaderValue>,
+    allow: Option<Option<MethodSet>>,
     /// Whether the sender is, or claims to be, another node, which knows the refusal by its status.
     is_to_node: bool,
     /// The region last tried, for the error's metric.
-    pub(crate) region: String,
+    pub(crate) region: Box<str>,
     /// How many attempts were made.
     pub(crate) attempts: u32,
     /// Whether it is certain that no origin has seen the request, so that another region may.
@@ -67,13 +67,13 @@ impl OwnAnswer {
             status,
             reason,
             title,
-            detail: detail.into(),
+            detail: detail.into().into(),
             page: None,
             blocked_by: None,
             retry_after: None,
             allow: None,
             is_to_node: false,
-            region: String::new(),
+            region: Box::default(),
             attempts: 0,
             unsent: false,
         }
@@ -159,13 +159,13 @@ impl OwnAnswer {
     pub(crate) fn method_not_allowed(route: &RouteSpec) -> Self {
         let detail = "This service does not take TRACE.";
         let answer = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
-        Self { allow: Some(allowed(route)), ..answer }
+        Self { allow: Some(route.methods), ..answer }
     }
 
     /// Answers an OPTIONS that is for this node: which methods its route takes.
     pub(crate) fn options(route: &RouteSpec) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
-        response.headers_mut().insert(ALLOW, allowed(route));
+        response.headers_mut().insert(ALLOW, allowed(route.methods));
         response
     }
 
@@ -229,19 +229,19 @@ impl OwnAnswer {
             // Only when an answer that had begun is given up for another attempt.
             ForwardError::Body(BodyFault::Revoked) => Self::revoked(""),
             ForwardError::Revoked { region, attempts, why } => {
-                Self { region, attempts, ..Self::revoked(revocation_in_words(why)) }
+                Self { region: region.into(), attempts, ..Self::revoked(revocation_in_words(why)) }
             }
             ForwardError::Overloaded => Self::overloaded(),
             ForwardError::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
             ForwardError::Local { region, attempts, lack } => {
                 let detail = format!("This node cannot connect to the service: it lacks {}.", lack.name());
                 let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "local_error", "Node exhausted", detail);
-                Self { region, attempts, unsent: true, ..answer.retry() }
+                Self { region: region.into(), attempts, unsent: true, ..answer.retry() }
             }
             ForwardError::Malformed { region, attempts } => {
                 let detail = "The service's answer is malformed, or longer than any client would take.";
                 let answer = Self::new(StatusCode::BAD_GATEWAY, "upstream_malformed", "Upstream malformed", detail);
-                Self { region, attempts, ..answer }
+                Self { region: region.into(), attempts, ..answer }
             }
             ForwardError::Failed { region, attempts, timed_out, unsent, end } => {
                 let why = match end {
@@ -261,7 +261,7 @@ impl OwnAnswer {
                     let detail = format!("The attempt to have the service answer this request failed. {why}");
                     Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", "Upstream failed", &detail)
                 };
-                Self { region, attempts, unsent, ..answer }
+                Self { region: region.into(), attempts, unsent, ..answer }
             }
         }
     }
@@ -372,7 +372,7 @@ impl OwnAnswer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(methods) = &self.allow {
-            headers.insert(ALLOW, methods.clone());
+            headers.insert(ALLOW, allowed(*methods));
         }
         headers.insert(VARY, HeaderValue::from(ACCEPT));
         if let Some(seconds) = self.retry_after {
@@ -382,10 +382,10 @@ impl OwnAnswer {
     }
 }
 
-/// Returns the methods that a route takes, as Allow lists them (RFC 9110, 10.2.1).
-fn allowed(route: &RouteSpec) -> HeaderValue {
+/// Returns the methods that a route takes, all but some where it names none, as Allow lists them (RFC 9110, 10.2.1).
+fn allowed(methods: Option<MethodSet>) -> HeaderValue {
     let unnamed = |method: Method| !matches!(method, Method::Connect | Method::Trace);
-    let is_taken = |method| route.methods.map_or(unnamed(method), |methods| methods.contains(method));
+    let is_taken = |method| methods.map_or(unnamed(method), |methods| methods.contains(method));
     let names = Method::NAMED.iter().filter(|(_, method)| is_taken(*method)).map(|(name, _)| *name);
     HeaderValue::try_from(names.collect::<Vec<_>>().join(", ")).unwrap_or(HeaderValue::from_static(""))
 }

@@ -37,34 +37,34 @@ impl Default for Authority {
 impl Authority {
     /// A certificate for these names, DNS names or addresses.
     pub fn certify(&self, names: &[&str]) -> Certificate {
-        self.certify_between(names, CENTURY, KeyPair::generate().expect("a key"))
+        self.certify_between(names, CENTURY, &KeyPair::generate().expect("a key"))
     }
 
     /// The same with an RSA key.
     pub fn certify_rsa(&self, names: &[&str]) -> Certificate {
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
-        self.certify_between(names, CENTURY, key.expect("a key"))
+        self.certify_between(names, CENTURY, &key.expect("a key"))
     }
 
     /// A certificate that was valid once.
     pub fn certify_expired(&self, names: &[&str]) -> Certificate {
-        self.certify_between(names, [CENTURY[0], YEAR + CENTURY[0]], KeyPair::generate().expect("a key"))
+        self.certify_between(names, [CENTURY[0], YEAR + CENTURY[0]], &KeyPair::generate().expect("a key"))
     }
 
     /// A certificate that becomes valid, or expires, so long from now (a whole second).
     pub fn certify_until(&self, names: &[&str], not_before: Duration, not_after: Duration) -> Certificate {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
         let ends = [not_before, not_after].map(|end| now + end);
-        self.certify_between(names, ends, KeyPair::generate().expect("a key"))
+        self.certify_between(names, ends, &KeyPair::generate().expect("a key"))
     }
 
     /// A certificate between two times since 1970.
-    fn certify_between(&self, names: &[&str], ends: [Duration; 2], key: KeyPair) -> Certificate {
+    fn certify_between(&self, names: &[&str], ends: [Duration; 2], key: &KeyPair) -> Certificate {
         let mut leaf =
             CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("names");
         [leaf.not_before, leaf.not_after] =
             ends.map(|end| date_time_ymd(1970, 1, 1) + Duration::from_secs(end.as_secs()));
-        let leaf = leaf.signed_by(&key, &self.0).expect("a certificate");
+        let leaf = leaf.signed_by(key, &self.0).expect("a certificate");
         Certificate {
             certificate_pem: leaf.pem(),
             key_pem: key.serialize_pem(),

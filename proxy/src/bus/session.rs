@@ -276,7 +276,7 @@ async fn keep_exchanging(
     keep("bus-loads", Need::Useful, || async {
         exchange(node.clone(), state.clone(), client.clone(), meter.clone()).await;
         // It ends with the connection, which ends the session.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await
 }

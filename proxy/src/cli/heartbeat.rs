@@ -172,7 +172,9 @@ async fn newest(bus: &Bus, trusted: &TrustedKeys, now: SystemTime) -> Result<Pub
             ago(live.created, now)
         )),
         None => {
-            log::write_raw(&format!("warning: the table was deleted from the bus: this is about revision {revision}\n"))
+            log::write_raw(&format!(
+                "warning: the table was deleted from the bus: this is about revision {revision}\n"
+            ));
         }
     }
     Ok(newest)

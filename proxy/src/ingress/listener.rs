@@ -141,7 +141,7 @@ impl BackgroundService for Listener {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

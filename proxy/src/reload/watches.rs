@@ -156,7 +156,7 @@ impl Watches {
                 _ => &config.file,
             };
             let why = "a reload made Meridian itself fail: please report it with the files".to_owned();
-            refuse(node, source, Problems(vec![problem(source, "", why)]), "reload failed; what was in force stays")
+            refuse(node, source, &Problems(vec![problem(source, "", why)]), "reload failed; what was in force stays")
         })
     }
 

@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn heads_are_read_wherever_they_are_cut() {
-        let cases: &[(&str, Option<Result<(&str, Content, bool), &str>>)] = &[
+        type Read = Option<Result<(&'static str, Content, bool), &'static str>>;
+        let cases: &[(&str, Read)] = &[
             ("GET /a HTTP/1.1\r\nHost: x\r\n\r\n", Some(Ok(("GET /a", Content::Length(0), true)))),
             ("\r\n\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n", Some(Ok(("GET /a", Content::Length(0), true)))),
             ("GET /a HTTP/1.0\r\n\r\n", Some(Ok(("GET /a", Content::Length(0), false)))),

@@ -19,6 +19,7 @@ pub(crate) trait Sink: Write + Send + 'static {
 }
 
 /// What the writer meets.
+#[derive(Clone, Copy)]
 pub(crate) enum Event<'a> {
     /// A write has failed, and the one before it had not.
     Fails(&'a io::Error),
