@@ -1,23 +1,28 @@
 //! One request, from its head to the end of its answer.
 
+mod pass_on;
+mod this_hop;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, VIA};
-use http::{HeaderMap, Method as HttpMethod, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE};
+use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
 use http_body::Body;
 use policy::concurrency::admits;
 use policy::route::RouteSpec;
 use policy::{Facts, Method, Payload, Permits, RegionId, RouteId, Verdict};
 
+use self::pass_on::pass_on;
+use self::this_hop::answered_here;
 use crate::affinity_cookie::new_pin;
 use crate::client_connection::ClientConnection;
 use crate::client_content::ClientContent;
 use crate::clock;
 use crate::fields::{self, is_request_id};
 use crate::framing::{HeadFault, HeadSize, TrailerRules, authority, content_length};
-use crate::grpc::{self, CallEnd, Code};
-use crate::headers::{Outgoing, Provenance, filter_answer};
+use crate::grpc::{self, CallEnd};
+use crate::headers::{Outgoing, Provenance};
 use crate::http1::Interim;
 use crate::node::{Node, Worker};
 use crate::occupancy::{Drain, InFlight};
@@ -28,14 +33,12 @@ use crate::request_body::RequestBody;
 use crate::request_context::{RequestContext, TrustSources};
 use crate::request_log::RequestLog;
 use crate::respond::OwnAnswer;
-use crate::response_body::{PoolReturn, ResponseBody};
-use crate::revocation::RevocationCheck;
+use crate::response_body::ResponseBody;
 use crate::routing::Routing;
 use crate::target::{Target, asks_health, target};
 use crate::tunnel::{self, ClientSide, Tunnel};
-use crate::upstream::evidence::Evidence;
 use crate::upstream::forward::forward;
-use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry, OriginAnswer};
+use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry};
 
 /// A request as it was received. It lives as long as the request is served.
 pub(crate) struct Received {
@@ -392,30 +395,6 @@ fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<
     }
 }
 
-/// Answers what asks for this hop (RFC 9110, 7.6.2), and refuses what no origin should see: TRACE, unless its route names
-/// it, since its answer would show fields that scripts must not read.
-fn answered_here(
-    method: Method,
-    route: &RouteSpec,
-    headers: &mut HeaderMap,
-) -> Result<Option<Response<ResponseBody>>, OwnAnswer> {
-    let is_named = route.methods.is_some_and(|methods| methods.contains(method));
-    if method == Method::Trace && !is_named {
-        return Err(OwnAnswer::method_not_allowed(route));
-    }
-    let Some(left) = headers.get(MAX_FORWARDS) else { return Ok(None) };
-    let digits = left.to_str().ok().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
-    match digits.and_then(|digits| digits.parse::<u32>().ok()) {
-        None => Err(OwnAnswer::bad_request("The request is refused because its Max-Forwards is no number.")),
-        Some(0) if method == Method::Trace => Err(OwnAnswer::method_not_allowed(route)),
-        Some(0) => Ok(Some(OwnAnswer::options(route))),
-        Some(left) => {
-            headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
-            Ok(None)
-        }
-    }
-}
-
 /// Decides, and measures one decision in 64.
 fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>) -> Result<Permits, OwnAnswer> {
     let sampled = worker.decisions.fetch_add(1, Ordering::Relaxed).is_multiple_of(64).then(clock::now);
@@ -435,72 +414,4 @@ fn admitted(node: &Node, route: &RouteSpec, most: usize) -> Result<InFlight, Own
         node.telemetry.metrics.shed.with_label_values(&[route.criticality.name(), "tunnels"]).inc();
         OwnAnswer::overloaded()
     })
-}
-
-/// Turns an origin's answer into ours.
-fn pass_on(
-    log: &mut RequestLog,
-    tunnel: &mut Option<Box<Tunnel>>,
-    answered: OriginAnswer,
-    request: RequestBody,
-    client_side: Option<(ClientSide, InFlight)>,
-    route: &RouteSpec,
-) -> Response<ResponseBody> {
-    let OriginAnswer { response, call_status, connection, endpoint, region, routing, attempts, .. } = answered;
-    let (safeguarded, in_flight) = (answered.safeguarded, answered.in_flight);
-    let served = &routing.table().region(region).name;
-    // The region is one of the pinned table's: its permits say so.
-    log.region = log.routing.table().region_named(served);
-    log.attempts = attempts;
-    log.safeguarded = safeguarded;
-    let client_key = log.client.as_ref().map_or(0, |client| client.key);
-    let (mut parts, ()) = response.into_parts();
-    if let Some(code) = Code::of(&parts.headers).filter(|_| log.form.is_call()) {
-        log.call_end = CallEnd::Status(code);
-    }
-    log.is_nodes_refusal = log.form.is_call() && answered.is_nodes_own && parts.headers.contains_key(grpc::STATUS);
-    let protocol = parts.headers.get(http::header::UPGRADE).cloned();
-    filter_answer(&mut parts.headers);
-    tell_client(&mut parts.headers, Some(served), attempts);
-    if log.worker.node.config.load().upstream.via {
-        parts.headers.append(VIA, log.worker.node.via.received_in(parts.version).clone());
-    }
-    if let Some((client, place)) = client_side.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS) {
-        if let Some(protocol) = protocol {
-            parts.headers.insert(http::header::UPGRADE, protocol);
-        }
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        let metrics = &log.worker.node.telemetry.metrics;
-        Evidence { metrics, routing: &routing, region, endpoint: &endpoint, client_key }.completed();
-        drop(in_flight);
-        let upstream = connection.into_upgraded();
-        *tunnel = upstream.map(|upstream| Box::new(Tunnel { client, upstream, region: served.clone(), place }));
-        return Response::from_parts(parts, ResponseBody::empty());
-    }
-    if request.is_unread() {
-        // It may go up for as long as the answer comes down, and longer.
-        request.end_when(|| upload_revoked(log));
-    }
-    let worker = log.worker.clone();
-    let is_good = !parts.status.is_server_error() && call_status.and_then(Code::server_error).is_none();
-    let pool_return = PoolReturn {
-        worker,
-        endpoint,
-        routing,
-        region,
-        client_key,
-        is_good,
-        is_call: log.form.is_call(),
-        late_failure: None,
-        request,
-        connection,
-        in_flight,
-    };
-    Response::from_parts(parts, ResponseBody::proxied(pool_return, route))
-}
-
-/// Says whether the region of an upload may no longer get it, for an upload that goes on beside its answer.
-fn upload_revoked(log: &RequestLog) -> Option<Box<dyn FnMut() -> bool + Send>> {
-    let (worker, grant, mut check) = (log.worker.clone(), log.grant()?, RevocationCheck::new(&log.routing));
-    Some(Box::new(move || check.look(&worker.node.routing, |current| grant.revoked(current)).is_some()))
 }
