@@ -185,7 +185,7 @@ data_class = 'personal'
             connector: ArcSwap::from_pointee(components.identity.connector),
             listeners: Vec::new(),
             occupancy: Occupancy::default(),
-            telemetry: Telemetry { metrics: Metrics::new(), access_log: AccessLog::off() },
+            telemetry: Telemetry { metrics: Metrics::new(), access_log: AccessLog::off(), abuse: Default::default() },
             inbox: Inbox::default(),
             reloads: RefusedReloads::default(),
             bus: None,

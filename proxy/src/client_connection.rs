@@ -62,6 +62,8 @@ pub(crate) struct Activity {
     taken: AtomicU64,
     /// When the client closed its side, in milliseconds of [`coarse_ms`]; 0 while it has not.
     ended: AtomicU64,
+    /// When the connection's way to the client was last full, in milliseconds of [`coarse_ms`]; [`FULL`] while it is.
+    full: AtomicU64,
 }
 
 /// What a connection is doing.
@@ -73,6 +75,13 @@ pub(crate) enum ConnectionPhase {
     Reading(Duration),
     /// Nothing has arrived since the last request, the handshake or the connection's start, for so long.
     Idle(Duration),
+}
+
+/// When one stream's answer was last asked for more, as its connection's watchdog reads it.
+#[derive(Debug, Default)]
+pub(crate) struct StreamProgress {
+    /// In milliseconds of [`coarse_ms`]; 0 while there is nothing for the client to take.
+    asked: AtomicU64,
 }
 
 /// Marks a request as being served, for as long as it lives.
@@ -180,6 +189,20 @@ impl Activity {
         (self.untaken.load(Ordering::Relaxed) > 0).then(|| Duration::from_millis(lasted))
     }
 
+    /// Notes whether the connection's way to the client is full, so that no stream can be told apart from the others.
+    pub(crate) fn set_full(&self, full: bool) {
+        match (self.full.load(Ordering::Relaxed) == FULL, full) {
+            (false, true) => self.full.store(FULL, Ordering::Relaxed),
+            (true, false) => self.full.store(coarse_ms(), Ordering::Relaxed),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// For how long the connection's way to the client has had room.
+    pub(crate) fn has_had_room(&self) -> Duration {
+        Duration::from_millis(coarse_ms().saturating_sub(self.full.load(Ordering::Relaxed)))
+    }
+
     /// Returns what the connection is doing.
     pub(crate) fn phase(&self) -> ConnectionPhase {
         if self.requests.load(Ordering::Relaxed) > 0 {
@@ -208,15 +231,23 @@ impl Drop for Active {
 #[derive(Debug)]
 pub(crate) struct WriteProgress {
     activity: Arc<Activity>,
+    /// The answer's own, where the connection has several at a time.
+    stream: Option<Arc<StreamProgress>>,
     untaken: bool,
 }
 
 impl WriteProgress {
     /// Begins with an answer that is about to be taken.
     pub(crate) fn new(activity: Arc<Activity>) -> Self {
-        let mut flow = Self { activity, untaken: false };
+        let mut flow = Self { activity, stream: None, untaken: false };
         flow.asked(true);
         flow
+    }
+
+    /// Tells of this answer apart from the connection's others.
+    pub(crate) fn tell(&mut self, stream: Arc<StreamProgress>) {
+        self.stream = Some(stream);
+        self.asked(self.untaken);
     }
 
     /// The body was asked for more; `more` says whether it gave something, rather than having to wait
@@ -229,6 +260,21 @@ impl WriteProgress {
             (false, false) | (true, true) => {}
         }
         self.untaken = more;
+        if let Some(stream) = &self.stream {
+            stream.asked(more);
+        }
+    }
+}
+
+impl StreamProgress {
+    /// For how long the client has taken nothing of the answer, while there was something to take.
+    pub(crate) fn stalled(&self) -> Option<Duration> {
+        let asked = self.asked.load(Ordering::Relaxed);
+        (asked > 0).then(|| Duration::from_millis(coarse_ms().saturating_sub(asked)))
+    }
+
+    fn asked(&self, more: bool) {
+        self.asked.store(if more { coarse_ms().max(1) } else { 0 }, Ordering::Relaxed);
     }
 }
 
@@ -237,6 +283,9 @@ impl Drop for WriteProgress {
         self.asked(false);
     }
 }
+
+/// No time that any clock reaches.
+const FULL: u64 = u64::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -327,8 +327,8 @@ impl Drop for RequestLog {
     }
 }
 
-/// As much of an address as the log may carry.
-fn shown(address: IpAddr, wanted: config::ClientAddresses) -> Option<IpAddr> {
+/// Returns as much of an address as the log may carry.
+pub(crate) fn shown(address: IpAddr, wanted: config::ClientAddresses) -> Option<IpAddr> {
     match (wanted, address) {
         (config::ClientAddresses::None, _) => None,
         (config::ClientAddresses::Full, address) => Some(address),

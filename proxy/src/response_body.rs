@@ -12,7 +12,7 @@ use policy::route::RouteSpec;
 use policy::{RegionId, Revoked};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::client_connection::WriteProgress;
+use crate::client_connection::{StreamProgress, WriteProgress};
 use crate::clock;
 use crate::grpc::{self, CallEnd, Code};
 use crate::headers::filter_answer_trailers;
@@ -247,6 +247,15 @@ impl ResponseBody {
         self.progress = Some(WriteProgress::new(log.connection.activity.clone()));
         self.log = Some(log);
         self
+    }
+}
+
+impl ResponseBody {
+    /// Tells of what the client takes of this answer, apart from its connection's others.
+    pub(crate) fn tell(&mut self, stream: Arc<StreamProgress>) {
+        if let Some(progress) = &mut self.progress {
+            progress.tell(stream);
+        }
     }
 }
 

@@ -35,6 +35,7 @@ use crate::server_tls::ServerTls;
 use crate::signals::{Asked, Signals};
 use crate::supervise::{self, Kept, Need};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::client_abuse::AbuseLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Telemetry, log};
 use crate::via::Via;
@@ -116,7 +117,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
         connector: ArcSwap::from_pointee(connector),
         listeners,
         occupancy: Occupancy::default(),
-        telemetry: Telemetry { metrics, access_log },
+        telemetry: Telemetry { metrics, access_log, abuse: AbuseLog::default() },
         inbox: Inbox::default(),
         reloads: RefusedReloads::default(),
         bus: bus.as_ref().map(|bus| bus.state.clone()),

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use meridian_tests::frames::Frame;
 use meridian_tests::{Authority, Client, Node, Setup, World, get};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,20 +31,20 @@ async fn floods_of_frames_do_no_harm() {
     Client::http2(node.http()).send(&get("/")).await.assert_served_by("here");
     let before = node.resident_bytes();
     // GET / of api.example.com, without a body.
-    let request = |stream: u32| frame(1, 0x5, stream, b"\x82\x86\x84\x41\x0fapi.example.com");
+    let request = |stream: u32| Frame::bytes(1, 0x5, stream, b"\x82\x86\x84\x41\x0fapi.example.com");
     for (what, flood) in [
-        ("PING", frame(6, 0, 0, &[0; 8]).repeat(100_000)),
-        ("SETTINGS", frame(4, 0, 0, &[0, 4, 0, 1, 0, 0]).repeat(100_000)),
-        ("empty DATA", [request(1), frame(0, 0, 1, &[]).repeat(100_000)].concat()),
-        ("CONTINUATION", [frame(1, 0, 1, b"\x82"), frame(9, 0, 1, &[0x82; 100]).repeat(20_000)].concat()),
+        ("PING", Frame::bytes(6, 0, 0, &[0; 8]).repeat(100_000)),
+        ("SETTINGS", Frame::bytes(4, 0, 0, &[0, 4, 0, 1, 0, 0]).repeat(100_000)),
+        ("empty DATA", [request(1), Frame::bytes(0, 0, 1, &[]).repeat(100_000)].concat()),
+        ("CONTINUATION", [Frame::bytes(1, 0, 1, b"\x82"), Frame::bytes(9, 0, 1, &[0x82; 100]).repeat(20_000)].concat()),
         (
             "rapid resets",
             (0..20_000_u32)
-                .flat_map(|n| [request(2 * n + 1), frame(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat())
+                .flat_map(|n| [request(2 * n + 1), Frame::bytes(3, 0, 2 * n + 1, &[0, 0, 0, 8])].concat())
                 .collect(),
         ),
-        ("WINDOW_UPDATE", frame(8, 0, 0, &[0, 0, 0, 1]).repeat(100_000)),
-        ("PRIORITY", frame(2, 0, 3, &[0, 0, 0, 0, 1]).repeat(100_000)),
+        ("WINDOW_UPDATE", Frame::bytes(8, 0, 0, &[0, 0, 0, 1]).repeat(100_000)),
+        ("PRIORITY", Frame::bytes(2, 0, 3, &[0, 0, 0, 0, 1]).repeat(100_000)),
     ] {
         let target = node.http();
         let flooding = tokio::task::spawn_blocking(move || {
@@ -62,12 +63,6 @@ async fn floods_of_frames_do_no_harm() {
     }
     assert!(node.is_running());
     assert!(world.received("here").len() < 1_000, "resets are not requests: {}", world.received("here").len());
-}
-
-/// An HTTP/2 frame (RFC 9113, 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 async fn survives(address: fn(&Node) -> SocketAddr, count: usize) {

@@ -18,6 +18,7 @@ mod geo;
 mod health;
 mod hostile_bytes;
 mod http;
+mod http2_abuse;
 mod law;
 mod layers;
 mod logs;

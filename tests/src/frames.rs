@@ -32,6 +32,15 @@ pub mod reason {
     pub const INTERNAL_ERROR: u32 = 2;
     pub const REFUSED_STREAM: u32 = 7;
     pub const CANCEL: u32 = 8;
+    pub const ENHANCE_YOUR_CALM: u32 = 11;
+}
+
+impl Frame {
+    /// Its bytes.
+    pub fn bytes(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
 }
 
 impl Frames {
@@ -124,13 +133,23 @@ impl Frames {
 
     /// Writes a frame; a connection that is gone takes it, too.
     pub async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
         // The other end of it is what a test asserts on.
-        let _ = self.stream.write_all(&frame).await;
+        let _ = self.stream.write_all(&Frame::bytes(kind, flags, stream, payload)).await;
+    }
+
+    /// Writes frames that are made already, at one time; a connection that is gone takes them, too.
+    pub async fn write_all(&mut self, frames: &[u8]) {
+        let _ = self.stream.write_all(frames).await;
+    }
+
+    /// Reads up to the reason of a GOAWAY; `None` when the connection ends without.
+    pub async fn read_to_goaway(&mut self) -> Option<u32> {
+        loop {
+            let frame = self.read().await?;
+            if frame.kind == GOAWAY {
+                return Some(u32::from_be_bytes(frame.payload.get(4..8)?.try_into().ok()?));
+            }
+        }
     }
 
     /// Waits until the other end closes.

@@ -52,6 +52,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Corked<S> {
         }
     }
 
+    /// Does something with the stream itself.
+    pub(crate) fn with_stream<T>(&self, does: impl FnOnce(&mut S) -> T) -> T {
+        does(&mut self.lock().stream)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held<S>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,92 +1,149 @@
-//! Where a client is in its HTTP/2 frames: for how long it is amid its preface or a request's head, the watchdog bounds;
-//! between frames a connection is idle, as after the preface of a browser that connects ahead of its need.
+//! Follows the frames of one HTTP/2 connection. For how long a client is amid its preface or a request's head, the watchdog
+//! bounds; between frames a connection is idle, as after the preface of a browser that connects ahead of its need. How many
+//! frames come that carry nothing, [`FrameBudget`] bounds; and how much one connection has the worker read at one time, this
+//! does.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::client_connection::Activity;
+use crate::clock::coarse_ms;
+use crate::ingress::frame_budget::FrameBudget;
+use crate::ingress::frame_position::{FrameHead, Position};
+use crate::telemetry::client_abuse::Abuse;
 
-/// A client's stream that notes where its frames are. It belongs to its connection's task.
+/// A client's stream whose frames are followed, both ways. It belongs to its connection's task.
 pub(crate) struct FrameWatch<S> {
     stream: S,
     activity: Arc<Activity>,
-    position: Position,
+    received: Position,
+    sent: Position,
+    budget: FrameBudget,
+    answered: Answered,
+    /// What the client has been found out to do. From then on nothing is read.
+    abuse: Option<Abuse>,
+    /// The highest stream that the client has opened.
+    latest_stream: u32,
+    /// The type of its latest frame.
+    latest_kind: u8,
+    /// What was read in this turn of the connection's task.
+    read: usize,
 }
 
-/// Where the bytes of an HTTP/2 connection are (RFC 9113, 3.4 and 4.1).
-#[derive(Debug)]
-struct Position {
-    /// Bytes of the preface, or of a frame's payload, that are to come.
-    to_skip: usize,
-    /// What has come of the next frame's header.
-    header: [u8; HEADER],
-    has: usize,
-    /// Whether a field block has begun and not ended (RFC 9113, 4.3), or the preface.
-    is_amid_head: bool,
-    /// Whether it ends with the payload that is being skipped.
-    ends_head: bool,
+/// Requests that were answered and are not yet in the budget. The connection's streams count, on the worker's thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answered(Arc<AtomicU64>);
+
+impl Answered {
+    /// Counts one more.
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl<S> FrameWatch<S> {
     /// Watches a stream from the preface on.
-    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, position: Position::at_preface() }
+    pub(crate) fn new(stream: S, activity: Arc<Activity>, answered: Answered) -> Self {
+        Self {
+            stream,
+            activity,
+            received: Position::at_preface(),
+            sent: Position::at_frame(),
+            budget: FrameBudget::full(coarse_ms()),
+            answered,
+            abuse: None,
+            latest_stream: 0,
+            latest_kind: FrameHead::SETTINGS,
+            read: 0,
+        }
+    }
+
+    /// Begins a turn of the connection's task, in which some more may be read.
+    pub(crate) fn begin_turn(&mut self) {
+        self.read = 0;
+    }
+
+    /// Returns what the client has been found out to do.
+    pub(crate) fn abuse(&self) -> Option<Abuse> {
+        self.abuse
+    }
+
+    /// Returns what a client does whom HTTP/2's own limits have stopped.
+    pub(crate) fn excess(&self) -> Abuse {
+        match self.latest_kind {
+            FrameHead::HEADERS => Abuse::Rejected,
+            FrameHead::CONTINUATION => Abuse::Continuation,
+            FrameHead::DATA => Abuse::EmptyData,
+            _ => Abuse::Reset,
+        }
+    }
+
+    /// Returns the last frame for a client that abuses its connection, where one may begin now.
+    pub(crate) fn last_word(&self) -> Option<[u8; 17]> {
+        let [a, b, c, d] = self.latest_stream.to_be_bytes();
+        let [.., reason] = ENHANCE_YOUR_CALM.to_be_bytes();
+        self.sent.is_between_frames().then_some([0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, reason])
+    }
+
+    /// Counts frames that have come, or gone.
+    fn follow(&mut self, bytes: &[u8], direction: Direction) {
+        let Self { received, sent, budget, answered, abuse, latest_stream, latest_kind, .. } = self;
+        let position = if direction == Direction::Received { received } else { sent };
+        position.advance(bytes, |head| {
+            budget.earn(answered.0.swap(0, Ordering::Relaxed));
+            let found = match direction {
+                Direction::Received => {
+                    *latest_kind = head.kind;
+                    if head.kind == FrameHead::HEADERS {
+                        *latest_stream = head.stream.max(*latest_stream);
+                    }
+                    budget.receive(head, coarse_ms())
+                }
+                Direction::Sent => budget.send(head, coarse_ms()),
+            };
+            *abuse = abuse.or(found.err());
+        });
     }
 }
 
-impl Position {
-    fn at_preface() -> Self {
-        Self { to_skip: PREFACE, header: [0; HEADER], has: 0, is_amid_head: true, ends_head: true }
-    }
-
-    /// Goes on over bytes that have come, and returns whether the client is amid a head after them.
-    fn advance(&mut self, mut bytes: &[u8]) -> bool {
-        loop {
-            let skipped = self.to_skip.min(bytes.len());
-            self.to_skip -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
-            if self.to_skip == 0 && self.ends_head {
-                self.is_amid_head = false;
-                self.ends_head = false;
-            }
-            let Some((byte, rest)) = bytes.split_first() else { return self.is_amid_head };
-            if let Some(place) = self.header.get_mut(self.has) {
-                *place = *byte;
-            }
-            self.has += 1;
-            bytes = rest;
-            if self.has == HEADER {
-                self.begin_frame();
-            }
-        }
-    }
-
-    fn begin_frame(&mut self) {
-        let [high, middle, low, kind, flags, ..] = self.header;
-        self.has = 0;
-        self.to_skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
-        if matches!(kind, HEADERS | CONTINUATION) {
-            self.is_amid_head = true;
-            self.ends_head = flags & END_HEADERS != 0;
-        }
-    }
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Received,
+    Sent,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for FrameWatch<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.abuse.is_some() {
+            return Poll::Pending;
+        }
+        if this.read >= MOST_IN_A_TURN {
+            // Goes on after everybody else's turn.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         let bytes = buf.filled().get(before..).unwrap_or_default();
-        if !bytes.is_empty() {
-            match this.position.advance(bytes) {
-                true => this.activity.received(),
-                false => this.activity.rest(),
-            }
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        this.read += bytes.len();
+        this.follow(bytes, Direction::Received);
+        if this.abuse.is_some() {
+            // Nothing of it is served: the connection is at its end.
+            buf.set_filled(before);
+            return Poll::Pending;
+        }
+        match this.received.is_amid_head() {
+            true => this.activity.received(),
+            false => this.activity.rest(),
         }
         Poll::Ready(Ok(()))
     }
@@ -94,7 +151,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameWatch<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FrameWatch<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        this.follow(bytes.get(..written).unwrap_or_default(), Direction::Sent);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -106,60 +166,59 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameWatch<S> {
     }
 }
 
-/// `PRI * HTTP/2.0`, with its empty lines and `SM`.
-const PREFACE: usize = 24;
-/// A frame's length, type, flags and stream.
-const HEADER: usize = 9;
-/// RFC 9113, 6.2 and 6.10.
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+/// As much as one frame of DATA has by default: a thousand of the smallest frames, which take about a millisecond.
+const MOST_IN_A_TURN: usize = 16 * 1024;
+/// RFC 9113, 6.8.
+const GOAWAY: u8 = 7;
+/// RFC 9113, 7.
+const ENHANCE_YOUR_CALM: u32 = 11;
 
 #[cfg(test)]
 mod tests {
+    use futures_util::task::noop_waker_ref;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
     use super::*;
 
-    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
-        let length = u32::try_from(payload).unwrap().to_be_bytes();
-        [&length[1..], &[kind, flags, 0, 0, 0, 1], &vec![b'x'; payload]].concat()
+    /// Returns how much can be read now.
+    fn read(watch: &mut FrameWatch<DuplexStream>) -> Option<usize> {
+        let mut buffer = [0; 4096];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        let polled = Pin::new(watch).poll_read(&mut Context::from_waker(noop_waker_ref()), &mut buffer);
+        polled.is_ready().then(|| buffer.filled().len())
     }
 
-    /// For each byte, whether the client is amid a head after it.
-    #[test]
-    fn a_head_lasts_from_its_frame_s_header_to_its_end_wherever_it_is_cut() {
-        const SETTINGS: u8 = 4;
-        let preface = vec![b'P'; PREFACE];
-        let parts = [
-            (preface, [true, false]),
-            (frame(SETTINGS, 0, 0), [false, false]),
-            (frame(SETTINGS, 0, 6), [false, false]),
-            (frame(HEADERS, END_HEADERS, 5), [true, false]),
-            (frame(0, END_HEADERS, 300), [false, false]),
-            (frame(HEADERS, 0, 5), [true, true]),
-            (frame(CONTINUATION, 0, 0), [true, true]),
-            (frame(CONTINUATION, END_HEADERS, 70_000), [true, false]),
-            (frame(HEADERS, END_HEADERS, 0), [false, false]),
-        ];
-        let all: Vec<u8> = parts.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
-        let mut ends = Vec::new();
-        let mut end = 0;
-        for (bytes, expected) in &parts {
-            ends.push((end, end + bytes.len(), *expected));
-            end += bytes.len();
+    fn watch(stream: DuplexStream) -> FrameWatch<DuplexStream> {
+        FrameWatch::new(stream, Arc::default(), Answered::default())
+    }
+
+    #[tokio::test]
+    async fn a_turn_ends_after_so_many_bytes() {
+        let (near, mut far) = duplex(1 << 20);
+        let data = [&[0, 0x80, 0, 0, 0, 0, 0, 0, 1][..], &[0; 0x8000]].concat();
+        far.write_all(&[&[b'P'; 24][..], &data, &data].concat()).await.unwrap();
+        let mut watch = watch(near);
+        for _ in 0..2 {
+            watch.begin_turn();
+            let read: usize = std::iter::from_fn(|| read(&mut watch)).sum();
+            assert_eq!(read, MOST_IN_A_TURN);
         }
-        let mut position = Position::at_preface();
-        let seen: Vec<bool> = all.iter().map(|byte| position.advance(&[*byte])).collect();
-        for (begin, end, [amid, after]) in ends {
-            // The header of a frame says what it is with its last byte.
-            let told = if begin == 0 { 0 } else { begin + HEADER - 1 };
-            assert!(seen[told..end - 1].iter().all(|seen| *seen == amid), "{begin} to {end}");
-            assert_eq!(seen[end - 1], after, "the end at {end}");
-        }
-        for cut in (0..1000).chain([all.len()]) {
-            let mut position = Position::at_preface();
-            let (first, second) = all.split_at(cut);
-            position.advance(first);
-            assert!(!position.advance(second), "cut at {cut}");
-        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_of_a_flood() {
+        let (near, mut far) = duplex(1 << 20);
+        let mut watch = watch(near);
+        let head = [0, 0, 1, 1, 5, 0, 0, 1, 1, 0];
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        far.write_all(&[&[b'P'; 24][..], &head, &ping.repeat(200)].concat()).await.unwrap();
+        assert_eq!(read(&mut watch), Some(24 + 10 + 3400));
+        assert_eq!(watch.abuse(), None);
+        far.write_all(&ping).await.unwrap();
+        assert_eq!(read(&mut watch), None);
+        assert_eq!(watch.abuse(), Some(Abuse::Ping));
+        assert_eq!(watch.last_word(), Some([0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 11]));
+        watch.write_all(&[0, 0, 1]).await.unwrap();
+        assert_eq!(watch.last_word(), None, "amid a frame");
     }
 }

@@ -2,17 +2,19 @@
 //! that it can rest less than HTTP/1.1 does: only the buffer of its output goes.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use config::Limits;
 use http::Request;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::client_connection::ClientConnection;
 use crate::client_content::ClientContent;
@@ -20,9 +22,11 @@ use crate::client_stream::ClientStream;
 use crate::exchange::{Received, serve};
 use crate::http2_content::Http2Content;
 use crate::ingress::cork::Corked;
-use crate::ingress::frames::FrameWatch;
+use crate::ingress::frames::{Answered, FrameWatch};
+use crate::ingress::streams::Streams;
 use crate::ingress::watchdog::{Order, Watched};
 use crate::node::Worker;
+use crate::request_log::shown;
 
 /// Serves requests on a connection until either side ends it.
 pub(crate) async fn serve_http2(
@@ -31,16 +35,26 @@ pub(crate) async fn serve_http2(
     watched: Arc<Watched>,
     stream: ClientStream,
 ) {
+    let (streams, answered) = (Streams::default(), Answered::default());
+    watched.has_streams(streams.clone());
+    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone()));
+    let (node, peer) = (worker.node.clone(), connection.peer.ip());
+    let http = builder(streams.clone(), &watched.config.limits);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, connection) = (worker.clone(), connection.clone());
+        let (worker, connection, answered) = (worker.clone(), connection.clone(), answered.clone());
+        let progress = streams.begin();
         // Boxed, since HTTP and the runtime move it about.
-        Box::pin(async move { Ok::<_, Infallible>(serve(worker, connection, received(request)).await) })
+        Box::pin(async move {
+            let mut answer = serve(worker, connection, received(request)).await;
+            answered.count();
+            answer.body_mut().tell(progress);
+            Ok::<_, Infallible>(answer)
+        })
     });
-    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone()));
-    let mut http = builder(&watched.config.limits).serve_connection(TokioIo::new(corked.clone()), service);
-    poll_fn(|cx| {
+    let mut http = http.serve_connection(TokioIo::new(corked.clone()), service);
+    let abuse = poll_fn(|cx| {
         match watched.order(cx) {
-            Some(Order::Cut) => return Poll::Ready(()),
+            Some(Order::Cut) => return Poll::Ready(None),
             Some(Order::Close) => Pin::new(&mut http).graceful_shutdown(),
             Some(Order::Rest) => {
                 corked.give_back();
@@ -48,19 +62,54 @@ pub(crate) async fn serve_http2(
             }
             None => watched.set_may_rest(true),
         }
-        let polled = Pin::new(&mut http).poll(cx);
+        corked.with_stream(FrameWatch::begin_turn);
+        let mut polled = Pin::new(&mut http).poll(cx);
         // What all streams have written in this turn leaves together. What is left when the connection has ended, such
         // as a GOAWAY, is tried once.
-        let flushed = corked.poll_uncork(cx);
+        let mut flushed = corked.poll_uncork(cx);
+        watched.activity.set_full(flushed.is_pending());
+        if let Some(abuse) = corked.with_stream(|frames| frames.abuse()) {
+            // HTTP may be amid a frame that is longer than what is held back.
+            for _ in 0..MOST_TURNS_TO_END {
+                if polled.is_ready() || !matches!(flushed, Poll::Ready(Ok(()))) || say_last_word(&corked, cx) {
+                    break;
+                }
+                polled = Pin::new(&mut http).poll(cx);
+                flushed = corked.poll_uncork(cx);
+            }
+            return Poll::Ready(Some(abuse));
+        }
         match (polled, flushed) {
             (Poll::Ready(Ok(())), _) => {}
-            (Poll::Ready(Err(error)), _) => tracing::debug!(%error, "connection ended"),
+            (Poll::Ready(Err(error)), _) => {
+                tracing::debug!(%error, "connection ended");
+                return Poll::Ready(is_excess(&error).then(|| corked.with_stream(|frames| frames.excess())));
+            }
             (Poll::Pending, Poll::Ready(Err(error))) => tracing::debug!(%error, "connection ended"),
             (Poll::Pending, Poll::Ready(Ok(())) | Poll::Pending) => return Poll::Pending,
         }
-        Poll::Ready(())
+        Poll::Ready(None)
     })
     .await;
+    if let Some(abuse) = abuse {
+        let client = shown(peer, watched.config.log.client_addresses);
+        node.telemetry.abuse.tell(&node.telemetry.metrics, abuse, client);
+    }
+}
+
+/// Sends a GOAWAY that asks for calm, if a frame may begin now; returns whether it did.
+fn say_last_word<S: AsyncRead + AsyncWrite + Unpin>(corked: &Corked<FrameWatch<S>>, cx: &mut Context<'_>) -> bool {
+    let Some(word) = corked.with_stream(|frames| frames.last_word()) else { return false };
+    // A client that does not read has it taken away unheard.
+    drop(Pin::new(&mut corked.clone()).poll_write(cx, &word));
+    drop(corked.poll_uncork(cx));
+    true
+}
+
+/// Returns whether HTTP's own limits have ended a connection.
+fn is_excess(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| !cause.is_remote() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// Makes what is to be served of a stream's request. HTTP/2's framing leaves no doubt, and hyper takes no interim answers.
@@ -72,8 +121,8 @@ fn received(request: Request<Incoming>) -> Received {
     Received { request, fault: None, interim: None, expects_continue: false, client_side: None }
 }
 
-fn builder(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(streams: Streams, limits: &Limits) -> Builder<Streams> {
+    let mut builder = Builder::new(streams);
     builder
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
@@ -81,7 +130,8 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(MAX_LOCAL_RESETS);
+        // [`crate::ingress::frame_budget`] judges them by their rate; this would be for the life of a connection.
+        .max_local_error_reset_streams(None);
     builder
 }
 
@@ -92,7 +142,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same over all streams of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What waits to be sent on one stream.
-const SEND_BUFFER: usize = 256 * 1024;
-/// Streams reset before they were served (CVE-2023-44487), and for the client's errors.
-const MAX_PENDING_RESETS: usize = 20;
-const MAX_LOCAL_RESETS: usize = 256;
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that are reset before they are served (CVE-2023-44487). The frames' budget ends a connection before, since it
+/// lets no more through at one time.
+const MAX_PENDING_RESETS: usize = 256;
+/// What HTTP has under way leaves with some times what the cork holds; a connection that is cut is owed no more.
+const MOST_TURNS_TO_END: usize = 8;

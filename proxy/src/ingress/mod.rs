@@ -2,11 +2,14 @@
 
 mod cork;
 mod crc32c;
+mod frame_budget;
+mod frame_position;
 mod frames;
 mod http1;
 mod http2;
 pub(crate) mod listener;
 mod peek;
 mod proxy_protocol;
+mod streams;
 mod watchdog;
 pub(crate) mod worker;

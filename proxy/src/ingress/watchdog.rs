@@ -1,5 +1,5 @@
 //! Looks after the connections of one worker: ends those that wait too long for a head that does not end, for a client
-//! that takes nothing, or for nothing; asks them to close when the node drains; and has idle ones give their buffers back.
+//! that takes nothing, or for nothing, and streams whose answers alone are not taken; asks them to close when the node drains; and has idle ones give their buffers back.
 //!
 //! One look at all of them, now and then, is all the timers that they have: a connection that works pays one load of an
 //! integer for it at each poll.
@@ -15,6 +15,7 @@ use std::time::Duration;
 use config::{Limits, NodeConfig};
 
 use crate::client_connection::{Activity, ConnectionPhase};
+use crate::ingress::streams::Streams;
 use crate::occupancy::Drain;
 
 /// The connections of one worker. It lives on the worker's thread, as long as the process does.
@@ -41,6 +42,8 @@ pub(crate) struct Watched {
     may_rest: AtomicBool,
     /// Of its task, which stays the same.
     waker: OnceLock<Waker>,
+    /// Of HTTP/2.
+    streams: OnceLock<Streams>,
 }
 
 /// What a connection's task is to do.
@@ -80,6 +83,7 @@ impl Watchdog {
         self.connections.retain(|connection| Arc::strong_count(connection) > 1);
         let mut rest = 0;
         for connection in &self.connections {
+            connection.end_stalled_streams();
             if let Some(order) = connection.due(drain) {
                 connection.give(order);
                 rest += usize::from(order == Order::Rest);
@@ -112,6 +116,7 @@ impl Watched {
             // Once it speaks HTTP.
             may_rest: AtomicBool::new(false),
             waker: OnceLock::new(),
+            streams: OnceLock::new(),
         }
     }
 
@@ -121,6 +126,22 @@ impl Watched {
         self.stage.store(stage as u8, Ordering::Relaxed);
         if drain >= stage.closes_from() {
             self.give(Order::Close);
+        }
+    }
+
+    /// Takes the place where its streams will be.
+    pub(crate) fn has_streams(&self, streams: Streams) {
+        drop(self.streams.set(streams));
+    }
+
+    /// Ends the streams that the client lets stand while it takes others. Where its way is full, as that of a slow one
+    /// is, they wait for each other.
+    fn end_stalled_streams(&self) {
+        let body_timeout = self.config.limits.body_timeout;
+        if let Some(streams) = self.streams.get()
+            && self.activity.has_had_room() > body_timeout
+        {
+            streams.end_stalled(body_timeout);
         }
     }
 

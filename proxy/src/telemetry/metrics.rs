@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     pub(crate) residency_violations: IntCounter,
     pub(crate) peer_refusals: IntCounterVec,
     pub(crate) proxy_header_refusals: IntCounterVec,
+    pub(crate) client_abuse: IntCounterVec,
     pub(crate) table_info: IntGaugeVec,
     pub(crate) table_reloads: IntCounterVec,
     pub(crate) table_age: IntGauge,
@@ -247,6 +248,11 @@ impl Metrics {
                 "meridian_proxy_header_refusals_total",
                 "Connections of trusted proxies whose PROXY header was refused: malformed, overrun (a field past its end), checksum, cut_off",
                 &["cause"],
+            ),
+            client_abuse: counters(
+                "meridian_client_abuse_total",
+                "HTTP/2 connections that were cut since their client floods them, by kind of frame (rejected: requests that are no sound ones)",
+                &["kind"],
             ),
             residency_violations: counter(
                 "data_residency_violations_total",

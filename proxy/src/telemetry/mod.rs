@@ -2,6 +2,7 @@
 
 pub(crate) mod access_log;
 pub(crate) mod answered_request;
+pub(crate) mod client_abuse;
 pub(crate) mod log;
 pub(crate) mod log_limiter;
 pub(crate) mod metrics;
@@ -11,6 +12,7 @@ mod sums;
 mod time_text;
 
 use self::access_log::AccessLog;
+use self::client_abuse::AbuseLog;
 use self::metrics::Metrics;
 pub(crate) use self::output::OutputHealth;
 use crate::supervise;
@@ -21,6 +23,8 @@ pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     /// The access log.
     pub(crate) access_log: AccessLog,
+    /// What the log tells of clients that are cut off.
+    pub(crate) abuse: AbuseLog,
 }
 
 impl Telemetry {
