@@ -176,6 +176,13 @@ impl Activity {
         (ended > 0).then(|| Duration::from_millis(coarse_ms().saturating_sub(latest)))
     }
 
+    /// Notes that the client has taken some of what was written, if it is only that that it is waited for.
+    pub(crate) fn took(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 {
+            self.mark(false);
+        }
+    }
+
     /// Bytes have arrived: if nothing was going on, a handshake or a head has begun.
     pub(crate) fn received(&self) {
         if self.requests.load(Ordering::Relaxed) == 0 && self.since.load(Ordering::Relaxed) & 1 == 0 {

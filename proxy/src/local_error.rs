@@ -16,6 +16,12 @@ pub(crate) enum LocalError {
 }
 
 impl LocalError {
+    /// Returns whether the node lacks it whomever it connects to. Ports run out for each destination by itself, and a
+    /// firewall forbids some: another endpoint may be had.
+    pub(crate) fn is_of_all(self) -> bool {
+        matches!(self, Self::Descriptors | Self::Memory)
+    }
+
     /// Returns what an error of the operating system says that the node lacks, if it is that.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         match error.raw_os_error()? {

@@ -81,6 +81,8 @@ pub(crate) struct PoolReturn {
     pub(crate) region: RegionId,
     /// Whose request it is.
     pub(crate) client_key: u64,
+    /// When its answer began, in milliseconds of [`clock::coarse_ms`].
+    pub(crate) begun_ms: u64,
     /// Whether the answer is no error.
     pub(crate) is_good: bool,
     /// Whether it answers a gRPC call, and so ends with a status.
@@ -96,6 +98,11 @@ pub(crate) struct PoolReturn {
 }
 
 impl PoolReturn {
+    /// Returns how long ago the answer began.
+    fn age(&self) -> Duration {
+        Duration::from_millis(clock::coarse_ms().saturating_sub(self.begun_ms))
+    }
+
     fn evidence(&self) -> Evidence<'_> {
         let Self { worker, endpoint, routing, region, client_key, .. } = self;
         let metrics = &worker.node.telemetry.metrics;
@@ -450,7 +457,7 @@ impl ProxiedBody {
     /// in the middle of its request.
     fn broke_off(&mut self) {
         if let Some(pool_return) = self.pool_return.take().filter(|pool_return| pool_return.request.fault().is_none()) {
-            pool_return.evidence().broke_off();
+            pool_return.evidence().broke_off(pool_return.age());
         }
     }
 
@@ -460,7 +467,7 @@ impl ProxiedBody {
             if pool_return.is_good {
                 pool_return.evidence().completed();
             } else if let Some(status) = pool_return.late_failure {
-                pool_return.evidence().call_failed(status);
+                pool_return.evidence().call_failed(status, pool_return.age());
             }
             let PoolReturn { worker, endpoint, connection, in_flight, .. } = pool_return;
             let most = worker.node.config.load().upstream.idle_connections;

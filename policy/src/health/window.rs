@@ -129,7 +129,10 @@ impl Counts {
         let is_past = |cases: Seen, theirs: Seen, mark: f64| {
             let (ours, theirs) =
                 (Cases::new(cases.clients, self.attempts.clients), Cases::new(theirs.clients, others.attempts.clients));
-            cases.clients >= least && self.share(cases) > mark && ours.is_worse_than(&theirs)
+            cases.clients >= least
+                && self.share(cases) > mark
+                && ours.share() >= NOTABLY_WORSE * theirs.share()
+                && ours.is_worse_than(&theirs)
         };
         if others.attempts.clients < least {
             return None;
@@ -158,6 +161,9 @@ impl Counts {
 const SLOWEST: f64 = 0.01;
 /// What as many as this share of the attempts show is not one client's doing, where nothing else can be compared.
 const MOST: f64 = 0.5;
+/// By so much must a share be larger than the others', beside being so beyond chance: the question is asked ten times a
+/// second.
+const NOTABLY_WORSE: f64 = 2.0;
 /// By so much more than errors in a row must there be of such cases, each another client's.
 const FEWEST_OF_MOST: u64 = 2;
 

@@ -4,6 +4,7 @@ use http::header::{CONNECTION, HeaderValue, VIA};
 use http::{Response, StatusCode};
 use policy::route::RouteSpec;
 
+use crate::clock::coarse_ms;
 use crate::grpc::{self, CallEnd, Code};
 use crate::headers::filter_answer;
 use crate::occupancy::InFlight;
@@ -68,6 +69,7 @@ pub(super) fn pass_on(
         routing,
         region,
         client_key,
+        begun_ms: coarse_ms(),
         is_good,
         is_call: log.form.is_call(),
         late_failure: None,

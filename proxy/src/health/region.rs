@@ -10,6 +10,7 @@ use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding
 
 use crate::clock::uptime;
 use crate::health::reported_load::ReportedLoad;
+use crate::health::traffic::{Clients, TrafficSource};
 
 /// The live state of one region, across tables. Decisions, on any thread, read it without a lock.
 #[derive(Debug, Default)]
@@ -24,8 +25,9 @@ pub(crate) struct RegionState {
     error_share: AtomicU32,
     /// [`Health`], as [`encoded`].
     health: AtomicU8,
-    /// Attempts that failed, without another between them.
+    /// Attempts that failed, without another between them, each of another client where a client may be the reason.
     errors_in_a_row: AtomicU32,
+    failing: Clients,
     /// Retries and hedges that its requests have cost since the process's start.
     retries: AtomicU64,
     /// How many there may have been.
@@ -101,8 +103,12 @@ impl RegionState {
         }
     }
 
-    /// Notes that an attempt failed; true when there are now enough in a row to suspect the region as a whole.
-    pub(crate) fn on_error(&self, outlier: &Outlier) -> bool {
+    /// Notes that an attempt failed, `from` a client that may be the reason; true when there are now enough in a row to
+    /// suspect the region as a whole.
+    pub(crate) fn on_error(&self, from: Option<TrafficSource>, outlier: &Outlier) -> bool {
+        if from.is_some_and(|from| !self.failing.is_first(from)) {
+            return false;
+        }
         self.errors_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= outlier.consecutive_errors
     }
 
@@ -115,6 +121,7 @@ impl RegionState {
     /// Makes it the last resort for a while. False when it is that already.
     pub(crate) fn suspect(&self, outlier: &Outlier) -> bool {
         self.errors_in_a_row.store(0, Ordering::Relaxed);
+        self.failing.forget();
         self.lock().health.suspect(uptime(), outlier)
     }
 

@@ -39,7 +39,9 @@ pub(crate) struct Traffic {
     contested: Counter,
     slow: Counter,
     asking: Clients,
+    /// Of failures that may be the endpoint's, and of all else that is wrong with answers.
     failing: Clients,
+    complaining: Clients,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ struct Counter {
 /// When a client last counted, for as many clients as it takes: two that share a place count as one. It holds no memory
 /// before the first.
 #[derive(Debug, Default)]
-struct Clients(OnceLock<Box<[AtomicU64]>>);
+pub(crate) struct Clients(OnceLock<Box<[AtomicU64]>>);
 
 impl Traffic {
     /// Returns the counts.
@@ -73,12 +75,13 @@ impl Traffic {
 
     /// Counts an attempt, counted already, whose answer took too long.
     pub(crate) fn slow(&self, from: TrafficSource) {
-        self.slow.add(self.failing.is_first(from));
+        self.slow.add(self.complaining.is_first(from));
     }
 
     /// Counts an attempt, counted already, as failed; whether it is its client's first such.
     pub(crate) fn error(&self, from: TrafficSource, blame: Blame) -> bool {
-        let is_first = self.failing.is_first(from);
+        let clients = if blame == Blame::Nobody { &self.complaining } else { &self.failing };
+        let is_first = clients.is_first(from);
         self.errors.add(is_first);
         match blame {
             Blame::Nobody => {}
@@ -92,6 +95,7 @@ impl Traffic {
     pub(crate) fn begin_anew(&self) {
         self.asking.forget();
         self.failing.forget();
+        self.complaining.forget();
     }
 }
 
@@ -110,7 +114,7 @@ impl Counter {
 
 impl Clients {
     /// Returns whether a client has not counted within the interval, and counts it.
-    fn is_first(&self, from: TrafficSource) -> bool {
+    pub(crate) fn is_first(&self, from: TrafficSource) -> bool {
         let places = self.0.get_or_init(|| (0..PLACES).map(|_| AtomicU64::new(0)).collect());
         let Some(place) = places.get((from.client_key % PLACES) as usize) else { return true };
         let now = coarse_ms() + 1;
@@ -122,12 +126,13 @@ impl Clients {
         is_first
     }
 
-    fn forget(&self) {
+    /// Has every client count anew.
+    pub(crate) fn forget(&self) {
         self.0.get().into_iter().flatten().for_each(|place| place.store(0, Ordering::Relaxed));
     }
 }
 
-/// Many times what it takes to convict anybody, at 8 KiB for each endpoint, twice.
+/// Many times what it takes to convict anybody, at 8 KiB for each endpoint and kind.
 const PLACES: u64 = 1024;
 
 #[cfg(test)]

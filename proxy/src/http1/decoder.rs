@@ -180,6 +180,10 @@ fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, ContentError
         parsed = parse_trailers(input, &mut vec![httparse::EMPTY_HEADER; MAX_TRAILERS]);
     }
     match parsed {
+        // A line feed alone is an end to some, and none to others: what follows could be taken for a message (RFC 9112, 2.2).
+        Ok(Some((length, _))) if has_bare_line_feed(input.get(..length).unwrap_or_default()) => {
+            Err(ContentError::Trailers)
+        }
         Ok(Some((length, trailers))) => {
             input.advance(length);
             Ok(Some(trailers))
@@ -187,6 +191,10 @@ fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, ContentError
         Ok(None) if input.len() <= MAX_TRAILER_BYTES => Ok(None),
         Ok(None) | Err(_) => Err(ContentError::Trailers),
     }
+}
+
+fn has_bare_line_feed(lines: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', lines).any(|at| at == 0 || lines.get(at - 1) != Some(&b'\r'))
 }
 
 /// Returns the length of trailers that are complete, and the trailers.

@@ -117,7 +117,7 @@ impl<B: Body<Data = Bytes> + Unpin> Encoder<B> {
                 self.body = None;
             }
             ready!(poll_drain(stream, &self.output, &mut self.written, cx)).map_err(EncodeError::Io)?;
-            self.rounds += 1;
+            self.rounds += u64::from(self.written > 0);
             self.output.clear();
             self.written = 0;
             if !self.large.is_empty() {
@@ -125,6 +125,7 @@ impl<B: Body<Data = Bytes> + Unpin> Encoder<B> {
                 let drained = poll_drain(stream, &self.large, &mut written, cx);
                 self.large = self.large.slice(written..);
                 ready!(drained).map_err(EncodeError::Io)?;
+                self.rounds += 1;
                 if self.framing == Framing::Chunked {
                     self.output.extend_from_slice(b"\r\n");
                 }

@@ -69,7 +69,11 @@ impl FrameBudget {
         match frame.kind {
             FrameHead::DATA => {
                 let most = UPDATES_AT_ONCE * BYTES_OF_AN_UPDATE;
-                self.unacknowledged = self.unacknowledged.saturating_add(frame.length as u64).min(most);
+                let pays = match frame.length as u64 {
+                    length @ ..SMALLEST_MESSAGE => length,
+                    length => length.max(2 * BYTES_OF_AN_UPDATE),
+                };
+                self.unacknowledged = self.unacknowledged.saturating_add(pays).min(most);
                 Ok(())
             }
             FrameHead::RST_STREAM => self.spend(COST_OF_A_REJECTION, now_ms).ok_or(Abuse::Rejected),
@@ -101,13 +105,16 @@ const COST_OF_A_REJECTION: u64 = 2 * COST;
 /// Twice what a client may have under way and cancels when its user leaves a page; a flood sends it in a millisecond.
 const BURST: u64 = 200 * COST;
 /// Far above what clients send that keep a connection alive, and what they cancel, over time.
-const REFILL_PER_SECOND: u64 = 50;
+const REFILL_PER_SECOND: u64 = 100;
 /// What a request that was answered earns: it may come with a priority, updates of two windows and a PING, or be
 /// cancelled before its end.
 const EARNED: u64 = 5 * COST;
 /// Of a large answer, eager clients (Go's) acknowledge each 4 KiB twice, for the stream and the connection; one in half as
 /// much leaves room. Less than that is dribble (CVE-2019-9511).
 const BYTES_OF_AN_UPDATE: u64 = 1024;
+/// Some clients (Dart's) acknowledge each frame twice, however short: one with a message in it pays for that. Where a
+/// client opens its window by a few bytes, there is none.
+const SMALLEST_MESSAGE: u64 = 64;
 /// A client may read late, and acknowledge in pieces what it has been sent at once: 16 MiB, a large window.
 const UPDATES_AT_ONCE: u64 = 16 * 1024;
 /// As many as those 16 MiB have frames.
@@ -167,7 +174,7 @@ mod tests {
         let mut budget = FrameBudget::full(500);
         let reset = frame(FrameHead::RST_STREAM, 4);
         assert_eq!(taken(&mut budget, reset, 500), 200);
-        assert_eq!(taken(&mut budget, reset, 1500), 50);
+        assert_eq!(taken(&mut budget, reset, 1500), 100);
         assert_eq!(taken(&mut budget, reset, 1400), 0, "time that goes back");
         budget.earn(3);
         assert_eq!(taken(&mut budget, reset, 1500), 15);

@@ -61,7 +61,9 @@ impl Watch {
                     let found = probe(&node, &endpoint, &plan, gateway.as_ref()).await;
                     if let Some(lack) = found.lack {
                         node.telemetry.metrics.local_errors.with_label_values(&[lack.name()]).inc();
-                        return;
+                        if lack.is_of_all() {
+                            return;
+                        }
                     }
                     if found.result == Probe::Passed {
                         endpoint.report_lag(found.lag_ms);
@@ -104,7 +106,8 @@ impl Watch {
                 if endpoint.on_tick(&failover.outlier) {
                     tracing::info!(region = region.name, endpoint = %endpoint.endpoint, "ejection ended");
                 }
-                let seen = memory.endpoints.entry(endpoint.id).or_default();
+                // What was counted before this watch began, by one that has ended, is not of the last while.
+                let seen = memory.endpoints.entry(endpoint.id).or_insert_with(|| EndpointTraffic::since(endpoint));
                 let fresh = endpoint.counts().since(&seen.counts);
                 seen.counts = seen.counts.plus(&fresh);
                 seen.window.add(uptime(), failover.outlier.interval, &fresh);
@@ -231,6 +234,12 @@ struct TickState {
 struct EndpointTraffic {
     counts: Counts,
     window: Sliding,
+}
+
+impl EndpointTraffic {
+    fn since(endpoint: &EndpointState) -> Self {
+        Self { counts: endpoint.counts(), window: Sliding::default() }
+    }
 }
 
 /// A region's load.

@@ -328,12 +328,15 @@ async fn connect(upstream: Upstream<'_>, destination: &Destination, limit: Insta
             if let ConnectError::Gateway(refusal) = &error {
                 upstream.peers.refusals.of_gateway(upstream.metrics, refusal.cause(), refusal);
             }
-            if let Some(lack) = error.local() {
+            let lack = error.local();
+            if let Some(lack) = lack {
                 upstream.metrics.local_errors.with_label_values(&[lack.name()]).inc();
-                return Err(Fault::Local(lack));
+                if lack.is_of_all() {
+                    return Err(Fault::Local(lack));
+                }
             }
             // A client that chooses the name that is to be proved can choose one that is not.
-            let is_provoked = destination.server_name().is_some() && error.is_of_tls();
+            let is_provoked = lack.is_some() || destination.has_clients_name() && !error.is_of_the_way();
             Err(if is_provoked || matches!(error, ConnectError::Another(_)) {
                 Fault::UnreachableToo
             } else {

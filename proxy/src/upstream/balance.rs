@@ -28,6 +28,8 @@ pub(crate) struct Destination {
     upgrade: bool,
     /// The name that it must prove, where that is not its own.
     server_name: Option<Arc<str>>,
+    /// Whether that is what its client has asked for.
+    is_clients_name: bool,
     /// Spent: it must not be used for another dial.
     _permit: Permit,
 }
@@ -41,6 +43,11 @@ impl Destination {
     /// Returns the name that it must prove by TLS, where that is not its own.
     pub(crate) fn server_name(&self) -> Option<&Arc<str>> {
         self.server_name.as_ref()
+    }
+
+    /// Returns whether its client has chosen the name that it must prove, and so can choose one that it cannot.
+    pub(crate) fn has_clients_name(&self) -> bool {
+        self.is_clients_name && self.server_name.is_some()
     }
 
     /// Returns whether HTTP/2 is to be spoken there.
@@ -57,13 +64,13 @@ pub(crate) fn destination(
     permit: Permit,
     tried: &[Arc<EndpointState>],
     request: PickRequest,
-    server_name: impl FnOnce() -> Option<Arc<str>>,
+    (server_name, is_clients_name): (impl FnOnce() -> Option<Arc<str>>, bool),
 ) -> Option<Destination> {
     let cell = routing.region(permit.region());
     let endpoint = pick(cell, tried, request, routing.canary_in(cell))?;
     let is_origins = endpoint.endpoint.tls && endpoint.endpoint.role == EndpointRole::Origin;
     let server_name = is_origins.then(server_name).flatten();
-    Some(Destination { endpoint, upgrade: request.upgrade, server_name, _permit: permit })
+    Some(Destination { endpoint, upgrade: request.upgrade, server_name, is_clients_name, _permit: permit })
 }
 
 /// Counts the endpoints of a region that this request could still try: those that the probes have nothing

@@ -57,7 +57,8 @@ impl Evidence<'_> {
     pub(crate) fn failed(&self, symptom: Symptom, took: Duration) {
         let noted = self.endpoint.on_error(self.source(), symptom, &self.failover().outlier);
         self.on_trial(false, took);
-        self.act(noted);
+        let from = (symptom != Symptom::Unreachable).then(|| self.source());
+        self.act(noted, from);
     }
 
     /// An attempt has failed after `took`, and no other has shown that it was its endpoint's fault.
@@ -74,10 +75,16 @@ impl Evidence<'_> {
     }
 
     /// An answer that began well has broken off.
-    pub(crate) fn broke_off(&self) {
-        self.endpoint.on_doubtful_error(self.source(), Blame::Contested, true);
+    pub(crate) fn broke_off(&self, age: Duration) {
+        self.endpoint.on_doubtful_error(self.source(), self.late_blame(age, Blame::Contested), true);
         // Counted twice there, as a success and as a failure: half of a share that is far past any mark.
         self.on_trial(false, Duration::ZERO);
+    }
+
+    /// Returns what an answer that is so old says by failing: a stream that ends after a while is not measured by the
+    /// attempts of the last one.
+    fn late_blame(&self, age: Duration, blame: Blame) -> Blame {
+        if age >= self.failover().outlier.interval { Blame::Nobody } else { blame }
     }
 
     fn source(&self) -> TrafficSource {
@@ -86,11 +93,11 @@ impl Evidence<'_> {
 
     /// A gRPC call whose answer began well has ended with a status that says what this one of HTTP says: judged
     /// likewise, see [`Evidence::answered`].
-    pub(crate) fn call_failed(&self, status: StatusCode) {
+    pub(crate) fn call_failed(&self, status: StatusCode, age: Duration) {
         // Counted twice there, as a success and as a failure: half of a share that is far past any mark.
         self.on_trial(false, Duration::ZERO);
         let blame = if is_refusal(status) { Blame::Contested } else { Blame::Nobody };
-        self.endpoint.on_doubtful_error(self.source(), blame, true);
+        self.endpoint.on_doubtful_error(self.source(), self.late_blame(age, blame), true);
     }
 
     fn on_trial(&self, went_well: bool, took: Duration) {
@@ -101,14 +108,14 @@ impl Evidence<'_> {
 
     /// After a failure: ejects the endpoint if its failures in a row are enough, and suspects the
     /// region if those of all its endpoints are, and too few of them are left without one.
-    fn act(&self, noted: Noted) {
+    fn act(&self, noted: Noted, from: Option<TrafficSource>) {
         let (cell, failover, name) = (self.cell(), self.failover(), self.name());
         let cause = Cause::ConsecutiveErrors;
         if noted == Noted::Enough && !eject(self.metrics, name, cell, self.endpoint, cause, failover) {
             // Its share of ejections is used up. That so many fail is told by the region's own count.
             tracing::debug!(region = name, endpoint = %self.endpoint.endpoint, "not ejected: too many are");
         }
-        if noted != Noted::Again && cell.state.on_error(&failover.outlier) {
+        if noted != Noted::Again && cell.state.on_error(from, &failover.outlier) {
             let sound = cell.endpoints.iter().filter(|endpoint| !endpoint.is_in_doubt()).count();
             if (sound as f64) < failover.threshold * cell.endpoints.len() as f64 || sound == 0 {
                 suspect(self.metrics, name, cell, cause, failover);

@@ -80,6 +80,21 @@ impl ConnectError {
         matches!(self, ConnectError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()))
     }
 
+    /// Returns whether nothing was found, or nobody was there: before a name was to be proved.
+    pub(crate) fn is_of_the_way(&self) -> bool {
+        match self {
+            ConnectError::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::TimedOut
+            ),
+            ConnectError::Timeout(_) | ConnectError::Name(_) => true,
+            _ => false,
+        }
+    }
+
     /// Returns what this node lacks, if it is for its own lack of it that there is no connection: which says nothing of any
     /// endpoint, and another would be no better off.
     pub(crate) fn local(&self) -> Option<LocalError> {

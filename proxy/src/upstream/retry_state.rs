@@ -89,7 +89,9 @@ impl<'a> RetryState<'a> {
         let contested = result.report(self.plan, self.fair());
         self.contested.extend(contested);
         let judged = result.judged_status().or(result.status());
-        let is_good = judged.is_some_and(|status| !status.is_server_error());
+        // A node's own word, or that of a limit, does not show that the request can be answered.
+        let is_good = judged.is_some_and(|status| !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS)
+            && !result.is_nodes_own;
         if is_good && self.is_welcome(result) {
             // The same request was answered well: those that failed at it have failed by themselves.
             for earlier in self.contested.drain(..) {
@@ -171,7 +173,9 @@ impl<'a> RetryState<'a> {
                 continue;
             }
             let safeguarded = permit.is_safeguarded();
-            let destination = balance::destination(&routing, permit, &self.tried, self.pick, || self.server_name());
+            let is_clients = self.route.server_name == ServerName::Client;
+            let destination =
+                balance::destination(&routing, permit, &self.tried, self.pick, (|| self.server_name(), is_clients));
             let Some(destination) = destination.filter(|found| !self.again || found.endpoint().is_up()) else {
                 self.done_with.insert(pinned_region);
                 continue;

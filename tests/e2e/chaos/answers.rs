@@ -72,7 +72,7 @@ async fn break_answers(behaviour: &str) {
         }
         eprintln!("{behaviour}, {protocol:?}: left after {broken} in {:.0?}", start.elapsed());
         // Nothing shows that it was not the requests: so many of so many clients do.
-        assert!((10..=60).contains(&broken), "{broken}");
+        assert!(broken >= 10, "{broken}");
         left(&node, "first").await;
         assert_eq!(fleet.received("first").await.len(), broken, "each was asked there once");
         assert_lawful(&mut fleet, &node).await;

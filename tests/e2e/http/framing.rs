@@ -59,6 +59,21 @@ async fn a_head_that_could_hide_a_second_request_is_refused() {
     Client::http1(node.http()).send(&get("/")).await.assert_served_by("here");
 }
 
+/// Nor may the end of a body: what ends its trailers for some, and not for others, ends the connection.
+#[tokio::test]
+async fn trailers_that_end_with_a_line_feed_alone_hide_nothing() {
+    let (world, node) = start().await;
+    for end in ["0\r\nA: b\n\n", "0\r\n\n", "0\r\nA: b\n\r\n"] {
+        let request = format!(
+            "POST /first HTTP/1.1\r\nhost: api.example.com\r\ntransfer-encoding: chunked\r\n\r\n{end}\
+             GET /second HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\n\r\n"
+        );
+        let answer = RawConnection::open(node.http()).await.exchange(request).await;
+        assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{end:?}: {answer}");
+    }
+    assert!(world.received("here").iter().all(|received| received.path != "/second"));
+}
+
 /// However it arrives: over TLS, byte by byte, or behind a sound request.
 #[tokio::test]
 async fn a_bad_head_cannot_hide() {

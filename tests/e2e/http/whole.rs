@@ -162,6 +162,30 @@ async fn a_client_that_half_closes_is_answered() {
     assert_eq!(answers, 2);
 }
 
+/// A client that sends nothing of the content that it has announced, to an origin that answers without it, holds neither
+/// its own connection nor the origin's once it was cut.
+#[tokio::test]
+async fn an_upload_that_never_comes_is_let_go() {
+    let (sender, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let origin = bespoke::tcp(move |mut visit| {
+        let sender = sender.clone();
+        async move {
+            visit.connection.write("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno").await;
+            visit.connection.read_to_end().await;
+            let _ = sender.send(());
+        }
+    })
+    .await;
+    let table = SmallTable::new(EVERYTHING).region("here", "US", &[origin.address]);
+    let setup = Setup::new("here", &table.text()).threads(1);
+    let node = setup.section("limits", "keep_alive = \"500ms\"\nbody_timeout = \"500ms\"").start().await;
+    let mut connection = RawConnection::open(node.http()).await;
+    connection.write("POST / HTTP/1.1\r\nhost: api.example.com\r\ncontent-length: 10\r\n\r\n").await;
+    assert!(connection.read_answer().await.0.starts_with("HTTP/1.1 404"));
+    patiently("the end of the origin's connection", ended.recv()).await.expect("its end");
+    assert!(connection.closes_cleanly().await || connection.try_write("x").await.is_err());
+}
+
 /// An origin that refuses an upload before it begins, keeps it from beginning.
 #[tokio::test]
 async fn an_expectation_is_the_origins_to_meet() {

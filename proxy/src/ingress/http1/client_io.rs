@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
@@ -44,6 +44,8 @@ pub(super) struct IoState {
     awaits_continue: bool,
     /// Whether the client will send no more.
     has_ended: bool,
+    /// Of whoever waits for content, to be told when the stream is gone.
+    reader: Option<Waker>,
 }
 
 /// A request's content, as it arrives on its connection.
@@ -62,6 +64,7 @@ impl ClientIo {
             takes_interim: false,
             awaits_continue: false,
             has_ended: false,
+            reader: None,
         };
         Arc::new(Self { state: Mutex::new(state), released: Notify::new() })
     }
@@ -111,6 +114,7 @@ impl IoState {
             };
             if self.input.is_empty() {
                 self.input = BytesMut::new();
+                self.read_size = ReadSize::FIRST;
                 ready!(stream.poll_readable(cx))?;
             }
             if ready!(self.read_size.poll_fill(stream, &mut self.input, cx))? == 0 {
@@ -146,12 +150,18 @@ impl IoState {
         let watched = self.decoder.is_ended() && !self.has_ended && self.input.len() < longest;
         let Some(stream) = self.stream.as_mut().filter(|_| watched) else { return Ok(Meanwhile::Nothing) };
         while stream.poll_readable(cx)?.is_ready() && self.input.len() < longest {
-            match self.read_size.poll_fill(stream, &mut self.input, cx)? {
-                Poll::Ready(0) => {
+            match self.read_size.poll_fill(stream, &mut self.input, cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => {
                     self.has_ended = true;
                     return Ok(Meanwhile::Ended);
                 }
-                Poll::Ready(_) => {}
+                // TLS that ends without a word to that effect (RFC 9112, 9.8).
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.has_ended = true;
+                    return Ok(Meanwhile::Ended);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
         }
@@ -181,8 +191,9 @@ impl IoState {
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Gives the connection up to another protocol.
+    /// Gives the connection up: to another protocol, or to its end, which whoever still reads content hears of.
     pub(super) fn take(&mut self) -> Option<Upgraded<ClientStream>> {
+        self.reader.take().into_iter().for_each(Waker::wake);
         let input = std::mem::take(&mut self.input);
         self.stream.take().map(|stream| Upgraded::new(stream, input))
     }
@@ -193,9 +204,11 @@ impl IoState {
         if self.has_ended {
             return false;
         }
-        let is_readable =
-            self.stream.as_mut().is_some_and(|stream| matches!(stream.poll_readable(cx), Poll::Ready(Ok(()))));
-        !self.decoder.is_ended() || !self.input.is_empty() || is_readable
+        // While content is still read, the stream has a reader whose wake-up must not be taken from it.
+        if !self.decoder.is_ended() || !self.input.is_empty() {
+            return true;
+        }
+        self.stream.as_mut().is_some_and(|stream| matches!(stream.poll_readable(cx), Poll::Ready(Ok(()))))
     }
 
     /// Reads and forgets what the client sends, to the end of the connection.
@@ -260,13 +273,17 @@ impl Body for RequestContent {
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
             let Some(stream) = &mut state.stream else { return Poll::Ready(Some(Err(ended()))) };
-            match ready!(state.read_size.poll_fill(stream, &mut state.input, cx)) {
-                Ok(1..) => {}
-                Ok(0) => {
+            match state.read_size.poll_fill(stream, &mut state.input, cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => {
                     state.has_ended = true;
                     return Poll::Ready(Some(Err(ended())));
                 }
-                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Pending => {
+                    state.reader = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
             }
         }
     }

@@ -47,10 +47,15 @@ pub(crate) async fn serve_http1(
         match Box::pin(server.exchange(head)).await {
             Next::Request => {}
             Next::Close => break,
-            Next::Nothing => return,
+            Next::Nothing => {
+                // An upload that goes on beside its answer ends with its connection.
+                drop(server.io.lock().take());
+                return;
+            }
         }
     }
     Box::pin(server.close()).await;
+    drop(server.io.lock().take());
 }
 
 /// One connection's server. It lives in the connection's task.
@@ -209,6 +214,7 @@ impl Server {
     async fn write(&mut self, mut answer: Encoder<ResponseBody>) -> Option<Result<(), EncodeError>> {
         let longest = self.watched.config.limits.header_bytes * 2;
         let Self { io, connection, watched, is_closing, .. } = self;
+        let mut progress = answer.progress();
         poll_fn(|cx| {
             match watched.order(cx) {
                 Some(Order::Cut) => return Poll::Ready(None),
@@ -222,6 +228,9 @@ impl Server {
             };
             if polled.is_ready() {
                 return polled.map(Some);
+            }
+            if std::mem::replace(&mut progress, answer.progress()) != answer.progress() {
+                connection.activity.took();
             }
             match io.poll_meanwhile(cx, longest) {
                 Ok(Meanwhile::Nothing) => Poll::Pending,

@@ -112,11 +112,11 @@ fn parse_into<'a>(head: &'a Bytes, fields: &mut [MaybeUninit<httparse::Header<'a
         Ok(length) => (None, length),
         Err(why) => (Some(HeadFault::Ambiguous(why)), Content::UntilClose),
     };
-    let mut keeps_alive = version == Version::HTTP_11;
-    for value in headers.get_all(CONNECTION) {
-        keeps_alive = (keeps_alive || has_token(value, "keep-alive")) && !has_token(value, "close");
-    }
     let says = |name, what| headers.get_all(name).iter().any(|value| has_token(value, what));
+    let keeps_alive = match headers.contains_key(CONNECTION) {
+        false => version == Version::HTTP_11,
+        true => !says(CONNECTION, "close") && (version == Version::HTTP_11 || says(CONNECTION, "keep-alive")),
+    };
     let takes_trailers = headers.contains_key(TE) && says(TE, "trailers");
     let expects_continue = version == Version::HTTP_11
         && content != Content::Length(0)
@@ -179,6 +179,10 @@ mod tests {
             ("GET /a HTTP/1.0\r\n\r\n", Some(Ok(("GET /a", Content::Length(0), false)))),
             ("GET /a HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", Some(Ok(("GET /a", Content::Length(0), true)))),
             ("GET / HTTP/1.1\r\nConnection: x, close\r\n\r\n", Some(Ok(("GET /", Content::Length(0), false)))),
+            (
+                "GET / HTTP/1.0\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n",
+                Some(Ok(("GET /", Content::Length(0), false))),
+            ),
             ("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n", Some(Ok(("POST /", Content::Length(3), true)))),
             ("POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n", Some(Ok(("POST /", Content::Chunked, true)))),
             ("GET /a HTTP/1.1\r\nHost: x\r\n", None),

@@ -115,8 +115,11 @@ fn judged(head: Result<(Response<()>, bool), AnswerError>, to_head: bool) -> Res
     let status = response.status();
     let headers = response.headers();
     let says = |token| headers.get_all(CONNECTION).iter().any(|value| has_token(value, token));
-    let mut keeps_alive =
-        if is_http10 { says("keep-alive") } else { !headers.contains_key(CONNECTION) || !says("close") };
+    let mut keeps_alive = if is_http10 {
+        says("keep-alive") && !says("close")
+    } else {
+        !headers.contains_key(CONNECTION) || !says("close")
+    };
     let coded = is_chunked(headers)?;
     let length = stated_length(headers)?;
     let has_none =
