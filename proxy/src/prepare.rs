@@ -2,6 +2,7 @@
 //! for a start, a reload and `meridian check`.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,8 +88,8 @@ impl LoadedNode {
         match components {
             Some(components) if problems.is_empty() => {
                 let mut config = config;
-                let unheard: Vec<Problem> = document.iter().flat_map(|document| unheard(&config, document)).collect();
-                config.warnings.extend(unheard);
+                let warnings: Vec<Problem> = document.iter().flat_map(|document| warnings(&config, document)).collect();
+                config.warnings.extend(warnings);
                 config.warnings.extend(components.identity.warnings.iter().cloned());
                 Ok(Self { config, document, components })
             }
@@ -305,6 +306,42 @@ fn region_missing(config: &NodeConfig, document: &RoutingTable) -> Problem {
         known.join(", ")
     );
     problem(&config.file, "node.region", message)
+}
+
+/// Returns what is hardly meant of a table on this node.
+fn warnings(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
+    let mut warnings = unheard(config, document);
+    warnings.extend(own_listeners(config, document));
+    warnings
+}
+
+/// Returns the endpoints that are this node's own listeners: each request there comes back, and is refused as a loop.
+fn own_listeners(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
+    let is_ours = |host: &str, port: u16| {
+        let Ok(address) = host.parse::<IpAddr>() else { return false };
+        config.listeners.iter().map(|listener| listener.address).any(|listener| {
+            let is_there = listener.ip() == address || listener.ip().is_unspecified() && is_of_this_machine(address);
+            listener.port() == port && is_there
+        })
+    };
+    let file = document.files().first().map(|file| file.display().to_string()).unwrap_or_default();
+    let regions = document.table.regions().zip(&document.upstreams);
+    let endpoints =
+        regions.flat_map(|((_, region), upstream)| upstream.endpoints.iter().map(move |endpoint| (region, endpoint)));
+    let ours = endpoints.filter(|(_, endpoint)| is_ours(&endpoint.host, endpoint.port));
+    let warning = |(region, endpoint): (&policy::region::Region, &config::Endpoint)| Problem {
+        severity: Severity::Warning,
+        file: file.clone(),
+        line: region.line,
+        path: format!("regions.{}.endpoints", region.name),
+        message: format!("{endpoint} is a listener of {}: what goes there comes back (508)", config.file.display()),
+    };
+    ours.take(MAX_WARNINGS).map(warning).collect()
+}
+
+/// Returns whether an address is one of this machine's: a socket can be bound to it.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// Returns what the table's routes listen for and nobody can say to this node: it is no error, since it only makes

@@ -218,6 +218,31 @@ fn a_certificate_that_is_not_valid_is_a_warning_beside_one_that_is() {
     }
 }
 
+/// A listener on all addresses is on each of this machine's.
+#[test]
+fn an_endpoint_that_is_a_listener_is_a_warning() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).expect("a file");
+    let table = |endpoint: &str| {
+        format!(
+            "version = \"1\"\n[regions.here]\ncountry = \"US\"\nendpoints = [\"{endpoint}\"]\n[[routes]]\n\
+             name = \"all\"\n"
+        )
+    };
+    let node = "[node]\nname = \"n\"\nregion = \"here\"\n[[listeners]]\naddress = \"0.0.0.0:8080\"\n[routing]\n\
+        file = \"routes.toml\"\n";
+    write("node.toml", node);
+    // 192.0.2.1 is nobody's (RFC 5737).
+    for (endpoint, is_ours) in [("127.0.0.1:8080", true), ("127.0.0.1:8081", false), ("192.0.2.1:8080", false)] {
+        write("routes.toml", &table(endpoint));
+        let ended = run_in(directory.path(), &["check", "node.toml"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let is_told = ended.stderr.contains("routes.toml:2: warning: regions.here.endpoints: ")
+            && ended.stderr.contains("is a listener of");
+        assert_eq!(is_told, is_ours, "{endpoint}: {}", ended.stderr);
+    }
+}
+
 #[test]
 fn every_problem_is_told_at_once_and_to_machines_too() {
     let directory = tempfile::tempdir().expect("a directory");
