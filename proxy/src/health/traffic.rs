@@ -38,9 +38,11 @@ pub(crate) struct Traffic {
     confirmed: Counter,
     contested: Counter,
     slow: Counter,
+    /// Who has asked.
     asking: Clients,
-    /// Of failures that may be the endpoint's, and of all else that is wrong with answers.
+    /// Who has met a failure that may be the endpoint's.
     failing: Clients,
+    /// Who has met anything else that is wrong with an answer: it must not hide the former.
     complaining: Clients,
 }
 

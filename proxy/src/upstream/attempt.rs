@@ -335,9 +335,10 @@ async fn connect(upstream: Upstream<'_>, destination: &Destination, limit: Insta
                     return Err(Fault::Local(lack));
                 }
             }
-            // A client that chooses the name that is to be proved can choose one that is not.
-            let is_provoked = lack.is_some() || destination.has_clients_name() && !error.is_of_the_way();
-            Err(if is_provoked || matches!(error, ConnectError::Another(_)) {
+            // A client that chooses the name that is to be proved can choose one that is not; and what this machine lacks for
+            // the way there is the probes' to find out.
+            let is_no_evidence = lack.is_some() || destination.has_clients_name() && !error.is_of_the_way();
+            Err(if is_no_evidence || matches!(error, ConnectError::Another(_)) {
                 Fault::UnreachableToo
             } else {
                 Fault::Unreachable

@@ -31,10 +31,15 @@ pub(crate) struct Evidence<'a> {
 /// An attempt that has failed in a way that its request may have provoked. It lives until its request has ended: an answer
 /// to another attempt shows whose fault it was.
 pub(crate) struct Contested {
+    /// The routing by which it was dialled.
     pub(crate) routing: Arc<Routing>,
+    /// The region, in its ids.
     pub(crate) region: RegionId,
+    /// The endpoint.
     pub(crate) endpoint: Arc<EndpointState>,
+    /// What went wrong.
     pub(crate) symptom: Symptom,
+    /// After how long.
     pub(crate) took: Duration,
 }
 

@@ -97,8 +97,7 @@ impl Server {
                     resting.get_or_insert_with(|| Resting::begin(&worker.metrics.resting_connections));
                     watched.set_may_rest(false);
                 }
-                Some(Order::Rest) => {}
-                None => {}
+                Some(Order::Rest) | None => {}
             }
             let mut io = io.lock();
             let on_bytes = || connection.activity.received();
