@@ -1,4 +1,4 @@
-//! The config bus: how routing tables, and what nodes say of them, travel over NATS JetStream.
+//! The config bus: routing tables and nodes' reports, carried by NATS JetStream.
 //!
 //! A bus is one key-value bucket:
 //!
@@ -6,11 +6,11 @@
 //! |---|---|
 //! | `table` | the routing table, TOML; its KV revision is the table's revision |
 //! | `rollout` | a staged table, for the nodes that its headers name, while it is newer than `table` |
-//! | `heartbeat` | a [`Heartbeat`] as JSON: a publisher's signed word on which table is the newest |
-//! | `nodes.NAME` | what a node says of itself: a [`NodeReport`] as JSON, renewed every [`REPORT_EVERY`] |
+//! | `heartbeat` | a [`Heartbeat`] as JSON: a publisher's signed statement of which table is the newest |
+//! | `nodes.NAME` | a node's [`NodeReport`] as JSON, renewed every [`REPORT_EVERY`] |
 //!
-//! What else a publication says (its epoch, its signature, what it overrides) is in the message's
-//! headers, so that the value is the table and nothing but the table.
+//! The rest of a publication (its epoch, its signature, what it overrides) is in the message's
+//! headers, so that the value is the table alone.
 //!
 //! ```text
 //! publisher --Publication--> Bus::publish (compare and set) --> table | rollout

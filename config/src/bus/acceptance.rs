@@ -1,7 +1,7 @@
 //! Which tables from the bus a node examines.
 //!
 //! Pure: compares what the bus offers with what is in force and what was refused. Revisions only go up; a new
-//! epoch lets them start over. What was refused once is not examined again.
+//! epoch lets them start over. A table that was refused once is not examined again.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -28,25 +28,25 @@ pub fn compare(offered: &TableVersion, in_force: Option<&TableVersion>) -> Compa
 /// How an offered table compares with the one in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// It is the one in force.
+    /// The offered table is the one in force.
     InForce,
-    /// It must not go in force, and changes nothing.
+    /// The offered table must not go in force, and changes nothing.
     Ignored(Ignored),
-    /// It comes after the one in force.
+    /// The offered table comes after the one in force.
     Newer,
 }
 
 /// Why a table on the bus is ignored. `fmt` says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ignored {
-    /// It is not newer than the one in force.
+    /// The table is not newer than the one in force.
     NotNewer {
         /// Its epoch and revision.
         found: (u64, u64),
         /// Those in force.
         in_force: (u64, u64),
     },
-    /// Its epoch is so far ahead that nobody can have counted up to it.
+    /// The table's epoch is further ahead than [`MOST_EPOCHS`] allows.
     TooFar {
         /// Its epoch.
         epoch: u64,

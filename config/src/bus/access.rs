@@ -18,11 +18,11 @@ pub struct BusAccess {
     pub servers: Vec<String>,
     /// The bucket's name.
     pub bucket: String,
-    /// As whom to connect, unless the servers' addresses say it.
+    /// As whom to connect, unless the servers' addresses hold credentials.
     pub credentials: Credentials,
     /// PEM files with the authorities that certify the servers; the system's if empty.
     pub certificate_authorities: Vec<PathBuf>,
-    /// What this side shows of itself.
+    /// The certificate that this side presents.
     pub client_certificate: Option<ClientCertificate>,
 }
 
@@ -38,12 +38,12 @@ pub struct ClientCertificate {
 /// while a node runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Credentials {
-    /// As nobody, or as the server's address says.
+    /// None, or those in the server's address.
     #[default]
     None,
     /// A user with a password.
     Password {
-        /// Their name.
+        /// The user's name.
         user: String,
         /// A file with the password.
         password: PathBuf,
@@ -56,10 +56,10 @@ pub enum Credentials {
     Creds(PathBuf),
 }
 
-/// To connect, and for each answer.
+/// The timeout of a connection attempt, and of each answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// For what carries tables: the longest is 8 MiB, and a link may be slow.
+/// The timeout of requests that carry tables: the longest table is 8 MiB, and a link may be slow.
 pub(super) const PATIENCE_FOR_TABLES: Duration = Duration::from_secs(9);
 
 impl BusAccess {
@@ -69,7 +69,7 @@ impl BusAccess {
         place.is_some_and(|place| !place.is_empty() && !place.contains(char::is_whitespace))
     }
 
-    /// Returns whether all that a connection needs of this machine is there: files, keys, certificates.
+    /// Checks the local files that a connection needs: secrets, keys, certificates.
     ///
     /// # Errors
     /// When a file is missing or bad.
@@ -88,14 +88,14 @@ impl BusAccess {
             .request_timeout(Some(PATIENCE))
             .ping_interval(Duration::from_secs(5))
             .subscription_capacity(4096)
-            // Full jitter, from an eighth of a second to two. Whoever holds the connection makes another
-            // when these attempts are over: a connection that nobody holds must not go on for ever.
+            // Full jitter, from an eighth of a second to two. The connection's owner connects anew when these
+            // attempts are over; without an owner it must not go on for ever.
             .max_reconnects(8)
             .reconnect_delay_callback(|attempts| {
                 let most = Duration::from_millis(125 << attempts.min(4));
                 most.mul_f64(fastrand::f64())
             })
-            // Those that a server names are not those that were asked for, and may be without TLS.
+            // Servers that a server advertises were not configured, and may be without TLS.
             .ignore_discovered_servers()
             .require_tls(self.asks_for_tls())
             .tls_client_config(self.tls()?);
@@ -114,13 +114,13 @@ impl BusAccess {
             Credentials::Creds(file) => {
                 let text = secret(file)?;
                 let bad = |error: std::io::Error| BusError::File { file: file.clone(), what: error.to_string() };
-                // The library wants the end of the last line.
+                // The library expects a line break after the last line.
                 options.credentials(&format!("{text}\n")).map_err(bad)?
             }
         })
     }
 
-    /// Returns the servers without the passwords that may be in their addresses.
+    /// Returns the servers' addresses without the passwords that may be in them.
     pub fn servers_shown(&self) -> String {
         let shown = self.servers.iter().map(|server| match (server.split_once("://"), server.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
@@ -129,8 +129,8 @@ impl BusAccess {
         shown.collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns what the first address that says it says before its `@`: `user:password`, or a token. The library does
-    /// not look there.
+    /// Returns the credentials of the first address with an `@`: `user:password`, or a token. The library ignores
+    /// them.
     fn login(&self) -> Result<Option<(String, Option<String>)>, BusError> {
         for server in &self.servers {
             let bad =
@@ -143,7 +143,7 @@ impl BusAccess {
         Ok(None)
     }
 
-    /// Returns whether a connection without TLS is none: nobody on the way may talk us out of it.
+    /// Returns whether TLS is required, so that nobody on the path can downgrade the connection.
     fn asks_for_tls(&self) -> bool {
         !self.certificate_authorities.is_empty()
             || self.client_certificate.is_some()
@@ -183,7 +183,7 @@ impl BusAccess {
     }
 }
 
-/// Returns a secret's file: its text without white space around it.
+/// Reads a secret from a file, without white space around it.
 fn secret(file: &Path) -> Result<String, BusError> {
     let text = crate::text::read_bounded(file, MAX_SECRET);
     let text = text.map_err(|error| BusError::File { file: file.to_owned(), what: error.to_string() })?;

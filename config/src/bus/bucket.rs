@@ -1,4 +1,4 @@
-//! How a bucket is made, and what is weak about one that somebody else has made.
+//! Creating the bucket, and finding the weaknesses of one that was created otherwise.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,32 +9,32 @@ use super::client::{Bus, within};
 use super::error::{BusError, chain, request_error};
 use super::layout::{HISTORY, Place};
 
-/// What is weak about a bucket. `fmt` says what it costs and what to do.
+/// A setting of the bucket that makes it less reliable. `fmt` says what it costs and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weakness {
     /// It keeps fewer tables than Meridian's own would.
     History {
-        /// So many.
+        /// How many.
         tables: i64,
     },
-    /// It forgets what is older than this, the table in force too.
+    /// It deletes what is older than this, the table in force too.
     TimeToLive(Duration),
     /// It is kept in memory.
     Memory,
     /// One server of a cluster keeps it.
     OneReplica,
-    /// Its values can be read by way of its leader only.
+    /// Its values can be read through its leader only.
     NoDirectGets,
-    /// It takes nothing in place of what was there before.
+    /// It allows no roll-ups, by which a message replaces the earlier ones of its key.
     NoRollup,
 }
 
 impl Bus {
-    /// Makes the bucket, unless it is there. Returns how many servers keep it, if it was not. `replicas` is how many
-    /// shall; by default `REPLICAS` (3) where the bus is a cluster that has so many, else one.
+    /// Creates the bucket unless it exists, and then returns how many replicas it has. `replicas` sets their number; by
+    /// default it is `REPLICAS` (3) in a cluster of that many servers, else one.
     ///
     /// # Errors
-    /// When the bus does not answer, or does not let us, or has not so many servers.
+    /// When the bus does not answer, denies permission, or has too few servers.
     pub async fn create_bucket(&self, replicas: Option<usize>) -> Result<Option<usize>, BusError> {
         match self.stream().await {
             Err(BusError::NoBucket { .. }) => {}
@@ -54,8 +54,8 @@ impl Bus {
         Ok(Some(made))
     }
 
-    /// Waits until a bucket that was just made answers. The servers of a cluster find its leader first, and until they
-    /// have, a question has no answer, or one that sounds like there being no JetStream.
+    /// Waits until a new bucket answers. The servers of a cluster elect its leader first; until then a request times
+    /// out, or fails as if there were no JetStream.
     async fn settle(&self) -> Result<(), BusError> {
         let mut tries = 0;
         loop {
@@ -74,8 +74,8 @@ impl Bus {
     }
 
     async fn create_with(&self, replicas: usize) -> Result<(), NotCreated> {
-        // As a key-value store is made, but by hand: nats-server 2.9 answers a question that the library's
-        // own way asks first in words that the library does not understand.
+        // The library's own function for a key-value store first sends a request whose answer from nats-server
+        // 2.9 it cannot parse; hence the stream is created by hand.
         let config = stream::Config {
             name: format!("KV_{}", self.bucket()),
             description: Some("Meridian: the fleet's routing table and its nodes' reports".to_owned()),
@@ -94,7 +94,9 @@ impl Bus {
                 let text = chain(&error);
                 let is_for_lack_of_servers = LACK_OF_SERVERS.iter().any(|words| text.contains(words));
                 let remedy = if is_for_lack_of_servers && replicas > 1 {
-                    format!("; the bus has not {replicas} servers with JetStream that could keep it: say --replicas 1")
+                    format!(
+                        "; the bus has fewer than {replicas} servers with JetStream that could keep it: use --replicas 1"
+                    )
                 } else {
                     String::new()
                 };
@@ -103,10 +105,10 @@ impl Bus {
         }
     }
 
-    /// Returns what is weak about the bucket, as it is now.
+    /// Returns the bucket's present weaknesses.
     ///
     /// # Errors
-    /// When there is none, or the bus does not answer.
+    /// When there is no bucket, or the bus does not answer.
     pub async fn weaknesses(&self) -> Result<Vec<Weakness>, BusError> {
         within(async {
             let stream = self.stream().await?;
@@ -116,7 +118,7 @@ impl Bus {
         .await
     }
 
-    /// Returns whether the bucket has a leader, as one does that no cluster keeps.
+    /// Returns whether the bucket has a leader; outside a cluster it always has.
     async fn has_leader(&self) -> Result<bool, BusError> {
         within(async {
             let info = self.stream().await?.get_info().await.map_err(|error| request_error(&error))?;
@@ -142,7 +144,7 @@ fn weaknesses(config: &stream::Config, is_clustered: bool) -> Vec<Weakness> {
 }
 
 impl Weakness {
-    /// Returns a word for it that machines can go by.
+    /// Returns the weakness's name for machines.
     pub fn kind(&self) -> &'static str {
         match self {
             Weakness::History { .. } => "history",
@@ -161,25 +163,25 @@ impl fmt::Display for Weakness {
             Weakness::History { tables } => write!(
                 f,
                 "the bucket keeps {tables} of its tables: `meridian rollback` finds no earlier one to go back to, and a node \
-                 that was away is compared with nothing in between; edit its stream to 64 messages per subject"
+                 that was away cannot read the tables that it missed; edit its stream to 64 messages per subject"
             ),
             Weakness::TimeToLive(age) => write!(
                 f,
-                "the bucket forgets what is older than {}, the table in force too: fresh nodes then find none, and nobody \
-                 confirms it to the others; edit its stream to keep messages for ever",
+                "the bucket deletes what is older than {}, the table in force too: fresh nodes then find none, and the others \
+                get no confirmation of theirs; edit its stream to keep messages for ever",
                 humantime::format_duration(*age)
             ),
             Weakness::Memory => f.write_str(
-                "the bucket is kept in memory: a restart of nats-server loses the table; make another, on disk, and publish \
+                "the bucket is kept in memory: a restart of nats-server loses the table; create another, on disk, and publish \
                  there",
             ),
             Weakness::OneReplica => f.write_str(
-                "one server of the cluster keeps the bucket: while it is down nobody publishes, and with its disk all tables \
-                 are lost; edit its stream to 3 replicas",
+                "one server of the cluster keeps the bucket: while it is down no table can be published, and with its disk all \
+                tables are lost; edit its stream to 3 replicas",
             ),
             Weakness::NoDirectGets => f.write_str(
-                "the bucket allows no direct gets: every read goes to its leader and comes back a third longer, in JSON, and \
-                 nodes need the right to publish on $JS.API.STREAM.MSG.GET.KV_BUCKET; edit its stream to allow direct gets",
+                "the bucket allows no direct gets: every read goes to its leader, the answer is a third longer, in JSON, and \
+                nodes need the right to publish on $JS.API.STREAM.MSG.GET.KV_BUCKET; edit its stream to allow direct gets",
             ),
             Weakness::NoRollup => f.write_str(
                 "the bucket allows no roll-ups: nodes cannot report, nothing staged can be withdrawn, and heartbeats are not \
@@ -189,17 +191,17 @@ impl fmt::Display for Weakness {
     }
 }
 
-/// Why a bucket was not made.
+/// Why a bucket was not created.
 struct NotCreated {
     error: BusError,
     is_for_lack_of_servers: bool,
 }
 
-/// How often a bucket that was just made is asked, and how long after each: elections take a second or two.
+/// How often a new bucket is tried, and the pause between: ten seconds in all, where an election takes one or two.
 const SETTLING: u32 = 40;
 const SETTLING_PAUSE: Duration = Duration::from_millis(250);
 
-/// How many servers of a cluster keep a bucket: one may die, and the others still agree on what is newest.
+/// How many servers of a cluster keep a bucket: one may fail, and the others are still a majority.
 const REPLICAS: usize = 3;
 
 /// What nats-server says when it has fewer servers than a bucket asks for: JetStream's errors 10074, 10005 and 10023.

@@ -1,4 +1,4 @@
-//! A connection to a bus, and what can be written there.
+//! A connection to a bus, and writing over it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +22,14 @@ use super::watch::Watch;
 pub struct Bus {
     client: Client,
     pub(super) jetstream: jetstream::Context,
-    /// The same, for what carries tables.
+    /// The same context with the longer timeout of requests that carry tables.
     pub(super) carrier: jetstream::Context,
     bucket: String,
-    /// The bucket's stream, once it was found.
+    /// The bucket's stream, once it was looked up.
     stream: Arc<OnceCell<Stream>>,
     complaint: Arc<Mutex<Option<String>>>,
     lost: Arc<Notify>,
-    /// The subjects of all reports that it was told of.
+    /// The subjects of all reports that the server has ever listed.
     pub(super) reporters: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -37,15 +37,15 @@ impl Bus {
     /// Connects to one of the servers, as `name`. It reconnects a few times by itself before it gives up.
     ///
     /// # Errors
-    /// When none can be reached or lets us in, or a file of `access` is bad.
+    /// When no server can be reached or accepts us, or a file of `access` is bad.
     pub async fn connect(access: &BusAccess, name: &str) -> Result<Self, BusError> {
         let complaint = Arc::<Mutex<Option<String>>>::default();
         let lost = Arc::<Notify>::default();
-        let (heard, gone) = (complaint.clone(), lost.clone());
+        let (last_error, gone) = (complaint.clone(), lost.clone());
         let options = access.options(name)?.event_callback(move |event| {
             match event {
                 async_nats::Event::ServerError(error) => {
-                    *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                    *last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
                 }
                 async_nats::Event::Disconnected => gone.notify_one(),
                 _ => {}
@@ -78,7 +78,7 @@ impl Bus {
         &self.bucket
     }
 
-    /// Returns the server that it is connected to: its name and version.
+    /// Returns the connected server's name and version.
     pub fn server(&self) -> String {
         let info = self.client.server_info();
         format!("{} ({})", info.server_name, info.version)
@@ -89,23 +89,23 @@ impl Bus {
         &self.client
     }
 
-    /// Returns what the server last complained of by itself, told once: it does not answer who lacks a right.
+    /// Takes the last error that the server sent unasked: a request without permission gets no answer of its own.
     pub fn complaint(&self) -> Option<String> {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Waits until the connection is lost. Another takes its place by itself, but what was asked for on it,
-    /// such as a watch, the library asks for again in ways that need other rights, and may have missed much.
+    /// Waits until the connection is lost. The library reconnects by itself, but restores a watch in ways that
+    /// need other permissions and may lose changes.
     pub async fn lost(&self) {
         self.lost.notified().await;
     }
 
-    /// Returns the most bytes that one message can have.
+    /// Returns the most bytes that the server takes in a message.
     pub fn max_payload(&self) -> usize {
         self.client.server_info().max_payload
     }
 
-    /// Returns whether the server says that it is one of a cluster.
+    /// Returns whether the server is part of a cluster.
     pub fn is_clustered(&self) -> bool {
         self.client.server_info().cluster.is_some()
     }
@@ -121,17 +121,17 @@ impl Bus {
         self.send(&self.jetstream, HEARTBEAT, headers, text.into()).await.map_err(refusal)
     }
 
-    /// Writes a table, if what is there is still of the revision `after` (0: nothing). Gives the
-    /// new revision.
+    /// Writes a table if its key is still at the revision `after` (0: without a value), and returns the new
+    /// revision.
     ///
     /// # Errors
-    /// When another was first, the server does not take as much, or the bus does not answer.
+    /// When another publication was first, the table is too long for the server, or the bus does not answer.
     pub async fn publish(&self, publication: &Publication, after: u64) -> Result<u64, PublishError> {
         let place = if publication.stage.is_some() { Place::Rollout } else { Place::Table };
         self.put(place, publication.headers(), publication.text.clone(), after).await
     }
 
-    /// Takes the staged table away, if it is still of that revision.
+    /// Deletes the staged table if its key is still at this revision.
     ///
     /// # Errors
     /// As [`Bus::publish`].
@@ -145,13 +145,13 @@ impl Bus {
     async fn put(&self, place: Place, headers: HeaderMap, text: bytes::Bytes, after: u64) -> Result<u64, PublishError> {
         let mut headers = headers;
         headers.insert(async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, after.to_string().as_str());
-        // The protocol's own part of the message is small; the server counts the headers in.
+        // The server counts the headers in; 64 bytes are for the protocol's own part of the message.
         let line = |(name, values): (&async_nats::HeaderName, &Vec<async_nats::HeaderValue>)| {
             let name: &str = name.as_ref();
             values.iter().map(|value| name.len() + value.as_str().len() + 4).sum::<usize>()
         };
-        let said: usize = headers.iter().map(line).sum();
-        let (bytes, most) = (text.len() + said + 64, self.max_payload());
+        let header_bytes: usize = headers.iter().map(line).sum();
+        let (bytes, most) = (text.len() + header_bytes + 64, self.max_payload());
         if bytes > most {
             return Err(PublishError::TooLarge { bytes, most });
         }
@@ -170,8 +170,8 @@ impl Bus {
         self.send(&self.jetstream, &report_key(&report.node), headers, text.into()).await.map_err(refusal)
     }
 
-    /// Puts a mark in place of a node's own report: it has left. Asks for no other right than the
-    /// report itself.
+    /// Replaces a node's report by a delete marker: the node has left. Needs no permission beyond the
+    /// report's.
     ///
     /// # Errors
     /// When the bus does not take it.
@@ -213,7 +213,7 @@ impl Bus {
         }
     }
 
-    /// Returns the bucket's stream, as it was when it was first asked for.
+    /// Returns the bucket's stream, as it was at the first look-up.
     pub(super) async fn stream(&self) -> Result<&Stream, BusError> {
         self.stream.get_or_try_init(|| self.look_up()).await
     }
@@ -229,8 +229,7 @@ impl Bus {
         })
     }
 
-    /// Returns why a question had no answer: the bucket may be gone since, of which only a question for the bucket
-    /// itself tells.
+    /// Returns the cause of a failed request: that the bucket is gone shows only in a look-up of the bucket.
     pub(super) async fn reason(&self, error: BusError) -> BusError {
         match error {
             BusError::TimedOut => error,
@@ -243,14 +242,14 @@ impl Bus {
     }
 }
 
-/// Returns what an alert of the server's about a certificate is about: TLS does not say whose.
+/// Appends the remedy to an error that is a TLS alert about our certificate: the alert does not say whose it is.
 fn with_remedy(what: String) -> String {
     let is_about_ours = ["BadCertificate", "CertificateRequired", "UnknownCA"].iter().any(|alert| what.contains(alert));
     let remedy = if is_about_ours { "; the server asks for a client certificate that it trusts" } else { "" };
     what + remedy
 }
 
-/// Whatever is small is answered soon, or not at all.
+/// Waits for a small answer, for [`PATIENCE`] at most.
 pub(super) async fn within<T>(asked: impl Future<Output = Result<T, BusError>>) -> Result<T, BusError> {
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(BusError::TimedOut))
 }

@@ -1,4 +1,4 @@
-//! A table as it lies on a bus.
+//! A table as it is stored on a bus.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use super::publication::Publication;
 pub struct Entry {
     /// The KV revision.
     pub revision: u64,
-    /// When the bus took it, by its clock.
+    /// When the bus stored it, by the bus's clock.
     pub created: SystemTime,
     /// The table, unless it was deleted, or cannot be read.
     pub publication: Option<Publication>,
@@ -21,9 +21,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Returns what is left of a staged table's lease. It counts from when it was issued, or from when the bus took it
-    /// if that is earlier: nobody can make it last by putting it there again. All of it is left if these clocks are
-    /// ahead of ours.
+    /// Returns what is left of a staged table's lease. The lease counts from the table's issue, or from when the bus
+    /// stored it if that is earlier, so that writing it again does not prolong it. All of the lease is left where those
+    /// clocks are ahead of ours.
     pub fn lease_left(&self, now: SystemTime) -> Duration {
         let Some(publication) = &self.publication else { return Duration::ZERO };
         let lease = publication.stage.as_ref().map_or(Duration::ZERO, |stage| stage.lease);
@@ -35,7 +35,7 @@ impl Entry {
 }
 
 impl Entry {
-    /// Reads a message of a place.
+    /// Parses a message of a place.
     pub(super) fn of(message: StreamMessage, place: Place) -> Self {
         let (revision, created) = (message.sequence, SystemTime::from(message.time));
         let mut entry = Self { revision, created, publication: None, unreadable: None };
@@ -54,10 +54,10 @@ impl Entry {
     }
 }
 
-/// Returns what is said of a table that is too long to be read.
+/// Returns the error text for a table that is too long to be read.
 pub fn too_large(bytes: usize) -> String {
     format!("it has {bytes} bytes; at most {MAX_TABLE} are read")
 }
 
-/// The longest table that is read from a bus, in bytes.
+/// The longest table that is read from a bus, in bytes: as long as one that is read from a file.
 pub const MAX_TABLE: usize = crate::document::MAX_TEXT;

@@ -1,10 +1,10 @@
-//! Why the bus does not do what it is asked.
+//! Errors of the bus.
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why the bus does not do what it is asked.
+/// Why a request to the bus failed.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum BusError {
@@ -31,14 +31,15 @@ pub enum PublishError {
     #[error("another table was published meanwhile")]
     Overtaken,
     #[error(
-        "the table and what is said beside it are {bytes} bytes, and the server takes {most}: raise max_payload in its configuration"
+        "the table and its headers are {bytes} bytes, and the server takes {most}: raise max_payload in its configuration"
     )]
     TooLarge { bytes: usize, most: usize },
     #[error(transparent)]
     Bus(#[from] BusError),
 }
 
-/// Returns a request's failure. The library tells a time-out and a server without JetStream by its sources.
+/// Classifies the error of a request. A time-out and a server without JetStream show only in the text of the library's
+/// error and its sources.
 pub(super) fn request_error(error: &(dyn std::error::Error + 'static)) -> BusError {
     let text = chain(error);
     if text.contains("timed out") {

@@ -1,35 +1,35 @@
-//! A heartbeat: a publisher's signed word that a table is still the newest one.
+//! A heartbeat: a publisher's signed statement that a table is still the newest one.
 //!
-//! Whoever controls the bus can repeat an old signed table for ever. They cannot make a heartbeat: it is signed, and
-//! names its time.
+//! Whoever controls the bus can replay an old signed table for ever, but cannot make a heartbeat, which is signed and
+//! dated.
 
 use serde::{Deserialize, Serialize};
 
 use super::publication::{TableVersion, printable};
 
-/// A publisher's word, under the key `heartbeat`, that a publication is still the newest one at a time.
+/// A publisher's statement, under the key `heartbeat`, that a publication was the newest one at `signed_ms`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// The publication's epoch.
     pub epoch: u64,
-    /// Its revision when the heartbeat was signed, for people: the same publication may be put there again.
+    /// The publication's revision when the heartbeat was signed, for people: the same publication may be written again.
     pub revision: u64,
     /// When the publication was signed, in Unix milliseconds.
     pub issued_ms: u64,
-    /// The hash of its text, in hexadecimal.
+    /// The hash of the publication's text, in hexadecimal.
     pub sha256: String,
     /// When the heartbeat was signed, in Unix milliseconds by the signer's clock.
     pub signed_ms: u64,
-    /// Who signed it: `user@host`.
+    /// Who signed the heartbeat: `user@host`.
     pub by: String,
-    /// `KEY:HEX`: which key signed it, and the signature.
+    /// `KEY:HEX`: the signing key's id, and the signature.
     #[serde(default)]
     pub signature: Option<String>,
 }
 
 impl Heartbeat {
-    /// Returns a heartbeat of this time for a publication, not yet signed.
+    /// Returns an unsigned heartbeat for a publication, dated `signed_ms`.
     pub fn new(version: &TableVersion, signed_ms: u64, by: &str) -> Self {
         let TableVersion { epoch, revision, issued_ms, sha256 } = version.clone();
         Self { epoch, revision, issued_ms, sha256, signed_ms, by: printable(by), signature: None }
@@ -38,32 +38,34 @@ impl Heartbeat {
     /// Parses a value of the bus.
     ///
     /// # Errors
-    /// When it is none, in words.
+    /// When the value is no heartbeat, in words.
     pub(super) fn parse(value: &[u8]) -> Result<Self, String> {
         if value.len() > LONGEST {
             return Err(format!("the heartbeat has {} bytes; at most {LONGEST} are read", value.len()));
         }
-        let read: Self = serde_json::from_slice(value).map_err(|error| format!("the heartbeat is none: {error}"))?;
-        // What is signed has one fact a line, and what is shown plays no tricks on a terminal.
+        let read: Self =
+            serde_json::from_slice(value).map_err(|error| format!("the heartbeat does not parse: {error}"))?;
+        // A line break would add a line to the signed text, and a control character could confuse a terminal.
         Ok(Self { by: printable(&read.by), sha256: printable(&read.sha256), ..read })
     }
 
-    /// Returns whether it is about this publication.
+    /// Returns whether the heartbeat is about this publication.
     pub fn is_about(&self, version: &TableVersion) -> bool {
         (self.epoch, self.issued_ms) == (version.epoch, version.issued_ms) && self.sha256 == version.sha256
     }
 
-    /// Returns whether it is about a publication that came after this one.
+    /// Returns whether the heartbeat is about a publication that came after this one.
     pub fn is_beyond(&self, version: &TableVersion) -> bool {
         (self.epoch, self.issued_ms) > (version.epoch, version.issued_ms)
     }
 
-    /// Orders heartbeats: the newer publication first, and of one publication the later word.
+    /// Returns the sort key of heartbeats: the publication, then the time of the signature.
     pub fn order(&self) -> (u64, u64, u64) {
         (self.epoch, self.issued_ms, self.signed_ms)
     }
 
-    /// Returns what is signed: one fact a line. It begins unlike a table's, so that neither passes for the other.
+    /// Returns the signed text, one field a line. Its first line differs from a table's, so that neither passes for the
+    /// other.
     pub(super) fn statement(&self, bucket: &str) -> String {
         let Self { epoch, revision, issued_ms, sha256, signed_ms, by, .. } = self;
         format!(
@@ -73,14 +75,14 @@ impl Heartbeat {
     }
 }
 
-/// A heartbeat has some 400 bytes.
+/// The longest value that is parsed, in bytes: ten times the usual 400.
 const LONGEST: usize = 4096;
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
 
-    /// Returns a heartbeat of this time for a publication of text `a`, epoch 1, revision 5 and this time.
+    /// Returns a heartbeat signed at `signed_ms`, for a publication of hash `a`, epoch 1 and revision 5.
     pub(in crate::bus) fn heartbeat(issued_ms: u64, signed_ms: u64) -> Heartbeat {
         let version = TableVersion { epoch: 1, revision: 5, issued_ms, sha256: "a".to_owned() };
         Heartbeat::new(&version, signed_ms, "me@host")
@@ -93,10 +95,10 @@ pub(super) mod tests {
         assert_eq!(Heartbeat::parse(&json), Ok(sent.clone()));
         let text = String::from_utf8(json).unwrap();
         for bad in ["", "{}", "[]", "x", &text.replace("\"epoch\":1", "\"epoch\":-1"), &text.replace("by", "who")] {
-            assert!(Heartbeat::parse(bad.as_bytes()).unwrap_err().contains("none"), "{bad}");
+            assert!(Heartbeat::parse(bad.as_bytes()).unwrap_err().contains("does not parse"), "{bad}");
         }
         assert!(Heartbeat::parse(&[b' '; LONGEST + 1]).unwrap_err().contains("at most"));
-        // A name with a line's end in it is not what was signed.
+        // A name with a line break in it is not what was signed.
         let forged = text.replace("me@host", "me\\nsigned 9");
         assert_ne!(Heartbeat::parse(forged.as_bytes()).unwrap().statement("b"), sent.statement("b"));
     }

@@ -1,11 +1,11 @@
-//! What a bucket is made of: its keys, and how much of each it keeps.
+//! The layout of a bucket: its keys, and how many values of each it keeps.
 
 /// One of the two keys of tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Place {
     /// For all nodes.
     Table,
-    /// For the nodes that it names, while it is newer.
+    /// For the nodes that its headers name, while it is newer.
     Rollout,
 }
 
@@ -27,7 +27,7 @@ pub(super) fn report_key(node: &str) -> String {
     format!("nodes.{node}")
 }
 
-/// The header that says what a key-value store's message does, where it does not put.
+/// The header with a key-value message's operation; without it the operation is `PUT`.
 pub(super) const OPERATION: &str = "KV-Operation";
 
 /// How many tables the bus keeps, for `meridian history` and `rollback`: the most that a bucket can.

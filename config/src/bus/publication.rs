@@ -1,4 +1,4 @@
-//! What is published: a table, and what its publisher says beside it.
+//! A publication: a table, and its headers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use sha2::{Digest, Sha256};
 
 use crate::document::top_level_text;
 
-/// A routing table as it travels, with what is said in the headers beside it.
+/// A routing table as it is published, with the content of its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// The table's text; not yet known to be UTF-8, let alone TOML.
     pub text: bytes::Bytes,
     /// Counts the times that revisions were allowed to start over. Compared before the revision.
     pub epoch: u64,
-    /// When it was signed or written, in Unix milliseconds by the publisher's clock. A signed table is
-    /// refused when it is older by this than the one in force.
+    /// When the table was signed or written, in Unix milliseconds by the publisher's clock. A signed table
+    /// is refused when it was issued before the one in force.
     pub issued_ms: u64,
-    /// Until when it may be used, in Unix milliseconds: past it, restricted routes are refused. `None` when its
-    /// publisher does not say.
+    /// Until when the table may be used, in Unix milliseconds: past it, restricted routes are refused. `None` when its
+    /// publisher sets no end.
     pub valid_until_ms: Option<u64>,
     /// Who published it: `user@host`.
     pub by: String,
-    /// Why, in their words.
+    /// Why, in the publisher's words.
     pub note: String,
     /// What the shrink guard must let pass, by name: `fleet`, or a jurisdiction's.
     pub allow: BTreeSet<String>,
@@ -31,7 +31,7 @@ pub struct Publication {
     pub stage: Option<Stage>,
     /// `KEY:HEX`: which key signed it, and the signature.
     pub signature: Option<String>,
-    /// The hash that its publisher gave, in hexadecimal. It must be the text's.
+    /// The hash that the publisher computed, in hexadecimal, which must be the text's.
     pub claimed_sha256: Option<String>,
 }
 
@@ -40,16 +40,17 @@ pub struct Publication {
 pub struct Stage {
     /// The nodes' names.
     pub nodes: BTreeSet<String>,
-    /// Without its promotion for this long they return to the table of all: its publisher may be gone.
+    /// How long these nodes keep the table without its promotion, before they return to the table of all nodes: the
+    /// publisher may be gone.
     pub lease: Duration,
 }
 
-/// Which of all tables on the bus one is: what decides which of two is newer, and whether two are the same.
+/// Identifies a table on the bus: decides which of two is newer, and whether two are the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableVersion {
-    /// Compared first.
+    /// The epoch, compared first.
     pub epoch: u64,
-    /// Compared then.
+    /// The revision, compared within an epoch.
     pub revision: u64,
     /// When its publisher issued it, in Unix milliseconds.
     pub issued_ms: u64,
@@ -82,27 +83,27 @@ impl Publication {
         sha256_hex(&self.text)
     }
 
-    /// Returns the table's version, as its text says it, whether or not the rest of it is any good.
+    /// Returns the `version` in the table's text, even where the rest does not parse.
     pub fn version(&self) -> Option<String> {
         top_level_text(std::str::from_utf8(&self.text).ok()?, "version")
     }
 
-    /// Returns what stands for the whole of it, the text and all that is said beside it: another publication of the
-    /// same text may be good where this one was not.
+    /// Returns a hash of the text and all headers: another publication of the same text may be accepted where this one
+    /// was refused.
     pub fn fingerprint(&self) -> String {
         let signature = self.signature.as_deref().unwrap_or_default();
         let claimed = self.claimed_sha256.as_deref().unwrap_or_default();
         sha256_hex(format!("{}\n{signature}\n{claimed}", self.statement("")).as_bytes())
     }
 
-    /// Returns what is signed: one fact a line. No field can hold a line's end.
+    /// Returns the signed text, one field a line. No field can hold a line break.
     pub(super) fn statement(&self, bucket: &str) -> String {
         let Self { epoch, issued_ms, by, note, .. } = self;
         let (nodes, lease_ms) = match &self.stage {
             Some(stage) => (listed(&stage.nodes), stage.lease.as_millis()),
             None => ("*".to_owned(), 0),
         };
-        // Only where it is said: what was signed without it holds as it did.
+        // Only where it is set: signatures from before this field existed stay valid.
         let valid_until = self.valid_until_ms.map(|until| format!("valid-until {until}\n")).unwrap_or_default();
         format!(
             "meridian table 1\nbucket {bucket}\nnodes {nodes}\nlease {lease_ms}\nepoch {epoch}\nissued {issued_ms}\n\
@@ -112,7 +113,7 @@ impl Publication {
         )
     }
 
-    /// Returns the headers that travel beside the text.
+    /// Returns the message's headers.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let mut insert = |name: &'static str, value: String| {
@@ -135,15 +136,15 @@ impl Publication {
         headers
     }
 
-    /// Reads a message. One without headers, as `nats kv put` writes it, is of epoch 0 and unsigned.
+    /// Parses a message. One without headers, as `nats kv put` writes it, is of epoch 0 and unsigned.
     ///
     /// # Errors
-    /// When a staged table does not say for whom, and for how long.
+    /// When a staged table has no nodes, or no valid lease.
     pub(super) fn read(text: bytes::Bytes, headers: &HeaderMap, staged: bool) -> Result<Self, StageError> {
-        let said = |name: &'static str| headers.get(name).map(|value| printable(value.as_str())).unwrap_or_default();
-        let number = |name| said(name).parse::<u64>().unwrap_or(0);
-        let given = |name| Some(said(name)).filter(|value| !value.is_empty());
-        let stage = staged.then(|| Stage { nodes: names(&said(NODES)), lease: Duration::from_millis(number(LEASE)) });
+        let header = |name: &'static str| headers.get(name).map(|value| printable(value.as_str())).unwrap_or_default();
+        let number = |name| header(name).parse::<u64>().unwrap_or(0);
+        let given = |name| Some(header(name)).filter(|value| !value.is_empty());
+        let stage = staged.then(|| Stage { nodes: names(&header(NODES)), lease: Duration::from_millis(number(LEASE)) });
         let is_odd = |stage: &Stage| stage.nodes.is_empty() || stage.lease.is_zero() || stage.lease > LONGEST_LEASE;
         if stage.as_ref().is_some_and(is_odd) {
             return Err(StageError);
@@ -152,30 +153,30 @@ impl Publication {
             text,
             epoch: number(EPOCH),
             issued_ms: number(ISSUED),
-            // One that is no number is over: nobody may make a table last longer by spoiling it.
+            // A value that is no number has expired: corrupting the header must not prolong a table's use.
             valid_until_ms: given(VALID_UNTIL).map(|until| until.parse().unwrap_or(0)),
-            by: said(BY),
-            note: said(NOTE),
-            allow: names(&said(ALLOW)),
+            by: header(BY),
+            note: header(NOTE),
+            allow: names(&header(ALLOW)),
             stage,
             signature: given(SIGNATURE),
             claimed_sha256: given(SHA256),
         })
     }
 
-    /// With a reason in its publisher's words.
+    /// Returns the publication with its publisher's reason.
     #[must_use]
     pub fn noted(self, note: &str) -> Self {
         Self { note: printable(note), ..self }
     }
 }
 
-/// A staged table that names no node, or no lease, or one beyond reason.
+/// The error of a staged table without nodes, without a lease, or with too long a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a staged table must say for which nodes, and for how long (a week at most): use meridian publish --canary")]
 pub struct StageError;
 
-/// SHA-256 in hexadecimal.
+/// Returns the SHA-256 in hexadecimal.
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
 }
@@ -189,25 +190,25 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 impl TableVersion {
-    /// Returns what orders tables: the epoch first, and within an epoch the revision.
+    /// Returns the sort key of tables: the epoch, and within an epoch the revision.
     pub fn order(&self) -> (u64, u64) {
         (self.epoch, self.revision)
     }
 
-    /// Returns the version of a publication that has this revision.
+    /// Returns the version of a publication at this revision.
     pub fn of(publication: &Publication, revision: u64) -> Self {
         let Publication { epoch, issued_ms, .. } = *publication;
         Self { epoch, revision, issued_ms, sha256: publication.sha256() }
     }
 }
 
-/// Returns the text with nothing in it that a header cannot hold.
+/// Returns the text with `?` for each character that a header cannot hold, cut where it is too long.
 pub(super) fn printable(text: &str) -> String {
     let shown = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
     shown.take(MAX_HEADER).collect::<String>().trim().to_owned()
 }
 
-/// Whoever stages a table for longer means to publish it.
+/// The longest lease, a week: a table that is to stay longer should be promoted.
 const LONGEST_LEASE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 const MAX_HEADER: usize = 256 * 1024;
@@ -228,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_beside_a_table_survives_the_way() {
+    fn a_publication_is_read_as_it_was_sent() {
         let mut sent = Publication::new("version = '1'", 3, 17, "me@host").noted("why\nnot");
         sent.allow = names("eu, fleet");
         sent.stage = Some(Stage { nodes: names("b,a"), lease: Duration::from_secs(90) });

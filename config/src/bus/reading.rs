@@ -1,4 +1,4 @@
-//! What can be read of a bus: tables, reports, and how the bucket is.
+//! Reading a bus: tables, heartbeats, reports, and the state of the bucket.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{MutexGuard, PoisonError};
@@ -16,15 +16,15 @@ use super::heartbeat::Heartbeat;
 use super::layout::{HEARTBEAT, HISTORY, OPERATION, Place, report_key};
 use super::report::{NodeReport, REPORT_TTL};
 
-/// How the bucket is.
+/// The state of the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
-    /// When it was made: one that is wiped and made anew has another time.
+    /// When the bucket was created: one that was wiped and created again has another time.
     pub created: SystemTime,
-    /// The newest revision of any key; one that is restored from an earlier state goes back.
+    /// The newest revision of any key; it goes back when the bucket is restored from an earlier state.
     pub last_revision: u64,
-    /// Whether the bus counts a table, or the mark of a deleted one. nats-server 2.9 now and then counts none
-    /// where there is one, which [`Bus::live`] then finds.
+    /// Whether the bus lists a table or a delete marker. nats-server 2.9 sometimes lists none where there is one, which
+    /// [`Bus::live`] then finds.
     pub has_table: bool,
 }
 
@@ -37,7 +37,7 @@ enum Ask {
 }
 
 impl Bus {
-    /// Returns the live table, or the staged one; `None` when nothing ever was there. A deleted one has no publication.
+    /// Returns the live table, or the staged one; `None` when there never was one. A deleted one has no publication.
     ///
     /// # Errors
     /// When there is no bucket, or the bus does not answer.
@@ -68,13 +68,13 @@ impl Bus {
     pub async fn history(&self) -> Result<Vec<Entry>, BusError> {
         let live = self.live(Place::Table).await?;
         let mut found = self.between(0, u64::MAX, HISTORY as usize).await?;
-        // Whatever is missing in between, nobody may take another for the live one.
+        // Whatever is missing in between: the last one must be the live one.
         let last = found.last().map_or(0, |last| last.revision);
         found.extend(live.filter(|live| live.revision > last));
         Ok(found)
     }
 
-    /// Returns the tables between two revisions, both left out, the oldest first; the newest `most` of them.
+    /// Returns the tables between two revisions, both excluded, the oldest first; at most the newest `most`.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -90,8 +90,8 @@ impl Bus {
         Ok(found.into())
     }
 
-    /// Returns the last heartbeat, not yet verified; `None` when there never was one. What is there and is none is told
-    /// in words.
+    /// Returns the last heartbeat, not yet verified; `None` when there never was one. The inner error is that of a
+    /// value that does not parse.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -102,13 +102,13 @@ impl Bus {
         Ok(found.filter(is_put).map(|message| Heartbeat::parse(&message.payload)))
     }
 
-    /// Returns what time it is by the bus' clock.
+    /// Returns the time by the bus's clock.
     ///
     /// # Errors
     /// As [`Bus::live`].
     pub async fn time(&self) -> Result<SystemTime, BusError> {
         within(async {
-            // What the server makes has its time on it; this is gone again in a moment.
+            // A consumer has the server's time of its creation; this one expires after a second.
             let config = pull::Config { inactive_threshold: Duration::from_secs(1), ..pull::Config::default() };
             let made = self.stream().await?.create_consumer(config).await;
             made.map(|made| made.cached_info().created.into()).map_err(|error| request_error(&error))
@@ -116,7 +116,7 @@ impl Bus {
         .await
     }
 
-    /// Returns the reports of all nodes that live, and when the bus took each.
+    /// Returns the reports of all live nodes, and when the bus stored each.
     ///
     /// # Errors
     /// As [`Bus::live`]. A report that does not parse is left out.
@@ -124,8 +124,7 @@ impl Bus {
         self.reports_within(REPORT_TTL).await
     }
 
-    /// Returns the last reports of all nodes that were heard from so lately and did not leave in peace, and when the
-    /// bus took each.
+    /// Returns the last report of each node that has not left, if it is at most this old, and when the bus stored it.
     ///
     /// # Errors
     /// As [`Bus::reports`].
@@ -134,7 +133,7 @@ impl Bus {
         for message in self.nodes().await? {
             let created = SystemTime::from(message.time);
             let report = serde_json::from_slice::<NodeReport>(&message.payload);
-            // Under its own name, a node can speak for itself only.
+            // A report under another node's key does not count.
             if let Ok(report) = report
                 && age(&message) <= most
                 && message.subject.as_str() == self.subject(&report_key(&report.node))
@@ -146,7 +145,7 @@ impl Bus {
         Ok(reports)
     }
 
-    /// Removes the reports of nodes that were last heard from so long ago; returns how many they were.
+    /// Removes the last reports that are older than `silent_for`; returns how many.
     ///
     /// # Errors
     /// As [`Bus::live`], and where this connection may not purge.
@@ -154,7 +153,7 @@ impl Bus {
         let stream = self.stream().await?;
         let gone: Vec<_> = self.nodes().await?.into_iter().filter(|message| age(message) > silent_for).collect();
         for message in &gone {
-            // Not what it may have said meanwhile.
+            // A report that was written meanwhile stays.
             let purge = stream.purge().filter(message.subject.as_str()).sequence(message.sequence + 1);
             within(async { purge.await.map_err(|error| request_error(&error)) }).await?;
             self.reporters().remove(message.subject.as_str());
@@ -162,8 +161,8 @@ impl Bus {
         Ok(gone.len())
     }
 
-    /// Returns the last message of every node. Who was told of once is asked for by name: nats-server 2.9 now and then
-    /// leaves some out of its list.
+    /// Returns the last message of every node. A subject that was listed once is read by name ever after: nats-server
+    /// 2.9 sometimes leaves some out of its list.
     async fn nodes(&self) -> Result<Vec<StreamMessage>, BusError> {
         let stream = self.stream().await?;
         let listed = match stream.info_with_subjects(self.subject("nodes.>")).await {
@@ -185,7 +184,7 @@ impl Bus {
         self.reporters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns how the bucket is, in one question.
+    /// Returns the state of the bucket, with one request.
     ///
     /// # Errors
     /// As [`Bus::live`].
@@ -210,7 +209,7 @@ impl Bus {
         Ok(found.map(|message| Entry::of(message, place)))
     }
 
-    /// Reads a message: without JSON and base64 around it, where the bucket allows that.
+    /// Reads a message: by a direct get, without JSON and base64, where the bucket allows it.
     async fn read(&self, subject: &str, ask: Ask) -> Result<Option<StreamMessage>, BusError> {
         let stream = self.stream().await?;
         let found = if stream.cached_info().config.allow_direct {
@@ -243,7 +242,7 @@ impl Bus {
     }
 }
 
-/// Returns how long ago the bus took it; nothing, where its clock is ahead of ours.
+/// Returns how long ago the bus stored a message; zero where the bus's clock is ahead of ours.
 fn age(message: &StreamMessage) -> Duration {
     SystemTime::from(message.time).elapsed().unwrap_or_default()
 }

@@ -1,6 +1,6 @@
-//! Whether a publication was signed at a time at which it may be taken.
+//! Decides whether a publication's time allows a node to accept it.
 //!
-//! Pure. Revisions are the bus' own numbers, which whoever controls it can choose. Times are signed.
+//! Pure. Revisions are the bus's numbers, which whoever controls the bus can choose; times are signed.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,56 +12,56 @@ use super::publication::{Publication, TableVersion};
 /// What a publication's time is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Recency<'a> {
-    /// Whose word counts.
+    /// What confirms a table: the bus, or trusted keys.
     pub witness: Witness,
-    /// How the publication came here.
+    /// Where the publication came from.
     pub origin: Origin,
     /// The table of all that is in force, or held back.
     pub in_force: Option<&'a TableVersion>,
     /// The newest verified heartbeat.
     pub heartbeat: Option<&'a Heartbeat>,
-    /// What the node file says.
+    /// The node file's `max_age`.
     pub max_age: Option<Duration>,
-    /// No table that was signed before this time, in Unix milliseconds.
+    /// The node file's `minimum_issued`, in Unix milliseconds: no table that was signed before it is accepted.
     pub minimum_issued_ms: Option<u64>,
 }
 
 /// How a publication came to the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// From the bus, which may show whatever was ever signed.
+    /// From the bus, which may replay whatever was ever signed.
     Bus,
-    /// From the node's own snapshot: it was taken before.
+    /// From the node's own snapshot: the node has accepted it before.
     Snapshot,
 }
 
-/// Why a publication's time speaks against it. `fmt` says what to do.
+/// Why a publication is rejected for its time. `fmt` says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotRecent {
-    /// It says that it was issued in the future.
+    /// Its issue time lies in the future.
     Future {
-        /// By so much.
+        /// By how much.
         ahead: Duration,
     },
-    /// It was signed before the one in force.
+    /// The publication was signed before the table in force.
     Repeated {
-        /// When, in Unix milliseconds.
+        /// When the publication was signed, in Unix milliseconds.
         issued_ms: u64,
-        /// When the one in force was.
+        /// When the table in force was signed.
         in_force_ms: u64,
     },
-    /// It was signed before the node file's `minimum_issued`.
+    /// The publication was signed before the node file's `minimum_issued`.
     BelowMinimum {
         /// Unix milliseconds.
         issued_ms: u64,
         /// Unix milliseconds.
         minimum_ms: u64,
     },
-    /// The node knows no table yet, and nobody has signed anything about this one lately.
+    /// The node has no table yet, and the newest signature about this one is too old.
     Ancient {
-        /// Since the newest signed word about it.
+        /// The time since the newest signature: the table's, or that of a heartbeat about it.
         age: Duration,
-        /// How long that may be.
+        /// The most that is allowed.
         most: Duration,
     },
 }
@@ -70,13 +70,13 @@ impl Recency<'_> {
     /// Checks a publication's time.
     ///
     /// # Errors
-    /// What speaks against it.
+    /// Why the publication's time is not accepted.
     pub fn check(&self, publication: &Publication, now: Moment) -> Result<(), NotRecent> {
         let issued_ms = publication.issued_ms;
         if now.is_before(issued_ms) {
             return Err(NotRecent::Future { ahead: Duration::from_millis(issued_ms - now.unix_ms) });
         }
-        // Without keys a time is only what somebody says.
+        // Without keys the time is not signed, and proves nothing.
         if self.witness == Witness::Bus {
             return Ok(());
         }
@@ -92,7 +92,7 @@ impl Recency<'_> {
         }
     }
 
-    /// Checks the first table that a node ever sees: it takes none that may be ancient.
+    /// Checks the first table that a node ever sees, which may not be ancient.
     fn first(&self, publication: &Publication, now: Moment) -> Result<(), NotRecent> {
         let is_vouched_for = publication.valid_until_ms.is_some_and(|until| until >= now.unix_ms);
         if is_vouched_for && self.max_age.is_none() {
@@ -112,13 +112,13 @@ impl fmt::Display for NotRecent {
         match self {
             NotRecent::Future { ahead } => write!(
                 f,
-                "it says that it was issued {} from now: its publisher's clock or this node's is wrong; set it, or publish \
-                 again (it is looked at again meanwhile)",
+                "its issue time is {} from now: its publisher's clock or this node's is wrong; set it, or publish again \
+                (this node checks it again meanwhile)",
                 long(*ahead)
             ),
             NotRecent::Repeated { issued_ms, in_force_ms } => write!(
                 f,
-                "it was signed before the table in force ({issued_ms} ms, {in_force_ms} ms): somebody repeats an old one"
+                "it was signed before the table in force ({issued_ms} ms, {in_force_ms} ms): a replay of an old table"
             ),
             NotRecent::BelowMinimum { issued_ms, minimum_ms } => write!(
                 f,
@@ -127,8 +127,8 @@ impl fmt::Display for NotRecent {
             ),
             NotRecent::Ancient { age, most } => write!(
                 f,
-                "this node knows no table yet, and nobody whom it trusts has signed anything about this one for {} \
-                 (max_age {}): it may be an old one that somebody repeats. Run `meridian heartbeat --sign KEY`, or publish \
+                "this node has no table yet, and no key that it trusts has signed anything about this one for {} \
+                (max_age {}): it may be a replay of an old table. Run `meridian heartbeat --sign KEY`, or publish \
                  again, or give this node [routing.bus] minimum_issued = the time that `meridian history` shows for it",
                 long(*age),
                 long(*most)
@@ -189,11 +189,11 @@ mod tests {
         assert!(node.check(&until(NOW.unix_ms - 1), NOW).is_err());
         let strict = Recency { max_age: Some(Duration::from_secs(1)), ..node };
         assert!(strict.check(&until(NOW.unix_ms), NOW).is_err());
-        // Or whoever writes the node file; and what is below that goes in force nowhere.
+        // So does the node file's minimum, below which no table goes in force.
         let minimum = Recency { minimum_issued_ms: Some(old.issued_ms), ..node };
         assert_eq!(minimum.check(&old, NOW), Ok(()));
         assert!(matches!(minimum.check(&publication(1), NOW), Err(NotRecent::BelowMinimum { .. })));
-        // What it took itself it knows. Without keys nothing is known of any time.
+        // A table that the node accepted before needs no proof of age. Without keys no time is proved.
         assert_eq!(Recency { origin: Origin::Snapshot, ..node }.check(&old, NOW), Ok(()));
         assert_eq!(Recency { witness: Witness::Bus, ..node }.check(&publication(0), NOW), Ok(()));
     }

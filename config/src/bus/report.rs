@@ -1,4 +1,4 @@
-//! What a node says of itself on the bus.
+//! A node's report on the bus.
 
 use std::time::Duration;
 
@@ -15,25 +15,25 @@ pub struct NodeReport {
     pub node: String,
     /// The region that it is in.
     pub region: String,
-    /// Which process of that name: two that share a name are told apart by it.
+    /// The process's id, which distinguishes two processes with the same name.
     pub instance: String,
     /// The version of Meridian.
     pub meridian: String,
     /// When the process started.
     pub started: u64,
-    /// When this was written.
+    /// When the report was written.
     pub at: u64,
-    /// What became of the newest table that the node was to take.
+    /// What the node did with the newest table.
     pub state: NodeState,
     /// The epoch and the revision of the table in force; 0 while there is none.
     pub epoch: u64,
     /// See `epoch`.
     pub revision: u64,
-    /// The hash of its text, in hexadecimal.
+    /// The hash of that table's text, in hexadecimal.
     pub sha256: String,
-    /// Its version, as its text says.
+    /// The `version` in that table's text.
     pub version: String,
-    /// Whether it is a staged one, which only some nodes have.
+    /// Whether that table is a staged one, which only some nodes have.
     pub staged: bool,
     /// Since when the node is in this state, with this table.
     pub since: u64,
@@ -49,32 +49,32 @@ pub struct NodeReport {
     /// Whether the table may no longer be used, so that restricted routes are refused.
     #[serde(default)]
     pub expired: bool,
-    /// When that will be so, or became so, as things are; `None` while it has no table.
+    /// When the table expires or has expired, as far as is known now; `None` without a table.
     #[serde(default)]
     pub expires: Option<u64>,
-    /// When a trusted key last signed anything about the table of all; `None` where no keys are trusted.
+    /// When a trusted key last signed the table of all nodes or a heartbeat about it; `None` without trusted keys.
     #[serde(default)]
     pub signed: Option<u64>,
-    /// Whether it drains.
+    /// Whether the node drains.
     #[serde(default)]
     pub draining: bool,
-    /// What it did since its start.
+    /// The node's counts since its start.
     #[serde(default)]
     pub observed: Observed,
-    /// What of that it did in the last minutes, ten or so.
+    /// The node's counts of about the last ten minutes.
     #[serde(default)]
     pub lately: Observed,
 }
 
-/// What became of the newest table.
+/// What a node did with the newest table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
-    /// It is in force.
+    /// The table is in force.
     Applied,
-    /// It was refused; the one before is in force.
+    /// The table was refused; the one before is in force.
     Rejected,
-    /// There is none yet.
+    /// There is no table yet.
     Waiting,
 }
 
@@ -87,12 +87,12 @@ pub struct Refused {
     pub revision: u64,
     /// The hash of its text, in hexadecimal.
     pub sha256: String,
-    /// When, in Unix seconds.
+    /// When it was refused, in Unix seconds.
     pub at: u64,
 }
 
 impl NodeReport {
-    /// With nothing in it that could play tricks on a terminal, and no more than one reads.
+    /// Returns the report without control characters, its texts and lists cut to a readable length.
     #[must_use]
     pub(super) fn printable(mut self) -> Self {
         self.notes.truncate(MOST_SHOWN);
@@ -108,25 +108,25 @@ impl NodeReport {
         self
     }
 
-    /// Returns what those who follow the bucket's changes know of a node without reading its report.
+    /// Returns the headers by which a watch learns a node's region and instance without reading the report.
     pub(super) fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        // Names and regions are of letters that headers can hold: the node file says so.
+        // The node file admits only characters that headers can hold.
         headers.insert(REGION, self.region.as_str());
         headers.insert(INSTANCE, self.instance.as_str());
         headers
     }
 }
 
-/// How often a node renews its report.
+/// How often a node renews its report: six times within [`REPORT_TTL`].
 pub const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// A node whose report is older than this has expired, and is not counted. A publisher that wrote a table before that
-/// waits for it.
+/// The age at which a report expires and its node no longer counts. A publisher that wrote a table before that waits
+/// for the node.
 pub const REPORT_TTL: Duration = Duration::from_secs(30);
 
-/// The report of a node that was last heard from so long ago is removed after a publication to all: nats-server 2.9 has
-/// no time-to-live for a key.
+/// The age at which a report is removed, after a publication to all nodes: nats-server 2.9 has no time-to-live for a
+/// key.
 pub const PRUNED_AFTER: Duration = Duration::from_secs(3600);
 
 const MOST_SHOWN: usize = 20;

@@ -1,4 +1,4 @@
-//! Who may publish: ed25519 signatures over a table and all that is said beside it.
+//! Who may publish: ed25519 signatures over a table and its headers.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::publication::{Publication, sha256_hex};
 #[derive(Debug)]
 pub struct SigningKey(Ed25519KeyPair);
 
-/// Whose tables a node believes. Without any key it believes everybody whom the bus lets write.
+/// The keys whose tables a node accepts. Without any, it accepts tables from everybody whom the bus lets write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedKeys(Vec<PublicKey>);
 
@@ -52,7 +52,7 @@ impl SigningKey {
         signature.split_once(':').is_some_and(|(id, _)| id == key_id(self.0.public_key().as_ref()))
     }
 
-    /// For who believes this key alone.
+    /// Returns a set of trusted keys that holds this one alone.
     pub fn trusted(&self) -> TrustedKeys {
         let bytes = self.0.public_key().as_ref().to_vec();
         TrustedKeys(vec![PublicKey { id: key_id(&bytes), bytes }])
@@ -90,19 +90,19 @@ impl TrustedKeys {
         if errors.is_empty() { Ok(Self(keys)) } else { Err(errors) }
     }
 
-    /// Returns those of both.
+    /// Returns the keys of both sets.
     #[must_use]
     pub fn and(mut self, others: TrustedKeys) -> Self {
         self.0.extend(others.0);
         self
     }
 
-    /// Returns whether signatures are asked for at all.
+    /// Returns whether there is no key, so that no signature is required.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns whether one of the keys signed a publication for this bucket; always, without any key.
+    /// Verifies that one of the keys signed a publication for this bucket; without any key, accepts it.
     ///
     /// # Errors
     /// Why not, in words.
@@ -111,14 +111,14 @@ impl TrustedKeys {
             return Ok(());
         }
         let Some(signature) = &publication.signature else {
-            return Err("it is not signed, and this node believes signed tables only (trusted_keys): \
+            return Err("it is not signed, and this node accepts signed tables only (trusted_keys): \
                         publish it with --sign KEY"
                 .to_owned());
         };
         self.verify_statement(signature, &publication.statement(bucket))
     }
 
-    /// Returns whether one of the keys signed a heartbeat for this bucket; never, without any key.
+    /// Verifies that one of the keys signed a heartbeat for this bucket; without any key, rejects it.
     ///
     /// # Errors
     /// Why not, in words.
@@ -157,7 +157,7 @@ fn public_key(file: &Path) -> Result<PublicKey, String> {
     }
 }
 
-/// Returns what names a key: the start of its hash.
+/// Returns a key's id: the first 16 digits of its SHA-256.
 fn key_id(public: &[u8]) -> String {
     sha256_hex(public).chars().take(16).collect()
 }

@@ -1,8 +1,8 @@
 //! The last good table on disk, for a start without the bus.
 //!
 //! The file is the table, so that `meridian check` reads it, after one comment line that says which
-//! publication it was, and the newest heartbeat. Its modification time is when the bus was last heard from; where keys
-//! are trusted that counts for nothing, since anybody can set it: signed times do.
+//! publication it was, and the newest heartbeat. Its modification time is when the bus last answered; where keys are
+//! trusted only signed times count, since anybody can set a file's time.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -20,14 +20,14 @@ use crate::text::read_bounded;
 /// The last good table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The publication, as it was verified when it came.
+    /// The publication, as it was verified when it arrived.
     pub publication: Publication,
     /// Its revision.
     pub revision: u64,
-    /// The newest heartbeat that was heard with it, not verified again.
+    /// The newest heartbeat that was received with it, not verified again.
     pub heartbeat: Option<Heartbeat>,
-    /// For how long the bus has not been heard from, by this machine's clock; `None` when the file's
-    /// time lies in the future, so that nobody knows.
+    /// How long the bus has been silent, by this machine's clock; `None` (unknown) when the file's time
+    /// lies in the future.
     pub silent_for: Option<Duration>,
 }
 
@@ -56,7 +56,7 @@ struct Line {
     claimed_sha256: Option<String>,
     #[serde(default)]
     heartbeat: Option<Heartbeat>,
-    /// Of the text below.
+    /// The hash of the text below.
     sha256: String,
 }
 
@@ -64,7 +64,7 @@ impl Snapshot {
     /// Reads a snapshot and verifies its hash.
     ///
     /// # Errors
-    /// When there is none, or it is not what was written.
+    /// When there is no file, or its text is not what was written.
     pub fn load(file: &Path) -> Result<Self, SnapshotError> {
         if !file.exists() {
             return Err(SnapshotError::Absent(file.to_owned()));
@@ -124,7 +124,7 @@ impl Snapshot {
         })
     }
 
-    /// Notes that the bus was heard from just now.
+    /// Sets the file's modification time to now: the bus has just answered.
     ///
     /// # Errors
     /// When there is no such file, or its time cannot be set.
@@ -133,11 +133,11 @@ impl Snapshot {
     }
 }
 
-/// Replaces a file at once, and has it on the disk when this returns.
+/// Replaces a file atomically, and returns once the new one is on disk.
 fn replace(file: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
-    // It holds what signs cookies: nobody else's business.
+    // A table holds the secret that signs cookies: only its owner may read the file.
     let mut new = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     write(&mut new)?;
     new.sync_all()?;
@@ -146,9 +146,10 @@ fn replace(file: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::
     File::open(directory)?.sync_all()
 }
 
-/// Returns how long ago that was. A clock that was set back leaves a little in the future.
-fn silence(heard: SystemTime, now: SystemTime) -> Option<Duration> {
-    match now.duration_since(heard) {
+/// Returns how long the bus has been silent. A time up to [`LEEWAY`] in the future counts as now: a clock may have
+/// been set back a little.
+fn silence(last_answer: SystemTime, now: SystemTime) -> Option<Duration> {
+    match now.duration_since(last_answer) {
         Ok(ago) => Some(ago),
         Err(ahead) if ahead.duration() <= LEEWAY => Some(Duration::ZERO),
         Err(_) => None,

@@ -1,5 +1,5 @@
-//! A bucket's changes, as they come: which key, which revision, how long. Values are fetched apart,
-//! so that one of 64 MiB costs nobody anything who will not read it.
+//! A bucket's changes as they arrive: key, revision and length. Values are fetched separately, so
+//! that a watcher that will not read one of 64 MiB does not receive it.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,9 +21,9 @@ pub struct Watch {
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The KV revision: each is one more than the last, unless it was overtaken on its way, or passed over.
+    /// The KV revision: one more than the last, unless the bus reordered or left out a change.
     pub revision: u64,
-    /// When the bus took it, by its clock.
+    /// When the bus stored it, by the bus's clock.
     pub created: SystemTime,
     /// What has changed.
     pub what: What,
@@ -32,11 +32,11 @@ pub struct Change {
 /// What has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A table was published, staged, or taken away.
+    /// A table was published, staged, or deleted.
     Table {
-        /// Where.
+        /// Under which key.
         place: Place,
-        /// Its length; `None` when it was deleted.
+        /// The table's length; `None` when it was deleted.
         bytes: Option<usize>,
     },
     /// A node has reported.
@@ -45,10 +45,10 @@ pub enum What {
         node: String,
         /// The region that it is in.
         region: String,
-        /// Which of the processes that may have this name.
+        /// The process's id, which distinguishes two processes with the same name.
         instance: String,
     },
-    /// Some other key, which is nobody's business.
+    /// Another key, which nodes ignore.
     Other,
 }
 
@@ -68,10 +68,10 @@ impl Watch {
         Ok(Self { messages, prefix: format!("$KV.{bucket}.") })
     }
 
-    /// Returns the next change. May be dropped and called again: nothing is lost.
+    /// Returns the next change. Cancel-safe: a dropped call loses nothing.
     ///
     /// # Errors
-    /// When the watch is over, and has to be started anew.
+    /// When the watch has ended, and has to be started anew.
     pub async fn next(&mut self) -> Result<Change, BusError> {
         match self.messages.next().await {
             None => Err(BusError::Other("the watch ended".to_owned())),
@@ -87,26 +87,26 @@ impl Watch {
         }
     }
 
-    /// How long a watch may be silent: while a node renews its own report, longer means that it is stuck.
+    /// How long a watch may be silent before it counts as stuck: a node's own report comes every five seconds.
     pub const SILENCE: Duration = Duration::from_secs(10);
 }
 
 fn what(key: &str, headers: &HeaderMap) -> What {
-    let said = |name: &str| headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
-    let is_there = ["", "PUT"].contains(&said(OPERATION).as_str());
+    let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+    let is_there = ["", "PUT"].contains(&header(OPERATION).as_str());
     let place = match key {
         "table" => Place::Table,
         "rollout" => Place::Rollout,
         _ => {
             return match key.strip_prefix("nodes.") {
                 Some(node) if is_there => {
-                    What::Node { node: node.to_owned(), region: said(REGION), instance: said(INSTANCE) }
+                    What::Node { node: node.to_owned(), region: header(REGION), instance: header(INSTANCE) }
                 }
                 _ => What::Other,
             };
         }
     };
-    // Without its payload a message says how long that is.
-    let bytes = is_there.then(|| said("Nats-Msg-Size").parse().unwrap_or(0));
+    // A message without its payload has the payload's length in a header.
+    let bytes = is_there.then(|| header("Nats-Msg-Size").parse().unwrap_or(0));
     What::Table { place, bytes }
 }

@@ -122,7 +122,7 @@ async fn a_frozen_bus_is_found_out_and_only_a_new_heartbeat_ends_it() {
     assert!(counted(&node, "heartbeat").await >= 3);
 
     // From here on the bus confirms the table, and says nothing that is signed.
-    expires(&node, "nobody whom this node trusts has signed anything about the table").await;
+    expires(&node, "no key that this node trusts has signed anything about the table").await;
     assert_eq!(node.status().await["bus"]["connection"]["state"], "connected");
     let age = node.metrics().await.sum("meridian_bus_signed_age_seconds", &[]).expect("an age");
     assert!(age > 3.0, "{age}");
@@ -192,7 +192,7 @@ async fn a_fresh_node_takes_no_table_that_may_be_ancient() {
     let issued = ago_ms(2 * DAY);
     let old = signed.publish("old", issued).await;
     let mut node = signed.setup("").start_waiting().await;
-    waits(&node, "this node knows no table yet").await;
+    waits(&node, "this node has no table yet").await;
     waits(&node, "meridian heartbeat --sign KEY").await;
     // A heartbeat about another table does not help.
     let other = Heartbeat { sha256: "0".repeat(64), ..signed.publisher.heartbeat(&signed.bus, old, now_ms()).await };
@@ -200,7 +200,7 @@ async fn a_fresh_node_takes_no_table_that_may_be_ancient() {
     signed.publisher.key.sign_heartbeat(&mut other, "meridian");
     signed.bus.put_heartbeat(&other).await.expect("a revision");
     signed.looked().await;
-    waits(&node, "this node knows no table yet").await;
+    waits(&node, "this node has no table yet").await;
     signed.beat(old, now_ms()).await;
     node.serves().await;
     has(&node, old).await;
