@@ -1,4 +1,4 @@
-//! From a routing table's text to the policy's table: checks everything, reports all problems.
+//! Compiles a routing table's text into the policy's table: checks everything, reports all problems.
 
 mod affinity;
 mod canary;
@@ -43,21 +43,21 @@ use residency_defaults::LawSoFar;
 /// A routing table, compiled and proved.
 pub(crate) struct Compiled {
     pub(crate) table: Table,
-    /// What is proved of the table.
+    /// The proof of the table.
     pub(crate) proof: Proof,
     /// By [`policy::RegionId::index`].
     pub(crate) upstreams: Vec<Upstream>,
-    /// The version on trial, if one is.
+    /// The canary, if the table has one.
     pub(crate) canary: Option<Canary>,
-    /// What signs the table's cookies.
+    /// The key that signs the table's cookies.
     pub(crate) affinity: AffinityKey,
-    /// Whether the table has a secret for it.
+    /// Whether the table has a secret for that key.
     pub(crate) has_affinity_secret: bool,
     /// The maintenance pages and lists that were read.
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// What can stand at the top of a routing table.
+/// The top-level keys of a routing table.
 pub(crate) const KEYS: &[&str] = &[
     "version",
     "regions",
@@ -75,7 +75,7 @@ pub(crate) const KEYS: &[&str] = &[
     "canary",
 ];
 
-/// What rules and routes refer to.
+/// The declarations that rules and routes refer to.
 struct Context<'a, 't> {
     names: &'a Names<'t>,
     frameworks: &'a Frameworks,

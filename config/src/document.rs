@@ -1,4 +1,4 @@
-//! A file's text as a TOML tree, read on a stack that no nesting can overflow.
+//! Parses a file's text into a TOML tree, on a stack that no nesting can overflow.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::problem::{Problem, Problems, Severity};
 use crate::quote::quote;
 use crate::report::Report;
 
-/// Parses `text` and lets `read` make a value of its root, whose keys can be `keys`. `file` is for
-/// messages. Gives the value and the warnings.
+/// Parses `text`, whose top-level keys can be `keys`, and converts its root with `read`. `file` is for
+/// messages. Returns the value and the warnings.
 ///
 /// # Errors
 /// Everything wrong with the syntax, or else everything that `read` reported.
@@ -44,7 +44,7 @@ pub(crate) fn top_level_keys(text: &str) -> Vec<String> {
     if text.len() > MAX_TEXT { Vec::new() } else { on_deep_stack(keys).unwrap_or_default() }
 }
 
-/// Returns a text at the top of a text, as far as it can be parsed.
+/// Returns the string value of a top-level key, as far as the text can be parsed.
 pub(crate) fn top_level_text(text: &str, key: &str) -> Option<String> {
     let find = || {
         let (root, _) = DeTable::parse_recoverable(text);
@@ -53,8 +53,8 @@ pub(crate) fn top_level_text(text: &str, key: &str) -> Option<String> {
     if text.len() > MAX_TEXT { None } else { on_deep_stack(find).ok().flatten() }
 }
 
-/// Returns where a key of the tables below `section` stands with its value, and the text that it has, as far as the
-/// text can be parsed.
+/// Returns, for each table below `section` that has the key with a string value, the span of both and the string, as
+/// far as the text can be parsed.
 pub(crate) fn texts_below(text: &str, section: &str, key: &str) -> Vec<(Range<usize>, String)> {
     let find = || {
         let (root, _) = DeTable::parse_recoverable(text);
@@ -69,7 +69,7 @@ pub(crate) fn texts_below(text: &str, section: &str, key: &str) -> Vec<(Range<us
     if text.len() > MAX_TEXT { Vec::new() } else { on_deep_stack(find).unwrap_or_default() }
 }
 
-/// Returns where in a text the value at a path stands, quotes included.
+/// Returns the span of the value at a path, quotes included.
 pub(crate) fn value_at(text: &str, path: &[&str]) -> Option<std::ops::Range<usize>> {
     let find = || {
         let (root, _) = DeTable::parse_recoverable(text);
@@ -84,7 +84,7 @@ pub(crate) fn value_at(text: &str, path: &[&str]) -> Option<std::ops::Range<usiz
 }
 
 /// Runs `work` on a thread of its own with a stack of [`STACK`] bytes. Fails, with a message for
-/// the user, when there can be no such thread or when it panics.
+/// the user, when the thread cannot start or panics.
 fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
     thread::scope(|scope| {
         let builder = thread::Builder::new().name("read config".into()).stack_size(STACK);
@@ -117,7 +117,7 @@ fn parse<'t>(text: &'t str, report: &Report) -> Option<DeTable<'t>> {
     errors.is_empty().then(|| root.into_inner())
 }
 
-/// Returns the parser's message, with the text that it is about.
+/// Returns the parser's message, with the text at fault.
 fn describe(error: &Error, text: &str) -> String {
     let culprit = error.span().and_then(|span| text.get(span)).unwrap_or_default().trim();
     match error.message() {
@@ -129,9 +129,9 @@ fn describe(error: &Error, text: &str) -> String {
 /// The longest text that is read, in bytes: room for the most routes that a table may have.
 pub(crate) const MAX_TEXT: usize = 8 * 1024 * 1024;
 
-/// The parser takes 80 inline tables in each other, each below a key of 80 parts. Freeing those
-/// 6400 levels, which recurses, takes 6 MB of stack in a debug build; a worker thread has 2 MB.
-/// Only what is used of it is ever backed by memory.
+/// The stack of the parsing thread. The parser accepts 80 nested inline tables, each below a key of
+/// 80 parts. Freeing those 6400 levels, which recurses, takes 6 MB of stack in a debug build; a worker
+/// thread has 2 MB. Only the used part is ever backed by memory.
 const STACK: usize = 64 * 1024 * 1024;
 
 #[cfg(test)]

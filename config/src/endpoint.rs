@@ -1,4 +1,4 @@
-//! Where an upstream listens.
+//! The endpoints of an upstream.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -9,7 +9,7 @@ use policy::health::ProbePlan;
 use crate::host::parse_host;
 use crate::quote::quote;
 
-/// Who listens at an endpoint, which also says what an address without a scheme means.
+/// What listens at an endpoint, which also sets the protocol of an address without a scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndpointRole {
     /// An origin: HTTP/1.1 without TLS.
@@ -18,10 +18,10 @@ pub enum EndpointRole {
     Gateway,
 }
 
-/// A host and port to dial, what to speak there, and what runs there.
+/// A host and port to dial, the protocol, and the version of the software there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// Who listens there.
+    /// What listens there.
     pub role: EndpointRole,
     /// Whether to speak TLS there.
     pub tls: bool,
@@ -35,19 +35,19 @@ pub struct Endpoint {
     pub version: Option<Arc<str>>,
 }
 
-/// Whom to dial in one region, and how to tell whether they are up.
+/// The endpoints of one region, and how they are probed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
-    /// Dialled by nodes of the region; and by the others, when there is no gateway.
+    /// Dialled by nodes of the region, and by those of other regions when there is no gateway.
     pub endpoints: Vec<Endpoint>,
     /// Dialled by nodes of other regions.
     pub gateway: Option<Endpoint>,
-    /// How each of them is probed.
+    /// How the endpoints and the gateway are probed.
     pub health: ProbePlan,
 }
 
 impl Endpoint {
-    /// `HOST:PORT`, the host in brackets when it is an IPv6 address.
+    /// Returns `HOST:PORT`, the host in brackets when it is an IPv6 address.
     pub fn authority(&self) -> String {
         if self.host.parse::<Ipv6Addr>().is_ok() {
             format!("[{}]:{}", self.host, self.port)
@@ -56,11 +56,11 @@ impl Endpoint {
         }
     }
 
-    /// Reads `host:port`, optionally after `http://`, `https://`, `h2c://` (HTTP/2 without TLS) or
-    /// `h2://` (HTTP/2 over TLS); its `role` says what a text without any means.
+    /// Parses `host:port`, optionally after `http://`, `https://`, `h2c://` (HTTP/2 without TLS) or
+    /// `h2://` (HTTP/2 over TLS); `role` sets the protocol of a text without a scheme.
     ///
     /// # Errors
-    /// What is wrong with it, and the remedy.
+    /// What is wrong with the text, and the remedy.
     pub(crate) fn parse(text: &str, role: EndpointRole) -> Result<Self, String> {
         let (tls, http2, authority) = match text.split_once("://") {
             Some(("http", rest)) => (false, false, rest),
@@ -95,7 +95,7 @@ impl Endpoint {
 }
 
 impl fmt::Display for Endpoint {
-    /// `http://HOST:PORT`, `https://`, `h2c://` or `h2://`.
+    /// Writes `http://HOST:PORT`, `https://`, `h2c://` or `h2://`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match (self.http2, self.tls) {
             (false, false) => "http",

@@ -1,7 +1,7 @@
-//! One value of a file, with its place, read as the type that belongs there.
+//! Reads one value of a file, with its place, as the expected type.
 //!
-//! Every reader reports what does not fit and then gives `None`: the caller goes on with a default,
-//! and nothing is made of a file with errors.
+//! Every reader reports a value that does not fit and then returns `None`: the caller continues with
+//! a default, and a file with errors has no result.
 
 mod section;
 
@@ -59,13 +59,13 @@ impl<'t> Field<'t> {
         }
     }
 
-    /// Returns a string.
+    /// Returns the value as a string.
     pub(crate) fn text(&self) -> Option<&'t str> {
         self.value.as_str().or_else(|| self.wrong("a string"))
     }
 
-    /// Returns a string that is good; of another, `problem` is reported, as the end of a sentence that starts with
-    /// it.
+    /// Returns a string for which `is_good` holds; for any other, reports `problem`, the end of a sentence that starts
+    /// with the string.
     pub(crate) fn text_that(&self, is_good: impl FnOnce(&str) -> bool, problem: &str) -> Option<&'t str> {
         let text = self.text()?;
         if !is_good(text) {
@@ -75,7 +75,7 @@ impl<'t> Field<'t> {
         Some(text)
     }
 
-    /// Returns the string, if it is one; nothing is reported.
+    /// Returns the string, if the value is one; nothing is reported.
     pub(crate) fn peek_text(&self) -> Option<&'t str> {
         self.value.as_str()
     }
@@ -86,7 +86,7 @@ impl<'t> Field<'t> {
         self.text_that(is_good, "cannot be the name of a file").map(|name| directory.join(name))
     }
 
-    /// `true` or `false`.
+    /// Returns `true` or `false`.
     pub(crate) fn boolean(&self) -> Option<bool> {
         self.value.as_bool().or_else(|| self.wrong("true or false"))
     }
@@ -131,7 +131,7 @@ impl<'t> Field<'t> {
         text.parse().map_err(|error: NoMoment| self.error(error.to_string())).ok()
     }
 
-    /// One of several words, each with what it stands for.
+    /// Returns the value that the word stands for, one of `choices`.
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text()?;
         let found = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
@@ -162,17 +162,17 @@ impl<'t> Field<'t> {
         Some(Section::open(self.report, table, self.path().into(), Some(self.offset)))
     }
 
-    /// Returns the elements, if it is a list; nothing is reported.
+    /// Returns the elements, if the value is a list; nothing is reported.
     pub(crate) fn peek_list(&self) -> Option<Vec<Field<'t>>> {
         self.value.is_array().then(|| self.list()).flatten()
     }
 
-    /// Returns the table, if it is one; nothing is reported.
+    /// Returns the table, if the value is one; nothing is reported.
     pub(crate) fn peek_section(&self) -> Option<Section<'t>> {
         self.value.is_table().then(|| self.open_section()).flatten()
     }
 
-    /// Returns whether it is an empty list.
+    /// Returns whether the value is an empty list.
     pub(crate) fn is_empty_list(&self) -> bool {
         self.value.as_array().is_some_and(|list| list.is_empty())
     }
@@ -220,7 +220,7 @@ impl<'t> Field<'t> {
         self.error(format!("unknown {kind} {}{}{list}", quote(word), self.did_you_mean(word, known)));
     }
 
-    /// ` (did you mean "NAME"?)`, or nothing when no known name is near or nobody will read it.
+    /// Returns ` (did you mean "NAME"?)`, or nothing when no known name is near or the report is full.
     pub(crate) fn did_you_mean<'k>(&self, wrong: &str, known: impl Iterator<Item = &'k str>) -> String {
         if self.report.is_full() { String::new() } else { did_you_mean(wrong, known) }
     }
@@ -250,7 +250,7 @@ impl<'t> Field<'t> {
         None
     }
 
-    /// Reports another type than the wanted one.
+    /// Reports that the value is not of the wanted type.
     pub(crate) fn wrong<T>(&self, wanted: &str) -> Option<T> {
         self.error(format!("expected {wanted}, found {}", describe(self.value)));
         None
@@ -279,5 +279,5 @@ fn parse_integer(integer: &DeInteger<'_>) -> Option<i64> {
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
-/// Ten years, humantime's: longer is a mistake, and far longer overflows clocks.
+/// The longest duration, ten years in humantime's count: longer is a mistake, and far longer overflows clocks.
 const LONGEST: Duration = Duration::from_secs(10 * 31_557_600);

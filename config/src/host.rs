@@ -1,9 +1,9 @@
-//! What can stand as a host: a DNS name or an IP address.
+//! Parses a host: a DNS name or an IP address.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Returns the host in lower case, without a final dot. IPv6 addresses come in brackets, and are returned without,
-/// in their canonical form.
+/// Parses a host; returns it in lower case, without a final dot. IPv6 addresses are written in brackets, and returned
+/// without, in their canonical form.
 ///
 /// # Errors
 /// What is wrong with it, as the end of a sentence that starts with the host.

@@ -1,4 +1,4 @@
-//! Which kind of file a text is.
+//! Detects which kind of file a text is.
 
 use crate::document::top_level_keys;
 use crate::{compile, node};

@@ -1,8 +1,8 @@
-//! From TOML to what the proxy works with: parse, compile, prove, watch.
+//! Turns TOML into what the proxy works with: parses, compiles, proves, watches.
 //!
 //! Two kinds of file: the *routing table* ([`RoutingTable`], the whole fleet's) and the *node file*
-//! ([`NodeConfig`], this process's). Reading either gives the value or all its [`Problems`] at
-//! once, each with file, line, TOML path, and a remedy. [`FileWatch`] tells when files have changed.
+//! ([`NodeConfig`], this process's). Reading either returns the value or all its [`Problems`] at
+//! once, each with file, line, TOML path, and a remedy. [`FileWatch`] reports when files have changed.
 //!
 //! ```text
 //! text --document--> TOML tree --section, field--> typed values --compile--> policy::TableSpec

@@ -30,7 +30,7 @@ use crate::document::{self, MAX_TEXT};
 use crate::problem::{Problem, Problems};
 use crate::text;
 
-/// What a node file says, with every default filled in and every path resolved.
+/// A node file's settings, with every default filled in and every path resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeConfig {
     /// The file.
@@ -50,21 +50,21 @@ pub struct NodeConfig {
     pub admin_hosts: Vec<String>,
     /// How clients are located.
     pub geoip: Geoip,
-    /// Whose bearer tokens are believed.
+    /// Whose bearer tokens are accepted.
     pub tokens: Tokens,
-    /// Which other processes are nodes of the fleet; `None`: nobody is.
+    /// Which other processes are nodes of the fleet; `None` for no one.
     pub peers: Option<Peers>,
     /// Where the routing table comes from.
     pub routing: Routing,
     /// The most that the node takes on.
     pub limits: Limits,
-    /// How it takes its leave.
+    /// How the node drains.
     pub drain: Drain,
-    /// How it connects to endpoints and gateways.
+    /// How the node connects to endpoints and gateways.
     pub upstream: UpstreamTls,
-    /// What it writes to its logs.
+    /// What the node writes to its logs.
     pub log: Log,
-    /// What the file's author should know, though it can be used.
+    /// The warnings about the file, which can be used all the same.
     pub warnings: Vec<Problem>,
 }
 
@@ -77,27 +77,27 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether every request is redirected to `https://`.
     pub redirect_to_https: bool,
-    /// The port that it is redirected to, as clients know it.
+    /// The port of the redirect's target, as clients see it.
     pub redirect_port: u16,
     /// Whether connections may start with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
-    /// The path by which load balancers ask whether the node takes traffic; `None` when switched off.
+    /// The path of the load balancers' health check; `None` when switched off.
     pub health_path: Option<Arc<str>>,
 }
 
 /// Whether connections may start with a PROXY header, version 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// They may not.
+    /// Connections may not.
     Off,
-    /// Those from [`Geoip::trusted_proxies`] may.
+    /// Connections from [`Geoip::trusted_proxies`] may.
     Trusted,
 }
 
-/// The certificates of a listener, chosen by the name that the client asks for.
+/// The certificates of a listener, chosen by the client's SNI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Never empty; the first is for clients that ask for no name.
+    /// Never empty; the first is for clients without SNI.
     pub certificates: Vec<CertificateFiles>,
 }
 
@@ -115,34 +115,34 @@ pub struct CertificateFiles {
 pub struct Geoip {
     /// MaxMind databases; without any, every client's country is unknown.
     pub databases: Vec<PathBuf>,
-    /// Whose forwarding headers and PROXY headers count.
+    /// The networks whose forwarding headers and PROXY headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which a trusted proxy names the client's country, in lower case.
     pub country_header: Option<String>,
-    /// Autonomous systems whose addresses say nothing of where their users are.
+    /// Autonomous systems whose addresses do not tell their users' country.
     pub anonymous_asns: Vec<u32>,
-    /// The share of clients, `0..=1`, that a replaced database may move to other jurisdictions by itself; `None` for
-    /// any.
+    /// The share of clients, `0..=1`, that a replaced database may move to other jurisdictions without an operator's
+    /// consent; `None` for any.
     pub max_change: Option<f64>,
 }
 
-/// Whose bearer tokens (JWT, RFC 7519) are believed, for routes with a `consent_claim`.
+/// Whose bearer tokens (JWT, RFC 7519) are accepted, for routes with a `consent_claim`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// The keys; any of them may have signed.
     pub keys: Vec<TokenKey>,
-    /// What `iss` must be, if anything.
+    /// The required `iss`, if any.
     pub issuer: Option<String>,
-    /// What `aud` must name, if anything.
+    /// What `aud` must contain, if anything.
     pub audience: Option<String>,
 }
 
 /// A public key that tokens are verified with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenKey {
-    /// PEM.
+    /// The PEM file.
     pub file: PathBuf,
-    /// What it signs with: never the token's own choice.
+    /// The key's algorithm, whatever a token's header says.
     pub algorithm: TokenAlgorithm,
 }
 
@@ -167,12 +167,12 @@ pub enum TokenAlgorithm {
 pub struct Peers {
     /// PEM files with the authorities that certify nodes, and nothing else.
     pub certificate_authorities: Vec<PathBuf>,
-    /// The names of certificates of these authorities that are nodes'; all of them if empty.
+    /// The certificate names that make their owner a node; if empty, any certificate of these authorities does.
     pub names: Vec<PeerName>,
-    /// What this node shows to gateways, and serves as one with.
+    /// The certificate that this node presents to gateways, and to clients as a gateway.
     pub certificate: Option<CertificateFiles>,
-    /// The secrets that nodes sign requests to each other with, one a line, the first for this node's
-    /// own.
+    /// The secrets with which nodes sign requests to each other, one a line; this node signs with the
+    /// first.
     pub secret_file: Option<PathBuf>,
 }
 
@@ -202,16 +202,16 @@ pub enum Routing {
 /// The config bus as a node's source of its table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BusSource {
-    /// Where it is, and as whom to connect.
+    /// The bus's servers and bucket, and as whom to connect.
     pub access: BusAccess,
     /// Where the last good table is kept for a start without the bus.
     pub snapshot: Option<PathBuf>,
-    /// How long a table may be used without a word about it before restricted routes fail closed; `None` when the file
+    /// How long a table may be used without a confirmation before restricted routes fail closed; `None` when the file
     /// does not say.
     pub max_age: Option<Duration>,
-    /// Where keys are trusted: no table that was signed before this time, in Unix milliseconds.
+    /// With trusted keys: no table that was signed before this time, in Unix milliseconds, is accepted.
     pub minimum_issued_ms: Option<u64>,
-    /// Public keys, PEM, of those whose tables are believed; everybody's if empty.
+    /// The PEM files with the public keys whose tables are accepted; if empty, signatures are not required.
     pub trusted_keys: Vec<PathBuf>,
     /// The share of the fleet's or a jurisdiction's capacity, `0..=1`, that a table may take away
     /// without an override.
@@ -219,10 +219,10 @@ pub struct BusSource {
 }
 
 impl BusSource {
-    /// What `max_shrink` is if nobody says.
+    /// The default of `max_shrink`: a table that takes away more than half is probably a mistake.
     pub const MAX_SHRINK: f64 = 0.5;
 
-    /// Whose word keeps a table fresh.
+    /// Returns what confirms a table: the bus, or trusted keys where there are any.
     pub fn witness(&self) -> Witness {
         if self.trusted_keys.is_empty() { Witness::Bus } else { Witness::Keys }
     }
@@ -237,13 +237,13 @@ pub struct Limits {
     pub requests_in_flight_per_region: usize,
     /// Client connections of the node.
     pub connections: usize,
-    /// Tunnels (WebSockets) of the node; they are no connections or requests in flight.
+    /// Tunnels (WebSockets) of the node; they count neither as connections nor as requests in flight.
     pub tunnels: usize,
     /// Bytes of a request's header.
     pub header_bytes: usize,
     /// Fields of a request's header.
     pub headers: usize,
-    /// From the first byte of a request, or of what comes before the first, to the end of the header.
+    /// The time from the first byte of a request, or of what precedes the first one, to the end of the header.
     pub header_timeout: Duration,
     /// How long a client connection may be idle: before its first request, and between two.
     pub keep_alive: Duration,
@@ -255,45 +255,45 @@ pub struct Limits {
     pub tunnel_idle_timeout: Duration,
 }
 
-/// How the node takes its leave.
+/// How the node drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// How long, after SIGTERM, it says that it leaves and takes connections all the same.
+    /// How long after SIGTERM the node announces its shutdown while it still accepts connections.
     pub announce: Duration,
 }
 
 /// How the node connects to endpoints and gateways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// PEM files with the authorities that certify them; the system's if empty.
+    /// PEM files with the authorities that certify endpoints and gateways; the system's if empty.
     pub certificate_authorities: Vec<PathBuf>,
-    /// Who is asked for the addresses of named endpoints; the system's name servers if empty.
+    /// The name servers that resolve endpoints' names; the system's if empty.
     pub nameservers: Vec<SocketAddr>,
-    /// From the dial to an open connection, TLS included.
+    /// The time from the dial to an open connection, TLS included.
     pub connect_timeout: Duration,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
     /// Idle connections kept for each endpoint by each thread.
     pub idle_connections: usize,
-    /// Whether messages say in `Via` that they have come through here.
+    /// Whether the node adds itself to `Via`.
     pub via: bool,
-    /// How long the addresses of a name stay in use that a name server says does not exist any more.
+    /// How long the addresses of a name stay in use after a name server says that it no longer exists.
     pub absence_grace: Duration,
 }
 
 /// What the node writes to its logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// How much of a client's address.
+    /// How much of a client's address the logs show.
     pub client_addresses: ClientAddresses,
 }
 
 /// How much of a client's address a log shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAddresses {
-    /// Its network: /24 of an IPv4 address, /48 of an IPv6 address.
+    /// The address's network: /24 of IPv4, /48 of IPv6.
     Truncated,
-    /// All of it.
+    /// The whole address.
     Full,
     /// Nothing.
     None,
@@ -322,7 +322,7 @@ impl NodeConfig {
     }
 }
 
-/// What can stand at the top of a node file.
+/// The top-level keys of a node file.
 pub(crate) const KEYS: &[&str] =
     &["node", "listeners", "admin", "geoip", "tokens", "peers", "routing", "limits", "drain", "upstream", "log"];
 

@@ -1,15 +1,15 @@
-//! What is wrong with a file, and where.
+//! Problems of a file, each with its place.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing wrong with a file.
+/// One problem of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Problem {
     /// Whether the file can still be used.
     pub severity: Severity,
-    /// The file, as it was named to us.
+    /// The file, as the caller named it.
     pub file: String,
     /// The line, from 1; 0 is the file as a whole.
     pub line: u32,
@@ -20,25 +20,24 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Returns whether it is the system's for now, rather than the file's: descriptors, memory, threads or a disk that
-    /// the process has none of at the moment. A problem is text wherever it goes, and the system's errors say their
-    /// number in it.
+    /// Returns whether the problem is a passing one of the system, rather than the file's: a lack of descriptors,
+    /// memory, threads or disk. A problem is plain text, and the system's errors have their number in it.
     pub fn may_pass(&self) -> bool {
         PASSING.iter().any(|number| self.message.contains(&format!("(os error {number})")))
     }
 }
 
-/// EINTR, EIO, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOBUFS, ETIMEDOUT and ESTALE, which Linux has the same on all that this
-/// runs on.
+/// EINTR, EIO, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOBUFS, ETIMEDOUT and ESTALE, whose numbers are the same on every
+/// Linux that Meridian supports.
 const PASSING: [i32; 9] = [4, 5, 11, 12, 23, 24, 105, 110, 116];
 
 /// Whether a file with a problem can still be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It cannot.
+    /// The file cannot be used.
     Error,
-    /// It can, though perhaps not to the effect that its author wanted.
+    /// The file can be used, though perhaps not to the effect that its author wanted.
     Warning,
 }
 
@@ -52,7 +51,7 @@ impl fmt::Display for Severity {
 }
 
 impl fmt::Display for Problem {
-    /// `FILE:LINE: error: PATH: message`, without the parts that are not known.
+    /// Writes `FILE:LINE: error: PATH: message`, without the parts that are not known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         if self.line > 0 {
@@ -78,7 +77,7 @@ impl Problems {
 }
 
 impl fmt::Display for Problems {
-    /// One problem a line, without a final newline.
+    /// Writes one problem a line, without a final newline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {

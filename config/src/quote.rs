@@ -1,7 +1,6 @@
-//! A text of the user's, as a message shows it.
+//! Quotes a user's text for a message.
 
-/// Returns the text in quotation marks: on one line, without anything a terminal would obey, and cut when it is
-/// long.
+/// Returns the text in quotation marks: on one line, without control characters, and cut to [`LONGEST`] letters.
 pub(crate) fn quote(text: &str) -> String {
     let mut letters = text.chars();
     let mut quoted = String::from('"');
@@ -15,7 +14,7 @@ pub(crate) fn quote(text: &str) -> String {
     quoted
 }
 
-/// Letters of a text that are shown.
+/// How many letters of a text are shown: about half a line.
 const LONGEST: usize = 60;
 
 #[cfg(test)]

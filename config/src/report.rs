@@ -1,23 +1,23 @@
-//! Where the problems of one file gather while it is read.
+//! Collects the problems of one file while it is read.
 
 use std::cell::{Cell, RefCell};
 
 use crate::problem::{Problem, Problems, Severity};
 
-/// The problems of one file so far. Shared by everything that reads the file, hence the cells.
+/// The problems of one file so far. Lives while the file is read, on one thread; all readers share it, hence the cells.
 #[derive(Debug)]
 pub(crate) struct Report {
     file: String,
     /// The byte offset at which each line after the first starts.
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
-    /// Problems past [`MAX_PROBLEMS`].
+    /// The number of problems past [`MAX_PROBLEMS`].
     omitted: Cell<usize>,
     has_errors: Cell<bool>,
 }
 
 impl Report {
-    /// Makes an empty report on a file with this text.
+    /// Returns an empty report on a file with this text.
     pub(crate) fn new(file: &str, text: &str) -> Self {
         Self {
             file: file.to_owned(),
@@ -34,7 +34,7 @@ impl Report {
         offset.map_or(0, |offset| u32::try_from(lines_before(offset) + 1).unwrap_or(u32::MAX))
     }
 
-    /// Takes a problem, unless there are too many already, which it counts.
+    /// Adds a problem; past [`MAX_PROBLEMS`], only counts it.
     pub(crate) fn add(&self, severity: Severity, line: u32, path: String, message: String) {
         if severity == Severity::Error {
             self.has_errors.set(true);
@@ -57,7 +57,7 @@ impl Report {
         self.problems.borrow().len() >= MAX_PROBLEMS
     }
 
-    /// Everything reported, by line.
+    /// Returns all problems, sorted by line.
     pub(crate) fn into_problems(self) -> Problems {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.line);
@@ -70,7 +70,7 @@ impl Report {
     }
 }
 
-/// Returns the message on one line and not too long, whatever names from the file are in it.
+/// Returns the message on one line, with control characters escaped and at most [`LONGEST_MESSAGE`] letters.
 fn tidy(message: String) -> String {
     if message.len() <= LONGEST_MESSAGE && !message.contains(char::is_control) {
         return message;
@@ -79,10 +79,10 @@ fn tidy(message: String) -> String {
     message.chars().take(LONGEST_MESSAGE).map(escape).collect()
 }
 
-/// More problems than anybody reads at once.
+/// The most problems that a report keeps: more than anybody reads at once.
 const MAX_PROBLEMS: usize = 1000;
 
-/// Letters.
+/// The longest message, in letters: names from the file can be long.
 const LONGEST_MESSAGE: usize = 2000;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::field::Field;
 use crate::quote::quote;
 
-/// Reads a share such as `2%` or `0.5%`, as 0 to 1; `None` for anything else.
+/// Parses a share such as `2%` or `0.5%`, as 0 to 1; `None` for anything else.
 pub fn share(text: &str) -> Option<f64> {
     let percent: f64 = text.strip_suffix('%')?.trim_end().parse().ok()?;
     // Rust reads `inf`, `+1` and `1e1` as numbers, too.
@@ -11,7 +11,7 @@ pub fn share(text: &str) -> Option<f64> {
     (plain && (0.0..=100.0).contains(&percent)).then_some(percent / 100.0)
 }
 
-/// Returns a share, or `"off"` for none, which is `Some(None)`; others are reported.
+/// Parses a share, or `"off"`, which is `Some(None)`; anything else is reported.
 pub(crate) fn share_or_off(field: &Field<'_>) -> Option<Option<f64>> {
     let Some(text) = field.peek_text() else { return field.wrong(REMEDY) };
     if text == "off" {

@@ -1,4 +1,4 @@
-//! Where configuration comes from, and how a change of it is noticed.
+//! Watches the files that configuration comes from.
 
 mod directories;
 pub(crate) mod file;

@@ -1,12 +1,11 @@
-//! The valid name that a wrong one was probably meant to be.
+//! Suggests the valid name that a wrong one was probably meant to be.
 
-/// ` (did you mean "NAME"?)`, or nothing when no known name is near.
+/// Returns ` (did you mean "NAME"?)`, or nothing when no known name is near.
 pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(wrong, known).map(|name| format!(" (did you mean \"{name}\"?)")).unwrap_or_default()
 }
 
-/// Returns the known name that differs least, in at most a third of its letters or else in one of several; case
-/// does not count.
+/// Returns the known name with the fewest edits: at most a third of its letters, or else one; case does not count.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if wrong.len() > LONGEST {
         return None;
@@ -21,7 +20,7 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
-/// Longer names are not compared: the comparison is quadratic.
+/// The longest name that is compared, in bytes: the comparison is quadratic.
 const LONGEST: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The routing table as the proxy uses it: the policy's table, and whom to dial.
+//! The routing table as the proxy uses it: the policy's table, and the endpoints to dial.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use crate::endpoint::Upstream;
 use crate::problem::{Problem, Problems};
 use crate::{compile, text};
 
-/// One revision of the fleet's routing, compiled and proved.
+/// One revision of the fleet's routing, compiled and proved. Immutable.
 #[derive(Clone, Debug)]
 pub struct RoutingTable {
-    /// What decides.
+    /// The policy's table, which decides.
     pub table: Arc<Table>,
-    /// What is proved of it: who relies on which regions, and what is refused by design.
+    /// The proof of the table: who relies on which regions, and what is refused by design.
     pub proof: Proof,
-    /// Whom to dial, by [`policy::RegionId::index`].
+    /// The endpoints to dial, by [`policy::RegionId::index`].
     pub upstreams: Vec<Upstream>,
-    /// The version on trial, if one is.
+    /// The canary, if the table has one.
     pub canary: Option<Canary>,
-    /// What signs the cookies that pin clients.
+    /// The key that signs the cookies that pin clients.
     pub affinity: AffinityKey,
-    /// Whether that has a secret of its own, which outlives a revision.
+    /// Whether that key comes from a secret in the table, so that it outlives a revision.
     pub has_affinity_secret: bool,
-    /// The text that it was made of.
+    /// The text that the table was compiled from.
     pub text: Arc<str>,
-    /// What its author should know, though it can be used.
+    /// The warnings about the text, which can be used all the same.
     pub warnings: Vec<Problem>,
     files: Vec<PathBuf>,
 }
@@ -60,8 +60,8 @@ impl RoutingTable {
         }
     }
 
-    /// Reads a routing table from a text, and its law as of a time. `file` is for messages; and maintenance
-    /// pages and lists are read from its directory, unless their paths are absolute.
+    /// Reads a routing table from a text, and its law as of a time. `file` is for messages; maintenance pages
+    /// and lists are read from its directory, unless their paths are absolute.
     ///
     /// # Errors
     /// As [`RoutingTable::load`].
@@ -72,8 +72,8 @@ impl RoutingTable {
         Ok(Self { files: files.collect(), ..table })
     }
 
-    /// Reads a routing table that comes from elsewhere, from a bus: it can make nobody read a file of
-    /// this machine. `name` is for messages.
+    /// Reads a routing table that comes from a bus: it can name no file of this machine. `name` is for
+    /// messages.
     ///
     /// # Errors
     /// As [`RoutingTable::load`].
@@ -86,18 +86,18 @@ impl RoutingTable {
         Self::compile(name, text, None, at.into())
     }
 
-    /// The same table, its law read and proved at another time. What files it named is not read again.
+    /// Returns the same table, its law read and proved at another time. Files that it names are not read again.
     ///
     /// # Errors
-    /// None that the table did not have.
+    /// Only those that the table had.
     pub fn at(&self, at: LawTime) -> Result<Self, TableError> {
         let table = self.table.at(at)?;
         let proof = policy::prove(&table);
         Ok(Self { table: Arc::new(table), proof, ..self.clone() })
     }
 
-    /// Returns the text of a table file with the lists written into it that it names by file, so that it can
-    /// travel.
+    /// Returns the text of a table file with the lists that it names by file written into it, so that it can be
+    /// published.
     pub fn text_to_publish(file: &Path, text: &str) -> String {
         let directory = file.parent().unwrap_or(Path::new(""));
         compile::list::inlined(text, directory)
@@ -119,8 +119,8 @@ impl RoutingTable {
         })
     }
 
-    /// Returns every file that it depends on: its own, first, its maintenance pages and its lists. Of a table from
-    /// afar, none.
+    /// Returns every file that the table depends on: first its own, then its maintenance pages and lists. A table from
+    /// a bus has none.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
@@ -128,5 +128,5 @@ impl RoutingTable {
 
 /// The values of a table that only nodes may know.
 const SECRETS: &[&[&str]] = &[&["affinity", "secret"]];
-/// Too short to be taken for a secret: a table that was copied from a node does not pass with it.
+/// The placeholder of a secret, too short for a real one: a table that was copied from a node does not pass with it.
 const REDACTED: &str = "\"redacted\"";

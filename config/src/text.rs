@@ -1,4 +1,4 @@
-//! The text of a file, if it is not too long.
+//! Reads the text of a file, up to a length.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,7 +24,7 @@ pub(crate) fn read_bounded(file: &Path, max: usize) -> Result<String, TextError>
     })
 }
 
-/// Why a file gives no text.
+/// Why the text of a file cannot be read.
 #[derive(Debug, Error)]
 pub(crate) enum TextError {
     #[error("cannot read the file: {0}")]
@@ -36,7 +36,7 @@ pub(crate) enum TextError {
 }
 
 impl TextError {
-    /// Returns the line, from 1, where it went wrong; 0 for the file as a whole.
+    /// Returns the line at fault, from 1; 0 for the file as a whole.
     pub(crate) fn line(&self) -> u32 {
         match self {
             TextError::NotUtf8 { line } => u32::try_from(*line).unwrap_or(u32::MAX),

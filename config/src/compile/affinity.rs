@@ -5,8 +5,8 @@ use policy::route::{Affinity, RouteSpec};
 
 use crate::field::Section;
 
-/// Returns the table's key. Without a secret it is made of the table's own text: the same on every node, not known
-/// to clients, and another one with each revision.
+/// Returns the table's key. Without a secret the key is derived from the table's text: the same on every node,
+/// unknown to clients, and new with each revision.
 pub(super) fn key(root: &Section<'_>, text: &str, routes: &[RouteSpec]) -> AffinityKey {
     let section = root.field("affinity").and_then(|field| field.section(&["secret"]));
     let is_secret = |secret: &str| (32..=1024).contains(&secret.len());

@@ -8,7 +8,7 @@ use crate::field::{Field, Section};
 use crate::name::version as read_version;
 use crate::quote::quote;
 
-/// Returns the trial, if the table has one; `None` too after an error without which there is none to speak of.
+/// Reads the canary; `None` if the table has none, or after an error that leaves none.
 pub(super) fn canary(root: &Section<'_>) -> Option<Canary> {
     let field = root.field("canary")?;
     let section = field.section(KEYS)?;
@@ -51,7 +51,7 @@ fn check_endpoints(root: &Section<'_>, field: &Field<'_>, version: &str) {
 /// The endpoints of one region, at least one.
 struct EndpointList<'t> {
     field: Field<'t>,
-    /// Of each.
+    /// The version of each endpoint.
     versions: Vec<Option<&'t str>>,
 }
 
@@ -88,7 +88,7 @@ fn schedule(section: &Section<'_>) -> (Vec<u8>, Vec<Duration>) {
     (steps.unwrap_or_default(), pace)
 }
 
-/// Percent, ascending; `None` after an error.
+/// Reads the steps in percent, ascending; `None` after an error.
 fn steps(field: &Field<'_>) -> Option<Vec<u8>> {
     let list = field.list()?;
     let steps: Vec<u8> = list.iter().filter_map(|step| step.integer(1..=100)).collect();
@@ -102,7 +102,7 @@ fn steps(field: &Field<'_>) -> Option<Vec<u8>> {
     Some(steps)
 }
 
-/// One duration, or a list of them.
+/// Reads one duration, or a list of them.
 fn pace(field: &Field<'_>) -> Vec<Duration> {
     if field.is_empty_list() {
         field.error("the list is empty: leave it out for \"30m\"".to_owned());
@@ -152,7 +152,7 @@ fn check_limits(canary: &Field<'_>, success: Success, failure: Failure) {
     }
 }
 
-/// Returns where the table says a limit: under `success`, or else under `failure`.
+/// Returns the field of a limit: under `success`, or else under `failure`.
 fn place<'t>(canary: &Field<'t>, key: &str) -> Field<'t> {
     let section = canary.peek_section();
     let under = |name: &str| section.as_ref()?.field(name)?.peek_section()?.field(key);

@@ -1,4 +1,4 @@
-//! What a table must know of its regions for what its rules deny and open by list.
+//! Checks that a table says of its regions what its rules deny and open by.
 
 use policy::RegionId;
 use policy::jurisdiction::{Rule, Selector};
@@ -8,9 +8,9 @@ use policy::table::TableSpec;
 
 use crate::field::{Field, Section};
 
-/// Reports regions whose operator nobody has named, where operators are denied: nobody could tell whether they
-/// are meant, and they would be denied. And regions in countries that a list covers in part, which it does not
-/// open. `spec` is resolved; its rules are those of the file.
+/// Reports regions without an operator where operators are denied, since such regions are denied, too; and regions
+/// in countries that a list covers only in part, which the list does not open. `spec` is resolved; its rules are
+/// those of the file.
 pub(super) fn check(root: &Section<'_>, spec: &TableSpec) {
     let fields = root.field("residency").and_then(|field| field.peek_list()).unwrap_or_default();
     for (field, rule) in fields.iter().zip(&spec.rules) {
@@ -34,8 +34,8 @@ fn check_operators(field: &Field<'_>, rule: &Rule, spec: &TableSpec) {
     let unassured = names(&|region| region.operator.as_ref().is_none_or(|operator| operator.assurance.is_none()));
     if deny.operator_countries.is_some() && !nameless.is_empty() {
         field.error(format!(
-            "operators are denied here, and nobody has named that of {}: nobody can tell whether it is meant, and it \
-             would be denied; name it, operator = {{ name = \"…\", country = \"…\" }} in [regions.{}]",
+            "operators are denied here, and none is named for {}, which would be denied, too: name it, operator = \
+             {{ name = \"…\", country = \"…\" }} in [regions.{}]",
             some(&nameless),
             nameless.first().unwrap_or(&"NAME")
         ));
@@ -48,7 +48,8 @@ fn check_operators(field: &Field<'_>, rule: &Rule, spec: &TableSpec) {
     }
 }
 
-/// A region that is opened by no other selector, and not denied: its author may have taken it for open.
+/// Warns of a region whose country a list covers only in part, and which no selector opens or denies: its author may
+/// take it for open.
 fn check_partial(field: &Field<'_>, rule: &Rule, spec: &TableSpec) {
     let jurisdictions = &spec.jurisdictions;
     for (index, region) in spec.regions.iter().enumerate() {

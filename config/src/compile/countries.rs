@@ -9,7 +9,7 @@ use crate::field::Field;
 use crate::quote::quote;
 use crate::suggest::did_you_mean;
 
-/// One country.
+/// Reads one country.
 pub(super) fn country(field: &Field<'_>) -> Option<Country> {
     let text = field.text()?;
     let country = text.parse().ok();
@@ -19,7 +19,7 @@ pub(super) fn country(field: &Field<'_>) -> Option<Country> {
     country
 }
 
-/// Returns a list of countries, groups and dated lists, which must not be empty.
+/// Reads a list of countries, groups and dated lists, which must not be empty.
 pub(super) fn dated_countries(field: &Field<'_>, lists: &NamesOf<'_, ListId>) -> Option<Countries> {
     let (dated, plain): (Vec<Field<'_>>, Vec<Field<'_>>) =
         members(field)?.into_iter().partition(|member| list_name(member).is_some());
@@ -30,7 +30,8 @@ pub(super) fn dated_countries(field: &Field<'_>, lists: &NamesOf<'_, ListId>) ->
     Some(Countries::new(union(plain), ids))
 }
 
-/// Likewise, of places where data may go: there `@UK` says more than its name.
+/// Reads a list of places where data may go, as [`dated_countries`]; warns of `@UK`, which covers more than its name
+/// says.
 pub(super) fn dated_destinations(field: &Field<'_>, lists: &NamesOf<'_, ListId>) -> Option<Countries> {
     for member in field.peek_list().unwrap_or_default() {
         if member.peek_text().is_some_and(|text| text.eq_ignore_ascii_case("@UK")) {
@@ -43,7 +44,7 @@ pub(super) fn dated_destinations(field: &Field<'_>, lists: &NamesOf<'_, ListId>)
     dated_countries(field, lists)
 }
 
-/// Returns a list of countries and groups, which must not be empty.
+/// Reads a list of countries and groups, which must not be empty.
 pub(super) fn countries(field: &Field<'_>) -> Option<CountrySet> {
     let members = members(field)?;
     for member in members.iter().filter(|member| list_name(member).is_some()) {
@@ -52,7 +53,7 @@ pub(super) fn countries(field: &Field<'_>) -> Option<CountrySet> {
     Some(union(members.into_iter().filter(|member| list_name(member).is_none()).collect()))
 }
 
-/// Returns the name of the list that is named by `list:NAME`.
+/// Returns `NAME` of a member `list:NAME`.
 fn list_name<'t>(member: &Field<'t>) -> Option<&'t str> {
     member.peek_text()?.strip_prefix("list:")
 }

@@ -37,7 +37,7 @@ pub(super) fn failover(root: &Section<'_>) -> Failover {
     failover
 }
 
-/// Percent, ascending, up to 100.
+/// Reads the steps in percent, ascending, up to 100.
 fn ramp(field: &Field<'_>) -> Option<Vec<u8>> {
     let steps: Vec<u8> = field.list()?.iter().filter_map(|step| step.integer(1..=100)).collect();
     if !steps.is_sorted_by(|a, b| a < b) || steps.last() != Some(&100) {

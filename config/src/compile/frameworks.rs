@@ -9,7 +9,7 @@ use crate::quote::quote;
 pub(super) struct Frameworks(BTreeSet<String>);
 
 impl Frameworks {
-    /// Collects them from the text, without regard to what else is wrong with a region.
+    /// Collects the frameworks of all regions, those with errors included.
     pub(super) fn collect(root: &Section<'_>) -> Self {
         let regions = root.field("regions").and_then(|field| field.peek_section());
         let lists = regions.iter().flat_map(Section::fields);
@@ -17,7 +17,7 @@ impl Frameworks {
         Self(lists.flatten().filter_map(|member| Some(member.peek_text()?.to_lowercase())).collect())
     }
 
-    /// Returns a list of frameworks that are asked for; one that no region holds is a warning.
+    /// Reads a list of required or preferred frameworks; warns of one that no region holds.
     pub(super) fn wanted(&self, field: &Field<'_>) -> Vec<String> {
         for member in field.peek_list().unwrap_or_default() {
             let Some(name) = member.peek_text().map(str::to_lowercase) else { continue };
@@ -30,7 +30,7 @@ impl Frameworks {
     }
 }
 
-/// Returns a list of frameworks, in lower case, each once.
+/// Reads a list of frameworks, in lower case, each once.
 pub(super) fn frameworks(field: &Field<'_>) -> Vec<String> {
     let mut names = BTreeSet::new();
     for member in field.list().unwrap_or_default() {

@@ -18,14 +18,14 @@ pub(super) fn health(field: &Field<'_>) -> ProbePlan {
     let count = |key| section.field(key).and_then(|field| field.integer(1..=1000));
     let jitter = section.field("jitter").and_then(|field| field.number(0.0..=1.0));
     let interval = section.field("interval").and_then(|field| pace(&field));
-    // One that is reported is compared with nothing.
+    // Nothing is compared with an interval that was reported.
     let interval_is_bad = interval.is_none() && section.field("interval").is_some();
     plan.interval = interval.unwrap_or(plan.interval);
     plan.unhealthy_interval = ProbePlan::default_unhealthy_interval(plan.interval);
     plan.unhealthy_interval =
         section.field("unhealthy_interval").and_then(|field| pace(&field)).unwrap_or(plan.unhealthy_interval);
     plan.jitter = jitter.unwrap_or(plan.jitter);
-    // A default that does not fit the interval given gives way.
+    // The default timeout is cut to the interval.
     plan.timeout = duration("timeout").unwrap_or(plan.timeout.min(plan.interval));
     plan.failures = count("failures").unwrap_or(plan.failures);
     plan.successes = count("successes").unwrap_or(plan.successes);
@@ -41,20 +41,20 @@ pub(super) fn health(field: &Field<'_>) -> ProbePlan {
     plan
 }
 
-/// Returns how often an endpoint is probed, which is no more often than the node looks for probes that are due.
+/// Reads a probe interval, of [`SHORTEST`] at least.
 fn pace(field: &Field<'_>) -> Option<Duration> {
     let pace = field.duration()?;
     if pace < SHORTEST {
-        field.error("too short: probes are looked for every 100ms; write \"100ms\" or more".to_owned());
+        field.error("too short: the node looks for due probes every 100ms; write \"100ms\" or more".to_owned());
         return None;
     }
     Some(pace)
 }
 
-/// Returns what is asked; keys of another kind are reported.
+/// Reads the check; keys of another kind are reported.
 fn check(section: &Section<'_>) -> Check {
     let kind = section.field("kind").map_or(Some(Kind::Http), |field| field.choice(KINDS));
-    // Of an unknown kind nobody knows which keys are its own.
+    // The keys of an unknown kind are not known either.
     let Some(kind) = kind else { return Check::Tcp };
     for (owner, keys) in [(Kind::Http, HTTP_KEYS), (Kind::Grpc, GRPC_KEYS)] {
         for field in keys.iter().filter(|_| owner != kind).filter_map(|key| section.field(key)) {
@@ -105,7 +105,7 @@ fn paths(field: &Field<'_>) -> Vec<String> {
     list.iter().take(MAX_PATHS).filter_map(path).collect()
 }
 
-/// Returns a host as it stands in a `Host` field: an IPv6 address in brackets.
+/// Reads a host, in the form of a `Host` field: an IPv6 address in brackets.
 fn host(field: &Field<'_>) -> Option<String> {
     let text = field.text()?;
     let remedy = "write a host such as api.example.com, without scheme and port";
@@ -113,7 +113,7 @@ fn host(field: &Field<'_>) -> Option<String> {
     Some(if host.contains(':') { format!("[{host}]") } else { host })
 }
 
-/// Ascending, none touching another.
+/// Reads ranges of statuses; returns them ascending and merged.
 fn statuses(field: &Field<'_>) -> Vec<RangeInclusive<u16>> {
     if field.is_empty_list() {
         field.error("the list is empty: leave it out for [\"200-399\"]".to_owned());
@@ -131,7 +131,7 @@ fn statuses(field: &Field<'_>) -> Vec<RangeInclusive<u16>> {
     merged
 }
 
-/// `204`, or `"200-399"`.
+/// Reads `204`, or `"200-399"`.
 fn status_range(field: &Field<'_>) -> Option<RangeInclusive<u16>> {
     let Some(text) = field.peek_text() else { return field.integer(STATUSES).map(|status| status..=status) };
     let is_digits = |text: &&str| text.bytes().all(|b| b.is_ascii_digit());
@@ -184,13 +184,14 @@ const GRPC_KEYS: &[&str] = &["service"];
 
 const STATUSES: RangeInclusive<u16> = 100..=599;
 
-/// Each is a request, for every endpoint at every interval.
+/// The most paths of a check: each is a request to every endpoint at every interval.
 const MAX_PATHS: usize = 16;
 
-/// Bytes.
+/// The longest expected body, in bytes.
 const MAX_BODY: usize = 1024;
 
-/// Bytes.
+/// The longest name of a gRPC service, in bytes.
 const MAX_SERVICE: usize = 256;
 
+/// The shortest probe interval: how often the node looks for due probes.
 const SHORTEST: Duration = Duration::from_millis(100);

@@ -5,7 +5,7 @@ use policy::RegionId;
 use super::names::Names;
 use crate::field::Section;
 
-/// (from, to, milliseconds), each pair once.
+/// Reads the round trips: (from, to, milliseconds), each pair once.
 pub(super) fn latencies(root: &Section<'_>, names: &Names<'_>) -> Vec<(RegionId, RegionId, f64)> {
     let Some(section) = root.field("latency_ms").and_then(|field| field.open_section()) else { return Vec::new() };
     let mut latencies = Vec::new();

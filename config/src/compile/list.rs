@@ -95,8 +95,8 @@ fn entry(field: &Field<'_>) -> Option<Entry> {
     })
 }
 
-/// Returns the text of a table with the lists written into it that it names by file; line by line it stays as it
-/// is. A file that cannot be read is left as it stands, and reported when the table is read.
+/// Returns the text of a table with the lists that it names by file written into it, on the same lines. The name of
+/// a file that cannot be read stays, and is reported when the table is read.
 pub(crate) fn inlined(text: &str, directory: &Path) -> String {
     let mut whole = text.to_owned();
     let mut files = document::texts_below(text, "lists", "file");
@@ -111,7 +111,7 @@ pub(crate) fn inlined(text: &str, directory: &Path) -> String {
     whole
 }
 
-/// `entries = […]`, on one line.
+/// Returns `entries = […]`, on one line.
 fn written(entries: &[Entry]) -> String {
     // One line each, without control characters: they were read.
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
@@ -133,5 +133,5 @@ fn written(entries: &[Entry]) -> String {
 
 const KEYS: &[&str] = &["country", "no_country", "from", "until", "scope", "source", "partial"];
 
-/// More than there are countries, four times over.
+/// The most entries of a list: four times the number of countries.
 const MAX_ENTRIES: usize = 1000;

@@ -1,4 +1,4 @@
-//! What a table declares, by name.
+//! The names that a table declares.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,17 +57,17 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
         Self { kind, ids: numbered.collect() }
     }
 
-    /// Returns what the field's text names; an unknown name is reported.
+    /// Returns the id that the field's text names; an unknown name is reported.
     pub(super) fn resolve(&self, field: &Field<'_>) -> Option<Id> {
         self.resolve_named(field, field.text()?)
     }
 
-    /// Returns what the field's key names; an unknown name is reported.
+    /// Returns the id that the field's key names; an unknown name is reported.
     pub(super) fn resolve_key(&self, field: &Field<'_>) -> Option<Id> {
         self.resolve_named(field, field.key())
     }
 
-    /// Returns what a name in the field's text stands for; an unknown one is reported.
+    /// Returns the id of a name in the field's text; an unknown name is reported.
     pub(super) fn resolve_named(&self, field: &Field<'_>, name: &str) -> Option<Id> {
         let id = self.get(name);
         if id.is_none() {
@@ -76,7 +76,7 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
         id
     }
 
-    /// Returns what the texts of a list name, each once. The list must not be empty.
+    /// Returns the ids that the texts of a list name, each once. The list must not be empty.
     pub(super) fn resolve_all(&self, field: &Field<'_>) -> Option<Vec<Id>> {
         let list = field.list()?;
         if list.is_empty() {
@@ -88,7 +88,7 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
         Some(ids)
     }
 
-    /// Returns what the name stands for.
+    /// Returns the id of a name.
     pub(super) fn get(&self, name: &str) -> Option<Id> {
         self.ids.get(name).copied()
     }
@@ -102,7 +102,7 @@ impl<'t, Id: Copy + Ord> NamesOf<'t, Id> {
 /// Returns the keys of a table at the top of the file, which are names.
 fn keys<'t>(root: &Section<'t>, key: &str, max: usize) -> Vec<&'t str> {
     let Some(field) = root.field(key) else { return Vec::new() };
-    // What is no table is reported by whoever compiles it.
+    // A value that is no table is reported where it is compiled.
     let fields: Vec<Field<'t>> = field.peek_section().iter().flat_map(Section::fields).collect();
     if fields.len() > max {
         field.error(format!("{} of them; there can be at most {max}", fields.len()));

@@ -1,11 +1,11 @@
-//! `operator = …`: who runs a region, and what is asked of operators.
+//! `operator = …`: who runs a region, and the levels of assurance that rules ask of operators.
 
 use policy::region::Operator;
 
 use super::countries::country;
 use crate::field::Field;
 
-/// Returns who runs a region.
+/// Reads the operator of a region.
 pub(super) fn operator(field: &Field<'_>) -> Option<Operator> {
     let section = field.section(&["name", "country", "assurance"])?;
     let name = section.required("name", "say who runs it: name = \"Example Cloud GmbH\"");
@@ -16,7 +16,7 @@ pub(super) fn operator(field: &Field<'_>) -> Option<Operator> {
     Some(Operator { name: name?.to_owned(), assurance, country: home.and_then(|field| country(&field))? })
 }
 
-/// Levels of assurance, of which an operator's must be one.
+/// Reads the levels of assurance of which an operator's must be one.
 pub(super) fn levels(field: &Field<'_>) -> Vec<String> {
     if field.is_empty_list() {
         field.error("the list is empty: name at least one level, as in [\"seal-3\"]".to_owned());
@@ -27,7 +27,7 @@ pub(super) fn levels(field: &Field<'_>) -> Vec<String> {
     levels
 }
 
-/// One level, in lower case.
+/// Reads one level, in lower case.
 fn level(field: &Field<'_>) -> Option<String> {
     let is_odd = |c: char| c.is_control() || c.is_whitespace();
     let is_word = |name: &str| (1..=64).contains(&name.len()) && !name.contains(is_odd);

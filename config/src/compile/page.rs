@@ -10,25 +10,25 @@ use crate::text::read_bounded;
 
 /// The files of one table, each page read once.
 pub(super) struct Files {
-    /// `None` for a table that comes from elsewhere: what it names must not be read here.
+    /// `None` for a table from a bus, which must not make this machine read files.
     directory: Option<PathBuf>,
     pages: BTreeMap<PathBuf, Arc<str>>,
     lists: BTreeSet<PathBuf>,
 }
 
 impl Files {
-    /// Relative paths will be read from `directory`; without one, no file will be.
+    /// Returns an empty set. Relative paths are read from `directory`; without one, no file is read.
     pub(super) fn new(directory: Option<&Path>) -> Self {
         Self { directory: directory.map(Path::to_owned), pages: BTreeMap::new(), lists: BTreeSet::new() }
     }
 
-    /// Returns the page that stands in the table itself.
+    /// Reads a page that is written in the table itself.
     pub(super) fn text(field: &Field<'_>) -> Option<Arc<str>> {
         let is_page = |text: &str| !text.trim().is_empty() && text.len() <= MAX_PAGE;
         field.text_that(is_page, "is not a page: 1 to 262144 bytes of HTML").map(Arc::from)
     }
 
-    /// Returns the page in the file that the field names.
+    /// Reads the page in the file that the field names.
     pub(super) fn page(&mut self, field: &Field<'_>) -> Option<Arc<str>> {
         let file = self.path(field, "give the page itself, page_text = \"<html>…\"")?;
         if let Some(page) = self.pages.get(&file) {
@@ -47,7 +47,7 @@ impl Files {
         }
     }
 
-    /// Returns the file that the field names; of a table from elsewhere there is none, and `remedy` is reported.
+    /// Returns the file that the field names; for a table from a bus, reports `remedy` instead.
     pub(super) fn path(&self, field: &Field<'_>, remedy: &str) -> Option<PathBuf> {
         let Some(directory) = &self.directory else {
             field.error(format!("a table on the bus names no files: {remedy}"));
@@ -56,7 +56,7 @@ impl Files {
         field.file(directory)
     }
 
-    /// Returns the text of the list in a file.
+    /// Reads the text of the list in a file.
     pub(super) fn list(&mut self, field: &Field<'_>, file: &Path) -> Option<String> {
         self.lists.insert(file.to_owned());
         let text = read_bounded(file, MAX_LIST);

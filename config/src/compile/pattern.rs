@@ -6,7 +6,7 @@ use crate::field::Field;
 use crate::host::parse_host;
 use crate::quote::quote;
 
-/// Returns an exact host, or `*.` and a name for every host below it.
+/// Reads an exact host, or `*.` and a name for every host below it.
 pub(super) fn host_pattern(field: &Field<'_>) -> Option<HostPattern> {
     let text = field.text()?;
     let parsed = match text.strip_prefix("*.") {
@@ -23,7 +23,7 @@ pub(super) fn host_pattern(field: &Field<'_>) -> Option<HostPattern> {
     parsed.map_err(|problem| field.error(format!("{} {problem}: {remedy}", quote(text)))).ok()
 }
 
-/// Returns a prefix of whole segments such as `/v3/`, or `=` and the exact path.
+/// Reads a prefix of whole segments such as `/v3/`, or `=` and the exact path.
 pub(super) fn path_pattern(field: &Field<'_>) -> Option<PathPattern> {
     let text = field.text()?;
     let (exact, path) = match text.strip_prefix('=') {
@@ -48,7 +48,7 @@ pub(super) fn path_pattern(field: &Field<'_>) -> Option<PathPattern> {
     })
 }
 
-/// Returns why no request's path, as the policy gets it, can be this one.
+/// Returns why no request can have this path in its canonical form; `None` if one can.
 fn path_problem(path: &str) -> Option<&'static str> {
     if !path.starts_with('/') {
         return Some("is not a path: it starts with \"/\", or with \"=/\" for exactly this path");

@@ -1,4 +1,4 @@
-//! What the policy's proof finds in a compiled table, at its place in the file.
+//! Reports what the policy's proof finds in a compiled table, at its place in the file.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use policy::{Method, RouteId, Table};
 
 use crate::field::{Field, Section};
 
-/// Proves the table and reports what comes out. What follows from the table on purpose is no problem:
-/// it is in the proof alone. `file` is for the commands that explain the findings.
+/// Proves the table and reports the findings. Notes, which the table intends, are in the proof alone.
+/// `file` is for the commands that explain the findings.
 pub(super) fn prove(root: &Section<'_>, table: &Table, file: &Path) -> Proof {
     let list = |key| root.field(key).and_then(|field| field.peek_list()).unwrap_or_default();
     let places = Places { root, table, routes: list("routes"), rules: list("residency") };
     let proof = prove_table(table);
     let file = file.display().to_string();
     for finding in &proof.findings {
-        if finding.severity() == Severity::Note || places.is_known(finding) {
+        if finding.severity() == Severity::Note || places.is_reported(finding) {
             continue;
         }
         let sentence = finding.describe(table.spec());
@@ -62,10 +62,10 @@ pub(super) fn prove_later(root: &Section<'_>, table: &Table) {
 /// at its beginning.
 const HORIZON: i64 = 400 * 86_400;
 
-/// A proof of the largest tables takes seconds.
+/// The most boundaries that are proved: a proof of the largest tables takes seconds.
 const MOST_BOUNDARIES: usize = 8;
 
-/// Where in the file things are.
+/// The places in the file of what findings are about.
 struct Places<'a, 't> {
     root: &'a Section<'t>,
     table: &'a Table,
@@ -74,7 +74,7 @@ struct Places<'a, 't> {
 }
 
 impl<'t> Places<'_, 't> {
-    /// Returns the place that a finding is about; none is the table as a whole.
+    /// Returns the place of a finding; `None` for the table as a whole.
     fn of(&self, finding: &Finding) -> Option<Field<'t>> {
         match finding {
             Finding::ServesNobody => None,
@@ -87,7 +87,7 @@ impl<'t> Places<'_, 't> {
         }
     }
 
-    /// Returns what leaves a gap, where that is not the route.
+    /// Returns the place of a gap's cause, where that is not the route.
     fn cause(&self, gap: &Gap) -> Option<Field<'t>> {
         match &gap.cause {
             Cause::Strictest => {
@@ -123,8 +123,9 @@ impl<'t> Places<'_, 't> {
         self.table.find_route(host, &case.path, Method::from_name(case.method))
     }
 
-    /// Returns whether it was said before: of classes that only rules know, when they were collected.
-    fn is_known(&self, finding: &Finding) -> bool {
+    /// Returns whether the finding was reported already: data classes that only rules name were, when they were
+    /// collected.
+    fn is_reported(&self, finding: &Finding) -> bool {
         let Finding::RuleWithoutEffect { rule, why: Idle::Uncarried } = finding else { return false };
         let rule = self.table.spec().rules.get(*rule);
         rule.is_some_and(|rule| rule.data_classes.iter().any(|class| self.class(*class).is_none()))

@@ -31,7 +31,7 @@ pub(super) fn regions(root: &Section<'_>) -> Vec<(Region, Upstream)> {
 pub(super) const TIERS: &[(&str, Tier)] =
     &[("primary", Tier::Primary), ("secondary", Tier::Secondary), ("tertiary", Tier::Tertiary), ("edge", Tier::Edge)];
 
-/// `owners` are the endpoints seen so far, and the names of their regions.
+/// Reads a region. `owners` are the endpoints seen so far, with the names of their regions.
 fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Option<(Region, Upstream)> {
     let section = field.section(KEYS)?;
     let role = section.field("role").and_then(|field| field.choice(ROLES)).unwrap_or(Role::Active);
@@ -73,7 +73,7 @@ fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Opti
         capacity_rps: section.field("capacity_rps").and_then(|field| field.number(1.0..=1e9)),
         cost_per_gb: section.field("cost_per_gb").and_then(|field| field.number(0.0..=1e6)).unwrap_or(0.0),
         line: field.line(),
-        // Last, because it can end it: all else has been read, and so checked, by then.
+        // Last, because its absence returns early: all else has been read, and so checked, by then.
         country: country?,
     };
     Some((region, upstream))
@@ -124,7 +124,7 @@ fn endpoints<'t>(field: &Field<'_>, region: &'t str, owners: &mut BTreeMap<Strin
     endpoints
 }
 
-/// `"host:port"`, or `{ address = "host:port", version = "…" }`.
+/// Reads `"host:port"`, or `{ address = "host:port", version = "…" }`.
 fn member(field: &Field<'_>) -> Option<Endpoint> {
     if field.peek_section().is_none() {
         return endpoint(field, EndpointRole::Origin);

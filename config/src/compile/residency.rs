@@ -25,8 +25,8 @@ pub(super) fn rules(root: &Section<'_>, context: &Context<'_, '_>, files: &mut F
     fields.iter().take(MAX_RULES).filter_map(|field| rule(field, context, files)).collect()
 }
 
-/// Reports classes that a rule names and nothing else knows: no route carries them, no declaration
-/// has them. One that resembles another class is an error, lest a typo escapes the law.
+/// Reports classes that only a rule names: no route carries them, and they are not declared. One that
+/// resembles another class is an error, lest a typo escape the law.
 pub(super) fn check_implied_classes(root: &Section<'_>, names: &Names<'_>) {
     let list = |key| root.field(key).and_then(|field| field.peek_list()).unwrap_or_default();
     let declared = root.field("data_classes").and_then(|field| field.peek_section());

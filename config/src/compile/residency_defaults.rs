@@ -6,13 +6,13 @@ use policy::table::{UnknownOrigin, UnlistedJurisdiction};
 use super::names::Names;
 use crate::field::{Field, Section};
 
-/// What holds where no rule says anything.
+/// What holds where no rule applies.
 pub(super) struct Defaults {
     pub(super) unknown_origin: UnknownOrigin,
     pub(super) unlisted_jurisdiction: UnlistedJurisdiction,
 }
 
-/// What the table's law is so far.
+/// The table's law without its defaults.
 pub(super) struct LawSoFar<'a> {
     pub(super) jurisdictions: &'a [Jurisdiction],
     pub(super) classes: &'a [DataClass],

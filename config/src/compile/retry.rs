@@ -6,7 +6,7 @@ use policy::route::Retry;
 
 use crate::field::Field;
 
-/// Returns the retries of a route, or the default ones. `timeout` is the route's, unless that is reported.
+/// Reads the retries of a route, or returns the defaults. `timeout` is the route's, `None` after an error in it.
 pub(super) fn retry(field: Option<&Field<'_>>, timeout: Option<Duration>) -> Retry {
     let mut retry = Retry {
         attempts: 3,

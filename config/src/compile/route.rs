@@ -1,4 +1,4 @@
-//! `[[routes]]`: what kind of request gets which treatment.
+//! `[[routes]]`: which requests are treated how.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -60,7 +60,7 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
     };
     Some(RouteSpec {
         methods: value("methods").and_then(|field| methods(&field)),
-        // Nothing is made of a file with errors, so that any id will do after one.
+        // A file with errors has no result, so that any id will do after one.
         data_class: data_class(section, context, no_law).unwrap_or(ClassId(0)),
         scoring: scoring.unwrap_or(0),
         criticality: value("criticality").and_then(|field| field.choice(CRITICALITY)).unwrap_or(Criticality::Default),
@@ -83,14 +83,14 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         stream_idle_timeout: duration("stream_idle_timeout").unwrap_or(STREAM_IDLE_TIMEOUT),
         retry: retry(value("retry").as_ref(), timeout),
         line: field.line(),
-        // Last, because they can end it: all else has been read, and so checked, by then.
+        // Last, because their absence returns early: all else has been read, and so checked, by then.
         name: name?.to_owned(),
         host: host?,
         path: path?,
     })
 }
 
-/// Reads the name that TLS origins must prove.
+/// Reads the name that the certificates of TLS origins must have.
 fn server_name(field: &Field<'_>) -> Option<ServerName> {
     match field.text()? {
         "endpoint" => Some(ServerName::Endpoint),
@@ -105,7 +105,7 @@ fn server_name(field: &Field<'_>) -> Option<ServerName> {
     }
 }
 
-/// Warns of what lets a client have another request served than the one that the law was asked about.
+/// Warns of passed header fields by which a client has another request served than the one that was decided.
 pub(super) fn warn_of_overrides(root: &Section<'_>, table: &Table) {
     let fields = root.field("routes").and_then(|field| field.peek_list()).unwrap_or_default();
     for (index, field) in fields.iter().enumerate() {
@@ -150,13 +150,13 @@ fn methods(field: &Field<'_>) -> Option<MethodSet> {
     Some(list.iter().filter_map(|member| member.choice(&Method::NAMED)).collect())
 }
 
-/// RFC 7519 lets a claim's name be any string; a line of it will do.
+/// Reads a claim's name: any string by RFC 7519, here a single line.
 fn claim_name(field: &Field<'_>) -> Option<String> {
     let is_claim = |text: &str| (1..=128).contains(&text.len()) && !text.contains(char::is_control);
     field.text_that(is_claim, "is not the name of a claim such as \"data_consent\"").map(str::to_owned)
 }
 
-/// Fields that are stripped unless they stand here. Any other is a mistake: it passes anyhow, or never.
+/// Reads the fields that are stripped unless they are listed here. Any other is a mistake: it passes anyway, or never.
 fn passed(field: &Field<'_>) -> Vec<String> {
     let names = field.list().unwrap_or_default();
     let names = names.iter().filter_map(|member| Some((member, header_name(member)?)));
@@ -174,7 +174,7 @@ fn passed(field: &Field<'_>) -> Vec<String> {
     stripped.map(|(_, name)| name).collect()
 }
 
-/// What an origin gets under these names is the node's own.
+/// The fields that the node itself always sets for origins.
 const ALWAYS_OURS: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
 
 fn affinity(field: &Field<'_>) -> Affinity {
@@ -195,7 +195,7 @@ enum Kind {
     Cookie,
 }
 
-/// The routes seen so far, to find two that cannot be told apart.
+/// The routes seen so far, to find duplicates.
 #[derive(Default)]
 struct Seen {
     /// The line of each name.
@@ -204,7 +204,7 @@ struct Seen {
     places: HashMap<(HostPattern, PathPattern), Vec<Other>>,
 }
 
-/// What tells a route from the others of its host and path.
+/// What distinguishes a route from the others of its host and path.
 struct Other {
     methods: Option<MethodSet>,
     name: String,
@@ -237,7 +237,7 @@ impl Seen {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// As long as a tunnel may idle: what is quiet for longer is forgotten rather than followed.
+/// The default `stream_idle_timeout`: as long as a tunnel's, since a stream that is quiet for longer is abandoned.
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 const KEYS: &[&str] = &[

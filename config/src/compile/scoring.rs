@@ -22,7 +22,7 @@ fn weights(field: &Field<'_>) -> Option<Weights> {
         Some(field) => field.number(0.0..=1e6),
         None => Some(0.0),
     };
-    // All four are read, and so checked, before one of them decides.
+    // All four are read, and so checked, before one of them can return early.
     let (latency, load, compliance, cost) = (weight("latency"), weight("load"), weight("compliance"), weight("cost"));
     let weights = Weights { latency: latency?, load: load?, compliance: compliance?, cost: cost? };
     if !weights.is_usable() {

@@ -11,7 +11,7 @@ use super::operator::levels;
 use super::region::TIERS;
 use crate::field::Field;
 
-/// One selector, or a list of them of which any may hold; the empty list is no region at all.
+/// Reads one selector, or a list of alternatives; the empty list selects no region.
 pub(super) fn selectors(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Vec<Selector> {
     if let Some(list) = field.peek_list() {
         if list.len() > MAX_SELECTORS {
@@ -50,7 +50,7 @@ fn selector(field: &Field<'_>, names: &Names<'_>, frameworks: &Frameworks) -> Op
     })
 }
 
-/// Returns what must never serve: each key denies by itself.
+/// Reads which regions must never serve: each key denies by itself.
 pub(super) fn denial(field: &Field<'_>, names: &Names<'_>) -> Option<Denial> {
     let section = field.section(DENY)?;
     if section.is_empty() {

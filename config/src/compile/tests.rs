@@ -106,12 +106,12 @@ fn bad_regions() {
         (
             "health.interval = '99ms'",
             "regions.a.health.interval",
-            "too short: probes are looked for every 100ms; write",
+            "too short: the node looks for due probes every 100ms; write",
         ),
         (
             "health.unhealthy_interval = '50ms'",
             "regions.a.health.unhealthy_interval",
-            "probes are looked for every 100ms",
+            "the node looks for due probes every 100ms",
         ),
         ("health = { interval = '50ms', timeout = '1s' }", "regions.a.health.interval", "probes are looked for"),
         ("health.timeout = '1000years'", "regions.a.health.timeout", "too long"),

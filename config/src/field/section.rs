@@ -1,4 +1,4 @@
-//! One table of a file, read key by key.
+//! Reads one table of a file, key by key.
 
 use std::rc::Rc;
 
@@ -15,19 +15,19 @@ pub(crate) struct Section<'t> {
     report: &'t Report,
     table: &'t DeTable<'t>,
     path: Rc<str>,
-    /// Where it starts in the text; `None` for the whole file.
+    /// Where the table starts in the text; `None` for the whole file.
     offset: Option<usize>,
-    /// The known keys that unknown ones were probably meant to be.
+    /// The known keys that are nearest to unknown ones.
     misspelt: Vec<&'static str>,
 }
 
 impl<'t> Section<'t> {
-    /// Makes the whole file, with these keys only; others are reported.
+    /// Returns the whole file as a table with these keys only; others are reported.
     pub(crate) fn root(report: &'t Report, table: &'t DeTable<'t>, known: &'static [&'static str]) -> Self {
         Self::open(report, table, "".into(), None).with_keys(known)
     }
 
-    /// Makes a table with any keys.
+    /// Returns a table with any keys.
     pub(crate) fn open(report: &'t Report, table: &'t DeTable<'t>, path: Rc<str>, offset: Option<usize>) -> Self {
         Self { report, table, path, offset, misspelt: Vec::new() }
     }
@@ -60,7 +60,7 @@ impl<'t> Section<'t> {
         field
     }
 
-    /// Reports the absence of a key, unless it is there with a misspelt name, which was reported.
+    /// Reports the absence of a key, unless it is there misspelt, which was reported.
     pub(crate) fn missing(&self, key: &str, remedy: &str) {
         if self.misspelt.contains(&key) {
             return;
@@ -74,7 +74,7 @@ impl<'t> Section<'t> {
         self.table.iter().map(|(key, value)| self.make_field(key, value))
     }
 
-    /// Returns whether it has no key.
+    /// Returns whether the table has no key.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::field::Field;
 use crate::quote::quote;
 
-/// Returns an IP address and a port.
+/// Reads an IP address and a port.
 pub(super) fn socket_address(field: &Field<'_>) -> Option<SocketAddr> {
     let text = field.text()?;
     let address = text.parse().ok();

@@ -7,17 +7,17 @@ use crate::field::{Field, Section};
 use crate::host::parse_host;
 use crate::quote::quote;
 
-/// The admin address, and by which names it may be called.
+/// The admin listener's address, and the host names that it accepts.
 pub(super) struct Admin {
     /// `None` when it is switched off.
     pub(super) address: Option<SocketAddr>,
-    /// Whether the file says so.
+    /// Whether the file sets the address.
     pub(super) is_given: bool,
-    /// In lower case.
+    /// The host names, in lower case.
     pub(super) hosts: Vec<String>,
 }
 
-/// Returns the admin address: `"off"`, or 127.0.0.1:9900 by default.
+/// Reads the admin address: `"off"`, or 127.0.0.1:9900 by default.
 pub(super) fn admin(root: &Section<'_>) -> Admin {
     let section = root.field("admin").and_then(|field| field.section(&["address", "hosts"]));
     let field = |key| section.as_ref().and_then(|section| section.field(key));
@@ -30,7 +30,7 @@ pub(super) fn admin(root: &Section<'_>) -> Admin {
     Admin { address: if off { None } else { socket_address(&field) }, is_given: true, hosts }
 }
 
-/// Returns a host's name, without a port.
+/// Reads a host's name, without a port.
 fn host(field: &Field<'_>) -> Option<String> {
     let text = field.text()?;
     parse_host(text).map_err(|problem| field.error(format!("the host {} {problem}", quote(text)))).ok()

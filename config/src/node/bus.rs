@@ -35,15 +35,15 @@ pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Option<Duration>
         );
     } else if max_age.is_none() {
         section.warning(format!(
-            "with trusted_keys only what is signed keeps a table fresh: restricted routes are refused {} after it was \
+            "with trusted_keys only signatures keep a table fresh: restricted routes are refused {} after it was \
              signed, unless `meridian heartbeat --sign KEY` runs where tables are published, or they are published with \
-             --valid-for; [routing] max_age says how long you want",
+             --valid-for; [routing] max_age sets another limit",
             humantime::format_duration(MAX_AGE)
         ));
     }
     let minimum = section.field("minimum_issued");
     if let Some(field) = minimum.as_ref().filter(|_| section.field("trusted_keys").is_none()) {
-        field.warning("times are signed with trusted_keys only: without any this counts for nothing".to_owned());
+        field.warning("no effect without trusted_keys: only with them are times signed".to_owned());
     }
     Some(BusSource {
         access: BusAccess {
@@ -68,7 +68,7 @@ fn server(field: &Field<'_>) -> Option<String> {
     field.text_that(BusAccess::is_server, "is not a server such as \"nats://127.0.0.1:4222\"").map(str::to_owned)
 }
 
-/// Returns a time such as `2026-11-29T12:00:00Z`, in Unix milliseconds.
+/// Reads a time such as `2026-11-29T12:00:00Z`, as Unix milliseconds.
 fn unix_ms(field: &Field<'_>) -> Option<u64> {
     let text = field.text()?;
     let time = humantime::parse_rfc3339(text).ok();
@@ -79,7 +79,7 @@ fn unix_ms(field: &Field<'_>) -> Option<u64> {
     since.and_then(|since| u64::try_from(since.as_millis()).ok())
 }
 
-/// Reads a bucket's name, which cannot have dots, which a name elsewhere can.
+/// Reads a bucket's name, which unlike other names cannot have dots.
 fn bucket_name<'t>(field: &Field<'t>) -> Option<&'t str> {
     let name = name(field)?;
     if name.contains('.') {
@@ -89,7 +89,7 @@ fn bucket_name<'t>(field: &Field<'t>) -> Option<&'t str> {
     Some(name)
 }
 
-/// As whom to connect: one way, or none.
+/// Reads the credentials: one kind, or none.
 fn credentials(section: &Section<'_>, directory: &Path) -> Credentials {
     let file = |key| section.field(key).and_then(|field| field.file(directory));
     let user = section.field("user");

@@ -1,4 +1,4 @@
-//! `[drain]`: how the node takes its leave.
+//! `[drain]`: how the node drains.
 
 use std::time::Duration;
 
@@ -12,5 +12,6 @@ pub(super) fn drain(root: &Section<'_>) -> Drain {
     Drain { announce: announce.unwrap_or(ANNOUNCE) }
 }
 
-/// A balancer that asks each second or two, and believes the second or third answer, knows by then.
+/// The default of `announce`: enough for a balancer that probes each second or two and acts on the second or third
+/// answer.
 const ANNOUNCE: Duration = Duration::from_secs(5);

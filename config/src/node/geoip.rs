@@ -1,4 +1,4 @@
-//! `[geoip]`: how clients are located, and who is trusted to say so.
+//! `[geoip]`: how clients are located, and which proxies are trusted.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -32,8 +32,8 @@ impl Default for Geoip {
             trusted_proxies: Vec::new(),
             country_header: None,
             anonymous_asns: Vec::new(),
-            // A publisher's next release moves about one address in a hundred. A tenth is another product, half a
-            // file's contents, or somebody's mistake.
+            // A publisher's next release moves about one address in a hundred. A tenth means another product, a
+            // truncated file, or a mistake.
             max_change: Some(0.1),
         }
     }
@@ -41,7 +41,7 @@ impl Default for Geoip {
 
 const KEYS: &[&str] = &["databases", "trusted_proxies", "country_header", "anonymous_asns", "max_change"];
 
-/// Returns a network such as `10.0.0.0/8`, or one address.
+/// Reads a network such as `10.0.0.0/8`, or one address.
 fn network(field: &Field<'_>) -> Option<IpNet> {
     let text = field.text()?;
     let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));

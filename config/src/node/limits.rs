@@ -6,9 +6,9 @@ use super::Limits;
 use crate::field::Section;
 
 impl Default for Limits {
-    /// For a node of a few cores; what can be compared is as nginx has it. A tunnel has two sockets
-    /// where a connection at rest has one, so that there are half as many; HAProxy's manual has an hour
-    /// for those at rest.
+    /// Returns limits for a node of a few cores, nginx's where it has the same one. A tunnel has two
+    /// sockets where an idle connection has one, so that there are half as many; its idle timeout of an
+    /// hour is that of HAProxy's manual.
     fn default() -> Self {
         Self {
             requests_in_flight: 20_000,

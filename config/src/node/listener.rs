@@ -8,7 +8,7 @@ use super::{CertificateFiles, Geoip, Listener, ProxyProtocol, Tls};
 use crate::field::{Field, Section};
 use crate::quote::quote;
 
-/// Returns the listeners, each with the field that has its address.
+/// Reads the listeners; returns each with the field that has its address.
 pub(super) fn listeners<'t>(root: &Section<'t>, directory: &Path, geoip: &Geoip) -> Vec<(Listener, Field<'t>)> {
     let Some(list) = root.required("listeners", "a node has at least one [[listeners]]") else { return Vec::new() };
     let Some(fields) = list.list() else { return Vec::new() };
@@ -32,7 +32,7 @@ fn listener<'t>(field: &Field<'t>, directory: &Path, geoip: &Geoip) -> Option<(L
     }
     let port = section.field("redirect_port");
     if let Some(field) = port.as_ref().filter(|_| !redirect_to_https) {
-        field.warning("nothing is redirected here: say redirect_to_https = true".to_owned());
+        field.warning("no effect without redirect_to_https = true".to_owned());
     }
     let redirect_port = port.and_then(|field| field.integer(1..=65_535)).unwrap_or(HTTPS_PORT);
     let protocol = section.field("proxy_protocol");
@@ -86,12 +86,12 @@ fn certificate(field: &Field<'_>, directory: &Path) -> Option<CertificateFiles> 
 
 const PROXY_PROTOCOL: &[(&str, ProxyProtocol)] = &[("off", ProxyProtocol::Off), ("trusted", ProxyProtocol::Trusted)];
 
-/// Below a name of our own, which no application has.
+/// The default health path, below a name that no application uses.
 const HEALTH_PATH: &str = "/.meridian/health";
-/// What balancers' forms take.
+/// The longest health path, in bytes: what balancers' forms take.
 const LONGEST_PATH: usize = 256;
 
 const MAX_LISTENERS: usize = 256;
 
-/// What a client expects of `https://` without a port.
+/// The port of `https://` without one.
 const HTTPS_PORT: u16 = 443;

@@ -45,7 +45,7 @@ pub(super) fn peers(root: &Section<'_>, directory: &Path) -> Option<Peers> {
 }
 
 impl PeerName {
-    /// Reads a name: `eu-1.nodes.example.com`, `*.nodes.example.com`, or a URI such as
+    /// Parses a name: `eu-1.nodes.example.com`, `*.nodes.example.com`, or a URI such as
     /// `spiffe://example.com/meridian/*`.
     fn parse(text: &str) -> Option<Self> {
         if text.contains("://") {
@@ -61,7 +61,7 @@ impl PeerName {
         Some(if is_wildcard { Self::DnsBelow(host) } else { Self::Dns(host) })
     }
 
-    /// Returns whether a DNS name of a certificate is this one; a wildcard stands for one label.
+    /// Returns whether a certificate's DNS name matches this one; a wildcard stands for one label.
     pub fn is_dns(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         match self {
@@ -73,7 +73,7 @@ impl PeerName {
         }
     }
 
-    /// Returns whether a URI of a certificate is this one; a wildcard stands for the last segment of its path.
+    /// Returns whether a certificate's URI matches this one; a wildcard stands for the last segment of its path.
     pub fn is_uri(&self, uri: &str) -> bool {
         match self {
             Self::Uri(wanted) => wanted == uri,
@@ -117,7 +117,7 @@ fn list<T>(section: &Section<'_>, key: &str, read: impl Fn(&Field<'_>) -> Option
 
 const KEYS: &[&str] = &["certificate_authorities", "names", "certificate", "secret_file"];
 
-/// As long as SPIFFE lets its ids be.
+/// The longest URI, in bytes: SPIFFE's limit for ids.
 const MAX_URI: usize = 2048;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A node file's sections, one after the other.
+//! Reads a node file's sections, one after the other.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,19 +51,19 @@ pub(super) fn node(root: &Section<'_>, file: &Path) -> Option<NodeConfig> {
         upstream: upstream::upstream(root, directory),
         log: log::log(root),
         warnings: Vec::new(),
-        // Last, because they can end it: all else has been read, and so checked, by then.
+        // Last, because their absence returns early: all else has been read, and so checked, by then.
         region: region?.to_owned(),
         routing: routing?,
     })
 }
 
-/// Returns whether a name can be part of a key: no part between its dots is empty.
+/// Returns whether a name can be part of a bus key: no part between its dots is empty.
 fn is_bus_key(name: &str) -> bool {
     let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     name.split('.').all(|part| !part.is_empty() && part.bytes().all(letter))
 }
 
-/// Returns the host's name, as far as the system tells.
+/// Returns the host's name, or `meridian` where the system has none.
 pub fn host_name() -> String {
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .iter()
@@ -80,7 +80,7 @@ fn check_distinct(admin: &Admin, listeners: &[(Listener, Field<'_>)]) {
     let mut taken: Vec<(SocketAddr, String)> = Vec::new();
     taken.extend(admin.address.map(|address| (address, admin_name.to_owned())));
     for (listener, field) in listeners {
-        match taken.iter().find(|(address, _)| meet(*address, listener.address)) {
+        match taken.iter().find(|(address, _)| overlap(*address, listener.address)) {
             Some((address, owner)) => {
                 field.error(format!("\"{}\" is taken: {owner} has {address}", listener.address));
             }
@@ -89,8 +89,8 @@ fn check_distinct(admin: &Admin, listeners: &[(Listener, Field<'_>)]) {
     }
 }
 
-/// Returns whether two sockets cannot be bound at once: the unspecified address is all of its family's.
-fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+/// Returns whether two sockets cannot be bound at once: the unspecified address covers all of its family.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let same_ip =
         a.ip() == b.ip() || a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified());
     a.port() == b.port() && a.port() != 0 && same_ip

@@ -1,6 +1,6 @@
-//! Which settings of a newer node file a running node takes over, and which need a restart.
+//! Decides which settings of a newer node file a running node takes over, and which need a restart.
 //!
-//! Every struct is taken apart field by field: a new field does not compile until somebody has said which it is.
+//! Every struct is destructured exhaustively: a new field does not compile until it is classified.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::bus::{BusAccess, Credentials};
 
-/// Takes over every field of a struct; one that is not listed does not compile.
+/// Takes over every field of a struct; an unlisted field does not compile.
 macro_rules! live {
     ($type:ident { $($field:ident),* $(,)? } of $newer:expr) => {{
         let $type { $($field),* } = $newer;
@@ -28,8 +28,8 @@ pub struct NodeReload {
     pub needs_restart: Vec<String>,
 }
 
-/// Which listener of a node file one is, wherever the file has it: by its address and, since several may have port 0,
-/// by how many of the same address come before it.
+/// Identifies a listener across versions of a node file: by its address and, since several may have port 0, by how
+/// many of the same address come before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId {
     address: SocketAddr,
@@ -111,7 +111,7 @@ impl NodeConfig {
     }
 }
 
-/// What a running node cannot change, and where a newer file differs.
+/// Collects the fixed settings in which a newer file differs.
 #[derive(Debug, Default)]
 struct Fixed {
     changed: Vec<String>,
@@ -143,8 +143,8 @@ fn take_files(newer: CertificateFiles) -> CertificateFiles {
     live!(CertificateFiles { certificate, key } of newer)
 }
 
-/// Merges the listeners: the sockets stay as they are; what the newer file says of those that it has too is live. They are in its
-/// order: the first TLS listener is where others redirect to.
+/// Merges the listeners: the sockets stay, and the newer file's settings of those that both have are live. The result
+/// is in the newer file's order, since the first TLS listener is the target of redirects.
 fn merge_listeners(fixed: &mut Fixed, running: &[Listener], newer: Vec<Listener>) -> Vec<Listener> {
     let ids: Vec<ListenerId> = by_id(&newer).map(|(id, _)| id).collect();
     let mut merged = Vec::new();
@@ -199,7 +199,8 @@ fn by_id(listeners: &[Listener]) -> impl Iterator<Item = (ListenerId, &Listener)
     })
 }
 
-/// Merges the source of tables: a node stays with the one that it has: what is in force was accepted by its rules.
+/// Keeps the running source of tables, by whose rules the table in force was accepted, and notes where the newer one
+/// differs.
 fn keep_routing(fixed: &mut Fixed, running: &Routing, newer: &Routing) -> Routing {
     match (running, newer) {
         (Routing::File(running), Routing::File(newer)) => _ = fixed.keep("routing.file", running, newer),

@@ -7,7 +7,7 @@ use super::Routing;
 use super::bus::bus;
 use crate::field::Section;
 
-/// Returns the source of the routing table; `None` after an error, which is reported.
+/// Reads the source of the routing table; `None` after an error, which is reported.
 pub(super) fn routing(root: &Section<'_>, directory: &Path) -> Option<Routing> {
     let remedy = "say where the routing table is: [routing] with file = \"routes.toml\" or bus = { servers = [\"nats://127.0.0.1:4222\"] }";
     let section = root.required("routing", remedy)?.section(&["file", "bus", "max_age"])?;
@@ -36,5 +36,5 @@ pub(super) fn routing(root: &Section<'_>, directory: &Path) -> Option<Routing> {
     }
 }
 
-/// How old a table from the bus must be allowed to be.
+/// The least `max_age`: the bus confirms a table no more often.
 const LEAST_AGE: Duration = Duration::from_secs(1);

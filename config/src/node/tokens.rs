@@ -1,11 +1,11 @@
-//! `[tokens]`: whose bearer tokens are believed.
+//! `[tokens]`: whose bearer tokens are accepted.
 
 use std::path::Path;
 
 use super::{TokenAlgorithm, TokenKey, Tokens};
 use crate::field::{Field, Section};
 
-/// Returns the keys and what a token must say; no key by default.
+/// Reads the keys and the claims that a token must have; no key by default.
 pub(super) fn tokens(root: &Section<'_>, directory: &Path) -> Tokens {
     let section = root.field("tokens").and_then(|field| field.section(&["keys", "issuer", "audience"]));
     let Some(section) = section else { return Tokens::default() };

@@ -70,7 +70,7 @@ const KEYS: &[&str] = &[
     "via",
 ];
 
-/// Returns an address with a port, or without one for DNS's own.
+/// Reads an address with a port, or without one for DNS's port 53.
 fn nameserver(field: &Field<'_>) -> Option<SocketAddr> {
     let text = field.peek_text().or_else(|| field.wrong("an address such as \"10.0.0.2\" or \"10.0.0.2:5353\""))?;
     let with_port = text.parse().ok().filter(|server: &SocketAddr| server.port() != 0);

@@ -1,12 +1,11 @@
-//! Which directories to watch in order to notice that a path leads somewhere else.
+//! Finds the directories to watch in order to notice that a path leads to another file.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Returns every directory in which a change can make `path` lead to another file: the one that holds the file, and
-/// those that hold the symbolic links on the way. Where a directory on the way does not exist, the deepest that
-/// does stands for the rest.
+/// Returns every directory in which a change can make `path` lead to another file: those that hold the file and the
+/// symbolic links on the way. Where a directory on the way does not exist, the deepest that does is returned.
 pub(super) fn directories_on_the_way(path: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let Ok(absolute) = std::path::absolute(path) else { return found };
@@ -55,7 +54,7 @@ fn parts(path: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// As many as Linux follows.
+/// The most links that are followed: as many as Linux follows.
 const MAX_LINKS: usize = 40;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Whether files have changed.
+//! Watches files for changes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,16 +14,16 @@ use super::identity::Identity;
 /// the old, by a link pointed elsewhere (a Kubernetes mount), deleted and created again.
 ///
 /// The kernel's events are only a hint to look; what counts is the files' identity, and without any
-/// event they are looked at every two seconds.
+/// event the files are polled every two seconds. One task owns a watch.
 #[derive(Debug)]
 pub struct FileWatch {
-    /// Each file, as it was when last reported.
+    /// Each file's identity when it was last reported.
     files: BTreeMap<PathBuf, Identity>,
     hints: Hints,
 }
 
 impl FileWatch {
-    /// Starts to watch these files, which need not exist. What is there now is not a change: make
+    /// Starts to watch these files, which need not exist. Their present content is not a change: make
     /// the watch first, and then read.
     ///
     /// # Errors
@@ -35,8 +35,8 @@ impl FileWatch {
         Ok(watch)
     }
 
-    /// Watches these files instead. One that was watched before is compared with what was last
-    /// reported of it, and a new one with what is there now.
+    /// Watches these files instead. A file that was watched before is compared with its last reported
+    /// identity, a new one with its present one.
     pub fn set_paths(&mut self, paths: Vec<PathBuf>) {
         let known = |path: PathBuf| {
             let identity = self.files.get(&path).cloned().unwrap_or_else(|| Identity::of(&path));
@@ -46,13 +46,12 @@ impl FileWatch {
         self.hints.follow(self.files.keys());
     }
 
-    /// Returns when any of the files has another content than when this last returned, and nobody
-    /// has written for a moment. Deletion is a change, too. May be dropped and called again: no
-    /// change is lost.
+    /// Waits until any of the files differs from its last reported identity, and has not been written
+    /// for [`QUIET`]. Deletion is a change, too. Cancel-safe: a dropped call loses no change.
     pub async fn changed(&mut self) {
         loop {
-            // In this order: what happens after the first line gives a hint, what happened before
-            // it is found by the second.
+            // In this order: a change after the first line gives a hint, one before it is found by the
+            // second.
             self.hints.follow(self.files.keys());
             let found = self.look();
             if found == self.files {
@@ -67,7 +66,7 @@ impl FileWatch {
         }
     }
 
-    /// Takes what is there now for reported: somebody is about to read it.
+    /// Counts the files' present identity as reported: the caller is about to read them.
     pub fn acknowledge(&mut self) {
         self.files = self.look();
     }
@@ -76,7 +75,7 @@ impl FileWatch {
         self.files.keys().map(|path| (path.clone(), Identity::of(path))).collect()
     }
 
-    /// Looks on until nothing has changed for [`QUIET`], so that no half-written file is read.
+    /// Waits until nothing has changed for [`QUIET`], so that no half-written file is read.
     async fn settle(&self, mut last: BTreeMap<PathBuf, Identity>) -> BTreeMap<PathBuf, Identity> {
         let start = Instant::now();
         let mut quiet_since = start;
@@ -92,13 +91,13 @@ impl FileWatch {
     }
 }
 
-/// From one look to the next while a file is being written.
+/// The pause between two looks while a file is being written: shorter than [`QUIET`].
 const STEP: Duration = Duration::from_millis(10);
 
 /// How long nothing may have changed before a file counts as written.
 const QUIET: Duration = Duration::from_millis(25);
 
-/// A file that is written without a pause is reported after this long all the same.
+/// How long a file that is written without a pause can put off its report.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! When to look at files again.
+//! Decides when to look at files again, by the kernel's events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,11 +15,11 @@ use tracing::warn;
 
 use super::directories::directories_on_the_way;
 
-/// The kernel's word that something happened in a directory that matters, or a pause where it gives
-/// none. Many events are one hint: nothing queues up.
+/// The kernel's events about the directories that matter, or a pause where it gives none. Many events
+/// are one hint: nothing queues up.
 pub(super) struct Hints {
     hint: Arc<Notify>,
-    /// `None` where the system gives no events.
+    /// `None` where the system has no file events.
     watcher: Option<RecommendedWatcher>,
     /// The directories watched: each path with its device and inode, because another directory may
     /// take its place.
@@ -44,7 +44,7 @@ impl Hints {
             }
         });
         if let Err(error) = &watcher {
-            warn!(%error, "no file events: files are looked at twice a second instead");
+            warn!(%error, "no file events: files are polled twice a second instead");
         }
         Self { hint, complete: watcher.is_ok(), watcher: watcher.ok(), watched: BTreeMap::new() }
     }
@@ -58,7 +58,7 @@ impl Hints {
         self.watched.retain(|path, id| {
             let keep = wanted.get(path) == Some(id);
             if !keep {
-                // What is gone has lost its watch already.
+                // A deleted directory has lost its watch already.
                 let _ = watcher.unwatch(path);
             }
             keep
@@ -77,14 +77,13 @@ impl Hints {
             && self.complete
         {
             let directory = path.display();
-            warn!(%directory, %error, "no file events from a directory: its files are looked at twice a second");
+            warn!(%directory, %error, "no file events from a directory: its files are polled twice a second");
         }
         self.complete = failure.is_none();
     }
 
-    /// Returns when it is time to look again.
+    /// Waits until it is time to look again.
     pub(super) async fn wait(&self) {
-        // In a directory full of activity, look at most this often.
         sleep(PAUSE).await;
         let longest = if self.complete && self.watcher.is_some() { LOOK_ANYWAY } else { LOOK_WITHOUT_EVENTS };
         let _ = timeout(longest, self.hint.notified()).await;
@@ -102,9 +101,10 @@ fn inode(directory: &Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
+/// The least pause between two looks, for directories full of activity.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Events can be lost, and some file systems give none.
+/// The most time between two looks: events can be lost, and some file systems give none.
 const LOOK_ANYWAY: Duration = Duration::from_secs(2);
 
 const LOOK_WITHOUT_EVENTS: Duration = Duration::from_millis(500);

@@ -1,21 +1,21 @@
-//! Whether a file is still the one that was read.
+//! The identity of a file's content, by its metadata.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What changes whenever a file's content does. Links are followed, so that a link that is pointed
-/// at another file gives another identity.
+/// Metadata that changes whenever a file's content does. Links are followed, so that a link that is
+/// pointed at another file has another identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// There is no such file, or it cannot be looked at.
+    /// There is no such file, or its metadata cannot be read.
     Absent,
     /// A file. Times are seconds and nanoseconds.
     File { device: u64, inode: u64, bytes: u64, modified: (i64, i64), changed: (i64, i64) },
 }
 
 impl Identity {
-    /// Makes the identity of what the path leads to now.
+    /// Returns the identity of the file that the path leads to now.
     pub(super) fn of(path: &Path) -> Self {
         match fs::metadata(path) {
             Ok(found) => Identity::File {

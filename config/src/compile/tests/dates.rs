@@ -108,7 +108,7 @@ fn what_is_wrong_with_denials_and_operators_is_told() {
         ("deny = { compliance = ['gdpr'] }", 20, "residency[0].deny.compliance", "the keys here are: regions,"),
         ("deny = { countries = [] }", 20, "residency[0].deny.countries", "the list is empty"),
         ("deny = { countries = ['US'] }\ntransfer = 'allowed'", 21, "residency[0].transfer", "has no effect on a rule"),
-        ("deny = { operator_countries = ['RU'] }", 20, "residency[0].deny", "nobody has named that of de, us"),
+        ("deny = { operator_countries = ['RU'] }", 20, "residency[0].deny", "none is named for de, us"),
         ("allow = { assurance = [] }", 20, "residency[0].allow.assurance", "name at least one level"),
     ] {
         expect(&table(&[("#rule", rule)]), Severity::Error, line, path, fragment);
