@@ -1,4 +1,4 @@
-//! Which address the client has, behind a chain of trusted proxies.
+//! Finds the client's address behind a chain of trusted proxies.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -10,10 +10,10 @@ mod tests;
 /// Returns the client's address, from the peer of the connection and the `X-Forwarded-For` lines in their order of
 /// appearance.
 ///
-/// Each proxy appends the address that it was called from, so the list is believed from the right,
-/// as far as trusted proxies wrote it: the first hop that is not trusted is the client, and
-/// whatever stands to its left is the client's own invention. When every hop is trusted, the
-/// left-most is the client. From an untrusted peer the header is ignored.
+/// Each proxy appends the address of its own peer, so the list is trusted from the right, as far as
+/// trusted proxies wrote it: the first untrusted hop is the client, and anything to its left may be
+/// forged. When every hop is trusted, the left-most is the client. From an untrusted peer the header
+/// is ignored.
 ///
 /// A hop is `192.0.2.1`, `192.0.2.1:567`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:443`.
 /// Empty elements are ignored. At anything else (`unknown`, an obfuscated name, a truncated
@@ -52,12 +52,12 @@ pub fn client_ip<'a>(
     client
 }
 
-/// Who the client is, and how that is known.
+/// The client's address, and where it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientIp {
     /// The client's address; never in IPv4-mapped form.
     pub address: IpAddr,
-    /// Whether the connection comes from a trusted proxy, whose other headers may be believed too.
+    /// Whether the connection comes from a trusted proxy, whose other headers may be trusted too.
     pub peer_trusted: bool,
     /// Where `address` comes from.
     pub forwarded: Forwarded,
@@ -66,12 +66,12 @@ pub struct ClientIp {
 /// What `X-Forwarded-For` contributed to a client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Forwarded {
-    /// Nothing: the peer is the client, or it is a trusted proxy that names nobody.
+    /// Nothing: the peer is the client, or it is a trusted proxy that names no client.
     Direct,
     /// The address is a hop of the header.
     Header,
-    /// The header is unreadable or endless before it names a client: the address is that of the
-    /// last trusted proxy on the way, and where the client is must be taken as unknown.
+    /// The header is malformed or too long before it names a client: the address is that of the
+    /// last trusted proxy found, and the client's place counts as unknown.
     Malformed,
 }
 

@@ -29,7 +29,7 @@ impl Continent {
         Self::SouthAmerica,
     ];
 
-    /// Returns its two letters in the databases of MaxMind and its kin.
+    /// Returns the continent's two-letter code in geo databases.
     pub fn code(self) -> &'static str {
         match self {
             Self::Africa => "AF",
@@ -42,8 +42,8 @@ impl Continent {
         }
     }
 
-    /// Returns the countries in it: by UN M49, and by GeoNames, whose assignment the databases follow, where the
-    /// two differ.
+    /// Returns the continent's countries: those by UN M49, and where GeoNames differs, whose assignment the databases
+    /// follow, those by GeoNames, too.
     pub fn countries(self) -> CountrySet {
         let (m49, more) = match self {
             Self::Africa => ("@AFRICA", ""),
@@ -67,7 +67,7 @@ pub struct UnknownContinent;
 impl FromStr for Continent {
     type Err = UnknownContinent;
 
-    /// Reads the two letters, in either case.
+    /// Parses the two-letter code, in either case.
     fn from_str(text: &str) -> Result<Self, UnknownContinent> {
         let named = |continent: &Self| text.eq_ignore_ascii_case(continent.code());
         Self::ALL.into_iter().find(named).ok_or(UnknownContinent)

@@ -64,18 +64,18 @@ impl Database {
         self.reader.metadata().build_epoch
     }
 
-    /// Returns what this database alone says of an address, after [`embedded()`](crate::embedded()): nothing for an
-    /// address that it does not list, or an IPv6 address in an IPv4-only database.
+    /// Looks an address up in this database alone, after [`embedded()`](crate::embedded()); `None` for an address that
+    /// is not listed, or an IPv6 address in an IPv4-only database.
     pub fn lookup(&self, address: IpAddr) -> Option<Record<'_>> {
         self.record(embedded(address))
     }
 
-    /// Returns what the database says of an address in the form in which databases list it.
+    /// Looks up an address in the form in which databases list it.
     pub(crate) fn record(&self, address: IpAddr) -> Option<Record<'_>> {
         if address.is_ipv6() && self.reader.metadata().ip_version == 4 {
             return None;
         }
-        // What is no record at all, such as a text, says nothing.
+        // A value that is no record at all, such as a text, counts as none.
         self.reader.lookup(address).ok()?.decode().ok()?
     }
 
@@ -105,9 +105,9 @@ impl Database {
 
 /// Where the record of an address is.
 pub(crate) struct Found {
-    /// In the file's data; `None` where it has none for the address.
+    /// The offset in the file's data; `None` where the address has no record.
     pub(crate) offset: Option<usize>,
-    /// Of the network that the record is for.
+    /// The prefix length of the record's network.
     pub(crate) prefix_len: u8,
 }
 
@@ -120,13 +120,13 @@ pub enum DatabaseError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: io::Error,
     },
     /// A directory, socket or device.
     #[error("the geo database {} is not a regular file; give the path of the .mmdb file itself", .path.display())]
     NotAFile {
-        /// What was named instead.
+        /// The path of what is there instead.
         path: PathBuf,
     },
     /// Not in the mmdb format, cut off, or corrupt.
@@ -142,7 +142,7 @@ pub enum DatabaseError {
     },
     /// A sound database about something else, such as connection types.
     #[error(
-        "no record of the geo database {} ({kind:?}) tells a country, an autonomous system or an anonymous network; \
+        "no record of the geo database {} ({kind:?}) has a country, an autonomous system or an anonymous network; \
          use a country, city, ASN or anonymous-IP database",
         .path.display()
     )]

@@ -1,4 +1,4 @@
-//! Which IPv4 address a transitional IPv6 address stands for.
+//! Extracts the IPv4 address from a transitional IPv6 address.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,9 +1,9 @@
-//! Where a client is: its address behind proxies, and what geo databases say of it.
+//! Locates a client: its address behind proxies, and its place by geo databases.
 //!
-//! [`client_ip()`] finds the address in a chain of trusted proxies. [`GeoDatabases::lookup`] asks one
-//! or more mmdb files about it and merges their answers into a [`Place`], which tells
-//! disagreement apart from agreement, so that the policy can widen the origin. Nothing here
-//! decides, logs or keeps time; opening a database is the only I/O.
+//! [`client_ip()`] finds the address in a chain of trusted proxies. [`GeoDatabases::lookup`] looks it
+//! up in one or more mmdb files and merges their records into a [`Place`], which shows whether they
+//! disagree, so that the policy can widen the origin. Nothing here decides, logs or keeps time;
+//! opening a database is the only I/O.
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]

@@ -1,18 +1,18 @@
-//! How several databases answer as one.
+//! Merges the records of several databases.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::{Database, DatabaseError, Place, embedded};
 
-/// Geo databases in their order of preference. The default has none, and knows of no place.
+/// Geo databases in their order of preference. The default has none, and every place is unknown.
 ///
 /// Immutable: to reload, open all anew and swap the whole, so that a look-up never sees a mixture.
 #[derive(Debug, Default)]
 pub struct GeoDatabases(Vec<Database>);
 
 impl GeoDatabases {
-    /// Returns what the databases say of an address, after [`embedded()`]; [`Place`] describes the merge.
+    /// Looks an address up in all databases, after [`embedded()`]; [`Place`] describes the merge.
     ///
     /// An address that none of them lists (private, loopback, reserved) is an unknown place.
     pub fn lookup(&self, address: IpAddr) -> Place<'_> {
@@ -22,7 +22,7 @@ impl GeoDatabases {
         place
     }
 
-    /// Opens every file, or tells everything that is wrong with them.
+    /// Opens every file, or returns everything that is wrong with them.
     ///
     /// Reads and verifies whole files: seconds for hundreds of MiB, so not on a thread that
     /// serves requests.

@@ -1,4 +1,4 @@
-//! What all databases together say of an address.
+//! The place of an address, merged from all databases.
 
 use std::sync::LazyLock;
 
@@ -18,7 +18,7 @@ pub struct Place<'db> {
     named: CountrySet,
     /// Countries that are possible beside those.
     possible: CountrySet,
-    /// A database contradicts itself so that no country can be excluded.
+    /// Whether a database contradicts itself so that no country can be excluded.
     anywhere: bool,
     /// The continents, by their place in [`Continent::ALL`], of records that name no country.
     continents: [bool; Continent::ALL.len()],
@@ -31,8 +31,8 @@ pub struct Place<'db> {
     pub asn: Option<u32>,
     /// The organization behind `asn`, from the same database.
     pub organization: Option<&'db str>,
-    /// Whether some database says that the user hides behind the address: a VPN, an open proxy,
-    /// Tor, a hosting provider. `country` is then that of the exit, not that of the user.
+    /// Whether some database lists the address as anonymous: a VPN, an open proxy, Tor, a hosting
+    /// provider. `country` is then that of the exit, not that of the user.
     pub anonymous: bool,
 }
 
@@ -40,17 +40,17 @@ impl<'db> Place<'db> {
     /// Returns every country in which the address may be: more than one when databases disagree, none when the
     /// country is unknown.
     ///
-    /// Only a `country` places: with none, registrations, continents, bases and flags place nobody. Beside one they
-    /// are heard, and each makes more countries possible: a base's own country; the whole Union, where a country
-    /// outside it is flagged as inside; a continent, where a database knows no more and another names a country
-    /// elsewhere. A member of the Union that is flagged as outside may be anywhere.
+    /// Only a `country` places an address: registrations, continents, bases and flags alone do not. Beside a `country`
+    /// more are possible: a base's own country; the whole Union, where a country outside the Union is flagged as inside;
+    /// a continent, where a database knows no more and another names a country elsewhere. A member of the Union that is
+    /// flagged as outside may be anywhere.
     pub fn countries(&self) -> CountrySet {
         if self.anywhere || self.named.is_empty() {
             return CountrySet::default();
         }
         let mut countries = self.named;
         countries.extend(&self.possible);
-        for (continent, _) in Continent::ALL.into_iter().zip(self.continents).filter(|(_, told)| *told) {
+        for (continent, _) in Continent::ALL.into_iter().zip(self.continents).filter(|(_, is_named)| *is_named) {
             let around = continent.countries();
             if !self.named.is_subset(&around) {
                 countries.extend(&around);
@@ -59,7 +59,7 @@ impl<'db> Place<'db> {
         countries
     }
 
-    /// Adds what one more database says; the databases come in their order of preference.
+    /// Merges the record of one more database; the databases come in their order of preference.
     pub(crate) fn learn(&mut self, record: &Record<'db>) {
         if let Some(country) = record.country {
             self.named.insert(country);
@@ -76,8 +76,8 @@ impl<'db> Place<'db> {
             None => {}
         }
         if let (None, Some(continent)) = (record.country, record.continent) {
-            let told = Continent::ALL.into_iter().zip(&mut self.continents);
-            told.filter(|(known, _)| *known == continent).for_each(|(_, told)| *told = true);
+            let named = Continent::ALL.into_iter().zip(&mut self.continents);
+            named.filter(|(known, _)| *known == continent).for_each(|(_, is_named)| *is_named = true);
         }
         if self.asn.is_none() && record.asn.is_some() {
             self.asn = record.asn;
@@ -87,18 +87,18 @@ impl<'db> Place<'db> {
     }
 }
 
-/// How a record's flag of the European Union contradicts its country, or adds to none.
+/// How a record's flag of the European Union contradicts its country, or stands without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
     /// The flag says that the address is in the Union, and the country does not, or there is none.
     Inside,
-    /// The flag says that it is outside, and the country is a member.
+    /// The flag says that the address is outside the Union, and the country is a member.
     Outside,
 }
 
 impl Record<'_> {
-    /// Returns what the flag of the European Union says against the country; `None` where they agree, or there is
-    /// no flag.
+    /// Returns how the flag of the European Union contradicts the country; `None` where they agree, or there is no
+    /// flag.
     pub fn flag(&self) -> Option<Flag> {
         let member = self.country.map(|country| UNION.contains(country));
         match (self.in_union, member) {
@@ -168,10 +168,10 @@ mod tests {
         let union = || codes(&merged(&[Record { in_union: Some(true), ..located("US", None, None) }]));
         assert_eq!(union().len(), 35);
         for (records, expected) in [
-            // A base abroad is one more country, whoever tells of it.
+            // A base abroad is one more country, whichever database names it.
             (vec![Record { represented: code("US"), ..located("DE", None, None) }], "DE US"),
             (vec![Record { represented: code("US"), ..nowhere() }, located("DE", None, None)], "DE US"),
-            // A registration is nothing.
+            // A registration does not count.
             (vec![Record { registered: code("US"), ..located("DE", None, None) }], "DE"),
             (vec![Record { registered: code("US"), ..nowhere() }, located("DE", None, None)], "DE"),
             // A flag that agrees, or says no more than the country.

@@ -1,6 +1,6 @@
-//! What one record of an mmdb says, in whichever schema it is written.
+//! Reads one record of an mmdb file, whatever its schema.
 //!
-//! Told per record and per field, tolerant of mixtures:
+//! The schema is recognized per record and per field, mixtures included:
 //! - MaxMind and DB-IP: `country.iso_code` and `country.is_in_european_union`, `represented_country.iso_code`,
 //!   `registered_country.iso_code` and `continent.code` (which never place), `subdivisions[0]`, `city.names.en`, and
 //!   `traits` with the fields of the next two;
@@ -19,21 +19,21 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use crate::Continent;
 use crate::value::{CountryValue, Reading, Value};
 
-/// What one record says of its network. Text borrows from the database.
+/// One record of a network. Text borrows from the database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Record<'db> {
     /// The country where the address is used. `EU`, `AP`, `ZZ` and other codes that are no country are none.
     pub country: Option<Country>,
-    /// The field that names it.
+    /// The field that names the country.
     pub country_field: &'static str,
     /// Whether the record says that the country is in the European Union. MaxMind writes the flag only where it is
     /// true.
     pub in_union: Option<bool>,
     /// The country whose base or embassy this is, abroad.
     pub represented: Option<Country>,
-    /// Where the address is registered: no place at all, and shown in explanations only.
+    /// The country where the address is registered: not its place, and shown in explanations only.
     pub registered: Option<Country>,
-    /// The continent: it does not place, and may contradict those who do.
+    /// The continent: does not place the address, but may contradict another database's country.
     pub continent: Option<Continent>,
     /// As [`crate::Place`] has it.
     pub region: Option<&'db str>,

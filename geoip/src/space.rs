@@ -6,8 +6,8 @@ use ipnet::IpNet;
 /// two are never added up.
 ///
 /// A network of IPv6 counts as a /32 at most, which is what a registry gives a provider. Publishers name countries for
-/// what nobody has, too: in DB-IP's database of 2026-06 such fillers, of up to a /7, are 99.8 % of the space that has a
-/// record, beside which nothing else would count.
+/// unassigned space, too: in DB-IP's database of 2026-06 such fillers, of up to a /7, are 99.8 % of the space that has
+/// a record, beside which nothing else would count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
     ipv4: u128,
@@ -15,7 +15,7 @@ pub struct Space {
 }
 
 impl Space {
-    /// Returns what a network takes.
+    /// Returns the amount of a network.
     pub fn of(network: IpNet) -> Self {
         let addresses = |bits: u8| 1_u128.checked_shl(u32::from(bits)).unwrap_or(u128::MAX);
         let host_bits = network.max_prefix_len() - network.prefix_len();
@@ -31,17 +31,17 @@ impl Space {
         self.ipv6 = self.ipv6.saturating_add(other.ipv6);
     }
 
-    /// Returns whether there is none.
+    /// Returns whether the amount is zero.
     pub fn is_empty(&self) -> bool {
         self.ipv4 == 0 && self.ipv6 == 0
     }
 
-    /// Returns how many /24s of IPv4 it takes; smaller networks are fractions of one.
+    /// Returns the IPv4 space in /24s; smaller networks are fractions of one.
     pub fn slash24s(&self) -> f64 {
         self.ipv4 as f64 / 256.0
     }
 
-    /// Returns how many /48s of IPv6 it takes; smaller networks are fractions of one.
+    /// Returns the IPv6 space in /48s; smaller networks are fractions of one.
     pub fn slash48s(&self) -> f64 {
         self.ipv6 as f64 / 2_f64.powi(80)
     }
@@ -56,7 +56,7 @@ impl Space {
         (whole.ipv6 > 0).then(|| self.ipv6 as f64 / whole.ipv6 as f64)
     }
 
-    /// Returns the greater of the two shares.
+    /// Returns the greater of the IPv4 and the IPv6 share.
     pub fn greater_share(&self, whole: &Self) -> f64 {
         self.ipv4_share(whole).unwrap_or(0.0).max(self.ipv6_share(whole).unwrap_or(0.0))
     }

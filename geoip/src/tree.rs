@@ -1,4 +1,4 @@
-//! The search tree of an mmdb file: whether a look-up can go astray in it, and where it leads.
+//! The search tree of an mmdb file: verifies that every look-up ends, and finds the values.
 
 use thiserror::Error;
 
@@ -6,12 +6,12 @@ use thiserror::Error;
 /// another node, to nothing, or into the data section.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tree<'a> {
-    /// The file from its beginning, where the tree is.
+    /// The file, which begins with the tree.
     pub(crate) bytes: &'a [u8],
     pub(crate) nodes: u32,
-    /// Of each record: 24, 28 or 32.
+    /// The size of each record: 24, 28 or 32.
     pub(crate) record_bits: u16,
-    /// Of the addresses that are looked up: 32 or 128.
+    /// The size of the addresses that are looked up: 32 or 128.
     pub(crate) address_bits: u8,
     /// Where the data section ends.
     pub(crate) data_end: usize,
@@ -32,7 +32,7 @@ pub enum TreeFault {
     /// The tree or the zeros behind it are cut off.
     #[error("the search tree of {nodes} nodes ends beyond the file")]
     CutOff {
-        /// What the metadata says.
+        /// The number in the metadata.
         nodes: u32,
     },
     /// The nodes are fewer, more or of another size than the metadata says.
@@ -44,34 +44,34 @@ pub enum TreeFault {
         offset: usize,
     },
     /// A node is its own ancestor.
-    #[error("at offset {offset}: the search tree leads back to a node on its own way")]
+    #[error("at offset {offset}: the search tree leads back to a node on its own path")]
     Cycle {
-        /// Of the node that leads back.
+        /// The offset of the node that leads back.
         offset: usize,
     },
-    /// A way through the tree has more nodes than an address has bits.
+    /// A path through the tree has more nodes than an address has bits.
     #[error("at offset {offset}: the search tree goes on after an address's last bit")]
     TooDeep {
-        /// Of the node that comes too late.
+        /// The offset of the node that is too deep.
         offset: usize,
     },
     /// A record leads to no place in the data section.
     #[error("at offset {offset}: the search tree leads beyond the data section, or before it")]
     Outside {
-        /// Of the node that holds the record.
+        /// The offset of the node that holds the record.
         offset: usize,
     },
 }
 
 impl<'a> Tree<'a> {
-    /// Walks through every node that a look-up can reach, once, and returns every value that it can
+    /// Walks every node that a look-up can reach, once, and returns every value that a look-up can
     /// lead to, each once.
     ///
     /// Takes time and memory in proportion to the nodes and to the data section, whatever is in them,
-    /// and no stack. Parts that several ways share are no fault: look-ups walk them in as many steps.
+    /// and no stack. Parts that several paths share are no fault: look-ups walk them in as many steps.
     ///
     /// # Errors
-    /// When a look-up could be led in circles, past the address's last bit, or out of the file.
+    /// When a look-up could loop, or leave the address's bits or the file.
     pub(crate) fn leaves(&self) -> Result<Vec<Leaf>, TreeFault> {
         let cut_off = TreeFault::CutOff { nodes: self.nodes };
         let end = (self.nodes as usize).checked_mul(self.node_size()).ok_or(cut_off)?;
@@ -133,7 +133,7 @@ impl<'a> Tree<'a> {
         node as usize * self.node_size()
     }
 
-    /// One of a node's two records.
+    /// Returns one of a node's two records.
     fn record(&self, node: u32, side: u8) -> Option<u32> {
         let start = self.offset(node);
         let node = self.bytes.get(start..start + self.node_size())?;
@@ -150,18 +150,18 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// A node on the way from the root to where the walk is.
+/// A node on the path from the root to the walk's position.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     node: u32,
     address: u128,
-    /// How many of its records were followed.
+    /// How many of the node's records were followed.
     done: u8,
-    /// How many nodes are on the longest way behind it, of those known.
+    /// How many nodes the longest known path below the node has.
     height: u8,
 }
 
-/// Notes on the last step that so many nodes are behind it.
+/// Raises the height of the last step to `height` at least.
 fn raise(way: &mut [Step], height: u8) {
     if let Some(step) = way.last_mut() {
         step.height = step.height.max(height);
@@ -174,7 +174,7 @@ fn set(heights: &mut [u8], node: u32, height: u8) {
     }
 }
 
-/// Returns whether a bit was not set before; sets it.
+/// Sets a bit; returns whether it was not set before.
 fn first_time(seen: &mut [u64], bit: usize) -> bool {
     let Some(word) = seen.get_mut(bit / 64) else { return false };
     let mask = 1 << (bit % 64);
@@ -183,10 +183,10 @@ fn first_time(seen: &mut [u64], bit: usize) -> bool {
     first
 }
 
-/// Between tree and data section, in bytes.
+/// The length of the zeros between the tree and the data section, in bytes.
 const SEPARATOR: usize = 16;
 
-/// Heights of nodes that no way has reached yet, and of those on the way. A real height is 1 to 128.
+/// Heights of nodes that no path has reached yet, and of those on the current path. A real height is 1 to 128.
 const UNSEEN: u8 = 0;
 const ON_THE_WAY: u8 = u8::MAX;
 

@@ -1,10 +1,10 @@
-//! Which proxies may say where a request came from.
+//! The proxies that may say where a request comes from.
 
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// The networks whose `X-Forwarded-For` is believed. The default trusts nobody.
+/// The networks whose `X-Forwarded-For` is trusted; none by default.
 ///
 /// IPv4 and IPv6 are apart: `::/0` trusts no IPv4 peer, not even one that a dual-stack socket
 /// shows as `::ffff:a.b.c.d`. Only a network that lies within `::ffff:0:0/96` stands for its IPv4.
@@ -49,7 +49,7 @@ impl From<Vec<IpNet>> for TrustedProxies {
     }
 }
 
-/// `::ffff:10.0.0.0/104` as `10.0.0.0/8`; any other network as it is.
+/// Returns `::ffff:10.0.0.0/104` as `10.0.0.0/8`, and any other network as it is.
 fn unmapped(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else { return network };
     let mapped = v6.network().to_ipv4_mapped().and_then(|address| {

@@ -21,7 +21,7 @@ pub(crate) enum Value<'de> {
 }
 
 impl<'de> Value<'de> {
-    /// Returns the text, unless it is empty, as flat schemas write what they don't know.
+    /// Returns the text, unless it is empty, as flat schemas write an unknown value.
     pub(crate) fn text(&self) -> Option<&'de str> {
         match self {
             Value::Text(text) => Some(*text).filter(|text| !text.is_empty()),
@@ -39,7 +39,7 @@ impl<'de> Value<'de> {
         number.filter(|number| *number != 0)
     }
 
-    /// Returns what a flag says, if it is one: as [`Value::is_true`], or the opposite.
+    /// Returns the value of a flag, as [`Value::is_true`]; `None` for what is no flag.
     pub(crate) fn flag(&self) -> Option<bool> {
         match self {
             Value::Flag(_) | Value::Number(_) | Value::Real(_) => Some(self.is_true()),
@@ -67,7 +67,7 @@ impl<'de> Value<'de> {
 pub(crate) struct CountryValue<'de> {
     pub(crate) code: Value<'de>,
     pub(crate) in_union: Value<'de>,
-    /// Whether it is a map.
+    /// Whether the field is a map.
     pub(crate) nested: bool,
 }
 

@@ -1,9 +1,8 @@
-//! Whether every look-up in an mmdb file ends well.
+//! Verifies that every look-up in an mmdb file succeeds.
 //!
 //! maxminddb's `Reader::verify` asks more of a file than a look-up needs: it refuses one without a
-//! description, as `@ip-location-db` makes them. So here is what a look-up needs, and nothing else: a
-//! [`Tree`] that leads nobody astray, and values that can be read to their end with the very reader
-//! that look-ups use.
+//! description, as `@ip-location-db` makes them. So this module checks what a look-up needs, and
+//! nothing else: a sound [`Tree`], and values that the look-ups' own reader can read to their end.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,10 +19,10 @@ use crate::tree::{Leaf, Tree, TreeFault};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// The metadata is missing, or says what cannot be.
+    /// The metadata is missing or impossible.
     #[error(transparent)]
     Metadata(MaxMindDbError),
-    /// The search tree leads astray.
+    /// The search tree is damaged.
     #[error(transparent)]
     Tree(#[from] TreeFault),
     /// A value cannot be read to its end.
@@ -33,7 +32,7 @@ pub enum Damage {
         offset: usize,
         /// An address that has the record.
         address: IpAddr,
-        /// What the reader says.
+        /// The reader's error.
         reason: MaxMindDbError,
     },
     /// The records share so much that, read to their ends, they are far longer than the file.
@@ -41,12 +40,12 @@ pub enum Damage {
     Entangled,
 }
 
-/// What a sound file's records are about.
+/// Whether a sound file has records of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contents {
-    /// Some record tells a country, a network or an anonymous user.
+    /// Some record has a country, an autonomous system or an anonymous user.
     Relevant,
-    /// No record tells anything that is read here.
+    /// No record has a field that is read here.
     Irrelevant,
 }
 
@@ -76,7 +75,7 @@ pub(crate) fn verify(bytes: &[u8]) -> Result<Contents, Damage> {
         let whole: Whole = found.decode().map_err(damaged)?.unwrap_or_default();
         work = work.checked_sub(whole.0).ok_or(Damage::Entangled)?;
         if contents == Contents::Irrelevant {
-            // A value that is no record at all, such as a text, can be read and says nothing.
+            // A value that is no record at all, such as a text, can be read and is not relevant.
             let record: Option<Record<'_>> = found.decode().ok().flatten();
             if record.is_some_and(|record| record.is_relevant()) {
                 contents = Contents::Relevant;
@@ -100,7 +99,7 @@ fn address_of(leaf: Leaf, bits: u8) -> IpAddr {
 
 const MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 
-/// A value read to its end, as a look-up reads it, and forgotten: what it took, in bytes or so.
+/// A value that was read to its end, as a look-up reads it, and dropped: about how many bytes it had.
 #[derive(Debug, Default)]
 struct Whole(usize);
 
@@ -183,9 +182,9 @@ impl<'de> Visitor<'de> for Nested {
     }
 }
 
-/// Real records have four levels. The look-up's own recursion, and its stack, are bounded by this.
+/// The deepest nesting that is read, which bounds the recursion and stack of look-ups. Real records have four levels.
 const MOST_LEVELS: u8 = 64;
 
 /// How many times the file's length is read at most. Real records share their countries and names, and
-/// come to less than four times; one that takes longer than this would be made to do so.
+/// come to less than four times; a file beyond this was made to be slow.
 const TIMES: usize = 32;

@@ -1,4 +1,4 @@
-//! The whole address space, network by network, as several databases have it.
+//! Walks the whole address space, network by network, over several databases.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,14 +16,14 @@ use crate::{Database, Place};
 /// which no database has more than one record.
 ///
 /// IPv4 comes first, then IPv6 without the prefixes that carry an IPv4 address, whose addresses are looked up as that
-/// one (see [`embedded()`](crate::embedded())). Each step is made of look-ups, the same that requests are made of, and
-/// each record is decoded once.
+/// one (see [`embedded()`](crate::embedded())). Each step makes the same look-ups as a request, and each record is
+/// decoded once.
 #[derive(Debug)]
 pub struct Walk<'db> {
     cursors: Vec<Cursor<'db>>,
-    /// What is still ahead, the nearest last.
+    /// The stretches still ahead, the nearest last.
     ahead: Vec<Stretch>,
-    /// Whether the next step is the first of a stretch: numbers of the one before mean other addresses.
+    /// Whether the next step is the first of a stretch, where the cursors' entries no longer hold.
     anew: bool,
     steps: u64,
     most_steps: u64,
@@ -37,7 +37,7 @@ pub struct Step<'walk, 'db> {
     cursors: &'walk [Cursor<'db>],
 }
 
-/// Why a walk cannot go on.
+/// Why a walk cannot continue.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WalkError {
@@ -52,10 +52,10 @@ pub enum WalkError {
         path: PathBuf,
         /// The address.
         address: IpAddr,
-        /// What is wrong.
+        /// The reader's error.
         reason: MaxMindDbError,
     },
-    /// The databases are made to keep their readers busy: their trees share branches.
+    /// The databases have far more networks than nodes: their trees share branches, to keep readers busy.
     #[error(
         "the geo databases have more than {0} networks, many times as many as their trees have room for: a tree leads \
          back into itself; download them again"
@@ -63,26 +63,26 @@ pub enum WalkError {
     Endless(u64),
 }
 
-/// How many times as many networks as nodes a walk puts up with. A tree has one leaf more than it has nodes; one of a
-/// few kilobytes whose branches lead into each other has 2^128.
+/// The most networks of a walk, for each node. A tree has one leaf more than it has nodes; one of a few kilobytes whose
+/// branches lead into each other has 2^128.
 const MOST_STEPS_PER_NODE: u64 = 64;
 
-/// How many steps there are beside those of the databases: the stretches between the prefixes that are left out.
+/// The most steps beside those of the databases: the stretches between the prefixes that are left out.
 const STEPS_OF_NO_DATABASE: u64 = 1024;
 
-/// Where a walk is in one database.
+/// The position of a walk in one database.
 #[derive(Debug)]
 struct Cursor<'db> {
     database: &'db Database,
-    /// The records decoded so far, by their place in the file.
+    /// The records decoded so far, by their offset.
     records: HashMap<usize, Option<Record<'db>>>,
     current: Option<Entry<'db>>,
 }
 
-/// What a database has from one address to another.
+/// What a database has for a range of addresses.
 #[derive(Debug, Clone, Copy)]
 struct Entry<'db> {
-    /// The last address.
+    /// The last address of the range.
     until: u128,
     /// Whether the database has something here, readable or not.
     listed: bool,
@@ -114,10 +114,10 @@ impl<'db> Walk<'db> {
         Self { cursors, ahead, anew: true, steps: 0, most_steps: nodes * MOST_STEPS_PER_NODE + STEPS_OF_NO_DATABASE }
     }
 
-    /// Goes to the next network; `None` at the end.
+    /// Advances to the next network; `None` at the end.
     ///
     /// # Errors
-    /// When a database is damaged, or made to have no end.
+    /// When a database is damaged, or its tree has far more leaves than nodes.
     pub fn step(&mut self) -> Result<Option<Step<'_, 'db>>, WalkError> {
         let Some(stretch) = self.ahead.pop() else { return Ok(None) };
         self.steps += 1;
@@ -140,7 +140,7 @@ impl<'db> Walk<'db> {
         Ok(Some(Step { network, cursors: &self.cursors }))
     }
 
-    /// Returns how many steps were made, and about how many there are in all.
+    /// Returns how many steps were made, and about how many there are in total.
     pub fn progress(&self) -> (u64, u64) {
         // A binary tree has one leaf more than it has nodes; neighbours of several trees coincide often.
         let most = self.cursors.iter().map(|cursor| cursor.database.nodes() + 1).max().unwrap_or(1);
@@ -149,8 +149,8 @@ impl<'db> Walk<'db> {
 }
 
 impl<'db> Step<'_, 'db> {
-    /// Returns what some of the databases, by their positions in the walk, say of the network: for each of its addresses
-    /// the same as [`GeoDatabases::lookup`](crate::GeoDatabases::lookup) of these.
+    /// Returns the network's place by some of the databases, which are given by their positions in the walk: for each
+    /// address the same as [`GeoDatabases::lookup`](crate::GeoDatabases::lookup) of these.
     pub fn place(&self, databases: impl IntoIterator<Item = usize>) -> Place<'db> {
         let mut place = Place::default();
         for record in databases.into_iter().filter_map(|index| self.entry(index)?.record.as_ref()) {
@@ -159,7 +159,7 @@ impl<'db> Step<'_, 'db> {
         place
     }
 
-    /// Returns whether a database, by its position in the walk, has a record here, whatever it says.
+    /// Returns whether a database, given by its position in the walk, has any record here.
     pub(crate) fn is_listed(&self, database: usize) -> bool {
         self.entry(database).is_some_and(|entry| entry.listed)
     }
@@ -180,7 +180,7 @@ impl<'db> Step<'_, 'db> {
 }
 
 impl<'db> Cursor<'db> {
-    /// Moves to an address that is not before the last one.
+    /// Advances to an address that is not before the last one.
     fn at(&mut self, family: Family, number: u128) -> Result<Entry<'db>, WalkError> {
         if let Some(entry) = self.current.filter(|entry| number <= entry.until) {
             return Ok(entry);
