@@ -138,7 +138,7 @@ impl Freshness {
     }
 
     /// Notes that the bus confirms the table in force, which prolongs nothing where keys are trusted.
-    pub fn heard(&mut self, now: Moment) {
+    pub fn confirmed(&mut self, now: Moment) {
         self.confirmed = Since::ago(Duration::ZERO, now);
         if self.witness == Witness::Bus {
             self.newer = None;

@@ -39,7 +39,7 @@ async fn only_what_a_trusted_key_signed_is_in_force() {
     let second = publisher.publish(&bus, table(&world, "second"), now + 3).await;
     has(&node, second).await;
     let bad = repeat(&probe, first, None).await;
-    assert!(refuses(&node, bad).await.contains("repeats an old one"));
+    assert!(refuses(&node, bad).await.contains("a replay of an old table"));
     // To repeat what is in force changes nothing.
     let same = repeat(&probe, second, None).await;
     assert_eq!(has(&node, same).await["table"]["version"], "second");

@@ -42,7 +42,7 @@ fn judged(freshness: &Freshness, now: Moment) -> (Limit, bool) {
 fn what_a_bus_repeats_keeps_no_signed_table_fresh() {
     let mut freshness = keyed(None, 0, None);
     for hour in 1..=30 {
-        freshness.heard(at(hour));
+        freshness.confirmed(at(hour));
         freshness.took(&TableVersion { revision: 5 + hour, ..version(0) }, None, at(hour));
         assert_eq!(judged(&freshness, at(hour)), (Limit::Unsigned, hour > 24), "{hour}");
         assert_eq!(freshness.signed_age(at(hour)), Some(HOUR * hour as u32));
@@ -51,7 +51,7 @@ fn what_a_bus_repeats_keeps_no_signed_table_fresh() {
     let mut freshness = Freshness::new(Witness::Bus, None, at(0));
     freshness.took(&version(0), None, at(0));
     assert_eq!(judged(&freshness, at(25)), (Limit::Silence, true));
-    freshness.heard(at(25));
+    freshness.confirmed(at(25));
     assert_eq!(judged(&freshness, at(49)), (Limit::Silence, false));
     assert_eq!(freshness.signed_age(at(49)), None);
     freshness.silent_for(None, at(49));
@@ -147,11 +147,11 @@ fn a_table_whose_follower_is_refused_or_withheld_ages_from_the_followers_issue()
     // Without keys: what was refused is told, and the age counts from the last confirmation.
     let mut freshness = Freshness::new(Witness::Bus, None, at(0));
     freshness.took(&version(0), None, at(0));
-    freshness.heard(at(10));
+    freshness.confirmed(at(10));
     freshness.refused(newer(7, 11), at(11));
     assert_eq!(judged(&freshness, at(34)), (Limit::Refused { revision: 7 }, false));
     assert_eq!(judged(&freshness, at(35)), (Limit::Refused { revision: 7 }, true));
-    freshness.heard(at(35));
+    freshness.confirmed(at(35));
     assert_eq!(judged(&freshness, at(36)), (Limit::Silence, false));
 }
 
