@@ -1,4 +1,4 @@
-//! What the node knows of its bus, for `/status`, `/ready`, the metrics and its own report.
+//! The state of the bus, for `/status`, `/ready`, the metrics and the node's report.
 
 pub(crate) mod freshness;
 pub(crate) mod reports;
@@ -18,42 +18,42 @@ use crate::clock::{self, LawClock};
 use crate::peers::Peers;
 use crate::telemetry::metrics::Metrics;
 
-/// What is known of the bus. Lives as long as the process; the bus's thread writes it, any thread reads.
+/// The state of the bus. Lives as long as the process; the bus's thread writes it, any thread reads.
 #[derive(Debug)]
 pub(crate) struct BusState {
     /// The node's name.
     pub(crate) node: String,
-    /// The region that it is in.
+    /// The node's region.
     pub(crate) region: String,
-    /// What of it a table must fit.
+    /// The properties of the node that a table must fit.
     pub(crate) here: Here,
-    /// Which process of that name.
+    /// The process's id, which distinguishes two processes with the same name.
     pub(crate) instance: String,
-    /// How long the bus has been silent.
+    /// How long the table may still be used.
     pub(crate) freshness: Freshness,
-    /// Which nodes there are.
+    /// The nodes that report.
     pub(crate) members: Members,
-    /// What this node does, for its report.
+    /// The node's counts, for its report.
     pub(crate) observed: Observations,
     /// Where events are counted.
     pub(crate) metrics: Metrics,
-    /// What time the law has.
+    /// The time by which the law is read.
     pub(crate) law: Arc<LawClock>,
-    /// Unix seconds.
+    /// When the process started, in Unix seconds.
     started: u64,
     servers: String,
     bucket: String,
     inner: Mutex<Inner>,
 }
 
-/// What of this node a table must fit.
+/// The properties of the node that a table must fit.
 #[derive(Clone, Debug)]
 pub(crate) struct Here {
-    /// The region that it is in.
+    /// The node's region.
     pub(crate) region: String,
-    /// Its node file.
+    /// The node file.
     pub(crate) node_file: PathBuf,
-    /// Which other processes are nodes, now.
+    /// Which other processes are nodes at present.
     pub(crate) peers: Arc<ArcSwap<Peers>>,
 }
 
@@ -65,7 +65,7 @@ struct Inner {
     ignored: Option<String>,
     quarantined: usize,
     staged_until: Option<u64>,
-    /// What else its operator should know, by topic.
+    /// Notes for the operator, by topic.
     notes: BTreeMap<&'static str, String>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Connection {
     pub(crate) server: Option<String>,
     /// Why not connected.
     pub(crate) error: Option<String>,
-    /// How many there have been.
+    /// How many connections there have been.
     pub(crate) sessions: u64,
 }
 
@@ -101,13 +101,13 @@ pub(crate) struct Taken {
     pub(crate) version: String,
     pub(crate) by: String,
     pub(crate) note: String,
-    /// When it was signed, or written.
+    /// When the table was signed, or written.
     pub(crate) issued: u64,
-    /// Until when its publisher lets it be used; null where they do not say.
+    /// The publisher's `valid_until`; null where there is none.
     pub(crate) valid_until: Option<u64>,
     /// Whether only some nodes have it.
     pub(crate) staged: bool,
-    /// Whether it comes from the snapshot, and the bus has not confirmed it yet.
+    /// Whether the table comes from the snapshot, and the bus has not confirmed it yet.
     pub(crate) from_snapshot: bool,
     pub(crate) since: u64,
 }
@@ -119,18 +119,18 @@ pub(crate) struct BusStatus {
     pub(crate) servers: String,
     pub(crate) bucket: String,
     pub(crate) connection: Connection,
-    /// Since the bus last confirmed the table in force.
+    /// The time since the bus last confirmed the table in force.
     pub(crate) silent_seconds: u64,
     pub(crate) max_age_seconds: u64,
-    /// Since a trusted key last signed anything about the table of all; null without keys.
+    /// The time since a trusted key last signed the table of all nodes or a heartbeat about it; null without keys.
     pub(crate) signed_seconds: Option<u64>,
-    /// The newest heartbeat that was heard; null without one, or keys.
+    /// The newest heartbeat; null without one, or keys.
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Whether restricted routes are refused because the table may no longer be used.
     pub(crate) expired: bool,
-    /// Until that is so, as things are, negative once it is; null without a table.
+    /// The time until the table expires, as far as is known now, negative afterwards; null without a table.
     pub(crate) expires_in_seconds: Option<i64>,
-    /// What ends it.
+    /// Why the table expires.
     pub(crate) expires_because: Option<String>,
     pub(crate) table: Option<Taken>,
     /// When the staged table lapses; null without one.
@@ -138,17 +138,17 @@ pub(crate) struct BusStatus {
     /// The table refused last, until a later one is applied.
     pub(crate) refused: Option<Refused>,
     pub(crate) problems: Vec<Problem>,
-    /// Why the table on the bus does not count; null while it does.
+    /// Why the table on the bus is ignored; null while it is not.
     pub(crate) ignored: Option<String>,
-    /// Publications that were refused and are not looked at again.
+    /// How many publications were refused and are not examined again.
     pub(crate) quarantined: usize,
-    /// Nodes that report, this one included.
+    /// How many nodes report, this one included.
     pub(crate) nodes: usize,
     pub(crate) notes: Vec<String>,
 }
 
 impl BusState {
-    /// Returns that of a node that has not begun to connect.
+    /// Returns the state before the first connection.
     pub(crate) fn new(
         config: &config::NodeConfig,
         source: &config::BusSource,
@@ -187,7 +187,7 @@ impl BusState {
         })
     }
 
-    /// Returns that of a node `me` in region `a`, whose files are there.
+    /// Returns the state of a node `me` in region `a`, whose files are in `directory`.
     #[cfg(test)]
     pub(crate) fn sample(directory: &std::path::Path) -> Arc<Self> {
         let (config, source) = samples(directory);
@@ -211,7 +211,7 @@ impl BusState {
         self.count("connected");
     }
 
-    /// Notes that the bus is not connected, and why. Returns whether that is news.
+    /// Notes why the bus is not connected. Returns whether that is news.
     pub(crate) fn disconnected(&self, error: String) -> bool {
         let mut inner = self.lock();
         let connection = &mut inner.connection;
@@ -221,7 +221,7 @@ impl BusState {
             connection.since = clock::unix_seconds();
         }
         (connection.state, connection.server, connection.error) = ("disconnected", None, Some(error));
-        // That a report was not taken is no wonder now.
+        // Without a connection no report can be sent.
         inner.notes.remove("report");
         drop(inner);
         self.metrics.bus_connected.set(0);
@@ -271,20 +271,20 @@ impl BusState {
         inner.refused = Some(Refusal { place, what, problems: problems.iter().take(MAX_PROBLEMS).cloned().collect() });
     }
 
-    /// Forgets what was refused there.
-    pub(crate) fn forgive(&self, place: Place) {
+    /// Clears the refusal of a place.
+    pub(crate) fn clear_refusal(&self, place: Place) {
         let mut inner = self.lock();
         inner.refused = inner.refused.take().filter(|refusal| refusal.place != place);
     }
 
-    /// Forgets what was refused before this table.
-    pub(crate) fn forgive_before(&self, version: &TableVersion) {
+    /// Clears refusals of tables before this one.
+    pub(crate) fn clear_refusals_before(&self, version: &TableVersion) {
         let mut inner = self.lock();
         let now = (version.epoch, version.revision);
         inner.refused = inner.refused.take().filter(|Refusal { what, .. }| (what.epoch, what.revision) > now);
     }
 
-    /// Notes why the table on the bus does not count, or that it does. Returns whether that is news.
+    /// Notes why the table on the bus is ignored, or that it is not. Returns whether that is news.
     pub(crate) fn ignored(&self, why: Option<String>) -> bool {
         let mut inner = self.lock();
         let is_news = why.is_some() && inner.ignored != why;
@@ -297,7 +297,7 @@ impl BusState {
         self.lock().connection.sessions > 0
     }
 
-    /// Returns what the next report is sent at once for, when it differs.
+    /// Returns the facts whose change is reported at once.
     pub(crate) fn news(&self, draining: bool) -> News {
         let inner = self.lock();
         let table = inner.taken.as_ref().map(|taken| (taken.epoch, taken.revision, taken.staged));
@@ -311,7 +311,7 @@ impl BusState {
         (inner.quarantined, inner.staged_until) = (quarantined, staged_until);
     }
 
-    /// Notes what its operator should know on a topic, or no longer. Returns whether that is news.
+    /// Sets or clears the operator's note on a topic. Returns whether that is news.
     pub(crate) fn note(&self, topic: &'static str, what: Option<String>) -> bool {
         let mut inner = self.lock();
         let is_news = what.is_some() && inner.notes.get(topic) != what.as_ref();
@@ -327,7 +327,7 @@ impl BusState {
         self.metrics.bus_events.with_label_values(&[event]).inc();
     }
 
-    /// Returns what `/status` tells.
+    /// Returns the bus's part of `/status`.
     pub(crate) fn status(&self) -> BusStatus {
         let judgement = self.freshness.judge();
         let inner = self.lock();
@@ -368,7 +368,7 @@ impl BusState {
         format!("there is no routing table yet: {}", reasons.join("; "))
     }
 
-    /// Returns what an operator should know though the node is ready.
+    /// Returns the warnings for operators of a node that is ready.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let inner = self.lock();
         let refused = inner.refused.as_ref().map(|Refusal { what, .. }| {
@@ -381,7 +381,7 @@ impl BusState {
         warnings
     }
 
-    /// Returns what the node says of itself on the bus.
+    /// Returns the node's report for the bus.
     pub(crate) fn report(&self, draining: bool) -> NodeReport {
         let inner = self.lock();
         let taken = inner.taken.as_ref();
@@ -426,7 +426,7 @@ impl BusState {
     }
 }
 
-/// What of a node's report others wait for.
+/// The facts of a node's report that others wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct News {
     table: Option<(u64, u64, bool)>,
@@ -435,7 +435,7 @@ pub(crate) struct News {
     expired: bool,
 }
 
-/// Everything that is counted: a series is there before its first event.
+/// All events that are counted, so that each series exists before its first event.
 const EVENTS: [&str; 14] = [
     "connected",
     "disconnected",
@@ -453,7 +453,7 @@ const EVENTS: [&str; 14] = [
     "gap",
 ];
 
-/// Problems of a refused table that are kept: the first are what its author needs.
+/// How many problems of a refused table are kept: the first ones are fixed first.
 const MAX_PROBLEMS: usize = 20;
 
 /// Returns a node `me` in region `a` that follows a bus.

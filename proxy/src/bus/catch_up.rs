@@ -1,19 +1,20 @@
-//! Asks the bus what the watch may have missed.
+//! Decides when the bus is asked what the watch may have missed.
 //!
-//! nats-server 2.9 now and then passes a change over, or says of a subject that it is not there; a watch may go deaf
-//! while the connection lives; a bucket may be made anew, or restored from an earlier state. One schedule covers all of
-//! that: every few seconds the bus is asked what is newest; at once, though not too often, where a revision was left
-//! out; and about every five minutes the watch begins anew, too, which tells of every key that the server has, whatever
-//! it answers to questions. Pure: `now` is passed in.
+//! nats-server 2.9 sometimes leaves a change out, or says of an existing subject that it does not exist; a watch may go
+//! silent while the connection lives; a bucket may be created again, or restored from an earlier state. One schedule
+//! covers all of that: every few seconds the bus is asked what is newest; at once, though not too often, where a
+//! revision was left out; and about every five minutes the watch is started anew, too, which delivers every key that
+//! the server has, whatever it answers to requests. Pure: `now` is passed in.
 
 use std::time::{Duration, SystemTime};
 
 use config::bus::{BusError, Pulse, Watch};
 
-/// What one connection has told so far, and when the bus is asked next. Lives as long as the connection.
+/// What one connection has delivered so far, and when the bus is asked next. Lives as long as the connection, on the
+/// bus's thread.
 #[derive(Debug)]
 pub(super) struct CatchUp {
-    /// When the bucket was made.
+    /// When the bucket was created.
     created: SystemTime,
     /// The newest revision of any key, reports included.
     highest: u64,
@@ -25,16 +26,16 @@ pub(super) struct CatchUp {
     pub(super) liveness: WatchLiveness,
 }
 
-/// What is asked.
+/// What the bus is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inquiry {
-    /// What is newer than what is known.
+    /// What is newer than the known revisions.
     Newer,
     /// The same, and a new watch, which begins with the last message of each key.
     Everything,
 }
 
-/// Whether a watch brings what it should: the node's own reports come back by it.
+/// Tracks whether a watch delivers: the node's own reports come back by it. Lives as long as the connection.
 #[derive(Debug, Default)]
 pub(super) struct WatchLiveness {
     /// The first report that has not come back yet, and when it was sent.
@@ -43,8 +44,8 @@ pub(super) struct WatchLiveness {
 }
 
 impl CatchUp {
-    /// Returns that of a connection to a bucket in this state. A table may be used without a word from the bus for
-    /// `max_age`; `jitter`, from 0 to 1, keeps a fleet from asking for everything as one.
+    /// Returns the schedule of a connection to a bucket in this state. `max_age` is how long a table may be used without
+    /// a confirmation; `jitter`, from 0 to 1, keeps a fleet from asking for everything at once.
     pub(super) fn new(pulse: &Pulse, max_age: Duration, jitter: f64, now: Duration) -> Self {
         // Often enough that a bus that is there never counts as silent.
         let period = (max_age / 8).clamp(SHORTEST_PERIOD, PERIOD);
@@ -54,8 +55,9 @@ impl CatchUp {
         Self { created, highest, period, renewal, asked: now, due: now + period, renew_at: now + renewal, liveness }
     }
 
-    /// Notes a revision that the watch tells. Returns whether one before it was left out, so that the bus is asked soon.
-    pub(super) fn heard(&mut self, revision: u64) -> bool {
+    /// Notes a revision that the watch delivers. Returns whether one before it was left out, so that the bus is asked
+    /// soon.
+    pub(super) fn note(&mut self, revision: u64) -> bool {
         let is_gap = revision > self.highest + 1;
         if is_gap {
             self.due = self.due.min(self.asked + GAP_PERIOD);
@@ -69,7 +71,7 @@ impl CatchUp {
         self.due
     }
 
-    /// Begins to ask, and returns for what.
+    /// Notes that the bus is asked now, and returns for what.
     pub(super) fn begin(&mut self, now: Duration) -> Inquiry {
         self.asked = now;
         self.due = now + self.period;
@@ -80,10 +82,10 @@ impl CatchUp {
         Inquiry::Everything
     }
 
-    /// Checks that the bucket still is the one that it was, and that the watch is not deaf.
+    /// Checks that the bucket is the same as before, and that the watch is not stuck.
     ///
     /// # Errors
-    /// What is wrong: the connection is to be made anew.
+    /// Why the connection has to be made anew.
     pub(super) fn check(&self, pulse: &Pulse, now: Duration) -> Result<(), BusError> {
         if pulse.created != self.created {
             return Err(BusError::Other("the bucket was made anew".to_owned()));
@@ -96,7 +98,7 @@ impl CatchUp {
 }
 
 impl WatchLiveness {
-    /// Notes that the bus has taken a report of this node.
+    /// Notes that the bus has stored a report of this node.
     pub(super) fn sent(&mut self, revision: u64, now: Duration) {
         if self.missing.is_none() && self.came < revision {
             self.missing = Some((revision, now));
@@ -109,8 +111,8 @@ impl WatchLiveness {
         self.missing = self.missing.filter(|(missing, _)| *missing > revision);
     }
 
-    /// Returns whether a report of this node's name is later than one of its own that came back: another process has
-    /// the name too. An earlier one is of the process before this one.
+    /// Returns whether a report under this node's name is later than one of its own that came back, so that another
+    /// process has the name too. An earlier report is of the process before this one.
     pub(super) fn is_followed_by(&self, revision: u64) -> bool {
         (1..revision).contains(&self.came)
     }
@@ -125,18 +127,17 @@ impl WatchLiveness {
     }
 }
 
-/// How often the bus is asked what is newest: a change that is passed over is late by this at most, and a fleet of
-/// hundreds asks no server more than some hundred small questions a second.
+/// How often the bus is asked what is newest: a change that was left out is late by this at most, and a fleet of
+/// hundreds sends no server more than some hundred small requests a second.
 const PERIOD: Duration = Duration::from_secs(3);
 
-/// The same where `max_age` is short, which only tests have.
+/// The shortest period, where `max_age` is short, as only in tests.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
-/// How soon the bus may be asked again because the watch has left something out: reports that overtake each other leave
-/// gaps, too.
+/// How soon the bus may be asked again because of a gap: reordered reports leave gaps, too.
 const GAP_PERIOD: Duration = Duration::from_millis(250);
 
-/// About how often the watch begins anew: rarely, since it costs the server a message for each key.
+/// About how often the watch is started anew: rarely, since it costs the server a message for each key.
 const RENEWAL: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
@@ -156,11 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_passed_over_shows_in_what_comes_next() {
+    fn a_revision_that_was_left_out_shows_in_the_next() {
         let mut catch_up = catch_up(at(1_000_000));
-        // What was there before comes first, the last of each key.
-        assert!([2, 6, 7].into_iter().all(|known| !catch_up.heard(known)));
-        assert!(catch_up.heard(9) && !catch_up.heard(10) && !catch_up.heard(8) && catch_up.heard(12));
+        // The last message of each key comes first.
+        assert!([2, 6, 7].into_iter().all(|known| !catch_up.note(known)));
+        assert!(catch_up.note(9) && !catch_up.note(10) && !catch_up.note(8) && catch_up.note(12));
     }
 
     #[test]
@@ -170,11 +171,11 @@ mod tests {
         assert_eq!(catch_up.begin(at(4_010)), Inquiry::Newer);
         assert_eq!(catch_up.due(), at(7_010));
         // Four times a second at most.
-        catch_up.heard(9);
+        catch_up.note(9);
         assert_eq!(catch_up.due(), at(4_260));
         catch_up.begin(at(4_260));
-        catch_up.heard(20);
-        catch_up.heard(30);
+        catch_up.note(20);
+        catch_up.note(30);
         assert_eq!(catch_up.due(), at(4_510));
         // A table that must not be old is confirmed as often as it takes.
         assert_eq!(super::tests::catch_up(at(800)).due(), at(1_100));
@@ -196,7 +197,7 @@ mod tests {
         // Gaps make no difference to that.
         let mut gaps = super::tests::catch_up(at(1_000_000));
         let asked = (0..1_000).filter(|gap| {
-            gaps.heard(10 + 2 * gap);
+            gaps.note(10 + 2 * gap);
             gaps.begin(gaps.due()) == Inquiry::Everything
         });
         assert_eq!(asked.count(), 0);
@@ -214,7 +215,7 @@ mod tests {
         assert!(catch_up.check(&pulse(6), at(2_000)).is_ok());
         let anew = Pulse { created: SystemTime::UNIX_EPOCH + at(1), ..pulse(6) };
         assert!(why(&catch_up, &anew, at(2_000)).contains("made anew"));
-        catch_up.heard(8);
+        catch_up.note(8);
         assert!(why(&catch_up, &pulse(7), at(2_000)).contains("earlier state"));
 
         catch_up.liveness.sent(9, at(2_000));

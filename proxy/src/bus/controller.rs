@@ -1,5 +1,5 @@
-//! Performs what the machine decides: reads tables, examines them beside everything else, puts them in force, and
-//! says what became of them in the log, the metrics and the node's status.
+//! Performs what the machine decides: reads tables, examines them on another thread, puts them in force, and
+//! records the results in the log, the metrics and the node's status.
 
 mod effects;
 mod heartbeat;
@@ -25,8 +25,8 @@ use crate::node::Node;
 use crate::occupancy::Drain;
 use crate::telemetry::log_limiter::LogLimiter;
 
-/// The machine of one node, and what its effects need. Lives as long as the process, on the bus's thread: what is
-/// decided here outlives any connection.
+/// The machine of one node, and what its effects need. Lives as long as the process, on the bus's thread, so that its
+/// decisions outlive any connection.
 pub(super) struct TableController {
     machine: Machine<Arc<Offered>, Arc<Table>>,
     source: BusSource,
@@ -38,7 +38,7 @@ pub(super) struct TableController {
     examination: Option<JoinHandle<Result<Table, Refusal>>>,
     refusals: LogLimiter,
     ignored: LogLimiter,
-    /// For how long the bus had been silent when the snapshot was last touched; `None` is for ever.
+    /// How long the bus had been silent when the snapshot was loaded; `None` is for ever.
     silent_for: Option<Duration>,
     /// When the snapshot was last touched by this process.
     touched: Option<Instant>,
@@ -54,7 +54,7 @@ impl Passed for Arc<Table> {
 }
 
 impl TableController {
-    /// Returns one that hands the first table to `first`, and then waits for the node that is made of it.
+    /// Returns a controller that hands the first table to `first`, and then waits for the node that is made of it.
     pub(super) fn new(
         source: BusSource,
         state: Arc<BusState>,
@@ -76,14 +76,14 @@ impl TableController {
         }
     }
 
-    /// Loads the snapshot and verifies it as if it had just come from the bus. Its table goes in force when the bus has
-    /// confirmed it, has nothing that counts, or is away.
+    /// Loads the snapshot and verifies it as if it came from the bus. Its table goes in force when the bus confirms it,
+    /// has no acceptable table, or is away.
     pub(super) async fn load_snapshot(&mut self) {
         let Some(file) = self.source.snapshot.clone() else { return };
         let snapshot = match Snapshot::load(&file) {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                // That there is none yet is so at every first start.
+                // At a first start there is none yet.
                 if matches!(error, SnapshotError::Bad { .. }) {
                     tracing::error!("{error}");
                 }
@@ -117,7 +117,7 @@ impl TableController {
         }
     }
 
-    /// Takes an event, and asks the bus what follows from it. Without a bus nothing is asked.
+    /// Handles an event, and sends the bus the requests that follow from it.
     ///
     /// # Errors
     /// When the bus does not answer.
@@ -140,12 +140,12 @@ impl TableController {
         Ok(())
     }
 
-    /// Takes an event, and performs its effects.
+    /// Handles an event, and performs its effects.
     pub(super) fn on(&mut self, event: TableEvent) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let effects = self.machine.on(event, clock::uptime());
-            // Before a staged table is seen to be in force, or no longer.
+            // Before it shows that a staged table is in force, or no longer is.
             let until = self.machine.staged().map(|(_, until)| until.saturating_sub(clock::uptime()));
             let until = until.map(|left| (clock::since_1970() + left).as_secs());
             self.state.set_aside(self.machine.quarantined(), until);
@@ -155,12 +155,12 @@ impl TableController {
         }
     }
 
-    /// Waits for an event of this node's own: the end of an examination, the node, or a time.
+    /// Waits for an event of this node's own: the end of an examination, the node's making, or a time.
     pub(super) async fn event(&mut self) -> TableEvent {
         let wakes_at = self.machine.wakes_at();
         tokio::select! {
             result = finished(&mut self.examination) => {
-                self.guard.survived();
+                self.guard.finish();
                 self.examination = None;
                 Event::Examined(result.map(Arc::new))
             }
@@ -172,7 +172,7 @@ impl TableController {
         }
     }
 
-    /// Returns what was read of a place.
+    /// Converts an entry of a place for the machine.
     pub(super) fn reading(&self, place: Place, entry: Entry) -> Reading<Arc<Offered>> {
         let lease_left = entry.lease_left(clock::system_time());
         let Entry { revision, created, publication, unreadable } = entry;
@@ -191,12 +191,12 @@ impl TableController {
         })
     }
 
-    /// Returns what there is to know of a text that cannot be read.
+    /// Returns the reading of a text that cannot be read.
     pub(super) fn unreadable(&self, place: Place, revision: u64, why: String) -> Reading<Arc<Offered>> {
         Reading::Unreadable { revision, problem: Box::new(self.problem(place, revision, why)) }
     }
 
-    /// Looks again at what is distrusted: a key, or a heartbeat, may have come.
+    /// Checks distrusted offers again: a key or a heartbeat may have arrived.
     pub(super) fn trust_again(&mut self) {
         for place in [Place::Table, Place::Rollout] {
             let Some(offer) = self.machine.distrusted(place) else { continue };
@@ -210,19 +210,19 @@ impl TableController {
         }
     }
 
-    /// Tells of what the log left out, once it may.
+    /// Logs a summary of what the log limiter left out, once it may.
     pub(super) fn log_rest(&mut self) {
         if let Some((unsaid, last)) = self.refusals.rest() {
-            tracing::error!(unsaid, last, "more routing tables were rejected than were told");
+            tracing::error!(unsaid, last, "more routing tables were rejected than were logged");
         }
         if let Some((unsaid, last)) = self.ignored.rest() {
-            tracing::warn!(unsaid, last, "more routing tables were ignored than were told");
+            tracing::warn!(unsaid, last, "more routing tables were ignored than were logged");
         }
     }
 
-    /// Notes that the process ends: it has not died of what is being examined.
-    pub(super) fn survived(&mut self) {
-        self.guard.survived();
+    /// Deletes the note of the examination under way: the process ends in order, and has not crashed on it.
+    pub(super) fn clear_crash_note(&mut self) {
+        self.guard.finish();
     }
 
     /// Waits for the last table to be on disk.
@@ -230,9 +230,9 @@ impl TableController {
         self.snapshots.close();
     }
 
-    /// Returns the newest revision that is known of a place; 0 when none is.
-    pub(super) fn heard(&self, place: Place) -> u64 {
-        self.machine.heard(place)
+    /// Returns the newest known revision of a place; 0 when none is known.
+    pub(super) fn newest_known(&self, place: Place) -> u64 {
+        self.machine.newest_known(place)
     }
 
     /// Returns whether the snapshot's table waits for the bus.
@@ -261,7 +261,7 @@ impl TableController {
     }
 }
 
-/// Waits for the examination that is under way; for ever, if none is.
+/// Waits for the examination under way; for ever, if there is none.
 async fn finished(examination: &mut Option<JoinHandle<Result<Table, Refusal>>>) -> Result<Table, Refusal> {
     let Some(examination) = examination else { return std::future::pending().await };
     examination.await.unwrap_or_else(|panic| {
@@ -278,8 +278,8 @@ async fn wait_until(time: Option<Duration>) {
     }
 }
 
-/// Problems that are logged, and shown in `/status`: its author fixes the first ones first.
+/// How many problems of a table are logged and shown in `/status`: the first ones are fixed first.
 const MAX_SHOWN: usize = 20;
 
-/// How many missed tables are examined before the newest: each costs as much as the newest itself.
+/// The most missed tables that are examined before the newest: each costs as much as the newest itself.
 const MAX_MISSED: usize = 16;

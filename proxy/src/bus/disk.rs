@@ -1,5 +1,5 @@
-//! What the bus's thread has on disk: the last good table, and a note of what is being examined. Each is written by a
-//! thread of its own, so that a disk that hangs holds up nothing else.
+//! Writes the last good table, and a note of what is being examined, each on a thread of its own, so that a disk that
+//! hangs blocks nothing else.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,20 +20,20 @@ use crate::supervise::{self, Need};
 /// long as the process, on the bus's thread.
 pub(super) struct SnapshotWriter(Option<Channel>);
 
-/// A channel that keeps the newest only.
+/// A channel that keeps only the newest value.
 struct Channel {
     /// The last good table, if it is not yet on disk.
     newest: Arc<ArcSwapOption<Pending>>,
     /// Wakes the thread: one message is enough, however slow the disk is.
     wake: SyncSender<()>,
-    /// Is disconnected once the thread has ended.
+    /// Disconnects once the thread has ended.
     ended: Receiver<()>,
 }
 
 /// What is to be written.
 struct Pending {
     table: Arc<Table>,
-    /// The newest heartbeat that was heard with it.
+    /// The newest heartbeat.
     heartbeat: Option<Heartbeat>,
 }
 
@@ -56,7 +56,7 @@ impl SnapshotWriter {
         Self(thread.is_ok().then_some(Channel { newest, wake, ended }))
     }
 
-    /// Writes this table, and the newest heartbeat, unless another comes first.
+    /// Queues this table and the newest heartbeat in place of those not yet written.
     pub(super) fn write(&self, table: &Arc<Table>, heartbeat: Option<Heartbeat>) {
         if let Some(channel) = &self.0 {
             channel.newest.store(Some(Arc::new(Pending { table: table.clone(), heartbeat })));
@@ -64,15 +64,15 @@ impl SnapshotWriter {
         self.touch();
     }
 
-    /// Notes that the bus was heard from just now.
+    /// Has the file's time set to now: the bus has just answered.
     pub(super) fn touch(&self) {
         if let Some(channel) = &self.0 {
-            // A thread that was woken already will look.
+            // A full channel has woken the thread already.
             let _ = channel.wake.try_send(());
         }
     }
 
-    /// Waits until what was to be written is on disk, though not for a disk that hangs. Nothing is written after that.
+    /// Waits until the queued table is on disk, for [`PATIENCE`] at most. Nothing is written after that.
     pub(super) fn close(&mut self) {
         if let Some(Channel { wake, ended, .. }) = self.0.take() {
             drop(wake);
@@ -81,20 +81,20 @@ impl SnapshotWriter {
     }
 }
 
-/// The file, and what should be in it. Lives on the thread that writes it.
+/// The snapshot's file, and what should be in it. Lives as long as the process, on the thread that writes it.
 struct Disk {
     file: PathBuf,
     state: Arc<BusState>,
-    /// What could not be written: to touch the file with the table before it would make that look fresh.
+    /// What could not be written: touching the file would make the table before it look fresh.
     unwritten: Option<Arc<Pending>>,
 }
 
 impl Disk {
-    /// Writes this table, or one that could not be written before; else notes that the bus was heard from.
+    /// Writes this table, or one that could not be written before; without either, sets the file's time to now.
     fn update(&mut self, newest: Option<Arc<Pending>>) {
         let file = &self.file;
         let Some(pending) = newest.or_else(|| self.unwritten.take()) else {
-            // Without a file there is nothing to touch, and that was told when it was to be written.
+            // The lack of a file was reported when it was to be written.
             let _ = Snapshot::touch(file);
             return;
         };
@@ -111,31 +111,31 @@ impl Disk {
     }
 }
 
-/// Keeps a table that kills from holding the node in a loop of deaths: a publication that processes have died of while
-/// they examined it is not examined again. A note of what is being examined lies beside the snapshot; without one nothing
-/// is guarded. Lives as long as the process.
+/// Prevents crash loops: a publication on whose examination processes have crashed is not examined again. A note of
+/// what is being examined lies beside the snapshot; without a snapshot there is no guard. Lives as long as the process,
+/// on the bus's thread.
 #[derive(Clone, Debug)]
 pub(super) struct CrashLoopGuard {
-    /// To the thread that writes the note.
+    /// The channel to the thread that writes the note.
     notes: Option<SyncSender<Write>>,
-    /// What the process before this one died of, and how often.
-    died_of: Option<Note>,
+    /// The publication on which the process before this one crashed, and how often.
+    crashed_on: Option<Note>,
 }
 
-/// What is to lie on disk, a note or nothing; and whom to tell once it does.
+/// A note to write, or to delete if `None`, and the sender to notify when that is done.
 struct Write(Option<Note>, Sender<()>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     fingerprint: String,
     times: u32,
-    /// Unix seconds.
+    /// When the examination began, in Unix seconds.
     #[serde(default)]
     at: u64,
 }
 
 impl CrashLoopGuard {
-    /// Reads what a process before this one has left, if that is not long ago.
+    /// Reads the note that the process before this one has left, unless it is too old.
     pub(super) fn new(snapshot: Option<&PathBuf>) -> Self {
         let file = snapshot.map(|snapshot| {
             let mut name = snapshot.as_os_str().to_owned();
@@ -144,43 +144,43 @@ impl CrashLoopGuard {
         });
         let read = file.as_ref().and_then(|file| fs::read(file).ok());
         let note = read.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
-        let is_recent = |note: &Note| clock::unix_seconds().saturating_sub(note.at) < FORGOTTEN;
-        Self { died_of: note.filter(is_recent), notes: file.and_then(start_notes) }
+        let is_recent = |note: &Note| clock::unix_seconds().saturating_sub(note.at) < CRASH_EXPIRY_SECONDS;
+        Self { crashed_on: note.filter(is_recent), notes: file.and_then(start_notes) }
     }
 
-    /// Returns whether processes have died of this publication too often.
-    pub(super) fn is_deadly(&self, fingerprint: &str) -> bool {
-        self.deaths(fingerprint) >= DEADLY
+    /// Returns whether processes have crashed on this publication too often.
+    pub(super) fn is_blocked(&self, fingerprint: &str) -> bool {
+        self.crashes(fingerprint) >= MOST_CRASHES
     }
 
-    /// Notes that a publication is about to be examined, and waits for the disk, though not for one that hangs.
+    /// Writes the note of an examination, and waits until it is on disk, for [`PATIENCE`] at most.
     pub(super) fn begin(&self, fingerprint: &str) {
         let note = Note {
             fingerprint: fingerprint.to_owned(),
-            times: self.deaths(fingerprint) + 1,
+            times: self.crashes(fingerprint) + 1,
             at: clock::unix_seconds(),
         };
         self.note(Some(note));
     }
 
-    /// The examination is over, and the process lives.
-    pub(super) fn survived(&mut self) {
-        self.died_of = None;
+    /// Deletes the note: the examination is over, and the process has not crashed.
+    pub(super) fn finish(&mut self) {
+        self.crashed_on = None;
         self.note(None);
     }
 
     fn note(&self, note: Option<Note>) {
         let Some(notes) = &self.notes else { return };
         let (written, done) = channel();
-        // A channel that takes no more is that of a disk that hangs.
+        // A full channel is that of a disk that hangs.
         if notes.try_send(Write(note, written)).is_ok() {
-            // What is not there in time is not waited for.
+            // After that the examination goes on without the note.
             let _ = done.recv_timeout(PATIENCE);
         }
     }
 
-    fn deaths(&self, fingerprint: &str) -> u32 {
-        self.died_of.as_ref().filter(|note| note.fingerprint == fingerprint).map_or(0, |note| note.times)
+    fn crashes(&self, fingerprint: &str) -> u32 {
+        self.crashed_on.as_ref().filter(|note| note.fingerprint == fingerprint).map_or(0, |note| note.times)
     }
 }
 
@@ -191,27 +191,27 @@ fn start_notes(file: PathBuf) -> Option<SyncSender<Write>> {
         for Write(note, done) in &writes {
             let written = match note.and_then(|note| serde_json::to_vec(&note).ok()) {
                 Some(text) => fs::write(&file, text),
-                // It may never have been written.
+                // The file may never have been written.
                 None => fs::remove_file(&file).or(Ok(())),
             };
             if let Err(error) = written {
                 tracing::debug!(%error, "cannot note beside the snapshot what is examined");
             }
-            // Who asked may have gone on.
+            // The receiver may have stopped waiting.
             let _ = done.send(());
         }
     };
     supervise::thread("crash-loop", Need::Useful, work).ok().map(|()| sender)
 }
 
-/// Seconds after which a death is forgotten: it may have been the machine's.
-const FORGOTTEN: u64 = 3600;
+/// After how many seconds a crash no longer counts: the machine may have been at fault.
+const CRASH_EXPIRY_SECONDS: u64 = 3600;
 
-/// Deaths after which a publication is refused unread: one may be somebody's kill at a bad moment.
-const DEADLY: u32 = 2;
+/// The crashes after which a publication is refused without examination: a single one may be a kill at a bad moment.
+const MOST_CRASHES: u32 = 2;
 
 /// How long an examination waits for its note to be on disk, and the end of the process for its last table: a disk that
-/// hangs must hold up neither.
+/// hangs must block neither.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
@@ -263,22 +263,22 @@ mod tests {
     }
 
     #[test]
-    fn the_second_death_of_one_table_is_the_last() {
+    fn the_second_crash_on_one_table_is_the_last() {
         let directory = tempfile::tempdir().unwrap();
         let snapshot = directory.path().join("last-good.toml");
         let start = || CrashLoopGuard::new(Some(&snapshot));
-        for deaths in 0..DEADLY {
+        for crashes in 0..MOST_CRASHES {
             let guard = start();
-            assert!(!guard.is_deadly("bad"), "{deaths}");
+            assert!(!guard.is_blocked("bad"), "{crashes}");
             guard.begin("bad");
         }
         let mut guard = start();
-        assert!(guard.is_deadly("bad") && !guard.is_deadly("good"));
+        assert!(guard.is_blocked("bad") && !guard.is_blocked("good"));
         guard.begin("good");
-        guard.survived();
-        assert!(!start().is_deadly("bad"));
+        guard.finish();
+        assert!(!start().is_blocked("bad"));
         fs::write(directory.path().join("last-good.toml.trying"), "garbage").unwrap();
-        assert!(!start().is_deadly("bad"));
+        assert!(!start().is_blocked("bad"));
         CrashLoopGuard::new(None).begin("x");
     }
 }

@@ -1,5 +1,5 @@
-//! A publication on its way in force: signed by whom we trust, whole, new, compiled, proved, with this
-//! node's region in it and gateways that this node is known to, and no more than the guard lets pass taken away.
+//! Examines a publication: hash, signature, time, compilation and proof, this node's region, the gateways that must
+//! know this node, and the shrink guard.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,39 +11,39 @@ use policy::{LawTime, shrinkage};
 use crate::bus_state::Here;
 use crate::bus_state::freshness::moment;
 
-/// A publication as it came.
+/// A publication as it arrived.
 #[derive(Debug)]
 pub(crate) struct Offered {
-    /// What it says.
+    /// The publication.
     pub(crate) publication: Publication,
     /// Its revision.
     pub(crate) revision: u64,
-    /// When the bus took it, by its clock.
+    /// When the bus stored it, by the bus's clock.
     pub(crate) created: SystemTime,
 }
 
 /// A table that has passed its examination.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// As it came.
+    /// The publication, as it arrived.
     pub(crate) publication: Publication,
-    /// What it says.
+    /// The compiled table.
     pub(crate) document: RoutingTable,
-    /// What later ones are compared with.
+    /// The version with which later tables are compared.
     pub(crate) version: TableVersion,
 }
 
 /// What a publication is compared with.
 pub(crate) struct Against<'a> {
-    /// How this node takes tables.
+    /// The node file's settings of the bus.
     pub(crate) source: &'a BusSource,
-    /// The node that it must fit.
+    /// The node that the table must fit.
     pub(crate) here: &'a Here,
-    /// The table of all that is in force, if there is one.
+    /// The table of all nodes in force, if there is one.
     pub(crate) base: Option<&'a Table>,
-    /// What the text says, if it was read before.
+    /// The compiled table, if the same text was read before.
     pub(crate) known: Option<RoutingTable>,
-    /// How it came here.
+    /// Where the publication comes from.
     pub(crate) origin: Origin,
     /// The newest verified heartbeat.
     pub(crate) heartbeat: Option<&'a Heartbeat>,
@@ -51,19 +51,19 @@ pub(crate) struct Against<'a> {
     pub(crate) at: LawTime,
 }
 
-/// Why a publication does not go in force.
+/// Why a publication is refused.
 #[derive(Clone, Debug)]
 pub(crate) enum Refusal {
-    /// There is something wrong with it.
+    /// The publication has errors.
     Bad(Vec<Problem>),
-    /// Nobody whom this node trusts stands for it. Quickly found out, and other tomorrow: a key may come.
+    /// No trusted key has signed it, or not recently. Checked again later: a key or a heartbeat may arrive.
     Untrusted(Vec<Problem>),
-    /// It takes away more at once than it may: compared with another table it might be good.
+    /// The table takes away more at once than it may: compared with another table it might be accepted.
     Shrinks(Vec<Problem>),
 }
 
 impl Refusal {
-    /// Returns what its publisher needs to know.
+    /// Returns the problems, for the publisher.
     pub(crate) fn problems(self) -> Vec<Problem> {
         match self {
             Refusal::Bad(problems) | Refusal::Untrusted(problems) | Refusal::Shrinks(problems) => problems,
@@ -71,7 +71,7 @@ impl Refusal {
     }
 }
 
-/// Checks that a publication is whole, recent, and signed by somebody whom this node trusts.
+/// Checks that a publication is whole, recent, and signed by a trusted key.
 ///
 /// # Errors
 /// Why not.
@@ -94,7 +94,7 @@ pub(crate) fn trust(place: Place, offered: &Offered, against: &Against<'_>) -> R
     recency.check(publication, moment()).map_err(|why| bad("", why.to_string()))
 }
 
-/// Checks whether a key that this node believes has signed a publication, whatever else is to be said of it.
+/// Checks only that a trusted key has signed a publication.
 ///
 /// # Errors
 /// Why not, in words.
@@ -102,7 +102,7 @@ pub(crate) fn verified(publication: &Publication, source: &BusSource) -> Result<
     keys(source)?.verify(publication, &source.access.bucket)
 }
 
-/// Reads the keys whose tables and heartbeats this node believes.
+/// Reads the trusted keys.
 ///
 /// # Errors
 /// When one of them is bad, in words.
@@ -116,7 +116,7 @@ pub(crate) fn keys(source: &BusSource) -> Result<TrustedKeys, String> {
 /// Examines a publication. Takes as long as the proof does: seconds for the largest tables.
 ///
 /// # Errors
-/// Everything that is wrong with it, as far as that could be found out.
+/// All problems that were found.
 pub(crate) fn examine(place: Place, offered: &Offered, against: Against<'_>) -> Result<Table, Refusal> {
     trust(place, offered, &against)?;
     let (publication, name) = (&offered.publication, name(place, offered.revision, against.source));
@@ -138,7 +138,7 @@ pub(crate) fn examine(place: Place, offered: &Offered, against: Against<'_>) -> 
         return Err(Refusal::Bad(unfit.into_iter().map(|problem| Problem { file: name.clone(), ..problem }).collect()));
     }
     if let Some(base) = against.base {
-        // What the calendar takes away is nothing that the publisher does.
+        // What the law's dates take away does not count as taken away by the publisher.
         let then = Some(&base.document.table).filter(|table| !table.holds_at(against.at));
         let then = then.map(|table| table.at(against.at)).transpose().map_err(|error| bad("", error.to_string()))?;
         let lost = shrinkage(then.as_ref().unwrap_or(&base.document.table), &document.table);
@@ -149,7 +149,7 @@ pub(crate) fn examine(place: Place, offered: &Offered, against: Against<'_>) -> 
         let problems: Vec<Problem> = too_much
             .map(|loss| {
                 let override_name = loss.name();
-                problem(&name, "", format!("{loss}; more than {most:.0} % at once needs its publisher's word: publish with --allow-shrink {override_name}"))
+                problem(&name, "", format!("{loss}; more than {most:.0} % at once needs an override: publish with --allow-shrink {override_name}"))
             })
             .collect();
         if !problems.is_empty() {
@@ -160,9 +160,9 @@ pub(crate) fn examine(place: Place, offered: &Offered, against: Against<'_>) -> 
     Ok(Table { publication: publication.clone(), document, version })
 }
 
-/// Examines a table after those that this node has missed before it. They do not go in force, but what
-/// takes away no more at once than it may from the last good one of them is good: a node that was away
-/// goes the way that the others went.
+/// Examines a table after those that this node has missed before it. The missed ones do not go in force,
+/// but the shrink guard compares with the last good one of them, so that a node that was away accepts
+/// what the others accepted step by step.
 ///
 /// # Errors
 /// As [`examine`].
@@ -195,7 +195,7 @@ fn problem(file: &str, path: &str, message: String) -> Problem {
     Problem { severity: Severity::Error, file: file.to_owned(), line: 0, path: path.to_owned(), message }
 }
 
-/// Returns what a table of the bus is called in messages.
+/// Returns the name of a bus's table in messages.
 pub(crate) fn name(place: Place, revision: u64, source: &BusSource) -> String {
     format!("bus:{}/{}@{revision}", source.access.bucket, place.key())
 }

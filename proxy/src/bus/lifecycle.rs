@@ -1,4 +1,4 @@
-//! What the node and the thread of its bus hand each other: the first table, the node that is made of it, and the end.
+//! What the node and its bus's thread hand each other: the first table, the node that is made of it, and the end.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::examine::Table;
 use crate::node::Node;
 use crate::reload::put_in_force;
 
-/// How far the node's start is. Lives as long as the process, on the bus's thread.
+/// The progress of the node's start. Lives as long as the process, on the bus's thread.
 pub(super) enum Startup {
     /// The node is made of the first table, which goes to the start.
     Starting(Option<oneshot::Sender<Arc<Table>>>, oneshot::Receiver<Arc<Node>>),
@@ -27,7 +27,7 @@ impl Startup {
         }
     }
 
-    /// Waits for the node that is made of the first table; for ever, once it is there.
+    /// Waits for the node that is made of the first table; for ever, once the node is there.
     pub(super) async fn made(&mut self) -> Arc<Node> {
         match self {
             Startup::Starting(None, node) => match node.await {
@@ -38,11 +38,11 @@ impl Startup {
         }
     }
 
-    /// Puts a table in force, or makes the node of it. `source` is what `/status` calls the bus.
+    /// Puts a table in force, or has the node made of it. `source` is the bus's name in `/status`.
     pub(super) fn put(&mut self, table: &Arc<Table>, source: &Path) {
         match self {
             Startup::Starting(first, _) => {
-                // What else comes in force while the node is made, is put in force once it is there.
+                // A later table that comes in force while the node is made is put in force once it is there.
                 if let Some(first) = first.take() {
                     // The start is gone only when the process ends.
                     let _ = first.send(table.clone());
@@ -54,7 +54,7 @@ impl Startup {
                         node.telemetry.metrics.table_reloads.with_label_values(&["applied"]).inc();
                         node.reloads.accept(source);
                     }
-                    // Examined, it has this node's region: nothing else is asked.
+                    // The examination has checked for this node's region, the only requirement.
                     Err(problems) => _ = node.reloads.reject(source.to_owned(), problems.0),
                 }
             }
@@ -66,15 +66,15 @@ impl Startup {
 pub(super) struct ShutdownNotice(SyncSender<()>);
 
 impl ShutdownNotice {
-    /// Returns a notice, and what says that the thread has taken its leave.
+    /// Returns a notice, and the receiver that learns when the thread has finished.
     pub(super) fn new() -> (Self, Receiver<()>) {
         let (done, is_done) = sync_channel(1);
         (Self(done), is_done)
     }
 
-    /// Says that the thread has taken its leave.
+    /// Reports that the thread has finished.
     pub(super) fn done(self) {
-        // Whoever does not wait for it any more is gone too.
+        // The receiver may have stopped waiting.
         let _ = self.0.try_send(());
     }
 }

@@ -1,4 +1,4 @@
-//! The load reports' way over the bus: plain messages, which nobody keeps.
+//! Exchanges load reports over the bus: plain messages, which the bus does not store.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,32 +15,32 @@ use crate::load::meter::LoadMeter;
 use crate::load::{SUBJECTS, receive, region_of, subject};
 use crate::node::Node;
 
-/// Tells the fleet of this node's load each second, and hears the others', until it is dropped or the
+/// Sends this node's load each second and receives the others', until the future is dropped or the
 /// connection ends. `meter` outlives connections: it counts from one second to the next. Only nodes
-/// that report on the bus, from the region that they name, are believed.
+/// that report on the bus, from the region that they name, are accepted.
 pub(super) async fn exchange(
     node: Arc<Node>,
     state: Arc<BusState>,
     client: async_nats::Client,
     meter: Rc<RefCell<LoadMeter>>,
 ) {
-    let mut heard = match client.subscribe(SUBJECTS).await {
-        Ok(heard) => heard,
+    let mut messages = match client.subscribe(SUBJECTS).await {
+        Ok(messages) => messages,
         Err(error) => {
-            tracing::warn!(%error, "the other nodes' load reports are not heard");
+            tracing::warn!(%error, "cannot subscribe to the other nodes' load reports");
             return;
         }
     };
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut echo = Echo::default();
+    let mut liveness = LoadLiveness::default();
     loop {
         tokio::select! {
             _ = second.tick() => {
-                if echo.is_missing() && state.note("loads", Some(UNHEARD.to_owned())) {
+                if liveness.is_missing() && state.note("loads", Some(UNHEARD.to_owned())) {
                     tracing::warn!("{UNHEARD}");
                 }
-                if !echo.may_speak() {
+                if !liveness.may_send() {
                     continue;
                 }
                 let reports = meter.borrow_mut().reports(&state.node, &node.routing.load(), clock::uptime());
@@ -50,12 +50,12 @@ pub(super) async fn exchange(
                     let _ = client.publish(subject(&region), Bytes::from(payload)).await;
                 }
             }
-            message = heard.next() => {
+            message = messages.next() => {
                 let Some(message) = message else { return };
                 let Some(region) = region_of(&message.subject) else { continue };
                 let is_known = |name: &str, region: &str| {
                     if name == state.node {
-                        echo.came();
+                        liveness.came();
                         state.note("loads", None);
                     }
                     state.members.is_in(name, region, clock::uptime())
@@ -67,17 +67,18 @@ pub(super) async fn exchange(
     }
 }
 
-/// The node's own load reports, as they come back. Where the bus does not let it say or hear them, it
-/// says so once, and tries again now and then: the server refuses each one, and each refusal is logged.
+/// Tracks whether the node's own load reports come back. Where the bus does not let the node publish or
+/// subscribe, it sends only now and then: the server refuses and logs each report. Lives as long as the
+/// connection.
 #[derive(Debug, Default)]
-struct Echo {
-    /// Seconds since one came.
+struct LoadLiveness {
+    /// Seconds since the last own report came back.
     silent: u32,
 }
 
-impl Echo {
+impl LoadLiveness {
     /// Notes that a second has passed, and returns whether a report may be sent in this one.
-    fn may_speak(&mut self) -> bool {
+    fn may_send(&mut self) -> bool {
         self.silent = self.silent.saturating_add(1);
         self.silent <= PATIENCE || self.silent.is_multiple_of(RETRY)
     }
@@ -91,10 +92,10 @@ impl Echo {
     }
 }
 
-/// Seconds without an echo after which there is none.
+/// Seconds without an own report after which the exchange counts as broken: a few lost messages are no fault.
 const PATIENCE: u32 = 5;
 
-/// Then one second in so many has a report.
+/// How often a report is sent then, in seconds: rarely, since the server logs each.
 const RETRY: u32 = 60;
 
 const UNHEARD: &str = "this node does not hear its own load reports: the bus stalls, or does not let it publish and \
@@ -105,12 +106,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_not_heard_speaks_once_a_minute_until_it_is() {
-        let mut echo = Echo::default();
-        let spoken: Vec<u32> = (1..=180).filter(|_| echo.may_speak()).collect();
-        assert_eq!(spoken, [1, 2, 3, 4, 5, 60, 120, 180]);
-        assert!(echo.is_missing());
-        echo.came();
-        assert!(!echo.is_missing() && echo.may_speak());
+    fn without_its_own_reports_a_node_sends_once_a_minute() {
+        let mut liveness = LoadLiveness::default();
+        let sent: Vec<u32> = (1..=180).filter(|_| liveness.may_send()).collect();
+        assert_eq!(sent, [1, 2, 3, 4, 5, 60, 120, 180]);
+        assert!(liveness.is_missing());
+        liveness.came();
+        assert!(!liveness.is_missing() && liveness.may_send());
     }
 }

@@ -1,8 +1,8 @@
 //! Decides what a node does with the tables on its bus: which of them it reads, examines, puts in force, refuses or
 //! ignores.
 //!
-//! Pure: events in, effects out, `now` passed in. There is no clock and no I/O in it: `controller.rs` brings the events
-//! and performs the effects, and `machine/model.rs` checks it state by state.
+//! Pure: events in, effects out, `now` passed in, no I/O. `controller.rs` brings the events and performs the effects,
+//! and `machine/model.rs` checks the machine state by state.
 //!
 //! ```text
 //! in force for all nodes (Base)      Absent -----> Held -----> InForce      Held: the snapshot's, until the bus
@@ -32,7 +32,7 @@ use self::decision::{NOT_OURS, WITHDRAWN};
 pub(crate) use self::events::{Effect, Event, Lease, Offer, Passed, Reading, Repetition, Request, Warrant};
 use self::state::{Attempt, Base, Latest, Link, Node, Scope, Staged, Work};
 
-/// The tables of one node, and what is under way with them. Lives as long as the process, on the bus's thread. `P` is
+/// The tables of one node, and the work under way on them. Lives as long as the process, on the bus's thread. `P` is
 /// what an examination needs of a publication, `T` a table that has passed one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Machine<P, T> {
@@ -44,14 +44,14 @@ pub(crate) struct Machine<P, T> {
     link: Link,
     node: Node,
     quarantine: Quarantine,
-    /// The last revision of the table of all that could not be read: there is nothing else of it to remember.
+    /// The last unreadable revision of the table of all nodes: it has no fingerprint for the quarantine.
     unreadable: Option<u64>,
-    /// What is to be done: empty between two events.
+    /// The effects so far of the event that is handled: empty between two events.
     effects: Vec<Effect<P, T>>,
 }
 
 impl<P: Clone, T: Passed> Machine<P, T> {
-    /// Returns that of a node that knows no table.
+    /// Returns the machine of a node that has no table.
     pub(crate) fn new() -> Self {
         Self {
             base: Base::Absent,
@@ -67,7 +67,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         }
     }
 
-    /// Takes note of an event, and returns what is to be done now. What is to be asked, [`Machine::request`] says.
+    /// Handles an event, and returns what is to be done now. [`Machine::request`] returns what to ask the bus then.
     pub(crate) fn on(&mut self, event: Event<P, T>, now: Duration) -> Vec<Effect<P, T>> {
         match event {
             Event::SnapshotLoaded(table) => self.base = Base::Held(table),
@@ -89,7 +89,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
             Event::Read(place, revision, reading) => self.read(place, revision, reading),
             Event::Recalled(missed) => self.recalled(missed, now),
             Event::TableAbsent => {
-                // It is asked for again, whatever was known of it.
+                // The table is asked for again, whatever was known of it.
                 let least = match &self.table {
                     Latest::Unknown { least } => *least,
                     known => known.revision(),
@@ -101,7 +101,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
                 if self.is_settled() {
                     self.effects.push(Effect::Confirmed);
                 } else if self.table.pending().is_none() {
-                    // The bus counts a table, and cannot give it: what there is is better than nothing.
+                    // The bus lists a table and cannot deliver it: the snapshot's is better than none.
                     self.release();
                 }
             }
@@ -119,7 +119,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         std::mem::take(&mut self.effects)
     }
 
-    /// Returns what is to be asked of the bus, if anything is.
+    /// Returns what to ask the bus, if anything.
     pub(crate) fn request(&self) -> Option<Request> {
         match &self.work {
             Work::Reading(place, revision) => Some(Request::Read(*place, *revision)),
@@ -133,7 +133,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         }
     }
 
-    /// Returns when a [`Event::Tick`] has something to do at the latest, as things are.
+    /// Returns when the next [`Event::Tick`] is due, as things are.
     pub(crate) fn wakes_at(&self) -> Option<Duration> {
         let rested = match self.work {
             Work::Resting { until } if self.next().is_some() => Some(until),
@@ -174,18 +174,18 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         self.quarantine.len()
     }
 
-    /// Returns whether what the bus has for all nodes is in force here. Where it was refused it is not: there is a
+    /// Returns whether the bus's table of all nodes is in force here. It is not where it was refused: then there is a
     /// newer law.
     pub(crate) fn is_settled(&self) -> bool {
         matches!((&self.table, &self.base), (Latest::InForce(_), Base::InForce(_)))
     }
 
-    /// Returns the newest revision that is known of a place; 0 when none is.
-    pub(crate) fn heard(&self, place: Place) -> u64 {
+    /// Returns the newest known revision of a place; 0 when none is known.
+    pub(crate) fn newest_known(&self, place: Place) -> u64 {
         self.latest(place).revision()
     }
 
-    /// Returns what lies in a place and is refused while no trusted key stands for it.
+    /// Returns the offer in a place that is refused while no trusted key vouches for it.
     pub(crate) fn distrusted(&self, place: Place) -> Option<&Offer<P>> {
         match self.latest(place) {
             Latest::Distrusted(offer) => Some(offer),
@@ -197,7 +197,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         self.link = Link::Down;
         match std::mem::replace(&mut self.work, Work::Idle) {
             Work::Reading(..) | Work::Idle => {}
-            // It is announced again by the next connection.
+            // The next connection announces the table again.
             Work::Recalling { offer, .. } => {
                 let revision = offer.version.revision;
                 self.settle(Place::Table, revision, Latest::Unknown { least: revision });
@@ -207,7 +207,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         self.release();
     }
 
-    /// Something newer lies in a place.
+    /// Handles something newer in a place.
     fn found(&mut self, place: Place, reading: Reading<P>) {
         match reading {
             Reading::Deleted { revision } => self.deleted(place, revision),
@@ -237,13 +237,13 @@ impl<P: Clone, T: Passed> Machine<P, T> {
             return;
         }
         self.work = Work::Idle;
-        // Something newer was announced meanwhile, or the place was emptied.
+        // Something newer was announced meanwhile, or the table was deleted.
         if !matches!(self.latest(place), Latest::Announced(at) if *at == revision) {
             return;
         }
         match reading {
             Some(reading) => self.found(place, reading),
-            // A newer one has taken its place, and is told of next; or a replica lags, and is asked again.
+            // A newer one has replaced it, and is announced next; or a replica lags, and is asked again.
             None => *self.latest_mut(place) = Latest::Unknown { least: revision },
         }
     }
@@ -261,7 +261,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         }
     }
 
-    /// Begins what is to be done next, unless something is under way.
+    /// Begins the next work, unless something is under way.
     fn take_up(&mut self, now: Duration) {
         if matches!(self.work, Work::Resting { until } if until <= now) {
             self.work = Work::Idle;
@@ -279,8 +279,8 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         }
     }
 
-    /// Returns the place with something to take up: that of the table of all first. A staged table waits until there
-    /// is one of all that the node can go back to.
+    /// Returns the place with work to begin: that of the table of all nodes first. A staged table waits until there is
+    /// one of all nodes to which the node can return.
     fn next(&self) -> Option<Place> {
         let can_begin = |place| match self.latest(place) {
             Latest::Announced(_) => self.link == Link::Up,
@@ -292,7 +292,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         places.filter(|_| self.node != Node::Making).find(|place| can_begin(*place))
     }
 
-    /// Compares what was read with what is in force; what is new gets examined.
+    /// Compares what was read with what is in force; a newer table is examined.
     fn compare(&mut self, place: Place, reading: Reading<P>, now: Duration) {
         let offer = match reading {
             Reading::Offer(offer) => offer,
@@ -322,7 +322,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
                     self.examine_unless_refused(place, offer, now);
                 }
             }
-            // It is for other nodes, over, promoted, or overtaken.
+            // The staged table is for other nodes, lapsed, promoted, or overtaken.
             (Place::Rollout, _) => {
                 self.rollout = Latest::Ignored(revision);
                 self.put_back(NOT_OURS);
@@ -357,8 +357,8 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         self.table.pending().max(under_way).is_some_and(|coming| coming > revision)
     }
 
-    /// Notes what was decided on a revision that was examined, unless something newer lies in its place, or another
-    /// connection has not told of it: its bucket may be another one.
+    /// Records the result for a revision that was examined, unless something newer lies in its place, or a new
+    /// connection has not announced it yet: its bucket may be another one.
     fn settle(&mut self, place: Place, revision: u64, latest: Latest<P>) {
         if matches!(self.latest(place), Latest::Examining(at) if *at == revision) {
             *self.latest_mut(place) = latest;

@@ -1,4 +1,4 @@
-//! A node's connections to its bus, one after the other: connect, watch, ask, report; for as long as the node lives.
+//! Runs a node's connections to its bus, one after the other: connects, watches, asks, reports, until the node ends.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use crate::load::meter::LoadMeter;
 use crate::node::Node;
 use crate::supervise::{Need, keep, rehearse};
 
-/// Follows the bus for one node: what outlives a connection. Lives as long as the process, on the bus's thread.
+/// Follows the bus for one node. Lives as long as the process, on the bus's thread, over all connections.
 pub(super) struct Follower {
     source: BusSource,
     state: Arc<BusState>,
@@ -36,7 +36,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Returns one that brings what it hears to this controller.
+    /// Returns a follower that hands events to this controller.
     pub(super) fn new(source: BusSource, state: Arc<BusState>, tables: TableController) -> Self {
         Self { source, state, tables, namesake: None, meter: Rc::default() }
     }
@@ -45,12 +45,12 @@ impl Follower {
     pub(super) async fn run(mut self, mut stop: mpsc::Receiver<ShutdownNotice>) {
         self.tables.load_snapshot().await;
         let mut pause = FIRST_PAUSE;
-        let mut in_vain = std::pin::pin!(in_vain(self.state.clone()).fuse());
+        let mut snapshot_due = std::pin::pin!(snapshot_due(self.state.clone()).fuse());
         loop {
             let (began, is_holding) = (clock::now(), self.tables.is_holding());
             let ended = tokio::select! {
                 ended = self.session() => ended,
-                () = &mut in_vain, if is_holding => Err(BusError::TimedOut),
+                () = &mut snapshot_due, if is_holding => Err(BusError::TimedOut),
                 notice = stop.recv() => return self.leave(notice).await,
             };
             let Err(error) = ended;
@@ -77,7 +77,7 @@ impl Follower {
         }
     }
 
-    /// Lives through one connection. Whatever is wrong with it ends it.
+    /// Runs one connection, which any error ends.
     async fn session(&mut self) -> Result<Infallible, BusError> {
         let bus = Bus::connect(&self.source.access, &format!("meridian {}", self.state.node)).await?;
         self.follow(&bus).await.map_err(|error| match bus.complaint() {
@@ -88,21 +88,21 @@ impl Follower {
 
     async fn follow(&mut self, bus: &Bus) -> Result<Infallible, BusError> {
         let pulse = bus.pulse().await?;
-        // Before any table: a fresh node takes an old one only with a young word about it.
-        self.hear_heartbeat(bus).await?;
+        // Before any table: a fresh node accepts an old one only with a recent heartbeat about it.
+        self.read_heartbeat(bus).await?;
         let mut watch = bus.watch().await?;
         self.state.connected(bus.server());
         tracing::info!(server = bus.server(), bucket = bus.bucket(), "the config bus is connected");
         let mut catch_up = CatchUp::new(&pulse, self.state.freshness.max_age(), fastrand::f64(), clock::uptime());
         self.tables.handle(bus, Event::Connected).await?;
-        // What is there the watch tells, with its length before anybody reads it.
+        // An existing table is announced by the watch, with its length before it is read.
         if !pulse.has_table {
             self.inquire(bus, &mut catch_up, &mut watch).await?;
         }
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reporting: Option<Reporting> = None;
-        let (mut said, mut said_at) = (None, clock::now());
+        let (mut sent_news, mut sent_at) = (None, clock::now());
         let mut loads = None;
         loop {
             if loads.is_none()
@@ -114,7 +114,7 @@ impl Follower {
                     Some(Aborting(tokio::task::spawn_local(keep_exchanging(node, state, client, self.meter.clone()))));
             }
             tokio::select! {
-                change = watch.next() => self.hear(bus, change?, &mut catch_up).await?,
+                change = watch.next() => self.on_change(bus, change?, &mut catch_up).await?,
                 () = sleep(catch_up.due().saturating_sub(clock::uptime())) => self.inquire(bus, &mut catch_up, &mut watch).await?,
                 () = bus.lost() => return Err(BusError::Other("the connection was lost".to_owned())),
                 _ = second.tick() => self.state.members.prune(clock::uptime()),
@@ -122,22 +122,22 @@ impl Follower {
                 sent = reported(&mut reporting) => self.reported(bus, sent, &mut catch_up.liveness),
             }
             self.tables.log_rest();
-            // At once when there is news, else every few seconds; a staged table is watched closely.
+            // At once when there is news, else every few seconds, and more often while a table is staged.
             let is_draining = self.tables.is_draining();
             let news = self.state.news(is_draining);
             let pace = if self.tables.is_staged() { REPORT_OFTEN } else { REPORT_EVERY };
-            if reporting.is_none() && (said.as_ref() != Some(&news) || said_at.elapsed() >= pace) {
+            if reporting.is_none() && (sent_news.as_ref() != Some(&news) || sent_at.elapsed() >= pace) {
                 let (bus, report) = (bus.clone(), self.state.report(is_draining));
                 reporting = Some(Box::pin(async move { bus.report(&report).await }));
-                (said, said_at) = (Some(news), clock::now());
+                (sent_news, sent_at) = (Some(news), clock::now());
             }
         }
     }
 
-    /// Takes a change that the watch tells.
-    async fn hear(&mut self, bus: &Bus, change: Change, catch_up: &mut CatchUp) -> Result<(), BusError> {
+    /// Handles a change that the watch delivers.
+    async fn on_change(&mut self, bus: &Bus, change: Change, catch_up: &mut CatchUp) -> Result<(), BusError> {
         let Change { revision, created, what } = change;
-        if catch_up.heard(revision) {
+        if catch_up.note(revision) {
             self.state.count("gap");
         }
         let event = match what {
@@ -152,7 +152,7 @@ impl Follower {
                     self.state.members.saw(&node, &region, clock::uptime().saturating_sub(age));
                 }
                 if node == self.state.node {
-                    self.hear_of_myself(&instance, revision, &mut catch_up.liveness);
+                    self.on_own_report(&instance, revision, &mut catch_up.liveness);
                 }
                 return Ok(());
             }
@@ -161,8 +161,8 @@ impl Follower {
         self.tables.handle(bus, event).await
     }
 
-    /// Takes a report under this node's name that has come back: its own, or another's.
-    fn hear_of_myself(&mut self, instance: &str, revision: u64, liveness: &mut WatchLiveness) {
+    /// Handles a report under this node's name that the watch delivers: its own, or another process's.
+    fn on_own_report(&mut self, instance: &str, revision: u64, liveness: &mut WatchLiveness) {
         if instance == self.state.instance {
             liveness.came(revision);
             if self.namesake.is_some_and(|seen| seen.elapsed() > REPORT_TTL) {
@@ -179,7 +179,7 @@ impl Follower {
         }
     }
 
-    /// Asks the bus what the watch may have missed, and whether it still is the bucket that it was.
+    /// Asks the bus what the watch may have missed, and checks that the bucket is the same as before.
     async fn inquire(&mut self, bus: &Bus, catch_up: &mut CatchUp, watch: &mut Watch) -> Result<(), BusError> {
         if catch_up.begin(clock::uptime()) == Inquiry::Everything {
             *watch = bus.watch().await?;
@@ -187,11 +187,11 @@ impl Follower {
         let pulse = bus.pulse().await?;
         catch_up.check(&pulse, clock::uptime())?;
         for place in [Place::Table, Place::Rollout] {
-            let heard = self.tables.heard(place);
-            // What is next costs little while there is none.
-            let newer = match heard {
+            let known = self.tables.newest_known(place);
+            // Asking for the next revision is cheap while there is none.
+            let newer = match known {
                 0 => bus.live(place).await?,
-                heard => match bus.next(place, heard).await? {
+                known => match bus.next(place, known).await? {
                     None => None,
                     Some(next) => {
                         Some(bus.live(place).await?.filter(|live| live.revision > next.revision).unwrap_or(next))
@@ -202,19 +202,19 @@ impl Follower {
                 self.tables.handle(bus, Event::Found(place, self.tables.reading(place, entry))).await?;
             }
         }
-        self.hear_heartbeat(bus).await?;
+        self.read_heartbeat(bus).await?;
         self.tables.trust_again();
-        // No single answer is believed: nats-server 2.9 now and then counts no table where there is one.
+        // No single answer is trusted: nats-server 2.9 sometimes lists no table where there is one.
         let is_absent = !pulse.has_table && bus.live(Place::Table).await?.is_none();
         let event = if is_absent { Event::TableAbsent } else { Event::NothingNewer };
         self.tables.handle(bus, event).await
     }
 
-    /// Asks for the newest heartbeat, which counts where keys are trusted.
-    async fn hear_heartbeat(&mut self, bus: &Bus) -> Result<(), BusError> {
+    /// Reads the newest heartbeat, where keys are trusted.
+    async fn read_heartbeat(&mut self, bus: &Bus) -> Result<(), BusError> {
         if self.state.freshness.witness() == Witness::Keys {
             let read = bus.heartbeat().await?;
-            self.tables.hear_heartbeat(read);
+            self.tables.on_heartbeat(read);
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl Follower {
                 self.state.note("report", None);
                 liveness.sent(revision, clock::uptime());
             }
-            // Whether the bus is there at all is found out by reading.
+            // Whether the bus is there at all shows when it is read.
             Err(error) => {
                 let why = bus.complaint().unwrap_or_else(|| error.to_string());
                 let text = format!("this node's report is not taken: {why}");
@@ -237,9 +237,9 @@ impl Follower {
         }
     }
 
-    /// Takes this node's own report away: a node that leaves in peace need not be missed.
+    /// Deletes this node's report, so that a node that leaves in order is not missed.
     async fn leave(mut self, notice: Option<ShutdownNotice>) {
-        self.tables.survived();
+        self.tables.clear_crash_note();
         let gone = async {
             let bus = Bus::connect(&self.source.access, "meridian leaving").await?;
             bus.leave(&self.state.node).await
@@ -254,7 +254,7 @@ impl Follower {
     }
 }
 
-/// A report on its way: a bus that does not take it must not keep the node from its tables.
+/// A report that is being sent: a bus that does not store it must not keep the node from its tables.
 type Reporting = LocalBoxFuture<'static, Result<u64, BusError>>;
 
 /// A task that ends with its session.
@@ -266,7 +266,7 @@ impl Drop for Aborting {
     }
 }
 
-/// Exchanges load reports until the session ends. Without them the node serves by what it knows itself.
+/// Exchanges load reports until the session ends. Without them the node knows its own load only.
 async fn keep_exchanging(
     node: Arc<Node>,
     state: Arc<BusState>,
@@ -275,13 +275,13 @@ async fn keep_exchanging(
 ) -> Infallible {
     keep("bus-loads", Need::Useful, || async {
         exchange(node.clone(), state.clone(), client.clone(), meter.clone()).await;
-        // It ends with the connection, which ends the session.
+        // The exchange ends with the connection, which ends the session.
         std::future::pending::<()>().await;
     })
     .await
 }
 
-/// Waits for the report that is on its way, if one is.
+/// Waits for the report that is being sent; for ever, if there is none.
 async fn reported(reporting: &mut Option<Reporting>) -> Result<u64, BusError> {
     let Some(sending) = reporting else { return std::future::pending().await };
     let sent = sending.await;
@@ -289,22 +289,22 @@ async fn reported(reporting: &mut Option<Reporting>) -> Result<u64, BusError> {
     sent
 }
 
-/// Waits until a start has waited long enough for a bus that says nothing; for ever, once it is
+/// Waits until a start without an answer from the bus takes the snapshot; for ever, once the bus was
 /// connected.
-async fn in_vain(state: Arc<BusState>) {
+async fn snapshot_due(state: Arc<BusState>) {
     sleep(PATIENCE).await;
     if state.was_ever_connected() {
         std::future::pending::<()>().await;
     }
 }
 
-/// How often a node that tries a staged table reports: its publisher waits for it.
+/// How often a node with a staged table reports: its publisher waits for the reports.
 const REPORT_OFTEN: Duration = Duration::from_secs(1);
 
-/// Between two connections: from about this, doubled, to the longest.
+/// The pause between two connections: from about this, doubled each time, to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a start waits for a bus that says nothing before it takes the snapshot: a bus that is there answers within a
-/// few milliseconds, and a restart without it must be short.
+/// How long a start waits for the bus before it takes the snapshot: a bus that is there answers within a few
+/// milliseconds, and a restart without it must be short.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The thread that follows the bus: started, asked for the first table, and ended. The first table comes from the bus, or
+//! The thread that follows the bus: its start, the first table, and its end. The first table comes from the bus, or
 //! else from the snapshot; until then the node is not ready, and says why.
 
 use std::net::TcpListener as StdListener;
@@ -29,16 +29,16 @@ use crate::telemetry::metrics::Metrics;
 
 /// The thread that follows the bus, until there is a node. Lives for the length of the start.
 pub(crate) struct BusThread {
-    /// What is known of it.
+    /// The state of the bus.
     pub(crate) state: Arc<BusState>,
-    /// Names by which the admin listener may be called.
+    /// The host names that the admin listener accepts.
     admin_hosts: Vec<String>,
     first: oneshot::Receiver<Arc<Table>>,
     node: oneshot::Sender<Arc<Node>>,
     stop: mpsc::Sender<ShutdownNotice>,
 }
 
-/// Ends the thread when the node ends.
+/// Ends the thread when the node ends. Held by the main thread.
 pub(crate) struct Shutdown(mpsc::Sender<ShutdownNotice>);
 
 impl BusThread {
@@ -80,7 +80,7 @@ impl BusThread {
         Ok(Self { state, admin_hosts: config.admin_hosts.clone(), first: first_taken, node, stop })
     }
 
-    /// Waits for the first table, while `admin` tells why there is none. `None` when a signal ends the
+    /// Waits for the first table, while `admin` says why there is none. `None` when a signal ends the
     /// wait.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl BusThread {
         signals: &mut Signals,
     ) -> anyhow::Result<Option<Arc<Table>>> {
         let admin = admin.map(StdListener::try_clone).transpose()?;
-        // Of its own: what is left of its connections ends with it.
+        // A runtime of its own: the admin listener's remaining connections end with it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let table = runtime.block_on(async {
             let waiting = serve_while_waiting(admin, &self.admin_hosts, self.state.clone());
@@ -111,24 +111,24 @@ impl BusThread {
         table
     }
 
-    /// Hands the node over that was made of the first table.
+    /// Hands over the node that was made of the first table.
     pub(crate) fn serve(self, node: &Arc<Node>) -> Shutdown {
-        // The thread is there for as long as the process is.
+        // The thread lives as long as the process.
         let _ = self.node.send(node.clone());
         Shutdown(self.stop)
     }
 }
 
-/// Waits for a signal that ends the node. There is nothing to drain, and no file that is not read anew with the table.
+/// Waits for a signal that ends the node. There is nothing to drain, and all files are read anew with the table.
 async fn asked_to_end(signals: &mut Signals) {
     while signals.next().await == Asked::Look {
-        tracing::info!("SIGHUP: the log is opened anew");
+        tracing::info!("SIGHUP: the log is reopened");
         log::reopen();
     }
 }
 
 impl Shutdown {
-    /// Takes the node's report off the bus; within a second or so, or not at all.
+    /// Deletes the node's report from the bus, or gives up after a second or so.
     pub(crate) fn run(self) {
         let (notice, done) = ShutdownNotice::new();
         if self.0.try_send(notice).is_ok() {
@@ -137,5 +137,5 @@ impl Shutdown {
     }
 }
 
-/// How long the process waits for the bus's thread: a bus, or a disk, that hangs must not hold it up.
+/// How long the process waits for the bus's thread at its end: a bus or a disk that hangs must not delay it.
 const LONGEST_SHUTDOWN: Duration = Duration::from_millis(1500);

@@ -1,4 +1,4 @@
-//! How long the table may still be used, shared by all threads: warnings first, and then an expired table, with which
+//! How long the table may still be used, shared by all threads: first come warnings, then the table expires, and
 //! restricted routes are refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -9,41 +9,41 @@ use config::bus::{Beat, FIRST_WARNING, Heartbeat, Judgement, Moment, Newer, Tabl
 
 use crate::clock;
 
-/// What keeps the table fresh, and whether it is. Lives as long as the process.
+/// The freshness of the table in force. Lives as long as the process; the bus's thread changes it, any thread reads.
 #[derive(Debug)]
 pub(crate) struct Freshness {
     rules: Mutex<config::bus::Freshness>,
-    /// What decisions read.
+    /// Whether the table has expired, as decisions read it.
     expired: Arc<AtomicBool>,
-    /// How many of [`WARNINGS`] have been given.
+    /// How many of [`WARNINGS`] have been logged.
     warned: AtomicU8,
 }
 
 impl Freshness {
-    /// Returns that of a node that has no table yet; `expired` is what decisions read.
+    /// Returns the freshness of a node that has no table yet; decisions read `expired`.
     pub(crate) fn new(source: &config::BusSource, expired: Arc<AtomicBool>) -> Self {
         let rules = config::bus::Freshness::new(source.witness(), source.max_age, moment());
         Self { rules: Mutex::new(rules), expired, warned: AtomicU8::new(0) }
     }
 
     /// Notes that the bus has just confirmed the table in force.
-    pub(crate) fn heard(&self) {
-        self.lock().heard(moment());
+    pub(crate) fn confirmed(&self) {
+        self.lock().confirmed(moment());
         self.look();
     }
 
-    /// Notes that the bus has been silent for so long already: a start from a snapshot. `None` is for ever.
+    /// Notes, at a start from a snapshot, how long the bus has been silent already. `None` counts as for ever.
     pub(crate) fn silent_for(&self, silence: Option<Duration>) {
         self.lock().silent_for(silence, moment());
     }
 
-    /// Puts a table in force, which becomes the one that is judged: before that if its use is over, and else after it,
-    /// so that no table is ever taken for fresher than it is.
+    /// Puts a table in force with `put`, and judges that table from then on: from before `put` if the table has
+    /// expired, else from after it, so that no table ever counts as fresher than it is.
     pub(crate) fn around(&self, version: &TableVersion, valid_until_ms: Option<u64>, put: impl FnOnce()) {
         let mut next = self.lock().clone();
         next.took(version, valid_until_ms, moment());
         let is_over = next.judge(moment()).is_some_and(|judgement| judgement.is_expired());
-        // Only the bus' own thread changes what is judged.
+        // Only the bus's thread changes what is judged.
         let take = || {
             self.lock().took(version, valid_until_ms, moment());
             self.look();
@@ -57,7 +57,7 @@ impl Freshness {
         }
     }
 
-    /// Takes a heartbeat of a trusted key, and returns whether it is news.
+    /// Takes a heartbeat of a trusted key, and returns whether it is newer than the known one.
     pub(crate) fn heartbeat(&self, beat: Heartbeat) -> Beat {
         let beat = self.lock().heartbeat(beat, moment());
         self.look();
@@ -70,12 +70,12 @@ impl Freshness {
         self.look();
     }
 
-    /// Lets the time pass: to be called every second or so.
+    /// Updates `expired` and logs warnings that are due: to be called every second or so.
     pub(crate) fn look(&self) {
         let rules = self.lock();
         let Some(judgement) = rules.judge(moment()) else { return };
         let is_expired = judgement.is_expired();
-        // Under the lock: of two threads, the later one has the last word.
+        // Under the lock, so that of two threads the later one prevails.
         let was_expired = self.expired.swap(is_expired, Ordering::Relaxed);
         drop(rules);
         if was_expired != is_expired {
@@ -93,7 +93,7 @@ impl Freshness {
         }
     }
 
-    /// Returns how near the table is to its end; `None` without one.
+    /// Returns how near the table is to its expiry; `None` without a table.
     pub(crate) fn judge(&self) -> Option<Judgement> {
         self.lock().judge(moment())
     }
@@ -103,17 +103,18 @@ impl Freshness {
         self.lock().silence(moment())
     }
 
-    /// Returns how long ago a trusted key last signed anything about the table of all; `None` without keys, or a table.
+    /// Returns how long ago a trusted key last signed the table of all nodes or a heartbeat about it; `None` without
+    /// keys, or a table.
     pub(crate) fn signed_age(&self) -> Option<Duration> {
         self.lock().signed_age(moment())
     }
 
-    /// Returns the newest heartbeat that was heard.
+    /// Returns the newest heartbeat.
     pub(crate) fn newest_heartbeat(&self) -> Option<Heartbeat> {
         self.lock().newest_heartbeat().cloned()
     }
 
-    /// Whose word counts.
+    /// Returns what confirms a table: the bus, or trusted keys.
     pub(crate) fn witness(&self) -> Witness {
         self.lock().witness()
     }
@@ -123,12 +124,12 @@ impl Freshness {
         self.expired.load(Ordering::Relaxed)
     }
 
-    /// Returns how long a table may be used without a word, unless its publisher says until when.
+    /// Returns how long a table may be used without a confirmation, unless its publisher sets `valid_until`.
     pub(crate) fn max_age(&self) -> Duration {
         self.lock().max_age()
     }
 
-    /// Returns what an operator should know, once it is worth a word.
+    /// Returns the warnings for operators.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let judgements = self.lock().judgements(moment());
         let words = |judgement: Judgement| {
@@ -151,12 +152,12 @@ impl Freshness {
     }
 }
 
-/// Now, on both clocks.
+/// Returns the present moment, by both clocks.
 pub(crate) fn moment() -> Moment {
     Moment::now(clock::uptime())
 }
 
-/// Shares of its time at which the log warns.
+/// The shares of the allowed time at which the log warns: more densely near the end.
 const WARNINGS: [f64; 4] = [FIRST_WARNING, 0.5, 0.75, 0.9];
 
 fn rounded(duration: Duration) -> Duration {
@@ -169,7 +170,7 @@ mod tests {
     use crate::bus_state::samples;
 
     #[test]
-    fn silence_warns_and_then_expires_and_a_word_ends_it() {
+    fn silence_warns_and_then_expires_and_a_confirmation_ends_it() {
         let hour = Duration::from_secs(3600);
         let expired = Arc::new(AtomicBool::new(false));
         let directory = tempfile::tempdir().unwrap();
@@ -181,7 +182,7 @@ mod tests {
         silent_for(None);
         assert!(freshness.warnings().is_empty() && !freshness.is_expired(), "there is no table");
         let version = TableVersion { epoch: 1, revision: 2, issued_ms: 0, sha256: String::new() };
-        freshness.heard();
+        freshness.confirmed();
         freshness.around(&version, None, || ());
         assert!(freshness.warnings().is_empty());
         silent_for(Some(13 * hour));
@@ -192,7 +193,7 @@ mod tests {
         silent_for(Some(25 * hour));
         assert!(expired.load(Ordering::Relaxed));
         assert!(freshness.warnings()[0].contains("at most 1day"));
-        freshness.heard();
+        freshness.confirmed();
         assert!(!expired.load(Ordering::Relaxed) && freshness.warnings().is_empty());
         silent_for(None);
         assert!(freshness.is_expired());

@@ -1,5 +1,5 @@
-//! What nodes report on the bus: this one what it does, which the canary's publisher goes by; the others that they are
-//! there, so that what they say of a region's load counts.
+//! What nodes report on the bus: this node its counts, by which a canary's publisher decides; the other nodes their
+//! presence, without which their load reports are not accepted.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +12,15 @@ use policy::trial::Observed;
 
 use crate::clock;
 
-/// What the node does, as counts of its workers, which whoever reports adds up. Lives as long as the process.
+/// The counts of the node's workers, added up when they are read. Lives as long as the process, shared by all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     workers: Mutex<Vec<Arc<WorkerObservations>>>,
-    /// What had been done at the start of each of the last minutes, the oldest first.
+    /// The counts at the start of each of the last minutes, the oldest first.
     minutes: Mutex<VecDeque<(Instant, Observed)>>,
 }
 
-/// What one worker does: it alone adds to the counts, so that no two threads write to the same place. Lives as long as
+/// The counts of one worker, which alone adds to them, so that no two threads write to the same place. Lives as long as
 /// the process.
 #[derive(Debug)]
 pub(crate) struct WorkerObservations {
@@ -40,7 +40,7 @@ impl Default for WorkerObservations {
 }
 
 impl WorkerObservations {
-    /// An answer: its status, the reason if Meridian gave it itself, and how long it took.
+    /// Counts an answer: its status, the reason if Meridian gave the answer itself, and how long it took.
     pub(crate) fn answered(&self, status: u16, reason: Option<&str>, took: Duration) {
         let one = |count: &AtomicU64| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl WorkerObservations {
         one(&self.requests);
         match reason {
             Some("overloaded") => one(&self.shed),
-            // What a table does not let through, for whatever reason of its own.
+            // Requests that the table refuses, for whatever reason.
             Some("residency_prohibited" | "residency_unavailable" | "table_expired" | "unavailable" | "no_route") => {
                 one(&self.refused);
             }
@@ -87,7 +87,7 @@ impl Observations {
         worker
     }
 
-    /// Returns what of `all` was done in the last ten minutes or so. To be asked a few times a minute.
+    /// Returns the part of `all` in the last ten minutes or so. To be called a few times a minute.
     pub(crate) fn lately(&self, all: &Observed) -> Observed {
         let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
         if minutes.back().is_none_or(|(at, _)| at.elapsed() >= Duration::from_secs(60)) {
@@ -100,7 +100,7 @@ impl Observations {
         minutes.front().map_or_else(Observed::default, |(_, then)| all.since(then))
     }
 
-    /// Returns what was done since the process's start.
+    /// Returns the counts since the process's start.
     pub(crate) fn read(&self) -> Observed {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.iter().fold(Observed::default(), |sum, worker| sum.plus(&worker.read()))
@@ -120,7 +120,7 @@ struct Member {
 }
 
 impl Members {
-    /// A node has reported.
+    /// Notes that a node has reported.
     pub(crate) fn saw(&self, node: &str, region: &str, now: Duration) {
         let mut members = self.lock();
         if let Some(member) = members.get_mut(node) {
@@ -130,17 +130,17 @@ impl Members {
         }
     }
 
-    /// Returns whether a node reports, and from this region.
+    /// Returns whether a node reports from this region.
     pub(crate) fn is_in(&self, node: &str, region: &str, now: Duration) -> bool {
         self.lock().get(node).is_some_and(|member| member.region == region && member.is_alive(now))
     }
 
-    /// Forgets those that have not reported for long.
+    /// Removes the nodes whose reports have expired.
     pub(crate) fn prune(&self, now: Duration) {
         self.lock().retain(|_, member| member.is_alive(now));
     }
 
-    /// Returns how many there are.
+    /// Returns how many nodes report.
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
     }
@@ -156,10 +156,10 @@ impl Member {
     }
 }
 
-/// More nodes than this are not known by each other.
+/// The most nodes that are kept; further ones are ignored.
 const MAX_MEMBERS: usize = 4096;
 
-/// Minutes of what was done lately: long enough for a rate, short enough to be of today's load.
+/// How many minutes count as recent: long enough for a rate, short enough for the present load.
 const MINUTES: usize = 10;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Performs the effects of the machine, and says in the log, the metrics and the node's status what became of a table.
+//! Performs the machine's effects, and records each table's result in the log, the metrics and the node's status.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ impl TableController {
         None
     }
 
-    /// Begins to examine a table on another thread; with those that were missed before it, if the comparison with the
-    /// one in force alone was not fair.
+    /// Begins to examine a table on another thread; after those that were missed before it, if the comparison with the
+    /// one in force alone has failed.
     fn examine(
         &mut self,
         place: Place,
@@ -53,8 +53,8 @@ impl TableController {
         let tables = self.machine.base().into_iter().chain(self.machine.staged().map(|(table, _)| table));
         let mut same = tables.filter(|table| table.publication.text == offered.publication.text);
         let known = same.next().map(|table| table.document.clone());
-        if known.is_none() && self.guard.is_deadly(&offer.fingerprint) {
-            let why = "this node died more than once while it examined this table: report it; publish another";
+        if known.is_none() && self.guard.is_blocked(&offer.fingerprint) {
+            let why = "this node crashed more than once while it examined this table: report it; publish another";
             let problem = self.problem(place, offered.revision, why.to_owned());
             return Some(Event::Examined(Err(Refusal::Bad(vec![problem]))));
         }
@@ -82,14 +82,14 @@ impl TableController {
         for warning in table.document.warnings.iter().take(MAX_SHOWN) {
             tracing::warn!("{warning}");
         }
-        self.state.forgive(place);
+        self.state.clear_refusal(place);
         self.state.count(if place == Place::Table { "applied" } else { "staged" });
         if place == Place::Table {
-            // Before anybody sees the table: what is said of the one before is over.
-            self.state.forgive_before(&table.version);
+            // Before the table shows in the status: notes on the one before no longer apply.
+            self.state.clear_refusals_before(&table.version);
             self.state.ignored(None);
             self.state.note("snapshot", None);
-            // First the table: until it is written, the file before it must not look fresh.
+            // Before the snapshot is touched: the file of the table before must not look fresh.
             self.snapshots.write(table, self.state.freshness.newest_heartbeat());
         }
         self.put_in_force(false);
@@ -100,10 +100,10 @@ impl TableController {
         tracing::info!(version, revision, epoch, staged, by, since_published = ?took, "routing table applied");
     }
 
-    /// The bus has said which table is the right one, and this node has it.
+    /// Records that the bus has confirmed the table in force.
     fn confirmed(&mut self) {
         self.state.confirmed();
-        self.state.freshness.heard();
+        self.state.freshness.confirmed();
         if self.touched.is_none_or(|touched| touched.elapsed() > TOUCH) {
             self.touched = Some(clock::now());
             self.snapshots.touch();
@@ -113,7 +113,7 @@ impl TableController {
     fn ignored(&mut self, why: &Ignored) {
         let why = why.to_string();
         if self.state.ignored(Some(why.clone())) {
-            // A node that has no table yet waits for one, and ignores nothing.
+            // A node without a table waits for its first, and does not count what it ignores.
             if self.machine.base().is_some() {
                 self.state.count("ignored");
             }
@@ -133,7 +133,7 @@ impl TableController {
     ) {
         if place == Place::Table {
             self.state.ignored(None);
-            // The bus does not confirm the table in force any more, which ages from now on.
+            // The bus no longer confirms the table in force, which ages from now on.
             self.note_newer(version, publication);
         }
         let TableVersion { epoch, revision, .. } = *version;
@@ -162,7 +162,7 @@ impl TableController {
     }
 
     fn returned(&mut self, from: Option<Arc<Table>>, why: &str) {
-        self.state.forgive(Place::Rollout);
+        self.state.clear_refusal(Place::Rollout);
         if let Some(staged) = from {
             self.state.count("returned");
             let (revision, by) = (staged.version.revision, staged.publication.by.as_str());
@@ -171,32 +171,32 @@ impl TableController {
         }
     }
 
-    /// Puts in force whichever table counts now.
+    /// Puts the machine's table in force.
     fn put_in_force(&mut self, from_snapshot: bool) {
         let Some(table) = self.machine.in_force().cloned() else { return };
         self.state.took(&table.publication, &table.version, &table.document.table.spec().version, from_snapshot);
         let source = self.source_name();
-        // A staged table has a lease of its own; the one below it is what all others are compared with.
+        // A staged table has a lease of its own: freshness is that of the table of all nodes below it.
         let below = self.machine.base().unwrap_or(&table);
         let (freshness, valid_until_ms) = (&self.state.freshness, below.publication.valid_until_ms);
         freshness.around(&below.version, valid_until_ms, || self.startup.put(&table, &source));
     }
 
-    /// Takes the node, once there is one.
+    /// Takes over the node, once it is made.
     pub(super) fn adopt(&mut self, node: Arc<Node>) {
         let revision = node.routing.load().revision;
         self.startup = Startup::Serving(node);
-        // Another may have come in force while the node was being made.
+        // Another table may have come in force while the node was being made.
         if self.machine.in_force().is_some_and(|table| table.version.revision != revision) {
             self.put_in_force(false);
         }
     }
 
-    /// Returns under which name a refused table is in `/status`.
+    /// Returns the bus's name in `/status`.
     fn source_name(&self) -> PathBuf {
         format!("bus:{}", self.source.access.bucket).into()
     }
 }
 
-/// How often the snapshot is touched: its time is compared with `max_age`, which is hours.
+/// How often the snapshot is touched: its time is compared with `max_age`, which is in hours.
 const TOUCH: Duration = Duration::from_secs(60);

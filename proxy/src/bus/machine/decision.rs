@@ -1,4 +1,4 @@
-//! What follows once a table is decided on: it goes in force, is refused or ignored, or a staged one ends.
+//! Applies the result for a table: it goes in force, is refused or ignored, or a staged one ends.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
             (Place::Rollout, Ok(table)) => self.accept_staged(offer, table, now),
             (Place::Table, Err(Refusal::Shrinks(problems))) if scope == Scope::Alone => match self.link {
                 Link::Up => self.work = Work::Recalling { offer, problems, took, attempt: Attempt::First },
-                // It is announced again by the next connection.
+                // The next connection announces the table again.
                 Link::Down => self.settle(place, revision, Latest::Unknown { least: revision }),
             },
             (_, Err(Refusal::Untrusted(problems))) => {
@@ -41,7 +41,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
             self.staged = Staged::Absent;
         }
         self.settle(Place::Table, version.revision, Latest::InForce(version.revision));
-        // What was compared with the table before is compared with this one: it is read again.
+        // A staged table that was compared with the table before is read again, and compared with this one.
         if let Latest::Refused(at) | Latest::Ignored(at) = self.rollout
             && at > version.revision
         {
@@ -52,7 +52,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         self.effects.push(Effect::Confirmed);
     }
 
-    /// Puts a staged table in force, if it still lies in its place and its lease still runs.
+    /// Puts a staged table in force, if it has not been replaced and its lease still runs.
     fn accept_staged(&mut self, offer: Offer<P>, table: T, now: Duration) {
         let revision = offer.version.revision;
         if !matches!(self.rollout, Latest::Examining(at) if at == revision) {
@@ -67,7 +67,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         self.effects.push(Effect::Accepted { place: Place::Rollout, offer, table });
     }
 
-    /// Refuses an offer for as long as the same table is in force, and rests after a long look.
+    /// Refuses an offer for as long as the same table is in force, and rests after a long examination.
     pub(super) fn refuse(
         &mut self,
         place: Place,
@@ -88,7 +88,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
 
     pub(super) fn refuse_unread(&mut self, place: Place, revision: u64, problem: Problem) {
         if place == Place::Rollout {
-            // Whom it is for is not known.
+            // The nodes that it is for are not known.
             self.rollout = Latest::Ignored(revision);
             self.effects.push(Effect::StagedUnreadable(Some(problem.message)));
             return self.put_back("another table was staged that cannot be read");
@@ -100,7 +100,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         self.refused(place, (&version, None), vec![problem], repetition);
     }
 
-    /// What follows from a refusal, new or old.
+    /// Applies a refusal, new or repeated.
     pub(super) fn refused(
         &mut self,
         place: Place,
@@ -110,7 +110,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
     ) {
         match place {
             Place::Table => self.release(),
-            // It has taken the place of the one before it.
+            // The refused table has replaced the one before it.
             Place::Rollout => self.put_back("another table was staged, and refused"),
         }
         let (version, publication) = (version.clone(), publication.cloned());
@@ -122,7 +122,7 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         self.release();
     }
 
-    /// Puts the snapshot's table in force: the bus has nothing better.
+    /// Puts the snapshot's table in force, if it is held: the bus has nothing better.
     pub(super) fn release(&mut self) {
         self.promote_held(Warrant::Snapshot);
     }
@@ -135,14 +135,14 @@ impl<P: Clone, T: Passed> Machine<P, T> {
         }
     }
 
-    /// Goes back from the staged table, if there is one, to the table of all.
+    /// Returns from the staged table, if there is one, to the table of all nodes.
     pub(super) fn put_back(&mut self, why: &'static str) {
         let from = self.staged.get().map(|(table, _)| table.clone());
         self.staged = Staged::Absent;
         self.effects.push(Effect::Returned { from, why });
     }
 
-    /// The first table in force makes the node: nothing else is begun until it is there.
+    /// Notes that the first table in force makes the node: nothing else is begun until the node is there.
     fn make_node(&mut self) {
         if self.node == Node::Awaited {
             self.node = Node::Making;
@@ -166,5 +166,5 @@ impl<P: Clone, T: Passed> Machine<P, T> {
 pub(super) const WITHDRAWN: &str = "the staged table was withdrawn";
 pub(super) const NOT_OURS: &str = "the staged table is no longer for this node";
 
-/// The longest rest after a table was refused: less than a publisher waits.
+/// The longest rest after a table was refused: shorter than a publisher waits for its next one.
 const LONGEST_REST: Duration = Duration::from_secs(15);

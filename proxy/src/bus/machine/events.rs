@@ -1,4 +1,4 @@
-//! What happens to the machine, what it wants done, and what it asks.
+//! The machine's events, effects and requests.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ pub(crate) trait Passed: Clone {
     fn version(&self) -> &TableVersion;
 }
 
-/// A table that lies on the bus.
+/// A table on the bus.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Offer<P> {
     /// Which table it is.
     pub(crate) version: TableVersion,
-    /// Stands for the publication with all that is said beside it.
+    /// The hash of the publication's text and headers.
     pub(crate) fingerprint: String,
     /// For whom and how long it is staged; `None` for a table of all nodes.
     pub(crate) lease: Option<Lease>,
-    /// What an examination needs of it.
+    /// The publication, for the examination.
     pub(crate) publication: P,
 }
 
 /// For whom and how long a table is staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lease {
-    /// Whether this node is among those that it names.
+    /// Whether this node is among those that the table names.
     pub(crate) is_for_this_node: bool,
-    /// When it ends, by the clock that `now` is of.
+    /// When the lease ends, by the clock of `now`.
     pub(crate) until: Duration,
 }
 
@@ -40,9 +40,9 @@ pub(crate) struct Lease {
 pub(crate) enum Reading<P> {
     /// A table.
     Offer(Offer<P>),
-    /// The mark of a deleted one.
+    /// A delete marker.
     Deleted {
-        /// The mark's revision.
+        /// The marker's revision.
         revision: u64,
     },
     /// Something that is no table, or too long for one.
@@ -59,25 +59,25 @@ pub(crate) enum Reading<P> {
 pub(crate) enum Event<P, T> {
     /// The snapshot's table has passed its examination. Comes before all others, or not at all.
     SnapshotLoaded(T),
-    /// A connection was made. Everything that lies on the bus is announced anew.
+    /// A connection was made. Everything on the bus is announced anew.
     Connected,
     /// The connection is lost, or there is still none after a while.
     Disconnected,
-    /// The watch says that a table was put in a place.
+    /// The watch says that a table was written to a place.
     Announced(Place, u64),
-    /// The watch says that a place was emptied, or a question found something in it.
+    /// The watch says that a place's table was deleted, or a request found something in it.
     Found(Place, Reading<P>),
-    /// What a [`Request::Read`] found; `None` when the revision is not there any more, or not there yet.
+    /// What a [`Request::Read`] found; `None` when the revision is no longer there, or not yet.
     Read(Place, u64, Option<Reading<P>>),
     /// The tables that a [`Request::Recall`] found.
     Recalled(Vec<Offer<P>>),
-    /// The bus was asked, and has no table: not even the mark of a deleted one.
+    /// The bus was asked, and has neither a table nor a delete marker.
     TableAbsent,
     /// The bus was asked, and has nothing newer than what is known.
     NothingNewer,
     /// The examination is over.
     Examined(Result<T, Refusal>),
-    /// What lies in a place is trusted now, which was distrusted before: a key has come.
+    /// The distrusted offer of a place is trusted now: a key or a heartbeat has arrived.
     Trusted(Place),
     /// The node was made of the first table.
     NodeMade,
@@ -110,9 +110,9 @@ pub(crate) enum Effect<P, T> {
     Released(Warrant),
     /// The bus has what is in force: it is fresh.
     Confirmed,
-    /// What lies in the place of the table of all does not count.
+    /// The bus's table of all nodes is ignored.
     Ignored(Ignored),
-    /// What lies in a place is refused.
+    /// The entry of a place is refused.
     Refused {
         /// Where.
         place: Place,
@@ -122,21 +122,21 @@ pub(crate) enum Effect<P, T> {
         publication: Option<P>,
         /// Why.
         problems: Vec<Problem>,
-        /// Whether that is news.
+        /// Whether it was refused before.
         repetition: Repetition,
     },
-    /// There is no staged table any more, or none that counts: route by the table of all from now on.
+    /// There is no staged table for this node any more: route by the table of all nodes from now on.
     Returned {
         /// The staged one that was in force, if any was.
         from: Option<T>,
         /// Why.
         why: &'static str,
     },
-    /// What is wrong with the text in the place of staged tables, if anything is.
+    /// Why the staged entry cannot be read; `None` when it can.
     StagedUnreadable(Option<String>),
 }
 
-/// What lets the snapshot's table in force.
+/// Why the snapshot's table goes in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Warrant {
     /// The bus has it.
@@ -148,9 +148,9 @@ pub(crate) enum Warrant {
 /// Whether something was refused before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Repetition {
-    /// It was not.
+    /// No: this is the first time.
     First,
-    /// It was, and is not examined again.
+    /// Yes, and it is not examined again.
     Again,
 }
 
@@ -159,7 +159,7 @@ pub(crate) enum Repetition {
 pub(crate) enum Request {
     /// Read a revision of a place.
     Read(Place, u64),
-    /// Read the tables of all nodes between two revisions, both left out.
+    /// Read the tables of all nodes between two revisions, both excluded.
     Recall {
         /// The older one.
         after: u64,
@@ -177,7 +177,7 @@ impl<P> Reading<P> {
         }
     }
 
-    /// Returns its revision.
+    /// Returns the revision of the entry.
     pub(crate) fn revision(&self) -> u64 {
         match self {
             Reading::Offer(offer) => offer.version.revision,

@@ -1,9 +1,9 @@
-//! The machine beside a bus that reorders, loses and repeats what it tells, lags, and comes and goes: every order of
+//! Checks the machine beside a bus that reorders, loses and repeats changes, lags, and comes and goes: every order of
 //! events in small worlds.
 //!
 //! What is checked in each state: what is in force was found good; revisions do not go back; what was taken away does
 //! not go in force; each change of what is in force has an effect that performs it. And from each state a quiet while,
-//! in which nothing is told any more and the bus is only asked, leads to where the node should be: nothing is stuck,
+//! in which no change is delivered and the bus is only asked, leads to where the node should be: nothing is stuck,
 //! and the newest good table is in force, whatever was lost on its way.
 
 mod bucket;
@@ -54,8 +54,8 @@ impl Model for World {
             has_key: !self.has_key_later,
             now: Duration::ZERO,
             left: self.budget,
-            told: 0,
-            told_deleted: 0,
+            seen: 0,
+            seen_deleted: 0,
             broken: None,
         };
         moment.start();

@@ -1,4 +1,4 @@
-//! What the machine knows: which tables are in force, what lies in each place, and what is under way.
+//! The machine's state: which tables are in force, what lies in each place, and what is under way.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use super::events::{Offer, Passed, Reading};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Base<T> {
     Absent,
-    /// The snapshot's: what the bus has is compared with it, but it is not in force yet.
+    /// The snapshot's table: not in force yet, but compared with what the bus has.
     Held(T),
     InForce(T),
 }
 
-/// The table of some nodes, above that of all.
+/// The table of some nodes, above that of all nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Staged<T> {
     Absent,
@@ -24,32 +24,32 @@ pub(super) enum Staged<T> {
         table: T,
         until: Duration,
     },
-    /// It was withdrawn while a newer table of all was on its way, which most likely is its promotion: for the moment
-    /// that this takes the node does not go back to the table before.
+    /// The table was withdrawn while a newer table of all nodes was on its way, most likely its promotion: until that
+    /// is decided the node does not return to the table before.
     Ending {
         table: T,
         until: Duration,
     },
 }
 
-/// What lies in a place, as far as this connection has told.
+/// The newest entry of a place, as far as this connection has announced.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Latest<P> {
-    /// Nobody has told, or what was told is in doubt. What is older than this is not news.
+    /// Nothing was announced, or that is in doubt. Revisions below `least` are not news.
     Unknown {
         least: u64,
     },
-    /// Its revision is known, and its text is to be read.
+    /// The revision is known, and the text is to be read.
     Announced(u64),
-    /// Its text is here, and is to be compared with what is in force.
+    /// The text was read, and is to be compared with what is in force.
     Read(Reading<P>),
-    /// It is being examined.
+    /// The table is being examined.
     Examining(u64),
     InForce(u64),
-    /// It is older than what is in force, for other nodes, or over.
+    /// The table is older than the one in force, for other nodes, or lapsed.
     Ignored(u64),
     Refused(u64),
-    /// It is refused while no trusted key stands for it: a key may come.
+    /// The table is refused while no trusted key vouches for it: a key may arrive.
     Distrusted(Offer<P>),
     Deleted(u64),
 }
@@ -66,30 +66,30 @@ pub(super) enum Work<P> {
         scope: Scope,
         began: Duration,
     },
-    /// A table takes too much away from the one in force: the bus was asked for the tables that were missed between.
+    /// A table takes too much away from the one in force: the bus was asked for the tables between them.
     Recalling {
         offer: Offer<P>,
         problems: Vec<Problem>,
         took: Duration,
         attempt: Attempt,
     },
-    /// An examination goes on whose result does not count: what it is about was taken away.
+    /// An examination goes on whose result does not count: its table was deleted.
     Abandoned,
-    /// Nothing is begun: a table that was refused after a long look must not keep the machine busy.
+    /// Nothing is begun: tables that are refused after long examinations must not keep the CPU busy.
     Resting {
         until: Duration,
     },
 }
 
-/// How often the bus was asked: that there is nothing is asked for twice, since nats-server 2.9 now and then says so of
-/// what is there, and a refusal is remembered.
+/// How often the bus was asked: an empty answer is checked once more, since nats-server 2.9 sometimes gives one
+/// wrongly, and a refusal is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Attempt {
     First,
     Second,
 }
 
-/// What an offer is compared with.
+/// The table with which an offer is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
     /// The table in force.
@@ -107,9 +107,9 @@ pub(super) enum Link {
 /// Whether there is a node to put tables in force on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Node {
-    /// The first table makes it.
+    /// The first table will make the node.
     Awaited,
-    /// It is being made: nothing else is begun meanwhile.
+    /// The node is being made: nothing else is begun meanwhile.
     Making,
     Made,
 }
@@ -123,14 +123,14 @@ impl<T: Passed> Staged<T> {
         }
     }
 
-    /// Returns whether it is newer than a table of all nodes, so that it stays above it.
+    /// Returns whether the staged table is newer than a table of all nodes, so that it stays in force.
     pub(super) fn is_after(&self, version: &TableVersion) -> bool {
         self.get().is_some_and(|(staged, _)| staged.version().order() > version.order())
     }
 }
 
 impl<P> Latest<P> {
-    /// Returns its revision; 0 where nothing is known.
+    /// Returns the revision; 0 where nothing is known.
     pub(super) fn revision(&self) -> u64 {
         match self {
             Latest::Unknown { .. } => 0,
@@ -145,7 +145,7 @@ impl<P> Latest<P> {
         }
     }
 
-    /// Returns whether something of this revision is newer.
+    /// Returns whether this revision is newer.
     pub(super) fn is_before(&self, revision: u64) -> bool {
         match self {
             Latest::Unknown { least } => revision >= *least,
@@ -153,14 +153,14 @@ impl<P> Latest<P> {
         }
     }
 
-    /// Returns its revision while it is not decided on.
+    /// Returns the revision while it is not decided on.
     pub(super) fn pending(&self) -> Option<u64> {
         matches!(self, Latest::Announced(_) | Latest::Read(_) | Latest::Examining(_)).then(|| self.revision())
     }
 }
 
 impl<P> Work<P> {
-    /// Returns which table the bus was asked for, or is examined.
+    /// Returns the table that the bus was asked for, or that is examined.
     pub(super) fn about(&self) -> Option<(Place, u64)> {
         match self {
             Work::Reading(place, revision) => Some((*place, *revision)),

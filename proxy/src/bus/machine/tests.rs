@@ -31,7 +31,7 @@ fn lease(is_for_this_node: bool, seconds: u64) -> Option<Lease> {
     Some(Lease { is_for_this_node, until: NOW + Duration::from_secs(seconds) })
 }
 
-/// Returns that of a node that has this table in force, and a connection.
+/// Returns the machine of a node that has this table in force, and a connection.
 fn serving(revision: u64, text: &str) -> Tested {
     let mut machine = Machine::new();
     machine.on(Event::Connected, NOW);
@@ -78,7 +78,7 @@ fn only_the_newest_of_a_place_is_read_and_the_table_of_all_first() {
     machine.on(Event::Read(Place::Rollout, 7, None), NOW);
     assert_eq!(machine.request(), None);
     // What was not there is forgotten, so that it is news when it is asked for.
-    assert_eq!((machine.heard(Place::Table), machine.heard(Place::Rollout)), (0, 0));
+    assert_eq!((machine.newest_known(Place::Table), machine.newest_known(Place::Rollout)), (0, 0));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn what_shrinks_is_examined_after_what_was_missed() {
     found(&mut machine, Place::Table, offer(15, "5", None));
     machine.on(Event::Disconnected, NOW);
     assert!(machine.on(shrinks(), NOW).is_empty());
-    assert_eq!((machine.request(), machine.heard(Place::Table)), (None, 0));
+    assert_eq!((machine.request(), machine.newest_known(Place::Table)), (None, 0));
 }
 
 /// A bus that says twice that it has no table says no more than once.
@@ -216,9 +216,9 @@ fn absences_do_not_make_an_older_table_news() {
     for _ in 0..3 {
         machine.on(Event::TableAbsent, NOW);
     }
-    for (revision, heard) in [(11, 0), (12, 12)] {
+    for (revision, known) in [(11, 0), (12, 12)] {
         found(&mut machine, Place::Table, offer(revision, "next", None));
-        assert_eq!(machine.heard(Place::Table), heard, "revision {revision}");
+        assert_eq!(machine.newest_known(Place::Table), known, "revision {revision}");
     }
 }
 

@@ -6,7 +6,7 @@ use config::bus::TableVersion;
 
 use crate::bus::machine::{Lease, Offer, Passed, Reading};
 
-/// What a publication is, and a table that was made of it.
+/// A kind of publication, and of the table that was compiled from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// Good, and so large: a table may be one smaller than the one that is in force.

@@ -1,4 +1,4 @@
-//! Everything at one moment, what may happen then, and what must hold of what follows.
+//! The model's state at one moment, what may happen then, and what must hold of what follows.
 
 use std::time::Duration;
 
@@ -9,28 +9,28 @@ use crate::bus::examine::Refusal;
 use crate::bus::machine::state::{Base, Node, Scope, Staged, Work};
 use crate::bus::machine::{Effect, Event, Machine, Reading, Request};
 
-/// Everything at one moment.
+/// The model's state at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Moment {
     pub(super) machine: Machine<Kind, Accepted>,
-    /// What the examination that is under way goes over before its offer.
+    /// The missed tables that the examination under way goes over before its offer.
     pub(super) missed: Vec<Kind>,
-    /// The last table that was put on disk.
+    /// The last table that was written to disk.
     pub(super) snapshot: Option<Accepted>,
     pub(super) tables: Vec<Stored>,
     pub(super) rollout: Option<Stored>,
     pub(super) next_revision: u64,
-    /// What the watch has still to tell, in whatever order.
+    /// What the watch has still to deliver, in any order.
     pub(super) wire: Vec<(Place, Stored)>,
     pub(super) is_connected: bool,
     pub(super) has_key: bool,
     /// Zero, or after the leases that began then are over.
     pub(super) now: Duration,
     pub(super) left: Budget,
-    /// The newest revision in the place of staged tables that this process was told of.
-    pub(super) told: u64,
-    /// The newest mark of a deleted table of all that it was told of.
-    pub(super) told_deleted: u64,
+    /// The newest revision in the place of staged tables that this process has seen.
+    pub(super) seen: u64,
+    /// The newest delete marker of the table of all nodes that this process has seen.
+    pub(super) seen_deleted: u64,
     pub(super) broken: Option<&'static str>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Budget {
     pub(super) writes: u8,
     pub(super) losses: u8,
     pub(super) repetitions: u8,
-    /// Questions that are answered with "not there", as by a replica that lags.
+    /// Requests that are answered with "not there", as by a replica that lags.
     pub(super) lags: u8,
     pub(super) disconnections: u8,
     pub(super) restarts: u8,
@@ -49,7 +49,7 @@ pub(super) struct Budget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Write(Place, What),
-    /// The bucket is made anew, with a table of a new epoch.
+    /// The bucket is created again, with a table of a new epoch.
     NewBucket,
     KeyComes,
     Deliver(usize),
@@ -59,7 +59,7 @@ pub(super) enum Action {
     Lag,
     /// The bus is asked what is new.
     Ask,
-    /// It is, and counts no table.
+    /// The bus is asked, and lists no table.
     AskAndCountNone,
     Examined,
     NodeMade,
@@ -82,7 +82,7 @@ impl Moment {
                 let epoch = self.tables.last().map_or(1, |table| table.epoch + 1);
                 self.tables = vec![Stored { revision: 1, epoch, what: What::Table(Kind::Good(2)) }];
                 (self.rollout, self.next_revision) = (None, 2);
-                (self.told, self.told_deleted) = (0, 0);
+                (self.seen, self.seen_deleted) = (0, 0);
                 // The session notices, and ends.
                 self.disconnected();
             }
@@ -148,7 +148,7 @@ impl Moment {
     /// A process begins.
     pub(super) fn start(&mut self) {
         (self.machine, self.is_connected) = (Machine::new(), false);
-        (self.told, self.told_deleted) = (0, 0);
+        (self.seen, self.seen_deleted) = (0, 0);
         self.wire.clear();
         if let Some(table) = self.snapshot.clone() {
             self.on(Event::SnapshotLoaded(table), self.now);
@@ -181,7 +181,7 @@ impl Moment {
 
     /// The watch tells of a message.
     fn tell(&mut self, place: Place, stored: Stored) {
-        self.note_told(place, stored);
+        self.note_seen(place, stored);
         let event = match stored.what {
             What::Deleted => Event::Found(place, Reading::Deleted { revision: stored.revision }),
             _ => Event::Announced(place, stored.revision),
@@ -189,12 +189,12 @@ impl Moment {
         self.on(event, self.now);
     }
 
-    fn note_told(&mut self, place: Place, stored: Stored) {
+    fn note_seen(&mut self, place: Place, stored: Stored) {
         match (place, stored.what) {
-            // Too late to be news: something newer is known.
+            // Too late: something newer is known.
             _ if !self.machine.latest(place).is_before(stored.revision) => {}
-            (Place::Rollout, _) => self.told = self.told.max(stored.revision),
-            (Place::Table, What::Deleted) => self.told_deleted = self.told_deleted.max(stored.revision),
+            (Place::Rollout, _) => self.seen = self.seen.max(stored.revision),
+            (Place::Table, What::Deleted) => self.seen_deleted = self.seen_deleted.max(stored.revision),
             (Place::Table, _) => {}
         }
     }
@@ -218,13 +218,13 @@ impl Moment {
     /// The bus is asked, as a session does.
     fn ask(&mut self) {
         for place in [Place::Table, Place::Rollout] {
-            let heard = self.machine.heard(place);
-            let newer = match heard {
+            let known = self.machine.newest_known(place);
+            let newer = match known {
                 0 => self.stored(place).pop(),
-                heard => self.stored(place).into_iter().find(|stored| stored.revision > heard),
+                known => self.stored(place).into_iter().find(|stored| stored.revision > known),
             };
             if let Some(stored) = newer {
-                self.note_told(place, stored);
+                self.note_seen(place, stored);
                 self.on(Event::Found(place, reading(stored)), self.now);
             }
             while self.machine.request().is_some() {
@@ -298,11 +298,11 @@ impl Moment {
             self.broken = Some("the table of all goes back");
         }
         let base = |machine: &Machine<Kind, Accepted>| revision(machine.base());
-        if base(machine) != base(&before) && base(machine).is_some_and(|revision| revision < self.told_deleted) {
+        if base(machine) != base(&before) && base(machine).is_some_and(|revision| revision < self.seen_deleted) {
             self.broken = Some("a table goes in force that was deleted");
         }
         let is_new = staged(machine) != staged(&before);
-        if is_new && staged(machine).is_some_and(|revision| revision < self.told) {
+        if is_new && staged(machine).is_some_and(|revision| revision < self.seen) {
             self.broken = Some("a staged table goes in force that was taken away");
         }
         if machine.staged().is_some() && machine.in_force().is_none() {
@@ -330,7 +330,7 @@ impl Moment {
         }
     }
 
-    /// Returns what is there after a quiet while, or what is wrong with that.
+    /// Returns the state after a quiet while, or what is wrong with it.
     pub(super) fn settled(mut self) -> Result<(), String> {
         if !self.is_connected {
             self.is_connected = true;
@@ -403,7 +403,7 @@ impl Moment {
     }
 }
 
-/// More steps than a node can have to do.
+/// A bound on steps: more than a node can need.
 pub(super) const LONGEST_WHILE: usize = 64;
 
 pub(super) const LEASE: Duration = Duration::from_secs(1000);
