@@ -113,7 +113,11 @@ fn bad_regions() {
             "regions.a.health.unhealthy_interval",
             "the node looks for due probes every 100ms",
         ),
-        ("health = { interval = '50ms', timeout = '1s' }", "regions.a.health.interval", "the node looks for due probes"),
+        (
+            "health = { interval = '50ms', timeout = '1s' }",
+            "regions.a.health.interval",
+            "the node looks for due probes",
+        ),
         ("health.timeout = '1000years'", "regions.a.health.timeout", "too long"),
         ("health.failures = 0", "regions.a.health.failures", "1 to 1000"),
         ("health = '/health'", "regions.a.health", "expected a table, found the string"),
