@@ -25,9 +25,9 @@ pub(super) struct Geo {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Tell what geo databases know, where they disagree, and what that costs under a routing table
+    /// Show what geo databases know, where they disagree, and what that costs under a routing table
     Check(check::Check),
-    /// Tell what changes from one geo database to another: which countries, and for whom under a routing table
+    /// Show what changes from one geo database to another: which countries, and for whom under a routing table
     Compare(compare::Compare),
 }
 
@@ -44,7 +44,7 @@ fn input(why: &str) -> Failed {
     Failed::Input(anyhow!("meridian geo: {why}"))
 }
 
-/// A share such as `2%`, as clap reads it.
+/// Parses a share such as `2%`, for clap.
 fn share(text: &str) -> Result<f64, String> {
     config::share(text).ok_or_else(|| format!("{text:?} is not a share such as \"2%\", from 0% to 100%"))
 }

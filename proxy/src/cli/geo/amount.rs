@@ -1,4 +1,4 @@
-//! Amounts as they are told: counts, and shares of a whole.
+//! Amounts in reports: counts, and shares of a whole.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use crate::databases::survey::Amount;
 
 /// An amount, and its shares of a whole (0 to 1; null where the whole has none of the kind).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Told {
+pub(super) struct AmountReport {
     pub(super) ipv4_slash24s: f64,
     pub(super) ipv4_share: Option<f64>,
     pub(super) ipv6_slash48s: f64,
@@ -18,9 +18,9 @@ pub(super) struct Told {
 /// Which of the log's requests count.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Requests {
-    /// All.
+    /// All requests.
     All,
-    /// Those of the kind at this position, or none of them.
+    /// The requests of the kind at this position, or none.
     OfKind(Option<usize>),
 }
 
@@ -33,8 +33,8 @@ impl Requests {
     }
 }
 
-impl Told {
-    /// Tells an amount as a part of a whole.
+impl AmountReport {
+    /// Reports an amount as a part of a whole.
     pub(super) fn of(amount: &Amount, whole: &Amount, requests: Requests) -> Self {
         let (part, all) = (requests.of(amount), requests.of(whole));
         Self {
@@ -53,13 +53,13 @@ impl Told {
         shares.into_iter().flatten().fold(0.0, f64::max)
     }
 
-    /// Returns whether it is nothing.
+    /// Returns whether the amount is zero.
     pub(super) fn is_nothing(&self) -> bool {
         self.greatest_share() == 0.0
     }
 }
 
-/// What comes after is noise of floating point.
+/// Rounds a number: further digits are noise of floating point.
 fn rounded(number: f64, to: f64) -> f64 {
     if number * to < 1.0 { number } else { (number * to).round() / to }
 }

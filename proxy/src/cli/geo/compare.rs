@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 
-use super::amount::Told;
+use super::amount::AmountReport;
 use super::movement::Movement;
 use super::surveyed::Options;
 use super::{Failed, input, share, words};
@@ -31,7 +31,7 @@ pub(super) struct Compare {
     max_change: f64,
 }
 
-/// What a pipeline does not let pass.
+/// Which changes fail the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FailOn {
     /// Requests of a client may go where they could not (needs --table).
@@ -67,7 +67,7 @@ impl Compare {
         let law = movement.law.as_ref();
         let classes = || law.iter().flat_map(|law| &law.classes);
         for what in &self.fail_on {
-            let (amounts, why): (Vec<&Told>, &str) = match what {
+            let (amounts, why): (Vec<&AmountReport>, &str) = match what {
                 FailOn::Widening => {
                     (classes().map(|class| &class.widened.total).collect(), "may go where they could not (widening)")
                 }
@@ -77,7 +77,7 @@ impl Compare {
                 }
                 FailOn::LeavesUnion => (vec![&movement.union.leaves.total], "leave the Union"),
             };
-            let greatest = amounts.into_iter().map(Told::greatest_share).fold(0.0, f64::max);
+            let greatest = amounts.into_iter().map(AmountReport::greatest_share).fold(0.0, f64::max);
             if greatest > self.max_change {
                 let share = words::percent(greatest);
                 return Err(Failed::Ran(anyhow!("geo compare: {} of clients {why}", share.trim())));

@@ -1,15 +1,15 @@
-//! What several geo databases know, where they disagree, and what that costs.
+//! Compares geo databases with each other: what each knows, where they disagree, and what that costs.
 
 use policy::country::group;
 use policy::relocation::{Relocations, RoutedClass};
 use policy::{CountrySet, Origin};
 use serde::Serialize;
 
-use super::amount::{Requests, Told};
+use super::amount::{AmountReport, Requests};
 use super::flows::{Adding, Flows};
-use super::logged::LogTold;
+use super::logged::LogReport;
 use super::movement::{is_known, owned, touches};
-use super::sources::{SourceTold, TableTold};
+use super::sources::{SourceReport, TableReport};
 use super::surveyed::Surveyed;
 use crate::databases::survey::{Amount, Clients, Survey, Tells};
 
@@ -17,20 +17,20 @@ use crate::databases::survey::{Amount, Clients, Survey, Tells};
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Disagreement {
     pub(super) sources: Vec<Source>,
-    pub(super) table: Option<TableTold>,
-    pub(super) log: Option<LogTold>,
+    pub(super) table: Option<TableReport>,
+    pub(super) log: Option<LogReport>,
     /// Networks that were compared.
     pub(super) networks: u64,
-    /// What any has a record for: the whole of shares that are of no other.
-    pub(super) assigned: Told,
-    /// Of it, what some source knows the country of.
-    pub(super) known: Told,
-    /// Of what is known: where two sources name different countries.
-    pub(super) disputed: Told,
+    /// The space for which any database has a record: the whole of the shares, where no other is named.
+    pub(super) assigned: AmountReport,
+    /// The part of it whose country some source knows.
+    pub(super) known: AmountReport,
+    /// The part of `known` where two sources name different countries.
+    pub(super) disputed: AmountReport,
     pub(super) union: Union,
-    /// Each two sources, of what both know.
+    /// Each two sources, compared where both know the country.
     pub(super) pairs: Vec<Pair>,
-    /// Under the table, if there is one.
+    /// The cost for each data class under the table, if there is one.
     pub(super) price: Option<Vec<Price>>,
 }
 
@@ -38,34 +38,34 @@ pub(super) struct Disagreement {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Source {
     #[serde(flatten)]
-    pub(super) database: SourceTold,
-    /// Of the assigned space, what it knows the country of.
-    pub(super) known: Told,
-    /// How many countries it names.
+    pub(super) database: SourceReport,
+    /// The part of the assigned space whose country the source knows.
+    pub(super) known: AmountReport,
+    /// How many countries the source names.
     pub(super) countries: usize,
-    /// What its records tell: `country`, `region`, `city`, `asn`, `anonymous`.
+    /// What its records have: `country`, `region`, `city`, `asn`, `anonymous`.
     pub(super) tells: Vec<&'static str>,
 }
 
-/// What is said of the Union.
+/// Disagreement about the European Union.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Union {
-    /// What any source places in it, of the assigned space.
-    pub(super) any: Told,
-    /// Of that: what another source places elsewhere.
-    pub(super) disputed: Told,
+    /// The part of the assigned space that any source places in the Union.
+    pub(super) any: AmountReport,
+    /// The part of `any` that another source places elsewhere.
+    pub(super) disputed: AmountReport,
 }
 
 /// Two sources, by their positions.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Pair {
     pub(super) sources: [usize; 2],
-    /// What both know, of the assigned space.
-    pub(super) both: Told,
-    /// Of that: where they name different countries.
-    pub(super) other_country: Told,
-    /// Of that: where one names a country of the Union, and the other one that is not.
-    pub(super) other_side_of_union: Told,
+    /// The part of the assigned space whose country both know.
+    pub(super) both: AmountReport,
+    /// The part of `both` where they name different countries.
+    pub(super) other_country: AmountReport,
+    /// The part of `both` where one names a country of the Union, and the other one outside it.
+    pub(super) other_side_of_union: AmountReport,
 }
 
 /// What the choice of sources costs one data class. Shares are of the assigned space, and of this class's requests.
@@ -73,20 +73,20 @@ pub(super) struct Pair {
 pub(super) struct Price {
     pub(super) class: String,
     pub(super) routes: Vec<String>,
-    /// Refused if this were the only source, source by source.
-    pub(super) refused_alone: Vec<Told>,
-    /// Refused if the first source that knows a country were believed.
-    pub(super) refused_first: Told,
+    /// Refused with each source alone, source by source.
+    pub(super) refused_alone: Vec<AmountReport>,
+    /// Refused if the first source that knows a country decided.
+    pub(super) refused_first: AmountReport,
     /// Refused as a node with all of them does: every country that a source names counts.
-    pub(super) refused_all: Told,
-    /// Because of disagreement: those whose requests may go to fewer regions than by the first source that knows.
+    pub(super) refused_all: AmountReport,
+    /// Clients whose requests may, by disagreement, go to fewer regions than by the first source that knows.
     pub(super) narrowed: Flows,
-    /// Because of disagreement: those who have no region, and have one by the first source that knows.
+    /// Clients who by disagreement have no region, and have one by the first source that knows.
     pub(super) refused: Flows,
 }
 
 impl Disagreement {
-    /// Reads it from a survey of each database as a source, and last of all of them as one.
+    /// Computes the report from a survey of each database as a source, and last of all of them as one.
     pub(super) fn of(surveyed: &Surveyed) -> Self {
         let survey = &surveyed.survey;
         let whole = &survey.assigned;
@@ -118,27 +118,27 @@ impl Disagreement {
                 }
             }
         }
-        let told = |amount: &Amount, whole: &Amount| Told::of(amount, whole, Requests::All);
+        let report = |amount: &Amount, whole: &Amount| AmountReport::of(amount, whole, Requests::All);
         let sources = surveyed.databases.iter().zip(&known).zip(&survey.tells);
         let price = surveyed.relocations().map(|relocations| prices(survey, count, &relocations, surveyed.clients()));
         Self {
             sources: sources
-                .map(|((database, known), tells)| Source::of(database.clone(), told(known, whole), tells))
+                .map(|((database, known), tells)| Source::of(database.clone(), report(known, whole), tells))
                 .collect(),
-            table: surveyed.table_told(),
-            log: surveyed.log_told(),
+            table: surveyed.table_report(),
+            log: surveyed.log_report(),
             networks: survey.networks,
-            assigned: told(whole, whole),
-            known: told(&by_any, whole),
-            disputed: told(&disputed, &by_any),
-            union: Union { any: told(&in_union, whole), disputed: told(&union_disputed, &in_union) },
+            assigned: report(whole, whole),
+            known: report(&by_any, whole),
+            disputed: report(&disputed, &by_any),
+            union: Union { any: report(&in_union, whole), disputed: report(&union_disputed, &in_union) },
             pairs: pairs
                 .iter()
                 .map(|(sources, [both, country, side])| Pair {
                     sources: *sources,
-                    both: told(both, whole),
-                    other_country: told(country, both),
-                    other_side_of_union: told(side, both),
+                    both: report(both, whole),
+                    other_country: report(country, both),
+                    other_side_of_union: report(side, both),
                 })
                 .collect(),
             price,
@@ -147,9 +147,9 @@ impl Disagreement {
 }
 
 impl Source {
-    fn of(database: SourceTold, known: Told, tells: &Tells) -> Self {
+    fn of(database: SourceReport, known: AmountReport, tells: &Tells) -> Self {
         let Tells { countries, regions, cities, systems, anonymous } = tells;
-        let told = [
+        let kinds = [
             (!countries.is_empty(), "country"),
             (*regions, "region"),
             (*cities, "city"),
@@ -160,7 +160,7 @@ impl Source {
             database,
             known,
             countries: countries.iter().count(),
-            tells: told.into_iter().filter(|(tells, _)| *tells).map(|(_, what)| what).collect(),
+            tells: kinds.into_iter().filter(|(tells, _)| *tells).map(|(_, what)| what).collect(),
         }
     }
 }
@@ -207,15 +207,15 @@ fn price(
         }
     }
     let requests = Requests::OfKind(clients.position(class.name));
-    let told = |amount: &Amount| Told::of(amount, whole, requests);
+    let report = |amount: &Amount| AmountReport::of(amount, whole, requests);
     Price {
         class: class.name.to_owned(),
         routes: owned(class.routes.clone()),
-        refused_alone: refused_alone.iter().map(told).collect(),
-        refused_first: told(&refused_first),
-        refused_all: told(&refused_all),
-        narrowed: narrowed.told(whole, requests),
-        refused: refused.told(whole, requests),
+        refused_alone: refused_alone.iter().map(report).collect(),
+        refused_first: report(&refused_first),
+        refused_all: report(&refused_all),
+        narrowed: narrowed.report(whole, requests),
+        refused: refused.report(whole, requests),
     }
 }
 

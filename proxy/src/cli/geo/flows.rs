@@ -1,21 +1,21 @@
-//! What goes from one place to another, the largest first.
+//! Amounts that move from one place to another, the largest first.
 
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
-use super::amount::{Requests, Told};
+use super::amount::{AmountReport, Requests};
 use crate::databases::survey::{Amount, Combination, keep_largest};
 
-/// What moves, in all and by its way.
+/// What moves, in total and by its way.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Flows {
     #[serde(flatten)]
-    pub(super) total: Told,
+    pub(super) total: AmountReport,
     pub(super) flows: Vec<Flow>,
 }
 
-/// What goes one way.
+/// What moves one way.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Flow {
     pub(super) from: Vec<String>,
@@ -24,8 +24,8 @@ pub(super) struct Flow {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) regions: Vec<String>,
     #[serde(flatten)]
-    pub(super) amount: Told,
-    /// The largest networks of it.
+    pub(super) amount: AmountReport,
+    /// The largest networks that move.
     pub(super) examples: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Adding {
 }
 
 impl Adding {
-    /// Adds what one combination of answers is for.
+    /// Adds the amount of one combination of answers.
     pub(super) fn add(&mut self, way: Way, what: &Combination) {
         self.total.add(&what.amount);
         let (amount, examples) = self.ways.entry(way).or_default();
@@ -48,13 +48,13 @@ impl Adding {
         keep_largest(examples, what.examples.iter().copied());
     }
 
-    /// Tells them as parts of a whole, the largest first.
-    pub(super) fn told(self, whole: &Amount, requests: Requests) -> Flows {
+    /// Returns the flows as parts of a whole, the largest first.
+    pub(super) fn report(self, whole: &Amount, requests: Requests) -> Flows {
         let flow = |((from, to, regions), (amount, examples)): (Way, (Amount, Vec<IpNet>))| Flow {
             from,
             to,
             regions,
-            amount: Told::of(&amount, whole, requests),
+            amount: AmountReport::of(&amount, whole, requests),
             examples: examples.iter().map(ToString::to_string).collect(),
         };
         let mut flows: Vec<Flow> = self.ways.into_iter().map(flow).collect();
@@ -63,6 +63,6 @@ impl Adding {
             let larger = b.amount.greatest_share().total_cmp(&a.amount.greatest_share());
             larger.then_with(|| way(a).cmp(&way(b)))
         });
-        Flows { total: Told::of(&self.total, whole, requests), flows }
+        Flows { total: AmountReport::of(&self.total, whole, requests), flows }
     }
 }

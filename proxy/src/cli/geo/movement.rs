@@ -1,50 +1,50 @@
-//! What changes from one geo database to another.
+//! Compares a geo database with its successor.
 
 use policy::country::group;
 use policy::relocation::{ClassChange, Relocations};
 use policy::{CountrySet, Origin};
 use serde::Serialize;
 
-use super::amount::{Requests, Told};
+use super::amount::{AmountReport, Requests};
 use super::flows::{Adding, Flows, Way};
-use super::logged::LogTold;
-use super::sources::{SourceTold, TableTold};
+use super::logged::LogReport;
+use super::sources::{SourceReport, TableReport};
 use super::surveyed::Surveyed;
 use crate::databases::survey::{Amount, Clients, Survey};
 
 /// What changes from one geo database to another.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Movement {
-    pub(super) old: SourceTold,
-    pub(super) new: SourceTold,
-    /// Databases that stand beside both.
-    pub(super) beside: Vec<SourceTold>,
-    pub(super) table: Option<TableTold>,
-    pub(super) log: Option<LogTold>,
+    pub(super) old: SourceReport,
+    pub(super) new: SourceReport,
+    /// Databases that are used with both.
+    pub(super) beside: Vec<SourceReport>,
+    pub(super) table: Option<TableReport>,
+    pub(super) log: Option<LogReport>,
     /// Networks that were compared.
     pub(super) networks: u64,
-    /// What either has a record for: the whole of all shares.
-    pub(super) assigned: Told,
+    /// The space for which either has a record: the whole of all shares.
+    pub(super) assigned: AmountReport,
     pub(super) countries: Countries,
     pub(super) union: Union,
-    /// Under the table, if there is one.
+    /// The changes under the table, if there is one.
     pub(super) law: Option<Law>,
 }
 
-/// What is said of countries.
+/// Changes of countries.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Countries {
-    /// The same, or neither knows.
-    pub(super) same: Told,
-    /// Both know, and say another.
+    /// Both name the same country, or neither knows one.
+    pub(super) same: AmountReport,
+    /// They name different countries.
     pub(super) changed: Flows,
-    /// Only the old one knows.
+    /// Only the old one names a country.
     pub(super) lost: Flows,
-    /// Only the new one knows.
+    /// Only the new one names a country.
     pub(super) gained: Flows,
 }
 
-/// What is said of the Union: whether any country that is possible is of it.
+/// Changes of whether any possible country is in the European Union.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Union {
     /// In the Union before, elsewhere now.
@@ -55,32 +55,32 @@ pub(super) struct Union {
     pub(super) lost: Flows,
 }
 
-/// What the table makes of it.
+/// The changes under a table.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Law {
-    /// Those who come under the law of other jurisdictions.
+    /// Clients who come under the law of other jurisdictions.
     pub(super) jurisdictions: Flows,
     pub(super) classes: Vec<Class>,
 }
 
-/// What it means for one data class. Shares of requests are of this class's.
+/// The changes for one data class. Shares of requests are of this class's.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Class {
     pub(super) name: String,
     pub(super) routes: Vec<String>,
-    /// Those whose requests may go to more regions, or without safeguards: to which.
+    /// Clients whose requests may go to more regions, or without safeguards: to which.
     pub(super) widened: Flows,
-    /// Those whose requests may no longer go to some region: to which.
+    /// Clients whose requests may no longer go to some region: to which.
     pub(super) narrowed: Flows,
-    /// Those who have no region any more.
+    /// Clients who no longer have a region.
     pub(super) refused: Flows,
-    /// Those who had none before.
+    /// Clients who had no region before.
     pub(super) served: Flows,
 }
 
 impl Movement {
-    /// Reads it from a survey of two sources: the old one and the new one, each with what stands beside. Of fewer than
-    /// two databases there is none.
+    /// Computes the comparison from a survey of two sources: the old one and the new one, each with the databases
+    /// beside it. `None` for fewer than two databases.
     pub(super) fn of(surveyed: &Surveyed) -> Option<Self> {
         let [old, new, beside @ ..] = surveyed.databases.as_slice() else { return None };
         let survey = &surveyed.survey;
@@ -107,23 +107,23 @@ impl Movement {
                 _ => {}
             }
         }
-        let told = |flows: Adding| flows.told(whole, Requests::All);
+        let report = |flows: Adding| flows.report(whole, Requests::All);
         let law = surveyed.relocations().map(|relocations| Law::of(survey, &relocations, surveyed.clients()));
         Some(Self {
             old: old.clone(),
             new: new.clone(),
             beside: beside.to_vec(),
-            table: surveyed.table_told(),
-            log: surveyed.log_told(),
+            table: surveyed.table_report(),
+            log: surveyed.log_report(),
             networks: survey.networks,
-            assigned: Told::of(whole, whole, Requests::All),
+            assigned: AmountReport::of(whole, whole, Requests::All),
             countries: Countries {
-                same: Told::of(&same, whole, Requests::All),
-                changed: told(changed),
-                lost: told(lost),
-                gained: told(gained),
+                same: AmountReport::of(&same, whole, Requests::All),
+                changed: report(changed),
+                lost: report(lost),
+                gained: report(gained),
             },
-            union: Union { leaves: told(leaves), joins: told(joins), lost: told(vanished) },
+            union: Union { leaves: report(leaves), joins: report(joins), lost: report(vanished) },
             law,
         })
     }
@@ -165,36 +165,36 @@ impl Law {
                 }
             }
         }
-        let told =
+        let report =
             |(class, [widened, narrowed, refused, served]): (&policy::relocation::RoutedClass<'_>, [Adding; 4])| {
                 let requests = Requests::OfKind(clients.position(class.name));
                 Class {
                     name: class.name.to_owned(),
                     routes: class.routes.iter().map(ToString::to_string).collect(),
-                    widened: widened.told(whole, requests),
-                    narrowed: narrowed.told(whole, requests),
-                    refused: refused.told(whole, requests),
-                    served: served.told(whole, requests),
+                    widened: widened.report(whole, requests),
+                    narrowed: narrowed.report(whole, requests),
+                    refused: refused.report(whole, requests),
+                    served: served.report(whole, requests),
                 }
             };
         Self {
-            jurisdictions: moved.told(whole, Requests::All),
-            classes: relocations.classes().iter().zip(classes).map(told).collect(),
+            jurisdictions: moved.report(whole, Requests::All),
+            classes: relocations.classes().iter().zip(classes).map(report).collect(),
         }
     }
 }
 
-/// Whether any country is named.
+/// Returns whether any country is named.
 pub(super) fn is_known(origin: &Origin) -> bool {
     *origin != Origin::Unknown
 }
 
-/// Whether some possible country is one of these.
+/// Returns whether some possible country is one of these.
 pub(super) fn touches(origin: &Origin, countries: &CountrySet) -> bool {
     origin.countries().iter().any(|country| countries.contains(country))
 }
 
-/// The codes of the possible countries; `unknown` for none.
+/// Returns the codes of the possible countries; `unknown` for none.
 pub(super) fn codes(origin: &Origin) -> Vec<String> {
     if !is_known(origin) {
         return vec!["unknown".to_owned()];

@@ -1,4 +1,4 @@
-//! How far a long command is, on a terminal.
+//! Shows the progress of a long command on a terminal.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -7,23 +7,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::clock;
 
-/// Shows how far it is once that takes longer than a second, on a terminal; never in a pipe.
+/// Shows a command's progress once it takes longer than a second, on a terminal; never in a pipe.
 pub(super) struct Progress {
     started: Instant,
     shown: Option<ProgressBar>,
     wanted: bool,
 }
 
-/// Who waits for less does not want to read.
+/// How long a command takes before its progress is shown: shorter ones need none.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Progress {
-    /// Begins now.
+    /// Starts the measurement.
     pub(super) fn new() -> Self {
         Self { started: clock::now(), shown: None, wanted: std::io::stderr().is_terminal() }
     }
 
-    /// So much of all of something is done.
+    /// Shows that `done` of `all` is done.
     pub(super) fn at(&mut self, what: &'static str, done: u64, all: u64) {
         if !self.wanted || self.started.elapsed() < PATIENCE {
             return;

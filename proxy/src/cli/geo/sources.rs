@@ -1,4 +1,4 @@
-//! The databases that a command is given, as they are told.
+//! The databases and the table of a command, as reports show them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,19 @@ use super::{Failed, input};
 
 /// One database, as a report shows it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct SourceTold {
+pub(super) struct SourceReport {
     pub(super) file: String,
-    /// The publisher's name for its contents.
+    /// The publisher's name for the database's contents.
     pub(super) kind: String,
     /// Unix seconds.
     pub(super) build_epoch: u64,
-    /// The day, in UTC.
+    /// The day of the build, in UTC.
     pub(super) built: String,
     pub(super) ipv6: bool,
     pub(super) nodes: u64,
 }
 
-impl SourceTold {
+impl SourceReport {
     pub(super) fn of(database: &Database) -> Self {
         Self {
             file: database.path().display().to_string(),
@@ -35,7 +35,7 @@ impl SourceTold {
         }
     }
 
-    /// The file, what it is, and its day.
+    /// Returns the file, its contents, and its day.
     pub(super) fn in_words(&self) -> String {
         let families = if self.ipv6 { "IPv4 and IPv6" } else { "IPv4 only" };
         format!("{}  {:?}, built {}, {families}, {} nodes", self.file, self.kind, self.built, self.nodes)
@@ -44,12 +44,12 @@ impl SourceTold {
 
 /// A table, as a report shows it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct TableTold {
+pub(super) struct TableReport {
     pub(super) file: String,
     pub(super) version: String,
 }
 
-/// Opens every file, or tells all that is wrong with them.
+/// Opens every file, or returns all that is wrong with them.
 pub(super) fn open(files: &[PathBuf], progress: &mut Progress) -> Result<Vec<Database>, Failed> {
     let (mut databases, mut problems) = (Vec::new(), Vec::new());
     for (done, file) in files.iter().enumerate() {
@@ -63,14 +63,14 @@ pub(super) fn open(files: &[PathBuf], progress: &mut Progress) -> Result<Vec<Dat
 }
 
 /// Loads the table, if one is given.
-pub(super) fn table(file: Option<&Path>) -> Result<Option<(RoutingTable, TableTold)>, Failed> {
+pub(super) fn table(file: Option<&Path>) -> Result<Option<(RoutingTable, TableReport)>, Failed> {
     let Some(file) = file else { return Ok(None) };
     let document = RoutingTable::load(file, crate::clock::wall())?;
     let version = document.table.spec().version.clone();
-    Ok(Some((document, TableTold { file: file.display().to_string(), version })))
+    Ok(Some((document, TableReport { file: file.display().to_string(), version })))
 }
 
-/// The day of a Unix time, in UTC.
+/// Returns the day of a Unix time, in UTC.
 fn day(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
     time.map_or_else(|| format!("at {seconds}"), |time| time.strftime("%Y-%m-%d").to_string())

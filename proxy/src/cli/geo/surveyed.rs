@@ -1,4 +1,4 @@
-//! What `geo check` and `geo compare` have in common: a survey of databases, and what it is measured by.
+//! What `geo check` and `geo compare` share: a survey of databases, and the table and log that it is measured by.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use geoip::Database;
 use policy::relocation::Relocations;
 use serde::Serialize;
 
-use super::logged::{LogTold, Logged};
+use super::logged::{LogReport, Logged};
 use super::progress::Progress;
-use super::sources::{self, SourceTold, TableTold};
+use super::sources::{self, SourceReport, TableReport};
 use super::{Failed, Format, input, print};
 use crate::client::Geo;
 use crate::databases::survey::{Clients, DatabaseGroup, Survey};
@@ -31,17 +31,17 @@ pub(super) struct Options {
     format: Format,
 }
 
-/// A survey, the databases it is of, and the table and the access log that it is measured by.
+/// A survey, its databases, and the table and the access log that it is measured by. Lives as long as the command.
 pub(super) struct Surveyed {
-    pub(super) databases: Vec<SourceTold>,
+    pub(super) databases: Vec<SourceReport>,
     pub(super) survey: Survey,
-    table: Option<(RoutingTable, TableTold)>,
+    table: Option<(RoutingTable, TableReport)>,
     log: Option<Logged>,
     nobody: Clients,
 }
 
 impl Options {
-    /// Surveys these files, by the sources that `sources` makes of that many databases.
+    /// Surveys these files, grouped by `sources`, which is given their number.
     pub(super) fn survey(
         &self,
         files: &[PathBuf],
@@ -60,10 +60,10 @@ impl Options {
             ControlFlow::Continue(())
         });
         let survey = survey.map_err(|error| input(&error.to_string()))?;
-        Ok(Surveyed { databases: databases.iter().map(SourceTold::of).collect(), survey, table, log, nobody })
+        Ok(Surveyed { databases: databases.iter().map(SourceReport::of).collect(), survey, table, log, nobody })
     }
 
-    /// Prints what was found, in the format that was asked for.
+    /// Prints the result, in the requested format.
     pub(super) fn print<T: Serialize>(&self, found: &T, in_words: impl FnOnce(&T) -> String) -> Result<(), Failed> {
         match self.format {
             Format::Json => {
@@ -78,18 +78,18 @@ impl Options {
 
 impl Surveyed {
     /// Returns the table's file and version, if there is a table.
-    pub(super) fn table_told(&self) -> Option<TableTold> {
-        self.table.as_ref().map(|(_, told)| told.clone())
+    pub(super) fn table_report(&self) -> Option<TableReport> {
+        self.table.as_ref().map(|(_, report)| report.clone())
     }
 
-    /// Returns what the table makes of a change of origin, if there is a table.
+    /// Returns the effects of a change of origin under the table, if there is a table.
     pub(super) fn relocations(&self) -> Option<Relocations<'_>> {
         self.table.as_ref().map(|(document, _)| Relocations::new(&document.table))
     }
 
-    /// Returns what the report says of the access log, if there is one.
-    pub(super) fn log_told(&self) -> Option<LogTold> {
-        self.log.as_ref().map(|log| log.told(&self.survey))
+    /// Returns the report on the access log, if there is one.
+    pub(super) fn log_report(&self) -> Option<LogReport> {
+        self.log.as_ref().map(|log| log.report(&self.survey))
     }
 
     /// Returns the access log's clients: none without a log.

@@ -1,12 +1,12 @@
-//! What is found, in words.
+//! Formats the results for people.
 
-use super::amount::Told;
+use super::amount::AmountReport;
 use super::disagreement::{Disagreement, Price};
 use super::flows::{Flow, Flows};
-use super::logged::LogTold;
+use super::logged::LogReport;
 use super::movement::{Class, Movement};
 
-/// What changes from one database to another, for people.
+/// Formats what changes from one database to another.
 pub(super) fn movement(movement: &Movement) -> String {
     let mut out = Text::of(&movement.assigned);
     out.line(&format!("old     {}", movement.old.in_words()));
@@ -38,7 +38,7 @@ pub(super) fn movement(movement: &Movement) -> String {
     out.text
 }
 
-/// What several databases know, and where they disagree, for people.
+/// Formats what several databases know, and where they disagree.
 pub(super) fn disagreement(found: &Disagreement) -> String {
     let mut out = Text::of(&found.assigned);
     for (source, number) in found.sources.iter().zip(1..) {
@@ -79,7 +79,7 @@ struct Text {
 }
 
 impl Text {
-    fn of(whole: &Told) -> Self {
+    fn of(whole: &AmountReport) -> Self {
         let columns = [whole.ipv4_share.is_some(), whole.ipv6_share.is_some(), whole.requests_share.is_some()];
         Self { text: String::new(), columns }
     }
@@ -89,7 +89,7 @@ impl Text {
         self.text.push('\n');
     }
 
-    fn log(&mut self, log: Option<&LogTold>) {
+    fn log(&mut self, log: Option<&LogReport>) {
         let Some(log) = log else { return };
         self.line(&format!("log     {}: {} requests", log.file.display(), grouped(log.requests as f64)));
         for (count, what) in [
@@ -111,18 +111,18 @@ impl Text {
         self.line(&format!("{:LABEL$}{titles}", ""));
     }
 
-    fn row(&mut self, label: &str, told: &Told) {
-        let cells = self.cells(told);
+    fn row(&mut self, label: &str, report: &AmountReport) {
+        let cells = self.cells(report);
         let label =
             if label.chars().count() < LABEL { format!("{label:LABEL$}") } else { format!("{label}\n{:LABEL$}", "") };
         self.line(&format!("{label}{cells}"));
     }
 
-    fn cells(&self, told: &Told) -> String {
+    fn cells(&self, report: &AmountReport) -> String {
         let cells = [
-            (told.ipv4_slash24s, told.ipv4_share),
-            (told.ipv6_slash48s, told.ipv6_share),
-            (told.requests as f64, told.requests_share),
+            (report.ipv4_slash24s, report.ipv4_share),
+            (report.ipv6_slash48s, report.ipv6_share),
+            (report.requests as f64, report.requests_share),
         ];
         let shown = cells.into_iter().zip(self.columns).filter(|(_, shown)| *shown);
         shown
@@ -177,7 +177,7 @@ impl Text {
     fn price(&mut self, price: &Price) {
         let routes = price.routes.join(", ");
         let refused = price.refused_alone.iter().chain([&price.refused_first, &price.refused_all]);
-        if refused.chain([&price.narrowed.total, &price.refused.total]).all(Told::is_nothing) {
+        if refused.chain([&price.narrowed.total, &price.refused.total]).all(AmountReport::is_nothing) {
             self.line(&format!(
                 "  data class {} ({routes}): nobody is refused, and disagreement costs nothing",
                 price.class
@@ -211,10 +211,10 @@ impl Text {
     }
 }
 
-/// The width of what stands before the columns.
+/// The width of the labels before the columns.
 const LABEL: usize = 38;
 
-/// As many of one kind as anybody reads.
+/// How many flows of one kind are shown, and how many of each data class: more are not read.
 const MOST: usize = 10;
 const FEW: usize = 5;
 
@@ -229,7 +229,7 @@ fn few(names: &[String]) -> String {
     }
 }
 
-/// A share in percent: never 0 for something, nor 100 for less than all.
+/// Formats a share in percent: never 0 for something, nor 100 for less than all.
 pub(super) fn percent(share: f64) -> String {
     match share * 100.0 {
         0.0 => "0 %".to_owned(),
@@ -239,7 +239,7 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// A count with its thousands apart; less than one is written as that.
+/// Formats a count with its thousands separated; a fraction is `<1`.
 fn grouped(count: f64) -> String {
     if count > 0.0 && count < 1.0 {
         return "<1".to_owned();
