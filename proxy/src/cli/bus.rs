@@ -1,8 +1,8 @@
-//! What the commands on the config bus share: where it is, what is on it, and a table's way from a text to the fleet.
+//! What the commands on the config bus share: the connection, the state of the bus, and publishing a table.
 //!
 //! ```text
 //! connection.rs  flags -> Bus                view.rs     the live table, the staged one, the nodes' reports
-//! console.rs     stdout, stderr, questions   outcome.rs  what became of it, as one JSON document
+//! console.rs     stdout, stderr, questions   outcome.rs  the outcome, as one JSON document
 //!
 //! release.rs     Proposal -> diff, guard.rs, the question
 //!   publisher.rs   signs, writes (compare and set), and follows the nodes: arrival.rs

@@ -1,9 +1,9 @@
-//! Lists of countries, for people and for machines.
+//! Formats lists of countries, for people and for machines.
 
 use policy::CountrySet;
 use policy::country::GROUPS;
 
-/// The countries by name and code, a paragraph for each continent.
+/// Formats the countries by name and code, a paragraph for each continent.
 pub(super) fn countries_in_words(countries: &CountrySet, indent: &str) -> String {
     let mut out = String::new();
     for continent in GROUPS.iter().filter(|group| CONTINENTS.contains(&group.name)) {
@@ -33,7 +33,7 @@ pub(super) fn countries_in_words(countries: &CountrySet, indent: &str) -> String
     out
 }
 
-/// The countries as `[{"code": "DE", "name": "Germany"}]`.
+/// Returns the countries as `[{"code": "DE", "name": "Germany"}]`.
 pub(super) fn countries_as_json(countries: &CountrySet) -> serde_json::Value {
     countries.iter().map(|country| serde_json::json!({ "code": country, "name": country.name() })).collect()
 }
@@ -41,5 +41,5 @@ pub(super) fn countries_as_json(countries: &CountrySet) -> serde_json::Value {
 const CONTINENTS: [&str; 7] =
     ["@AFRICA", "@ASIA", "@EUROPE", "@NORTH_AMERICA", "@SOUTH_AMERICA", "@OCEANIA", "@ANTARCTICA"];
 
-/// Columns of a line.
+/// The width of a line, in columns.
 const WIDTH: usize = 110;

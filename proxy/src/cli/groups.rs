@@ -44,7 +44,7 @@ impl Groups {
     }
 }
 
-/// The group of a name: in either case, with or without its `@`, which shells let pass but people forget.
+/// Returns the group of a name, in either case, with or without its `@`.
 fn named(name: &str) -> Result<&'static Group, Failed> {
     let wanted = format!("@{}", name.trim_start_matches('@').to_ascii_uppercase());
     GROUPS.iter().find(|group| group.name == wanted).ok_or_else(|| {

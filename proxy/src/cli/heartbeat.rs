@@ -113,10 +113,10 @@ impl Heartbeat {
         // First what must not be forgotten: a heartbeat that is not written is written the next time.
         memory.keep(&version)?;
         bus.put_heartbeat(&beat).await?;
-        self.tell(&beat, &publication, now)
+        self.shown(&beat, &publication, now)
     }
 
-    fn tell(&self, beat: &Beat, publication: &Publication, now: SystemTime) -> Result<String, Failed> {
+    fn shown(&self, beat: &Beat, publication: &Publication, now: SystemTime) -> Result<String, Failed> {
         if let Some(until) = publication.valid_until_ms.filter(|until| *until < beat.signed_ms) {
             let (revision, until) = (beat.revision, utc_millis(until));
             log::write_raw(&format!(

@@ -12,7 +12,7 @@ use super::{Failed, Format, print};
 /// List the tables on the bus.
 #[derive(Debug, clap::Args)]
 pub(super) struct History {
-    /// How it is written
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]
@@ -36,9 +36,9 @@ struct Table {
     epoch: u64,
     version: Option<String>,
     by: String,
-    /// When it was signed, or written, UTC by its publisher's clock.
+    /// When the table was signed, or written, UTC by its publisher's clock.
     issued: String,
-    /// Until when its publisher lets it be used, UTC.
+    /// Until when the table may be used, by its publisher, UTC.
     valid_until: Option<String>,
     /// When the newest heartbeat about it was signed, UTC.
     heartbeat: Option<String>,
@@ -65,7 +65,7 @@ impl History {
     }
 }
 
-/// Returns the newest first.
+/// Returns the rows, the newest first.
 fn rows(history: &[Entry], heartbeat: Option<&Heartbeat>) -> Vec<Row> {
     let live = history.last().map(|entry| entry.revision);
     let of = |entry: &Entry, publication: &Publication| {
@@ -95,7 +95,7 @@ fn rows(history: &[Entry], heartbeat: Option<&Heartbeat>) -> Vec<Row> {
 
 fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
-        return "nothing was ever published here; `meridian publish TABLE` does\n".to_owned();
+        return "nothing was published here yet; `meridian publish TABLE` publishes a table\n".to_owned();
     }
     let line = |row: &Row| {
         let revision = format!("{}{}", row.revision, if row.live { " live" } else { "" });

@@ -53,7 +53,7 @@ enum Command {
     Rollback(rollback::Rollback),
     /// List the routing tables that were published
     History(history::History),
-    /// Sign, again and again, that the newest routing table still is the newest: what nodes with trusted_keys wait for
+    /// Sign at intervals that the newest routing table is still the newest, as nodes with trusted_keys need
     Heartbeat(heartbeat::Heartbeat),
     /// Show the nodes: which routing table each has, and since when
     Fleet(fleet::Fleet),
@@ -62,7 +62,7 @@ enum Command {
     Demo(demo::Demo),
 }
 
-/// How machines want the output of a command.
+/// The format of a command's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// For people.
@@ -71,17 +71,17 @@ enum Format {
     Json,
 }
 
-/// Why a command ends badly: the exit code says whose fault it is.
+/// Why a command fails, which sets its exit code.
 #[derive(Debug)]
 enum Failed {
-    /// It ran, and failed: exit code 1.
+    /// The command ran, and failed: exit code 1.
     Ran(anyhow::Error),
     /// The input is bad: exit code 2.
     Input(anyhow::Error),
 }
 
 impl Failed {
-    /// What went wrong, whoever's fault it is.
+    /// Returns the error of either kind.
     fn error(&self) -> &anyhow::Error {
         match self {
             Failed::Ran(error) | Failed::Input(error) => error,
@@ -135,7 +135,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     };
-    // A node's log has the last word, if its reader takes it.
+    // The log's last lines are written, if their reader takes them.
     finish(LAST_LINES);
     code
 }

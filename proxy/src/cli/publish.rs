@@ -27,13 +27,13 @@ impl Publish {
         let mut console = Console::new(self.release.format);
         let mut outcome = Outcome::default();
         let done = self.perform(&mut outcome, &mut console);
-        outcome.tell(done, &console)
+        outcome.finish(done, &console)
     }
 
     fn perform(&self, outcome: &mut Outcome, console: &mut Console) -> Result<(), Failed> {
         let name = self.table.display().to_string();
         let text = std::fs::read(&self.table).map_err(|error| Failed::Input(anyhow!("{name}: {error}")))?;
-        // What is no text is told when it is read.
+        // A file that is not UTF-8 is reported when the proposal is read.
         let text = match std::str::from_utf8(&text) {
             Ok(text) => config::RoutingTable::text_to_publish(&self.table, text).into(),
             Err(_) => text.into(),

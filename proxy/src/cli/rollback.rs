@@ -37,7 +37,7 @@ impl Rollback {
         let mut console = Console::new(self.release.format);
         let mut outcome = Outcome::default();
         let done = with_bus(&self.bus, async |bus, source| {
-            let is_whole = self.to.is_none() || self.release.is_rehearsal();
+            let is_whole = self.to.is_none() || self.release.is_dry_run();
             if self.withdraw(&bus, &mut outcome, &mut console).await? && is_whole {
                 return Ok(());
             }
@@ -67,12 +67,12 @@ impl Rollback {
             let proposal = proposal.again(earlier.publication.signature.is_some());
             self.release.perform(&bus, &source, &proposal, &mut outcome, &mut console).await
         });
-        outcome.tell(done, &console)
+        outcome.finish(done, &console)
     }
 
     /// Takes away what lies in a staged table's place and is none.
     async fn clear(&self, bus: &Bus, revision: u64, why: &str, console: &mut Console) -> Result<bool, Failed> {
-        if self.release.is_rehearsal() {
+        if self.release.is_dry_run() {
             console.say(&format!("a dry run: revision {revision} would be taken away: {why}\n"));
         } else {
             withdraw(bus, revision).await?;
@@ -90,7 +90,7 @@ impl Rollback {
         }
         let Some((staged, stage)) = view.under_way(clock::system_time()) else { return Ok(false) };
         let what = format!("revision {} (staged by {})", staged.revision, staged.publication.by);
-        if self.release.is_rehearsal() {
+        if self.release.is_dry_run() {
             console.say(&format!("a dry run: {what} would be withdrawn\n"));
             return Ok(true);
         }
@@ -99,8 +99,8 @@ impl Rollback {
         match back(bus, &stage.nodes, self.release.patience(), console).await {
             // Nobody waited.
             Err(lacking) if !self.release.patience().is_zero() => Err(Failed::Ran(anyhow!("{what}: {lacking}"))),
-            Ok(became) | Err(became) => {
-                console.say(&format!("{what}: {became}\n"));
+            Ok(result) | Err(result) => {
+                console.say(&format!("{what}: {result}\n"));
                 Ok(true)
             }
         }

@@ -1,12 +1,12 @@
-//! The words in which `explain` and `replay` are told of another state of the world.
+//! Parses the flags by which `explain` and `replay` assume another state of the regions.
 
 use anyhow::anyhow;
 use policy::{RegionId, Table};
 
-/// The region of that name.
+/// Returns the region of a name.
 ///
 /// # Errors
-/// When there is none: with the nearest, or all.
+/// When there is none, with the nearest name or all names.
 pub(super) fn region(table: &Table, name: &str) -> anyhow::Result<RegionId> {
     table.region_named(name).ok_or_else(|| {
         let known: Vec<&str> = table.regions().map(|(_, region)| region.name.as_str()).collect();
@@ -16,7 +16,7 @@ pub(super) fn region(table: &Table, name: &str) -> anyhow::Result<RegionId> {
     })
 }
 
-/// A region's name and a number, as in `REGION=0.9`.
+/// Parses a region's name and a number, as in `REGION=0.9`.
 ///
 /// # Errors
 /// When the text is not of that form, or the number is negative.

@@ -105,7 +105,10 @@ async fn an_interrupted_wait_says_what_is_published() {
     let ended = publisher.ended().await;
     b.signal("CONT");
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert_says(&ended.stderr, &["interrupted; revision", "is published, and `meridian fleet` tells who has it"]);
+    assert_says(
+        &ended.stderr,
+        &["interrupted; revision", "is published, and `meridian fleet` shows which nodes have it"],
+    );
     let outcome: Value = serde_json::from_str(&ended.stdout).expect("a document");
     assert_eq!(outcome["outcome"], "published", "{outcome}");
     edge.all_have(&["a-1", "b-1"], "2").await;

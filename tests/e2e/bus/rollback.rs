@@ -69,7 +69,7 @@ async fn a_bus_with_nothing_on_it_says_so() {
     let ended = edge.run(&["rollback", "--yes"]).await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert_says(&ended.stderr, &["no table on the bus to go back to"]);
-    assert_says(&edge.run(&["history"]).await.stdout, &["nothing was ever published"]);
+    assert_says(&edge.run(&["history"]).await.stdout, &["nothing was published here yet"]);
     assert_says(&edge.run(&["fleet"]).await.stdout, &["no node reports; there is no table on the bus"]);
     edge.bus.probe().await.delete_bucket().await;
     let ended = edge.run(&["history"]).await;

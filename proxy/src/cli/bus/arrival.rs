@@ -1,4 +1,4 @@
-//! How far a table has come: which nodes have taken it, which refuse it, and which are still waited for.
+//! Waits for nodes to take a table: which have it in force, which refuse it, and which have not decided yet.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,12 +13,12 @@ use super::view::{Published, Reports, Revision, is_silent};
 
 use crate::clock;
 
-/// What became of a wait.
+/// The result of a wait.
 #[derive(Clone, Debug)]
 pub(super) struct Waited {
-    /// How far it was at the end.
+    /// The nodes' state at the end.
     pub(super) arrival: Arrival,
-    /// How long that took.
+    /// How long the wait took.
     pub(super) took: Duration,
 }
 
@@ -56,11 +56,11 @@ pub(super) async fn wait(
     }
 }
 
-/// Returns the reports of now. Where a node has a later table, the goal learns whether that is the live one.
+/// Reads the present reports. Where a node has a later table, updates the goal's live revision.
 async fn look(bus: &Bus, goal: &mut Goal) -> Result<Reports, BusError> {
     let mut reports = bus.reports_within(PRUNED_AFTER).await?;
     let now = clock::system_time();
-    reports.retain(|(report, heard)| goal.waits_for(&report.node) || !is_silent(*heard, now));
+    reports.retain(|(report, reported_at)| goal.waits_for(&report.node) || !is_silent(*reported_at, now));
     if goal.is_behind(&reports)
         && let (Goal::Live { newest, .. }, Some(live)) = (goal, bus.live(Place::Table).await?.and_then(Published::of))
     {
@@ -79,23 +79,23 @@ pub(super) enum Goal {
         nodes: BTreeSet<String>,
         /// The table's.
         revision: Revision,
-        /// The live table's: what is beyond that is not of this bucket.
+        /// The live table's: a later revision is not of this bucket.
         newest: Revision,
     },
     /// These nodes have the staged table of this revision.
     Staged(BTreeSet<String>, Revision),
-    /// These nodes have a staged table no longer.
+    /// These nodes no longer have a staged table.
     Withdrawn(BTreeSet<String>),
 }
 
-/// How far it is, at one moment.
+/// Which nodes have reached the goal, at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(in crate::cli) struct Arrival {
-    /// The nodes that are there.
+    /// The nodes that have reached the goal.
     pub(super) applied: Vec<String>,
-    /// Those that will not come.
+    /// The nodes that refuse the table.
     pub(super) rejected: Vec<Rejection>,
-    /// Those that have not said.
+    /// The nodes that have not decided.
     pub(super) to_come: Vec<Late>,
 }
 
@@ -110,30 +110,30 @@ pub(super) struct Rejection {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Late {
     pub(super) node: String,
-    /// What it has in force.
+    /// The revision that the node has in force.
     pub(super) revision: Option<u64>,
-    /// When it was last heard from.
+    /// When the bus stored the node's last report.
     #[serde(skip)]
-    pub(super) heard: Option<SystemTime>,
+    pub(super) reported_at: Option<SystemTime>,
 }
 
 impl Arrival {
-    /// Returns what these reports say.
+    /// Returns the nodes' state by these reports.
     pub(super) fn of(goal: &Goal, reports: &Reports) -> Self {
         let mut arrival = Self::default();
-        for (report, heard) in reports.iter().filter(|(report, _)| goal.concerns(&report.node)) {
+        for (report, reported_at) in reports.iter().filter(|(report, _)| goal.concerns(&report.node)) {
             let node = report.node.clone();
             if goal.is_reached(report) {
                 arrival.applied.push(node);
             } else if goal.is_refused(report) {
                 arrival.rejected.push(Rejection { node, problems: report.problems.clone() });
             } else {
-                arrival.to_come.push(Late { node, revision: Some(report.revision), heard: Some(*heard) });
+                arrival.to_come.push(Late { node, revision: Some(report.revision), reported_at: Some(*reported_at) });
             }
         }
         let reporting = |node: &&String| reports.iter().any(|(report, _)| report.node == **node);
         let gone = goal.named().into_iter().flatten().filter(|node| !reporting(node));
-        arrival.to_come.extend(gone.map(|node| Late { node: node.clone(), revision: None, heard: None }));
+        arrival.to_come.extend(gone.map(|node| Late { node: node.clone(), revision: None, reported_at: None }));
         arrival
     }
 
@@ -142,35 +142,35 @@ impl Arrival {
         self.to_come.is_empty()
     }
 
-    /// Returns how many nodes there are.
+    /// Returns the number of all nodes.
     pub(super) fn nodes(&self) -> usize {
         self.applied.len() + self.rejected.len() + self.to_come.len()
     }
 
     /// Returns each rejecting node's first problems, a line each.
     pub(super) fn rejections(&self) -> String {
-        let told = self.rejected.iter().map(|Rejection { node, problems }| {
+        let texts = self.rejected.iter().map(|Rejection { node, problems }| {
             let first = problems.iter().take(MOST_PROBLEMS).map(|problem| format!("  {problem}\n"));
             let more = problems.len().saturating_sub(MOST_PROBLEMS);
             let more = if more > 0 { format!("  and {more} more\n") } else { String::new() };
             format!("{node} rejects it:\n{}{more}", first.collect::<String>())
         });
-        told.collect()
+        texts.collect()
     }
 
-    /// Returns who has not said, and since when they have not been heard from.
+    /// Returns the nodes that have not decided, each with the age of its last report.
     pub(super) fn missing(&self, now: SystemTime) -> String {
-        let said = |late: &Late| match (late.heard, late.revision) {
-            (Some(heard), Some(revision)) => {
-                format!("{} (on revision {revision}, heard from {} ago)", late.node, ago(heard, now))
+        let text = |late: &Late| match (late.reported_at, late.revision) {
+            (Some(reported_at), Some(revision)) => {
+                format!("{} (on revision {revision}, last report {} ago)", late.node, ago(reported_at, now))
             }
             _ => format!("{} (which reports no longer)", late.node),
         };
-        some(self.to_come.iter().map(said))
+        some(self.to_come.iter().map(text))
     }
 }
 
-/// `18 of 20 nodes applied, 1 rejected, 1 to come (use1-b)`.
+/// Writes `18 of 20 nodes applied, 1 rejected, 1 to come (use1-b)`.
 impl fmt::Display for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} applied", self.applied.len(), nodes(self.nodes()))?;
@@ -186,26 +186,26 @@ impl fmt::Display for Arrival {
 }
 
 impl Goal {
-    /// Returns whether some node has a table of which this goal does not know.
+    /// Returns whether some node has a later table than the goal's live one.
     pub(super) fn is_behind(&self, reports: &Reports) -> bool {
         let fleet = reports.iter().map(|(report, _)| (report.epoch, report.revision)).max();
         matches!(self, Goal::Live { newest, .. } if fleet.is_some_and(|fleet| fleet > *newest))
     }
 
-    /// Returns whether a node counts though it is silent: it may serve all the same, with an old table.
+    /// Returns whether a silent node is waited for: it may still serve, with an old table.
     pub(super) fn waits_for(&self, node: &str) -> bool {
         match self {
             Goal::Live { nodes, .. } | Goal::Staged(nodes, _) => nodes.contains(node),
-            // A dead node has nothing any more.
+            // A node that has ended no longer has a table.
             Goal::Withdrawn(_) => false,
         }
     }
 
-    /// Returns the nodes that it names, and that must be there.
+    /// Returns the nodes that the goal names, and that must report.
     fn named(&self) -> Option<&BTreeSet<String>> {
         match self {
             Goal::Staged(nodes, _) => Some(nodes),
-            // One that has left in peace serves nobody.
+            // A node that has left in order serves no requests.
             Goal::Live { .. } | Goal::Withdrawn(_) => None,
         }
     }
@@ -239,12 +239,12 @@ impl Goal {
     }
 }
 
-/// `1 node`, `20 nodes`.
+/// Returns `1 node`, `20 nodes`.
 pub(super) fn nodes(count: usize) -> String {
     if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
 
-/// Returns the first of many names.
+/// Returns the first of many names, and how many more there are.
 pub(super) fn some(names: impl Iterator<Item = String>) -> String {
     let all: Vec<String> = names.collect();
     let shown = all.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
@@ -271,7 +271,7 @@ mod tests {
         NodeReport { state: NodeState::Rejected, refused, ..report(node, "r", in_force) }
     }
 
-    fn heard(reports: Vec<NodeReport>) -> Reports {
+    fn reported(reports: Vec<NodeReport>) -> Reports {
         reports.into_iter().map(|report| (report, SystemTime::UNIX_EPOCH)).collect()
     }
 
@@ -290,7 +290,7 @@ mod tests {
             // An earlier refusal says nothing of this one.
             (refusing("a", (1, 12), (1, 13)), "0 of 1 node applied, 1 to come (a)"),
         ] {
-            assert_eq!(Arrival::of(&live, &heard(vec![report.clone()])).to_string(), expected, "{report:?}");
+            assert_eq!(Arrival::of(&live, &reported(vec![report.clone()])).to_string(), expected, "{report:?}");
         }
         assert_eq!(Arrival::of(&live, &Vec::new()).nodes(), 0);
         // Who reported when it was published is waited for, though silent: it may serve with an old table.
@@ -302,7 +302,7 @@ mod tests {
     fn staged_tables_concern_their_nodes_alone() {
         let named: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
         let staged = |node, revision| NodeReport { staged: true, ..report(node, "r", (1, revision)) };
-        let reports = heard(vec![staged("a", 20), report("c", "r", (1, 12))]);
+        let reports = reported(vec![staged("a", 20), report("c", "r", (1, 12))]);
         let goal = Goal::Staged(named.clone(), (1, 20));
         // Nobody can say of a node that is gone that it has it.
         let arrival = Arrival::of(&goal, &reports);
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(arrival.missing(SystemTime::UNIX_EPOCH), "b (which reports no longer)");
         let goal = Goal::Withdrawn(named);
         assert_eq!(Arrival::of(&goal, &reports).to_string(), "0 of 1 node applied, 1 to come (a)");
-        let back = heard(vec![refusing("a", (1, 12), (1, 20))]);
+        let back = reported(vec![refusing("a", (1, 12), (1, 20))]);
         assert!(Arrival::of(&goal, &back).is_complete());
     }
 

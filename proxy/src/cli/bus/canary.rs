@@ -1,4 +1,4 @@
-//! A canary: which nodes get a table first, and what the reports of all nodes say against it.
+//! A canary: which nodes get a table first, and the objections to it from all nodes' reports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::view::{Reports, Revision, is_silent};
 
-/// Whom a canary is to be: `NODE`, `REGION` or `10%`.
+/// Selects the nodes of a canary: `NODE`, `REGION` or `10%`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Selector {
     /// The node or the region of this name.
@@ -22,7 +22,7 @@ pub(super) enum Selector {
 }
 
 impl Selector {
-    /// Reads a selector.
+    /// Parses a selector.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -39,11 +39,10 @@ impl Selector {
     }
 }
 
-/// Returns the nodes that these selectors mean, by what reports. `salt` spreads shares: another table is tried on other
-/// nodes.
+/// Resolves selectors to nodes that report. `salt` varies the nodes of a share from table to table.
 ///
 /// # Errors
-/// When nobody reports, or nothing has such a name: with the nearest that there is.
+/// When no node reports, or nothing has such a name, with the nearest name.
 pub(super) fn resolve(
     selectors: &[Selector],
     reports: &Reports,
@@ -51,7 +50,7 @@ pub(super) fn resolve(
     now: SystemTime,
 ) -> Result<BTreeSet<String>, String> {
     if reports.is_empty() {
-        return Err("no node reports to the bus, so nobody can be the canary: publish without --canary".to_owned());
+        return Err("no node reports to the bus, so none can be the canary: publish without --canary".to_owned());
     }
     let mut found = BTreeSet::new();
     for selector in selectors {
@@ -71,10 +70,10 @@ pub(super) fn resolve(
     Ok(found)
 }
 
-/// Returns a share of the nodes that are heard from, at least one.
+/// Returns a share of the nodes that are not silent, at least one.
 fn spread(share: f64, reports: &Reports, salt: &str, now: SystemTime) -> Vec<String> {
-    let audible = reports.iter().filter(|(_, heard)| !is_silent(*heard, now));
-    let mut nodes: Vec<&str> = audible.map(|(report, _)| report.node.as_str()).collect();
+    let reporting = reports.iter().filter(|(_, reported_at)| !is_silent(*reported_at, now));
+    let mut nodes: Vec<&str> = reporting.map(|(report, _)| report.node.as_str()).collect();
     nodes.sort_by_cached_key(|node| client_key(format!("{salt}/{node}").as_bytes()));
     let wanted = ((nodes.len() as f64 * share).round() as usize).max(1);
     nodes.into_iter().take(wanted).map(str::to_owned).collect()
@@ -92,7 +91,7 @@ fn unknown(name: &str, reports: &Reports) -> String {
     format!("no node that reports is {name:?}, or in a region of that name; {hint}")
 }
 
-/// A staged table on trial: who has it, and what everybody had done when it began.
+/// A staged table on trial: its nodes, and all nodes' counts when the trial began. Lives as long as the trial.
 #[derive(Clone, Debug)]
 pub(super) struct CanaryTrial {
     staged: BTreeMap<String, Start>,
@@ -101,47 +100,47 @@ pub(super) struct CanaryTrial {
     marks: Marks,
 }
 
-/// A node when the trial began.
+/// A node at the beginning of the trial.
 #[derive(Clone, Debug)]
 struct Start {
     instance: String,
-    /// What it had done lately.
+    /// The node's recent counts before the trial.
     before: Observed,
-    /// What it had done since its own start.
+    /// The node's counts since its own start, when the trial began.
     begun: Observed,
 }
 
-/// How a trial stands.
+/// The state of a trial.
 #[derive(Clone, Debug)]
 pub(super) struct CanaryStats {
-    /// What speaks against the table; nothing, while it is good.
+    /// The objections to the table; none while it is good.
     pub(super) against: Vec<Objection>,
-    /// What the nodes that have it did.
+    /// The counts of the nodes with the staged table.
     pub(super) staged: Nodes,
-    /// What the others did.
+    /// The counts of the other nodes.
     pub(super) others: Nodes,
-    /// When the bus took the last report of each node that has it.
-    pub(super) heard: BTreeMap<String, SystemTime>,
+    /// When the bus stored the last report of each node with the staged table.
+    pub(super) reported_at: BTreeMap<String, SystemTime>,
 }
 
 /// Why a staged table must not go further.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(super) enum Objection {
-    /// A node refuses it, for this reason first.
+    /// A node refuses the table; its first problem.
     Rejected { node: String, problem: String },
-    /// A node that had it has it no longer.
+    /// A node no longer has the staged table.
     Dropped { node: String, revision: u64 },
-    /// A node has started anew.
+    /// A node has restarted.
     Restarted { node: String },
-    /// A node reports no longer.
+    /// A node no longer reports.
     Vanished { node: String },
-    /// Its nodes do worse.
+    /// The canary's nodes do worse than the others.
     Worse { finding: Box<Finding>, words: String },
 }
 
 impl CanaryTrial {
-    /// Returns that of what the nodes had done before.
+    /// Returns a trial that starts from these reports.
     pub(super) fn new(nodes: &BTreeSet<String>, reports: &Reports, revision: Revision, marks: Marks) -> Self {
         let start = |report: &NodeReport| {
             let (before, begun) = (report.lately.clone(), report.observed.clone());
@@ -153,7 +152,7 @@ impl CanaryTrial {
         Self { staged: starts(staged), others: starts(others), revision, marks }
     }
 
-    /// All nodes that have it say so in these reports: what counts is what they do from now on.
+    /// Begins to count, once all nodes of the canary report that they have the table.
     pub(super) fn begin(&mut self, reports: &Reports) {
         for (report, _) in reports {
             let start = self.staged.get_mut(&report.node).or_else(|| self.others.get_mut(&report.node));
@@ -163,13 +162,13 @@ impl CanaryTrial {
         }
     }
 
-    /// Returns how it stands by these reports. `silence_counts` is false while it may be the bus that nobody was heard
-    /// through.
+    /// Returns the state of the trial by these reports. `silence_counts` is false while missing reports may be the
+    /// fault of the bus.
     pub(super) fn stats(&self, reports: &Reports, now: SystemTime, silence_counts: bool) -> CanaryStats {
         let found = |node: &str| reports.iter().find(|(report, _)| report.node == node);
         let mut against = Vec::new();
         for (node, start) in &self.staged {
-            let silent = found(node).is_none_or(|(_, heard)| is_silent(*heard, now));
+            let silent = found(node).is_none_or(|(_, reported_at)| is_silent(*reported_at, now));
             match found(node) {
                 _ if silent && silence_counts => against.push(Objection::Vanished { node: node.clone() }),
                 Some((report, _)) => against.extend(self.objection(report, start)),
@@ -181,8 +180,9 @@ impl CanaryTrial {
             let words = finding.to_string();
             Objection::Worse { finding: Box::new(finding), words }
         }));
-        let heard = self.staged.keys().filter_map(|node| found(node).map(|(_, heard)| (node.clone(), *heard)));
-        CanaryStats { against, staged, others, heard: heard.collect() }
+        let reported_at =
+            self.staged.keys().filter_map(|node| found(node).map(|(_, reported_at)| (node.clone(), *reported_at)));
+        CanaryStats { against, staged, others, reported_at: reported_at.collect() }
     }
 
     fn objection(&self, report: &NodeReport, start: &Start) -> Option<Objection> {
@@ -200,7 +200,7 @@ impl CanaryTrial {
     }
 }
 
-/// Returns what these nodes did before and since, those that have started anew left out.
+/// Sums the counts of these nodes, before the trial and since, without nodes that have restarted.
 fn sum(starts: &BTreeMap<String, Start>, reports: &Reports) -> Nodes {
     let mut nodes = Nodes::default();
     for (report, _) in reports {
@@ -211,7 +211,7 @@ fn sum(starts: &BTreeMap<String, Start>, reports: &Reports) -> Nodes {
     nodes
 }
 
-/// `canary 1200 requests, 3 errors, P95 48 ms; others 10800 requests, 20 errors, P95 45 ms`.
+/// Writes `canary 1200 requests, 3 errors, P95 48 ms; others 10800 requests, 20 errors, P95 45 ms`.
 impl fmt::Display for CanaryStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "canary {}; others {}", figures(&self.staged.since), figures(&self.others.since))
@@ -232,8 +232,8 @@ impl fmt::Display for Objection {
             Objection::Dropped { node, revision } => {
                 write!(f, "{node} has it no longer: it is on revision {revision}")
             }
-            Objection::Restarted { node } => write!(f, "{node} started anew with it"),
-            Objection::Vanished { node } => write!(f, "{node} is not heard from any more"),
+            Objection::Restarted { node } => write!(f, "{node} restarted with it"),
+            Objection::Vanished { node } => write!(f, "{node} no longer reports"),
             Objection::Worse { words, .. } => f.write_str(words),
         }
     }
@@ -310,18 +310,18 @@ mod tests {
         NodeReport { staged: revision == STAGED, lately: observed.clone(), observed, ..report(node, "r", revision) }
     }
 
-    fn heard(reports: Vec<NodeReport>) -> Reports {
+    fn reported(reports: Vec<NodeReport>) -> Reports {
         reports.into_iter().map(|report| (report, SystemTime::UNIX_EPOCH)).collect()
     }
 
     fn trial() -> CanaryTrial {
-        let before = heard(vec![busy("a", (1, 12), 10_000, 10), busy("b", (1, 12), 10_000, 10)]);
+        let before = reported(vec![busy("a", (1, 12), 10_000, 10), busy("b", (1, 12), 10_000, 10)]);
         CanaryTrial::new(&["a".to_owned()].into(), &before, STAGED, Marks::default())
     }
 
     fn against(reports: Vec<NodeReport>, seconds: u64, silence_counts: bool) -> Vec<String> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let stats = trial().stats(&heard(reports), now, silence_counts);
+        let stats = trial().stats(&reported(reports), now, silence_counts);
         stats.against.iter().map(Objection::to_string).collect()
     }
 
@@ -329,7 +329,7 @@ mod tests {
     fn a_canary_that_does_as_before_is_good() {
         let reports = vec![busy("a", STAGED, 11_000, 12), busy("b", (1, 12), 11_000, 11)];
         assert!(against(reports.clone(), 5, true).is_empty());
-        let stats = trial().stats(&heard(reports), SystemTime::UNIX_EPOCH, true);
+        let stats = trial().stats(&reported(reports), SystemTime::UNIX_EPOCH, true);
         assert_eq!((stats.staged.since.requests, stats.others.since.requests), (1_000, 1_000));
         assert_eq!(
             stats.to_string(),
@@ -344,13 +344,13 @@ mod tests {
         let refused = Some(Refused { epoch: 1, revision: 20, sha256: String::new(), at: 0 });
         let rejecting = NodeReport { state: NodeState::Rejected, refused, ..report("a", "r", (1, 12)) };
         for (reports, seconds, silence_counts, expected) in [
-            (vec![good(), other()], 11, true, "a is not heard from any more"),
+            (vec![good(), other()], 11, true, "a no longer reports"),
             (vec![good(), other()], 11, false, ""),
-            (vec![other()], 1, true, "a is not heard from any more"),
+            (vec![other()], 1, true, "a no longer reports"),
             (vec![good()], 1, true, ""),
             (vec![rejecting, other()], 1, true, "a rejects it: it does not say why"),
             (vec![busy("a", (1, 12), 11_000, 11), other()], 1, true, "a has it no longer: it is on revision 12"),
-            (vec![NodeReport { instance: "a-2".to_owned(), ..good() }, other()], 1, true, "a started anew with it"),
+            (vec![NodeReport { instance: "a-2".to_owned(), ..good() }, other()], 1, true, "a restarted with it"),
         ] {
             assert_eq!(against(reports, seconds, silence_counts).join("; "), expected);
         }

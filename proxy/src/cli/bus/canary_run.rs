@@ -1,4 +1,4 @@
-//! A table on its way by a canary: staged, observed, and published to all or withdrawn.
+//! Publishes a table by a canary: stages it, observes it, and publishes it to all nodes or withdraws it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +16,7 @@ use super::view::{BusView, Revision, is_silent};
 use crate::cli::Failed;
 use crate::clock;
 
-/// How a table is tried on some nodes first.
+/// The options of a canary.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "The canary")]
 pub(super) struct CanaryOptions {
@@ -38,21 +38,21 @@ pub(super) struct CanaryOptions {
 enum End {
     /// Nothing speaks against the table.
     Good(Box<CanaryStats>),
-    /// This does.
+    /// There are objections to the table.
     Bad(Vec<Objection>),
-    /// It cannot be told.
+    /// The result is unknown, for this reason.
     Unknown(String),
-    /// It is not ours to end: somebody else has published or withdrawn.
+    /// Somebody else has published or withdrawn a table meanwhile.
     Overtaken(String),
     /// The user ends it.
     Interrupted,
 }
 
 impl CanaryOptions {
-    /// Stages a table, observes it, and publishes it or takes it back.
+    /// Stages a table, observes it, and publishes or withdraws it.
     ///
     /// # Errors
-    /// When it is taken back, or cannot be written.
+    /// When the table is withdrawn, or cannot be written.
     pub(super) async fn stage(
         &self,
         publisher: &Publisher<'_>,
@@ -67,13 +67,13 @@ impl CanaryOptions {
                 "there is no live table that a canary could go back to: publish this one without --canary".to_owned(),
             ));
         }
-        // From here on: whoever is interrupted withdraws first.
+        // From here on an interruption first withdraws the staged table.
         let mut signals = Signals::catch().map_err(|error| Failed::Ran(error.into()))?;
         let patience = publisher.wait.unwrap_or_default();
         let lease = self.observe + patience + GRACE;
         let stage = Some(Stage { nodes: canary.clone(), lease });
         outcome.canary = canary.iter().cloned().collect();
-        // The reports of now: what was asked may have taken its time to be answered.
+        // Fresh reports: the user may have taken a while to confirm.
         let reports = publisher.bus.reports().await?;
         let after = view.staged.as_ref().map_or(0, |staged| staged.revision);
         let written = publisher.write(Publication { stage, ..draft.clone() }, after).await;
@@ -104,8 +104,8 @@ impl CanaryOptions {
                         "NOTHING WAS OBSERVED: no request came to the canary; all that is known is that it took the table",
                     );
                 }
-                // The same table; signed again, because the nodes that it is for are signed with it. Whoever
-                // withdrew it in the last moment is obeyed.
+                // The same table, signed again, because the signature covers the nodes that it is for. A
+                // withdrawal at the last moment is respected.
                 let promoted = match staged_revision(publisher.bus).await {
                     Ok(staged) if staged == revision => publisher.write(draft.clone(), publisher.after).await,
                     Ok(_) => Err(Unwritten::Refused(refused("somebody else withdrew it".to_owned()))),
@@ -114,10 +114,10 @@ impl CanaryOptions {
                 match promoted {
                     Ok(published) => {
                         outcome.outcome = Fate::Published;
-                        publisher.tell_freshness(draft, outcome, console).await;
+                        publisher.print_freshness(draft, outcome, console).await;
                         if let Err(error) = publisher.bus.withdraw(revision).await {
                             console.warn(&format!(
-                                "the staged table stays on the bus ({error}), where it counts no longer"
+                                "the staged table stays on the bus ({error}), where it no longer has an effect"
                             ));
                         }
                         return tokio::select! {
@@ -142,9 +142,9 @@ impl CanaryOptions {
         if !is_unknown {
             outcome.outcome = Fate::Withdrawn;
         }
-        let became = match withdraw(publisher.bus, revision).await {
+        let result = match withdraw(publisher.bus, revision).await {
             Ok(()) => tokio::select! {
-                became = back(publisher.bus, &canary, patience, console) => became.unwrap_or_else(|lacking| lacking),
+                result = back(publisher.bus, &canary, patience, console) => result.unwrap_or_else(|lacking| lacking),
                 () = signals.any() => "it was withdrawn; its nodes return in a moment".to_owned(),
             },
             Err(error) => format!(
@@ -153,11 +153,11 @@ impl CanaryOptions {
             ),
         };
         let what = if is_unknown { "may have been published" } else { "was not published" };
-        Err(refused(format!("the staged table {what}: {why}\n{became}")))
+        Err(refused(format!("the staged table {what}: {why}\n{result}")))
     }
 }
 
-/// Returns the revision in the place of staged tables, asked for more than once if need be.
+/// Reads the revision in the place of staged tables, with retries.
 async fn staged_revision(bus: &Bus) -> Result<u64, BusError> {
     let mut tries = 0;
     loop {
@@ -171,10 +171,10 @@ async fn staged_revision(bus: &Bus) -> Result<u64, BusError> {
     }
 }
 
-/// Waits until nodes are back on the table of all, and tells so.
+/// Waits until a canary's nodes are back on the table of all nodes, and returns a message that says so.
 ///
 /// # Errors
-/// When not all are, which it tells too.
+/// When not all are; the message says which.
 pub(in crate::cli) async fn back(
     bus: &Bus,
     canary: &BTreeSet<String>,
@@ -183,28 +183,28 @@ pub(in crate::cli) async fn back(
 ) -> Result<String, String> {
     let goal = Goal::Withdrawn(canary.clone());
     let waited = wait(bus, &goal, "withdrawn", patience, console).await.map(|waited| waited.arrival);
-    let unknown = |error| format!("it was withdrawn; nobody knows whether its nodes are back: {error}");
+    let unknown = |error| format!("it was withdrawn; whether its nodes are back is not known: {error}");
     let arrival = waited.map_err(unknown)?;
     if !arrival.is_complete() {
         return Err(format!("it was withdrawn, but not yet from {}", arrival.missing(clock::system_time())));
     }
-    let told = format!("it was withdrawn, and {}", returned(arrival.applied.len()));
-    // Who cannot be heard may serve all the same.
+    let message = format!("it was withdrawn, and {}", returned(arrival.applied.len()));
+    // A node that does not report may serve all the same.
     let reports = bus.reports_within(PRUNED_AFTER).await.map_err(unknown)?;
-    let has_it = |(report, heard): &&(NodeReport, SystemTime)| {
-        canary.contains(&report.node) && report.staged && is_silent(*heard, clock::system_time())
+    let has_it = |(report, reported_at): &&(NodeReport, SystemTime)| {
+        canary.contains(&report.node) && report.staged && is_silent(*reported_at, clock::system_time())
     };
     let silent: Vec<String> = reports.iter().filter(has_it).map(|(report, _)| report.node.clone()).collect();
     if silent.is_empty() {
-        return Ok(told);
+        return Ok(message);
     }
-    Err(format!("{told}; of {} nothing is heard: whoever runs returns when the lease ends", some(silent.into_iter())))
+    Err(format!("{message}; {} no longer report: those that run return when the lease ends", some(silent.into_iter())))
 }
 
-/// Withdraws a staged table. That somebody else has done so is as good.
+/// Withdraws a staged table, with retries. Succeeds, too, if somebody else has withdrawn it.
 ///
 /// # Errors
-/// When the bus does not answer, again and again.
+/// When the bus repeatedly does not answer.
 pub(in crate::cli) async fn withdraw(bus: &Bus, revision: u64) -> Result<(), BusError> {
     let mut tries = 0;
     loop {
@@ -237,10 +237,10 @@ fn returned(count: usize) -> String {
 /// A staged table while its nodes are observed. Lives from when it is written until it is promoted or withdrawn.
 struct CanaryRun<'a> {
     options: &'a CanaryOptions,
-    /// How long the nodes may take for the table.
+    /// How long the nodes may take to apply the table.
     patience: Duration,
     publisher: &'a Publisher<'a>,
-    /// Of the staged table.
+    /// The staged table's epoch and revision.
     revision: Revision,
     canary: &'a BTreeSet<String>,
     trial: CanaryTrial,
@@ -252,7 +252,7 @@ impl CanaryRun<'_> {
         let waited = wait(self.publisher.bus, &goal, "staged", self.patience, console).await;
         let arrival = match waited {
             Ok(waited) => waited.arrival,
-            Err(error) => return End::Unknown(format!("nobody knows whether its nodes took it: {error}")),
+            Err(error) => return End::Unknown(format!("whether its nodes took it is not known: {error}")),
         };
         outcome.nodes = Some(arrival.clone());
         if !arrival.rejected.is_empty() {
@@ -270,10 +270,10 @@ impl CanaryRun<'_> {
                 arrival.missing(clock::system_time())
             ));
         }
-        // What they did before they had it says nothing of it.
+        // Only what the nodes do with the table counts.
         match self.publisher.bus.reports().await {
             Ok(reports) => self.trial.begin(&reports),
-            Err(error) => return End::Unknown(format!("nobody knows what its nodes do: {error}")),
+            Err(error) => return End::Unknown(format!("what its nodes do is not known: {error}")),
         }
         self.observe(console).await
     }
@@ -281,20 +281,21 @@ impl CanaryRun<'_> {
     async fn observe(&self, console: &mut Console) -> End {
         let (started, observe) = (clock::now(), self.options.observe);
         let mut trouble: Option<Instant> = None;
-        // When the canary was last heard from before the end.
+        // When the canary's nodes last reported before the end.
         let mut before_end: Option<BTreeMap<String, SystemTime>> = None;
         loop {
             let is_over = started.elapsed() >= observe;
             match self.look(trouble.is_none_or(|when| when.elapsed() > 2 * REPORT_EVERY)).await {
                 Ok(Seen::Stats(stats)) if !stats.against.is_empty() => return End::Bad(stats.against),
                 Ok(Seen::Stats(stats)) if is_over => {
-                    // What was reported before says nothing of the last seconds.
-                    let before = before_end.get_or_insert_with(|| stats.heard.clone());
-                    let all = stats.heard.len() == self.canary.len();
-                    if all && stats.heard.iter().all(|(node, heard)| before.get(node) != Some(heard)) {
+                    // Earlier reports do not cover the last seconds.
+                    let before = before_end.get_or_insert_with(|| stats.reported_at.clone());
+                    let all = stats.reported_at.len() == self.canary.len();
+                    if all && stats.reported_at.iter().all(|(node, reported_at)| before.get(node) != Some(reported_at))
+                    {
                         return self.end(stats);
                     }
-                    if started.elapsed() > observe + LAST_WORD {
+                    if started.elapsed() > observe + LAST_REPORTS {
                         return End::Unknown("its nodes did not report at the end".to_owned());
                     }
                     console.tick(&format!("observed, the last reports are to come: {stats}"));
@@ -317,7 +318,7 @@ impl CanaryRun<'_> {
         }
     }
 
-    /// Ends a run that nothing speaks against: well, if enough was seen.
+    /// Ends a run without objections: good, if there were enough requests.
     fn end(&self, stats: Box<CanaryStats>) -> End {
         let (seen, least) = (stats.staged.since.requests, self.options.min_requests);
         if seen < least {
@@ -328,7 +329,7 @@ impl CanaryRun<'_> {
 
     async fn look(&self, silence_counts: bool) -> Result<Seen, BusError> {
         let bus = self.publisher.bus;
-        // What was taken away leaves a mark: nothing at all is no answer.
+        // A deletion leaves a marker: nothing at all is a wrong answer.
         let lost = || BusError::Other("it has lost the tables".to_owned());
         let live = bus.live(Place::Table).await?.ok_or_else(lost)?;
         if live.revision != self.publisher.after {
@@ -343,19 +344,21 @@ impl CanaryRun<'_> {
     }
 }
 
-/// What a look at the bus shows.
+/// The result of reading the bus.
 enum Seen {
     Stats(Box<CanaryStats>),
     Overtaken(String),
 }
 
-/// How long nodes may take for their report at the end: they are silent before.
-const LAST_WORD: Duration = REPORT_EVERY.saturating_mul(3);
+/// How long the last reports are waited for: by then a node that does not report counts as silent.
+const LAST_REPORTS: Duration = REPORT_EVERY.saturating_mul(3);
 
-/// A lease is longer by this than the wait and the observation: for the last reports, for a bus that is slow to take
-/// the table, and for clocks that differ.
+/// How much longer a lease is than the wait and the observation: time for the last reports, for a bus that is slow to
+/// store the table, and for clocks that differ.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// How often the bus is read meanwhile, and the pause between retries.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How often a request is tried: a leader election takes a second or two.
 const TRIES: u32 = 5;

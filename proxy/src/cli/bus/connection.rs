@@ -1,4 +1,4 @@
-//! A command's connection to the bus: where that is, as whom to connect, and for how long.
+//! A command's connection to the bus: where the bus is, and as whom to connect.
 
 use std::path::PathBuf;
 
@@ -8,14 +8,14 @@ use config::{BusSource, NodeConfig, Routing};
 
 use crate::cli::Failed;
 
-/// Where the bus is: from flags, and what they leave open from a node file.
+/// The flags that say where the bus is; a node file supplies what they leave out.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "The bus")]
 pub(in crate::cli) struct Flags {
     /// A server of the bus, nats://HOST:PORT or tls://HOST:PORT [env: MERIDIAN_BUS]
     #[arg(long = "bus", value_name = "URL", value_delimiter = ',', value_parser = server)]
     servers: Vec<String>,
-    /// A node file, whose `[routing] bus` says what the flags do not
+    /// A node file, whose `[routing] bus` supplies what the flags leave out
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The bucket's name; by default the node file's, or "meridian"
@@ -24,7 +24,7 @@ pub(in crate::cli) struct Flags {
     /// As whom to connect
     #[arg(long, value_name = "USER", requires = "password_file", group = "identity")]
     user: Option<String>,
-    /// Their password
+    /// The user's password
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
     /// A token to connect with
@@ -39,10 +39,10 @@ pub(in crate::cli) struct Flags {
     /// The authorities that certify the servers, PEM; by default the system's
     #[arg(long, value_name = "FILE")]
     ca: Vec<PathBuf>,
-    /// What to show the servers of ourselves, PEM
+    /// The client certificate for the servers, PEM
     #[arg(long, value_name = "FILE", requires = "client_key")]
     client_certificate: Option<PathBuf>,
-    /// Its private key, PEM
+    /// The client certificate's private key, PEM
     #[arg(long, value_name = "FILE", requires = "client_certificate")]
     client_key: Option<PathBuf>,
 }
@@ -53,12 +53,12 @@ pub(in crate::cli) struct Source {
     pub(in crate::cli) access: BusAccess,
     /// The share of a capacity, `0..=1`, that a table may take away unless it is allowed by name.
     pub(in crate::cli) max_shrink: f64,
-    /// Public keys, PEM, that the nodes believe, as far as the node file tells.
+    /// The node file's trusted public keys, PEM.
     pub(in crate::cli) trusted_keys: Vec<PathBuf>,
 }
 
 impl Flags {
-    /// Where the bus is, after all.
+    /// Resolves the flags, the node file and the environment.
     ///
     /// # Errors
     /// When nothing says where, or the node file is bad.
@@ -118,7 +118,7 @@ fn from_environment() -> Result<Vec<String>, Failed> {
     let servers: Result<Vec<String>, String> = servers.collect();
     match servers {
         Ok(servers) if servers.is_empty() => Err(Failed::Input(anyhow!(
-            "where is the bus? Name it: --bus nats://HOST:4222, or --config node.toml, or the variable {VARIABLE}"
+            "no bus is named: use --bus nats://HOST:4222, or --config node.toml, or the variable {VARIABLE}"
         ))),
         Ok(servers) => Ok(servers),
         Err(error) => Err(Failed::Input(anyhow!("{VARIABLE}: {error}"))),
@@ -137,7 +137,7 @@ fn bucket(text: &str) -> Result<String, String> {
     is_bucket.then(|| text.to_owned()).ok_or_else(|| "use 1 to 64 of a-z A-Z 0-9 - _".to_owned())
 }
 
-/// Connects, and does what is to be done there.
+/// Connects to the bus, and runs `work`.
 ///
 /// # Errors
 /// When the bus cannot be reached, and those of `work`.
@@ -153,7 +153,7 @@ pub(in crate::cli) fn with_bus<T>(
     })
 }
 
-/// Returns who is at work here: `user@host`.
+/// Returns the publisher's name: `user@host`.
 pub(in crate::cli) fn publisher() -> String {
     let named = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = named("USER").or_else(|| named("LOGNAME")).unwrap_or_else(|| "meridian".to_owned());
@@ -178,5 +178,5 @@ impl From<PublishError> for Failed {
     }
 }
 
-/// Names the servers where neither a flag nor a node file does.
+/// The environment variable that names the servers where neither a flag nor a node file does.
 const VARIABLE: &str = "MERIDIAN_BUS";

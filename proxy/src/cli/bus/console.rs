@@ -1,5 +1,4 @@
-//! How a command speaks with its user: results to stdout, progress to stderr, a question, signals, and how times and
-//! lists are written.
+//! A command's console: results to stdout, progress to stderr, questions, signals, and the format of times and lists.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,11 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::cli::{Failed, Format, print};
 use crate::clock;
 
-/// Both outputs of a command.
+/// Both outputs of a command. Lives as long as the command.
 #[derive(Debug)]
 pub(in crate::cli) struct Console {
     format: Format,
-    /// Whether a line of progress can be written over.
+    /// Whether a line of progress can be overwritten.
     is_terminal: bool,
     /// The line of progress that was shown last.
     shown: String,
@@ -23,7 +22,7 @@ pub(in crate::cli) struct Console {
 }
 
 impl Console {
-    /// With `Format::Json` stdout is left to the one document at the end.
+    /// Returns the console. With `Format::Json` stdout is left to the one document at the end.
     pub(in crate::cli) fn new(format: Format) -> Self {
         Self { format, is_terminal: io::stderr().is_terminal(), shown: String::new(), next_tick: None }
     }
@@ -32,7 +31,7 @@ impl Console {
         self.format
     }
 
-    /// Says what people should read, one or more whole lines.
+    /// Prints one or more whole lines for people.
     pub(in crate::cli) fn say(&mut self, text: &str) {
         self.settle();
         match self.format {
@@ -41,26 +40,26 @@ impl Console {
         }
     }
 
-    /// Says what people should not overlook.
+    /// Prints a warning to stderr.
     pub(in crate::cli) fn warn(&mut self, text: &str) {
         self.settle();
         eprintln!("{text}");
     }
 
-    /// Leaves the cursor behind a question.
+    /// Prints a question, and leaves the cursor behind it.
     fn ask(&mut self, question: &str) {
         self.settle();
         let mut stderr = io::stderr().lock();
         drop(write!(stderr, "{question}").and_then(|()| stderr.flush()));
     }
 
-    /// Shows how far it is, if that is news: on a terminal in place of the last line.
+    /// Shows a line of progress if it differs from the last one; on a terminal in its place.
     pub(in crate::cli) fn progress(&mut self, line: &str) {
         if line == self.shown {
             return;
         }
         let mut stderr = io::stderr().lock();
-        // A terminal that is gone needs no progress.
+        // Errors are ignored: a terminal that is gone needs no progress.
         drop(match self.is_terminal {
             true => write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush()),
             false => writeln!(stderr, "{line}"),
@@ -68,7 +67,7 @@ impl Console {
         line.clone_into(&mut self.shown);
     }
 
-    /// As [`Console::progress`], for lines that are news all the time: no terminal, not so often.
+    /// Shows a line of progress that changes all the time: without a terminal, only every [`TICK`].
     pub(in crate::cli) fn tick(&mut self, line: &str) {
         let now = clock::now();
         if self.is_terminal || self.next_tick.is_none_or(|next| now >= next) {
@@ -77,7 +76,7 @@ impl Console {
         }
     }
 
-    /// Leaves the last line of progress as it is.
+    /// Ends the last line of progress, so that it stays.
     fn settle(&mut self) {
         if self.is_terminal && !self.shown.is_empty() {
             eprintln!();
@@ -92,16 +91,16 @@ impl Drop for Console {
     }
 }
 
-/// Asks, and goes on if the answer is yes.
+/// Asks for confirmation.
 ///
 /// # Errors
-/// When it is another, or nobody can be asked.
+/// When the answer is not yes, or stdin is no terminal.
 pub(super) async fn confirm(question: &str, console: &mut Console) -> Result<(), Failed> {
     if !io::stdin().is_terminal() {
-        return Err(Failed::Input(anyhow!("{question} stdin is no terminal to ask on: say --yes, or --dry-run")));
+        return Err(Failed::Input(anyhow!("{question} stdin is no terminal to ask on: use --yes or --dry-run")));
     }
     console.ask(&format!("{question} [y/N] "));
-    // The bus is answered meanwhile.
+    // On another thread: the connection to the bus must stay alive meanwhile.
     let answer = tokio::task::spawn_blocking(|| {
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer).map(|_| answer)
@@ -114,9 +113,9 @@ pub(super) async fn confirm(question: &str, console: &mut Console) -> Result<(),
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP (a terminal that is gone), for work that must be put in order before the end.
+/// SIGINT, SIGTERM and SIGHUP (a terminal that is gone), for work that must be cleaned up before the end.
 ///
-/// From its making on, the signals end nothing by themselves.
+/// Once it is made, the signals no longer end the process by themselves.
 #[derive(Debug)]
 pub(super) struct Signals {
     interrupt: Signal,
@@ -128,7 +127,7 @@ impl Signals {
     /// Catches the signals.
     ///
     /// # Errors
-    /// When the system does not let us.
+    /// When the system refuses.
     pub(super) fn catch() -> io::Result<Self> {
         let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         Ok(Self { interrupt, terminate, hang_up: signal(SignalKind::hangup())? })
@@ -159,22 +158,22 @@ pub(in crate::cli) fn aligned<const N: usize>(head: [&str; N], rows: &[[String; 
     lines.iter().map(line).collect()
 }
 
-/// `2026-11-21T15:33:36Z`.
+/// Formats a time: `2026-11-21T15:33:36Z`.
 pub(in crate::cli) fn utc(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| "?".to_owned(), |time| format!("{time:.0}"))
 }
 
-/// Returns the same, of Unix seconds.
+/// Formats Unix seconds as [`utc`].
 pub(in crate::cli) fn utc_seconds(seconds: u64) -> String {
     utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// Returns the same, of Unix milliseconds.
+/// Formats Unix milliseconds as [`utc`].
 pub(in crate::cli) fn utc_millis(millis: u64) -> String {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)).map_or_else(|| "?".to_owned(), utc)
 }
 
-/// Returns how long ago that was, by this machine's clock: `1m 5s`.
+/// Returns how long ago a time was, by this machine's clock: `1m 5s`.
 pub(in crate::cli) fn ago(time: SystemTime, now: SystemTime) -> String {
     long(now.duration_since(time).unwrap_or_default())
 }
@@ -184,13 +183,13 @@ pub(in crate::cli) fn long(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
 }
 
-/// Milliseconds since 1970.
+/// Returns the Unix milliseconds of a time.
 pub(in crate::cli) fn unix_ms(now: SystemTime) -> u64 {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How often progress that changes all the time is written where no terminal shows it.
+/// How often progress that changes all the time is written without a terminal: a log stays readable.
 const TICK: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What keeps a table from being published without a further flag, and what its publisher is warned of.
+//! The checks that refuse a publication without a further flag, and the warnings for its publisher.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use super::view::BusView;
 use crate::cli::Failed;
 use crate::clock;
 
-/// Checks that revisions do not start over without the nodes knowing: the bucket may not be the one that they know.
+/// Checks that the next revision is newer than all that nodes have: the bucket may not be the one that they know.
 ///
 /// # Errors
 /// What is wrong, and the remedy.
@@ -67,10 +67,10 @@ pub(in crate::cli) fn clock(bus: SystemTime, now: SystemTime) -> Result<(), Stri
     ))
 }
 
-/// Checks that each override names something that could shrink.
+/// Checks that each override names the fleet or a jurisdiction.
 ///
 /// # Errors
-/// The first that does not, with what there is.
+/// The first that does not, with the known names.
 pub(super) fn known(allow: &BTreeSet<String>, table: &RoutingTable) -> Result<(), String> {
     let jurisdictions = table.table.spec().jurisdictions.iter().map(|jurisdiction| jurisdiction.name.as_str());
     let names: Vec<&str> = std::iter::once("fleet").chain(jurisdictions).collect();
@@ -84,7 +84,7 @@ pub(super) fn known(allow: &BTreeSet<String>, table: &RoutingTable) -> Result<()
     }
 }
 
-/// Returns what a table takes away past `max_shrink` without being allowed to.
+/// Returns what a table takes away past `max_shrink` without an override.
 pub(super) fn shrunk(
     old: &RoutingTable,
     new: &RoutingTable,
@@ -111,18 +111,18 @@ pub(super) async fn check_clock(bus: &Bus, view: &BusView, console: &mut Console
     let now = clock::system_time();
     match bus.time().await {
         Ok(time) => clock(time, now).map_err(refused)?,
-        // Without a bucket there is no clock to ask; who may not ask is told apart by what follows.
+        // Without a bucket there is no clock to ask; a lack of permission shows in a complaint.
         Err(BusError::NoBucket { .. }) => {}
         Err(error) => {
             drop(bus.complaint());
             console.warn(&format!("warning: the bus' clock is not known ({error}), and not compared with this one"));
         }
     }
-    let newest = view.newest.as_ref().filter(|newest| is_beyond_reason(newest.publication.issued_ms, unix_ms(now)));
+    let newest = view.newest.as_ref().filter(|newest| is_from_the_future(newest.publication.issued_ms, unix_ms(now)));
     if let Some(newest) = newest {
         console.warn(&format!(
-            "warning: revision {} by {} says that it was issued at {}, which is to come: no node takes it, and this is \
-             not stamped after it",
+            "warning: revision {} by {} has the issue time {}, which is in the future: no node takes it, and this one \
+             is not issued after it",
             newest.revision,
             newest.publication.by,
             utc_millis(newest.publication.issued_ms)
@@ -131,8 +131,8 @@ pub(super) async fn check_clock(bus: &Bus, view: &BusView, console: &mut Console
     Ok(())
 }
 
-/// Tells what is weak about the bucket, if there is one.
-pub(super) async fn tell_weaknesses(bus: &Bus, outcome: &mut Outcome, console: &mut Console) -> Result<(), Failed> {
+/// Warns of the bucket's weaknesses, if there is a bucket.
+pub(super) async fn warn_of_weaknesses(bus: &Bus, outcome: &mut Outcome, console: &mut Console) -> Result<(), Failed> {
     let weaknesses = match bus.weaknesses().await {
         Err(BusError::NoBucket { .. }) => return Ok(()),
         weaknesses => weaknesses?,
@@ -143,14 +143,14 @@ pub(super) async fn tell_weaknesses(bus: &Bus, outcome: &mut Outcome, console: &
     Ok(())
 }
 
-/// Returns whether a publication's time is so far ahead that it is nobody's clock, and not to be carried on.
-pub(super) fn is_beyond_reason(issued_ms: u64, now_ms: u64) -> bool {
+/// Returns whether a publication's time lies further ahead than clocks may differ.
+pub(super) fn is_from_the_future(issued_ms: u64, now_ms: u64) -> bool {
     Duration::from_millis(issued_ms.saturating_sub(now_ms)) > MOST_SKEW
 }
 
-/// Reads a time with its offset, or a date, which is 00:00 UTC.
+/// Parses a time with its offset, or a date, which is 00:00 UTC.
 pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
-    // A time without its offset is none: read as a date, it would lose its hours.
+    // A time without an offset is refused: read as a date, it would lose its hours.
     let is_date = text.len() == "2026-12-31".len();
     let timestamp = match is_date {
         true => text.parse::<Date>().and_then(|date| date.to_zoned(TimeZone::UTC)).map(|zoned| zoned.timestamp()),
@@ -161,7 +161,7 @@ pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
         .map_err(|_| "say a date such as 2026-12-31, or a time such as 2026-12-31T18:00:00Z".to_owned())
 }
 
-/// Parses a share of something.
+/// Parses a share, from 0 to 1.
 ///
 /// # Errors
 /// When it is no number from 0 to 1.

@@ -26,20 +26,20 @@ pub(in crate::cli) struct Outcome {
     /// When it was signed or written, and until when it may be used, UTC.
     pub(super) issued: Option<String>,
     pub(super) valid_until: Option<String>,
-    /// What its publisher should know of the bus.
+    /// Warnings about the bus.
     pub(super) warnings: Vec<String>,
     /// The revision that was live before; 0 for none.
     pub(super) after: Option<u64>,
     pub(super) diff: Option<Diff>,
-    /// The capacity that it takes away without being allowed to.
+    /// The capacity that the table takes away past the limit, without an override.
     pub(super) shrinkage: Vec<Shrinkage>,
-    /// The nodes that it was staged on.
+    /// The nodes on which the table was staged.
     pub(super) canary: Vec<String>,
-    /// Why it was withdrawn.
+    /// Why the staged table was withdrawn.
     pub(super) objections: Vec<Objection>,
-    /// How far it has come.
+    /// Which nodes have taken it.
     pub(super) nodes: Option<Arrival>,
-    /// How long the nodes took for it.
+    /// How long the nodes took.
     pub(super) took_ms: Option<u64>,
 }
 
@@ -47,25 +47,25 @@ pub(in crate::cli) struct Outcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::cli) enum Fate {
-    /// What was there.
+    /// What was there before.
     #[default]
     NotPublished,
-    /// What was there, and it was the same.
+    /// What was there before, which is the same table.
     Unchanged,
     /// The new table.
     Published,
-    /// What was there; some nodes had the staged table for a while, or until its lease ends.
+    /// What was there before; some nodes had the staged table for a while, or have it until its lease ends.
     Withdrawn,
-    /// Nobody knows: the bus fell silent while it was written.
+    /// Unknown: the bus fell silent during the write.
     Unknown,
 }
 
 impl Outcome {
-    /// Ends a command: in JSON all of it is told, whether good or bad.
+    /// Ends a command; in JSON, prints the whole outcome, of a failure, too.
     ///
     /// # Errors
     /// Those of the command.
-    pub(in crate::cli) fn tell(mut self, done: Result<(), Failed>, console: &Console) -> Result<(), Failed> {
+    pub(in crate::cli) fn finish(mut self, done: Result<(), Failed>, console: &Console) -> Result<(), Failed> {
         if console.format() == Format::Text {
             return done;
         }
@@ -78,7 +78,7 @@ impl Outcome {
     }
 }
 
-/// Warns of what a publisher should know, on the console and in the outcome.
+/// Adds a warning, on the console and in the outcome.
 pub(super) fn warn(what: String, outcome: &mut Outcome, console: &mut Console) {
     console.warn(&format!("warning: {what}"));
     outcome.warnings.push(what);

@@ -20,15 +20,15 @@ pub(super) struct Publisher<'a> {
     pub(super) after: u64,
     /// Whether revisions start over.
     pub(super) new_epoch: bool,
-    /// How long the nodes may take; `None` where nobody waits for them.
+    /// How long the nodes may take; `None` to not wait for them.
     pub(super) wait: Option<Duration>,
 }
 
 /// Why a publication was not written, as far as is known.
 pub(super) enum Unwritten {
-    /// It is not there.
+    /// The publication is not on the bus.
     Refused(Failed),
-    /// The bus fell silent: it may be there, or come to be.
+    /// The bus fell silent: the publication may be there, or still arrive.
     Unknown(Failed),
 }
 
@@ -46,12 +46,12 @@ impl Unwritten {
 }
 
 impl Publisher<'_> {
-    /// Signs and writes, if what is in its place is still of the revision `after`. Gives the new one.
+    /// Signs and writes a publication if its key is still at the revision `after`; returns the new revision.
     ///
     /// # Errors
-    /// When somebody else was first, or the bus does not take it, or does not say.
+    /// When somebody else was first, or the bus refuses it, or does not answer.
     pub(super) async fn write(&self, mut publication: Publication, after: u64) -> Result<u64, Unwritten> {
-        // Now, and not when the question was asked: a staged table's lease counts from here.
+        // Issued now, and not before the confirmation: a staged table's lease counts from here.
         publication.issued_ms = publication.issued_ms.max(unix_ms(clock::system_time()));
         if let Some(key) = self.key {
             key.sign(&mut publication, self.bus.bucket());
@@ -68,12 +68,12 @@ impl Publisher<'_> {
             may_be_there |= !matches!(error, PublishError::Overtaken);
             let why = match self.bus.live(place).await {
                 Ok(Some(now)) if is(&now, &publication) => return Ok(now.revision),
-                // Whatever of ours still comes there is overtaken. What was deleted leaves a mark.
+                // A late arrival of our own write would be refused now. A deletion leaves a marker.
                 Ok(Some(now)) if now.revision != after => return Err(Unwritten::Refused(overtaken(now))),
                 Ok(_) => error.to_string(),
                 Err(error) => error.to_string(),
             };
-            // The server does not answer who lacks a right.
+            // The server does not answer a request without permission.
             let complaint = self.bus.complaint().filter(|complaint| complaint.contains(place.key()));
             if let Some(complaint) = complaint {
                 return Err(Unwritten::Refused(refused(format!(
@@ -87,10 +87,10 @@ impl Publisher<'_> {
                 return Err(Unwritten::Refused(error.into()));
             }
             let later = match place {
-                Place::Table => "; `meridian history` tells once the bus answers",
+                Place::Table => "; `meridian history` shows it once the bus answers",
                 Place::Rollout => "",
             };
-            return Err(Unwritten::Unknown(refused(format!("nobody knows whether it was written: {why}{later}"))));
+            return Err(Unwritten::Unknown(refused(format!("whether it was written is not known: {why}{later}"))));
         }
     }
 
@@ -105,15 +105,15 @@ impl Publisher<'_> {
         outcome.revision = Some(revision);
         let what = format!("revision {revision}");
         let Some(patience) = self.wait else {
-            console.say(&format!("{what} is published; `meridian fleet` tells who has it\n"));
+            console.say(&format!("{what} is published; `meridian fleet` shows which nodes have it\n"));
             return Ok(());
         };
         let order = (draft.epoch, revision);
         let reporting = reports.iter().map(|(report, _)| report.node.clone()).collect();
         let goal = Goal::Live { nodes: reporting, revision: order, newest: order };
         let waited = wait(self.bus, &goal, &what, patience, console).await;
-        let waited =
-            waited.map_err(|error| refused(format!("{what} is published, and nobody knows who has it: {error}")))?;
+        let waited = waited
+            .map_err(|error| refused(format!("{what} is published; which nodes have it is not known: {error}")))?;
         outcome.took_ms = Some(u64::try_from(waited.took.as_millis()).unwrap_or(u64::MAX));
         let arrival = outcome.nodes.insert(waited.arrival);
         if arrival.nodes() == 0 {
@@ -138,7 +138,7 @@ impl Publisher<'_> {
         Err(refused(format!("{what} is published, and {}", lacking(arrival, patience))))
     }
 
-    /// Refuses what no node would take: a table that is older than what they have.
+    /// Refuses a table that is older than a node's, which the node would ignore.
     ///
     /// # Errors
     /// When some node has a newer one.
@@ -146,8 +146,8 @@ impl Publisher<'_> {
         if self.new_epoch { Ok(()) } else { guard::newer(view, draft.epoch).map_err(refused) }
     }
 
-    /// Tells what must run so that nodes go on with what was just published.
-    pub(super) async fn tell_freshness(&self, draft: &Publication, outcome: &mut Outcome, console: &mut Console) {
+    /// Prints how long nodes may use the new table, and what must run so that they may use it longer.
+    pub(super) async fn print_freshness(&self, draft: &Publication, outcome: &mut Outcome, console: &mut Console) {
         let issued = draft.issued_ms;
         if let Some(until) = draft.valid_until_ms {
             console.say(&format!("issued {}, valid until {}\n", utc_millis(issued), utc_millis(until)));
@@ -155,7 +155,7 @@ impl Publisher<'_> {
         if self.key.is_none() || draft.valid_until_ms.is_some() {
             return;
         }
-        // What is not known is not told: the table is published.
+        // The table is published: a failure here is not reported.
         let Ok(heartbeat) = self.bus.heartbeat().await else { return };
         let max_age = humantime::format_duration(MAX_AGE);
         let remedy = format!(
@@ -178,7 +178,7 @@ fn is(entry: &Entry, publication: &Publication) -> bool {
     entry.publication.as_ref().is_some_and(|found| found.fingerprint() == publication.fingerprint())
 }
 
-/// Somebody else was first.
+/// Returns the failure of a publication that another one came before.
 fn overtaken(now: Entry) -> Failed {
     let Some(now) = Published::of(now) else {
         return refused("nothing was written: the table was deleted meanwhile".to_owned());
@@ -193,7 +193,7 @@ fn overtaken(now: Entry) -> Failed {
     ))
 }
 
-/// Returns which nodes do not have it, and what to do.
+/// Returns a message that says which nodes do not have the table, and what to do.
 fn lacking(arrival: &Arrival, patience: Duration) -> String {
     let (rejected, late, all) = (arrival.rejected.len(), arrival.to_come.len(), nodes(arrival.nodes()));
     let rejected = (rejected > 0).then(|| format!("{rejected} of {all} reject it and stay on the table before"));
@@ -210,8 +210,8 @@ fn lacking(arrival: &Arrival, patience: Duration) -> String {
 
 /// Returns the failure of a command that was interrupted while it waited.
 pub(super) fn interrupted(revision: u64) -> Failed {
-    refused(format!("interrupted; revision {revision} is published, and `meridian fleet` tells who has it"))
+    refused(format!("interrupted; revision {revision} is published, and `meridian fleet` shows which nodes have it"))
 }
 
-/// How often a table is written that the bus says nothing of.
+/// How often a write is tried that the bus does not answer.
 const TRIES: u32 = 2;

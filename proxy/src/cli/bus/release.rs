@@ -1,5 +1,5 @@
-//! A table's way from a text to the fleet: compared, guarded, asked for, written, and waited for. The same for a new
-//! table and for one that comes back.
+//! Publishes a table: compares it, checks it, asks for confirmation, writes it, and waits for the nodes. The same for a
+//! new table and for a rollback.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::canary::resolve;
 use super::canary_run::CanaryOptions;
 use super::connection::{Source, publisher as whoami};
 use super::console::{Console, Signals, ago, confirm, long, unix_ms, utc_millis};
-use super::guard::{self, is_beyond_reason, moment, share};
+use super::guard::{self, is_from_the_future, moment, share};
 use super::outcome::{Fate, Outcome, refused};
 use super::publisher::{Publisher, interrupted};
 use super::view::{BusView, Published};
@@ -27,10 +27,10 @@ use crate::clock;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "The publication")]
 pub(in crate::cli) struct Release {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
-    /// Tell what would be done, and write nothing
+    /// Show what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
     /// Why, for `meridian history`
@@ -61,13 +61,13 @@ pub(in crate::cli) struct Release {
     /// Let revisions start over, after the bucket was made anew
     #[arg(long)]
     new_epoch: bool,
-    /// How long the nodes may take for it
+    /// How long the nodes may take
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     wait: Duration,
     /// Do not wait for the nodes
     #[arg(long, conflicts_with_all = ["wait", "canary"])]
     no_wait: bool,
-    /// How the outcome is told: in JSON it is one document on stdout, all else on stderr
+    /// The format of the outcome: in JSON it is one document on stdout, all else on stderr
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(in crate::cli) format: Format,
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(in crate::cli) struct Release {
 
 impl Release {
     /// Returns whether nothing is to be written.
-    pub(in crate::cli) fn is_rehearsal(&self) -> bool {
+    pub(in crate::cli) fn is_dry_run(&self) -> bool {
         self.dry_run
     }
 
@@ -89,7 +89,7 @@ impl Release {
         key.map_err(|error| Failed::Input(error.into()))
     }
 
-    /// Returns how long the nodes may take.
+    /// Returns how long the nodes may take; zero with `--no-wait`.
     pub(in crate::cli) fn patience(&self) -> Duration {
         if self.no_wait { Duration::ZERO } else { self.wait }
     }
@@ -97,7 +97,7 @@ impl Release {
     /// Publishes a table.
     ///
     /// # Errors
-    /// When something speaks against it, it cannot be written, or it does not come to every node.
+    /// When a check refuses the table, it cannot be written, or some node does not take it.
     pub(in crate::cli) async fn perform(
         &self,
         bus: &Bus,
@@ -118,7 +118,7 @@ impl Release {
         };
         refuse_under_way(&view)?;
         guard::check_clock(bus, &view, console).await?;
-        guard::tell_weaknesses(bus, outcome, console).await?;
+        guard::warn_of_weaknesses(bus, outcome, console).await?;
         let draft = self.draft(&view, proposal)?;
         outcome.issued = Some(utc_millis(draft.issued_ms));
         outcome.valid_until = draft.valid_until_ms.map(utc_millis);
@@ -126,12 +126,12 @@ impl Release {
         outcome.sha256 = Some(draft.sha256());
         outcome.after = Some(view.revision());
         publisher.refuse_older(&view, &draft)?;
-        if let Some(live) = view.live_text().filter(|live| self.says_nothing_new(&draft, live, key.as_ref())) {
+        if let Some(live) = view.live_text().filter(|live| self.is_unchanged(&draft, live, key.as_ref())) {
             let (revision, name) = (live.revision, &proposal.name);
             console.say(&format!("{name} is what is live, as revision {revision}: nothing to publish\n"));
             outcome.outcome = Fate::Unchanged;
             if !self.dry_run {
-                // Who says it again wants to know whether it came to every node.
+                // A repeated publication waits for the nodes, too.
                 publisher.follow((&live.publication, &view.reports), revision, outcome, console).await?;
             }
             return Ok(());
@@ -158,26 +158,26 @@ impl Release {
         if let Some(replicas) = bus.create_bucket(self.replicas.map(usize::from)).await? {
             let kept = if replicas > 1 { format!(", kept by {replicas} servers") } else { String::new() };
             console.say(&format!("made the bucket {:?}, which was not there{kept}\n", bus.bucket()));
-            guard::tell_weaknesses(bus, outcome, console).await?;
-            self.listen(&publisher, &draft, console).await?;
+            guard::warn_of_weaknesses(bus, outcome, console).await?;
+            self.await_reports(&publisher, &draft, console).await?;
         }
-        // Whoever began a canary while we asked is not to be overtaken.
+        // A canary that began while the user was asked must not be overtaken.
         refuse_under_way(&BusView { staged: bus.live(Place::Rollout).await?, ..view.clone() })?;
         match canary {
             Some(canary) => self.canary.stage(&publisher, &view, &draft, canary, outcome, console).await,
             None => {
-                // From here on: whoever is interrupted says what is on the bus.
+                // From here on an interruption still reports what is on the bus.
                 let mut signals = Signals::catch().map_err(|error| Failed::Ran(error.into()))?;
                 let written = publisher.write(draft.clone(), publisher.after).await;
                 let revision = written.map_err(|unwritten| unwritten.noted_in(outcome))?;
                 outcome.outcome = Fate::Published;
-                publisher.tell_freshness(&draft, outcome, console).await;
+                publisher.print_freshness(&draft, outcome, console).await;
                 let followed = tokio::select! {
                     followed = publisher.follow((&draft, &view.reports), revision, outcome, console) => followed,
                     () = signals.any() => Err(interrupted(revision)),
                 };
                 if followed.is_ok() {
-                    // Who may not do that leaves it to others.
+                    // Without the permission to prune, this is left to other publishers.
                     tokio::select! {
                         _ = tokio::time::timeout(PRUNING, bus.prune(PRUNED_AFTER)) => {}
                         () = signals.any() => {}
@@ -188,7 +188,7 @@ impl Release {
         }
     }
 
-    /// Tells of nodes that cannot take the table: their region is not in it.
+    /// Warns of nodes that will refuse the table: their region is not in it.
     fn foresee(&self, view: &BusView, proposal: &Proposal, console: &mut Console) {
         let known = |region: &str| proposal.table.table.region_named(region).is_some();
         let lost: Vec<String> = view
@@ -203,8 +203,8 @@ impl Release {
         }
     }
 
-    /// Hears whether nodes know another bucket, with later revisions: they need a moment to find this one.
-    async fn listen(
+    /// Waits for reports of nodes that know another bucket, with later revisions: they need a moment to find this one.
+    async fn await_reports(
         &self,
         publisher: &Publisher<'_>,
         draft: &Publication,
@@ -213,12 +213,12 @@ impl Release {
         if self.no_wait || self.new_epoch {
             return Ok(());
         }
-        console.progress(&format!("listening for {} to nodes that may know another", long(LISTEN)));
-        tokio::time::sleep(LISTEN).await;
+        console.progress(&format!("waiting {} for reports of nodes that may know another bucket", long(REPORTING)));
+        tokio::time::sleep(REPORTING).await;
         publisher.refuse_older(&BusView::read(publisher.bus).await?, draft)
     }
 
-    /// Shows what changes, and refuses what takes too much away.
+    /// Shows what changes, and refuses a table that takes too much away.
     fn compare(
         &self,
         view: &BusView,
@@ -263,13 +263,13 @@ impl Release {
         Err(refused(words))
     }
 
-    /// Returns until when the table may be used, in Unix milliseconds, if anybody says.
+    /// Returns until when the table may be used, in Unix milliseconds, if a flag sets it.
     fn valid_until_ms(&self, now_ms: u64) -> Result<Option<u64>, Failed> {
         let of_now = |valid: Duration| now_ms.saturating_add(u64::try_from(valid.as_millis()).unwrap_or(u64::MAX));
         let until = self.valid_for.map(of_now).or(self.valid_until.map(unix_ms));
         match until {
             Some(until) if until <= now_ms => {
-                Err(Failed::Input(anyhow!("--valid-until {} is over: nobody could use the table", utc_millis(until))))
+                Err(Failed::Input(anyhow!("--valid-until {} is over: no node could use the table", utc_millis(until))))
             }
             until => Ok(until),
         }
@@ -278,11 +278,11 @@ impl Release {
     /// Returns the publication, not yet signed.
     fn draft(&self, view: &BusView, proposal: &Proposal) -> Result<Publication, Failed> {
         let epoch = if self.new_epoch { view.next_epoch() } else { view.epoch() };
-        // Nodes refuse a signed table that seems older than theirs, whoever's clock is wrong.
-        // A time far ahead of ours is nobody's clock, and not to be carried on.
+        // Nodes refuse a signed table that was issued before theirs, whichever clock is wrong: this one is
+        // issued after the newest, unless the newest one's time is too far ahead to be right.
         let (now, least) =
             (unix_ms(clock::system_time()), view.newest.as_ref().map(|newest| newest.publication.issued_ms));
-        let least = least.filter(|issued| !is_beyond_reason(*issued, now)).unwrap_or(0);
+        let least = least.filter(|issued| !is_from_the_future(*issued, now)).unwrap_or(0);
         let issued_ms = now.max(least.saturating_add(1));
         let valid_until_ms = self.valid_until_ms(now)?;
         let draft = Publication::new(proposal.text.clone(), epoch, issued_ms, &whoami());
@@ -295,8 +295,8 @@ impl Release {
         self.allow_shrink.iter().cloned().collect()
     }
 
-    /// Returns whether the fleet would hear nothing that the live table does not say.
-    fn says_nothing_new(&self, draft: &Publication, live: &Published, key: Option<&SigningKey>) -> bool {
+    /// Returns whether the live table makes this publication unnecessary.
+    fn is_unchanged(&self, draft: &Publication, live: &Published, key: Option<&SigningKey>) -> bool {
         let live = &live.publication;
         draft.text == live.text
             && !self.new_epoch
@@ -350,24 +350,24 @@ fn question(view: &BusView, canary: Option<&BTreeSet<String>>) -> String {
 /// How long the removal of expired reports may take: one that is not removed now is removed after the next publication.
 const PRUNING: Duration = Duration::from_secs(3);
 
-/// For a new bucket's nodes to find it and report.
-const LISTEN: Duration = REPORT_EVERY.saturating_add(Duration::from_secs(1));
+/// How long nodes may take to find a new bucket and report to it.
+const REPORTING: Duration = REPORT_EVERY.saturating_add(Duration::from_secs(1));
 
 /// A table to be published.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Proposal {
     pub(super) text: Bytes,
-    /// Where it is from, for people.
+    /// The source of the table, for people.
     pub(super) name: String,
     pub(super) table: RoutingTable,
-    /// What its note starts with.
+    /// The beginning of its note.
     pub(super) occasion: Option<String>,
     /// Whether it was signed when it was published before.
     pub(super) was_signed: bool,
 }
 
 impl Proposal {
-    /// Proves a text as every node will, and tells its warnings.
+    /// Compiles and proves a text as every node will, and prints its warnings.
     ///
     /// # Errors
     /// Everything wrong with it.
@@ -377,7 +377,7 @@ impl Proposal {
         Ok(Self { text, name: name.to_owned(), table, occasion, was_signed: false })
     }
 
-    /// Returns the same, which was published before, and signed or not.
+    /// Returns the proposal as one that was published before, signed or not.
     #[must_use]
     pub(in crate::cli) fn again(self, was_signed: bool) -> Self {
         Self { was_signed, ..self }

@@ -1,17 +1,17 @@
-//! What is on the bus at one moment: the live table, a staged one, and what the nodes say.
+//! The state of the bus at one moment: the live table, a staged one, and the nodes' reports.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use config::bus::{Bus, BusError, Entry, MOST_EPOCHS, NodeReport, Place, Publication, REPORT_EVERY, Stage};
 
-/// Nodes' reports, and when the bus took each.
+/// Nodes' reports, and when the bus stored each.
 pub(in crate::cli) type Reports = Vec<(NodeReport, SystemTime)>;
 
 /// An epoch and a revision: which of two tables is newer.
 pub(in crate::cli) type Revision = (u64, u64);
 
-/// What was found.
+/// The state of the bus at one moment.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cli) struct BusView {
     /// The newest revision of any key; 0 without a bucket.
@@ -24,7 +24,7 @@ pub(in crate::cli) struct BusView {
     pub(in crate::cli) held: Option<Published>,
     /// The staged table, or that it was withdrawn.
     pub(in crate::cli) staged: Option<Entry>,
-    /// The nodes that live.
+    /// The reports of live nodes.
     pub(in crate::cli) reports: Reports,
 }
 
@@ -37,7 +37,7 @@ pub(in crate::cli) struct Published {
 }
 
 impl BusView {
-    /// Looks at the bus. Without a bucket there is nothing.
+    /// Reads the state of the bus; it is empty without a bucket.
     ///
     /// # Errors
     /// When the bus does not answer.
@@ -60,8 +60,8 @@ impl BusView {
         Ok(view)
     }
 
-    /// Returns the table that most nodes have in force, if none has the live one, and somebody refuses or ignores it:
-    /// the others may not have seen it yet.
+    /// Returns the table that most nodes have in force, if none has the live one and some node refuses or ignores it.
+    /// Otherwise they may only not have seen it yet.
     fn elsewhere(&self) -> Option<Revision> {
         let live = self.newest.as_ref()?.order();
         let refuses = |report: &NodeReport| {
@@ -90,27 +90,26 @@ impl BusView {
     /// Returns the epoch that the next publication carries forward.
     pub(in crate::cli) fn epoch(&self) -> u64 {
         let newest = self.newest.as_ref().map_or(1, |newest| newest.publication.epoch.max(1));
-        // What is in force tells when somebody has written an epoch beyond reason.
+        // The epochs in force show when somebody has written one that is too far ahead.
         let in_force = self.reports.iter().map(|(report, _)| report.epoch).filter(|epoch| *epoch > 0).min();
         in_force.filter(|epoch| newest > epoch.saturating_add(MOST_EPOCHS)).unwrap_or(newest)
     }
 
-    /// Returns the newest table that any node has in force. Who claims an epoch that nobody can have counted up to is
-    /// not believed.
+    /// Returns the newest table that any node has in force. Reports of an epoch more than [`MOST_EPOCHS`] ahead are
+    /// ignored.
     pub(in crate::cli) fn fleet(&self) -> Option<Revision> {
         let most = self.epoch().saturating_add(MOST_EPOCHS);
         let marks = self.reports.iter().map(|(report, _)| (report.epoch, report.revision));
         marks.filter(|(epoch, _)| *epoch <= most).max()
     }
 
-    /// Returns an epoch that is greater than any that is known of.
+    /// Returns an epoch that is greater than all known ones.
     pub(in crate::cli) fn next_epoch(&self) -> u64 {
         let newest = self.newest.as_ref().map_or(0, |_| self.epoch());
         self.fleet().map_or(0, |(epoch, _)| epoch).max(newest).saturating_add(1)
     }
 
-    /// Returns the staged table that counts, and how it is staged: it is newer than the live one, and its lease is not
-    /// over.
+    /// Returns the staged table in effect, and its stage: it is newer than the live one, and its lease still runs.
     pub(in crate::cli) fn under_way(&self, now: SystemTime) -> Option<(Published, Stage)> {
         let entry = self.staged.clone()?;
         let left = entry.lease_left(now);
@@ -122,21 +121,21 @@ impl BusView {
 }
 
 impl Published {
-    /// `None` of a deletion.
+    /// Returns the table of an entry; `None` for a deletion.
     pub(in crate::cli) fn of(entry: Entry) -> Option<Self> {
         let Entry { revision, created, publication, .. } = entry;
         publication.map(|publication| Self { revision, created, publication })
     }
 
-    /// Returns its place in the order of tables.
+    /// Returns the table's place in the order of tables.
     pub(in crate::cli) fn order(&self) -> Revision {
         (self.publication.epoch, self.revision)
     }
 }
 
-/// Returns whether a node has not been heard from for longer than it takes to report twice.
-pub(in crate::cli) fn is_silent(heard: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(heard).is_ok_and(|silence| silence > 2 * REPORT_EVERY)
+/// Returns whether a node's last report is older than two report intervals.
+pub(in crate::cli) fn is_silent(reported_at: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(reported_at).is_ok_and(|silence| silence > 2 * REPORT_EVERY)
 }
 
 #[cfg(test)]
