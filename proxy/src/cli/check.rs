@@ -25,10 +25,10 @@ pub(super) struct Check {
     /// Node files and routing tables
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Tell what changes for whom since this table, or a node file's table
+    /// Show what changes for whom since this table, or a node file's table
     #[arg(long, value_name = "OLD")]
     against: Option<PathBuf>,
-    /// Tell each date within that time, such as 400d, on which somebody gains or loses regions
+    /// Show each date within that time, such as 400d, on which somebody gains or loses regions
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     horizon: Option<Duration>,
     /// Exit with 1 if the comparison finds any of these
@@ -38,7 +38,7 @@ pub(super) struct Check {
     format: Format,
 }
 
-/// What a pipeline does not let pass.
+/// Which differences fail the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FailOn {
     /// Some request of the old routes may go where the old table does not let it, or without its
@@ -72,11 +72,11 @@ impl Check {
                     if let Some((until, dated)) = &dated {
                         good.push_str(&horizon::text(*until, dated));
                     }
-                    let mut said = checked.as_json(file);
-                    if let (Some((until, dated)), Some(said)) = (&dated, said.as_object_mut()) {
-                        said.insert("horizon".to_owned(), serde_json::json!({ "until": until, "changes": dated }));
+                    let mut shown = checked.as_json(file);
+                    if let (Some((until, dated)), Some(shown)) = (&dated, shown.as_object_mut()) {
+                        shown.insert("horizon".to_owned(), serde_json::json!({ "until": until, "changes": dated }));
                     }
-                    files.push(said);
+                    files.push(shown);
                     problems.extend(checked.warnings);
                 }
                 Err(found) => problems.extend(found.0),
@@ -96,7 +96,7 @@ impl Check {
         if bad { Err(bad_input(&problems)) } else { Ok(()) }
     }
 
-    /// Checks one file, and tells what changes from the other to it.
+    /// Checks one file, and shows what changes from the old table to it.
     fn compare(&self, old: &Path) -> Result<(), Failed> {
         let [new] = self.files.as_slice() else {
             return Err(Failed::Input(anyhow!(
@@ -160,11 +160,11 @@ impl Check {
     }
 }
 
-/// What a good file holds.
+/// The contents of a good file.
 struct Checked {
     summary: String,
     warnings: Vec<Problem>,
-    /// The table that it is, or leads to; `None` of a node whose table is on a bus.
+    /// The file's table, or the table that a node file names; `None` for a node whose table is on a bus.
     document: Option<RoutingTable>,
 }
 
@@ -172,7 +172,7 @@ struct Checked {
 type Ahead = (Moment, Vec<Dated>);
 
 impl Checked {
-    /// What the table's dates change within a time from now; `None` where there is no table.
+    /// Returns what the table's dates change within a time from now; `None` without a table.
     fn ahead(&self, time: Duration) -> Option<Result<Ahead, DiffError>> {
         let table = &self.document.as_ref()?.table;
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
@@ -195,7 +195,7 @@ impl Checked {
         format!("{}: good: {}{proved}\n{}{unlisted}{bare}", file.display(), self.summary, lines.collect::<String>())
     }
 
-    /// What the proof tells beside the problems.
+    /// Returns the proof's notes, without its problems.
     fn proved(&self) -> Vec<String> {
         let lines = |document: &RoutingTable| document.proof.lines(document.table.spec());
         self.document.as_ref().map(lines).unwrap_or_default()
@@ -213,7 +213,7 @@ impl Checked {
     }
 }
 
-/// Returns the regions that no WebSocket is opened to: it takes an endpoint that speaks HTTP/1.1.
+/// Returns the regions without WebSockets, which take an endpoint that speaks HTTP/1.1.
 fn without_websockets(document: &RoutingTable) -> Vec<&str> {
     let regions = document.table.regions().zip(&document.upstreams);
     let bare = regions.filter(|(_, upstream)| {
@@ -222,7 +222,7 @@ fn without_websockets(document: &RoutingTable) -> Vec<&str> {
     bare.map(|((_, region), _)| region.name.as_str()).collect()
 }
 
-/// Whom no jurisdiction lists, by name and count: a country that was forgotten is among them.
+/// Formats the countries that no jurisdiction lists, where a forgotten country shows.
 fn unlisted_in_words(document: &RoutingTable) -> String {
     let Some(unlisted) = &document.proof.unlisted else { return String::new() };
     let classes = unlisted_classes(document, unlisted);
@@ -271,8 +271,8 @@ fn checked(file: &Path, at: Moment) -> Result<Checked, Problems> {
     Ok(Checked { summary: table_summary(&document), warnings: document.warnings.clone(), document: Some(document) })
 }
 
-/// The table of a file of either kind. Of a node file nothing else is looked at: what it names may
-/// be on another machine.
+/// Loads the table of a file of either kind. Nothing else of a node file is checked: its other files
+/// may be on another machine.
 fn table_of(file: &Path, at: Moment) -> Result<RoutingTable, Problems> {
     if kind(file) == FileKind::Node {
         let config = config::NodeConfig::load(file)?;
@@ -284,13 +284,13 @@ fn table_of(file: &Path, at: Moment) -> Result<RoutingTable, Problems> {
     RoutingTable::load(file, at)
 }
 
-/// The problem of comparing with a table that is elsewhere.
+/// Returns the problem of a comparison with a table on a bus.
 fn on_a_bus(file: &Path) -> Problems {
     let message = "the table is on a bus, and `meridian publish` compares with it; name a file here".to_owned();
     Problems(vec![crate::prepare::problem(file, "routing.bus", message)])
 }
 
-/// An unreadable file gets its error from the load.
+/// Returns the kind of a file. The error of an unreadable file is that of the load.
 fn kind(file: &Path) -> FileKind {
     std::fs::read_to_string(file).map_or(FileKind::Table, |text| config::kind_of(&text))
 }

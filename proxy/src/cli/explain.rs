@@ -107,7 +107,7 @@ impl Explain {
         }
     }
 
-    /// The explanation from files.
+    /// Returns the explanation from files.
     fn explained(&self) -> Result<Explanation, Failed> {
         let (document, from, geo, tokens) = self.subject()?;
         let table = &document.table;
@@ -117,7 +117,7 @@ impl Explain {
         answer(&self.question()?, &document, from, view.as_slice(), trust).map_err(input)
     }
 
-    /// The table, the deciding region's name, the databases and the token keys, from either kind of file.
+    /// Returns the table, the deciding region's name, the databases and the token keys, from either kind of file.
     fn subject(&self) -> Result<(RoutingTable, String, Geo, Tokens), Failed> {
         let at = self.at.unwrap_or_else(crate::clock::wall);
         match (&self.config, &self.table) {
@@ -164,7 +164,7 @@ impl Explain {
         })
     }
 
-    /// The view that `--down`, `--load` and `--rtt` describe.
+    /// Returns the view that `--down`, `--load`, `--lag` and `--rtt` describe.
     fn view(&self, table: &Table) -> Result<Vec<RegionView>, Failed> {
         let mut view = vec![RegionView::default(); table.spec().regions.len()];
         let mut change = |id: RegionId, change: &dyn Fn(&mut RegionView)| {

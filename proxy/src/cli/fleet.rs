@@ -25,26 +25,26 @@ pub(super) struct Fleet {
     /// Show them again each second, until Ctrl-C
     #[arg(long)]
     watch: bool,
-    /// Exit with 1 if any node is like that, or none reports
+    /// Exit with 1 if any node is in one of these states, or none reports
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "watch", value_name = "WHAT")]
     fail_on: Vec<FailOn>,
-    /// How it is written
+    /// The format of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]
     bus: Flags,
 }
 
-/// What a pipeline does not let pass.
+/// Which states of a node fail the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FailOn {
-    /// It refuses the newest table.
+    /// The node refuses the newest table.
     Rejected,
-    /// Tables were published since its own.
+    /// Tables were published since the node's own.
     Lagging,
-    /// It has not been heard from for two reports' time.
+    /// The node's last report is older than two report intervals.
     Silent,
-    /// Its table may no longer be used: it refuses restricted routes.
+    /// The node's table has expired: it refuses restricted routes.
     Expired,
 }
 
@@ -53,7 +53,7 @@ enum FailOn {
 struct Picture {
     live: Option<Live>,
     heartbeat: Option<Beat>,
-    /// What is weak about the bucket.
+    /// The bucket's weaknesses.
     bucket: Vec<Trouble>,
     nodes: Vec<Row>,
 }
@@ -71,7 +71,7 @@ struct Beat {
     of_live: bool,
 }
 
-/// Something weak about the bucket.
+/// A weakness of the bucket.
 #[derive(Debug, Serialize)]
 struct Trouble {
     kind: &'static str,
@@ -87,7 +87,7 @@ struct Live {
     signed: bool,
     /// UTC, by its publisher's clock.
     issued: String,
-    /// UTC; null where its publisher does not say.
+    /// UTC; null where its publisher sets no end.
     valid_until: Option<String>,
 }
 
@@ -174,7 +174,7 @@ fn ran(error: serde_json::Error) -> Failed {
     Failed::Ran(error.into())
 }
 
-/// Looks at the bus. What is known of its history stays, as long as no table is added to it.
+/// Reads the state of the bus. The history is read again only when a table was added.
 async fn picture(bus: &Bus, history: &mut Vec<Entry>) -> Result<Picture, BusError> {
     let newest = bus.live(Place::Table).await?;
     if newest.as_ref().map(|entry| entry.revision) != history.last().map(|entry| entry.revision) {
@@ -205,4 +205,5 @@ async fn picture(bus: &Bus, history: &mut Vec<Entry>) -> Result<Picture, BusErro
     Ok(Picture { live, heartbeat, bucket, nodes })
 }
 
+/// How often `--watch` draws: nodes report every five seconds, staged ones every second.
 const REDRAW: Duration = Duration::from_secs(1);

@@ -27,16 +27,16 @@ pub(super) struct Heartbeat {
     /// Sign with this ed25519 key, PEM
     #[arg(long, value_name = "KEY")]
     sign: PathBuf,
-    /// How often: a small part of the nodes' max_age
+    /// How often to sign: a small part of the nodes' max_age
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     every: Duration,
     /// Sign once and exit, for a cron job
     #[arg(long, conflicts_with = "every")]
     once: bool,
-    /// Remember in this file what was signed for, and sign for nothing that was published before it
+    /// Record in this file which table was signed for, and sign for none that was published before it
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// How it is written; in JSON a heartbeat a line
+    /// The format of the output; in JSON a heartbeat a line
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     #[command(flatten)]
@@ -50,7 +50,7 @@ impl Heartbeat {
             return Err(Failed::Input(anyhow!("--every is more than nothing")));
         }
         let mut memory = Memory::load(self.state.as_deref())?;
-        // Whatever becomes of those who read what it says, nodes wait for what it signs.
+        // Nodes wait for the signatures: readers of the output that hang or end must not stop them.
         log::open().map_err(|error| Failed::Ran(error.into()))?;
         let printed = Printed::start().map_err(|error| Failed::Ran(error.into()))?;
         let ended = self.run(&key, &mut memory, &printed);
@@ -75,12 +75,12 @@ impl Heartbeat {
                 }
                 Err(failed) => return Err(failed),
             };
-            // A signal ends it here as anywhere: there is nothing to put in order.
+            // A signal ends the process here as anywhere: there is nothing to clean up.
             std::thread::sleep(pause);
         }
     }
 
-    /// Signs once, and returns what is to be printed of it.
+    /// Signs once, and returns what to print.
     async fn beat(&self, bus: &Bus, source: &Source, key: &SigningKey, memory: &mut Memory) -> Result<String, Failed> {
         let trusted = TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -105,12 +105,12 @@ impl Heartbeat {
                 beyond.revision
             )));
         }
-        // Of two signers whose clocks differ, the later one is to have said something new.
+        // With two signers whose clocks differ, the later heartbeat must have the later time.
         let last_ms = last.map_or(0, |beat| beat.signed_ms).min(unix_ms(now + MOST_SKEW));
         let signed_ms = unix_ms(now).max(last_ms.saturating_add(1));
         let mut beat = Beat::new(&version, signed_ms, &publisher());
         key.sign_heartbeat(&mut beat, bus.bucket());
-        // First what must not be forgotten: a heartbeat that is not written is written the next time.
+        // The state first, so that it is never behind: a heartbeat that fails is signed the next time.
         memory.keep(&version)?;
         bus.put_heartbeat(&beat).await?;
         self.shown(&beat, &publication, now)
@@ -139,8 +139,8 @@ impl Heartbeat {
     }
 }
 
-/// Returns the newest table that a known key has signed. What else lies in its place is no reason to fall silent: no
-/// node that trusts keys takes it.
+/// Returns the newest table that a known key has signed. Another entry in its place is no reason to stop: no node that
+/// trusts keys takes it.
 async fn newest(bus: &Bus, trusted: &TrustedKeys, now: SystemTime) -> Result<Published, Failed> {
     let is_good = |table: &Published| {
         let claimed = table.publication.claimed_sha256.as_ref();
@@ -154,7 +154,7 @@ async fn newest(bus: &Bus, trusted: &TrustedKeys, now: SystemTime) -> Result<Pub
         return Ok(live);
     }
     let signed = bus.history().await?.into_iter().filter_map(Published::of).filter(is_good);
-    // What somebody put there again is no newer than it was.
+    // A publication that was written again is not newer for that.
     let newest = signed.max_by_key(|table| (table.publication.epoch, table.publication.issued_ms, table.revision));
     let Some(newest) = newest else {
         return Err(Failed::Ran(anyhow!(
@@ -180,5 +180,5 @@ async fn newest(bus: &Bus, trusted: &TrustedKeys, now: SystemTime) -> Result<Pub
     Ok(newest)
 }
 
-/// After a failure.
+/// The longest pause after a failure.
 const RETRY: Duration = Duration::from_secs(60);

@@ -31,7 +31,7 @@ pub(super) struct Replay {
     /// The routing table to decide with
     #[arg(long, value_name = "NEW")]
     table: PathBuf,
-    /// The routing table to compare with, instead of what the log says happened
+    /// The routing table to compare with, instead of the results in the log
     #[arg(long, value_name = "OLD")]
     against: Option<PathBuf>,
     /// The region of the node that decided, for lines that do not say it
@@ -47,14 +47,14 @@ pub(super) struct Replay {
     /// Take a region as loaded in the new decisions
     #[arg(long, value_name = "REGION=0.9")]
     load: Vec<String>,
-    /// Exit with 1 if any request is affected like that
+    /// Exit with 1 if any request is affected in one of these ways
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     fail_on: Vec<FailOn>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
 
-/// What a pipeline does not let pass.
+/// Which effects on requests fail the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FailOn {
     /// A request may go where the old table does not let it; or was served where the new one does not.
@@ -144,7 +144,7 @@ impl Replay {
         Ok(Box::new(BufReader::with_capacity(1 << 18, file)))
     }
 
-    /// The view that `--down` and `--load` describe.
+    /// Returns the view that `--down` and `--load` describe.
     fn view(&self, table: &Table) -> Result<Vec<RegionView>, Failed> {
         let mut view = vec![RegionView::default(); table.spec().regions.len()];
         let mut change = |id: RegionId, change: &dyn Fn(&mut RegionView)| {

@@ -70,19 +70,19 @@ impl Rollback {
         outcome.finish(done, &console)
     }
 
-    /// Takes away what lies in a staged table's place and is none.
+    /// Deletes an unreadable entry in the place of staged tables.
     async fn clear(&self, bus: &Bus, revision: u64, why: &str, console: &mut Console) -> Result<bool, Failed> {
         if self.release.is_dry_run() {
-            console.say(&format!("a dry run: revision {revision} would be taken away: {why}\n"));
+            console.say(&format!("a dry run: revision {revision} would be deleted: {why}\n"));
         } else {
             withdraw(bus, revision).await?;
-            console.say(&format!("revision {revision} was taken away: {why}\n"));
+            console.say(&format!("revision {revision} was deleted: {why}\n"));
         }
-        // Nobody asked for that alone, unless for what is staged.
+        // The command goes on, unless only the staged table was to be withdrawn.
         Ok(self.staged)
     }
 
-    /// Withdraws the staged table, if one is under way. This asks nobody: it is what they wait for.
+    /// Withdraws the staged table, if one is under way, without a confirmation.
     async fn withdraw(&self, bus: &Bus, outcome: &mut Outcome, console: &mut Console) -> Result<bool, Failed> {
         let view = BusView::read(bus).await?;
         if let Some(Entry { revision, unreadable: Some(why), .. }) = &view.staged {
@@ -97,7 +97,7 @@ impl Rollback {
         withdraw(bus, staged.revision).await?;
         outcome.outcome = Fate::Withdrawn;
         match back(bus, &stage.nodes, self.release.patience(), console).await {
-            // Nobody waited.
+            // Without a wait it is no failure that nodes are not back yet.
             Err(lacking) if !self.release.patience().is_zero() => Err(Failed::Ran(anyhow!("{what}: {lacking}"))),
             Ok(result) | Err(result) => {
                 console.say(&format!("{what}: {result}\n"));
@@ -107,15 +107,15 @@ impl Rollback {
     }
 }
 
-/// What an earlier table must have to come back without being named: whoever may write on the bus can have put
-/// anything there, which no node took.
+/// The requirements for an earlier table that comes back without being named: everybody who may write on the bus
+/// may have put a table there that no node took.
 struct Standard {
     bucket: String,
-    /// Whose tables are believed, as far as we know; if nobody is named, everybody's.
+    /// The trusted keys, as far as they are known here; if there are none, signatures are not required.
     trusted: TrustedKeys,
     /// The table that the nodes have: the live one, unless they refuse it.
     taken: Option<Published>,
-    /// What nodes refuse.
+    /// The tables that nodes refuse.
     refused: BTreeSet<Revision>,
     /// Revisions whose epoch is lower than that of a table before them.
     backward: BTreeSet<u64>,
@@ -149,14 +149,14 @@ impl Standard {
         })
     }
 
-    /// Returns what a table lacks, in words that follow its name.
+    /// Returns what disqualifies a table, as the end of a sentence that starts with its name.
     fn lacking(&self, table: &Published) -> Option<String> {
         let publication = &table.publication;
         if RoutingTable::from_afar("bus", &publication.text, crate::clock::wall()).is_err() {
             return Some("is not good".to_owned());
         }
         if publication.claimed_sha256.as_ref().is_some_and(|claimed| *claimed != publication.sha256()) {
-            return Some("has not the hash that its publisher gave".to_owned());
+            return Some("does not have the hash that its publisher computed".to_owned());
         }
         if self.backward.contains(&table.revision) {
             return Some("has an epoch below that of tables before it, so that no node took it".to_owned());
@@ -185,10 +185,10 @@ fn rolled_back_to(note: &str) -> Option<u64> {
     rest.split(':').next()?.trim().parse().ok()
 }
 
-/// How the note of a rollback begins.
+/// The beginning of a rollback's note.
 const ROLLBACK: &str = "rollback to revision ";
 
-/// Returns the table that comes back: of a revision, or else the newest that is not the live one.
+/// Returns the table that comes back: that of a revision, or else the newest good one that differs from the live one.
 fn earlier(
     history: &[Entry],
     to: Option<u64>,
@@ -210,13 +210,13 @@ fn earlier(
             found.cloned().ok_or_else(|| format!("the bus has no table of revision {revision}; it has {}", known()))
         }
         (None, Some(live)) => {
-            // After a rollback, back is further back, and not to what it was rolled back from.
+            // After a rollback the next one goes further back, and not to the table before the first.
             let before = rolled_back_to(&live.note).unwrap_or(u64::MAX);
             let is_other = |table: &&Published| table.publication.text != live.text && table.revision < before;
             let other = tables.iter().filter(is_other).find(|table| is_good(table));
             other.cloned().ok_or_else(none)
         }
-        // It was deleted: the newest comes back.
+        // The live table was deleted: the newest comes back.
         (None, None) => tables.iter().find(|table| is_good(table)).cloned().ok_or_else(none),
     }
 }

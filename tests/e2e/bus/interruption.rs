@@ -121,7 +121,7 @@ async fn garbage_in_the_place_of_a_staged_table_can_be_taken_away() {
     becomes(&a, "a word on it", |status| status["bus"]["notes"].to_string().contains("the staged table")).await;
     let ended = edge.run(&["rollback", "--staged"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_says(&ended.stdout, &["was taken away"]);
+    assert_says(&ended.stdout, &["was deleted"]);
     becomes(&a, "no word on it", |status| status["bus"]["notes"] == serde_json::json!([])).await;
     assert_eq!(version(&a).await, "1");
 }

@@ -1,4 +1,4 @@
-//! What changes from one routing table to another.
+//! Compares two routing tables.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use policy::diff::{Diff, DiffError, Setting};
 use policy::health::{Check, HttpCheck};
 use policy::rollout::Canary;
 
-/// What changes for whom, and what the policy does not know of: whom to dial and probe, the canary,
-/// and the cookies.
+/// Returns what changes for whom, including what the policy does not know of: the endpoints and their
+/// probes, the canary, and the cookies.
 ///
 /// # Errors
 /// When the tables are too large to be compared.
@@ -16,27 +16,27 @@ pub(in crate::cli) fn diff(old: &RoutingTable, new: &RoutingTable) -> Result<Dif
     let mut diff = Diff::between(&old.table, &new.table)?;
     let (before, after) = (upstreams(old), upstreams(new));
     for (key, old) in &before {
-        // A region that comes or goes is told already.
+        // An added or removed region is in the diff already.
         if let Some(new) = after.get(key).filter(|new| *new != old) {
             diff.settings.push(Setting { key: key.clone(), old: Some(old.clone()), new: Some(new.clone()) });
         }
     }
     diff.settings.extend(canary_changes(old.canary.as_ref(), new.canary.as_ref()));
-    // Without a secret it is the text that signs, which differs whenever anything does.
+    // Without a secret the key is derived from the text, which differs whenever anything does.
     let secret = |document: &RoutingTable| document.has_affinity_secret.then(|| document.affinity.seal("", "", 0));
     let (before, after) = (secret(old), secret(new));
     if before != after {
-        let said = |secret: Option<String>, which: &str| Some(secret.map_or("none", |_| which).to_owned());
+        let shown = |secret: Option<String>, which: &str| Some(secret.map_or("none", |_| which).to_owned());
         diff.settings.push(Setting {
             key: "affinity.secret".to_owned(),
-            old: said(before, "one"),
-            new: said(after, "another: cookies made under the old one pin nobody"),
+            old: shown(before, "one"),
+            new: shown(after, "another: cookies made under the old one pin nobody"),
         });
     }
     Ok(diff)
 }
 
-/// Whom to dial and how to probe it, by the key in the table's file.
+/// Returns the endpoints and their probes, by key in the table's file.
 fn upstreams(document: &RoutingTable) -> BTreeMap<String, String> {
     let mut said = BTreeMap::new();
     for ((_, region), upstream) in document.table.regions().zip(&document.upstreams) {
@@ -91,7 +91,7 @@ fn asked(check: &Check) -> [(&'static str, String); 6] {
     ]
 }
 
-/// A canary that comes or goes as one line; of one that both tables have, each key that differs.
+/// Returns an added or removed canary as one setting; of one that both tables have, each key that differs.
 fn canary_changes(old: Option<&Canary>, new: Option<&Canary>) -> Vec<Setting> {
     let (Some(before), Some(after)) = (old, new) else {
         let summary = |canary: &Canary| format!("{}, {}", canary.version, shares(canary));
@@ -103,7 +103,7 @@ fn canary_changes(old: Option<&Canary>, new: Option<&Canary>) -> Vec<Setting> {
     pairs.map(setting).collect()
 }
 
-/// What a table says of its canary, by key.
+/// Returns a canary's settings, by key.
 fn trial(canary: &Canary) -> [(&'static str, String); 8] {
     let Canary { version, steps: _, pace, success, failure, line: _ } = canary;
     let pace: Vec<String> = pace.iter().map(|pace| format!("{pace:?}")).collect();
@@ -119,7 +119,7 @@ fn trial(canary: &Canary) -> [(&'static str, String); 8] {
     ]
 }
 
-/// The clients that get the version on trial, step by step.
+/// Returns the share of clients that get the canary's version, step by step.
 fn shares(canary: &Canary) -> String {
     let fixed = if canary.pace.is_empty() { " (fixed)" } else { "" };
     let steps: Vec<String> = canary.steps.iter().map(|percent| format!("{percent} %")).collect();

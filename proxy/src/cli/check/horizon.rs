@@ -1,11 +1,11 @@
-//! What a table's dates change by themselves, in words.
+//! Formats what a table's dates change by themselves.
 
 use policy::Moment;
 use policy::diff::{Dated, LawChange};
 
 use super::words;
 
-/// The dates up to one, a line for each and for whom it changes what.
+/// Formats the dates up to one, each with a line for each change.
 pub(super) fn text(until: Moment, dated: &[Dated]) -> String {
     let mut out = String::new();
     if dated.is_empty() {
@@ -61,5 +61,5 @@ fn effects(change: &LawChange) -> String {
     effects.join("; ")
 }
 
-/// More lines than anybody reads of one date.
+/// The most lines that are shown for one date: more are not read.
 const MOST_LINES: usize = 20;

@@ -1,4 +1,4 @@
-//! A difference between two tables, in words.
+//! Formats the difference between two tables.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use policy::diff::{
 };
 use policy::diff::{Setting, Takeover, Who};
 
-/// The whole of it, for people.
+/// Formats a whole diff for people.
 pub(in crate::cli) fn text(diff: &Diff, old: &Path, new: &Path) -> String {
     let mut out = format!(
         "from {} (version {:?}) to {} (version {:?}):\n",
@@ -109,7 +109,7 @@ fn law(change: &LawChange) -> (&'static str, String) {
     (mark, format!("{}: {}", subject(change), effects.join("; ")))
 }
 
-/// Whose requests a change is for, on which routes.
+/// Returns whose requests a change is for, on which routes.
 pub(super) fn subject(change: &LawChange) -> String {
     let mut subject = format!("{}: {}", who(&change.who), some(&change.routes, 3, passage));
     if let Some(requests) = &change.requests {
@@ -121,7 +121,7 @@ pub(super) fn subject(change: &LawChange) -> String {
     subject
 }
 
-/// What is gained, by why it is noteworthy.
+/// Returns the gained regions, grouped by why they matter.
 fn gains(gained: &[Gain]) -> Vec<String> {
     let of = |wanted: &dyn Fn(&Gain) -> bool| gained.iter().filter(|gain| wanted(gain)).collect::<Vec<_>>();
     let mut words = Vec::new();
@@ -265,7 +265,7 @@ pub(super) fn names(names: &[String]) -> String {
     some(names, 8, Clone::clone)
 }
 
-/// The first of a list in words, and how many more there are.
+/// Returns the first of a list in words, and how many more there are.
 fn some<T>(list: &[T], most: usize, words: impl Fn(&T) -> String) -> String {
     let mut shown: Vec<String> = list.iter().take(most).map(words).collect();
     if list.len() > most {
@@ -278,5 +278,5 @@ fn all<T>(list: &[T], words: impl Fn(&T) -> String, between: &str) -> String {
     list.iter().map(words).collect::<Vec<_>>().join(between)
 }
 
-/// More lines than anybody reads at once.
+/// The most lines of a section that are shown: more are not read.
 const MOST_LINES: usize = 50;

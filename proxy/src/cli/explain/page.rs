@@ -1,11 +1,11 @@
-//! A page of text, with lines that are broken between words.
+//! A page of text, with lines wrapped between words.
 
-/// The lines that are written so far.
+/// The lines written so far.
 #[derive(Default)]
 pub(super) struct Page(pub(super) String);
 
 impl Page {
-    /// The width that lines keep to where they can.
+    /// The width of wrapped lines: a word that is longer exceeds it.
     const WIDTH: usize = 100;
 
     /// Writes a line as it is.
@@ -19,7 +19,7 @@ impl Page {
         self.wrapped(&format!("{label:<9}"), 11, text);
     }
 
-    /// Writes text after a lead, broken between words; what does not fit is indented.
+    /// Writes text after a lead, wrapped between words; further lines are indented.
     pub(super) fn wrapped(&mut self, lead: &str, indent: usize, text: &str) {
         let mut line = lead.to_owned();
         let mut fresh = true;
@@ -39,5 +39,5 @@ impl Page {
     }
 }
 
-/// Stands for a space that no line breaks at.
+/// A no-break space, written as a space.
 pub(super) const GLUE: &str = "\u{a0}";

@@ -1,4 +1,4 @@
-//! An explanation for people: the verdict first, then what led to it, then what comes if it fails.
+//! Formats an explanation for people: first the verdict, then its reasons, then what happens on failures.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use policy::{Access, Explanation, Period, Reported};
 
 use super::page::{GLUE, Page};
 
-/// The whole page.
+/// Formats the whole explanation.
 pub(super) fn text(explanation: &Explanation) -> String {
     let mut page = Page::default();
     headline(&mut page, explanation);
@@ -110,7 +110,7 @@ fn law(page: &mut Page, explanation: &Explanation) {
     }
 }
 
-/// A rule, in a table of so many regions.
+/// Formats a rule, in a table of `regions` regions.
 fn in_words(rule: &RuleExplained, regions: usize) -> String {
     let selects = match rule.selects.as_slice() {
         [] => "no region".to_owned(),
@@ -155,7 +155,7 @@ fn dormant_in_words(rule: &DormantRule) -> String {
     format!("{}: {}: {why}", rule.jurisdiction, place(&rule.rule, Some(rule.line)))
 }
 
-/// The regions that would be tried, one line each, in columns.
+/// Writes the regions that would be tried, one line each, in columns.
 fn order(page: &mut Page, explanation: &Explanation) {
     let tried: Vec<&RegionExplained> =
         explanation.order.iter().filter_map(|name| explanation.regions.iter().find(|r| r.name == *name)).collect();
@@ -184,7 +184,7 @@ fn order(page: &mut Page, explanation: &Explanation) {
     }
 }
 
-/// What the regions of one group of the order have in common.
+/// Returns the heading of a region's group in the order.
 fn group(explanation: &Explanation, region: &RegionExplained) -> String {
     if explanation.request.pinned.as_ref() == Some(&region.name) {
         return "pinned".to_owned();
@@ -203,14 +203,14 @@ fn group(explanation: &Explanation, region: &RegionExplained) -> String {
     format!("{level}{whose}{moved}")
 }
 
-/// The rules that open a region, and how.
+/// Returns the rules that open a region, and how.
 fn opened_by(region: &RegionExplained) -> String {
     let opens = region.why.iter().filter(|why| why.verdict == Ruling::Opens);
-    let told = opens.map(|why| {
+    let texts = opens.map(|why| {
         let how = why.effect.strip_prefix("opened as a later level").unwrap_or(&why.effect);
         format!("opened by {}{how}", place(&why.rule, why.line))
     });
-    told.collect::<Vec<_>>().join(", ")
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// The columns of the order.
@@ -255,7 +255,7 @@ impl Columns {
         row.trim_end().to_owned()
     }
 
-    /// The terms that count: name, weight, width.
+    /// Returns the terms with a weight: name, weight, width.
     fn terms(&self) -> impl Iterator<Item = (&'static str, f32, usize)> {
         let Shares { latency, load, compliance, cost } = self.weights;
         let all = [("latency", latency, 22), ("load", load, 11), ("compliance", compliance, 15), ("cost", cost, 9)];
@@ -263,7 +263,7 @@ impl Columns {
     }
 }
 
-/// What the fleet's nodes report, and how long ago.
+/// Formats the load that nodes report, and how long ago.
 fn fleet_load(reported: &ReportedExplained) -> String {
     let ReportedExplained { utilisation, age_seconds, nodes } = reported;
     let (share, s) = (utilisation * 100.0, if *nodes == 1 { "" } else { "s" });
@@ -281,7 +281,7 @@ fn source(source: LatencySource) -> &'static str {
     }
 }
 
-/// The regions that are not tried, by the one reason that decides.
+/// Writes the regions that are not tried, grouped by the reason that decides.
 fn out(page: &mut Page, explanation: &Explanation) {
     let out = || explanation.regions.iter().filter(|region| !explanation.order.contains(&region.name));
     for (title, lawful) in [("may serve, but cannot now", true), ("must not serve", false)] {
@@ -304,7 +304,7 @@ fn out(page: &mut Page, explanation: &Explanation) {
     }
 }
 
-/// Regions that are out for one reason; never none.
+/// Regions that are excluded for one reason; never empty.
 struct Excluded<'a> {
     regions: Vec<(&'a RegionExplained, Option<&'a Why>)>,
 }
@@ -314,8 +314,8 @@ impl<'a> Excluded<'a> {
         self.regions.first().and_then(|(_, why)| *why)
     }
 
-    /// A law is told from another of its name by its line; what a region's own entry says has a line
-    /// for each region.
+    /// Returns whether a reason is this group's. A law's line distinguishes it from others of its name; a
+    /// region's own entry has another line in each region.
     fn is_for(&self, why: Option<&Why>) -> bool {
         let key = |why: &Why| (why.rule.clone(), why.effect.clone(), why.regulation.as_ref().and(why.line));
         self.first().map(key) == why.map(key)
@@ -327,7 +327,7 @@ impl<'a> Excluded<'a> {
 
     fn reason(&self) -> String {
         self.first().map_or_else(
-            || "no reason told".to_owned(),
+            || "no reason given".to_owned(),
             |why| {
                 let effect = why.effect.strip_prefix("refused: ").unwrap_or(&why.effect);
                 format!("{}: {effect}", place(&why.rule, why.line.filter(|_| self.has_one_line())))
@@ -348,7 +348,7 @@ impl<'a> Excluded<'a> {
     }
 }
 
-/// By its word; by its effect in what a node of an older version says.
+/// Returns whether a reason refuses: by its verdict, or by its effect in the answer of an older node.
 fn refuses(why: &Why) -> bool {
     why.verdict == Ruling::Refuses || why.effect.starts_with("refused")
 }
@@ -371,7 +371,7 @@ fn if_it_fails(page: &mut Page, explanation: &Explanation) {
     }
 }
 
-/// Whom a step takes as down beside the `before` of the step before it.
+/// Returns which regions a step takes as down beside the `before` of the step before it.
 fn newly_down(before: usize, step: &FailureStep) -> String {
     let and = if before == 0 { "" } else { "and " };
     match (step.down.len().saturating_sub(before), step.down.last()) {
@@ -389,17 +389,17 @@ fn outcome(step: &FailureStep) -> String {
     }
 }
 
-/// A rule or a key, and its line.
+/// Formats a rule or a key, and its line.
 fn place(rule: &str, line: Option<u32>) -> String {
     line.map_or_else(|| rule.to_owned(), |line| format!("{rule} (line {line})"))
 }
 
-/// A name with a remark, which stay on one line.
+/// Formats a name with a remark, which stay on one line.
 fn glued(name: &str, remark: &str) -> String {
     format!("{name} ({remark})").replace(' ', GLUE)
 }
 
-/// How many of a rule's regions are named.
+/// How many of a rule's regions are named: about a line's.
 const NAMED: usize = 8;
 
 #[cfg(test)]

@@ -15,23 +15,23 @@ use crate::cli::bus::view::is_silent;
 pub(super) struct Row {
     pub(super) node: String,
     pub(super) region: String,
-    /// What it has in force.
+    /// The table that the node has in force.
     pub(super) epoch: u64,
     pub(super) revision: u64,
     pub(super) version: String,
     pub(super) sha256: String,
-    /// The first is what counts most.
+    /// The node's states, the most important first.
     pub(super) state: Vec<State>,
     pub(super) lag: Option<Lag>,
     /// UTC, by the node's clock.
     pub(super) since: String,
-    /// When a trusted key last signed anything about its table, UTC; null where it trusts no keys.
+    /// When a trusted key last signed the node's table or a heartbeat about it, UTC; null where it trusts no keys.
     pub(super) signed: Option<String>,
-    /// When its table may no longer be used, as things are, UTC.
+    /// When the node's table expires, as far as is known now, UTC.
     pub(super) expires: Option<String>,
     /// UTC, by the bus's clock.
     pub(super) heard: String,
-    /// The revision that it refuses.
+    /// The revision that the node refuses.
     pub(super) refused: Option<u64>,
     pub(super) problems: Vec<Problem>,
     pub(super) notes: Vec<String>,
@@ -39,39 +39,39 @@ pub(super) struct Row {
     pub(super) instance: String,
 }
 
-/// What there is to say of a node.
+/// A state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
-    /// It has not been heard from for two reports' time.
+    /// The node's last report is older than two report intervals.
     Silent,
-    /// It refuses the newest table.
+    /// The node refuses the newest table.
     Rejected,
-    /// Its table may no longer be used: restricted routes are refused.
+    /// The node's table has expired: it refuses restricted routes.
     Expired,
-    /// It has no table yet.
+    /// The node has no table yet.
     Waiting,
-    /// It has a staged table.
+    /// The node has a staged table in force.
     Staged,
-    /// It has a table of all.
+    /// The node has a table of all nodes in force.
     Applied,
-    /// Its table is later than the live one, which it ignores: the bucket is not the one that it knows.
+    /// The node's table is later than the live one, which it ignores: it knows another bucket.
     Ahead,
-    /// It drains.
+    /// The node drains.
     Draining,
 }
 
 /// How far a node is behind the live table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Lag {
-    /// The tables published since its own.
+    /// The number of tables published since the node's own.
     pub(super) publications: usize,
-    /// Since the first of them.
+    /// The seconds since the first of them.
     pub(super) seconds: u64,
 }
 
 impl Row {
-    /// Returns what a report says, beside what was published.
+    /// Returns the row of a report, compared with what was published.
     pub(super) fn of(report: NodeReport, heard: SystemTime, history: &[Entry], now: SystemTime) -> Self {
         Self {
             state: states(&report, heard, history, now),
@@ -94,14 +94,14 @@ impl Row {
         }
     }
 
-    /// Returns whether there is this to say of it.
+    /// Returns whether the node is in this state.
     pub(super) fn is(&self, state: State) -> bool {
         self.state.contains(&state)
     }
 }
 
 fn states(report: &NodeReport, heard: SystemTime, history: &[Entry], now: SystemTime) -> Vec<State> {
-    let said = match report.state {
+    let state = match report.state {
         NodeState::Applied if report.staged => State::Staged,
         NodeState::Applied => State::Applied,
         NodeState::Rejected => State::Rejected,
@@ -109,7 +109,7 @@ fn states(report: &NodeReport, heard: SystemTime, history: &[Entry], now: System
     };
     let all = [
         is_silent(heard, now).then_some(State::Silent),
-        Some(said),
+        Some(state),
         is_ahead(report, history).then_some(State::Ahead),
         report.expired.then_some(State::Expired),
         report.draining.then_some(State::Draining),
@@ -123,7 +123,7 @@ fn is_ahead(report: &NodeReport, history: &[Entry]) -> bool {
 }
 
 impl Lag {
-    /// `None` when nothing was published since the node's table.
+    /// Returns a node's lag; `None` when nothing was published since its table.
     fn of(report: &NodeReport, history: &[Entry], now: SystemTime) -> Option<Self> {
         let is_missed = |entry: &&Entry| {
             let epoch = entry.publication.as_ref().map(|publication| publication.epoch);
@@ -136,7 +136,7 @@ impl Lag {
     }
 }
 
-/// `2 (5m 3s)`.
+/// Writes `2 (5m 3s)`.
 impl fmt::Display for Lag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.publications, long(std::time::Duration::from_secs(self.seconds)))
@@ -144,7 +144,7 @@ impl fmt::Display for Lag {
 }
 
 impl State {
-    /// Returns the word for it.
+    /// Returns the state's name.
     pub(super) fn name(self) -> &'static str {
         match self {
             State::Silent => "silent",

@@ -1,4 +1,4 @@
-//! The fleet, for people.
+//! Formats the fleet for people.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{Live, Picture};
 use crate::cli::bus::console::aligned;
 use crate::cli::bus::console::long;
 
-/// Returns a line a node, what is wrong with some of them, and all in one line.
+/// Returns a line for each node, the troubles of some, and a summary.
 pub(super) fn text(picture: &Picture) -> String {
     let bucket: String = picture.bucket.iter().map(|trouble| format!("warning: {}\n", trouble.says)).collect();
     if picture.nodes.is_empty() {
@@ -26,12 +26,12 @@ pub(super) fn text(picture: &Picture) -> String {
 fn line(row: &Row) -> [String; 7] {
     let states: Vec<&str> = row.state.iter().map(|state| state.name()).collect();
     let has_table = !row.is(State::Waiting);
-    let said = |text: String| if has_table { text } else { "-".to_owned() };
+    let cell = |text: String| if has_table { text } else { "-".to_owned() };
     [
         row.node.clone(),
         row.region.clone(),
-        said(row.revision.to_string()),
-        said(row.version.clone()),
+        cell(row.revision.to_string()),
+        cell(row.version.clone()),
         states.join(", "),
         row.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
         row.since.clone(),
@@ -53,7 +53,7 @@ fn troubles(row: &Row) -> String {
     out
 }
 
-/// `20 nodes: 19 on revision 14 ("2026-11-21.3"), 1 rejected`.
+/// Returns `20 nodes: 19 on revision 14 ("2026-11-21.3"), 1 rejected`.
 fn summary(picture: &Picture) -> String {
     let live = match &picture.live {
         None => "there is no table on the bus".to_owned(),
@@ -74,7 +74,7 @@ fn summary(picture: &Picture) -> String {
     format!("{all}: {live}{rest}{}", signs(picture))
 }
 
-/// `; issued 2026-11-21T15:33:36Z, heartbeat 5m ago`: what nodes that trust keys go by.
+/// Returns `; issued 2026-11-21T15:33:36Z, heartbeat 5m ago`: the signed times by which nodes with keys decide.
 fn signs(picture: &Picture) -> String {
     let Some(live) = &picture.live else { return String::new() };
     let issued = if live.signed { format!("; issued {}", live.issued) } else { String::new() };
@@ -87,7 +87,7 @@ fn signs(picture: &Picture) -> String {
     issued + &until + &beat.unwrap_or_default()
 }
 
-/// `revision 14 ("2026-11-21.3")`.
+/// Returns `revision 14 ("2026-11-21.3")`.
 fn live_in_words(live: &Live) -> String {
     let version = live.version.as_ref().map_or_else(String::new, |version| format!(" ({version:?})"));
     format!("revision {}{version}", live.revision)

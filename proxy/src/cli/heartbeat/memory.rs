@@ -1,4 +1,4 @@
-//! What was signed for before: whoever controls the bus may show an earlier table.
+//! Records which table was signed for: whoever controls the bus may show an earlier one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Failed;
 use crate::cli::bus::console::utc_millis;
 
-/// The newest publication that was signed for, for as long as the process lives, and longer with a file.
+/// The newest publication that was signed for. Lives as long as the process, and longer with a file.
 #[derive(Debug)]
 pub(super) struct Memory {
     file: Option<PathBuf>,
@@ -26,10 +26,10 @@ struct Signed {
 }
 
 impl Memory {
-    /// Reads what is in the file, which need not exist.
+    /// Reads the file, which need not exist.
     ///
     /// # Errors
-    /// When it cannot be read, or is none.
+    /// When the file cannot be read, or is no state of this command.
     pub(super) fn load(file: Option<&Path>) -> Result<Self, Failed> {
         let Some(file) = file else { return Ok(Self { file: None, newest: None }) };
         let bad = |what: String| Failed::Input(anyhow!("{}: {what}", file.display()));
@@ -47,7 +47,7 @@ impl Memory {
     /// Checks that a publication is not older than the newest that was signed for.
     ///
     /// # Errors
-    /// What is wrong.
+    /// Why the publication must not be signed for.
     pub(super) fn check(&self, version: &TableVersion) -> Result<(), String> {
         match &self.newest {
             Some(newest) if (newest.epoch, newest.issued_ms) > (version.epoch, version.issued_ms) => Err(format!(
@@ -62,7 +62,7 @@ impl Memory {
         }
     }
 
-    /// Remembers a publication.
+    /// Records a publication.
     ///
     /// # Errors
     /// When the file cannot be written.

@@ -1,4 +1,4 @@
-//! The times between the dates of a law: a request of a log is decided by the law of its own.
+//! Splits a log by the dates of a law: each request is decided by the law of its own time.
 
 use policy::diff::{DiffError, Laws};
 use policy::replay::ReplaySide;
@@ -6,15 +6,15 @@ use policy::{Moment, RegionView, Table};
 
 use super::tally::{Era, Tally};
 
-/// The tables, their laws read from one date on.
+/// The tables, with the law from one date on.
 pub(super) struct Reading {
-    /// None is before all dates.
+    /// The date; `None` for the time before all dates.
     from: Option<Moment>,
     new: Table,
     old: Option<Table>,
 }
 
-/// Every era of a log, by its beginning; the one in use is with the tally.
+/// Every era of a log, by its beginning; the tally has the one in use.
 pub(super) struct Eras<'a> {
     eras: Vec<(Option<Moment>, Option<Era<'a>>)>,
     current: usize,
@@ -25,7 +25,7 @@ pub(super) fn readings(new: &Table, old: Option<&Table>, only: Option<Moment>) -
     let now = new.spec().at.latest();
     let mut dates = new.spec().boundaries();
     dates.extend(old.iter().flat_map(|old| old.spec().boundaries()));
-    // A log is of the past.
+    // A log has no future requests.
     dates.retain(|date| *date <= now && only.is_none());
     dates.sort_unstable();
     dates.dedup();
@@ -61,7 +61,7 @@ impl<'a> Eras<'a> {
         Ok(Self { eras: readings.iter().map(era).collect::<Result<_, _>>()?, current: 0 })
     }
 
-    /// The era of now, for the tally to begin with.
+    /// Returns the present era, with which the tally begins.
     ///
     /// # Panics
     /// Never: there is at least one.
@@ -72,7 +72,7 @@ impl<'a> Eras<'a> {
         last.expect("an era")
     }
 
-    /// Lets the tally go on with the era of a request that ended then; of one without a time, with that of now.
+    /// Switches the tally to the era of a request that ended at `second`; without a time, to the present one.
     pub(super) fn turn(&mut self, tally: &mut Tally<'a>, second: Option<i64>) {
         let then = second.map(Moment::from_unix_seconds);
         let wanted = match then {
@@ -92,5 +92,5 @@ impl<'a> Eras<'a> {
     }
 }
 
-/// A log that spans more dates of its law than this is decided, before them, by the law before them.
+/// The most dates of a law that are told apart, the newest ones: earlier requests are decided by the law before them.
 const MOST_ERAS: usize = 256;

@@ -1,4 +1,4 @@
-//! The lines of an access log, read one by one: see `telemetry/access_log/line.rs` for who writes them.
+//! Reads the lines of an access log one by one; `telemetry/access_log/line.rs` writes them.
 
 use std::io::{self, BufRead};
 use std::net::IpAddr;
@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use policy::{Country, CountrySet, Method, Origin, Payload};
 use serde::Deserialize;
 
-/// What is read of a line. Fields that older nodes did not write may be missing.
+/// The fields of a line that are read. Fields that older nodes did not write may be missing.
 #[derive(Debug, Deserialize)]
 pub(in crate::cli) struct Line {
     #[serde(default)]
     pub(super) time: Option<String>,
-    /// As much of the client's address as is logged.
+    /// The part of the client's address that is logged.
     #[serde(default)]
     pub(in crate::cli) client: Option<IpAddr>,
     countries: Vec<Country>,
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Line {
     pub(super) pinned: Option<String>,
     #[serde(default)]
     pub(super) from: Option<String>,
-    /// Another node had chosen the region, and has a line of its own for the request.
+    /// Whether another node had chosen the region, which has a line of its own for the request.
     #[serde(default)]
     pub(in crate::cli) chosen: bool,
     #[serde(default)]
@@ -48,7 +48,7 @@ pub(in crate::cli) struct Line {
 }
 
 impl Line {
-    /// Whether the node came as far as a decision: not with what it redirects, or refuses as malformed
+    /// Returns whether the node made a decision: not for requests that it redirected, or refused as malformed
     /// or misdirected, nor where another node had chosen.
     pub(super) fn was_decided(&self) -> bool {
         let reason = self.reason.as_deref();
@@ -58,17 +58,17 @@ impl Line {
                 || (self.route.is_some() && !matches!(reason, Some("bad_request" | "misdirected"))))
     }
 
-    /// Where the client may have been.
+    /// Returns where the client may have been.
     pub(super) fn origin(&self) -> Origin {
         Origin::of(self.countries.iter().copied().collect::<CountrySet>())
     }
 
-    /// The hash of the client's identity; one for all whose hash is unreadable.
+    /// Returns the hash of the client's identity; one value for all unreadable hashes.
     pub(super) fn client_key(&self) -> u64 {
         u64::from_str_radix(&self.client_key, 16).unwrap_or(0)
     }
 
-    /// What the client sent after the head.
+    /// Returns what the client sent after the head.
     pub(super) fn payload(&self) -> Payload {
         match (self.upgrade, self.content) {
             (true, _) => Payload::Tunnel,
@@ -81,12 +81,12 @@ impl Line {
         Method::from_name(&self.method)
     }
 
-    /// When the request ended, in Unix seconds; `None` for a time that is none.
+    /// Returns when the request ended, in Unix seconds; `None` for an invalid time.
     pub(super) fn second(&self) -> Option<i64> {
         Some(self.time.as_ref()?.parse::<jiff::Timestamp>().ok()?.as_second())
     }
 
-    /// A command that explains the request as the table decides it.
+    /// Returns the command that explains the request under a table.
     pub(super) fn explain(&self, table: &str) -> String {
         let countries: Vec<&str> = self.countries.iter().map(Country::code).collect();
         let countries = if countries.is_empty() { "unknown".to_owned() } else { countries.join(",") };
@@ -119,7 +119,7 @@ impl Line {
     }
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./,=:%@+".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
@@ -129,13 +129,13 @@ fn quoted(word: &str) -> String {
     format!("'{}'", shown.replace('\'', r"'\''"))
 }
 
-/// A line, or why it is none.
+/// A line, or why it cannot be read.
 pub(in crate::cli) enum Read {
     Line(Box<Line>),
     Unreadable(String),
 }
 
-/// The lines of a log, in constant memory.
+/// Reads the lines of a log in constant memory.
 pub(in crate::cli) struct Lines<R> {
     reader: R,
     number: u64,
@@ -148,12 +148,12 @@ impl<R: BufRead> Lines<R> {
         Self { reader, number: 0, bytes: 0, buffer: Vec::new() }
     }
 
-    /// The bytes read so far.
+    /// Returns the number of bytes read so far.
     pub(in crate::cli) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The next line that is not blank, with its number from 1; `None` at the end.
+    /// Returns the next line that is not blank, with its number from 1; `None` at the end.
     pub(in crate::cli) fn next(&mut self) -> io::Result<Option<(u64, Read)>> {
         loop {
             self.buffer.clear();
@@ -182,7 +182,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Reads to the end of the line; the bytes read, and whether they are all in the buffer.
+    /// Reads to the end of the line; returns the number of bytes, and whether they are all in the buffer.
     fn take_line(&mut self) -> io::Result<(usize, bool)> {
         let (mut length, mut whole) = (0, true);
         loop {
@@ -207,7 +207,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// Far more than a node's limits let a request be.
+/// The longest line that is read, in bytes: far longer than a node's limits let a request be.
 const LONGEST_LINE: usize = 1 << 20;
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! How many requests each region got in its busiest second.
+//! Counts how many requests each region got in its busiest second.
 
 use rustc_hash::FxHashMap;
 
 /// Requests by region and second.
 #[derive(Default)]
 pub(super) struct Rates {
-    /// By region and hour: the requests of each second.
+    /// The requests of each second, by region and hour.
     hours: FxHashMap<(usize, i64), Box<[u32]>>,
-    /// Requests that were not counted, for there are too many hours.
+    /// Requests that were not counted because there are too many hours.
     pub(super) uncounted: u64,
 }
 
@@ -25,15 +25,15 @@ impl Rates {
         }
     }
 
-    /// The most requests of a region in a second.
+    /// Returns the most requests of a region in a second.
     pub(super) fn peak(&self, region: usize) -> u32 {
         let hours = self.hours.iter().filter(|((of, _), _)| *of == region);
         hours.flat_map(|(_, seconds)| seconds.iter().copied()).max().unwrap_or(0)
     }
 }
 
-/// Seconds.
+/// An hour in seconds.
 const HOUR: i64 = 3600;
 
-/// A day of 64 regions, twice and more; 14 KB each.
+/// The most hours of regions that are kept: over two days of 64 regions, at 14 KB each.
 const MOST_HOURS: usize = 4096;

@@ -1,10 +1,10 @@
-//! What a replay reports: counts, each with an example.
+//! The report of a replay: counts, each with an example.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What happened to the log's requests, and what would happen now.
+/// The log's requests by their results before and now.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) lines: Count,
@@ -22,23 +22,23 @@ pub(super) struct Report {
     pub(super) served: Moves,
     /// Refused, and now for another reason.
     pub(super) refused_otherwise: RefusalTally,
-    /// Decided, but then failed for a cause that a table does not know of; not compared.
+    /// Decided, but then failed for a cause outside the table; not compared.
     pub(super) failed_otherwise: u64,
-    /// Of requests that are served before and after.
+    /// The round trips of requests that are served before and after.
     pub(super) latency_ms: Option<Latencies>,
-    /// By region.
+    /// The busiest second of each region.
     pub(super) capacity: Vec<Capacity>,
     /// Requests whose second was not counted: their time is missing, or the log spans too many hours.
     pub(super) capacity_uncounted: u64,
     pub(super) residency: ResidencyChanges,
 }
 
-/// Lines by what could be done with them.
+/// The numbers of lines, by how they were handled.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Count {
     pub(super) readable: u64,
     pub(super) unreadable: u64,
-    /// Decided again.
+    /// The requests that were decided again.
     pub(super) decided: u64,
     /// Redirected, malformed or misdirected: the node decided nothing.
     pub(super) never_decided: u64,
@@ -56,7 +56,7 @@ pub(super) struct Moves {
     pub(super) counts: BTreeMap<(String, String), (u64, Option<Example>)>,
 }
 
-/// Requests that go from somewhere to somewhere.
+/// Requests that go from one place to another.
 #[derive(Debug, Serialize)]
 pub(super) struct Move {
     pub(super) from: String,
@@ -88,9 +88,9 @@ pub(super) struct RefusalKind {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Example {
     pub(super) line: u64,
-    /// What is particular about it.
+    /// The difference in this request.
     pub(super) what: String,
-    /// A command that explains it.
+    /// The command that explains the request.
     pub(super) explain: String,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Latency {
     pub(super) p95: f64,
 }
 
-/// A region's busiest second, and what it is built for.
+/// A region's busiest second, and its capacity.
 #[derive(Debug, Serialize)]
 pub(super) struct Capacity {
     pub(super) region: String,
@@ -123,15 +123,15 @@ pub(super) struct Capacity {
 /// Requests whose residency changes.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ResidencyChanges {
-    /// They may go where the old table does not let them.
+    /// Requests that may go where the old table does not let them.
     pub(super) widened: Affected,
-    /// They may no longer go where the old table lets them, and nowhere else.
+    /// Requests that may no longer go where the old table lets them, and nowhere else.
     pub(super) narrowed: Affected,
-    /// The log says that they were served where the new table does not let them.
+    /// Requests that the log shows served where the new table does not let them.
     pub(super) forbidden: Affected,
 }
 
-/// Requests by whose they are.
+/// Requests by jurisdiction and data class.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Affected {
     pub(super) requests: u64,
@@ -150,7 +150,7 @@ pub(super) struct Affair {
     pub(super) example: Option<Example>,
 }
 
-/// Adds one to the count of a key; a key past [`MOST_KEYS`] is not told apart.
+/// Adds one to the count of a key; a key past [`MOST_KEYS`] counts under `rest`.
 fn count<K: Ord + Clone>(
     counts: &mut BTreeMap<K, (u64, Option<Example>)>,
     key: K,
@@ -165,7 +165,7 @@ fn count<K: Ord + Clone>(
     }
 }
 
-/// More than the tables' own names make; a log may name anything.
+/// The most keys that are counted separately: more than the tables' own names make, while a log may name anything.
 const MOST_KEYS: usize = 10_000;
 
 const OTHERS: &str = "others";

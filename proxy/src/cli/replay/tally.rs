@@ -1,4 +1,4 @@
-//! What becomes of the requests of a log, added up: in memory that does not grow with the log.
+//! Adds up the results of a log's requests, in memory that does not grow with the log.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,19 +11,19 @@ use super::line::Line;
 use super::rate::Rates;
 use super::report::{Capacity, Example, Latencies, Latency, Report};
 
-/// What requests of one time are decided and compared with.
+/// The tables and laws that the requests of one period are decided and compared with.
 pub(super) struct Era<'a> {
     pub(super) before: Option<ReplaySide<'a>>,
     pub(super) after: ReplaySide<'a>,
-    /// When there is a table before.
+    /// The laws of both tables, where there is a table before.
     pub(super) laws: Option<Laws<'a>>,
 }
 
-/// The sum so far.
+/// The sum so far. Lives as long as the command.
 pub(super) struct Tally<'a> {
     before: Option<ReplaySide<'a>>,
     after: ReplaySide<'a>,
-    /// When there is a table before.
+    /// The laws of both tables, where there is a table before.
     laws: Option<Laws<'a>>,
     /// The new table's file, for commands.
     file: String,
@@ -34,16 +34,16 @@ pub(super) struct Tally<'a> {
     latencies: [Distribution; 2],
 }
 
-/// What became of a request before.
+/// A request's result before.
 enum Then {
     Served(String),
     Refused(u16, String),
-    /// It failed for a cause that a table does not know of.
+    /// The request failed for a cause outside the table.
     Failed,
 }
 
 impl<'a> Tally<'a> {
-    /// With what its first requests are decided by.
+    /// Returns an empty sum, whose first requests are of `era`.
     pub(super) fn new(era: Era<'a>, file: &Path) -> Self {
         let Era { before, after, laws } = era;
         let names_of = |table: &Table| table.regions().map(|(_, region)| region.name.clone()).collect::<Vec<_>>();
@@ -66,7 +66,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// Decides by another law from now on, of the same tables; gives the one before.
+    /// Decides by another era's law of the same tables from now on; returns the era before.
     pub(super) fn go_on_with(&mut self, era: Era<'a>) -> Era<'a> {
         Era {
             before: std::mem::replace(&mut self.before, era.before),
@@ -213,7 +213,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// The sum.
+    /// Returns the report.
     pub(super) fn report(self) -> Report {
         let Self { before, after, mut report, names, rates, latencies, .. } = self;
         let [rates_before, rates_after] = &rates;
@@ -252,7 +252,7 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// What the log says became of a request.
+/// Returns a request's result by the log.
 fn then(line: &Line) -> Then {
     match (&line.region, line.reason.as_deref()) {
         (Some(region), _) => Then::Served(region.clone()),
@@ -263,7 +263,7 @@ fn then(line: &Line) -> Then {
     }
 }
 
-/// Under whose law a request is, in words.
+/// Returns the jurisdictions of a request, in words.
 fn jurisdictions(table: &Table, origin: &Origin, declared: &[String]) -> String {
     let mut ids: Vec<_> = origin
         .countries()
@@ -283,10 +283,10 @@ fn jurisdictions(table: &Table, origin: &Origin, declared: &[String]) -> String 
     words.join(", ")
 }
 
-/// How often each round trip occurs. There are as many as the tables have.
+/// How often each round trip occurs. Bounded by the pairs of regions in the tables.
 #[derive(Default)]
 struct Distribution {
-    /// By tenths of a millisecond.
+    /// The counts by tenths of a millisecond.
     counts: BTreeMap<u64, u64>,
     requests: u64,
     sum: f64,

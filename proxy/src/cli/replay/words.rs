@@ -1,10 +1,10 @@
-//! A replayed log in words.
+//! Formats the report of a replayed log.
 
 use std::path::Path;
 
 use super::report::{Affected, Example, Moves, RefusalTally, Report};
 
-/// The whole of it, for people.
+/// Formats the whole report for people.
 pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) -> String {
     let mut out = Text::default();
     let lines = &report.lines;
@@ -157,5 +157,5 @@ impl Text {
     }
 }
 
-/// As many of one kind as anybody reads.
+/// The most lines of one kind that are shown: more are not read.
 const MOST: usize = 20;
