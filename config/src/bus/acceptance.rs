@@ -60,7 +60,7 @@ pub enum Ignored {
 }
 
 /// Publications that a node has refused, with the table that was in force then: one that takes too much away from that
-/// table may be good after another. Lives as long as the process.
+/// table may be good after another. Lives as long as the process, on the bus's thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Quarantine(VecDeque<Refused>);
 

@@ -17,7 +17,7 @@ use super::publication::Publication;
 use super::report::NodeReport;
 use super::watch::Watch;
 
-/// A connection to a bus. Cheap to clone; it ends with its last clone.
+/// A connection to a bus, for any thread. Cheap to clone; it ends with its last clone.
 #[derive(Clone, Debug)]
 pub struct Bus {
     client: Client,

@@ -211,7 +211,7 @@ impl Freshness {
                 let refused = self.newer.as_ref().map(|(newer, _)| Limit::Refused { revision: newer.revision });
                 Some(self.within_max_age(refused.unwrap_or(Limit::Silence), self.confirmed.age(now)))
             }
-            // `valid_until` stands for signatures, unless the node file sets `max_age`.
+            // `valid_until` replaces the limit on signatures, unless the node file sets `max_age`.
             Witness::Keys if table.valid_until.is_some() && self.max_age.is_none() => None,
             Witness::Keys => Some(self.within_max_age(Limit::Unsigned, self.signed_age(now)?)),
         }

@@ -12,7 +12,7 @@ use super::error::{BusError, chain};
 use super::layout::{OPERATION, Place};
 use super::report::{INSTANCE, REGION};
 
-/// Every change of a bucket, from the present state of each key on.
+/// Every change of a bucket, from the present state of each key on. Owned by one task, for one connection.
 pub struct Watch {
     messages: push::Ordered,
     prefix: String,

@@ -845,7 +845,7 @@ fn endpoints_say_what_they_speak_and_run() {
     assert_eq!(versions, [None, Some("3.1.0-canary"), None]);
 }
 
-/// [`BASE`] with a stable endpoint and one of version 2, whose canary starts at line 9.
+/// Returns [`BASE`] with a stable endpoint and one of version 2, whose canary starts at line 9.
 fn with_canary(canary: &str) -> String {
     BASE.replace("['10.0.0.1:80']", "['10.0.0.1:80', { address = '10.0.0.2:80', version = '2' }]")
         .replace("#end", &format!("[canary]\nversion = '2'\n{canary}"))

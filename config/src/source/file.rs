@@ -47,7 +47,7 @@ impl FileWatch {
     }
 
     /// Waits until any of the files differs from its last reported identity, and has not been written
-    /// for [`QUIET`]. Deletion is a change, too. Cancel-safe: a dropped call loses no change.
+    /// for a moment. Deletion is a change, too. Cancel-safe: a dropped call loses no change.
     pub async fn changed(&mut self) {
         loop {
             // In this order: a change after the first line gives a hint, one before it is found by the

@@ -20,7 +20,7 @@ fn chains() {
         ("198.51.100.1", &["1.1.1.1"], "198.51.100.1", Direct),
         ("198.51.100.1", &["unknown"], "198.51.100.1", Direct),
         ("::ffff:198.51.100.1", &["1.1.1.1"], "198.51.100.1", Direct),
-        // a trusted peer that names nobody
+        // a trusted peer that names no client
         ("10.0.0.1", &[], "10.0.0.1", Direct),
         ("10.0.0.1", &[""], "10.0.0.1", Direct),
         ("10.0.0.1", &[" , ,\t", ""], "10.0.0.1", Direct),
@@ -147,7 +147,7 @@ proptest! {
         prop_assert_eq!(client.address, client.address.to_canonical());
     }
 
-    /// Whoever is left of an untrusted hop, or of an unreadable one, cannot choose the address.
+    /// Checks that hops to the left of an untrusted or unreadable one have no effect on the address.
     #[test]
     fn nothing_left_of_the_first_untrusted_hop_matters(
         lines in prop::collection::vec(prop::collection::vec(element(), 1..6), 0..6),

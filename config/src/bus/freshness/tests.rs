@@ -7,17 +7,17 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// When the node starts, in hours since 1970.
 const START: u64 = 100_000;
 
-/// So many hours after the node's start, by both clocks.
+/// Returns the moment so many hours after the node's start, by both clocks.
 fn at(hours: u64) -> Moment {
     set(hours, hours)
 }
 
-/// So many hours after the node's start, and what a clock that was set says then.
+/// Returns the moment so many hours after the node's start, with another time on the wall clock.
 fn set(hours: u64, wall_hours: u64) -> Moment {
     Moment { elapsed: HOUR * u32::try_from(hours).unwrap(), unix_ms: (START + wall_hours) * 3_600_000 }
 }
 
-/// Unix milliseconds so many hours after the node's start.
+/// Returns the Unix milliseconds so many hours after the node's start.
 fn ms(hours: i64) -> u64 {
     START.checked_add_signed(hours).unwrap() * 3_600_000
 }
@@ -47,7 +47,7 @@ fn what_a_bus_repeats_keeps_no_signed_table_fresh() {
         assert_eq!(judged(&freshness, at(hour)), (Limit::Unsigned, hour > 24), "{hour}");
         assert_eq!(freshness.signed_age(at(hour)), Some(HOUR * hour as u32));
     }
-    // Without keys the bus' word is what there is.
+    // Without keys the bus confirms the table.
     let mut freshness = Freshness::new(Witness::Bus, None, at(0));
     freshness.took(&version(0), None, at(0));
     assert_eq!(judged(&freshness, at(25)), (Limit::Silence, true));
@@ -92,12 +92,12 @@ fn a_clock_that_is_set_makes_nothing_younger() {
     // Set ahead: signers go by that clock. The machine may have slept, too.
     assert_eq!(judged(&freshness, set(26, 30)), (Limit::Unsigned, true));
     assert!(!freshness.judge(set(26, 6)).unwrap().is_expired(), "and right again");
-    // The publisher's end is told by the wall clock, and holds by both.
+    // `valid_until` is a time of the wall clock, and is enforced by both clocks.
     let freshness = keyed(None, 0, Some(10));
     assert!(judged(&freshness, set(11, 1)).1);
     assert!(judged(&freshness, set(1, 11)).1);
     assert!(!judged(&freshness, set(9, 9)).1);
-    // From here on nobody's clock.
+    // Beyond the skew a time lies in the future.
     assert!(!at(0).is_before(ms(0) + 299_999) && at(0).is_before(ms(0) + 300_001));
 }
 
@@ -144,7 +144,7 @@ fn a_table_whose_follower_is_refused_or_withheld_ages_from_the_followers_issue()
     freshness.heartbeat(Heartbeat { revision: 8, ..heartbeat(ms(10), ms(11)) }, at(11));
     assert_eq!(judged(&freshness, at(34)), (Limit::SupersededByWithheld { revision: 8 }, false));
     assert_eq!(judged(&freshness, at(35)), (Limit::SupersededByWithheld { revision: 8 }, true));
-    // Without keys: what was refused is told, and the age counts from the last confirmation.
+    // Without keys: the refused revision is shown, and the age counts from the last confirmation.
     let mut freshness = Freshness::new(Witness::Bus, None, at(0));
     freshness.took(&version(0), None, at(0));
     freshness.confirmed(at(10));

@@ -158,7 +158,7 @@ fn read(text: &str) -> NodeConfig {
     NodeConfig { warnings: Vec::new(), ..config }
 }
 
-/// [`ALL`] with those changes of which `is_made` is true, by their number.
+/// Returns [`ALL`] with those changes of which `is_made` is true, by their number.
 fn changed(is_made: impl Fn(usize) -> bool) -> String {
     let line = |line: &str| {
         let change = CHANGES.iter().enumerate().find(|(number, (from, ..))| *from == line && is_made(*number));
@@ -199,8 +199,8 @@ fn every_field_of_a_node_file_is_among_the_changes() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever changes, what is in force is what a node would be started with whose file differs in live keys only;
-    /// and each of the others is named.
+    /// Checks that what is in force after any changes is what a node whose file differs in live keys only starts with,
+    /// and that each other change is named.
     #[test]
     fn a_reload_is_a_restart_without_what_it_names(made in proptest::collection::vec(any::<bool>(), CHANGES.len())) {
         let running = read(ALL);

@@ -9,7 +9,7 @@ use config::bus::{Publication, Stage as Staging};
 use super::*;
 use crate::bus_state::samples;
 
-/// The controller of the node `me`, whose first table is taken by nobody.
+/// The controller of the node `me`, of whose first table no node is made.
 struct Story {
     tables: TableController,
     _first: oneshot::Receiver<Arc<Table>>,
@@ -24,7 +24,7 @@ impl Story {
         Story { tables: TableController::new(source, state, first, node), _first, _node }
     }
 
-    /// One that has the table of revision 10 in force.
+    /// Returns a controller with the table of revision 10 in force.
     async fn begun(directory: &Path) -> Story {
         let mut story = Story::new(directory);
         story.finds(Place::Table, entry(10, "1", Place::Table));

@@ -208,7 +208,7 @@ fn what_shrinks_is_examined_after_what_was_missed() {
     assert_eq!((machine.request(), machine.newest_known(Place::Table)), (None, 0));
 }
 
-/// A bus that says twice that it has no table says no more than once.
+/// Checks that a second report of an absent table changes nothing.
 #[test]
 fn absences_do_not_make_an_older_table_news() {
     let mut machine = serving(10, "1");

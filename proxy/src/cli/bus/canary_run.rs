@@ -36,7 +36,7 @@ pub(super) struct CanaryOptions {
 
 /// How a trial ends.
 enum End {
-    /// Nothing speaks against the table.
+    /// There are no objections to the table.
     Good(Box<CanaryStats>),
     /// There are objections to the table.
     Bad(Vec<Objection>),

@@ -58,14 +58,14 @@ fn upstreams(document: &RoutingTable) -> BTreeMap<String, String> {
     said
 }
 
-/// `http://HOST:PORT`, and the version in brackets.
+/// Returns `http://HOST:PORT`, and the version in brackets.
 fn endpoint(endpoint: &Endpoint) -> String {
     let version = endpoint.version.as_ref().map_or(String::new(), |version| format!(" ({version})"));
     format!("{endpoint}{version}")
 }
 
-/// What a probe asks and what passes, by key: the same keys for every kind, so that a change of the
-/// kind tells what comes and goes with it.
+/// Returns what a probe asks and what passes, by key: the same keys for every kind, so that a change of
+/// the kind shows what it adds and removes.
 fn asked(check: &Check) -> [(&'static str, String); 6] {
     let none = || "none".to_owned();
     let (kind, http, service) = match check {
@@ -141,7 +141,7 @@ endpoints = ['10.0.0.1:80', { address = '10.0.0.2:80', version = '2' }]
 name = 'r'
 #end";
 
-    /// Key, old and new of each setting that differs when the markers are these texts.
+    /// Returns key, old and new of each setting that differs when the markers are these texts.
     fn changes(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
         let table = |changes: &[(&str, &str)]| {
             let text = changes.iter().fold(TABLE.to_owned(), |text, (from, to)| text.replace(from, to));

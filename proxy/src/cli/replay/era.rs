@@ -47,7 +47,7 @@ pub(super) fn readings(new: &Table, old: Option<&Table>, only: Option<Moment>) -
 }
 
 impl<'a> Eras<'a> {
-    /// With the view that the new decisions are made with.
+    /// Returns the eras of these readings; `view` is for the new decisions.
     ///
     /// # Errors
     /// When the tables are too large to be compared.

@@ -63,7 +63,7 @@ pub(super) fn accepted(stored: Stored, kind: Kind) -> Accepted {
 
 pub(super) fn reading(stored: Stored) -> Reading<Kind> {
     let offer = |kind, lease| {
-        // A bad publication may be put there again as it is; whatever else comes again is signed anew.
+        // A bad publication may be written again as it is; any other is signed anew.
         let number = if kind == Kind::Bad { 0 } else { stored.revision };
         Reading::Offer(Offer {
             version: version(stored, kind),

@@ -145,7 +145,7 @@ impl Moment {
         }
     }
 
-    /// A process begins.
+    /// Starts a process.
     pub(super) fn start(&mut self) {
         (self.machine, self.is_connected) = (Machine::new(), false);
         (self.seen, self.seen_deleted) = (0, 0);
@@ -179,7 +179,7 @@ impl Moment {
         }
     }
 
-    /// The watch tells of a message.
+    /// Delivers a message by the watch.
     fn tell(&mut self, place: Place, stored: Stored) {
         self.note_seen(place, stored);
         let event = match stored.what {
@@ -215,7 +215,7 @@ impl Moment {
         }
     }
 
-    /// The bus is asked, as a session does.
+    /// Asks the bus, as a session does.
     fn ask(&mut self) {
         for place in [Place::Table, Place::Rollout] {
             let known = self.machine.newest_known(place);
@@ -286,7 +286,7 @@ impl Moment {
         }
     }
 
-    /// An event, and what must hold of what follows.
+    /// Handles an event, and checks what must hold after it.
     fn on(&mut self, event: Event<Kind, Accepted>, now: Duration) {
         let order = |machine: &Machine<Kind, Accepted>| machine.base().map(|base| base.version.order());
         let revision = |table: Option<&Accepted>| table.map(|table| table.version.revision);
