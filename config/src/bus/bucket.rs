@@ -168,7 +168,7 @@ impl fmt::Display for Weakness {
             Weakness::TimeToLive(age) => write!(
                 f,
                 "the bucket deletes what is older than {}, the table in force too: fresh nodes then find none, and the others \
-                get no confirmation of theirs; edit its stream to keep messages for ever",
+                 get no confirmation of theirs; edit its stream to keep messages for ever",
                 humantime::format_duration(*age)
             ),
             Weakness::Memory => f.write_str(
@@ -177,11 +177,11 @@ impl fmt::Display for Weakness {
             ),
             Weakness::OneReplica => f.write_str(
                 "one server of the cluster keeps the bucket: while it is down no table can be published, and with its disk all \
-                tables are lost; edit its stream to 3 replicas",
+                 tables are lost; edit its stream to 3 replicas",
             ),
             Weakness::NoDirectGets => f.write_str(
                 "the bucket allows no direct gets: every read goes to its leader, the answer is a third longer, in JSON, and \
-                nodes need the right to publish on $JS.API.STREAM.MSG.GET.KV_BUCKET; edit its stream to allow direct gets",
+                 nodes need the right to publish on $JS.API.STREAM.MSG.GET.KV_BUCKET; edit its stream to allow direct gets",
             ),
             Weakness::NoRollup => f.write_str(
                 "the bucket allows no roll-ups: nodes cannot report, nothing staged can be withdrawn, and heartbeats are not \

@@ -345,7 +345,7 @@ impl fmt::Display for Judgement {
             Limit::Unsigned => write!(
                 f,
                 "no key that this node trusts has signed anything about the table for {age}: run `meridian heartbeat \
-                --sign KEY` where tables are published"
+                 --sign KEY` where tables are published"
             ),
             Limit::ValidUntil { at_ms } => {
                 let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at_ms.min(LAST_SHOWN_MS)));

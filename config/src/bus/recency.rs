@@ -16,7 +16,7 @@ pub struct Recency<'a> {
     pub witness: Witness,
     /// Where the publication came from.
     pub origin: Origin,
-    /// The table of all that is in force, or held back.
+    /// The table of all nodes, in force or held.
     pub in_force: Option<&'a TableVersion>,
     /// The newest verified heartbeat.
     pub heartbeat: Option<&'a Heartbeat>,
@@ -113,7 +113,7 @@ impl fmt::Display for NotRecent {
             NotRecent::Future { ahead } => write!(
                 f,
                 "its issue time is {} from now: its publisher's clock or this node's is wrong; set it, or publish again \
-                (this node checks it again meanwhile)",
+                 (this node checks it again meanwhile)",
                 long(*ahead)
             ),
             NotRecent::Repeated { issued_ms, in_force_ms } => write!(
@@ -128,7 +128,7 @@ impl fmt::Display for NotRecent {
             NotRecent::Ancient { age, most } => write!(
                 f,
                 "this node has no table yet, and no key that it trusts has signed anything about this one for {} \
-                (max_age {}): it may be a replay of an old table. Run `meridian heartbeat --sign KEY`, or publish \
+                 (max_age {}): it may be a replay of an old table. Run `meridian heartbeat --sign KEY`, or publish \
                  again, or give this node [routing.bus] minimum_issued = the time that `meridian history` shows for it",
                 long(*age),
                 long(*most)

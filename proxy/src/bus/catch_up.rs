@@ -57,7 +57,7 @@ impl CatchUp {
 
     /// Notes a revision that the watch delivers. Returns whether one before it was left out, so that the bus is asked
     /// soon.
-    pub(super) fn note(&mut self, revision: u64) -> bool {
+    pub(super) fn on_revision(&mut self, revision: u64) -> bool {
         let is_gap = revision > self.highest + 1;
         if is_gap {
             self.due = self.due.min(self.asked + GAP_PERIOD);
@@ -160,8 +160,13 @@ mod tests {
     fn a_revision_that_was_left_out_shows_in_the_next() {
         let mut catch_up = catch_up(at(1_000_000));
         // The last message of each key comes first.
-        assert!([2, 6, 7].into_iter().all(|known| !catch_up.note(known)));
-        assert!(catch_up.note(9) && !catch_up.note(10) && !catch_up.note(8) && catch_up.note(12));
+        assert!([2, 6, 7].into_iter().all(|known| !catch_up.on_revision(known)));
+        assert!(
+            catch_up.on_revision(9)
+                && !catch_up.on_revision(10)
+                && !catch_up.on_revision(8)
+                && catch_up.on_revision(12)
+        );
     }
 
     #[test]
@@ -171,11 +176,11 @@ mod tests {
         assert_eq!(catch_up.begin(at(4_010)), Inquiry::Newer);
         assert_eq!(catch_up.due(), at(7_010));
         // Four times a second at most.
-        catch_up.note(9);
+        catch_up.on_revision(9);
         assert_eq!(catch_up.due(), at(4_260));
         catch_up.begin(at(4_260));
-        catch_up.note(20);
-        catch_up.note(30);
+        catch_up.on_revision(20);
+        catch_up.on_revision(30);
         assert_eq!(catch_up.due(), at(4_510));
         // A table that must not be old is confirmed as often as it takes.
         assert_eq!(super::tests::catch_up(at(800)).due(), at(1_100));
@@ -197,7 +202,7 @@ mod tests {
         // Gaps make no difference to that.
         let mut gaps = super::tests::catch_up(at(1_000_000));
         let asked = (0..1_000).filter(|gap| {
-            gaps.note(10 + 2 * gap);
+            gaps.on_revision(10 + 2 * gap);
             gaps.begin(gaps.due()) == Inquiry::Everything
         });
         assert_eq!(asked.count(), 0);
@@ -215,7 +220,7 @@ mod tests {
         assert!(catch_up.check(&pulse(6), at(2_000)).is_ok());
         let anew = Pulse { created: SystemTime::UNIX_EPOCH + at(1), ..pulse(6) };
         assert!(why(&catch_up, &anew, at(2_000)).contains("made anew"));
-        catch_up.note(8);
+        catch_up.on_revision(8);
         assert!(why(&catch_up, &pulse(7), at(2_000)).contains("earlier state"));
 
         catch_up.liveness.sent(9, at(2_000));

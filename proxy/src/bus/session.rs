@@ -137,7 +137,7 @@ impl Follower {
     /// Handles a change that the watch delivers.
     async fn on_change(&mut self, bus: &Bus, change: Change, catch_up: &mut CatchUp) -> Result<(), BusError> {
         let Change { revision, created, what } = change;
-        if catch_up.note(revision) {
+        if catch_up.on_revision(revision) {
             self.state.count("gap");
         }
         let event = match what {

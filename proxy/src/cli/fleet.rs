@@ -50,7 +50,7 @@ enum FailOn {
 
 /// All nodes at one moment, and the table that they should have.
 #[derive(Debug, Serialize)]
-struct Picture {
+struct FleetView {
     live: Option<Live>,
     heartbeat: Option<Beat>,
     /// The bucket's weaknesses.
@@ -96,9 +96,9 @@ impl Fleet {
         with_bus(&self.bus, async |bus, _| {
             let mut history = Vec::new();
             if !self.watch {
-                let picture = picture(&bus, &mut history).await?;
-                self.show(&picture, None)?;
-                return self.verdict(&picture);
+                let view = read_view(&bus, &mut history).await?;
+                self.show(&view, None)?;
+                return self.enforce_fail_on(&view);
             }
             let screen = match self.format {
                 Format::Text => Screen::open().map_err(|error| Failed::Ran(error.into()))?,
@@ -107,8 +107,8 @@ impl Fleet {
             tokio::select! {
                 shown = async {
                     loop {
-                        match picture(&bus, &mut history).await {
-                            Ok(picture) => self.show(&picture, screen.as_ref())?,
+                        match read_view(&bus, &mut history).await {
+                            Ok(view) => self.show(&view, screen.as_ref())?,
                             Err(error) => show_error(&error, screen.as_ref())?,
                         }
                         tokio::time::sleep(REDRAW).await;
@@ -119,7 +119,7 @@ impl Fleet {
         })
     }
 
-    fn verdict(&self, picture: &Picture) -> Result<(), Failed> {
+    fn enforce_fail_on(&self, view: &FleetView) -> Result<(), Failed> {
         let is_bad = |row: &Row| {
             self.fail_on.iter().any(|what| match what {
                 FailOn::Rejected => row.is(State::Rejected),
@@ -128,22 +128,22 @@ impl Fleet {
                 FailOn::Expired => row.is(State::Expired),
             })
         };
-        if picture.nodes.is_empty() && !self.fail_on.is_empty() {
+        if view.nodes.is_empty() && !self.fail_on.is_empty() {
             return Err(Failed::Ran(anyhow!("fleet: no node reports")));
         }
-        let bad: Vec<&str> = picture.nodes.iter().filter(|row| is_bad(row)).map(|row| row.node.as_str()).collect();
+        let bad: Vec<&str> = view.nodes.iter().filter(|row| is_bad(row)).map(|row| row.node.as_str()).collect();
         match bad.is_empty() {
             true => Ok(()),
             false => Err(Failed::Ran(anyhow!("fleet: not as they should be: {}", bad.join(", ")))),
         }
     }
 
-    fn show(&self, picture: &Picture, screen: Option<&Screen>) -> Result<(), Failed> {
+    fn show(&self, view: &FleetView, screen: Option<&Screen>) -> Result<(), Failed> {
         let shown = match self.format {
-            Format::Text => text::text(picture),
+            Format::Text => text::text(view),
             // With --watch: a document a line.
-            Format::Json if self.watch => format!("{}\n", serde_json::to_string(picture).map_err(ran)?),
-            Format::Json => format!("{}\n", serde_json::to_string_pretty(picture).map_err(ran)?),
+            Format::Json if self.watch => format!("{}\n", serde_json::to_string(view).map_err(ran)?),
+            Format::Json => format!("{}\n", serde_json::to_string_pretty(view).map_err(ran)?),
         };
         match screen {
             Some(screen) => draw(screen, &shown),
@@ -175,7 +175,7 @@ fn ran(error: serde_json::Error) -> Failed {
 }
 
 /// Reads the state of the bus. The history is read again only when a table was added.
-async fn picture(bus: &Bus, history: &mut Vec<Entry>) -> Result<Picture, BusError> {
+async fn read_view(bus: &Bus, history: &mut Vec<Entry>) -> Result<FleetView, BusError> {
     let newest = bus.live(Place::Table).await?;
     if newest.as_ref().map(|entry| entry.revision) != history.last().map(|entry| entry.revision) {
         *history = bus.history().await?;
@@ -202,7 +202,7 @@ async fn picture(bus: &Bus, history: &mut Vec<Entry>) -> Result<Picture, BusErro
     });
     let weaknesses = bus.weaknesses().await?.into_iter();
     let bucket = weaknesses.map(|weakness| Trouble { kind: weakness.kind(), says: weakness.to_string() }).collect();
-    Ok(Picture { live, heartbeat, bucket, nodes })
+    Ok(FleetView { live, heartbeat, bucket, nodes })
 }
 
 /// How often `--watch` draws: nodes report every five seconds, staged ones every second.

@@ -76,8 +76,8 @@ impl Replay {
         if let Some(from) = &self.from {
             region(&new.table, from).map_err(because)?;
         }
-        let readings = era::readings(&new.table, old.as_ref().map(|old| &*old.table), self.at);
-        let mut eras = Eras::new(&readings, &self.view(&new.table)?).map_err(|error| input(&error.to_string()))?;
+        let era_tables = era::era_tables(&new.table, old.as_ref().map(|old| &*old.table), self.at);
+        let mut eras = Eras::new(&era_tables, &self.view(&new.table)?).map_err(|error| input(&error.to_string()))?;
         let mut tally = Tally::new(eras.take_last(), &self.table);
         let mut lines = Lines::new(self.open()?);
         loop {
@@ -109,10 +109,10 @@ impl Replay {
             }
             Format::Text => print(&words::text(&report, &self.log, &self.table, self.against.as_deref())),
         }
-        self.verdict(&report)
+        self.enforce_fail_on(&report)
     }
 
-    fn verdict(&self, report: &Report) -> Result<(), Failed> {
+    fn enforce_fail_on(&self, report: &Report) -> Result<(), Failed> {
         let failed = |what: &FailOn| match what {
             FailOn::Widening if report.residency.widened.requests > 0 => {
                 Some((report.residency.widened.requests, "may go where the old table does not let them (widening)"))

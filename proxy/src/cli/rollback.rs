@@ -45,8 +45,8 @@ impl Rollback {
                 return Err(Failed::Ran(anyhow!("no table is staged")));
             }
             let history = bus.history().await?;
-            let standard = Standard::new(&self.release, &source, &BusView::read(&bus).await?, &bus, &history)?;
-            let is_good = |table: &Published| match standard.lacking(table) {
+            let requirements = Requirements::new(&self.release, &source, &BusView::read(&bus).await?, &bus, &history)?;
+            let is_good = |table: &Published| match requirements.lacking(table) {
                 None => true,
                 Some(lacking) => {
                     console.warn(&format!("passed over: revision {} {lacking}", table.revision));
@@ -55,7 +55,7 @@ impl Rollback {
             };
             let earlier = earlier(&history, self.to, is_good).map_err(|why| Failed::Input(anyhow!(why)))?;
             let name = format!("revision {}", earlier.revision);
-            if let Some(lacking) = standard.lacking(&earlier) {
+            if let Some(lacking) = requirements.lacking(&earlier) {
                 console.warn(&format!("warning: {name} {lacking}: look at it before it comes back"));
             }
             let publication = &earlier.publication;
@@ -109,7 +109,7 @@ impl Rollback {
 
 /// The requirements for an earlier table that comes back without being named: everybody who may write on the bus
 /// may have put a table there that no node took.
-struct Standard {
+struct Requirements {
     bucket: String,
     /// The trusted keys, as far as they are known here; if there are none, signatures are not required.
     trusted: TrustedKeys,
@@ -121,7 +121,7 @@ struct Standard {
     backward: BTreeSet<u64>,
 }
 
-impl Standard {
+impl Requirements {
     fn new(release: &Release, source: &Source, view: &BusView, bus: &Bus, history: &[Entry]) -> Result<Self, Failed> {
         let trusted = TrustedKeys::load(&source.trusted_keys).map_err(|errors| {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();

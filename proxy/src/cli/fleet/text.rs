@@ -3,24 +3,24 @@
 use std::time::Duration;
 
 use super::row::{Row, State};
-use super::{Live, Picture};
+use super::{FleetView, Live};
 use crate::cli::bus::console::aligned;
 use crate::cli::bus::console::long;
 
 /// Returns a line for each node, the troubles of some, and a summary.
-pub(super) fn text(picture: &Picture) -> String {
-    let bucket: String = picture.bucket.iter().map(|trouble| format!("warning: {}\n", trouble.says)).collect();
-    if picture.nodes.is_empty() {
-        let live = picture.live.as_ref().map_or_else(
+pub(super) fn text(view: &FleetView) -> String {
+    let bucket: String = view.bucket.iter().map(|trouble| format!("warning: {}\n", trouble.says)).collect();
+    if view.nodes.is_empty() {
+        let live = view.live.as_ref().map_or_else(
             || "there is no table on the bus".to_owned(),
             |live| format!("{} is live", live_in_words(live)),
         );
         return format!("{bucket}no node reports; {live}\n");
     }
-    let lines: Vec<_> = picture.nodes.iter().map(line).collect();
+    let lines: Vec<_> = view.nodes.iter().map(line).collect();
     let table = aligned(["NODE", "REGION", "REVISION", "VERSION", "STATE", "LAG", "SINCE"], &lines);
-    let troubles: String = picture.nodes.iter().map(troubles).collect();
-    format!("{table}{troubles}{bucket}{}\n", summary(picture))
+    let troubles: String = view.nodes.iter().map(troubles).collect();
+    format!("{table}{troubles}{bucket}{}\n", summary(view))
 }
 
 fn line(row: &Row) -> [String; 7] {
@@ -54,32 +54,32 @@ fn troubles(row: &Row) -> String {
 }
 
 /// Returns `20 nodes: 19 on revision 14 ("2026-11-21.3"), 1 rejected`.
-fn summary(picture: &Picture) -> String {
-    let live = match &picture.live {
+fn summary(view: &FleetView) -> String {
+    let live = match &view.live {
         None => "there is no table on the bus".to_owned(),
         Some(live) => {
             let has_it = |row: &&Row| (row.epoch, row.revision) == (live.epoch, live.revision);
-            let on = picture.nodes.iter().filter(has_it).count();
+            let on = view.nodes.iter().filter(has_it).count();
             format!("{on} on {}", live_in_words(live))
         }
     };
     let count = |state: State| {
-        let count = picture.nodes.iter().filter(|row| row.is(state)).count();
+        let count = view.nodes.iter().filter(|row| row.is(state)).count();
         (count > 0).then(|| format!(", {count} {}", state.name()))
     };
     let states =
         [State::Staged, State::Rejected, State::Waiting, State::Expired, State::Ahead, State::Draining, State::Silent];
     let rest: String = states.into_iter().filter_map(count).collect();
-    let all = if picture.nodes.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", picture.nodes.len()) };
-    format!("{all}: {live}{rest}{}", signs(picture))
+    let all = if view.nodes.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", view.nodes.len()) };
+    format!("{all}: {live}{rest}{}", signs(view))
 }
 
 /// Returns `; issued 2026-11-21T15:33:36Z, heartbeat 5m ago`: the signed times by which nodes with keys decide.
-fn signs(picture: &Picture) -> String {
-    let Some(live) = &picture.live else { return String::new() };
+fn signs(view: &FleetView) -> String {
+    let Some(live) = &view.live else { return String::new() };
     let issued = if live.signed { format!("; issued {}", live.issued) } else { String::new() };
     let until = live.valid_until.as_ref().map(|until| format!(", valid until {until}")).unwrap_or_default();
-    let beat = picture.heartbeat.as_ref().map(|beat| {
+    let beat = view.heartbeat.as_ref().map(|beat| {
         let ago = long(Duration::from_secs(beat.age_seconds));
         let of = if beat.of_live { String::new() } else { format!(" of revision {}", beat.revision) };
         format!(", heartbeat{of} {ago} ago")
@@ -134,9 +134,9 @@ mod tests {
             issued: "then".to_owned(),
             valid_until: None,
         };
-        let none = || Picture { live: None, heartbeat: None, bucket: Vec::new(), nodes: Vec::new() };
+        let none = || FleetView { live: None, heartbeat: None, bucket: Vec::new(), nodes: Vec::new() };
         assert_eq!(
-            text(&Picture { live: Some(live()), nodes, ..none() }),
+            text(&FleetView { live: Some(live()), nodes, ..none() }),
             "NODE    REGION     REVISION  VERSION  STATE     LAG  SINCE\n\
              use1-a  us-east-1  14        1        applied   -    1970-01-01T00:00:00Z\n\
              use1-b  us-east-1  12        1        rejected  -    1970-01-01T00:00:00Z\n\
@@ -160,9 +160,9 @@ mod tests {
         let signed = Live { signed: true, valid_until: Some("later".to_owned()), ..live() };
         let bucket = vec![Trouble { kind: "memory", says: "it is in memory".to_owned() }];
         let nodes = vec![row(report("a", "r", (1, 14)))];
-        let shown = text(&Picture { live: Some(signed), heartbeat: Some(beat(true)), bucket, nodes });
+        let shown = text(&FleetView { live: Some(signed), heartbeat: Some(beat(true)), bucket, nodes });
         assert!(shown.ends_with("\nwarning: it is in memory\n1 node: 1 on revision 14 (\"1\"); issued then, valid until later, heartbeat 1m 5s ago\n"), "{shown}");
-        let other = signs(&Picture { live: Some(live()), heartbeat: Some(beat(false)), ..none() });
+        let other = signs(&FleetView { live: Some(live()), heartbeat: Some(beat(false)), ..none() });
         assert_eq!(other, ", heartbeat of revision 14 1m 5s ago");
     }
 }

@@ -60,10 +60,10 @@ impl Compare {
         let surveyed = self.options.survey(&files, before_and_after)?;
         let Some(movement) = Movement::of(&surveyed) else { return Ok(()) };
         self.options.print(&movement, words::movement)?;
-        self.verdict(&movement)
+        self.enforce_fail_on(&movement)
     }
 
-    fn verdict(&self, movement: &Movement) -> Result<(), Failed> {
+    fn enforce_fail_on(&self, movement: &Movement) -> Result<(), Failed> {
         let law = movement.law.as_ref();
         let classes = || law.iter().flat_map(|law| &law.classes);
         for what in &self.fail_on {

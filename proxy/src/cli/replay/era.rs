@@ -7,7 +7,7 @@ use policy::{Moment, RegionView, Table};
 use super::tally::{Era, Tally};
 
 /// The tables, with the law from one date on.
-pub(super) struct Reading {
+pub(super) struct EraTables {
     /// The date; `None` for the time before all dates.
     from: Option<Moment>,
     new: Table,
@@ -21,7 +21,7 @@ pub(super) struct Eras<'a> {
 }
 
 /// Reads both laws for each time between their dates up to now; or once, for a given time.
-pub(super) fn readings(new: &Table, old: Option<&Table>, only: Option<Moment>) -> Vec<Reading> {
+pub(super) fn era_tables(new: &Table, old: Option<&Table>, only: Option<Moment>) -> Vec<EraTables> {
     let now = new.spec().at.latest();
     let mut dates = new.spec().boundaries();
     dates.extend(old.iter().flat_map(|old| old.spec().boundaries()));
@@ -30,7 +30,7 @@ pub(super) fn readings(new: &Table, old: Option<&Table>, only: Option<Moment>) -
     dates.sort_unstable();
     dates.dedup();
     let oldest = dates.len().saturating_sub(MOST_ERAS);
-    let mut readings = Vec::new();
+    let mut era_tables = Vec::new();
     let begins = match only {
         Some(_) => Vec::new(),
         None => dates.split_off(oldest),
@@ -40,25 +40,25 @@ pub(super) fn readings(new: &Table, old: Option<&Table>, only: Option<Moment>) -
     for (from, at) in std::iter::once((None, first)).chain(begins.into_iter().map(|at| (Some(at), at))) {
         let read = |table: &Table| table.at(at.into()).ok();
         if let Some(new) = read(new) {
-            readings.push(Reading { from, new, old: old.and_then(read) });
+            era_tables.push(EraTables { from, new, old: old.and_then(read) });
         }
     }
-    readings
+    era_tables
 }
 
 impl<'a> Eras<'a> {
-    /// Returns the eras of these readings; `view` is for the new decisions.
+    /// Returns the eras of these tables; `view` is for the new decisions.
     ///
     /// # Errors
     /// When the tables are too large to be compared.
-    pub(super) fn new(readings: &'a [Reading], view: &[RegionView]) -> Result<Self, DiffError> {
-        let era = |reading: &'a Reading| {
-            let laws = reading.old.as_ref().map(|old| Laws::new(old, &reading.new)).transpose()?;
-            let before = reading.old.as_ref().map(ReplaySide::at_rest);
-            let after = ReplaySide { table: &reading.new, view: view.to_vec() };
-            Ok((reading.from, Some(Era { before, after, laws })))
+    pub(super) fn new(era_tables: &'a [EraTables], view: &[RegionView]) -> Result<Self, DiffError> {
+        let era = |tables: &'a EraTables| {
+            let laws = tables.old.as_ref().map(|old| Laws::new(old, &tables.new)).transpose()?;
+            let before = tables.old.as_ref().map(ReplaySide::at_rest);
+            let after = ReplaySide { table: &tables.new, view: view.to_vec() };
+            Ok((tables.from, Some(Era { before, after, laws })))
         };
-        Ok(Self { eras: readings.iter().map(era).collect::<Result<_, _>>()?, current: 0 })
+        Ok(Self { eras: era_tables.iter().map(era).collect::<Result<_, _>>()?, current: 0 })
     }
 
     /// Returns the present era, with which the tally begins.

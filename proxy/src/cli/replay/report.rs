@@ -136,14 +136,14 @@ pub(super) struct ResidencyChanges {
 pub(super) struct Affected {
     pub(super) requests: u64,
     /// The most frequent first.
-    pub(super) by: Vec<Affair>,
+    pub(super) by: Vec<AffectedGroup>,
     #[serde(skip)]
     pub(super) counts: BTreeMap<(String, String), (u64, Option<Example>)>,
 }
 
 /// Requests of the clients of some jurisdictions, with one class of data.
 #[derive(Debug, Serialize)]
-pub(super) struct Affair {
+pub(super) struct AffectedGroup {
     pub(super) jurisdictions: String,
     pub(super) data_class: String,
     pub(super) requests: u64,
@@ -207,7 +207,7 @@ impl Affected {
     pub(super) fn finish(&mut self) {
         let counts = std::mem::take(&mut self.counts).into_iter();
         self.by = counts
-            .map(|((jurisdictions, data_class), (requests, example))| Affair {
+            .map(|((jurisdictions, data_class), (requests, example))| AffectedGroup {
                 jurisdictions,
                 data_class,
                 requests,

@@ -35,7 +35,7 @@ pub(super) struct Tally<'a> {
 }
 
 /// A request's result before.
-enum Then {
+enum PriorResult {
     Served(String),
     Refused(u16, String),
     /// The request failed for a cause outside the table.
@@ -112,10 +112,10 @@ impl<'a> Tally<'a> {
         self.report.lines.decided += 1;
         let then = match (&self.before, &old) {
             (Some(before), Some(old)) => match old.outcome {
-                ReplayOutcome::Served(region) => Then::Served(before.table.region(region).name.clone()),
-                ReplayOutcome::Refused(refused) => Then::Refused(refused.status, refused.reason.to_owned()),
+                ReplayOutcome::Served(region) => PriorResult::Served(before.table.region(region).name.clone()),
+                ReplayOutcome::Refused(refused) => PriorResult::Refused(refused.status, refused.reason.to_owned()),
             },
-            _ => then(line),
+            _ => prior_result(line),
         };
         self.add_residency(number, line, &asked, old.as_ref(), &new);
         self.add_rates(line, &then, &new);
@@ -128,13 +128,13 @@ impl<'a> Tally<'a> {
         self.report.undecidable.get_or_insert_with(why);
     }
 
-    fn add_outcome(&mut self, number: u64, line: &Line, from: &str, then: &Then, new: &Again) {
+    fn add_outcome(&mut self, number: u64, line: &Line, from: &str, then: &PriorResult, new: &Again) {
         let example = |what: String| Example { line: number, what, explain: line.explain(&self.file) };
         let report = &mut self.report;
         let name = |region: RegionId| self.after.table.region(region).name.clone();
         match (then, new.outcome) {
-            (Then::Failed, _) => report.failed_otherwise += 1,
-            (Then::Served(was), ReplayOutcome::Served(is)) => {
+            (PriorResult::Failed, _) => report.failed_otherwise += 1,
+            (PriorResult::Served(was), ReplayOutcome::Served(is)) => {
                 let is_name = name(is);
                 let table = self.before.as_ref().map_or(self.after.table, |before| before.table);
                 let place = table.region_named(was);
@@ -150,14 +150,14 @@ impl<'a> Tally<'a> {
                     report.moved.add(was, &is_name, || example(format!("{was} → {is_name}")));
                 }
             }
-            (Then::Served(was), ReplayOutcome::Refused(refused)) => {
+            (PriorResult::Served(was), ReplayOutcome::Refused(refused)) => {
                 report.refused.add((refused.status, refused.reason), || example(format!("was served in {was}")));
             }
-            (Then::Refused(status, reason), ReplayOutcome::Served(is)) => {
+            (PriorResult::Refused(status, reason), ReplayOutcome::Served(is)) => {
                 let (was, is) = (format!("{status} {reason}"), name(is));
                 report.served.add(&was, &is, || example(format!("{was} → {is}")));
             }
-            (Then::Refused(status, reason), ReplayOutcome::Refused(refused)) => {
+            (PriorResult::Refused(status, reason), ReplayOutcome::Refused(refused)) => {
                 if *status == refused.status && *reason == refused.reason {
                     report.unchanged += 1;
                 } else {
@@ -168,13 +168,13 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn add_rates(&mut self, line: &Line, then: &Then, new: &Again) {
+    fn add_rates(&mut self, line: &Line, then: &PriorResult, new: &Again) {
         let Some(second) = line.second() else {
             self.report.capacity_uncounted += 1;
             return;
         };
         let [before, after] = &mut self.rates;
-        if let Then::Served(was) = then
+        if let PriorResult::Served(was) = then
             && let Some(region) = self.names.iter().position(|name| name == was)
         {
             before.count(region, second);
@@ -253,13 +253,13 @@ impl<'a> Tally<'a> {
 }
 
 /// Returns a request's result by the log.
-fn then(line: &Line) -> Then {
+fn prior_result(line: &Line) -> PriorResult {
     match (&line.region, line.reason.as_deref()) {
-        (Some(region), _) => Then::Served(region.clone()),
+        (Some(region), _) => PriorResult::Served(region.clone()),
         (None, Some(reason @ ("no_route" | "residency_prohibited" | "residency_unavailable" | "unavailable"))) => {
-            Then::Refused(line.status, reason.to_owned())
+            PriorResult::Refused(line.status, reason.to_owned())
         }
-        (None, _) => Then::Failed,
+        (None, _) => PriorResult::Failed,
     }
 }
 
