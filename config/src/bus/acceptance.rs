@@ -41,16 +41,16 @@ pub enum Comparison {
 pub enum Ignored {
     /// The table is not newer than the one in force.
     NotNewer {
-        /// Its epoch and revision.
+        /// The offered table's epoch and revision.
         found: (u64, u64),
-        /// Those in force.
+        /// The epoch and revision in force.
         in_force: (u64, u64),
     },
     /// The table's epoch is further ahead than [`MOST_EPOCHS`] allows.
     TooFar {
-        /// Its epoch.
+        /// The offered table's epoch.
         epoch: u64,
-        /// The one in force.
+        /// The epoch in force.
         in_force: u64,
     },
     /// The table was deleted.

@@ -12,20 +12,20 @@ use super::layout::{HISTORY, Place};
 /// A setting of the bucket that makes it less reliable. `fmt` says what it costs and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weakness {
-    /// It keeps fewer tables than Meridian's own would.
+    /// The bucket keeps fewer tables than one that Meridian creates.
     History {
         /// How many.
         tables: i64,
     },
-    /// It deletes what is older than this, the table in force too.
+    /// The bucket deletes what is older than this, the table in force too.
     TimeToLive(Duration),
-    /// It is kept in memory.
+    /// The bucket is kept in memory.
     Memory,
     /// One server of a cluster keeps it.
     OneReplica,
-    /// Its values can be read through its leader only.
+    /// The bucket's values can be read through its leader only.
     NoDirectGets,
-    /// It allows no roll-ups, by which a message replaces the earlier ones of its key.
+    /// The bucket allows no roll-ups, by which a message replaces the earlier ones of its key.
     NoRollup,
 }
 

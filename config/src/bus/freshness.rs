@@ -48,16 +48,16 @@ pub struct Moment {
 pub struct Newer {
     /// The table's epoch, compared first.
     pub epoch: u64,
-    /// Its revision.
+    /// The table's revision, compared within an epoch.
     pub revision: u64,
-    /// When it was signed, in Unix milliseconds.
+    /// When the table was signed, in Unix milliseconds.
     pub issued_ms: u64,
 }
 
 /// How near the table in force is to its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// What ends its use first.
+    /// What ends the table's use first.
     pub limit: Limit,
     /// How long the limit has been running.
     pub age: Duration,

@@ -21,7 +21,7 @@ pub struct Publication {
     /// Until when the table may be used, in Unix milliseconds: past it, restricted routes are refused. `None` when its
     /// publisher sets no end.
     pub valid_until_ms: Option<u64>,
-    /// Who published it: `user@host`.
+    /// Who published the table: `user@host`.
     pub by: String,
     /// Why, in the publisher's words.
     pub note: String,

@@ -38,7 +38,7 @@ pub enum Origin {
 /// Why a publication is rejected for its time. `fmt` says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotRecent {
-    /// Its issue time lies in the future.
+    /// The publication's issue time lies in the future.
     Future {
         /// By how much.
         ahead: Duration,

@@ -43,7 +43,7 @@ pub struct NodeReport {
     /// The table that was refused last, until a later one is applied.
     #[serde(default)]
     pub refused: Option<Refused>,
-    /// What else its operator should know, in words.
+    /// What else the node's operator should know, in words.
     #[serde(default)]
     pub notes: Vec<String>,
     /// Whether the table may no longer be used, so that restricted routes are refused.
@@ -81,13 +81,13 @@ pub enum NodeState {
 /// A table that a node refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Its epoch.
+    /// The table's epoch.
     pub epoch: u64,
-    /// Its revision.
+    /// The table's revision.
     pub revision: u64,
-    /// The hash of its text, in hexadecimal.
+    /// The hash of the table's text, in hexadecimal.
     pub sha256: String,
-    /// When it was refused, in Unix seconds.
+    /// When the table was refused, in Unix seconds.
     pub at: u64,
 }
 

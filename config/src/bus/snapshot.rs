@@ -22,7 +22,7 @@ use crate::text::read_bounded;
 pub struct Snapshot {
     /// The publication, as it was verified when it arrived.
     pub publication: Publication,
-    /// Its revision.
+    /// The publication's revision.
     pub revision: u64,
     /// The newest heartbeat that was received with it, not verified again.
     pub heartbeat: Option<Heartbeat>,

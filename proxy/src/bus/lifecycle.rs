@@ -14,7 +14,7 @@ use crate::reload::put_in_force;
 pub(super) enum Startup {
     /// The node is made of the first table, which goes to the start.
     Starting(Option<oneshot::Sender<Arc<Table>>>, oneshot::Receiver<Arc<Node>>),
-    /// There is a node.
+    /// The node is made, and serves.
     Serving(Arc<Node>),
 }
 
