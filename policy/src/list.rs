@@ -137,6 +137,9 @@ mod tests {
             vec![entry("GB", "2021-06-28", "2031-12-27"), entry("BR", "2026-01-26", ""), entry("JP", "", "2020-01-01")];
         let lists = [List { name: "adequacy".into(), entries }];
         let mut set = Countries::new([country("DE")].into_iter().collect(), vec![ListId(0)]);
+        assert_eq!((set.lists(), set.written().iter().collect()), (&[ListId(0)][..], vec![country("DE")]));
+        let written: Countries = [country("DE"), country("FR")].into_iter().collect();
+        assert_eq!((written.lists(), written.now().len()), (&[][..], 2));
         let mut at = |time: &str| {
             set.resolve(&lists, time.parse::<Moment>().unwrap().into());
             [set.now(), set.so_far()].map(|set| set.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" "))

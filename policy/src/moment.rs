@@ -242,7 +242,10 @@ mod tests {
     fn a_moment_is_written_as_it_is_read() {
         for text in ["2031-12-27", "2031-12-27T12:30:05Z", "1969-12-31T23:59:59Z", "9999-01-01"] {
             assert_eq!(moment(text).to_string(), text);
+            assert_eq!(format!("{:?}", moment(text)), text);
         }
+        assert_eq!(Moment::from_unix_seconds(i64::MIN), Moment(FIRST));
+        assert_eq!(Moment::from_unix_seconds(i64::MAX), Moment(LAST));
         for seconds in [i64::MIN, i64::MAX] {
             let moment = Moment::from_unix_seconds(seconds);
             assert!(!moment.plus_seconds(seconds).to_string().is_empty());

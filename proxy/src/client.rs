@@ -55,7 +55,7 @@ pub(crate) struct Client {
     /// Whether it hides behind its address, so that no other source can make it certain.
     pub(crate) anonymous: bool,
     /// The country for the upstream's `x-client-country`.
-    pub(crate) country: Option<Country>,
+    pub(crate) country: Option<HeaderValue>,
     /// The region for `x-client-region`.
     pub(crate) region: Option<HeaderValue>,
     /// The city for `x-client-city`.
@@ -87,7 +87,7 @@ impl Client {
             origin: geo.origin(&place),
             evidence: if is_named { evidence_text(geo, client.address) } else { Arc::default() },
             anonymous: geo.is_anonymous(&place),
-            country: place.country,
+            country: text(place.country.as_ref().map(Country::code)),
             region: text(place.region),
             city: text(place.city),
             key: key_of(client.address),

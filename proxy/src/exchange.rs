@@ -20,7 +20,7 @@ use crate::client_connection::ClientConnection;
 use crate::client_content::ClientContent;
 use crate::clock;
 use crate::fields::{self, is_request_id};
-use crate::framing::{HeadFault, HeadSize, TrailerRules, authority, content_length};
+use crate::framing::{HeadFault, HeadSize, Known, TrailerRules, authority, content_length};
 use crate::grpc::{self, CallEnd};
 use crate::headers::{Outgoing, Provenance};
 use crate::http1::Interim;
@@ -65,7 +65,8 @@ pub(crate) async fn serve(
     let mut log = Box::new(RequestLog::begin(worker, connection, &received.request));
     let mut unsent = false;
     let mut tunnel = None;
-    let mut response = match answer(&mut log, &mut tunnel, received).await {
+    // Boxed, since it is large: what it is awaited by would be so too, and is moved more than once.
+    let mut response = match Box::pin(answer(&mut log, &mut tunnel, received)).await {
         Ok(mut response) => {
             log.status = response.status();
             if log.is_nodes_refusal && log.peer.is_none() {
@@ -174,7 +175,7 @@ async fn answer(
         Asks::Serve(vouched) => Some(vouched),
         Asks::Probe => None,
     });
-    if node.via.is_in(&parts.headers) {
+    if head.known.has(Known::Via) && node.via.is_in(&parts.headers) {
         return Err(OwnAnswer::in_a_loop());
     }
     let client = match vouched {
@@ -184,6 +185,7 @@ async fn answer(
     log.client = Some(client.clone());
     let their_id = match (vouched, client.peer_trusted) {
         (Some(vouched), _) => Some(&vouched.request_id),
+        (None, true) if !head.known.has(Known::RequestId) => None,
         (None, true) => parts.headers.get(fields::REQUEST_ID).filter(|id| is_request_id(id)),
         (None, false) => None,
     };
@@ -262,7 +264,8 @@ async fn answer(
     }
     // Before its origin hears of it. A tunnel that comes to nothing gives its place back.
     let place = if upgrade { Some(admitted(node, route, tunnels)?) } else { None };
-    if content_length(&parts).zip(body_bytes).is_some_and(|(length, most)| length > most) {
+    let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
+    if length.zip(body_bytes).is_some_and(|(length, most)| length > most) {
         return Err(OwnAnswer::too_large());
     }
 
@@ -271,6 +274,7 @@ async fn answer(
         false => None,
     };
     let https_before_us = matches!(sender, Sender::TrustedProxy)
+        && head.known.has(Known::ForwardedProto)
         && parts
             .headers
             .get(fields::FORWARDED_PROTO)
@@ -305,6 +309,7 @@ async fn answer(
             passed: &route.pass_request_headers,
             upgrade,
             via: node.config.load().upstream.via.then(|| node.via.received_in(parts.version)),
+            known: head.known,
         },
     );
     // Few requests go to a gateway: what it is told is put together for the first attempt there.
@@ -341,7 +346,7 @@ async fn answer(
         is_call: log.form.is_call(),
         call_deadline,
     };
-    let result = forward(&plan).await;
+    let result = Box::pin(forward(&plan)).await;
     log.unread_body = body.is_unread();
     let answered = result.map_err(|failure| {
         if matches!(failure, ForwardError::Overloaded) {

@@ -1,6 +1,8 @@
 //! Names of fields that this proxy owns: a client's own copies never reach an origin. Those between nodes, and
 //! to clients, are `peers::fields`'. And the form of a request's id.
 
+use std::net::Ipv4Addr;
+
 use http::{HeaderName, HeaderValue};
 
 /// The addresses that a request came through (de facto standard).
@@ -48,9 +50,55 @@ pub(crate) fn write_hex(digits: &mut [u8], mut number: u128) {
     }
 }
 
+/// An IPv4 address as text, without an allocation and without the machinery of formats.
+pub(crate) struct Ipv4Text {
+    text: [u8; 15],
+    length: usize,
+}
+
+impl Ipv4Text {
+    /// Writes an address out.
+    pub(crate) fn of(address: Ipv4Addr) -> Self {
+        let mut written = Self { text: [0; 15], length: 0 };
+        for (index, octet) in address.octets().into_iter().enumerate() {
+            if index > 0 {
+                written.push(b'.');
+            }
+            if octet >= 100 {
+                written.push(b'0' + octet / 100);
+            }
+            if octet >= 10 {
+                written.push(b'0' + octet / 10 % 10);
+            }
+            written.push(b'0' + octet % 10);
+        }
+        written
+    }
+
+    /// Returns the text.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.text.get(..self.length).unwrap_or_default()
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.text.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_written_as_they_are_read() {
+        for octet in 0..=u8::MAX {
+            let address = Ipv4Addr::new(octet, 0, 255 - octet, 255);
+            assert_eq!(Ipv4Text::of(address).as_bytes(), address.to_string().as_bytes());
+        }
+    }
 
     #[test]
     fn request_ids_have_their_form() {

@@ -4,6 +4,8 @@
 //! What is forwarded is framed anew, so that nothing is smuggled through; but a proxy in front may have read the same
 //! bytes otherwise, and what that takes for a body would be a request here. Heads that can be read in two ways are refused.
 
+mod known_fields;
+
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
@@ -20,6 +22,7 @@ use smallvec::SmallVec;
 
 use crate::http1::Content;
 use crate::peers::fields::is_reserved;
+pub(crate) use known_fields::{Known, KnownFields};
 
 /// Why a request's head is refused before anybody asks what it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +85,14 @@ pub(crate) fn request_content(version: Version, headers: &HeaderMap) -> Result<C
     }
 }
 
-/// The size of a request's head.
+/// The size of a request's head, and what else one look at all its fields finds out.
 pub(crate) struct HeadSize {
     fields: usize,
     bytes: usize,
     /// Whether there are fields that only nodes may write. They count for no limit of a client's.
     pub(crate) has_reserved: bool,
+    /// Which of the other fields it has that this node acts on.
+    pub(crate) known: KnownFields,
 }
 
 impl HeadSize {
@@ -95,13 +100,14 @@ impl HeadSize {
     pub(crate) fn of(parts: &Parts) -> Self {
         let target = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
         let bytes = parts.method.as_str().len() + target + REQUEST_LINE_OVERHEAD;
-        let mut size = Self { fields: 0, bytes, has_reserved: false };
+        let mut size = Self { fields: 0, bytes, has_reserved: false, known: KnownFields::default() };
         let mut has_cookies = false;
         for (name, value) in &parts.headers {
             if is_reserved(name) {
                 size.has_reserved = true;
                 continue;
             }
+            size.known.note(name);
             // HTTP/2 splits what HTTP/1 has in one line (RFC 9113, 8.2.3): it is one field, however many bytes it has.
             if *name != COOKIE || !std::mem::replace(&mut has_cookies, true) {
                 size.fields += 1;
@@ -228,13 +234,10 @@ pub(crate) fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
     }
 }
 
-/// Drops the fields that are meant for this hop only (RFC 9110, 7.6.1), and those that Connection
-/// names. The body's framing is this hop's too; a length stays, and hyper checks it.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    drop_named_by_connection(headers);
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
+/// Returns whether a field is meant for this hop only (RFC 9110, 7.6.1), besides those that Connection names. The body's
+/// framing is this hop's too; a length stays, and is checked.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name)
 }
 
 /// Drops the fields that Connection names (RFC 9110, 7.6.1).

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 
 use crate::affinity_cookie::{COOKIE_NAME, drop_pins, without_pin};
 use crate::client::Client;
-use crate::fields::{self, write_hex};
-use crate::framing::{FieldRules, drop_named_by_connection, is_of_a_head, strip_hop_by_hop};
+use crate::fields::{self, Ipv4Text, write_hex};
+use crate::framing::{FieldRules, Known, KnownFields, drop_named_by_connection, is_hop_by_hop, is_of_a_head};
 use crate::grpc;
 use crate::http1::write_field;
 use crate::peers::Sender;
@@ -65,6 +65,8 @@ pub(crate) struct Provenance<'a> {
     pub(crate) upgrade: bool,
     /// What this node says of itself in `Via`, unless it is to be silent.
     pub(crate) via: Option<&'a HeaderValue>,
+    /// Which fields the request has that this node acts on.
+    pub(crate) known: KnownFields,
 }
 
 impl Outgoing {
@@ -73,18 +75,23 @@ impl Outgoing {
         let trusted = !matches!(from.sender, Sender::Stranger);
         let mut ours: SmallVec<[(HeaderName, HeaderValue); 12]> = SmallVec::new();
         let mut say = |name: HeaderName, value: Option<HeaderValue>| ours.extend(value.map(|value| (name, value)));
-        if let Some(protocol) = received.get(UPGRADE).filter(|_| from.upgrade) {
+        let had = |field| from.known.has(field);
+        if let Some(protocol) = if from.upgrade { received.get(UPGRADE) } else { None } {
             say(UPGRADE, Some(protocol.clone()));
             say(CONNECTION, Some(HeaderValue::from_static("upgrade")));
-        } else if received.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        } else if had(Known::Te)
+            && received.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"))
+        {
             // A hop of our own that takes trailers too (RFC 9110, 6.5.1).
             say(TE, Some(HeaderValue::from_static("trailers")));
             say(CONNECTION, Some(HeaderValue::from_static("te")));
         }
-        drop_named_by_connection(&mut received);
+        if had(Known::Connection) {
+            drop_named_by_connection(&mut received);
+        }
         // The next node trusts us, and would take them for our word.
         let rules = FieldRules::new(!trusted, from.vouched, from.passed);
-        if let Some(cookies) = received.get(COOKIE) {
+        if let Some(cookies) = if had(Known::Cookie) { received.get(COOKIE) } else { None } {
             let several = received.get_all(COOKIE).iter().nth(1).is_some();
             if several || memchr::memmem::find(cookies.as_bytes(), COOKIE_NAME.as_bytes()).is_some() {
                 // HTTP/2 may split what HTTP/1 has in one line (RFC 9113, 8.2.3).
@@ -94,27 +101,31 @@ impl Outgoing {
                 say(COOKIE, line.and_then(|line| HeaderValue::from_bytes(&line).ok()));
             }
         }
-        say(VIA, from.via.and_then(|ours| via::with_ours(&received, ours)).or_else(|| received.get(VIA).cloned()));
-        let vouched = |name: &HeaderName| trusted && received.contains_key(name);
+        if had(Known::Via) {
+            say(VIA, from.via.and_then(|ours| via::with_ours(&received, ours)).or_else(|| received.get(VIA).cloned()));
+        } else {
+            say(VIA, from.via.cloned());
+        }
+        let vouched = |field, name: &HeaderName| trusted && had(field) && received.contains_key(name);
         say(HOST, Some(from.authority.clone()));
-        say(fields::FORWARDED_FOR, forwarded_for(&received, trusted, from.peer));
+        say(fields::FORWARDED_FOR, forwarded_for(&received, trusted && had(Known::ForwardedFor), from.peer));
         // Whatever stands between two nodes may have its own idea of how the client came.
-        let says_scheme = from.sender.peer().is_some() || !vouched(&fields::FORWARDED_PROTO);
+        let says_scheme = from.sender.peer().is_some() || !vouched(Known::ForwardedProto, &fields::FORWARDED_PROTO);
         if says_scheme {
             say(fields::FORWARDED_PROTO, Some(HeaderValue::from_static(from.scheme)));
         }
-        if !vouched(&fields::FORWARDED_HOST) {
+        if !vouched(Known::ForwardedHost, &fields::FORWARDED_HOST) {
             say(fields::FORWARDED_HOST, Some(from.authority.clone()));
         }
-        if !vouched(&fields::TRACEPARENT) {
+        if !vouched(Known::Traceparent, &fields::TRACEPARENT) {
             say(fields::TRACEPARENT, Some(new_traceparent()));
         }
         let client = from.client;
-        say(fields::CLIENT_COUNTRY, client.country.and_then(|country| HeaderValue::from_str(country.code()).ok()));
+        say(fields::CLIENT_COUNTRY, client.country.clone());
         say(fields::CLIENT_REGION, client.region.clone());
         say(fields::CLIENT_CITY, client.city.clone());
         say(fields::REQUEST_ID, Some(from.request_id.clone()));
-        if trusted && says_scheme {
+        if trusted && says_scheme && had(Known::ForwardedProto) {
             received.remove(fields::FORWARDED_PROTO);
         }
         let path = uri.path_and_query().cloned().unwrap_or(http::uri::PathAndQuery::from_static("/"));
@@ -208,9 +219,18 @@ impl RequestHead<'_> {
 /// own hop, our affinity cookie, in which no origin has a say, and Alt-Svc (RFC 7838), which would lead clients past this
 /// node, and past the law.
 pub(crate) fn filter_answer(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    drop_pins(headers);
-    headers.remove(ALT_SVC);
+    let concerns_us = |name: &&HeaderName| is_hop_by_hop(name) || **name == SET_COOKIE || **name == ALT_SVC;
+    let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(concerns_us).cloned().collect();
+    if found.contains(&CONNECTION) {
+        drop_named_by_connection(headers);
+    }
+    for name in found {
+        if name == SET_COOKIE {
+            drop_pins(headers);
+        } else {
+            headers.remove(name);
+        }
+    }
 }
 
 /// Takes out of an interim answer's head what does not go down.
@@ -267,15 +287,20 @@ fn new_traceparent() -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Returns the list of hops: what a trusted peer says, and the peer itself.
-fn forwarded_for(received: &HeaderMap, trusted: bool, peer: IpAddr) -> Option<HeaderValue> {
+/// Returns the list of hops: what is said of those before, if that counts, and the peer itself.
+fn forwarded_for(received: &HeaderMap, counts: bool, peer: IpAddr) -> Option<HeaderValue> {
     use std::io::Write;
     let mut list: SmallVec<[u8; 128]> = SmallVec::new();
-    for line in received.get_all(fields::FORWARDED_FOR).iter().filter(|_| trusted) {
-        list.extend_from_slice(line.as_bytes());
-        list.extend_from_slice(b", ");
+    if counts {
+        for line in received.get_all(fields::FORWARDED_FOR) {
+            list.extend_from_slice(line.as_bytes());
+            list.extend_from_slice(b", ");
+        }
     }
-    write!(list, "{}", peer.to_canonical()).ok()?;
+    match peer.to_canonical() {
+        IpAddr::V4(address) => list.extend_from_slice(Ipv4Text::of(address).as_bytes()),
+        IpAddr::V6(address) => write!(list, "{address}").ok()?,
+    }
     HeaderValue::from_bytes(&list).ok()
 }
 
@@ -311,11 +336,13 @@ mod tests {
             passed: &["x-http-method".to_owned()],
             upgrade,
             via: None,
+            known: KnownFields::default(),
         };
         let mut headers = HeaderMap::new();
         for (name, value) in received {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
+        let from = Provenance { known: KnownFields::of(&headers), ..from };
         let head = Outgoing::new(Method::GET, &Uri::from_static("/x?y"), headers, from).head(None).to_request();
         assert_eq!(head.uri(), "/x?y");
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, TE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use crate::framing::{self, HeadFault, has_token};
@@ -94,11 +94,13 @@ fn parse_into<'a>(head: &'a Bytes, fields: &mut [MaybeUninit<httparse::Header<'a
         return Err(HeadFault::TargetTooLong);
     }
     let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut concerns_us = false;
     for field in &*parsed.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| HeadFault::Ambiguous("the name of a header field is malformed"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
             .map_err(|_| HeadFault::Ambiguous("the value of a header field is malformed"))?;
+        concerns_us |= [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING].contains(&name);
         headers.append(name, value);
     }
     let mut request = Request::new(());
@@ -108,6 +110,19 @@ fn parse_into<'a>(head: &'a Bytes, fields: &mut [MaybeUninit<httparse::Header<'a
         .map_err(|_| HeadFault::Ambiguous("its target is malformed"))?;
     let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     *request.version_mut() = version;
+    if !concerns_us {
+        // Most heads are like this: nothing follows them, and they say nothing of their connection.
+        *request.headers_mut() = headers;
+        let (content, keeps_alive) = (Content::Length(0), version == Version::HTTP_11);
+        return Ok(RequestHead {
+            request,
+            fault: None,
+            content,
+            keeps_alive,
+            takes_trailers: false,
+            expects_continue: false,
+        });
+    }
     let (fault, content) = match framing::request_content(version, &headers) {
         Ok(length) => (None, length),
         Err(why) => (Some(HeadFault::Ambiguous(why)), Content::UntilClose),

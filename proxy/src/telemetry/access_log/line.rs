@@ -7,7 +7,7 @@ use policy::{Origin, Payload};
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use crate::fields::write_hex;
+use crate::fields::{Ipv4Text, write_hex};
 use crate::grpc::CallEnd;
 use crate::telemetry::time_text::decimals;
 
@@ -111,7 +111,10 @@ impl LogLine<'_> {
         put(out, "{\"time\":\"");
         out.extend_from_slice(time);
         put(out, "\",\"request_id\":");
-        text(out, &String::from_utf8_lossy(self.request_id));
+        match std::str::from_utf8(self.request_id) {
+            Ok(id) => text(out, id),
+            Err(_) => text(out, &String::from_utf8_lossy(self.request_id)),
+        }
         put(out, ",\"client\":");
         address(out, self.client);
         put(out, ",\"countries\":[");
@@ -275,12 +278,7 @@ fn address(out: &mut Vec<u8>, address: Option<IpAddr>) {
         None => put(out, "null"),
         Some(IpAddr::V4(address)) => {
             out.push(b'"');
-            for (index, octet) in address.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                number(out, u64::from(octet));
-            }
+            out.extend_from_slice(Ipv4Text::of(address).as_bytes());
             out.push(b'"');
         }
         Some(IpAddr::V6(address)) => json(out, &address),
