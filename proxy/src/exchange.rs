@@ -6,9 +6,10 @@ mod this_hop;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SET_COOKIE};
 use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
 use http_body::Body;
+use hyper::ext::Protocol;
 use policy::concurrency::admits;
 use policy::route::RouteSpec;
 use policy::{Facts, Method, Payload, Permits, RegionId, RouteId, Verdict};
@@ -39,6 +40,7 @@ use crate::target::{Target, asks_health, target};
 use crate::tunnel::{self, ClientSide, Tunnel};
 use crate::upstream::forward::forward;
 use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry};
+use crate::websocket;
 
 /// A request as it was received. It lives as long as the request is served.
 pub(crate) struct Received {
@@ -134,10 +136,13 @@ async fn answer(
         return Err(OwnAnswer::head_too_large());
     }
     if parts.method == HttpMethod::CONNECT {
-        return Err(OwnAnswer::bad_request("CONNECT is not served here."));
+        return Err(match parts.extensions.get::<Protocol>() {
+            Some(_) => OwnAnswer::unknown_protocol(),
+            None => OwnAnswer::bad_request("CONNECT is not served here."),
+        });
     }
 
-    if asks_health(&parts, connection.settings.health_path.as_deref()) {
+    if log.payload != Payload::Tunnel && asks_health(&parts, connection.settings.health_path.as_deref()) {
         // A balancer's question, not a request of anybody's: it is neither decided nor logged.
         log.is_probe = true;
         return Ok(OwnAnswer::health(node.occupancy.draining() == Drain::Serving));
@@ -264,6 +269,11 @@ async fn answer(
     }
     // Before its origin hears of it. A tunnel that comes to nothing gives its place back.
     let place = if upgrade { Some(admitted(node, route, tunnels)?) } else { None };
+    // HTTP/2 has no key, and what a client may have sent for one is none (RFC 8441, 5).
+    let own_key = (upgrade && !http1).then(websocket::new_key);
+    if let Some(key) = &own_key {
+        parts.headers.insert(SEC_WEBSOCKET_KEY, key.clone());
+    }
     let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
     if length.zip(body_bytes).is_some_and(|(length, most)| length > most) {
         return Err(OwnAnswer::too_large());
@@ -355,9 +365,15 @@ async fn answer(
         }
         OwnAnswer::failed(failure)
     })?;
-    // HTTP/2 has no such status (RFC 9113, 8.6).
-    let may_switch = upgrade && !answered.connection.is_http2();
-    if answered.response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
+    let agrees = match answered.response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            let accepts = |key| websocket::is_accepted(key, answered.response.headers());
+            upgrade && answered.connection.may_switch() && own_key.as_ref().is_none_or(accepts)
+        }
+        // Over HTTP/2 the client would take it for the tunnel.
+        status => own_key.is_none() || !status.is_success(),
+    };
+    if !agrees {
         let region = routing.table().region(answered.region).name.clone();
         return Err(OwnAnswer::failed(ForwardError::Failed {
             region,

@@ -14,6 +14,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Uri, Version};
+use hyper::ext::Protocol;
 use memchr::memchr_iter;
 use policy::Payload;
 use policy::path::Ambiguity;
@@ -216,18 +217,25 @@ const LONGEST_HOST: usize = 253;
 
 const NO_HOST_NAME: Ambiguity = "the Host is not a host name";
 
-/// Returns whether a request asks for a WebSocket: a GET (RFC 6455, 4.1), on HTTP/1.1 only. No other upgrade
-/// passes: through one to h2c a client could send requests that nobody decides on.
-fn asks_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
-    version == Version::HTTP_11
-        && *method == Method::GET
-        && headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
+/// Returns whether a request asks for a WebSocket: a GET (RFC 6455, 4.1), which over HTTP/2 was an extended CONNECT (RFC
+/// 8441). No other upgrade passes: through one to h2c a client could send requests that nobody decides on.
+fn asks_upgrade<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    *request.method() == Method::GET
+        && match request.version() {
+            Version::HTTP_11 => {
+                headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+                    && headers.get_all(CONNECTION).iter().any(|value| has_token(value, "upgrade"))
+            }
+            // The library takes `:protocol` with CONNECT only.
+            Version::HTTP_2 => request.extensions().get::<Protocol>().is_some(),
+            _ => false,
+        }
 }
 
 /// Returns what a client sends after a request's head.
 pub(crate) fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
-    match asks_upgrade(request.method(), request.version(), request.headers()) {
+    match asks_upgrade(request) {
         true => Payload::Tunnel,
         false if request.body().is_end_stream() => Payload::Nothing,
         false => Payload::Content,

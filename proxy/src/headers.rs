@@ -76,8 +76,10 @@ impl Outgoing {
         let mut ours: SmallVec<[(HeaderName, HeaderValue); 12]> = SmallVec::new();
         let mut say = |name: HeaderName, value: Option<HeaderValue>| ours.extend(value.map(|value| (name, value)));
         let had = |field| from.known.has(field);
-        if let Some(protocol) = if from.upgrade { received.get(UPGRADE) } else { None } {
-            say(UPGRADE, Some(protocol.clone()));
+        if from.upgrade {
+            // As HTTP/2 has it, without the field.
+            let protocol = received.get(UPGRADE).cloned().unwrap_or(HeaderValue::from_static("websocket"));
+            say(UPGRADE, Some(protocol));
             say(CONNECTION, Some(HeaderValue::from_static("upgrade")));
         } else if had(Known::Te)
             && received.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"))

@@ -58,5 +58,7 @@ mod target;
 mod telemetry;
 mod token;
 mod tunnel;
+mod tunnel_stream;
 mod upstream;
 mod via;
+mod websocket;

@@ -126,6 +126,11 @@ impl RequestLog {
         }
     }
 
+    /// Returns whether it came over HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.version == Version::HTTP_2
+    }
+
     /// Some of the answer's body was handed on.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes += bytes as u64;

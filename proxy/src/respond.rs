@@ -104,6 +104,12 @@ impl OwnAnswer {
         }
     }
 
+    /// Answers an extended CONNECT to another protocol than WebSocket (RFC 9220, 3).
+    pub(crate) fn unknown_protocol() -> Self {
+        let detail = "Of the protocols of an extended CONNECT, websocket is served here.";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "bad_request", "Not implemented", detail)
+    }
+
     /// Answers that the host is not one that this TLS connection may serve.
     pub(crate) fn misdirected() -> Self {
         let detail = "The host is not one that this TLS connection may serve; open a new connection for it.";

@@ -4,6 +4,7 @@
 //! It is no request in flight of its node or its region, since it may rest for hours: it has a limit of
 //! its own, which it is admitted by before its origin is dialled.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,29 +13,27 @@ use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
-use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::client_stream::ClientStream;
 use crate::clock;
 use crate::clock::coarse_ms;
-use crate::http1::Upgraded;
 use crate::node::Worker;
 use crate::occupancy::{InFlight, Occupancy};
 use crate::request_log::RequestLog;
 use crate::revocation::LOOK;
 use crate::telemetry::access_log::line::{TunnelEnd, TunnelSummary};
-use crate::upstream::http1::OriginStream;
+use crate::tunnel_stream::TunnelStream;
 
-/// Where the client's side of a tunnel comes from, once the answer's head was written.
-pub(crate) type ClientSide = oneshot::Receiver<Upgraded<ClientStream>>;
+/// Waits for the client's side of a tunnel, which is there once the answer's head was written. An error when its connection
+/// has ended before.
+pub(crate) type ClientSide = Pin<Box<dyn Future<Output = io::Result<Box<dyn TunnelStream>>> + Send>>;
 
 /// A tunnel that both sides have agreed on. It runs in a task of its own, on its worker's thread.
 pub(crate) struct Tunnel {
     /// The client's side.
     pub(crate) client: ClientSide,
     /// The origin's side.
-    pub(crate) upstream: Upgraded<OriginStream>,
+    pub(crate) upstream: Box<dyn TunnelStream>,
     /// The name of its region.
     pub(crate) region: String,
     /// Its place among the node's tunnels.
@@ -60,10 +59,10 @@ impl Tunnel {
         let began = clock::now();
         // A client that does not even take the answer's head has no tunnel.
         let patience = worker.node.config.load().limits.header_timeout;
+        let mut upstream = CountedStream { inner: upstream, traffic: traffic.clone() };
         let ended = match tokio::time::timeout(patience, client).await {
             Ok(Ok(mut client)) => {
-                let mut upstream = CountedStream { inner: upstream, traffic: traffic.clone() };
-                tokio::select! {
+                let ended = tokio::select! {
                     copied = copy_bidirectional(&mut client, &mut upstream) => match copied {
                         Ok(_) => TunnelEnd::Closed,
                         Err(error) => {
@@ -72,7 +71,11 @@ impl Tunnel {
                         }
                     },
                     ended = must_end(&mut log, &traffic) => ended,
+                };
+                if ended != TunnelEnd::Closed {
+                    client.cut();
                 }
+                ended
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, region, "tunnel not opened");
@@ -80,6 +83,9 @@ impl Tunnel {
             }
             Err(_) => TunnelEnd::Broken,
         };
+        if ended != TunnelEnd::Closed {
+            upstream.inner.cut();
+        }
         metrics.tunnel_seconds.with_label_values(&[&region]).observe(began.elapsed().as_secs_f64());
         metrics.tunnels_ended.with_label_values(&[region.as_str(), ended.name()]).inc();
         let (bytes_up, bytes_down) = (traffic.up.load(Ordering::Relaxed), traffic.down.load(Ordering::Relaxed));
@@ -155,17 +161,13 @@ impl TunnelTraffic {
 }
 
 /// The origin's side of a tunnel, on which all of its bytes are counted.
-struct CountedStream<S> {
-    inner: S,
+struct CountedStream {
+    inner: Box<dyn TunnelStream>,
     traffic: Arc<TunnelTraffic>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+impl AsyncRead for CountedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let TunnelTraffic { down, down_total, .. } = &*self.traffic;
@@ -174,19 +176,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+impl AsyncWrite for CountedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
         let TunnelTraffic { up, up_total, .. } = &*self.traffic;
         self.traffic.count(up, up_total, written);
         Poll::Ready(Ok(written))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -23,6 +23,7 @@ mod streaming;
 mod tls;
 mod tunnel;
 mod upgrade;
+mod websocket_http2;
 mod whole;
 
 /// Routes that take everything, where no law holds.

@@ -179,7 +179,7 @@ const CLOCKS: [&str; 4] = ["Instant::now", "SystemTime::now", "Timestamp::now", 
 const STARTS: [&str; 4] = ["spawn(", "spawn_blocking(", "spawn_local(", "spawn_scoped("];
 
 /// Who does in `proxy`, and what becomes of a panic there.
-const STARTERS: [(&str, &str); 14] = [
+const STARTERS: [(&str, &str); 15] = [
     ("admin", "a connection, which it ends"),
     ("boundary", "waits for it, and tries again"),
     ("bus::controller", "waits for it"),
@@ -193,5 +193,6 @@ const STARTERS: [(&str, &str); 14] = [
     ("supervise", "starts it again"),
     ("upstream::http1", "an upload, whose request fails"),
     ("upstream::http2", "a connection, which it ends"),
+    ("upstream::http2_tunnel", "a connection, which it ends"),
     ("upstream::resolve", "a name, which is looked up anew"),
 ];

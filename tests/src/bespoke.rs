@@ -6,6 +6,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use h2::server::SendResponse;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -81,6 +83,35 @@ where
                 async move { if is_probe(&request) { Ok(Response::new(empty())) } else { answer(request).await } }
             });
             let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
+/// An HTTP/2 origin without TLS that gets each request's stream, and answers probes by itself. If it `announces` so, it takes
+/// extended CONNECT.
+pub async fn streams<F, A>(announces: bool, answer: F) -> Bespoke
+where
+    F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> A + Send + Sync + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
+    let answer = Arc::new(answer);
+    start(move |stream| {
+        let answer = answer.clone();
+        async move {
+            let mut builder = h2::server::Builder::new();
+            if announces {
+                builder.enable_connect_protocol();
+            }
+            let Ok(mut connection) = builder.handshake(stream).await else { return };
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                if is_probe(&request) {
+                    // It may have gone.
+                    let _ = respond.send_response(Response::new(()), true);
+                } else {
+                    tokio::spawn(answer(request, respond));
+                }
+            }
         }
     })
     .await
@@ -171,7 +202,7 @@ where
     Bespoke { address, task }
 }
 
-fn is_probe(request: &Request<Incoming>) -> bool {
+fn is_probe<B>(request: &Request<B>) -> bool {
     // One in gRPC, a POST, is for the origin to answer.
     let asked = request.method() == http::Method::GET;
     asked && request.headers().get(http::header::USER_AGENT).is_some_and(|agent| agent == PROBE)

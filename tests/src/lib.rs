@@ -28,6 +28,7 @@ mod request;
 mod running;
 mod setup;
 mod signal;
+pub mod streams;
 mod table;
 mod usage;
 mod world;

@@ -41,6 +41,14 @@ impl RawConnection {
         RawConnection::of(stream)
     }
 
+    /// Has the connection reset when it is dropped.
+    ///
+    /// # Panics
+    /// When the socket is none any more.
+    pub fn reset(&self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
     /// An accepted connection.
     pub(crate) fn of(stream: TcpStream) -> RawConnection {
         RawConnection { stream, read: Vec::new() }
@@ -85,6 +93,11 @@ impl RawConnection {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RawConnection<S> {
+    /// Gives the stream back, of which nothing was read.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// Writes all of this.
     ///
     /// # Errors

@@ -187,10 +187,13 @@ impl Checked {
             None => String::new(),
         };
         let unlisted = self.document.as_ref().map(unlisted_in_words).unwrap_or_default();
-        let bare = self.document.as_ref().map(without_websockets).unwrap_or_default();
+        let bare = self.document.as_ref().map(websockets_over_http2).unwrap_or_default();
         let bare = match bare.is_empty() {
             true => String::new(),
-            false => format!("  no WebSockets, since all endpoints speak HTTP/2: {}\n", bare.join(", ")),
+            false => format!(
+                "  WebSockets only to endpoints that announce extended CONNECT (RFC 8441), since all speak HTTP/2: {}\n",
+                bare.join(", ")
+            ),
         };
         format!("{}: good: {}{proved}\n{}{unlisted}{bare}", file.display(), self.summary, lines.collect::<String>())
     }
@@ -208,13 +211,13 @@ impl Checked {
             "decisions_proved": self.document.as_ref().map(|document| document.proof.decisions),
             "notes": self.proved(),
             "unlisted": self.document.as_ref().and_then(unlisted_as_json),
-            "without_websockets": self.document.as_ref().map(without_websockets).unwrap_or_default(),
+            "websockets_over_http2": self.document.as_ref().map(websockets_over_http2).unwrap_or_default(),
         })
     }
 }
 
-/// Returns the regions without WebSockets, which take an endpoint that speaks HTTP/1.1.
-fn without_websockets(document: &RoutingTable) -> Vec<&str> {
+/// Returns the regions all of whose endpoints speak HTTP/2: a WebSocket is opened only to those that announce that they take it.
+fn websockets_over_http2(document: &RoutingTable) -> Vec<&str> {
     let regions = document.table.regions().zip(&document.upstreams);
     let bare = regions.filter(|(_, upstream)| {
         !upstream.endpoints.is_empty() && upstream.endpoints.iter().all(|endpoint| endpoint.http2)

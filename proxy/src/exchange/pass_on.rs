@@ -1,6 +1,6 @@
 //! What becomes of an origin's answer: our own answer to the client, or a tunnel.
 
-use http::header::{CONNECTION, HeaderValue, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, VIA};
 use http::{Response, StatusCode};
 use policy::route::RouteSpec;
 
@@ -46,14 +46,21 @@ pub(super) fn pass_on(
         parts.headers.append(VIA, log.worker.node.via.received_in(parts.version).clone());
     }
     if let Some((client, place)) = client_side.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS) {
-        if let Some(protocol) = protocol {
-            parts.headers.insert(http::header::UPGRADE, protocol);
+        if log.is_http2() {
+            // RFC 8441, 5: the stream is the tunnel.
+            parts.status = StatusCode::OK;
+            parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+            parts.headers.remove(CONTENT_LENGTH);
+        } else {
+            if let Some(protocol) = protocol {
+                parts.headers.insert(http::header::UPGRADE, protocol);
+            }
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         let metrics = &log.worker.node.telemetry.metrics;
         Evidence { metrics, routing: &routing, region, endpoint: &endpoint, client_key }.completed();
         drop(in_flight);
-        let upstream = connection.into_upgraded();
+        let upstream = connection.into_tunnel();
         *tunnel = upstream.map(|upstream| Box::new(Tunnel { client, upstream, region: served.clone(), place }));
         return Response::from_parts(parts, ResponseBody::empty());
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use config::Endpoint;
+use config::{Endpoint, EndpointRole};
 use policy::failover::Outlier;
 use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 
@@ -37,6 +37,7 @@ pub(crate) struct EndpointState {
     errors_in_a_row: AtomicU32,
     gone: AtomicBool,
     in_doubt: AtomicBool,
+    no_tunnels: AtomicBool,
     traffic: Traffic,
     /// The replication lag that its last probe reported, in milliseconds.
     lag_ms: Mutex<Option<u64>>,
@@ -48,6 +49,7 @@ impl EndpointState {
     /// The same place with another version of its software: what is known of it stays.
     pub(crate) fn of_another_version(&self, endpoint: Endpoint) -> Self {
         let new = Self::new(endpoint, false);
+        new.no_tunnels.store(self.no_tunnels.load(Ordering::Relaxed), Ordering::Relaxed);
         let known = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
         new.update(|health| *health = known);
         new
@@ -68,6 +70,7 @@ impl EndpointState {
             errors_in_a_row: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             in_doubt: AtomicBool::new(cold),
+            no_tunnels: AtomicBool::new(false),
             traffic: Traffic::default(),
             lag_ms: Mutex::default(),
             last_failure: Mutex::default(),
@@ -102,6 +105,18 @@ impl EndpointState {
     /// Returns whether something is wrong, so that probes should be quick.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether no WebSocket can be opened there: it is an origin that speaks HTTP/2, and when it was last connected
+    /// to did not announce that it takes any (RFC 8441). Through a gateway they go over HTTP/1.1.
+    pub(crate) fn has_no_tunnels(&self) -> bool {
+        let Endpoint { http2, role, .. } = self.endpoint;
+        http2 && role == EndpointRole::Origin && self.no_tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether it takes WebSockets over HTTP/2.
+    pub(crate) fn note_tunnels(&self, takes: bool) {
+        self.no_tunnels.store(!takes, Ordering::Relaxed);
     }
 
     /// Returns what real traffic has shown since the process's start.

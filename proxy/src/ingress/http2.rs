@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use config::Limits;
-use http::Request;
+use http::{Method, Request};
 use hyper::body::{Body, Incoming};
+use hyper::ext::Protocol;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,6 +22,7 @@ use crate::client_content::ClientContent;
 use crate::client_stream::ClientStream;
 use crate::exchange::{Received, serve};
 use crate::http2_content::Http2Content;
+use crate::ingress::client_tunnel::{self, WriterTask};
 use crate::ingress::cork::Corked;
 use crate::ingress::frames::{Answered, FrameWatch};
 use crate::ingress::streams::Streams;
@@ -43,11 +45,17 @@ pub(crate) async fn serve_http2(
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, connection, answered) = (worker.clone(), connection.clone(), answered.clone());
         let progress = streams.begin();
+        let (received, writer) = received(request);
+        let streams = writer.is_some().then(|| streams.clone());
         // Boxed, since HTTP and the runtime move it about.
         Box::pin(async move {
-            let mut answer = serve(worker, connection, received(request)).await;
+            let mut answer = serve(worker, connection, received).await;
             answered.count();
             answer.body_mut().tell(progress);
+            // hyper makes a tunnel of it, and starts its task, before anything else.
+            if let Some((streams, writer)) = streams.zip(writer).filter(|_| answer.status().is_success()) {
+                streams.tunnel(writer);
+            }
             Ok::<_, Infallible>(answer)
         })
     });
@@ -113,12 +121,24 @@ fn is_excess(error: &hyper::Error) -> bool {
 }
 
 /// Makes what is to be served of a stream's request. HTTP/2's framing leaves no doubt, and hyper takes no interim answers.
-fn received(request: Request<Incoming>) -> Received {
+/// A WebSocket's extended CONNECT (RFC 8441) is the GET that HTTP/1.1 has for it, with the task that will write its tunnel.
+fn received(mut request: Request<Incoming>) -> (Received, Option<WriterTask>) {
+    let mut writer = None;
+    let mut client_side = None;
+    if *request.method() == Method::CONNECT && asks_websocket(&request) {
+        *request.method_mut() = Method::GET;
+        let task = writer.insert(WriterTask::default());
+        client_side = Some(client_tunnel::client_side(&mut request, task.clone()));
+    }
     let request = request.map(|content| match content.is_end_stream() {
         true => ClientContent::Nothing,
         false => ClientContent::Http2(Http2Content::new(content)),
     });
-    Received { request, fault: None, interim: None, expects_continue: false, client_side: None }
+    (Received { request, fault: None, interim: None, expects_continue: false, client_side }, writer)
+}
+
+fn asks_websocket<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
 }
 
 fn builder(streams: Streams, limits: &Limits) -> Builder<Streams> {
@@ -130,6 +150,7 @@ fn builder(streams: Streams, limits: &Limits) -> Builder<Streams> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .enable_connect_protocol()
         // [`crate::ingress::frame_budget`] judges them by their rate; this would be for the life of a connection.
         .max_local_error_reset_streams(None);
     builder

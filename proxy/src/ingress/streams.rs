@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::client_connection::StreamProgress;
+use crate::ingress::client_tunnel::WriterTask;
 
 /// The streams of one connection, as its task, theirs and the watchdog share them; all are on the worker's thread, so that
 /// the lock is always free.
@@ -20,6 +21,8 @@ pub(crate) struct Streams(Arc<Mutex<State>>);
 struct State {
     /// The stream whose request has come and whose task hyper is about to start.
     begun: Option<Arc<StreamProgress>>,
+    /// Where the task goes that hyper is about to start for the tunnel of a stream.
+    tunnelled: Option<WriterTask>,
     /// As many as the connection may have.
     running: Vec<Running>,
 }
@@ -36,6 +39,11 @@ impl Streams {
         let progress = Arc::<StreamProgress>::default();
         self.lock().begun = Some(progress.clone());
         progress
+    }
+
+    /// Makes a tunnel of a stream, for which the next task that starts writes.
+    pub(super) fn tunnel(&self, writer: WriterTask) {
+        self.lock().tunnelled = Some(writer);
     }
 
     /// Ends the streams whose answers the client has not taken for so long.
@@ -74,8 +82,15 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        let Some(progress) = self.lock().begun.take() else {
-            drop(tokio::spawn(future));
+        let (begun, tunnelled) = {
+            let mut state = self.lock();
+            (state.begun.take(), state.tunnelled.take())
+        };
+        let Some(progress) = begun else {
+            let task = tokio::spawn(future);
+            if let Some(writer) = tunnelled {
+                drop(writer.set(task.abort_handle()));
+            }
             return;
         };
         let listed = Listed { streams: self.clone(), progress: progress.clone() };

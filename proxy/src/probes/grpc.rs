@@ -11,8 +11,8 @@ use config::Endpoint;
 use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::headers::RequestHead;
 use crate::request_body::AttemptBody;
-use crate::upstream::connect::{Connector, Speak};
-use crate::upstream::link::ConnectError;
+use crate::upstream::connect::Connector;
+use crate::upstream::link::{ConnectError, Speak};
 
 /// Asks about a service over HTTP/2, whatever else the endpoint speaks. An error when there is no
 /// connection or no answer.
@@ -40,7 +40,8 @@ pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &st
         }
     }
     let problem = problem(head.status, status.as_ref(), &body);
-    Ok(problem.map_or(ProbeReport::passed(None), |problem| failed(&problem)))
+    let report = problem.map_or(ProbeReport::passed(None), |problem| failed(&problem));
+    Ok(ProbeReport { takes_tunnels: connection.takes_tunnels(), ..report })
 }
 
 fn failed(why: &str) -> ProbeReport {

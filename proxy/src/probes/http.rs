@@ -18,8 +18,8 @@ use crate::peers::Peers;
 use crate::peers::headers::{Answerer, take_answer, write_probe};
 use crate::peers::signature::Nonce;
 use crate::request_body::{AttemptBody, RequestBody};
-use crate::upstream::connect::{Connector, Speak};
-use crate::upstream::link::{ConnectError, SendError};
+use crate::upstream::connect::Connector;
+use crate::upstream::link::{ConnectError, SendError, Speak};
 use crate::upstream::origin_connection::OriginConnection;
 
 /// What a gateway is asked for, and by whom.
@@ -42,9 +42,10 @@ pub(super) async fn ask(
     let host = check.host.clone().unwrap_or_else(|| endpoint.authority());
     let host = HeaderValue::try_from(host).map_err(::http::Error::from)?;
     let mut open: Option<OriginConnection> = None;
-    let mut lag = None;
+    let (mut lag, mut takes_tunnels) = (None, None);
     for path in &check.paths {
         let (mut response, mut connection, nonce) = get(connector, endpoint, path, &host, gateway, open.take()).await?;
+        takes_tunnels = connection.takes_tunnels();
         if let Some(Gateway { peers, .. }) = gateway {
             let from = Answerer::Gateway { counterpart: connection.counterpart(), nonce, peers };
             if !take_answer(&mut response, from).is_peers {
@@ -63,7 +64,7 @@ pub(super) async fn ask(
         }
         open = Some(connection).filter(|_| ended);
     }
-    Ok(ProbeReport::passed(lag))
+    Ok(ProbeReport { takes_tunnels, ..ProbeReport::passed(lag) })
 }
 
 /// Returns why an answer is none of a node's.

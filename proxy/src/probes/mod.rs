@@ -29,20 +29,22 @@ pub(crate) struct ProbeReport {
     pub(crate) why: Option<Arc<str>>,
     /// What this node lacked to ask: then it has found out nothing.
     pub(crate) lack: Option<LocalError>,
+    /// Whether the endpoint takes WebSockets over HTTP/2, where it was asked over that.
+    pub(crate) takes_tunnels: Option<bool>,
 }
 
 impl ProbeReport {
     fn passed(lag_ms: Option<u64>) -> Self {
-        Self { result: Probe::Passed, lag_ms, why: None, lack: None }
+        Self { result: Probe::Passed, lag_ms, why: None, lack: None, takes_tunnels: None }
     }
 
     /// Reports a wrong answer.
     fn failed(why: &str, lag_ms: Option<u64>) -> Self {
-        Self { result: Probe::Failed, lag_ms, why: Some(why.into()), lack: None }
+        Self { result: Probe::Failed, lag_ms, why: Some(why.into()), lack: None, takes_tunnels: None }
     }
 
     fn unanswered(why: &str) -> Self {
-        Self { result: Probe::Unanswered, lag_ms: None, why: Some(why.into()), lack: None }
+        Self { result: Probe::Unanswered, lag_ms: None, why: Some(why.into()), lack: None, takes_tunnels: None }
     }
 }
 

@@ -3,7 +3,8 @@
 use config::Endpoint;
 
 use super::{NoAnswer, ProbeReport};
-use crate::upstream::connect::{Connector, Speak};
+use crate::upstream::connect::Connector;
+use crate::upstream::link::Speak;
 
 /// Connects, and closes; an error when that fails.
 pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint) -> Result<ProbeReport, NoAnswer> {

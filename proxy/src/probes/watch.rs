@@ -68,6 +68,9 @@ impl Watch {
                     if found.result == Probe::Passed {
                         endpoint.report_lag(found.lag_ms);
                     }
+                    if let Some(takes) = found.takes_tunnels {
+                        endpoint.note_tunnels(takes);
+                    }
                     let why = found.why.as_deref();
                     if let Some(why) = why {
                         tracing::debug!(region, endpoint = %endpoint.endpoint, why, "probe failed");

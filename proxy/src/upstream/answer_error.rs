@@ -33,6 +33,8 @@ pub(crate) enum AnswerError {
     #[error(transparent)]
     Http2(#[from] hyper::Error),
     #[error(transparent)]
+    Http2Stream(#[from] h2::Error),
+    #[error(transparent)]
     Http2Content(#[from] Http2ContentError),
 }
 
@@ -53,8 +55,9 @@ impl AnswerError {
             | AnswerError::Coding
             | AnswerError::Content(ContentError::Chunk | ContentError::Trailers) => true,
             AnswerError::Http2(error) | AnswerError::Http2Content(Http2ContentError::Http2(error)) => {
-                is_refused_here(error)
+                error.source().and_then(|source| source.downcast_ref()).is_some_and(is_refused_here)
             }
+            AnswerError::Http2Stream(error) => is_refused_here(error),
             AnswerError::Io(_)
             | AnswerError::Closed
             | AnswerError::Content(ContentError::CutOff)
@@ -65,7 +68,6 @@ impl AnswerError {
 }
 
 /// Returns whether it was this side that has reset the stream: for a head that is malformed, or too long.
-fn is_refused_here(error: &hyper::Error) -> bool {
-    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    error.is_some_and(|error| error.is_reset() && error.is_library())
+fn is_refused_here(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_library()
 }

@@ -88,6 +88,8 @@ pub(crate) enum Fault {
     TimedOut,
     /// Its endpoint turned out to be gone while it waited.
     Gone,
+    /// It asks for a WebSocket, and its endpoint speaks HTTP/2, and takes none by it: nothing was sent.
+    NoTunnels,
     /// Its region may no longer serve it: another table has come in force while it waited.
     Revoked(Revoked),
     /// This node lacks what a connection takes: nothing was sent, and it is nobody else's fault.
@@ -105,7 +107,12 @@ impl Fault {
     pub(crate) fn is_unsent(self) -> bool {
         matches!(
             self,
-            Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort | Fault::Unprocessed | Fault::Local(_)
+            Fault::Unreachable
+                | Fault::UnreachableToo
+                | Fault::CutShort
+                | Fault::Unprocessed
+                | Fault::NoTunnels
+                | Fault::Local(_)
         )
     }
 
@@ -140,6 +147,7 @@ impl Fault {
             Fault::Broken | Fault::BrokenToo => "broken",
             Fault::TimedOut => "timeout",
             Fault::Gone => "gone",
+            Fault::NoTunnels => "no_tunnels",
             Fault::Revoked(_) => "revoked",
             Fault::Local(_) => "local",
             Fault::Malformed => "malformed",
@@ -248,6 +256,7 @@ impl AttemptResult {
                 | Fault::UnreachableToo
                 | Fault::Unprocessed
                 | Fault::Gone
+                | Fault::NoTunnels
                 | Fault::Revoked(_)
                 | Fault::Local(_)
                 | Fault::Malformed
@@ -325,6 +334,9 @@ async fn connect(upstream: Upstream<'_>, destination: &Destination, limit: Insta
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, endpoint = %destination.endpoint().endpoint, "no connection");
+            if matches!(error, ConnectError::NoTunnels) {
+                return Err(Fault::NoTunnels);
+            }
             if let ConnectError::Gateway(refusal) = &error {
                 upstream.peers.refusals.of_gateway(upstream.metrics, refusal.cause(), refusal);
             }

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use config::EndpointRole;
+use config::{Endpoint, EndpointRole};
 use policy::{Permit, RegionId};
 
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::routing::{Region, Routing};
+use crate::upstream::link::Speak;
 
 /// What a request asks of the endpoint that it goes to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PickRequest {
     /// The client's hash, which chooses the version while one is on trial.
     pub(crate) client_key: u64,
-    /// Whether it upgrades the protocol, which HTTP/2 cannot.
+    /// Whether it asks for a tunnel.
     pub(crate) upgrade: bool,
 }
 
@@ -24,7 +25,7 @@ pub(crate) struct PickRequest {
 #[derive(Debug)]
 pub(crate) struct Destination {
     endpoint: Arc<EndpointState>,
-    /// Whether the request upgrades the protocol, which HTTP/2 cannot.
+    /// Whether the request asks for a tunnel.
     upgrade: bool,
     /// The name that it must prove, where that is not its own.
     server_name: Option<Arc<str>>,
@@ -50,9 +51,15 @@ impl Destination {
         self.is_clients_name && self.server_name.is_some()
     }
 
-    /// Returns whether HTTP/2 is to be spoken there.
-    pub(crate) fn is_http2(&self) -> bool {
-        self.endpoint.endpoint.http2 && !self.upgrade
+    /// Returns what is to be spoken there. A gateway speaks HTTP/1.1 too, by which a tunnel is opened through it.
+    pub(crate) fn speak(&self) -> Speak {
+        let Endpoint { http2, role, .. } = self.endpoint.endpoint;
+        match (http2, self.upgrade) {
+            (false, _) => Speak::Http1,
+            (true, false) => Speak::Http2,
+            (true, true) if role == EndpointRole::Gateway => Speak::Http1,
+            (true, true) => Speak::Tunnel,
+        }
     }
 }
 
@@ -89,9 +96,7 @@ fn pick(
     // What the version on trial has failed, the stable one repairs.
     let wanted = canary.map(|canary| (canary, tried.is_empty() && canary.takes(request.client_key)));
     let against = |endpoint: &Arc<EndpointState>| {
-        // A gateway speaks HTTP/1.1 too.
-        let cannot_upgrade = endpoint.endpoint.http2 && endpoint.endpoint.role == EndpointRole::Origin;
-        if is_in(tried, endpoint) || (request.upgrade && cannot_upgrade) {
+        if is_in(tried, endpoint) || (request.upgrade && endpoint.has_no_tunnels()) {
             return None;
         }
         let other_version = wanted.is_some_and(|(canary, wanted)| canary.is_canary(&endpoint.endpoint) != wanted);

@@ -21,7 +21,8 @@ use crate::upstream::balance::Destination;
 use crate::upstream::endpoint_connections::{ConnectPermit, PoolKey};
 use crate::upstream::http1::{Http1, OriginStream};
 use crate::upstream::http2::Http2;
-use crate::upstream::link::{ConnectError, Link};
+use crate::upstream::http2_tunnel::Http2Tunnel;
+use crate::upstream::link::{ConnectError, Link, Speak};
 use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve::{ResolvedAddress, Resolver};
@@ -42,29 +43,12 @@ pub(crate) struct Connector {
     peers: Arc<Peers>,
 }
 
-/// What is spoken on a new connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speak {
-    /// Nothing: that the endpoint takes the connection, and agrees on TLS, is all that is asked.
-    Nothing,
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2, by ALPN over TLS and with prior knowledge without.
-    Http2,
-}
-
 /// A connection that nothing has been sent on.
 enum Fresh {
     Silent,
     Http1(Box<Http1>),
     Http2(Http2),
-}
-
-impl Speak {
-    /// As the endpoint wants it.
-    pub(crate) fn with(endpoint: &Endpoint) -> Self {
-        if endpoint.http2 { Speak::Http2 } else { Speak::Http1 }
-    }
+    Tunnel(Box<Http2Tunnel>),
 }
 
 impl Connector {
@@ -126,9 +110,15 @@ impl Connector {
         pool: &Pool,
     ) -> Result<OriginConnection, ConnectError> {
         let state = destination.endpoint();
-        if !destination.is_http2() {
-            return match self.open(&state.endpoint, destination.server_name(), Speak::Http1).await? {
+        let speak = destination.speak();
+        if speak != Speak::Http2 {
+            let opened = self.open(&state.endpoint, destination.server_name(), speak).await;
+            if speak == Speak::Tunnel && matches!(opened, Ok(_) | Err(ConnectError::NoTunnels)) {
+                state.note_tunnels(opened.is_ok());
+            }
+            return match opened? {
                 Fresh::Http1(connection) => Ok(OriginConnection::Http1(connection)),
+                Fresh::Tunnel(connection) => Ok(OriginConnection::Tunnel(connection)),
                 Fresh::Http2(_) | Fresh::Silent => Err(ConnectError::NoHttp2),
             };
         }
@@ -145,10 +135,11 @@ impl Connector {
                 ConnectPermit::Open(single_flight) => {
                     match self.open(&state.endpoint, destination.server_name(), Speak::Http2).await {
                         Ok(Fresh::Http2(connection)) => {
+                            state.note_tunnels(connection.takes_tunnels());
                             let stream = single_flight.succeeded(connection).ok_or(ConnectError::NoSettings)?;
                             return Ok(OriginConnection::Http2(stream));
                         }
-                        Ok(Fresh::Http1(_) | Fresh::Silent) => return Err(ConnectError::NoHttp2),
+                        Ok(Fresh::Http1(_) | Fresh::Tunnel(_) | Fresh::Silent) => return Err(ConnectError::NoHttp2),
                         Err(error) => {
                             single_flight.failed((&error).into());
                             return Err(error);
@@ -173,6 +164,7 @@ impl Connector {
         Ok(match self.open(endpoint, server_name, speak).await? {
             Fresh::Silent => None,
             Fresh::Http1(connection) => Some(OriginConnection::Http1(connection)),
+            Fresh::Tunnel(connection) => Some(OriginConnection::Tunnel(connection)),
             Fresh::Http2(connection) => {
                 Some(OriginConnection::Http2(Arc::new(connection).stream().ok_or(ConnectError::NoSettings)?))
             }
@@ -242,7 +234,7 @@ impl Connector {
         }
         let asked = server_name.map_or(endpoint.host.as_str(), |name| name);
         let name = ServerName::try_from(asked.to_owned()).map_err(|_| ConnectError::ServerName(asked.to_owned()))?;
-        let is_http2 = speak == Speak::Http2 || speak == Speak::Nothing && endpoint.http2;
+        let is_http2 = matches!(speak, Speak::Http2 | Speak::Tunnel) || speak == Speak::Nothing && endpoint.http2;
         let (stream, counterpart) = if is_gateway {
             let (tls, proof) = self.gateways.handshake(if is_http2 { b"h2" } else { b"http/1.1" });
             let stream =
@@ -252,7 +244,7 @@ impl Connector {
             let tls = if is_http2 { &self.http2_tls } else { &self.http1_tls };
             (TlsConnector::from(tls.clone()).connect(name, stream).await?, Counterpart::Unproven)
         };
-        if speak == Speak::Http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        if matches!(speak, Speak::Http2 | Speak::Tunnel) && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NoHttp2);
         }
         let server_name = server_name.cloned();
@@ -295,6 +287,7 @@ async fn begin(stream: OriginStream, link: Link, speak: Speak) -> Result<Fresh, 
         Speak::Nothing => Ok(Fresh::Silent),
         Speak::Http1 => Ok(Fresh::Http1(Box::new(Http1::new(stream, link)))),
         Speak::Http2 => Http2::open(stream, link).await.map(Fresh::Http2),
+        Speak::Tunnel => Http2Tunnel::open(stream, link).await.map(|tunnel| Fresh::Tunnel(Box::new(tunnel))),
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Http2 {
     idle_since_ms: AtomicU64,
     /// A request has found it broken.
     broken: AtomicBool,
+    /// Whether its peer has announced that it takes extended CONNECT.
+    takes_tunnels: bool,
 }
 
 /// One request's place on a shared connection, free again when this is dropped.
@@ -75,6 +77,7 @@ impl Http2 {
             }
         }
         tasks.is_settled.store(true, Ordering::Relaxed);
+        let takes_tunnels = connection.is_extended_connect_protocol_enabled();
         let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams().min(MAX_STREAMS)));
         let latest = limit.clone();
         tokio::spawn(async move {
@@ -98,6 +101,7 @@ impl Http2 {
             limit,
             idle_since_ms,
             broken: AtomicBool::new(false),
+            takes_tunnels,
         })
     }
 
@@ -117,6 +121,11 @@ impl Http2 {
     /// Returns how many requests it takes at a time.
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether its peer takes WebSockets (RFC 8441).
+    pub(crate) fn takes_tunnels(&self) -> bool {
+        self.takes_tunnels
     }
 
     /// Returns whether it takes no more requests: it is broken, its peer has said GOAWAY, or its endpoint's name
@@ -151,7 +160,7 @@ impl Stream {
         let request = in_http2(head.to_request(), &self.connection.scheme).map(|()| body);
         let answer = self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
             Some(unsent) => SendError::Unsent(unsent.into_body()),
-            None if is_unprocessed(error.error()) => SendError::Unprocessed,
+            None if of_http2(error.error()).is_some_and(is_unprocessed) => SendError::Unprocessed,
             None => SendError::Broken(error.into_error().into()),
         })?;
         let (parts, content) = answer.into_parts();
@@ -187,6 +196,11 @@ impl Stream {
         self.connection.link.server_name.as_ref()
     }
 
+    /// Returns whether the connection's other end takes WebSockets (RFC 8441).
+    pub(crate) fn takes_tunnels(&self) -> bool {
+        self.connection.takes_tunnels
+    }
+
     /// Which connector has opened the connection.
     pub(crate) fn generation(&self) -> u64 {
         self.connection.link.generation
@@ -211,19 +225,22 @@ impl Drop for Stream {
     }
 }
 
+fn of_http2(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source().and_then(|source| source.downcast_ref::<h2::Error>())
+}
+
 /// Returns whether the peer has said that it did not act on a request (RFC 9113, 8.7): it refused the stream, or
 /// named an earlier one as the last that it serves. h2 gives the error of a peer's GOAWAY to the streams past the
 /// last one only, and those before it end as they would without it: with their answer, a reset, or the connection's
 /// end.
-fn is_unprocessed(error: &hyper::Error) -> bool {
-    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+pub(super) fn is_unprocessed(error: &h2::Error) -> bool {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (error.is_go_away() || refused)
 }
 
 /// The same request as HTTP/2 has it: the host in the target, and nothing about the connection (RFC
 /// 9113, 8.2.2 and 8.3.1).
-fn in_http2(mut request: Request<()>, scheme: &Scheme) -> Request<()> {
+pub(super) fn in_http2(mut request: Request<()>, scheme: &Scheme) -> Request<()> {
     *request.version_mut() = Version::HTTP_2;
     request.headers_mut().remove(CONNECTION);
     let host = request.headers_mut().remove(HOST);
@@ -298,7 +315,7 @@ const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
 /// What waits to be sent on one stream.
 const SEND_BUFFER: usize = 256 * 1024;
 /// An answer's head and its trailers, as HPACK counts them.
-const MAX_HEADER_LIST: u32 = 256 * 1024;
+pub(super) const MAX_HEADER_LIST: u32 = 256 * 1024;
 /// A peer that is dead is noticed even when nobody asks it anything.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Endpoint;
+
 use crate::local_error::LocalError;
 use crate::peers::gateway::{Counterpart, GatewayRefusal};
 use crate::request_body::AttemptBody;
@@ -24,6 +26,26 @@ pub(crate) struct Link {
     pub(crate) server_name: Option<Arc<str>>,
 }
 
+/// What is spoken on a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speak {
+    /// Nothing: that the endpoint takes the connection, and agrees on TLS, is all that is asked.
+    Nothing,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, by ALPN over TLS and with prior knowledge without, for many requests.
+    Http2,
+    /// The same, for one WebSocket.
+    Tunnel,
+}
+
+impl Speak {
+    /// As the endpoint wants it.
+    pub(crate) fn with(endpoint: &Endpoint) -> Self {
+        if endpoint.http2 { Speak::Http2 } else { Speak::Http1 }
+    }
+}
+
 /// Why there is no connection. In every case the request was not sent.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -38,6 +60,10 @@ pub(crate) enum ConnectError {
     ServerName(String),
     #[error("no HTTP on the new connection: {0}")]
     Http(#[from] hyper::Error),
+    #[error("no HTTP/2 on the new connection: {0}")]
+    Http2(#[from] h2::Error),
+    #[error("the endpoint takes no WebSockets over HTTP/2 (RFC 8441)")]
+    NoTunnels,
     #[error("TLS there does not agree to HTTP/2 (ALPN h2)")]
     NoHttp2,
     #[error("the new connection closed before it said that it speaks HTTP/2")]

@@ -9,12 +9,14 @@ use http_body::{Frame, SizeHint};
 use rustls::AlertDescription;
 
 use crate::headers::RequestHead;
-use crate::http1::{Interim, Upgraded};
+use crate::http1::Interim;
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
+use crate::tunnel_stream::TunnelStream;
 use crate::upstream::answer_error::AnswerError;
-use crate::upstream::http1::{Http1, OriginStream, Unanswered};
+use crate::upstream::http1::{Http1, Unanswered};
 use crate::upstream::http2::Stream;
+use crate::upstream::http2_tunnel::Http2Tunnel;
 use crate::upstream::link::SendError;
 
 /// A connection ready for a request, and then the one that its answer's content comes from.
@@ -24,6 +26,8 @@ pub(crate) enum OriginConnection {
     Http1(Box<Http1>),
     /// A place on one that many requests share.
     Http2(Stream),
+    /// One of HTTP/2 that asks for one tunnel.
+    Tunnel(Box<Http2Tunnel>),
 }
 
 impl OriginConnection {
@@ -32,6 +36,7 @@ impl OriginConnection {
         match self {
             OriginConnection::Http1(connection) => connection.link.counterpart,
             OriginConnection::Http2(stream) => stream.counterpart(),
+            OriginConnection::Tunnel(connection) => connection.link.counterpart,
         }
     }
 
@@ -40,6 +45,7 @@ impl OriginConnection {
         match self {
             OriginConnection::Http1(connection) => connection.link.generation,
             OriginConnection::Http2(stream) => stream.generation(),
+            OriginConnection::Tunnel(connection) => connection.link.generation,
         }
     }
 
@@ -48,19 +54,29 @@ impl OriginConnection {
         match self {
             OriginConnection::Http1(connection) => connection.link.server_name.as_ref(),
             OriginConnection::Http2(stream) => stream.server_name(),
+            OriginConnection::Tunnel(connection) => connection.link.server_name.as_ref(),
         }
     }
 
-    /// Returns whether it is a place on an HTTP/2 connection.
-    pub(crate) fn is_http2(&self) -> bool {
-        matches!(self, OriginConnection::Http2(_))
+    /// Returns whether its other end takes WebSockets over HTTP/2; `None` where it speaks HTTP/1.1.
+    pub(crate) fn takes_tunnels(&self) -> Option<bool> {
+        match self {
+            OriginConnection::Http1(_) => None,
+            OriginConnection::Http2(stream) => Some(stream.takes_tunnels()),
+            OriginConnection::Tunnel(_) => Some(true),
+        }
+    }
+
+    /// Returns whether an answer on it may change the protocol: HTTP/2 has no such status (RFC 9113, 8.6).
+    pub(crate) fn may_switch(&self) -> bool {
+        !matches!(self, OriginConnection::Http2(_))
     }
 
     /// Returns whether this is the first request to find the connection broken: what it breaks with is one failure,
     /// however many requests were on it.
     pub(crate) fn is_first_to_break(&self) -> bool {
         match self {
-            OriginConnection::Http1(_) => true,
+            OriginConnection::Http1(_) | OriginConnection::Tunnel(_) => true,
             OriginConnection::Http2(stream) => stream.is_first_to_break(),
         }
     }
@@ -87,6 +103,7 @@ impl OriginConnection {
                 })
             }
             OriginConnection::Http2(stream) => stream.send(head, body).await,
+            OriginConnection::Tunnel(connection) => connection.send(head).await,
         }
     }
 
@@ -95,6 +112,7 @@ impl OriginConnection {
         match self {
             OriginConnection::Http1(connection) => connection.poll_frame(cx),
             OriginConnection::Http2(stream) => stream.poll_frame(cx),
+            OriginConnection::Tunnel(connection) => connection.poll_frame(cx),
         }
     }
 
@@ -103,6 +121,7 @@ impl OriginConnection {
         match self {
             OriginConnection::Http1(connection) => connection.is_end_stream(),
             OriginConnection::Http2(stream) => stream.is_end_stream(),
+            OriginConnection::Tunnel(connection) => connection.is_end_stream(),
         }
     }
 
@@ -111,6 +130,7 @@ impl OriginConnection {
         match self {
             OriginConnection::Http1(connection) => connection.size_hint(),
             OriginConnection::Http2(stream) => stream.size_hint(),
+            OriginConnection::Tunnel(connection) => connection.size_hint(),
         }
     }
 
@@ -122,14 +142,16 @@ impl OriginConnection {
                 connection.is_quiet(false).then_some(OriginConnection::Http1(connection))
             }
             OriginConnection::Http2(stream) => Some(OriginConnection::Http2(stream)),
+            OriginConnection::Tunnel(_) => None,
         }
     }
 
-    /// Returns the stream underneath, once both sides have agreed on another protocol.
-    pub(crate) fn into_upgraded(self) -> Option<Upgraded<OriginStream>> {
+    /// Returns the tunnel's side, once both sides have agreed on another protocol.
+    pub(crate) fn into_tunnel(self) -> Option<Box<dyn TunnelStream>> {
         match self {
-            OriginConnection::Http1(mut connection) => connection.take_upgraded(),
+            OriginConnection::Http1(mut connection) => connection.take_upgraded().map(|stream| Box::new(stream) as _),
             OriginConnection::Http2(_) => None,
+            OriginConnection::Tunnel(connection) => connection.into_stream().map(|stream| Box::new(stream) as _),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::upstream::balance::Destination;
 use crate::upstream::endpoint_connections::{PoolKey, SharedConnections};
 use crate::upstream::http1::Http1;
+use crate::upstream::link::Speak;
 use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::timers::Timers;
 
@@ -40,8 +41,10 @@ impl Pool {
     ) -> Option<OriginConnection> {
         let server_name = destination.server_name().cloned();
         let key = PoolKey { endpoint: destination.endpoint().id, generation, server_name };
-        if destination.is_http2() {
-            return self.shared.take(&key, timeout).map(OriginConnection::Http2);
+        match destination.speak() {
+            Speak::Http2 => return self.shared.take(&key, timeout).map(OriginConnection::Http2),
+            Speak::Http1 => {}
+            Speak::Tunnel | Speak::Nothing => return None,
         }
         let mut idle = self.lock();
         let connections = idle.get_mut(&key)?;
@@ -63,6 +66,7 @@ impl Pool {
         let connection = match connection {
             OriginConnection::Http1(connection) => connection,
             OriginConnection::Http2(stream) => return self.shared.give(&key, stream, most),
+            OriginConnection::Tunnel(_) => return,
         };
         let Some(connection) = connection.idle() else { return };
         let mut idle = self.lock();

@@ -311,6 +311,11 @@ impl<'a> RetryState<'a> {
         if welcome {
             return answered;
         }
+        if fault == Fault::NoTunnels {
+            // It is passed over, as it is from now on before it is tried.
+            self.attempts -= 1;
+            return None;
+        }
         self.count(&routing, region, fault.outcome());
         let left = balance::untried(&routing, region, &self.tried);
         self.maybe_processed |= !fault.is_unsent();

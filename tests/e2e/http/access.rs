@@ -3,6 +3,7 @@
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use meridian_tests::bespoke::{self, Bespoke};
+use meridian_tests::streams::StreamClient;
 use meridian_tests::{
     Authority, Client, Node, RawConnection, Setup, SmallTable, empty, eventually, full, geo, get, post, request, run,
 };
@@ -65,7 +66,16 @@ async fn a_websocket_does_not_go_where_only_reads_may() {
     assert!(upgrade(tls().await, "/ticker", "DE").await.starts_with("http/1.1 426 "));
     assert_eq!(abroad.take(), ["GET /ticker upgrade"]);
 
-    // What is no upgrade is none: this node passes none on over HTTP/2, with another method, or to another protocol.
+    // Over HTTP/2 it is an extended CONNECT.
+    let mut streams = StreamClient::connect(node.http()).await;
+    assert_eq!(streams.ask("websocket", "/socket", "DE").await.0.status(), 503);
+    assert_eq!(abroad.take(), Vec::<String>::new(), "no byte of it went abroad");
+    for (path, country) in [("/socket", "US"), ("/ticker", "DE")] {
+        assert_eq!(streams.ask("websocket", path, country).await.0.status(), 426);
+        assert_eq!(abroad.take(), [format!("GET {path} upgrade")]);
+    }
+
+    // What is no upgrade is none: this node passes none on with another method, or to another protocol.
     for (method, protocol) in [("HEAD", "websocket"), ("GET", "h2c"), ("GET", "websocket, h2c")] {
         let request = format!(
             "{method} /socket HTTP/1.1\r\nhost: api.example.com\r\nx-forwarded-for: {}\r\nconnection: upgrade, close\r\n\

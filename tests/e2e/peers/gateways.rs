@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use meridian_tests::streams::{StreamClient, accept_of};
 use meridian_tests::{
     Authority, Client, Node, RawConnection, Setup, World, bespoke, empty, eventually, get, post, run,
 };
@@ -101,10 +102,13 @@ async fn a_node_that_its_gateway_does_not_know_sends_nothing_elsewhere() {
 #[tokio::test]
 async fn a_websocket_goes_through_a_gateway() {
     let origin = bespoke::tcp(|mut visit| async move {
-        visit
-            .connection
-            .write("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
-            .await;
+        let key = visit.head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).expect("a key");
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+             sec-websocket-accept: {}\r\n\r\n",
+            accept_of(key)
+        );
+        visit.connection.write(answer).await;
         let said = visit.connection.read_until(";").await;
         visit.connection.write(format!("{} {said}", visit.head.contains("x-meridian"))).await;
         visit.connection.read_to_end().await;
@@ -129,6 +133,9 @@ async fn a_websocket_goes_through_a_gateway() {
     assert!(head.starts_with("http/1.1 101 ") && head.contains("\r\nx-meridian-region: there\r\n"), "{head}");
     client.write("hello;").await;
     assert_eq!(client.read_until(";").await, "false hello;");
+    let mut stream = StreamClient::connect(here.http()).await.open("/socket").await;
+    stream.write("hello;").await;
+    assert_eq!(stream.read_until(";").await, "false hello;");
 }
 
 /// At a start, in `check` and at a reload: gateways make no sense where nobody is a node.

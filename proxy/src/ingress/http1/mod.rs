@@ -10,6 +10,7 @@ mod request_head;
 mod response_head;
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -30,6 +31,7 @@ use crate::http1::{EncodeError, Encoder, Framing};
 use crate::ingress::watchdog::{Order, Watched};
 use crate::node::Worker;
 use crate::response_body::ResponseBody;
+use crate::tunnel::ClientSide;
 use client_io::{ClientIo, Meanwhile};
 use request_head::RequestHead;
 use response_head::{Asked, write_head};
@@ -169,8 +171,10 @@ impl Server {
         let request = head.request.map(|()| content);
         let (to_tunnel, client_side) = match payload(&request) {
             policy::Payload::Tunnel => {
-                let (sender, receiver) = oneshot::channel();
-                (Some(sender), Some(receiver))
+                let (sender, receiver) = oneshot::channel::<Upgraded>();
+                let client_side: ClientSide =
+                    Box::pin(async { Ok(Box::new(receiver.await.map_err(io::Error::other)?) as _) });
+                (Some(sender), Some(client_side))
             }
             policy::Payload::Nothing | policy::Payload::Content => (None, None),
         };

@@ -1,0 +1,268 @@
+//! A WebSocket to an origin that speaks HTTP/2: an extended CONNECT (RFC 8441) on a connection of its own.
+//!
+//! A tunnel may last for hours. On a connection that requests share it would take one of their places, and of their window
+//! what its client does not read; and hyper tells neither a reset from an end, nor resets what it has given up.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use h2::client::{Builder, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::uri::Scheme;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::headers::RequestHead;
+use crate::tunnel_stream::TunnelStream;
+use crate::upstream::answer_error::AnswerError;
+use crate::upstream::http1::OriginStream;
+use crate::upstream::http2::{MAX_HEADER_LIST, in_http2, is_unprocessed};
+use crate::upstream::link::{ConnectError, Link, SendError};
+use crate::websocket;
+
+/// A connection whose peer has announced that it takes extended CONNECT. It belongs to one request, and then to the tunnel or
+/// to the answer that has come of it.
+#[derive(Debug)]
+pub(crate) struct Http2Tunnel {
+    sender: SendRequest<Bytes>,
+    scheme: Scheme,
+    /// Its one stream, once the request was answered.
+    stream: Option<(SendStream<Bytes>, RecvStream)>,
+    /// How much of an answer that is no tunnel is still to come, where that is known.
+    left: Option<u64>,
+    /// What there is to know of it.
+    pub(crate) link: Link,
+    in_use: InUse,
+}
+
+/// Dropped, it has the connection's task end soon.
+type InUse = oneshot::Sender<()>;
+
+impl Http2Tunnel {
+    /// Speaks HTTP/2 on a stream, and waits for the peer's SETTINGS.
+    ///
+    /// # Errors
+    /// When the peer closes the stream, speaks otherwise, or takes no extended CONNECT.
+    pub(crate) async fn open(stream: OriginStream, link: Link) -> Result<Self, ConnectError> {
+        let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+        let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::NoSettings)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending if sender.current_max_send_streams() == 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await?;
+        if !sender.is_extended_connect_protocol_enabled() {
+            return Err(ConnectError::NoTunnels);
+        }
+        let (in_use, released) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                // What was written last goes out, and the connection closes.
+                _ = released => timeout(LAST_WORDS, connection).await.unwrap_or(Ok(())),
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a tunnel's upstream connection ended");
+            }
+        });
+        Ok(Self { sender, scheme, stream: None, left: None, link, in_use })
+    }
+
+    /// Asks for the tunnel, and waits for the answer's head: that of HTTP/1.1, 101, where there is one.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub(crate) async fn send(&mut self, head: &RequestHead<'_>) -> Result<Response<()>, SendError> {
+        let (request, key) = extended_connect(head.to_request(), &self.scheme);
+        let broken = |error| SendError::Broken(AnswerError::Http2Stream(error));
+        let (answer, mut sending) = self.sender.send_request(request, false).map_err(broken)?;
+        let answer = answer.await.map_err(|error| match is_unprocessed(&error) {
+            true => SendError::Unprocessed,
+            false => broken(error),
+        })?;
+        let (mut parts, receiving) = answer.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            // RFC 9113, 8.6.
+            return Err(SendError::Broken(AnswerError::Status));
+        }
+        if parts.status.is_success() {
+            parts.status = StatusCode::SWITCHING_PROTOCOLS;
+            parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            parts.headers.remove(CONTENT_LENGTH);
+            match key {
+                Some(key) => drop(parts.headers.insert(SEC_WEBSOCKET_ACCEPT, websocket::accept(&key))),
+                None => drop(parts.headers.remove(SEC_WEBSOCKET_ACCEPT)),
+            }
+        } else {
+            // There is nothing more to say; an origin that has reset its stream after its answer need not hear it.
+            drop(sending.send_data(Bytes::new(), true));
+            let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+            self.left = length.and_then(|length| length.parse().ok());
+        }
+        self.stream = Some((sending, receiving));
+        Ok(Response::from_parts(parts, ()))
+    }
+
+    /// Returns the next piece of an answer that is no tunnel, or its trailers.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let Some((_, receiving)) = &mut self.stream else { return Poll::Ready(None) };
+        if let Some(data) = ready!(receiving.poll_data(cx)).transpose()? {
+            receiving.flow_control().release_capacity(data.len())?;
+            self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        let trailers = ready!(receiving.poll_trailers(cx))?;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    /// Returns whether all of the answer was read.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.stream.as_ref().is_none_or(|(_, receiving)| receiving.is_end_stream())
+    }
+
+    /// Returns how much of the answer's content is still to come.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self.left {
+            _ if self.is_end_stream() => SizeHint::with_exact(0),
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+
+    /// Returns the origin's side of the tunnel.
+    pub(crate) fn into_stream(self) -> Option<OriginTunnelStream> {
+        let (sending, receiving) = self.stream?;
+        Some(OriginTunnelStream { sending, receiving, input: Bytes::new(), has_ended: false, _in_use: self.in_use })
+    }
+}
+
+/// Makes an extended CONNECT of an upgrade (RFC 8441, 5), and returns the key that it had.
+fn extended_connect(upgrade: Request<()>, scheme: &Scheme) -> (Request<()>, Option<HeaderValue>) {
+    let mut request = in_http2(upgrade, scheme);
+    *request.method_mut() = Method::CONNECT;
+    request.headers_mut().remove(UPGRADE);
+    let key = request.headers_mut().remove(SEC_WEBSOCKET_KEY);
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    (request, key)
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        // None until the peer has said how many.
+        .initial_max_send_streams(0)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .data_frame_budget(SMALL_FRAMES)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .enable_push(false);
+    builder
+}
+
+/// The origin's side of a tunnel over HTTP/2. It lives in its tunnel's task.
+pub(crate) struct OriginTunnelStream {
+    sending: SendStream<Bytes>,
+    receiving: RecvStream,
+    /// What has arrived and was not taken.
+    input: Bytes,
+    /// Whether it was said that no more is written.
+    has_ended: bool,
+    _in_use: InUse,
+}
+
+impl AsyncRead for OriginTunnelStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.input.is_empty() {
+            match ready!(self.receiving.poll_data(cx)) {
+                Some(data) => self.input = data.map_err(io_error)?,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let taken = self.input.len().min(buffer.remaining());
+        buffer.put_slice(self.input.get(..taken).unwrap_or_default());
+        self.input.advance(taken);
+        self.receiving.flow_control().release_capacity(taken).map_err(io_error)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for OriginTunnelStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.sending.reserve_capacity(bytes.len());
+        let mut room = self.sending.capacity();
+        while room == 0 {
+            room = match ready!(self.sending.poll_capacity(cx)) {
+                Some(room) => room.map_err(io_error)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let written = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+        self.sending.send_data(Bytes::copy_from_slice(written), false).map_err(io_error)?;
+        Poll::Ready(Ok(written.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The connection's task writes what there is.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.sending.send_data(Bytes::new(), true).map_err(io_error)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl TunnelStream for OriginTunnelStream {
+    fn cut(&mut self) {
+        self.sending.send_reset(Reason::CANCEL);
+    }
+}
+
+fn io_error(error: h2::Error) -> io::Error {
+    if error.is_reset() { io::Error::new(io::ErrorKind::ConnectionReset, error) } else { io::Error::other(error) }
+}
+
+/// What an origin may send before its client takes it; what a client may send, too.
+const WINDOW: u32 = 256 * 1024;
+/// The library ends a connection on which many short frames wait: 256 for each, less its length. Messages of 16 bytes are
+/// no flood, and as many of them as the window holds must be let wait for a slow client.
+const SMALL_FRAMES: usize = WINDOW as usize / 16 * 240;
+/// For what was written last, and for GOAWAY, to a peer that may take nothing.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upgrade_takes_the_form_of_an_extended_connect() {
+        let upgrade = Request::get("/chat?a").header("host", "api.example.com").header("connection", "upgrade");
+        let upgrade = upgrade.header("upgrade", "websocket").header("sec-websocket-version", "13");
+        let upgrade = upgrade.header("sec-websocket-key", "a").header("sec-websocket-protocol", "b").body(()).unwrap();
+        let (sent, key) = extended_connect(upgrade, &Scheme::HTTPS);
+        assert_eq!(
+            (sent.method(), sent.uri().to_string().as_str()),
+            (&Method::CONNECT, "https://api.example.com/chat?a")
+        );
+        assert_eq!(sent.extensions().get::<h2::ext::Protocol>().unwrap().as_str(), "websocket");
+        let names: Vec<&str> = sent.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["sec-websocket-version", "sec-websocket-protocol"]);
+        assert_eq!(key.unwrap(), "a");
+    }
+}
