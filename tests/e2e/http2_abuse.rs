@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use loadtest::origin::Behaviour;
 use meridian_tests::frames::{Frame, reason};
-use meridian_tests::{Authority, Client, Frames, Node, Setup, World, get};
+use meridian_tests::{Authority, Client, Frames, Node, RawConnection, Setup, World, get};
 
 /// A page is left while its pictures load: what is cancelled is cancelled, and the rest comes.
 #[tokio::test]
@@ -56,6 +56,36 @@ async fn a_flood_ends_its_connection_and_no_other() {
     let told: Vec<&String> = log.iter().filter(|line| line.contains("its client floods it")).collect();
     assert!((1..=3).contains(&told.len()), "{told:#?}");
     assert!(told[0].contains("127.0.0.0") && told[0].contains("ping"), "{told:#?}");
+}
+
+/// A client that goes on sending gets its GOAWAY and an orderly end, and no reset.
+#[tokio::test]
+async fn a_client_that_goes_on_sending_gets_its_goaway() {
+    let (_world, node) = start("").await;
+    let flood = Frame::bytes(PING, 0, 0, &[0; 8]).repeat(1000);
+    // DATA of no stream.
+    let fault = Frame::bytes(DATA, 0, 0, &[0; 8]);
+    for (sent, why) in [(flood, reason::ENHANCE_YOUR_CALM), (fault, reason::PROTOCOL_ERROR)] {
+        let mut client = RawConnection::open(node.http()).await;
+        let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &Frame::bytes(SETTINGS, 0, 0, &[])[..]].concat();
+        client.write([preface, sent].concat()).await;
+        client.read_bytes_until(&Frame::bytes(GOAWAY, 0, 0, &[[0; 4], why.to_be_bytes()].concat())).await;
+        for _ in 0..20 {
+            client.write(Frame::bytes(PING, 0, 0, &[0; 8]).repeat(1000)).await;
+        }
+        client.finish().await.expect("an open connection");
+        assert!(client.closes_cleanly().await, "{why}");
+    }
+    // One that neither sends nor closes is not waited for.
+    let mut client = RawConnection::open(node.http()).await;
+    client.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    client.write(Frame::bytes(PING, 0, 0, &[0; 8]).repeat(1000)).await;
+    meridian_tests::eventually("its place is free", async || {
+        let open = node.metrics().await.sum("active_connections", &[]);
+        if open == Some(0.0) { Ok(()) } else { Err(format!("{open:?}")) }
+    })
+    .await;
+    assert!(client.closes_cleanly().await);
 }
 
 /// Over TLS, too, the end is between two frames.

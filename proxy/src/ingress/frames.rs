@@ -33,6 +33,8 @@ pub(crate) struct FrameWatch<S> {
     latest_kind: u8,
     /// What was read in this turn of the connection's task.
     read: usize,
+    /// What was read at its end.
+    discarded: usize,
 }
 
 /// Requests that were answered and are not yet in the budget. The connection's streams count, on the worker's thread.
@@ -60,6 +62,7 @@ impl<S> FrameWatch<S> {
             latest_stream: 0,
             latest_kind: FrameHead::SETTINGS,
             read: 0,
+            discarded: 0,
         }
     }
 
@@ -117,6 +120,22 @@ enum Direction {
     Sent,
 }
 
+impl<S: AsyncRead + Unpin> FrameWatch<S> {
+    /// Takes what a client still sends on a connection that is at its end, until it closes too, or has sent more than it may
+    /// have had under way.
+    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 4096];
+        while self.discarded < MOST_DISCARDED {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => self.discarded += buffer.filled().len(),
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for FrameWatch<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -168,6 +187,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameWatch<S> {
 
 /// As much as one frame of DATA has by default: a thousand of the smallest frames, which take about a millisecond.
 const MOST_IN_A_TURN: usize = 16 * 1024;
+/// As much as the windows of a connection let a client have under way, and frames that no window bounds.
+const MOST_DISCARDED: usize = 2 << 20;
 /// RFC 9113, 6.8.
 const GOAWAY: u8 = 7;
 /// RFC 9113, 7.

@@ -16,6 +16,7 @@ use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use crate::client_connection::ClientConnection;
 use crate::client_content::ClientContent;
@@ -25,10 +26,12 @@ use crate::http2_content::Http2Content;
 use crate::ingress::client_tunnel::{self, WriterTask};
 use crate::ingress::cork::Corked;
 use crate::ingress::frames::{Answered, FrameWatch};
+use crate::ingress::http1::LINGER;
 use crate::ingress::streams::Streams;
 use crate::ingress::watchdog::{Order, Watched};
 use crate::node::Worker;
 use crate::request_log::shown;
+use crate::telemetry::client_abuse::Abuse;
 
 /// Serves requests on a connection until either side ends it.
 pub(crate) async fn serve_http2(
@@ -39,8 +42,8 @@ pub(crate) async fn serve_http2(
 ) {
     let (streams, answered) = (Streams::default(), Answered::default());
     watched.has_streams(streams.clone());
-    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone()));
     let (node, peer) = (worker.node.clone(), connection.peer.ip());
+    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone()));
     let http = builder(streams.clone(), &watched.config.limits);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, connection, answered) = (worker.clone(), connection.clone(), answered.clone());
@@ -60,9 +63,9 @@ pub(crate) async fn serve_http2(
         })
     });
     let mut http = http.serve_connection(TokioIo::new(corked.clone()), service);
-    let abuse = poll_fn(|cx| {
+    let end = poll_fn(|cx| {
         match watched.order(cx) {
-            Some(Order::Cut) => return Poll::Ready(None),
+            Some(Order::Cut) => return Poll::Ready(End::Now),
             Some(Order::Close) => Pin::new(&mut http).graceful_shutdown(),
             Some(Order::Rest) => {
                 corked.give_back();
@@ -85,24 +88,57 @@ pub(crate) async fn serve_http2(
                 polled = Pin::new(&mut http).poll(cx);
                 flushed = corked.poll_uncork(cx);
             }
-            return Poll::Ready(Some(abuse));
+            return Poll::Ready(End::Abuse(abuse));
         }
         match (polled, flushed) {
             (Poll::Ready(Ok(())), _) => {}
             (Poll::Ready(Err(error)), _) => {
                 tracing::debug!(%error, "connection ended");
-                return Poll::Ready(is_excess(&error).then(|| corked.with_stream(|frames| frames.excess())));
+                return Poll::Ready(match fault(&error) {
+                    Some(h2::Reason::ENHANCE_YOUR_CALM) => End::Abuse(corked.with_stream(|frames| frames.excess())),
+                    Some(_) => End::Fault,
+                    None => End::Now,
+                });
             }
             (Poll::Pending, Poll::Ready(Err(error))) => tracing::debug!(%error, "connection ended"),
             (Poll::Pending, Poll::Ready(Ok(())) | Poll::Pending) => return Poll::Pending,
         }
-        Poll::Ready(None)
+        Poll::Ready(End::Now)
     })
     .await;
-    if let Some(abuse) = abuse {
-        let client = shown(peer, watched.config.log.client_addresses);
-        node.telemetry.abuse.tell(&node.telemetry.metrics, abuse, client);
+    // What its streams have under way ends with it.
+    drop(http);
+    match end {
+        End::Now => return,
+        End::Fault => {}
+        End::Abuse(abuse) => {
+            let client = shown(peer, watched.config.log.client_addresses);
+            node.telemetry.abuse.tell(&node.telemetry.metrics, abuse, client);
+        }
     }
+    linger(&corked, &watched).await;
+}
+
+/// How a connection ends.
+enum End {
+    /// At once: both sides have done with it, or it is cut.
+    Now,
+    /// By a GOAWAY, since the client has broken the protocol.
+    Fault,
+    /// By a GOAWAY, since the client does this.
+    Abuse(Abuse),
+}
+
+/// Ends a connection so that a client which is still sending gets the GOAWAY: closed at once, what it has sent meanwhile would
+/// have it reset.
+async fn linger(corked: &Corked<FrameWatch<ClientStream>>, watched: &Watched) {
+    let ending = async {
+        let mut writing = corked.clone();
+        if poll_fn(|cx| Pin::new(&mut writing).poll_shutdown(cx)).await.is_ok() {
+            poll_fn(|cx| corked.with_stream(|frames| frames.poll_discard(cx))).await;
+        }
+    };
+    drop(watched.unless_cut(timeout(LINGER, ending)).await);
 }
 
 /// Sends a GOAWAY that asks for calm, if a frame may begin now; returns whether it did.
@@ -114,10 +150,10 @@ fn say_last_word<S: AsyncRead + AsyncWrite + Unpin>(corked: &Corked<FrameWatch<S
     true
 }
 
-/// Returns whether HTTP's own limits have ended a connection.
-fn is_excess(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| !cause.is_remote() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+/// Returns for what HTTP has ended a connection by itself: ENHANCE_YOUR_CALM past its own limits.
+fn fault(error: &hyper::Error) -> Option<h2::Reason> {
+    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>())?;
+    if cause.is_remote() { None } else { cause.reason() }
 }
 
 /// Makes what is to be served of a stream's request. HTTP/2's framing leaves no doubt, and hyper takes no interim answers.

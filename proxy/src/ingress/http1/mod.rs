@@ -288,4 +288,4 @@ impl Drop for Resting {
 /// Most heads of answers are shorter, with a short content.
 const USUAL_ANSWER: usize = 1024;
 /// For how long a client that is still sending is listened to after its answer; nginx's `lingering_timeout`.
-const LINGER: Duration = Duration::from_secs(5);
+pub(in crate::ingress) const LINGER: Duration = Duration::from_secs(5);
