@@ -128,6 +128,7 @@ mod tests {
     use policy::{Facts, Method, Origin, Payload};
 
     use super::*;
+    use crate::cancellations::Cancellations;
     use crate::clock::{self, LawClock, VirtualTime};
     use crate::databases::CurrentDatabases;
     use crate::load::Inbox;
@@ -185,6 +186,7 @@ data_class = 'personal'
             connector: ArcSwap::from_pointee(components.identity.connector),
             listeners: Vec::new(),
             occupancy: Occupancy::default(),
+            cancellations: Cancellations::default(),
             telemetry: Telemetry { metrics: Metrics::new(), access_log: AccessLog::off(), abuse: Default::default() },
             inbox: Inbox::default(),
             reloads: RefusedReloads::default(),

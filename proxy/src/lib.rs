@@ -13,6 +13,7 @@ mod answer_form;
 mod boundary;
 mod bus;
 mod bus_state;
+mod cancellations;
 mod certificate;
 pub mod cli;
 mod client;

@@ -9,6 +9,7 @@ use config::{NodeConfig, Problem};
 
 use crate::bus_state::BusState;
 use crate::bus_state::reports::WorkerObservations;
+use crate::cancellations::Cancellations;
 use crate::client::PlaceCache;
 use crate::clock;
 use crate::databases::CurrentDatabases;
@@ -48,6 +49,8 @@ pub(crate) struct Node {
     pub(crate) listeners: Vec<Arc<ListenerFacts>>,
     /// What is in flight, and how far the drain is.
     pub(crate) occupancy: Occupancy,
+    /// What clients owe for requests that they have cancelled.
+    pub(crate) cancellations: Cancellations,
     /// Metrics and the access log.
     pub(crate) telemetry: Telemetry,
     /// What the fleet reports of the load of regions.

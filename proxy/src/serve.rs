@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::admin::Admin;
 use crate::boundary::Boundaries;
 use crate::bus::thread::BusThread;
+use crate::cancellations::Cancellations;
 use crate::clock::{self, LawClock, run_coarse_clock};
 use crate::databases::CurrentDatabases;
 use crate::descriptors;
@@ -117,6 +118,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
         connector: ArcSwap::from_pointee(connector),
         listeners,
         occupancy: Occupancy::default(),
+        cancellations: Cancellations::default(),
         telemetry: Telemetry { metrics, access_log, abuse: AbuseLog::default() },
         inbox: Inbox::default(),
         reloads: RefusedReloads::default(),

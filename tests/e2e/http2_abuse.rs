@@ -88,6 +88,74 @@ async fn a_client_that_goes_on_sending_gets_its_goaway() {
     assert!(client.closes_cleanly().await);
 }
 
+/// Each connection stays within what one may cancel at one time.
+#[tokio::test]
+async fn a_flood_over_many_connections_ends_too() {
+    let (_world, node) = start("").await;
+    let burst: Vec<u8> = (0..150).flat_map(|n| [request(2 * n + 1), reset(2 * n + 1)].concat()).collect();
+    let mut goes_on = true;
+    for _ in 0..30 {
+        let mut client = Frames::connect(node.http()).await;
+        client.write_all(&burst).await;
+        goes_on = lives(&mut client).await;
+        if !goes_on {
+            break;
+        }
+    }
+    assert!(!goes_on, "4500 requests cancelled, 150 on each connection");
+    // What is not cancelled is served.
+    Client::http2(node.http()).send(&get("/")).await.assert_served_by("here");
+}
+
+/// Many clients on one connection of a balancer, whose origin hangs, give up after it has answered many; and there is an end.
+#[tokio::test]
+async fn a_balancer_may_cancel_by_what_it_has_had_answered() {
+    let (world, node) = start("").await;
+    let mut client = Frames::connect(node.http()).await;
+    let mut streams = (0..).map(|number| 2 * number + 1);
+    for _ in 0..40 {
+        let several: Vec<u32> = streams.by_ref().take(10).collect();
+        client.write_all(&several.iter().flat_map(|stream| request(*stream)).collect::<Vec<u8>>()).await;
+        let mut answered = 0;
+        while answered < several.len() {
+            let frame = client.read().await.expect("an open connection");
+            answered += usize::from(frame.stream > 0 && frame.flags & END_STREAM != 0);
+        }
+    }
+    world.behave("here", &Behaviour::Slow(Duration::from_secs(60)));
+    let mut cancelled = 0;
+    let goes_on = loop {
+        let several: Vec<u32> = streams.by_ref().take(80).collect();
+        client.write_all(&several.iter().flat_map(|stream| request(*stream)).collect::<Vec<u8>>()).await;
+        if !lives(&mut client).await {
+            break false;
+        }
+        client.write_all(&several.iter().flat_map(|stream| reset(*stream)).collect::<Vec<u8>>()).await;
+        if !lives(&mut client).await {
+            break false;
+        }
+        cancelled += several.len();
+        // 100 a second are free.
+        if cancelled > 50_000 {
+            break true;
+        }
+    };
+    assert!(!goes_on && cancelled >= 1900, "ended after {cancelled}");
+}
+
+/// Returns whether a connection goes on, once the node has read what was sent on it.
+async fn lives(client: &mut Frames) -> bool {
+    client.write(PING, 0, 0, &[0; 8]).await;
+    loop {
+        match client.read().await {
+            Some(frame) if frame.kind == GOAWAY => return false,
+            Some(frame) if frame.kind == PING => return true,
+            Some(_) => {}
+            None => return false,
+        }
+    }
+}
+
 /// Over TLS, too, the end is between two frames.
 #[tokio::test]
 async fn a_flood_over_tls_ends_with_a_goaway() {

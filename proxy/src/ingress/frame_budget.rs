@@ -1,16 +1,18 @@
 //! How many frames that carry nothing a client may send. Each of them is cheap, and a connection full of them takes a
 //! worker's time from everybody else: what is judged is their rate over time, as that of a token bucket.
 
+use crate::cancellations::PAID_PER_SECOND;
 use crate::ingress::frame_position::FrameHead;
 use crate::telemetry::client_abuse::Abuse;
 
 /// What is left to one connection. It belongs to its connection's task.
 #[derive(Debug)]
 pub(crate) struct FrameBudget {
-    /// In thousandths, so that each millisecond refills some.
-    left: u64,
-    /// When it was last refilled, in milliseconds.
-    refilled: u64,
+    /// For frames that carry nothing.
+    frames: Bucket,
+    /// For requests that are cancelled. On a connection that has had many answered, many may be cancelled at one time: a
+    /// balancer's clients do not know of each other.
+    cancellations: Bucket,
     /// Bytes that were sent since they have last paid for a WINDOW_UPDATE.
     unacknowledged: u64,
     /// Frames of answers that were sent and have not paid for a PING.
@@ -18,14 +20,27 @@ pub(crate) struct FrameBudget {
 }
 
 impl FrameBudget {
-    /// Begins with all that may be spent at once.
-    pub(crate) fn full(now_ms: u64) -> Self {
-        Self { left: BURST, refilled: now_ms, unacknowledged: 0, unmeasured: 0 }
+    /// Begins with all that may be spent at once, less what the client owes for what it has cancelled before.
+    pub(crate) fn owing(owed: u64, now_ms: u64) -> Self {
+        let frames = Bucket { left: BURST, brim: BURST, refilled: now_ms };
+        let cancellations = Bucket { left: BURST.saturating_sub(owed), ..frames };
+        Self { frames, cancellations, unacknowledged: 0, unmeasured: 0 }
+    }
+
+    /// Returns what the client owes for what it has cancelled.
+    pub(crate) fn owed(&mut self, now_ms: u64) -> u64 {
+        self.cancellations.refill(now_ms);
+        BURST.saturating_sub(self.cancellations.left)
     }
 
     /// Adds what requests that were answered earn.
     pub(crate) fn earn(&mut self, answered: u64) {
-        self.left = self.left.saturating_add(answered.saturating_mul(EARNED)).min(BURST);
+        if answered > 0 {
+            let earned = answered.saturating_mul(EARNED);
+            self.frames.earn(earned);
+            self.cancellations.brim = self.cancellations.brim.saturating_add(earned).min(MOST_CANCELLED);
+            self.cancellations.earn(earned);
+        }
     }
 
     /// Takes what a client's frame costs.
@@ -39,7 +54,7 @@ impl FrameBudget {
             FrameHead::DATA if frame.flags & FrameHead::END_STREAM != 0 || !may_be_empty(frame) => return Ok(()),
             FrameHead::DATA => Abuse::EmptyData,
             FrameHead::PRIORITY => Abuse::Priority,
-            FrameHead::RST_STREAM => Abuse::Reset,
+            FrameHead::RST_STREAM => return self.cancellations.spend(COST, now_ms).ok_or(Abuse::Reset),
             FrameHead::SETTINGS => Abuse::Settings,
             // gRPC's clients measure the way with a PING for what they have got, as often as its answer comes.
             FrameHead::PING if self.unmeasured > 0 => {
@@ -55,7 +70,7 @@ impl FrameBudget {
             FrameHead::CONTINUATION => Abuse::Continuation,
             _ => Abuse::Unknown,
         };
-        self.spend(COST, now_ms).ok_or(abuse)
+        self.frames.spend(COST, now_ms).ok_or(abuse)
     }
 
     /// Takes what a frame to the client costs: one that resets a stream of theirs says that it was wrong.
@@ -76,16 +91,36 @@ impl FrameBudget {
                 self.unacknowledged = self.unacknowledged.saturating_add(pays).min(most);
                 Ok(())
             }
-            FrameHead::RST_STREAM => self.spend(COST_OF_A_REJECTION, now_ms).ok_or(Abuse::Rejected),
+            FrameHead::RST_STREAM => self.frames.spend(COST_OF_A_REJECTION, now_ms).ok_or(Abuse::Rejected),
             _ => Ok(()),
         }
     }
+}
+
+/// A token bucket. It counts in thousandths, so that each millisecond refills some.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: u64,
+    /// What is in it at most.
+    brim: u64,
+    /// When it was last refilled, in milliseconds.
+    refilled: u64,
+}
+
+impl Bucket {
+    fn earn(&mut self, earned: u64) {
+        self.left = self.left.saturating_add(earned).min(self.brim);
+    }
+
+    fn refill(&mut self, now_ms: u64) {
+        // A thousandth a millisecond is one a second.
+        let refill = now_ms.saturating_sub(self.refilled).saturating_mul(PAID_PER_SECOND);
+        self.refilled = self.refilled.max(now_ms);
+        self.earn(refill);
+    }
 
     fn spend(&mut self, cost: u64, now_ms: u64) -> Option<()> {
-        // A thousandth a millisecond is one a second.
-        let refill = now_ms.saturating_sub(self.refilled).saturating_mul(REFILL_PER_SECOND);
-        self.refilled = self.refilled.max(now_ms);
-        self.left = self.left.saturating_add(refill).min(BURST);
+        self.refill(now_ms);
         self.left = self.left.checked_sub(cost)?;
         Some(())
     }
@@ -104,11 +139,13 @@ const COST: u64 = 1000;
 const COST_OF_A_REJECTION: u64 = 2 * COST;
 /// Twice what a client may have under way and cancels when its user leaves a page; a flood sends it in a millisecond.
 const BURST: u64 = 200 * COST;
-/// Far above what clients send that keep a connection alive, and what they cancel, over time.
-const REFILL_PER_SECOND: u64 = 100;
 /// What a request that was answered earns: it may come with a priority, updates of two windows and a PING, or be
-/// cancelled before its end.
+/// cancelled before its end; and a call that gRPC hedges may be four that are cancelled and one that is answered.
 const EARNED: u64 = 5 * COST;
+/// Of a connection that has had 360 requests answered: all streams of a balancer, twenty times over, whose origin hangs while
+/// its clients give up. nghttp2 lets any connection
+/// cancel 1,000 at once; Envoy ends one that has cancelled more than half of 500 requests or more.
+const MOST_CANCELLED: u64 = 10 * BURST;
 /// Of a large answer, eager clients (Go's) acknowledge each 4 KiB twice, for the stream and the connection; one in half as
 /// much leaves room. Less than that is dribble (CVE-2019-9511).
 const BYTES_OF_AN_UPDATE: u64 = 1024;
@@ -149,11 +186,11 @@ mod tests {
             (frame(FrameHead::CONTINUATION, 0), Abuse::Continuation),
             (frame(0x77, 0), Abuse::Unknown),
         ] {
-            let mut budget = FrameBudget::full(0);
+            let mut budget = FrameBudget::owing(0, 0);
             assert_eq!(taken(&mut budget, frame, 0), 200, "{abuse:?}");
             assert_eq!(budget.receive(frame, 0), Err(abuse));
         }
-        let mut budget = FrameBudget::full(0);
+        let mut budget = FrameBudget::owing(0, 0);
         let rejections = (0..1000).take_while(|_| budget.send(frame(FrameHead::RST_STREAM, 4), 0).is_ok()).count();
         assert_eq!(rejections, 100);
         assert_eq!(budget.send(frame(FrameHead::RST_STREAM, 4), 0), Err(Abuse::Rejected));
@@ -161,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_carries_something_is_free() {
-        let mut budget = FrameBudget::full(0);
+        let mut budget = FrameBudget::owing(0, 0);
         let last = FrameHead { flags: FrameHead::END_STREAM, ..frame(FrameHead::DATA, 0) };
         for free in [frame(FrameHead::HEADERS, 20), frame(FrameHead::DATA, 1), last] {
             assert_eq!(taken(&mut budget, free, 0), 10_000, "{free:?}");
@@ -171,23 +208,58 @@ mod tests {
 
     #[test]
     fn time_and_answers_refill_it_to_its_brim() {
-        let mut budget = FrameBudget::full(500);
-        let reset = frame(FrameHead::RST_STREAM, 4);
-        assert_eq!(taken(&mut budget, reset, 500), 200);
-        assert_eq!(taken(&mut budget, reset, 1500), 100);
-        assert_eq!(taken(&mut budget, reset, 1400), 0, "time that goes back");
+        let mut budget = FrameBudget::owing(0, 500);
+        let ping = frame(FrameHead::PING, 8);
+        assert_eq!(taken(&mut budget, ping, 500), 200);
+        assert_eq!(taken(&mut budget, ping, 1500), 100);
+        assert_eq!(taken(&mut budget, ping, 1400), 0, "time that goes back");
         budget.earn(3);
-        assert_eq!(taken(&mut budget, reset, 1500), 15);
+        assert_eq!(taken(&mut budget, ping, 1500), 15);
         budget.earn(1000);
-        assert_eq!(taken(&mut budget, reset, 1_000_000), 200);
+        assert_eq!(taken(&mut budget, ping, 1_000_000), 200);
         budget.earn(u64::MAX);
-        assert_eq!(taken(&mut budget, reset, u64::MAX), 200);
+        assert_eq!(taken(&mut budget, ping, u64::MAX), 200);
+    }
+
+    /// Of a client that has had nothing answered, 200 at once; of a balancer, as many as it has had answered, and five times
+    /// as many up to 2,000.
+    #[test]
+    fn what_is_cancelled_is_measured_by_what_was_answered() {
+        let (reset, ping) = (frame(FrameHead::RST_STREAM, 4), frame(FrameHead::PING, 8));
+        let mut budget = FrameBudget::owing(0, 0);
+        assert_eq!(taken(&mut budget, reset, 0), 200);
+        assert_eq!(taken(&mut budget, reset, 1000), 100);
+        assert_eq!(taken(&mut budget, ping, 1000), 200, "other frames are beside them");
+        budget.earn(100);
+        assert_eq!(taken(&mut budget, reset, 1000), 500);
+        assert_eq!(taken(&mut budget, reset, 60_000), 700, "what has been answered counts on");
+        budget.earn(10_000);
+        assert_eq!(taken(&mut budget, reset, 60_000), 2000);
+        for _ in 0..1000 {
+            budget.earn(1);
+            assert!((0..5).all(|_| budget.receive(reset, 60_000).is_ok()), "a call that is hedged");
+        }
+        assert_eq!(budget.receive(reset, 60_000), Err(Abuse::Reset));
+    }
+
+    #[test]
+    fn a_new_connection_begins_with_what_its_client_owes() {
+        let reset = frame(FrameHead::RST_STREAM, 4);
+        let mut first = FrameBudget::owing(0, 0);
+        assert_eq!(first.owed(0), 0);
+        assert_eq!((0..150).filter(|_| first.receive(reset, 0).is_ok()).count(), 150);
+        let owed = first.owed(500);
+        assert_eq!(owed, 100 * COST);
+        let mut second = FrameBudget::owing(owed, 500);
+        assert_eq!(taken(&mut second, reset, 500), 100);
+        assert_eq!(second.owed(500), BURST);
+        assert_eq!(taken(&mut FrameBudget::owing(BURST, 500), frame(FrameHead::PING, 8), 500), 200, "for nothing else");
     }
 
     /// Updates of both windows for each 4 KiB of a large answer, and a PING for each of its pieces.
     #[test]
     fn a_large_download_and_its_measure_cost_nothing() {
-        let mut budget = FrameBudget::full(0);
+        let mut budget = FrameBudget::owing(0, 0);
         for _ in 0..100 {
             for _ in 0..1000 {
                 budget.send(frame(FrameHead::DATA, 16 * 1024), 0).unwrap();
@@ -204,7 +276,7 @@ mod tests {
 
     #[test]
     fn dribble_costs() {
-        let mut budget = FrameBudget::full(0);
+        let mut budget = FrameBudget::owing(0, 0);
         let mut dribble = || {
             budget.send(frame(FrameHead::DATA, 1), 0)?;
             budget.receive(frame(FrameHead::WINDOW_UPDATE, 4), 0)

@@ -49,14 +49,14 @@ impl Answered {
 }
 
 impl<S> FrameWatch<S> {
-    /// Watches a stream from the preface on.
-    pub(crate) fn new(stream: S, activity: Arc<Activity>, answered: Answered) -> Self {
+    /// Watches a stream from the preface on, whose client owes this for what it has cancelled before.
+    pub(crate) fn new(stream: S, activity: Arc<Activity>, answered: Answered, owed: u64) -> Self {
         Self {
             stream,
             activity,
             received: Position::at_preface(),
             sent: Position::at_frame(),
-            budget: FrameBudget::full(coarse_ms()),
+            budget: FrameBudget::owing(owed, coarse_ms()),
             answered,
             abuse: None,
             latest_stream: 0,
@@ -74,6 +74,11 @@ impl<S> FrameWatch<S> {
     /// Returns what the client has been found out to do.
     pub(crate) fn abuse(&self) -> Option<Abuse> {
         self.abuse
+    }
+
+    /// Returns what the client owes for what it has cancelled.
+    pub(crate) fn owed(&mut self) -> u64 {
+        self.budget.owed(coarse_ms())
     }
 
     /// Returns what a client does whom HTTP/2's own limits have stopped.
@@ -210,7 +215,7 @@ mod tests {
     }
 
     fn watch(stream: DuplexStream) -> FrameWatch<DuplexStream> {
-        FrameWatch::new(stream, Arc::default(), Answered::default())
+        FrameWatch::new(stream, Arc::default(), Answered::default(), 0)
     }
 
     #[tokio::test]

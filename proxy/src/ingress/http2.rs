@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use crate::client_connection::ClientConnection;
 use crate::client_content::ClientContent;
 use crate::client_stream::ClientStream;
+use crate::clock::coarse_ms;
 use crate::exchange::{Received, serve};
 use crate::http2_content::Http2Content;
 use crate::ingress::client_tunnel::{self, WriterTask};
@@ -43,7 +44,8 @@ pub(crate) async fn serve_http2(
     let (streams, answered) = (Streams::default(), Answered::default());
     watched.has_streams(streams.clone());
     let (node, peer) = (worker.node.clone(), connection.peer.ip());
-    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone()));
+    let owed = node.cancellations.owed(peer, coarse_ms());
+    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone(), owed));
     let http = builder(streams.clone(), &watched.config.limits);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, connection, answered) = (worker.clone(), connection.clone(), answered.clone());
@@ -108,6 +110,7 @@ pub(crate) async fn serve_http2(
     .await;
     // What its streams have under way ends with it.
     drop(http);
+    node.cancellations.leave(peer, corked.with_stream(FrameWatch::owed), coarse_ms());
     match end {
         End::Now => return,
         End::Fault => {}
