@@ -24,6 +24,7 @@ pub(crate) async fn forward<'a>(plan: &'a ForwardPlan<'a>) -> Result<OriginAnswe
         if !state.pause(&mut next).await {
             continue;
         }
+        state.begin(&next.target, false);
         let result = match state.hedge_after(&next) {
             None => attempt::make(plan, next).await,
             // Boxed, since few routes hedge, and two attempts are large.

@@ -34,6 +34,7 @@ impl<'a> RetryState<'a> {
         let second = if body.is_whole() { self.find(Some(&from)) } else { None };
         self.end = NoRetry::Exhausted;
         let Some(second) = second else { return first.await };
+        self.begin(&second.target, true);
         let mut second = std::pin::pin!(attempt::make(plan, second));
         let (result, won) = tokio::select! {
             result = &mut first => (result, false),

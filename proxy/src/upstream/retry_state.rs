@@ -146,7 +146,7 @@ impl<'a> RetryState<'a> {
         self.end == NoRetry::Exhausted && self.attempts < self.route.retry.attempts
     }
 
-    /// Looks for whom to try. `beside` is an attempt that is still under way.
+    /// Looks for whom to try; the attempt is counted once it begins. `beside` is an attempt that is still under way.
     pub(super) fn find(&mut self, beside: Option<&EarlierAttempt>) -> Option<Attempt<'a>> {
         let ForwardPlan { upstream, pinned, facts, permits, head, body, .. } = *self.plan;
         let table = pinned.table();
@@ -195,12 +195,6 @@ impl<'a> RetryState<'a> {
                 self.end = NoRetry::BodyGone;
                 return None;
             };
-            if let Some(from) = from.filter(|from| from.pinned_region != pinned_region && beside.is_none()) {
-                let names = [from.pinned_region, pinned_region].map(|id| table.region(id).name.as_str());
-                upstream.metrics.failovers.with_label_values(&names).inc();
-            }
-            self.attempts += 1;
-            self.tried.push(destination.endpoint().clone());
             let head = head(&routing, region);
             let in_flight = InFlight::enter(&cell.state.in_flight);
             let started = clock::now();
@@ -209,6 +203,22 @@ impl<'a> RetryState<'a> {
                 AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight };
             return Some(Attempt { target, head, body });
         }
+    }
+
+    /// Counts an attempt that is made now: after another that has failed, or `beside` one that is late.
+    pub(super) fn begin(&mut self, target: &AttemptTarget, beside: bool) {
+        if let Some(from) = self.last.as_ref().filter(|_| !beside) {
+            let metrics = self.plan.upstream.metrics;
+            let name = from.routing.table().region(from.region).name.as_str();
+            metrics.retries.with_label_values(&[name, "sent"]).inc();
+            if from.pinned_region != target.pinned_region {
+                let table = self.plan.pinned.table();
+                let names = [from.pinned_region, target.pinned_region].map(|id| table.region(id).name.as_str());
+                metrics.failovers.with_label_values(&names).inc();
+            }
+        }
+        self.attempts += 1;
+        self.tried.push(target.destination.endpoint().clone());
     }
 
     /// Returns the name that a TLS origin is to prove, where its route says another than its own.
@@ -230,11 +240,9 @@ impl<'a> RetryState<'a> {
         let is_in = to.is_up() && !is_last_resort(cell);
         let affords =
             !hedge && (from.fault.is_some_and(Fault::is_free) || is_out && is_in) || region.state.take_retry();
-        let name = from.routing.table().region(from.region).name.as_str();
-        match (hedge, affords) {
-            (_, false) => metrics.retries.with_label_values(&[name, "over_budget"]).inc(),
-            (false, true) => metrics.retries.with_label_values(&[name, "sent"]).inc(),
-            (true, true) => {}
+        if !affords {
+            let name = from.routing.table().region(from.region).name.as_str();
+            metrics.retries.with_label_values(&[name, "over_budget"]).inc();
         }
         affords
     }
@@ -429,3 +437,6 @@ impl EarlierAttempt {
 /// The back-off between attempts on one region: full jitter, as Envoy's.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;
