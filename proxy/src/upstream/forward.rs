@@ -1,7 +1,9 @@
 //! Forwards one request: attempts until one has an answer.
 
+use std::task::{Context, Poll, Waker};
+
 use crate::upstream::attempt;
-use crate::upstream::plan::{ForwardError, ForwardPlan, OriginAnswer};
+use crate::upstream::plan::{ForwardError, ForwardPlan, OriginAnswer, Upstream};
 use crate::upstream::retry_state::RetryState;
 
 /// Tries the permitted regions in order until one answers.
@@ -36,8 +38,11 @@ pub(crate) async fn forward<'a>(plan: &'a ForwardPlan<'a>) -> Result<OriginAnswe
         state.report(&result);
         let welcome = state.is_welcome(&result);
         match state.settle(result) {
-            Some(answered) if welcome => return Ok(answered),
-            Some(answered) => unwanted = Some(answered),
+            Some(answered) if welcome => {
+                discard(unwanted, plan.upstream);
+                return Ok(answered);
+            }
+            Some(answered) => discard(unwanted.replace(answered), plan.upstream),
             None => {}
         }
     }
@@ -46,3 +51,25 @@ pub(crate) async fn forward<'a>(plan: &'a ForwardPlan<'a>) -> Result<OriginAnswe
         None => Err(state.failure()),
     }
 }
+
+/// Gives the connection of an answer that nobody gets back to the pool, if the answer is short, and all of it is here.
+fn discard(unwanted: Option<OriginAnswer>, upstream: Upstream<'_>) {
+    let Some(OriginAnswer { mut connection, endpoint, .. }) = unwanted else { return };
+    let mut left = MOST_DISCARDED;
+    while !connection.is_end_stream() {
+        match connection.poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |data| data.len());
+                let Some(rest) = left.checked_sub(length) else { return };
+                left = rest;
+            }
+            Poll::Ready(None) => break,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => return,
+        }
+    }
+    let most = upstream.config.load().upstream.idle_connections;
+    upstream.pool.give(endpoint.id, connection, upstream.connector.load().generation(), most);
+}
+
+/// A page that says what is wrong is shorter; to read more costs more than to connect anew.
+const MOST_DISCARDED: usize = 16 * 1024;

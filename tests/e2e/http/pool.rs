@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use loadtest::origin::Behaviour;
 use meridian_tests::{
     Answer, Authority, Client, Node, Setup, SmallTable, World, bespoke, eventually, get, patiently, post,
 };
@@ -28,6 +29,28 @@ async fn connections_are_used_again() {
     // Another client of the same thread may use it, too.
     Client::http2(node.http()).send(&get("/")).await.assert_served_by("here");
     assert_eq!(origin.connections() - probed, 1, "51 requests on one connection");
+}
+
+/// An answer that nobody gets, since another try had a better one.
+#[tokio::test]
+async fn a_short_answer_that_is_thrown_away_leaves_its_connection() {
+    let world = World::of_regions(&[("here", "US"), ("other", "US")], EVERYTHING).await;
+    let node = Setup::new("here", world.table()).threads(1).start().await;
+    let origin = world.origin("here");
+    eventually("the probe", async || if origin.requests() == 1 { Ok(()) } else { Err("none".to_owned()) }).await;
+    for (length, connections) in [(1000, 1), (100_000, 3)] {
+        let mut refusal = http::Response::new(bytes::Bytes::from(vec![b'x'; length]));
+        *refusal.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        world.behave("here", &Behaviour::Answer(refusal));
+        let before = origin.connections();
+        for _ in 0..3 {
+            let answer = Client::http1(node.http()).send(&get("/")).await;
+            answer.assert_served_by("other");
+            assert_eq!(answer.attempts(), 2);
+        }
+        // The first of the second kind is on the one that the first kind has left.
+        assert_eq!(origin.connections() - before, connections - u64::from(length > 16_384), "{length}");
+    }
 }
 
 #[tokio::test]
