@@ -237,6 +237,10 @@ pub struct Limits {
     pub requests_in_flight_per_region: usize,
     /// Client connections of the node.
     pub connections: usize,
+    /// Connections of one client (an IPv4 address, or the /64 of an IPv6 one); `None` is without limit.
+    pub connections_per_client: Option<usize>,
+    /// Requests in flight, and tunnels, of one client; `None` is without limit.
+    pub requests_in_flight_per_client: Option<usize>,
     /// Tunnels (WebSockets) of the node; they count neither as connections nor as requests in flight.
     pub tunnels: usize,
     /// Bytes of a request's header.

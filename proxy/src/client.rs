@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use policy::explain::Testimony;
 use policy::{Country, CountrySet, Origin};
 
+use crate::client_counts::ClientNetwork;
+
 /// Where clients are, and whose word about that counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Geo {
@@ -245,12 +247,9 @@ impl PlaceCache {
     }
 }
 
-/// Returns the hash of an address: of the whole of IPv4, of the /64 of IPv6, whose hosts change the rest.
+/// Returns the hash of the client that an address is of.
 pub(crate) fn key_of(address: IpAddr) -> u64 {
-    match address {
-        IpAddr::V4(address) => policy::hash::client_key(&address.octets()),
-        IpAddr::V6(address) => policy::hash::client_key(address.octets().first_chunk::<8>().map_or(&[], |net| net)),
-    }
+    ClientNetwork::of(address).key()
 }
 
 #[cfg(test)]

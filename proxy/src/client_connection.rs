@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use http::HeaderMap;
 
 use crate::certificate::CertificateNames;
 use crate::client::{Client, Geo, PlaceCache};
+use crate::client_counts::ClientPlace;
 use crate::clock::coarse_ms;
 use crate::peers::identity::PeerSession;
 
@@ -24,6 +25,8 @@ pub(crate) struct ClientConnection {
     pub(crate) settings: ListenerSettings,
     /// What the connection is doing.
     pub(crate) activity: Arc<Activity>,
+    /// Its place among its client's connections, where those are limited; a tunnel keeps it.
+    place: Mutex<Option<ClientPlace>>,
     /// Settled by these databases; weak, so that replaced ones go.
     client: OnceLock<(Weak<Geo>, Arc<Client>)>,
 }
@@ -96,13 +99,25 @@ impl ClientConnection {
         tls: Option<TlsFacts>,
         settings: ListenerSettings,
     ) -> Self {
-        Self { peer, unnamed: false, tls, settings, activity, client: OnceLock::new() }
+        Self { peer, unnamed: false, tls, settings, activity, place: Mutex::default(), client: OnceLock::new() }
     }
 
     /// The same, of a client whom the peer does not name, if so: what comes on it is not the peer's word.
     #[must_use]
     pub(crate) fn unnamed(self, unnamed: bool) -> Self {
         Self { unnamed, ..self }
+    }
+
+    /// The same with a place among its client's connections. A node, by its certificate, needs none.
+    #[must_use]
+    pub(crate) fn placed(self, place: Option<ClientPlace>) -> Self {
+        let place = place.filter(|_| self.node().is_none());
+        Self { place: Mutex::new(place), ..self }
+    }
+
+    /// Gives its place among its client's connections back: a node speaks on it, which carries many clients.
+    pub(crate) fn leave_place(&self) {
+        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// `http` or `https`.

@@ -1,5 +1,6 @@
 //! One request, from its head to the end of its answer.
 
+mod admission;
 mod pass_on;
 mod this_hop;
 
@@ -10,10 +11,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBS
 use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::ext::Protocol;
-use policy::concurrency::admits;
-use policy::route::RouteSpec;
 use policy::{Facts, Method, Payload, Permits, RegionId, RouteId, Verdict};
 
+use self::admission::{Admitted, admitted};
 use self::pass_on::pass_on;
 use self::this_hop::answered_here;
 use crate::affinity_cookie::new_pin;
@@ -25,8 +25,8 @@ use crate::framing::{HeadFault, HeadSize, Known, TrailerRules, authority, conten
 use crate::grpc::{self, CallEnd};
 use crate::headers::{Outgoing, Provenance};
 use crate::http1::Interim;
-use crate::node::{Node, Worker};
-use crate::occupancy::{Drain, InFlight};
+use crate::node::Worker;
+use crate::occupancy::Drain;
 use crate::peers::Sender;
 use crate::peers::headers::{Asks, Claim, Claims, Vouching, admit, tell_client, tell_peer};
 use crate::peers::signature::BodyClaim;
@@ -37,7 +37,7 @@ use crate::respond::OwnAnswer;
 use crate::response_body::ResponseBody;
 use crate::routing::Routing;
 use crate::target::{Target, asks_health, target};
-use crate::tunnel::{self, ClientSide, Tunnel};
+use crate::tunnel::{ClientSide, Tunnel};
 use crate::upstream::forward::forward;
 use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry};
 use crate::websocket;
@@ -208,6 +208,7 @@ async fn answer(
     let from_a_node = sender.peer().is_some();
     if let Some(peer) = sender.peer() {
         log.peer = Some(peer.answering.clone());
+        connection.leave_place();
         // A question of another node, not a request of anybody's: it is neither decided nor logged.
         log.is_probe = matches!(peer.asks, Asks::Probe);
         let here = routing.table().region(routing.here).name.as_bytes();
@@ -237,6 +238,9 @@ async fn answer(
     {
         return Ok(answer);
     }
+    // Before what a client can have cost more: the signatures of its token and its cookies.
+    let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
+    let Admitted { tunnel: place, body_bytes } = admitted(log, route, &client, length)?;
     let sources = TrustSources { geo: &node.databases.load(), tokens: &node.tokens.load() };
     let context = RequestContext::of(&routing.document, route, (&client, &sender), &parts.headers, sources)
         .map_err(|why| OwnAnswer::bad_request(&format!("The request is refused because {why}.")))?;
@@ -257,28 +261,11 @@ async fn answer(
     };
     let permits = permitted(&worker, &routing, id, &facts)?;
 
-    let (requests_in_flight, tunnels, body_bytes) = {
-        let limits = &node.config.load().limits;
-        (limits.requests_in_flight, limits.tunnels, limits.body_bytes)
-    };
-    if !admits(route.criticality, node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1), requests_in_flight)
-    {
-        let criticality = route.criticality.name();
-        node.telemetry.metrics.shed.with_label_values(&[criticality, "node_full"]).inc();
-        return Err(OwnAnswer::overloaded());
-    }
-    // Before its origin hears of it. A tunnel that comes to nothing gives its place back.
-    let place = if upgrade { Some(admitted(node, route, tunnels)?) } else { None };
     // HTTP/2 has no key, and what a client may have sent for one is none (RFC 8441, 5).
     let own_key = (upgrade && !http1).then(websocket::new_key);
     if let Some(key) = &own_key {
         parts.headers.insert(SEC_WEBSOCKET_KEY, key.clone());
     }
-    let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
-    if length.zip(body_bytes).is_some_and(|(length, most)| length > most) {
-        return Err(OwnAnswer::too_large());
-    }
-
     let call_timeout = match log.form.is_call() {
         true => grpc::take_timeout(&mut parts.headers).map_err(ambiguous)?,
         false => None,
@@ -299,8 +286,7 @@ async fn answer(
         sources.geo.country_header.as_ref().map(HeaderName::as_str),
     ];
     let trailers = || TrailerRules::new(&vouched_names);
-    let body =
-        RequestBody::new(content, keep, body_bytes.unwrap_or(u64::MAX), trailers).awaiting_continue(expects_continue);
+    let body = RequestBody::new(content, keep, body_bytes, trailers).awaiting_continue(expects_continue);
     let consent = context.consent_through(route, &sender, &parts.headers);
     let body_claim = BodyClaim::of(&parts.headers, matches!(body, RequestBody::Empty));
     let request_id = log.request_id.clone();
@@ -427,12 +413,4 @@ fn permitted(worker: &Worker, routing: &Routing, id: RouteId, facts: &Facts<'_>)
         Verdict::Forward(permits) => Ok(permits),
         Verdict::Refuse(refusal) => Err(OwnAnswer::refused(&refusal)),
     }
-}
-
-/// Takes a place for one more tunnel.
-fn admitted(node: &Node, route: &RouteSpec, most: usize) -> Result<InFlight, OwnAnswer> {
-    tunnel::admit(&node.occupancy, most).ok_or_else(|| {
-        node.telemetry.metrics.shed.with_label_values(&[route.criticality.name(), "tunnels"]).inc();
-        OwnAnswer::overloaded()
-    })
 }

@@ -19,6 +19,7 @@ pub mod cli;
 mod client;
 mod client_connection;
 mod client_content;
+mod client_counts;
 mod client_stream;
 mod clock;
 mod databases;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::client_counts::ClientCounts;
 use crate::clock;
 
 /// Where a node's drain stands.
@@ -28,6 +29,10 @@ pub(crate) struct Occupancy {
     pub(crate) requests: AtomicUsize,
     /// Client connections open.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// The same by client, of those that a limit holds for.
+    pub(crate) connections_by_client: Arc<ClientCounts>,
+    /// Requests in flight and tunnels by client, of those that a limit holds for.
+    pub(crate) requests_by_client: Arc<ClientCounts>,
     /// Tunnels open, or about to be.
     pub(crate) tunnels: Arc<AtomicUsize>,
     /// Sockets that take connections.
@@ -47,6 +52,8 @@ impl Default for Occupancy {
         Self {
             requests: AtomicUsize::default(),
             connections: Arc::default(),
+            connections_by_client: Arc::default(),
+            requests_by_client: Arc::default(),
             tunnels: Arc::default(),
             accepting: Arc::default(),
             announced: OnceLock::new(),

@@ -76,6 +76,10 @@ fn plain_words(reason: &str) -> Option<(&'static str, &'static str)> {
             "Very busy right now",
             "More requests are coming in than can be answered. Please try again in a little while.",
         ),
+        "client_limit" => (
+            "One moment, please",
+            "Too much is being asked for from your connection at once. Please try again in a little while.",
+        ),
         "upstream_failed" => (
             "Something went wrong",
             "The service failed to answer. It may have received your request: before you repeat an order or a \

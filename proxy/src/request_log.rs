@@ -15,6 +15,7 @@ use crate::answer_form::AnswerForm;
 use crate::client::Client;
 use crate::client_connection::{Active, ClientConnection};
 use crate::client_content::ClientContent;
+use crate::client_counts::ClientPlace;
 use crate::clock;
 use crate::fields::new_request_id;
 use crate::framing::{self, payload};
@@ -43,6 +44,8 @@ pub(crate) struct RequestLog {
     /// How its call has ended so far, if it is one.
     pub(crate) call_end: CallEnd,
     pub(crate) client: Option<Arc<Client>>,
+    /// Its place among what its client has in flight, where that is limited: as long as it lasts, as a tunnel too.
+    pub(crate) client_place: Option<ClientPlace>,
     pub(crate) route: Option<RouteId>,
     pub(crate) region: Option<RegionId>,
     /// The answer's status; of a refused call that of the refusal, though HTTP says 200.
@@ -98,6 +101,7 @@ impl RequestLog {
             form: AnswerForm::of(request),
             call_end: CallEnd::NoStatus,
             client: None,
+            client_place: None,
             route: None,
             region: None,
             // Overwritten by the answer; nginx's word for a client that did not wait for it.

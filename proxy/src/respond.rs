@@ -193,6 +193,12 @@ impl OwnAnswer {
         Self { unsent: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail) }.retry()
     }
 
+    /// Answers that the client has as many requests in flight as it may.
+    pub(crate) fn client_full() -> Self {
+        let detail = "This client has as many requests in flight as it may; this one was refused.";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "client_limit", "Too many requests", detail).retry()
+    }
+
     /// Answers with a decision's refusal.
     pub(crate) fn refused(refusal: &Refusal) -> Self {
         let reason = refusal.reason;

@@ -7,6 +7,7 @@ mod bus;
 mod canary;
 mod chaos;
 mod cli;
+mod client_limits;
 mod dependencies;
 mod descriptors;
 mod diff;

@@ -14,6 +14,9 @@ impl Default for Limits {
             requests_in_flight: 20_000,
             requests_in_flight_per_region: 10_000,
             connections: 20_000,
+            // As nginx, HAProxy and Envoy have it: only the operator knows how many share an address.
+            connections_per_client: None,
+            requests_in_flight_per_client: None,
             tunnels: 10_000,
             header_bytes: 65_536,
             headers: 100,
@@ -31,12 +34,16 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
     let defaults = Limits::default();
     let Some(section) = root.field("limits").and_then(|field| field.section(KEYS)) else { return defaults };
     let count = |key, least, most| section.field(key).and_then(|field| field.integer(least..=most));
+    // As nginx has it for bodies, 0 is no limit.
+    let most = |key| count(key, 0, MILLIONS).filter(|most| *most > 0);
     let duration = |key| section.field(key).and_then(|field| field.duration());
     Limits {
         requests_in_flight: count("requests_in_flight", 1, MILLIONS).unwrap_or(defaults.requests_in_flight),
         requests_in_flight_per_region: count("requests_in_flight_per_region", 1, MILLIONS)
             .unwrap_or(defaults.requests_in_flight_per_region),
         connections: count("connections", 1, MILLIONS).unwrap_or(defaults.connections),
+        connections_per_client: most("connections_per_client"),
+        requests_in_flight_per_client: most("requests_in_flight_per_client"),
         tunnels: count("tunnels", 0, MILLIONS).unwrap_or(defaults.tunnels),
         header_bytes: count("header_bytes", 1024, 1024 * 1024).unwrap_or(defaults.header_bytes),
         headers: count("headers", 1, 10_000).unwrap_or(defaults.headers),
@@ -56,6 +63,8 @@ const KEYS: &[&str] = &[
     "requests_in_flight",
     "requests_in_flight_per_region",
     "connections",
+    "connections_per_client",
+    "requests_in_flight_per_client",
     "tunnels",
     "header_bytes",
     "headers",

@@ -75,6 +75,8 @@ impl NodeConfig {
                 requests_in_flight,
                 requests_in_flight_per_region,
                 connections,
+                connections_per_client,
+                requests_in_flight_per_client,
                 tunnels,
                 header_bytes,
                 headers,

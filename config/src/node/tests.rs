@@ -95,6 +95,8 @@ file = '../routes.toml'
 requests_in_flight = 1
 requests_in_flight_per_region = 2
 connections = 3
+connections_per_client = 4
+requests_in_flight_per_client = 0
 header_bytes = 4096
 headers = 5
 header_timeout = '6s'
@@ -136,6 +138,8 @@ client_addresses = 'none'
         requests_in_flight: 1,
         requests_in_flight_per_region: 2,
         connections: 3,
+        connections_per_client: Some(4),
+        requests_in_flight_per_client: None,
         header_bytes: 4096,
         headers: 5,
         header_timeout: seconds(6),

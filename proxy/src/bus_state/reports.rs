@@ -47,7 +47,7 @@ impl WorkerObservations {
         };
         one(&self.requests);
         match reason {
-            Some("overloaded") => one(&self.shed),
+            Some("overloaded" | "client_limit") => one(&self.shed),
             // Requests that the table refuses, for whatever reason.
             Some("residency_prohibited" | "residency_unavailable" | "table_expired" | "unavailable" | "no_route") => {
                 one(&self.refused);
@@ -173,11 +173,12 @@ mod tests {
         for worker in &workers {
             worker.answered(200, None, Duration::from_millis(1));
             worker.answered(503, Some("overloaded"), Duration::ZERO);
+            worker.answered(429, Some("client_limit"), Duration::ZERO);
         }
         workers[1].answered(502, Some("upstream_failed"), Duration::from_millis(1));
         workers[1].answered(451, Some("residency_prohibited"), Duration::ZERO);
         let Observed { requests, errors, shed, refused, times } = observations.read();
-        assert_eq!((requests, errors, shed, refused, times.iter().sum()), (6, 1, 2, 1, 3_u64));
+        assert_eq!((requests, errors, shed, refused, times.iter().sum()), (8, 1, 4, 1, 3_u64));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
 use crate::descriptors;
+use crate::ingress::client_limit::take_place;
 use crate::ingress::worker::{Accepted, Workers};
 use crate::listener::ListenerFacts;
 use crate::local_error::LocalError;
@@ -95,12 +96,13 @@ impl Listener {
             self.node.telemetry.metrics.shed.with_label_values(&["default", "connections"]).inc();
             return;
         }
+        let Ok(place) = take_place(&self.node, peer.ip()) else { return };
         if accepting.user_timeout != Some(limits.keep_alive) {
             accepting.user_timeout = Some(limits.keep_alive);
             give_up_after(socket, &stream, limits.keep_alive);
         }
         let counted = InFlight::enter(&self.node.occupancy.connections);
-        self.workers.hand_over(Accepted { stream, peer, listener: self.facts.clone(), counted });
+        self.workers.hand_over(Accepted { stream, peer, listener: self.facts.clone(), counted, place });
     }
 
     /// Takes the connections that wait in the kernel's queue, which it would reset, and closes the socket.

@@ -1,5 +1,6 @@
 //! From an accepted socket to requests.
 
+mod client_limit;
 mod client_tunnel;
 mod cork;
 mod crc32c;

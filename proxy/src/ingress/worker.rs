@@ -16,8 +16,10 @@ use tokio::time::{interval, sleep};
 use crate::certificate::plain_name;
 use crate::client::PlaceCache;
 use crate::client_connection::{Activity, ClientConnection, TlsFacts};
+use crate::client_counts::ClientPlace;
 use crate::client_stream::ClientStream;
 use crate::clock;
+use crate::ingress::client_limit::take_place;
 use crate::ingress::http1::serve_http1;
 use crate::ingress::http2::serve_http2;
 use crate::ingress::peek::peek_until;
@@ -58,6 +60,8 @@ pub(crate) struct Accepted {
     pub(crate) listener: Arc<ListenerFacts>,
     /// Counts it among the node's connections.
     pub(crate) counted: InFlight,
+    /// Its place among its client's, where those are limited.
+    pub(crate) place: Option<ClientPlace>,
 }
 
 impl Workers {
@@ -180,9 +184,9 @@ impl Drop for Counted {
 /// The life of one client connection. What it needs for a while only is in a box: a task is as large as the largest of its
 /// states.
 async fn connection(worker: Arc<Worker>, accepted: Accepted, watched: Arc<Watched>) {
-    let Accepted { stream, peer, listener, counted } = accepted;
+    let Accepted { stream, peer, listener, counted, place } = accepted;
     let _counted = Counted::new(worker.clone(), listener.clone(), counted);
-    let opening = Box::pin(open(worker.clone(), stream, peer, listener, watched.activity.clone()));
+    let opening = Box::pin(open(worker.clone(), stream, (peer, place), listener, watched.activity.clone()));
     let opened = watched.unless_cut(opening).await.unwrap_or_else(|| Err(ErrorKind::TimedOut.into()));
     let Opened { connection, stream, http2 } = match opened {
         Ok(opened) => opened,
@@ -209,7 +213,7 @@ struct Opened {
 async fn open(
     worker: Arc<Worker>,
     stream: StdStream,
-    mut peer: SocketAddr,
+    (mut peer, mut place): (SocketAddr, Option<ClientPlace>),
     listener: Arc<ListenerFacts>,
     activity: Arc<Activity>,
 ) -> std::io::Result<Opened> {
@@ -228,11 +232,12 @@ async fn open(
     }
     if let ProxyHeader::Client(client) = speaks {
         peer = client;
+        place = take_place(node, peer.ip())?;
     }
     let unnamed = speaks == ProxyHeader::Unknown;
     let Some(certificates) = &listener.tls else {
         let http2 = speaks_http2(&stream).await?;
-        let connection = ClientConnection::new(peer, activity, None, settings).unnamed(unnamed);
+        let connection = ClientConnection::new(peer, activity, None, settings).unnamed(unnamed).placed(place);
         return Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Plain(stream), http2 });
     };
     let not_a_node = |refusal: &CertificateRefusal| {
@@ -254,7 +259,7 @@ async fn open(
     })?;
     let facts = tls_facts(session.server_name(), &serving, peers);
     activity.rest();
-    let connection = ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed);
+    let connection = ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed).placed(place);
     Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Tls(Box::new(stream)), http2 })
 }
 

@@ -31,7 +31,10 @@ pub(crate) enum Abuse {
 
 /// Whether the log may tell. One for each node; any thread uses it.
 #[derive(Debug, Default)]
-pub(crate) struct AbuseLog(Mutex<LogLimiter>);
+pub(crate) struct AbuseLog {
+    floods: Mutex<LogLimiter>,
+    connections: Mutex<LogLimiter>,
+}
 
 impl Abuse {
     /// Returns its name in metrics and the log.
@@ -55,10 +58,25 @@ impl AbuseLog {
     pub(crate) fn tell(&self, metrics: &Metrics, abuse: Abuse, client: Option<impl Display>) {
         let kind = abuse.name();
         metrics.client_abuse.with_label_values(&[kind]).inc();
-        let due = self.0.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
+        let due = self.floods.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
         if let Some(unsaid) = due {
             let client = client.map(tracing::field::display);
             tracing::warn!(client, kind, unsaid, "an HTTP/2 connection is cut: its client floods it");
+        }
+    }
+
+    /// Counts a connection that is closed since its client has as many as it may, and logs it once in a while.
+    pub(crate) fn tell_of_connection(&self, metrics: &Metrics, most: usize, client: Option<impl Display>) {
+        metrics.shed.with_label_values(&["default", "client_connections"]).inc();
+        let due = self.connections.lock().unwrap_or_else(PoisonError::into_inner).may(String::new);
+        if let Some(unsaid) = due {
+            let client = client.map(tracing::field::display);
+            tracing::warn!(
+                client,
+                most,
+                unsaid,
+                "a connection is closed: its client has as many as limits.connections_per_client lets it"
+            );
         }
     }
 }

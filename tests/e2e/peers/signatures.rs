@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use loadtest::origin::Behaviour;
 use meridian_tests::{
-    Answer, Client, Node, RawConnection, Sent, Setup, World, bespoke, empty, full, geo, get, post, request,
+    Answer, Client, Node, RawConnection, Sent, Setup, World, bespoke, empty, eventually, full, geo, get, post, request,
 };
 
 use super::{LAW, SECRET, region_is};
@@ -63,6 +64,34 @@ fn as_response(answer: Answer) -> Response<meridian_tests::Body> {
     *response.headers_mut() = answer.headers;
     response.headers_mut().remove("transfer-encoding");
     response
+}
+
+/// What comes from another node has many clients' requests on its connections, and was counted where they came in.
+#[tokio::test]
+async fn limits_of_clients_do_not_hold_for_nodes() {
+    let world = world().await;
+    let limits = "connections_per_client = 2\nrequests_in_flight_per_client = 1";
+    let there = Setup::new("there", world.table()).plain().secret(SECRET).trusting(&[]).section("limits", limits);
+    let there = there.start().await;
+    let here = node(&world, there.http(), SECRET).await;
+    region_is(&here, "there", "up").await;
+    world.behave("there", &Behaviour::Stall);
+    let client = Client::http1(here.http());
+    let mut held = Vec::new();
+    for number in 1..=4 {
+        let client = client.clone();
+        held.push(tokio::spawn(async move { client.send(&get("/bound").from("DE")).await }));
+        eventually("it waits for its origin", async || {
+            let count = there.status().await["requests_in_flight"].clone();
+            if count == number { Ok(()) } else { Err(count.to_string()) }
+        })
+        .await;
+    }
+    world.behave("there", &Behaviour::Normal);
+    for request in held {
+        request.await.expect("an answer").assert_served_by("there");
+    }
+    assert_eq!(there.metrics().await.sum("meridian_shed_total", &[]).unwrap_or(0.0), 0.0, "nobody was shed");
 }
 
 #[tokio::test]

@@ -254,6 +254,18 @@ async fn of_limits() {
             Look::SecondConnection,
             ("200 us", "closed"),
         ),
+        live(
+            "limits.connections_per_client",
+            ("connections_per_client = 0", "connections_per_client = 1"),
+            Look::SecondConnectionOfAStranger,
+            ("200 us", "closed"),
+        ),
+        live(
+            "limits.requests_in_flight_per_client",
+            ("in_flight_per_client = 0", "in_flight_per_client = 1"),
+            Look::WhileOneStalls,
+            ("200 us", "429"),
+        ),
         live("limits.tunnels", ("\ntunnels = 100", "\ntunnels = 0"), Look::Tunnel, ("101", "503")),
         live("limits.header_bytes", ("header_bytes = 65536", "header_bytes = 1024"), Look::LongHead, ("200", "431")),
         live("limits.headers", ("\nheaders = 100", "\nheaders = 5"), Look::ManyFields, ("200", "431")),

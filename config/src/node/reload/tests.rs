@@ -42,6 +42,8 @@ secret_file = 'a.key'
 requests_in_flight = 11
 requests_in_flight_per_region = 12
 connections = 13
+connections_per_client = 18
+requests_in_flight_per_client = 19
 tunnels = 14
 header_bytes = 2000
 headers = 16
@@ -111,6 +113,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("requests_in_flight = 11", "requests_in_flight = 21", ""),
     ("requests_in_flight_per_region = 12", "requests_in_flight_per_region = 22", ""),
     ("connections = 13", "connections = 23", ""),
+    ("connections_per_client = 18", "connections_per_client = 28", ""),
+    ("requests_in_flight_per_client = 19", "requests_in_flight_per_client = 29", ""),
     ("tunnels = 14", "tunnels = 24", ""),
     ("header_bytes = 2000", "header_bytes = 3000", ""),
     ("headers = 16", "headers = 26", ""),

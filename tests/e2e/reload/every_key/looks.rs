@@ -50,6 +50,8 @@ pub(super) enum Look {
     UtilisationOfOne,
     /// The answer while another connection is open.
     SecondConnection,
+    /// The same of an address that is no trusted proxy's.
+    SecondConnectionOfAStranger,
     Tunnel,
     LongHead,
     ManyFields,
@@ -161,15 +163,8 @@ impl Look {
                     found = utilisation(site) => found,
                 }
             }
-            Look::SecondConnection => {
-                none_connected(site).await;
-                let mut first = client(site).connect().await.expect("a connection");
-                first.send(&get("/").from("DE")).await.assert_served_by("us");
-                match client(site).try_send(&get("/").from("DE")).await {
-                    Ok(answer) => shown(&answer),
-                    Err(_) => "closed".to_owned(),
-                }
-            }
+            Look::SecondConnection => second_connection(site, &client(site)).await,
+            Look::SecondConnectionOfAStranger => second_connection(site, &client(site).from(geo::loopback("DE"))).await,
             Look::Tunnel => tunnel(site).await.1,
             Look::LongHead => {
                 status(&client(site).send(&get("/").from("DE").header("x-long", &"x".repeat(2000))).await)
@@ -266,6 +261,17 @@ fn shown(answer: &meridian_tests::Answer) -> String {
 
 fn status(answer: &meridian_tests::Answer) -> String {
     answer.status.as_str().to_owned()
+}
+
+/// The answer while another connection of the same client is open.
+async fn second_connection(site: &Site, client: &Client) -> String {
+    none_connected(site).await;
+    let mut first = client.connect().await.expect("a connection");
+    first.send(&get("/").from("DE")).await.assert_served_by("us");
+    match client.try_send(&get("/").from("DE")).await {
+        Ok(answer) => shown(&answer),
+        Err(_) => "closed".to_owned(),
+    }
 }
 
 /// What comes back on the first listener, until the node closes.

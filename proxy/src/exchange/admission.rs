@@ -1,0 +1,64 @@
+//! What the node takes on, before an origin hears of a request, and before its client can have it cost more than a few
+//! comparisons.
+
+use std::sync::atomic::Ordering;
+
+use policy::Payload;
+use policy::concurrency::admits;
+use policy::route::RouteSpec;
+
+use crate::client::Client;
+use crate::client_counts::ClientNetwork;
+use crate::occupancy::InFlight;
+use crate::request_log::RequestLog;
+use crate::respond::OwnAnswer;
+use crate::tunnel;
+
+/// What a request was admitted with.
+pub(super) struct Admitted {
+    /// Its place among the node's tunnels, if it asks for one. A tunnel that comes to nothing gives it back.
+    pub(super) tunnel: Option<InFlight>,
+    /// The most that its body may have.
+    pub(super) body_bytes: u64,
+}
+
+/// Admits a request, or refuses it: for what the node has in flight, for what its client has, or the `length` that it states.
+pub(super) fn admitted(
+    log: &mut RequestLog,
+    route: &RouteSpec,
+    client: &Client,
+    length: Option<u64>,
+) -> Result<Admitted, OwnAnswer> {
+    let node = &log.worker.node;
+    let (requests_in_flight, per_client, tunnels, body_bytes) = {
+        let limits = &node.config.load().limits;
+        (limits.requests_in_flight, limits.requests_in_flight_per_client, limits.tunnels, limits.body_bytes)
+    };
+    let shed = |reason| node.telemetry.metrics.shed.with_label_values(&[route.criticality.name(), reason]).inc();
+    let others = node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1);
+    if !admits(route.criticality, others, requests_in_flight) {
+        shed("node_full");
+        return Err(OwnAnswer::overloaded());
+    }
+    // What another node sends it has counted itself, and a proxy that names nobody stands for many.
+    if let Some(most) = per_client.filter(|_| client.is_named && log.peer.is_none()) {
+        let place = node.occupancy.requests_by_client.enter(ClientNetwork::of(client.address), most);
+        if place.is_none() {
+            shed("client_limit");
+            return Err(OwnAnswer::client_full());
+        }
+        log.client_place = place;
+    }
+    let tunnel = match log.payload {
+        Payload::Tunnel => Some(tunnel::admit(&node.occupancy, tunnels).ok_or_else(|| {
+            shed("tunnels");
+            OwnAnswer::overloaded()
+        })?),
+        Payload::Nothing | Payload::Content => None,
+    };
+    let body_bytes = body_bytes.unwrap_or(u64::MAX);
+    if length.is_some_and(|length| length > body_bytes) {
+        return Err(OwnAnswer::too_large());
+    }
+    Ok(Admitted { tunnel, body_bytes })
+}
