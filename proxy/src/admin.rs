@@ -257,7 +257,7 @@ fn explain(node: &Node, query: &str) -> AdminResponse {
     match Question::from_query(query) {
         Ok(question) => {
             let routing = node.routing.load_full();
-            let trust = TrustSources { geo: &node.databases.load(), tokens: &node.tokens.load() };
+            let trust = TrustSources { geo: &node.databases.load(), tokens: &node.tokens.load(), verifications: None };
             match answer(&question, &routing.document, routing.here, &*routing, trust) {
                 Ok(explanation) => json(StatusCode::OK, &explanation),
                 Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),

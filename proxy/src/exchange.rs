@@ -241,7 +241,11 @@ async fn answer(
     // Before what a client can have cost more: the signatures of its token and its cookies.
     let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
     let Admitted { tunnel: place, body_bytes } = admitted(log, route, &client, length)?;
-    let sources = TrustSources { geo: &node.databases.load(), tokens: &node.tokens.load() };
+    let sources = TrustSources {
+        geo: &node.databases.load(),
+        tokens: &node.tokens.load(),
+        verifications: Some(&node.telemetry.metrics.token_verifications),
+    };
     let context = RequestContext::of(&routing.document, route, (&client, &sender), &parts.headers, sources)
         .map_err(|why| OwnAnswer::bad_request(&format!("The request is refused because {why}.")))?;
     log.context = Some(context.clone());

@@ -7,13 +7,14 @@ use http::header::HeaderValue;
 use policy::jurisdiction::JurisdictionId;
 use policy::route::RouteSpec;
 use policy::{Origin, RegionId, Table};
+use prometheus::IntCounterVec;
 use smallvec::SmallVec;
 
 use crate::affinity_cookie::pin;
 use crate::client::{Client, CountryHint, Geo, country_hint, widened};
 use crate::peers::Sender;
 use crate::peers::headers::Asks;
-use crate::token::Tokens;
+use crate::token::{Tokens, Verification};
 
 /// What is known of a request beside its target. It lives as long as the request.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct TrustSources<'a> {
     pub(crate) geo: &'a Geo,
     /// Whose tokens are believed.
     pub(crate) tokens: &'a Tokens,
+    /// Counts the signatures of tokens that are looked into, of requests.
+    pub(crate) verifications: Option<&'a IntCounterVec>,
 }
 
 /// Why a trusted proxy's word cannot be taken: the request is refused, because what it asks cannot be
@@ -77,7 +80,12 @@ impl RequestContext {
                 }
             },
         };
-        let token = |claim: &str| sources.tokens.grants(headers, claim);
+        let count = |verification: Verification| {
+            if let Some(counts) = sources.verifications {
+                counts.with_label_values(&[verification.outcome()]).inc();
+            }
+        };
+        let token = |claim: &str| sources.tokens.grants(headers, claim, count);
         Ok(Self {
             origin: widened(client, &hint),
             declared,

@@ -1,5 +1,7 @@
 //! Bearer tokens: JWTs (RFC 7519) of issuers that the node file names.
 
+mod verified;
+
 use std::path::PathBuf;
 
 use config::TokenAlgorithm;
@@ -8,9 +10,40 @@ use http::header::AUTHORIZATION;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value};
 
-/// What verifies tokens. The default believes none.
-#[derive(Default)]
-pub(crate) struct Tokens(Vec<(DecodingKey, Validation)>);
+use self::verified::{TokenDigest, VerifiedTokens};
+use crate::clock;
+
+/// What verifies tokens, and what it has verified; the default believes none. Other keys, or another issuer or audience, make another. Any thread
+/// uses it.
+pub(crate) struct Tokens {
+    keys: Vec<(DecodingKey, Validation)>,
+    verified: VerifiedTokens,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self { keys: Vec::new(), verified: VerifiedTokens::of_keys(0) }
+    }
+}
+
+/// What a signature turned out to be, each time that one is looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verification {
+    /// One of a key's, on a token that holds.
+    Verified,
+    /// None, or on a token that does not hold.
+    Refused,
+}
+
+impl Verification {
+    /// Returns the word for the metrics.
+    pub(crate) fn outcome(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Refused => "refused",
+        }
+    }
+}
 
 /// A key that cannot verify.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +71,17 @@ impl Tokens {
                 Err(what) => errors.push(KeyError { file: file.clone(), what }),
             }
         }
-        if errors.is_empty() { Ok(Self(keys)) } else { Err(errors) }
+        let verified = VerifiedTokens::of_keys(keys.len());
+        if errors.is_empty() { Ok(Self { keys, verified }) } else { Err(errors) }
     }
 
     /// Returns whether a request's bearer token, verified, says `true` or `"granted"` under a claim. Its signature,
-    /// its times, and what the node file asks of issuer and audience must all hold.
-    pub(crate) fn grants(&self, headers: &HeaderMap, claim: &str) -> bool {
+    /// its times, and what the node file asks of issuer and audience must all hold. A token that holds is remembered
+    /// until its `exp`; what comes of any other is told to `looked_into`.
+    pub(crate) fn grants(&self, headers: &HeaderMap, claim: &str, looked_into: impl FnOnce(Verification)) -> bool {
+        if self.keys.is_empty() {
+            return false;
+        }
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         // With two tokens nobody knows which of them the origin believes.
         let (Some(line), None) = (lines.next(), lines.next()) else { return false };
@@ -52,19 +90,32 @@ impl Tokens {
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         let Some(token) = token.filter(|token| token.len() <= MAX_TOKEN) else { return false };
-        let verified =
-            self.0.iter().find_map(|(key, validation)| decode::<Map<String, Value>>(token, key, validation).ok());
-        verified.and_then(|mut token| token.claims.remove(claim)).is_some_and(|value| match value {
-            Value::Bool(granted) => granted,
-            Value::String(word) => word == "granted",
+        let digest = TokenDigest::of(token, claim);
+        if let Some(grants) = self.verified.find(&digest, clock::unix_seconds()) {
+            return grants;
+        }
+        let claims = self
+            .keys
+            .iter()
+            .find_map(|(key, validation)| decode::<Map<String, Value>>(token, key, validation).ok())
+            .map(|token| token.claims);
+        looked_into(if claims.is_some() { Verification::Verified } else { Verification::Refused });
+        let Some(claims) = claims else { return false };
+        let grants = match claims.get(claim) {
+            Some(Value::Bool(granted)) => *granted,
+            Some(Value::String(word)) => word == "granted",
             _ => false,
-        })
+        };
+        // Past it the leeway for clocks that differ may still let it hold: that is looked into each time.
+        let until = claims.get("exp").and_then(|exp| exp.as_u64().or(exp.as_f64().map(|exp| exp as u64)));
+        self.verified.note(digest, grants, until.unwrap_or(0));
+        grants
     }
 }
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tokens({} keys)", self.0.len())
+        write!(f, "Tokens({} keys)", self.keys.len())
     }
 }
 

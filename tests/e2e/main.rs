@@ -32,4 +32,5 @@ mod shedding;
 mod ships;
 mod slow_clients;
 mod supervision;
+mod tokens;
 mod worlds;

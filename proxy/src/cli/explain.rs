@@ -113,7 +113,7 @@ impl Explain {
         let table = &document.table;
         let from = region(table, &from).map_err(input)?;
         let view = self.view(table)?;
-        let trust = TrustSources { geo: &geo, tokens: &tokens };
+        let trust = TrustSources { geo: &geo, tokens: &tokens, verifications: None };
         answer(&self.question()?, &document, from, view.as_slice(), trust).map_err(input)
     }
 

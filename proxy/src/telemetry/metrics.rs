@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) peer_refusals: IntCounterVec,
     pub(crate) proxy_header_refusals: IntCounterVec,
     pub(crate) client_abuse: IntCounterVec,
+    pub(crate) token_verifications: IntCounterVec,
     pub(crate) table_info: IntGaugeVec,
     pub(crate) table_reloads: IntCounterVec,
     pub(crate) table_age: IntGauge,
@@ -253,6 +254,11 @@ impl Metrics {
                 "meridian_client_abuse_total",
                 "HTTP/2 connections that were cut since their client floods them, by kind of frame (rejected: requests that are no sound ones)",
                 &["kind"],
+            ),
+            token_verifications: counters(
+                "meridian_token_verifications_total",
+                "Bearer tokens whose signature was looked into, by outcome (verified, refused); one that was verified is remembered until its exp",
+                &["outcome"],
             ),
             residency_violations: counter(
                 "data_residency_violations_total",
