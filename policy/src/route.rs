@@ -58,8 +58,11 @@ pub struct RouteSpec {
     /// From the request's arrival to the response head, over all attempts; and between two pieces of an answer that
     /// says how long it is.
     pub timeout: Duration,
-    /// For how long an answer that does not say how long it is (a stream) may be silent.
+    /// For how long an answer that does not say how long it is (a stream) may be silent, and a gRPC call's client.
     pub stream_idle_timeout: Duration,
+    /// Whether any client may pause for as long, in content that does not say how long it is: the table says for how
+    /// long.
+    pub streams_uploads: bool,
     /// What may be tried again.
     pub retry: Retry,
     /// The line of the table that declares it, from 1.

@@ -240,7 +240,7 @@ async fn answer(
     }
     // Before what a client can have cost more: the signatures of its token and its cookies.
     let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
-    let Admitted { tunnel: place, body_bytes } = admitted(log, route, &client, length)?;
+    let Admitted { tunnel: place, body_bytes, pace } = admitted(log, route, &client, length)?;
     let sources = TrustSources {
         geo: &node.databases.load(),
         tokens: &node.tokens.load(),
@@ -290,7 +290,10 @@ async fn answer(
         sources.geo.country_header.as_ref().map(HeaderName::as_str),
     ];
     let trailers = || TrailerRules::new(&vouched_names);
-    let body = RequestBody::new(content, keep, body_bytes, trailers).awaiting_continue(expects_continue);
+    let body = RequestBody::new(content, keep, body_bytes, pace, trailers).awaiting_continue(expects_continue);
+    if route.streams_uploads {
+        body.may_stream(route.stream_idle_timeout);
+    }
     let consent = context.consent_through(route, &sender, &parts.headers);
     let body_claim = BodyClaim::of(&parts.headers, matches!(body, RequestBody::Empty));
     let request_id = log.request_id.clone();
@@ -344,6 +347,7 @@ async fn answer(
         upgrade,
         deadline: log.started + call_timeout.map_or(route.timeout, |call| call.min(route.timeout)),
         is_call: log.form.is_call(),
+        call_pause: (log.form.is_call() && !http1).then_some(route.stream_idle_timeout),
         call_deadline,
     };
     let result = Box::pin(forward(&plan)).await;

@@ -61,6 +61,7 @@ mod telemetry;
 mod token;
 mod tunnel;
 mod tunnel_stream;
+mod upload_pace;
 mod upstream;
 mod via;
 mod websocket;

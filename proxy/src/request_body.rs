@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::client_content::ClientContent;
 use crate::clock;
 use crate::framing::TrailerRules;
+use crate::upload_pace::UploadPace;
 
 /// One request's body, from which each attempt takes its own [`AttemptBody`]. A copy shares it; its attempts and their
 /// connections, which hold their parts of it, are all on one worker's thread.
@@ -41,10 +42,18 @@ pub(crate) enum BodyFault {
 pub(crate) enum Upload {
     /// There is no body.
     None,
-    /// The origin's, since then: all of the body has come, or it takes no more for now.
-    Taken(Instant),
-    /// The client's, since then: the origin would take more.
-    Awaited(Instant),
+    /// The origin's: all of the body has come, or it takes no more for now.
+    Taken {
+        /// Since when.
+        since: Instant,
+        /// For how long the client may pause when it is its turn.
+        pause: Duration,
+    },
+    /// The client's: the origin would take more.
+    Awaited {
+        /// When it will have taken too long.
+        late_at: Instant,
+    },
 }
 
 /// Says whether what an upload goes to may no longer get it. Asked before each piece of an upload that goes on
@@ -71,8 +80,8 @@ pub(crate) struct SharedBody {
     /// The attempt that may read; an earlier one, whose connection still holds its body, may not.
     attempt: u32,
     last_progress: Instant,
-    /// The origin would take more, and the client has sent none yet.
-    awaited: bool,
+    /// How long the client takes.
+    pace: UploadPace,
     /// Says whether its region may no longer get it, once the answer has begun before its end.
     revoked: Option<Revoked>,
 }
@@ -80,7 +89,13 @@ pub(crate) struct SharedBody {
 impl RequestBody {
     /// Wraps a request's body. `keep` bytes are kept for another attempt; more than `most` in all
     /// is a fault. `rules` says what of its trailers goes up.
-    pub(crate) fn new(source: ClientContent, keep: usize, most: u64, rules: impl FnOnce() -> TrailerRules) -> Self {
+    pub(crate) fn new(
+        source: ClientContent,
+        keep: usize,
+        most: u64,
+        pace: UploadPace,
+        rules: impl FnOnce() -> TrailerRules,
+    ) -> Self {
         if source.is_end_stream() {
             return RequestBody::Empty;
         }
@@ -98,7 +113,7 @@ impl RequestBody {
             fault: None,
             attempt: 0,
             last_progress: clock::now(),
-            awaited: false,
+            pace,
             revoked: None,
         })))
     }
@@ -112,6 +127,16 @@ impl RequestBody {
         self
     }
 
+    /// Lets the client pause for so long where it does not say how much it sends: that is a stream.
+    pub(crate) fn may_stream(&self, pause: Duration) {
+        if let RequestBody::Streaming(shared) = self {
+            let mut state = lock(shared);
+            if state.source.size_hint().exact().is_none() {
+                state.pace.stream(pause);
+            }
+        }
+    }
+
     /// Returns the body for a new attempt, from its first byte; earlier attempts' bodies end here. `None` when it
     /// cannot be had again.
     pub(crate) fn attempt(&self) -> Option<AttemptBody> {
@@ -123,6 +148,7 @@ impl RequestBody {
                     return None;
                 }
                 state.attempt += 1;
+                state.pace.begins_anew();
                 Some(AttemptBody(BodySource::Shared { shared: shared.clone(), attempt: state.attempt, position: 0 }))
             }
         }
@@ -165,7 +191,10 @@ impl RequestBody {
             RequestBody::Empty => Upload::None,
             RequestBody::Streaming(shared) => {
                 let state = lock(shared);
-                if state.awaited { Upload::Awaited(state.last_progress) } else { Upload::Taken(state.last_progress) }
+                match state.pace.late_at() {
+                    Some(late_at) => Upload::Awaited { late_at },
+                    None => Upload::Taken { since: state.last_progress, pause: state.pace.pause() },
+                }
             }
         }
     }
@@ -243,6 +272,14 @@ impl AttemptBody {
         }
     }
 
+    /// Returns whether it waits for its client, who may still take its time.
+    pub(crate) fn awaits_client(&self) -> bool {
+        match &self.0 {
+            BodySource::Empty | BodySource::Full(_) => false,
+            BodySource::Shared { shared, .. } => lock(shared).pace.late_at().is_some_and(|late| clock::now() < late),
+        }
+    }
+
     /// Returns the same body from its first byte, of which nothing was sent; `None` when that is gone.
     pub(crate) fn rewound(mut self) -> Option<Self> {
         if let BodySource::Shared { shared, position, .. } = &mut self.0 {
@@ -304,8 +341,11 @@ impl Body for AttemptBody {
         }
         state.awaits_continue = false;
         let polled = Pin::new(&mut state.source).poll_frame(cx);
-        state.awaited = polled.is_pending();
+        if polled.is_pending() {
+            state.pace.awaits(clock::now);
+        }
         let frame = ready!(polled);
+        state.pace.came();
         state.last_progress = clock::now();
         Poll::Ready(match frame {
             None => {

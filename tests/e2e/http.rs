@@ -23,6 +23,7 @@ mod streaming;
 mod tls;
 mod tunnel;
 mod upgrade;
+mod uploads;
 mod websocket_http2;
 mod whole;
 

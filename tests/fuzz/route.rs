@@ -108,6 +108,7 @@ fn route(index: usize, [host, path, letters]: [&str; 3]) -> RouteSpec {
         pass_request_headers: Vec::new(),
         server_name: ServerName::Endpoint,
         stream_idle_timeout: Duration::from_secs(3600),
+        streams_uploads: false,
         affinity: Affinity::None,
         timeout: Duration::from_secs(30),
         retry: Retry {

@@ -58,6 +58,7 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         Some(field) => context.names.scorings.resolve(&field),
         None => context.names.scorings.get("balanced"),
     };
+    let stream_idle_timeout = duration("stream_idle_timeout");
     Some(RouteSpec {
         methods: value("methods").and_then(|field| methods(&field)),
         // A file with errors has no result, so that any id will do after one.
@@ -80,7 +81,8 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         server_name: value("server_name").and_then(|field| server_name(&field)).unwrap_or_default(),
         affinity: value("affinity").map_or(Affinity::None, |field| affinity(&field)),
         timeout: timeout.unwrap_or(TIMEOUT),
-        stream_idle_timeout: duration("stream_idle_timeout").unwrap_or(STREAM_IDLE_TIMEOUT),
+        stream_idle_timeout: stream_idle_timeout.unwrap_or(STREAM_IDLE_TIMEOUT),
+        streams_uploads: stream_idle_timeout.is_some(),
         retry: retry(value("retry").as_ref(), timeout),
         line: field.line(),
         // Last, because their absence returns early: all else has been read, and so checked, by then.

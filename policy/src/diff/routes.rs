@@ -212,6 +212,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         affinity: _,
         timeout: _,
         stream_idle_timeout: _,
+        streams_uploads: _,
         retry: Retry { attempts: _, statuses: _, grpc_statuses: _, body_bytes: _, per_try_timeout: _, hedge: _ },
         line: _,
     } = route;
@@ -264,7 +265,13 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
             },
         ),
         ("timeout", format!("{:?}", route.timeout)),
-        ("stream_idle_timeout", format!("{:?}", route.stream_idle_timeout)),
+        (
+            "stream_idle_timeout",
+            match route.streams_uploads {
+                true => format!("{:?}", route.stream_idle_timeout),
+                false => format!("{:?} (of answers and calls)", route.stream_idle_timeout),
+            },
+        ),
         ("retry.attempts", retry.attempts.to_string()),
         ("retry.statuses", format!("{:?}", retry.statuses)),
         ("retry.grpc_statuses", format!("{:?}", retry.grpc_statuses)),

@@ -63,6 +63,7 @@ pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
         pass_request_headers: Vec::new(),
         server_name: ServerName::Endpoint,
         stream_idle_timeout: Duration::from_secs(3600),
+        streams_uploads: false,
         affinity: Affinity::None,
         timeout: Duration::from_secs(30),
         retry: Retry {

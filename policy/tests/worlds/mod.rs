@@ -539,6 +539,7 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         pass_request_headers: Vec::new(),
         server_name: ServerName::Endpoint,
         stream_idle_timeout: Duration::from_secs(3600),
+        streams_uploads: false,
         affinity: kind.4,
         timeout: Duration::from_secs(30),
         retry: Retry {

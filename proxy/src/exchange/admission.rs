@@ -13,6 +13,7 @@ use crate::occupancy::InFlight;
 use crate::request_log::RequestLog;
 use crate::respond::OwnAnswer;
 use crate::tunnel;
+use crate::upload_pace::UploadPace;
 
 /// What a request was admitted with.
 pub(super) struct Admitted {
@@ -20,6 +21,8 @@ pub(super) struct Admitted {
     pub(super) tunnel: Option<InFlight>,
     /// The most that its body may have.
     pub(super) body_bytes: u64,
+    /// How slowly that may come.
+    pub(super) pace: UploadPace,
 }
 
 /// Admits a request, or refuses it: for what the node has in flight, for what its client has, or the `length` that it states.
@@ -30,18 +33,16 @@ pub(super) fn admitted(
     length: Option<u64>,
 ) -> Result<Admitted, OwnAnswer> {
     let node = &log.worker.node;
-    let (requests_in_flight, per_client, tunnels, body_bytes) = {
-        let limits = &node.config.load().limits;
-        (limits.requests_in_flight, limits.requests_in_flight_per_client, limits.tunnels, limits.body_bytes)
-    };
+    let config = node.config.load();
+    let limits = &config.limits;
     let shed = |reason| node.telemetry.metrics.shed.with_label_values(&[route.criticality.name(), reason]).inc();
     let others = node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1);
-    if !admits(route.criticality, others, requests_in_flight) {
+    if !admits(route.criticality, others, limits.requests_in_flight) {
         shed("node_full");
         return Err(OwnAnswer::overloaded());
     }
     // What another node sends it has counted itself, and a proxy that names nobody stands for many.
-    if let Some(most) = per_client.filter(|_| client.is_named && log.peer.is_none()) {
+    if let Some(most) = limits.requests_in_flight_per_client.filter(|_| client.is_named && log.peer.is_none()) {
         let place = node.occupancy.requests_by_client.enter(ClientNetwork::of(client.address), most);
         if place.is_none() {
             shed("client_limit");
@@ -50,15 +51,15 @@ pub(super) fn admitted(
         log.client_place = place;
     }
     let tunnel = match log.payload {
-        Payload::Tunnel => Some(tunnel::admit(&node.occupancy, tunnels).ok_or_else(|| {
+        Payload::Tunnel => Some(tunnel::admit(&node.occupancy, limits.tunnels).ok_or_else(|| {
             shed("tunnels");
             OwnAnswer::overloaded()
         })?),
         Payload::Nothing | Payload::Content => None,
     };
-    let body_bytes = body_bytes.unwrap_or(u64::MAX);
+    let body_bytes = limits.body_bytes.unwrap_or(u64::MAX);
     if length.is_some_and(|length| length > body_bytes) {
         return Err(OwnAnswer::too_large());
     }
-    Ok(Admitted { tunnel, body_bytes })
+    Ok(Admitted { tunnel, body_bytes, pace: UploadPace::new(limits.body_timeout) })
 }

@@ -78,6 +78,11 @@ impl<B: Body<Data = Bytes> + Unpin> Encoder<B> {
         (self.rounds, self.written, self.large.len())
     }
 
+    /// Returns the body, if it has not been released.
+    pub(crate) fn body(&self) -> Option<&B> {
+        self.body.as_ref()
+    }
+
     /// Returns the body, as it is by now, if it has not been released.
     pub(crate) fn into_body(self) -> Option<B> {
         self.body

@@ -280,10 +280,7 @@ async fn send(
     let ForwardPlan { upstream, body, repeatable, pinned, facts, .. } = *plan;
     let AttemptTarget { destination, limit, pinned_region, .. } = target;
     let mut check = RevocationCheck::new(&target.routing);
-    let (idle_timeout, pause) = {
-        let config = upstream.config.load();
-        (config.upstream.idle_timeout, config.limits.body_timeout)
-    };
+    let idle_timeout = upstream.config.load().upstream.idle_timeout;
     let take = || upstream.pool.take(destination, upstream.connector.load().generation(), idle_timeout);
     let mut pooled = take();
     for _ in 0..=MAX_STALE {
@@ -304,7 +301,10 @@ async fn send(
             }
             if repeatable && endpoint.is_gone() { Err(Fault::Gone) } else { Ok(check.next_look()) }
         };
-        let deadline = Deadline { body, started, limit: *limit, call: plan.call_deadline, pause };
+        if let Some(pause) = plan.call_pause.filter(|_| connection.is_http2()) {
+            body.may_stream(pause);
+        }
+        let deadline = Deadline { body, started, limit: *limit, call: plan.call_deadline };
         match until(deadline, upstream.pool.timers.timer(), look, connection.send(head, sent, plan.interim)).await? {
             Ok(response) => return Ok((response, connection)),
             Err(SendError::Unsent(unsent)) if reused => {
@@ -370,8 +370,6 @@ struct Deadline<'a> {
     limit: Instant,
     /// When the client gives the call up, whatever it still uploads.
     call: Option<Instant>,
-    /// For how long a client may pause in the upload before it is at fault itself.
-    pause: Duration,
 }
 
 /// Waits for an answer's head until the deadline, or until a `look`, which gets how long it has waited, finds a fault;
@@ -382,7 +380,7 @@ async fn until<F: Future>(
     mut look: impl FnMut(Duration) -> Result<Instant, Fault>,
     answer: F,
 ) -> Result<F::Output, Fault> {
-    let Deadline { body, started, limit, call, pause } = deadline;
+    let Deadline { body, started, limit, call } = deadline;
     let allowance = limit.saturating_duration_since(started);
     let mut answer = std::pin::pin!(answer);
     let mut interval = FIRST_LOOK;
@@ -393,9 +391,11 @@ async fn until<F: Future>(
         let wait = match body.upload() {
             Upload::None => allowance.checked_sub(since(started)),
             // Looked at again before a pause can have lasted too long.
-            Upload::Taken(taken) => allowance.checked_sub(since(taken.max(started))).map(|left| left.min(pause)),
-            Upload::Awaited(awaited) => {
-                let left = pause.checked_sub(since(awaited)).filter(|left| !left.is_zero());
+            Upload::Taken { since: taken, pause } => {
+                allowance.checked_sub(since(taken.max(started))).map(|left| left.min(pause))
+            }
+            Upload::Awaited { late_at } => {
+                let left = late_at.checked_duration_since(now).filter(|left| !left.is_zero());
                 if left.is_none() {
                     body.stalled();
                 }

@@ -1,7 +1,7 @@
 //! What is to be forwarded, and what comes of it: an answer, or why there is none.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use config::NodeConfig;
@@ -64,6 +64,8 @@ pub(crate) struct ForwardPlan<'a> {
     pub(crate) deadline: Instant,
     /// Whether the request is a gRPC call.
     pub(crate) is_call: bool,
+    /// For how long the client of a call over HTTP/2 may pause in it, if the call goes on over HTTP/2.
+    pub(crate) call_pause: Option<Duration>,
     /// When the client gives the call up, by its grpc-timeout.
     pub(crate) call_deadline: Option<Instant>,
 }

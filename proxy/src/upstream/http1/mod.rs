@@ -254,7 +254,7 @@ impl Http1 {
                 match timeout(STALLED, poll_fn(|cx| upload.poll(&mut writing, cx))).await {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => return tracing::debug!(%error, "the rest of a request was not sent"),
-                    Err(_) if upload.progress() == before => return,
+                    Err(_) if upload.progress() == before && !upload.awaits_client() => return,
                     Err(_) => {}
                 }
             }
@@ -277,5 +277,6 @@ impl Drop for Http1 {
 
 /// Interim answers of one request that are passed on; what an origin sends beyond is idle talk.
 const MOST_INTERIM: usize = 16;
-/// An origin that takes nothing of a request which it has answered already, for so long, does not want it.
+/// An origin that takes nothing of a request which it has answered already, for so long, does not want it. A client may
+/// pause for longer in a stream.
 const STALLED: Duration = Duration::from_secs(60);

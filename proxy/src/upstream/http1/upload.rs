@@ -70,6 +70,11 @@ impl Upload {
         self.message.progress()
     }
 
+    /// Returns whether it waits for its client, who may still take its time.
+    pub(super) fn awaits_client(&self) -> bool {
+        self.message.body().is_some_and(AttemptBody::awaits_client)
+    }
+
     /// Returns the body, as it is by now.
     pub(super) fn into_body(self) -> Option<AttemptBody> {
         self.message.into_body()
