@@ -255,6 +255,8 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// The longest pause within a request's body.
     pub body_timeout: Duration,
+    /// Bytes a second of a request's body, at least; `None` is without limit.
+    pub body_rate: Option<u32>,
     /// How long a tunnel may be without a byte either way.
     pub tunnel_idle_timeout: Duration,
 }

@@ -31,6 +31,8 @@ pub(crate) enum BodyFault {
     Broken,
     /// The client stopped sending it.
     Stalled,
+    /// The client sends it below the least rate.
+    TooSlow,
     /// It is longer than the node takes.
     TooLarge,
     /// The region that it goes to may no longer serve it. (Nobody's fault.)
@@ -148,7 +150,7 @@ impl RequestBody {
                     return None;
                 }
                 state.attempt += 1;
-                state.pace.begins_anew();
+                state.pace.not_awaited();
                 Some(AttemptBody(BodySource::Shared { shared: shared.clone(), attempt: state.attempt, position: 0 }))
             }
         }
@@ -210,10 +212,14 @@ impl RequestBody {
         }
     }
 
-    /// Notes that the client has stopped sending.
-    pub(crate) fn stalled(&self) {
+    /// Ends it: the client is late.
+    pub(crate) fn end_late(&self, now: Instant) {
         if let RequestBody::Streaming(shared) = self {
-            lock(shared).fault.get_or_insert(BodyFault::Stalled);
+            let mut state = lock(shared);
+            if state.fault.is_none() {
+                let fault = if state.pace.has_paused(now) { BodyFault::Stalled } else { BodyFault::TooSlow };
+                state.fail(fault);
+            }
         }
     }
 
@@ -269,6 +275,13 @@ impl AttemptBody {
         match &self.0 {
             BodySource::Empty | BodySource::Full(_) => false,
             BodySource::Shared { shared, .. } => lock(shared).awaits_continue,
+        }
+    }
+
+    /// Notes that what has come of it is not taken: then its client is not awaited.
+    pub(crate) fn is_not_taken(&self) {
+        if let BodySource::Shared { shared, .. } = &self.0 {
+            lock(shared).pace.not_awaited();
         }
     }
 
@@ -345,8 +358,10 @@ impl Body for AttemptBody {
             state.pace.awaits(clock::now);
         }
         let frame = ready!(polled);
-        state.pace.came();
-        state.last_progress = clock::now();
+        let now = clock::now();
+        state.last_progress = now;
+        let piece = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map(Bytes::len);
+        let is_late = state.pace.came(piece, now);
         Poll::Ready(match frame {
             None => {
                 state.ended = true;
@@ -364,6 +379,9 @@ impl Body for AttemptBody {
                     }
                     // With a length, nobody asks for what comes after the last byte.
                     state.ended = state.source.is_end_stream();
+                    if is_late && !state.ended {
+                        return Poll::Ready(Some(Err(state.fail(BodyFault::TooSlow))));
+                    }
                     Some(Ok(Frame::data(data)))
                 }
                 Err(frame) => {
@@ -436,6 +454,9 @@ impl SharedBody {
 
     fn fail(&mut self, fault: BodyFault) -> RequestBodyError {
         self.fault = Some(fault);
+        if fault == BodyFault::TooSlow {
+            self.pace.count();
+        }
         RequestBodyError::Fault(fault)
     }
 }

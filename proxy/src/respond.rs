@@ -237,6 +237,10 @@ impl OwnAnswer {
                 let detail = "The client stopped sending the request body.";
                 Self::new(StatusCode::REQUEST_TIMEOUT, "bad_request", "Request timeout", detail)
             }
+            ForwardError::Body(BodyFault::TooSlow) => {
+                let detail = "The client sends the request body more slowly than this node waits for.";
+                Self::new(StatusCode::REQUEST_TIMEOUT, "bad_request", "Request timeout", detail)
+            }
             ForwardError::Body(BodyFault::TooLarge) => Self::too_large(),
             // Only when an answer that had begun is given up for another attempt.
             ForwardError::Body(BodyFault::Revoked) => Self::revoked(""),

@@ -19,7 +19,7 @@ use crate::headers::filter_answer_trailers;
 use crate::health::endpoint::EndpointState;
 use crate::node::Worker;
 use crate::occupancy::InFlight;
-use crate::request_body::RequestBody;
+use crate::request_body::{BodyFault, RequestBody};
 use crate::request_log::{REVOKED, RequestLog};
 use crate::revocation::LOOK;
 use crate::routing::Routing;
@@ -133,6 +133,9 @@ pub(crate) enum ResponseBodyError {
     /// The origin's region may no longer serve it.
     #[error("the region may no longer serve it: {}", .0.name())]
     Revoked(Revoked),
+    /// The client sends the rest of its request too slowly.
+    #[error("the client sends its request too slowly")]
+    SlowClient,
     /// The client's deadline for the call has come.
     #[error("the client's deadline came first")]
     OutOfTime,
@@ -150,6 +153,9 @@ impl ResponseBodyError {
             Self::Revoked(_) => {
                 grpc::trailers(Code::UNAVAILABLE, "revoked: The region that was answering may no longer do so.")
             }
+            Self::SlowClient => {
+                grpc::trailers(Code::DEADLINE_EXCEEDED, "bad_request: The client sends its request too slowly.")
+            }
             Self::OutOfTime => {
                 grpc::trailers(Code::DEADLINE_EXCEEDED, "upstream_timeout: The service did not answer in time.")
             }
@@ -164,6 +170,7 @@ impl ResponseBodyError {
             ResponseBodyError::Upstream(error) if error.is_malformed() => "upstream_malformed",
             ResponseBodyError::Upstream(_) | ResponseBodyError::Stalled(_) => "upstream_broke_off",
             ResponseBodyError::Silent(_) => "stream_idle",
+            ResponseBodyError::SlowClient => "bad_request",
             ResponseBodyError::OutOfTime => "upstream_timeout",
             ResponseBodyError::Revoked(_) => REVOKED,
         }
@@ -390,6 +397,10 @@ impl ProxiedBody {
             return Poll::Ready(Some(Err(error.into())));
         }
         let Some(pool_return) = &mut self.pool_return else { return Poll::Ready(None) };
+        if pool_return.request.fault() == Some(BodyFault::TooSlow) {
+            self.pool_return = None;
+            return Poll::Ready(Some(Err(ResponseBodyError::SlowClient)));
+        }
         match pool_return.connection.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = None;

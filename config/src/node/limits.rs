@@ -24,6 +24,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(75),
             body_bytes: None,
             body_timeout: Duration::from_secs(60),
+            body_rate: None,
             tunnel_idle_timeout: Duration::from_secs(3600),
         }
     }
@@ -55,6 +56,8 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
             // As in nginx, 0 is no limit.
             .filter(|bytes| *bytes > 0),
         body_timeout: duration("body_timeout").unwrap_or(defaults.body_timeout),
+        // As for what is a most, 0 is no limit.
+        body_rate: section.field("body_rate").and_then(|field| field.integer(0..=MOST_RATE)).filter(|rate| *rate > 0),
         tunnel_idle_timeout: duration("tunnel_idle_timeout").unwrap_or(defaults.tunnel_idle_timeout),
     }
 }
@@ -72,7 +75,10 @@ const KEYS: &[&str] = &[
     "keep_alive",
     "body_bytes",
     "body_timeout",
+    "body_rate",
     "tunnel_idle_timeout",
 ];
 
 const MILLIONS: usize = 10_000_000;
+/// A gigabyte a second: no upload is as fast for long.
+const MOST_RATE: u32 = 1_000_000_000;

@@ -84,6 +84,7 @@ impl NodeConfig {
                 keep_alive,
                 body_bytes,
                 body_timeout,
+                body_rate,
                 tunnel_idle_timeout,
             } of limits),
             drain: live!(Drain { announce } of drain),

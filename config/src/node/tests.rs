@@ -103,6 +103,7 @@ header_timeout = '6s'
 keep_alive = '7s'
 body_bytes = 8
 body_timeout = '9s'
+body_rate = 11
 tunnels = 0
 tunnel_idle_timeout = '10s'
 [upstream]
@@ -146,6 +147,7 @@ client_addresses = 'none'
         keep_alive: seconds(7),
         body_bytes: Some(8),
         body_timeout: seconds(9),
+        body_rate: Some(11),
         tunnels: 0,
         tunnel_idle_timeout: seconds(10),
     };

@@ -1,6 +1,7 @@
 //! What the node takes on, before an origin hears of a request, and before its client can have it cost more than a few
 //! comparisons.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 
 use policy::Payload;
@@ -12,8 +13,9 @@ use crate::client_counts::ClientNetwork;
 use crate::occupancy::InFlight;
 use crate::request_log::RequestLog;
 use crate::respond::OwnAnswer;
+use crate::telemetry::client_abuse::Abuse;
 use crate::tunnel;
-use crate::upload_pace::UploadPace;
+use crate::upload_pace::{LeastRate, UploadPace};
 
 /// What a request was admitted with.
 pub(super) struct Admitted {
@@ -61,5 +63,10 @@ pub(super) fn admitted(
     if length.is_some_and(|length| length > body_bytes) {
         return Err(OwnAnswer::too_large());
     }
-    Ok(Admitted { tunnel, body_bytes, pace: UploadPace::new(limits.body_timeout) })
+    let rate = limits.body_rate.and_then(NonZeroU32::new).filter(|_| log.payload == Payload::Content);
+    let rate = rate.map(|bytes| {
+        let too_slow = node.telemetry.metrics.client_abuse.with_label_values(&[Abuse::SlowBody.name()]);
+        LeastRate { bytes, too_slow }
+    });
+    Ok(Admitted { tunnel, body_bytes, pace: UploadPace::new(limits.body_timeout).at_least(rate) })
 }

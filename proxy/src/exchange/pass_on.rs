@@ -64,10 +64,9 @@ pub(super) fn pass_on(
         *tunnel = upstream.map(|upstream| Box::new(Tunnel { client, upstream, region: served.clone(), place }));
         return Response::from_parts(parts, ResponseBody::empty());
     }
-    if request.is_unread() {
-        // It may go up for as long as the answer comes down, and longer.
-        request.end_when(|| upload_revoked(log));
-    }
+    // It may go up for as long as the answer comes down, and longer.
+    let request = if request.is_unread() { request } else { RequestBody::Empty };
+    request.end_when(|| upload_revoked(log));
     let worker = log.worker.clone();
     let is_good = !parts.status.is_server_error() && call_status.and_then(Code::server_error).is_none();
     let pool_return = PoolReturn {

@@ -78,6 +78,11 @@ impl<B: Body<Data = Bytes> + Unpin> Encoder<B> {
         (self.rounds, self.written, self.large.len())
     }
 
+    /// Returns whether the stream has not taken all that was put into the output.
+    pub(crate) fn is_blocked(&self) -> bool {
+        !self.output.is_empty() || !self.large.is_empty()
+    }
+
     /// Returns the body, if it has not been released.
     pub(crate) fn body(&self) -> Option<&B> {
         self.body.as_ref()

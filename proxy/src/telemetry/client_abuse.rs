@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::telemetry::log_limiter::LogLimiter;
 use crate::telemetry::metrics::Metrics;
 
-/// What a client did: frames of HTTP/2 without end, of a kind that carries nothing.
+/// What a client did: frames of HTTP/2 without end, of a kind that carries nothing; or next to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Abuse {
     /// PING.
@@ -27,6 +27,8 @@ pub(crate) enum Abuse {
     Unknown,
     /// Streams that had to be reset: heads that are too large or wrong.
     Rejected,
+    /// An upload below the least rate.
+    SlowBody,
 }
 
 /// Whether the log may tell. One for each node; any thread uses it.
@@ -49,6 +51,7 @@ impl Abuse {
             Abuse::Continuation => "continuation",
             Abuse::Unknown => "unknown_frame",
             Abuse::Rejected => "rejected",
+            Abuse::SlowBody => "slow_body",
         }
     }
 }

@@ -252,7 +252,7 @@ impl Metrics {
             ),
             client_abuse: counters(
                 "meridian_client_abuse_total",
-                "HTTP/2 connections that were cut since their client floods them, by kind of frame (rejected: requests that are no sound ones)",
+                "HTTP/2 connections that were cut since their client floods them, by kind of frame (rejected: requests that are no sound ones), and uploads that were ended below limits.body_rate (slow_body)",
                 &["kind"],
             ),
             token_verifications: counters(

@@ -397,7 +397,7 @@ async fn until<F: Future>(
             Upload::Awaited { late_at } => {
                 let left = late_at.checked_duration_since(now).filter(|left| !left.is_zero());
                 if left.is_none() {
-                    body.stalled();
+                    body.end_late(now);
                 }
                 left
             }

@@ -8,7 +8,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use meridian_tests::bespoke::Bespoke;
 use meridian_tests::{
-    Answer, Body, Client, Node, Pieces, RawConnection, Sent, Setup, SmallTable, bespoke, full, post, streamed,
+    Answer, Body, Client, Node, Pieces, RawConnection, Sent, Setup, SmallTable, bespoke, full, patiently, post,
+    streamed,
 };
 use tokio::task::JoinHandle;
 
@@ -52,7 +53,7 @@ async fn a_call_over_http1_may_not() {
 #[tokio::test]
 async fn an_upload_without_a_length_may_rest_where_the_route_says_so() {
     let origin = bespoke::http(counted).await;
-    let route = "stream_idle_timeout = \"1200ms\"";
+    let route = "stream_idle_timeout = \"3s\"";
     let node = start(&origin.address.to_string(), route, LIMITS).await;
     for client in [Client::http1(node.http()), Client::http2(node.http())] {
         let (pieces, answer) = begin(&client, &post("/", "")).await;
@@ -68,7 +69,7 @@ async fn an_upload_without_a_length_may_rest_where_the_route_says_so() {
         let (pieces, answer) = begin(&client, &post("/", "")).await;
         assert!(pieces.send("hello").await);
         assert_eq!(answer.await.expect("no panic").status, 408);
-        assert!(started.elapsed() >= Duration::from_millis(1200), "{:?}", started.elapsed());
+        assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
     }
     let head = "POST / HTTP/1.1\r\nhost: api.example.com\r\ncontent-length: 10\r\n\r\nhello";
     let (answer, took) = {
@@ -77,31 +78,115 @@ async fn an_upload_without_a_length_may_rest_where_the_route_says_so() {
         connection.read_to_end().await
     };
     let answer = String::from_utf8_lossy(&answer);
-    assert!(answer.starts_with("HTTP/1.1 408") && took < Duration::from_millis(1200), "{took:?}: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 408") && took < Duration::from_secs(3), "{took:?}: {answer}");
     nobodys_failure(&node).await;
 }
 
 /// An origin that takes its time is no pause of the client's.
 #[tokio::test]
 async fn the_origins_time_is_not_the_clients() {
-    let origin = bespoke::http(|request: Request<Incoming>| async move {
-        let mut body = request.into_body();
-        let mut read = 0;
-        while let Some(frame) = body.frame().await {
-            let before = read;
-            read += frame.map_err(io::Error::other)?.data_ref().map_or(0, bytes::Bytes::len);
-            // Twice in between, for longer than a client may pause.
-            if [LARGE / 3, LARGE / 3 * 2].iter().any(|mark| (before..read).contains(mark)) {
-                tokio::time::sleep(BODY_TIMEOUT * 3).await;
-            }
-        }
-        Ok(Response::new(full(read.to_string())))
-    })
-    .await;
+    let origin = bespoke::http(slowly).await;
     let node = start(&origin.address.to_string(), "", LIMITS).await;
     for client in [Client::http1(node.http()), Client::http2(node.http())] {
         let answer = client.send(&post("/", vec![b'x'; LARGE])).await;
         assert_eq!(answer.text(), LARGE.to_string());
+    }
+}
+
+/// One byte now and then, each well within the longest pause.
+#[tokio::test]
+async fn an_upload_that_trickles_is_ended() {
+    let origin = bespoke::http(counted).await;
+    let node = start(&origin.address.to_string(), "", &format!("{LIMITS}\nbody_rate = 1000")).await;
+    for (round, client) in [Client::http1(node.http()), Client::http2(node.http())].into_iter().enumerate() {
+        for sent in [post("/", ""), post("/", "").header("content-length", "1000")] {
+            let (pieces, mut answer) = begin(&client, &sent).await;
+            let started = Instant::now();
+            let answer = loop {
+                tokio::select! {
+                    answer = &mut answer => break answer.expect("no panic"),
+                    _ = pieces.send("x") => tokio::time::sleep(BODY_TIMEOUT / 10).await,
+                }
+            };
+            answer.assert_refused(408, "bad_request");
+            assert!(started.elapsed() >= BODY_TIMEOUT, "{:?}", started.elapsed());
+        }
+        let ended = node.metrics().await.sum("meridian_client_abuse_total", &[("kind", "slow_body")]);
+        assert_eq!(ended, Some((round + 1) as f64 * 2.0));
+    }
+    // Whoever keeps the rate is left alone, for however long.
+    for client in [Client::http1(node.http()), Client::http2(node.http())] {
+        let (pieces, answer) = begin(&client, &post("/", "")).await;
+        for _ in 0..20 {
+            assert!(pieces.send(vec![b'x'; 1000]).await);
+            tokio::time::sleep(BODY_TIMEOUT / 10).await;
+        }
+        drop(pieces);
+        assert_eq!(answer.await.expect("no panic").text(), "20000");
+        client.send(&post("/", "small")).await.assert_served_by("here");
+    }
+    nobodys_failure(&node).await;
+}
+
+/// What is a stream, by the word of its route or over HTTP/2 both ways, has no rate.
+#[tokio::test]
+async fn a_stream_may_trickle() {
+    let limits = format!("{LIMITS}\nbody_rate = 1000000");
+    let (plain, http2) = (bespoke::http(counted).await, bespoke::http2(counted_call).await);
+    for (node, sent) in [
+        (start(&plain.address.to_string(), "stream_idle_timeout = \"1m\"", &limits).await, post("/", "")),
+        (start(&at_http2(&http2), "", &limits).await, call()),
+    ] {
+        let (pieces, answer) = begin(&Client::http2(node.http()), &sent).await;
+        for _ in 0..20 {
+            assert!(pieces.send("x").await);
+            tokio::time::sleep(BODY_TIMEOUT / 10).await;
+        }
+        drop(pieces);
+        assert_eq!(answer.await.expect("no panic").text(), "20");
+    }
+}
+
+/// An origin that takes little at a time has its client send little at a time.
+#[tokio::test]
+async fn a_slow_origin_makes_no_slow_client() {
+    let origin = bespoke::http(slowly).await;
+    let node = start(&origin.address.to_string(), "", &format!("{LIMITS}\nbody_rate = 1000000")).await;
+    for client in [Client::http1(node.http()), Client::http2(node.http())] {
+        let answer = client.send(&post("/", vec![b'x'; LARGE])).await;
+        assert_eq!(answer.text(), LARGE.to_string());
+    }
+}
+
+/// A client that trickles on beside an answer which has begun holds neither for longer.
+#[tokio::test]
+async fn an_upload_beside_its_answer_is_ended_too() {
+    let early = |_: Request<Incoming>| async {
+        let (pieces, body) = streamed();
+        tokio::spawn(async move {
+            pieces.send("early").await;
+            // Until nobody takes it any more.
+            while pieces.send("").await {
+                tokio::time::sleep(BODY_TIMEOUT / 10).await;
+            }
+        });
+        Ok(Response::new(body))
+    };
+    let (plain, http2) = (bespoke::http(early).await, bespoke::http2(early).await);
+    for endpoint in [plain.address.to_string(), at_http2(&http2)] {
+        let node = start(&endpoint, "", &format!("{LIMITS}\nbody_rate = 1000")).await;
+        let mut connection = RawConnection::open(node.http()).await;
+        connection.write(format!("{CHUNKED}\r\n")).await;
+        connection.read_until("early").await;
+        let trickle = async {
+            while connection.try_write("1\r\nx\r\n").await.is_ok() {
+                tokio::time::sleep(BODY_TIMEOUT / 10).await;
+            }
+        };
+        patiently("its end", trickle).await;
+        let ended = node.metrics().await.sum("meridian_client_abuse_total", &[("kind", "slow_body")]);
+        assert_eq!(ended, Some(1.0), "{endpoint}");
+        nobodys_failure(&node).await;
     }
 }
 
@@ -128,6 +213,20 @@ async fn nobodys_failure(node: &Node) {
 async fn counted(request: Request<Incoming>) -> io::Result<Response<Body>> {
     let body = request.into_body().collect().await.map_err(io::Error::other)?;
     Ok(Response::new(full(body.to_bytes().len().to_string())))
+}
+
+/// The same of one that rests twice, for longer than a client may pause.
+async fn slowly(request: Request<Incoming>) -> io::Result<Response<Body>> {
+    let mut body = request.into_body();
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let before = read;
+        read += frame.map_err(io::Error::other)?.data_ref().map_or(0, bytes::Bytes::len);
+        if [LARGE / 3, LARGE / 3 * 2].iter().any(|mark| (before..read).contains(mark)) {
+            tokio::time::sleep(BODY_TIMEOUT * 3).await;
+        }
+    }
+    Ok(Response::new(full(read.to_string())))
 }
 
 /// The same as a call's answer.
@@ -157,8 +256,8 @@ async fn start(endpoint: &str, route: &str, limits: &str) -> Node {
     Setup::new("here", &table.text()).section("limits", limits).start().await
 }
 
-const BODY_TIMEOUT: Duration = Duration::from_millis(300);
-const LIMITS: &str = "body_timeout = \"300ms\"";
+const BODY_TIMEOUT: Duration = Duration::from_millis(500);
+const LIMITS: &str = "body_timeout = \"500ms\"";
 const CHUNKED: &str = "POST /a.B/Put HTTP/1.1\r\nhost: api.example.com\r\ntransfer-encoding: chunked\r\n";
 /// Far more than is buffered anywhere.
 const LARGE: usize = 48 << 20;

@@ -289,6 +289,12 @@ async fn of_limits() {
             ("waits", "ended"),
         ),
         live(
+            "limits.body_rate",
+            ("body_rate = 0\nbody_timeout = \"60s\"", "body_rate = 1000000000\nbody_timeout = \"300ms\""),
+            Look::TricklingBody,
+            ("waits", "ended"),
+        ),
+        live(
             "limits.tunnel_idle_timeout",
             ("tunnel_idle_timeout = \"60s\"", "tunnel_idle_timeout = \"100ms\""),
             Look::IdleTunnel,

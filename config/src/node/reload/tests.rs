@@ -51,6 +51,7 @@ header_timeout = '11s'
 keep_alive = '12s'
 body_bytes = 17
 body_timeout = '13s'
+body_rate = 500
 tunnel_idle_timeout = '14s'
 [drain]
 announce = '6s'
@@ -122,6 +123,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("keep_alive = '12s'", "keep_alive = '22s'", ""),
     ("body_bytes = 17", "body_bytes = 27", ""),
     ("body_timeout = '13s'", "body_timeout = '23s'", ""),
+    ("body_rate = 500", "body_rate = 600", ""),
     ("tunnel_idle_timeout = '14s'", "tunnel_idle_timeout = '24s'", ""),
     ("announce = '6s'", "announce = '0s'", ""),
     ("certificate_authorities = ['a-ca.pem']", "certificate_authorities = ['b-ca.pem']", ""),

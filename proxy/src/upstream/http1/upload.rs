@@ -98,7 +98,11 @@ impl Upload {
             ready!(waiting.as_mut().poll(cx));
             self.waiting = None;
         }
-        self.message.poll(stream, cx).map_err(error)
+        let polled = self.message.poll(stream, cx).map_err(error);
+        if polled.is_pending() && self.message.is_blocked() {
+            self.message.body().inspect(|body| body.is_not_taken());
+        }
+        polled
     }
 }
 

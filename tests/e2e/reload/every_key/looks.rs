@@ -60,6 +60,8 @@ pub(super) enum Look {
     SlowHead,
     IdleConnection,
     SlowBody,
+    /// The same of a body that goes on, slowly.
+    TricklingBody,
     IdleTunnel,
     /// Whether an origin that takes connections and says nothing is given up within a second.
     SilentOrigin,
@@ -189,6 +191,16 @@ impl Look {
                 let mut connection = RawConnection::open(site.listeners()[0]).await;
                 connection.write(format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 10\r\n\r\nfive.")).await;
                 ended_soon(connection).await
+            }
+            Look::TricklingBody => {
+                let mut connection = RawConnection::open(site.listeners()[0]).await;
+                connection.write(format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 900\r\n\r\n")).await;
+                let started = Instant::now();
+                let mut ended = false;
+                while started.elapsed() < SOON && !ended && connection.try_write("x").await.is_ok() {
+                    ended = timeout(SOON / 20, connection.read_until_or_close("\r\n\r\n")).await.is_ok();
+                }
+                if ended { "ended" } else { "waits" }.to_owned()
             }
             Look::IdleTunnel => {
                 let (connection, status) = tunnel(site).await;
