@@ -67,6 +67,11 @@ impl OriginConnection {
         }
     }
 
+    /// Returns whether it is a place on an HTTP/2 connection.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, OriginConnection::Http2(_))
+    }
+
     /// Returns whether an answer on it may change the protocol: HTTP/2 has no such status (RFC 9113, 8.6).
     pub(crate) fn may_switch(&self) -> bool {
         !matches!(self, OriginConnection::Http2(_))

@@ -78,6 +78,7 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
         upgrade: false,
         deadline: clock::now() + Duration::from_secs(60),
         is_call: false,
+        call_pause: None,
         call_deadline: None,
     };
     let mut state = RetryState::new(&plan);
