@@ -1,9 +1,9 @@
 //! The PROXY protocol, versions 1 and 2: who a load balancer in front of us was called by.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ppp::{v1, v2};
+use ppp::v2;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 
@@ -73,7 +73,7 @@ enum Beginning {
 /// When the connection fails, or begins like a header that does not parse, or is not what was sent.
 pub(crate) async fn caller(stream: &mut TcpStream) -> Result<ProxyHeader, ProxyHeaderFault> {
     let mut buffer = [0; LONGEST_VERSION_1];
-    let cut_off = || Err(ProxyHeaderFault::Malformed("it is cut off, or too long".to_owned()));
+    let cut_off = || Err(malformed("it is cut off"));
     match peek_until(stream, &mut buffer, judge).await?.unwrap_or_else(cut_off)? {
         Beginning::Nothing => Ok(ProxyHeader::Proxy),
         Beginning::Version1(length, caller) => {
@@ -95,13 +95,51 @@ fn judge(seen: &[u8]) -> Option<Result<Beginning, ProxyHeaderFault>> {
     if begins_like(v2::PROTOCOL_PREFIX) {
         return (seen.len() >= v2::PROTOCOL_PREFIX.len()).then_some(Ok(Beginning::Version2));
     }
-    if !begins_like(v1::PROTOCOL_PREFIX.as_bytes()) {
+    if !begins_like(VERSION_1) {
         return Some(Ok(Beginning::Nothing));
     }
-    // A line that is cut at some of its spaces looks malformed: it is parsed once it is whole.
-    seen.windows(v1::PROTOCOL_SUFFIX.len()).any(|end| end == v1::PROTOCOL_SUFFIX.as_bytes()).then_some(())?;
-    let header = v1::Header::try_from(seen).map_err(|error| ProxyHeaderFault::Malformed(error.to_string()));
-    Some(header.map(|header| Beginning::Version1(header.header.len(), v1_caller(&header))))
+    let Some(length) = seen.windows(2).position(|end| end == b"\r\n") else {
+        return (seen.len() >= LONGEST_VERSION_1).then(|| Err(malformed("its line is too long")));
+    };
+    let line = seen.get(..length).unwrap_or_default();
+    Some(version_1(line).map(|caller| Beginning::Version1(length + 2, caller)))
+}
+
+/// Reads a header of version 1, without the end of its line (2.1). ppp's parser takes signs before ports, and not all that
+/// may follow UNKNOWN.
+fn version_1(line: &[u8]) -> Result<ProxyHeader, ProxyHeaderFault> {
+    let mut words = line.split(|byte| *byte == b' ');
+    if words.next() != Some(VERSION_1) {
+        return Err(malformed("no space follows PROXY"));
+    }
+    let mut word = || words.next().and_then(|word| std::str::from_utf8(word).ok()).unwrap_or_default();
+    let is_version_6 = match word() {
+        // Whatever follows is to be ignored.
+        "UNKNOWN" => return Ok(ProxyHeader::Unknown),
+        "TCP4" => false,
+        "TCP6" => true,
+        _ => return Err(malformed("it names no known protocol")),
+    };
+    let address = |word: &str| match is_version_6 {
+        false => word.parse().map(|address: Ipv4Addr| IpAddr::from(address)).ok(),
+        true => word.parse().map(|address: Ipv6Addr| IpAddr::from(address)).ok(),
+    };
+    let port = |word: &str| {
+        let is_canonical = word == "0" || !word.starts_with('0') && word.bytes().all(|byte| byte.is_ascii_digit());
+        word.parse::<u16>().ok().filter(|_| is_canonical)
+    };
+    let addresses = address(word()).zip(address(word()));
+    let ports = port(word()).zip(port(word()));
+    if words.next().is_some() {
+        return Err(malformed("its line goes on after the ports"));
+    }
+    let (source, _) = addresses.ok_or_else(|| malformed("an address is none"))?;
+    let (port, _) = ports.ok_or_else(|| malformed("a port is none"))?;
+    Ok(ProxyHeader::Client((source, port).into()))
+}
+
+fn malformed(why: &str) -> ProxyHeaderFault {
+    ProxyHeaderFault::Malformed(why.to_owned())
 }
 
 /// Takes a header of version 2 off a stream: its fixed part, and then as much as that says.
@@ -111,6 +149,7 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader,
     // What cannot be a header is refused before its length is believed.
     if let Err(error) = v2::Header::try_from(&fixed[..])
         && !matches!(error, v2::ParseError::Partial(..))
+        && !(is_local(&fixed) && matches!(error, v2::ParseError::InvalidAddresses(..)))
     {
         return Err(ProxyHeaderFault::Malformed(error.to_string()));
     }
@@ -123,7 +162,11 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader,
 
 /// Reads a whole header of version 2. A LOCAL one is checked like all others: it is the proxy's word, too.
 fn read_version_2(bytes: &[u8]) -> Result<ProxyHeader, ProxyHeaderFault> {
-    let header = v2::Header::try_from(bytes).map_err(|error| ProxyHeaderFault::Malformed(error.to_string()))?;
+    let header = match v2::Header::try_from(bytes) {
+        // A family is no promise of addresses there: both are to be discarded (2.2).
+        Err(v2::ParseError::InvalidAddresses(..)) if is_local(bytes) => return Ok(ProxyHeader::Proxy),
+        header => header.map_err(|error| ProxyHeaderFault::Malformed(error.to_string()))?,
+    };
     let addresses = header.addresses.address_family().byte_length();
     let checked = check_fields(bytes, FIXED + addresses.unwrap_or(0));
     // What follows UNSPEC is for nobody to read (2.2), unless it happens to be fields.
@@ -157,12 +200,9 @@ fn check_fields(header: &[u8], mut at: usize) -> Result<(), ProxyHeaderFault> {
     if crc32c([before, &[0; 4], after]) == expected { Ok(()) } else { Err(ProxyHeaderFault::Checksum) }
 }
 
-fn v1_caller(header: &v1::Header<'_>) -> ProxyHeader {
-    match header.addresses {
-        v1::Addresses::Tcp4(tcp) => ProxyHeader::Client((tcp.source_address, tcp.source_port).into()),
-        v1::Addresses::Tcp6(tcp) => ProxyHeader::Client((tcp.source_address, tcp.source_port).into()),
-        v1::Addresses::Unknown => ProxyHeader::Unknown,
-    }
+/// Returns whether the command of a header of version 2 is LOCAL.
+fn is_local(header: &[u8]) -> bool {
+    header.get(v2::PROTOCOL_PREFIX.len()).is_some_and(|version_and_command| version_and_command & 0x0f == 0)
 }
 
 fn v2_caller(header: &v2::Header<'_>) -> ProxyHeader {
@@ -178,8 +218,10 @@ fn v2_caller(header: &v2::Header<'_>) -> ProxyHeader {
     }
 }
 
-/// A header of version 1 has 107 bytes at most; a few more are seen of one that has no end.
-const LONGEST_VERSION_1: usize = 256;
+/// What a header of version 1 begins with.
+const VERSION_1: &[u8] = b"PROXY";
+/// What a header of version 1 has at most, with the end of its line (2.1).
+const LONGEST_VERSION_1: usize = 107;
 /// Of version 2: the signature, version and command, family and protocol, and the length of the rest.
 const FIXED: usize = 16;
 /// A field's type and length.

@@ -51,7 +51,50 @@ fn version_1_is_whole_or_awaited() {
     for unknown in [&b"PROXY UNKNOWN\r\n"[..], b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 4711 443\r\n"] {
         assert_eq!(judged(unknown), Some(Ok(Beginning::Version1(unknown.len(), ProxyHeader::Unknown))));
     }
-    assert_eq!(judged(b"PROXY TCP4 192.0.2.999 198.51.100.1 4711 443\r\n"), Some(Err("malformed")));
+}
+
+#[test]
+fn whatever_follows_unknown_is_ignored() {
+    for rest in ["", " ", "     ", " a b c d e f g h", " \u{fc}\0", &format!(" {}", "f".repeat(91))] {
+        let header = format!("PROXY UNKNOWN{rest}\r\n").into_bytes();
+        assert_eq!(judged(&header), Some(Ok(Beginning::Version1(header.len(), ProxyHeader::Unknown))), "{rest:?}");
+    }
+    let not_text = b"PROXY UNKNOWN \xff\xfe\r\n";
+    assert_eq!(judged(not_text), Some(Ok(Beginning::Version1(not_text.len(), ProxyHeader::Unknown))));
+}
+
+#[test]
+fn version_1_is_as_it_is_written_or_refused() {
+    let named = |text: &str, address: &str| {
+        assert_eq!(judged(text.as_bytes()), Some(Ok(Beginning::Version1(text.len(), client(address)))), "{text}");
+    };
+    named("PROXY TCP6 2001:DB8::7 ::1 65535 0\r\n", "[2001:db8::7]:65535");
+    named("PROXY TCP4 192.0.2.7 198.51.100.1 0 443\r\n", "192.0.2.7:0");
+    for malformed in [
+        "PROXY TCP4 192.0.2.999 198.51.100.1 4711 443\r\n",
+        "PROXY TCP4 192.0.2.07 198.51.100.1 4711 443\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.x 4711 443\r\n",
+        "PROXY TCP6 192.0.2.7 198.51.100.1 4711 443\r\n",
+        "PROXY TCP4 ::7 ::1 4711 443\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.1 +4711 443\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.1 4711 +443\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.1 04711 443\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.1 65536 443\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.1 4711\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443 \r\n",
+        "PROXY TCP4  192.0.2.7 198.51.100.1 4711 443\r\n",
+        "PROXY TCP4 192.0.2.7\r198.51.100.1 4711 443\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\r\n",
+        "PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\nGET / HTTP/1.1\r\n",
+        "PROXY UDP4 192.0.2.7 198.51.100.1 4711 443\r\n",
+        "PROXYTCP4 192.0.2.7 198.51.100.1 4711 443\r\n",
+        "PROXY UNKNOWN\r\r\n",
+        "PROXY \r\n",
+        "PROXY\r\n",
+        &"PROXY UNKNOWN ".repeat(8)[..LONGEST_VERSION_1],
+    ] {
+        assert_eq!(judged(malformed.as_bytes()), Some(Err("malformed")), "{malformed:?}");
+    }
 }
 
 #[test]
@@ -77,6 +120,8 @@ async fn version_2_is_taken_to_its_last_byte_wherever_it_is_cut() {
         ("IPv4", version_2(1, 0x11, &IPV4), Ok(named)),
         ("LOCAL", version_2(0, 0, &[]), Ok(ProxyHeader::Proxy)),
         ("LOCAL with addresses", version_2(0, 0x11, &IPV4), Ok(ProxyHeader::Proxy)),
+        ("LOCAL with a family and no addresses", version_2(0, 0x11, &[]), Ok(ProxyHeader::Proxy)),
+        ("LOCAL with a family and too few addresses", version_2(0, 0x21, &IPV4), Ok(ProxyHeader::Proxy)),
         ("UNSPEC", version_2(1, 0, &[]), Ok(ProxyHeader::Unknown)),
         ("UNSPEC with bytes", version_2(1, 0, &IPV4), Ok(ProxyHeader::Unknown)),
         ("IPv4 without a protocol", version_2(1, 0x10, &IPV4), Ok(ProxyHeader::Unknown)),
