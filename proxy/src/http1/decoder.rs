@@ -184,6 +184,8 @@ fn take_trailers(input: &mut BytesMut) -> Result<Option<HeaderMap>, ContentError
         Ok(Some((length, _))) if has_bare_line_feed(input.get(..length).unwrap_or_default()) => {
             Err(ContentError::Trailers)
         }
+        // However much of them one read has brought.
+        Ok(Some((length, _))) if length > MAX_TRAILER_BYTES => Err(ContentError::Trailers),
         Ok(Some((length, trailers))) => {
             input.advance(length);
             Ok(Some(trailers))

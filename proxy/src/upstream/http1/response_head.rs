@@ -42,11 +42,14 @@ pub(super) fn take_head(input: &mut BytesMut, to_head: bool) -> Result<Option<Re
         Err(AnswerError::Head(httparse::Error::TooManyHeaders)) => {}
         Ok(None) if input.len() > MAX_HEAD => return Err(AnswerError::HeadTooLong),
         Ok(None) => return Ok(None),
+        // However much of it one read has brought.
+        Ok(Some(lines)) if lines.length > MAX_HEAD => return Err(AnswerError::HeadTooLong),
         Ok(Some(lines)) => return judged(lines.cut(input), to_head).map(Some),
         Err(error) => return Err(error),
     }
     let mut many = vec![MaybeUninit::uninit(); MAX_FIELDS];
     match parse(input, &mut many)? {
+        Some(lines) if lines.length > MAX_HEAD => Err(AnswerError::HeadTooLong),
         Some(lines) => judged(lines.cut(input), to_head).map(Some),
         None if input.len() > MAX_HEAD => Err(AnswerError::HeadTooLong),
         None => Ok(None),

@@ -137,6 +137,20 @@ fn the_answer_to_head_has_no_content() {
     }
 }
 
+/// However many bytes one read brings: what is a fault in pieces is one at once.
+#[test]
+fn what_is_too_long_is_refused_when_it_is_whole_too() {
+    let long = "a".repeat(300 * 1024);
+    let head = format!("HTTP/1.1 200 OK\r\nA: {long}\r\nContent-Length: 0\r\n\r\n");
+    let many =
+        format!("HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n", format!("A: {}\r\n", &long[..4096]).repeat(70));
+    let trailers = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: {long}\r\n\r\n");
+    for answer in [head, many, trailers].map(String::into_bytes) {
+        assert!(read(&[&answer], false).is_err());
+        assert!(read(&[&answer[..answer.len() - 1], &answer[answer.len() - 1..]], false).is_err());
+    }
+}
+
 #[test]
 fn trailers_come_last() {
     let answer =
