@@ -146,6 +146,10 @@ pub(crate) fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Res
     if hosts.next().is_some() {
         return Err("there are two Host headers");
     }
+    // RFC 9113, 8.3.1: it is one that is valid. The parser takes none for one.
+    if uri.scheme_str() == Some("") {
+        return Err("its scheme is empty");
+    }
     let asked = uri.authority().map(http::uri::Authority::as_str);
     match (asked, host) {
         (None, None) if version == Version::HTTP_10 => Err("an HTTP/1.0 request without Host cannot be routed"),

@@ -83,5 +83,7 @@ mod tests {
         assert_eq!(read(Version::HTTP_11, "http://a.example/x", &["b.example"]), None);
         assert_eq!(read(Version::HTTP_2, "https://a.example/x", &[]), some("a.example"));
         assert_eq!(read(Version::HTTP_2, "https://a.example/x", &["b.example"]), None);
+        let empty = Uri::builder().scheme("").authority("a.example").path_and_query("/x").build().unwrap();
+        assert!(framing::authority(Version::HTTP_2, &empty, &HeaderMap::new()).is_err());
     }
 }

@@ -29,8 +29,10 @@ pub(crate) struct FrameWatch<S> {
     abuse: Option<Abuse>,
     /// The highest stream that the client has opened.
     latest_stream: u32,
-    /// The type of its latest frame.
-    latest_kind: u8,
+    /// The type of its latest frame; before the first, none.
+    latest_kind: Option<u8>,
+    /// Whether its first frame was another than SETTINGS, which its preface ends with (RFC 9113, 3.4). h2 does not ask.
+    lacks_settings: bool,
     /// What was read in this turn of the connection's task.
     read: usize,
     /// What was read at its end.
@@ -60,7 +62,8 @@ impl<S> FrameWatch<S> {
             answered,
             abuse: None,
             latest_stream: 0,
-            latest_kind: FrameHead::SETTINGS,
+            latest_kind: None,
+            lacks_settings: false,
             read: 0,
             discarded: 0,
         }
@@ -84,9 +87,9 @@ impl<S> FrameWatch<S> {
     /// Returns what a client does whom HTTP/2's own limits have stopped.
     pub(crate) fn excess(&self) -> Abuse {
         match self.latest_kind {
-            FrameHead::HEADERS => Abuse::Rejected,
-            FrameHead::CONTINUATION => Abuse::Continuation,
-            FrameHead::DATA => Abuse::EmptyData,
+            Some(FrameHead::HEADERS) => Abuse::Rejected,
+            Some(FrameHead::CONTINUATION) => Abuse::Continuation,
+            Some(FrameHead::DATA) => Abuse::EmptyData,
             _ => Abuse::Reset,
         }
     }
@@ -100,13 +103,14 @@ impl<S> FrameWatch<S> {
 
     /// Counts frames that have come, or gone.
     fn follow(&mut self, bytes: &[u8], direction: Direction) {
-        let Self { received, sent, budget, answered, abuse, latest_stream, latest_kind, .. } = self;
+        let Self { received, sent, budget, answered, abuse, latest_stream, latest_kind, lacks_settings, .. } = self;
         let position = if direction == Direction::Received { received } else { sent };
         position.advance(bytes, |head| {
             budget.earn(answered.0.swap(0, Ordering::Relaxed));
             let found = match direction {
                 Direction::Received => {
-                    *latest_kind = head.kind;
+                    *lacks_settings |= latest_kind.is_none() && head.kind != FrameHead::SETTINGS;
+                    *latest_kind = Some(head.kind);
                     if head.kind == FrameHead::HEADERS {
                         *latest_stream = head.stream.max(*latest_stream);
                     }
@@ -160,6 +164,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameWatch<S> {
         }
         this.read += bytes.len();
         this.follow(bytes, Direction::Received);
+        if this.lacks_settings {
+            buf.set_filled(before);
+            let error = io::Error::new(io::ErrorKind::InvalidData, "the client's preface has no SETTINGS");
+            return Poll::Ready(Err(error));
+        }
         if this.abuse.is_some() {
             // Nothing of it is served: the connection is at its end.
             buf.set_filled(before);
@@ -202,7 +211,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 #[cfg(test)]
 mod tests {
     use futures_util::task::noop_waker_ref;
-    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
@@ -214,6 +223,9 @@ mod tests {
         polled.is_ready().then(|| buffer.filled().len())
     }
 
+    /// With its SETTINGS.
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
     fn watch(stream: DuplexStream) -> FrameWatch<DuplexStream> {
         FrameWatch::new(stream, Arc::default(), Answered::default(), 0)
     }
@@ -222,7 +234,7 @@ mod tests {
     async fn a_turn_ends_after_so_many_bytes() {
         let (near, mut far) = duplex(1 << 20);
         let data = [&[0, 0x80, 0, 0, 0, 0, 0, 0, 1][..], &[0; 0x8000]].concat();
-        far.write_all(&[&[b'P'; 24][..], &data, &data].concat()).await.unwrap();
+        far.write_all(&[PREFACE, &data, &data].concat()).await.unwrap();
         let mut watch = watch(near);
         for _ in 0..2 {
             watch.begin_turn();
@@ -232,13 +244,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_preface_without_settings_ends_the_connection_wherever_it_is_cut() {
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let lacking = [&PREFACE[..24], &ping].concat();
+        for cut in 1..lacking.len() {
+            let (near, mut far) = duplex(1 << 20);
+            let mut watch = watch(near);
+            far.write_all(&lacking[..cut]).await.unwrap();
+            let first = watch.read(&mut [0; 64]).await;
+            assert_eq!(first.is_err(), cut >= 24 + 9, "cut at {cut}");
+            far.write_all(&lacking[cut..]).await.unwrap();
+            assert!(watch.read(&mut [0; 64]).await.is_err(), "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
     async fn nothing_is_read_of_a_flood() {
         let (near, mut far) = duplex(1 << 20);
         let mut watch = watch(near);
         let head = [0, 0, 1, 1, 5, 0, 0, 1, 1, 0];
         let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        far.write_all(&[&[b'P'; 24][..], &head, &ping.repeat(200)].concat()).await.unwrap();
-        assert_eq!(read(&mut watch), Some(24 + 10 + 3400));
+        // SETTINGS counts, too.
+        far.write_all(&[PREFACE, &head, &ping.repeat(199)].concat()).await.unwrap();
+        assert_eq!(read(&mut watch), Some(PREFACE.len() + 10 + 199 * 17));
         assert_eq!(watch.abuse(), None);
         far.write_all(&ping).await.unwrap();
         assert_eq!(read(&mut watch), None);
