@@ -66,7 +66,7 @@ async fn others_work_and_what_they_cost_is_told() {
     let short = stream::Config { max_age: Duration::from_secs(3600), storage: StorageType::Memory, ..own() };
     let (kinds, warnings, rolled) = works(short).await;
     assert_eq!(kinds, ["ttl", "memory"]);
-    assert_says(&warnings.to_string(), &["forgets what is older than 1h", "a restart of nats-server loses the table"]);
+    assert_says(&warnings.to_string(), &["deletes what is older than 1h", "a restart of nats-server loses the table"]);
     assert!(rolled.starts_with("Some(0)"), "{rolled}");
 }
 
@@ -95,7 +95,7 @@ async fn a_cluster_keeps_the_bucket_together() {
     assert_says(&ended.stderr, &["one server of the cluster keeps the bucket"]);
     let ended = run(&["publish", table, "--yes", "--no-wait", "--bucket", "many", "--replicas", "5"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert_says(&ended.stderr, &["the bus has not 5 servers"]);
+    assert_says(&ended.stderr, &["fewer than 5 servers"]);
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn one_server_keeps_what_one_server_can() {
     let edge = Edge::without_bucket().await;
     let ended = edge.publish(&edge.table("1"), &["--yes", "--no-wait", "--replicas", "3"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert_says(&ended.stderr, &["the bus has not 3 servers", "--replicas 1"]);
+    assert_says(&ended.stderr, &["fewer than 3 servers", "--replicas 1"]);
     let ended = edge.publish(&edge.table("1"), &["--yes", "--no-wait", "--replicas", "1"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
