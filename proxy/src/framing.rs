@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Uri, Version};
@@ -249,7 +249,7 @@ pub(crate) fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
 /// Returns whether a field is meant for this hop only (RFC 9110, 7.6.1), besides those that Connection names. The body's
 /// framing is this hop's too; a length stays, and is checked.
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name)
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
 }
 
 /// Drops the fields that Connection names (RFC 9110, 7.6.1).
@@ -275,9 +275,6 @@ fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
 pub(crate) fn has_token(value: &HeaderValue, wanted: &str) -> bool {
     tokens(value).any(|token| token.eq_ignore_ascii_case(wanted))
 }
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Which of a client's fields go no further.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use crate::framing::{self, HeadFault, has_token};
@@ -100,7 +100,7 @@ fn parse_into<'a>(head: &'a Bytes, fields: &mut [MaybeUninit<httparse::Header<'a
             .map_err(|_| HeadFault::Ambiguous("the name of a header field is malformed"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
             .map_err(|_| HeadFault::Ambiguous("the value of a header field is malformed"))?;
-        concerns_us |= [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING].contains(&name);
+        concerns_us |= matches!(name.as_str(), "connection" | "content-length" | "expect" | "te" | "transfer-encoding");
         headers.append(name, value);
     }
     let mut request = Request::new(());
