@@ -266,6 +266,10 @@ mod tests {
         let doubt = LawTime::between(moment("2028-06-01"), moment("2026-06-01"));
         assert!(!period.has_begun(doubt) && period.may_have_begun(doubt));
         assert!(!period.has_ended(doubt) && period.may_have_ended(doubt));
+        assert_eq!(period.to_string(), "from 2027-01-01 until 2028-01-01");
+        assert_eq!(Period { from: None, ..period }.to_string(), "until 2028-01-01");
+        assert_eq!(Period { until: None, ..period }.to_string(), "from 2027-01-01");
+        assert_eq!(Period::ALWAYS.to_string(), "always");
         assert!(!period.is_empty() && Period { until: period.from, ..period }.is_empty());
     }
 }

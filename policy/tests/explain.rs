@@ -110,6 +110,7 @@ fn agrees(table: &Table, facts: &Facts<'_>, view: &Snapshot<'_>, told: &Explanat
         ids.map(|id| table.region(id).name.clone()).collect()
     };
     let verdict = decide(table, facts, view);
+    assert_eq!(told.origin.certain, told.origin.countries.len() == 1);
     let Some(route) = table.find_route(facts.host, facts.path, facts.method) else {
         assert_eq!((told.status, told.reason, told.verdict), (404, Some(Reason::NoRoute), Outcome::Refuse));
         assert!(told.regions.is_empty() && told.order.is_empty() && told.if_down.is_empty());

@@ -7,10 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
+use crate::client_counts::ClientNetwork;
+
 /// The debts of addresses, until time has paid them: some seconds. One for each node; any thread uses it.
 #[derive(Debug, Default)]
 pub(crate) struct Cancellations {
-    debts: Mutex<FxHashMap<IpAddr, Debt>>,
+    debts: Mutex<FxHashMap<ClientNetwork, Debt>>,
     /// How many there are, for those who would find none.
     count: AtomicUsize,
 }
@@ -37,7 +39,7 @@ impl Cancellations {
             return 0;
         }
         let debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
-        debts.get(&key(client)).map_or(0, |debt| debt.left(now_ms))
+        debts.get(&ClientNetwork::of(client)).map_or(0, |debt| debt.left(now_ms))
     }
 
     /// Notes what a client owes at the end of a connection, in thousandths.
@@ -50,19 +52,12 @@ impl Cancellations {
             debts.retain(|_, debt| debt.left(now_ms) > 0);
         }
         // From so many addresses, none of them is worth remembering.
-        if debts.len() < MOST {
-            let debt = debts.entry(key(client)).or_insert(Debt { owed: 0, since: now_ms });
+        let client = ClientNetwork::of(client);
+        if debts.len() < MOST || debts.contains_key(&client) {
+            let debt = debts.entry(client).or_insert(Debt { owed: 0, since: now_ms });
             *debt = Debt { owed: debt.left(now_ms).max(owed), since: now_ms };
         }
         self.count.store(debts.len(), Ordering::Relaxed);
-    }
-}
-
-/// Returns whom an address stands for: a network of 64 bits is one client's, as a rule.
-fn key(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -28,9 +28,9 @@ pub(crate) struct ClientPlace {
 }
 
 impl ClientNetwork {
-    /// Returns the client that an address is of.
+    /// Returns the client that an address is of; of one that carries an IPv4 address, as translators write it, that one's.
     pub(crate) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
+        match geoip::embedded(address) {
             IpAddr::V4(address) => Self::V4(address.octets()),
             IpAddr::V6(address) => {
                 let [a, b, c, d, e, f, g, h, ..] = address.octets();
@@ -82,6 +82,9 @@ mod tests {
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        // A translator's network is not one client.
+        assert_ne!(of("64:ff9b::81.2.69.142"), of("64:ff9b::81.2.69.143"));
+        assert_eq!(of("64:ff9b::81.2.69.142"), of("81.2.69.142"));
         // All of IPv4 is not the /64 that it is mapped into, nor the beginning of another.
         assert_ne!(of("::1"), of("::ffff:0.0.0.1"));
     }

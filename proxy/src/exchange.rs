@@ -238,16 +238,28 @@ async fn answer(
     {
         return Ok(answer);
     }
-    // Before what a client can have cost more: the signatures of its token and its cookies.
-    let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
-    let Admitted { tunnel: place, body_bytes, pace } = admitted(log, route, &client, length)?;
+    if upgrade && http1 && log.unread_body {
+        // It would be read as the first bytes of the tunnel.
+        log.close = true;
+        return Err(ambiguous("it asks for another protocol and has content in this one"));
+    }
     let sources = TrustSources {
         geo: &node.databases.load(),
         tokens: &node.tokens.load(),
         verifications: Some(&node.telemetry.metrics.token_verifications),
     };
-    let context = RequestContext::of(&routing.document, route, (&client, &sender), &parts.headers, sources)
-        .map_err(|why| OwnAnswer::bad_request(&format!("The request is refused because {why}.")))?;
+    let mut context = RequestContext::stated(&routing.document, route, (&client, &sender), &parts.headers, sources.geo)
+        .map_err(ambiguous)?;
+    // Before what a client can have cost more: the signatures of its token and its cookies.
+    let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
+    let Admitted { tunnel: place, body_bytes, pace } = match admitted(log, route, &client, length) {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            log.context = Some(context);
+            return Err(refused);
+        }
+    };
+    context.prove(&routing.document, route, &parts.headers, sources);
     log.context = Some(context.clone());
     let facts = Facts {
         host: &target.host,

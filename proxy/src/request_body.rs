@@ -280,8 +280,11 @@ impl AttemptBody {
 
     /// Notes that what has come of it is not taken: then its client is not awaited.
     pub(crate) fn is_not_taken(&self) {
-        if let BodySource::Shared { shared, .. } = &self.0 {
-            lock(shared).pace.not_awaited();
+        if let BodySource::Shared { shared, attempt, .. } = &self.0 {
+            let mut state = lock(shared);
+            if state.attempt == *attempt {
+                state.pace.not_awaited();
+            }
         }
     }
 
@@ -289,7 +292,10 @@ impl AttemptBody {
     pub(crate) fn awaits_client(&self) -> bool {
         match &self.0 {
             BodySource::Empty | BodySource::Full(_) => false,
-            BodySource::Shared { shared, .. } => lock(shared).pace.late_at().is_some_and(|late| clock::now() < late),
+            BodySource::Shared { shared, attempt, .. } => {
+                let state = lock(shared);
+                state.attempt == *attempt && state.pace.late_at().is_some_and(|late| clock::now() < late)
+            }
         }
     }
 

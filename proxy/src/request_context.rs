@@ -52,16 +52,32 @@ impl RequestContext {
     pub(crate) fn of(
         document: &RoutingTable,
         route: &RouteSpec,
-        (client, sender): (&Client, &Sender),
+        who: (&Client, &Sender),
         headers: &HeaderMap,
         sources: TrustSources<'_>,
+    ) -> Result<Self, Contradiction> {
+        let mut context = Self::stated(document, route, who, headers, sources.geo)?;
+        context.prove(document, route, headers, sources);
+        Ok(context)
+    }
+
+    /// Gathers what is stated of a request by those whose word counts: all of the context that costs no signature.
+    ///
+    /// # Errors
+    /// See [`RequestContext::of`].
+    pub(crate) fn stated(
+        document: &RoutingTable,
+        route: &RouteSpec,
+        (client, sender): (&Client, &Sender),
+        headers: &HeaderMap,
+        geo: &Geo,
     ) -> Result<Self, Contradiction> {
         let table = &document.table;
         let (consents, hint, declared) = match sender {
             Sender::Stranger => (false, CountryHint::Nothing, SmallVec::new()),
             Sender::TrustedProxy => {
                 let consents = route.consent_header.as_deref().is_some_and(|name| granted(headers, name));
-                let country = sources.geo.country_header.as_ref();
+                let country = geo.country_header.as_ref();
                 let tenant = route.jurisdiction_header.as_deref();
                 (
                     consents,
@@ -80,18 +96,25 @@ impl RequestContext {
                 }
             },
         };
+        Ok(Self { origin: widened(client, &hint), declared, consent: consents, pinned: None })
+    }
+
+    /// Adds what the request itself proves, by the signatures of its token and of its cookie.
+    pub(crate) fn prove(
+        &mut self,
+        document: &RoutingTable,
+        route: &RouteSpec,
+        headers: &HeaderMap,
+        sources: TrustSources<'_>,
+    ) {
         let count = |verification: Verification| {
             if let Some(counts) = sources.verifications {
                 counts.with_label_values(&[verification.outcome()]).inc();
             }
         };
         let token = |claim: &str| sources.tokens.grants(headers, claim, count);
-        Ok(Self {
-            origin: widened(client, &hint),
-            declared,
-            consent: consents || route.consent_claim.as_deref().is_some_and(token),
-            pinned: pin(document, route, headers),
-        })
+        self.consent = self.consent || route.consent_claim.as_deref().is_some_and(token);
+        self.pinned = pin(document, route, headers);
     }
 
     /// Returns the header through which a trusted proxy has declared consent.

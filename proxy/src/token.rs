@@ -108,7 +108,7 @@ impl Tokens {
         };
         // Past it the leeway for clocks that differ may still let it hold: that is looked into each time.
         let until = claims.get("exp").and_then(|exp| exp.as_u64().or(exp.as_f64().map(|exp| exp as u64)));
-        self.verified.note(digest, grants, until.unwrap_or(0));
+        self.verified.note(digest, grants, until.unwrap_or(0), clock::unix_seconds());
         grants
     }
 }

@@ -72,6 +72,12 @@ impl Tunnel {
                     },
                     ended = must_end(&mut log, &traffic) => ended,
                 };
+                if ended == TunnelEnd::Broken {
+                    // What came before it broke has yet to pass the tasks that write it.
+                    for _ in 0..TURNS_TO_WRITE {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 if ended != TunnelEnd::Closed {
                     client.cut();
                 }
@@ -92,6 +98,9 @@ impl Tunnel {
         log.tunnelled(TunnelSummary { bytes_up, bytes_down, ended });
     }
 }
+
+/// Over HTTP/2 a task writes to the stream, and the connection's to the socket; and one turn to spare.
+const TURNS_TO_WRITE: usize = 3;
 
 /// Waits until a tunnel must end by the node's will.
 async fn must_end(log: &mut RequestLog, traffic: &TunnelTraffic) -> TunnelEnd {

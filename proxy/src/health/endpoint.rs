@@ -8,7 +8,7 @@ use config::{Endpoint, EndpointRole};
 use policy::failover::Outlier;
 use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 
-use crate::clock::uptime;
+use crate::clock::{coarse_ms, uptime};
 use crate::health::traffic::{Blame, Traffic, TrafficSource};
 
 /// What became of a failure that was reported.
@@ -37,7 +37,8 @@ pub(crate) struct EndpointState {
     errors_in_a_row: AtomicU32,
     gone: AtomicBool,
     in_doubt: AtomicBool,
-    no_tunnels: AtomicBool,
+    /// Until when nobody opens a WebSocket there, in milliseconds of [`coarse_ms`]; 0 where it takes them, or nobody knows.
+    no_tunnels: AtomicU64,
     traffic: Traffic,
     /// The replication lag that its last probe reported, in milliseconds.
     lag_ms: Mutex<Option<u64>>,
@@ -70,7 +71,7 @@ impl EndpointState {
             errors_in_a_row: AtomicU32::new(0),
             gone: AtomicBool::new(false),
             in_doubt: AtomicBool::new(cold),
-            no_tunnels: AtomicBool::new(false),
+            no_tunnels: AtomicU64::new(0),
             traffic: Traffic::default(),
             lag_ms: Mutex::default(),
             last_failure: Mutex::default(),
@@ -111,12 +112,14 @@ impl EndpointState {
     /// to did not announce that it takes any (RFC 8441). Through a gateway they go over HTTP/1.1.
     pub(crate) fn has_no_tunnels(&self) -> bool {
         let Endpoint { http2, role, .. } = self.endpoint;
-        http2 && role == EndpointRole::Origin && self.no_tunnels.load(Ordering::Relaxed)
+        let until = self.no_tunnels.load(Ordering::Relaxed);
+        http2 && role == EndpointRole::Origin && until > 0 && coarse_ms() < until
     }
 
     /// Notes whether it takes WebSockets over HTTP/2.
     pub(crate) fn note_tunnels(&self, takes: bool) {
-        self.no_tunnels.store(!takes, Ordering::Relaxed);
+        let until = if takes { 0 } else { coarse_ms() + NO_TUNNELS_MS };
+        self.no_tunnels.store(until, Ordering::Relaxed);
     }
 
     /// Returns what real traffic has shown since the process's start.
@@ -232,3 +235,7 @@ impl EndpointState {
         result
     }
 }
+
+/// For how long an endpoint that took no WebSockets is passed over: where neither a probe nor a request would find out that
+/// it takes them by now, a WebSocket does.
+const NO_TUNNELS_MS: u64 = 60_000;

@@ -44,7 +44,11 @@ pub(crate) async fn serve_http2(
     let (streams, answered) = (Streams::default(), Answered::default());
     watched.has_streams(streams.clone());
     let (node, peer) = (worker.node.clone(), connection.peer.ip());
-    let owed = node.cancellations.owed(peer, coarse_ms());
+    // A proxy's or a node's cancellations are its clients'.
+    let is_client = connection.node().is_none() && !node.databases.load().trusted.contains(peer);
+    let owed = if is_client { node.cancellations.owed(peer, coarse_ms()) } else { 0 };
+    // It counts among its client's for as long as its socket is open.
+    let open = connection.clone();
     let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone(), owed));
     let http = builder(streams.clone(), &watched.config.limits);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -110,7 +114,9 @@ pub(crate) async fn serve_http2(
     .await;
     // What its streams have under way ends with it.
     drop(http);
-    node.cancellations.leave(peer, corked.with_stream(FrameWatch::owed), coarse_ms());
+    if is_client {
+        node.cancellations.leave(peer, corked.with_stream(FrameWatch::owed), coarse_ms());
+    }
     match end {
         End::Now => return,
         End::Fault => {}
@@ -120,6 +126,7 @@ pub(crate) async fn serve_http2(
         }
     }
     linger(&corked, &watched).await;
+    drop(open);
 }
 
 /// How a connection ends.
@@ -141,7 +148,7 @@ async fn linger(corked: &Corked<FrameWatch<ClientStream>>, watched: &Watched) {
             poll_fn(|cx| corked.with_stream(|frames| frames.poll_discard(cx))).await;
         }
     };
-    drop(watched.unless_cut(timeout(LINGER, ending)).await);
+    let _ = watched.unless_cut(timeout(LINGER, ending)).await;
 }
 
 /// Sends a GOAWAY that asks for calm, if a frame may begin now; returns whether it did.
@@ -199,8 +206,9 @@ fn builder(streams: Streams, limits: &Limits) -> Builder<Streams> {
 const MAX_STREAMS: u32 = 100;
 /// What a client may send on one stream before its request is read on.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same over all streams of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The same over all streams of a connection: as much, so that streams which nobody reads do not keep the others from
+/// sending, whose clients would be taken for slow.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// What waits to be sent on one stream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that are reset before they are served (CVE-2023-44487). The frames' budget ends a connection before, since it

@@ -62,11 +62,12 @@ impl VerifiedTokens {
         first.map(|token| token.grants)
     }
 
-    /// Remembers what a token grants, until then.
-    pub(super) fn note(&self, digest: TokenDigest, grants: bool, until: u64) {
-        let Some(places) = self.places(&digest) else { return };
+    /// Remembers what a token grants, until then, unless that is over by `now`.
+    pub(super) fn note(&self, digest: TokenDigest, grants: bool, until: u64, now: u64) {
+        let Some(places) = self.places(&digest).filter(|_| until > now) else { return };
         let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.rotate_right(1);
+        let free = places.iter().position(Option::is_none).unwrap_or(WAYS - 1);
+        places.get_mut(..=free).unwrap_or_default().rotate_right(1);
         let [first, ..] = &mut *places;
         *first = Some(VerifiedToken { digest, grants, until });
     }
@@ -89,8 +90,8 @@ mod tests {
     fn a_token_is_remembered_until_its_end_and_by_its_claim() {
         let verified = VerifiedTokens::of_keys(1);
         let [one, other] = ["consent", "other"].map(|claim| TokenDigest::of("a.b.c", claim));
-        verified.note(one, true, 100);
-        verified.note(other, false, 200);
+        verified.note(one, true, 100, 0);
+        verified.note(other, false, 200, 0);
         assert_eq!((verified.find(&one, 99), verified.find(&other, 99)), (Some(true), Some(false)));
         assert_eq!((verified.find(&one, 100), verified.find(&other, 100)), (None, Some(false)));
         assert_eq!(verified.find(&one, 50), None, "it is forgotten for good");
@@ -100,10 +101,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_pushes_nothing_out() {
+        let verified = VerifiedTokens(std::iter::once(Mutex::new([None; WAYS])).collect());
+        let tokens = ["a", "b", "c", "d", "e"].map(|token| TokenDigest::of(token, "consent"));
+        let [one, rest @ .., over] = &tokens;
+        verified.note(*one, true, 100, 0);
+        rest.iter().for_each(|digest| verified.note(*digest, true, 200, 0));
+        verified.note(*over, true, 100, 100);
+        assert_eq!(verified.find(one, 100), None, "it is over");
+        verified.note(*one, true, 100, 100);
+        verified.note(*over, true, 200, 100);
+        assert!(rest.iter().all(|digest| verified.find(digest, 100) == Some(true)), "the free place was taken");
+        assert_eq!(verified.find(over, 100), Some(true));
+    }
+
+    #[test]
     fn without_keys_nothing_is_remembered() {
         let verified = VerifiedTokens::of_keys(0);
         let digest = TokenDigest::of("a.b.c", "consent");
-        verified.note(digest, true, 100);
+        verified.note(digest, true, 100, 0);
         assert_eq!(verified.find(&digest, 0), None);
     }
 
@@ -111,9 +127,9 @@ mod tests {
     fn the_size_is_fixed_and_what_is_used_stays() {
         let verified = VerifiedTokens::of_keys(1);
         let of = |number: usize| TokenDigest::of(&number.to_string(), "consent");
-        verified.note(of(0), true, 100);
+        verified.note(of(0), true, 100, 0);
         for number in 1..100_000 {
-            verified.note(of(number), true, 100);
+            verified.note(of(number), true, 100, 0);
             assert_eq!(verified.find(&of(0), 0), Some(true), "{number}");
         }
         let kept = (0..100_000).filter(|number| verified.find(&of(*number), 0).is_some()).count();

@@ -204,6 +204,8 @@ impl Connector {
             to_try = to_try.saturating_sub(1);
             match timeout(share, self.open_at(endpoint, server_name, (place.address, Some(place)), speak)).await {
                 Ok(Ok(fresh)) => return Ok(fresh),
+                // Somebody is there, and says so: no other address of the name is to be found wanting for it.
+                Ok(Err(error @ ConnectError::NoTunnels)) => return Err(error),
                 // That somebody is there, and no gateway, says more than that nobody is at the next address.
                 _ if matches!(last, ConnectError::Gateway(_)) => {}
                 Ok(Err(error)) => last = error,

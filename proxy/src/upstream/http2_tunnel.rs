@@ -86,7 +86,8 @@ impl Http2Tunnel {
     pub(crate) async fn send(&mut self, head: &RequestHead<'_>) -> Result<Response<()>, SendError> {
         let (request, key) = extended_connect(head.to_request(), &self.scheme);
         let broken = |error| SendError::Broken(AnswerError::Http2Stream(error));
-        let (answer, mut sending) = self.sender.send_request(request, false).map_err(broken)?;
+        // What fails here was not sent: a GOAWAY may have come with the settings.
+        let (answer, mut sending) = self.sender.send_request(request, false).map_err(|_| SendError::Unprocessed)?;
         let answer = answer.await.map_err(|error| match is_unprocessed(&error) {
             true => SendError::Unprocessed,
             false => broken(error),
@@ -152,6 +153,7 @@ fn extended_connect(upgrade: Request<()>, scheme: &Scheme) -> (Request<()>, Opti
     let mut request = in_http2(upgrade, scheme);
     *request.method_mut() = Method::CONNECT;
     request.headers_mut().remove(UPGRADE);
+    request.headers_mut().remove(CONTENT_LENGTH);
     let key = request.headers_mut().remove(SEC_WEBSOCKET_KEY);
     request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
     (request, key)
@@ -181,6 +183,13 @@ pub(crate) struct OriginTunnelStream {
     _in_use: InUse,
 }
 
+impl OriginTunnelStream {
+    /// Returns whether the origin has said all that it has to say, and takes no more (RFC 9113, 8.1): what it said is whole.
+    fn wants_no_more(&mut self, cx: &mut Context<'_>) -> bool {
+        matches!(self.sending.poll_reset(cx), Poll::Ready(Ok(Reason::NO_ERROR)))
+    }
+}
+
 impl AsyncRead for OriginTunnelStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.input.is_empty() {
@@ -206,7 +215,9 @@ impl AsyncWrite for OriginTunnelStream {
         let mut room = self.sending.capacity();
         while room == 0 {
             room = match ready!(self.sending.poll_capacity(cx)) {
-                Some(room) => room.map_err(io_error)?,
+                Some(Ok(room)) => room,
+                _ if self.wants_no_more(cx) => return Poll::Ready(Ok(bytes.len())),
+                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             };
         }
@@ -220,11 +231,12 @@ impl AsyncWrite for OriginTunnelStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !std::mem::replace(&mut self.has_ended, true) {
-            self.sending.send_data(Bytes::new(), true).map_err(io_error)?;
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        let ended = self.sending.send_data(Bytes::new(), true);
+        Poll::Ready(ended.or_else(|error| if self.wants_no_more(cx) { Ok(()) } else { Err(io_error(error)) }))
     }
 }
 
@@ -240,9 +252,9 @@ fn io_error(error: h2::Error) -> io::Error {
 
 /// What an origin may send before its client takes it; what a client may send, too.
 const WINDOW: u32 = 256 * 1024;
-/// The library ends a connection on which many short frames wait: 256 for each, less its length. Messages of 16 bytes are
-/// no flood, and as many of them as the window holds must be let wait for a slow client.
-const SMALL_FRAMES: usize = WINDOW as usize / 16 * 240;
+/// The library ends a connection on which many short frames wait: 256 for each, less its length. As many as the window
+/// holds, of whatever length, must be let wait for a slow client.
+const SMALL_FRAMES: usize = WINDOW as usize * 255;
 /// For what was written last, and for GOAWAY, to a peer that may take nothing.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 

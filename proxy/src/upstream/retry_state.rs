@@ -39,6 +39,8 @@ pub(super) struct RetryState<'a> {
     /// Whether all were tried once, and the best of them may be again.
     again: bool,
     attempts: u32,
+    /// Whether one was made, be it one that does not count: whatever follows is of the table of its own moment.
+    has_begun: bool,
     pauses: u32,
     overloaded: bool,
     /// Whether an origin may have acted on it.
@@ -74,6 +76,7 @@ impl<'a> RetryState<'a> {
             tried: SmallVec::new(),
             again: false,
             attempts: 0,
+            has_begun: false,
             pauses: 0,
             overloaded: false,
             maybe_processed: false,
@@ -152,7 +155,7 @@ impl<'a> RetryState<'a> {
         let table = pinned.table();
         loop {
             // The first attempt follows the decision without a pause, and is of its moment.
-            let routing = if self.attempts == 0 { pinned.clone() } else { upstream.routing.load_full() };
+            let routing = if self.has_begun { upstream.routing.load_full() } else { pinned.clone() };
             let current = routing.table();
             let permit =
                 permits.next(table, facts, &self.done_with, &CurrentTable { table: current, view: &*routing })?;
@@ -217,6 +220,7 @@ impl<'a> RetryState<'a> {
                 metrics.failovers.with_label_values(&names).inc();
             }
         }
+        self.has_begun = true;
         self.attempts += 1;
         self.tried.push(target.destination.endpoint().clone());
     }

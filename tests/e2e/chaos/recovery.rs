@@ -55,7 +55,7 @@ async fn a_region_that_dies_while_nobody_asks_is_not_asked() {
 async fn a_region_whose_probes_lie_is_tried_ever_more_rarely() {
     // Suspicions of 200, 400, 600, … ms, and back at once after each.
     let failover = "failback_delay = \"0s\"\nramp = [100]\noutlier = { base_ejection = \"200ms\" }\n\
-        retry_budget = { per_second = 10 }";
+        retry_budget = { per_second = 100 }";
     let mut fleet = probed_fleet(1, "", failover).await;
     let node = start(&fleet).await;
     fleet.behave("first", "status=503").await;

@@ -108,4 +108,15 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
     assert!(state.pause(&mut third).await);
     state.begin(&third.target, false);
     assert_eq!(counted(&state), (2, 1, 1));
+
+    // What follows an attempt that does not count is of the table in force all the same.
+    let mut passing = RetryState::new(&plan);
+    let first = passing.next().unwrap();
+    assert_eq!(name(&first.target), "eu", "the decision's own table");
+    passing.begin(&first.target, false);
+    let result = Err(Fault::NoTunnels);
+    let result = AttemptResult { target: first.target, unsent: false, is_nodes_own: false, call_status: None, result };
+    assert!(passing.settle(result).is_none());
+    assert_eq!(passing.attempts(), 0);
+    assert_eq!(name(&passing.next().unwrap().target), "gb");
 }
