@@ -227,8 +227,9 @@ async fn connections_that_wait_when_the_node_stops_are_served() {
     node.signal("TERM");
     node.signal("CONT");
     for mut connection in waiting {
+        // Some may be served before the node has seen the signal.
         let (head, _) = connection.read_answer().await;
-        assert!(head.starts_with("HTTP/1.1 200") && head.contains("connection: close"), "{head}");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     }
     assert_eq!(node.exited().await.code(), Some(0));
     assert_eq!(world.received("here").len(), 50);
