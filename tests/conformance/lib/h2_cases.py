@@ -324,7 +324,10 @@ CASES = {
     "host-twice": malformed(GET, HTTP, PATH, literal(b"host", b"a.example"), literal(b"host", b"a.example")),
     "connect": malformed(b"\x02" + text(b"CONNECT"), AUTHORITY),
     "connect-with-path": malformed(b"\x02" + text(b"CONNECT"), HTTP, PATH, AUTHORITY),
-    "connect-websocket": malformed(b"\x02" + text(b"CONNECT"), HTTP, PATH, AUTHORITY, literal(b":protocol", b"websocket")),
+    # A WebSocket (RFC 8441): the origin, which takes none, answers the upgrade with a page (502); nginx refuses it.
+    "connect-websocket": Case(
+        block(b"\x02" + text(b"CONNECT"), HTTP, PATH, AUTHORITY, literal(b":protocol", b"websocket")), Served(502), *MALFORMED
+    ),
     "length-longer": Case(post(HELLO, more=literal(b"content-length", b"6")), *MALFORMED, reaches=0),
     "length-shorter": Case(post(HELLO, more=literal(b"content-length", b"4")), *MALFORMED, reaches=0),
     "length-of-several-frames": Case(post(frame(DATA, 0, ONE, b"hello"), HELLO, more=LENGTH), *MALFORMED),
