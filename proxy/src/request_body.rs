@@ -131,10 +131,19 @@ impl RequestBody {
 
     /// Lets the client pause for so long where it does not say how much it sends: that is a stream.
     pub(crate) fn may_stream(&self, pause: Duration) {
+        self.unless_its_length_is_known(|pace| pace.stream(pause));
+    }
+
+    /// The same for the attempt that is being made.
+    pub(crate) fn may_stream_in_attempt(&self, pause: Duration) {
+        self.unless_its_length_is_known(|pace| pace.stream_in_attempt(pause));
+    }
+
+    fn unless_its_length_is_known(&self, change: impl FnOnce(&mut UploadPace)) {
         if let RequestBody::Streaming(shared) = self {
             let mut state = lock(shared);
             if state.source.size_hint().exact().is_none() {
-                state.pace.stream(pause);
+                change(&mut state.pace);
             }
         }
     }
@@ -150,7 +159,7 @@ impl RequestBody {
                     return None;
                 }
                 state.attempt += 1;
-                state.pace.not_awaited();
+                state.pace.begin_attempt();
                 Some(AttemptBody(BodySource::Shared { shared: shared.clone(), attempt: state.attempt, position: 0 }))
             }
         }

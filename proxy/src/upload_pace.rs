@@ -11,6 +11,10 @@ pub(crate) struct UploadPace {
     /// For how long the client may pause, and be behind its rate.
     pause: Duration,
     rate: Option<LeastRate>,
+    /// For how long it may pause as one that sends a stream, at whatever rate: on this route, and to the endpoint of the
+    /// attempt.
+    stream: Option<Duration>,
+    attempts_stream: Option<Duration>,
     /// Since when the origin would take more, and the client has sent none.
     awaited: Option<Instant>,
     /// For how long the client was awaited beyond what its bytes make up for.
@@ -29,7 +33,7 @@ pub(crate) struct LeastRate {
 impl UploadPace {
     /// Lets a client pause for so long, and send as slowly as it likes.
     pub(crate) fn new(pause: Duration) -> Self {
-        Self { pause, rate: None, awaited: None, behind: Duration::ZERO }
+        Self { pause, rate: None, stream: None, attempts_stream: None, awaited: None, behind: Duration::ZERO }
     }
 
     /// The same with a rate: the client is ended once it is a whole pause behind it.
@@ -40,12 +44,27 @@ impl UploadPace {
 
     /// Lets the client pause for so long from now on, as one that sends a stream, at whatever rate.
     pub(crate) fn stream(&mut self, pause: Duration) {
-        *self = Self { awaited: self.awaited, ..Self::new(pause) };
+        self.stream = Some(pause);
+    }
+
+    /// The same until the next attempt, whose endpoint may be another.
+    pub(crate) fn stream_in_attempt(&mut self, pause: Duration) {
+        self.attempts_stream = Some(pause);
+    }
+
+    /// Begins another attempt.
+    pub(crate) fn begin_attempt(&mut self) {
+        self.attempts_stream = None;
+        self.not_awaited();
     }
 
     /// Returns for how long the client may pause.
     pub(crate) fn pause(&self) -> Duration {
-        self.pause
+        self.of_stream().unwrap_or(self.pause)
+    }
+
+    fn of_stream(&self) -> Option<Duration> {
+        self.attempts_stream.or(self.stream)
     }
 
     /// Notes that the origin would take more, and there is none.
@@ -57,7 +76,7 @@ impl UploadPace {
     /// the same.
     pub(crate) fn came(&mut self, bytes: Option<usize>, now: Instant) -> bool {
         let awaited = self.awaited.take();
-        let (Some(rate), Some(bytes)) = (&self.rate, bytes) else { return false };
+        let (Some(rate), None, Some(bytes)) = (&self.rate, self.of_stream(), bytes) else { return false };
         if let Some(since) = awaited {
             self.behind += now.saturating_duration_since(since);
         }
@@ -73,13 +92,14 @@ impl UploadPace {
 
     /// Returns when the client will be late, unless it sends more; `None` while it is not its turn.
     pub(crate) fn late_at(&self) -> Option<Instant> {
-        Some(self.awaited? + self.pause.saturating_sub(self.behind))
+        let behind = if self.of_stream().is_some() { Duration::ZERO } else { self.behind };
+        Some(self.awaited? + self.pause().saturating_sub(behind))
     }
 
     /// Returns whether a client that is late has paused for too long, rather than been too slow.
     pub(crate) fn has_paused(&self, now: Instant) -> bool {
-        let paused = |since: Instant| now.saturating_duration_since(since) >= self.pause;
-        self.rate.is_none() || self.awaited.is_some_and(paused)
+        let paused = |since: Instant| now.saturating_duration_since(since) >= self.pause();
+        self.rate.is_none() || self.of_stream().is_some() || self.awaited.is_some_and(paused)
     }
 
     /// Counts the client as too slow.
@@ -118,9 +138,16 @@ mod tests {
         pace.awaits(|| at(100));
         pace.not_awaited();
         assert_eq!(pace.late_at(), None);
-        pace.stream(PAUSE * 60);
+        pace.stream_in_attempt(PAUSE * 60);
         pace.awaits(|| at(200));
         assert_eq!(pace.late_at(), Some(at(3800)));
+        pace.begin_attempt();
+        pace.awaits(|| at(300));
+        assert_eq!(pace.late_at(), Some(at(360)), "of that attempt only");
+        pace.stream(PAUSE * 60);
+        pace.begin_attempt();
+        pace.awaits(|| at(400));
+        assert_eq!(pace.late_at(), Some(at(4000)), "of the whole request");
     }
 
     /// Sends pieces of so many bytes, one each so often, and returns when it is ended, if it is within an hour.

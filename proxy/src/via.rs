@@ -21,10 +21,10 @@ impl Via {
         let mut digits = [0; 8];
         write_hex(&mut digits, u128::from(fastrand::u64(..)));
         let pseudonym = format!("meridian-{}", String::from_utf8_lossy(&digits));
-        let value = |version: &str| {
-            // Letters, digits and spaces are a field's value.
-            HeaderValue::try_from(format!("{version} {pseudonym}")).unwrap_or(HeaderValue::from_static("1.1 meridian"))
-        };
+        // There is one for each process, which never ends before it: a copy of a static value counts no references, which
+        // all workers would count in one place. Letters, digits and spaces are a field's value.
+        let value =
+            |version: &str| HeaderValue::from_static(Box::leak(format!("{version} {pseudonym}").into_boxed_str()));
         Self { http10: value("1.0"), http11: value("1.1"), http2: value("2.0"), pseudonym }
     }
 

@@ -44,6 +44,23 @@ async fn a_client_past_its_connections_is_closed_before_tls() {
     place_for_one_more(&node, STRANGER).await;
 }
 
+/// One that was ended by a GOAWAY has its socket for a while, so that the GOAWAY arrives: it has its place as long.
+#[tokio::test]
+async fn a_connection_that_lingers_counts() {
+    let world = World::of_regions(&[("here", "US")], ROUTES).await;
+    let node = Setup::new("here", world.table()).section("limits", "connections_per_client = 1").start().await;
+    let mut first = RawConnection::open_from(node.http(), STRANGER).await;
+    // SETTINGS, and DATA of no stream.
+    first.write([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], &[0; 9]].concat()).await;
+    let (bytes, _) = first.read_to_end().await;
+    assert!(bytes.windows(4).any(|frame| frame == [8, 7, 0, 0]), "a GOAWAY: {bytes:?}");
+    let (bytes, _) = RawConnection::open_from(node.http(), STRANGER).await.read_to_end().await;
+    assert!(bytes.is_empty());
+    assert_eq!(shed(&node, "client_connections").await, Some(1.0));
+    drop(first);
+    place_for_one_more(&node, STRANGER).await;
+}
+
 /// Behind a load balancer the client is whom the PROXY header names; of IPv6, its /64.
 #[tokio::test]
 async fn the_client_is_whom_the_proxy_header_names() {
@@ -152,6 +169,27 @@ async fn a_client_past_its_requests_gets_429() {
         request.await.expect("an answer").assert_served_by("here");
     }
     client.send(&of(get("/"), 1)).await.assert_served_by("here");
+}
+
+/// What a proxy has stated of a request that is refused before its law is asked: the access log is replayed.
+#[tokio::test]
+async fn what_is_refused_is_logged_with_what_is_stated_of_it() {
+    let routes = "[[routes]]\nname = \"all\"\nconsent_header = \"x-consent\"\n";
+    let world = World::of_regions(&[("here", "US")], routes).await;
+    let node = Setup::new("here", world.table()).section("limits", "requests_in_flight_per_client = 1").start().await;
+    world.origin("here").behave(|received| {
+        if received.path == "/stalled" { Behaviour::Stall } else { Behaviour::Slow(std::time::Duration::ZERO) }
+    });
+    let held = hold(&Client::http1(node.http()), get("/stalled").from("US"));
+    eventually("it is in flight", async || {
+        if node.status().await["requests_in_flight"] == 1 { Ok(()) } else { Err(String::new()) }
+    })
+    .await;
+    let refused = Client::http1(node.http()).send(&get("/").from("US").header("x-consent", "granted")).await;
+    refused.assert_refused(429, "client_limit");
+    let line = node.access_log().find("its line", |line| line.contains("client_limit")).await;
+    assert!(line.contains("\"consent\":true") && line.contains("\"countries\":[\"US\"]"), "{line}");
+    held.abort();
 }
 
 #[tokio::test]

@@ -302,7 +302,7 @@ async fn send(
             if repeatable && endpoint.is_gone() { Err(Fault::Gone) } else { Ok(check.next_look()) }
         };
         if let Some(pause) = plan.call_pause.filter(|_| connection.is_http2()) {
-            body.may_stream(pause);
+            body.may_stream_in_attempt(pause);
         }
         let deadline = Deadline { body, started, limit: *limit, call: plan.call_deadline };
         match until(deadline, upstream.pool.timers.timer(), look, connection.send(head, sent, plan.interim)).await? {

@@ -72,6 +72,17 @@ async fn an_origin_that_does_not_agree_answers_as_ever() {
 }
 
 /// A tunnel of HTTP/2 would take its requests past every rule: other protocols than WebSocket are not passed on.
+/// It would be read as the first bytes of the tunnel.
+#[tokio::test]
+async fn an_upgrade_with_content_is_refused() {
+    let (_origin, _, node) = start().await;
+    for content in ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
+        let request = UPGRADE.replace("\r\n\r\n", &format!("\r\n{content}"));
+        let answer = RawConnection::open(node.http()).await.exchange(request).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("content"), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn no_tunnel_leads_past_the_rules() {
     let origin = bespoke::tcp(|mut visit| async move {

@@ -134,7 +134,7 @@ async fn a_reset_of_either_side_ends_the_tunnel() {
     assert_eq!(tunnels_line(&node).await["tunnel"]["ended"], "broken");
     let mut stream = client.open("/socket").await;
     stream.write("reset;").await;
-    assert_eq!(stream.read_to_end().await.1, Some(Reason::CANCEL));
+    assert_eq!(stream.read_to_end().await, ("last;".to_owned(), Some(Reason::CANCEL)), "and what came before it");
     gone(&node).await;
     // And the end of the connection, by whatever is on it.
     let _stream = client.open("/socket").await;
@@ -279,6 +279,19 @@ async fn http2_on_both_sides() {
     gone(&node).await;
     let (answer, mut stream) = client.ask("websocket", "/refused", "US").await;
     assert_eq!((answer.status().as_u16(), stream.read_to_end().await), (403, ("not for you".to_owned(), None)));
+}
+
+/// An origin that has said all that it has to say may refuse to hear more: that cuts nothing off.
+#[tokio::test]
+async fn an_origin_of_http2_may_end_first() {
+    let (_origin, node) = with_http2(&[]).await;
+    let mut stream = StreamClient::connect(node.http()).await.open("/socket").await;
+    stream.write("over;").await;
+    assert_eq!(stream.read_to_end().await, ("over;".to_owned(), None));
+    stream.write("more;").await;
+    stream.finish();
+    gone(&node).await;
+    assert_eq!(tunnels_line(&node).await["tunnel"]["ended"], "closed");
 }
 
 /// An origin that sends short messages faster than their client takes them waits for it.

@@ -10,7 +10,8 @@ use meridian_tests::bespoke::{self, Bespoke};
 use meridian_tests::streams::{Stream, accept_of};
 
 /// An origin that agrees to tunnels at `/socket`, and sends back what comes; at the end of it it says how much that was. At
-/// `bye;` it hangs up, and at `reset;` it resets.
+/// `bye;` it hangs up, and at `reset;` it resets, over HTTP/1.1 after a `last;` word. At `over;` one of HTTP/2 says that it
+/// has no more to say and wants to hear no more (RFC 9113, 8.1).
 pub(super) struct Origin {
     bespoke: Bespoke,
     seen: Arc<Seen>,
@@ -85,6 +86,7 @@ async fn serve_http1(mut visit: bespoke::Visit, seen: Arc<Seen>) {
     while let Some(message) = visit.connection.read_until_or_close(";").await {
         heard += message.len();
         if message == "reset;" {
+            let _ = visit.connection.try_write("last;").await;
             visit.connection.reset();
             return;
         }
@@ -124,6 +126,12 @@ async fn serve_http2(request: Request<h2::RecvStream>, mut respond: h2::server::
             Ok(message) if message == "reset;" => {
                 stream.sending.send_reset(Reason::CANCEL);
                 break None;
+            }
+            Ok(message) if message == "over;" => {
+                assert!(stream.try_write(&message).await, "an open stream");
+                stream.finish();
+                // The library resets what is dropped like this, with NO_ERROR.
+                return;
             }
             Ok(message) if message == "many;" => {
                 let message = format!("{};", "x".repeat(99));
