@@ -264,8 +264,9 @@ impl Stop {
         let occupancy = &self.node.occupancy;
         let start = clock::timer_now();
         let deadline = start + leaving.all;
-        tracing::info!(connections = occupancy.connections.load(Ordering::Relaxed), "draining");
+        // First done, then said: whoever reads the log may ask.
         occupancy.drain_to(Drain::Announced);
+        tracing::info!(connections = occupancy.connections.load(Ordering::Relaxed), "draining");
         sleep_until(deadline.min(start + leaving.announce)).await;
         occupancy.drain_to(Drain::Stopping);
         self.emptied(deadline).await;
