@@ -1,6 +1,6 @@
 //! Each world's law while its regions fail under load.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use loadtest::{Observation, RequestSpec, Target};
@@ -157,7 +157,8 @@ fn assert_refused_from(seen: &[&Observation], home: &str, doomed: Instant, struc
     for seen in seen {
         let expected: &[u16] = match () {
             () if seen.intended + seen.latency < doomed => &[200],
-            () if seen.intended > struck => &[503],
+            // A connection that has answered within the last 5 ms is not looked at before it is used.
+            () if seen.intended > struck + Duration::from_millis(20) => &[503],
             () => &[200, 502, 503],
         };
         assert!(status(seen).is_some_and(|status| expected.contains(&status)), "{expected:?}: {seen:?}");
