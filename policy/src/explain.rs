@@ -16,6 +16,7 @@ use crate::facts::Facts;
 use crate::load::Reported;
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::Allowed;
+use crate::round_trip::Measured;
 use crate::route::{Affinity, Payload, Route, RouteId};
 use crate::table::Table;
 use crate::verdict::{Reason, Refusal, Verdict};
@@ -24,8 +25,9 @@ use crate::view::{RegionView, Snapshot, View};
 /// Explains the decision on `facts`; `sources` says who answered what about the origin.
 pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), sources: Vec<String>) -> Explanation {
     // A view is live: it is read once, so that every part tells of the same moment.
-    let (regions, reported): (Vec<RegionView>, Vec<_>) =
-        table.regions().map(|(id, _)| (view.region(id), view.reported(id))).unzip();
+    let ids = || table.regions().map(|(id, _)| id);
+    let regions: Vec<RegionView> = ids().map(|id| view.region(id)).collect();
+    let told: Vec<Told> = ids().map(|id| Told { reported: view.reported(id), measured: view.measured(id) }).collect();
     let seen = Snapshot { regions: &regions, table_expired: view.table_expired() };
     let names = |ids: &[RegionId]| ids.iter().map(|id| table.region(*id).name.clone()).collect();
     let unrouted = Explanation {
@@ -64,16 +66,8 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let route = table.route(id);
     let mut room = None;
     let allowed = *lawful(table, route, facts, &mut room);
-    let case = Case {
-        table,
-        facts,
-        id,
-        route,
-        access: route.access(facts.method, facts.payload),
-        allowed,
-        seen,
-        reported: &reported,
-    };
+    let case =
+        Case { table, facts, id, route, access: route.access(facts.method, facts.payload), allowed, seen, told: &told };
     let rules = law::rules(&case);
     let order = order(table, id, facts, &seen);
     let eligible: RegionSet = order.iter().copied().collect();
@@ -117,7 +111,13 @@ struct Case<'a> {
     access: Access,
     allowed: Allowed,
     seen: Snapshot<'a>,
-    reported: &'a [Option<Reported>],
+    told: &'a [Told],
+}
+
+/// What a view tells of a region beside what decisions read.
+struct Told {
+    reported: Option<Reported>,
+    measured: Option<Measured>,
 }
 
 fn request(table: &Table, facts: &Facts<'_>) -> RequestExplained {

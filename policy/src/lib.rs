@@ -45,6 +45,7 @@ pub mod relocation;
 pub mod replay;
 pub mod residency;
 pub mod rollout;
+pub mod round_trip;
 pub mod route;
 pub mod score;
 pub mod shrinkage;

@@ -241,6 +241,13 @@ impl Table {
         self.latency_ms.get(at).copied().unwrap_or(Self::UNKNOWN_LATENCY_MS)
     }
 
+    /// Returns what the round trip between two regions is to be at most, in milliseconds, if the table says so of this
+    /// direction, or of the other.
+    pub fn latency_sla_ms(&self, from: RegionId, to: RegionId) -> Option<f64> {
+        let of = |a, b| self.spec.latency_sla_ms.iter().find(|pair| (pair.0, pair.1) == (a, b)).map(|pair| pair.2);
+        of(from, to).or_else(|| of(to, from))
+    }
+
     /// Returns the points for [`Table::prior_latency_ms`], by the index of the region it goes to.
     pub(crate) fn prior_points(&self, from: RegionId) -> &[f32] {
         let n = self.spec.regions.len();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::load::Reported;
 use crate::region::RegionId;
+use crate::round_trip::Measured;
 
 /// The live state of every region of one table. The caller's cells; a decision only reads.
 pub trait View {
@@ -22,6 +23,12 @@ pub trait View {
     fn reported(&self, _: RegionId) -> Option<Reported> {
         None
     }
+
+    /// Returns what is measured of the way there, for explanations: a decision reads what it comes to
+    /// ([`RegionView::rtt_ms`]).
+    fn measured(&self, _: RegionId) -> Option<Measured> {
+        None
+    }
 }
 
 /// One region's live state.
@@ -35,7 +42,8 @@ pub struct RegionView {
     /// The utilisation as the overload mark sees it: smoothed, and slow to fall, so that a region on
     /// the edge of the mark does not flap ([`crate::pressure::Pressure`]).
     pub pressure: f32,
-    /// Measured round trip from this node in milliseconds; `None` leaves the table's prior.
+    /// Round trip from this node as it is measured, in milliseconds ([`crate::round_trip`]); `None` leaves the table's
+    /// prior.
     pub rtt_ms: Option<f32>,
     /// Reported replication lag; `None` when it reports none.
     pub lag: Option<Duration>,
@@ -104,5 +112,9 @@ impl<V: View + ?Sized> View for WithDown<'_, V> {
 
     fn reported(&self, id: RegionId) -> Option<Reported> {
         self.view.reported(id)
+    }
+
+    fn measured(&self, id: RegionId) -> Option<Measured> {
+        self.view.measured(id)
     }
 }

@@ -106,6 +106,9 @@ impl Inbox {
         if !is_known(&report.node, &report.region) {
             return ReportOutcome::UnknownNode;
         }
+        if report.region == routing.table().region(routing.here).name {
+            self.note_round_trips(routing, &report);
+        }
         self.lock().take(region, &report, now).map_or(ReportOutcome::Full, |()| ReportOutcome::Taken)
     }
 
@@ -115,6 +118,16 @@ impl Inbox {
         fleet.forget(now, |region| routing.table().region_named(region).is_some());
         for (_, region, cell) in routing.regions() {
             cell.state.reported.set(fleet.reported(&region.name, region.capacity_rps, now), now);
+        }
+    }
+
+    /// Takes what a node of this node's own region measures: it is as far from all the others. A node hears its own
+    /// reports too, which do not change what they are made of.
+    fn note_round_trips(&self, routing: &Routing, report: &LoadReport) {
+        for (to, ms) in &report.round_trips {
+            if let Some(id) = routing.table().region_named(to) {
+                routing.region(id).state.round_trip.report(*ms);
+            }
         }
     }
 

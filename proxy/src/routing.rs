@@ -12,13 +12,14 @@ use policy::failover::Failover;
 use policy::health::{EndpointCounts, Phase, ProbePlan};
 use policy::region::{AdminState, Role};
 use policy::rollout::Canary;
+use policy::round_trip::Measured;
 use policy::{Health, RegionId, RegionView, Reported, RouteId, Table, View};
 use rustc_hash::FxHashSet;
 
 use crate::clock;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
-use crate::health::latency::RouteLatency;
+use crate::health::latency::AnswerTimes;
 use crate::health::region::RegionState;
 
 pub(crate) use current::CurrentRouting;
@@ -43,7 +44,7 @@ pub(crate) struct Routing {
     pub(crate) canary: Option<Arc<CanaryState>>,
     regions: Box<[Region]>,
     /// By [`RouteId`].
-    routes: Box<[Arc<RouteLatency>]>,
+    routes: Box<[Arc<AnswerTimes>]>,
 }
 
 /// One region of a table: whom this node dials there, and the region's live state. It lives as long as its
@@ -84,7 +85,7 @@ pub(crate) struct Edition {
 pub(crate) struct PersistedState {
     endpoints: DashMap<(String, Endpoint), Arc<EndpointState>>,
     regions: DashMap<String, Arc<RegionState>>,
-    routes: DashMap<String, Arc<RouteLatency>>,
+    routes: DashMap<String, Arc<AnswerTimes>>,
     canary: Mutex<Option<Arc<CanaryState>>>,
     /// Whether the config bus has been silent for too long.
     pub(crate) expired: Arc<AtomicBool>,
@@ -202,12 +203,12 @@ impl Routing {
     /// # Panics
     /// On an id of another table.
     #[allow(clippy::indexing_slicing, reason = "ids are of this table")]
-    pub(crate) fn latency(&self, id: RouteId) -> &RouteLatency {
+    pub(crate) fn latency(&self, id: RouteId) -> &AnswerTimes {
         &self.routes[id.0 as usize]
     }
 
     /// Returns how long the answers of each route take.
-    pub(crate) fn latencies(&self) -> impl Iterator<Item = &RouteLatency> {
+    pub(crate) fn latencies(&self) -> impl Iterator<Item = &AnswerTimes> {
         self.routes.iter().map(Arc::as_ref)
     }
 
@@ -235,7 +236,7 @@ impl View for Routing {
             health: cell.state.health(),
             utilisation: cell.utilisation(),
             pressure: cell.state.pressure(),
-            rtt_ms: None,
+            rtt_ms: cell.state.round_trip.ms(),
             lag: cell.lag(),
         }
     }
@@ -246,6 +247,10 @@ impl View for Routing {
 
     fn reported(&self, id: RegionId) -> Option<Reported> {
         Routing::region(self, id).state.reported.read(clock::coarse_ms())
+    }
+
+    fn measured(&self, id: RegionId) -> Option<Measured> {
+        Routing::region(self, id).state.round_trip.measured(self.table().spec().latency_window)
     }
 }
 

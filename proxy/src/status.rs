@@ -1,8 +1,10 @@
 //! What `/status` tells: the node, its table, its regions, its files.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::NodeConfig;
+use policy::explain::MeasuredExplained;
 use policy::region::AdminState;
 use policy::rollout::{RolloutStage, Tally};
 use policy::{Moment, View};
@@ -104,8 +106,13 @@ pub(crate) struct RegionStatus {
     pub(crate) reporting_nodes: Option<u32>,
     /// The table's prior from this node's region.
     pub(crate) latency_ms: f32,
-    /// Measured; null until something is.
+    /// By what is measured: what decisions use instead; null until something is.
     pub(crate) rtt_ms: Option<f32>,
+    /// What this node measures of the way there; null when nothing was for two windows.
+    pub(crate) measured: Option<MeasuredExplained>,
+    /// From a request's end to its answer's head, the way there and back included; null of less than 100 answers.
+    pub(crate) answer_median_ms: Option<f64>,
+    pub(crate) answer_p95_ms: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -228,7 +235,10 @@ impl Status {
                     reported_age_seconds: reported.map(|reported| reported.age.as_secs_f32()),
                     reporting_nodes: reported.map(|reported| reported.nodes),
                     latency_ms: routing.table().prior_latency_ms(routing.here, id),
-                    rtt_ms: None,
+                    rtt_ms: cell.state.round_trip.ms(),
+                    measured: routing.measured(id).map(MeasuredExplained::from),
+                    answer_median_ms: cell.state.answers.median().map(millis),
+                    answer_p95_ms: cell.state.answers.p95().map(millis),
                 })
                 .collect(),
             canary: routing.canary.as_deref().map(CanaryStatus::of),
@@ -251,6 +261,10 @@ impl Status {
             needs_restart: config.reload(NodeConfig::clone(&node.written.load())).needs_restart,
         }
     }
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1000.0
 }
 
 impl LawStatus {

@@ -20,6 +20,7 @@ mod health;
 mod hostile_bytes;
 mod http;
 mod http2_abuse;
+mod latency;
 mod law;
 mod layers;
 mod logs;

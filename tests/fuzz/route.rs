@@ -144,6 +144,8 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
             line: 1,
         }],
         latency_ms: Vec::new(),
+        latency_window: std::time::Duration::from_secs(60),
+        latency_sla_ms: Vec::new(),
         lists: Vec::new(),
         jurisdictions: Vec::new(),
         super_regions: Vec::new(),

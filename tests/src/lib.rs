@@ -24,6 +24,7 @@ mod node;
 mod patience;
 mod process;
 mod raw;
+pub mod relay;
 mod request;
 mod running;
 mod setup;

@@ -64,7 +64,7 @@ pub fn rewritten(table: &str, endpoints: &BTreeMap<String, Vec<SocketAddr>>) -> 
         text.push('\n');
     }
     assert_eq!(done, endpoints.len(), "a line with endpoints for each region");
-    text
+    far_as_said(text)
 }
 
 /// How many endpoints each region of a table has, and the path of its probes, line by line.
@@ -168,7 +168,7 @@ impl SmallTable {
         text.push('\n');
         text.push_str(&self.rest);
         text.push('\n');
-        if self.rest.contains("failback_delay") { text } else { back_at_once(&text) }
+        far_as_said(if self.rest.contains("failback_delay") { text } else { back_at_once(&text) })
     }
 }
 
@@ -183,6 +183,11 @@ fn back_at_once(table: &str) -> String {
     });
     lines.insert(at + 1, "failback_delay = \"0s\"\nramp = [100]");
     lines.join("\n") + "\n"
+}
+
+/// A table whose regions are as far as it says, unless it says how that is measured: here all of them are at hand.
+fn far_as_said(table: String) -> String {
+    if table.contains("[latency]") { table } else { table + "[latency]\nwindow = \"0s\"\n" }
 }
 
 fn endpoints_line(endpoints: &[SocketAddr]) -> String {

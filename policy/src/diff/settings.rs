@@ -10,7 +10,7 @@ use crate::failover::Failover;
 use crate::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
 use crate::list::Countries;
 use crate::moment::Period;
-use crate::region::{AdminState, Operator, Region, RegionSet, Role, Tier};
+use crate::region::{AdminState, Operator, Region, RegionId, RegionSet, Role, Tier};
 use crate::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
 /// Something that the tables say differently.
@@ -27,15 +27,18 @@ pub struct Setting {
 /// Returns what the tables say differently, in the order of the keys.
 pub(super) fn changes(old: &TableSpec, new: &TableSpec) -> Vec<Setting> {
     let mut changes = of_things("regions", &regions(old), &regions(new));
-    let latencies = |spec| latencies(spec).into_iter().collect::<Vec<_>>();
+    let latencies = |spec, pairs| latencies(spec, pairs).into_iter().collect::<Vec<_>>();
     // The latencies of a region that comes or goes come and go with it.
     let both = |name: &str| [old, new].iter().all(|spec| spec.regions.iter().any(|region| region.name == name));
-    let (old_latencies, new_latencies) = (latencies(old), latencies(new));
     let of_both = |((from, to), ms): &((String, String), String)| {
         (both(from) && both(to)).then(|| (format!("{from}.{to}"), ms.clone()))
     };
     let of_both = |list: &[((String, String), String)]| list.iter().filter_map(of_both).collect::<Vec<_>>();
-    changes.extend(differing("latency_ms.", &of_both(&old_latencies), &of_both(&new_latencies)));
+    let of_pairs = |prefix, old_pairs, new_pairs| {
+        differing(prefix, &of_both(&latencies(old, old_pairs)), &of_both(&latencies(new, new_pairs)))
+    };
+    changes.extend(of_pairs("latency_ms.", &old.latency_ms, &new.latency_ms));
+    changes.extend(of_pairs("latency_sla_ms.", &old.latency_sla_ms, &new.latency_sla_ms));
     changes.extend(differing("", &law(old), &law(new)));
     changes.extend(differing("", &rest(old), &rest(new)));
     changes
@@ -114,9 +117,9 @@ fn operator(operator: &Operator) -> String {
     format!("{} of {}{assurance}", operator.name, operator.country)
 }
 
-fn latencies(spec: &TableSpec) -> BTreeMap<(String, String), String> {
-    let name = |id: &crate::region::RegionId| spec.regions[id.index()].name.clone();
-    spec.latency_ms.iter().map(|(from, to, ms)| ((name(from), name(to)), format!("{ms} ms"))).collect()
+fn latencies(spec: &TableSpec, pairs: &[(RegionId, RegionId, f64)]) -> BTreeMap<(String, String), String> {
+    let name = |id: &RegionId| spec.regions[id.index()].name.clone();
+    pairs.iter().map(|(from, to, ms)| ((name(from), name(to)), format!("{ms} ms"))).collect()
 }
 
 fn law(spec: &TableSpec) -> Vec<(String, String)> {
@@ -255,7 +258,7 @@ fn as_written(countries: &Countries, spec: &TableSpec) -> String {
 }
 
 fn rest(spec: &TableSpec) -> Vec<(String, String)> {
-    let mut rest = Vec::new();
+    let mut rest = vec![("latency.window".to_owned(), format!("{:?}", spec.latency_window))];
     for (name, weights) in &spec.scorings {
         let words = format!(
             "latency {}, load {}, compliance {}, cost {}",

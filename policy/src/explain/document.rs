@@ -8,6 +8,7 @@ use crate::country::Country;
 use crate::load::Reported;
 use crate::moment::Moment;
 use crate::region::Access;
+use crate::round_trip::Measured;
 use crate::score::Terms;
 use crate::verdict::Reason;
 
@@ -288,9 +289,13 @@ pub struct RegionExplained {
     /// Where that is from.
     #[serde(default)]
     pub latency_source: LatencySource,
-    /// What this node measures of it; null when it does not. By affinity `client_ip` no score uses it.
+    /// The round trip by what is measured, mixed with the table's while little is; null when nothing is. By affinity
+    /// `client_ip` no score uses it.
     #[serde(default)]
     pub rtt_ms: Option<f32>,
+    /// What this node measures of the way there; null when nothing was for two windows.
+    #[serde(default)]
+    pub measured: Option<MeasuredExplained>,
     /// The share of its capacity in use, as the score weighs it: what this node knows by itself, or
     /// what is reported where that is more; 1 is full.
     pub utilisation: f32,
@@ -326,6 +331,26 @@ pub struct RegionExplained {
     /// What let it in, kept it out or moved it: first the law, then the route, the table and the
     /// moment.
     pub why: Vec<Why>,
+}
+
+/// What a node measures of the way to a region.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MeasuredExplained {
+    /// Half of the round trips are no longer, in milliseconds.
+    pub median_ms: f32,
+    /// 95 % of them are no longer.
+    pub p95_ms: f32,
+    /// How many there are in the last two windows.
+    pub samples: usize,
+    /// Since the last of them.
+    pub age_seconds: f32,
+}
+
+impl From<Measured> for MeasuredExplained {
+    fn from(measured: Measured) -> Self {
+        let Measured { median_ms, p95_ms, samples, age } = measured;
+        Self { median_ms, p95_ms, samples, age_seconds: age.as_secs_f32() }
+    }
 }
 
 /// What the nodes of the fleet report of a region's load.

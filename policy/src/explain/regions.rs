@@ -2,8 +2,8 @@
 
 use super::law::{HeldRule, of_region};
 use super::{
-    Case, HealthExplained, LatencySource, RegionExplained, ReportedExplained, Ruling, SpillExplained, WeightExplained,
-    Why,
+    Case, HealthExplained, LatencySource, MeasuredExplained, RegionExplained, ReportedExplained, Ruling,
+    SpillExplained, WeightExplained, Why,
 };
 use crate::decide::{
     TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, spilled, too_far,
@@ -96,7 +96,8 @@ impl Subject<'_> {
             latency_source: self.latency_source(&weighed, given),
             rtt_ms: self.seen.rtt_ms,
             utilisation: self.seen.utilisation,
-            reported: self.case.reported[self.id.index()].map(ReportedExplained::from),
+            measured: self.case.told[self.id.index()].measured.map(MeasuredExplained::from),
+            reported: self.case.told[self.id.index()].reported.map(ReportedExplained::from),
             pressure: self.seen.pressure,
             spill: self.spill(),
             weight: self.weight(),

@@ -163,9 +163,17 @@ mod tests {
     use crate::pressure::{Pressure, Spill};
     use crate::route::Criticality;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn report(node: &str, region: &str, requests_in_flight: u32, cap: u32, rps: f64) -> LoadReport {
-        LoadReport { node: node.into(), region: region.into(), requests_in_flight, cap, rps }
+        LoadReport {
+            node: node.into(),
+            region: region.into(),
+            requests_in_flight,
+            cap,
+            rps,
+            round_trips: BTreeMap::new(),
+        }
     }
 
     fn ms(ms: u64) -> Duration {

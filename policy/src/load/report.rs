@@ -1,6 +1,10 @@
 //! What one node says that it sends to one region.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::round_trip::MOST_MS;
 
 /// A node's report on one region. Which region is not in it: it is the address that it is sent to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +20,10 @@ pub struct LoadReport {
     pub cap: u32,
     /// The requests per second that it has sent there since its last report.
     pub rps: f64,
+    /// The round trips that the node measures from its region, in milliseconds, by the name of the region that they go
+    /// to: at most [`LoadReport::MOST_ROUND_TRIPS`], others with the next reports.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub round_trips: BTreeMap<String, f32>,
 }
 
 /// Why a text is no report.
@@ -28,6 +36,8 @@ pub enum BadReport {
     Cap,
     #[error("rps is not between 0 and {}", LoadReport::MAX_RPS)]
     Rps,
+    #[error("more than {} round trips, or one that is not between 0 and {MOST_MS} ms", LoadReport::MOST_ROUND_TRIPS)]
+    RoundTrips,
 }
 
 impl LoadReport {
@@ -39,6 +49,9 @@ impl LoadReport {
 
     /// More requests per second than this no node sends anywhere.
     pub const MAX_RPS: f64 = 1e9;
+
+    /// Round trips in one report, at most: what fits beside the rest.
+    pub const MOST_ROUND_TRIPS: usize = 8;
 }
 
 /// A report as it is read, before it is known to be one. What else is said is for later versions.
@@ -49,13 +62,15 @@ struct Said {
     requests_in_flight: u32,
     cap: u32,
     rps: f64,
+    #[serde(default)]
+    round_trips: BTreeMap<String, f32>,
 }
 
 impl TryFrom<Said> for LoadReport {
     type Error = BadReport;
 
     fn try_from(said: Said) -> Result<Self, BadReport> {
-        let Said { node, region, requests_in_flight, cap, rps } = said;
+        let Said { node, region, requests_in_flight, cap, rps, round_trips } = said;
         let is_name = |name: &str| {
             (1..=LoadReport::MAX_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
         };
@@ -69,7 +84,12 @@ impl TryFrom<Said> for LoadReport {
         if !(0.0..=LoadReport::MAX_RPS).contains(&rps) {
             return Err(BadReport::Rps);
         }
-        Ok(Self { node, region, requests_in_flight, cap, rps })
+        let are_round_trips = round_trips.len() <= LoadReport::MOST_ROUND_TRIPS
+            && round_trips.iter().all(|(to, ms)| is_name(to) && (0.0..=MOST_MS).contains(ms));
+        if !are_round_trips {
+            return Err(BadReport::RoundTrips);
+        }
+        Ok(Self { node, region, requests_in_flight, cap, rps, round_trips })
     }
 }
 
@@ -87,6 +107,7 @@ mod tests {
         let report: LoadReport = serde_json::from_value(good()).expect("a report");
         assert_eq!(serde_json::to_value(&report).expect("JSON"), good());
         let mut later = good();
+        assert_eq!(report.round_trips.len(), 0);
         later["load_average"] = json!(7);
         assert_eq!(serde_json::from_value::<LoadReport>(later).expect("a later version's"), report);
     }
@@ -100,6 +121,9 @@ mod tests {
             requests_in_flight: u32::MAX,
             cap: u32::MAX,
             rps: 123_456_789.012_345_67,
+            round_trips: (0..LoadReport::MOST_ROUND_TRIPS)
+                .map(|n| (format!("{n}{}", &name()[1..]), 59_999.996))
+                .collect(),
         };
         assert!(serde_json::to_vec(&longest).expect("JSON").len() <= LoadReport::MAX_BYTES);
     }
@@ -122,6 +146,10 @@ mod tests {
             ("rps", json!(-0.1)),
             ("rps", json!(1e10)),
             ("rps", json!("1")),
+            ("round_trips", json!({ "a b": 1.0 })),
+            ("round_trips", json!({ "b": -0.1 })),
+            ("round_trips", json!({ "b": 60_001 })),
+            ("round_trips", json!((0..9).map(|n| (n.to_string(), 1.0)).collect::<BTreeMap<_, _>>())),
         ] {
             let mut said = good();
             said[field] = value;
@@ -130,7 +158,14 @@ mod tests {
         for text in ["", "null", "[]", "{}", r#"{"rps": NaN}"#, r#"{"rps": 1e999}"#, "\u{0}"] {
             assert!(serde_json::from_str::<LoadReport>(text).is_err(), "{text}");
         }
-        let said = |rps| Said { node: "n".into(), region: "r".into(), requests_in_flight: 0, cap: 1, rps };
+        let said = |rps| Said {
+            node: "n".into(),
+            region: "r".into(),
+            requests_in_flight: 0,
+            cap: 1,
+            rps,
+            round_trips: BTreeMap::new(),
+        };
         for rps in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(LoadReport::try_from(said(rps)), Err(BadReport::Rps));
         }

@@ -65,11 +65,13 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
     }
     let region_known = |id: &RegionId| id.index() < spec.regions.len();
     let dangling = |place: String, kind| Err(TableError::Dangling { place, kind });
-    for (from, to, ms) in &spec.latency_ms {
-        if !region_known(from) || !region_known(to) {
-            return dangling("latency_ms".into(), "region");
+    for (key, pairs) in [("latency_ms", &spec.latency_ms), ("latency_sla_ms", &spec.latency_sla_ms)] {
+        for (from, to, ms) in pairs {
+            if !region_known(from) || !region_known(to) {
+                return dangling(key.into(), "region");
+            }
+            non_negative(key.into(), *ms)?;
         }
-        non_negative("latency_ms".into(), *ms)?;
     }
     if spec.regions.iter().all(|region| region.weight == 0) {
         return Err(TableError::NoWeight);

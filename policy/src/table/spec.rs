@@ -1,5 +1,7 @@
 //! What a table says, before it is compiled: names are resolved to indices, and nothing is known to be true yet.
 
+use std::time::Duration;
+
 use crate::failover::Failover;
 use crate::jurisdiction::{DataClass, Jurisdiction, Rule, SuperRegion, UnknownOrigin, UnlistedJurisdiction};
 use crate::list::{Countries, List};
@@ -19,6 +21,10 @@ pub struct TableSpec {
     pub regions: Vec<Region>,
     /// Prior round trips: (from, to, milliseconds).
     pub latency_ms: Vec<(RegionId, RegionId, f64)>,
+    /// For how long a measured round trip counts in full ([`crate::round_trip`]); zero leaves the prior alone.
+    pub latency_window: Duration,
+    /// What the round trips of pairs are to be at most, by their P95: (from, to, milliseconds).
+    pub latency_sla_ms: Vec<(RegionId, RegionId, f64)>,
     /// Lists of countries with dates, which jurisdictions and rules name.
     pub lists: Vec<List>,
     /// The jurisdictions.

@@ -124,6 +124,8 @@ pub fn spec(regions: Vec<Region>) -> TableSpec {
         at: today().into(),
         regions,
         latency_ms: Vec::new(),
+        latency_window: std::time::Duration::from_secs(60),
+        latency_sla_ms: Vec::new(),
         lists: Vec::new(),
         jurisdictions: Vec::new(),
         super_regions: Vec::new(),

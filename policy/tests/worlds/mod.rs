@@ -238,6 +238,8 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
                 lists: named("l", lists, |name, entries| List { name, entries }),
                 regions,
                 latency_ms: Vec::new(),
+                latency_window: std::time::Duration::from_secs(60),
+                latency_sla_ms: Vec::new(),
                 jurisdictions: named("j", jurisdictions, |name, countries| Jurisdiction { name, countries }),
                 super_regions: named("s", super_regions, |name, countries| SuperRegion { name, countries }),
                 data_classes: named("c", data_classes, |name, class| DataClass { name, ..class }),

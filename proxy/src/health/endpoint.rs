@@ -9,6 +9,7 @@ use policy::failover::Outlier;
 use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 
 use crate::clock::{coarse_ms, uptime};
+use crate::health::round_trip::PendingRoundTrips;
 use crate::health::traffic::{Blame, Traffic, TrafficSource};
 
 /// What became of a failure that was reported.
@@ -40,6 +41,8 @@ pub(crate) struct EndpointState {
     /// Until when nobody opens a WebSocket there, in milliseconds of [`coarse_ms`]; 0 where it takes them, or nobody knows.
     no_tunnels: AtomicU64,
     traffic: Traffic,
+    /// What its connections and probes have shown of the way there.
+    pub(crate) round_trips: PendingRoundTrips,
     /// The replication lag that its last probe reported, in milliseconds.
     lag_ms: Mutex<Option<u64>>,
     /// Why its last probe did not pass; `None` when it did.
@@ -73,6 +76,7 @@ impl EndpointState {
             in_doubt: AtomicBool::new(cold),
             no_tunnels: AtomicU64::new(0),
             traffic: Traffic::default(),
+            round_trips: PendingRoundTrips::default(),
             lag_ms: Mutex::default(),
             last_failure: Mutex::default(),
         }

@@ -1,28 +1,30 @@
-//! How long a route's answers take, on this node: what hedging goes by.
+//! How long answers take to their heads, on this node: of a route, which hedging goes by, and of a region.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use policy::quantile::{BUCKETS, bucket, quantile};
 
-/// How long one route's answers take. Any thread adds to it, without a lock; it outlives a table, by the route's
-/// name.
+/// How long the answers of a route, or of a region, take. Any thread adds to it, without a lock; it outlives a table, by
+/// their names.
 #[derive(Debug)]
-pub(crate) struct RouteLatency {
+pub(crate) struct AnswerTimes {
     /// Answers by their time to the head, in the buckets of [`policy::quantile`].
     buckets: Box<[AtomicU32]>,
-    /// The P95, in microseconds; [`NEVER`] while too little is known.
+    /// The median, in microseconds; [`NEVER`] while too little is known.
+    median: AtomicU64,
+    /// The P95, likewise.
     p95: AtomicU64,
 }
 
-impl Default for RouteLatency {
+impl Default for AnswerTimes {
     fn default() -> Self {
         let buckets = (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
-        Self { buckets, p95: AtomicU64::new(NEVER) }
+        Self { buckets, median: AtomicU64::new(NEVER), p95: AtomicU64::new(NEVER) }
     }
 }
 
-impl RouteLatency {
+impl AnswerTimes {
     /// Takes an answer's time to its head.
     pub(crate) fn observe(&self, took: Duration) {
         if let Some(count) = self.buckets.get(bucket(took)) {
@@ -30,21 +32,28 @@ impl RouteLatency {
         }
     }
 
-    /// Returns the P95 of its answers, after which one that is still awaited is late.
-    pub(crate) fn p95(&self) -> Option<Duration> {
-        Some(self.p95.load(Ordering::Relaxed)).filter(|us| *us != NEVER).map(Duration::from_micros)
+    /// Returns the median of its answers.
+    pub(crate) fn median(&self) -> Option<Duration> {
+        known(&self.median)
     }
 
-    /// Works the P95 out again. Half of what is known is forgotten each time that there is plenty, so
-    /// that the P95 is of the last few thousand answers.
+    /// Returns the P95 of its answers, after which one that is still awaited is late.
+    pub(crate) fn p95(&self) -> Option<Duration> {
+        known(&self.p95)
+    }
+
+    /// Works the median and the P95 out again. Half of what is known is forgotten each time that there is plenty, so
+    /// that they are of the last few thousand answers.
     pub(crate) fn on_tick(&self) {
         let counts = self.buckets.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
         let total: u64 = counts.clone().sum();
         if total < ENOUGH {
             return;
         }
-        let now = quantile(counts, 0.95).map_or(NEVER, |p95| p95.as_micros() as u64);
-        self.p95.store(now, Ordering::Relaxed);
+        for (place, q) in [(&self.median, 0.5), (&self.p95, 0.95)] {
+            let now = quantile(counts.clone(), q).map_or(NEVER, |found| found.as_micros() as u64);
+            place.store(now, Ordering::Relaxed);
+        }
         if total > PLENTY {
             for count in &self.buckets {
                 count.fetch_sub(count.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
@@ -53,7 +62,11 @@ impl RouteLatency {
     }
 }
 
-/// No P95 yet.
+fn known(micros: &AtomicU64) -> Option<Duration> {
+    Some(micros.load(Ordering::Relaxed)).filter(|us| *us != NEVER).map(Duration::from_micros)
+}
+
+/// Nothing is known yet.
 const NEVER: u64 = u64::MAX;
 /// A P95 of fewer answers is a guess.
 const ENOUGH: u64 = 100;

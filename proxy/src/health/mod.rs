@@ -5,4 +5,5 @@ pub(crate) mod endpoint;
 pub(crate) mod latency;
 pub(crate) mod region;
 pub(crate) mod reported_load;
+pub(crate) mod round_trip;
 pub(crate) mod traffic;

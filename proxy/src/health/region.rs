@@ -9,7 +9,9 @@ use policy::failover::{Failover, Outlier};
 use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding};
 
 use crate::clock::uptime;
+use crate::health::latency::AnswerTimes;
 use crate::health::reported_load::ReportedLoad;
+use crate::health::round_trip::RegionRoundTrip;
 use crate::health::traffic::{Clients, TrafficSource};
 
 /// The live state of one region, across tables. Decisions, on any thread, read it without a lock.
@@ -19,6 +21,10 @@ pub(crate) struct RegionState {
     pub(crate) in_flight: Arc<AtomicUsize>,
     /// What the fleet reports of its load.
     pub(crate) reported: ReportedLoad,
+    /// How far it is.
+    pub(crate) round_trip: RegionRoundTrip,
+    /// How long its answers take to their heads, whatever the route: what serving costs there, and the way.
+    pub(crate) answers: AnswerTimes,
     /// The bits of [`policy::RegionView::pressure`].
     pressure: AtomicU32,
     /// The share of attempts that failed lately, as bits.

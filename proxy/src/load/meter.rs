@@ -1,11 +1,11 @@
 //! What this node sends to each region, told once a second.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use policy::{LoadReport, Reported};
+use policy::{LoadReport, Reported, View};
 
 use crate::health::endpoint::EndpointState;
 use crate::routing::{Region, Routing};
@@ -17,6 +17,8 @@ pub(crate) struct LoadMeter {
     last: Duration,
     /// By region.
     regions: HashMap<String, RegionMeter>,
+    /// How many regions' round trips have been reported: where the next report goes on.
+    round_trips_told: usize,
 }
 
 /// One region, as it was last read.
@@ -56,6 +58,7 @@ impl LoadMeter {
                     requests_in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
                     cap: cell.cap_in_rotation(),
                     rps: (sent as f64 / seconds).min(LoadReport::MAX_RPS),
+                    round_trips: if id == routing.here { self.round_trips(routing) } else { BTreeMap::new() },
                 };
                 reports.push((region.name.clone(), report));
             }
@@ -63,7 +66,25 @@ impl LoadMeter {
         }
         reports
     }
+
+    /// Returns the next few of the round trips that this node measures itself: what it was told it does not tell.
+    fn round_trips(&mut self, routing: &Routing) -> BTreeMap<String, f32> {
+        let measured: Vec<(&str, f32)> = routing
+            .regions()
+            .filter_map(|(id, region, _)| Some((region.name.as_str(), routing.measured(id)?)))
+            .filter(|(_, measured)| measured.samples >= ENOUGH_SAMPLES)
+            .map(|(name, measured)| (name, measured.median_ms))
+            .collect();
+        let next = self.round_trips_told;
+        self.round_trips_told = next.wrapping_add(LoadReport::MOST_ROUND_TRIPS);
+        let from = next.checked_rem(measured.len()).unwrap_or(0);
+        let rotated = measured.iter().cycle().skip(from).take(measured.len().min(LoadReport::MOST_ROUND_TRIPS));
+        rotated.map(|(name, ms)| ((*name).to_owned(), *ms)).collect()
+    }
 }
+
+/// A round trip of fewer samples is nothing to tell others.
+const ENOUGH_SAMPLES: usize = 3;
 
 impl RegionMeter {
     /// Returns the attempts since the last time, and from now on those after.

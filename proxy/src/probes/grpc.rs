@@ -6,28 +6,35 @@ use std::future::poll_fn;
 use ::http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
 use ::http::{HeaderName, HeaderValue, Request, StatusCode};
 use bytes::Bytes;
-use config::Endpoint;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
+use crate::clock;
 use crate::headers::RequestHead;
+use crate::health::endpoint::EndpointState;
 use crate::request_body::AttemptBody;
 use crate::upstream::connect::Connector;
 use crate::upstream::link::{ConnectError, Speak};
 
 /// Asks about a service over HTTP/2, whatever else the endpoint speaks. An error when there is no
 /// connection or no answer.
-pub(super) async fn ask(connector: &Connector, endpoint: &Endpoint, service: &str) -> Result<ProbeReport, NoAnswer> {
+pub(super) async fn ask(
+    connector: &Connector,
+    endpoint: &EndpointState,
+    service: &str,
+) -> Result<ProbeReport, NoAnswer> {
     let opened = connector.connect_for_probe(endpoint, None, Speak::Http2).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
     let mut request = Request::post(METHOD).body(())?;
     let headers = request.headers_mut();
-    let host = HeaderValue::try_from(endpoint.authority()).map_err(::http::Error::from)?;
+    let host = HeaderValue::try_from(endpoint.endpoint.authority()).map_err(::http::Error::from)?;
     headers.insert(HOST, host);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(USER_AGENT, super::USER_AGENT);
     let body = AttemptBody::full(message(&check_request(service)));
+    let asked = clock::now();
     let response = connection.send(&RequestHead::Own(Box::new(request)), body, None).await?;
+    endpoint.round_trips.answered(asked.elapsed());
     let (head, ()) = response.into_parts();
     let mut status = head.headers.get(STATUS).cloned();
     let mut body = Vec::new();

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use ::http::header::{HOST, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use bytes::Bytes;
-use config::Endpoint;
 use policy::health::HttpCheck;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
+use crate::clock;
 use crate::fields::REPLICATION_LAG;
 use crate::framing;
 use crate::headers::RequestHead;
+use crate::health::endpoint::EndpointState;
 use crate::peers::Peers;
 use crate::peers::headers::{Answerer, take_answer, write_probe};
 use crate::peers::signature::Nonce;
@@ -35,11 +36,11 @@ pub(super) struct Gateway<'a> {
 /// error when there is no connection or no answer.
 pub(super) async fn ask(
     connector: &Connector,
-    endpoint: &Endpoint,
+    endpoint: &EndpointState,
     check: &HttpCheck,
     gateway: Option<Gateway<'_>>,
 ) -> Result<ProbeReport, NoAnswer> {
-    let host = check.host.clone().unwrap_or_else(|| endpoint.authority());
+    let host = check.host.clone().unwrap_or_else(|| endpoint.endpoint.authority());
     let host = HeaderValue::try_from(host).map_err(::http::Error::from)?;
     let mut open: Option<OriginConnection> = None;
     let (mut lag, mut takes_tunnels) = (None, None);
@@ -100,7 +101,7 @@ fn quoted(text: &str) -> String {
 /// One GET, on the open connection if it is still good for it.
 async fn get(
     connector: &Connector,
-    endpoint: &Endpoint,
+    endpoint: &EndpointState,
     path: &str,
     host: &HeaderValue,
     gateway: Option<Gateway<'_>>,
@@ -126,14 +127,16 @@ async fn get(
     }
     // What is asked for must be what is proved: some servers refuse anything else.
     let server_name = host.to_str().ok().filter(|_| gateway.is_none()).and_then(|host| framing::host(host).ok());
-    let server_name = server_name.filter(|name| *name != endpoint.host).map(Arc::from);
-    let opened = connector.connect_for_probe(endpoint, server_name.as_ref(), Speak::with(endpoint)).await?;
+    let server_name = server_name.filter(|name| *name != endpoint.endpoint.host).map(Arc::from);
+    let opened = connector.connect_for_probe(endpoint, server_name.as_ref(), Speak::with(&endpoint.endpoint)).await?;
     let mut connection = opened.ok_or(ConnectError::NoHttp2)?;
+    let asked = clock::now();
     let response = connection.send(&head, empty(), None).await.map_err(|error| match error {
         // In TLS 1.3 it looks at the client's certificate after the client's handshake.
-        SendError::Unprocessed if gateway.is_some() && !endpoint.http2 => NoAnswer::NotAccepted,
+        SendError::Unprocessed if gateway.is_some() && !endpoint.endpoint.http2 => NoAnswer::NotAccepted,
         error => error.into(),
     })?;
+    endpoint.round_trips.answered(asked.elapsed());
     Ok((response, connection, nonce))
 }
 

@@ -102,7 +102,6 @@ pub(crate) async fn probe(
     gateway: Option<&HeaderValue>,
 ) -> ProbeReport {
     let (connector, peers) = (node.connector.load_full(), node.peers.load_full());
-    let endpoint = &endpoint.endpoint;
     let asked = async {
         match (&plan.check, gateway) {
             (_, Some(region)) => {

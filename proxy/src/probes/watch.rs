@@ -17,7 +17,7 @@ use super::probe;
 use crate::clock::uptime;
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
-use crate::routing::Region;
+use crate::routing::{Region, Routing};
 use crate::upstream::evidence::{eject, gauge, refresh, suspect};
 
 /// Probes every endpoint by its region's plan, follows what real traffic shows, and keeps the regions' health and
@@ -42,13 +42,14 @@ impl Watch {
     /// much its interval is to vary.
     fn start_due(&self, last: &mut HashMap<u64, (Duration, f64)>) {
         let routing = self.node.routing.load_full();
+        let window = routing.table().spec().latency_window;
         let mut seen = HashSet::new();
         for (id, region, cell) in routing.regions() {
             let gateway = routing.chosen_for_gateway(id).and_then(|name| HeaderValue::from_str(name).ok());
             for endpoint in &cell.endpoints {
                 seen.insert(endpoint.id);
                 let due = last.get(&endpoint.id).is_none_or(|(before, vary)| {
-                    uptime() >= *before + pace(&cell.probe, endpoint.is_in_doubt()).mul_f64(*vary)
+                    uptime() >= *before + pace(&cell.probe, endpoint.is_in_doubt(), window).mul_f64(*vary)
                 });
                 let most = if endpoint.is_in_doubt() { cell.probe.failures } else { 1 };
                 let Some(busy) = due.then(|| Busy::begin(&self.busy, endpoint.id, most)).flatten() else { continue };
@@ -146,6 +147,11 @@ impl Watch {
         for route in routing.latencies() {
             route.on_tick();
         }
+        memory.since_measured += since;
+        if memory.since_measured >= MEASURED_EACH {
+            memory.since_measured = Duration::ZERO;
+            measure(&self.node, &routing, &mut memory.late);
+        }
         if let Some(bus) = &self.node.bus {
             bus.freshness.look();
         }
@@ -157,6 +163,7 @@ impl Watch {
             let version_on_trial = routing.canary.as_ref().map(|canary| canary.spec.version.as_str());
             self.node.telemetry.metrics.forget_absent(routing.table(), version_on_trial);
             memory.regions.retain(|name, _| routing.table().region_named(name).is_some());
+            memory.late.retain(|name| routing.table().region_named(name).is_some());
             let endpoints = routing.regions().flat_map(|(_, _, cell)| &cell.endpoints);
             let known: HashSet<u64> = endpoints.map(|endpoint| endpoint.id).collect();
             memory.endpoints.retain(|id, _| known.contains(id));
@@ -164,10 +171,42 @@ impl Watch {
     }
 }
 
-/// From one probe's start to the next.
-fn pace(plan: &ProbePlan, in_doubt: bool) -> Duration {
-    if in_doubt { plan.unhealthy_interval } else { plan.interval }
+/// From one probe's start to the next. While round trips are measured, an endpoint that nobody connects to is asked at
+/// least twice in a window, of so long or zero.
+fn pace(plan: &ProbePlan, in_doubt: bool, window: Duration) -> Duration {
+    match (in_doubt, window.is_zero()) {
+        (true, _) => plan.unhealthy_interval,
+        (false, true) => plan.interval,
+        (false, false) => plan.interval.min(window / 2),
+    }
 }
+
+/// Works out how far each region is, shows it, and says where it begins and ends to be farther than its SLA.
+fn measure(node: &Node, routing: &Routing, late: &mut HashSet<String>) {
+    let (table, here) = (routing.table(), routing.here);
+    let window = table.spec().latency_window;
+    let from = &table.region(here).name;
+    for (id, region, cell) in routing.regions() {
+        cell.state.answers.on_tick();
+        let endpoints = cell.endpoints.iter().map(|endpoint| &endpoint.round_trips);
+        let measured = cell.state.round_trip.settle(endpoints, table.prior_latency_ms(here, id), window);
+        let to = &region.name;
+        node.telemetry.metrics.show_latency(from, to, measured, table.latency_sla_ms(here, id));
+        let Some((measured, sla_ms)) = measured.zip(table.latency_sla_ms(here, id)) else {
+            late.remove(to);
+            continue;
+        };
+        let p95_ms = f64::from(measured.p95_ms);
+        if p95_ms > sla_ms && late.insert(to.clone()) {
+            tracing::warn!(from, to, p95_ms, sla_ms, "round trips are longer than their SLA (latency_sla_ms)");
+        } else if p95_ms <= sla_ms && late.remove(to) {
+            tracing::info!(from, to, p95_ms, sla_ms, "round trips are within their SLA again");
+        }
+    }
+}
+
+/// How often it is worked out how far regions are.
+const MEASURED_EACH: Duration = Duration::from_secs(1);
 
 fn show(node: &Node, region: &policy::region::Region, cell: &Region) {
     let (admin, region) = (region.state, &region.name);
@@ -229,6 +268,9 @@ struct TickState {
     /// Of the routing seen last.
     generation: u64,
     regions: HashMap<String, RegionPressure>,
+    /// The regions whose round trip is past its SLA.
+    late: HashSet<String>,
+    since_measured: Duration,
     endpoints: HashMap<u64, EndpointTraffic>,
 }
 

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use policy::Table;
+use policy::round_trip::Measured;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
@@ -31,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) decision_seconds: Histogram,
     pub(crate) region_health: GaugeVec,
     pub(crate) region_utilisation: GaugeVec,
+    pub(crate) region_latency: GaugeVec,
+    pub(crate) region_latency_sla: GaugeVec,
     pub(crate) cross_region_latency: HistogramVec,
     pub(crate) cross_region_bytes: IntCounterVec,
     pub(crate) attempts: IntCounterVec,
@@ -220,6 +223,16 @@ impl Metrics {
                 "Tunnels that ended: closed (by either side), broken, idle, revoked",
                 &["region", "cause"],
             ),
+            region_latency: shares(
+                "meridian_region_latency_seconds",
+                "Round trip between two regions as this node measures it, by quantile (0.5, 0.95)",
+                &["from", "to", "quantile"],
+            ),
+            region_latency_sla: shares(
+                "meridian_region_latency_sla_seconds",
+                "What that is to be at most (latency_sla_ms)",
+                &["from", "to"],
+            ),
             load_reports: counters(
                 "meridian_load_reports_total",
                 "Load reports that came from nodes: taken, or why not",
@@ -400,6 +413,16 @@ impl Metrics {
         text
     }
 
+    /// Shows what is measured of the way between two regions, and what it is to be at most, in milliseconds; what is not
+    /// known has no series.
+    pub(crate) fn show_latency(&self, from: &str, to: &str, measured: Option<Measured>, sla_ms: Option<f64>) {
+        for (quantile, ms) in [("0.5", measured.map(|seen| seen.median_ms)), ("0.95", measured.map(|seen| seen.p95_ms))]
+        {
+            show(&self.region_latency, &[from, to, quantile], ms.map(|ms| f64::from(ms) / 1000.0));
+        }
+        show(&self.region_latency_sla, &[from, to], sla_ms.map(|ms| ms / 1000.0));
+    }
+
     /// Drops the series of routes and regions that a new table no longer has, and of versions other
     /// than the one on trial, so that their number stays bounded by the table.
     pub(crate) fn forget_absent(&self, table: &Table, version_on_trial: Option<&str>) {
@@ -407,7 +430,7 @@ impl Metrics {
         let routes: FxHashSet<&str> =
             table.spec().routes.iter().map(|route| route.name.as_str()).chain(["", "none"]).collect();
         let keep = |label: &str, value: &str| match label {
-            "region" | "source_region" | "target_region" | "from_region" | "to_region" => region(value),
+            "region" | "source_region" | "target_region" | "from_region" | "to_region" | "from" | "to" => region(value),
             "route" => routes.contains(value),
             "version" => version_on_trial == Some(value),
             "jurisdiction" => {
@@ -422,6 +445,8 @@ impl Metrics {
         forget(&self.errors, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_health, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_utilisation, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.region_latency_sla, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.failovers, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.ejections, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.suspicions, keep, |vec, values| vec.remove_label_values(values).is_ok());
@@ -474,6 +499,15 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: prome
     #[allow(clippy::expect_used, reason = "constants of this file")]
     registry.register(Box::new(metric.clone())).expect("a metric registered once");
     metric
+}
+
+/// Sets a gauge, or drops its series where there is nothing to show.
+fn show(gauges: &GaugeVec, labels: &[&str], value: Option<f64>) {
+    match value {
+        Some(value) => gauges.with_label_values(labels).set(value),
+        // It may be that there is none, which is what is wanted.
+        None => drop(gauges.remove_label_values(labels)),
+    }
 }
 
 fn forget<C: Collector>(vec: &C, keep: impl Fn(&str, &str) -> bool, remove: impl Fn(&C, &[&str]) -> bool) {

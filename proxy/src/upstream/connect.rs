@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::clock;
 use crate::descriptors::unless_past_origins;
+use crate::health::endpoint::EndpointState;
 use crate::peers::Peers;
 use crate::peers::gateway::{Counterpart, GatewayRefusal, GatewayTls};
 use crate::peers::identity::CertificateRefusal;
@@ -26,7 +27,7 @@ use crate::upstream::link::{ConnectError, Link, Speak};
 use crate::upstream::origin_connection::OriginConnection;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve::{ResolvedAddress, Resolver};
-use crate::upstream::socket::keep_alive;
+use crate::upstream::socket::{keep_alive, round_trip};
 
 /// How to connect, for every destination of a node. A reload replaces it; any thread uses it.
 #[derive(Clone)]
@@ -112,7 +113,7 @@ impl Connector {
         let state = destination.endpoint();
         let speak = destination.speak();
         if speak != Speak::Http2 {
-            let opened = self.open(&state.endpoint, destination.server_name(), speak).await;
+            let opened = self.open(state, destination.server_name(), speak).await;
             if speak == Speak::Tunnel && matches!(opened, Ok(_) | Err(ConnectError::NoTunnels)) {
                 state.note_tunnels(opened.is_ok());
             }
@@ -133,7 +134,7 @@ impl Connector {
                     }
                 }
                 ConnectPermit::Open(single_flight) => {
-                    match self.open(&state.endpoint, destination.server_name(), Speak::Http2).await {
+                    match self.open(state, destination.server_name(), Speak::Http2).await {
                         Ok(Fresh::Http2(connection)) => {
                             state.note_tunnels(connection.takes_tunnels());
                             let stream = single_flight.succeeded(connection).ok_or(ConnectError::NoSettings)?;
@@ -157,7 +158,7 @@ impl Connector {
     /// As for [`Connector::connect`].
     pub(crate) async fn connect_for_probe(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &EndpointState,
         server_name: Option<&Arc<str>>,
         speak: Speak,
     ) -> Result<Option<OriginConnection>, ConnectError> {
@@ -173,7 +174,7 @@ impl Connector {
 
     async fn open(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &EndpointState,
         server_name: Option<&Arc<str>>,
         speak: Speak,
     ) -> Result<Fresh, ConnectError> {
@@ -185,17 +186,18 @@ impl Connector {
     /// that one where nobody is costs only a part of it.
     async fn open_in_time(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &EndpointState,
         server_name: Option<&Arc<str>>,
         speak: Speak,
     ) -> Result<Fresh, ConnectError> {
         let late = |_| ConnectError::Timeout(self.timeout);
-        if let Ok(address) = endpoint.host.parse() {
+        let host = &endpoint.endpoint.host;
+        if let Ok(address) = host.parse() {
             let opening = self.open_at(endpoint, server_name, (address, None), speak);
             return timeout(self.timeout, opening).await.map_err(late)?;
         }
         let deadline = clock::timer_now() + self.timeout;
-        let looking_up = self.resolver.look_up(&endpoint.host);
+        let looking_up = self.resolver.look_up(host);
         let places = timeout(self.timeout, looking_up).await.map_err(late)??;
         let mut to_try = places.len().min(MAX_ADDRESSES) as u32;
         let mut last = ConnectError::Timeout(self.timeout);
@@ -217,12 +219,14 @@ impl Connector {
 
     async fn open_at(
         &self,
-        endpoint: &Endpoint,
+        state: &EndpointState,
         server_name: Option<&Arc<str>>,
         (address, place): (IpAddr, Option<ResolvedAddress>),
         speak: Speak,
     ) -> Result<Fresh, ConnectError> {
+        let endpoint = &state.endpoint;
         let stream = unless_past_origins(TcpStream::connect((address, endpoint.port)).await?)?;
+        round_trip(&stream).into_iter().for_each(|took| state.round_trips.handshake(took));
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
         let is_gateway = endpoint.role == EndpointRole::Gateway;
@@ -236,6 +240,7 @@ impl Connector {
         }
         let asked = server_name.map_or(endpoint.host.as_str(), |name| name);
         let name = ServerName::try_from(asked.to_owned()).map_err(|_| ConnectError::ServerName(asked.to_owned()))?;
+        let greeted = clock::now();
         let is_http2 = matches!(speak, Speak::Http2 | Speak::Tunnel) || speak == Speak::Nothing && endpoint.http2;
         let (stream, counterpart) = if is_gateway {
             let (tls, proof) = self.gateways.handshake(if is_http2 { b"h2" } else { b"http/1.1" });
@@ -246,6 +251,7 @@ impl Connector {
             let tls = if is_http2 { &self.http2_tls } else { &self.http1_tls };
             (TlsConnector::from(tls.clone()).connect(name, stream).await?, Counterpart::Unproven)
         };
+        state.round_trips.answered(greeted.elapsed());
         if matches!(speak, Speak::Http2 | Speak::Tunnel) && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NoHttp2);
         }

@@ -10,14 +10,16 @@ use crate::upstream::plan::{ForwardPlan, NoRetry};
 use crate::upstream::retry_state::{EarlierAttempt, RetryState};
 
 impl<'a> RetryState<'a> {
-    /// Returns after how long the attempt about to be made is doubled, if it is to be. One at the version on
+    /// Returns after how long the attempt about to be made is doubled, if it is to be: what its route's answers take, by
+    /// their P95, and the way to its region. One at the version on
     /// trial is not: what is wrong with that would be hidden.
     pub(super) fn hedge_after(&self, next: &Attempt<'_>) -> Option<Duration> {
         let may = self.route.retry.hedge
             && self.plan.repeatable
             && self.attempts() < self.route.retry.attempts
             && !next.target.routing.is_on_trial(next.target.region, next.target.destination.endpoint());
-        self.plan.pinned.latency(self.plan.permits.route()).p95().filter(|_| may)
+        let serving = self.plan.pinned.latency(self.plan.permits.route()).p95().filter(|_| may)?;
+        Some(serving + next.target.routing.region(next.target.region).state.round_trip.duration())
     }
 
     /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
@@ -53,7 +55,8 @@ impl<'a> RetryState<'a> {
             // That it was too slow is what there is to know of the first.
             let took = begun.elapsed();
             from.evidence(plan).cancelled(took);
-            self.plan.pinned.latency(self.plan.permits.route()).observe(took);
+            let way = from.routing.region(from.region).state.round_trip.duration();
+            self.plan.pinned.latency(self.plan.permits.route()).observe(took.saturating_sub(way));
         }
         result
     }

@@ -354,8 +354,14 @@ impl<'a> RetryState<'a> {
             latency.with_label_values(&names).observe(took.as_secs_f64());
         }
         // A failure is no quick answer.
-        if self.route.retry.hedge && !status.is_server_error() {
-            self.plan.pinned.latency(self.plan.permits.route()).observe(took);
+        if status.is_server_error() {
+            return;
+        }
+        let region = &routing.region(region).state;
+        region.answers.observe(took);
+        if self.route.retry.hedge {
+            let serving = took.saturating_sub(region.round_trip.duration());
+            self.plan.pinned.latency(self.plan.permits.route()).observe(serving);
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use pingora::protocols::l4::ext::get_tcp_info;
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::TcpStream;
 
@@ -30,6 +31,15 @@ impl IdleProbe {
         let mut byte = [MaybeUninit::uninit()];
         matches!(self.0.peek(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
+}
+
+/// Returns the kernel's round trip of a connection that was just opened: of the handshake alone, which no application has a
+/// part in. `None` where a segment was sent again, so that which of the two was answered is not known (Karn), or where the
+/// kernel does not tell.
+pub(crate) fn round_trip(stream: &TcpStream) -> Option<Duration> {
+    let info = get_tcp_info(stream.as_raw_fd()).ok()?;
+    let is_sound = info.tcpi_total_retrans == 0 && info.tcpi_rtt > 0;
+    is_sound.then(|| Duration::from_micros(u64::from(info.tcpi_rtt)))
 }
 
 /// Has the kernel find out when the other end is gone without a word: after a minute of silence, in

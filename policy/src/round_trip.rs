@@ -1,0 +1,345 @@
+//! How far a region is, as it is measured.
+//!
+//! Two things are measured of what happens anyway. The *handshake* is the kernel's round trip of a TCP connection that
+//! was opened to the region: nothing at the other end has a say in it but its kernel, so that neither a slow application
+//! nor a full accept queue looks like distance. The *answer* is the time from a question to its answer: of a TLS
+//! handshake, or of a health probe. It has the other end's work in it, and so only its shortest counts, and only where
+//! something between terminates connections (a sidecar, a relay, a balancer): there the handshake ends too early, and
+//! the shortest answer is much longer ([`RELAYED_FACTOR`]).
+//!
+//! | Samples in the last two windows | the round trip is |
+//! |---|---|
+//! | none | the prior |
+//! | `n`, the last within the window | the median of those within it, mixed with the prior: the prior counts `2^-n` |
+//! | `n`, the last older | likewise of what is left, and the prior counts more and more, all at two windows |
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// What is measured of one region from one place. `now` is any monotonic clock.
+#[derive(Clone, Debug, Default)]
+pub struct RoundTrips {
+    /// Oldest first.
+    handshakes: VecDeque<Handshake>,
+    answers: ShortestAnswer,
+    /// What [`RoundTrips::settle`] said last, in milliseconds.
+    settled: Option<f32>,
+}
+
+/// The round trip of one connection.
+#[derive(Clone, Copy, Debug)]
+struct Handshake {
+    at: Duration,
+    ms: f32,
+}
+
+/// The shortest answer of the current half of a window, and of the half before.
+#[derive(Clone, Copy, Debug, Default)]
+struct ShortestAnswer {
+    /// When the current half began.
+    began: Duration,
+    current: Option<f32>,
+    before: Option<f32>,
+}
+
+/// What the samples come to, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Half of the round trips are no longer.
+    pub median_ms: f32,
+    /// 95 % of them are no longer.
+    pub p95_ms: f32,
+    /// How many samples there are in the last two windows.
+    pub samples: usize,
+    /// Since the last of them.
+    pub age: Duration,
+}
+
+/// Handshakes that are kept, at most. They are taken in at such a pace that they fill the window.
+const MOST: u32 = 256;
+
+/// An answer this many times longer than the handshake, and [`RELAYED_MS`], has gone farther than that: a server close
+/// by takes a few milliseconds to answer, and TLS 1.2 takes two round trips.
+const RELAYED_FACTOR: f32 = 3.0;
+
+/// See [`RELAYED_FACTOR`].
+const RELAYED_MS: f32 = 10.0;
+
+/// No round trip is longer than this: the prior's own bound.
+pub const MOST_MS: f32 = 60_000.0;
+
+/// A difference of less than this share, and of less than [`STEP_MS`], changes nothing: regions that are about equally
+/// far would else take turns.
+const STEP_SHARE: f32 = 0.1;
+
+/// See [`STEP_SHARE`].
+const STEP_MS: f32 = 1.0;
+
+impl RoundTrips {
+    /// Takes the round trip of a connection, as the kernel has measured it.
+    pub fn handshake(&mut self, took: Duration, window: Duration, now: Duration) {
+        let is_due = self.handshakes.back().is_none_or(|last| now.saturating_sub(last.at) >= window / MOST);
+        if is_due {
+            self.handshakes.push_back(Handshake { at: now, ms: millis(took) });
+        }
+        self.forget(window, now);
+    }
+
+    /// Takes the time from a question to its answer.
+    pub fn answered(&mut self, took: Duration, window: Duration, now: Duration) {
+        self.answers.turn(window, now);
+        let took = millis(took);
+        self.answers.current = Some(self.answers.current.map_or(took, |shortest| shortest.min(took)));
+    }
+
+    /// Returns what is measured; `None` when nothing was for two windows.
+    pub fn measured(&self, window: Duration, now: Duration) -> Option<Measured> {
+        let age = now.saturating_sub(self.handshakes.back()?.at);
+        if age >= window * 2 {
+            return None;
+        }
+        let within = |limit: Duration| move |sample: &&Handshake| now.saturating_sub(sample.at) < limit;
+        let samples = self.handshakes.iter().filter(within(window * 2)).count();
+        let limit = if age < window { window } else { window * 2 };
+        let mut fresh: Vec<f32> = self.handshakes.iter().filter(within(limit)).map(|sample| sample.ms).collect();
+        fresh.sort_unstable_by(f32::total_cmp);
+        let quantile = |q: f32| fresh.get((fresh.len() as f32 * q).ceil().max(1.0) as usize - 1).copied();
+        let (median, p95) = (quantile(0.5)?, quantile(0.95)?);
+        let beyond = self.answers.shortest(window, now).filter(|ms| *ms > RELAYED_FACTOR * median + RELAYED_MS);
+        let farther = beyond.map_or(0.0, |shortest| shortest - median);
+        Some(Measured { median_ms: median + farther, p95_ms: p95 + farther, samples, age })
+    }
+
+    /// Works out the round trip that decisions are to use, in milliseconds; `None` leaves them the prior, which is in
+    /// milliseconds too.
+    pub fn settle(&mut self, prior_ms: f32, window: Duration, now: Duration) -> Option<f32> {
+        self.forget(window, now);
+        let Some(measured) = self.measured(window, now) else {
+            self.settled = None;
+            return None;
+        };
+        let left = (window * 2).saturating_sub(measured.age).as_secs_f32() / window.as_secs_f32().max(f32::EPSILON);
+        let trust = left.min(1.0) * (1.0 - 0.5_f32.powi(measured.samples.min(64) as i32));
+        let ms = prior_ms + trust * (measured.median_ms - prior_ms);
+        let is_same = |settled: f32| (ms - settled).abs() < STEP_MS.max(STEP_SHARE * settled);
+        if !self.settled.is_some_and(is_same) {
+            self.settled = Some(ms);
+        }
+        self.settled
+    }
+
+    fn forget(&mut self, window: Duration, now: Duration) {
+        let is_over = |sample: &Handshake| now.saturating_sub(sample.at) >= window * 2;
+        while self.handshakes.len() > 2 * MOST as usize || self.handshakes.front().is_some_and(is_over) {
+            self.handshakes.pop_front();
+        }
+    }
+}
+
+impl ShortestAnswer {
+    /// Begins another half, or both, if time has passed.
+    fn turn(&mut self, window: Duration, now: Duration) {
+        let since = now.saturating_sub(self.began);
+        if since >= window / 2 {
+            self.before = self.current.take().filter(|_| since < window);
+            self.began = now;
+        }
+    }
+
+    fn shortest(mut self, window: Duration, now: Duration) -> Option<f32> {
+        self.turn(window, now);
+        [self.current, self.before].into_iter().flatten().min_by(f32::total_cmp)
+    }
+}
+
+fn millis(took: Duration) -> f32 {
+    (took.as_secs_f32() * 1000.0).min(MOST_MS)
+}
+
+/// What nodes of this node's own region report of the round trips from there: the prior of whoever has measured
+/// nothing yet.
+#[derive(Clone, Debug, Default)]
+pub struct ReportedTrips {
+    /// Oldest first.
+    told: VecDeque<Handshake>,
+}
+
+impl ReportedTrips {
+    /// Reports of one region that are kept, at most: more than the nodes of most regions, each a few times.
+    const MOST: usize = 64;
+
+    /// Takes what a node reports, in milliseconds.
+    pub fn take(&mut self, ms: f32, now: Duration) {
+        if self.told.len() == Self::MOST {
+            self.told.pop_front();
+        }
+        self.told.push_back(Handshake { at: now, ms });
+    }
+
+    /// Returns the median of what was reported within the window, in milliseconds. A node that reports nonsense has no
+    /// say in it while most do not.
+    pub fn median_ms(&self, window: Duration, now: Duration) -> Option<f32> {
+        let fresh = self.told.iter().filter(|told| now.saturating_sub(told.at) < window);
+        let mut fresh: Vec<f32> = fresh.map(|told| told.ms).collect();
+        fresh.sort_unstable_by(f32::total_cmp);
+        fresh.get(fresh.len().saturating_sub(1) / 2).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    /// A region that is so far, asked each ten seconds up to `until`.
+    fn asked(trips: &mut RoundTrips, took: Duration, range: std::ops::Range<u64>) {
+        for at in range.step_by(10) {
+            trips.handshake(took, WINDOW, secs(at));
+        }
+    }
+
+    #[test]
+    fn the_first_samples_are_mixed_with_the_prior_and_soon_outweigh_it() {
+        let mut trips = RoundTrips::default();
+        assert_eq!((trips.settle(150.0, WINDOW, secs(0)), trips.measured(WINDOW, secs(0))), (None, None));
+        let settled: Vec<f32> = (0..6)
+            .map(|second| {
+                trips.handshake(ms(10), WINDOW, secs(second));
+                trips.settle(150.0, WINDOW, secs(second)).expect("measured").round()
+            })
+            .collect();
+        assert_eq!(settled, [80.0, 45.0, 28.0, 19.0, 14.0, 12.0]);
+    }
+
+    #[test]
+    fn a_change_is_followed_within_the_window_both_ways() {
+        for (before, after) in [(5, 120), (120, 5)] {
+            let mut trips = RoundTrips::default();
+            asked(&mut trips, ms(before), 0..300);
+            assert!((trips.settle(50.0, WINDOW, secs(299)).expect("measured") - before as f32).abs() < 3.0);
+            asked(&mut trips, ms(after), 300..360);
+            let settled = trips.settle(50.0, WINDOW, secs(360)).expect("measured");
+            assert!((settled - after as f32).abs() < 0.1 * after as f32, "{before} to {after}: {settled}");
+        }
+    }
+
+    #[test]
+    fn one_slow_connection_in_three_changes_nothing() {
+        let mut trips = RoundTrips::default();
+        for at in 0..60 {
+            trips.handshake(ms(if at % 3 == 0 { 3_000 } else { 20 }), WINDOW, secs(at));
+        }
+        let measured = trips.measured(WINDOW, secs(60)).expect("measured");
+        assert_eq!((measured.median_ms, measured.p95_ms, measured.samples), (20.0, 3_000.0, 60));
+    }
+
+    #[test]
+    fn what_is_no_longer_measured_fades_into_the_prior() {
+        let mut trips = RoundTrips::default();
+        asked(&mut trips, ms(20), 0..300);
+        let at = |trips: &mut RoundTrips, second| trips.settle(100.0, WINDOW, secs(second)).map(f32::round);
+        assert_eq!(at(&mut trips, 290), Some(20.0));
+        assert_eq!(at(&mut trips, 349), Some(20.0), "the last sample is of 290");
+        assert_eq!(at(&mut trips, 380), Some(65.0), "three samples are left, and half of the fading is over");
+        assert_eq!(at(&mut trips, 409), Some(99.0));
+        assert_eq!((at(&mut trips, 410), trips.measured(WINDOW, secs(410))), (None, None));
+    }
+
+    #[test]
+    fn behind_a_relay_the_shortest_answer_is_the_round_trip() {
+        let mut trips = RoundTrips::default();
+        for at in (0..120).step_by(10) {
+            trips.handshake(Duration::from_micros(80), WINDOW, secs(at));
+            trips.answered(ms(90 + at % 7), WINDOW, secs(at));
+        }
+        let measured = trips.measured(WINDOW, secs(120)).expect("measured");
+        assert!((90.0..94.0).contains(&measured.median_ms), "{measured:?}");
+        // A slow answer of what is far anyway says nothing, and neither does a quick server.
+        for (handshake, answer) in [(ms(80), ms(200)), (ms(1), ms(12))] {
+            let mut trips = RoundTrips::default();
+            trips.handshake(handshake, WINDOW, secs(0));
+            trips.answered(answer, WINDOW, secs(0));
+            assert_eq!(trips.measured(WINDOW, secs(1)).expect("measured").median_ms, millis(handshake));
+        }
+    }
+
+    #[test]
+    fn a_relays_distance_is_followed_within_the_window_both_ways() {
+        for (before, after) in [(15, 120), (120, 15)] {
+            let mut trips = RoundTrips::default();
+            let mut settled = None;
+            for at in (0..=180).step_by(5) {
+                trips.handshake(Duration::from_micros(50), WINDOW, secs(at));
+                trips.answered(ms(if at < 120 { before } else { after }), WINDOW, secs(at));
+                settled = trips.settle(50.0, WINDOW, secs(at));
+            }
+            let settled = settled.expect("measured");
+            assert!((settled - after as f32).abs() <= 0.1 * after as f32, "{before} to {after}: {settled}");
+        }
+    }
+
+    #[test]
+    fn what_trembles_by_a_tenth_stands_still() {
+        let mut trips = RoundTrips::default();
+        asked(&mut trips, ms(100), 0..300);
+        let settled = trips.settle(100.0, WINDOW, secs(300));
+        asked(&mut trips, ms(108), 300..600);
+        assert_eq!(trips.settle(100.0, WINDOW, secs(600)), settled);
+        asked(&mut trips, ms(112), 600..900);
+        assert_eq!(trips.settle(100.0, WINDOW, secs(900)).map(f32::round), Some(112.0));
+    }
+
+    #[test]
+    fn however_many_connections_there_are_those_kept_fill_the_window() {
+        let mut trips = RoundTrips::default();
+        for at in 0..120_000 {
+            trips.handshake(ms(if at < 90_000 { 20 } else { 30 }), WINDOW, ms(at));
+        }
+        let measured = trips.measured(WINDOW, secs(120)).expect("measured");
+        assert!((480..=512).contains(&measured.samples), "{measured:?}");
+        assert_eq!(measured.p95_ms, 30.0);
+    }
+
+    #[test]
+    fn reports_are_a_median_and_end() {
+        let mut reported = ReportedTrips::default();
+        assert_eq!(reported.median_ms(WINDOW, secs(0)), None);
+        [80.0, 60_000.0, 82.0, 0.0, 81.0].into_iter().for_each(|ms| reported.take(ms, secs(1)));
+        assert_eq!(reported.median_ms(WINDOW, secs(60)), Some(81.0));
+        assert_eq!(reported.median_ms(WINDOW, secs(61)), None);
+        (0..1_000).for_each(|at| reported.take(5.0, ms(at)));
+        assert_eq!(reported.told.len(), ReportedTrips::MOST);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_measured_the_round_trip_is_between_the_prior_and_the_samples(
+            samples in prop::collection::vec((0..100_000_u64, any::<bool>(), 0..30_000_u64), 0..80),
+            prior in 0.0..300.0_f32, window_s in 1..100_u64,
+        ) {
+            let (mut trips, mut now, window) = (RoundTrips::default(), secs(1), secs(window_s));
+            let (mut least, mut most) = (prior, prior);
+            for (took, is_answer, pause) in samples {
+                now += ms(pause);
+                if is_answer { trips.answered(ms(took), window, now) } else { trips.handshake(ms(took), window, now) }
+                (least, most) = (least.min(millis(ms(took))), most.max(millis(ms(took))));
+                let settled = trips.settle(prior, window, now).unwrap_or(prior);
+                // A step that is too small is not taken.
+                prop_assert!(settled >= least * 0.9 - 1.0 && settled <= most / 0.9 + 1.0, "{} of {} to {}", settled, least, most);
+                if let Some(measured) = trips.measured(window, now) {
+                    prop_assert!(measured.median_ms <= measured.p95_ms && measured.samples >= 1);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! How far regions are, as connections and probes show it.
+//!
+//! ```text
+//! connect.rs, probes/ --> PendingRoundTrips, an endpoint's --watch.rs, each second--> RegionRoundTrip --> decisions
+//! load.rs: what nodes of this region report ----------------------------------------------^
+//! ```
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use policy::round_trip::{Measured, ReportedTrips, RoundTrips};
+use smallvec::SmallVec;
+
+use crate::clock::uptime;
+
+/// What was measured of one endpoint since the watch last looked. Any thread adds to it.
+#[derive(Debug, Default)]
+pub(crate) struct PendingRoundTrips(Mutex<Pending>);
+
+/// The bound of what an endpoint's connections may say in a second.
+const MOST_PENDING: usize = 8;
+
+#[derive(Debug, Default)]
+struct Pending {
+    handshakes: SmallVec<[Duration; MOST_PENDING]>,
+    shortest_answer: Option<Duration>,
+}
+
+impl PendingRoundTrips {
+    /// Takes the kernel's round trip of a connection that was opened.
+    pub(crate) fn handshake(&self, took: Duration) {
+        let mut pending = lock(&self.0);
+        if pending.handshakes.len() < MOST_PENDING {
+            pending.handshakes.push(took);
+        }
+    }
+
+    /// Takes the time from a question to its answer.
+    pub(crate) fn answered(&self, took: Duration) {
+        let mut pending = lock(&self.0);
+        pending.shortest_answer = Some(pending.shortest_answer.map_or(took, |shortest| shortest.min(took)));
+    }
+}
+
+/// How far one region is from this node, across tables. Decisions, on any thread, read it without a lock.
+#[derive(Debug)]
+pub(crate) struct RegionRoundTrip {
+    /// What decisions use, in milliseconds, as bits; not a number where the prior stands.
+    settled_ms: AtomicU32,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    own: RoundTrips,
+    reported: ReportedTrips,
+}
+
+impl Default for RegionRoundTrip {
+    fn default() -> Self {
+        Self { settled_ms: AtomicU32::new(f32::NAN.to_bits()), inner: Mutex::default() }
+    }
+}
+
+impl RegionRoundTrip {
+    /// Returns the round trip that decisions use instead of the table's, in milliseconds.
+    pub(crate) fn ms(&self) -> Option<f32> {
+        Some(f32::from_bits(self.settled_ms.load(Ordering::Relaxed))).filter(|ms| !ms.is_nan())
+    }
+
+    /// The same as a duration; zero where nothing is measured.
+    pub(crate) fn duration(&self) -> Duration {
+        self.ms().and_then(|ms| Duration::try_from_secs_f32(ms / 1000.0).ok()).unwrap_or_default()
+    }
+
+    /// Takes what its endpoints' connections have shown, and works out the round trip: the prior is the table's, in
+    /// milliseconds, or what other nodes of this region report. Returns what this node itself measures. Without a window
+    /// nothing is.
+    pub(crate) fn settle<'a>(
+        &self,
+        endpoints: impl Iterator<Item = &'a PendingRoundTrips>,
+        prior_ms: f32,
+        window: Duration,
+    ) -> Option<Measured> {
+        let now = uptime();
+        let mut inner = lock(&self.inner);
+        for endpoint in endpoints {
+            let Pending { handshakes, shortest_answer } = std::mem::take(&mut *lock(&endpoint.0));
+            if !window.is_zero() {
+                handshakes.into_iter().for_each(|took| inner.own.handshake(took, window, now));
+                shortest_answer.into_iter().for_each(|took| inner.own.answered(took, window, now));
+            }
+        }
+        if window.is_zero() {
+            *inner = Inner::default();
+            self.settled_ms.store(f32::NAN.to_bits(), Ordering::Relaxed);
+            return None;
+        }
+        let reported = inner.reported.median_ms(window, now);
+        let settled = inner.own.settle(reported.unwrap_or(prior_ms), window, now).or(reported);
+        self.settled_ms.store(settled.unwrap_or(f32::NAN).to_bits(), Ordering::Relaxed);
+        inner.own.measured(window, now)
+    }
+
+    /// Returns what this node measures itself.
+    pub(crate) fn measured(&self, window: Duration) -> Option<Measured> {
+        if window.is_zero() { None } else { lock(&self.inner).own.measured(window, uptime()) }
+    }
+
+    /// Takes what another node of this node's region measures, in milliseconds.
+    pub(crate) fn report(&self, ms: f32) {
+        lock(&self.inner).reported.take(ms, uptime());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    fn settled(region: &RegionRoundTrip, pending: &PendingRoundTrips, prior_ms: f32, window: Duration) -> Option<f32> {
+        region.settle(std::iter::once(pending), prior_ms, window);
+        region.ms().map(f32::round)
+    }
+
+    #[test]
+    fn a_node_that_has_measured_nothing_goes_by_what_its_neighbours_report() {
+        let (region, pending) = (RegionRoundTrip::default(), PendingRoundTrips::default());
+        assert_eq!(settled(&region, &pending, 150.0, WINDOW), None);
+        [80.0, 0.1, 82.0].into_iter().for_each(|ms| region.report(ms));
+        assert_eq!(settled(&region, &pending, 150.0, WINDOW), Some(80.0));
+        assert_eq!(region.measured(WINDOW), None, "that is not its own to report");
+        pending.handshake(Duration::from_millis(60));
+        assert_eq!(settled(&region, &pending, 150.0, WINDOW), Some(70.0));
+    }
+
+    #[test]
+    fn without_a_window_the_tables_latency_stands() {
+        let (region, pending) = (RegionRoundTrip::default(), PendingRoundTrips::default());
+        (0..100).for_each(|_| pending.handshake(Duration::from_millis(5)));
+        assert_eq!(lock(&pending.0).handshakes.len(), MOST_PENDING);
+        assert!(settled(&region, &pending, 150.0, WINDOW).is_some());
+        assert_eq!((settled(&region, &pending, 150.0, Duration::ZERO), region.measured(Duration::ZERO)), (None, None));
+        assert_eq!(region.duration(), Duration::ZERO);
+    }
+}
