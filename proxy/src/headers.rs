@@ -14,6 +14,7 @@ use crate::fields::{self, Ipv4Text, write_hex};
 use crate::framing::{FieldRules, Known, KnownFields, drop_named_by_connection, is_hop_by_hop, is_of_a_head};
 use crate::grpc;
 use crate::http1::write_field;
+use crate::origin_load;
 use crate::peers::Sender;
 use crate::peers::fields::drop_reserved;
 use crate::peers::headers::Vouching;
@@ -218,14 +219,17 @@ impl RequestHead<'_> {
 }
 
 /// Takes out of an answer's head, which has no field of nodes any more, what does not go down: what is for the origin's
-/// own hop, our affinity cookie, in which no origin has a say, and Alt-Svc (RFC 7838), which would lead clients past this
-/// node, and past the law.
-pub(crate) fn filter_answer(headers: &mut HeaderMap) {
-    let concerns_us = |name: &&HeaderName| is_hop_by_hop(name) || **name == SET_COOKIE || **name == ALT_SVC;
+/// own hop, our affinity cookie, in which no origin has a say, Alt-Svc (RFC 7838), which would lead clients past this
+/// node, and past the law, and what the origin says of its load. Returns that: see [`origin_load::reported`].
+pub(crate) fn filter_answer(headers: &mut HeaderMap) -> Option<f32> {
+    let concerns_us = |name: &&HeaderName| {
+        is_hop_by_hop(name) || **name == SET_COOKIE || **name == ALT_SVC || origin_load::is_of_load(name)
+    };
     let found: SmallVec<[HeaderName; 4]> = headers.keys().filter(concerns_us).cloned().collect();
     if found.contains(&CONNECTION) {
         drop_named_by_connection(headers);
     }
+    let load = if found.iter().any(origin_load::is_of_load) { origin_load::reported(headers) } else { None };
     for name in found {
         if name == SET_COOKIE {
             drop_pins(headers);
@@ -233,6 +237,7 @@ pub(crate) fn filter_answer(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+    load
 }
 
 /// Takes out of an interim answer's head what does not go down.

@@ -39,6 +39,7 @@ mod load;
 mod local_error;
 mod node;
 mod occupancy;
+mod origin_load;
 mod peers;
 mod prepare;
 mod probes;

@@ -19,6 +19,7 @@ use crate::headers::filter_answer_trailers;
 use crate::health::endpoint::EndpointState;
 use crate::node::Worker;
 use crate::occupancy::InFlight;
+use crate::origin_load;
 use crate::request_body::{BodyFault, RequestBody};
 use crate::request_log::{REVOKED, RequestLog};
 use crate::revocation::LOOK;
@@ -109,8 +110,9 @@ impl PoolReturn {
         Evidence { metrics, routing, region: *region, endpoint, client_key: *client_key }
     }
 
-    /// Takes how a call has ended from the answer's trailers.
+    /// Takes how a call has ended, and what the origin says of its load, from the answer's trailers.
     fn note_trailers(&mut self, trailers: &HeaderMap) {
+        origin_load::reported(trailers).into_iter().for_each(|load| self.endpoint.note_load(load));
         if self.is_call {
             self.late_failure = Code::of(trailers).and_then(Code::server_error);
             self.is_good &= self.late_failure.is_none();

@@ -60,6 +60,8 @@ pub(crate) struct Region {
     /// The replication lag that its endpoints report, in milliseconds; [`NO_LAG`] when none does.
     lag_ms: AtomicU64,
     cap: usize,
+    /// The mean of what its endpoints in rotation say of their own load, as bits.
+    origin_load: AtomicU32,
     /// The share of [`Region::cap`] that one request takes, as bits: more while endpoints are down.
     one_request: AtomicU32,
     /// Counts the requests, for endpoints to be picked in turn.
@@ -154,6 +156,7 @@ impl Routing {
                 probe: upstream.health.clone(),
                 lag_ms: AtomicU64::new(NO_LAG),
                 cap,
+                origin_load: AtomicU32::new(0),
                 one_request: AtomicU32::new(0),
                 turn: AtomicUsize::new(0),
                 healthy: AtomicU8::new(100),
@@ -261,15 +264,20 @@ impl Region {
         self.state.in_flight.load(Ordering::Relaxed) as f32 * f32::from_bits(self.one_request.load(Ordering::Relaxed))
     }
 
-    /// The same of the whole fleet, as far as it is reported: what spills.
+    /// Returns what its endpoints say of their own load, as a mean of those that say something; else zero.
+    pub(crate) fn origin_load(&self) -> f32 {
+        f32::from_bits(self.origin_load.load(Ordering::Relaxed))
+    }
+
+    /// Returns the load of the region by all nodes, as far as it is reported, and by its endpoints: what spills.
     pub(crate) fn fleet_load(&self) -> f32 {
-        self.state.reported.over(self.load())
+        self.state.reported.over(self.load().max(self.origin_load()))
     }
 
     /// Returns the fleet's load as decisions weigh it. A region is never less full than the share of what fails
     /// there: who answers with errors, and quickly, would else seem idle, and attract what it fails.
     pub(crate) fn utilisation(&self) -> f32 {
-        self.state.reported.over(self.load().max(self.state.error_share()))
+        self.state.reported.over(self.load().max(self.origin_load()).max(self.state.error_share()))
     }
 
     /// Returns the largest replication lag that an endpoint which is up has reported.
@@ -316,6 +324,9 @@ impl Region {
         // Without any in rotation, what may still be there is all that there is.
         let share = if census.in_rotation == 0 { 1.0 } else { share };
         self.one_request.store((1.0 / (self.cap.max(1) as f32 * share)).to_bits(), Ordering::Relaxed);
+        let loads = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.load());
+        let (sum, count) = loads.fold((0.0, 0_u16), |(sum, count), load| (sum + load, count + 1));
+        self.origin_load.store((sum / f32::from(count.max(1))).to_bits(), Ordering::Relaxed);
         let lags = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.lag_ms());
         self.lag_ms.store(lags.max().unwrap_or(NO_LAG), Ordering::Relaxed);
         self.state.refresh(&census, failover)

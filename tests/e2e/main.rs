@@ -24,6 +24,7 @@ mod latency;
 mod law;
 mod layers;
 mod logs;
+mod origin_load;
 mod origins;
 mod peers;
 mod places;

@@ -32,6 +32,8 @@ struct Heard {
     /// The average of its reports, as `rps`.
     in_flight: f64,
     rps: f64,
+    /// What the region's endpoints say; 0 is nothing.
+    origins: f64,
 }
 
 impl FleetLoad {
@@ -64,6 +66,7 @@ impl FleetLoad {
             cap: f64::from(report.cap),
             in_flight: f64::from(report.requests_in_flight),
             rps: report.rps,
+            origins: f64::from(report.origin_load),
         };
         nodes.entry(report.node.clone()).and_modify(|heard| *heard = heard.then(fresh)).or_insert(fresh);
         Ok(())
@@ -115,6 +118,7 @@ impl Heard {
             at: self.at.max(fresh.at),
             in_flight: mixed(self.in_flight, fresh.in_flight),
             rps: mixed(self.rps, fresh.rps),
+            origins: mixed(self.origins, fresh.origins),
             ..fresh
         }
     }
@@ -128,6 +132,9 @@ struct Sum {
     /// The caps of the nodes that are there, and of the others.
     caps_there: f64,
     caps_elsewhere: f64,
+    /// What those that hear of the endpoints' own load hear, and how much their word counts.
+    origins: f64,
+    hearing: f64,
     /// What the freshest report of those that are there counts.
     presence: f64,
     nodes: u32,
@@ -138,6 +145,10 @@ impl Sum {
         let counts = trust(age);
         self.rps += counts * heard.rps;
         self.in_flight += counts * heard.in_flight;
+        if heard.origins > 0.0 {
+            self.origins += counts * heard.origins;
+            self.hearing += counts;
+        }
         if heard.is_there {
             self.caps_there += counts * heard.cap;
             self.presence = self.presence.max(counts);
@@ -147,13 +158,15 @@ impl Sum {
         self.nodes += u32::from(age <= Reported::FRESH);
     }
 
-    /// Returns the greater share: of the capacity that the table declares, and of what the region's own nodes would
-    /// have under way. Where none is there, of what the others would; and as the last that is there falls silent,
+    /// Returns the greatest share: of the capacity that the table declares, of what the region's own nodes would
+    /// have under way, and what its endpoints say themselves, which is the same whichever node hears it. Where none is there, of what the others would; and as the last that is there falls silent,
     /// more and more so.
     fn utilisation(&self, capacity_rps: Option<f64>) -> f32 {
         let of_the_caps = self.in_flight / (self.caps_there + (1.0 - self.presence) * self.caps_elsewhere).max(1.0);
         let of_the_capacity = capacity_rps.filter(|rps| *rps > 0.0).map_or(0.0, |capacity| self.rps / capacity);
-        of_the_caps.max(of_the_capacity).min(f64::from(Reported::MOST)) as f32
+        // Nobody's word that no longer counts at all is divided by.
+        let of_the_origins = self.origins / self.hearing.max(f64::MIN_POSITIVE);
+        of_the_caps.max(of_the_capacity).max(of_the_origins).min(f64::from(Reported::MOST)) as f32
     }
 }
 
@@ -172,6 +185,7 @@ mod tests {
             requests_in_flight,
             cap,
             rps,
+            origin_load: 0.0,
             round_trips: BTreeMap::new(),
         }
     }
@@ -207,6 +221,16 @@ mod tests {
             }
             assert_eq!(of(&fleet, capacity, 1000), Some((expected, 0, reports.len() as u32)), "{what}");
         }
+    }
+
+    #[test]
+    fn what_endpoints_say_of_themselves_is_averaged_over_those_that_hear_it() {
+        let mut fleet = FleetLoad::default();
+        for (node, origin_load) in [("n1", 0.8), ("n2", 0.9), ("n3", 0.0)] {
+            let report = LoadReport { origin_load, ..report(node, "a", 10, 100, 0.0) };
+            fleet.take("a", &report, ms(0)).expect("room");
+        }
+        assert_eq!(of(&fleet, None, 0), Some((850, 0, 3)));
     }
 
     #[test]

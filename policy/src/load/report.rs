@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Reported;
 use crate::round_trip::MOST_MS;
 
 /// A node's report on one region. Which region is not in it: it is the address that it is sent to.
@@ -20,6 +21,9 @@ pub struct LoadReport {
     pub cap: u32,
     /// The requests per second that it has sent there since its last report.
     pub rps: f64,
+    /// What the region's endpoints say of their own utilisation, as the node hears it; 0 when they say nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub origin_load: f32,
     /// The round trips that the node measures from its region, in milliseconds, by the name of the region that they go
     /// to: at most [`LoadReport::MOST_ROUND_TRIPS`], others with the next reports.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -36,6 +40,8 @@ pub enum BadReport {
     Cap,
     #[error("rps is not between 0 and {}", LoadReport::MAX_RPS)]
     Rps,
+    #[error("origin_load is not between 0 and {}", Reported::MOST)]
+    OriginLoad,
     #[error("more than {} round trips, or one that is not between 0 and {MOST_MS} ms", LoadReport::MOST_ROUND_TRIPS)]
     RoundTrips,
 }
@@ -63,6 +69,8 @@ struct Said {
     cap: u32,
     rps: f64,
     #[serde(default)]
+    origin_load: f32,
+    #[serde(default)]
     round_trips: BTreeMap<String, f32>,
 }
 
@@ -70,7 +78,7 @@ impl TryFrom<Said> for LoadReport {
     type Error = BadReport;
 
     fn try_from(said: Said) -> Result<Self, BadReport> {
-        let Said { node, region, requests_in_flight, cap, rps, round_trips } = said;
+        let Said { node, region, requests_in_flight, cap, rps, origin_load, round_trips } = said;
         let is_name = |name: &str| {
             (1..=LoadReport::MAX_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
         };
@@ -89,8 +97,15 @@ impl TryFrom<Said> for LoadReport {
         if !are_round_trips {
             return Err(BadReport::RoundTrips);
         }
-        Ok(Self { node, region, requests_in_flight, cap, rps, round_trips })
+        if !(0.0..=Reported::MOST).contains(&origin_load) {
+            return Err(BadReport::OriginLoad);
+        }
+        Ok(Self { node, region, requests_in_flight, cap, rps, origin_load, round_trips })
     }
+}
+
+fn is_zero(load: &f32) -> bool {
+    *load == 0.0
 }
 
 #[cfg(test)]
@@ -121,6 +136,7 @@ mod tests {
             requests_in_flight: u32::MAX,
             cap: u32::MAX,
             rps: 123_456_789.012_345_67,
+            origin_load: 9.123_456_7,
             round_trips: (0..LoadReport::MOST_ROUND_TRIPS)
                 .map(|n| (format!("{n}{}", &name()[1..]), 59_999.996))
                 .collect(),
@@ -146,6 +162,8 @@ mod tests {
             ("rps", json!(-0.1)),
             ("rps", json!(1e10)),
             ("rps", json!("1")),
+            ("origin_load", json!(-0.1)),
+            ("origin_load", json!(10.5)),
             ("round_trips", json!({ "a b": 1.0 })),
             ("round_trips", json!({ "b": -0.1 })),
             ("round_trips", json!({ "b": 60_001 })),
@@ -164,6 +182,7 @@ mod tests {
             requests_in_flight: 0,
             cap: 1,
             rps,
+            origin_load: 0.0,
             round_trips: BTreeMap::new(),
         };
         for rps in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {

@@ -40,7 +40,7 @@ pub(super) fn pass_on(
     }
     log.is_nodes_refusal = log.form.is_call() && answered.is_nodes_own && parts.headers.contains_key(grpc::STATUS);
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
-    filter_answer(&mut parts.headers);
+    filter_answer(&mut parts.headers).into_iter().for_each(|load| endpoint.note_load(load));
     tell_client(&mut parts.headers, Some(served), attempts);
     if log.worker.node.config.load().upstream.via {
         parts.headers.append(VIA, log.worker.node.via.received_in(parts.version).clone());

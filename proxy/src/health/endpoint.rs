@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use config::{Endpoint, EndpointRole};
+use policy::Reported;
 use policy::failover::Outlier;
 use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 
@@ -41,6 +42,9 @@ pub(crate) struct EndpointState {
     /// Until when nobody opens a WebSocket there, in milliseconds of [`coarse_ms`]; 0 where it takes them, or nobody knows.
     no_tunnels: AtomicU64,
     traffic: Traffic,
+    /// What it says of its own load, as bits, and when it said so, in milliseconds of [`coarse_ms`].
+    load: AtomicU32,
+    load_at_ms: AtomicU64,
     /// What its connections and probes have shown of the way there.
     pub(crate) round_trips: PendingRoundTrips,
     /// The replication lag that its last probe reported, in milliseconds.
@@ -76,6 +80,8 @@ impl EndpointState {
             in_doubt: AtomicBool::new(cold),
             no_tunnels: AtomicU64::new(0),
             traffic: Traffic::default(),
+            load: AtomicU32::new(0),
+            load_at_ms: AtomicU64::new(0),
             round_trips: PendingRoundTrips::default(),
             lag_ms: Mutex::default(),
             last_failure: Mutex::default(),
@@ -124,6 +130,21 @@ impl EndpointState {
     pub(crate) fn note_tunnels(&self, takes: bool) {
         let until = if takes { 0 } else { coarse_ms() + NO_TUNNELS_MS };
         self.no_tunnels.store(until, Ordering::Relaxed);
+    }
+
+    /// Takes what it says of its own utilisation, 0 idle and 1 full.
+    pub(crate) fn note_load(&self, utilisation: f32) {
+        self.load.store(utilisation.to_bits(), Ordering::Relaxed);
+        self.load_at_ms.store(coarse_ms(), Ordering::Relaxed);
+    }
+
+    /// Returns what it said last, in so far as that counts by its age: see [`Reported::FRESH`]. `None` where it has said
+    /// nothing for long, or never.
+    pub(crate) fn load(&self) -> Option<f32> {
+        let utilisation = f32::from_bits(self.load.load(Ordering::Relaxed));
+        let age = Duration::from_millis(coarse_ms().saturating_sub(self.load_at_ms.load(Ordering::Relaxed)));
+        let counts = Reported { utilisation, age, nodes: 1 }.over(0.0);
+        (counts > 0.0).then_some(counts)
     }
 
     /// Returns what real traffic has shown since the process's start.

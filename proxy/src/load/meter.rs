@@ -58,6 +58,7 @@ impl LoadMeter {
                     requests_in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
                     cap: cell.cap_in_rotation(),
                     rps: (sent as f64 / seconds).min(LoadReport::MAX_RPS),
+                    origin_load: cell.origin_load().min(Reported::MOST),
                     round_trips: if id == routing.here { self.round_trips(routing) } else { BTreeMap::new() },
                 };
                 reports.push((region.name.clone(), report));

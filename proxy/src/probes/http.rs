@@ -15,6 +15,7 @@ use crate::fields::REPLICATION_LAG;
 use crate::framing;
 use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
+use crate::origin_load;
 use crate::peers::Peers;
 use crate::peers::headers::{Answerer, take_answer, write_probe};
 use crate::peers::signature::Nonce;
@@ -54,6 +55,7 @@ pub(super) async fn ask(
             }
         }
         lag = lag.max(lag_ms(response.headers()));
+        origin_load::reported(response.headers()).into_iter().for_each(|load| endpoint.note_load(load));
         let status = response.status().as_u16();
         if !check.statuses.iter().any(|range| range.contains(&status)) {
             return Ok(ProbeReport::failed(&wrong_status(path, status, check, gateway.is_some()), lag));
