@@ -1,9 +1,9 @@
 //! Load reports: what this node tells the others of the load of regions, and what it takes from them.
 //!
 //! ```text
-//! counts of endpoints --meter.rs, each second--> LoadReport --> whoever carries it
+//! counts of endpoints --meter.rs, each second--> LoadReports: one message --> whoever carries it, and signs it
 //!
-//! a report that came --Inbox::receive--> FleetLoad --Inbox::settle, the watch's tick--> health/reported_load.rs --> decisions
+//! a message that came --Inbox::receive--> FleetLoad --Inbox::settle, the watch's tick--> health/reported_load.rs --> decisions
 //! ```
 //!
 //! The node hears its own reports as it hears the others', over the bus: so the sum has its own part
@@ -11,37 +11,57 @@
 
 pub(crate) mod meter;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::LoadReport;
 use policy::load::FleetLoad;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
-use crate::clock::uptime;
+use crate::clock::{self, uptime};
+use crate::peers::messages::MessageRefusal;
 use crate::routing::Routing;
 use crate::telemetry::metrics::Metrics;
 
-/// Takes a report that has come for a region, and counts the outcome. `is_known` says whether a
-/// node of this name, in a region of that, is one of the fleet.
+/// All that a node reports in one second: of its own region, and of the others that it dials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LoadReports {
+    /// When, by the node's wall clock: Unix milliseconds. Each message of a node is later than the one before.
+    pub(crate) at: u64,
+    /// By the region that they are about; all by the same node.
+    pub(crate) reports: BTreeMap<String, LoadReport>,
+}
+
+impl LoadReports {
+    /// The length of its JSON in bytes, at most: a report on each region that a table can have would be longer, but
+    /// nobody dials them all.
+    pub(crate) const MAX_BYTES: usize = 256 * 1024;
+
+    /// Returns the node that all of them are by, and its region; `None` where they are of several, or none.
+    pub(crate) fn node(&self) -> Option<(&str, &str)> {
+        let mut by = self.reports.values().map(|report| (report.node.as_str(), report.region.as_str()));
+        let first = by.next()?;
+        by.all(|other| other == first).then_some(first)
+    }
+}
+
+/// Takes a message that has come on a subject, and counts the outcome. `is_known` says whether a node of this name, in a
+/// region of that, is one of the fleet, and `is_its` whether it has sent this.
 pub(crate) fn receive(
     (inbox, routing, metrics): (&Inbox, &Routing, &Metrics),
-    region: &str,
     payload: &[u8],
     is_known: impl FnOnce(&str, &str) -> bool,
-) -> ReportOutcome {
-    let outcome = inbox.receive(routing, region, payload, is_known, uptime());
+    is_its: impl FnOnce(&str) -> Result<(), MessageRefusal>,
+) {
+    let outcome = inbox.receive(routing, payload, is_known, is_its, (uptime(), clock::since_1970()));
     metrics.load_reports.with_label_values(&[outcome.name()]).inc();
-    outcome
 }
 
-/// Returns the subject on which a region's load is reported.
+/// Returns the subject on which nodes of a region report.
 pub(crate) fn subject(region: &str) -> String {
     format!("{PREFIX}{region}")
-}
-
-/// Returns the region whose load is reported on a subject of [`SUBJECTS`].
-pub(crate) fn region_of(subject: &str) -> Option<&str> {
-    subject.strip_prefix(PREFIX)
 }
 
 /// Every such subject. A region's name may have dots in it.
@@ -52,21 +72,35 @@ const PREFIX: &str = "meridian.load.";
 /// What the nodes of the fleet have reported of the load of regions. One for each node; the bus' thread fills it, and
 /// the watch over upstreams reads it.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox(Mutex<FleetLoad>);
+pub(crate) struct Inbox(Mutex<Received>);
 
-/// What became of a report.
+#[derive(Debug, Default)]
+struct Received {
+    fleet: FleetLoad,
+    /// The time that each node's last message says: a message that comes again is none.
+    latest: FxHashMap<String, u64>,
+}
+
+/// How old a message may be, and how far ahead: the clocks of a fleet differ.
+const MOST_SKEW: Duration = Duration::from_secs(30);
+
+/// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReportOutcome {
     /// It counts.
     Taken,
-    /// It is longer than [`LoadReport::MAX_BYTES`].
+    /// It is longer than [`LoadReports::MAX_BYTES`].
     TooLarge,
-    /// The table has no such region.
+    /// The table has none of its regions.
     UnknownRegion,
-    /// It is no report.
+    /// It is no list of one node's reports.
     Malformed,
     /// The node is none of the fleet's, or is not where it says.
     UnknownNode,
+    /// It is not proved to be that node's.
+    Refused(MessageRefusal),
+    /// It is no later than the node's last, or of another time: repeated, or of a clock that is off.
+    Stale,
     /// So many nodes report already that there is no place for another.
     Full,
 }
@@ -80,59 +114,85 @@ impl ReportOutcome {
             Self::UnknownRegion => "unknown_region",
             Self::Malformed => "malformed",
             Self::UnknownNode => "unknown_node",
+            Self::Refused(MessageRefusal::Unsigned) => "unsigned",
+            Self::Refused(MessageRefusal::NoNode) => "no_node",
+            Self::Refused(MessageRefusal::Misnamed) => "misnamed",
+            Self::Refused(MessageRefusal::Wrong) => "signature_wrong",
+            Self::Stale => "stale",
             Self::Full => "full",
         }
     }
 }
 
 impl Inbox {
-    /// Takes a report on `region`. Decisions see it after the next [`Inbox::settle`]: so that however
-    /// many come, each costs no more than to be read.
-    pub(crate) fn receive(
+    /// Takes what a node reports. Decisions see it after the next [`Inbox::settle`]: so that however many come, each
+    /// costs no more than to be read. `now` is the uptime, and the time since 1970.
+    fn receive(
         &self,
         routing: &Routing,
-        region: &str,
         payload: &[u8],
         is_known: impl FnOnce(&str, &str) -> bool,
-        now: Duration,
+        is_its: impl FnOnce(&str) -> Result<(), MessageRefusal>,
+        (now, wall): (Duration, Duration),
     ) -> ReportOutcome {
-        if payload.len() > LoadReport::MAX_BYTES {
+        if payload.len() > LoadReports::MAX_BYTES {
             return ReportOutcome::TooLarge;
         }
-        if routing.table().region_named(region).is_none() {
-            return ReportOutcome::UnknownRegion;
-        }
-        let Ok(report) = serde_json::from_slice::<LoadReport>(payload) else { return ReportOutcome::Malformed };
-        if !is_known(&report.node, &report.region) {
+        let Ok(message) = serde_json::from_slice::<LoadReports>(payload) else { return ReportOutcome::Malformed };
+        let Some((node, region)) = message.node() else { return ReportOutcome::Malformed };
+        if !is_known(node, region) {
             return ReportOutcome::UnknownNode;
         }
-        if report.region == routing.table().region(routing.here).name {
-            self.note_round_trips(routing, &report);
+        if let Err(refusal) = is_its(node) {
+            return ReportOutcome::Refused(refusal);
         }
-        self.lock().take(region, &report, now).map_or(ReportOutcome::Full, |()| ReportOutcome::Taken)
+        let mut received = self.lock();
+        let is_later = received.latest.get(node).is_none_or(|latest| message.at > *latest);
+        if !is_later || Duration::from_millis(message.at).abs_diff(wall) > MOST_SKEW {
+            return ReportOutcome::Stale;
+        }
+        let is_here = region == routing.table().region(routing.here).name;
+        let known = || message.reports.iter().filter(|(about, _)| routing.table().region_named(about).is_some());
+        if known().next().is_none() {
+            return ReportOutcome::UnknownRegion;
+        }
+        for (about, report) in known() {
+            if is_here {
+                note_round_trips(routing, report);
+            }
+            if received.fleet.take(about, report, now).is_err() {
+                return ReportOutcome::Full;
+            }
+        }
+        received.latest.insert(node.to_owned(), message.at);
+        ReportOutcome::Taken
     }
 
     /// Shows decisions what the reports come to, and forgets the old ones.
     pub(crate) fn settle(&self, routing: &Routing, now: Duration) {
-        let mut fleet = self.lock();
+        let Received { fleet, latest } = &mut *self.lock();
         fleet.forget(now, |region| routing.table().region_named(region).is_some());
+        if latest.len() > FleetLoad::MOST {
+            // Of nodes that are no more. Who is believed again within the skew has only its own old words repeated.
+            latest.clear();
+        }
         for (_, region, cell) in routing.regions() {
             cell.state.reported.set(fleet.reported(&region.name, region.capacity_rps, now), now);
         }
     }
 
-    /// Takes what a node of this node's own region measures: it is as far from all the others. A node hears its own
-    /// reports too, which do not change what they are made of.
-    fn note_round_trips(&self, routing: &Routing, report: &LoadReport) {
-        for (to, ms) in &report.round_trips {
-            if let Some(id) = routing.table().region_named(to) {
-                routing.region(id).state.round_trip.report(*ms);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, FleetLoad> {
+    fn lock(&self) -> MutexGuard<'_, Received> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes what a node of this node's own region measures: it is as far from all the others. A node hears its own reports
+/// too, which do not change what they are made of.
+fn note_round_trips(routing: &Routing, report: &LoadReport) {
+    for (to, ms) in &report.round_trips {
+        if let Some(id) = routing.table().region_named(to) {
+            routing.region(id).state.round_trip.report(*ms);
+        }
     }
 }
 
@@ -197,31 +257,59 @@ name = 'r'
         reports.map(line).collect()
     }
 
+    const REPORT: &str = r#"{"node":"n2","region":"b","requests_in_flight":5,"cap":10,"rps":1}"#;
+
+    /// A message with this report on each of the regions, sent when so many seconds had passed since 1970.
+    fn message(at: u64, regions: &[&str], report: &str) -> String {
+        let reports: Vec<String> = regions.iter().map(|region| format!("\"{region}\":{report}")).collect();
+        format!("{{\"at\":{},\"reports\":{{{}}}}}", at * 1000, reports.join(","))
+    }
+
     #[test]
     fn what_comes_is_taken_or_refused_for_one_reason() {
         let (routing, inbox) = (routing(TABLE, &PersistedState::default()), Inbox::default());
-        let good = r#"{"node":"n2","region":"b","requests_in_flight":5,"cap":10,"rps":1}"#;
-        let long = format!("{good}{}", " ".repeat(LoadReport::MAX_BYTES));
         let known = |node: &str, region: &str| (node, region) == ("n2", "b");
-        for (region, payload, outcome) in [
-            ("b", good, ReportOutcome::Taken),
-            ("a", good, ReportOutcome::Taken),
-            ("x", good, ReportOutcome::UnknownRegion),
-            ("b", &long, ReportOutcome::TooLarge),
-            ("b", "{", ReportOutcome::Malformed),
-            ("b", &good.replace(":10", ":0"), ReportOutcome::Malformed),
-            ("b", &good.replace("n2", "n3"), ReportOutcome::UnknownNode),
-            ("b", &good.replace("\"b\"", "\"a\""), ReportOutcome::UnknownNode),
+        let long = format!("{}{}", message(103, &["b"], REPORT), " ".repeat(LoadReports::MAX_BYTES));
+        let two = format!("{REPORT},\"a\":{}", REPORT.replace("n2", "n3"));
+        for (payload, outcome) in [
+            (message(100, &["b"], REPORT), ReportOutcome::Taken),
+            (message(100, &["b"], REPORT), ReportOutcome::Stale),
+            (message(99, &["b"], REPORT), ReportOutcome::Stale),
+            (message(101, &["a", "b", "x"], REPORT), ReportOutcome::Taken),
+            (message(102, &["x"], REPORT), ReportOutcome::UnknownRegion),
+            (message(131, &["b"], REPORT), ReportOutcome::Stale),
+            (long, ReportOutcome::TooLarge),
+            (REPORT.to_owned(), ReportOutcome::Malformed),
+            (message(103, &[], REPORT), ReportOutcome::Malformed),
+            (message(103, &["b"], &two), ReportOutcome::Malformed),
+            (message(103, &["b"], &REPORT.replace(":10", ":0")), ReportOutcome::Malformed),
+            (message(103, &["b"], &REPORT.replace("n2", "n3")), ReportOutcome::UnknownNode),
+            (message(103, &["b"], &REPORT.replace("\"b\"", "\"a\"")), ReportOutcome::UnknownNode),
+            (message(103, &["b"], REPORT), ReportOutcome::Taken),
         ] {
-            let found = inbox.receive(&routing, region, payload.as_bytes(), known, secs(1));
-            assert_eq!(found, outcome, "{region} {payload}");
+            let found = inbox.receive(&routing, payload.as_bytes(), known, |_| Ok(()), (secs(1), secs(100)));
+            assert_eq!(found, outcome, "{payload}");
         }
+        let refused = |_: &str| Err(MessageRefusal::Wrong);
+        let forged = message(105, &["b"], REPORT);
+        let found = inbox.receive(&routing, forged.as_bytes(), known, refused, (secs(1), secs(100)));
+        assert_eq!(found, ReportOutcome::Refused(MessageRefusal::Wrong));
+        assert_eq!(
+            take(&routing, &inbox, 1, &message(105, &["b"], REPORT)),
+            ReportOutcome::Taken,
+            "it says nothing of when"
+        );
         for node in 1..FleetLoad::MOST_ON_A_REGION {
-            let report = good.replace("n2", &format!("n2-{node}"));
-            assert_eq!(inbox.receive(&routing, "b", report.as_bytes(), |_, _| true, secs(1)), ReportOutcome::Taken);
+            let report = REPORT.replace("n2", &format!("n2-{node}"));
+            assert_eq!(take(&routing, &inbox, 1, &message(105, &["b"], &report)), ReportOutcome::Taken);
         }
-        let another = good.replace("n2", "another");
-        assert_eq!(inbox.receive(&routing, "b", another.as_bytes(), |_, _| true, secs(1)), ReportOutcome::Full);
+        let another = message(105, &["b"], &REPORT.replace("n2", "another"));
+        assert_eq!(take(&routing, &inbox, 1, &another), ReportOutcome::Full);
+    }
+
+    /// Takes a message of any node.
+    fn take(routing: &Routing, inbox: &Inbox, now: u64, payload: &str) -> ReportOutcome {
+        inbox.receive(routing, payload.as_bytes(), |_, _| true, |_| Ok(()), (secs(now), secs(100)))
     }
 
     #[test]
@@ -230,8 +318,7 @@ name = 'r'
         let cell = &routing.region(id(&routing, "b")).state;
         let own: Vec<InFlight> = (0..32).map(|_| InFlight::enter(&cell.in_flight)).collect();
         assert_eq!((utilisation(&routing, "b"), View::reported(&routing, id(&routing, "b"))), (0.25, None));
-        let report = r#"{"node":"n2","region":"b","requests_in_flight":5,"cap":10,"rps":900}"#;
-        inbox.receive(&routing, "b", report.as_bytes(), |_, _| true, secs(100));
+        take(&routing, &inbox, 100, &message(100, &["b"], &REPORT.replace("\"rps\":1", "\"rps\":900")));
         inbox.settle(&routing, secs(101));
         let seen =
             |at_ms: u64| cell.reported.read(at_ms).map(|reported| (reported.utilisation, reported.age, reported.nodes));
@@ -272,11 +359,5 @@ name = 'r'
         assert_eq!(told(&mut meter, &second, 13), ["a: 0 of 128, 0"]);
         let _under_way = InFlight::enter(&second.region(id(&second, "b")).state.in_flight);
         assert_eq!(told(&mut meter, &second, 14), ["a: 0 of 128, 0", "b: 1 of 128, 0"]);
-    }
-
-    #[test]
-    fn subjects_name_regions() {
-        assert_eq!(region_of(&subject("us-east-1.a")), Some("us-east-1.a"));
-        assert_eq!(region_of("meridian.other.a"), None);
     }
 }

@@ -9,9 +9,7 @@
 //!
 //! Of all that only the utilisation is used: the application's own, or the processor's where it says none (gRPC A114).
 
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use data_encoding::BASE64_NOPAD;
 use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
 
@@ -81,9 +79,7 @@ fn of_text(text: &str) -> Option<OrcaReport> {
 
 fn of_base64(text: &str) -> Option<OrcaReport> {
     // gRPC leaves the padding out of its binary fields, and others do not.
-    const ANY_PADDING: GeneralPurposeConfig =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    of_message(&GeneralPurpose::new(&STANDARD, ANY_PADDING).decode(text).ok()?)
+    of_message(&BASE64_NOPAD.decode(text.trim_end_matches('=').as_bytes()).ok()?)
 }
 
 /// Reads the two numbers of a protobuf message, and passes over what else there is (protobuf's encoding: a tag of a

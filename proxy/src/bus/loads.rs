@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{MissedTickBehavior, interval};
@@ -12,8 +13,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::bus_state::BusState;
 use crate::clock;
 use crate::load::meter::LoadMeter;
-use crate::load::{SUBJECTS, receive, region_of, subject};
+use crate::load::{LoadReports, SUBJECTS, receive, subject};
 use crate::node::Node;
+use crate::peers::identity;
+use crate::peers::messages::{CERTIFICATES, MessageProof, MessageVerifier, SIGNATURE};
 
 /// Sends this node's load each second and receives the others', until the future is dropped or the
 /// connection ends. `meter` outlives connections: it counts from one second to the next. Only nodes
@@ -34,6 +37,7 @@ pub(super) async fn exchange(
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut liveness = LoadLiveness::default();
+    let mut verifier = MessageVerifier::default();
     loop {
         tokio::select! {
             _ = second.tick() => {
@@ -43,16 +47,22 @@ pub(super) async fn exchange(
                 if !liveness.may_send() {
                     continue;
                 }
-                let reports = meter.borrow_mut().reports(&state.node, &node.routing.load(), clock::uptime());
-                for (region, report) in reports {
-                    let Ok(payload) = serde_json::to_vec(&report) else { continue };
-                    // A report that is lost is followed by another.
-                    let _ = client.publish(subject(&region), Bytes::from(payload)).await;
+                let routing = node.routing.load_full();
+                let peers = node.peers.load_full();
+                let fault = peers.message_fault(&state.node);
+                if state.note("load_signatures", fault.clone()) && let Some(fault) = fault {
+                    tracing::warn!("{fault}");
                 }
+                let reports = meter.borrow_mut().reports(&state.node, &routing, clock::uptime()).into_iter().collect();
+                let reports = LoadReports { at: clock::since_1970().as_millis() as u64, reports };
+                let Ok(payload) = serde_json::to_vec(&reports) else { continue };
+                let subject = subject(&routing.table().region(routing.here).name);
+                let headers = peers.sign_message(&subject, &payload).map(in_headers).unwrap_or_default();
+                // A report that is lost is followed by another.
+                let _ = client.publish_with_headers(subject, headers, Bytes::from(payload)).await;
             }
             message = messages.next() => {
                 let Some(message) = message else { return };
-                let Some(region) = region_of(&message.subject) else { continue };
                 let is_known = |name: &str, region: &str| {
                     if name == state.node {
                         liveness.came();
@@ -60,11 +70,29 @@ pub(super) async fn exchange(
                     }
                     state.members.is_in(name, region, clock::uptime())
                 };
+                let is_its = |name: &str| {
+                    let signed = (message.subject.as_str(), message.payload.as_ref());
+                    verifier.verify(&node.peers.load_full(), name, signed, proof(&message).as_ref(), identity::now())
+                };
                 let routing = node.routing.load();
-                receive((&node.inbox, &routing, &node.telemetry.metrics), region, &message.payload, is_known);
+                receive((&node.inbox, &routing, &node.telemetry.metrics), &message.payload, is_known, is_its);
             }
         }
     }
+}
+
+/// Writes what proves a message into its headers.
+fn in_headers(proof: MessageProof) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(SIGNATURE, proof.signature);
+    proof.certificates.into_iter().for_each(|certificates| headers.insert(CERTIFICATES, certificates));
+    headers
+}
+
+/// Reads that from a message.
+fn proof(message: &Message) -> Option<MessageProof> {
+    let value = |name| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
+    Some(MessageProof { signature: value(SIGNATURE)?, certificates: value(CERTIFICATES) })
 }
 
 /// Tracks whether the node's own load reports come back. Where the bus does not let the node publish or

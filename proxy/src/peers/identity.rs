@@ -35,6 +35,13 @@ pub(crate) struct NodeIdentity {
     expires: i64,
 }
 
+impl NodeIdentity {
+    /// Returns when the first of its certificates expires, in Unix seconds.
+    pub(crate) fn expires(self) -> i64 {
+        self.expires
+    }
+}
+
 /// Why a certificate is no node's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]

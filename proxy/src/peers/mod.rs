@@ -4,6 +4,7 @@
 //! identity.rs    certificates: whose are nodes', and whether a connection's still is
 //! gateway.rs     the TLS of a new connection to another region's node, and what it has proved
 //! signature.rs   the HMAC over what a node vouches for, where something between the regions ends the TLS
+//! messages.rs    the signatures of messages over the bus
 //! fields.rs      the names of the `x-meridian-` fields
 //! headers.rs     the only code that reads or writes an `x-meridian-` field
 //! refusals.rs    counts and logs those who are no nodes
@@ -17,6 +18,7 @@ pub(crate) mod fields;
 pub(crate) mod gateway;
 pub(crate) mod headers;
 pub(crate) mod identity;
+pub(crate) mod messages;
 pub(crate) mod refusals;
 pub(crate) mod signature;
 

@@ -200,6 +200,16 @@ impl Secrets {
         self.keys.iter().any(|key| hmac::verify(key, &statement, &mac).is_ok())
     }
 
+    /// Returns the authentication code of a statement, by the secret that signs.
+    pub(super) fn mac(&self, statement: &[u8]) -> Option<Vec<u8>> {
+        Some(hmac::sign(self.keys.first()?, statement).as_ref().to_vec())
+    }
+
+    /// Returns whether this is the authentication code of a statement by any of the secrets.
+    pub(super) fn is_mac(&self, statement: &[u8], mac: &[u8]) -> bool {
+        self.keys.iter().any(|key| hmac::verify(key, statement, mac).is_ok())
+    }
+
     /// Calls `add` with what tells each secret from another.
     pub(super) fn each(&self, add: &mut impl FnMut(&[u8])) {
         self.digests.iter().for_each(|digest| add(digest));
@@ -233,16 +243,20 @@ fn answer_statement(status: u16, headers: &HeaderMap, nonce: Nonce) -> Vec<u8> {
 }
 
 /// What is signed: each part after its length, so that no two lists of parts read alike.
-struct Statement(Vec<u8>);
+pub(super) struct Statement(Vec<u8>);
 
 impl Statement {
-    fn new(purpose: &[u8]) -> Self {
+    pub(super) fn new(purpose: &[u8]) -> Self {
         let mut statement = Self(Vec::with_capacity(512));
         statement.part(purpose);
         statement
     }
 
-    fn part(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(super) fn part(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         self.0.extend_from_slice(bytes);
     }

@@ -1,7 +1,11 @@
 //! What nodes report of the regions' load to each other, and what comes of it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use loadtest::origin::Behaviour;
-use meridian_tests::{Answer, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, get, run};
+use meridian_tests::{
+    Answer, Authority, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, get, run,
+};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -168,28 +172,26 @@ async fn what_is_no_report_of_the_fleet_changes_nothing() {
         metrics.sum("meridian_load_reports_total", &[("outcome", outcome)]).unwrap_or(0.0)
     };
     let before = other.metrics().await;
-    let full = |node: &str, region: &str| {
-        format!(r#"{{"node":"{node}","region":"{region}","requests_in_flight":9999,"cap":1,"rps":1e6}}"#)
-    };
-    let good = full("a-1", "a");
+    let good = full("a-1", "a", "a", 5_000);
     let bad = [
-        ("a", "unknown_node", full("stranger", "a")),
-        ("a", "unknown_node", full("a-1", "b")),
-        ("a", "malformed", "{".to_owned()),
-        ("a", "malformed", good.replace("\"cap\":1", "\"cap\":0")),
-        ("a", "malformed", good.replace("1e6", "-1")),
-        ("a", "malformed", good.replace("9999", "99999999999")),
-        ("a", "malformed", "[".repeat(1000)),
-        ("a", "too_large", format!("{good}{}", " ".repeat(1024))),
-        ("a", "too_large", "[".repeat(100_000)),
-        ("nowhere", "unknown_region", good.clone()),
-        ("a.b", "unknown_region", good.clone()),
+        ("unknown_node", full("stranger", "a", "a", 5_000)),
+        ("unknown_node", full("a-1", "b", "a", 5_000)),
+        ("malformed", "{".to_owned()),
+        ("malformed", good.replace("\"cap\":1", "\"cap\":0")),
+        ("malformed", good.replace("1e6", "-1")),
+        ("malformed", good.replace("9999", "99999999999")),
+        ("malformed", good.replace("\"at\"", "\"that\"")),
+        ("malformed", "[".repeat(1000)),
+        ("too_large", format!("{good}{}", " ".repeat(256 * 1024))),
+        ("unknown_region", full("a-1", "a", "nowhere", 5_000)),
+        ("stale", full("a-1", "a", "a", 40_000)),
+        ("stale", full("a-1", "a", "a", -40_000)),
     ];
-    for (region, _, payload) in &bad {
-        probe.publish(&format!("meridian.load.{region}"), payload).await;
+    for (_, payload) in &bad {
+        probe.publish("meridian.load.a", payload).await;
     }
     // One that counts, after them and of another region: when it is seen, so would they be.
-    probe.publish("meridian.load.b", full("a-1", "a")).await;
+    probe.publish("meridian.load.a", full("a-1", "a", "b", 5_000)).await;
     eventually("the one that counts", async || {
         let b = region(&other, "b").await;
         if number(&b["reported_utilisation"]) > 1.0 { Ok(()) } else { Err(b.to_string()) }
@@ -199,16 +201,82 @@ async fn what_is_no_report_of_the_fleet_changes_nothing() {
     assert_eq!((number(&a["reported_utilisation"]), &a["reporting_nodes"]), (0.0, &Value::from(1)), "{a}");
     let after = other.metrics().await;
     for outcome in ["unknown_node", "malformed", "too_large", "unknown_region", "full"] {
-        let sent = bad.iter().filter(|(_, expected, _)| *expected == outcome).count();
+        let sent = bad.iter().filter(|(expected, _)| *expected == outcome).count();
         assert_eq!(count(&after, outcome) - count(&before, outcome), sent as f64, "{outcome}");
     }
+    // The node's own have come since, which are earlier than what was said in its name.
+    assert!(count(&after, "stale") - count(&before, "stale") >= 2.0);
     // And the same of `a` from whom it may come is believed: what came before was refused, not lost.
-    probe.publish("meridian.load.a", &good).await;
+    probe.publish("meridian.load.a", full("a-1", "a", "a", 10_000)).await;
     eventually("a report of a", async || {
         let a = region(&other, "a").await;
         if number(&a["reported_utilisation"]) > 1.0 { Ok(()) } else { Err(a.to_string()) }
     })
     .await;
+}
+
+/// A message in a node's name: that this region is full, sent so many milliseconds from now.
+fn full(node: &str, region: &str, about: &str, from_now_ms: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let report = format!(r#"{{"node":"{node}","region":"{region}","requests_in_flight":9999,"cap":1,"rps":1e6}}"#);
+    format!(r#"{{"at":{},"reports":{{"{about}":{report}}}}}"#, now + from_now_ms)
+}
+
+/// Whoever may publish on the bus can put any node's name into a report.
+#[tokio::test]
+async fn where_nodes_have_certificates_none_speaks_for_another() {
+    let stage = Stage::new().await;
+    let authority = Authority::default();
+    let routing = format!("bus = {{ servers = [\"{}\"] }}", stage.bus.url());
+    let node = async |name: &str, region: &str, certified: &str| {
+        let own = authority.certify(&[certified]);
+        Setup::new(region, "").name(name).bus(&routing).peer(&authority, &own).start().await
+    };
+    let other = node("b-1", "b", "b-1.nodes.example.com").await;
+    let _first = node("a-1", "a", "a-1.nodes.example.com").await;
+    let count = async |outcome: &str| {
+        other.metrics().await.sum("meridian_load_reports_total", &[("outcome", outcome)]).unwrap_or(0.0)
+    };
+    report_of(&other, "a", 1).await;
+    stage.bus.probe().await.publish("meridian.load.a", full("a-1", "a", "a", 5_000)).await;
+    eventually("it is refused", async || match count("unsigned").await {
+        1.0 => Ok(()),
+        found => Err(found.to_string()),
+    })
+    .await;
+    assert_eq!(number(&region(&other, "a").await["reported_utilisation"]), 0.0);
+
+    // A node whose certificate is another's says so, and is not heard.
+    let misnamed = node("a-2", "a", "a-1.nodes.example.com").await;
+    misnamed.log().find("it says so", |line| line.contains("does not name this node, \\\"a-2\\\"")).await;
+    eventually("it is not heard", async || match count("misnamed").await {
+        0.0 => Err("not yet".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    assert_eq!(report_of(&other, "a", 1).await["reporting_nodes"], 1);
+    assert_eq!((count("signature_wrong").await, count("no_node").await), (0.0, 0.0));
+}
+
+#[tokio::test]
+async fn where_nodes_share_a_secret_only_they_report() {
+    let stage = Stage::new().await;
+    let routing = format!("bus = {{ servers = [\"{}\"] }}", stage.bus.url());
+    let node = async |name: &str, region: &str, secret: &str| {
+        Setup::new(region, "").name(name).bus(&routing).secret(secret).start().await
+    };
+    let other = node("b-1", "b", "the secret of all nodes of this fleet").await;
+    let _first = node("a-1", "a", "the secret of all nodes of this fleet").await;
+    report_of(&other, "a", 1).await;
+    let _foreign = node("a-2", "a", "a secret of nodes of another fleet").await;
+    eventually("it is refused", async || {
+        match other.metrics().await.sum("meridian_load_reports_total", &[("outcome", "signature_wrong")]) {
+            Some(1.0..) => Ok(()),
+            found => Err(format!("{found:?}")),
+        }
+    })
+    .await;
+    assert_eq!(region(&other, "a").await["reporting_nodes"], 1);
 }
 
 #[tokio::test]
