@@ -13,7 +13,6 @@ use crate::hash::{SPILL_SALT, WEIGHT_SALT, fraction, mix};
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::{Allowed, Opening, Subject};
 use crate::route::{Affinity, Route, RouteId};
-use crate::score::latency_points;
 use crate::table::{Constants, Table};
 use crate::verdict::{Permits, Reason, Refusal, Verdict};
 use crate::view::{Health, RegionView, View, WithDown};
@@ -107,7 +106,8 @@ fn choose(
     allowed: &Allowed,
 ) -> Option<(RegionId, RegionSet)> {
     let access = route.access(facts.method, facts.payload);
-    let prior_points = table.prior_points(facts.from);
+    let curve = &route.scoring.curve;
+    let prior_points = curve.prior(facts.from.index());
     let mut eligible = RegionSet::EMPTY;
     let mut candidates: SmallVec<[Candidate; 64]> = SmallVec::new();
     let (mut best_rank, mut best_score) = (u16::MAX, 0.0);
@@ -125,7 +125,7 @@ fn choose(
             if rank > best_rank {
                 continue;
             }
-            let latency = weighed.rtt_ms.map_or(prior_points[region.index()], latency_points);
+            let latency = weighed.rtt_ms.map_or(prior_points[region.index()], |ms| curve.points(ms));
             let score = route.scoring.score(region.index(), latency, weighed.utilisation);
             if rank < best_rank {
                 (best_rank, best_score) = (rank, score);

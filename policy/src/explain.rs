@@ -18,6 +18,7 @@ use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::Allowed;
 use crate::round_trip::Measured;
 use crate::route::{Affinity, Payload, Route, RouteId};
+use crate::score::ScoringSpec;
 use crate::table::Table;
 use crate::verdict::{Reason, Refusal, Verdict};
 use crate::view::{RegionView, Snapshot, View};
@@ -151,7 +152,7 @@ fn route_terms(route: &Route) -> RouteTerms {
 }
 
 fn scoring(table: &Table, route: &Route) -> ScoringExplained {
-    let (name, weights) = &table.spec().scorings[route.spec.scoring];
+    let ScoringSpec { name, weights, latency_curve } = &table.spec().scorings[route.spec.scoring];
     let share = |weight: f64| (weight / weights.sum()) as f32;
     ScoringExplained {
         name: name.clone(),
@@ -161,6 +162,15 @@ fn scoring(table: &Table, route: &Route) -> ScoringExplained {
             compliance: share(weights.compliance),
             cost: share(weights.cost),
         },
+        latency_curve: Some(CurveExplained {
+            name: latency_curve.name().map(str::to_owned),
+            shape: latency_curve.shape(),
+            knots: latency_curve
+                .knots()
+                .iter()
+                .map(|(ms, points)| KnotExplained { ms: *ms, points: *points })
+                .collect(),
+        }),
     }
 }
 

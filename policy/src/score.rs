@@ -1,6 +1,31 @@
 //! What a region is worth to a client: 0 to 100 points, from four terms.
 
+mod curve;
+
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+pub use curve::{CurveError, CurveShape, LatencyCurve};
+
+/// How a route may score regions, as a table says it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoringSpec {
+    /// The name, unique in the table.
+    pub name: String,
+    /// What each term counts.
+    pub weights: Weights,
+    /// The points of the latency term.
+    pub latency_curve: LatencyCurve,
+}
+
+impl ScoringSpec {
+    /// Returns the scoring that a name stands for without a declaration.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let weights = Weights::built_in(name)?;
+        Some(Self { name: name.to_owned(), weights, latency_curve: LatencyCurve::default() })
+    }
+}
 
 /// The weights of the four terms; only their proportions matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,6 +79,7 @@ pub struct Terms {
 /// the score is `latency·l + load·u + fixed[region]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Scoring {
+    pub(crate) curve: Arc<CompiledCurve>,
     pub(crate) latency: f32,
     pub(crate) load: f32,
     pub(crate) fixed: Box<[f32]>,
@@ -63,14 +89,14 @@ pub(crate) struct Scoring {
 
 impl Scoring {
     /// Sums the constant terms of every region; `compliance` and `cost` hold points by region.
-    pub(crate) fn new(weights: Weights, compliance: Box<[f32]>, cost: Box<[f32]>) -> Self {
+    pub(crate) fn new(weights: Weights, curve: Arc<CompiledCurve>, compliance: Box<[f32]>, cost: Box<[f32]>) -> Self {
         let share = |weight: f64| (weight / weights.sum()) as f32;
         let fixed = compliance
             .iter()
             .zip(&cost)
             .map(|(compliance, cost)| share(weights.compliance) * compliance + share(weights.cost) * cost)
             .collect();
-        Self { latency: share(weights.latency), load: share(weights.load), fixed, compliance, cost }
+        Self { curve, latency: share(weights.latency), load: share(weights.load), fixed, compliance, cost }
     }
 
     /// Returns the score of the region at `index`, 0 to 100, from its latency's points and its utilisation.
@@ -81,7 +107,7 @@ impl Scoring {
     /// Returns the terms behind that score.
     pub(crate) fn terms(&self, index: usize, latency_ms: f32, utilisation: f32) -> Terms {
         Terms {
-            latency: latency_points(latency_ms),
+            latency: self.curve.points(latency_ms),
             load: load_points(utilisation),
             compliance: self.compliance.get(index).copied().unwrap_or(0.0),
             cost: self.cost.get(index).copied().unwrap_or(0.0),
@@ -89,28 +115,37 @@ impl Scoring {
     }
 }
 
-/// Points for a round trip in milliseconds: linear between the knots, flat outside.
-pub fn latency_points(ms: f32) -> f32 {
-    let [first, .., last] = LATENCY_KNOTS;
-    if ms <= first.0 {
-        return first.1;
+/// A latency curve, with the points for the table's own round trips already found. Shared by the scorings that have
+/// the same curve.
+#[derive(Clone, Debug)]
+pub(crate) struct CompiledCurve {
+    curve: LatencyCurve,
+    /// `from * regions + to`.
+    prior: Box<[f32]>,
+    regions: usize,
+}
+
+impl CompiledCurve {
+    /// Finds the points for `latency_ms`, which holds `regions` times `regions` round trips.
+    pub(crate) fn new(curve: &LatencyCurve, latency_ms: &[f32], regions: usize) -> Self {
+        Self { prior: latency_ms.iter().map(|ms| curve.points(*ms)).collect(), curve: curve.clone(), regions }
     }
-    let pairs = LATENCY_KNOTS.iter().zip(&LATENCY_KNOTS[1..]);
-    let between = pairs.filter(|(_, right)| ms <= right.0).map(|(left, right)| {
-        // The slopes are constants: this divides at compile time.
-        let slope = (right.1 - left.1) / (right.0 - left.0);
-        left.1 + (ms - left.0) * slope
-    });
-    between.into_iter().next().unwrap_or(last.1)
+
+    /// Returns the points for the table's own round trips from a region, by the index of the region they go to.
+    pub(crate) fn prior(&self, from: usize) -> &[f32] {
+        &self.prior[from * self.regions..(from + 1) * self.regions]
+    }
+
+    /// Returns the points for a round trip in milliseconds.
+    pub(crate) fn points(&self, ms: f32) -> f32 {
+        self.curve.points(ms)
+    }
 }
 
 /// Points for a utilisation, 0 (idle) to 1 (full).
 pub(crate) fn load_points(utilisation: f32) -> f32 {
     100.0 * (1.0 - utilisation.clamp(0.0, 1.0))
 }
-
-/// (milliseconds, points)
-const LATENCY_KNOTS: [(f32, f32); 5] = [(20.0, 100.0), (50.0, 90.0), (100.0, 70.0), (150.0, 50.0), (300.0, 20.0)];
 
 /// Returns the round trip between two places given as (latitude, longitude) in degrees, in milliseconds: the great
 /// circle (haversine, mean radius 6371 km) there and back at 100 km/ms, which is two thirds of light's speed in
@@ -127,15 +162,6 @@ pub(crate) fn great_circle_ms(a: (f64, f64), b: (f64, f64)) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn latency_points_follow_the_knots() {
-        for (ms, points) in
-            [(0.0, 100.0), (20.0, 100.0), (35.0, 95.0), (100.0, 70.0), (125.0, 60.0), (300.0, 20.0), (9e9, 20.0)]
-        {
-            assert_eq!(latency_points(ms), points, "{ms} ms");
-        }
-    }
 
     #[test]
     fn great_circle_of_known_cities() {

@@ -17,7 +17,7 @@ use crate::pressure::Spill;
 use crate::region::{Access, AdminState, Region, RegionId, RegionSet, Role};
 use crate::residency::{Law, Residency};
 use crate::route::{Criticality, Method, Route, RouteId, RouteIndex, RouteSpec};
-use crate::score::{Scoring, great_circle_ms, latency_points};
+use crate::score::{CompiledCurve, LatencyCurve, Scoring, great_circle_ms};
 
 /// One revision of the fleet's routing, compiled for decisions. Immutable.
 #[derive(Clone, Debug)]
@@ -33,8 +33,6 @@ pub struct Table {
     names: FxHashMap<Box<str>, RegionId>,
     /// `from * regions + to`, milliseconds.
     latency_ms: Box<[f32]>,
-    /// The points for those.
-    latency_points: Box<[f32]>,
     constants: Box<[Constants]>,
     pub(crate) distinct_ranks: u16,
 }
@@ -57,6 +55,9 @@ pub(crate) struct Constants {
 impl Table {
     /// The most routes a table may have.
     pub const MAX_ROUTES: usize = 100_000;
+
+    /// The most different latency curves that a table's scorings may have: each has its points for every two regions.
+    pub const MAX_CURVES: usize = 16;
 
     /// The round trip assumed where neither a latency nor coordinates are known: the knee of the
     /// latency curve, so that an unmeasured region is neither favoured nor given up.
@@ -92,7 +93,8 @@ impl Table {
         });
         let classes = (0..spec.data_classes.len()).map(ClassId);
         let restricted: Vec<bool> = classes.map(|class| residency.restricts(class, &regions)).collect();
-        let mut scorings = Scorings::new(&spec);
+        let latency_ms = latencies(&spec);
+        let mut scorings = Scorings::new(&spec, &latency_ms);
         let mut criticalities: Vec<Criticality> = spec.routes.iter().map(|route| route.criticality).collect();
         criticalities.sort_unstable();
         criticalities.dedup();
@@ -131,8 +133,7 @@ impl Table {
                 .enumerate()
                 .filter_map(|(index, region)| Some((region.name.as_str().into(), RegionId::new(index)?)))
                 .collect(),
-            latency_points: latencies(&spec).iter().map(|ms| latency_points(*ms)).collect(),
-            latency_ms: latencies(&spec),
+            latency_ms,
             constants: spec
                 .regions
                 .iter()
@@ -247,12 +248,6 @@ impl Table {
         let of = |a, b| self.spec.latency_sla_ms.iter().find(|pair| (pair.0, pair.1) == (a, b)).map(|pair| pair.2);
         of(from, to).or_else(|| of(to, from))
     }
-
-    /// Returns the points for [`Table::prior_latency_ms`], by the index of the region it goes to.
-    pub(crate) fn prior_points(&self, from: RegionId) -> &[f32] {
-        let n = self.spec.regions.len();
-        &self.latency_points[from.index() * n..(from.index() + 1) * n]
-    }
 }
 
 fn latencies(spec: &TableSpec) -> Box<[f32]> {
@@ -276,30 +271,44 @@ fn latencies(spec: &TableSpec) -> Box<[f32]> {
 /// Compiled scorings, shared by the routes that score alike.
 struct Scorings<'a> {
     spec: &'a TableSpec,
+    latency_ms: &'a [f32],
     cost: Box<[f32]>,
+    curves: Vec<(&'a LatencyCurve, Arc<CompiledCurve>)>,
     compiled: FxHashMap<(usize, Vec<String>), Arc<Scoring>>,
 }
 
 impl<'a> Scorings<'a> {
-    fn new(spec: &'a TableSpec) -> Self {
+    fn new(spec: &'a TableSpec, latency_ms: &'a [f32]) -> Self {
         let highest = spec.regions.iter().map(|region| region.cost_per_gb).fold(0.0, f64::max);
         let points = |cost: f64| if highest > 0.0 { 100.0 * (1.0 - cost / highest) } else { 100.0 };
         let cost = spec.regions.iter().map(|region| points(region.cost_per_gb) as f32).collect();
-        Self { spec, cost, compiled: FxHashMap::default() }
+        Self { spec, latency_ms, cost, curves: Vec::new(), compiled: FxHashMap::default() }
     }
 
     fn get(&mut self, route: &RouteSpec) -> Arc<Scoring> {
-        let Self { spec, cost, compiled } = self;
         let key = (route.scoring, route.prefer_compliance.clone());
-        let make = || {
-            let asked = &route.prefer_compliance;
-            let share = |region: &Region| {
-                let held = asked.iter().filter(|name| region.compliance.contains(name)).count();
-                if asked.is_empty() { 100.0 } else { 100.0 * held as f32 / asked.len() as f32 }
-            };
-            let compliance = spec.regions.iter().map(share).collect();
-            Arc::new(Scoring::new(spec.scorings[route.scoring].1, compliance, cost.clone()))
+        if let Some(known) = self.compiled.get(&key) {
+            return known.clone();
+        }
+        let asked = &route.prefer_compliance;
+        let share = |region: &Region| {
+            let held = asked.iter().filter(|name| region.compliance.contains(name)).count();
+            if asked.is_empty() { 100.0 } else { 100.0 * held as f32 / asked.len() as f32 }
         };
-        compiled.entry(key).or_insert_with(make).clone()
+        let compliance = self.spec.regions.iter().map(share).collect();
+        let scoring = &self.spec.scorings[route.scoring];
+        let curve = self.curve(&scoring.latency_curve);
+        let made = Arc::new(Scoring::new(scoring.weights, curve, compliance, self.cost.clone()));
+        self.compiled.insert(key, made.clone());
+        made
+    }
+
+    fn curve(&mut self, curve: &'a LatencyCurve) -> Arc<CompiledCurve> {
+        if let Some((_, known)) = self.curves.iter().find(|(known, _)| *known == curve) {
+            return known.clone();
+        }
+        let made = Arc::new(CompiledCurve::new(curve, self.latency_ms, self.spec.regions.len()));
+        self.curves.push((curve, made.clone()));
+        made
     }
 }

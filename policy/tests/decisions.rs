@@ -9,6 +9,7 @@ use policy::jurisdiction::{
 };
 use policy::region::{AdminState, Capabilities};
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
+use policy::score::{CurveShape, LatencyCurve, ScoringSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
     Access, CurrentTable, Facts, Health, Method, Moment, Origin, Payload, Period, Permit, Reason, RegionSet,
@@ -792,7 +793,20 @@ fn specifications_that_are_no_tables() {
     assert!(matches!(broken(&|spec| spec.regions[1].cost_per_gb = f64::NAN), Some(TableError::BadNumber { .. })));
     assert!(matches!(broken(&|spec| spec.regions[1].capacity_rps = Some(-1.0)), Some(TableError::BadNumber { .. })));
     assert!(matches!(broken(&|spec| spec.latency_ms[0].2 = f64::INFINITY), Some(TableError::BadNumber { .. })));
-    assert!(matches!(broken(&|spec| spec.scorings[0].1.latency = -1.0), Some(TableError::BadNumber { .. })));
+    assert!(matches!(broken(&|spec| spec.scorings[0].weights.latency = -1.0), Some(TableError::BadNumber { .. })));
+    let curves = |count: u8| {
+        move |spec: &mut TableSpec| {
+            spec.scorings = (0..count)
+                .map(|index| {
+                    let knots = vec![(0.0, f64::from(index))];
+                    let latency_curve = LatencyCurve::new(CurveShape::Steps, knots).expect("a curve");
+                    ScoringSpec { latency_curve, ..spec.scorings[0].clone() }
+                })
+                .collect();
+        }
+    };
+    assert_eq!(broken(&curves(16)), None);
+    assert_eq!(broken(&curves(17)), Some(TableError::TooManyCurves(17)));
     assert!(matches!(broken(&|spec| spec.routes[0].scoring = 9), Some(TableError::Dangling { .. })));
     let like = |ids: &[usize]| UnknownOrigin::Like(ids.iter().map(|id| JurisdictionId(*id)).collect());
     assert_eq!(broken(&|spec| spec.unknown_origin = like(&[])), Some(TableError::LikeNobody));

@@ -6,6 +6,7 @@ use policy::jurisdiction::{ClassId, DataClass, JurisdictionId, Scope, Selector, 
 use policy::region::AdminState;
 use policy::region::Region;
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
+use policy::score::LatencyCurve;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Access, Facts, Method, Origin, Payload, RegionId, Table};
 
@@ -468,6 +469,7 @@ fn levers_are_settings() {
         new.regions[1].weight = 10;
         new.latency_ms = vec![(RegionId::new(0).unwrap(), RegionId::new(1).unwrap(), 80.0)];
         new.failover.threshold = 0.9;
+        new.scorings[0].latency_curve = LatencyCurve::built_in("steps").unwrap();
         new.routes[1].timeout = std::time::Duration::from_secs(1);
     });
     assert!(!levers.widens() && !levers.shrinks() && !levers.is_empty());
@@ -483,6 +485,7 @@ fn levers_are_settings() {
             "regions.us.state: serving > disabled",
             "latency_ms.us.ie: - > 80 ms",
             "failover.threshold: 0.5 > 0.9",
+            "scoring.balanced.latency_curve: line > steps",
         ]
     );
     assert_eq!(levers.routes[0].settings[0].key, "timeout");

@@ -680,7 +680,7 @@ fn tables() -> impl Strategy<Value = TableSpec> {
         if refuse_unlisted {
             spec.unlisted_jurisdiction = UnlistedJurisdiction::Refuse;
         }
-        spec.scorings[0].1 = Weights { latency: 5.0, load: 3.0, compliance: 2.0, cost: 1.0 };
+        spec.scorings[0].weights = Weights { latency: 5.0, load: 3.0, compliance: 2.0, cost: 1.0 };
         spec.routes.push(RouteSpec {
             max_replication_lag: lag.then_some(Duration::from_secs(60)),
             affinity: if kept { Affinity::ClientIp } else { Affinity::None },

@@ -12,7 +12,7 @@ use policy::failover::Failover;
 use policy::jurisdiction::{ClassId, DataClass, Scope, Transfer};
 use policy::region::{AdminState, Capabilities, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, Retry, RouteSpec, ServerName};
-use policy::score::Weights;
+use policy::score::ScoringSpec;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Method, Moment, RouteId, Table};
 
@@ -153,7 +153,7 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
         rules: Vec::new(),
         unknown_origin: UnknownOrigin::Strictest,
         unlisted_jurisdiction: UnlistedJurisdiction::Allow,
-        scorings: vec![("balanced".into(), Weights::built_in("balanced").expect("it is built in"))],
+        scorings: vec![ScoringSpec::built_in("balanced").expect("it is built in")],
         routes,
         failover: Failover::default(),
     }

@@ -1,4 +1,5 @@
 mod dates;
+mod scores;
 
 use std::path::Path;
 use std::time::Duration;
@@ -763,7 +764,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((route.retry.attempts, route.retry.body_bytes, route.retry.hedge), (3, 65_536, false));
     assert_eq!(route.retry.grpc_statuses, [4, 8, 13, 14]);
     assert_eq!((route.retry.statuses.as_slice(), route.retry.per_try_timeout), (&[502, 503, 504][..], None));
-    assert_eq!(spec.scorings[route.scoring].0, "balanced");
+    assert_eq!(spec.scorings[route.scoring].name, "balanced");
     assert_eq!(spec.failover, Failover::default());
     assert_eq!(table.files(), [Path::new("routes.toml")]);
     assert_eq!(&*table.text, BASE);
@@ -790,7 +791,7 @@ fn values_arrive_where_they_belong() {
     assert_eq!(route.host, HostPattern::Below("example.com".into()));
     assert_eq!(route.path, PathPattern::Prefix("/a%2Fb".into()));
     assert_eq!(route.consent_header.as_deref(), Some("x-consent"));
-    let weights = spec.scorings[route.scoring].1;
+    let weights = spec.scorings[route.scoring].weights;
     assert_eq!((weights.latency, weights.cost), (0.0, 1.0), "a declared scoring replaces a built-in one");
 }
 

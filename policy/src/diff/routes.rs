@@ -228,7 +228,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         ("requests", in_words(&route.host, &route.path)),
         ("methods", route.methods.map_or("all".to_owned(), methods)),
         ("data_class", spec.data_classes[route.data_class.0].name.clone()),
-        ("scoring", spec.scorings[route.scoring].0.clone()),
+        ("scoring", spec.scorings[route.scoring].name.clone()),
         ("criticality", route.criticality.name().to_owned()),
         (
             "access",

@@ -11,6 +11,7 @@ use crate::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfe
 use crate::list::Countries;
 use crate::moment::Period;
 use crate::region::{AdminState, Operator, Region, RegionId, RegionSet, Role, Tier};
+use crate::score::ScoringSpec;
 use crate::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
 /// Something that the tables say differently.
@@ -259,12 +260,13 @@ fn as_written(countries: &Countries, spec: &TableSpec) -> String {
 
 fn rest(spec: &TableSpec) -> Vec<(String, String)> {
     let mut rest = vec![("latency.window".to_owned(), format!("{:?}", spec.latency_window))];
-    for (name, weights) in &spec.scorings {
+    for ScoringSpec { name, weights, latency_curve } in &spec.scorings {
         let words = format!(
             "latency {}, load {}, compliance {}, cost {}",
             weights.latency, weights.load, weights.compliance, weights.cost
         );
         rest.push((format!("scoring.{name}"), words));
+        rest.push((format!("scoring.{name}.latency_curve"), latency_curve.to_string()));
     }
     let Failover {
         threshold,

@@ -9,7 +9,7 @@ use crate::load::Reported;
 use crate::moment::Moment;
 use crate::region::Access;
 use crate::round_trip::Measured;
-use crate::score::Terms;
+use crate::score::{CurveShape, Terms};
 use crate::verdict::Reason;
 
 /// A decision explained: which region serves one request, and why each of the others does not.
@@ -131,6 +131,29 @@ pub struct ScoringExplained {
     pub name: String,
     /// What each term counts; together 1. A score is the sum of each term times its weight.
     pub weights: Shares,
+    /// What a round trip is worth; null from a version that did not tell it.
+    #[serde(default)]
+    pub latency_curve: Option<CurveExplained>,
+}
+
+/// The points of the latency term.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CurveExplained {
+    /// The name of the curve; null for one that the table draws itself.
+    pub name: Option<String>,
+    /// What holds between two knots. Before the first and after the last the curve is flat.
+    pub shape: CurveShape,
+    /// The knots, by their milliseconds.
+    pub knots: Vec<KnotExplained>,
+}
+
+/// A knot of a latency curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KnotExplained {
+    /// The round trip, in milliseconds.
+    pub ms: f64,
+    /// What it is worth, 0 to 100.
+    pub points: f64,
 }
 
 /// The weights of a score's four terms, each 0 to 1.

@@ -12,7 +12,6 @@ use crate::decide::{
 use crate::hash::mix;
 use crate::region::{Access, AdminState, RegionId, RegionSet};
 use crate::route::Affinity;
-use crate::score::latency_points;
 use crate::view::{Health, RegionView, View};
 
 /// Returns every region, in the table's order.
@@ -118,7 +117,7 @@ impl Subject<'_> {
         let Case { table, facts, route, .. } = self.case;
         let weighed = weighed(route, &self.seen);
         let latency = latency_ms(table, facts.from, self.id, &weighed);
-        route.scoring.score(self.id.index(), latency_points(latency), weighed.utilisation)
+        route.scoring.score(self.id.index(), route.scoring.curve.points(latency), weighed.utilisation)
     }
 
     fn rank(&self) -> u16 {

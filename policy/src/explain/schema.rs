@@ -9,7 +9,7 @@ use super::Explanation;
 use crate::country::Country;
 use crate::moment::Moment;
 use crate::region::Access;
-use crate::score::Terms;
+use crate::score::{CurveShape, Terms};
 use crate::verdict::Reason;
 
 /// Returns the JSON schema (draft 2020-12) of what `meridian explain --format json` prints. More fields may come in
@@ -73,6 +73,20 @@ impl JsonSchema for Moment {
             "description": "A point in time: a date, which is 00:00 UTC, or an RFC 3339 time in UTC.",
             "type": "string",
             "pattern": "^-?[0-9]{4,6}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)?$",
+        })
+    }
+}
+
+impl JsonSchema for CurveShape {
+    fn schema_name() -> Cow<'static, str> {
+        "CurveShape".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What holds between two knots of a curve: a straight line, or the points of the knot before.",
+            "type": "string",
+            "enum": [CurveShape::Line, CurveShape::Steps],
         })
     }
 }

@@ -6,6 +6,7 @@ use super::{Table, TableSpec};
 use crate::jurisdiction::{ClassId, JurisdictionId, UnknownOrigin};
 use crate::list::Countries;
 use crate::region::{RegionId, RegionSet};
+use crate::score::{LatencyCurve, ScoringSpec};
 
 /// Why a specification is no table. Only what a caller could not have checked piece by piece, or
 /// must never get wrong; the config crate finds the rest with line and path.
@@ -24,6 +25,8 @@ pub enum TableError {
     TooManyRoutes(usize),
     #[error("two {kind} are named {name:?}")]
     Duplicate { kind: &'static str, name: String },
+    #[error("{0} different latency curves; the scorings of a table may have at most {max}", max = Table::MAX_CURVES)]
+    TooManyCurves(usize),
     #[error("{place}: {value} is not a number that can stand there")]
     BadNumber { place: String, value: f64 },
     #[error("unknown clients are to be treated like those of no jurisdiction: name at least one")]
@@ -117,10 +120,17 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
             return dangling("unknown_origin".into(), "jurisdiction");
         }
     }
-    for (name, weights) in &spec.scorings {
+    let mut curves: Vec<&LatencyCurve> = Vec::new();
+    for ScoringSpec { name, weights, latency_curve } in &spec.scorings {
         if !weights.is_usable() {
             return Err(TableError::BadNumber { place: format!("scoring {name}"), value: weights.sum() });
         }
+        if !curves.contains(&latency_curve) {
+            curves.push(latency_curve);
+        }
+    }
+    if curves.len() > Table::MAX_CURVES {
+        return Err(TableError::TooManyCurves(curves.len()));
     }
     for route in &spec.routes {
         if !class_known(&route.data_class) {

@@ -8,7 +8,7 @@ use crate::list::{Countries, List};
 use crate::moment::{LawTime, Moment};
 use crate::region::{Region, RegionId};
 use crate::route::RouteSpec;
-use crate::score::Weights;
+use crate::score::ScoringSpec;
 
 /// Everything a table says, names resolved to indices. [`Table::new`](super::Table::new)(crate::Table::new) checks and compiles it.
 #[derive(Clone, Debug)]
@@ -39,8 +39,8 @@ pub struct TableSpec {
     pub unknown_origin: UnknownOrigin,
     /// What a country without a jurisdiction means.
     pub unlisted_jurisdiction: UnlistedJurisdiction,
-    /// The scorings: name and weights.
-    pub scorings: Vec<(String, Weights)>,
+    /// The scorings, with at most [`Table::MAX_CURVES`](super::Table::MAX_CURVES)(crate::Table::MAX_CURVES) different latency curves.
+    pub scorings: Vec<ScoringSpec>,
     /// The routes, at most [`Table::MAX_ROUTES`](super::Table::MAX_ROUTES)(crate::Table::MAX_ROUTES).
     pub routes: Vec<RouteSpec>,
     /// The fleet-wide failover settings.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use policy::hash::client_key;
 use policy::region::{AdminState, Region, Role};
 use policy::route::{Affinity, Criticality, RouteSpec};
+use policy::score::{CurveShape, LatencyCurve};
 use policy::{Health, RegionView};
 
 use super::book::{Book, Names, Request};
@@ -73,7 +74,7 @@ impl Choice {
             let seen = view(&region.name);
             let latency = seen.rtt_ms.map_or_else(|| prior_ms(book, &request.from, &region.name), f64::from);
             let (near_and_fresh, unclear) = near_and_fresh(book, route, request, &region.name, &seen);
-            choice.unclear |= unclear;
+            choice.unclear |= unclear || at_a_step(&book.spec.scorings[route.scoring].latency_curve, latency);
             if seen.health == Health::Down || !near_and_fresh {
                 continue;
             }
@@ -207,7 +208,8 @@ fn moved_off(region: &Region, health: Health, hash: u64) -> bool {
 }
 
 fn score(book: &Book<'_>, route: &RouteSpec, region: &Region, latency_ms: f64, utilisation: f64) -> f64 {
-    let weights = &book.spec.scorings[route.scoring].1;
+    let scoring = &book.spec.scorings[route.scoring];
+    let weights = &scoring.weights;
     let asked = &route.prefer_compliance;
     let held = asked.iter().filter(|name| region.compliance.iter().any(|held| held == *name)).count();
     let compliance = if asked.is_empty() { 100.0 } else { 100.0 * held as f64 / asked.len() as f64 };
@@ -215,7 +217,7 @@ fn score(book: &Book<'_>, route: &RouteSpec, region: &Region, latency_ms: f64, u
     let cost = if highest > 0.0 { 100.0 * (1.0 - region.cost_per_gb / highest) } else { 100.0 };
     let load = 100.0 * (1.0 - utilisation.clamp(0.0, 1.0));
     let terms = [
-        (weights.latency, latency_points(latency_ms)),
+        (weights.latency, latency_points(&scoring.latency_curve, latency_ms)),
         (weights.load, load),
         (weights.compliance, compliance),
         (weights.cost, cost),
@@ -224,14 +226,41 @@ fn score(book: &Book<'_>, route: &RouteSpec, region: &Region, latency_ms: f64, u
     terms.iter().map(|(weight, points)| weight * points).sum::<f64>() / whole
 }
 
-fn latency_points(ms: f64) -> f64 {
-    match ms {
-        ms if ms <= 20.0 => 100.0,
-        ms if ms <= 50.0 => 100.0 - (ms - 20.0) / 30.0 * 10.0,
-        ms if ms <= 100.0 => 90.0 - (ms - 50.0) / 50.0 * 20.0,
-        ms if ms <= 150.0 => 70.0 - (ms - 100.0) / 50.0 * 20.0,
-        ms if ms <= 300.0 => 50.0 - (ms - 150.0) / 150.0 * 30.0,
-        _ => 20.0,
+/// Whether a round trip is too near a step to tell which side of it single precision puts it.
+fn at_a_step(curve: &LatencyCurve, ms: f64) -> bool {
+    let near = |knot: &(f64, f64)| knot.0 != ms && (knot.0 - ms).abs() < SCORE_ERROR;
+    curve.shape() == CurveShape::Steps && curve.knots().iter().any(near)
+}
+
+fn latency_points(curve: &LatencyCurve, ms: f64) -> f64 {
+    match (curve.name(), curve.shape()) {
+        (Some("line"), _) => match ms {
+            ms if ms <= 20.0 => 100.0,
+            ms if ms <= 50.0 => 100.0 - (ms - 20.0) / 30.0 * 10.0,
+            ms if ms <= 100.0 => 90.0 - (ms - 50.0) / 50.0 * 20.0,
+            ms if ms <= 150.0 => 70.0 - (ms - 100.0) / 50.0 * 20.0,
+            ms if ms <= 300.0 => 50.0 - (ms - 150.0) / 150.0 * 30.0,
+            _ => 20.0,
+        },
+        (Some("steps"), _) => match ms {
+            ms if ms < 20.0 => 100.0,
+            ms if ms < 50.0 => 90.0,
+            ms if ms < 100.0 => 70.0,
+            ms if ms < 150.0 => 50.0,
+            _ => 20.0,
+        },
+        (Some("point_per_10ms"), _) => (100.0 - ms / 10.0).max(0.0),
+        (Some("point_per_ms"), _) => (100.0 - ms).max(0.0),
+        (_, shape) => {
+            let before = curve.knots().iter().rfind(|knot| knot.0 <= ms).or(curve.knots().first()).expect("a knot");
+            match curve.knots().iter().find(|knot| knot.0 > ms).filter(|_| shape == CurveShape::Line) {
+                Some(after) if after != before => {
+                    let way = (ms - before.0) / (after.0 - before.0);
+                    before.1 * (1.0 - way) + after.1 * way
+                }
+                _ => before.1,
+            }
+        }
     }
 }
 

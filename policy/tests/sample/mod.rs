@@ -12,7 +12,7 @@ use policy::jurisdiction::{
 };
 use policy::region::{Access, AdminState, Capabilities, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName};
-use policy::score::Weights;
+use policy::score::ScoringSpec;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Moment, Period};
 
@@ -133,7 +133,7 @@ pub fn spec(regions: Vec<Region>) -> TableSpec {
         rules: Vec::new(),
         unknown_origin: UnknownOrigin::Strictest,
         unlisted_jurisdiction: UnlistedJurisdiction::Allow,
-        scorings: vec![("balanced".into(), Weights::built_in("balanced").unwrap())],
+        scorings: vec![ScoringSpec::built_in("balanced").unwrap()],
         routes: vec![route("public", "/", 0)],
         failover: Failover::default(),
     }

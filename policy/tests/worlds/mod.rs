@@ -16,7 +16,7 @@ use policy::jurisdiction::{
 use policy::list::{Countries, Entry, List, ListId};
 use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName};
-use policy::score::Weights;
+use policy::score::{CurveShape, LatencyCurve, ScoringSpec, Weights};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, Snapshot};
 use proptest::collection::vec;
@@ -214,7 +214,7 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
     let routes = (vec(route(), 1..=7), maybe(0.8, route()));
     let latencies =
         vec((0..70_usize, 0..70_usize, select(&[0.0, 30.0, 45.0, 60.0, 80.0, 120.0, 140.0, 400.0])), 0..=20);
-    (regions, law, defaults, vec(weights(), 1..=3), routes, latencies).prop_map(
+    (regions, law, defaults, vec(scoring(), 1..=3), routes, latencies).prop_map(
         |(mut regions, law, (unknown, refuse), scorings, routes, latencies)| {
             let count = regions.len();
             for (index, region) in regions.iter_mut().enumerate() {
@@ -252,7 +252,7 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
                     None => UnknownOrigin::Strictest,
                 },
                 unlisted_jurisdiction: if refuse { UnlistedJurisdiction::Refuse } else { UnlistedJurisdiction::Allow },
-                scorings: named("w", scorings, |name, weights| (name, weights)),
+                scorings: named("w", scorings, |name, scoring| ScoringSpec { name, ..scoring }),
                 routes: Vec::new(),
                 failover: Failover::default(),
             };
@@ -554,6 +554,27 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         },
         line: 1,
     })
+}
+
+fn scoring() -> impl Strategy<Value = ScoringSpec> {
+    (weights(), curve()).prop_map(|(weights, latency_curve)| ScoringSpec {
+        name: String::new(),
+        weights,
+        latency_curve,
+    })
+}
+
+/// A built-in curve, or one whose knots are where round trips often are.
+fn curve() -> impl Strategy<Value = LatencyCurve> {
+    let built_in = select(LatencyCurve::BUILT_IN).prop_map(|name| LatencyCurve::built_in(name).expect("a curve"));
+    let knots = (subsequence(&[25.0, 30.0, 45.0, 60.0, 80.0, 140.0], 0..=4), vec(0..=10_u8, 5));
+    let own = (any::<bool>(), knots).prop_map(|(is_line, (ms, mut points))| {
+        points.sort_unstable_by(|one, other| other.cmp(one));
+        let points = points.into_iter().map(|tens| f64::from(tens) * 10.0);
+        let shape = if is_line { CurveShape::Line } else { CurveShape::Steps };
+        LatencyCurve::new(shape, [0.0].into_iter().chain(ms).zip(points).collect()).expect("a curve")
+    });
+    prop_oneof![3 => built_in, 1 => own]
 }
 
 fn weights() -> impl Strategy<Value = Weights> {

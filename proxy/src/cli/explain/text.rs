@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use policy::explain::{
-    DormantRule, FailureStep, Ground, LatencySource, Outcome, RegionExplained, ReportedExplained, RuleExplained,
-    Ruling, Shares, Why,
+    CurveExplained, DormantRule, FailureStep, Ground, LatencySource, Outcome, RegionExplained, ReportedExplained,
+    RuleExplained, Ruling, ScoringExplained, Shares, Why,
 };
+use policy::score::CurveShape;
 use policy::{Access, Explanation, Period, Reported};
 
 use super::page::{GLUE, Page};
@@ -164,8 +165,7 @@ fn order(page: &mut Page, explanation: &Explanation) {
     }
     page.line("");
     let columns = Columns::of(explanation, &tried);
-    let scoring = explanation.scoring.as_ref().map_or(String::new(), |scoring| format!(", scored by {}", scoring.name));
-    page.line(&format!("order{scoring}"));
+    page.wrapped("", 2, &format!("order{}", explanation.scoring.as_ref().map_or(String::new(), scored_by)));
     page.line(&columns.head());
     let mut above = String::new();
     for (index, region) in tried.iter().enumerate() {
@@ -182,6 +182,21 @@ fn order(page: &mut Page, explanation: &Explanation) {
     if tried.iter().any(|region| region.tied) {
         page.line("  * within 5 points of the best left: this client's hash draws, by free capacity");
     }
+}
+
+fn scored_by(scoring: &ScoringExplained) -> String {
+    let knots = |curve: &CurveExplained| {
+        let knots: Vec<String> = curve.knots.iter().map(|knot| format!("{} ms {}", knot.ms, knot.points)).collect();
+        let shape = match curve.shape {
+            CurveShape::Line => "a line through",
+            CurveShape::Steps => "steps from",
+        };
+        format!("{shape} {}", knots.join(", "))
+    };
+    let curve = scoring.latency_curve.as_ref().map_or(String::new(), |curve| {
+        format!("; latency curve: {}", curve.name.clone().unwrap_or_else(|| knots(curve)))
+    });
+    format!(", scored by {}{curve}", scoring.name)
 }
 
 /// Returns the heading of a region's group in the order.
