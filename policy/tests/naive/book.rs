@@ -30,6 +30,8 @@ pub struct Rule {
     pub data_classes: Names,
     /// The regions that one of its selectors selects; `None` for a rule that only denies.
     pub selected: Option<Names>,
+    /// Whether it denies anything.
+    pub denies: bool,
     /// The regions that must never serve.
     pub denied: Names,
     pub transfer: Transfer,
@@ -70,6 +72,7 @@ impl<'a> Book<'a> {
                 jurisdiction: spec.jurisdictions[rule.jurisdiction.0].name.clone(),
                 data_classes: rule.data_classes.iter().map(|id| spec.data_classes[id.0].name.clone()).collect(),
                 selected: rule.allow.is_some().then_some(selected),
+                denies: rule.deny.is_some(),
                 denied,
                 regulation: rule.regulation.clone(),
                 from: rule.period.from.map(|moment| moment.unix_seconds()),

@@ -205,9 +205,8 @@ fn of_unknown(book: &Book<'_>, class: &str, holding: &mut Vec<Restriction>) {
     for jurisdiction in book.jurisdictions.keys() {
         of_jurisdiction(book, class, jurisdiction, holding);
     }
-    let somewhere_unlisted =
-        Country::all().any(|country| !book.protected.values().any(|set| set.contains(country.code())));
-    if somewhere_unlisted && book.spec.unlisted_jurisdiction == UnlistedJurisdiction::Refuse {
+    // The client may be in a country that no jurisdiction lists, even where the table lists all that have a code.
+    if book.spec.unlisted_jurisdiction == UnlistedJurisdiction::Refuse {
         holding.push(nowhere());
     }
     if scope_of(book, class) == Scope::SuperRegion {
@@ -235,7 +234,8 @@ fn of_jurisdiction(book: &Book<'_>, class: &str, jurisdiction: &str, holding: &m
         let later = |other: &&&Rule| {
             other.regulation == rule.regulation && other.from.unwrap_or(i64::MIN) > rule.from.unwrap_or(i64::MIN)
         };
-        let stands_for_it = |other: &&Rule| rule.selected.is_none() || other.selected.is_some();
+        let stands_for_it =
+            |other: &&Rule| (rule.selected.is_none() || other.selected.is_some()) && (!rule.denies || other.denies);
         if over && rules.iter().filter(later).any(stands_for_it) {
             continue;
         }
