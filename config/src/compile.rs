@@ -24,6 +24,7 @@ mod retry;
 mod route;
 mod scoring;
 mod selector;
+mod split;
 
 use std::path::{Path, PathBuf};
 

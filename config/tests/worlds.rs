@@ -3,6 +3,7 @@
 #[path = "worlds/countries.rs"]
 mod countries;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,11 +28,13 @@ struct Case {
     down: &'static [&'static str],
     /// How far the regions' copies are behind, in seconds.
     lag: u64,
+    /// Which of many clients.
+    client: u32,
 }
 
 impl Case {
     const fn new(table: &'static str, node: &'static str, country: &'static str, path: &'static str) -> Self {
-        Self { table, node, country, method: Method::Get, path, consent: false, down: &[], lag: 0 }
+        Self { table, node, country, method: Method::Get, path, consent: false, down: &[], lag: 0, client: 0 }
     }
 
     const fn post(self) -> Self {
@@ -52,7 +55,10 @@ impl Case {
 
     /// The regions in the order of the attempts, each with whether it needs safeguards.
     fn outcome(&self) -> Result<Vec<(String, bool)>, Refusal> {
-        let loaded = load(self.table);
+        self.outcome_by(&load(self.table))
+    }
+
+    fn outcome_by(&self, loaded: &RoutingTable) -> Result<Vec<(String, bool)>, Refusal> {
         let table = &loaded.table;
         let mut view = vec![RegionView::default(); loaded.upstreams.len()];
         for (id, region) in table.regions() {
@@ -69,7 +75,7 @@ impl Case {
             origin: self.country.parse().map_or(Origin::Unknown, Origin::Country),
             declared: &[],
             consent: self.consent,
-            client_key: client_key(b"198.51.100.7"),
+            client_key: client_key(format!("198.51.100.7 {}", self.client).as_bytes()),
             from: table.region_named(self.node).unwrap(),
             pinned: None,
             only: None,
@@ -373,16 +379,36 @@ fn cortex_keeps_data_where_it_belongs() {
     for (country, path, expected) in [
         ("FR", "/api/v1/things", &["eu-west-1"][..]),
         ("CH", "/coordination/status", &["eu-west-1"]),
-        ("CA", "/api/v1/things", &["us-east-1", "eu-west-1", "ap-south-1"]),
         ("CA", "/coordination/status", &["us-east-1"]),
         ("IN", "/coordination/status", &["ap-south-1"]),
     ] {
         assert_eq!(Case::new("cortex", "us-east-1", country, path).order(), expected, "{country} {path}");
     }
+    // At home first; abroad, by their shares.
+    let [first, others @ ..] = &Case::new("cortex", "us-east-1", "CA", "/api/v1/things").order()[..] else { panic!() };
+    assert_eq!((first.as_str(), BTreeSet::from_iter(others).len()), ("us-east-1", 2));
     let indian = Case::new("cortex", "ap-south-1", "IN", "/api/v1/things");
     assert_eq!(indian.order()[0], "ap-south-1");
     assert_eq!(indian.order().len(), 3);
     assert_eq!(indian.post().order(), ["ap-south-1"], "a write needs more than a copy");
+}
+
+/// 40/35/25 of the clients that may be served anywhere, at each node; who waits for an answer is served nearby.
+#[test]
+fn cortex_shares_its_traffic() {
+    let loaded = load("cortex");
+    for node in ["us-east-1", "eu-west-1", "ap-south-1"] {
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        for client in 0..2000_u32 {
+            let case = Case { client, ..Case::new("cortex", node, "JP", "/api/v1/things") };
+            let (first, _) = case.outcome_by(&loaded).expect("served").swap_remove(0);
+            *counts.entry(first).or_default() += 1;
+        }
+        let percent = ["us-east-1", "eu-west-1", "ap-south-1"].map(|name| f64::from(counts[name]) / 20.0);
+        let near = percent.iter().zip([40.0, 35.0, 25.0]).all(|(found, share)| (found - share).abs() <= 2.0);
+        assert!(near, "{node}: {percent:?}");
+        assert_eq!(Case::new("cortex", node, "JP", "/api/v1/interactive").order()[0], node);
+    }
 }
 
 #[test]

@@ -17,7 +17,8 @@ use crate::table::{Constants, Table};
 use crate::verdict::{Permits, Reason, Refusal, Verdict};
 use crate::view::{Health, RegionView, View, WithDown};
 
-/// Candidates within this many points of the best of their level share clients by hash.
+/// Candidates within this many points of the best of their level share clients by hash. Regions with shares do
+/// whatever their points.
 pub const TIE_MARGIN: f32 = 5.0;
 
 /// Decides one request. Allocates nothing for tables of up to 64 regions; takes no lock.
@@ -125,14 +126,21 @@ fn choose(
             if rank > best_rank {
                 continue;
             }
-            let latency = weighed.rtt_ms.map_or(prior_points[region.index()], |ms| curve.points(ms));
-            let score = route.scoring.score(region.index(), latency, weighed.utilisation);
+            let (score, draw_weight) = match share(route, constants) {
+                // All of this rank have one, and so are of equal standing, whatever they score.
+                Some(share) => (0.0, share),
+                None => {
+                    let latency = weighed.rtt_ms.map_or(prior_points[region.index()], |ms| curve.points(ms));
+                    let score = route.scoring.score(region.index(), latency, weighed.utilisation);
+                    (score, headroom(constants, &weighed))
+                }
+            };
             if rank < best_rank {
                 (best_rank, best_score) = (rank, score);
                 candidates.clear();
             }
             best_score = score.max(best_score);
-            candidates.push(Candidate { region, score, headroom: headroom(constants, &weighed) });
+            candidates.push(Candidate { region, score, draw_weight });
         }
     }
     let mut tied = candidates.iter().filter(|candidate| candidate.score >= best_score - TIE_MARGIN);
@@ -140,7 +148,7 @@ fn choose(
     let Some(second) = tied.next() else { return Some((first.region, eligible)) };
     let draw = |candidate: &Candidate| {
         let seed = table.constants(candidate.region).seed;
-        (rendezvous(mix(facts.client_key ^ seed), candidate.headroom), seed, candidate.region)
+        (rendezvous(mix(facts.client_key ^ seed), candidate.draw_weight), seed, candidate.region)
     };
     let drawn = tied.map(draw).fold(higher(draw(first), draw(second)), higher);
     Some((drawn.2, eligible))
@@ -156,7 +164,7 @@ fn higher(one: (f32, u64, RegionId), other: (f32, u64, RegionId)) -> (f32, u64, 
 struct Candidate {
     region: RegionId,
     score: f32,
-    headroom: f32,
+    draw_weight: f32,
 }
 
 /// Returns the allowed regions of one word of the set that the route can use as far as the table alone tells.
@@ -218,7 +226,12 @@ pub(crate) fn level(table: &Table, allowed: &Allowed, region: RegionId) -> u16 {
     if allowed.opened.contains(region) { table.distinct_ranks + rank } else { rank }
 }
 
-/// Returns what a region's hash is weighted by: what is free of its capacity, and never nothing.
+/// Returns a region's share of the clients, where shares decide on this route.
+pub(crate) fn share(route: &Route, constants: &Constants) -> Option<f32> {
+    (constants.share > 0.0 && route.scoring.shares).then_some(constants.share)
+}
+
+/// Returns what a region's hash is weighted by where no shares are: what is free of its capacity, and never nothing.
 pub(crate) fn headroom(constants: &Constants, weighed: &RegionView) -> f32 {
     constants.capacity * (1.0 - weighed.utilisation).max(0.01)
 }
@@ -293,10 +306,10 @@ pub(crate) fn rank(
 }
 
 /// Weighted rendezvous hashing (Schindelhauer, Schomaker 2005): the highest -weight/ln(u) wins
-/// with a probability in proportion to its weight, which here is the region's headroom. Any base of
+/// with a probability in proportion to its weight, which here is the region's share, or its headroom. Any base of
 /// the logarithm gives the same order.
-pub(crate) fn rendezvous(hash: u64, headroom: f32) -> f32 {
-    headroom / minus_log2(hash).max(f32::EPSILON)
+pub(crate) fn rendezvous(hash: u64, weight: f32) -> f32 {
+    weight / minus_log2(hash).max(f32::EPSILON)
 }
 
 /// -log2(hash / 2^64), to 1.2e-4: the position of the highest bit, and for the bits below it the

@@ -152,10 +152,11 @@ fn route_terms(route: &Route) -> RouteTerms {
 }
 
 fn scoring(table: &Table, route: &Route) -> ScoringExplained {
-    let ScoringSpec { name, weights, latency_curve } = &table.spec().scorings[route.spec.scoring];
+    let ScoringSpec { name, weights, latency_curve, shares } = &table.spec().scorings[route.spec.scoring];
     let share = |weight: f64| (weight / weights.sum()) as f32;
     ScoringExplained {
         name: name.clone(),
+        shares: *shares,
         weights: Shares {
             latency: share(weights.latency),
             load: share(weights.load),

@@ -49,6 +49,9 @@ pub struct Region {
     pub priority: u16,
     /// Percent, `0..=100`, of the clients that would choose this region that get it.
     pub weight: u8,
+    /// Its share of the clients among the regions of its priority that serve them, in proportion to theirs; `None`
+    /// where scores decide. Regions of one priority that are all cold, or all not, have shares together or not at all.
+    pub share: Option<u32>,
     /// The operator's lever.
     pub state: AdminState,
     /// Whether it serves reads and writes.

@@ -17,13 +17,15 @@ pub struct ScoringSpec {
     pub weights: Weights,
     /// The points of the latency term.
     pub latency_curve: LatencyCurve,
+    /// Whether the shares of regions decide before scores do, where regions have them.
+    pub shares: bool,
 }
 
 impl ScoringSpec {
     /// Returns the scoring that a name stands for without a declaration.
     pub fn built_in(name: &str) -> Option<Self> {
         let weights = Weights::built_in(name)?;
-        Some(Self { name: name.to_owned(), weights, latency_curve: LatencyCurve::default() })
+        Some(Self { name: name.to_owned(), weights, latency_curve: LatencyCurve::default(), shares: true })
     }
 }
 
@@ -80,6 +82,8 @@ pub struct Terms {
 #[derive(Clone, Debug)]
 pub(crate) struct Scoring {
     pub(crate) curve: Arc<CompiledCurve>,
+    /// See [`ScoringSpec::shares`].
+    pub(crate) shares: bool,
     pub(crate) latency: f32,
     pub(crate) load: f32,
     pub(crate) fixed: Box<[f32]>,
@@ -89,14 +93,23 @@ pub(crate) struct Scoring {
 
 impl Scoring {
     /// Sums the constant terms of every region; `compliance` and `cost` hold points by region.
-    pub(crate) fn new(weights: Weights, curve: Arc<CompiledCurve>, compliance: Box<[f32]>, cost: Box<[f32]>) -> Self {
+    pub(crate) fn new(spec: &ScoringSpec, curve: Arc<CompiledCurve>, compliance: Box<[f32]>, cost: Box<[f32]>) -> Self {
+        let ScoringSpec { weights, shares, .. } = spec;
         let share = |weight: f64| (weight / weights.sum()) as f32;
         let fixed = compliance
             .iter()
             .zip(&cost)
             .map(|(compliance, cost)| share(weights.compliance) * compliance + share(weights.cost) * cost)
             .collect();
-        Self { curve, latency: share(weights.latency), load: share(weights.load), fixed, compliance, cost }
+        Self {
+            curve,
+            shares: *shares,
+            latency: share(weights.latency),
+            load: share(weights.load),
+            fixed,
+            compliance,
+            cost,
+        }
     }
 
     /// Returns the score of the region at `index`, 0 to 100, from its latency's points and its utilisation.

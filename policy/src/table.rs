@@ -48,6 +48,8 @@ pub(crate) struct Constants {
     pub(crate) rank: u16,
     /// See [`Region::weight`].
     pub(crate) weight: u8,
+    /// See [`Region::share`]; 0 for none.
+    pub(crate) share: f32,
     /// Whether its role is cold: it comes after all that is not, whatever its priority.
     pub(crate) cold: bool,
 }
@@ -142,6 +144,7 @@ impl Table {
                     capacity: region.capacity_rps.unwrap_or(typical) as f32,
                     rank: rank(region),
                     weight: region.weight,
+                    share: region.share.unwrap_or(0) as f32,
                     cold: region.role == Role::Cold,
                 })
                 .collect(),
@@ -298,7 +301,7 @@ impl<'a> Scorings<'a> {
         let compliance = self.spec.regions.iter().map(share).collect();
         let scoring = &self.spec.scorings[route.scoring];
         let curve = self.curve(&scoring.latency_curve);
-        let made = Arc::new(Scoring::new(scoring.weights, curve, compliance, self.cost.clone()));
+        let made = Arc::new(Scoring::new(scoring, curve, compliance, self.cost.clone()));
         self.compiled.insert(key, made.clone());
         made
     }

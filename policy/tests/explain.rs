@@ -171,7 +171,8 @@ fn again(told: &Explanation) -> Vec<String> {
     while let Some(best) = left.iter().map(|region| rank(region)).min() {
         let rivals: Vec<_> = left.iter().copied().filter(|region| rank(region) == best).collect();
         let score = rivals.iter().map(|region| region.score).fold(f32::MIN, f32::max);
-        let near: Vec<_> = rivals.into_iter().filter(|region| region.score >= score - TIE_MARGIN).collect();
+        let near: Vec<_> =
+            rivals.into_iter().filter(|region| region.share.is_some() || region.score >= score - TIE_MARGIN).collect();
         let drawn = |region: &RegionExplained| region.hash.expect("the draw of a tie");
         let first = match near.as_slice() {
             [only] => only,

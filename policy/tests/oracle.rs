@@ -76,6 +76,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("pinned and not eligible", 300),
     ("pinned to a draining region", 80),
     ("held to one region", 80),
+    ("shared by three or more", 80),
     ("kept by its address", 500),
     ("several words", 40),
     ("too far", 400),
@@ -256,6 +257,7 @@ impl Case<'_> {
         self.count("safeguarded", eligible.iter().any(|name| law.is_safeguarded(name)));
         self.count("spills", choice.spills());
         self.count("weight or ramp moves off", choice.moves_off());
+        self.count("shared by three or more", choice.sharing() > 2);
         self.count("kept by its address", route.affinity == policy::route::Affinity::ClientIp);
         self.count("held to one region", request.only.is_some());
         if let Some(pinned) = &request.pinned {

@@ -2,14 +2,15 @@
 #![allow(missing_docs)]
 
 use policy::hash::client_key;
-use policy::region::{AdminState, Region};
+use policy::jurisdiction::Transfer;
+use policy::region::{AdminState, Region, Role};
 use policy::score::{LatencyCurve, Weights};
-use policy::table::TableSpec;
-use policy::{Facts, Method, Origin, Payload, RegionId, RegionView, Table, Verdict, decide};
+use policy::table::{TableError, TableSpec};
+use policy::{Facts, Health, Method, Origin, Payload, RegionId, RegionView, Table, Verdict, decide};
 
 mod sample;
 
-use sample::{region, spec};
+use sample::{class, jurisdiction, region, route, rule, spec};
 
 fn id(index: usize) -> RegionId {
     RegionId::new(index).expect("an id")
@@ -61,4 +62,149 @@ fn the_curve_says_how_much_a_millisecond_is_worth() {
         let found = (ties(&[RegionView::default(); 3]), ties(&measured));
         assert_eq!(found, (by_table, by_measurement), "{curve}: {points} points");
     }
+}
+
+const CLIENTS: u32 = 20_000;
+
+/// Three regions with shares of 40, 35 and 25; the first is the node's own, and by far the best by score.
+fn shared() -> TableSpec {
+    let of = |name, country, share| Region { share: Some(share), ..region(name, country) };
+    let mut spec = spec(vec![of("us", "US", 40), of("eu", "IE", 35), of("ap", "IN", 25)]);
+    spec.latency_ms = vec![(id(0), id(1), 80.0), (id(0), id(2), 200.0)];
+    spec
+}
+
+fn up() -> Vec<RegionView> {
+    vec![RegionView::default(); 3]
+}
+
+/// Checks the percentage of the clients that each region has, to two points.
+#[track_caller]
+fn assert_split(firsts: &[usize], expected: [f64; 3]) {
+    let percent = |index| {
+        let count = firsts.iter().filter(|first| **first == index).count();
+        count as f64 * 100.0 / firsts.len() as f64
+    };
+    for (index, expected) in expected.into_iter().enumerate() {
+        let found = percent(index);
+        assert!(
+            (found - expected).abs() <= 2.0 && (expected > 0.0 || found == 0.0),
+            "{index}: {found} % of {expected} %"
+        );
+    }
+}
+
+#[test]
+fn shares_split_the_clients_whatever_the_scores() {
+    assert_split(&firsts(&shared(), &up(), "/", CLIENTS), [40.0, 35.0, 25.0]);
+    // Only proportions matter; and neither capacity nor load below the mark has a say.
+    let mut other = shared();
+    other.regions.iter_mut().zip([8, 7, 5]).for_each(|(region, share)| region.share = Some(share));
+    other.regions[2].capacity_rps = Some(1e6);
+    let mut loaded = up();
+    (loaded[0].utilisation, loaded[1].rtt_ms) = (0.8, Some(500.0));
+    assert_eq!(firsts(&other, &loaded, "/", CLIENTS), firsts(&shared(), &up(), "/", CLIENTS));
+}
+
+#[test]
+fn a_scoring_may_leave_shares_aside() {
+    let mut spec = shared();
+    spec.scorings[0].shares = false;
+    assert_split(&firsts(&spec, &up(), "/", 1000), [100.0, 0.0, 0.0]);
+}
+
+#[test]
+fn clients_of_a_region_that_leaves_are_divided_by_the_shares_of_the_others_and_nobody_else_moves() {
+    let before = firsts(&shared(), &up(), "/", CLIENTS);
+    for gone in 0..3 {
+        let mut view = up();
+        view[gone].health = Health::Down;
+        let after = firsts(&shared(), &view, "/", CLIENTS);
+        assert!(before.iter().zip(&after).all(|(before, after)| before == after || *before == gone));
+        let mut expected = [40.0, 35.0, 25.0];
+        expected[gone] = 0.0;
+        let left: f64 = expected.iter().sum();
+        assert_split(&after, expected.map(|share| share * 100.0 / left));
+        // The clients that moved are a sample of all.
+        let moved = || before.iter().zip(&after).filter(|(before, _)| **before == gone).map(|(_, after)| *after);
+        assert_split(&moved().collect::<Vec<_>>(), expected.map(|share| share * 100.0 / left));
+    }
+}
+
+#[test]
+fn a_greater_share_takes_clients_and_gives_none_up() {
+    let before = firsts(&shared(), &up(), "/", CLIENTS);
+    let mut more = shared();
+    more.regions[2].share = Some(75);
+    let after = firsts(&more, &up(), "/", CLIENTS);
+    assert_split(&after, [26.7, 23.3, 50.0]);
+    assert!(before.iter().zip(&after).all(|(before, after)| before == after || *after == 2));
+}
+
+/// Levels, weights, ramps and overload go before shares.
+#[test]
+fn shares_divide_among_equals_only() {
+    let mut ramping = up();
+    ramping[0].health = Health::Ramping(50);
+    // Of its 40, 20 stay; the other 20 are divided 35 to 25.
+    assert_split(&firsts(&shared(), &ramping, "/", CLIENTS), [20.0, 46.7, 33.3]);
+    let mut weighed = shared();
+    weighed.regions[0].weight = 50;
+    assert_split(&firsts(&weighed, &up(), "/", CLIENTS), [20.0, 46.7, 33.3]);
+    let mut full = up();
+    full[0].pressure = 0.925;
+    assert_split(&firsts(&shared(), &full, "/", CLIENTS), [20.0, 46.7, 33.3]);
+    let mut standby = shared();
+    (standby.regions[2].role, standby.regions[2].priority) = (Role::Warm, 1);
+    assert_split(&firsts(&standby, &up(), "/", CLIENTS), [53.3, 46.7, 0.0]);
+}
+
+#[test]
+fn shares_divide_what_the_law_leaves() {
+    let mut spec = shared();
+    spec.jurisdictions = vec![jurisdiction("us", &["US"])];
+    spec.data_classes.push(class("personal", Transfer::Allowed));
+    spec.rules = vec![rule(0, 1, &["IE", "IN"], Transfer::Prohibited)];
+    spec.routes.push(route("api", "/v3", 1));
+    assert_split(&firsts(&spec, &up(), "/v3", CLIENTS), [0.0, 58.3, 41.7]);
+    // What a rule opens comes after what it selects, and is divided likewise.
+    spec.rules = vec![rule(0, 1, &["US"], Transfer::Allowed)];
+    assert_split(&firsts(&spec, &up(), "/v3", 1000), [100.0, 0.0, 0.0]);
+    let mut view = up();
+    view[0].health = Health::Down;
+    assert_split(&firsts(&spec, &view, "/v3", CLIENTS), [0.0, 58.3, 41.7]);
+}
+
+#[test]
+fn shares_stand_together_or_not_at_all() {
+    let mut spec = shared();
+    spec.regions[1].share = None;
+    let mixed = TableError::MixedShares { with: "us".into(), without: "eu".into() };
+    assert_eq!(Table::new(spec.clone()).err(), Some(mixed));
+    spec.regions[1].priority = 1;
+    assert!(Table::new(spec.clone()).is_ok(), "another priority");
+    (spec.regions[1].priority, spec.regions[1].role) = (0, Role::Cold);
+    assert!(Table::new(spec.clone()).is_ok(), "cold regions stand by themselves");
+    spec.regions[0].share = Some(0);
+    assert!(matches!(Table::new(spec).err(), Some(TableError::BadNumber { .. })));
+}
+
+#[test]
+fn an_explanation_tells_the_share_by_which_it_was_drawn() {
+    let table = Table::new(shared()).expect("a table");
+    let told = policy::explain(&table, &facts(1, "/"), up().as_slice(), Vec::new());
+    for (region, others) in told.regions.iter().zip([["ap", "eu"], ["ap", "us"], ["eu", "us"]]) {
+        let mut tied = region.tied_with.clone();
+        tied.sort_unstable();
+        assert_eq!(tied, others);
+        let why = region.why.iter().find(|why| why.rule == "share").expect("a note");
+        let share = region.share.expect("a share");
+        assert_eq!(why.effect, format!("{share} of 100 of the clients of its level, by hash, whatever the scores"));
+    }
+    assert!(told.scoring.expect("a scoring").shares);
+    let mut by_score = shared();
+    by_score.scorings[0].shares = false;
+    let table = Table::new(by_score).expect("a table");
+    let told = policy::explain(&table, &facts(1, "/"), up().as_slice(), Vec::new());
+    assert!(told.regions.iter().all(|region| region.share.is_none() && !region.tied), "{told:#?}");
 }

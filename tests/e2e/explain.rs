@@ -28,7 +28,8 @@ fn the_page_tells_the_verdict_the_reasons_and_what_comes_next() {
         "client   in BR",
         "br: LGPD (line",
         "only southamerica-east1",
-        "   1  southamerica-east1   65.0    70 (100 ms, table)     100 (0 %)      0",
+        "order, scored by balanced; latency curve: steps",
+        "   1  southamerica-east1   55.0    50 (100 ms, table)     100 (0 %)      0",
         "transfer is prohibited for data class tier_1_pii",
         "southamerica-east1 down  REFUSE 503 residency_unavailable",
     ] {

@@ -139,6 +139,7 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
             capabilities: Capabilities { read: true, write: true },
             operator: None,
             compliance: Vec::new(),
+            share: None,
             capacity_rps: None,
             cost_per_gb: 0.0,
             line: 1,

@@ -7,6 +7,7 @@ use super::countries::country as read_country;
 use super::frameworks::frameworks;
 use super::health::health;
 use super::operator::operator;
+use super::split;
 use crate::endpoint::{Endpoint, EndpointRole, Upstream};
 use crate::field::{Field, Section};
 use crate::name::version as read_version;
@@ -24,6 +25,7 @@ pub(super) fn regions(root: &Section<'_>) -> Vec<(Region, Upstream)> {
     if !regions.is_empty() && regions.iter().all(|(region, _)| region.weight == 0) {
         section.error("the weight of every region is 0: give at least one of them clients".to_owned());
     }
+    split::check(&section, regions.iter().map(|(region, _)| region));
     regions
 }
 
@@ -66,6 +68,7 @@ fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Opti
             .and_then(|field| field.integer(0..=u16::MAX))
             .unwrap_or_else(|| role.default_priority()),
         weight: section.field("weight").and_then(|field| field.integer(0..=100)).unwrap_or(100),
+        share: section.field("share").and_then(|field| field.integer(1..=MAX_SHARE)),
         state,
         capabilities,
         operator: section.field("operator").and_then(|field| operator(&field)),
@@ -147,6 +150,7 @@ const KEYS: &[&str] = &[
     "role",
     "priority",
     "weight",
+    "share",
     "state",
     "capabilities",
     "operator",
@@ -164,6 +168,9 @@ const STATES: &[(&str, AdminState)] =
     &[("serving", AdminState::Serving), ("draining", AdminState::Draining), ("disabled", AdminState::Disabled)];
 
 const MAX_ENDPOINTS: usize = 1024;
+
+/// The largest share: a million tells any two apart, and single precision has it exactly.
+const MAX_SHARE: u32 = 1_000_000;
 
 const BOTH: Capabilities = Capabilities { read: true, write: true };
 const NEITHER: Capabilities = Capabilities { read: false, write: false };

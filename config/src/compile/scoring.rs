@@ -35,7 +35,8 @@ fn scoring(field: &Field<'_>) -> Option<ScoringSpec> {
     let weights = weights(field, &section);
     let curve = section.field("latency_curve").map(|field| curve(&field));
     let latency_curve = curve.unwrap_or_else(|| Some(LatencyCurve::default()));
-    Some(ScoringSpec { name: field.key().to_owned(), weights: weights?, latency_curve: latency_curve? })
+    let shares = section.field("shares").and_then(|field| field.boolean()).unwrap_or(true);
+    Some(ScoringSpec { name: field.key().to_owned(), weights: weights?, latency_curve: latency_curve?, shares })
 }
 
 /// Reads the weights. A declaration of a built-in scoring that names none of them keeps its own.
@@ -104,7 +105,7 @@ fn knot(field: &Field<'_>) -> Option<(f64, f64)> {
     }
 }
 
-const KEYS: &[&str] = &["latency", "load", "compliance", "cost", "latency_curve"];
+const KEYS: &[&str] = &["latency", "load", "compliance", "cost", "latency_curve", "shares"];
 
 const WEIGHTS: &[&str] = &["latency", "load", "compliance", "cost"];
 

@@ -100,6 +100,7 @@ fn regions(spec: &TableSpec) -> Things {
             ("role", role.to_owned()),
             ("priority", region.priority.to_string()),
             ("weight", region.weight.to_string()),
+            ("share", region.share.map_or("none".to_owned(), |share| share.to_string())),
             ("state", state.to_owned()),
             ("capabilities", listed(&capabilities)),
             ("operator", region.operator.as_ref().map_or("unknown".to_owned(), operator)),
@@ -260,13 +261,14 @@ fn as_written(countries: &Countries, spec: &TableSpec) -> String {
 
 fn rest(spec: &TableSpec) -> Vec<(String, String)> {
     let mut rest = vec![("latency.window".to_owned(), format!("{:?}", spec.latency_window))];
-    for ScoringSpec { name, weights, latency_curve } in &spec.scorings {
+    for ScoringSpec { name, weights, latency_curve, shares } in &spec.scorings {
         let words = format!(
             "latency {}, load {}, compliance {}, cost {}",
             weights.latency, weights.load, weights.compliance, weights.cost
         );
         rest.push((format!("scoring.{name}"), words));
         rest.push((format!("scoring.{name}.latency_curve"), latency_curve.to_string()));
+        rest.push((format!("scoring.{name}.shares"), shares.to_string()));
     }
     let Failover {
         threshold,

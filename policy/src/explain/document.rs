@@ -134,6 +134,9 @@ pub struct ScoringExplained {
     /// What a round trip is worth; null from a version that did not tell it.
     #[serde(default)]
     pub latency_curve: Option<CurveExplained>,
+    /// Whether the shares of regions decide before scores do, where regions have them.
+    #[serde(default)]
+    pub shares: bool,
 }
 
 /// The points of the latency term.
@@ -334,12 +337,16 @@ pub struct RegionExplained {
     /// What the region's weight and its ramp do.
     #[serde(default)]
     pub weight: WeightExplained,
-    /// Its weight among regions that tie: the requests per second that are free (in the share of a
-    /// region, when the table gives no capacity).
+    /// Its weight among regions that tie, where no shares decide: the requests per second that are free
+    /// (in the share of a region, when the table gives no capacity).
     #[serde(default)]
     pub headroom: f32,
-    /// Whether its score is within five points of the best of its level, so that it shares clients
-    /// with others by hash.
+    /// Its share of the clients among the regions that it ties with, in proportion to theirs; null where
+    /// scores decide.
+    #[serde(default)]
+    pub share: Option<u32>,
+    /// Whether it shares clients with others of its level by hash: since its score is within five points
+    /// of the best, or since they have shares.
     #[serde(default)]
     pub tied: bool,
     /// The regions that it ties with.

@@ -6,7 +6,7 @@ use super::{
     SpillExplained, WeightExplained, Why,
 };
 use crate::decide::{
-    TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, spilled, too_far,
+    TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, share, spilled, too_far,
     too_stale, weighed,
 };
 use crate::hash::mix;
@@ -20,10 +20,11 @@ pub(super) fn regions(case: &Case<'_>, order: &[RegionId], rules: &[HeldRule<'_>
     let given = given_latencies(case);
     let ids = case.table.regions().map(|(id, _)| id);
     ids.map(|id| {
+        let tied = &ties[id.index()];
         let subject = Subject { case, id, seen: case.seen.region(id) };
         let place = order.iter().position(|tried| *tried == id).map(|index| index + 1);
-        let why = of_region(case, rules, id).into_iter().chain(subject.why()).collect();
-        subject.explained(place, &ties[id.index()], &given, why)
+        let why = of_region(case, rules, id).into_iter().chain(subject.why(tied)).collect();
+        subject.explained(place, tied, &given, why)
     })
     .collect()
 }
@@ -36,7 +37,8 @@ fn ties(case: &Case<'_>, order: &[RegionId]) -> Vec<RegionSet> {
         .iter()
         .map(|id| {
             let subject = Subject { case, id: *id, seen: case.seen.region(*id) };
-            (subject.rank(), subject.score())
+            let score = if subject.share().is_some() { 0.0 } else { subject.score() };
+            (subject.rank(), score)
         })
         .collect();
     let mut ties = vec![RegionSet::EMPTY; case.seen.regions.len()];
@@ -80,6 +82,7 @@ impl Subject<'_> {
         let constants = table.constants(self.id);
         let headroom = headroom(constants, &weighed);
         let ties = !tied.is_empty();
+        let draw_weight = self.share().unwrap_or(headroom);
         RegionExplained {
             name: region.name.clone(),
             country: Some(region.country),
@@ -101,9 +104,10 @@ impl Subject<'_> {
             spill: self.spill(),
             weight: self.weight(),
             headroom,
+            share: self.share().and(region.share),
             tied: ties,
             tied_with: tied.iter().filter(|id| *id != self.id).map(|id| table.region(id).name.clone()).collect(),
-            hash: ties.then(|| rendezvous(mix(facts.client_key ^ constants.seed), headroom)),
+            hash: ties.then(|| rendezvous(mix(facts.client_key ^ constants.seed), draw_weight)),
             health: match self.seen.health {
                 Health::Up => HealthExplained::Up,
                 Health::Ramping(_) => HealthExplained::Ramping,
@@ -118,6 +122,11 @@ impl Subject<'_> {
         let weighed = weighed(route, &self.seen);
         let latency = latency_ms(table, facts.from, self.id, &weighed);
         route.scoring.score(self.id.index(), route.scoring.curve.points(latency), weighed.utilisation)
+    }
+
+    fn share(&self) -> Option<f32> {
+        let Case { table, route, .. } = self.case;
+        share(route, table.constants(self.id))
     }
 
     fn rank(&self) -> u16 {
@@ -172,11 +181,12 @@ impl Subject<'_> {
     }
 
     /// Returns what the route, the region's entry in the table and the moment do.
-    fn why(&self) -> Vec<Why> {
+    fn why(&self, tied: &RegionSet) -> Vec<Why> {
         let mut told = Told::default();
         self.on_paper(&mut told);
         self.at_the_moment(&mut told);
         self.for_this_client(&mut told);
+        self.among_equals(tied, &mut told);
         told.0
     }
 
@@ -231,6 +241,15 @@ impl Subject<'_> {
         }
         if too_stale(route, *access, &self.seen) {
             told.refuses("max_replication_lag", Some(route.spec.line), "its replica lags too far behind");
+        }
+    }
+
+    fn among_equals(&self, tied: &RegionSet, told: &mut Told) {
+        let region = self.case.table.region(self.id);
+        if let (Some(share), Some(_), false) = (region.share, self.share(), tied.is_empty()) {
+            let all: u64 = tied.iter().filter_map(|id| self.case.table.region(id).share).map(u64::from).sum();
+            let effect = format!("{share} of {all} of the clients of its level, by hash, whatever the scores");
+            told.say(Ruling::Notes, "share", Some(region.line), effect);
         }
     }
 

@@ -110,8 +110,9 @@ impl LatencyCurve {
     pub fn points(&self, ms: f32) -> f32 {
         let reached = self.segments.iter().take_while(|segment| segment.from_ms <= ms).last();
         let Some(segment) = reached.or(self.segments.first()) else { return 0.0 };
-        // Nearer than the first knot is as the first knot; and no slope of 0 meets an infinity.
-        segment.points + (ms - segment.from_ms).max(0.0).min(f32::MAX) * segment.slope
+        let past = ms - segment.from_ms;
+        // Nearer than the first knot is as the first knot. Where a slope falls there is a next knot, so `past` is finite.
+        if past > 0.0 && segment.slope < 0.0 { segment.points + past * segment.slope } else { segment.points }
     }
 
     /// Returns the name, if it is a built-in curve.

@@ -1,11 +1,12 @@
 //! What must be true of a specification before it becomes a table.
 
+use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use super::{Table, TableSpec};
 use crate::jurisdiction::{ClassId, JurisdictionId, UnknownOrigin};
 use crate::list::Countries;
-use crate::region::{RegionId, RegionSet};
+use crate::region::{Region, RegionId, RegionSet, Role};
 use crate::score::{LatencyCurve, ScoringSpec};
 
 /// Why a specification is no table. Only what a caller could not have checked piece by piece, or
@@ -19,6 +20,8 @@ pub enum TableError {
     TooManyRegions(usize),
     #[error("the weight of every region is 0: give at least one of them clients")]
     NoWeight,
+    #[error("{with} has a share and {without}, of the same priority, has none: give one to both or to neither")]
+    MixedShares { with: String, without: String },
     #[error("a table needs at least one route")]
     NoRoute,
     #[error("{0} routes; a table may have at most {max}", max = Table::MAX_ROUTES)]
@@ -79,6 +82,7 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
     if spec.regions.iter().all(|region| region.weight == 0) {
         return Err(TableError::NoWeight);
     }
+    check_shares(&spec.regions)?;
     let jurisdiction_known = |id: &JurisdictionId| id.0 < spec.jurisdictions.len();
     let class_known = |id: &ClassId| id.0 < spec.data_classes.len();
     let list_known = |countries: &Countries| countries.lists().iter().all(|id| id.0 < spec.lists.len());
@@ -121,7 +125,7 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
         }
     }
     let mut curves: Vec<&LatencyCurve> = Vec::new();
-    for ScoringSpec { name, weights, latency_curve } in &spec.scorings {
+    for ScoringSpec { name, weights, latency_curve, shares: _ } in &spec.scorings {
         if !weights.is_usable() {
             return Err(TableError::BadNumber { place: format!("scoring {name}"), value: weights.sum() });
         }
@@ -142,6 +146,24 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
         if !route.jurisdictions.iter().all(jurisdiction_known) {
             return dangling(format!("route {}", route.name), "jurisdiction");
         }
+    }
+    Ok(())
+}
+
+/// Checks that regions which may stand side by side all have a share, or none.
+fn check_shares(regions: &[Region]) -> Result<(), TableError> {
+    let mut first: FxHashMap<(u16, bool), &Region> = FxHashMap::default();
+    for region in regions {
+        if region.share == Some(0) {
+            return Err(TableError::BadNumber { place: format!("region {}: share", region.name), value: 0.0 });
+        }
+        let other = *first.entry((region.priority, region.role == Role::Cold)).or_insert(region);
+        let (with, without) = match (region.share, other.share) {
+            (Some(_), None) => (region, other),
+            (None, Some(_)) => (other, region),
+            (None, None) | (Some(_), Some(_)) => continue,
+        };
+        return Err(TableError::MixedShares { with: with.name.clone(), without: without.name.clone() });
     }
     Ok(())
 }

@@ -24,7 +24,10 @@ pub struct Choice {
 struct Contender {
     rank: Rank,
     score: f64,
-    headroom: f64,
+    /// What its hash is weighted by.
+    draw_weight: f64,
+    /// Whether it is one of several that share clients whatever they score.
+    has_share: bool,
     /// -log2 of its hash for this client, as a fraction.
     log: f64,
 }
@@ -97,13 +100,18 @@ impl Choice {
             };
             // What a pinned client is asked nothing of.
             let pinned = Rank { opened: false, cold: false, moved_off: false, spilled: false, priority: 0, ..rank };
+            let shared = region.share.filter(|_| book.spec.scorings[route.scoring].shares);
             let hash = mixed(request.client_key ^ seed) | 1;
             choice.contenders.insert(
                 region.name.clone(),
                 Contender {
                     rank: if rank.elsewhere_than_pinned { rank } else { pinned },
                     score: score(book, route, region, latency, utilisation),
-                    headroom: capacity(book, region) * (1.0 - utilisation).max(0.01),
+                    draw_weight: match shared {
+                        Some(share) => f64::from(share),
+                        None => capacity(book, region) * (1.0 - utilisation).max(0.01),
+                    },
+                    has_share: shared.is_some(),
                     log: 64.0 - (hash as f64).ln() / std::f64::consts::LN_2,
                 },
             );
@@ -113,6 +121,12 @@ impl Choice {
 
     pub fn eligible(&self) -> Names {
         self.contenders.keys().cloned().collect()
+    }
+
+    /// How many of the best share clients whatever they score.
+    pub fn sharing(&self) -> usize {
+        let best = self.contenders.values().map(|contender| contender.rank).min();
+        self.contenders.values().filter(|contender| Some(contender.rank) == best && contender.has_share).count()
     }
 
     /// Whether some eligible region spills this client.
@@ -131,7 +145,11 @@ impl Choice {
         let best = left().map(|(_, contender)| contender.rank).min()?;
         let of_the_best: Vec<_> = left().filter(|(_, contender)| contender.rank == best).collect();
         let highest = of_the_best.iter().map(|(_, contender)| contender.score).fold(f64::MIN, f64::max);
-        let margin = |contender: &Contender| contender.score - (highest - TIE_MARGIN);
+        // Shares go before scores.
+        let margin = |contender: &Contender| match contender.has_share {
+            true => TIE_MARGIN,
+            false => contender.score - (highest - TIE_MARGIN),
+        };
         let sure: Vec<_> = of_the_best.iter().filter(|(_, contender)| margin(contender) >= SCORE_ERROR).collect();
         let at_the_border = of_the_best.iter().filter(|(_, contender)| margin(contender).abs() < SCORE_ERROR);
         let at_least = sure.iter().map(|(_, contender)| contender.drawn(LOG_ERROR)).fold(0.0, f64::max);
@@ -161,11 +179,11 @@ impl Choice {
 }
 
 impl Contender {
-    /// Weighted rendezvous: headroom over -log of the hash, whose error may be `error`.
+    /// Weighted rendezvous: share or headroom over -log of the hash, whose error may be `error`.
     fn drawn(&self, error: f64) -> f64 {
         let relative = 1.0 - error.signum() * 1e-5;
         let log = self.log + error;
-        if log <= 0.0 { f64::MAX } else { relative * self.headroom / log }
+        if log <= 0.0 { f64::MAX } else { relative * self.draw_weight / log }
     }
 }
 

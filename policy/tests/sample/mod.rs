@@ -31,6 +31,7 @@ pub fn region(name: &str, country: &str) -> Region {
         role: Role::Active,
         priority: 0,
         weight: 100,
+        share: None,
         state: AdminState::Serving,
         operator: None,
         capabilities: Capabilities { read: true, write: true },

@@ -220,6 +220,7 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
             for (index, region) in regions.iter_mut().enumerate() {
                 region.name = format!("r{index}");
             }
+            settle_shares(&mut regions);
             if regions.iter().all(|region| region.weight == 0) {
                 regions[0].weight = 100;
             }
@@ -277,6 +278,16 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
 
 fn named<T, U>(prefix: &str, items: Vec<T>, make: impl Fn(String, T) -> U) -> Vec<U> {
     items.into_iter().enumerate().map(|(index, item)| make(format!("{prefix}{index}"), item)).collect()
+}
+
+/// Gives all regions of a priority a share, or none: as the first of them has it.
+fn settle_shares(regions: &mut [Region]) {
+    for index in 0..regions.len() {
+        let group = |region: &Region| (region.priority, region.role == Role::Cold);
+        let first = regions.iter().find(|region| group(region) == group(&regions[index])).and_then(|first| first.share);
+        let region = &mut regions[index];
+        region.share = first.map(|_| region.share.unwrap_or(7));
+    }
 }
 
 fn settle_rule(rule: &mut Rule, regions: usize, jurisdictions: usize, classes: usize) {
@@ -346,6 +357,7 @@ fn region() -> impl Strategy<Value = Region> {
         prop_oneof![8 => Just(AdminState::Serving), 2 => Just(AdminState::Draining), 1 => Just(AdminState::Disabled)],
         prop_oneof![9 => Just(Role::Active), 1 => Just(Role::Warm), 1 => Just(Role::Cold)],
         prop_oneof![9 => Just((true, true)), 2 => Just((true, false)), 1 => Just((false, true)), 1 => Just((false, false))],
+        maybe(0.4, select(&[1_u32, 25, 35, 40, 1_000_000])),
     );
     let worth = (subsequence(FRAMEWORKS, 0..=3), maybe(0.6, 0..5000_u32), select(&[0.0, 0.02, 0.05, 0.09]));
     let operator = maybe(0.7, (select(HOMES), maybe(0.6, select(LEVELS))));
@@ -367,6 +379,7 @@ fn region() -> impl Strategy<Value = Region> {
             role: standing.3,
             priority: standing.0,
             weight: standing.1,
+            share: standing.5,
             state: standing.2,
             capabilities: Capabilities { read: standing.4.0, write: standing.4.1 },
             compliance: held.into_iter().map(str::to_owned).collect(),
@@ -557,10 +570,12 @@ fn route() -> impl Strategy<Value = RouteSpec> {
 }
 
 fn scoring() -> impl Strategy<Value = ScoringSpec> {
-    (weights(), curve()).prop_map(|(weights, latency_curve)| ScoringSpec {
+    let shares = prop_oneof![3 => Just(true), 1 => Just(false)];
+    (weights(), curve(), shares).prop_map(|(weights, latency_curve, shares)| ScoringSpec {
         name: String::new(),
         weights,
         latency_curve,
+        shares,
     })
 }
 

@@ -93,7 +93,9 @@ async fn scores_choose_and_latency_bounds() {
     let (client, node) = start(&world, "us-east-1").await;
     let explained = |path: &str| format!("/explain?country=CA&host=api.example.com&path={path}");
     let batch = node.ask(&get(&explained("/api/v1/batch"))).await.json();
-    assert_eq!(batch["order"][0], "us-east-1", "{batch:#}");
+    let shares: Vec<&serde_json::Value> =
+        batch["regions"].as_array().expect("regions").iter().map(|region| &region["share"]).collect();
+    assert_eq!(shares, [25, 35, 40], "{batch:#}");
     let interactive = node.ask(&get(&explained("/api/v1/interactive"))).await.json();
     assert_eq!(interactive["order"], serde_json::json!(["us-east-1", "eu-west-1"]), "ap-south-1 is 200 ms away");
     world.kill("us-east-1").await;
@@ -104,6 +106,24 @@ async fn scores_choose_and_latency_bounds() {
     assert!(world.received("ap-south-1").is_empty());
     // Where nothing bounds the distance, the farthest is better than none.
     client.send(&get("/api/v1/batch").from("CA")).await.assert_served_by("ap-south-1");
+}
+
+#[tokio::test]
+async fn traffic_is_shared_among_those_that_may_serve_it() {
+    let world = World::of_example("cortex").await;
+    let (client, _node) = start(&world, "us-east-1").await;
+    let mut connection = client.connect().await.expect("a connection");
+    let mut counts = [0_u32; 3];
+    for subnet in 0..200 {
+        let answer = connection.send(&get("/api/v1/batch").on_behalf_of(geo::address_v6("JP", subnet))).await;
+        let region = answer.region().expect("a region");
+        counts
+            [["us-east-1", "eu-west-1", "ap-south-1"].iter().position(|name| *name == region).expect("one of them")] +=
+            1;
+    }
+    // Of 200 by 40/35/25: 80, 70 and 50, to three standard deviations.
+    let near = counts.iter().zip([80_u32, 70, 50]).all(|(count, expected)| count.abs_diff(expected) <= 21);
+    assert!(near, "{counts:?}");
 }
 
 #[tokio::test]

@@ -32,6 +32,49 @@ fn a_built_in_scoring_keeps_the_weights_that_its_declaration_leaves_out_as_a_who
     assert_eq!((replaced.latency, replaced.load, replaced.cost), (0.0, 0.0, 2.0));
 }
 
+/// Regions a, b and c with these further lines, and a route.
+fn regions(more: [&str; 3]) -> String {
+    let region = |(name, more): (&str, &str)| {
+        format!("[regions.{name}]\ncountry = 'DE'\nendpoints = ['{name}.example.com:80']\n{more}\n")
+    };
+    let regions: String = ["a", "b", "c"].into_iter().zip(more).map(region).collect();
+    format!("{regions}[[routes]]\nname = 'r'\ndata_class = 'public'\n")
+}
+
+#[test]
+fn shares_arrive_where_they_belong() {
+    let table = good(&regions(["share = 40", "share = 35", "share = 1000000"]));
+    assert_eq!(table.warnings, []);
+    let shares: Vec<_> = table.table.spec().regions.iter().map(|region| region.share).collect();
+    assert_eq!(shares, [Some(40), Some(35), Some(1_000_000)]);
+    // Regions of other priorities, and cold ones, stand by themselves.
+    let table = good(&regions(["share = 40", "role = 'warm'", "priority = 0\nrole = 'cold'"]));
+    let shares: Vec<_> = table.table.spec().regions.iter().map(|region| region.share).collect();
+    assert_eq!(shares, [Some(40), None, None]);
+    assert!(scoring("balanced", "").shares && scoring("mine", "[scoring.mine]\nload = 1").shares);
+    assert!(!scoring("balanced", "[scoring.balanced]\nshares = false").shares);
+}
+
+#[test]
+fn bad_shares() {
+    for (more, line, path, fragment) in [
+        (["share = 0", "share = 1", "share = 1"], 4, "regions.a.share", "it must be 1 to 1000000"),
+        (["share = 1", "share = 1", "share = 1000001"], 12, "regions.c.share", "it must be 1 to 1000000"),
+        (["share = 1", "share = 0.5", "share = 1"], 8, "regions.b.share", "expected a whole number"),
+        (
+            ["share = 1", "", "share = 1"],
+            5,
+            "regions.b",
+            "a has a share and this region, of the same priority, has none",
+        ),
+        (["", "share = 1", "share = 1"], 1, "regions.a", "b has a share and this region"),
+    ] {
+        expect(&regions(more), Severity::Error, line, path, fragment);
+    }
+    let text = base_with("#end", "[scoring.mine]\nload = 1\nshares = 1");
+    expect(&text, Severity::Error, 11, "scoring.mine.shares", "expected true or false");
+}
+
 #[test]
 fn bad_curves() {
     let mine = |value: &str| base_with("#end", &format!("[scoring.mine]\nload = 1\nlatency_curve = {value}"));

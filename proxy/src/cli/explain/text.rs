@@ -179,8 +179,11 @@ fn order(page: &mut Page, explanation: &Explanation) {
         let moved = region.why.iter().filter(|why| matches!(why.verdict, Ruling::Moves | Ruling::Notes));
         moved.for_each(|why| page.wrapped("        ", 10, &format!("{}: {}", place(&why.rule, why.line), why.effect)));
     }
-    if tried.iter().any(|region| region.tied) {
+    if tried.iter().any(|region| region.tied && region.share.is_none()) {
         page.line("  * within 5 points of the best left: this client's hash draws, by free capacity");
+    }
+    if tried.iter().any(|region| region.tied && region.share.is_some()) {
+        page.line("  * of equal standing, whatever the score: this client's hash draws, by share");
     }
 }
 
