@@ -76,6 +76,30 @@ fn bad_shares() {
 }
 
 #[test]
+fn weights_that_were_meant_as_shares_are_told() {
+    let told = "the weights of this priority add up to 100 (a 40, b 35, c 25), as shares of the traffic do, and are none: \
+        of the clients that would choose a, 40 % stay, the others move on to the next best region. To split the traffic \
+        in these proportions write share = 40 in place of weight";
+    let weights = |a, b, c| regions([a, b, c].map(|weight: &'static str| weight));
+    expect(&weights("weight = 40", "weight = 35", "weight = 25"), Severity::Warning, 4, "regions.a.weight", told);
+    let thirds = weights("weight = 33", "weight = 33", "weight = 33");
+    expect(&thirds, Severity::Warning, 4, "regions.a.weight", "add up to 99");
+    let pair = weights("role = 'warm'", "weight = 50", "weight = 50");
+    expect(&pair, Severity::Warning, 8, "regions.b.weight", "(b 50, c 50)");
+    for fine in [
+        weights("weight = 40", "weight = 35", "weight = 10"),
+        weights("weight = 10", "", ""),
+        weights("weight = 0", "weight = 100", "weight = 0"),
+        weights("weight = 0", "weight = 60", "weight = 40"),
+        weights("weight = 60", "weight = 40\nrole = 'warm'", ""),
+        weights("share = 1\nweight = 40", "share = 1\nweight = 35", "share = 1\nweight = 25"),
+        weights("weight = 40", "weight = 35", "weight = 25\nstate = 'disabled'"),
+    ] {
+        assert_eq!(good(&fine).warnings, [], "{fine}");
+    }
+}
+
+#[test]
 fn bad_curves() {
     let mine = |value: &str| base_with("#end", &format!("[scoring.mine]\nload = 1\nlatency_curve = {value}"));
     let place = "scoring.mine.latency_curve";
