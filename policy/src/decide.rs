@@ -210,11 +210,12 @@ pub(crate) fn latency_ms(table: &Table, from: RegionId, to: RegionId, seen: &Reg
     seen.rtt_ms.unwrap_or_else(|| table.prior_latency_ms(from, to))
 }
 
-/// Returns what of the view is weighed on this route. A client that is kept at its region by its address is kept
-/// there whatever the load and the latency of the moment: nothing of them is weighed.
+/// Returns what of the view is weighed on this route. Where clients are kept at a region by their address, the latency
+/// of the moment and the load below the overload mark are not: each move by them would be a client's. Past the mark a
+/// region spills clients all the same, always the same first.
 pub(crate) fn weighed(route: &Route, seen: &RegionView) -> RegionView {
     match route.spec.affinity {
-        Affinity::ClientIp => RegionView { health: seen.health, ..RegionView::default() },
+        Affinity::ClientIp => RegionView { health: seen.health, pressure: seen.pressure, ..RegionView::default() },
         Affinity::None | Affinity::Cookie(_) => *seen,
     }
 }

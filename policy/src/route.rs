@@ -164,7 +164,7 @@ pub enum PathPattern {
 pub enum Affinity {
     /// It is not.
     None,
-    /// By its address.
+    /// By its address, until the region is overloaded.
     ClientIp,
     /// By a cookie with this lifetime.
     Cookie(Duration),

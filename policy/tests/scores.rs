@@ -4,6 +4,7 @@
 use policy::hash::client_key;
 use policy::jurisdiction::Transfer;
 use policy::region::{AdminState, Region, Role};
+use policy::route::{Affinity, Criticality, RouteSpec};
 use policy::score::{LatencyCurve, Weights};
 use policy::table::{TableError, TableSpec};
 use policy::{Facts, Health, Method, Origin, Payload, RegionId, RegionView, Table, Verdict, decide};
@@ -207,4 +208,61 @@ fn an_explanation_tells_the_share_by_which_it_was_drawn() {
     let table = Table::new(by_score).expect("a table");
     let told = policy::explain(&table, &facts(1, "/"), up().as_slice(), Vec::new());
     assert!(told.regions.iter().all(|region| region.share.is_none() && !region.tied), "{told:#?}");
+}
+
+/// Three regions of which none is better by the table, for clients kept by their address.
+fn by_address() -> TableSpec {
+    let mut spec = spec(vec![region("a", "US"), region("b", "US"), region("c", "US")]);
+    spec.latency_ms = vec![(id(0), id(0), 5.0), (id(0), id(1), 5.0), (id(0), id(2), 5.0)];
+    spec.routes[0].affinity = Affinity::ClientIp;
+    spec
+}
+
+/// Region a at this load, and its pressure after it.
+fn loaded(utilisation: f32) -> Vec<RegionView> {
+    let mut view = up();
+    view[0] = RegionView { utilisation, pressure: utilisation, rtt_ms: Some(400.0), ..RegionView::default() };
+    view
+}
+
+#[test]
+fn affinity_by_address_keeps_clients_until_the_region_is_overloaded() {
+    let home = firsts(&by_address(), &up(), "/", CLIENTS);
+    assert_split(&home, [33.3; 3]);
+    for utilisation in [0.3, 0.7, 0.85] {
+        assert_eq!(firsts(&by_address(), &loaded(utilisation), "/", CLIENTS), home, "at {utilisation}");
+    }
+    let mut gone: Vec<bool> = vec![false; home.len()];
+    for (utilisation, share) in [(0.88, 0.2), (0.925, 0.5), (0.97, 0.8), (1.0, 1.0)] {
+        let now = firsts(&by_address(), &loaded(utilisation), "/", CLIENTS);
+        let left: Vec<bool> = home.iter().zip(&now).map(|(home, now)| home != now).collect();
+        assert!(home.iter().zip(&left).all(|(home, left)| *home == 0 || !left), "clients of other regions stay");
+        assert!(gone.iter().zip(&left).all(|(before, now)| *now || !before), "who has left stays away while it lasts");
+        let of_a = home.iter().filter(|home| **home == 0).count() as f64;
+        let found = left.iter().filter(|left| **left).count() as f64 / of_a;
+        assert!((found - share).abs() < 0.02, "at {utilisation}: {found}");
+        // They are divided between the others, and each goes where it went before.
+        let moved = now.iter().zip(&left).filter(|(_, left)| **left).map(|(now, _)| *now).collect::<Vec<_>>();
+        assert_split(&moved, [0.0, 50.0, 50.0]);
+        gone = left;
+    }
+    assert_eq!(firsts(&by_address(), &loaded(0.85), "/", CLIENTS), home, "all come back");
+}
+
+#[test]
+fn affinity_by_address_lets_the_unimportant_leave_first() {
+    let mut spec = by_address();
+    let of = |name: &str, criticality| RouteSpec { criticality, affinity: Affinity::ClientIp, ..route(name, name, 0) };
+    spec.routes = vec![
+        of("/sheddable", Criticality::Sheddable),
+        of("/default", Criticality::Default),
+        of("/critical", Criticality::Critical),
+    ];
+    let left = |path: &str| {
+        let (home, now) = (firsts(&spec, &up(), path, 2000), firsts(&spec, &loaded(0.925), path, 2000));
+        let of_a = home.iter().filter(|home| **home == 0).count();
+        home.iter().zip(&now).filter(|(home, now)| home != now).count() as f64 / of_a as f64
+    };
+    assert_eq!((left("/sheddable"), left("/critical")), (1.0, 0.0));
+    assert!((left("/default") - 0.5).abs() < 0.05, "{}", left("/default"));
 }

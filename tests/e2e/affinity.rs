@@ -87,7 +87,7 @@ async fn forged_and_foreign_cookies_say_nothing() {
 }
 
 #[tokio::test]
-async fn an_address_keeps_its_region_whatever_the_load() {
+async fn an_address_keeps_its_region() {
     let route = "[[routes]]\nname = \"by-address\"\npath = \"/by-address\"\ndata_class = \"public\"\n\
         affinity = { kind = \"client_ip\" }\n";
     let world = World::of_regions(&[("one", "US"), ("two", "US"), ("three", "US")], &routes(route)).await;

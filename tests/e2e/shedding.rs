@@ -102,6 +102,8 @@ async fn an_overloaded_region_spills_some_clients_and_keeps_the_others() {
     })
     .await;
     assert!(level.iter().all(|client| spilled.contains(client)), "rising, it only spills more: {spilled:?} {level:?}");
+    // Who is kept by its address leaves it as others do.
+    assert_eq!(kept("/by-address").await, level);
     // What the law keeps here stays here, overloaded or not.
     client.send(&get("/bound").from("US")).await.assert_served_by("here");
 
@@ -114,6 +116,7 @@ async fn an_overloaded_region_spills_some_clients_and_keeps_the_others() {
         kept => Err(kept.to_string()),
     })
     .await;
+    assert_eq!(kept("/by-address").await.len(), 40);
 }
 
 /// `/stalled` is not answered until told otherwise.
@@ -178,6 +181,12 @@ data_class = "public"
 name = "sheddable"
 path = "/sheddable"
 criticality = "sheddable"
+data_class = "public"
+
+[[routes]]
+name = "by-address"
+path = "/by-address"
+affinity = { kind = "client_ip" }
 data_class = "public"
 
 [[routes]]

@@ -118,7 +118,7 @@ pub struct RouteTerms {
     /// How late it is shed and spilled: `critical`, `default` or `sheddable`.
     pub criticality: String,
     /// How a client is kept at its region: `none`, `client_ip` or `cookie`. By `client_ip` neither
-    /// the load nor the measured latency of the moment is weighed.
+    /// the load below the overload mark nor the measured latency of the moment is weighed.
     pub affinity: String,
     /// How many attempts one request makes at most.
     pub attempts: u32,

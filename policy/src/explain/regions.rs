@@ -282,7 +282,7 @@ impl Subject<'_> {
         }
         let live = self.seen.utilisation > 0.0 || self.seen.rtt_ms.is_some();
         if route.spec.affinity == Affinity::ClientIp && live {
-            let effect = "kept by address: neither load nor measured latency is weighed";
+            let effect = "kept by address: neither load below the overload mark nor measured latency is weighed";
             told.say(Ruling::Notes, "affinity", Some(route.spec.line), effect.into());
         }
     }

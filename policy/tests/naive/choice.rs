@@ -81,12 +81,11 @@ impl Choice {
             if seen.health == Health::Down || !near_and_fresh {
                 continue;
             }
-            // Kept by its address, whatever the load and the latency of the moment.
-            let (latency, utilisation, pressure) = match route.affinity {
-                Affinity::ClientIp => (prior_ms(book, &request.from, &region.name), 0.0, 0.0),
-                Affinity::None | Affinity::Cookie(_) => {
-                    (latency, f64::from(seen.utilisation), f64::from(seen.pressure))
-                }
+            // Kept by its address, whatever the load and the latency of the moment, until the region is overloaded.
+            let pressure = f64::from(seen.pressure);
+            let (latency, utilisation) = match route.affinity {
+                Affinity::ClientIp => (prior_ms(book, &request.from, &region.name), 0.0),
+                Affinity::None | Affinity::Cookie(_) => (latency, f64::from(seen.utilisation)),
             };
             let seed = client_key(region.name.as_bytes());
             let rank = Rank {
