@@ -40,7 +40,7 @@ impl Pressure {
 }
 
 /// How late a route's requests are shed when the node or a region is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Criticality {
@@ -50,6 +50,13 @@ pub enum Criticality {
 }
 
 impl Criticality {
+    /// Returns the one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Criticality::Sheddable, Criticality::Default, Criticality::Critical]
+            .into_iter()
+            .find(|each| each.name() == name)
+    }
+
     /// Returns its name, as tables and metrics have it.
     pub fn name(self) -> &'static str {
         match self {

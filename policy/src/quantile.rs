@@ -41,6 +41,23 @@ pub fn quantile(counts: impl IntoIterator<Item = u64> + Clone, q: f64) -> Option
     found.map(upper_edge)
 }
 
+/// Returns the same in seconds, as if what is in a bucket lay evenly in it: for what is compared with itself, where the
+/// width of a bucket would be a difference. `None` of nothing.
+pub(crate) fn quantile_within(counts: &[u64; BUCKETS], q: f64) -> Option<f64> {
+    let total: u64 = counts.iter().sum();
+    let wanted = total as f64 * q;
+    let mut seen = 0.0;
+    for (bucket, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let count = *count as f64;
+        if seen + count >= wanted {
+            let from = bucket.checked_sub(1).map_or(0.0, |before| upper_edge(before).as_secs_f64());
+            return Some(from + (upper_edge(bucket).as_secs_f64() - from) * (wanted - seen) / count);
+        }
+        seen += count;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,164 @@
+//! Who waits for a place where all are taken, who gets the next, and who gives up: a queue that is bounded in number and
+//! in time.
+//!
+//! The more important come first. Among equals, those of the client with the fewest in the queue do, so that one that
+//! sends many gets what the others leave. Among those again, who came first, until the queue has stood for a tenth of
+//! its age without being empty: then what comes in is more than what goes out, and the newest comes first, since its
+//! client still waits, and what is not critical gives up after a quarter of the age. (CoDel's idea, as Facebook and
+//! Google have it for requests.)
+
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::pressure::Criticality;
+
+/// The bounds of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuePlan {
+    /// How many wait, at most; 0: nobody does.
+    pub length: usize,
+    /// For how long each waits, at most.
+    pub age: Duration,
+}
+
+/// Why one leaves without a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// There are too many.
+    Full,
+    /// It has waited for too long.
+    TooOld,
+}
+
+/// Those that wait. `T` is what they are told by.
+#[derive(Debug)]
+pub struct Queue<T> {
+    plan: QueuePlan,
+    /// In the order in which they came.
+    waiting: Vec<Waiting<T>>,
+    /// How many of each criticality and client wait.
+    counts: FxHashMap<(Criticality, u64), usize>,
+    /// Since when it has not been empty.
+    busy_since: Duration,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    criticality: Criticality,
+    client: u64,
+    since: Duration,
+    item: T,
+}
+
+impl<T> Queue<T> {
+    /// Makes an empty queue.
+    pub fn new(plan: QueuePlan) -> Self {
+        Self { plan, waiting: Vec::new(), counts: FxHashMap::default(), busy_since: Duration::ZERO }
+    }
+
+    /// Sets other bounds. What is past them leaves with the next [`Queue::expire`] and [`Queue::push`].
+    pub fn set_plan(&mut self, plan: QueuePlan) {
+        self.plan = plan;
+    }
+
+    /// Returns the bounds.
+    pub fn plan(&self) -> QueuePlan {
+        self.plan
+    }
+
+    /// Returns how many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Returns whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Returns whether more has come in than went out for a while.
+    pub fn is_overloaded(&self, now: Duration) -> bool {
+        !self.is_empty() && now.saturating_sub(self.busy_since) >= self.plan.age / INTERVAL
+    }
+
+    /// Takes one in. Returns who gives way to it if there are too many, which may be itself: the least important, of
+    /// the client with the most of them the oldest.
+    pub fn push(&mut self, now: Duration, criticality: Criticality, client: u64, item: T) -> Option<T> {
+        if self.plan.length == 0 {
+            return Some(item);
+        }
+        if self.is_empty() {
+            self.busy_since = now;
+        }
+        self.waiting.push(Waiting { criticality, client, since: now, item });
+        *self.counts.entry((criticality, client)).or_default() += 1;
+        if self.waiting.len() <= self.plan.length {
+            return None;
+        }
+        let gives_way = |(at, each): &(usize, &Waiting<T>)| {
+            // Of equals the first, which is the oldest.
+            (each.criticality, std::cmp::Reverse(self.of_the_same(each)), *at)
+        };
+        let (at, _) = self.waiting.iter().enumerate().min_by_key(gives_way)?;
+        Some(self.take(at))
+    }
+
+    /// Takes out who gets the next place.
+    pub fn pop(&mut self, now: Duration) -> Option<T> {
+        let newest_first = self.is_overloaded(now);
+        let comes_last = |(at, each): &(usize, &Waiting<T>)| {
+            let order = if newest_first { self.waiting.len() - at } else { *at };
+            (std::cmp::Reverse(each.criticality), self.of_the_same(each), order)
+        };
+        let (at, _) = self.waiting.iter().enumerate().min_by_key(comes_last)?;
+        Some(self.take(at))
+    }
+
+    /// Takes out who has waited for too long.
+    pub fn expire(&mut self, now: Duration) -> Vec<T> {
+        let is_overloaded = self.is_overloaded(now);
+        let mut expired = Vec::new();
+        let mut at = 0;
+        while let Some(each) = self.waiting.get(at) {
+            let hurried = is_overloaded && each.criticality < Criticality::Critical;
+            let most = if hurried { self.plan.age / HURRY } else { self.plan.age };
+            if now.saturating_sub(each.since) >= most {
+                expired.push(self.take(at));
+            } else {
+                at += 1;
+            }
+        }
+        expired
+    }
+
+    /// Takes out who no longer waits; false when it is not there.
+    pub fn remove(&mut self, is_it: impl Fn(&T) -> bool) -> bool {
+        let at = self.waiting.iter().position(|each| is_it(&each.item));
+        at.map(|at| self.take(at)).is_some()
+    }
+
+    fn of_the_same(&self, each: &Waiting<T>) -> usize {
+        self.counts.get(&(each.criticality, each.client)).copied().unwrap_or_default()
+    }
+
+    fn take(&mut self, at: usize) -> T {
+        let Waiting { criticality, client, item, .. } = self.waiting.remove(at);
+        if let Entry::Occupied(mut count) = self.counts.entry((criticality, client)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        item
+    }
+}
+
+/// The part of its age for which a queue may stand before it is too much that comes in.
+const INTERVAL: u32 = 10;
+/// The part of its age that is left then to what is not critical.
+const HURRY: u32 = 4;
+
+#[cfg(test)]
+mod tests;

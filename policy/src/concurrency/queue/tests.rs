@@ -1,0 +1,155 @@
+use super::*;
+use Criticality::{Critical, Default, Sheddable};
+use proptest::prelude::*;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn queue(length: usize) -> Queue<u32> {
+    Queue::new(QueuePlan { length, age: ms(1000) })
+}
+
+fn all(queue: &mut Queue<u32>, now: Duration) -> Vec<u32> {
+    std::iter::from_fn(|| queue.pop(now)).collect()
+}
+
+#[test]
+fn in_calm_the_first_comes_first_and_the_important_before() {
+    let mut queue = queue(10);
+    for (item, criticality) in [(1, Default), (2, Sheddable), (3, Critical), (4, Default), (5, Critical)] {
+        assert_eq!(queue.push(ms(0), criticality, u64::from(item), item), None);
+    }
+    assert!(!queue.is_overloaded(ms(99)));
+    assert_eq!(all(&mut queue, ms(99)), [3, 5, 1, 4, 2]);
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn under_overload_the_newest_comes_first_and_the_old_give_up() {
+    let mut queue = queue(10);
+    for item in 0..4 {
+        assert_eq!(queue.push(ms(u64::from(item) * 50), Default, u64::from(item), item), None);
+    }
+    queue.push(ms(0), Critical, 9, 9);
+    assert!(queue.is_overloaded(ms(150)));
+    assert_eq!(queue.expire(ms(249)), [] as [u32; 0]);
+    assert_eq!(queue.expire(ms(300)), [0, 1]);
+    assert_eq!(all(&mut queue, ms(300)), [9, 3, 2]);
+    // Once it was empty, it is calm.
+    queue.push(ms(400), Default, 1, 1);
+    queue.push(ms(401), Default, 2, 2);
+    assert_eq!(all(&mut queue, ms(402)), [1, 2]);
+}
+
+#[test]
+fn the_critical_wait_for_the_whole_age() {
+    let mut queue = queue(10);
+    queue.push(ms(0), Critical, 1, 1);
+    assert_eq!(queue.expire(ms(999)), [] as [u32; 0]);
+    assert_eq!(queue.expire(ms(1000)), [1]);
+}
+
+#[test]
+fn the_least_important_and_oldest_gives_way() {
+    let mut queue = queue(3);
+    queue.push(ms(0), Default, 1, 1);
+    queue.push(ms(1), Sheddable, 2, 2);
+    queue.push(ms(2), Critical, 3, 3);
+    assert_eq!(queue.push(ms(3), Sheddable, 4, 4), Some(2));
+    assert_eq!(queue.push(ms(4), Default, 5, 5), Some(4));
+    assert_eq!(queue.push(ms(5), Sheddable, 6, 6), Some(6));
+    assert_eq!(queue.push(ms(6), Critical, 7, 7), Some(1));
+    assert_eq!(queue.push(ms(7), Critical, 8, 8), Some(5));
+    assert_eq!(queue.push(ms(8), Critical, 9, 9), Some(3));
+    assert_eq!(self::queue(0).push(ms(0), Critical, 1, 1), Some(1));
+}
+
+#[test]
+fn one_client_with_many_gets_what_others_leave() {
+    let mut queue = queue(8);
+    for item in 0..8 {
+        queue.push(ms(0), Default, 7, item);
+    }
+    // Others push out the many, and come before them.
+    for (client, item) in [(1, 10), (2, 11), (3, 12)] {
+        assert!(queue.push(ms(1), Default, client, item).is_some_and(|out| out < 8));
+    }
+    assert_eq!(all(&mut queue, ms(2))[..3], [10, 11, 12]);
+}
+
+#[test]
+fn who_goes_away_leaves_the_queue() {
+    let mut queue = queue(2);
+    queue.push(ms(0), Default, 1, 1);
+    queue.push(ms(0), Default, 1, 2);
+    assert!(queue.remove(|item| *item == 1));
+    assert!(!queue.remove(|item| *item == 1));
+    assert_eq!(queue.push(ms(0), Default, 1, 3), None);
+    assert_eq!(all(&mut queue, ms(0)), [2, 3]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u8, u64),
+    Pop,
+    Expire,
+    Remove(usize),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..3_u8, 0..4_u64).prop_map(|(criticality, client)| Step::Push(criticality, client)),
+        2 => Just(Step::Pop),
+        1 => Just(Step::Expire),
+        1 => (0..50_usize).prop_map(Step::Remove),
+        2 => (0..300_u64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    /// Everyone that came in is still there or came out once; never too many, never too old, never the less important
+    /// before the more important.
+    #[test]
+    fn nobody_is_lost_and_the_bounds_hold(length in 0..6_usize, steps in prop::collection::vec(step(), 0..200)) {
+        let plan = QueuePlan { length, age: ms(500) };
+        let mut queue: Queue<usize> = Queue::new(plan);
+        let mut now = ms(10_000);
+        let mut there: std::collections::BTreeMap<usize, (Criticality, Duration)> = std::collections::BTreeMap::new();
+        for (id, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Push(criticality, client) => {
+                    let criticality = [Sheddable, Default, Critical][usize::from(criticality)];
+                    there.insert(id, (criticality, now));
+                    let out = queue.push(now, criticality, client, id);
+                    prop_assert_eq!(out.is_some(), there.len() > length);
+                    if let Some(out) = out {
+                        let (of, _) = there.remove(&out).expect("it was there");
+                        prop_assert!(there.values().all(|(other, _)| *other >= of));
+                    }
+                }
+                Step::Pop => {
+                    let out = queue.pop(now);
+                    prop_assert_eq!(out.is_some(), !there.is_empty());
+                    if let Some(out) = out {
+                        let (of, _) = there.remove(&out).expect("it was there");
+                        prop_assert!(there.values().all(|(other, _)| *other <= of));
+                    }
+                }
+                Step::Expire => {
+                    for out in queue.expire(now) {
+                        let (_, since) = there.remove(&out).expect("it was there");
+                        prop_assert!(now - since >= plan.age / HURRY);
+                    }
+                    prop_assert!(there.values().all(|(_, since)| now - *since < plan.age));
+                }
+                Step::Remove(which) => prop_assert_eq!(queue.remove(|id| *id == which), there.remove(&which).is_some()),
+                Step::Wait(time) => now += ms(time),
+            }
+            prop_assert_eq!(queue.len(), there.len());
+            prop_assert_eq!(queue.counts.values().sum::<usize>(), there.len());
+            prop_assert!(there.len() <= length);
+        }
+    }
+}
