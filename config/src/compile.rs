@@ -2,6 +2,7 @@
 
 mod affinity;
 mod canary;
+mod concurrency;
 mod control;
 mod countries;
 mod data_class;
@@ -48,6 +49,7 @@ pub(crate) struct Compiled {
     pub(crate) proof: Proof,
     /// By [`policy::RegionId::index`].
     pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) criticality_header: Option<String>,
     /// The canary, if the table has one.
     pub(crate) canary: Option<Canary>,
     /// The key that signs the table's cookies.
@@ -76,6 +78,7 @@ pub(crate) const KEYS: &[&str] = &[
     "failover",
     "affinity",
     "canary",
+    "concurrency",
 ];
 
 /// The declarations that rules and routes refer to.
@@ -102,7 +105,8 @@ pub(crate) fn compile(
     let classes = data_class::data_classes(root, names);
     let context = Context { names, frameworks: &Frameworks::collect(root), classes: &classes };
     let mut files = Files::new(directory);
-    let (regions, upstreams) = region::regions(root).into_iter().unzip();
+    let concurrency = concurrency::of_table(root);
+    let (regions, upstreams) = region::regions(root, &concurrency).into_iter().unzip();
     let rules = residency::rules(root, &context, &mut files);
     let routes = route::routes(root, &context);
     residency::check_implied_classes(root, names);
@@ -141,7 +145,9 @@ pub(crate) fn compile(
     proof::prove_later(root, &table);
     route::warn_of_overrides(root, &table);
     let has_affinity_secret = root.field("affinity").is_some();
-    Some(Compiled { table, has_affinity_secret, proof, upstreams, canary, affinity, files: files.into_files() })
+    let criticality_header = concurrency.criticality_header;
+    let files = files.into_files();
+    Some(Compiled { table, has_affinity_secret, proof, upstreams, criticality_header, canary, affinity, files })
 }
 
 fn version(root: &Section<'_>) -> String {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
+use policy::concurrency::ConcurrencyPlan;
 use policy::health::ProbePlan;
 
 use crate::host::parse_host;
@@ -44,6 +45,8 @@ pub struct Upstream {
     pub gateway: Option<Endpoint>,
     /// How the endpoints and the gateway are probed.
     pub health: ProbePlan,
+    /// How many requests each node has in flight there, at most, and who waits.
+    pub concurrency: ConcurrencyPlan,
 }
 
 impl Endpoint {

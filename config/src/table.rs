@@ -22,6 +22,8 @@ pub struct RoutingTable {
     pub proof: Proof,
     /// The endpoints to dial, by [`policy::RegionId::index`].
     pub upstreams: Vec<Upstream>,
+    /// The header, in lower case, in which a trusted proxy says that a request is less critical than its route.
+    pub criticality_header: Option<String>,
     /// The canary, if the table has one.
     pub canary: Option<Canary>,
     /// The key that signs the cookies that pin clients.
@@ -110,6 +112,7 @@ impl RoutingTable {
             table: Arc::new(compiled.table),
             proof: compiled.proof,
             upstreams: compiled.upstreams,
+            criticality_header: compiled.criticality_header,
             canary: compiled.canary,
             affinity: compiled.affinity,
             has_affinity_secret: compiled.has_affinity_secret,

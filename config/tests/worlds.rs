@@ -79,6 +79,7 @@ impl Case {
             from: table.region_named(self.node).unwrap(),
             pinned: None,
             only: None,
+            criticality: None,
         };
         let permitted = match decide(table, &facts, view.as_slice()) {
             Verdict::Forward(permitted) => permitted,

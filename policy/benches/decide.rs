@@ -23,6 +23,7 @@ fn facts<'a>(table: &Table, host: &'a str, path: &'a str, country: &str) -> Fact
         from: table.region_named("region-0000").expect("a region"),
         pinned: None,
         only: None,
+        criticality: None,
     }
 }
 

@@ -5,6 +5,7 @@ pub mod queue;
 
 use std::time::Duration;
 
+use crate::hash::{SHED_SALT, fraction, mix};
 use crate::pressure::Criticality;
 
 pub use gradient::{Bounds, Gradient, Tick};
@@ -38,18 +39,25 @@ impl Default for ConcurrencyPlan {
     }
 }
 
-/// Returns whether one more request is admitted when `in_flight` of at most `cap` are under way.
+/// Returns whether one more request is admitted when `in_flight` of at most `cap` are under way. `client_key` is its
+/// client's hash, by which it is among those that are refused first.
 ///
-/// The unimportant goes first: sheddable requests are refused from 80 % of the cap, default ones
-/// from 95 %, critical ones only at the cap itself.
-pub fn admits(criticality: Criticality, in_flight: usize, cap: usize) -> bool {
-    let percent = match criticality {
-        Criticality::Sheddable => 80,
-        Criticality::Default => 95,
-        Criticality::Critical => 100,
+/// The unimportant goes first, and more of it the fuller it is: sheddable requests from 75 % of the cap on until none is
+/// admitted at 85 %, default ones from 93 % to 97 %, critical ones at the cap itself.
+pub fn admits(criticality: Criticality, in_flight: usize, cap: usize, client_key: u64) -> bool {
+    let (from, until) = match criticality {
+        Criticality::Sheddable => (75, 85),
+        Criticality::Default => (93, 97),
+        Criticality::Critical => (100, 100),
     };
     // A small cap must still admit something of every kind.
-    in_flight < (cap.saturating_mul(percent) / 100).max(1).min(cap)
+    let mark = |percent| (cap.saturating_mul(percent) / 100).max(1).min(cap);
+    let (from, until) = (mark(from), mark(until));
+    if in_flight <= from || in_flight >= until {
+        return in_flight < until;
+    }
+    let refused = (in_flight - from) as f32 / (until - from) as f32;
+    fraction(mix(client_key ^ SHED_SALT)) > f64::from(refused)
 }
 
 /// Returns after how many seconds one that was refused may come again: at once for some and later for others, so that
@@ -67,22 +75,47 @@ const LONGEST_SPAN: f32 = 30.0;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::client_key;
+    use Criticality::{Critical, Default, Sheddable};
+    use proptest::prelude::*;
 
     #[test]
     fn the_unimportant_goes_first() {
         for (in_flight, sheddable, default, critical) in [
-            (0, true, true, true),
-            (79, true, true, true),
-            (80, false, true, true),
-            (95, false, false, true),
-            (100, false, false, false),
+            (0, 100, 100, 100),
+            (75, 100, 100, 100),
+            (80, 50, 100, 100),
+            (85, 0, 100, 100),
+            (93, 0, 100, 100),
+            (95, 0, 50, 100),
+            (97, 0, 0, 100),
+            (100, 0, 0, 0),
         ] {
-            assert_eq!(admits(Criticality::Sheddable, in_flight, 100), sheddable, "sheddable at {in_flight}");
-            assert_eq!(admits(Criticality::Default, in_flight, 100), default, "default at {in_flight}");
-            assert_eq!(admits(Criticality::Critical, in_flight, 100), critical, "critical at {in_flight}");
+            let key = |client: u32| client_key(&client.to_be_bytes());
+            for (criticality, percent) in [(Sheddable, sheddable), (Default, default), (Critical, critical)] {
+                let found = (0..1_000).filter(|each| admits(criticality, in_flight, 100, key(*each))).count();
+                let noise = if percent % 100 == 0 { 0 } else { 50 };
+                let is_right = (percent * 10_usize).abs_diff(found) <= noise;
+                assert!(is_right, "{criticality:?} at {in_flight}: {found} of 1000, not {percent} %");
+            }
         }
-        assert!(admits(Criticality::Sheddable, 0, 1));
-        assert!(!admits(Criticality::Critical, 0, 0));
+        assert!(admits(Sheddable, 0, 1, 0));
+        assert!(!admits(Critical, 0, 0, 0));
+    }
+
+    proptest! {
+        /// Fuller admits no more, more important no less, and nobody past the cap.
+        #[test]
+        fn the_curves_have_an_order(cap in 0..2_000_usize, in_flight in 0..2_500_usize, key in any::<u64>()) {
+            let at = |criticality, in_flight| admits(criticality, in_flight, cap, key);
+            for criticality in [Sheddable, Default, Critical] {
+                prop_assert!(at(criticality, in_flight) || !at(criticality, in_flight + 1));
+                prop_assert!(!at(criticality, in_flight) || in_flight < cap);
+                prop_assert!(at(criticality, 0) || cap == 0);
+            }
+            prop_assert!(at(Critical, in_flight) || !at(Default, in_flight));
+            prop_assert!(at(Default, in_flight) || !at(Sheddable, in_flight));
+        }
     }
 
     #[test]

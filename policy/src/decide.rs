@@ -248,9 +248,9 @@ pub(crate) fn moved_off(constants: &Constants, seen: &RegionView, client_key: u6
 }
 
 /// Returns whether an overloaded region spills this client.
-pub(crate) fn spilled(route: &Route, constants: &Constants, pressure: f32, client_key: u64) -> bool {
-    let share = route.spill.share(pressure);
-    share > 0.0 && fraction(mix(client_key ^ constants.seed ^ SPILL_SALT)) <= f64::from(share)
+pub(crate) fn spilled(route: &Route, constants: &Constants, pressure: f32, facts: &Facts<'_>) -> bool {
+    let share = route.spill(facts.criticality).share(pressure);
+    share > 0.0 && fraction(mix(facts.client_key ^ constants.seed ^ SPILL_SALT)) <= f64::from(share)
 }
 
 /// Returns the refusal of a restricted route under an expired table, whatever that table would say.
@@ -302,7 +302,7 @@ pub(crate) fn rank(
     let opened = if allowed.opened.contains(region) { 1 << 15 } else { 0 };
     let cold = if constants.cold { 1 << 14 } else { 0 };
     let moved = if moved_off(constants, weighed, facts.client_key) { 1 << 13 } else { 0 };
-    let spilled = if spilled(route, constants, weighed.pressure, facts.client_key) { 1 << 12 } else { 0 };
+    let spilled = if spilled(route, constants, weighed.pressure, facts) { 1 << 12 } else { 0 };
     1 + constants.rank + opened + cold + moved + spilled
 }
 

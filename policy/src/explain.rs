@@ -76,7 +76,7 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let explanation = Explanation {
         not_in_force: law::dormant(&case, &jurisdictions),
         route: Some(route.spec.name.clone()),
-        route_terms: Some(route_terms(route)),
+        route_terms: Some(route_terms(route, facts)),
         data_class: Some(table.spec().data_classes[route.spec.data_class.0].name.clone()),
         access: Some(case.access),
         scoring: Some(scoring(table, route)),
@@ -136,11 +136,11 @@ fn request(table: &Table, facts: &Facts<'_>) -> RequestExplained {
     }
 }
 
-fn route_terms(route: &Route) -> RouteTerms {
+fn route_terms(route: &Route, facts: &Facts<'_>) -> RouteTerms {
     let spec = &route.spec;
     RouteTerms {
         line: spec.line,
-        criticality: spec.criticality.name().to_owned(),
+        criticality: route.criticality(facts.criticality).name().to_owned(),
         affinity: match spec.affinity {
             Affinity::None => "none",
             Affinity::ClientIp => "client_ip",

@@ -2,6 +2,7 @@
 
 use crate::jurisdiction::JurisdictionId;
 use crate::origin::Origin;
+use crate::pressure::Criticality;
 use crate::region::RegionId;
 use crate::route::{Method, Payload};
 
@@ -34,4 +35,6 @@ pub struct Facts<'a> {
     /// The only region that may serve: set when another node has already chosen this one, so that
     /// two nodes with different views never pass a request to and fro.
     pub only: Option<RegionId>,
+    /// How critical a trusted source says that the request is; it only counts where that is less than its route says.
+    pub criticality: Option<Criticality>,
 }

@@ -34,6 +34,9 @@ pub(crate) const WEIGHT_SALT: u64 = 0x7765_6967_6874_2121;
 /// Salt of the hash that decides who is spilled from an overloaded region, and who not.
 pub(crate) const SPILL_SALT: u64 = 0x7370_696c_6c21_2121;
 
+/// Salt of the hash that decides who is refused first where it becomes full.
+pub(crate) const SHED_SALT: u64 = 0x7368_6564_6465_6421;
+
 #[cfg(test)]
 mod tests {
     use super::*;

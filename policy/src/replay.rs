@@ -136,6 +136,7 @@ impl<'a> ReplaySide<'a> {
             from,
             pinned: asked.pinned.and_then(|name| self.table.region_named(name)),
             only: None,
+            criticality: None,
         };
         let outcome = match decide_on_route(self.table, id, &facts, self.view.as_slice()) {
             Verdict::Forward(permits) => ReplayOutcome::Served(permits.first()),

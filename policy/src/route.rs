@@ -106,11 +106,26 @@ pub struct Route {
     pub(crate) scoring: Arc<Scoring>,
     /// [`RouteSpec::max_latency`] in milliseconds; infinite when there is none.
     pub(crate) max_latency_ms: f32,
-    /// What share of its clients an overloaded region spills.
-    pub(crate) spill: Spill,
+    /// What share of its clients an overloaded region spills, by how critical their requests are.
+    pub(crate) spills: [Spill; 3],
 }
 
 impl Route {
+    /// Returns how critical a request of which a trusted source says so is: that can lower it, and never raise it.
+    pub fn criticality(&self, said: Option<Criticality>) -> Criticality {
+        said.map_or(self.spec.criticality, |said| said.min(self.spec.criticality))
+    }
+
+    /// Returns what share of the clients of such requests an overloaded region spills.
+    pub(crate) fn spill(&self, said: Option<Criticality>) -> &Spill {
+        let [sheddable, default, critical] = &self.spills;
+        match self.criticality(said) {
+            Criticality::Sheddable => sheddable,
+            Criticality::Default => default,
+            Criticality::Critical => critical,
+        }
+    }
+
     /// Returns whether a request with this method reads or writes on this route. One with a payload writes
     /// whatever its method: in the content of a GET, and through a tunnel, a client sends what it likes.
     pub fn access(&self, method: Method, payload: Payload) -> Access {

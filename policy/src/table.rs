@@ -117,7 +117,8 @@ impl Table {
                     restricted: restricted[route.data_class.0],
                     scoring: scorings.get(route),
                     max_latency_ms: route.max_latency.map_or(f32::INFINITY, |max| (max.as_secs_f64() * 1000.0) as f32),
-                    spill: Spill::of(route.criticality, &criticalities),
+                    spills: [Criticality::Sheddable, Criticality::Default, Criticality::Critical]
+                        .map(|criticality| Spill::of(criticality, &criticalities)),
                     spec: route.clone(),
                 }
             })

@@ -29,6 +29,7 @@ fn a_decision_of_64_regions_allocates_nothing() {
             from: table.region_named("region-0000").expect("a region"),
             pinned: None,
             only: None,
+            criticality: None,
         };
         let mut verdict = None;
         let deciding = measure(|| verdict = Some(policy::decide(&table, &facts, view)));

@@ -72,6 +72,7 @@ impl<'a> Case<'a> {
             from: self.table.region_named(self.from).expect("a region"),
             pinned: self.pinned.and_then(|name| self.table.region_named(name)),
             only: None,
+            criticality: None,
         }
     }
 

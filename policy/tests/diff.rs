@@ -565,6 +565,7 @@ fn no_widening_is_missed() {
                     from: RegionId::new(0).unwrap(),
                     pinned: None,
                     only: None,
+                    criticality: None,
                 };
                 if [&old, &new].iter().any(|table| table.find_route(host, path, method).is_none()) {
                     continue;

@@ -74,6 +74,7 @@ fn facts(country: &str, path: &'static str) -> Facts<'static> {
         from: id(4),
         pinned: None,
         only: None,
+        criticality: None,
     }
 }
 
@@ -745,6 +746,7 @@ proptest! {
             from: id(0),
             pinned: pinned.filter(|index| *index < count).map(id),
             only: only.filter(|index| *index < count).map(id),
+            criticality: None,
             ..facts(country, path)
         };
         let told = seen(&table, &facts, Snapshot { regions: &view[..count], table_expired });

@@ -115,6 +115,7 @@ impl Client {
             from: table.region_named(self.from)?,
             pinned: self.pinned.and_then(|name| table.region_named(name)),
             only: None,
+            criticality: None,
         })
     }
 

@@ -552,6 +552,11 @@ fn rearranged<T: Clone>(items: &[T], places: &[usize]) -> Vec<T> {
 
 /// Whether the nearer of two regions is first for a client, under that pressure or that weight.
 fn stays(criticality: usize, pressure: f32, weight: u8, client_key: u64) -> bool {
+    stays_as(criticality, None, pressure, weight, client_key)
+}
+
+/// The same where a trusted source says how critical the request is.
+fn stays_as(criticality: usize, said: Option<Criticality>, pressure: f32, weight: u8, client_key: u64) -> bool {
     let mut spec = sample::spec(vec![sample::region("a", "US"), sample::region("b", "US")]);
     spec.regions[0].weight = weight;
     let all =
@@ -574,6 +579,7 @@ fn stays(criticality: usize, pressure: f32, weight: u8, client_key: u64) -> bool
         from: id(0),
         pinned: None,
         only: None,
+        criticality: said,
     };
     match decide(&table, &facts, [RegionView { pressure, ..near }, far].as_slice()) {
         Verdict::Forward(permits) => permits.first() == id(0),
@@ -588,6 +594,9 @@ fn who_is_spilled_or_moved_off_stays_so_when_more_are() {
     check(500, inputs, |(key, pressure, more, weight, other)| {
         let [sheddable, default, critical] = [0, 1, 2].map(|each| stays(each, pressure, 100, key));
         prop_assert!(critical >= default && default >= sheddable, "the least important goes first");
+        let said = |criticality, said| stays_as(criticality, Some(said), pressure, 100, key);
+        prop_assert_eq!(said(2, Criticality::Sheddable), sheddable, "what is said lowers");
+        prop_assert_eq!(said(0, Criticality::Critical), sheddable, "and never raises");
         for criticality in 0..3 {
             prop_assert!(stays(criticality, pressure, 100, key) >= stays(criticality, pressure + more, 100, key));
         }

@@ -214,6 +214,7 @@ data_class = 'personal'
             from: routing.here,
             pinned: None,
             only: None,
+            criticality: None,
         };
         let regions = table.regions().filter(|(id, _)| policy::decide::is_lawful(table, &facts, *id));
         let names: Vec<&str> = regions.map(|(_, region)| region.name.as_str()).collect();

@@ -250,9 +250,10 @@ async fn answer(
     };
     let mut context = RequestContext::stated(&routing.document, route, (&client, &sender), &parts.headers, sources.geo)
         .map_err(ambiguous)?;
+    let criticality = routing.table().route(id).criticality(context.criticality);
     // Before what a client can have cost more: the signatures of its token and its cookies.
     let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
-    let Admitted { tunnel: place, body_bytes, pace } = match admitted(log, route, &client, length) {
+    let Admitted { tunnel: place, body_bytes, pace } = match admitted(log, criticality, &client, length) {
         Ok(admitted) => admitted,
         Err(refused) => {
             log.context = Some(context);
@@ -274,6 +275,7 @@ async fn answer(
         // Where another node has already chosen, its choice stands: also of a region that drains.
         pinned: if from_a_node { Some(routing.here) } else { context.pinned },
         only: from_a_node.then_some(routing.here),
+        criticality: context.criticality,
     };
     let permits = permitted(&worker, &routing, id, &facts)?;
 
@@ -338,6 +340,7 @@ async fn answer(
             origin: &context.origin,
             consent,
             tenant: &context.declared,
+            criticality: Some(criticality).filter(|criticality| *criticality < route.criticality),
             body: body_claim,
         };
         Vouching::of(&claim, routing.table(), node.peers.load_full())
@@ -359,15 +362,15 @@ async fn answer(
         upgrade,
         deadline: log.started + call_timeout.map_or(route.timeout, |call| call.min(route.timeout)),
         is_call: log.form.is_call(),
+        criticality,
         call_pause: (log.form.is_call() && !http1).then_some(route.stream_idle_timeout),
         call_deadline,
     };
     let result = Box::pin(forward(&plan)).await;
     log.unread_body = body.is_unread();
     let answered = result.map_err(|failure| {
-        if matches!(failure, ForwardError::Overloaded) {
-            let criticality = route.criticality.name();
-            node.telemetry.metrics.shed.with_label_values(&[criticality, "region_full"]).inc();
+        if let ForwardError::Overloaded { why, .. } = failure {
+            node.telemetry.metrics.shed.with_label_values(&[criticality.name(), why.reason()]).inc();
         }
         OwnAnswer::failed(failure)
     })?;

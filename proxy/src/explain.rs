@@ -129,7 +129,13 @@ pub(crate) fn answer(
         Some(route) => {
             RequestContext::of(document, route, (&client, &Sender::TrustedProxy), &headers, trust).map_err(bad)?
         }
-        None => RequestContext { origin: client.origin, declared: SmallVec::new(), consent: false, pinned: None },
+        None => RequestContext {
+            origin: client.origin,
+            declared: SmallVec::new(),
+            consent: false,
+            pinned: None,
+            criticality: None,
+        },
     };
     if let Some(header) = &trust.geo.country_header {
         sources.push(match country_hint(&headers, header) {
@@ -165,6 +171,7 @@ pub(crate) fn answer(
         from,
         pinned: context.pinned,
         only: None,
+        criticality: context.criticality,
     };
     let mut explanation = policy::explain(table, &facts, view, sources);
     explanation.origin.evidence = question.evidence(trust.geo);

@@ -5,6 +5,7 @@ use config::RoutingTable;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use policy::jurisdiction::JurisdictionId;
+use policy::pressure::Criticality;
 use policy::route::RouteSpec;
 use policy::{Origin, RegionId, Table};
 use prometheus::IntCounterVec;
@@ -27,6 +28,8 @@ pub(crate) struct RequestContext {
     pub(crate) consent: bool,
     /// Where the client's cookie pins it.
     pub(crate) pinned: Option<RegionId>,
+    /// How critical a trusted proxy or another node says that it is: it can only be less than its route says.
+    pub(crate) criticality: Option<Criticality>,
 }
 
 /// Whose word counts on this node, at the moment of one request.
@@ -73,6 +76,17 @@ impl RequestContext {
         geo: &Geo,
     ) -> Result<Self, Contradiction> {
         let table = &document.table;
+        let criticality = match sender {
+            Sender::Stranger => None,
+            Sender::TrustedProxy => {
+                let header = document.criticality_header.as_deref();
+                header.and_then(|name| least_critical(headers, name))
+            }
+            Sender::Peer(peer) => match &peer.asks {
+                Asks::Probe => None,
+                Asks::Serve(vouched) => vouched.criticality,
+            },
+        };
         let (consents, hint, declared) = match sender {
             Sender::Stranger => (false, CountryHint::Nothing, SmallVec::new()),
             Sender::TrustedProxy => {
@@ -96,7 +110,7 @@ impl RequestContext {
                 }
             },
         };
-        Ok(Self { origin: widened(client, &hint), declared, consent: consents, pinned: None })
+        Ok(Self { origin: widened(client, &hint), declared, consent: consents, pinned: None, criticality })
     }
 
     /// Adds what the request itself proves, by the signatures of its token and of its cookie.
@@ -128,6 +142,13 @@ impl RequestContext {
         let is_heard = matches!(sender, Sender::TrustedProxy) && self.consent;
         route.consent_header.as_deref().filter(|header| is_heard && granted(headers, header))
     }
+}
+
+/// Returns the least critical of what the lines of a header say, in any case of letters; what they say else counts for
+/// nothing.
+fn least_critical(headers: &HeaderMap, name: &str) -> Option<Criticality> {
+    let said = |value: &HeaderValue| Criticality::named(&value.to_str().ok()?.trim().to_ascii_lowercase());
+    headers.get_all(name).iter().filter_map(said).min()
 }
 
 /// Returns whether every line of a header says `granted`: a proxy may have appended its own to a client's.

@@ -8,6 +8,7 @@ use http::header::{
     VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
+use policy::concurrency::retry_after;
 use policy::route::{Method, MethodSet, RouteSpec};
 use policy::{Reason, Refusal, Revoked};
 use serde::Serialize;
@@ -187,10 +188,12 @@ impl OwnAnswer {
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "Header fields too large", detail)
     }
 
-    /// Answers that the node, or every region that could serve, is full.
-    pub(crate) fn overloaded() -> Self {
+    /// Answers that the node, or every region that could serve, is full; a `load` of 1 is just so. Clients are told
+    /// different times to come again, so that they do not come together.
+    pub(crate) fn overloaded(load: f32) -> Self {
         let detail = "Too many requests are in flight; this one was shed.";
-        Self { unsent: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail) }.retry()
+        let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail);
+        Self { unsent: true, retry_after: Some(retry_after(load, fastrand::f32())), ..answer }
     }
 
     /// Answers that the client has as many requests in flight as it may.
@@ -247,7 +250,7 @@ impl OwnAnswer {
             ForwardError::Revoked { region, attempts, why } => {
                 Self { region: region.into(), attempts, ..Self::revoked(revocation_in_words(why)) }
             }
-            ForwardError::Overloaded => Self::overloaded(),
+            ForwardError::Overloaded { load, .. } => Self::overloaded(load),
             ForwardError::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
             ForwardError::Local { region, attempts, lack } => {
                 let detail = format!("This node cannot connect to the service: it lacks {}.", lack.name());
@@ -444,7 +447,8 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         for (is_to_node, status) in [(false, 200), (true, 503)] {
             let expected = (status, some("application/grpc"), some("14"), some("5000"));
-            assert_eq!(of(AnswerForm::Grpc, OwnAnswer::overloaded(), is_to_node), expected);
+            let unreachable = OwnAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "reason", "Title", "detail").retry();
+            assert_eq!(of(AnswerForm::Grpc, unreachable, is_to_node), expected);
         }
         for form in [AnswerForm::Grpc, AnswerForm::Page, AnswerForm::Problem] {
             for (answer, is_to_node) in [(OwnAnswer::wrong_gateway(), true), (OwnAnswer::no_peer("no"), false)] {

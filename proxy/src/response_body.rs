@@ -17,8 +17,8 @@ use crate::clock;
 use crate::grpc::{self, CallEnd, Code};
 use crate::headers::filter_answer_trailers;
 use crate::health::endpoint::EndpointState;
+use crate::health::limiter::Held;
 use crate::node::Worker;
-use crate::occupancy::InFlight;
 use crate::origin_load;
 use crate::request_body::{BodyFault, RequestBody};
 use crate::request_log::{REVOKED, RequestLog};
@@ -94,8 +94,8 @@ pub(crate) struct PoolReturn {
     pub(crate) request: RequestBody,
     /// The connection.
     pub(crate) connection: OriginConnection,
-    /// The region's count of requests in flight.
-    pub(crate) in_flight: InFlight,
+    /// Its place among the region's requests in flight.
+    pub(crate) in_flight: Held,
 }
 
 impl PoolReturn {

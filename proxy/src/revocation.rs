@@ -110,6 +110,7 @@ impl Grant {
             from: pinned.here,
             pinned: if self.from_a_node { Some(pinned.here) } else { context.pinned },
             only: self.from_a_node.then_some(pinned.here),
+            criticality: None,
         };
         revoked(pinned, &facts, *region, current)
     }

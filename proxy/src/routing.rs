@@ -20,6 +20,7 @@ use crate::clock;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::health::latency::AnswerTimes;
+use crate::health::limiter::LimitNow;
 use crate::health::region::RegionState;
 
 pub(crate) use current::CurrentRouting;
@@ -62,7 +63,7 @@ pub(crate) struct Region {
     cap: usize,
     /// The mean of what its endpoints in rotation say of their own load, as bits.
     origin_load: AtomicU32,
-    /// The share of [`Region::cap`] that one request takes, as bits: more while endpoints are down.
+    /// The share of its limit, or of [`Region::cap`], that one request takes, as bits: more while endpoints are down.
     one_request: AtomicU32,
     /// Counts the requests, for endpoints to be picked in turn.
     pub(crate) turn: AtomicUsize,
@@ -163,6 +164,7 @@ impl Routing {
                 has_canary: endpoints_on_trial > 0,
             };
             cell.state.set_draining(region.state == AdminState::Draining);
+            cell.state.limits.set_plan(&upstream.concurrency, cap);
             cell.refresh(failover);
             regions.push(cell);
         }
@@ -258,10 +260,23 @@ impl View for Routing {
 }
 
 impl Region {
-    /// Returns what this node has in flight there, as a share of its cap, which shrinks with the endpoints that are
-    /// down.
+    /// Returns what this node has in flight there and what waits for a place, as a share of its limit, or where there is
+    /// none of its cap, which shrinks with the endpoints that are down.
     pub(crate) fn load(&self) -> f32 {
-        self.state.in_flight.load(Ordering::Relaxed) as f32 * f32::from_bits(self.one_request.load(Ordering::Relaxed))
+        self.in_use() as f32 * f32::from_bits(self.one_request.load(Ordering::Relaxed))
+    }
+
+    /// Counts what [`Region::load`] is the share of.
+    pub(crate) fn in_use(&self) -> usize {
+        match self.limit() {
+            Some(now) => now.taken + now.waiting,
+            None => self.state.in_flight.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Returns its limit as it is now; `None` where there is none.
+    pub(crate) fn limit(&self) -> Option<LimitNow> {
+        self.state.limits.now(self.has_canary)
     }
 
     /// Returns what its endpoints say of their own load, as a mean of those that say something; else zero.
@@ -285,7 +300,7 @@ impl Region {
         Some(self.lag_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_LAG).map(Duration::from_millis)
     }
 
-    /// Returns the most requests this node has in flight there.
+    /// Returns the most requests this node has in flight there, whatever its limit.
     pub(crate) fn cap(&self) -> usize {
         self.cap
     }
@@ -323,7 +338,10 @@ impl Region {
         self.healthy.store((share * 100.0) as u8, Ordering::Relaxed);
         // Without any in rotation, what may still be there is all that there is.
         let share = if census.in_rotation == 0 { 1.0 } else { share };
-        self.one_request.store((1.0 / (self.cap.max(1) as f32 * share)).to_bits(), Ordering::Relaxed);
+        // A limit that finds itself is of the endpoints that there are.
+        let share = if self.state.limits.is_adaptive() { 1.0 } else { share };
+        let limit = self.limit().map_or(self.cap, |now| now.limit);
+        self.one_request.store((1.0 / (limit.max(1) as f32 * share)).to_bits(), Ordering::Relaxed);
         let loads = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.load());
         let (sum, count) = loads.fold((0.0, 0_u16), |(sum, count), load| (sum + load, count + 1));
         self.origin_load.store((sum / f32::from(count.max(1))).to_bits(), Ordering::Relaxed);

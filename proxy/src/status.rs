@@ -18,9 +18,10 @@ use crate::clock::uptime;
 use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
+use crate::health::limiter::LimitNow;
 use crate::node::{Node, Rejected};
 use crate::occupancy::Drain;
-use crate::routing::Routing;
+use crate::routing::{Region, Routing};
 use crate::telemetry::{OutputHealth, log};
 use crate::upstream::evidence::{gauge, phase_name};
 
@@ -98,6 +99,8 @@ pub(crate) struct RegionStatus {
     pub(crate) error_share: f32,
     pub(crate) endpoints: Vec<EndpointStatus>,
     pub(crate) requests_in_flight: usize,
+    /// Null where there is none.
+    pub(crate) concurrency: Option<LimitStatus>,
     /// As decisions weigh it: this node's own, or what is reported where that is more.
     pub(crate) utilisation: f32,
     /// By the nodes of the fleet; null when none has for ten seconds, and so the next two.
@@ -113,6 +116,20 @@ pub(crate) struct RegionStatus {
     /// From a request's end to its answer's head, the way there and back included; null of less than 100 answers.
     pub(crate) answer_median_ms: Option<f64>,
     pub(crate) answer_p95_ms: Option<f64>,
+}
+
+/// The limit of a region on this node.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub(crate) struct LimitStatus {
+    /// `fixed` or `adaptive`.
+    pub(crate) mode: &'static str,
+    /// With that of the version on trial, which has one of its own.
+    pub(crate) limit: usize,
+    /// Places that are taken: by requests in flight, or where it is adaptive by those whose answer is awaited.
+    pub(crate) taken: usize,
+    /// Requests that wait for a place.
+    pub(crate) waiting: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -230,6 +247,7 @@ impl Status {
                     error_share: cell.state.error_share(),
                     endpoints: cell.endpoints.iter().map(|endpoint| EndpointStatus::of(endpoint)).collect(),
                     requests_in_flight: cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+                    concurrency: cell.limit().map(|now| LimitStatus::of(cell, now)),
                     utilisation: cell.utilisation(),
                     reported_utilisation: reported.map(|reported| reported.utilisation),
                     reported_age_seconds: reported.map(|reported| reported.age.as_secs_f32()),
@@ -265,6 +283,14 @@ impl Status {
 
 fn millis(took: Duration) -> f64 {
     took.as_secs_f64() * 1000.0
+}
+
+impl LimitStatus {
+    fn of(cell: &Region, now: LimitNow) -> Self {
+        let LimitNow { limit, taken, waiting } = now;
+        let mode = if cell.state.limits.is_adaptive() { "adaptive" } else { "fixed" };
+        Self { mode, limit, taken, waiting }
+    }
 }
 
 impl LawStatus {

@@ -26,6 +26,7 @@ mod layers;
 mod logs;
 mod origin_load;
 mod origins;
+mod overload;
 mod peers;
 mod places;
 mod reload;

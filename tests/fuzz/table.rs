@@ -99,6 +99,7 @@ fn check_decisions(table: &Table) {
                 from,
                 pinned: (number == 3).then_some(from),
                 only: None,
+                criticality: None,
             };
             check_decision(table, &facts, &well);
             check_decision(table, &facts, &ill);

@@ -3,6 +3,7 @@
 use policy::region::{AdminState, Capabilities, Region, Role, Tier};
 use std::collections::BTreeMap;
 
+use super::concurrency::{self, Concurrency};
 use super::countries::country as read_country;
 use super::frameworks::frameworks;
 use super::health::health;
@@ -14,14 +15,14 @@ use crate::name::version as read_version;
 use crate::quote::quote;
 
 /// Returns the regions in the order of their names; a region with an error may be left out.
-pub(super) fn regions(root: &Section<'_>) -> Vec<(Region, Upstream)> {
+pub(super) fn regions(root: &Section<'_>, defaults: &Concurrency) -> Vec<(Region, Upstream)> {
     let Some(section) = root.required("regions", "a table has at least one [regions.NAME]") else { return Vec::new() };
     let Some(section) = section.open_section() else { return Vec::new() };
     if section.is_empty() {
         section.error("a table has at least one [regions.NAME]".to_owned());
     }
     let mut owners = BTreeMap::new();
-    let regions: Vec<_> = section.fields().filter_map(|field| region(&field, &mut owners)).collect();
+    let regions: Vec<_> = section.fields().filter_map(|field| region(&field, &mut owners, defaults)).collect();
     if !regions.is_empty() && regions.iter().all(|(region, _)| region.weight == 0) {
         section.error("the weight of every region is 0: give at least one of them clients".to_owned());
     }
@@ -34,7 +35,11 @@ pub(super) const TIERS: &[(&str, Tier)] =
     &[("primary", Tier::Primary), ("secondary", Tier::Secondary), ("tertiary", Tier::Tertiary), ("edge", Tier::Edge)];
 
 /// Reads a region. `owners` are the endpoints seen so far, with the names of their regions.
-fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Option<(Region, Upstream)> {
+fn region<'t>(
+    field: &Field<'t>,
+    owners: &mut BTreeMap<String, &'t str>,
+    defaults: &Concurrency,
+) -> Option<(Region, Upstream)> {
     let section = field.section(KEYS)?;
     let role = section.field("role").and_then(|field| field.choice(ROLES)).unwrap_or(Role::Active);
     let state = section.field("state").and_then(|field| field.choice(STATES)).unwrap_or(AdminState::Serving);
@@ -55,6 +60,7 @@ fn region<'t>(field: &Field<'t>, owners: &mut BTreeMap<String, &'t str>) -> Opti
         endpoints: endpoints_field.map(|list| endpoints(&list, field.key(), owners)).unwrap_or_default(),
         gateway: gateway.and_then(|field| endpoint(&field, EndpointRole::Gateway)),
         health: section.field("health").map(|field| health(&field)).unwrap_or_default(),
+        concurrency: concurrency::of_region(&section, defaults),
     };
     let country = section.required("country", "say where the region is: country = \"DE\"");
     let country = country.and_then(|field| read_country(&field));
@@ -160,6 +166,7 @@ const KEYS: &[&str] = &[
     "endpoints",
     "gateway",
     "health",
+    "concurrency",
 ];
 
 const ROLES: &[(&str, Role)] = &[("active", Role::Active), ("warm", Role::Warm), ("cold", Role::Cold)];

@@ -1,3 +1,4 @@
+mod concurrency;
 mod dates;
 mod scores;
 

@@ -61,6 +61,7 @@ fn regions(document: &RoutingTable, origin: Origin, request: Request) -> Option<
         from: table.regions().next().expect("a region").0,
         pinned: None,
         only: None,
+        criticality: None,
     };
     let permits = match decide(table, &facts, view.as_slice()) {
         Verdict::Forward(permits) => permits,

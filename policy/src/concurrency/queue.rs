@@ -4,8 +4,8 @@
 //! The more important come first. Among equals, those of the client with the fewest in the queue do, so that one that
 //! sends many gets what the others leave. Among those again, who came first, until the queue has stood for a tenth of
 //! its age without being empty: then what comes in is more than what goes out, and the newest comes first, since its
-//! client still waits, and what is not critical gives up after a quarter of the age. (CoDel's idea, as Facebook and
-//! Google have it for requests.)
+//! client still waits, and what is not critical gives up after a quarter of the age, or sooner where that is said. (CoDel's
+//! idea, as Facebook and Google have it for requests.)
 
 use std::collections::hash_map::Entry;
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct Queue<T> {
     counts: FxHashMap<(Criticality, u64), usize>,
     /// Since when it has not been empty.
     busy_since: Duration,
+    /// For how long those wait at most, while more comes in than goes out, that are not critical.
+    hurry: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,7 @@ struct Waiting<T> {
 impl<T> Queue<T> {
     /// Makes an empty queue.
     pub fn new(plan: QueuePlan) -> Self {
-        Self { plan, waiting: Vec::new(), counts: FxHashMap::default(), busy_since: Duration::ZERO }
+        Self { plan, waiting: Vec::new(), counts: FxHashMap::default(), busy_since: Duration::ZERO, hurry: None }
     }
 
     /// Sets other bounds. What is past them leaves with the next [`Queue::expire`] and [`Queue::push`].
@@ -63,9 +65,10 @@ impl<T> Queue<T> {
         self.plan = plan;
     }
 
-    /// Returns the bounds.
-    pub fn plan(&self) -> QueuePlan {
-        self.plan
+    /// Sets for how long those that are not critical wait while more comes in than goes out, where that is less than a
+    /// quarter of the age: what they wait for may be quick.
+    pub fn set_hurry(&mut self, hurry: Option<Duration>) {
+        self.hurry = hurry.map(|hurry| hurry.max(LEAST_HURRY));
     }
 
     /// Returns how many wait.
@@ -122,8 +125,9 @@ impl<T> Queue<T> {
         let mut expired = Vec::new();
         let mut at = 0;
         while let Some(each) = self.waiting.get(at) {
-            let hurried = is_overloaded && each.criticality < Criticality::Critical;
-            let most = if hurried { self.plan.age / HURRY } else { self.plan.age };
+            let is_hurried = is_overloaded && each.criticality < Criticality::Critical;
+            let quarter = self.plan.age / HURRY;
+            let most = if is_hurried { self.hurry.map_or(quarter, |hurry| hurry.min(quarter)) } else { self.plan.age };
             if now.saturating_sub(each.since) >= most {
                 expired.push(self.take(at));
             } else {
@@ -159,6 +163,8 @@ impl<T> Queue<T> {
 const INTERVAL: u32 = 10;
 /// The part of its age that is left then to what is not critical.
 const HURRY: u32 = 4;
+/// Nobody is refused for having waited for less.
+const LEAST_HURRY: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests;

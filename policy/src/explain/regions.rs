@@ -147,8 +147,8 @@ impl Subject<'_> {
     fn spill(&self) -> SpillExplained {
         let Case { table, facts, route, .. } = self.case;
         let pressure = weighed(route, &self.seen).pressure;
-        let moves = spilled(route, table.constants(self.id), pressure, facts.client_key);
-        SpillExplained { share: route.spill.share(pressure), spilled: moves && !self.is_kept() }
+        let moves = spilled(route, table.constants(self.id), pressure, facts);
+        SpillExplained { share: route.spill(facts.criticality).share(pressure), spilled: moves && !self.is_kept() }
     }
 
     fn weight(&self) -> WeightExplained {

@@ -207,6 +207,7 @@ impl<'a> Comparison<'a> {
             from: RegionId(0),
             pinned: None,
             only: None,
+            criticality: None,
         }
     }
 

@@ -84,6 +84,7 @@ impl Question {
             from: self.from,
             pinned: self.pinned,
             only: self.only,
+            criticality: None,
         }
     }
 

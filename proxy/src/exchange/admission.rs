@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use policy::Payload;
 use policy::concurrency::admits;
-use policy::route::RouteSpec;
+use policy::pressure::Criticality;
 
 use crate::client::Client;
 use crate::client_counts::ClientNetwork;
@@ -30,18 +30,18 @@ pub(super) struct Admitted {
 /// Admits a request, or refuses it: for what the node has in flight, for what its client has, or the `length` that it states.
 pub(super) fn admitted(
     log: &mut RequestLog,
-    route: &RouteSpec,
+    criticality: Criticality,
     client: &Client,
     length: Option<u64>,
 ) -> Result<Admitted, OwnAnswer> {
     let node = &log.worker.node;
     let config = node.config.load();
     let limits = &config.limits;
-    let shed = |reason| node.telemetry.metrics.shed.with_label_values(&[route.criticality.name(), reason]).inc();
+    let shed = |reason| node.telemetry.metrics.shed.with_label_values(&[criticality.name(), reason]).inc();
     let others = node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1);
-    if !admits(route.criticality, others, limits.requests_in_flight) {
+    if !admits(criticality, others, limits.requests_in_flight, client.key) {
         shed("node_full");
-        return Err(OwnAnswer::overloaded());
+        return Err(OwnAnswer::overloaded(others as f32 / limits.requests_in_flight.max(1) as f32));
     }
     // What another node sends it has counted itself, and a proxy that names nobody stands for many.
     if let Some(most) = limits.requests_in_flight_per_client.filter(|_| client.is_named && log.peer.is_none()) {
@@ -55,7 +55,7 @@ pub(super) fn admitted(
     let tunnel = match log.payload {
         Payload::Tunnel => Some(tunnel::admit(&node.occupancy, limits.tunnels).ok_or_else(|| {
             shed("tunnels");
-            OwnAnswer::overloaded()
+            OwnAnswer::overloaded(1.0)
         })?),
         Payload::Nothing | Payload::Content => None,
     };

@@ -3,6 +3,7 @@
 pub(crate) mod canary;
 pub(crate) mod endpoint;
 pub(crate) mod latency;
+pub(crate) mod limiter;
 pub(crate) mod region;
 pub(crate) mod reported_load;
 pub(crate) mod round_trip;

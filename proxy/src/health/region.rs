@@ -10,6 +10,7 @@ use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding
 
 use crate::clock::uptime;
 use crate::health::latency::AnswerTimes;
+use crate::health::limiter::RegionLimits;
 use crate::health::reported_load::ReportedLoad;
 use crate::health::round_trip::RegionRoundTrip;
 use crate::health::traffic::{Clients, TrafficSource};
@@ -19,6 +20,8 @@ use crate::health::traffic::{Clients, TrafficSource};
 pub(crate) struct RegionState {
     /// Requests of this node in flight there.
     pub(crate) in_flight: Arc<AtomicUsize>,
+    /// How many there may be.
+    pub(crate) limits: RegionLimits,
     /// What the fleet reports of its load.
     pub(crate) reported: ReportedLoad,
     /// How far it is.
@@ -38,6 +41,8 @@ pub(crate) struct RegionState {
     retries: AtomicU64,
     /// How many there may have been.
     retry_limit: AtomicU64,
+    /// How many there had been when half of what there may be was left.
+    retry_half: AtomicU64,
     watch: Mutex<RegionInner>,
     ejecting: Mutex<()>,
 }
@@ -140,6 +145,11 @@ impl RegionState {
         false
     }
 
+    /// Returns whether less than half of the budget of retries and hedges is left.
+    pub(crate) fn retries_are_scarce(&self) -> bool {
+        self.retries.load(Ordering::Relaxed) >= self.retry_half.load(Ordering::Relaxed)
+    }
+
     /// Takes what its endpoints in rotation have shown over the last `outlier.interval`. What there is
     /// against the region as a whole, if anything.
     pub(crate) fn observe(&self, lately: &Counts, failover: &Failover) -> Option<Cause> {
@@ -171,7 +181,11 @@ impl RegionState {
 
     fn allow_retries(&self, lately: &Counts, failover: &Failover) {
         let left = lately.retries_left(&failover.retry_budget, failover.outlier.interval);
-        self.retry_limit.store(self.retries.load(Ordering::Relaxed).saturating_add(left), Ordering::Relaxed);
+        let made = self.retries.load(Ordering::Relaxed);
+        self.retry_limit.store(made.saturating_add(left), Ordering::Relaxed);
+        // Of what is left and what was made lately, half.
+        let half = left.saturating_add(lately.retries).div_ceil(2);
+        self.retry_half.store(made.saturating_add(left).saturating_sub(half), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, RegionInner> {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use policy::{LoadReport, Reported, View};
@@ -46,7 +45,7 @@ impl LoadMeter {
             }
             let mut metered = before.remove(&region.name).unwrap_or_default();
             let sent = metered.sent(cell);
-            let in_flight = cell.state.in_flight.load(Ordering::Relaxed);
+            let in_flight = cell.in_use();
             if sent > 0 || in_flight > 0 {
                 metered.busy = Some(now);
             }

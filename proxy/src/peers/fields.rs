@@ -21,6 +21,8 @@ pub(crate) const CLIENT: HeaderName = HeaderName::from_static("x-meridian-client
 pub(crate) const SCHEME: HeaderName = HeaderName::from_static("x-meridian-scheme");
 /// The request's id on all nodes.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-meridian-request-id");
+/// How critical the sending node takes the request to be, where that is less than its route says.
+pub(crate) const CRITICALITY: HeaderName = HeaderName::from_static("x-meridian-criticality");
 /// See [`signature`](super::signature).
 pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("x-meridian-signature");
 /// On a node's refusal to another: no origin has seen the request.

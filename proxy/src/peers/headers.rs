@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use policy::jurisdiction::JurisdictionId;
+use policy::pressure::Criticality;
 use policy::{Origin, Table};
 use smallvec::SmallVec;
 
@@ -61,6 +62,8 @@ pub(crate) struct Vouched {
     pub(crate) consent: Option<HeaderValue>,
     /// The tenant's jurisdictions.
     pub(crate) tenant: Option<HeaderValue>,
+    /// How critical the request is, where that is less than its route says.
+    pub(crate) criticality: Option<Criticality>,
 }
 
 /// How an answer to another node proves whose it is.
@@ -175,6 +178,8 @@ impl FromPeer {
                 origin: country_hint_in(std::iter::once(only(headers, &fields::ORIGIN)?)),
                 consent: at_most_one(headers, &fields::CONSENT)?.cloned(),
                 tenant: at_most_one(headers, &fields::TENANT)?.cloned(),
+                criticality: at_most_one(headers, &fields::CRITICALITY)?
+                    .and_then(|value| Criticality::named(value.to_str().ok()?)),
             })
         };
         Some(Self { chosen, asks, answering })
@@ -218,6 +223,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) consent: Option<&'a str>,
     /// The tenant's jurisdictions.
     pub(crate) tenant: &'a [JurisdictionId],
+    /// How critical the request is, where that is less than its route says.
+    pub(crate) criticality: Option<Criticality>,
     /// What follows the head.
     pub(crate) body: BodyClaim,
 }
@@ -235,6 +242,9 @@ impl Vouching {
         if !claim.tenant.is_empty() {
             let name = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.as_str());
             say(fields::TENANT, claim.tenant.iter().filter_map(name).collect::<Vec<_>>().join(","));
+        }
+        if let Some(criticality) = claim.criticality {
+            say(fields::CRITICALITY, criticality.name().to_owned());
         }
         let unknown = if claim.is_named { "" } else { UNKNOWN_CLIENT };
         say(fields::CLIENT, format!("{unknown}{}", claim.address));

@@ -140,6 +140,7 @@ impl Watch {
             if let Some(cause) = cell.state.observe(&in_rotation, failover) {
                 suspect(&self.node.telemetry.metrics, &region.name, cell, cause, failover);
             }
+            cell.state.limits.tick();
             refresh(&self.node.telemetry.metrics, &region.name, cell, failover);
             memory.regions.entry(region.name.clone()).or_default().observe(&region.name, cell, since);
             show(&self.node, region, cell);
@@ -213,7 +214,16 @@ fn show(node: &Node, region: &policy::region::Region, cell: &Region) {
     // What the table keeps clients from gets none of them, however healthy it is.
     let health = if admin == AdminState::Serving { gauge(cell) } else { 0.0 };
     node.telemetry.metrics.region_health.with_label_values(&[region]).set(health);
-    node.telemetry.metrics.region_utilisation.with_label_values(&[region]).set(f64::from(cell.utilisation()));
+    let metrics = &node.telemetry.metrics;
+    metrics.region_utilisation.with_label_values(&[region]).set(f64::from(cell.utilisation()));
+    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let now = cell.limit();
+    metrics.queue_depth.with_label_values(&[region, "place"]).set(number(now.map_or(0, |now| now.waiting)));
+    match now {
+        Some(now) => metrics.concurrency_limit.with_label_values(&[region]).set(number(now.limit)),
+        // It has none to remove, or no longer.
+        None => drop(metrics.concurrency_limit.remove_label_values(&[region])),
+    }
 }
 
 #[async_trait]

@@ -27,7 +27,9 @@ pub(crate) struct Metrics {
     pub(crate) errors: IntCounterVec,
     pub(crate) active_connections: IntGaugeVec,
     pub(crate) resting_connections: IntGauge,
-    pub(crate) queue_depth: IntGauge,
+    pub(crate) queue_depth: IntGaugeVec,
+    awaiting_heads: IntGauge,
+    pub(crate) concurrency_limit: IntGaugeVec,
     pub(crate) decisions: IntCounterVec,
     pub(crate) decision_seconds: Histogram,
     pub(crate) region_health: GaugeVec,
@@ -108,6 +110,11 @@ impl Metrics {
             let opts = HistogramOpts::new(name, help).buckets(REQUEST_BUCKETS.to_vec());
             registered(&registry, HistogramVec::new(opts, labels))
         };
+        let queue_depth = gauges(
+            "queue_depth",
+            "Requests that wait: in the queue of a region for a place (stage place), or for the head of an upstream's answer (stage answer, of all regions)",
+            &["region", "stage"],
+        );
         Self {
             requests: counters(
                 "http_requests_total",
@@ -134,7 +141,13 @@ impl Metrics {
                 "meridian_resting_connections",
                 "HTTP/1.1 client connections that idle and have given their buffers back",
             ),
-            queue_depth: gauge("queue_depth", "Requests waiting for the head of an upstream's answer"),
+            awaiting_heads: awaiting_heads(&queue_depth),
+            queue_depth,
+            concurrency_limit: gauges(
+                "meridian_concurrency_limit",
+                "The limit of a region on this node, where it has one (concurrency.mode)",
+                &["region"],
+            ),
             decisions: counters(
                 "meridian_decisions_total",
                 "Decisions by the client's jurisdiction (none: unlisted, unknown: uncertain origin) and outcome",
@@ -375,6 +388,8 @@ impl Metrics {
             let opts = HistogramOpts { common_opts, buckets: REQUEST_BUCKETS.to_vec() };
             registered(&registry, HistogramVec::new(opts, &labels))
         };
+        let (opts, labels) = declaration(&self.queue_depth);
+        let queue_depth = registered(&registry, IntGaugeVec::new(opts, &labels));
         let own = Self {
             requests: counters(&self.requests),
             grpc_requests: counters(&self.grpc_requests),
@@ -383,7 +398,8 @@ impl Metrics {
             attempts: counters(&self.attempts),
             cross_region_bytes: counters(&self.cross_region_bytes),
             cross_region_latency: histograms(&self.cross_region_latency),
-            queue_depth: registered(&registry, IntGauge::with_opts(declaration(&self.queue_depth).0)),
+            awaiting_heads: awaiting_heads(&queue_depth),
+            queue_depth,
             workers: Arc::default(),
             registry: registry.clone(),
             ..self.clone()
@@ -398,8 +414,8 @@ impl Metrics {
 
     /// Counts a request as waiting for an upstream, for as long as the guard lives.
     pub(crate) fn waiting(&self) -> Waiting<'_> {
-        self.queue_depth.inc();
-        Waiting(&self.queue_depth)
+        self.awaiting_heads.inc();
+        Waiting(&self.awaiting_heads)
     }
 
     /// Returns the exposition in Prometheus' text format.
@@ -447,6 +463,8 @@ impl Metrics {
         forget(&self.region_utilisation, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_latency_sla, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.queue_depth, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.concurrency_limit, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.failovers, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.ejections, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.suspicions, keep, |vec, values| vec.remove_label_values(values).is_ok());
@@ -472,6 +490,11 @@ impl Metrics {
         forget(&self.cross_region_bytes, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.attempts, keep, |vec, values| vec.remove_label_values(values).is_ok());
     }
+}
+
+/// Returns the series of those that wait for an answer's head.
+fn awaiting_heads(queue_depth: &IntGaugeVec) -> IntGauge {
+    queue_depth.with_label_values(&["", "answer"])
 }
 
 /// Returns how a metric is declared: its name and help, and its labels.
@@ -535,9 +558,9 @@ mod tests {
     #[test]
     fn everything_registers_and_renders() {
         let metrics = Metrics::new();
-        metrics.queue_depth.set(3);
+        metrics.queue_depth.with_label_values(&["a", "place"]).set(3);
         let text = String::from_utf8(metrics.render()).unwrap_or_default();
-        assert!(text.contains("queue_depth 3"), "{text}");
+        assert!(text.contains("queue_depth{region=\"a\",stage=\"place\"} 3"), "{text}");
         assert!(text.contains("data_residency_violations_total 0"), "{text}");
     }
 
@@ -563,12 +586,13 @@ mod tests {
             "http_request_duration_seconds_count{region=\"a\",route=\"r\"} 2",
             "http_request_duration_seconds_sum{region=\"a\",route=\"r\"} 1.008",
             "meridian_region_health{region=\"a\"} 0.5",
-            "queue_depth 1",
+            "queue_depth{region=\"\",stage=\"answer\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
         assert_eq!(text.matches("# TYPE meridian_attempts_total ").count(), 1);
         drop(waiting);
-        assert!(String::from_utf8(metrics.render()).unwrap().contains("\nqueue_depth 0\n"));
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains("\nqueue_depth{region=\"\",stage=\"answer\"} 0\n"), "{text}");
     }
 }

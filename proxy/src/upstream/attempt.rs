@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::grpc::{self, Code};
 use crate::headers::RequestHead;
+use crate::health::limiter::Held;
 use crate::local_error::LocalError;
-use crate::occupancy::InFlight;
 use crate::peers::headers::{Answerer, take_answer};
 use crate::request_body::{AttemptBody, RequestBody, Upload};
 use crate::revocation::{self, RevocationCheck};
@@ -41,8 +41,8 @@ pub(crate) struct AttemptTarget {
     pub(crate) started: Instant,
     /// When it is to be over.
     pub(crate) limit: Instant,
-    /// The region's count of requests in flight.
-    pub(crate) in_flight: InFlight,
+    /// Its place among the region's requests in flight.
+    pub(crate) in_flight: Held,
 }
 
 /// An attempt about to be made.
@@ -229,6 +229,7 @@ impl AttemptResult {
         let took = plan.body.origins_turn(*started).map(|since| since.elapsed());
         let waited = took.unwrap_or_default();
         let had_its_time = limit.saturating_duration_since(*started) >= fair / 2;
+        self.tell_limit(took, had_its_time, client_key);
         let symptom = match &self.result {
             // Why another node refuses is about the request, or about what it has said to probes.
             Ok(_) if self.unsent => return None,
@@ -266,6 +267,25 @@ impl AttemptResult {
         };
         let (routing, endpoint) = (routing.clone(), endpoint.clone());
         Some(Contested { routing, region: *region, endpoint, symptom, took: waited })
+    }
+}
+
+impl AttemptResult {
+    /// Tells the limit that it has a place of how it went: how long its answer took, or that it failed as it does at who
+    /// has too much to do. That its client gave it no time says nothing.
+    fn tell_limit(&self, took: Option<Duration>, had_its_time: bool, client_key: u64) {
+        let Some(limiter) = self.target.in_flight.limiter() else { return };
+        match &self.result {
+            Ok((response, _))
+                if self.judged_status().unwrap_or(response.status()) == StatusCode::SERVICE_UNAVAILABLE =>
+            {
+                limiter.overloaded(client_key);
+            }
+            Ok(_) => took.into_iter().for_each(|took| limiter.answered(took)),
+            Err(Fault::Unreachable) => limiter.overloaded(client_key),
+            Err(Fault::CutShort | Fault::TimedOut) if had_its_time => limiter.overloaded(client_key),
+            Err(_) => {}
+        }
     }
 }
 

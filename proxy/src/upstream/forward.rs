@@ -10,7 +10,8 @@ use crate::upstream::retry_state::RetryState;
 ///
 /// An attempt that never reached an origin may always be repeated; one that may have, only when the
 /// request is repeatable, and within the region's retry budget. One attempt is kept in hand for every
-/// permitted region not yet tried, and what is over goes to further endpoints of the same region.
+/// permitted region not yet tried, and what is over goes to further endpoints of the same region. Where all
+/// that is left is at its limit, the request waits for a place in the best of them.
 ///
 /// # Errors
 /// See [`ForwardError`].
@@ -18,7 +19,14 @@ pub(crate) async fn forward<'a>(plan: &'a ForwardPlan<'a>) -> Result<OriginAnswe
     let mut state = RetryState::new(plan);
     // An unwelcome answer is kept in case nobody has a better one.
     let mut unwanted: Option<OriginAnswer> = None;
-    while let Some(mut next) = state.next() {
+    loop {
+        let Some(mut next) = state.next() else {
+            // Boxed, since it is rare, and would be part of every request.
+            if Box::pin(state.wait_for_place()).await {
+                continue;
+            }
+            break;
+        };
         if state.has_failed() && plan.body.is_unread() {
             // An answer that came while its request was still being sent ends with its attempt.
             unwanted = None;

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use config::NodeConfig;
 use http::Response;
+use policy::pressure::Criticality;
 use policy::{Facts, Permits, Refusal, RegionId, Revoked};
 
 use crate::grpc::Code;
 use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
+use crate::health::limiter::Held;
 use crate::http1::Interim;
 use crate::local_error::LocalError;
-use crate::occupancy::InFlight;
 use crate::peers::CurrentPeers;
 use crate::request_body::{BodyFault, RequestBody};
 use crate::routing::{CurrentRouting, Routing};
@@ -66,6 +67,8 @@ pub(crate) struct ForwardPlan<'a> {
     pub(crate) is_call: bool,
     /// For how long the client of a call over HTTP/2 may pause in it, if the call goes on over HTTP/2.
     pub(crate) call_pause: Option<Duration>,
+    /// How late it is shed.
+    pub(crate) criticality: Criticality,
     /// When the client gives the call up, by its grpc-timeout.
     pub(crate) call_deadline: Option<Instant>,
 }
@@ -90,8 +93,8 @@ pub(crate) struct OriginAnswer {
     pub(crate) attempts: u32,
     /// Whether the law opened the region with safeguards only.
     pub(crate) safeguarded: bool,
-    /// The region's count of requests in flight.
-    pub(crate) in_flight: InFlight,
+    /// Its place among the region's requests in flight.
+    pub(crate) in_flight: Held,
 }
 
 /// Why there is no answer.
@@ -100,7 +103,12 @@ pub(crate) enum ForwardError {
     /// The client's body is at fault.
     Body(BodyFault),
     /// Every region that could have served is full.
-    Overloaded,
+    Overloaded {
+        /// Why it was not waited for, or no longer.
+        why: Shed,
+        /// How full the least full of them is: 1 is just full.
+        load: f32,
+    },
     /// Every permitted region turned out unreachable: the decision again, without them.
     Refused {
         /// That decision.
@@ -147,6 +155,28 @@ pub(crate) enum ForwardError {
         /// Why there was no other.
         end: NoRetry,
     },
+}
+
+/// Why a request found no place in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shed {
+    /// As many are in flight there as the node lets there be.
+    RegionFull,
+    /// All places are taken, and so is the queue, or there is none.
+    QueueFull,
+    /// It has waited for as long as it may.
+    QueueTimeout,
+}
+
+impl Shed {
+    /// Returns the word for the metrics.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Shed::RegionFull => "region_full",
+            Shed::QueueFull => "queue_full",
+            Shed::QueueTimeout => "queue_timeout",
+        }
+    }
 }
 
 /// Why no further attempt was made.

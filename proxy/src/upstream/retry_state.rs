@@ -6,23 +6,24 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use policy::attempt::is_lawful_in_both;
-use policy::concurrency::admits;
+use policy::concurrency::{Leaves, admits};
+use policy::pressure::{Criticality, OVERLOAD_MARK};
 use policy::route::{RouteSpec, ServerName};
 use policy::view::WithDown;
 use policy::{CurrentTable, Health, RegionId, RegionSet, Verdict};
 use smallvec::SmallVec;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::clock;
 use crate::grpc::Code;
 use crate::health::endpoint::EndpointState;
+use crate::health::limiter::{Held, Limiter, Place};
 use crate::health::traffic::Blame;
-use crate::occupancy::InFlight;
 use crate::routing::{Region, Routing};
 use crate::upstream::attempt::{Attempt, AttemptResult, AttemptTarget, Fault};
 use crate::upstream::balance::{self, PickRequest};
 use crate::upstream::evidence::{Contested, Evidence};
-use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry, OriginAnswer};
+use crate::upstream::plan::{ForwardError, ForwardPlan, NoRetry, OriginAnswer, Shed};
 
 /// The state of one request's attempts. It lives while the request is forwarded, on its worker's thread.
 pub(super) struct RetryState<'a> {
@@ -42,7 +43,13 @@ pub(super) struct RetryState<'a> {
     /// Whether one was made, be it one that does not count: whatever follows is of the table of its own moment.
     has_begun: bool,
     pauses: u32,
-    overloaded: bool,
+    /// Why a region was passed over, or not waited for.
+    shed: Option<Shed>,
+    /// The best of the regions that this search found without a place.
+    full: Option<FullRegion>,
+    /// A place that was waited for.
+    place: Option<Place>,
+    waits: u32,
     /// Whether an origin may have acted on it.
     pub(super) maybe_processed: bool,
     /// Whether all of a region's endpoints were tried.
@@ -51,6 +58,12 @@ pub(super) struct RetryState<'a> {
     pub(super) end: NoRetry,
     /// Attempts of which nobody knows yet whose fault it was that they failed.
     contested: SmallVec<[Contested; 2]>,
+}
+
+/// A region that is at its limit.
+struct FullRegion {
+    limiter: Arc<Limiter>,
+    pinned_region: RegionId,
 }
 
 /// The attempt before another, or beside it.
@@ -78,7 +91,10 @@ impl<'a> RetryState<'a> {
             attempts: 0,
             has_begun: false,
             pauses: 0,
-            overloaded: false,
+            shed: None,
+            full: None,
+            place: None,
+            waits: 0,
             maybe_processed: false,
             exhausted: false,
             last: None,
@@ -116,6 +132,7 @@ impl<'a> RetryState<'a> {
     /// Returns the next attempt, if there may be one: inside the region first, then the next permitted region, and
     /// when all were tried, those again that are still in rotation.
     pub(super) fn next(&mut self) -> Option<Attempt<'a>> {
+        self.full = None;
         if !self.may_go_on() {
             return None;
         }
@@ -151,8 +168,10 @@ impl<'a> RetryState<'a> {
 
     /// Looks for whom to try; the attempt is counted once it begins. `beside` is an attempt that is still under way.
     pub(super) fn find(&mut self, beside: Option<&EarlierAttempt>) -> Option<Attempt<'a>> {
-        let ForwardPlan { upstream, pinned, facts, permits, head, body, .. } = *self.plan;
+        let ForwardPlan { upstream, pinned, facts, permits, head, body, criticality, .. } = *self.plan;
         let table = pinned.table();
+        // One that is not used here goes to whoever waits next.
+        let mut waited_for = self.place.take();
         loop {
             // The first attempt follows the decision without a pause, and is of its moment.
             let routing = if self.has_begun { upstream.routing.load_full() } else { pinned.clone() };
@@ -170,8 +189,9 @@ impl<'a> RetryState<'a> {
                 continue;
             }
             let cell = routing.region(region);
-            if !admits(self.route.criticality, cell.state.in_flight.load(Ordering::Relaxed), cell.cap()) {
-                self.overloaded = true;
+            let in_flight = cell.state.in_flight.load(Ordering::Relaxed);
+            if !admits(criticality, in_flight, cell.cap(), facts.client_key) {
+                self.shed.get_or_insert(Shed::RegionFull);
                 self.done_with.insert(pinned_region);
                 continue;
             }
@@ -187,6 +207,14 @@ impl<'a> RetryState<'a> {
                 self.end = NoRetry::BodyGone;
                 return None;
             }
+            let limiter = cell.state.limits.of(routing.is_on_trial(region, destination.endpoint()));
+            let is_its = |place: &mut Place| Arc::ptr_eq(place.limiter(), limiter);
+            let Ok(place) = waited_for.take_if(is_its).map_or_else(|| limiter.enter(), |place| Ok(Some(place))) else {
+                self.full.get_or_insert_with(|| FullRegion { limiter: limiter.clone(), pinned_region });
+                self.shed = Some(Shed::QueueFull);
+                self.done_with.insert(pinned_region);
+                continue;
+            };
             let from = beside.or(self.last.as_ref());
             if let Some(from) = from
                 && !self.affords(from, beside.is_some(), cell, destination.endpoint())
@@ -199,12 +227,43 @@ impl<'a> RetryState<'a> {
                 return None;
             };
             let head = head(&routing, region);
-            let in_flight = InFlight::enter(&cell.state.in_flight);
+            let in_flight = Held::new(&cell.state.in_flight, place);
             let started = clock::now();
             let limit = self.limit(started);
             let target =
                 AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight };
             return Some(Attempt { target, head, body });
+        }
+    }
+
+    /// Waits for a place in the best region that has none, where there is no other left: as long as its queue lets it,
+    /// and the request's time. False when there is none to wait for, or it did not get it.
+    pub(super) async fn wait_for_place(&mut self) -> bool {
+        let Some(FullRegion { limiter, pinned_region }) = self.full.take() else { return false };
+        if self.waits >= MOST_WAITS {
+            return false;
+        }
+        self.waits += 1;
+        // What comes after it is of the table of its own moment.
+        self.has_begun = true;
+        let left = self.deadline.saturating_duration_since(clock::now());
+        let place = match limiter.wait(self.plan.criticality, self.plan.facts.client_key) {
+            Ok(mut waits) => timeout(left, waits.place()).await.unwrap_or(Err(Leaves::TooOld)),
+            Err(leaves) => Err(leaves),
+        };
+        match place {
+            Ok(place) => {
+                self.place = Some(place);
+                self.done_with.remove(pinned_region);
+                true
+            }
+            Err(leaves) => {
+                self.shed = Some(match leaves {
+                    Leaves::Full => Shed::QueueFull,
+                    Leaves::TooOld => Shed::QueueTimeout,
+                });
+                false
+            }
         }
     }
 
@@ -242,8 +301,11 @@ impl<'a> RetryState<'a> {
         let is_last_resort = |region: &Region| matches!(region.state.health(), Health::Down | Health::Ramping(0));
         let is_out = !from.endpoint.is_up() || is_last_resort(region);
         let is_in = to.is_up() && !is_last_resort(cell);
-        let affords =
-            !hedge && (from.fault.is_some_and(Fault::is_free) || is_out && is_in) || region.state.take_retry();
+        let is_free = !hedge && (from.fault.is_some_and(Fault::is_free) || is_out && is_in);
+        // What is left is for others, where there is little, or much to do.
+        let is_spared = self.plan.criticality == Criticality::Sheddable
+            && (region.state.retries_are_scarce() || region.state.pressure() > OVERLOAD_MARK);
+        let affords = is_free || !is_spared && region.state.take_retry();
         if !affords {
             let name = from.routing.table().region(from.region).name.as_str();
             metrics.retries.with_label_values(&[name, "over_budget"]).inc();
@@ -301,7 +363,9 @@ impl<'a> RetryState<'a> {
         let (welcome, fault) = (self.is_welcome(&result), result.fault());
         let judged = result.judged_status();
         let AttemptResult { target, is_nodes_own, call_status, result, .. } = result;
-        let AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, in_flight, .. } = target;
+        let AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, mut in_flight, .. } =
+            target;
+        in_flight.on_head();
         let endpoint = destination.endpoint().clone();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
         let answered = result.ok().filter(|_| !fault.is_unreachable()).map(|(response, connection)| {
@@ -383,8 +447,12 @@ impl<'a> RetryState<'a> {
             let view = WithDown { view: &**plan.pinned, down: self.unreachable };
             match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
                 Verdict::Refuse(refusal) => return ForwardError::Refused { refusal, attempts },
-                Verdict::Forward(_) if self.overloaded => return ForwardError::Overloaded,
-                Verdict::Forward(_) => {}
+                Verdict::Forward(_) => {
+                    if let Some(why) = self.shed {
+                        let loads = plan.permits.eligible().iter().map(|region| plan.pinned.region(region).load());
+                        return ForwardError::Overloaded { why, load: loads.fold(f32::INFINITY, f32::min) };
+                    }
+                }
             }
         }
         let region = self.last.as_ref().map(|last| table.region(last.pinned_region).name.clone()).unwrap_or_default();
@@ -443,6 +511,9 @@ impl EarlierAttempt {
         }
     }
 }
+
+/// How many times a request waits for a place: a table that comes while it does may have it wait elsewhere.
+const MOST_WAITS: u32 = 2;
 
 /// The back-off between attempts on one region: full jitter, as Envoy's.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);

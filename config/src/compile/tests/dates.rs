@@ -142,6 +142,7 @@ fn lawful(document: &RoutingTable) -> Vec<&str> {
         from: policy::RegionId::new(0).unwrap(),
         pinned: None,
         only: None,
+        criticality: None,
     };
     let lawful: RegionSet =
         table.regions().map(|(id, _)| id).filter(|id| policy::decide::is_lawful(table, &facts, *id)).collect();

@@ -43,6 +43,19 @@ fn under_overload_the_newest_comes_first_and_the_old_give_up() {
 }
 
 #[test]
+fn where_answers_are_quick_the_old_give_up_sooner() {
+    let mut queue = queue(10);
+    queue.set_hurry(Some(ms(30)));
+    for (at, criticality) in [(0, Default), (80, Sheddable), (80, Critical)] {
+        queue.push(ms(at), criticality, at, at as u32);
+    }
+    assert_eq!(queue.expire(ms(99)), [] as [u32; 0], "it is calm");
+    assert_eq!(queue.expire(ms(100)), [0]);
+    assert_eq!(queue.expire(ms(110)), [80]);
+    assert_eq!(queue.len(), 1);
+}
+
+#[test]
 fn the_critical_wait_for_the_whole_age() {
     let mut queue = queue(10);
     queue.push(ms(0), Critical, 1, 1);

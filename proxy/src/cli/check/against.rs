@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use config::{Endpoint, RoutingTable};
+use policy::concurrency::{Bounds, ConcurrencyPlan, Mode};
 use policy::diff::{Diff, DiffError, Setting};
 use policy::health::{Check, HttpCheck};
 use policy::rollout::Canary;
 
-/// Returns what changes for whom, including what the policy does not know of: the endpoints and their
-/// probes, the canary, and the cookies.
+/// Returns what changes for whom, including what the policy does not know of: the endpoints, their
+/// probes and limits, the header that says how critical a request is, the canary, and the cookies.
 ///
 /// # Errors
 /// When the tables are too large to be compared.
@@ -20,6 +21,12 @@ pub(in crate::cli) fn diff(old: &RoutingTable, new: &RoutingTable) -> Result<Dif
         if let Some(new) = after.get(key).filter(|new| *new != old) {
             diff.settings.push(Setting { key: key.clone(), old: Some(old.clone()), new: Some(new.clone()) });
         }
+    }
+    let header = |document: &RoutingTable| document.criticality_header.clone().unwrap_or_else(|| "none".to_owned());
+    let (before, after) = (header(old), header(new));
+    if before != after {
+        let key = "concurrency.criticality_header".to_owned();
+        diff.settings.push(Setting { key, old: Some(before), new: Some(after) });
     }
     diff.settings.extend(canary_changes(old.canary.as_ref(), new.canary.as_ref()));
     // Without a secret the key is derived from the text, which differs whenever anything does.
@@ -36,7 +43,7 @@ pub(in crate::cli) fn diff(old: &RoutingTable, new: &RoutingTable) -> Result<Dif
     Ok(diff)
 }
 
-/// Returns the endpoints and their probes, by key in the table's file.
+/// Returns the endpoints, their probes and their limits, by key in the table's file.
 fn upstreams(document: &RoutingTable) -> BTreeMap<String, String> {
     let mut said = BTreeMap::new();
     for ((_, region), upstream) in document.table.regions().zip(&document.upstreams) {
@@ -54,8 +61,20 @@ fn upstreams(document: &RoutingTable) -> BTreeMap<String, String> {
         say("health.timeout", format!("{:?}", health.timeout));
         say("health.failures", health.failures.to_string());
         say("health.successes", health.successes.to_string());
+        let ConcurrencyPlan { mode, queue } = &upstream.concurrency;
+        say("concurrency", limit(*mode));
+        say("concurrency.queue", queue.length.to_string());
+        say("concurrency.queue_age", format!("{:?}", queue.age));
     }
     said
+}
+
+fn limit(mode: Mode) -> String {
+    match mode {
+        Mode::Off => "off".to_owned(),
+        Mode::Fixed(limit) => format!("fixed, {limit}"),
+        Mode::Adaptive(Bounds { initial, min, max }) => format!("adaptive, {min} to {max}, from {initial} on"),
+    }
 }
 
 /// Returns `http://HOST:PORT`, and the version in brackets.

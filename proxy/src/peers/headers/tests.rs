@@ -32,6 +32,7 @@ fn claim<'a>(request_id: &'a HeaderValue, origin: &'a Origin) -> Claim<'a> {
         origin,
         consent: Some("x-consent"),
         tenant: &[],
+        criticality: Some(Criticality::Sheddable),
         body: BodyClaim::None,
     }
 }
@@ -71,6 +72,7 @@ fn what_a_node_vouches_for_arrives() {
     assert_eq!((vouched.scheme, vouched.request_id.as_bytes()), ("https", &b"id-1"[..]));
     assert_eq!(vouched.origin, CountryHint::Countries(["DE".parse().unwrap()].into_iter().collect()));
     assert_eq!(vouched.consent.as_ref().map(HeaderValue::as_bytes), Some(&b"x-consent"[..]));
+    assert_eq!(vouched.criticality, Some(Criticality::Sheddable));
     assert!(!parts.headers.keys().any(is_reserved));
 }
 

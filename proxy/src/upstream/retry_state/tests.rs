@@ -54,6 +54,7 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
         from: pinned.here,
         pinned: None,
         only: None,
+        criticality: None,
     };
     let Verdict::Forward(permits) = policy::decide::decide(pinned.table(), &facts, &*pinned) else { panic!() };
     let (pool, peers, metrics) = (Pool::default(), CurrentPeers::default(), Metrics::new());
@@ -79,6 +80,7 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
         deadline: clock::now() + Duration::from_secs(60),
         is_call: false,
         call_pause: None,
+        criticality: policy::pressure::Criticality::Default,
         call_deadline: None,
     };
     let mut state = RetryState::new(&plan);

@@ -1,0 +1,308 @@
+//! A region at its limit: who waits for a place, who comes first, and a limit that finds itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Response, StatusCode};
+use loadtest::origin::Behaviour;
+use meridian_tests::{Answer, Client, Node, Sent, Setup, SmallTable, World, bespoke, eventually, full, geo, get};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+
+#[tokio::test]
+async fn at_its_limit_the_important_waits_first_and_the_unimportant_gives_way() {
+    let (world, node) = limited("mode = \"fixed\"\nlimit = 2\nqueue = 3\nqueue_age = \"60s\"").await;
+    let held = [send(&node, get("/stalled")), send(&node, get("/stalled"))];
+    places(&node, 2, 0).await;
+    let sheddable = send(&node, get("/sheddable"));
+    places(&node, 2, 1).await;
+    let default = send(&node, get("/default"));
+    places(&node, 2, 2).await;
+    let over_http2 = Client::http2(node.http());
+    let gone = tokio::spawn(async move { over_http2.send(&get("/gone")).await });
+    places(&node, 2, 3).await;
+    eventually("metrics tell", async || {
+        let metrics = node.metrics().await;
+        let depth = metrics.sum("queue_depth", &[("region", "here"), ("stage", "place")]);
+        let limit = metrics.sum("meridian_concurrency_limit", &[("region", "here")]);
+        if (depth, limit) == (Some(3.0), Some(2.0)) { Ok(()) } else { Err(format!("{depth:?} {limit:?}")) }
+    })
+    .await;
+    // There is no room for a fourth: the least important goes.
+    let critical = send(&node, get("/critical"));
+    overloaded(&sheddable.await.expect("an answer"));
+    places(&node, 2, 3).await;
+    // A client that goes away leaves its place in the queue to others.
+    gone.abort();
+    places(&node, 2, 2).await;
+    let another = send(&node, get("/default/another"));
+    places(&node, 2, 3).await;
+    let shed = |reason: &'static str| {
+        let node = &node;
+        async move { node.metrics().await.sum("meridian_shed_total", &[("reason", reason)]) }
+    };
+    assert_eq!((shed("queue_full").await, shed("queue_timeout").await), (Some(1.0), None));
+
+    world.behave("here", &Behaviour::Normal);
+    for request in held.into_iter().chain([default, critical, another]) {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+    let paths: Vec<String> = world.received("here").into_iter().map(|received| received.path).collect();
+    let place = |path: &str| paths.iter().position(|found| found == path);
+    assert!(place("/critical") < place("/default"), "{paths:?}");
+    assert_eq!((place("/sheddable"), place("/gone"), paths.len()), (None, None, 5), "{paths:?}");
+    places(&node, 0, 0).await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_longer_than_the_queue_lets_it() {
+    let (world, node) = limited("mode = \"fixed\"\nlimit = 1\nqueue_age = \"200ms\"").await;
+    let held = send(&node, get("/stalled"));
+    places(&node, 1, 0).await;
+    for path in ["/default", "/critical"] {
+        overloaded(&Client::http1(node.http()).send(&get(path)).await);
+    }
+    let shed = node.metrics().await.sum("meridian_shed_total", &[("reason", "queue_timeout")]);
+    assert_eq!(shed, Some(2.0));
+    assert_eq!(world.received("here").len(), 1, "no origin has heard of them");
+    world.behave("here", &Behaviour::Normal);
+    held.await.expect("an answer").assert_served_by("here");
+}
+
+/// One client with many requests has what others leave: theirs come first, and push out some of its own.
+#[tokio::test]
+async fn one_client_with_many_requests_does_not_keep_others_waiting() {
+    let (world, node) = limited("mode = \"fixed\"\nlimit = 1\nqueue = 6\nqueue_age = \"60s\"").await;
+    let of = |client: u16, path: &str| get(path).on_behalf_of(geo::address_v6("US", client));
+    let held = send(&node, of(1, "/stalled"));
+    places(&node, 1, 0).await;
+    let mut hot = Vec::new();
+    for number in 1..=6 {
+        hot.push(send(&node, of(1, &format!("/default/hot/{number}"))));
+        places(&node, 1, number).await;
+    }
+    let other = send(&node, of(2, "/default/other"));
+    let another = send(&node, of(3, "/default/another"));
+    let mut refused = 0;
+    for request in &mut hot[..2] {
+        overloaded(&request.await.expect("an answer"));
+        refused += 1;
+    }
+    world.behave("here", &Behaviour::Normal);
+    for request in [held, other, another] {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+    for request in hot.into_iter().skip(refused) {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+    let paths: Vec<String> = world.received("here").into_iter().map(|received| received.path).collect();
+    assert_eq!(paths.len(), 7, "{paths:?}");
+    let last = paths.iter().rposition(|path| !path.contains("hot"));
+    assert!(last.is_some_and(|last| last <= 2), "the others come before its own: {paths:?}");
+}
+
+/// Who waits under a limit goes on when a table comes that has none.
+#[tokio::test]
+async fn a_table_without_limit_lets_those_go_on_that_wait() {
+    let adaptive = "mode = \"adaptive\"\nlimit = 1\nmin = 1\nmax = 1\nqueue_age = \"60s\"";
+    let (world, node) = limited(adaptive).await;
+    let mut waiting = vec![send(&node, get("/stalled"))];
+    places(&node, 1, 0).await;
+    for number in 1..=3 {
+        waiting.push(send(&node, get("/stalled")));
+        places(&node, 1, number).await;
+    }
+    assert_eq!(world.received("here").len(), 1);
+    node.replace("routes.toml", node_table(&world, "mode = \"off\""));
+    eventually("all of them are at the origin", async || match world.received("here").len() {
+        4 => Ok(()),
+        count => Err(count.to_string()),
+    })
+    .await;
+    assert!(node.status().await["regions"][0]["concurrency"].is_null());
+    world.behave("here", &Behaviour::Normal);
+    for request in waiting {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+    eventually("the limit's series is gone", async || {
+        match node.metrics().await.sum("meridian_concurrency_limit", &[]) {
+            None => Ok(()),
+            some => Err(format!("{some:?}")),
+        }
+    })
+    .await;
+}
+
+/// A region that is full does not keep waiting who may go to another.
+#[tokio::test]
+async fn who_may_go_elsewhere_does_not_wait() {
+    let rest = format!("[concurrency]\nmode = \"fixed\"\nlimit = 1\nqueue_age = \"60s\"\n{ROUTES}");
+    let world = World::of_regions(&[("here", "US"), ("there", "US")], &rest).await;
+    let node = Setup::new("here", world.table()).start().await;
+    stall(&world);
+    let held = send(&node, get("/stalled"));
+    places(&node, 1, 0).await;
+    Client::http1(node.http()).send(&get("/default")).await.assert_served_by("there");
+    world.behave("here", &Behaviour::Normal);
+    held.await.expect("an answer").assert_served_by("here");
+}
+
+/// What a trusted proxy says lowers how critical a request is, and never raises it.
+#[tokio::test]
+async fn a_trusted_proxys_word_can_only_lower_how_critical_a_request_is() {
+    let rest = format!("[concurrency]\ncriticality_header = \"X-Criticality\"\n{ROUTES}");
+    let world = World::of_regions(&[("here", "US")], &rest).await;
+    let node = Setup::new("here", world.table()).section("limits", "requests_in_flight = 10").start().await;
+    stall(&world);
+    let held: Vec<_> = (0..8).map(|_| send(&node, get("/stalled"))).collect();
+    eventually("they are in flight", async || {
+        let now = node.status().await["requests_in_flight"].clone();
+        if now == 8 { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    let client = Client::http1(node.http());
+    let ask = |path: &str, said: &str| get(path).header("x-criticality", said);
+    overloaded(&client.send(&ask("/critical", "sheddable")).await);
+    overloaded(&client.send(&ask("/sheddable", "critical")).await);
+    client.send(&ask("/critical", "important")).await.assert_served_by("here");
+    client.send(&ask("/critical", "Default")).await.assert_served_by("here");
+    let shed = node.metrics().await.sum("meridian_shed_total", &[("criticality", "sheddable")]);
+    assert_eq!(shed, Some(2.0));
+    world.behave("here", &Behaviour::Normal);
+    for request in held {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+}
+
+/// Once half of the retry budget is spent, what is left is for what is not sheddable.
+#[tokio::test]
+async fn the_unimportant_leaves_half_of_the_retry_budget_to_others() {
+    let failover = "[failover]\nretry_budget = { ratio = 0.0, per_second = 0.2 }\n[failover.outlier]\n\
+        consecutive_errors = 1000\n";
+    let world = World::of_regions(&[("here", "US"), ("there", "US")], &format!("{failover}{ROUTES}")).await;
+    let node = Setup::new("here", world.table()).start().await;
+    world.behave("here", &Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE));
+    let client = Client::http1(node.http());
+    let mut served = Vec::new();
+    // Over ten seconds there are two retries.
+    for path in ["/sheddable", "/sheddable", "/default", "/default"] {
+        served.push(client.send(&get(path)).await.status == 200);
+    }
+    assert_eq!(served, [true, false, true, false]);
+}
+
+/// An origin that serves four at a time gets several times what it can do, whether or not it answers: the limit comes
+/// down to about what it can do, it goes on answering, and the critical requests, which fit, are answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_finds_itself_keeps_a_slow_origin_at_work() {
+    let workers = Arc::new(Semaphore::new(4));
+    let origin = bespoke::http(move |_| {
+        let workers = workers.clone();
+        async move {
+            let _worker = workers.acquire().await.expect("it is never closed");
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            Ok(Response::new(full("done")))
+        }
+    })
+    .await;
+    let rest = format!("[concurrency]\nmode = \"adaptive\"\nlimit = 64\nmin = 2\n{ROUTES}");
+    let table = SmallTable::new(&rest).region("here", "US", &[origin.address]).text();
+    let node = Setup::new("here", &table).start().await;
+    let (clients, mut load) = (Client::http2(node.http()), JoinSet::new());
+    // It can do 100 a second: for five seconds it gets 300, of which 30 are critical.
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    for tenth in 0..50_u16 {
+        pace.tick().await;
+        for number in 0..30 {
+            let path = match number {
+                0..3 => "/critical",
+                3..15 => "/default",
+                _ => "/sheddable",
+            };
+            let request = get(path).on_behalf_of(geo::address_v6("US", tenth * 30 + number));
+            let client = clients.clone();
+            load.spawn(async move { (path, client.send(&request).await) });
+        }
+    }
+    let limit = node.metrics().await.sum("meridian_concurrency_limit", &[("region", "here")]);
+    let answers = load.join_all().await;
+    let served = |path: &str| {
+        let of: Vec<_> = answers.iter().filter(|(asked, _)| *asked == path).collect();
+        (of.iter().filter(|(_, answer)| answer.status == 200).count(), of.len())
+    };
+    let all = [served("/critical"), served("/default"), served("/sheddable")];
+    let [critical, default, sheddable] = all;
+    assert!(limit.is_some_and(|limit| limit <= 40.0), "{limit:?} {all:?}");
+    assert!(critical.0 * 100 >= critical.1 * 90, "{all:?}");
+    assert!(critical.0 + default.0 + sheddable.0 >= 200, "it can do 500: {all:?}");
+    assert!(sheddable.0 * default.1 < default.0 * sheddable.1, "the unimportant first: {all:?}");
+    assert!(sheddable.0 * 2 < sheddable.1, "{all:?}");
+    answers.iter().filter(|(_, answer)| answer.status != 200).for_each(|(_, answer)| overloaded(answer));
+    // Once it is over, there is room for all.
+    eventually("nobody waits", async || {
+        let now = node.status().await["regions"][0]["concurrency"].clone();
+        if now["waiting"] == 0 && now["taken"] == 0 { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    assert_eq!(clients.send(&get("/sheddable")).await.status, 200);
+}
+
+/// A region with these limits, whose `/stalled` is not answered.
+async fn limited(concurrency: &str) -> (World, Node) {
+    let world = World::of_regions(&[("here", "US")], ROUTES).await;
+    let node = Setup::new("here", &node_table(&world, concurrency)).start().await;
+    stall(&world);
+    (world, node)
+}
+
+fn node_table(world: &World, concurrency: &str) -> String {
+    format!("{}\n[concurrency]\n{concurrency}\n", world.table())
+}
+
+fn stall(world: &World) {
+    world.origin("here").behave(|received| {
+        if received.path == "/stalled" { Behaviour::Stall } else { Behaviour::Slow(Duration::ZERO) }
+    });
+}
+
+/// Sends a request on a connection of its own, which ends with the task.
+fn send(node: &Node, request: Sent) -> JoinHandle<Answer> {
+    let client = Client::http1(node.http());
+    tokio::spawn(async move { client.send(&request).await })
+}
+
+/// Waits until so many places are taken, and so many requests wait.
+async fn places(node: &Node, taken: u64, waiting: u64) {
+    eventually(&format!("{taken} places taken and {waiting} waiting"), async || {
+        let now = node.status().await["regions"][0]["concurrency"].clone();
+        if now["taken"] == taken && now["waiting"] == waiting { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+}
+
+#[track_caller]
+fn overloaded(answer: &Answer) {
+    answer.assert_refused(503, "overloaded");
+    let after = answer.header("retry-after").and_then(|after| after.parse::<u32>().ok());
+    assert!(after.is_some_and(|after| (1..=31).contains(&after)), "{answer:?}");
+}
+
+const ROUTES: &str = r#"
+[[routes]]
+name = "critical"
+path = "/critical"
+criticality = "critical"
+
+[[routes]]
+name = "stalled"
+path = "/stalled"
+criticality = "critical"
+
+[[routes]]
+name = "sheddable"
+path = "/sheddable"
+criticality = "sheddable"
+
+[[routes]]
+name = "default"
+"#;
