@@ -30,6 +30,7 @@ fn facts(client: u32, path: &str) -> Facts<'_> {
         from: id(0),
         pinned: None,
         only: None,
+        criticality: None,
     }
 }
 
