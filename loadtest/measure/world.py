@@ -91,9 +91,8 @@ endpoints = ["US_ENDPOINT"]
 [regions.eu-central-1]
 country = "DE"
 endpoints = ["EU_ENDPOINT"]
-
-[latency_ms.us-east-1]
-eu-central-1 = 90
+# Both are on this machine, and as far as they are measured to be.
+priority = 1
 
 [jurisdictions.eu]
 countries = [COUNTRIES]
