@@ -6,11 +6,13 @@
 //! ([`Reported::over`]).
 
 mod fleet;
+mod own;
 mod report;
 
 use std::time::Duration;
 
 pub use fleet::{FleetLoad, Full};
+pub use own::OneRequest;
 pub use report::{BadReport, LoadReport};
 
 /// What the nodes report of one region, taken together.

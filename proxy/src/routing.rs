@@ -10,6 +10,7 @@ use config::{Endpoint, RoutingTable};
 use dashmap::DashMap;
 use policy::failover::Failover;
 use policy::health::{EndpointCounts, Phase, ProbePlan};
+use policy::load::OneRequest;
 use policy::region::{AdminState, Role};
 use policy::rollout::Canary;
 use policy::round_trip::Measured;
@@ -63,7 +64,7 @@ pub(crate) struct Region {
     cap: usize,
     /// The mean of what its endpoints in rotation say of their own load, as bits.
     origin_load: AtomicU32,
-    /// The share of its limit, or of [`Region::cap`], that one request takes, as bits: more while endpoints are down.
+    /// The bits of a [`OneRequest`] of its limit, or of [`Region::cap`].
     one_request: AtomicU32,
     /// Counts the requests, for endpoints to be picked in turn.
     pub(crate) turn: AtomicUsize,
@@ -263,7 +264,7 @@ impl Region {
     /// Returns what this node has in flight there and what waits for a place, as a share of its limit, or where there is
     /// none of its cap, which shrinks with the endpoints that are down.
     pub(crate) fn load(&self) -> f32 {
-        self.in_use() as f32 * f32::from_bits(self.one_request.load(Ordering::Relaxed))
+        self.one_request().load(self.in_use() as f32)
     }
 
     /// Counts what [`Region::load`] is the share of.
@@ -307,7 +308,11 @@ impl Region {
 
     /// Returns the cap that [`Region::load`] is a share of; at least 1.
     pub(crate) fn cap_in_rotation(&self) -> u32 {
-        (1.0 / f32::from_bits(self.one_request.load(Ordering::Relaxed))).round().max(1.0) as u32
+        self.one_request().cap()
+    }
+
+    fn one_request(&self) -> OneRequest {
+        OneRequest::from_bits(self.one_request.load(Ordering::Relaxed))
     }
 
     /// Returns whether the region serves, as far as this node can tell.
@@ -334,14 +339,12 @@ impl Region {
     /// differ.
     pub(crate) fn refresh(&self, failover: &Failover) -> Option<(Phase, Phase)> {
         let census = self.census();
-        let share = census.in_rotation as f32 / census.endpoints.max(1) as f32;
+        let share = census.share_in_rotation();
         self.healthy.store((share * 100.0) as u8, Ordering::Relaxed);
-        // Without any in rotation, what may still be there is all that there is.
-        let share = if census.in_rotation == 0 { 1.0 } else { share };
         // A limit that finds itself is of the endpoints that there are.
         let share = if self.state.limits.is_adaptive() { 1.0 } else { share };
         let limit = self.limit().map_or(self.cap, |now| now.limit);
-        self.one_request.store((1.0 / (limit.max(1) as f32 * share)).to_bits(), Ordering::Relaxed);
+        self.one_request.store(OneRequest::of(limit, share).to_bits(), Ordering::Relaxed);
         let loads = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.load());
         let (sum, count) = loads.fold((0.0, 0_u16), |(sum, count), load| (sum + load, count + 1));
         self.origin_load.store((sum / f32::from(count.max(1))).to_bits(), Ordering::Relaxed);

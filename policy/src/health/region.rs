@@ -41,6 +41,11 @@ impl EndpointCounts {
         }
     }
 
+    /// Returns the share of them that is in rotation, `0..=1`; 0 of none.
+    pub fn share_in_rotation(&self) -> f32 {
+        self.in_rotation as f32 / self.endpoints.max(1) as f32
+    }
+
     /// Returns whether real traffic may eject one more endpoint: at most `most` (a share, `0..=1`) of them are
     /// ejected at a time, and always one, or a region of few could never eject any.
     pub fn may_eject(&self, most: f64) -> bool {

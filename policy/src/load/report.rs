@@ -1,6 +1,7 @@
 //! What one node says that it sends to one region.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,12 @@ impl LoadReport {
 
     /// Round trips in one report, at most: a report is sent each second, and they change slowly.
     pub const MOST_ROUND_TRIPS: usize = 8;
+
+    /// Returns whether a node reports on a region: on its own always, on any other from its first request there until
+    /// the others have forgotten the last. `busy` is when requests were last there.
+    pub fn is_due(is_own_region: bool, busy: Option<Duration>, now: Duration) -> bool {
+        is_own_region || busy.is_some_and(|last| now.saturating_sub(last) < Reported::GONE)
+    }
 }
 
 /// A report as it is read, before it is known to be one. What else is said is for later versions.
@@ -109,6 +116,20 @@ fn is_zero(load: &f32) -> bool {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn a_region_is_reported_on_until_the_others_have_forgotten_it() {
+        let at = Duration::from_secs;
+        for (is_own, busy, now, is_due) in [
+            (true, None, 100, true),
+            (false, None, 100, false),
+            (false, Some(100), 100, true),
+            (false, Some(100), 109, true),
+            (false, Some(100), 110, false),
+        ] {
+            assert_eq!(LoadReport::is_due(is_own, busy.map(at), at(now)), is_due, "{is_own} {busy:?} {now}");
+        }
+    }
 
     fn good() -> Value {
         json!({ "node": "use1-a", "region": "us-east-1", "requests_in_flight": 3, "cap": 10_000, "rps": 120.5 })

@@ -49,8 +49,7 @@ impl LoadMeter {
             if sent > 0 || in_flight > 0 {
                 metered.busy = Some(now);
             }
-            let was_busy = metered.busy.is_some_and(|last| now.saturating_sub(last) < Reported::GONE);
-            if id == routing.here || was_busy {
+            if LoadReport::is_due(id == routing.here, metered.busy, now) {
                 let report = LoadReport {
                     node: node.to_owned(),
                     region: here.clone(),
