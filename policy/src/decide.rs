@@ -17,8 +17,8 @@ use crate::table::{Constants, Table};
 use crate::verdict::{Permits, Reason, Refusal, Verdict};
 use crate::view::{Health, RegionView, View, WithDown};
 
-/// Candidates within this many points of the best of their level share clients by hash. Regions with shares do
-/// whatever their points.
+/// Candidates within this many points of the best of their level share clients by hash, and one the fewer the further it
+/// is from the best ([`closeness`]). Regions with shares do whatever their points.
 pub const TIE_MARGIN: f32 = 5.0;
 
 /// Decides one request. Allocates nothing for tables of up to 64 regions; takes no lock.
@@ -148,7 +148,8 @@ fn choose(
     let Some(second) = tied.next() else { return Some((first.region, eligible)) };
     let draw = |candidate: &Candidate| {
         let seed = table.constants(candidate.region).seed;
-        (rendezvous(mix(facts.client_key ^ seed), candidate.draw_weight), seed, candidate.region)
+        let weight = candidate.draw_weight * closeness(candidate.score, best_score);
+        (rendezvous(mix(facts.client_key ^ seed), weight), seed, candidate.region)
     };
     let drawn = tied.map(draw).fold(higher(draw(first), draw(second)), higher);
     Some((drawn.2, eligible))
@@ -230,6 +231,13 @@ pub(crate) fn level(table: &Table, allowed: &Allowed, region: RegionId) -> u16 {
 /// Returns a region's share of the clients, where shares decide on this route.
 pub(crate) fn share(route: &Route, constants: &Constants) -> Option<f32> {
     (constants.share > 0.0 && route.scoring.shares).then_some(constants.share)
+}
+
+/// Returns what of its headroom counts for a region whose score is within [`TIE_MARGIN`] of the best, `0..=1`: all at the
+/// best, nothing at the margin. So no client moves all at once as loads change: a fleet in which all of a region's did,
+/// and came back on the news of what that made of it, would swing for ever.
+pub fn closeness(score: f32, best: f32) -> f32 {
+    1.0 - (best - score) / TIE_MARGIN
 }
 
 /// Returns what a region's hash is weighted by where no shares are: what is free of its capacity, and never nothing.

@@ -10,7 +10,7 @@ pub const OVERLOAD_MARK: f32 = 0.85;
 /// The utilisation at which it spills whomever it may.
 pub const FULL: f32 = 1.0;
 
-/// A region's utilisation as the overload mark sees it: an average over about a second, which a fall
+/// A region's utilisation as the overload mark sees it: an average over about a third of a second, which a fall
 /// of less than [`Pressure::BAND`] does not change. A region that relieves itself by spilling would
 /// else take its clients back at once, and flap.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,8 +23,9 @@ impl Pressure {
     /// How far the average must fall below the level before the level follows.
     pub const BAND: f32 = 0.05;
 
-    /// The time constant of the average.
-    pub const OVER: Duration = Duration::from_secs(1);
+    /// The time constant of the average: a burst of requests is over sooner, and what the fleet reports is an average
+    /// already ([`crate::load::FleetLoad::OVER`]), to which this one adds delay and nothing else.
+    pub const OVER: Duration = Duration::from_millis(300);
 
     /// Takes the utilisation of the moment, `since` the last.
     pub fn observe(&mut self, utilisation: f32, since: Duration) {
@@ -146,9 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_within_a_second_counts_by_its_length() {
+    fn a_burst_counts_by_its_length() {
         let mut pressure = Pressure::default();
         pressure.observe(1.0, Duration::from_millis(100));
-        assert!((0.09..0.10).contains(&pressure.level()), "{}", pressure.level());
+        assert!((0.28..0.29).contains(&pressure.level()), "{}", pressure.level());
     }
 }

@@ -380,6 +380,9 @@ fn ties_share_clients_by_headroom() {
     let near = RegionView { rtt_ms: Some(10.0), ..RegionView::default() };
     let [a, b, c] = firsts(vec![near; 3]);
     assert!((a - 60).abs() <= 2 && (b - 20).abs() <= 2 && (c - 20).abs() <= 2, "{a} {b} {c}");
+    // One that is three of the five points behind gets two fifths of what its headroom, 900, would give it.
+    let [a, b, c] = firsts(vec![near, RegionView { utilisation: 0.1, ..near }, near]);
+    assert!((a - 69).abs() <= 2 && (b - 8).abs() <= 2 && (c - 23).abs() <= 2, "{a} {b} {c}");
     // A region past the tie margin gets none of them.
     let [a, b, c] = firsts(vec![near, RegionView { utilisation: 0.5, ..near }, near]);
     assert!((a - 75).abs() <= 2 && b == 0 && (c - 25).abs() <= 2, "{a} {b} {c}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use policy::decide::{TIE_MARGIN, order};
+use policy::decide::{TIE_MARGIN, closeness, order};
 use policy::explain::{Ground, HealthExplained, LatencySource, Outcome, RegionExplained, Ruling, schema};
 use policy::jurisdiction::{JurisdictionId, Scope, SuperRegion, Transfer, WhenUnavailable};
 use policy::region::{AdminState, Capabilities, Region};
@@ -174,7 +174,10 @@ fn again(told: &Explanation) -> Vec<String> {
         let score = rivals.iter().map(|region| region.score).fold(f32::MIN, f32::max);
         let near: Vec<_> =
             rivals.into_iter().filter(|region| region.share.is_some() || region.score >= score - TIE_MARGIN).collect();
-        let drawn = |region: &RegionExplained| region.hash.expect("the draw of a tie");
+        let drawn = |region: &RegionExplained| {
+            let near = if region.share.is_some() { 1.0 } else { closeness(region.score, score) };
+            region.hash.expect("the draw of a tie") * near
+        };
         let first = match near.as_slice() {
             [only] => only,
             tied => {

@@ -352,7 +352,8 @@ pub struct RegionExplained {
     /// The regions that it ties with.
     #[serde(default)]
     pub tied_with: Vec<String>,
-    /// What this client draws for it, where it ties: of those that tie, the highest is first.
+    /// What this client draws for it by its headroom, where it ties: of those that tie, the highest is first, each taken
+    /// the less the further its score is from the best of them ([`closeness`](crate::decide::closeness)).
     #[serde(default)]
     pub hash: Option<f32>,
     /// Whether it serves now.
@@ -386,7 +387,7 @@ impl From<Measured> for MeasuredExplained {
 /// What the nodes of the fleet report of a region's load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportedExplained {
-    /// The share of the region's capacity in use by all of them, averaged over about five seconds; 1
+    /// The share of the region's capacity in use by all of them, averaged over about half a minute; 1
     /// is full.
     pub utilisation: f32,
     /// Since the last report. It counts in full for five seconds, and fades over the next five.

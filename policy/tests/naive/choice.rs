@@ -151,8 +151,9 @@ impl Choice {
         };
         let sure: Vec<_> = of_the_best.iter().filter(|(_, contender)| margin(contender) >= SCORE_ERROR).collect();
         let at_the_border = of_the_best.iter().filter(|(_, contender)| margin(contender).abs() < SCORE_ERROR);
-        let at_least = sure.iter().map(|(_, contender)| contender.drawn(LOG_ERROR)).fold(0.0, f64::max);
-        let winners = sure.iter().filter(|(_, contender)| contender.drawn(-LOG_ERROR) >= at_least).copied();
+        let drawn = |contender: &Contender, error: f64| contender.drawn(margin(contender) / TIE_MARGIN, error);
+        let at_least = sure.iter().map(|(_, contender)| drawn(contender, LOG_ERROR)).fold(0.0, f64::max);
+        let winners = sure.iter().filter(|(_, contender)| drawn(contender, -LOG_ERROR) >= at_least).copied();
         let acceptable = winners.chain(at_the_border).map(|(name, _)| (*name).clone()).collect();
         Some(Next { acceptable, drawn: sure.len() > 1 })
     }
@@ -178,11 +179,13 @@ impl Choice {
 }
 
 impl Contender {
-    /// Weighted rendezvous: share or headroom over -log of the hash, whose error may be `error`.
-    fn drawn(&self, error: f64) -> f64 {
+    /// Weighted rendezvous: share or headroom over -log of the hash, whose error may be `error`. The nearer the score to the
+    /// best, from 0 at the margin to 1, the more of the headroom counts.
+    fn drawn(&self, closeness: f64, error: f64) -> f64 {
         let relative = 1.0 - error.signum() * 1e-5;
+        let closeness = closeness - error.signum() * SCORE_ERROR / TIE_MARGIN;
         let log = self.log + error;
-        if log <= 0.0 { f64::MAX } else { relative * self.draw_weight / log }
+        if log <= 0.0 { f64::MAX } else { relative * self.draw_weight * closeness / log }
     }
 }
 

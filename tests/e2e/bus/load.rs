@@ -125,14 +125,14 @@ async fn what_one_node_has_in_flight_moves_the_clients_of_another() {
     assert_eq!((number(&idle["reported_utilisation"]), number(&idle["utilisation"])), (0.0, 0.0), "{idle}");
     assert_eq!(serves(&other).await.as_deref(), Some("a"));
 
-    // 12 of the 20 that both nodes of `a` would have under way there: 60 %.
-    let held = stage.hold(&first, 12).await;
+    // 15 of the 20 that both nodes of `a` would have under way there: 75 %, in the end. Reports are averaged.
+    let held = stage.hold(&first, 15).await;
     let loaded = eventually("the load of a", async || {
         let region = region(&other, "a").await;
-        if number(&region["reported_utilisation"]) > 0.25 { Ok(region) } else { Err(region.to_string()) }
+        if number(&region["reported_utilisation"]) > 0.18 { Ok(region) } else { Err(region.to_string()) }
     })
     .await;
-    assert!(number(&loaded["reported_utilisation"]) <= 0.61, "of both nodes' cap, not of one's: {loaded}");
+    assert!(number(&loaded["reported_utilisation"]) <= 0.76, "of both nodes' cap, not of one's: {loaded}");
     assert!(number(&loaded["reported_age_seconds"]) < 5.0, "{loaded}");
     // The client that this node has sent there itself makes it the third, for a while.
     assert!((2..=3).contains(&loaded["reporting_nodes"].as_u64().expect("a number")), "{loaded}");
@@ -148,7 +148,7 @@ async fn what_one_node_has_in_flight_moves_the_clients_of_another() {
     };
     let (a, b) = (region("a"), region("b"));
     let (reported, age) = (number(&a["reported"]["utilisation"]), number(&a["reported"]["age_seconds"]));
-    assert!((0.25..=0.61).contains(&reported) && age < 5.0, "{a}");
+    assert!((0.18..=0.76).contains(&reported) && age < 5.0, "{a}");
     assert!((number(&a["utilisation"]) - reported).abs() < 0.01, "fresh, and nothing of its own: {a}");
     assert!((number(&a["terms"]["load"]) - 100.0 * (1.0 - number(&a["utilisation"]))).abs() < 0.1, "{a}");
     assert_eq!((a["place"].as_u64(), b["place"].as_u64()), (Some(2), Some(1)), "{a} {b}");
