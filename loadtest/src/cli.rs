@@ -7,6 +7,7 @@ mod job;
 mod mmdb;
 mod origin;
 mod signal;
+mod simulate;
 mod target;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Command {
     Origin(origin::Args),
     /// Write a GeoIP country database with made-up networks, and list them as NETWORK,COUNTRY.
     Mmdb(mmdb::Args),
+    /// Simulate a fleet in virtual time: is it stable, how fast does it settle, who is spilled and shed?
+    Simulate(simulate::Args),
 }
 
 impl Cli {
@@ -37,6 +40,7 @@ impl Cli {
             Command::Http(args) => http::run(*args),
             Command::Origin(args) => origin::run(args),
             Command::Mmdb(args) => mmdb::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
         }
     }
 }

@@ -6,6 +6,8 @@
 //! ("coordinated omission", Gil Tene, <https://github.com/giltene/wrk2>).
 //!
 //! [`origin::Origin`] is a small real HTTP server that counts what it receives and misbehaves on command.
+//!
+//! [`simulate`] is a whole fleet in virtual time, without a network: `policy`'s decisions, and what they lead to.
 
 mod alarm;
 mod connection_slot;
@@ -21,6 +23,7 @@ mod report;
 mod request;
 mod run;
 mod schedule;
+pub mod simulate;
 mod tally;
 mod target;
 mod tls;

@@ -97,3 +97,41 @@ impl Drop for OriginProcess {
 }
 
 const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
+
+fn simulate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadtest")).arg("simulate").args(args).output().unwrap()
+}
+
+#[test]
+fn scenarios_are_listed_and_unknown_ones_refused() {
+    let list = simulate(&["--list"]);
+    assert!(list.status.success() && String::from_utf8_lossy(&list.stdout).contains("flash-crowd "), "{list:?}");
+    for (args, complaint) in [
+        (&["stedy"][..], "no scenario \"stedy\"; there are steady,"),
+        (&["steady", "--regions", "2"], "2 regions: between 3 and 30"),
+        (&["steady", "--nodes", "5"], "5 nodes in 20 regions"),
+        (&["steady", "--hours", "0.1"], "360 s: between 600 s and a day"),
+        (&["steady", "--hours", "NaN"], "no time"),
+        (&[], "SCENARIO"),
+    ] {
+        let output = simulate(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains(complaint), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_simulation_is_told_drawn_and_tabulated() {
+    let directory = std::env::temp_dir().join(format!("loadtest-simulation-{}", std::process::id()));
+    let (table, svg) = (directory.join("table.md"), directory.join("svg"));
+    std::fs::create_dir_all(&directory).unwrap();
+    let size = ["--nodes", "3", "--regions", "3", "--hours", "0.17"];
+    let files = ["--table", table.to_str().unwrap(), "--svg", svg.to_str().unwrap()];
+    let output = simulate(&[&["steady", "--format", "json"][..], &size, &files].concat());
+    assert!(output.status.success(), "{output:?}");
+    let runs: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((runs[0]["scenario"].as_str(), runs[0]["seconds"].as_u64()), (Some("steady"), Some(612)));
+    assert!(std::fs::read_to_string(&table).unwrap().contains("| steady"));
+    assert!(std::fs::read_to_string(svg.join("steady.svg")).unwrap().starts_with("<svg"));
+    std::fs::remove_dir_all(&directory).unwrap();
+}

@@ -48,8 +48,8 @@ impl FleetLoad {
     /// Every node gets the same reports, and acts on it a second or two after it was true. A fleet that
     /// follows such news at once overshoots: it empties a full region, and fills it again. A region spills ten times as
     /// much of its load, in shares, as its utilisation rises within a criticality's band; by a loop of that gain and two
-    /// seconds of delay it takes an average over more than ten times the delay to settle. `loadtest simulate` shows it:
-    /// with 5 s or 15 s a region's neighbours swing for as long as it is gone, with 30 s they do not.
+    /// seconds of delay it takes an average over many times the delay to settle. `loadtest simulate` shows it:
+    /// with 5 s the neighbours of a lost region swing for as long as it is gone; 15 s would do where no report is late.
     pub const OVER: Duration = Duration::from_secs(30);
 
     /// Takes a node's report on a region.
