@@ -9,7 +9,7 @@ use policy::jurisdiction::{
 use policy::pressure::Criticality;
 use policy::region::{AdminState, Capabilities, Region, Role, Tier};
 use policy::route::{Affinity, HostPattern, PathPattern, Retry, RouteSpec, ServerName};
-use policy::score::Weights;
+use policy::score::ScoringSpec;
 use policy::table::{UnknownOrigin, UnlistedJurisdiction};
 use policy::{Moment, Period, Table, TableSpec};
 
@@ -93,6 +93,8 @@ pub(super) fn table(declared: &[Option<f64>], failover: Failover) -> Table {
         at: "2026-11-29".parse::<Moment>().expect("a date").into(),
         regions,
         latency_ms: Vec::new(),
+        latency_window: std::time::Duration::ZERO,
+        latency_sla_ms: Vec::new(),
         lists: Vec::new(),
         jurisdictions: vec![Jurisdiction { name: "eu".into(), countries: eu.into() }],
         super_regions: Vec::new(),
@@ -111,7 +113,7 @@ pub(super) fn table(declared: &[Option<f64>], failover: Failover) -> Table {
         }],
         unknown_origin: UnknownOrigin::Strictest,
         unlisted_jurisdiction: UnlistedJurisdiction::Allow,
-        scorings: vec![("balanced".into(), Weights::built_in("balanced").expect("built in"))],
+        scorings: vec![ScoringSpec::built_in("balanced").expect("built in")],
         routes: ROUTES.iter().map(|(name, criticality, _)| route(name, *criticality)).collect(),
         failover,
     };
@@ -127,6 +129,7 @@ fn region(place: &Place, capacity_rps: Option<f64>) -> Region {
         role: Role::Active,
         priority: 0,
         weight: 100,
+        share: None,
         state: AdminState::Serving,
         capabilities: Capabilities { read: true, write: true },
         operator: None,

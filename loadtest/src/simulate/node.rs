@@ -2,6 +2,8 @@
 
 mod cell;
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use policy::concurrency::admits;
@@ -235,6 +237,8 @@ impl Node {
                     requests_in_flight: cell.in_flight.round() as u32,
                     cap: cell.one_request.cap(),
                     rps,
+                    origin_load: 0.0,
+                    round_trips: BTreeMap::new(),
                 };
                 (index, report)
             })
@@ -258,6 +262,7 @@ fn choose(table: &Table, home: RegionId, cohort: &Cohort, view: &(impl policy::V
         from: home,
         pinned: None,
         only: None,
+        criticality: None,
     };
     match decide_on_route(table, cohort.route, &facts, view) {
         Verdict::Forward(permits) => Some(permits.first()),
@@ -301,15 +306,27 @@ fn shares(arrivals: &[f64; 3], room: [f64; 3], taken: f64) -> [f64; 3] {
     shares
 }
 
-/// Returns the requests in flight at which no more of a criticality are admitted: what [`admits`] says, which is
-/// monotonic in what is in flight.
+/// Returns the requests in flight at which no more of a criticality are admitted, of a client that is neither among the
+/// first to be refused nor among the last: what [`admits`] says, which is monotonic in what is in flight.
 fn most_in_flight(criticality: Criticality, cap: usize) -> f64 {
+    static MIDDLING: OnceLock<u64> = OnceLock::new();
+    let key = *MIDDLING.get_or_init(|| {
+        let is_middling = |key: &u64| {
+            let admitted = most_of(Criticality::Default, 10_000, *key);
+            (9_490..9_510).contains(&admitted)
+        };
+        (0..100_000).find(is_middling).unwrap_or_default()
+    });
+    most_of(criticality, cap, key) as f64
+}
+
+fn most_of(criticality: Criticality, cap: usize, key: u64) -> usize {
     let (mut admitted, mut refused) = (0, cap);
     while admitted < refused {
         let middle = (admitted + refused) / 2;
-        if admits(criticality, middle, cap) { admitted = middle + 1 } else { refused = middle }
+        if admits(criticality, middle, cap, key) { admitted = middle + 1 } else { refused = middle }
     }
-    admitted as f64
+    admitted
 }
 
 #[cfg(test)]
@@ -318,7 +335,8 @@ mod tests {
 
     #[test]
     fn the_limits_are_those_of_the_admission() {
-        assert_eq!(CRITICALITIES.map(|criticality| most_in_flight(criticality, 1000)), [800.0, 950.0, 1000.0]);
+        let limits = CRITICALITIES.map(|criticality| most_in_flight(criticality, 1000));
+        assert!((799.0..=802.0).contains(&limits[0]) && (949.0..=952.0).contains(&limits[1]) && limits[2] == 1000.0);
     }
 
     #[test]
