@@ -29,10 +29,10 @@ pub struct Reported {
 
 impl Reported {
     /// For how long a report counts in full.
-    pub const FRESH: Duration = Duration::from_secs(5);
+    pub const FRESH: Duration = Duration::from_secs(10);
 
     /// The age at which it no longer counts.
-    pub const GONE: Duration = Duration::from_secs(10);
+    pub const GONE: Duration = Duration::from_secs(20);
 
     /// The highest utilisation: past it there is nothing more to say.
     pub const MOST: f32 = 10.0;
@@ -63,16 +63,16 @@ mod tests {
     }
 
     #[test]
-    fn a_report_counts_for_5_s_and_fades_over_the_next_5() {
+    fn a_report_counts_for_10_s_and_fades_over_the_next_10() {
         for (utilisation, age_ms, own, over) in [
             (0.8, 0, 0.2, 0.8),
-            (0.8, 5_000, 0.2, 0.8),
-            (0.8, 7_500, 0.2, 0.5),
-            (0.8, 9_000, 0.2, 0.32),
-            (0.8, 10_000, 0.2, 0.2),
+            (0.8, 10_000, 0.2, 0.8),
+            (0.8, 15_000, 0.2, 0.5),
+            (0.8, 18_000, 0.2, 0.32),
+            (0.8, 20_000, 0.2, 0.2),
             (0.8, 3_600_000, 0.2, 0.2),
             (0.1, 0, 0.2, 0.2),
-            (0.1, 7_500, 0.2, 0.2),
+            (0.1, 15_000, 0.2, 0.2),
             (10.0, 0, 0.0, 10.0),
         ] {
             let found = reported(utilisation, age_ms).over(own);
@@ -83,7 +83,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_lies_between_the_own_load_and_the_greater_and_only_falls_with_age(
-            utilisation in 0.0..=Reported::MOST, own in 0.0_f32..20.0, age_ms in 0..20_000_u64, later_ms in 0..5_000_u64,
+            utilisation in 0.0..=Reported::MOST, own in 0.0_f32..20.0, age_ms in 0..40_000_u64, later_ms in 0..10_000_u64,
         ) {
             let now = reported(utilisation, age_ms).over(own);
             prop_assert!((own..=own.max(utilisation) + 1e-5).contains(&now), "{}", now);

@@ -323,15 +323,15 @@ name = 'r'
         let seen =
             |at_ms: u64| cell.reported.read(at_ms).map(|reported| (reported.utilisation, reported.age, reported.nodes));
         assert_eq!(seen(103_000), Some((0.9, secs(3), 1)));
-        for (at_ms, over) in [(100_000, 0.9), (105_000, 0.9), (107_500, 0.575), (110_000, 0.25), (200_000, 0.25)] {
+        for (at_ms, over) in [(100_000, 0.9), (110_000, 0.9), (115_000, 0.575), (120_000, 0.25), (200_000, 0.25)] {
             let found = cell.reported.over_at(0.25, at_ms);
             assert!((found - over).abs() < 1e-6, "at {at_ms} ms: {found}, not {over}");
         }
         // The clock of decisions stands still in this test, at the start.
         assert_eq!((utilisation(&routing, "b"), routing.region(id(&routing, "b")).fleet_load()), (0.9, 0.9));
         assert_eq!(utilisation(&routing, "a"), 0.0);
-        inbox.settle(&routing, secs(110));
-        assert_eq!((seen(110_000), utilisation(&routing, "b")), (None, 0.25));
+        inbox.settle(&routing, secs(120));
+        assert_eq!((seen(120_000), utilisation(&routing, "b")), (None, 0.25));
         drop(own);
     }
 
@@ -355,9 +355,9 @@ name = 'r'
         send(&second, "a", 1, 2);
         assert_eq!(told(&mut meter, &second, 4), ["a: 0 of 128, 9", "b: 0 of 128, 0"]);
         // Of another region it tells until the others have forgotten what it said.
-        assert_eq!(told(&mut meter, &second, 12), ["a: 0 of 128, 0", "b: 0 of 128, 0"]);
-        assert_eq!(told(&mut meter, &second, 13), ["a: 0 of 128, 0"]);
+        assert_eq!(told(&mut meter, &second, 22), ["a: 0 of 128, 0", "b: 0 of 128, 0"]);
+        assert_eq!(told(&mut meter, &second, 23), ["a: 0 of 128, 0"]);
         let _under_way = InFlight::enter(&second.region(id(&second, "b")).state.in_flight);
-        assert_eq!(told(&mut meter, &second, 14), ["a: 0 of 128, 0", "b: 1 of 128, 0"]);
+        assert_eq!(told(&mut meter, &second, 24), ["a: 0 of 128, 0", "b: 1 of 128, 0"]);
     }
 }

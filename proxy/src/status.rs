@@ -103,7 +103,7 @@ pub(crate) struct RegionStatus {
     pub(crate) concurrency: Option<LimitStatus>,
     /// As decisions weigh it: this node's own, or what is reported where that is more.
     pub(crate) utilisation: f32,
-    /// By the nodes of the fleet; null when none has for ten seconds, and so the next two.
+    /// By the nodes of the fleet; null when none has for twenty seconds, and so the next two.
     pub(crate) reported_utilisation: Option<f32>,
     pub(crate) reported_age_seconds: Option<f32>,
     pub(crate) reporting_nodes: Option<u32>,

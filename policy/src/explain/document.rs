@@ -325,7 +325,7 @@ pub struct RegionExplained {
     /// The share of its capacity in use, as the score weighs it: what this node knows by itself, or
     /// what is reported where that is more; 1 is full.
     pub utilisation: f32,
-    /// What the nodes of the fleet report of its load; null when none has for ten seconds.
+    /// What the nodes of the fleet report of its load; null when none has for twenty seconds.
     #[serde(default)]
     pub reported: Option<ReportedExplained>,
     /// The utilisation as the overload mark (0.85) sees it: smoothed, slow to fall.
@@ -390,9 +390,9 @@ pub struct ReportedExplained {
     /// The share of the region's capacity in use by all of them, averaged over about half a minute; 1
     /// is full.
     pub utilisation: f32,
-    /// Since the last report. It counts in full for five seconds, and fades over the next five.
+    /// Since the last report. It counts in full for ten seconds, and fades over the next ten.
     pub age_seconds: f32,
-    /// How many nodes reported in the five seconds before that.
+    /// How many nodes reported in the ten seconds before that.
     pub nodes: u32,
 }
 

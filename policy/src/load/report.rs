@@ -124,8 +124,8 @@ mod tests {
             (true, None, 100, true),
             (false, None, 100, false),
             (false, Some(100), 100, true),
-            (false, Some(100), 109, true),
-            (false, Some(100), 110, false),
+            (false, Some(100), 119, true),
+            (false, Some(100), 120, false),
         ] {
             assert_eq!(LoadReport::is_due(is_own, busy.map(at), at(now)), is_due, "{is_own} {busy:?} {now}");
         }

@@ -1,6 +1,6 @@
 //! What nodes report of the regions' load to each other, and what comes of it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use loadtest::origin::Behaviour;
 use meridian_tests::{
@@ -293,23 +293,22 @@ async fn without_the_bus_reports_fade_to_what_the_node_knows_itself() {
     let last = number(&region(&other, "a").await["reported_utilisation"]);
     stage.release(held).await;
     let mut seen = Vec::new();
-    eventually("the node's own view", async || {
+    // Longer than one waits for anything else: twenty seconds from the last report.
+    loop {
         let region = region(&other, "a").await;
         let utilisation = number(&region["utilisation"]);
         match region["reported_age_seconds"].as_f64() {
-            None if utilisation == 0.0 => Ok(()),
-            age => {
-                seen.push((age.unwrap_or(10.0), utilisation));
-                Err(region.to_string())
-            }
+            None if utilisation == 0.0 => break,
+            age => seen.push((age.unwrap_or(20.0), utilisation)),
         }
-    })
-    .await;
-    assert!(killed.elapsed().as_secs_f64() < 12.0, "not within ten seconds of the last report: {:?}", killed.elapsed());
+        assert!(killed.elapsed().as_secs_f64() < 30.0, "{region}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(killed.elapsed().as_secs_f64() < 23.0, "not within 20 s of the last report: {:?}", killed.elapsed());
     let ages = |from: f64, to: f64| seen.iter().filter(move |(age, _)| (from..to).contains(age));
-    assert!(ages(1.0, 4.9).count() > 0 && ages(5.5, 9.5).count() > 0, "{seen:?}");
+    assert!(ages(2.0, 9.8).count() > 0 && ages(11.0, 19.0).count() > 0, "{seen:?}");
     for (age, utilisation) in &seen {
-        let expected = last * ((10.0 - age) / 5.0).clamp(0.0, 1.0);
+        let expected = last * ((20.0 - age) / 10.0).clamp(0.0, 1.0);
         // The two are read one after the other.
         assert!((utilisation - expected).abs() < 0.05, "{utilisation} after {age} s, not {expected}");
     }
