@@ -1,7 +1,7 @@
 //! One client connection, as its requests see it: who is at its other end, and what it is doing.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct ClientConnection {
     pub(crate) activity: Arc<Activity>,
     /// Its place among its client's connections, where those are limited; a tunnel keeps it.
     place: Mutex<Option<ClientPlace>>,
+    /// The kernel's round trip to the peer, in microseconds, until somebody takes it; 0 is none.
+    round_trip_us: AtomicU32,
     /// Settled by these databases; weak, so that replaced ones go.
     client: OnceLock<(Weak<Geo>, Arc<Client>)>,
 }
@@ -99,7 +101,8 @@ impl ClientConnection {
         tls: Option<TlsFacts>,
         settings: ListenerSettings,
     ) -> Self {
-        Self { peer, unnamed: false, tls, settings, activity, place: Mutex::default(), client: OnceLock::new() }
+        let (place, client) = (Mutex::default(), OnceLock::new());
+        Self { peer, unnamed: false, tls, settings, activity, place, round_trip_us: AtomicU32::new(0), client }
     }
 
     /// The same, of a client whom the peer does not name, if so: what comes on it is not the peer's word.
@@ -113,6 +116,23 @@ impl ClientConnection {
     pub(crate) fn placed(self, place: Option<ClientPlace>) -> Self {
         let place = place.filter(|_| self.node().is_none());
         Self { place: Mutex::new(place), ..self }
+    }
+
+    /// The same with the kernel's round trip to the peer, where that is known.
+    #[must_use]
+    pub(crate) fn as_far_as(self, round_trip: Option<Duration>) -> Self {
+        let micros = round_trip.map_or(0, |took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        Self { round_trip_us: AtomicU32::new(micros), ..self }
+    }
+
+    /// Takes the round trip to the peer, once.
+    pub(crate) fn take_round_trip(&self) -> Option<Duration> {
+        // On the path of every request: all but a connection's first find nothing.
+        if self.round_trip_us.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let micros = self.round_trip_us.swap(0, Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(u64::from(micros)))
     }
 
     /// Gives its place among its client's connections back: a node speaks on it, which carries many clients.

@@ -188,6 +188,13 @@ async fn answer(
         None => connection.client(&parts.headers, &node.databases.load(), &worker.places),
     };
     log.client = Some(client.clone());
+    if let Some(took) = connection.take_round_trip()
+        && client.is_named
+        && !client.peer_trusted
+        && from_peer.is_none()
+    {
+        worker.metrics.client_came(&client.origin, took);
+    }
     let their_id = match (vouched, client.peer_trusted) {
         (Some(vouched), _) => Some(&vouched.request_id),
         (None, true) if !head.known.has(Known::RequestId) => None,

@@ -195,3 +195,22 @@ async fn a_node_that_cannot_measure_yet_goes_by_its_neighbours() {
     .await;
     served_by(&new, "/", "far").await;
 }
+
+#[tokio::test]
+async fn how_far_clients_are_is_counted_once_for_each_connection_of_theirs() {
+    let world = World::of_regions(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
+    let count = async |trusted: &[&str]| {
+        let node = Setup::new("here", world.table()).trusting(trusted).start().await;
+        for _ in 0..2 {
+            let mut connection = Client::http1(node.http()).connect().await.expect("a connection");
+            for _ in 0..3 {
+                connection.send(&get("/")).await.assert_served_by("here");
+            }
+        }
+        let metrics = node.metrics().await;
+        metrics.sum("meridian_client_round_trip_seconds_count", &[("country", "none")])
+    };
+    assert_eq!(count(&["192.0.2.0/24"]).await, Some(2.0));
+    // Behind a proxy, it is the proxy's.
+    assert_eq!(count(&["127.0.0.1/32"]).await, None);
+}

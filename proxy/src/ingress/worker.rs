@@ -32,6 +32,7 @@ use crate::peers::identity::{CertificateRefusal, PeerSession};
 use crate::server_tls::Serving;
 use crate::supervise::{Irreplaceable, rehearse};
 use crate::upstream::pool::Pool;
+use crate::upstream::socket::round_trip;
 
 /// The workers, for listeners to hand connections to.
 #[derive(Clone)]
@@ -235,9 +236,12 @@ async fn open(
         place = take_place(node, peer.ip())?;
     }
     let unnamed = speaks == ProxyHeader::Unknown;
+    // Of a client that stands behind a proxy, the kernel knows nothing.
+    let way = if speaks == ProxyHeader::Proxy { round_trip(&stream) } else { None };
     let Some(certificates) = &listener.tls else {
         let http2 = speaks_http2(&stream).await?;
-        let connection = ClientConnection::new(peer, activity, None, settings).unnamed(unnamed).placed(place);
+        let connection =
+            ClientConnection::new(peer, activity, None, settings).unnamed(unnamed).placed(place).as_far_as(way);
         return Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Plain(stream), http2 });
     };
     let not_a_node = |refusal: &CertificateRefusal| {
@@ -259,7 +263,8 @@ async fn open(
     })?;
     let facts = tls_facts(session.server_name(), &serving, peers);
     activity.rest();
-    let connection = ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed).placed(place);
+    let connection =
+        ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed).placed(place).as_far_as(way);
     Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Tls(Box::new(stream)), http2 })
 }
 

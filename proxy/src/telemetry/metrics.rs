@@ -3,9 +3,10 @@
 //! Label values come from closed sets: the table's names, fixed words, and HTTP statuses.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use policy::Table;
 use policy::round_trip::Measured;
+use policy::{Origin, Table};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
@@ -35,6 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) region_health: GaugeVec,
     pub(crate) region_utilisation: GaugeVec,
     pub(crate) region_latency: GaugeVec,
+    client_round_trip: HistogramVec,
     pub(crate) region_latency_sla: GaugeVec,
     pub(crate) cross_region_latency: HistogramVec,
     pub(crate) cross_region_bytes: IntCounterVec,
@@ -80,6 +82,9 @@ pub(crate) struct Metrics {
     pub(crate) panics: IntCounter,
     pub(crate) task_ends: IntCounterVec,
 }
+
+/// Seconds: from the same town to the other side of the earth by satellite.
+const ROUND_TRIP_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8];
 
 /// Seconds: from a cached answer to the slowest that anybody waits for.
 const REQUEST_BUCKETS: &[f64] =
@@ -235,6 +240,17 @@ impl Metrics {
                 "meridian_tunnels_ended_total",
                 "Tunnels that ended: closed (by either side), broken, idle, revoked",
                 &["region", "cause"],
+            ),
+            client_round_trip: registered(
+                &registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "meridian_client_round_trip_seconds",
+                        "The kernel's round trip to clients that connect here themselves, one a connection, by their country (none: unknown, several)",
+                    )
+                    .buckets(ROUND_TRIP_BUCKETS.to_vec()),
+                    &["country"],
+                ),
             ),
             region_latency: shares(
                 "meridian_region_latency_seconds",
@@ -410,6 +426,12 @@ impl Metrics {
 
     fn workers(&self) -> std::sync::MutexGuard<'_, Vec<Metrics>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts how far a client is that has connected here.
+    pub(crate) fn client_came(&self, origin: &Origin, took: Duration) {
+        let country = if let Origin::Country(country) = origin { country.code() } else { "none" };
+        self.client_round_trip.with_label_values(&[country]).observe(took.as_secs_f64());
     }
 
     /// Counts a request as waiting for an upstream, for as long as the guard lives.
