@@ -120,7 +120,7 @@ impl ClientConnection {
 
     /// The same with the kernel's round trip to the peer, where that is known.
     #[must_use]
-    pub(crate) fn as_far_as(self, round_trip: Option<Duration>) -> Self {
+    pub(crate) fn at_round_trip(self, round_trip: Option<Duration>) -> Self {
         let micros = round_trip.map_or(0, |took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
         Self { round_trip_us: AtomicU32::new(micros), ..self }
     }

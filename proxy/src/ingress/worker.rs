@@ -241,7 +241,7 @@ async fn open(
     let Some(certificates) = &listener.tls else {
         let http2 = speaks_http2(&stream).await?;
         let connection =
-            ClientConnection::new(peer, activity, None, settings).unnamed(unnamed).placed(place).as_far_as(way);
+            ClientConnection::new(peer, activity, None, settings).unnamed(unnamed).placed(place).at_round_trip(way);
         return Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Plain(stream), http2 });
     };
     let not_a_node = |refusal: &CertificateRefusal| {
@@ -264,7 +264,7 @@ async fn open(
     let facts = tls_facts(session.server_name(), &serving, peers);
     activity.rest();
     let connection =
-        ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed).placed(place).as_far_as(way);
+        ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed).placed(place).at_round_trip(way);
     Ok(Opened { connection: Arc::new(connection), stream: ClientStream::Tls(Box::new(stream)), http2 })
 }
 
