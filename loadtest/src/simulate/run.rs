@@ -29,7 +29,7 @@ const TICKS_A_SECOND: usize = 10;
 
 /// In how many ticks every client is decided upon anew. A node decides each request; clients of one key that ask a few
 /// times a second are decided upon about as often.
-const TURNS: usize = 5;
+const TURNS: usize = 8;
 
 /// The keys of a region's clients, over all of its nodes; of a node at least and at most as many as [`KEYS_OF_A_NODE`]: one
 /// key is a third of a percent of its region's clients.
