@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 
-use crate::decide::{can_serve, could_serve, decide_on_route, is_expired, is_lawful, latency_ms, lawful, order};
+use crate::decide::{
+    can_serve, could_serve, decide_on_route, is_expired, is_lawful, latency_ms, lawful, order, weighed,
+};
 use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
 use crate::permit::Permit;
@@ -51,7 +53,7 @@ impl Permits {
     fn first_still_serves<V: View + ?Sized>(&self, facts: &Facts<'_>, current: &CurrentTable<'_, V>) -> bool {
         let route = current.table.route(self.route);
         let seen = current.view.region(self.first);
-        let latency_ms = || latency_ms(current.table, facts.from, self.first, &seen);
+        let latency_ms = || latency_ms(current.table, facts.from, self.first, &weighed(route, &seen));
         !is_expired(route, current.view)
             && can_serve(route, route.access(facts.method, facts.payload), &seen, latency_ms)
     }
@@ -78,7 +80,7 @@ impl Permits {
         let permitted = |region: &RegionId| {
             let seen = current.view.region(*region);
             let near_and_fresh = can_serve(was, was.access(facts.method, facts.payload), &seen, || {
-                latency_ms(table, now.from, *region, &seen)
+                latency_ms(table, now.from, *region, &weighed(was, &seen))
             });
             near_and_fresh && back(*region).is_some_and(|region| could_serve(pinned, was, facts, region))
         };

@@ -116,12 +116,12 @@ fn choose(
     for word in 0..table.words {
         for region in at_rest(table, route, access, facts, allowed, word) {
             let seen = view.region(region);
-            if !can_serve(route, access, &seen, || latency_ms(table, facts.from, region, &seen)) {
+            let weighed = weighed(route, &seen);
+            if !can_serve(route, access, &seen, || latency_ms(table, facts.from, region, &weighed)) {
                 continue;
             }
             eligible.insert(region);
             let constants = table.constants(region);
-            let weighed = weighed(route, &seen);
             let rank = rank(route, facts, allowed, region, &weighed, constants);
             if rank > best_rank {
                 continue;

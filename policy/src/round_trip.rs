@@ -3,15 +3,16 @@
 //! Two things are measured of what happens anyway. The *handshake* is the kernel's round trip of a TCP connection that
 //! was opened to the region: nothing at the other end has a say in it but its kernel, so that neither a slow application
 //! nor a full accept queue looks like distance. The *answer* is the time from a question to its answer: of a TLS
-//! handshake, or of a health probe. It has the other end's work in it, and so only its shortest counts, and only where
-//! something between terminates connections (a sidecar, a relay, a balancer): there the handshake ends too early, and
-//! the shortest answer is much longer ([`RELAYED_FACTOR`]).
+//! handshake, or of a health probe. It has the other end's work in it, and so only the shortest of each counts, of both the
+//! longer, and only where something between terminates connections (a sidecar, a relay, a balancer). Handshakes end too
+//! early there: they say that a region is at hand which by the prior is not, and answers agree with the prior
+//! ([`RELAYED_FACTOR`]). Where the prior is near as well, a slow answer is a slow application's.
 //!
 //! | Samples in the last two windows | the round trip is |
 //! |---|---|
 //! | none | the prior |
-//! | `n`, the last within the window | the median of those within it, mixed with the prior: the prior counts `2^-n` |
-//! | `n`, the last older | likewise of what is left, and the prior counts more and more, all at two windows |
+//! | the last within the window | the median of those within it, mixed with the prior: after `n` without a gap of two windows the prior counts `2^-n` |
+//! | the last older | likewise of what is left, and the prior counts more and more, all at two windows |
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,7 +22,10 @@ use std::time::Duration;
 pub struct RoundTrips {
     /// Oldest first.
     handshakes: VecDeque<Handshake>,
-    answers: ShortestAnswer,
+    /// How many there were since there were none for two windows.
+    seen: u32,
+    greetings: ShortestAnswers,
+    replies: ShortestAnswers,
     /// What [`RoundTrips::settle`] said last, in milliseconds.
     settled: Option<f32>,
 }
@@ -33,14 +37,18 @@ struct Handshake {
     ms: f32,
 }
 
-/// The shortest answer of the current half of a window, and of the half before.
-#[derive(Clone, Copy, Debug, Default)]
-struct ShortestAnswer {
-    /// When the current half began.
-    began: Duration,
-    current: Option<f32>,
-    before: Option<f32>,
+/// What kind of answer it is that took so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Of a TLS handshake.
+    Greeting,
+    /// Of a health probe.
+    Reply,
 }
+
+/// The shortest answers of the last two windows, of each quarter of a window one. Oldest first.
+#[derive(Clone, Debug, Default)]
+struct ShortestAnswers(VecDeque<Handshake>);
 
 /// What the samples come to, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,8 +66,11 @@ pub struct Measured {
 /// Handshakes that are kept, at most. They are taken in at such a pace that they fill the window.
 const MOST: u32 = 256;
 
+/// Handshakes that are taken in at one time, at most: those of a region's endpoints at a node's start.
+const MOST_AT_ONCE: usize = 16;
+
 /// An answer this many times longer than the handshake, and [`RELAYED_MS`], has gone farther than that: a server close
-/// by takes a few milliseconds to answer, and TLS 1.2 takes two round trips.
+/// by takes a few milliseconds to answer, and TLS 1.2 takes two round trips. So has a prior.
 const RELAYED_FACTOR: f32 = 3.0;
 
 /// See [`RELAYED_FACTOR`].
@@ -76,24 +87,33 @@ const STEP_SHARE: f32 = 0.1;
 const STEP_MS: f32 = 1.0;
 
 impl RoundTrips {
-    /// Takes the round trip of a connection, as the kernel has measured it.
-    pub fn handshake(&mut self, took: Duration, window: Duration, now: Duration) {
-        let is_due = self.handshakes.back().is_none_or(|last| now.saturating_sub(last.at) >= window / MOST);
-        if is_due {
-            self.handshakes.push_back(Handshake { at: now, ms: millis(took) });
-        }
+    /// Takes the round trips of the connections that were opened since the last time, as the kernel has measured them: as
+    /// many as fill the window at this pace, of them all alike.
+    pub fn handshakes(&mut self, took: &[Duration], window: Duration, now: Duration) {
         self.forget(window, now);
+        let due = self.handshakes.back().map_or(MOST_AT_ONCE, |last| {
+            let passed = now.saturating_sub(last.at).as_secs_f64() / window.as_secs_f64().max(f64::MIN_POSITIVE);
+            ((passed * f64::from(MOST)) as usize).min(MOST_AT_ONCE)
+        });
+        let taken = took.len().min(due);
+        // Evenly among them, each time beginning elsewhere: they come endpoint by endpoint.
+        let first = self.seen as usize % took.len().max(1);
+        for index in (0..taken).map(|n| (first + n * took.len() / taken) % took.len()) {
+            self.handshakes.push_back(Handshake { at: now, ms: millis(took[index]) });
+            self.seen = self.seen.saturating_add(1);
+        }
     }
 
     /// Takes the time from a question to its answer.
-    pub fn answered(&mut self, took: Duration, window: Duration, now: Duration) {
-        self.answers.turn(window, now);
-        let took = millis(took);
-        self.answers.current = Some(self.answers.current.map_or(took, |shortest| shortest.min(took)));
+    pub fn answered(&mut self, kind: Answer, took: Duration, window: Duration, now: Duration) {
+        match kind {
+            Answer::Greeting => self.greetings.take(millis(took), window, now),
+            Answer::Reply => self.replies.take(millis(took), window, now),
+        }
     }
 
-    /// Returns what is measured; `None` when nothing was for two windows.
-    pub fn measured(&self, window: Duration, now: Duration) -> Option<Measured> {
+    /// Returns what is measured; `None` when nothing was for two windows. `prior_ms` tells relays from slow applications.
+    pub fn measured(&self, prior_ms: f32, window: Duration, now: Duration) -> Option<Measured> {
         let age = now.saturating_sub(self.handshakes.back()?.at);
         if age >= window * 2 {
             return None;
@@ -105,7 +125,10 @@ impl RoundTrips {
         fresh.sort_unstable_by(f32::total_cmp);
         let quantile = |q: f32| fresh.get((fresh.len() as f32 * q).ceil().max(1.0) as usize - 1).copied();
         let (median, p95) = (quantile(0.5)?, quantile(0.95)?);
-        let beyond = self.answers.shortest(window, now).filter(|ms| *ms > RELAYED_FACTOR * median + RELAYED_MS);
+        let is_beyond = |ms: f32| ms > RELAYED_FACTOR * median + RELAYED_MS;
+        let shortest = [&self.greetings, &self.replies].map(|answers| answers.shortest(window, now));
+        let beyond =
+            shortest.into_iter().flatten().max_by(f32::total_cmp).filter(|ms| is_beyond(*ms) && is_beyond(prior_ms));
         let farther = beyond.map_or(0.0, |shortest| shortest - median);
         Some(Measured { median_ms: median + farther, p95_ms: p95 + farther, samples, age })
     }
@@ -114,12 +137,12 @@ impl RoundTrips {
     /// milliseconds too.
     pub fn settle(&mut self, prior_ms: f32, window: Duration, now: Duration) -> Option<f32> {
         self.forget(window, now);
-        let Some(measured) = self.measured(window, now) else {
+        let Some(measured) = self.measured(prior_ms, window, now) else {
             self.settled = None;
             return None;
         };
         let left = (window * 2).saturating_sub(measured.age).as_secs_f32() / window.as_secs_f32().max(f32::EPSILON);
-        let trust = left.min(1.0) * (1.0 - 0.5_f32.powi(measured.samples.min(64) as i32));
+        let trust = left.min(1.0) * (1.0 - 0.5_f32.powi(self.seen.min(64) as i32));
         let ms = prior_ms + trust * (measured.median_ms - prior_ms);
         let is_same = |settled: f32| (ms - settled).abs() < STEP_MS.max(STEP_SHARE * settled);
         if !self.settled.is_some_and(is_same) {
@@ -133,22 +156,31 @@ impl RoundTrips {
         while self.handshakes.len() > 2 * MOST as usize || self.handshakes.front().is_some_and(is_over) {
             self.handshakes.pop_front();
         }
+        if self.handshakes.is_empty() {
+            self.seen = 0;
+        }
     }
 }
 
-impl ShortestAnswer {
-    /// Begins another half, or both, if time has passed.
-    fn turn(&mut self, window: Duration, now: Duration) {
-        let since = now.saturating_sub(self.began);
-        if since >= window / 2 {
-            self.before = self.current.take().filter(|_| since < window);
-            self.began = now;
+impl ShortestAnswers {
+    fn take(&mut self, ms: f32, window: Duration, now: Duration) {
+        let is_over = |answer: &Handshake| now.saturating_sub(answer.at) >= window * 2;
+        while self.0.front().is_some_and(is_over) {
+            self.0.pop_front();
+        }
+        match self.0.back_mut().filter(|last| now.saturating_sub(last.at) < window / 4) {
+            Some(last) => last.ms = last.ms.min(ms),
+            None => self.0.push_back(Handshake { at: now, ms }),
         }
     }
 
-    fn shortest(mut self, window: Duration, now: Duration) -> Option<f32> {
-        self.turn(window, now);
-        [self.current, self.before].into_iter().flatten().min_by(f32::total_cmp)
+    /// Returns the shortest of the last window; where nothing was answered in that, of the window before.
+    fn shortest(&self, window: Duration, now: Duration) -> Option<f32> {
+        let within = |limit: Duration| {
+            let fresh = self.0.iter().filter(move |answer| now.saturating_sub(answer.at) < limit);
+            fresh.map(|answer| answer.ms).min_by(f32::total_cmp)
+        };
+        within(window).or_else(|| within(window * 2))
     }
 }
 
@@ -156,31 +188,32 @@ fn millis(took: Duration) -> f32 {
     (took.as_secs_f32() * 1000.0).min(MOST_MS)
 }
 
-/// What nodes of this node's own region report of the round trips from there: the prior of whoever has measured
+/// What other nodes of this node's own region report of the round trips from there: what a node goes by that has measured
 /// nothing yet.
 #[derive(Clone, Debug, Default)]
 pub struct ReportedTrips {
-    /// Oldest first.
-    told: VecDeque<Handshake>,
+    /// The last word of each node, the oldest first.
+    told: VecDeque<(Box<str>, Handshake)>,
 }
 
 impl ReportedTrips {
-    /// Reports of one region that are kept, at most: more than the nodes of most regions, each a few times.
+    /// Nodes whose word is kept, at most: those of most regions.
     const MOST: usize = 64;
 
     /// Takes what a node reports, in milliseconds.
-    pub fn take(&mut self, ms: f32, now: Duration) {
+    pub fn take(&mut self, node: &str, ms: f32, now: Duration) {
+        self.told.retain(|(known, _)| **known != *node);
         if self.told.len() == Self::MOST {
             self.told.pop_front();
         }
-        self.told.push_back(Handshake { at: now, ms });
+        self.told.push_back((node.into(), Handshake { at: now, ms }));
     }
 
-    /// Returns the median of what was reported within the window, in milliseconds. A node that reports nonsense has no
+    /// Returns the median of what nodes have reported within the window, in milliseconds. One that reports nonsense has no
     /// say in it while most do not.
     pub fn median_ms(&self, window: Duration, now: Duration) -> Option<f32> {
-        let fresh = self.told.iter().filter(|told| now.saturating_sub(told.at) < window);
-        let mut fresh: Vec<f32> = fresh.map(|told| told.ms).collect();
+        let fresh = self.told.iter().filter(|(_, told)| now.saturating_sub(told.at) < window);
+        let mut fresh: Vec<f32> = fresh.map(|(_, told)| told.ms).collect();
         fresh.sort_unstable_by(f32::total_cmp);
         fresh.get(fresh.len().saturating_sub(1) / 2).copied()
     }
@@ -204,17 +237,17 @@ mod tests {
     /// A region that is so far, asked each ten seconds up to `until`.
     fn asked(trips: &mut RoundTrips, took: Duration, range: std::ops::Range<u64>) {
         for at in range.step_by(10) {
-            trips.handshake(took, WINDOW, secs(at));
+            trips.handshakes(&[took], WINDOW, secs(at));
         }
     }
 
     #[test]
     fn the_first_samples_are_mixed_with_the_prior_and_soon_outweigh_it() {
         let mut trips = RoundTrips::default();
-        assert_eq!((trips.settle(150.0, WINDOW, secs(0)), trips.measured(WINDOW, secs(0))), (None, None));
+        assert_eq!((trips.settle(150.0, WINDOW, secs(0)), trips.measured(150.0, WINDOW, secs(0))), (None, None));
         let settled: Vec<f32> = (0..6)
             .map(|second| {
-                trips.handshake(ms(10), WINDOW, secs(second));
+                trips.handshakes(&[ms(10)], WINDOW, secs(second));
                 trips.settle(150.0, WINDOW, secs(second)).expect("measured").round()
             })
             .collect();
@@ -237,9 +270,9 @@ mod tests {
     fn one_slow_connection_in_three_changes_nothing() {
         let mut trips = RoundTrips::default();
         for at in 0..60 {
-            trips.handshake(ms(if at % 3 == 0 { 3_000 } else { 20 }), WINDOW, secs(at));
+            trips.handshakes(&[ms(if at % 3 == 0 { 3_000 } else { 20 })], WINDOW, secs(at));
         }
-        let measured = trips.measured(WINDOW, secs(60)).expect("measured");
+        let measured = trips.measured(150.0, WINDOW, secs(60)).expect("measured");
         assert_eq!((measured.median_ms, measured.p95_ms, measured.samples), (20.0, 3_000.0, 60));
     }
 
@@ -250,27 +283,63 @@ mod tests {
         let at = |trips: &mut RoundTrips, second| trips.settle(100.0, WINDOW, secs(second)).map(f32::round);
         assert_eq!(at(&mut trips, 290), Some(20.0));
         assert_eq!(at(&mut trips, 349), Some(20.0), "the last sample is of 290");
-        assert_eq!(at(&mut trips, 380), Some(65.0), "three samples are left, and half of the fading is over");
+        assert_eq!(at(&mut trips, 380), Some(60.0));
         assert_eq!(at(&mut trips, 409), Some(99.0));
-        assert_eq!((at(&mut trips, 410), trips.measured(WINDOW, secs(410))), (None, None));
+        assert_eq!((at(&mut trips, 410), trips.measured(150.0, WINDOW, secs(410))), (None, None));
     }
 
     #[test]
     fn behind_a_relay_the_shortest_answer_is_the_round_trip() {
         let mut trips = RoundTrips::default();
         for at in (0..120).step_by(10) {
-            trips.handshake(Duration::from_micros(80), WINDOW, secs(at));
-            trips.answered(ms(90 + at % 7), WINDOW, secs(at));
+            trips.handshakes(&[Duration::from_micros(80)], WINDOW, secs(at));
+            trips.answered(Answer::Reply, ms(90 + at % 7), WINDOW, secs(at));
         }
-        let measured = trips.measured(WINDOW, secs(120)).expect("measured");
+        let measured = trips.measured(150.0, WINDOW, secs(120)).expect("measured");
         assert!((90.0..94.0).contains(&measured.median_ms), "{measured:?}");
         // A slow answer of what is far anyway says nothing, and neither does a quick server.
         for (handshake, answer) in [(ms(80), ms(200)), (ms(1), ms(12))] {
             let mut trips = RoundTrips::default();
-            trips.handshake(handshake, WINDOW, secs(0));
-            trips.answered(answer, WINDOW, secs(0));
-            assert_eq!(trips.measured(WINDOW, secs(1)).expect("measured").median_ms, millis(handshake));
+            trips.handshakes(&[handshake], WINDOW, secs(0));
+            trips.answered(Answer::Reply, answer, WINDOW, secs(0));
+            assert_eq!(trips.measured(150.0, WINDOW, secs(1)).expect("measured").median_ms, millis(handshake));
         }
+    }
+
+    #[test]
+    fn a_slow_application_next_door_is_no_distance() {
+        let mut trips = RoundTrips::default();
+        for at in (0..120).step_by(10) {
+            trips.handshakes(&[Duration::from_micros(300)], WINDOW, secs(at));
+            trips.answered(Answer::Reply, ms(80), WINDOW, secs(at));
+        }
+        assert_eq!(trips.measured(1.0, WINDOW, secs(120)).expect("measured").median_ms, 0.3);
+    }
+
+    /// One endpoint behind a relay, probed each half of a window, more or less.
+    #[test]
+    fn behind_a_relay_nothing_is_near_between_two_probes() {
+        let mut trips = RoundTrips::default();
+        for at in (0..3_600).map(|tenth| tenth * 2) {
+            if at % 66 < 2 {
+                trips.handshakes(&[Duration::from_micros(80)], WINDOW, secs(at));
+                trips.answered(Answer::Greeting, ms(2), WINDOW, secs(at));
+                trips.answered(Answer::Reply, ms(90), WINDOW, secs(at));
+            }
+            let measured = trips.measured(150.0, WINDOW, secs(at)).expect("measured");
+            assert_eq!(measured.median_ms, 90.0, "at {at} s");
+        }
+    }
+
+    #[test]
+    fn all_endpoints_have_their_say() {
+        let mut trips = RoundTrips::default();
+        let took: Vec<Duration> = [1, 40, 41].into_iter().flat_map(|each| [ms(each); 8]).collect();
+        for at in 0..120 {
+            trips.handshakes(&took, WINDOW, secs(at));
+        }
+        let measured = trips.measured(150.0, WINDOW, secs(120)).expect("measured");
+        assert!(measured.median_ms == 40.0 && measured.samples > 400, "{measured:?}");
     }
 
     #[test]
@@ -279,8 +348,8 @@ mod tests {
             let mut trips = RoundTrips::default();
             let mut settled = None;
             for at in (0..=180).step_by(5) {
-                trips.handshake(Duration::from_micros(50), WINDOW, secs(at));
-                trips.answered(ms(if at < 120 { before } else { after }), WINDOW, secs(at));
+                trips.handshakes(&[Duration::from_micros(50)], WINDOW, secs(at));
+                trips.answered(Answer::Reply, ms(if at < 120 { before } else { after }), WINDOW, secs(at));
                 settled = trips.settle(50.0, WINDOW, secs(at));
             }
             let settled = settled.expect("measured");
@@ -303,9 +372,9 @@ mod tests {
     fn however_many_connections_there_are_those_kept_fill_the_window() {
         let mut trips = RoundTrips::default();
         for at in 0..120_000 {
-            trips.handshake(ms(if at < 90_000 { 20 } else { 30 }), WINDOW, ms(at));
+            trips.handshakes(&[ms(if at < 90_000 { 20 } else { 30 })], WINDOW, ms(at));
         }
-        let measured = trips.measured(WINDOW, secs(120)).expect("measured");
+        let measured = trips.measured(150.0, WINDOW, secs(120)).expect("measured");
         assert!((480..=512).contains(&measured.samples), "{measured:?}");
         assert_eq!(measured.p95_ms, 30.0);
     }
@@ -314,10 +383,12 @@ mod tests {
     fn reports_are_a_median_and_end() {
         let mut reported = ReportedTrips::default();
         assert_eq!(reported.median_ms(WINDOW, secs(0)), None);
-        [80.0, 60_000.0, 82.0, 0.0, 81.0].into_iter().for_each(|ms| reported.take(ms, secs(1)));
+        let told = [("a", 80.0), ("liar", 60_000.0), ("b", 82.0), ("c", 0.0), ("d", 81.0)];
+        told.into_iter().for_each(|(node, ms)| reported.take(node, ms, secs(1)));
+        (0..100).for_each(|_| reported.take("liar", 60_000.0, secs(1)));
         assert_eq!(reported.median_ms(WINDOW, secs(60)), Some(81.0));
         assert_eq!(reported.median_ms(WINDOW, secs(61)), None);
-        (0..1_000).for_each(|at| reported.take(5.0, ms(at)));
+        (0..1_000).for_each(|at| reported.take(&at.to_string(), 5.0, ms(at)));
         assert_eq!(reported.told.len(), ReportedTrips::MOST);
     }
 
@@ -331,12 +402,12 @@ mod tests {
             let (mut least, mut most) = (prior, prior);
             for (took, is_answer, pause) in samples {
                 now += ms(pause);
-                if is_answer { trips.answered(ms(took), window, now) } else { trips.handshake(ms(took), window, now) }
+                if is_answer { trips.answered(Answer::Reply, ms(took), window, now) } else { trips.handshakes(&[ms(took)], window, now) }
                 (least, most) = (least.min(millis(ms(took))), most.max(millis(ms(took))));
                 let settled = trips.settle(prior, window, now).unwrap_or(prior);
                 // A step that is too small is not taken.
                 prop_assert!(settled >= least * 0.9 - 1.0 && settled <= most / 0.9 + 1.0, "{} of {} to {}", settled, least, most);
-                if let Some(measured) = trips.measured(window, now) {
+                if let Some(measured) = trips.measured(prior, window, now) {
                     prop_assert!(measured.median_ms <= measured.p95_ms && measured.samples >= 1);
                 }
             }

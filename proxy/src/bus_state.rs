@@ -42,7 +42,7 @@ pub(crate) struct BusState {
     /// When the process started, in Unix seconds.
     started: u64,
     servers: String,
-    bucket: String,
+    pub(crate) bucket: String,
     inner: Mutex<Inner>,
 }
 

@@ -47,16 +47,24 @@ impl LoadReports {
     }
 }
 
-/// Takes a message that has come on a subject, and counts the outcome. `is_known` says whether a node of this name, in a
-/// region of that, is one of the fleet, and `is_its` whether it has sent this.
+/// Takes a message that has come on a subject, and counts the outcome. `own` is this node's name; `is_known` says whether
+/// a node of this name, in a region of that, is one of the fleet, and `is_its` whether it has sent this. Returns whether it
+/// is this node's own that has come back.
 pub(crate) fn receive(
     (inbox, routing, metrics): (&Inbox, &Routing, &Metrics),
+    own: &str,
     payload: &[u8],
     is_known: impl FnOnce(&str, &str) -> bool,
     is_its: impl FnOnce(&str) -> Result<(), MessageRefusal>,
-) {
-    let outcome = inbox.receive(routing, payload, is_known, is_its, (uptime(), clock::since_1970()));
+) -> bool {
+    let mut is_own = false;
+    let is_known = |node: &str, region: &str| {
+        is_own = node == own;
+        is_known(node, region)
+    };
+    let outcome = inbox.receive((routing, own), payload, is_known, is_its, (uptime(), clock::since_1970()));
     metrics.load_reports.with_label_values(&[outcome.name()]).inc();
+    is_own && outcome == ReportOutcome::Taken
 }
 
 /// Returns the subject on which nodes of a region report.
@@ -115,6 +123,7 @@ impl ReportOutcome {
             Self::Malformed => "malformed",
             Self::UnknownNode => "unknown_node",
             Self::Refused(MessageRefusal::Unsigned) => "unsigned",
+            Self::Refused(MessageRefusal::UnknownCertificate) => "unknown_certificate",
             Self::Refused(MessageRefusal::NoNode) => "no_node",
             Self::Refused(MessageRefusal::Misnamed) => "misnamed",
             Self::Refused(MessageRefusal::Wrong) => "signature_wrong",
@@ -129,7 +138,7 @@ impl Inbox {
     /// costs no more than to be read. `now` is the uptime, and the time since 1970.
     fn receive(
         &self,
-        routing: &Routing,
+        (routing, own): (&Routing, &str),
         payload: &[u8],
         is_known: impl FnOnce(&str, &str) -> bool,
         is_its: impl FnOnce(&str) -> Result<(), MessageRefusal>,
@@ -143,29 +152,32 @@ impl Inbox {
         if !is_known(node, region) {
             return ReportOutcome::UnknownNode;
         }
+        // Before its signature, which costs more to look into.
+        let is_later = self.lock().latest.get(node).is_none_or(|latest| message.at > *latest);
+        if !is_later || Duration::from_millis(message.at).abs_diff(wall) > MOST_SKEW {
+            return ReportOutcome::Stale;
+        }
         if let Err(refusal) = is_its(node) {
             return ReportOutcome::Refused(refusal);
         }
         let mut received = self.lock();
-        let is_later = received.latest.get(node).is_none_or(|latest| message.at > *latest);
-        if !is_later || Duration::from_millis(message.at).abs_diff(wall) > MOST_SKEW {
-            return ReportOutcome::Stale;
-        }
         let is_here = region == routing.table().region(routing.here).name;
         let known = || message.reports.iter().filter(|(about, _)| routing.table().region_named(about).is_some());
         if known().next().is_none() {
             return ReportOutcome::UnknownRegion;
         }
+        let mut outcome = ReportOutcome::Taken;
         for (about, report) in known() {
-            if is_here {
-                note_round_trips(routing, report);
+            // Of its own region alone: so each node has one word on each way.
+            if is_here && about == region && node != own {
+                note_round_trips(routing, node, report);
             }
             if received.fleet.take(about, report, now).is_err() {
-                return ReportOutcome::Full;
+                outcome = ReportOutcome::Full;
             }
         }
         received.latest.insert(node.to_owned(), message.at);
-        ReportOutcome::Taken
+        outcome
     }
 
     /// Shows decisions what the reports come to, and forgets the old ones.
@@ -186,12 +198,11 @@ impl Inbox {
     }
 }
 
-/// Takes what a node of this node's own region measures: it is as far from all the others. A node hears its own reports
-/// too, which do not change what they are made of.
-fn note_round_trips(routing: &Routing, report: &LoadReport) {
+/// Takes what another node of this node's own region measures: it is as far from all the others.
+fn note_round_trips(routing: &Routing, node: &str, report: &LoadReport) {
     for (to, ms) in &report.round_trips {
         if let Some(id) = routing.table().region_named(to) {
-            routing.region(id).state.round_trip.report(*ms);
+            routing.region(id).state.round_trip.report(node, *ms);
         }
     }
 }
@@ -287,12 +298,12 @@ name = 'r'
             (message(103, &["b"], &REPORT.replace("\"b\"", "\"a\"")), ReportOutcome::UnknownNode),
             (message(103, &["b"], REPORT), ReportOutcome::Taken),
         ] {
-            let found = inbox.receive(&routing, payload.as_bytes(), known, |_| Ok(()), (secs(1), secs(100)));
+            let found = inbox.receive((&routing, "n1"), payload.as_bytes(), known, |_| Ok(()), (secs(1), secs(100)));
             assert_eq!(found, outcome, "{payload}");
         }
         let refused = |_: &str| Err(MessageRefusal::Wrong);
         let forged = message(105, &["b"], REPORT);
-        let found = inbox.receive(&routing, forged.as_bytes(), known, refused, (secs(1), secs(100)));
+        let found = inbox.receive((&routing, "n1"), forged.as_bytes(), known, refused, (secs(1), secs(100)));
         assert_eq!(found, ReportOutcome::Refused(MessageRefusal::Wrong));
         assert_eq!(
             take(&routing, &inbox, 1, &message(105, &["b"], REPORT)),
@@ -309,7 +320,7 @@ name = 'r'
 
     /// Takes a message of any node.
     fn take(routing: &Routing, inbox: &Inbox, now: u64, payload: &str) -> ReportOutcome {
-        inbox.receive(routing, payload.as_bytes(), |_, _| true, |_| Ok(()), (secs(now), secs(100)))
+        inbox.receive((routing, "n1"), payload.as_bytes(), |_, _| true, |_| Ok(()), (secs(now), secs(100)))
     }
 
     #[test]

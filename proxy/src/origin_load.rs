@@ -13,6 +13,10 @@ use data_encoding::BASE64_NOPAD;
 use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
 
+/// What one endpoint can say at most: full, and half as much waiting. One that takes percent for shares must not speak for
+/// its whole region.
+const MOST: f64 = 1.5;
+
 /// What all names of such fields begin with.
 const PREFIX: &str = "endpoint-load-metrics";
 
@@ -54,7 +58,7 @@ impl OrcaReport {
     /// Zero is what is not set, in protobuf's third version.
     fn utilisation(self) -> Option<f32> {
         let said = if self.application_utilization > 0.0 { self.application_utilization } else { self.cpu_utilization };
-        (said.is_finite() && said > 0.0).then(|| said.min(f64::from(policy::Reported::MOST)) as f32)
+        (said.is_finite() && said > 0.0).then(|| said.min(MOST) as f32)
     }
 }
 
@@ -136,7 +140,7 @@ mod tests {
             ("TEXT cpu_utilization:0.3,application_utilization:0.5", Some(0.5)),
             ("cpu_utilization=1.5, named_metrics.kv=4", Some(1.5)),
             ("TEXT named_metrics.cpu_utilization=0.3", None),
-            ("TEXT cpu_utilization=1e9", Some(10.0)),
+            ("TEXT cpu_utilization=35", Some(1.5)),
             ("JSON {\"cpu_utilization\": 0.25, \"named_metrics\": {\"a\": 1}}", Some(0.25)),
             ("JSON {\"cpuUtilization\": 0.25, \"applicationUtilization\": 0.75, \"eps\": 1}", Some(0.75)),
             // cpu_utilization 0.5, rps 7, named_metrics {"a": 1}, application_utilization 0.25

@@ -256,7 +256,10 @@ impl View for Routing {
     }
 
     fn measured(&self, id: RegionId) -> Option<Measured> {
-        Routing::region(self, id).state.round_trip.measured(self.table().spec().latency_window)
+        Routing::region(self, id)
+            .state
+            .round_trip
+            .measured(self.table().prior_latency_ms(self.here, id), self.table().spec().latency_window)
     }
 }
 
@@ -345,9 +348,14 @@ impl Region {
         let share = if self.state.limits.is_adaptive() { 1.0 } else { share };
         let limit = self.limit().map_or(self.cap, |now| now.limit);
         self.one_request.store(OneRequest::of(limit, share).to_bits(), Ordering::Relaxed);
-        let loads = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.load());
-        let (sum, count) = loads.fold((0.0, 0_u16), |(sum, count), load| (sum + load, count + 1));
-        self.origin_load.store((sum / f32::from(count.max(1))).to_bits(), Ordering::Relaxed);
+        let up = self.endpoints.iter().filter(|endpoint| endpoint.is_up());
+        let loads = up.filter_map(|endpoint| endpoint.load(self.probe.interval));
+        let (sum, counts, most) = loads.fold((0.0, 0.0, 0.0_f32), |(sum, counts, most), (load, counting)| {
+            (sum + load * counting, counts + counting, most.max(counting))
+        });
+        // A mean by what each word counts; and as the last of them grows old, all of it less.
+        let mean = if counts > 0.0 { sum / counts * most } else { 0.0 };
+        self.origin_load.store(mean.to_bits(), Ordering::Relaxed);
         let lags = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.lag_ms());
         self.lag_ms.store(lags.max().unwrap_or(NO_LAG), Ordering::Relaxed);
         self.state.refresh(&census, failover)

@@ -41,7 +41,7 @@ impl FleetLoad {
     pub const MOST_ON_A_REGION: usize = 1024;
 
     /// The most reports in all.
-    pub const MOST: usize = 4096;
+    pub const MOST: usize = 16_384;
 
     /// The time constant of the average of a node's reports.
     ///
@@ -122,7 +122,11 @@ impl Heard {
             at: self.at.max(fresh.at),
             in_flight: mixed(self.in_flight, fresh.in_flight),
             rps: mixed(self.rps, fresh.rps),
-            origins: mixed(self.origins, fresh.origins),
+            // Who hears nothing any more has no say, and who begins to hear has all of it.
+            origins: match (self.origins > 0.0, fresh.origins > 0.0) {
+                (true, true) => mixed(self.origins, fresh.origins),
+                (false, true) | (_, false) => fresh.origins,
+            },
             ..fresh
         }
     }

@@ -38,6 +38,7 @@ pub(super) async fn exchange(
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut liveness = LoadLiveness::default();
     let mut verifier = MessageVerifier::default();
+    let mut sent = 0;
     loop {
         tokio::select! {
             _ = second.tick() => {
@@ -57,25 +58,28 @@ pub(super) async fn exchange(
                 let reports = LoadReports { at: clock::since_1970().as_millis() as u64, reports };
                 let Ok(payload) = serde_json::to_vec(&reports) else { continue };
                 let subject = subject(&routing.table().region(routing.here).name);
-                let headers = peers.sign_message(&subject, &payload).map(in_headers).unwrap_or_default();
+                let proof = peers.sign_message(&[&state.bucket, &subject], &payload, sent);
+                let headers = proof.map(in_headers).unwrap_or_default();
+                sent += 1;
                 // A report that is lost is followed by another.
                 let _ = client.publish_with_headers(subject, headers, Bytes::from(payload)).await;
             }
             message = messages.next() => {
                 let Some(message) = message else { return };
                 let is_known = |name: &str, region: &str| {
-                    if name == state.node {
-                        liveness.came();
-                        state.note("loads", None);
-                    }
-                    state.members.is_in(name, region, clock::uptime())
+                    state.members.is_in(name, region, clock::uptime()) && *message.subject == subject(region)
                 };
                 let is_its = |name: &str| {
-                    let signed = (message.subject.as_str(), message.payload.as_ref());
+                    let about = [state.bucket.as_str(), message.subject.as_str()];
+                    let signed = (about.as_slice(), message.payload.as_ref());
                     verifier.verify(&node.peers.load_full(), name, signed, proof(&message).as_ref(), identity::now())
                 };
                 let routing = node.routing.load();
-                receive((&node.inbox, &routing, &node.telemetry.metrics), &message.payload, is_known, is_its);
+                let inbox = (&node.inbox, &**routing, &node.telemetry.metrics);
+                if receive(inbox, &state.node, &message.payload, is_known, is_its) {
+                    liveness.came();
+                    state.note("loads", None);
+                }
             }
         }
     }

@@ -138,13 +138,14 @@ impl EndpointState {
         self.load_at_ms.store(coarse_ms(), Ordering::Relaxed);
     }
 
-    /// Returns what it said last, in so far as that counts by its age: see [`Reported::FRESH`]. `None` where it has said
-    /// nothing for long, or never.
-    pub(crate) fn load(&self) -> Option<f32> {
+    /// Returns what it said last, and what that counts, `0..=1`: all for [`Reported::FRESH`], or until its next probe can
+    /// have said something else, and less and less for as long again. `None` where it has said nothing for longer.
+    pub(crate) fn load(&self, probed_each: Duration) -> Option<(f32, f32)> {
         let utilisation = f32::from_bits(self.load.load(Ordering::Relaxed));
-        let age = Duration::from_millis(coarse_ms().saturating_sub(self.load_at_ms.load(Ordering::Relaxed)));
-        let counts = Reported { utilisation, age, nodes: 1 }.over(0.0);
-        (counts > 0.0).then_some(counts)
+        let age = coarse_ms().saturating_sub(self.load_at_ms.load(Ordering::Relaxed)) as f32;
+        let fresh = Reported::FRESH.max(probed_each.mul_f32(1.5)).as_millis() as f32;
+        let counts = (2.0 - age / fresh).clamp(0.0, 1.0);
+        (utilisation > 0.0 && counts > 0.0).then_some((utilisation, counts))
     }
 
     /// Returns what real traffic has shown since the process's start.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policy::round_trip::{Measured, ReportedTrips, RoundTrips};
+use policy::round_trip::{Answer, Measured, ReportedTrips, RoundTrips};
 use smallvec::SmallVec;
 
 use crate::clock::uptime;
@@ -24,7 +24,8 @@ const MOST_PENDING: usize = 8;
 #[derive(Debug, Default)]
 struct Pending {
     handshakes: SmallVec<[Duration; MOST_PENDING]>,
-    shortest_answer: Option<Duration>,
+    shortest_greeting: Option<Duration>,
+    shortest_reply: Option<Duration>,
 }
 
 impl PendingRoundTrips {
@@ -37,9 +38,13 @@ impl PendingRoundTrips {
     }
 
     /// Takes the time from a question to its answer.
-    pub(crate) fn answered(&self, took: Duration) {
+    pub(crate) fn answered(&self, kind: Answer, took: Duration) {
         let mut pending = lock(&self.0);
-        pending.shortest_answer = Some(pending.shortest_answer.map_or(took, |shortest| shortest.min(took)));
+        let shortest = match kind {
+            Answer::Greeting => &mut pending.shortest_greeting,
+            Answer::Reply => &mut pending.shortest_reply,
+        };
+        *shortest = Some(shortest.map_or(took, |shortest| shortest.min(took)));
     }
 }
 
@@ -75,8 +80,8 @@ impl RegionRoundTrip {
     }
 
     /// Takes what its endpoints' connections have shown, and works out the round trip: the prior is the table's, in
-    /// milliseconds, or what other nodes of this region report. Returns what this node itself measures. Without a window
-    /// nothing is.
+    /// milliseconds. A node that has measured nothing goes by what others of this region report. Returns what this node
+    /// itself measures. Without a window nothing is.
     pub(crate) fn settle<'a>(
         &self,
         endpoints: impl Iterator<Item = &'a PendingRoundTrips>,
@@ -85,32 +90,33 @@ impl RegionRoundTrip {
     ) -> Option<Measured> {
         let now = uptime();
         let mut inner = lock(&self.inner);
+        let mut all = Vec::new();
         for endpoint in endpoints {
-            let Pending { handshakes, shortest_answer } = std::mem::take(&mut *lock(&endpoint.0));
-            if !window.is_zero() {
-                handshakes.into_iter().for_each(|took| inner.own.handshake(took, window, now));
-                shortest_answer.into_iter().for_each(|took| inner.own.answered(took, window, now));
+            let Pending { handshakes, shortest_greeting, shortest_reply } = std::mem::take(&mut *lock(&endpoint.0));
+            all.extend(handshakes);
+            for (kind, took) in [(Answer::Greeting, shortest_greeting), (Answer::Reply, shortest_reply)] {
+                took.into_iter().for_each(|took| inner.own.answered(kind, took, window, now));
             }
         }
+        inner.own.handshakes(&all, window, now);
         if window.is_zero() {
             *inner = Inner::default();
             self.settled_ms.store(f32::NAN.to_bits(), Ordering::Relaxed);
             return None;
         }
-        let reported = inner.reported.median_ms(window, now);
-        let settled = inner.own.settle(reported.unwrap_or(prior_ms), window, now).or(reported);
+        let settled = inner.own.settle(prior_ms, window, now).or_else(|| inner.reported.median_ms(window, now));
         self.settled_ms.store(settled.unwrap_or(f32::NAN).to_bits(), Ordering::Relaxed);
-        inner.own.measured(window, now)
+        inner.own.measured(prior_ms, window, now)
     }
 
-    /// Returns what this node measures itself.
-    pub(crate) fn measured(&self, window: Duration) -> Option<Measured> {
-        if window.is_zero() { None } else { lock(&self.inner).own.measured(window, uptime()) }
+    /// Returns what this node measures itself; the prior is the table's, in milliseconds.
+    pub(crate) fn measured(&self, prior_ms: f32, window: Duration) -> Option<Measured> {
+        if window.is_zero() { None } else { lock(&self.inner).own.measured(prior_ms, window, uptime()) }
     }
 
     /// Takes what another node of this node's region measures, in milliseconds.
-    pub(crate) fn report(&self, ms: f32) {
-        lock(&self.inner).reported.take(ms, uptime());
+    pub(crate) fn report(&self, node: &str, ms: f32) {
+        lock(&self.inner).reported.take(node, ms, uptime());
     }
 }
 
@@ -133,11 +139,11 @@ mod tests {
     fn a_node_that_has_measured_nothing_goes_by_what_its_neighbours_report() {
         let (region, pending) = (RegionRoundTrip::default(), PendingRoundTrips::default());
         assert_eq!(settled(&region, &pending, 150.0, WINDOW), None);
-        [80.0, 0.1, 82.0].into_iter().for_each(|ms| region.report(ms));
+        [("a", 80.0), ("b", 0.1), ("c", 82.0)].into_iter().for_each(|(node, ms)| region.report(node, ms));
         assert_eq!(settled(&region, &pending, 150.0, WINDOW), Some(80.0));
-        assert_eq!(region.measured(WINDOW), None, "that is not its own to report");
+        assert_eq!(region.measured(150.0, WINDOW), None, "that is not its own to report");
         pending.handshake(Duration::from_millis(60));
-        assert_eq!(settled(&region, &pending, 150.0, WINDOW), Some(70.0));
+        assert_eq!(settled(&region, &pending, 150.0, WINDOW), Some(105.0), "its own counts, and the table's");
     }
 
     #[test]
@@ -146,7 +152,10 @@ mod tests {
         (0..100).for_each(|_| pending.handshake(Duration::from_millis(5)));
         assert_eq!(lock(&pending.0).handshakes.len(), MOST_PENDING);
         assert!(settled(&region, &pending, 150.0, WINDOW).is_some());
-        assert_eq!((settled(&region, &pending, 150.0, Duration::ZERO), region.measured(Duration::ZERO)), (None, None));
+        assert_eq!(
+            (settled(&region, &pending, 150.0, Duration::ZERO), region.measured(150.0, Duration::ZERO)),
+            (None, None)
+        );
         assert_eq!(region.duration(), Duration::ZERO);
     }
 }

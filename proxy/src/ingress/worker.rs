@@ -32,7 +32,7 @@ use crate::peers::identity::{CertificateRefusal, PeerSession};
 use crate::server_tls::Serving;
 use crate::supervise::{Irreplaceable, rehearse};
 use crate::upstream::pool::Pool;
-use crate::upstream::socket::round_trip;
+use crate::upstream::socket::handshake;
 
 /// The workers, for listeners to hand connections to.
 #[derive(Clone)]
@@ -237,7 +237,7 @@ async fn open(
     }
     let unnamed = speaks == ProxyHeader::Unknown;
     // Of a client that stands behind a proxy, the kernel knows nothing.
-    let way = if speaks == ProxyHeader::Proxy { round_trip(&stream) } else { None };
+    let way = if speaks == ProxyHeader::Proxy { handshake(&stream) } else { None };
     let Some(certificates) = &listener.tls else {
         let http2 = speaks_http2(&stream).await?;
         let connection =

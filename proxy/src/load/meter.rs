@@ -68,10 +68,11 @@ impl LoadMeter {
 
     /// Returns the next few of the round trips that this node measures itself: what it was told it does not tell.
     fn round_trips(&mut self, routing: &Routing) -> BTreeMap<String, f32> {
+        let window = routing.table().spec().latency_window;
         let measured: Vec<(&str, f32)> = routing
             .regions()
             .filter_map(|(id, region, _)| Some((region.name.as_str(), routing.measured(id)?)))
-            .filter(|(_, measured)| measured.samples >= ENOUGH_SAMPLES)
+            .filter(|(_, measured)| measured.samples >= ENOUGH_SAMPLES && measured.age < window)
             .map(|(name, measured)| (name, measured.median_ms))
             .collect();
         let next = self.round_trips_told;

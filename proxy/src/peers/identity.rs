@@ -162,6 +162,13 @@ impl Authorities {
         Ok(())
     }
 
+    /// Returns those of a leaf's names that make its owner a node; `None` where it does not parse.
+    pub(crate) fn names_of_node(&self, leaf: &CertificateDer<'_>) -> Option<Vec<String>> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(leaf).ok()?;
+        let names = self.names_of(&parsed).ok()?;
+        Some(names.into_iter().filter(|(_, is_node)| *is_node).map(|(name, _)| name).collect())
+    }
+
     /// Calls `add` with each authority and each name.
     pub(super) fn each(&self, add: &mut impl FnMut(&[u8])) {
         for root in &self.roots.roots {

@@ -1,9 +1,12 @@
 //! Messages that nodes send each other over the bus: who says this?
 //!
 //! Whoever may publish on the bus can put any node's name into a message. Where `[peers]` says who is a node, a message is
-//! signed: with the key of its node's certificate, one of whose names must be the node's ([`names_node`]), or with the
-//! fleet's secret, which tells nodes from others, and not one node from another. Both cover the subject, which says what
-//! the message is about.
+//! signed: with the key of its node's certificate, one of whose names must be the node's ([`names_node`]); or, in a fleet
+//! without certificates, with its secret, which tells nodes from others, and not one node from another. Both cover the
+//! bucket and the subject.
+//!
+//! Certificates are long, and change seldom: they go with a node's first message and with one in [`CHAIN_EACH`] after it,
+//! and the others name them by their digest.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +37,8 @@ pub(crate) struct MessageProof {
 pub(crate) enum MessageRefusal {
     /// It has no signature, or none that this node could verify.
     Unsigned,
+    /// It names certificates that have not come yet, or are forgotten.
+    UnknownCertificate,
     /// Its certificate is no node's, or has expired.
     NoNode,
     /// Its certificate is another node's.
@@ -66,15 +71,21 @@ const MOST_SEEN: usize = 4096;
 /// More certificates than a chain has.
 const LONGEST_CHAIN: usize = 8;
 
+/// More than a chain's certificates are long, in bytes of their header.
+const LONGEST_HEADER: usize = 32 * 1024;
+
+/// In how many messages one has the certificates: a node that has just come hears a neighbour after so many seconds.
+pub(crate) const CHAIN_EACH: u64 = 10;
+
 impl Peers {
     /// Returns whether messages are signed here, so that those which are not are refused.
     pub(crate) fn has_signed_messages(&self) -> bool {
         self.authorities.is_some() || self.secrets.is_some()
     }
 
-    /// Signs a message of this node's; `None` when it has nothing to sign with.
-    pub(crate) fn sign_message(&self, subject: &str, payload: &[u8]) -> Option<MessageProof> {
-        let statement = statement(subject, payload);
+    /// Signs a message of this node's, the `number`th; `None` when it has nothing to sign with.
+    pub(crate) fn sign_message(&self, about: &[&str], payload: &[u8], number: u64) -> Option<MessageProof> {
+        let statement = statement(about, payload);
         let Some(own) = self.certificate.as_ref().filter(|_| self.authorities.is_some()) else {
             let signature = HEXLOWER.encode(&self.secrets.as_ref()?.mac(&statement)?);
             return Some(MessageProof { signature: format!("1;m={signature}"), certificates: None });
@@ -83,20 +94,21 @@ impl Peers {
         let signer = own.key().key.choose_scheme(&schemes)?;
         let signature = HEXLOWER.encode(&signer.sign(&statement).ok()?);
         let chain: Vec<String> = own.chain().iter().map(|certificate| BASE64.encode(certificate)).collect();
+        let chain = chain.join(",");
+        let key = HEXLOWER.encode(digest_of(&chain).as_ref());
         Some(MessageProof {
-            signature: format!("1;s={};m={signature}", u16::from(signer.scheme())),
-            certificates: Some(chain.join(",")),
+            signature: format!("1;s={};c={key};m={signature}", u16::from(signer.scheme())),
+            certificates: number.is_multiple_of(CHAIN_EACH).then_some(chain),
         })
     }
 
     /// Returns why other nodes will not take this node's messages for its own, if its name is in none of its
     /// certificate's.
     pub(crate) fn message_fault(&self, node: &str) -> Option<String> {
-        let own = self.certificate.as_ref().filter(|_| self.authorities.is_some());
-        match own {
+        let authorities = self.authorities.as_ref()?;
+        match &self.certificate {
             Some(own) => {
-                let leaf = own.chain().first()?;
-                let names = alternative_names(leaf)?;
+                let names = authorities.names_of_node(own.chain().first()?)?;
                 (!names_node(&names, node)).then(|| {
                     format!(
                         "the certificate of peers.certificate ({}) does not name this node, {node:?}: other nodes take \
@@ -106,11 +118,11 @@ impl Peers {
                     )
                 })
             }
-            None if self.authorities.is_some() && self.secrets.is_none() => Some(
-                "this node has no peers.certificate to sign its load reports with: other nodes do not take them"
+            None => Some(
+                "this node has no peers.certificate to sign its load reports with: nodes that have \
+                 peers.certificate_authorities do not take them"
                     .to_owned(),
             ),
-            None => None,
         }
     }
 }
@@ -124,7 +136,7 @@ impl MessageVerifier {
         &mut self,
         peers: &Arc<Peers>,
         node: &str,
-        (subject, payload): (&str, &[u8]),
+        (about, payload): (&[&str], &[u8]),
         proof: Option<&MessageProof>,
         now: UnixTime,
     ) -> Result<(), MessageRefusal> {
@@ -132,81 +144,98 @@ impl MessageVerifier {
             return Ok(());
         }
         let MessageProof { signature, certificates } = proof.ok_or(MessageRefusal::Unsigned)?;
-        let statement = statement(subject, payload);
-        let parts: Vec<&str> = signature.split(';').collect();
-        match (parts.as_slice(), certificates) {
-            (["1", mac], None) => {
-                let secrets = peers.secrets.as_ref().ok_or(MessageRefusal::Unsigned)?;
+        let statement = statement(about, payload);
+        let parts: Vec<&str> = signature.split(';').take(5).collect();
+        match parts.as_slice() {
+            ["1", mac] => {
+                // Whoever has the secret could leave its certificate out, and speak for any node.
+                let secrets = peers.secrets.as_ref().filter(|_| peers.authorities.is_none());
+                let secrets = secrets.ok_or(MessageRefusal::Unsigned)?;
                 let mac = mac.strip_prefix("m=").and_then(from_hex).ok_or(MessageRefusal::Wrong)?;
                 if secrets.is_mac(&statement, &mac) { Ok(()) } else { Err(MessageRefusal::Wrong) }
             }
-            (["1", scheme, signature], Some(certificates)) => {
+            ["1", scheme, key, signature] => {
                 let scheme = scheme.strip_prefix("s=").and_then(|scheme| scheme.parse::<u16>().ok());
-                let signature = signature.strip_prefix("m=").and_then(from_hex);
-                let (scheme, signature) = scheme.zip(signature).ok_or(MessageRefusal::Wrong)?;
-                let seen = self.certificate(peers, certificates, now)?;
-                if !names_node(&seen.names, node) {
-                    return Err(MessageRefusal::Misnamed);
+                let (key, signature) = (key.strip_prefix("c=").and_then(from_hex), signature.strip_prefix("m="));
+                let signature = signature.and_then(from_hex);
+                let (Some(scheme), Some(key), Some(signature)) = (scheme, key, signature) else {
+                    return Err(MessageRefusal::Wrong);
+                };
+                let is_its = |seen: &SeenCertificate| {
+                    if !names_node(&seen.names, node) {
+                        return Err(MessageRefusal::Misnamed);
+                    }
+                    let is_its = is_signed(SignatureScheme::from(scheme), &seen.public_key, &statement, &signature);
+                    if is_its { Ok(()) } else { Err(MessageRefusal::Wrong) }
+                };
+                self.trust(peers);
+                if let Some(seen) = self.seen.get(&key).filter(|seen| !seen.is_over(now)) {
+                    return is_its(seen);
                 }
-                let is_its = is_signed(SignatureScheme::from(scheme), &seen.public_key, &statement, &signature);
-                if is_its { Ok(()) } else { Err(MessageRefusal::Wrong) }
+                let header = certificates.as_ref().ok_or(MessageRefusal::UnknownCertificate)?;
+                let seen = SeenCertificate::of(peers, header, &key, now)?;
+                is_its(&seen)?;
+                // Only what has signed is remembered.
+                if self.seen.len() >= MOST_SEEN {
+                    self.seen.clear();
+                }
+                self.seen.insert(key, seen);
+                Ok(())
             }
             _ => Err(MessageRefusal::Unsigned),
         }
     }
 
-    /// Returns what the certificates of a header prove, which is found out once for each header.
-    fn certificate(
-        &mut self,
-        peers: &Arc<Peers>,
-        header: &str,
-        now: UnixTime,
-    ) -> Result<&SeenCertificate, MessageRefusal> {
-        let authorities = peers.authorities.as_ref().ok_or(MessageRefusal::Unsigned)?;
-        if !Arc::ptr_eq(&self.peers, peers) || self.seen.len() >= MOST_SEEN {
+    /// Goes by these authorities: what others have verified is forgotten.
+    fn trust(&mut self, peers: &Arc<Peers>) {
+        if !Arc::ptr_eq(&self.peers, peers) {
             self.seen.clear();
             self.peers = peers.clone();
         }
-        let key = digest::digest(&digest::SHA256, header.as_bytes()).as_ref().to_vec();
-        let is_over = |seen: &SeenCertificate| seen.expires < i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if self.seen.get(&key).is_none_or(is_over) {
-            self.seen.remove(&key);
-            let chain: Vec<CertificateDer<'static>> = header
-                .split(',')
-                .take(LONGEST_CHAIN)
-                .map(|certificate| BASE64.decode(certificate.as_bytes()).map(CertificateDer::from))
-                .collect::<Result<_, _>>()
-                .map_err(|_| MessageRefusal::NoNode)?;
-            let identity = authorities.identify(&chain, now).map_err(|_| MessageRefusal::NoNode)?;
-            let leaf = chain.first().ok_or(MessageRefusal::NoNode)?;
-            let names = alternative_names(leaf).ok_or(MessageRefusal::NoNode)?;
-            let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|_| MessageRefusal::NoNode)?;
-            let public_key = parsed.public_key().subject_public_key.data.to_vec();
-            self.seen.insert(key.clone(), SeenCertificate { names, public_key, expires: identity.expires() });
-        }
-        self.seen.get(&key).ok_or(MessageRefusal::NoNode)
     }
 }
 
-/// Returns whether one of a certificate's names is a node's: the whole of it, the first label of a DNS name, or the last
-/// segment of a URI (`spiffe://example.com/meridian/use1-a`).
+impl SeenCertificate {
+    /// Finds out what the certificates of a header with this digest prove.
+    fn of(peers: &Peers, header: &str, key: &[u8], now: UnixTime) -> Result<Self, MessageRefusal> {
+        let authorities = peers.authorities.as_ref().ok_or(MessageRefusal::Unsigned)?;
+        if header.len() > LONGEST_HEADER || digest_of(header).as_ref() != key {
+            return Err(MessageRefusal::Wrong);
+        }
+        let parts: Vec<&str> = header.split(',').take(LONGEST_CHAIN + 1).collect();
+        if parts.len() > LONGEST_CHAIN {
+            return Err(MessageRefusal::NoNode);
+        }
+        let decoded = parts.iter().map(|part| BASE64.decode(part.as_bytes()).map(CertificateDer::from));
+        let chain: Vec<CertificateDer<'static>> =
+            decoded.collect::<Result<_, _>>().map_err(|_| MessageRefusal::NoNode)?;
+        let identity = authorities.identify(&chain, now).map_err(|_| MessageRefusal::NoNode)?;
+        let leaf = chain.first().ok_or(MessageRefusal::NoNode)?;
+        let names = authorities.names_of_node(leaf).ok_or(MessageRefusal::NoNode)?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|_| MessageRefusal::NoNode)?;
+        let public_key = parsed.public_key().subject_public_key.data.to_vec();
+        Ok(Self { names, public_key, expires: identity.expires() })
+    }
+
+    fn is_over(&self, now: UnixTime) -> bool {
+        self.expires < i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Returns whether one of a certificate's names, of those that make its owner a node, is this node's: the whole of it, the
+/// first label of a DNS name, or the last segment of a URI's path (`spiffe://example.com/meridian/use1-a`).
 fn names_node(names: &[String], node: &str) -> bool {
     names.iter().any(|name| {
-        let part = if name.contains("://") { name.rsplit('/').next() } else { name.split('.').next() };
-        name == node || part == Some(node)
+        let part = match name.split_once("://") {
+            Some((_, rest)) => rest.split_once('/').and_then(|(_, path)| path.rsplit('/').next()),
+            None => name.split('.').next(),
+        };
+        name.eq_ignore_ascii_case(node) || part.is_some_and(|part| part.eq_ignore_ascii_case(node))
     })
 }
 
-/// Returns the DNS names and URIs of a certificate; `None` where it does not parse.
-fn alternative_names(leaf: &CertificateDer<'_>) -> Option<Vec<String>> {
-    use x509_parser::extensions::GeneralName;
-    let (_, parsed) = x509_parser::parse_x509_certificate(leaf).ok()?;
-    let Some(extension) = parsed.subject_alternative_name().ok()? else { return Some(Vec::new()) };
-    let named = extension.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
-        _ => None,
-    });
-    Some(named.collect())
+fn digest_of(header: &str) -> digest::Digest {
+    digest::digest(&digest::SHA256, header.as_bytes())
 }
 
 fn algorithms() -> WebPkiSupportedAlgorithms {
@@ -219,9 +248,9 @@ fn is_signed(scheme: SignatureScheme, public_key: &[u8], message: &[u8], signatu
     candidates.any(|algorithm| algorithm.verify_signature(public_key, message, signature).is_ok())
 }
 
-fn statement(subject: &str, payload: &[u8]) -> Vec<u8> {
+fn statement(about: &[&str], payload: &[u8]) -> Vec<u8> {
     let mut statement = Statement::new(b"meridian bus message 1");
-    statement.part(subject.as_bytes());
+    about.iter().for_each(|part| statement.part(part.as_bytes()));
     statement.part(payload);
     statement.bytes()
 }
@@ -241,6 +270,8 @@ mod tests {
             (vec!["use1-a.nodes.example.com"], true),
             (vec!["other.example.com", "spiffe://example.com/meridian/use1-a"], true),
             (vec!["use1-a"], true),
+            (vec!["USE1-A.nodes.example.com"], true),
+            (vec!["spiffe://use1-a"], false),
             (vec!["use1-ab.nodes.example.com"], false),
             (vec!["*.nodes.example.com"], false),
             (vec!["spiffe://use1-a/meridian/other"], false),

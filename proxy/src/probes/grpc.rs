@@ -6,11 +6,13 @@ use std::future::poll_fn;
 use ::http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
 use ::http::{HeaderName, HeaderValue, Request, StatusCode};
 use bytes::Bytes;
+use policy::round_trip::Answer;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::clock;
 use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
+use crate::origin_load;
 use crate::request_body::AttemptBody;
 use crate::upstream::connect::Connector;
 use crate::upstream::link::{ConnectError, Speak};
@@ -34,8 +36,10 @@ pub(super) async fn ask(
     let body = AttemptBody::full(message(&check_request(service)));
     let asked = clock::now();
     let response = connection.send(&RequestHead::Own(Box::new(request)), body, None).await?;
-    endpoint.round_trips.answered(asked.elapsed());
+    endpoint.round_trips.answered(Answer::Reply, asked.elapsed());
     let (head, ()) = response.into_parts();
+    let note_load = |fields| origin_load::reported(fields).into_iter().for_each(|load| endpoint.note_load(load));
+    note_load(&head.headers);
     let mut status = head.headers.get(STATUS).cloned();
     let mut body = Vec::new();
     while let Some(frame) = poll_fn(|cx| connection.poll_frame(cx)).await {
@@ -43,7 +47,10 @@ pub(super) async fn ask(
         match frame.into_data() {
             Ok(data) if body.len() + data.len() > MAX_BODY => return Ok(failed("the answer is too long")),
             Ok(data) => body.extend_from_slice(&data),
-            Err(frame) => status = frame.trailers_ref().and_then(|trailers| trailers.get(STATUS)).cloned().or(status),
+            Err(frame) => {
+                frame.trailers_ref().into_iter().for_each(note_load);
+                status = frame.trailers_ref().and_then(|trailers| trailers.get(STATUS)).cloned().or(status);
+            }
         }
     }
     let problem = problem(head.status, status.as_ref(), &body);

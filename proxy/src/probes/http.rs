@@ -8,6 +8,7 @@ use ::http::header::{HOST, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use bytes::Bytes;
 use policy::health::HttpCheck;
+use policy::round_trip::Answer;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::clock;
@@ -138,7 +139,7 @@ async fn get(
         SendError::Unprocessed if gateway.is_some() && !endpoint.endpoint.http2 => NoAnswer::NotAccepted,
         error => error.into(),
     })?;
-    endpoint.round_trips.answered(asked.elapsed());
+    endpoint.round_trips.answered(Answer::Reply, asked.elapsed());
     Ok((response, connection, nonce))
 }
 

@@ -178,7 +178,7 @@ fn pace(plan: &ProbePlan, in_doubt: bool, window: Duration) -> Duration {
     match (in_doubt, window.is_zero()) {
         (true, _) => plan.unhealthy_interval,
         (false, true) => plan.interval,
-        (false, false) => plan.interval.min(window / 2),
+        (false, false) => plan.interval.min((window / 2).div_f64(1.0 + plan.jitter)),
     }
 }
 
@@ -198,13 +198,22 @@ fn measure(node: &Node, routing: &Routing, late: &mut HashSet<String>) {
             continue;
         };
         let p95_ms = f64::from(measured.p95_ms);
+        if measured.samples < ENOUGH_FOR_SLA {
+            continue;
+        }
         if p95_ms > sla_ms && late.insert(to.clone()) {
             tracing::warn!(from, to, p95_ms, sla_ms, "round trips are longer than their SLA (latency_sla_ms)");
-        } else if p95_ms <= sla_ms && late.remove(to) {
+        } else if p95_ms <= WITHIN_SLA * sla_ms && late.remove(to) {
             tracing::info!(from, to, p95_ms, sla_ms, "round trips are within their SLA again");
         }
     }
 }
+
+/// The P95 of fewer round trips is the longest of them: one slow connection.
+const ENOUGH_FOR_SLA: usize = 4;
+
+/// A round trip is within its SLA again below this share of it, so that one at its edge is not told each minute.
+const WITHIN_SLA: f64 = 0.9;
 
 /// How often it is worked out how far regions are.
 const MEASURED_EACH: Duration = Duration::from_secs(1);

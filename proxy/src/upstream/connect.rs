@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Endpoint, EndpointRole};
+use policy::round_trip::Answer;
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -225,8 +226,9 @@ impl Connector {
         speak: Speak,
     ) -> Result<Fresh, ConnectError> {
         let endpoint = &state.endpoint;
+        let dialled = clock::now();
         let stream = unless_past_origins(TcpStream::connect((address, endpoint.port)).await?)?;
-        round_trip(&stream).into_iter().for_each(|took| state.round_trips.handshake(took));
+        state.round_trips.handshake(round_trip(&stream, dialled.elapsed()));
         stream.set_nodelay(true)?;
         keep_alive(&stream)?;
         let is_gateway = endpoint.role == EndpointRole::Gateway;
@@ -251,7 +253,7 @@ impl Connector {
             let tls = if is_http2 { &self.http2_tls } else { &self.http1_tls };
             (TlsConnector::from(tls.clone()).connect(name, stream).await?, Counterpart::Unproven)
         };
-        state.round_trips.answered(greeted.elapsed());
+        state.round_trips.answered(Answer::Greeting, greeted.elapsed());
         if matches!(speak, Speak::Http2 | Speak::Tunnel) && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::NoHttp2);
         }

@@ -33,10 +33,17 @@ impl IdleProbe {
     }
 }
 
-/// Returns the kernel's round trip of a connection that was just opened: of the handshake alone, which no application has a
-/// part in. `None` where a segment was sent again, so that which of the two was answered is not known (Karn), or where the
-/// kernel does not tell.
-pub(crate) fn round_trip(stream: &TcpStream) -> Option<Duration> {
+/// Returns the round trip of a connection that was just opened, which took so long: the kernel's, of the handshake alone,
+/// which no application has a part in. Where a segment was sent again, so that which of the two was answered is not known
+/// (Karn), or where the kernel does not tell, it is the time that opening it took: at most too long, and so an outlier
+/// among others.
+pub(crate) fn round_trip(stream: &TcpStream, took: Duration) -> Duration {
+    handshake(stream).unwrap_or(took)
+}
+
+/// Returns the kernel's round trip of a connection's handshake; `None` where there was more than one try, and on kernels
+/// before 6.2, whose record is shorter than the library that reads it wants (pingora-core 0.9.1).
+pub(crate) fn handshake(stream: &TcpStream) -> Option<Duration> {
     let info = get_tcp_info(stream.as_raw_fd()).ok()?;
     let is_sound = info.tcpi_total_retrans == 0 && info.tcpi_rtt > 0;
     is_sound.then(|| Duration::from_micros(u64::from(info.tcpi_rtt)))
