@@ -55,7 +55,13 @@ impl Permits {
         let seen = current.view.region(self.first);
         let latency_ms = || latency_ms(current.table, facts.from, self.first, &weighed(route, &seen));
         !is_expired(route, current.view)
-            && can_serve(route, route.access(facts.method, facts.payload), &seen, latency_ms)
+            && can_serve(
+                route,
+                route.access(facts.method, facts.payload),
+                current.table.constants(self.first),
+                &seen,
+                latency_ms,
+            )
     }
 
     fn next_after_reload<V: View + ?Sized>(
@@ -79,7 +85,8 @@ impl Permits {
         }
         let permitted = |region: &RegionId| {
             let seen = current.view.region(*region);
-            let near_and_fresh = can_serve(was, was.access(facts.method, facts.payload), &seen, || {
+            let constants = table.constants(*region);
+            let near_and_fresh = can_serve(was, was.access(facts.method, facts.payload), constants, &seen, || {
                 latency_ms(table, now.from, *region, &weighed(was, &seen))
             });
             near_and_fresh && back(*region).is_some_and(|region| could_serve(pinned, was, facts, region))

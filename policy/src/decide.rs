@@ -6,16 +6,20 @@
 //! decision says again and again, each time without the regions already named: so the second in the
 //! order is what is first once the first is down, whoever finds that out, and when.
 
+mod scope;
+
 use smallvec::SmallVec;
 
 use crate::facts::Facts;
 use crate::hash::{SPILL_SALT, WEIGHT_SALT, fraction, mix};
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::{Allowed, Opening, Subject};
-use crate::route::{Affinity, Route, RouteId};
+use crate::route::{Affinity, Route, RouteId, UnknownLag};
 use crate::table::{Constants, Table};
 use crate::verdict::{Permits, Reason, Refusal, Verdict};
 use crate::view::{Health, RegionView, View, WithDown};
+
+pub(crate) use scope::scope;
 
 /// Candidates within this many points of the best of their level share clients by hash, and one the fewer the further it
 /// is from the best ([`closeness`]). Regions with shares do whatever their points.
@@ -37,12 +41,13 @@ pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(im
     }
     let mut room = None;
     let allowed = lawful(table, route, facts, &mut room);
-    match choose(table, route, facts, view, allowed) {
+    let scope = scope(table, route, facts, allowed);
+    match choose(table, route, facts, view, allowed, scope.as_ref()) {
         Some((first, eligible)) => {
             let safeguarded = allowed.safeguarded.contains(first);
             Verdict::Forward(Permits { route: id, first, safeguarded, eligible })
         }
-        None => Verdict::Refuse(refusal(table, id, facts, allowed)),
+        None => Verdict::Refuse(refusal(table, id, facts, view, allowed, scope.is_some())),
     }
 }
 
@@ -54,9 +59,10 @@ pub fn order(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + 
     }
     let mut room = None;
     let allowed = lawful(table, route, facts, &mut room);
+    let scope = scope(table, route, facts, allowed);
     let mut down = RegionSet::EMPTY;
     let mut order = Vec::new();
-    while let Some((next, _)) = choose(table, route, facts, &WithDown { view, down }, allowed) {
+    while let Some((next, _)) = choose(table, route, facts, &WithDown { view, down }, allowed, scope.as_ref()) {
         down.insert(next);
         order.push(next);
     }
@@ -98,13 +104,14 @@ pub(crate) fn subject<'a>(route: &'a Route, facts: &'a Facts<'_>) -> Subject<'a>
     }
 }
 
-/// Returns the best region for a request, and all that would do.
+/// Returns the best region for a request, and all that would do, of those in its failover scope (`None`: any).
 fn choose(
     table: &Table,
     route: &Route,
     facts: &Facts<'_>,
     view: &(impl View + ?Sized),
     allowed: &Allowed,
+    scope: Option<&RegionSet>,
 ) -> Option<(RegionId, RegionSet)> {
     let access = route.access(facts.method, facts.payload);
     let curve = &route.scoring.curve;
@@ -114,14 +121,14 @@ fn choose(
     let (mut best_rank, mut best_score) = (u16::MAX, 0.0);
     // Word by word: no set is put together that is only walked through once.
     for word in 0..table.words {
-        for region in at_rest(table, route, access, facts, allowed, word) {
+        for region in at_rest(table, route, access, facts, allowed, scope, word) {
             let seen = view.region(region);
             let weighed = weighed(route, &seen);
-            if !can_serve(route, access, &seen, || latency_ms(table, facts.from, region, &weighed)) {
+            let constants = table.constants(region);
+            if !can_serve(route, access, constants, &seen, || latency_ms(table, facts.from, region, &weighed)) {
                 continue;
             }
             eligible.insert(region);
-            let constants = table.constants(region);
             let rank = rank(route, facts, allowed, region, &weighed, constants);
             if rank > best_rank {
                 continue;
@@ -175,36 +182,49 @@ fn at_rest(
     access: Access,
     facts: &Facts<'_>,
     allowed: &Allowed,
+    scope: Option<&RegionSet>,
     word: usize,
 ) -> impl Iterator<Item = RegionId> + use<> {
     let lawful = allowed.home.word(word) | allowed.opened.word(word);
     let pinned = facts.pinned.map_or(0, |pinned| pinned.in_word(word));
     let only = facts.only.map_or(u64::MAX, |only| only.in_word(word));
+    let scope = scope.map_or(u64::MAX, |scope| scope.word(word));
     let draining = table.draining.word(word) & !pinned;
-    RegionId::of_word(word, lawful & route.able(access).word(word) & !draining & only)
+    RegionId::of_word(word, lawful & route.able(access).word(word) & !draining & only & scope)
 }
 
-/// Returns whether a table could let a region serve this request: the law, the route and the operator's levers,
+/// Returns whether a table could let a region serve this request: the law, the route, its failover scope and the operator's levers,
 /// whatever the view.
 pub(crate) fn could_serve(table: &Table, route: &Route, facts: &Facts<'_>, region: RegionId) -> bool {
     let mut room = None;
     let allowed = lawful(table, route, facts, &mut room);
-    let word = region.index() / 64;
-    at_rest(table, route, route.access(facts.method, facts.payload), facts, allowed, word).any(|id| id == region)
+    let (word, scope) = (region.index() / 64, scope(table, route, facts, allowed));
+    at_rest(table, route, route.access(facts.method, facts.payload), facts, allowed, scope.as_ref(), word)
+        .any(|id| id == region)
 }
 
 /// Returns whether the view lets a region serve this route.
-pub(crate) fn can_serve(route: &Route, access: Access, seen: &RegionView, latency_ms: impl FnOnce() -> f32) -> bool {
+pub(crate) fn can_serve(
+    route: &Route,
+    access: Access,
+    constants: &Constants,
+    seen: &RegionView,
+    latency_ms: impl FnOnce() -> f32,
+) -> bool {
     let near = route.max_latency_ms == f32::INFINITY || !too_far(route, latency_ms());
-    seen.health != Health::Down && near && !too_stale(route, access, seen)
+    seen.health != Health::Down && near && !too_stale(route, access, constants, seen)
 }
 
 pub(crate) fn too_far(route: &Route, latency_ms: f32) -> bool {
     latency_ms > route.max_latency_ms
 }
 
-pub(crate) fn too_stale(route: &Route, access: Access, seen: &RegionView) -> bool {
-    access == Access::Read && route.spec.max_replication_lag.zip(seen.lag).is_some_and(|(max, lag)| lag > max)
+pub(crate) fn too_stale(route: &Route, access: Access, constants: &Constants, seen: &RegionView) -> bool {
+    let Some(max) = route.spec.max_replication_lag.filter(|_| access == Access::Read) else { return false };
+    match seen.lag {
+        Some(lag) => lag > max,
+        None => constants.replica && route.spec.lag_unknown == UnknownLag::Ineligible,
+    }
 }
 
 pub(crate) fn latency_ms(table: &Table, from: RegionId, to: RegionId, seen: &RegionView) -> f32 {
@@ -267,12 +287,19 @@ fn expired(table: &Table, id: RouteId, facts: &Facts<'_>) -> Refusal {
     Refusal { reason: Reason::TableExpired, route: Some(id), page, blocked_by: None }
 }
 
-/// Returns why no region is left.
-fn refusal(table: &Table, id: RouteId, facts: &Facts<'_>, allowed: &Allowed) -> Refusal {
+/// Returns why no region is left. Where one outside the failover scope would do, the law is not the cause.
+fn refusal(
+    table: &Table,
+    id: RouteId,
+    facts: &Facts<'_>,
+    view: &(impl View + ?Sized),
+    allowed: &Allowed,
+    scoped: bool,
+) -> Refusal {
     let all = allowed.all();
     let reason = if all.is_empty() {
         Reason::ResidencyProhibited
-    } else if all == table.regions {
+    } else if all == table.regions || scoped && choose(table, table.route(id), facts, view, allowed, None).is_some() {
         Reason::Unavailable
     } else {
         Reason::ResidencyUnavailable

@@ -11,7 +11,7 @@ mod schema;
 pub use document::*;
 pub use schema::schema;
 
-use crate::decide::{decide_on_route, lawful, order};
+use crate::decide::{decide_on_route, lawful, order, scope};
 use crate::facts::Facts;
 use crate::load::Reported;
 use crate::region::{Access, RegionId, RegionSet};
@@ -67,8 +67,8 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let route = table.route(id);
     let mut room = None;
     let allowed = *lawful(table, route, facts, &mut room);
-    let case =
-        Case { table, facts, id, route, access: route.access(facts.method, facts.payload), allowed, seen, told: &told };
+    let (access, scope) = (route.access(facts.method, facts.payload), scope(table, route, facts, &allowed));
+    let case = Case { table, facts, id, route, access, allowed, scope, seen, told: &told };
     let rules = law::rules(&case);
     let order = order(table, id, facts, &seen);
     let eligible: RegionSet = order.iter().copied().collect();
@@ -111,6 +111,8 @@ struct Case<'a> {
     route: &'a Route,
     access: Access,
     allowed: Allowed,
+    /// The regions within the failover scope; `None` for all.
+    scope: Option<RegionSet>,
     seen: Snapshot<'a>,
     told: &'a [Told],
 }
@@ -148,6 +150,7 @@ fn route_terms(route: &Route, facts: &Facts<'_>) -> RouteTerms {
         }
         .to_owned(),
         attempts: spec.retry.attempts,
+        failover: spec.failover.name().to_owned(),
     }
 }
 

@@ -18,6 +18,30 @@ pub struct Failover {
     pub drain_timeout: Duration,
 }
 
+/// How far a route's requests may go from their first choice: the region that would serve them with every region up
+/// and idle, at the round trips that the table assumes. So it does not depend on what fails, nor when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FailoverScope {
+    /// To every region that the law and the route allow.
+    #[default]
+    Any,
+    /// To regions of the first choice's jurisdictions: those that hold for the request, if it lies in any of these.
+    Jurisdiction,
+    /// Nowhere.
+    Region,
+}
+
+impl FailoverScope {
+    /// Returns its name, as tables have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailoverScope::Any => "any",
+            FailoverScope::Jurisdiction => "jurisdiction",
+            FailoverScope::Region => "region",
+        }
+    }
+}
+
 /// When an endpoint is ejected on the evidence of real traffic.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]

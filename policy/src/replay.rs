@@ -4,6 +4,8 @@
 //! not have listened. What a table would not hear is not known to it here either: consent and
 //! declared jurisdictions count only where its route listens, and in the places where it was heard.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use crate::decide::decide_on_route;
@@ -93,9 +95,10 @@ impl From<Reason> for Refused {
 const BAD_REQUEST: Refused = Refused { status: 400, reason: "bad_request" };
 
 impl<'a> ReplaySide<'a> {
-    /// Makes a table with every region up and idle.
+    /// Makes a table with every region up, idle and fresh.
     pub fn at_rest(table: &'a Table) -> Self {
-        Self { table, view: vec![RegionView::default(); table.spec().regions.len()] }
+        let seen = RegionView { lag: Some(Duration::ZERO), ..RegionView::default() };
+        Self { table, view: vec![seen; table.spec().regions.len()] }
     }
 
     /// Decides a request. `heard_by` is the table that the request was heard with, if it is known.

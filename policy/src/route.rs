@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 use smallvec::SmallVec;
 
+use crate::failover::FailoverScope;
 use crate::jurisdiction::{ClassId, JurisdictionId};
 pub use crate::pressure::Criticality;
 use crate::pressure::Spill;
@@ -40,6 +41,10 @@ pub struct RouteSpec {
     pub max_latency: Option<Duration>,
     /// For reads: regions that report a larger lag are not eligible.
     pub max_replication_lag: Option<Duration>,
+    /// Whether a replica that reports no lag is eligible under [`RouteSpec::max_replication_lag`].
+    pub lag_unknown: UnknownLag,
+    /// How far requests may go from their first choice.
+    pub failover: FailoverScope,
     /// The header in which a trusted proxy says `granted`, in lower case.
     pub consent_header: Option<String>,
     /// The claim of a verified bearer token that says the same.
@@ -79,6 +84,26 @@ pub enum ServerName {
     Client,
     /// This one, in lower case.
     Name(Arc<str>),
+}
+
+/// What is assumed of a replica that reports no replication lag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum UnknownLag {
+    /// That it is fresh enough.
+    #[default]
+    Eligible,
+    /// That it is not.
+    Ineligible,
+}
+
+impl UnknownLag {
+    /// Returns its name, as tables have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            UnknownLag::Eligible => "eligible",
+            UnknownLag::Ineligible => "ineligible",
+        }
+    }
 }
 
 /// What a client sends after a request's head. Whatever it is, it carries data to where the request goes.

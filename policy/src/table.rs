@@ -34,6 +34,8 @@ pub struct Table {
     /// `from * regions + to`, milliseconds.
     latency_ms: Box<[f32]>,
     constants: Box<[Constants]>,
+    /// The regions in each jurisdiction's own countries.
+    regions_in: Box<[RegionSet]>,
     pub(crate) distinct_ranks: u16,
 }
 
@@ -52,6 +54,8 @@ pub(crate) struct Constants {
     pub(crate) share: f32,
     /// Whether its role is cold: it comes after all that is not, whatever its priority.
     pub(crate) cold: bool,
+    /// Whether its data is another region's: all but active regions that serve writes.
+    pub(crate) replica: bool,
 }
 
 impl Table {
@@ -136,6 +140,11 @@ impl Table {
                 .enumerate()
                 .filter_map(|(index, region)| Some((region.name.as_str().into(), RegionId::new(index)?)))
                 .collect(),
+            regions_in: spec
+                .jurisdictions
+                .iter()
+                .map(|one| having(&|region| one.countries.now().contains(region.country)))
+                .collect(),
             latency_ms,
             constants: spec
                 .regions
@@ -147,6 +156,7 @@ impl Table {
                     weight: region.weight,
                     share: region.share.unwrap_or(0) as f32,
                     cold: region.role == Role::Cold,
+                    replica: region.role != Role::Active || !region.capabilities.write,
                 })
                 .collect(),
             distinct_ranks: priorities.len() as u16,
@@ -233,6 +243,17 @@ impl Table {
     /// Returns the compiled residency rules.
     pub fn residency(&self) -> &Residency {
         &self.residency
+    }
+
+    /// Returns the regions in a jurisdiction's own countries.
+    pub(crate) fn regions_in(&self, id: JurisdictionId) -> &RegionSet {
+        &self.regions_in[id.0]
+    }
+
+    /// Returns the jurisdictions in whose countries a region is.
+    pub(crate) fn jurisdictions_around(&self, region: RegionId) -> impl Iterator<Item = JurisdictionId> {
+        let having = self.regions_in.iter().enumerate().filter(move |(_, regions)| regions.contains(region));
+        having.map(|(index, _)| JurisdictionId(index))
     }
 
     pub(crate) fn constants(&self, id: RegionId) -> &Constants {

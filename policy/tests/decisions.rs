@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use policy::attempt::{is_lawful_in_both, revoked};
 use policy::decide::{is_lawful, order};
+use policy::failover::FailoverScope;
 use policy::jurisdiction::{
     DataClass, Denial, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
 };
-use policy::region::{AdminState, Capabilities};
-use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec};
+use policy::region::{AdminState, Capabilities, Role};
+use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec, UnknownLag};
 use policy::score::{CurveShape, LatencyCurve, ScoringSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
@@ -339,6 +340,62 @@ fn capability_compliance_state_distance_and_lag_make_ineligible() {
     assert_eq!(lagging.outcome(), "us-east br");
     lagging.method = Method::Post;
     assert_eq!(lagging.outcome(), "us-east br", "writes do not read replicas; de does not write at all");
+}
+
+#[test]
+fn a_read_of_a_replica_of_unknown_age_can_fail_closed() {
+    let mut spec = world();
+    spec.regions[1].capabilities = Capabilities { read: true, write: false };
+    spec.regions[2].role = Role::Warm;
+    let limited = RouteSpec { max_replication_lag: Some(Duration::from_secs(60)), ..route("lag", "/lag", 0) };
+    spec.routes.push(RouteSpec { lag_unknown: UnknownLag::Ineligible, ..limited.clone() });
+    spec.routes.push(RouteSpec { path: PathPattern::Prefix("/lax".into()), name: "lax".into(), ..limited });
+    let names = [spec.regions[1].name.clone(), spec.regions[2].name.clone()];
+    let table = table(spec);
+    let case = |path| Case { from: "us-east", ..Case::new(&table, "JP", path) };
+    let held = |outcome: &str| names.clone().map(|name| outcome.split(' ').any(|one| one == name));
+    assert_eq!(held(&case("/lax/x").outcome()), [true, true]);
+    assert_eq!(held(&case("/lag/x").outcome()), [false, false]);
+    let mut told = case("/lag/x");
+    told.view[1].lag = Some(Duration::from_secs(60));
+    told.view[2].lag = Some(Duration::from_secs(61));
+    assert_eq!(held(&told.outcome()), [true, false]);
+    let writes = Case { method: Method::Post, ..case("/lag/x") };
+    assert_eq!(held(&writes.outcome()), [false, true], "a write reads no replica");
+    assert!(case("/lag/x").outcome().starts_with("us-east"), "what active regions with writes have is never a copy");
+}
+
+#[test]
+fn a_failover_scope_ends_at_the_first_choice_or_its_jurisdictions() {
+    let mut spec = world();
+    for (name, failover) in [("region", FailoverScope::Region), ("within", FailoverScope::Jurisdiction)] {
+        spec.routes.push(RouteSpec { failover, ..route(name, &format!("/{name}"), 0) });
+    }
+    let table = table(spec);
+    let case = |country, from, path| Case { from, ..Case::new(&table, country, path) };
+    assert_eq!(case("DE", "de", "/any").outcome(), "de ie us-east br us-west");
+    for (country, from, path, outcome, with_first_down) in [
+        ("DE", "de", "/region/x", "de", "unavailable"),
+        ("DE", "de", "/within/x", "de ie", "ie"),
+        // The first choice's, where the client's own has it not; no jurisdiction has the United States.
+        ("DE", "us-east", "/within/x", "us-east us-west", "us-west"),
+        ("JP", "br", "/within/x", "br", "unavailable"),
+        ("", "ie", "/within/x", "ie de", "de"),
+    ] {
+        let mut case = case(country, from, path);
+        assert_eq!(case.outcome(), outcome, "{country} from {from} on {path}");
+        let first = table.region_named(outcome.split(' ').next().unwrap()).unwrap();
+        case.view[first.index()].health = Health::Down;
+        assert_eq!(case.outcome(), with_first_down, "{country} from {from} on {path}");
+        case.view[first.index()] =
+            RegionView { health: Health::Ramping(0), pressure: 2.0, rtt_ms: Some(900.0), ..RegionView::default() };
+        assert!(case.outcome().contains(outcome.split(' ').next().unwrap()), "{path}: full, slow, and still the one");
+    }
+    let mut all_down = case("DE", "de", "/region/x");
+    all_down.view.iter_mut().for_each(|seen| seen.health = Health::Down);
+    assert_eq!(all_down.outcome(), "unavailable");
+    let pinned = Case { pinned: Some("br"), ..case("DE", "de", "/region/x") };
+    assert_eq!(pinned.outcome(), "br");
 }
 
 #[test]

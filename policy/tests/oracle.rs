@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::decide::{is_lawful, order};
+use policy::failover::FailoverScope;
 use policy::table::TableSpec;
 use policy::{CurrentTable, Health, Method, Payload, Permits, Reason, RegionSet, RegionView, Table, Verdict, decide};
 use proptest::prelude::*;
@@ -56,7 +57,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("table_expired", 300),
     ("expired, but the law has no say", 80),
     ("a page instead of a problem", 80),
-    ("own and opened regions", 150),
+    ("own and opened regions", 100),
     ("opened regions only", 300),
     ("safeguarded", 200),
     ("consent opens", 200),
@@ -81,6 +82,9 @@ const FLOORS: &[(&str, u32)] = &[
     ("several words", 40),
     ("too far", 400),
     ("too stale", 30),
+    ("of unknown age", 20),
+    ("outside the failover scope", 300),
+    ("refused for the failover scope", 30),
     ("three attempts or more", 1000),
 ];
 
@@ -138,8 +142,11 @@ impl Case<'_> {
         match &verdict {
             Verdict::Refuse(refusal) => {
                 same("eligible, though refused", BTreeSet::new(), choice.eligible())?;
+                self.count("refused for the failover scope", choice.scoped > 0);
                 let expected = match law.allowed().len() {
                     0 => Reason::ResidencyProhibited,
+                    // Somebody would serve, were it not for the scope.
+                    _ if choice.scoped > 0 => Reason::Unavailable,
                     all if all == self.book.spec.regions.len() => Reason::Unavailable,
                     _ => Reason::ResidencyUnavailable,
                 };
@@ -255,6 +262,7 @@ impl Case<'_> {
         self.count("own and opened regions", opened > 0 && opened < eligible.len());
         self.count("opened regions only", opened == eligible.len());
         self.count("safeguarded", eligible.iter().any(|name| law.is_safeguarded(name)));
+        self.count("outside the failover scope", choice.scoped > 0);
         self.count("spills", choice.spills());
         self.count("weight or ramp moves off", choice.moves_off());
         self.count("shared by three or more", choice.sharing() > 2);
@@ -270,9 +278,11 @@ impl Case<'_> {
         for name in law.standings.keys().filter(absent) {
             let seen = self.view(name);
             let up = seen.health != Health::Down && naive::at_rest(route, request, law, self.book.region(name));
-            let stale = route.max_replication_lag.zip(seen.lag).is_some_and(|(max, lag)| lag > max);
-            self.count("too stale", up && stale);
-            self.count("too far", up && !stale);
+            let region = self.book.region(name);
+            let stale = route.max_replication_lag.is_some_and(|max| naive::is_stale(route, region, &seen, max));
+            self.count("too stale", up && stale && seen.lag.is_some());
+            self.count("of unknown age", up && stale && seen.lag.is_none());
+            self.count("too far", up && !stale && route.failover == FailoverScope::Any);
         }
     }
 }

@@ -15,6 +15,7 @@ mod dns;
 mod drain;
 mod explain;
 mod failover;
+mod failover_scope;
 mod geo;
 mod health;
 mod hostile_bytes;

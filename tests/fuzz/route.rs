@@ -8,10 +8,12 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use policy::failover::Failover;
+use policy::failover::{Failover, FailoverScope};
 use policy::jurisdiction::{ClassId, DataClass, Scope, Transfer};
 use policy::region::{AdminState, Capabilities, Region, Role, Tier};
-use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, Retry, RouteSpec, ServerName};
+use policy::route::{
+    Affinity, Criticality, HostPattern, MethodSet, PathPattern, Retry, RouteSpec, ServerName, UnknownLag,
+};
 use policy::score::ScoringSpec;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Method, Moment, RouteId, Table};
@@ -101,6 +103,8 @@ fn route(index: usize, [host, path, letters]: [&str; 3]) -> RouteSpec {
         prefer_compliance: Vec::new(),
         max_latency: None,
         max_replication_lag: None,
+        lag_unknown: UnknownLag::Eligible,
+        failover: FailoverScope::Any,
         consent_header: None,
         consent_claim: None,
         jurisdictions: Vec::new(),

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use policy::failover::FailoverScope;
 use policy::jurisdiction::ClassId;
 use policy::region::Access;
-use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, RouteSpec, ServerName};
+use policy::route::{Affinity, Criticality, HostPattern, MethodSet, PathPattern, RouteSpec, ServerName, UnknownLag};
 use policy::stripped::Stripped;
 use policy::{Method, RouteId, Table};
 
@@ -70,6 +71,8 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         prefer_compliance: frameworks("prefer_compliance"),
         max_latency: duration("max_latency"),
         max_replication_lag: value("max_replication_lag").and_then(|field| field.duration_or_zero()),
+        lag_unknown: lag_unknown(section),
+        failover: value("failover").and_then(|field| field.choice(FAILOVER)).unwrap_or_default(),
         consent_header: value("consent_header").and_then(|field| header_name(&field)),
         consent_claim: value("consent_claim").and_then(|field| claim_name(&field)),
         jurisdictions: value("jurisdictions")
@@ -90,6 +93,17 @@ fn route(field: &Field<'_>, section: &Section<'_>, context: &Context<'_, '_>, no
         host: host?,
         path: path?,
     })
+}
+
+/// Reads what a replica without a lag is taken for, which needs a limit to be anything.
+fn lag_unknown(section: &Section<'_>) -> UnknownLag {
+    let Some(field) = section.field("lag_unknown") else { return UnknownLag::default() };
+    if section.field("max_replication_lag").is_none() {
+        field.error(
+            "says nothing without a limit: give max_replication_lag = \"60s\" as well, or leave it out".to_owned(),
+        );
+    }
+    field.choice(LAG_UNKNOWN).unwrap_or_default()
 }
 
 /// Reads the name that the certificates of TLS origins must have.
@@ -255,6 +269,8 @@ const KEYS: &[&str] = &[
     "prefer_compliance",
     "max_latency",
     "max_replication_lag",
+    "lag_unknown",
+    "failover",
     "consent_header",
     "consent_claim",
     "jurisdictions",
@@ -272,5 +288,11 @@ const CRITICALITY: &[(&str, Criticality)] =
 
 const ACCESS: &[(&str, Option<Access>)] =
     &[("auto", None), ("read", Some(Access::Read)), ("write", Some(Access::Write))];
+
+const LAG_UNKNOWN: &[(&str, UnknownLag)] =
+    &[("eligible", UnknownLag::Eligible), ("ineligible", UnknownLag::Ineligible)];
+
+const FAILOVER: &[(&str, FailoverScope)] =
+    &[("any", FailoverScope::Any), ("jurisdiction", FailoverScope::Jurisdiction), ("region", FailoverScope::Region)];
 
 const AFFINITY: &[(&str, Kind)] = &[("none", Kind::None), ("client_ip", Kind::ClientIp), ("cookie", Kind::Cookie)];

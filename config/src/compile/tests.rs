@@ -254,6 +254,8 @@ fn bad_routes() {
         ("criticality = 'high'", "routes[0].criticality", "known: critical, default, sheddable"),
         ("access = 'rw'", "routes[0].access", "known: auto, read, write"),
         ("max_latency = '0ms'", "routes[0].max_latency", "too short"),
+        ("failover = 'country'", "routes[0].failover", "known: any, jurisdiction, region"),
+        ("lag_unknown = 'ineligible'", "routes[0].lag_unknown", "give max_replication_lag"),
         ("consent_header = 'x consent'", "routes[0].consent_header", "is not a header name"),
         ("consent_claim = ''", "routes[0].consent_claim", "is not the name of a claim"),
         ("jurisdiction_header = 'x:y'", "routes[0].jurisdiction_header", "is not a header name"),

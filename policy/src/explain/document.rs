@@ -122,6 +122,10 @@ pub struct RouteTerms {
     pub affinity: String,
     /// How many attempts one request makes at most.
     pub attempts: u32,
+    /// How far from the first choice they may go: `any`, `jurisdiction` or `region`; empty from a version that did not
+    /// tell it.
+    #[serde(default)]
+    pub failover: String,
 }
 
 /// How a route scores regions.

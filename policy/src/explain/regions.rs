@@ -9,6 +9,7 @@ use crate::decide::{
     TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, share, spilled, too_far,
     too_stale, weighed,
 };
+use crate::failover::FailoverScope;
 use crate::hash::mix;
 use crate::region::{Access, AdminState, RegionId, RegionSet};
 use crate::route::Affinity;
@@ -191,7 +192,7 @@ impl Subject<'_> {
     }
 
     fn on_paper(&self, told: &mut Told) {
-        let Case { table, facts, route, access, .. } = self.case;
+        let Case { table, facts, route, access, allowed, .. } = self.case;
         let region = table.region(self.id);
         let here = Some(region.line);
         if !region.capabilities.serves(*access) {
@@ -210,6 +211,13 @@ impl Subject<'_> {
             }
             AdminState::Draining => told.refuses("state", here, "draining"),
             AdminState::Disabled => told.refuses("state", here, "disabled"),
+        }
+        if self.case.scope.is_some_and(|scope| !scope.contains(self.id)) && allowed.all().contains(self.id) {
+            let why = match route.spec.failover {
+                FailoverScope::Jurisdiction => "outside the jurisdictions of the first choice",
+                FailoverScope::Region | FailoverScope::Any => "the first choice or nothing",
+            };
+            told.refuses("failover", Some(route.spec.line), why);
         }
         if facts.only.is_some_and(|only| only != self.id) {
             told.refuses("gateway", None, "another node has already chosen the region");
@@ -239,8 +247,12 @@ impl Subject<'_> {
             let effect = format!("more than {} ms away", limit.as_millis());
             told.refuses("max_latency", Some(route.spec.line), &effect);
         }
-        if too_stale(route, *access, &self.seen) {
-            told.refuses("max_replication_lag", Some(route.spec.line), "its replica lags too far behind");
+        if too_stale(route, *access, table.constants(self.id), &self.seen) {
+            let (rule, why) = match self.seen.lag {
+                Some(_) => ("max_replication_lag", "its replica lags too far behind"),
+                None => ("lag_unknown", "its replica reports no lag"),
+            };
+            told.refuses(rule, Some(route.spec.line), why);
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a compiled table decides, compared with the law read plainly.
 
+use std::time::Duration;
+
 use rustc_hash::FxHashSet;
 
 use super::finding::{Case, Finding, Misjudgement};
@@ -9,7 +11,9 @@ use super::request::Request;
 use crate::attempt::CurrentTable;
 use crate::decide::{decide, order};
 use crate::facts::Facts;
+use crate::failover::FailoverScope;
 use crate::jurisdiction::JurisdictionId;
+use crate::list::Countries;
 use crate::origin::Origin;
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::{Allowed, Opening, Subject};
@@ -23,9 +27,9 @@ pub(super) struct Comparison<'a> {
     table: &'a Table,
     draining: RegionSet,
     /// What was tried with single regions down: what is eligible.
-    singly: FxHashSet<RegionSet>,
+    singly: FxHashSet<(FailoverScope, RegionSet)>,
     /// What was tried attempt by attempt: what is eligible, and how.
-    in_turn: FxHashSet<Allowed>,
+    in_turn: FxHashSet<(FailoverScope, Allowed)>,
     pub(super) count: usize,
     /// Pairs of rows, and of rows and declared jurisdictions, that may still be compared.
     pairs_left: usize,
@@ -40,7 +44,7 @@ struct Down(RegionSet);
 impl View for Down {
     fn region(&self, id: RegionId) -> RegionView {
         let health = if self.0.contains(id) { Health::Down } else { Health::Up };
-        RegionView { health, rtt_ms: Some(0.0), ..RegionView::default() }
+        RegionView { health, rtt_ms: Some(0.0), lag: Some(Duration::ZERO), ..RegionView::default() }
     }
 }
 
@@ -51,6 +55,7 @@ struct Trial<'a> {
     allowed: &'a Allowed,
     /// What the table lets serve, draining regions included.
     able: &'a RegionSet,
+    failover: FailoverScope,
 }
 
 impl<'a> Comparison<'a> {
@@ -162,7 +167,7 @@ impl<'a> Comparison<'a> {
             for opening in [false, true].map(|consent| Opening { consent, access }) {
                 let allowed = &unknown.allowed[opening.index()];
                 let facts = self.facts(request, unknown.origin, opening.consent);
-                let trial = Trial { request, facts, allowed, able: kind.able(access) };
+                let trial = Trial { request, facts, allowed, able: kind.able(access), failover: kind.failover };
                 self.check_one(&trial, RegionSet::EMPTY, None);
             }
         }
@@ -175,7 +180,7 @@ impl<'a> Comparison<'a> {
                 for opening in [false, true].map(|consent| Opening { consent, access }) {
                     let allowed = &row.allowed[opening.index()];
                     let facts = self.facts(request, row.origin, opening.consent);
-                    self.check(&Trial { request, facts, allowed, able: kind.able(access) });
+                    self.check(&Trial { request, facts, allowed, able: kind.able(access), failover: kind.failover });
                 }
             }
             if !kind.takes_declared {
@@ -188,7 +193,7 @@ impl<'a> Comparison<'a> {
                     let allowed = &both(&row.allowed[opening.index()], &law.allowed(&clauses, opening));
                     let declared = &[declared];
                     let facts = Facts { declared, ..self.facts(request, row.origin, opening.consent) };
-                    self.check(&Trial { request, facts, allowed, able: kind.able(access) });
+                    self.check(&Trial { request, facts, allowed, able: kind.able(access), failover: kind.failover });
                 }
             }
         }
@@ -217,11 +222,11 @@ impl<'a> Comparison<'a> {
         let Allowed { home, opened, safeguarded } = *trial.allowed;
         // What one of these checks costs: for each eligible region, a decision or two among all.
         let cost = 2 * eligible.len() * self.table.spec().regions.len();
-        if self.singly.insert(eligible) && spend(&mut self.visits_left, cost) {
+        if self.singly.insert((trial.failover, eligible)) && spend(&mut self.visits_left, cost) {
             self.check_failures(trial, eligible);
         }
         let split = Allowed { home: part(&home), opened: part(&opened), safeguarded: part(&safeguarded) };
-        if self.in_turn.insert(split) && spend(&mut self.visits_left, cost) {
+        if self.in_turn.insert((trial.failover, split)) && spend(&mut self.visits_left, cost) {
             self.check_attempts(trial, eligible);
             self.check_levers(trial);
         }
@@ -234,8 +239,8 @@ impl<'a> Comparison<'a> {
         for draining in self.draining.iter().filter(|id| Some(*id) != pinned) {
             able.remove(draining);
         }
-        let able = able.without(&down);
         let lawful = trial.allowed.all();
+        let able = self.in_scope(trial, &facts, lawful.and(&able)).without(&down);
         self.count += 1;
         let found = match decide(self.table, &facts, &Down(down)) {
             Verdict::Forward(permits) => {
@@ -252,6 +257,47 @@ impl<'a> Comparison<'a> {
             self.report_trial(trial, &down, region, how);
         }
         lawful.and(&able)
+    }
+
+    /// Returns what is left of the regions that may and can serve by the failover scope: what is eligible with none
+    /// down, if the scope of one of them leaves exactly that. Which of them is the first choice, distance decides.
+    fn in_scope(&self, trial: &Trial<'_>, facts: &Facts<'_>, able: RegionSet) -> RegionSet {
+        if trial.failover == FailoverScope::Any {
+            return able;
+        }
+        let found = match decide(self.table, facts, &Down(RegionSet::EMPTY)) {
+            Verdict::Forward(permits) => *permits.eligible(),
+            Verdict::Refuse(_) => RegionSet::EMPTY,
+        };
+        let scope = |first: RegionId| match trial.failover {
+            FailoverScope::Jurisdiction => self.around(facts, first),
+            FailoverScope::Region | FailoverScope::Any => [first].into_iter().collect(),
+        };
+        if able.iter().any(|first| scope(first).and(&able) == found) { found } else { able }
+    }
+
+    /// Returns the regions in all the jurisdictions of the request that have a region, or else in all that have it, or
+    /// else in its country.
+    fn around(&self, facts: &Facts<'_>, first: RegionId) -> RegionSet {
+        let spec = self.table.spec();
+        let country = |id: RegionId| self.table.region(id).country;
+        let route = self.table.find_route(facts.host, facts.path, facts.method);
+        let by_route = route.map(|id| spec.routes[id.0 as usize].jurisdictions.as_slice()).unwrap_or_default();
+        let (having, holding): (Vec<_>, Vec<_>) = {
+            let having = spec.jurisdictions.iter().enumerate();
+            let having = having.filter(|(_, one)| one.countries.now().contains(country(first)));
+            let holds = |index: usize, countries: &Countries| {
+                let declared = by_route.iter().chain(facts.declared).any(|id| id.0 == index);
+                declared || facts.origin.countries().iter().any(|client| countries.so_far().contains(client))
+            };
+            (having.clone().collect(), having.filter(|(index, one)| holds(*index, &one.countries)).collect())
+        };
+        let within = if holding.is_empty() { having } else { holding };
+        let is_within = |id: &RegionId| match within.as_slice() {
+            [] => country(*id) == country(first),
+            all => all.iter().all(|(_, one)| one.countries.now().contains(country(*id))),
+        };
+        self.table.regions().map(|(id, _)| id).filter(is_within).collect()
     }
 
     /// Each eligible region down, each alone up, and none up.

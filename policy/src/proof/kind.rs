@@ -4,6 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::finding::Finding;
 use super::request::{Part, Request};
+use crate::failover::FailoverScope;
 use crate::jurisdiction::{ClassId, JurisdictionId};
 use crate::region::{Access, AdminState, Region, RegionId, RegionSet};
 use crate::route::{HostPattern, Method, PathPattern, Payload, RouteId, RouteSpec};
@@ -17,6 +18,8 @@ pub(super) struct Kind {
     pub(super) takes_consent: bool,
     /// Whether more jurisdictions can be declared on it.
     pub(super) takes_declared: bool,
+    /// How far they may go from their first choice.
+    pub(super) failover: FailoverScope,
     /// Regions that can serve each access: capability, required compliance, not disabled.
     able: [RegionSet; 2],
     /// A request of each access to the first of the routes, where there can be one.
@@ -102,11 +105,19 @@ impl Routing {
             let takes_consent = route.consent_header.is_some() || route.consent_claim.is_some();
             let takes_declared = route.jurisdiction_header.is_some();
             let has = samples.each_ref().map(|sample| sample.as_ref().map(|request| request.payload));
-            let key = (route.data_class, jurisdictions, takes_consent, takes_declared, able, has);
+            let key = (route.data_class, jurisdictions, takes_consent, takes_declared, able, has, route.failover);
             let place = *places.entry(key.clone()).or_insert_with(|| {
                 let (class, jurisdictions, ..) = key;
-                let kind = Kind { class, jurisdictions, takes_consent, takes_declared, able, samples, routes: vec![] };
-                all.kinds.push(kind);
+                all.kinds.push(Kind {
+                    class,
+                    jurisdictions,
+                    takes_consent,
+                    takes_declared,
+                    failover: route.failover,
+                    able,
+                    samples,
+                    routes: vec![],
+                });
                 all.kinds.len() - 1
             });
             all.kinds[place].routes.push(id);

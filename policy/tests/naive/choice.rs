@@ -1,10 +1,12 @@
 //! Steps 4 to 6 of the contract: which regions are eligible, and which is first.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use policy::failover::FailoverScope;
 use policy::hash::client_key;
 use policy::region::{AdminState, Region, Role};
-use policy::route::{Affinity, Criticality, RouteSpec};
+use policy::route::{Affinity, Criticality, RouteSpec, UnknownLag};
 use policy::score::{CurveShape, LatencyCurve};
 use policy::{Health, RegionView};
 
@@ -17,6 +19,8 @@ pub struct Choice {
     contenders: BTreeMap<String, Contender>,
     /// A number was too near its border to tell which side of it single precision puts it.
     pub unclear: bool,
+    /// How many regions the failover scope leaves out.
+    pub scoped: usize,
 }
 
 /// What decides between a region and others.
@@ -69,7 +73,36 @@ impl Choice {
         law: &Law,
         view: &dyn Fn(&str) -> RegionView,
     ) -> Self {
-        let mut choice = Self { contenders: BTreeMap::new(), unclear: false };
+        let mut choice = Self::unscoped(book, route, request, law, view);
+        if route.failover == FailoverScope::Any {
+            return choice;
+        }
+        // "With every region up and idle, at the round trips that the table assumes."
+        let idle = RegionView { lag: Some(Duration::ZERO), ..RegionView::default() };
+        let far = Self::unscoped(book, route, request, law, &|_| idle);
+        let near = Self::unscoped(book, route, request, law, &|_| RegionView { rtt_ms: Some(0.0), ..idle });
+        let at_rest = if far.contenders.is_empty() { near } else { far };
+        choice.unclear |= at_rest.unclear;
+        let Some(next) = at_rest.next(&Names::new()) else {
+            choice.contenders.clear();
+            return choice;
+        };
+        choice.unclear |= next.acceptable.len() > 1;
+        let first = next.acceptable.first().expect("somebody");
+        let before = choice.contenders.len();
+        choice.contenders.retain(|name, _| name == first || in_scope(book, route, request, first, name));
+        choice.scoped = before - choice.contenders.len();
+        choice
+    }
+
+    fn unscoped(
+        book: &Book<'_>,
+        route: &RouteSpec,
+        request: &Request,
+        law: &Law,
+        view: &dyn Fn(&str) -> RegionView,
+    ) -> Self {
+        let mut choice = Self { contenders: BTreeMap::new(), unclear: false, scoped: 0 };
         for region in &book.spec.regions {
             if !at_rest(route, request, law, region) {
                 continue;
@@ -202,7 +235,41 @@ pub fn at_rest(route: &RouteSpec, request: &Request, law: &Law, region: &Region)
     law.standings[&region.name] != Standing::Forbidden && capable && compliant && open && chosen
 }
 
-/// The share of clients that a region keeps is its weight, and of those its ramp's.
+/// Whether a request may go to a region when its first choice fails.
+fn in_scope(book: &Book<'_>, route: &RouteSpec, request: &Request, first: &str, other: &str) -> bool {
+    if route.failover == FailoverScope::Region {
+        return false;
+    }
+    let country = |name: &str| book.region(name).country.code().to_owned();
+    let mut shared = Vec::new();
+    let mut shared_with_client = Vec::new();
+    for (jurisdiction, countries) in &book.jurisdictions {
+        if !countries.contains(&country(first)) {
+            continue;
+        }
+        shared.push(countries);
+        let by_route = route.jurisdictions.iter().any(|id| book.spec.jurisdictions[id.0].name == *jurisdiction);
+        let of_client = request.countries.iter().flatten().any(|code| book.protected[jurisdiction].contains(code));
+        if by_route || of_client || request.declared.contains(jurisdiction) {
+            shared_with_client.push(countries);
+        }
+    }
+    let asked = if shared_with_client.is_empty() { shared } else { shared_with_client };
+    match asked.is_empty() {
+        true => country(other) == country(first),
+        false => asked.iter().all(|countries| countries.contains(&country(other))),
+    }
+}
+
+/// Whether a region's data is older than a read may see it.
+pub fn is_stale(route: &RouteSpec, region: &Region, seen: &RegionView, max: Duration) -> bool {
+    let writes_here = region.role == Role::Active && region.capabilities.write;
+    match seen.lag {
+        Some(lag) => lag > max,
+        None => route.lag_unknown == UnknownLag::Ineligible && !writes_here,
+    }
+}
+
 /// Whether a region is within the route's limits on latency and lag; and whether that is too close to tell.
 pub fn near_and_fresh(
     book: &Book<'_>,
@@ -216,10 +283,11 @@ pub fn near_and_fresh(
     let latency = measured.map_or_else(|| prior_ms(book, &request.from, region), f64::from);
     let over = route.max_latency.map(|max| latency - max.as_secs_f64() * 1000.0);
     let unclear = over.is_some_and(|over| over != 0.0 && over.abs() < SCORE_ERROR);
-    let stale = seen.lag.is_some_and(|lag| route.max_replication_lag.is_some_and(|max| lag > max));
+    let stale = route.max_replication_lag.is_some_and(|max| is_stale(route, book.region(region), seen, max));
     (over.is_none_or(|over| over <= 0.0) && !(stale && reads(route, request)), unclear)
 }
 
+/// The share of clients that a region keeps is its weight, and of those its ramp's.
 fn moved_off(region: &Region, health: Health, hash: u64) -> bool {
     let ramp = match health {
         Health::Ramping(percent) => percent.min(100),

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use policy::country::{Country, CountrySet, group};
-use policy::failover::Failover;
+use policy::failover::{Failover, FailoverScope};
 use policy::jurisdiction::{
     ClassId, DataClass, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
 };
 use policy::region::{Access, AdminState, Capabilities, Region, Role, Tier};
-use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName};
+use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName, UnknownLag};
 use policy::score::ScoringSpec;
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Moment, Period};
@@ -57,6 +57,8 @@ pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
         prefer_compliance: Vec::new(),
         max_latency: None,
         max_replication_lag: None,
+        lag_unknown: UnknownLag::Eligible,
+        failover: FailoverScope::Any,
         consent_header: None,
         consent_claim: None,
         jurisdictions: Vec::new(),

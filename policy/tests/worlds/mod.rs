@@ -8,14 +8,14 @@
 use std::time::Duration;
 
 use policy::country::{Country, CountrySet, group};
-use policy::failover::Failover;
+use policy::failover::{Failover, FailoverScope};
 use policy::jurisdiction::{
     ClassId, DataClass, Denial, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer,
     WhenUnavailable,
 };
 use policy::list::{Countries, Entry, List, ListId};
 use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Tier};
-use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName};
+use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName, UnknownLag};
 use policy::score::{CurveShape, LatencyCurve, ScoringSpec, Weights};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, Snapshot};
@@ -532,6 +532,14 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         subsequence(FRAMEWORKS, 0..=2),
         maybe(0.15, select(&[60_u64, 90, 140, 200]).prop_map(Duration::from_millis)),
         maybe(0.2, Just(Duration::from_secs(60))),
+        (
+            any::<bool>(),
+            prop_oneof![
+                10 => Just(FailoverScope::Any),
+                1 => Just(FailoverScope::Jurisdiction),
+                1 => Just(FailoverScope::Region),
+            ],
+        ),
     );
     let header = maybe(0.5, select(&["x-consent", "x-other"]));
     let tenant = prop_oneof![5 => Just(Vec::new()), 1 => vec((0..8_usize).prop_map(JurisdictionId), 1..=1)];
@@ -548,6 +556,8 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         prefer_compliance: limits.1.into_iter().map(str::to_owned).collect(),
         max_latency: limits.2,
         max_replication_lag: limits.3,
+        lag_unknown: if limits.4.0 { UnknownLag::Ineligible } else { UnknownLag::Eligible },
+        failover: limits.4.1,
         consent_header: header.map(str::to_owned),
         consent_claim: None,
         jurisdictions,

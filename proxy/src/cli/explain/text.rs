@@ -71,7 +71,12 @@ fn request(page: &mut Page, explanation: &Explanation) {
             "cookie" => ", clients kept by cookie",
             _ => "",
         };
-        (format!(" (line {})", terms.line), format!(", criticality {}{kept}", terms.criticality))
+        let scope = match terms.failover.as_str() {
+            "region" => ", never fails over",
+            "jurisdiction" => ", fails over within the jurisdiction of the first choice",
+            _ => "",
+        };
+        (format!(" (line {})", terms.line), format!(", criticality {}{kept}{scope}", terms.criticality))
     });
     page.entry("route", &format!("{route}{line}: data class {class}{access}{rest}"));
 }
