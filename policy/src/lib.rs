@@ -20,6 +20,7 @@ mod sample;
 
 pub mod affinity;
 pub mod attempt;
+pub mod capacity;
 pub mod chance;
 pub mod concurrency;
 pub mod country;

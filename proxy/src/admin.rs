@@ -27,6 +27,7 @@ use crate::admin::answer_io::AnswerIo;
 use crate::admin::caller::Caller;
 use crate::admin::places::{Place, Places};
 use crate::bus_state::BusState;
+use crate::capacity::losses_now;
 use crate::clock;
 use crate::clock::seconds_until;
 use crate::databases::release::NotAccepted;
@@ -148,14 +149,15 @@ fn route(node: &Arc<Node>, request: &Request<Incoming>) -> AdminResponse {
         "/ready" if get => ready(node),
         "/status" if get => json(StatusCode::OK, &Status::of(node)),
         "/table" if get => table(node),
+        "/capacity" if get => capacity(node),
         "/explain" if get => explain(node, request.uri().query().unwrap_or_default()),
         "/drain" if *request.method() == Method::POST => drain(node),
         "/geoip/accept" if *request.method() == Method::POST => accept_geoip(node, request),
-        "/metrics" | "/live" | "/ready" | "/status" | "/table" | "/explain" => not_allowed("GET, HEAD"),
+        "/metrics" | "/live" | "/ready" | "/status" | "/table" | "/capacity" | "/explain" => not_allowed("GET, HEAD"),
         "/drain" | "/geoip/accept" => not_allowed("POST"),
         _ => text(
             StatusCode::NOT_FOUND,
-            "not found; there are /metrics /live /ready /status /table /explain, POST /drain and POST /geoip/accept\n",
+            "not found; there are /metrics /live /ready /status /table /capacity /explain, POST /drain and POST /geoip/accept\n",
         ),
     }
 }
@@ -251,6 +253,12 @@ fn unready(reasons: &[String]) -> AdminResponse {
 fn table(node: &Node) -> AdminResponse {
     let text = node.routing.load().document.redacted();
     typed(StatusCode::OK, "application/toml; charset=utf-8", text.into_bytes())
+}
+
+fn capacity(node: &Node) -> AdminResponse {
+    let routing = node.routing.load_full();
+    let version = &routing.table().spec().version;
+    json(StatusCode::OK, &serde_json::json!({ "table_version": version, "losses": losses_now(&routing) }))
 }
 
 fn explain(node: &Node, query: &str) -> AdminResponse {

@@ -14,6 +14,7 @@ mod boundary;
 mod bus;
 mod bus_state;
 mod cancellations;
+mod capacity;
 mod certificate;
 pub mod cli;
 mod client;

@@ -1,6 +1,7 @@
 //! `meridian check`
 
 pub(super) mod against;
+mod capacity;
 mod horizon;
 pub(super) mod words;
 
@@ -195,7 +196,9 @@ impl Checked {
                 bare.join(", ")
             ),
         };
-        format!("{}: good: {}{proved}\n{}{unlisted}{bare}", file.display(), self.summary, lines.collect::<String>())
+        let capacity = self.document.as_ref().map(|document| capacity::in_words(&document.table)).unwrap_or_default();
+        let lines: String = lines.collect();
+        format!("{}: good: {}{proved}\n{lines}{capacity}{unlisted}{bare}", file.display(), self.summary)
     }
 
     /// Returns the proof's notes, without its problems.
@@ -210,6 +213,7 @@ impl Checked {
             "summary": self.summary,
             "decisions_proved": self.document.as_ref().map(|document| document.proof.decisions),
             "notes": self.proved(),
+            "capacity": self.document.as_ref().map(|document| capacity::as_json(&document.table)),
             "unlisted": self.document.as_ref().and_then(unlisted_as_json),
             "websockets_over_http2": self.document.as_ref().map(websockets_over_http2).unwrap_or_default(),
         })
