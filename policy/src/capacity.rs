@@ -14,7 +14,7 @@ use crate::region::{AdminState, RegionId, RegionSet};
 use crate::route::{Method, Payload, RouteId};
 use crate::table::Table;
 use crate::verdict::{Permits, Verdict};
-use crate::view::{RegionView, View, WithDown};
+use crate::view::{Health, RegionView, View, WithDown};
 
 /// What becomes of a region's load when the region is lost, or drained.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +132,7 @@ fn spread(
 ) -> Spread {
     let countries: Vec<Country> = home_of(table, lost).iter().collect();
     let mut spread = Spread::default();
-    let without = WithDown { view, down: [lost].into_iter().collect() };
+    let without = Without::new(table, lost, view);
     for index in 0..count {
         // The same clients each time, and another one for each request.
         let client_key = mix(index as u64 ^ CLIENTS);
@@ -164,6 +164,34 @@ fn spread(
     spread
 }
 
+/// A view without a region, in which the standbys that then have nobody to stand in for who is up are promoted.
+struct Without<'a, V: ?Sized> {
+    view: WithDown<'a, V>,
+    promoted: RegionSet,
+}
+
+impl<'a, V: View + ?Sized> Without<'a, V> {
+    fn new(table: &Table, lost: RegionId, view: &'a V) -> Self {
+        let view = WithDown { view, down: [lost].into_iter().collect() };
+        let serves =
+            |id: &RegionId| table.region(*id).state == AdminState::Serving && view.region(*id).health == Health::Up;
+        let all_lost = |id: &RegionId| table.stands_in_for(*id).is_some_and(|set| !set.iter().any(|id| serves(&id)));
+        let promoted = table.regions().map(|(id, _)| id).filter(all_lost).collect();
+        Self { view, promoted }
+    }
+}
+
+impl<V: View + ?Sized> View for Without<'_, V> {
+    fn region(&self, id: RegionId) -> RegionView {
+        let seen = self.view.region(id);
+        RegionView { promoted: seen.promoted || self.promoted.contains(id), ..seen }
+    }
+
+    fn table_expired(&self) -> bool {
+        self.view.table_expired()
+    }
+}
+
 fn forwarded(verdict: Verdict) -> Option<Permits> {
     match verdict {
         Verdict::Forward(permits) => Some(permits),
@@ -189,9 +217,8 @@ const CLIENTS: u64 = u64::from_be_bytes(*b"capacity");
 mod tests {
     use super::*;
     use crate::jurisdiction::Transfer;
-    use crate::region::{Region, Role};
+    use crate::region::{Region, Role, Standby};
     use crate::sample;
-    use crate::view::Health;
 
     /// Two regions of each of two jurisdictions, whose data stays there; the second of each is warm.
     fn table() -> Table {
@@ -262,6 +289,22 @@ mod tests {
             [1, 2],
             "whose clients they are now"
         );
+    }
+
+    #[test]
+    fn a_standby_takes_the_clients_of_the_region_that_it_stands_in_for() {
+        let mut spec = table().spec().clone();
+        (spec.rules, spec.regions[3].state) = (Vec::new(), AdminState::Disabled);
+        let of = |of: &str| Some(Standby { promote_after: std::time::Duration::ZERO, of: vec![of.to_owned()] });
+        for (names, takers) in [("east", ["west", "east"]), ("ie", ["ie", "west"])] {
+            // In its primary's place, once it is promoted.
+            spec.regions[1] = Region { standby: of(names), priority: 0, ..spec.regions[1].clone() };
+            spec.latency_ms = vec![(RegionId(0), RegionId(1), 10.0), (RegionId(2), RegionId(1), 10.0)];
+            let table = Table::new(spec.clone()).expect("a table");
+            let losses = losses_at_rest(&table);
+            let first = losses.iter().map(|loss| table.region(loss.takers[0].region).name.as_str());
+            assert_eq!(first.collect::<Vec<_>>(), takers, "a standby of {names}");
+        }
     }
 
     #[test]

@@ -236,7 +236,10 @@ pub(crate) fn latency_ms(table: &Table, from: RegionId, to: RegionId, seen: &Reg
 /// region spills clients all the same, always the same first.
 pub(crate) fn weighed(route: &Route, seen: &RegionView) -> RegionView {
     match route.spec.affinity {
-        Affinity::ClientIp => RegionView { health: seen.health, pressure: seen.pressure, ..RegionView::default() },
+        Affinity::ClientIp => {
+            let RegionView { health, pressure, promoted, .. } = *seen;
+            RegionView { health, pressure, promoted, ..RegionView::default() }
+        }
         Affinity::None | Affinity::Cookie(_) => *seen,
     }
 }
@@ -319,7 +322,7 @@ pub(crate) fn is_kept(facts: &Facts<'_>, region: RegionId, seen: &RegionView) ->
 }
 
 /// Returns the rank of a region for a client, lower first: where it is pinned; the law's own regions by priority,
-/// then those that spill the client, then those that its weight or ramp moves it off, then the cold ones, likewise;
+/// then those that spill the client, then those that its weight or ramp moves it off, then the cold ones and the standbys that are not promoted, likewise;
 /// and then likewise the regions that the law opens on a condition. Neither overload nor weight ever wakes a cold
 /// region, or prefers an opened one to one of the law's own. `weighed` is what of the view counts on this route.
 pub(crate) fn rank(
@@ -335,7 +338,7 @@ pub(crate) fn rank(
     }
     // At most 1024 priorities, which leaves the highest bits free.
     let opened = if allowed.opened.contains(region) { 1 << 15 } else { 0 };
-    let cold = if constants.cold { 1 << 14 } else { 0 };
+    let cold = if constants.cold && !(constants.standby && weighed.promoted) { 1 << 14 } else { 0 };
     let moved = if moved_off(constants, weighed, facts.client_key) { 1 << 13 } else { 0 };
     let spilled = if spilled(route, constants, weighed.pressure, facts) { 1 << 12 } else { 0 };
     1 + constants.rank + opened + cold + moved + spilled

@@ -1,6 +1,7 @@
 //! Regions: where the service runs, and sets of them.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,8 +51,11 @@ pub struct Region {
     /// Percent, `0..=100`, of the clients that would choose this region that get it.
     pub weight: u8,
     /// Its share of the clients among the regions of its priority that serve them, in proportion to theirs; `None`
-    /// where scores decide. Regions of one priority that are all cold, or all not, have shares together or not at all.
+    /// where scores decide. Regions of one priority that are all cold, or all not, have shares together or not at all;
+    /// where one of the priority is a standby, which is now the one and now the other, all of it.
     pub share: Option<u32>,
+    /// What makes it a standby; `None` for a region that takes clients whenever its priority says so.
+    pub standby: Option<Standby>,
     /// The operator's lever.
     pub state: AdminState,
     /// Whether it serves reads and writes.
@@ -77,6 +81,15 @@ pub struct Operator {
     pub country: Country,
     /// How independent it is of other countries' law, as a label such as `seal-3`; `None` when unknown.
     pub assurance: Option<String>,
+}
+
+/// That a region is a standby.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standby {
+    /// For how long it must be wanted before it takes clients.
+    pub promote_after: Duration,
+    /// The names of the regions that it stands in for; none for the active regions of its own jurisdictions.
+    pub of: Vec<String>,
 }
 
 /// The kind of place a region is.

@@ -2,6 +2,7 @@
 
 mod check;
 mod spec;
+mod standby;
 
 use std::sync::Arc;
 
@@ -52,8 +53,10 @@ pub(crate) struct Constants {
     pub(crate) weight: u8,
     /// See [`Region::share`]; 0 for none.
     pub(crate) share: f32,
-    /// Whether its role is cold: it comes after all that is not, whatever its priority.
+    /// Whether its role is cold, or it is a standby: it comes after all that is not, whatever its priority.
     pub(crate) cold: bool,
+    /// Whether it is a standby, which is not cold while it is promoted.
+    pub(crate) standby: bool,
     /// Whether its data is another region's: all but active regions that serve writes.
     pub(crate) replica: bool,
 }
@@ -155,7 +158,8 @@ impl Table {
                     rank: rank(region),
                     weight: region.weight,
                     share: region.share.unwrap_or(0) as f32,
-                    cold: region.role == Role::Cold,
+                    cold: region.role == Role::Cold || region.standby.is_some(),
+                    standby: region.standby.is_some(),
                     replica: region.role != Role::Active || !region.capabilities.write,
                 })
                 .collect(),
@@ -254,6 +258,16 @@ impl Table {
     pub(crate) fn jurisdictions_around(&self, region: RegionId) -> impl Iterator<Item = JurisdictionId> {
         let having = self.regions_in.iter().enumerate().filter(move |(_, regions)| regions.contains(region));
         having.map(|(index, _)| JurisdictionId(index))
+    }
+
+    /// Returns the regions that a standby stands in for; `None` for a region that is none.
+    pub fn stands_in_for(&self, id: RegionId) -> Option<RegionSet> {
+        self.region(id).standby.as_ref().map(|standby| standby::stands_in_for(self, id, standby))
+    }
+
+    /// Returns how many requests a second a region is built for: the mean of the known where the table does not say.
+    pub fn capacity_rps(&self, id: RegionId) -> f32 {
+        self.constants(id).capacity
     }
 
     pub(crate) fn constants(&self, id: RegionId) -> &Constants {

@@ -47,6 +47,8 @@ pub struct RegionView {
     pub rtt_ms: Option<f32>,
     /// Reported replication lag; `None` when it reports none.
     pub lag: Option<Duration>,
+    /// Whether a standby takes clients ([`crate::health::Want`]); of no meaning for other regions.
+    pub promoted: bool,
 }
 
 /// Whether a region can serve.
@@ -63,7 +65,7 @@ pub enum Health {
 impl Default for RegionView {
     /// Healthy, idle, unmeasured: what a table says before anything is observed.
     fn default() -> Self {
-        Self { health: Health::Up, utilisation: 0.0, pressure: 0.0, rtt_ms: None, lag: None }
+        Self { health: Health::Up, utilisation: 0.0, pressure: 0.0, rtt_ms: None, lag: None, promoted: false }
     }
 }
 

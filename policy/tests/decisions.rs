@@ -8,7 +8,7 @@ use policy::failover::FailoverScope;
 use policy::jurisdiction::{
     DataClass, Denial, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
 };
-use policy::region::{AdminState, Capabilities, Role};
+use policy::region::{AdminState, Capabilities, Region, Role, Standby};
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec, UnknownLag};
 use policy::score::{CurveShape, LatencyCurve, ScoringSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -396,6 +396,59 @@ fn a_failover_scope_ends_at_the_first_choice_or_its_jurisdictions() {
     assert_eq!(all_down.outcome(), "unavailable");
     let pinned = Case { pinned: Some("br"), ..case("DE", "de", "/region/x") };
     assert_eq!(pinned.outcome(), "br");
+}
+
+#[test]
+fn a_standby_is_held_back_until_it_is_promoted() {
+    let mut spec = world();
+    let standby = Some(Standby { promote_after: Duration::from_secs(120), of: Vec::new() });
+    spec.regions[4] = Region { role: Role::Warm, standby: standby.clone(), ..spec.regions[4].clone() };
+    let plain = table(spec.clone());
+    // In its primary's own place, and cold.
+    spec.regions[4] = Region { role: Role::Cold, priority: 0, ..spec.regions[4].clone() };
+    let taking_over = table(spec);
+    for (table, country, down, overloaded, held, promoted) in [
+        (&plain, "JP", "", false, "us-east ie de br us-west", "us-east ie de br us-west"),
+        (&plain, "JP", "", true, "ie de br us-east us-west", "ie de br us-west us-east"),
+        (&taking_over, "JP", "us-east", false, "ie de br us-west", "ie us-west de br"),
+        // Nobody goes unserved for it, and nobody leaves the law's own regions.
+        (&plain, "US", "us-east", false, "us-west ie de br", "us-west ie de br"),
+        (&plain, "JP", "us-east ie de br", false, "us-west", "us-west"),
+    ] {
+        let mut case = Case { from: "us-east", ..Case::new(table, country, "/v3/x").down(down) };
+        case.view[3].pressure = if overloaded { 1.0 } else { 0.0 };
+        assert_eq!(case.outcome(), held, "{country} without {down:?}");
+        case.view.iter_mut().for_each(|seen| seen.promoted = true);
+        assert_eq!(case.outcome(), promoted, "{country} without {down:?}, promoted");
+    }
+}
+
+#[test]
+fn a_standby_stands_in_for_those_that_it_names_or_the_active_ones_around_it() {
+    let of = |names: &[&str], jurisdictions: bool, active: &[usize]| {
+        let mut spec = world();
+        if !jurisdictions {
+            (spec.jurisdictions, spec.rules) = (Vec::new(), Vec::new());
+        }
+        for (index, region) in spec.regions.iter_mut().enumerate() {
+            region.role = if active.contains(&index) { Role::Active } else { Role::Warm };
+        }
+        let of = names.iter().map(|name| (*name).to_owned()).collect();
+        spec.regions[1].standby = Some(Standby { promote_after: Duration::ZERO, of });
+        let table = table(spec);
+        let id = table.region_named("de").unwrap();
+        assert_eq!(table.stands_in_for(table.region_named("ie").unwrap()), None);
+        let others = table.stands_in_for(id).unwrap();
+        let names = others.iter().map(|id| table.region(id).name.clone());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(of(&[], true, &[0, 2, 3]), "ie");
+    assert_eq!(of(&["us-east", "br"], true, &[0, 2, 3]), "br us-east");
+    assert_eq!(of(&[], false, &[0, 2, 3]), "br ie us-east", "there is none in its country");
+    assert_eq!(of(&[], true, &[0, 3]), "br us-east", "there is none in its jurisdiction");
+    let mut spec = world();
+    spec.regions[1].standby = Some(Standby { promote_after: Duration::ZERO, of: vec!["de".into()] });
+    assert!(matches!(Table::new(spec), Err(TableError::Dangling { .. })));
 }
 
 #[test]

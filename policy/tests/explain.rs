@@ -717,6 +717,7 @@ fn views() -> impl Strategy<Value = Vec<RegionView>> {
         pressure: load,
         rtt_ms,
         lag: lag.map(Duration::from_secs),
+        promoted: load > 0.5,
     });
     prop::collection::vec(one, 14)
 }

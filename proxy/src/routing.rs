@@ -244,6 +244,7 @@ impl View for Routing {
             pressure: cell.state.pressure(),
             rtt_ms: cell.state.round_trip.ms(),
             lag: cell.lag(),
+            promoted: cell.state.is_promoted(),
         }
     }
 

@@ -91,6 +91,8 @@ pub(crate) struct RegionStatus {
     /// `up`, `down`, `suspected` (real traffic has something against it), `waiting` (for the failback
     /// delay), `ramping`, or `drained` (its drain's time is over).
     pub(crate) health: &'static str,
+    /// Whether a standby is `unwanted`, `wanted` or `promoted`; null for other regions.
+    pub(crate) standby: Option<&'static str>,
     /// Percent of its clients that it gets; at 0 it is the last resort, unless it is down.
     pub(crate) clients_percent: u8,
     /// Percent of its endpoints that are up.
@@ -239,6 +241,7 @@ impl Status {
                     } else {
                         phase_name(cell.state.phase())
                     },
+                    standby: region.standby.as_ref().map(|_| cell.state.want().name()),
                     clients_percent: match region.state {
                         AdminState::Serving => (gauge(cell) * 100.0).round() as u8,
                         AdminState::Draining | AdminState::Disabled => 0,

@@ -35,6 +35,7 @@ mod replay;
 mod shedding;
 mod ships;
 mod slow_clients;
+mod standby;
 mod supervision;
 mod tokens;
 mod worlds;

@@ -144,6 +144,7 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
             operator: None,
             compliance: Vec::new(),
             share: None,
+            standby: None,
             capacity_rps: None,
             cost_per_gb: 0.0,
             line: 1,

@@ -9,8 +9,13 @@ use crate::field::Section;
 /// Reports regions without a share among others with one, and warns of weights that were meant as shares.
 pub(super) fn check<'r>(section: &Section<'_>, regions: impl Iterator<Item = &'r Region>) {
     let mut groups: BTreeMap<(u16, bool), Vec<&Region>> = BTreeMap::new();
-    for region in regions {
-        groups.entry((region.priority, region.role == Role::Cold)).or_default().push(region);
+    let regions: Vec<&Region> = regions.collect();
+    // A standby is cold now, and now it is not: what it meets either way is one group.
+    let standby_meets =
+        |other: &&Region| regions.iter().any(|one| one.standby.is_some() && one.priority == other.priority);
+    for region in &regions {
+        let cold = region.role == Role::Cold && !standby_meets(region);
+        groups.entry((region.priority, cold)).or_default().push(region);
     }
     for group in groups.values() {
         match group.iter().find(|region| region.share.is_some()) {

@@ -10,7 +10,7 @@ use crate::failover::Failover;
 use crate::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
 use crate::list::Countries;
 use crate::moment::Period;
-use crate::region::{AdminState, Operator, Region, RegionId, RegionSet, Role, Tier};
+use crate::region::{AdminState, Operator, Region, RegionId, RegionSet, Role, Standby, Tier};
 use crate::score::ScoringSpec;
 use crate::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
@@ -105,6 +105,7 @@ fn regions(spec: &TableSpec) -> Things {
             ("capabilities", listed(&capabilities)),
             ("operator", region.operator.as_ref().map_or("unknown".to_owned(), operator)),
             ("compliance", listed(&sorted(&region.compliance))),
+            ("standby", region.standby.as_ref().map_or("none".to_owned(), standby)),
             ("capacity_rps", number(region.capacity_rps)),
             ("cost_per_gb", region.cost_per_gb.to_string()),
         ];
@@ -112,6 +113,11 @@ fn regions(spec: &TableSpec) -> Things {
         (region.name.clone(), (summary, said.map(|(key, value)| (key.to_owned(), value)).into()))
     };
     spec.regions.iter().map(said).collect()
+}
+
+fn standby(standby: &Standby) -> String {
+    let of = if standby.of.is_empty() { String::new() } else { format!(" of {}", listed(&sorted(&standby.of))) };
+    format!("promoted after {:?}{of}", standby.promote_after)
 }
 
 fn operator(operator: &Operator) -> String {

@@ -268,6 +268,16 @@ impl Subject<'_> {
     fn for_this_client(&self, told: &mut Told) {
         let Case { table, route, .. } = self.case;
         let here = Some(table.region(self.id).line);
+        if let Some(standby) = &table.region(self.id).standby {
+            let (ruling, effect) = match self.seen.promoted {
+                true => (Ruling::Notes, "promoted: the regions that it stands in for cannot carry the load".to_owned()),
+                false => (
+                    Ruling::Moves,
+                    format!("not promoted: after all others, until it was wanted for {:?}", standby.promote_after),
+                ),
+            };
+            told.say(ruling, "standby", here, effect);
+        }
         if self.is_kept() {
             told.say(Ruling::Moves, "affinity", Some(route.spec.line), "first: the client is pinned here".into());
         }

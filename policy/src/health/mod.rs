@@ -9,9 +9,11 @@
 mod endpoint;
 mod plan;
 mod region;
+mod standby;
 mod window;
 
 pub use endpoint::{EndpointHealth, Probe, Symptom};
 pub use plan::{Check, HttpCheck, ProbePlan};
 pub use region::{EndpointCounts, Evidence, Phase, RegionHealth};
+pub use standby::{Primary, Want, is_needed};
 pub use window::{Cause, Counts, Seen, Sliding};

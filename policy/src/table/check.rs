@@ -1,6 +1,6 @@
 //! What must be true of a specification before it becomes a table.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use super::{Table, TableSpec};
@@ -64,6 +64,11 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
     for region in &spec.regions {
         non_negative(format!("region {}: cost_per_gb", region.name), region.cost_per_gb)?;
         non_negative(format!("region {}: capacity_rps", region.name), region.capacity_rps.unwrap_or(0.0))?;
+        if let Some(standby) = &region.standby
+            && standby.of.iter().any(|name| *name == region.name || !spec.regions.iter().any(|one| one.name == *name))
+        {
+            return Err(TableError::Dangling { place: format!("region {}: standby.of", region.name), kind: "region" });
+        }
         let (latitude, longitude) = region.coordinates.unwrap_or_default();
         let place = |axis: &str| format!("region {}: {axis}", region.name);
         non_negative(place("latitude"), 90.0 - latitude.abs())?;
@@ -153,11 +158,15 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
 /// Checks that regions which may stand side by side all have a share, or none.
 fn check_shares(regions: &[Region]) -> Result<(), TableError> {
     let mut first: FxHashMap<(u16, bool), &Region> = FxHashMap::default();
+    let with_standby: FxHashSet<u16> =
+        regions.iter().filter(|region| region.standby.is_some()).map(|region| region.priority).collect();
     for region in regions {
         if region.share == Some(0) {
             return Err(TableError::BadNumber { place: format!("region {}: share", region.name), value: 0.0 });
         }
-        let other = *first.entry((region.priority, region.role == Role::Cold)).or_insert(region);
+        let other = *first
+            .entry((region.priority, region.role == Role::Cold && !with_standby.contains(&region.priority)))
+            .or_insert(region);
         let (with, without) = match (region.share, other.share) {
             (Some(_), None) => (region, other),
             (None, Some(_)) => (other, region),
@@ -169,7 +178,7 @@ fn check_shares(regions: &[Region]) -> Result<(), TableError> {
 }
 
 fn unique<'a>(kind: &'static str, names: impl Iterator<Item = &'a String>) -> Result<(), TableError> {
-    let mut seen = rustc_hash::FxHashSet::default();
+    let mut seen = FxHashSet::default();
     for name in names {
         if !seen.insert(name) {
             return Err(TableError::Duplicate { kind, name: name.clone() });

@@ -125,7 +125,10 @@ impl Choice {
                 elsewhere_than_pinned: request.pinned.as_deref() != Some(&region.name)
                     || seen.health == Health::Ramping(0),
                 opened: law.is_opened(&region.name),
-                cold: region.role == Role::Cold,
+                cold: match &region.standby {
+                    Some(_) => !seen.promoted,
+                    None => region.role == Role::Cold,
+                },
                 moved_off: moved_off(region, seen.health, request.client_key ^ seed),
                 spilled: choice.spilled(book, route, pressure, request.client_key ^ seed),
                 priority: region.priority,

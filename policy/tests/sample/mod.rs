@@ -32,6 +32,7 @@ pub fn region(name: &str, country: &str) -> Region {
         priority: 0,
         weight: 100,
         share: None,
+        standby: None,
         state: AdminState::Serving,
         operator: None,
         capabilities: Capabilities { read: true, write: true },

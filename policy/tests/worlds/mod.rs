@@ -14,7 +14,7 @@ use policy::jurisdiction::{
     WhenUnavailable,
 };
 use policy::list::{Countries, Entry, List, ListId};
-use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Tier};
+use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Standby, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName, UnknownLag};
 use policy::score::{CurveShape, LatencyCurve, ScoringSpec, Weights};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
@@ -185,13 +185,16 @@ fn seen() -> impl Strategy<Value = RegionView> {
     let pressure = prop_oneof![3 => Just(0.0_f32), 2 => thousandths(840..1010), 1 => Just(1.0_f32)];
     let rtt_ms = maybe(0.3, select(&[5.0_f32, 25.0, 60.0, 61.5, 90.0, 140.0, 500.0]));
     let lag = maybe(0.2, select(&[1_u64, 60, 61]).prop_map(Duration::from_secs));
-    (health, load, pressure, rtt_ms, lag).prop_map(|(health, utilisation, pressure, rtt_ms, lag)| RegionView {
-        health,
-        utilisation,
-        pressure,
-        rtt_ms,
-        lag,
-    })
+    (health, load, pressure, rtt_ms, lag, any::<bool>()).prop_map(
+        |(health, utilisation, pressure, rtt_ms, lag, promoted)| RegionView {
+            promoted,
+            health,
+            utilisation,
+            pressure,
+            rtt_ms,
+            lag,
+        },
+    )
 }
 
 /// A number from a range. (The ranges of `f32` in proptest 1.12 panic now and then.)
@@ -283,8 +286,11 @@ fn named<T, U>(prefix: &str, items: Vec<T>, make: impl Fn(String, T) -> U) -> Ve
 
 /// Gives all regions of a priority a share, or none: as the first of them has it.
 fn settle_shares(regions: &mut [Region]) {
+    let standbys: Vec<u16> =
+        regions.iter().filter(|region| region.standby.is_some()).map(|region| region.priority).collect();
     for index in 0..regions.len() {
-        let group = |region: &Region| (region.priority, region.role == Role::Cold);
+        let group =
+            |region: &Region| (region.priority, region.role == Role::Cold && !standbys.contains(&region.priority));
         let first = regions.iter().find(|region| group(region) == group(&regions[index])).and_then(|first| first.share);
         let region = &mut regions[index];
         region.share = first.map(|_| region.share.unwrap_or(7));
@@ -359,6 +365,7 @@ fn region() -> impl Strategy<Value = Region> {
         prop_oneof![9 => Just(Role::Active), 1 => Just(Role::Warm), 1 => Just(Role::Cold)],
         prop_oneof![9 => Just((true, true)), 2 => Just((true, false)), 1 => Just((false, true)), 1 => Just((false, false))],
         maybe(0.4, select(&[1_u32, 25, 35, 40, 1_000_000])),
+        prop_oneof![9 => Just(false), 1 => Just(true)],
     );
     let worth = (subsequence(FRAMEWORKS, 0..=3), maybe(0.6, 0..5000_u32), select(&[0.0, 0.02, 0.05, 0.09]));
     let operator = maybe(0.7, (select(HOMES), maybe(0.6, select(LEVELS))));
@@ -381,6 +388,7 @@ fn region() -> impl Strategy<Value = Region> {
             priority: standing.0,
             weight: standing.1,
             share: standing.5,
+            standby: standing.6.then(|| Standby { promote_after: Duration::from_secs(120), of: Vec::new() }),
             state: standing.2,
             capabilities: Capabilities { read: standing.4.0, write: standing.4.1 },
             compliance: held.into_iter().map(str::to_owned).collect(),

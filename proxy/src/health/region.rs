@@ -1,12 +1,13 @@
 //! One region as this node sees it: what outlives a table, by the region's name.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::Health;
 use policy::failover::{Failover, Outlier};
-use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding};
+use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding, Want};
+use policy::region::Standby;
 
 use crate::clock::uptime;
 use crate::health::latency::AnswerTimes;
@@ -34,6 +35,8 @@ pub(crate) struct RegionState {
     error_share: AtomicU32,
     /// [`Health`], as [`encoded`].
     health: AtomicU8,
+    /// Whether it is a standby that takes clients.
+    promoted: AtomicBool,
     /// Attempts that failed, without another between them, each of another client where a client may be the reason.
     errors_in_a_row: AtomicU32,
     failing: Clients,
@@ -55,6 +58,8 @@ struct RegionInner {
     retries_seen: u64,
     /// Since when the table says that it drains.
     draining: Option<Duration>,
+    /// Of a standby.
+    want: Want,
 }
 
 impl RegionState {
@@ -94,6 +99,31 @@ impl RegionState {
     /// Returns the share of attempts that failed lately, `0..=1`.
     pub(crate) fn error_share(&self) -> f32 {
         f32::from_bits(self.error_share.load(Ordering::Relaxed))
+    }
+
+    /// Returns whether it is a standby that takes clients.
+    pub(crate) fn is_promoted(&self) -> bool {
+        self.promoted.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether it is wanted, as a standby.
+    pub(crate) fn want(&self) -> Want {
+        self.lock().want
+    }
+
+    /// Lets the time pass for a standby, which the others need or do not; `None` for a region that is none (any
+    /// more). Returns whether it is wanted, where that has changed.
+    pub(crate) fn observe_want(&self, standby: Option<&Standby>, needed: bool, failover: &Failover) -> Option<Want> {
+        let is_up = self.health() == Health::Up;
+        let mut watch = self.lock();
+        let changed = match standby {
+            Some(standby) => {
+                watch.want.observe(uptime(), needed, is_up, standby.promote_after, failover.failback_delay)
+            }
+            None => std::mem::take(&mut watch.want).is_wanted(),
+        };
+        self.promoted.store(watch.want.is_promoted(), Ordering::Relaxed);
+        changed.then_some(watch.want)
     }
 
     /// Notes whether the table says that the region drains.

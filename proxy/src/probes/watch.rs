@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use http::HeaderValue;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use policy::health::{Counts, Phase, Probe, ProbePlan, Sliding};
+use policy::health::{Counts, Phase, Primary, Probe, ProbePlan, Sliding, is_needed};
 use policy::pressure::{OVERLOAD_MARK, Pressure};
 use policy::region::AdminState;
+use policy::{Health, RegionId};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::probe;
@@ -145,6 +146,7 @@ impl Watch {
             memory.regions.entry(region.name.clone()).or_default().observe(&region.name, cell, since);
             show(&self.node, region, cell);
         }
+        follow_standbys(&self.node, &routing);
         for route in routing.latencies() {
             route.on_tick();
         }
@@ -217,6 +219,36 @@ const WITHIN_SLA: f64 = 0.9;
 
 /// How often it is worked out how far regions are.
 const MEASURED_EACH: Duration = Duration::from_secs(1);
+
+/// Finds out which standbys are wanted, shows it, and says where that changes.
+fn follow_standbys(node: &Node, routing: &Routing) {
+    let table = routing.table();
+    let failover = &table.spec().failover;
+    for (id, region, cell) in routing.regions() {
+        let primaries = table.stands_in_for(id).unwrap_or_default();
+        let relief = if cell.state.is_promoted() { cell.fleet_load() * table.capacity_rps(id) } else { 0.0 };
+        let needed = is_needed(primaries.iter().map(|primary| seen(routing, primary)), relief);
+        if let Some(want) = cell.state.observe_want(region.standby.as_ref(), needed, failover) {
+            let stands_in_for: Vec<&str> = primaries.iter().map(|id| table.region(id).name.as_str()).collect();
+            let (region, state, stands_in_for) = (&region.name, want.name(), stands_in_for.join(", "));
+            tracing::warn!(region, state, stands_in_for, "standby changed");
+        }
+        if region.standby.is_some() {
+            let wanted = i64::from(cell.state.want().is_wanted());
+            node.telemetry.metrics.region_wanted.with_label_values(&[&region.name]).set(wanted);
+        }
+    }
+}
+
+/// Returns what a standby sees of a region that it stands in for.
+fn seen(routing: &Routing, id: RegionId) -> Primary {
+    let (region, cell) = (routing.table().region(id), routing.region(id));
+    let health = match region.state {
+        AdminState::Serving => cell.state.health(),
+        AdminState::Draining | AdminState::Disabled => Health::Down,
+    };
+    Primary { health, pressure: cell.state.pressure(), capacity: routing.table().capacity_rps(id) }
+}
 
 fn show(node: &Node, region: &policy::region::Region, cell: &Region) {
     let (admin, region) = (region.state, &region.name);

@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) decision_seconds: Histogram,
     pub(crate) region_health: GaugeVec,
     pub(crate) region_utilisation: GaugeVec,
+    pub(crate) region_wanted: IntGaugeVec,
     pub(crate) region_latency: GaugeVec,
     client_round_trip: HistogramVec,
     pub(crate) region_latency_sla: GaugeVec,
@@ -169,6 +170,11 @@ impl Metrics {
             region_utilisation: shares(
                 "meridian_region_utilisation",
                 "Share of the region's capacity in use, as decisions weigh it: this node's part, or what the fleet reports",
+                &["region"],
+            ),
+            region_wanted: gauges(
+                "meridian_region_wanted",
+                "1 while the regions that a standby stands in for cannot carry their load: start it, or keep it",
                 &["region"],
             ),
             cross_region_latency: histograms(
@@ -483,6 +489,9 @@ impl Metrics {
         forget(&self.errors, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_health, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_utilisation, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        let standby =
+            |_: &str, name: &str| table.region_named(name).is_some_and(|id| table.region(id).standby.is_some());
+        forget(&self.region_wanted, standby, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_latency_sla, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.queue_depth, keep, |vec, values| vec.remove_label_values(values).is_ok());
