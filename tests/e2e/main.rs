@@ -5,6 +5,7 @@ mod admin;
 mod affinity;
 mod bus;
 mod canary;
+mod capacity;
 mod chaos;
 mod cli;
 mod client_limits;

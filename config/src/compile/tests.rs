@@ -95,7 +95,7 @@ fn bad_regions() {
             "regions.a.standby.of[0]",
             "unknown region \"x\"",
         ),
-        ("standby = { after = '0s' }\nrole = 'cold'", "regions.a.standby.after", "unknown key"),
+        ("standby = { promote_after = '0s', after = '0s' }\nrole = 'cold'", "regions.a.standby.after", "unknown key"),
         ("state = true", "regions.a.state", "expected a string, found true"),
         ("capabilities = ['raed']", "regions.a.capabilities[0]", "did you mean \"read\"?"),
         ("capabilities = 'read'", "regions.a.capabilities", "expected a list"),
