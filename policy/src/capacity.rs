@@ -155,6 +155,7 @@ fn spread(
             from: lost,
             pinned: None,
             only: None,
+            criticality: None,
         };
         let first = |permits: &Permits| permits.first();
         if forwarded(decide_on_route(table, route, &facts, view)).as_ref().map(first) == Some(lost) {

@@ -155,6 +155,7 @@ impl Cell {
             pressure: self.pressure.level(),
             rtt_ms: None,
             lag: None,
+            promoted: false,
         }
     }
 
