@@ -80,6 +80,11 @@ impl<'t> Field<'t> {
         self.value.as_str()
     }
 
+    /// Returns the whole number, if the value is one; nothing is reported.
+    pub(crate) fn peek_integer(&self) -> Option<i64> {
+        self.value.as_integer().and_then(parse_integer)
+    }
+
     /// Returns the name of a file, which is not opened; a relative one is relative to `directory`.
     pub(crate) fn file(&self, directory: &Path) -> Option<PathBuf> {
         let is_good = |name: &str| !name.is_empty() && !name.contains('\0');

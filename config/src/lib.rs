@@ -33,7 +33,7 @@ mod text;
 pub use endpoint::{Endpoint, EndpointRole, Upstream};
 pub use kind::{FileKind, kind_of};
 pub use node::{
-    BusSource, CertificateFiles, ClientAddresses, Drain, Geoip, Limits, Listener, ListenerId, Log, NodeConfig,
+    BusSource, CertificateFiles, ClientAddresses, Drain, Geoip, Limits, Listener, ListenerId, Log, Memory, NodeConfig,
     NodeReload, PeerName, Peers, ProxyProtocol, Routing, Tls, TokenAlgorithm, TokenKey, Tokens, UpstreamTls, host_name,
 };
 pub use problem::{Problem, Problems, Severity};

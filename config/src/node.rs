@@ -259,6 +259,19 @@ pub struct Limits {
     pub body_rate: Option<u32>,
     /// How long a tunnel may be without a byte either way.
     pub tunnel_idle_timeout: Duration,
+    /// Memory of the process, of what it may have; `None` is without limit.
+    pub memory: Option<Memory>,
+    /// What of that bodies in flight may hold, of [`Limits::memory`]; `None` is without limit.
+    pub body_memory: Option<Memory>,
+}
+
+/// An amount of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Bytes.
+    Bytes(u64),
+    /// Percent of something.
+    Percent(u8),
 }
 
 /// How the node drains.

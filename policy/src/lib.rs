@@ -36,6 +36,7 @@ pub mod list;
 pub mod load;
 pub mod moment;
 pub mod origin;
+pub mod overload;
 pub mod path;
 pub mod permit;
 pub mod pressure;

@@ -186,6 +186,8 @@ data_class = 'personal'
             connector: ArcSwap::from_pointee(components.identity.connector),
             listeners: Vec::new(),
             occupancy: Occupancy::default(),
+            overload: Default::default(),
+            bodies: Default::default(),
             cancellations: Cancellations::default(),
             telemetry: Telemetry { metrics: Metrics::new(), access_log: AccessLog::off(), abuse: Default::default() },
             inbox: Inbox::default(),

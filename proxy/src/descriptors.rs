@@ -1,6 +1,7 @@
 //! How many descriptors the process may have, and who gets them: clients leave some for origins, and all of them some
 //! for what keeps the node going, so that it answers its probes and reads its files whatever strangers open.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +76,18 @@ fn needed(limits: &Limits) -> u64 {
 
 fn reserve(limit: u64) -> u64 {
     RESERVE.min(limit / 4)
+}
+
+/// Returns the share in use of the descriptors that clients and origins can get.
+pub(crate) fn share_in_use() -> f32 {
+    let limit = LIMIT.load(Ordering::Relaxed);
+    // Linux says since 6.2 how many there are; before, the lowest that is free tells nearly as much.
+    let counted = std::fs::metadata("/proc/self/fd").map_or(0, |directory| directory.len());
+    let count = match counted {
+        0 => File::open("/proc/self/stat").map_or(limit, |file| u64::try_from(file.as_raw_fd()).unwrap_or(0)),
+        counted => counted,
+    };
+    count as f32 / limit.saturating_sub(reserve(limit) / 4).max(1) as f32
 }
 
 /// Returns whether a client's connection took a descriptor that is not for clients. The system gives out the lowest that

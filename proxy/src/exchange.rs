@@ -98,8 +98,9 @@ pub(crate) async fn serve(
     }
     headers.insert(fields::REQUEST_ID, log.request_id.clone());
     // What of a body is still to come must not be taken for a request.
-    let close = log.close || log.unread_body || log.worker.node.occupancy.draining() >= Drain::Announced;
-    if http1 && close && log.status != StatusCode::SWITCHING_PROTOCOLS {
+    let node = &log.worker.node;
+    let closes = || node.occupancy.draining() >= Drain::Announced || node.overload.actions().closes;
+    if http1 && (log.close || log.unread_body || closes()) && log.status != StatusCode::SWITCHING_PROTOCOLS {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(answering) = &log.peer {
@@ -311,7 +312,8 @@ async fn answer(
         sources.geo.country_header.as_ref().map(HeaderName::as_str),
     ];
     let trailers = || TrailerRules::new(&vouched_names);
-    let body = RequestBody::new(content, keep, body_bytes, pace, trailers).awaiting_continue(expects_continue);
+    let body =
+        RequestBody::new(content, (keep, &node.bodies), body_bytes, pace, trailers).awaiting_continue(expects_continue);
     if route.streams_uploads {
         body.may_stream(route.stream_idle_timeout);
     }

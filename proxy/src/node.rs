@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use config::{NodeConfig, Problem};
 
+use crate::body_budget::BodyBudget;
 use crate::bus_state::BusState;
 use crate::bus_state::reports::WorkerObservations;
 use crate::cancellations::Cancellations;
@@ -17,6 +18,7 @@ use crate::databases::recent::Sample;
 use crate::listener::ListenerFacts;
 use crate::load::Inbox;
 use crate::occupancy::{Drain, Occupancy};
+use crate::overload::{LoopLag, Overload};
 use crate::peers::CurrentPeers;
 use crate::routing::CurrentRouting;
 use crate::telemetry::Telemetry;
@@ -49,6 +51,10 @@ pub(crate) struct Node {
     pub(crate) listeners: Vec<Arc<ListenerFacts>>,
     /// What is in flight, and how far the drain is.
     pub(crate) occupancy: Occupancy,
+    /// What it is about to run out of, and what it does about it.
+    pub(crate) overload: Overload,
+    /// How many bytes of bodies it holds.
+    pub(crate) bodies: Arc<BodyBudget>,
     /// What clients owe for requests that they have cancelled.
     pub(crate) cancellations: Cancellations,
     /// Metrics and the access log.
@@ -100,6 +106,8 @@ pub(crate) struct Worker {
     pub(crate) decisions: AtomicUsize,
     /// Client connections that it serves.
     pub(crate) connections: AtomicUsize,
+    /// How late its timers are.
+    pub(crate) lag: Arc<LoopLag>,
 }
 
 impl Node {

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::body_budget::{BodyBudget, BodyShare};
 use crate::client_content::ClientContent;
 use crate::clock;
 use crate::framing::TrailerRules;
@@ -70,7 +71,9 @@ pub(crate) struct SharedBody {
     /// All that has come, while it may be kept.
     kept: BytesMut,
     keep: usize,
-    /// More has come than may be kept: there is no second attempt with this body.
+    /// What is kept of it, among what the node holds.
+    share: BodyShare,
+    /// More has come than may be kept, or than the node has room for: there is no second attempt with this body.
     overflown: bool,
     received: u64,
     most: u64,
@@ -89,11 +92,11 @@ pub(crate) struct SharedBody {
 }
 
 impl RequestBody {
-    /// Wraps a request's body. `keep` bytes are kept for another attempt; more than `most` in all
-    /// is a fault. `rules` says what of its trailers goes up.
+    /// Wraps a request's body. `keep` bytes are kept for another attempt, while `budget` has room for them; more than `most`
+    /// in all is a fault. `rules` says what of its trailers goes up.
     pub(crate) fn new(
         source: ClientContent,
-        keep: usize,
+        (keep, budget): (usize, &Arc<BodyBudget>),
         most: u64,
         pace: UploadPace,
         rules: impl FnOnce() -> TrailerRules,
@@ -106,6 +109,7 @@ impl RequestBody {
             awaits_continue: false,
             kept: BytesMut::new(),
             keep,
+            share: BodyShare::of(budget),
             overflown: false,
             received: 0,
             most,
@@ -453,13 +457,28 @@ impl std::fmt::Debug for SharedBody {
 impl SharedBody {
     /// Keeps a piece for another attempt, if all of the body so far fits.
     fn keep(&mut self, data: &Bytes) -> bool {
-        if self.overflown || self.kept.len() + data.len() > self.keep {
+        let length = self.kept.len() + data.len();
+        if self.overflown || length > self.keep || !self.has_room_for(length) {
             self.overflown = true;
             self.kept = BytesMut::new();
+            self.share.clear();
             return false;
         }
         // Copied into one: a client that sends byte by byte shall not cost more than its bytes.
         self.kept.extend_from_slice(data);
+        true
+    }
+
+    /// Makes room for so many bytes, if the node has it: for twice as many as before, at most, as a buffer grows.
+    fn has_room_for(&mut self, length: usize) -> bool {
+        if length <= self.kept.capacity() {
+            return true;
+        }
+        let capacity = length.max(self.kept.capacity() * 2).min(self.keep);
+        if !self.share.try_grow_to(capacity) {
+            return false;
+        }
+        self.kept.reserve(capacity - self.kept.len());
         true
     }
 

@@ -196,6 +196,11 @@ impl OwnAnswer {
         Self { unsent: true, retry_after: Some(retry_after(load, fastrand::f32())), ..answer }
     }
 
+    /// Answers that the node is short of memory, or of something else that the request would take.
+    pub(crate) fn exhausted() -> Self {
+        Self { detail: "This node is near the end of what it has; this request was shed.".into(), ..Self::overloaded() }
+    }
+
     /// Answers that the client has as many requests in flight as it may.
     pub(crate) fn client_full() -> Self {
         let detail = "This client has as many requests in flight as it may; this one was refused.";
@@ -270,7 +275,7 @@ impl OwnAnswer {
                         "It may have been acted on, so it was not sent again: only idempotent methods, and requests \
                             with an Idempotency-Key, are."
                     }
-                    NoRetry::BodyGone => "Its body is longer than what is kept to be sent again.",
+                    NoRetry::BodyGone => "Its body is not kept to be sent again.",
                     NoRetry::OverBudget => "The retry budget of the region is spent.",
                 };
                 let answer = if timed_out {

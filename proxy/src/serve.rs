@@ -27,6 +27,8 @@ use crate::listener::ListenerFacts;
 use crate::load::Inbox;
 use crate::node::{Node, RefusedReloads};
 use crate::occupancy::{Drain, Occupancy};
+use crate::overload::Overload;
+use crate::overload_watch::watch_overload;
 use crate::peers::CurrentPeers;
 use crate::prepare::{Components, Identity, LoadedNode};
 use crate::probes::watch::Watch;
@@ -118,6 +120,8 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
         connector: ArcSwap::from_pointee(connector),
         listeners,
         occupancy: Occupancy::default(),
+        overload: Overload::default(),
+        bodies: Arc::default(),
         cancellations: Cancellations::default(),
         telemetry: Telemetry { metrics, access_log, abuse: AbuseLog::default() },
         inbox: Inbox::default(),
@@ -132,6 +136,8 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     let shutdown = bus.map(|bus| bus.serve(&node));
 
     supervise::thread("clock", Need::Vital, run_coarse_clock)?;
+    let watched = node.clone();
+    supervise::thread("overload", Need::Vital, move || watch_overload(&watched))?;
     let look = Arc::new(Notify::new());
     let stop = Stop { node: node.clone(), signals: Mutex::new(Some(signals)), look: look.clone() };
 

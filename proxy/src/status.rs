@@ -39,6 +39,8 @@ pub(crate) struct Status {
     pub(crate) requests_in_flight: usize,
     /// WebSockets, which are no requests in flight.
     pub(crate) tunnels: usize,
+    /// What the node may run out of.
+    pub(crate) overload: OverloadStatus,
     pub(crate) table: TableStatus,
     pub(crate) law: LawStatus,
     /// Null unless the table comes from a bus.
@@ -57,6 +59,42 @@ pub(crate) struct Status {
     pub(crate) rejected: Vec<Rejected>,
     /// Keys of the node file that have changed and are in force only after a restart.
     pub(crate) needs_restart: Vec<String>,
+}
+
+/// What the node may run out of, each as the share in use, and what it does about it.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub(crate) struct OverloadStatus {
+    pub(crate) memory: f32,
+    pub(crate) descriptors: f32,
+    pub(crate) connections: f32,
+    pub(crate) lag: f32,
+    pub(crate) memory_bytes: u64,
+    /// Null without a limit.
+    pub(crate) memory_limit_bytes: Option<u64>,
+    pub(crate) body_bytes: u64,
+    /// Null without a limit.
+    pub(crate) body_limit_bytes: Option<u64>,
+    /// Empty while there is room.
+    pub(crate) actions: Vec<&'static str>,
+}
+
+impl OverloadStatus {
+    fn of(node: &Node) -> Self {
+        let shares = node.overload.shares();
+        let (memory_bytes, memory_limit_bytes) = node.overload.memory();
+        Self {
+            memory: shares.memory,
+            descriptors: shares.descriptors,
+            connections: shares.connections,
+            lag: shares.lag,
+            memory_bytes,
+            memory_limit_bytes,
+            body_bytes: node.bodies.held(),
+            body_limit_bytes: node.bodies.limit(),
+            actions: node.overload.actions().names(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -220,6 +258,7 @@ impl Status {
             connections: node.occupancy.connections.load(std::sync::atomic::Ordering::Relaxed),
             requests_in_flight: node.occupancy.requests.load(std::sync::atomic::Ordering::Relaxed),
             tunnels: node.occupancy.tunnels.load(std::sync::atomic::Ordering::Relaxed),
+            overload: OverloadStatus::of(node),
             table: TableStatus {
                 version: spec.version.clone(),
                 revision: routing.revision,

@@ -14,6 +14,7 @@ mod descriptors;
 mod diff;
 mod dns;
 mod drain;
+mod exhaustion;
 mod explain;
 mod failover;
 mod failover_scope;

@@ -7,7 +7,7 @@ use meridian_tests::{Client, Node, Setup, World, eventually, get};
 
 #[tokio::test]
 async fn a_part_that_panics_is_started_again() {
-    for task in ["listener", "admin", "health", "boundary", "reload", "clock", "log", "access-log"] {
+    for task in ["listener", "admin", "health", "boundary", "reload", "clock", "overload", "log", "access-log"] {
         let world = World::probed_often(&[("here", "US")], "[[routes]]\nname = \"all\"\n").await;
         let mut node = setup(&world, task).start().await;
         node.logged_after(0, "a panic").await;

@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Method, Request, Response};
@@ -92,6 +92,15 @@ impl StreamClient {
         let (answer, sending) = self.sender.send_request(request, false).expect("an open connection");
         let (head, receiving) = patiently("an answer", answer).await.expect("an answer").into_parts();
         (Response::from_parts(head, ()), Stream::new(sending, receiving))
+    }
+
+    /// Begins a request whose content follows, and waits for no answer.
+    ///
+    /// # Panics
+    /// When there is no place for it.
+    pub async fn begin(&mut self, request: Request<()>) -> (ResponseFuture, SendStream<Bytes>) {
+        self.sender = patiently("a place", self.sender.clone().ready()).await.expect("an open connection");
+        self.sender.send_request(request, false).expect("an open connection")
     }
 
     /// Waits for the connection's end.

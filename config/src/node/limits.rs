@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::Limits;
-use crate::field::Section;
+use super::{Limits, Memory};
+use crate::field::{Field, Section};
+use crate::quote::quote;
 
 impl Default for Limits {
     /// Returns limits for a node of a few cores, nginx's where it has the same one. A tunnel has two
@@ -26,6 +27,9 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(60),
             body_rate: None,
             tunnel_idle_timeout: Duration::from_secs(3600),
+            // The rest is the kernel's, for the sockets' buffers, and for what comes between two readings.
+            memory: Some(Memory::Percent(90)),
+            body_memory: Some(Memory::Percent(25)),
         }
     }
 }
@@ -59,8 +63,65 @@ pub(super) fn limits(root: &Section<'_>) -> Limits {
         // As for what is a most, 0 is no limit.
         body_rate: section.field("body_rate").and_then(|field| field.integer(0..=MOST_RATE)).filter(|rate| *rate > 0),
         tunnel_idle_timeout: duration("tunnel_idle_timeout").unwrap_or(defaults.tunnel_idle_timeout),
+        memory: section.field("memory").map_or(defaults.memory, |field| memory(&field, LEAST_MEMORY)),
+        body_memory: section.field("body_memory").map_or(defaults.body_memory, |field| memory(&field, 0)),
     }
 }
+
+impl Memory {
+    /// Returns the bytes, where a percentage is of `whole`.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Memory::Bytes(bytes) => bytes,
+            Memory::Percent(percent) => (u128::from(whole) * u128::from(percent) / 100) as u64,
+        }
+    }
+}
+
+/// Returns an amount of memory; as for what is a most, 0 is no limit. Less than `least` bytes is a mistake.
+fn memory(field: &Field<'_>, least: u64) -> Option<Memory> {
+    let Some(text) = field.peek_text() else {
+        if field.peek_integer() == Some(0) {
+            return None;
+        }
+        return field.wrong(AMOUNT);
+    };
+    match amount(text) {
+        Some(Memory::Bytes(bytes)) if bytes < least => {
+            let least = least / MIB;
+            field
+                .error(format!("{} is less than a node needs to run at all: the least is \"{least}MiB\"", quote(text)));
+            None
+        }
+        Some(amount) => Some(amount),
+        None => {
+            field.error(format!("{} is not {AMOUNT}", quote(text)));
+            None
+        }
+    }
+}
+
+/// Parses `"512MiB"` or `"90%"`.
+fn amount(text: &str) -> Option<Memory> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
+    let bytes = |unit: u64| number.checked_mul(unit).filter(|bytes| *bytes <= MOST_MEMORY).map(Memory::Bytes);
+    match unit.trim_start() {
+        "%" => u8::try_from(number).ok().filter(|percent| *percent <= 100).map(Memory::Percent),
+        "KiB" => bytes(1024),
+        "MiB" => bytes(MIB),
+        "GiB" => bytes(1024 * MIB),
+        _ => None,
+    }
+}
+
+const AMOUNT: &str = "an amount of memory such as \"512MiB\", \"4GiB\" or \"90%\", or 0 for no limit";
+const MIB: u64 = 1024 * 1024;
+/// What a node has in use before anybody asks it for anything, and as much for those who do.
+const LEAST_MEMORY: u64 = 32 * MIB;
+/// A pebibyte: no machine has as much.
+const MOST_MEMORY: u64 = 1 << 50;
 
 const KEYS: &[&str] = &[
     "requests_in_flight",
@@ -77,8 +138,40 @@ const KEYS: &[&str] = &[
     "body_timeout",
     "body_rate",
     "tunnel_idle_timeout",
+    "memory",
+    "body_memory",
 ];
 
 const MILLIONS: usize = 10_000_000;
 /// A gigabyte a second: no upload is as fast for long.
 const MOST_RATE: u32 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_units() {
+        for (text, expected) in [
+            ("512MiB", Some(Memory::Bytes(512 << 20))),
+            ("4 GiB", Some(Memory::Bytes(4 << 30))),
+            ("64KiB", Some(Memory::Bytes(64 << 10))),
+            ("90%", Some(Memory::Percent(90))),
+            ("100%", Some(Memory::Percent(100))),
+            ("101%", None),
+            ("0%", None),
+            ("512", None),
+            ("512MB", None),
+            ("-1MiB", None),
+            ("1.5GiB", None),
+            ("", None),
+            ("MiB", None),
+            ("99999999999999999999GiB", None),
+            ("9999999999GiB", None),
+        ] {
+            assert_eq!(amount(text), expected, "{text}");
+        }
+        assert_eq!(Memory::Percent(90).of(u64::MAX), 16_602_069_666_338_596_453);
+        assert_eq!(Memory::Bytes(7).of(1), 7);
+    }
+}

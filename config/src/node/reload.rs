@@ -86,6 +86,8 @@ impl NodeConfig {
                 body_timeout,
                 body_rate,
                 tunnel_idle_timeout,
+                memory,
+                body_memory,
             } of limits),
             drain: live!(Drain { announce } of drain),
             upstream: live!(UpstreamTls {

@@ -106,6 +106,8 @@ body_timeout = '9s'
 body_rate = 11
 tunnels = 0
 tunnel_idle_timeout = '10s'
+memory = '64MiB'
+body_memory = 0
 [upstream]
 certificate_authorities = ['ca.pem']
 nameservers = ['10.0.0.2', '127.0.0.1:5353', '::1', '[::1]:54']
@@ -150,6 +152,8 @@ client_addresses = 'none'
         body_rate: Some(11),
         tunnels: 0,
         tunnel_idle_timeout: seconds(10),
+        memory: Some(Memory::Bytes(64 << 20)),
+        body_memory: None,
     };
     assert_eq!(config.limits, limits);
     let upstream = UpstreamTls {

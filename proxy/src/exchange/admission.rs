@@ -27,7 +27,8 @@ pub(super) struct Admitted {
     pub(super) pace: UploadPace,
 }
 
-/// Admits a request, or refuses it: for what the node has in flight, for what its client has, or the `length` that it states.
+/// Admits a request, or refuses it: for what the node lacks, what it has in flight, what its client has, or the `length` that
+/// it states.
 pub(super) fn admitted(
     log: &mut RequestLog,
     criticality: Criticality,
@@ -38,6 +39,10 @@ pub(super) fn admitted(
     let config = node.config.load();
     let limits = &config.limits;
     let shed = |reason| node.telemetry.metrics.shed.with_label_values(&[criticality.name(), reason]).inc();
+    if let Some(lacking) = node.overload.refuses(criticality) {
+        shed(lacking.name());
+        return Err(OwnAnswer::exhausted());
+    }
     let others = node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1);
     if !admits(criticality, others, limits.requests_in_flight, client.key) {
         shed("node_full");
@@ -68,5 +73,6 @@ pub(super) fn admitted(
         let too_slow = node.telemetry.metrics.client_abuse.with_label_values(&[Abuse::SlowBody.name()]);
         LeastRate { bytes, too_slow }
     });
-    Ok(Admitted { tunnel, body_bytes, pace: UploadPace::new(limits.body_timeout).at_least(rate) })
+    let pause = node.overload.actions().shortened(limits.body_timeout);
+    Ok(Admitted { tunnel, body_bytes, pace: UploadPace::new(pause).at_least(rate) })
 }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::body_budget::UnreadContent;
 use crate::client_connection::Activity;
 use crate::clock::coarse_ms;
 use crate::ingress::frame_budget::FrameBudget;
@@ -37,6 +38,8 @@ pub(crate) struct FrameWatch<S> {
     read: usize,
     /// What was read at its end.
     discarded: usize,
+    /// What has come of contents.
+    unread: Arc<UnreadContent>,
 }
 
 /// Requests that were answered and are not yet in the budget. The connection's streams count, on the worker's thread.
@@ -52,7 +55,13 @@ impl Answered {
 
 impl<S> FrameWatch<S> {
     /// Watches a stream from the preface on, whose client owes this for what it has cancelled before.
-    pub(crate) fn new(stream: S, activity: Arc<Activity>, answered: Answered, owed: u64) -> Self {
+    pub(crate) fn new(
+        stream: S,
+        activity: Arc<Activity>,
+        answered: Answered,
+        owed: u64,
+        unread: Arc<UnreadContent>,
+    ) -> Self {
         Self {
             stream,
             activity,
@@ -66,6 +75,7 @@ impl<S> FrameWatch<S> {
             lacks_settings: false,
             read: 0,
             discarded: 0,
+            unread,
         }
     }
 
@@ -103,7 +113,9 @@ impl<S> FrameWatch<S> {
 
     /// Counts frames that have come, or gone.
     fn follow(&mut self, bytes: &[u8], direction: Direction) {
-        let Self { received, sent, budget, answered, abuse, latest_stream, latest_kind, lacks_settings, .. } = self;
+        let Self {
+            received, sent, budget, answered, abuse, latest_stream, latest_kind, lacks_settings, unread, ..
+        } = self;
         let position = if direction == Direction::Received { received } else { sent };
         position.advance(bytes, |head| {
             budget.earn(answered.0.swap(0, Ordering::Relaxed));
@@ -111,6 +123,9 @@ impl<S> FrameWatch<S> {
                 Direction::Received => {
                     *lacks_settings |= latest_kind.is_none() && head.kind != FrameHead::SETTINGS;
                     *latest_kind = Some(head.kind);
+                    if head.kind == FrameHead::DATA {
+                        unread.came(head.length as u64);
+                    }
                     if head.kind == FrameHead::HEADERS {
                         *latest_stream = head.stream.max(*latest_stream);
                     }
@@ -148,7 +163,7 @@ impl<S: AsyncRead + Unpin> FrameWatch<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for FrameWatch<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.abuse.is_some() {
+        if this.abuse.is_some() || this.unread.must_wait(cx) {
             return Poll::Pending;
         }
         if this.read >= MOST_IN_A_TURN {
@@ -227,7 +242,7 @@ mod tests {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
     fn watch(stream: DuplexStream) -> FrameWatch<DuplexStream> {
-        FrameWatch::new(stream, Arc::default(), Answered::default(), 0)
+        FrameWatch::new(stream, Arc::default(), Answered::default(), 0, UnreadContent::of(&Arc::default(), 0))
     }
 
     #[tokio::test]

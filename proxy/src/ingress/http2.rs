@@ -18,12 +18,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::body_budget::UnreadContent;
 use crate::client_connection::ClientConnection;
 use crate::client_content::ClientContent;
 use crate::client_stream::ClientStream;
 use crate::clock::coarse_ms;
 use crate::exchange::{Received, serve};
-use crate::http2_content::Http2Content;
+use crate::http2_content::{Http2Content, STREAM_WINDOW};
 use crate::ingress::client_tunnel::{self, WriterTask};
 use crate::ingress::cork::Corked;
 use crate::ingress::frames::{Answered, FrameWatch};
@@ -42,19 +43,24 @@ pub(crate) async fn serve_http2(
     stream: ClientStream,
 ) {
     let (streams, answered) = (Streams::default(), Answered::default());
-    watched.has_streams(streams.clone());
     let (node, peer) = (worker.node.clone(), connection.peer.ip());
+    let most_streams = node.overload.actions().streams(MAX_STREAMS);
+    // As much for each stream, so that those which nobody reads do not keep the others from sending, whose clients would be
+    // taken for slow.
+    let window = most_streams * STREAM_WINDOW;
+    let unread = UnreadContent::of(&node.bodies, window.into());
+    watched.has_streams(streams.clone(), unread.clone());
     // A proxy's or a node's cancellations are its clients'.
     let is_client = connection.node().is_none() && !node.databases.load().trusted.contains(peer);
     let owed = if is_client { node.cancellations.owed(peer, coarse_ms()) } else { 0 };
     // It counts among its client's for as long as its socket is open.
     let open = connection.clone();
-    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone(), owed));
-    let http = builder(streams.clone(), &watched.config.limits);
+    let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone(), owed, unread.clone()));
+    let http = builder(streams.clone(), &watched.config.limits, most_streams, window);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, connection, answered) = (worker.clone(), connection.clone(), answered.clone());
         let progress = streams.begin();
-        let (received, writer) = received(request);
+        let (received, writer) = received(request, &unread);
         let streams = writer.is_some().then(|| streams.clone());
         // Boxed, since HTTP and the runtime move it about.
         Box::pin(async move {
@@ -168,7 +174,7 @@ fn fault(error: &hyper::Error) -> Option<h2::Reason> {
 
 /// Makes what is to be served of a stream's request. HTTP/2's framing leaves no doubt, and hyper takes no interim answers.
 /// A WebSocket's extended CONNECT (RFC 8441) is the GET that HTTP/1.1 has for it, with the task that will write its tunnel.
-fn received(mut request: Request<Incoming>) -> (Received, Option<WriterTask>) {
+fn received(mut request: Request<Incoming>, unread: &Arc<UnreadContent>) -> (Received, Option<WriterTask>) {
     let mut writer = None;
     let mut client_side = None;
     if *request.method() == Method::CONNECT && asks_websocket(&request) {
@@ -178,7 +184,7 @@ fn received(mut request: Request<Incoming>) -> (Received, Option<WriterTask>) {
     }
     let request = request.map(|content| match content.is_end_stream() {
         true => ClientContent::Nothing,
-        false => ClientContent::Http2(Http2Content::new(content)),
+        false => ClientContent::Http2(Http2Content::of_client(content, unread.clone())),
     });
     (Received { request, fault: None, interim: None, expects_continue: false, client_side }, writer)
 }
@@ -187,13 +193,13 @@ fn asks_websocket<B>(request: &Request<B>) -> bool {
     request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
 }
 
-fn builder(streams: Streams, limits: &Limits) -> Builder<Streams> {
+fn builder(streams: Streams, limits: &Limits, most_streams: u32, window: u32) -> Builder<Streams> {
     let mut builder = Builder::new(streams);
     builder
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(most_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .enable_connect_protocol()
@@ -204,11 +210,6 @@ fn builder(streams: Streams, limits: &Limits) -> Builder<Streams> {
 
 /// Streams of one connection at a time: nginx's and Envoy's order of magnitude.
 const MAX_STREAMS: u32 = 100;
-/// What a client may send on one stream before its request is read on.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same over all streams of a connection: as much, so that streams which nobody reads do not keep the others from
-/// sending, whose clients would be taken for slow.
-const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// What waits to be sent on one stream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that are reset before they are served (CVE-2023-44487). The frames' budget ends a connection before, since it

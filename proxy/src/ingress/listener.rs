@@ -73,7 +73,14 @@ impl Listener {
                 _ = drain.wait_for(|stage| *stage >= Drain::Stopping) => return,
             };
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-                Ok((stream, peer)) => self.take(&socket, stream, peer, &mut accepting),
+                Ok((stream, peer)) => {
+                    self.take(&socket, stream, peer, &mut accepting);
+                    let pause = self.node.overload.actions().accept_pause_ms;
+                    if pause > 0 {
+                        // The others wait in the kernel's queue.
+                        tokio::time::sleep(Duration::from_millis(pause.into())).await;
+                    }
+                }
                 Err(error) => {
                     let lack = LocalError::name_of(&error);
                     self.node.telemetry.metrics.local_errors.with_label_values(&[lack]).inc();

@@ -13,7 +13,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use config::{Limits, NodeConfig};
+use policy::overload::{Actions, Resource};
 
+use crate::body_budget::UnreadContent;
 use crate::client_connection::{Activity, ConnectionPhase};
 use crate::ingress::streams::Streams;
 use crate::occupancy::Drain;
@@ -43,7 +45,7 @@ pub(crate) struct Watched {
     /// Of its task, which stays the same.
     waker: OnceLock<Waker>,
     /// Of HTTP/2.
-    streams: OnceLock<Streams>,
+    streams: OnceLock<(Streams, Arc<UnreadContent>)>,
 }
 
 /// What a connection's task is to do.
@@ -78,20 +80,21 @@ impl Watchdog {
     }
 
     /// Looks at every connection, and wakes those that have something to do.
-    pub(crate) fn look(&mut self, drain: Drain) {
+    pub(crate) fn look(&mut self, drain: Drain, overload: &Actions) {
         // Of those that have ended, nobody else has a copy.
         self.connections.retain(|connection| Arc::strong_count(connection) > 1);
         let mut rest = 0;
         for connection in &self.connections {
-            connection.end_stalled_streams();
-            if let Some(order) = connection.due(drain) {
+            connection.end_stalled_streams(overload);
+            if let Some(order) = connection.due(drain, overload) {
                 connection.give(order);
                 rest += usize::from(order == Order::Rest);
             }
         }
         self.rested += rest;
-        // Once no more of them follow.
-        if rest == 0 && self.rested >= WORTH_A_COLLECTION {
+        // Once no more of them follow. What is free counts as in use until it is given back.
+        let is_needed = overload.patience < 100 && overload.lacks == Resource::Memory;
+        if rest == 0 && self.rested >= WORTH_A_COLLECTION || is_needed {
             self.rested = 0;
             give_memory_back();
         }
@@ -130,17 +133,18 @@ impl Watched {
     }
 
     /// Takes the place where its streams will be.
-    pub(crate) fn has_streams(&self, streams: Streams) {
-        drop(self.streams.set(streams));
+    pub(crate) fn has_streams(&self, streams: Streams, unread: Arc<UnreadContent>) {
+        drop(self.streams.set((streams, unread)));
     }
 
     /// Ends the streams that the client lets stand while it takes others. Where its way is full, as that of a slow one
     /// is, they wait for each other.
-    fn end_stalled_streams(&self) {
-        let body_timeout = self.config.limits.body_timeout;
-        if let Some(streams) = self.streams.get()
-            && self.activity.has_had_room() > body_timeout
-        {
+    fn end_stalled_streams(&self, overload: &Actions) {
+        let body_timeout = overload.shortened(self.config.limits.body_timeout);
+        let Some((streams, unread)) = self.streams.get() else { return };
+        // There may be room by now.
+        unread.resume();
+        if self.activity.has_had_room() > body_timeout {
             streams.end_stalled(body_timeout);
         }
     }
@@ -176,9 +180,14 @@ impl Watched {
         self.may_rest.store(may_rest, Ordering::Relaxed);
     }
 
-    /// Returns what the connection must do now, by what it is doing and how far the node's drain is.
-    fn due(&self, drain: Drain) -> Option<Order> {
+    /// Returns what the connection must do now, by what it is doing, how far the node's drain is and what the node lacks.
+    fn due(&self, drain: Drain, overload: &Actions) -> Option<Order> {
         let Limits { header_timeout, keep_alive, body_timeout, .. } = self.config.limits;
+        let [header_timeout, mut keep_alive, body_timeout] =
+            [header_timeout, keep_alive, body_timeout].map(|timeout| overload.shortened(timeout));
+        if overload.closes {
+            keep_alive = keep_alive.min(RESTS_AFTER);
+        }
         let is_stuck = |lasted: Option<Duration>| lasted.is_some_and(|lasted| lasted > body_timeout);
         let has_left = self.activity.silent_since_end().is_some_and(|lasted| lasted > HALF_CLOSED.min(body_timeout));
         if is_stuck(self.activity.blocked()) || has_left {

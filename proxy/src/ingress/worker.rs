@@ -28,6 +28,7 @@ use crate::ingress::watchdog::{Watchdog, Watched};
 use crate::listener::ListenerFacts;
 use crate::node::{Node, Worker};
 use crate::occupancy::InFlight;
+use crate::overload::LoopLag;
 use crate::peers::identity::{CertificateRefusal, PeerSession};
 use crate::server_tls::Serving;
 use crate::supervise::{Irreplaceable, rehearse};
@@ -85,6 +86,7 @@ impl Workers {
                 access_log: node.telemetry.access_log.buffer(),
                 decisions: AtomicUsize::new(0),
                 connections: AtomicUsize::new(0),
+                lag: node.overload.of_worker(),
             });
             let (sender, receiver) = unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -139,6 +141,8 @@ async fn work(worker: Arc<Worker>, mut connections: UnboundedReceiver<Accepted>)
     let mut drain = node.occupancy.watch_drain();
     let mut look = pin!(sleep(Duration::ZERO));
     let mut sweep = interval(Duration::from_secs(10));
+    // A task like all others, which waits for its turn among them; what is awaited here does not.
+    drop(tokio::spawn(measure_lag(worker.lag.clone())));
     loop {
         tokio::select! {
             accepted = connections.recv() => match accepted {
@@ -148,15 +152,24 @@ async fn work(worker: Arc<Worker>, mut connections: UnboundedReceiver<Accepted>)
                 }
                 None => return,
             },
-            Ok(()) = drain.changed() => watchdog.look(*drain.borrow_and_update()),
+            Ok(()) = drain.changed() => watchdog.look(*drain.borrow_and_update(), &node.overload.actions()),
             () = look.as_mut() => {
-                watchdog.look(*drain.borrow());
+                watchdog.look(*drain.borrow(), &node.overload.actions());
                 look.as_mut().reset(clock::timer_now() + Watchdog::pause(&node.config.load().limits));
             }
             _ = sweep.tick() => {
-                worker.pool.sweep(node.connector.load().generation(), node.config.load().upstream.idle_timeout);
+                let idle_timeout = node.overload.actions().shortened(node.config.load().upstream.idle_timeout);
+                worker.pool.sweep(node.connector.load().generation(), idle_timeout);
             }
         }
+    }
+}
+
+/// Says how late this thread's timers are, for ever.
+async fn measure_lag(lag: Arc<LoopLag>) {
+    loop {
+        lag.fired(clock::uptime());
+        sleep(LoopLag::PERIOD).await;
     }
 }
 

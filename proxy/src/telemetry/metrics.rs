@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) hedges: IntCounterVec,
     pub(crate) local_errors: IntCounterVec,
     pub(crate) shed: IntCounterVec,
+    pub(crate) pressure: GaugeVec,
+    pub(crate) body_bytes: IntGauge,
     pub(crate) revoked: IntCounterVec,
     pub(crate) tunnels: IntGaugeVec,
     pub(crate) tunnel_bytes: IntCounterVec,
@@ -223,6 +225,15 @@ impl Metrics {
                 &["kind"],
             ),
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
+            body_bytes: gauge(
+                "meridian_body_bytes",
+                "Bytes of bodies that the node holds: kept to be sent again, and sent over HTTP/2 and not read yet",
+            ),
+            pressure: shares(
+                "meridian_pressure",
+                "Share in use of what the node may have of a resource (memory, descriptors, connections, lag), as it acts on it: up at once, down slowly",
+                &["resource"],
+            ),
             revoked: counters(
                 "meridian_revoked_total",
                 "What was under way and was ended, since its region may no longer serve it, by kind (request: its answer was awaited, answer, tunnel) and cause (removed, residency, expired, disabled, unable)",

@@ -300,6 +300,18 @@ async fn of_limits() {
             Look::IdleTunnel,
             ("waits", "ended"),
         ),
+        live(
+            "limits.memory",
+            ("\nmemory = 0", "\nmemory = \"2GiB\""),
+            Look::Status("/overload/memory_limit_bytes"),
+            ("null", "2147483648"),
+        ),
+        live(
+            "limits.body_memory",
+            ("body_memory = \"1GiB\"", "body_memory = \"64MiB\""),
+            Look::Status("/overload/body_limit_bytes"),
+            ("1073741824", "67108864"),
+        ),
     ])
     .await;
 }

@@ -53,6 +53,8 @@ body_bytes = 17
 body_timeout = '13s'
 body_rate = 500
 tunnel_idle_timeout = '14s'
+memory = '80%'
+body_memory = '20%'
 [drain]
 announce = '6s'
 [upstream]
@@ -125,6 +127,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("body_timeout = '13s'", "body_timeout = '23s'", ""),
     ("body_rate = 500", "body_rate = 600", ""),
     ("tunnel_idle_timeout = '14s'", "tunnel_idle_timeout = '24s'", ""),
+    ("memory = '80%'", "memory = '2GiB'", ""),
+    ("body_memory = '20%'", "body_memory = '64MiB'", ""),
     ("announce = '6s'", "announce = '0s'", ""),
     ("certificate_authorities = ['a-ca.pem']", "certificate_authorities = ['b-ca.pem']", ""),
     ("nameservers = ['10.0.0.1']", "nameservers = ['10.0.0.2']", ""),

@@ -81,7 +81,8 @@ impl Look {
         match self {
             Look::Status(pointer) => {
                 let status = node.status().await;
-                status.pointer(pointer).and_then(|value| value.as_str()).expect("a text").to_owned()
+                let value = status.pointer(pointer).expect("a value");
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
             }
             Look::Workers => {
                 let tasks = std::fs::read_dir(format!("/proc/{}/task", node.pid())).expect("threads");

@@ -1,0 +1,273 @@
+//! How many bytes of bodies the node holds, and how many it may: one count for all of its connections, since what each may
+//! hold, times all of them, is more than any machine has.
+//!
+//! Counted is what there is much of, where it is held: what requests keep to be sent again, exactly; and what clients have
+//! sent on HTTP/2 and nobody has read. On HTTP/1.1 the next bytes are read once the last have gone up.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+/// The count. One for each node; any thread counts.
+#[derive(Debug)]
+pub(crate) struct BodyBudget {
+    held: AtomicU64,
+    /// [`u64::MAX`] is no limit.
+    limit: AtomicU64,
+}
+
+/// What one request holds. It is given back with it.
+#[derive(Debug)]
+pub(crate) struct BodyShare {
+    budget: Arc<BodyBudget>,
+    bytes: u64,
+}
+
+/// What of requests' contents has come on one HTTP/2 connection and was not read yet. The connection and its requests
+/// share it, on their worker's thread.
+#[derive(Debug)]
+pub(crate) struct UnreadContent {
+    bytes: AtomicU64,
+    /// The most that its windows let it have.
+    most: u64,
+    /// Contents that may still be read.
+    contents: AtomicU64,
+    budget: Arc<BodyBudget>,
+    is_paused: AtomicBool,
+    /// Of the connection's task, while nothing is read.
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Default for BodyBudget {
+    fn default() -> Self {
+        Self { held: AtomicU64::new(0), limit: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl BodyBudget {
+    /// Returns the bytes that are held.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Returns the most that may be, if there is a limit.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit < u64::MAX)
+    }
+
+    /// Sets the most that may be held.
+    pub(crate) fn set_limit(&self, limit: Option<u64>) {
+        self.limit.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.held() >= self.limit.load(Ordering::Relaxed)
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = held.saturating_add(bytes) <= self.limit.load(Ordering::Relaxed);
+        if !has_room {
+            self.give_back(bytes);
+        }
+        has_room
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl BodyShare {
+    /// Makes the share of a request that holds nothing yet.
+    pub(crate) fn of(budget: &Arc<BodyBudget>) -> Self {
+        Self { budget: budget.clone(), bytes: 0 }
+    }
+
+    /// Holds so many bytes in all, if there is room for what is more than before.
+    pub(crate) fn try_grow_to(&mut self, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        let more = bytes.saturating_sub(self.bytes);
+        let has_room = more == 0 || self.budget.try_take(more);
+        if has_room {
+            self.bytes = self.bytes.max(bytes);
+        }
+        has_room
+    }
+
+    /// Gives everything back.
+    pub(crate) fn clear(&mut self) {
+        self.budget.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Drop for BodyShare {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl UnreadContent {
+    /// Makes that of a new connection, whose windows let it have so much.
+    pub(crate) fn of(budget: &Arc<BodyBudget>, most: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: AtomicU64::new(0),
+            most,
+            contents: AtomicU64::new(0),
+            budget: budget.clone(),
+            is_paused: AtomicBool::new(false),
+            waker: Mutex::default(),
+        })
+    }
+
+    /// Notes that so many bytes have come. While the connection has any content, padding counts too, and what belongs to
+    /// requests that have ended.
+    pub(crate) fn came(&self, bytes: u64) {
+        if self.contents.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let before = self.bytes.load(Ordering::Relaxed);
+        let come = bytes.min(self.most.saturating_sub(before));
+        self.bytes.store(before + come, Ordering::Relaxed);
+        self.budget.held.fetch_add(come, Ordering::Relaxed);
+    }
+
+    /// Notes that a request's content begins.
+    pub(crate) fn begin(&self) {
+        self.contents.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a content ends of which so many bytes may have come that nobody reads. With the last, there are none.
+    pub(crate) fn end(&self, left: u64) {
+        let is_last = self.contents.fetch_sub(1, Ordering::Relaxed) == 1;
+        self.read(if is_last { u64::MAX } else { left });
+    }
+
+    /// Notes that so many, or what there is if that is less, were read, or will not be.
+    pub(crate) fn read(&self, bytes: u64) {
+        let before = self.bytes.load(Ordering::Relaxed);
+        let read = before.min(bytes);
+        self.bytes.store(before - read, Ordering::Relaxed);
+        self.budget.give_back(read);
+        if self.is_paused.load(Ordering::Relaxed) && before - read <= ALWAYS {
+            self.resume();
+        }
+    }
+
+    /// Returns whether nothing more is to be read from the connection for now: the node holds as much as it may, and this
+    /// connection has some of it. Its task is woken once that may have changed.
+    pub(crate) fn must_wait(&self, cx: &Context<'_>) -> bool {
+        if self.bytes.load(Ordering::Relaxed) <= ALWAYS || !self.budget.is_full() {
+            return false;
+        }
+        self.is_paused.store(true, Ordering::Relaxed);
+        *self.lock() = Some(cx.waker().clone());
+        true
+    }
+
+    /// Wakes the connection's task if it waits.
+    pub(crate) fn resume(&self) {
+        if self.is_paused.swap(false, Ordering::Relaxed)
+            && let Some(waker) = self.lock().take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UnreadContent {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes.load(Ordering::Relaxed));
+    }
+}
+
+/// What each connection may hold however full the node is: were nothing read, nothing would go up, and no room be made.
+const ALWAYS: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn budget(limit: u64) -> Arc<BodyBudget> {
+        let budget = Arc::<BodyBudget>::default();
+        budget.set_limit(Some(limit));
+        budget
+    }
+
+    #[test]
+    fn what_is_held_is_given_back() {
+        let budget = budget(100);
+        let (mut one, mut other) = (BodyShare::of(&budget), BodyShare::of(&budget));
+        assert!(one.try_grow_to(60) && one.try_grow_to(50) && other.try_grow_to(40));
+        assert!(!one.try_grow_to(61));
+        assert_eq!(budget.held(), 100);
+        drop(other);
+        assert!(one.try_grow_to(61));
+        one.clear();
+        assert_eq!(budget.held(), 0);
+        drop(one);
+        let unread = UnreadContent::of(&budget, 75);
+        unread.came(70);
+        assert_eq!(budget.held(), 0, "there is no request that it could belong to");
+        unread.begin();
+        unread.came(70);
+        unread.read(20);
+        assert_eq!(budget.held(), 50);
+        unread.read(1000);
+        assert_eq!(budget.held(), 0, "no more than there is");
+        unread.begin();
+        unread.came(30);
+        unread.came(1000);
+        assert_eq!(budget.held(), 75, "no more than its windows let it");
+        unread.end(25);
+        assert_eq!(budget.held(), 50);
+        unread.end(0);
+        assert_eq!(budget.held(), 0, "with the last content nothing is left");
+        unread.begin();
+        unread.came(7);
+        drop(unread);
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn a_connection_that_holds_some_waits_until_there_is_room() {
+        let budget = budget(2 * ALWAYS);
+        let woken = Arc::<Counting>::default();
+        let waker = Waker::from(woken.clone());
+        let cx = Context::from_waker(&waker);
+        let (greedy, modest) = (UnreadContent::of(&budget, u64::MAX), UnreadContent::of(&budget, u64::MAX));
+        greedy.begin();
+        modest.begin();
+        greedy.came(2 * ALWAYS);
+        modest.came(ALWAYS);
+        assert!(greedy.must_wait(&cx));
+        assert!(!modest.must_wait(&cx), "each goes on with a little");
+        greedy.read(1);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+        greedy.read(ALWAYS);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "it has little enough");
+        assert!(!greedy.must_wait(&cx));
+        greedy.came(ALWAYS);
+        assert!(greedy.must_wait(&cx));
+        budget.set_limit(None);
+        greedy.resume();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "somebody has looked");
+        assert!(!greedy.must_wait(&cx));
+    }
+}
