@@ -76,7 +76,19 @@ impl StandingLag {
     }
 }
 
-/// Half a second of readings.
+/// Returns how many connections may be accepted until the next look, `until_next` from now, of a node that has so many bytes
+/// free: what they all take must fit, though it is only to be seen a while after they were accepted. At least one.
+pub fn accepts(free: u64, until_next: Duration) -> u64 {
+    let looks = (SEEN_AFTER.as_millis() / until_next.as_millis().max(1)).max(1) as u64;
+    (free / TAKEN_BY_ONE / looks).max(1)
+}
+
+/// What a connection takes with its first request: buffers both ways, and what is kept of a body.
+const TAKEN_BY_ONE: u64 = 256 * 1024;
+/// How long it takes at most until that is in use: a worker comes to it after all that it has to do.
+const SEEN_AFTER: Duration = Duration::from_millis(200);
+
+/// Half a second of readings, of ten a second.
 const READINGS: usize = 5;
 
 /// Returns the share of what workers may lag that they do: the mean, in which each counts as full at most, so that one
@@ -162,7 +174,7 @@ impl Actions {
             patience: PATIENCE.left(held),
             streams: STREAMS.left(streams),
             closes: held >= CLOSES,
-            accept_pause_ms: ACCEPT.percent(any) / 2,
+            accept_pause_ms: ACCEPT.percent(any).div_ceil(10),
             refused: [
                 SHEDDABLE.percent(work),
                 DEFAULT.percent(work),
@@ -271,7 +283,7 @@ const SHEDDABLE: Ramp = Ramp { from: 0.85, to: 0.90 };
 const CLOSES: f32 = 0.90;
 const STREAMS: Ramp = Ramp { from: 0.90, to: 0.95 };
 const DEFAULT: Ramp = Ramp { from: 0.92, to: 0.97 };
-/// In percent of which, halved, are the milliseconds of the pause: 20 connections a second and listener at the end.
+/// Up to 10 ms, which is 100 connections a second and listener.
 const ACCEPT: Ramp = Ramp { from: 0.95, to: 1.0 };
 /// Past it a reading says no more.
 const MOST: f32 = 10.0;
@@ -296,16 +308,16 @@ mod tests {
             (0.875, 82, 100, false, 0, [50, 0, 0]),
             (0.90, 55, 100, true, 0, [100, 0, 0]),
             (0.945, 19, 19, true, 0, [100, 49, 0]),
-            (0.975, 10, 10, true, 25, [100, 100, 0]),
-            (1.0, 10, 10, true, 50, [100, 100, 100]),
-            (9.0, 10, 10, true, 50, [100, 100, 100]),
+            (0.975, 10, 10, true, 5, [100, 100, 0]),
+            (1.0, 10, 10, true, 10, [100, 100, 100]),
+            (9.0, 10, 10, true, 10, [100, 100, 100]),
         ] {
             let found = memory(share);
             let near = |found: u8, expected: u8| found.abs_diff(expected) <= 9;
             assert!(near(found.patience, patience), "patience {} at {share}", found.patience);
             assert!(near(found.streams, streams), "streams {} at {share}", found.streams);
             assert_eq!(found.closes, closes, "at {share}");
-            assert!(near(found.accept_pause_ms, pause), "pause {} at {share}", found.accept_pause_ms);
+            assert!(found.accept_pause_ms.abs_diff(pause) <= 1, "pause {} at {share}", found.accept_pause_ms);
             for (found, expected) in found.refused.into_iter().zip(refused) {
                 assert!(near(found, expected), "{:?} at {share}", found);
             }
@@ -374,6 +386,16 @@ mod tests {
         assert_eq!(lag_share([stuck, Duration::ZERO]), 0.5);
         assert_eq!(lag_share([LONGEST_LAG / 2; 3]), 0.5);
         assert_eq!(lag_share([]), 0.0);
+    }
+
+    #[test]
+    fn no_more_is_accepted_than_fits() {
+        let ms = Duration::from_millis;
+        assert_eq!(accepts(0, ms(20)), 1);
+        assert_eq!(accepts(25 << 20, ms(20)), 10);
+        assert_eq!(accepts(25 << 20, ms(100)), 50);
+        assert_eq!(accepts(25 << 20, ms(0)), 1);
+        assert_eq!(accepts(25 << 20, Duration::from_secs(9)), 100);
     }
 
     /// A node of which each request holds some memory for a second, under twice the load that it has room for: what is

@@ -18,6 +18,8 @@ pub(crate) struct Overload {
     memory_used: AtomicU64,
     /// Bytes; 0 is no limit.
     memory_limit: AtomicU64,
+    /// Connections that may be accepted until the watch looks again.
+    accepts: AtomicU64,
     workers: Mutex<Vec<Arc<LoopLag>>>,
 }
 
@@ -58,6 +60,16 @@ impl Overload {
     pub(crate) fn set_memory(&self, used: u64, limit: Option<u64>) {
         self.memory_used.store(used, Ordering::Relaxed);
         self.memory_limit.store(limit.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Lets so many connections be accepted until the next look.
+    pub(crate) fn set_accepts(&self, accepts: u64) {
+        self.accepts.store(accepts, Ordering::Relaxed);
+    }
+
+    /// Takes one of the connections that may be accepted until the next look, if there is one left.
+    pub(crate) fn take_accept(&self) -> bool {
+        self.accepts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
     /// Returns the share of each resource that is in use.

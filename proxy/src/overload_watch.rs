@@ -1,10 +1,10 @@
-//! Watches what the node may run out of, ten times a second, and says what is to be done about it.
+//! Watches what the node may run out of, ten times a second, more often once that is near, and says what is to be done about it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use policy::overload::{Actions, Level, Resource, Shares, StandingLag, lag_share};
+use policy::overload::{Actions, Level, Resource, Shares, StandingLag, accepts, lag_share};
 
 use crate::clock::uptime;
 use crate::descriptors;
@@ -15,8 +15,8 @@ use crate::node::Node;
 pub(crate) fn watch_overload(node: &Arc<Node>) {
     let mut watch = OverloadWatch::new();
     loop {
-        watch.look(node, uptime());
-        std::thread::sleep(PERIOD);
+        let is_near = watch.look(node, uptime());
+        std::thread::sleep(if is_near { NEAR_PERIOD } else { PERIOD });
     }
 }
 
@@ -27,6 +27,8 @@ struct OverloadWatch {
     whole: Option<(Duration, Option<u64>)>,
     levels: [Level; 4],
     lags: Vec<StandingLag>,
+    /// The share that the lag was, and when it was read.
+    lag: Option<(Duration, f32)>,
     latest: Option<Duration>,
     /// What the log was last told, and when.
     told: Vec<&'static str>,
@@ -40,13 +42,15 @@ impl OverloadWatch {
             whole: None,
             levels: Default::default(),
             lags: Vec::new(),
+            lag: None,
             latest: None,
             told: Vec::new(),
             told_at: None,
         }
     }
 
-    fn look(&mut self, node: &Node, now: Duration) {
+    /// Looks, and returns whether something is about to be done, or is.
+    fn look(&mut self, node: &Node, now: Duration) -> bool {
         let since = self.latest.replace(now).map_or(PERIOD, |latest| now.saturating_sub(latest));
         let found = self.read(node, now);
         for (level, resource) in self.levels.iter_mut().zip(Resource::ALL) {
@@ -62,6 +66,11 @@ impl OverloadWatch {
         }
         node.telemetry.metrics.body_bytes.set(i64::try_from(node.bodies.held()).unwrap_or(i64::MAX));
         self.tell(&shares, &actions, now);
+        let is_near = Resource::ALL.iter().any(|resource| shares.of(*resource) > NEAR);
+        let (used, limit) = node.overload.memory();
+        let free = limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));
+        node.overload.set_accepts(accepts(free, if is_near { NEAR_PERIOD } else { PERIOD }));
+        is_near
     }
 
     /// Reads everything. What cannot be read is as it was.
@@ -82,15 +91,26 @@ impl OverloadWatch {
         let for_bodies = limits.body_memory.and_then(|memory| Some(memory.of(limit.or(whole)?)));
         node.bodies.set_limit(for_bodies);
         let open = node.occupancy.connections.load(Ordering::Relaxed);
-        let lags = node.overload.lags(now);
-        self.lags.resize(lags.len(), StandingLag::default());
-        let standing = self.lags.iter_mut().zip(lags).map(|(standing, late)| standing.observe(late));
         Shares {
             memory: limit.map_or(0.0, |limit| used as f32 / limit as f32),
             descriptors: descriptors::share_in_use(),
             connections: open as f32 / descriptors::most_connections(limits).max(1) as f32,
-            lag: lag_share(standing),
+            lag: self.lag(node, now),
         }
+    }
+
+    /// Returns the share of what workers may lag that they do. They say so ten times a second.
+    fn lag(&mut self, node: &Node, now: Duration) -> f32 {
+        if let Some((read, share)) = self.lag
+            && now.saturating_sub(read) < PERIOD
+        {
+            return share;
+        }
+        let lags = node.overload.lags(now);
+        self.lags.resize(lags.len(), StandingLag::default());
+        let share = lag_share(self.lags.iter_mut().zip(lags).map(|(standing, late)| standing.observe(late)));
+        self.lag = Some((now, share));
+        share
     }
 
     /// Logs where something begins to be done, or ends, with the shares in percent.
@@ -112,8 +132,12 @@ impl OverloadWatch {
     }
 }
 
-/// From one look to the next: at a gigabit a second, 12 MB come meanwhile.
+/// From one look to the next, while there is room.
 const PERIOD: Duration = Duration::from_millis(100);
+/// The same once something is [`NEAR`]: at a gigabit a second, 2.5 MB come meanwhile.
+const NEAR_PERIOD: Duration = Duration::from_millis(20);
+/// A share from which on the next look may find it past the first mark.
+const NEAR: f32 = 0.7;
 /// How often cgroups are looked at, which change when somebody changes them.
 const LIMITS_EACH: Duration = Duration::from_secs(5);
 /// How often the log is told: whoever swings between two marks must not fill the disk.

@@ -75,11 +75,8 @@ impl Listener {
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
                     self.take(&socket, stream, peer, &mut accepting);
-                    let pause = self.node.overload.actions().accept_pause_ms;
-                    if pause > 0 {
-                        // The others wait in the kernel's queue.
-                        tokio::time::sleep(Duration::from_millis(pause.into())).await;
-                    }
+                    // The others wait in the kernel's queue.
+                    self.pause().await;
                 }
                 Err(error) => {
                     let lack = LocalError::name_of(&error);
@@ -91,6 +88,21 @@ impl Listener {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
+        }
+    }
+
+    /// Waits until the next connection may be accepted, as far as the node is short of something.
+    async fn pause(&self) {
+        let overload = &self.node.overload;
+        let pause = overload.actions().accept_pause_ms;
+        if pause > 0 {
+            tokio::time::sleep(Duration::from_millis(pause.into())).await;
+        }
+        for _ in 0..MOST_PAUSES {
+            if overload.take_accept() {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -198,6 +210,10 @@ pub(crate) fn listen(socket: Socket) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
+/// While no more may be accepted, it is asked so often whether some may by now.
+const PAUSE: Duration = Duration::from_millis(10);
+/// A tenth of a second, after which one may in any case.
+const MOST_PAUSES: usize = 10;
 /// Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
