@@ -198,7 +198,10 @@ impl OwnAnswer {
 
     /// Answers that the node is short of memory, or of something else that the request would take.
     pub(crate) fn exhausted() -> Self {
-        Self { detail: "This node is near the end of what it has; this request was shed.".into(), ..Self::overloaded() }
+        Self {
+            detail: "This node is near the end of what it has; this request was shed.".into(),
+            ..Self::overloaded(1.0)
+        }
     }
 
     /// Answers that the client has as many requests in flight as it may.

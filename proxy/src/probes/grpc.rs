@@ -38,7 +38,8 @@ pub(super) async fn ask(
     let response = connection.send(&RequestHead::Own(Box::new(request)), body, None).await?;
     endpoint.round_trips.answered(Answer::Reply, asked.elapsed());
     let (head, ()) = response.into_parts();
-    let note_load = |fields: &HeaderMap| origin_load::reported(fields).into_iter().for_each(|load| endpoint.note_load(load));
+    let note_load =
+        |fields: &HeaderMap| origin_load::reported(fields).into_iter().for_each(|load| endpoint.note_load(load));
     note_load(&head.headers);
     let mut status = head.headers.get(STATUS).cloned();
     let mut body = Vec::new();
