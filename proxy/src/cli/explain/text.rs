@@ -433,8 +433,8 @@ mod tests {
     fn what_the_fleet_reports_is_told_with_its_age() {
         for (utilisation, age_seconds, nodes, told) in [
             (0.314, 0.84, 12, "load: 31 % by what 12 nodes reported 0.8 s ago"),
-            (1.5, 5.0, 1, "load: 150 % by what 1 node reported 5.0 s ago"),
-            (0.0, 7.25, 2, "load: 0 % by what 2 nodes reported 7.2 s ago: it fades"),
+            (1.5, 10.0, 1, "load: 150 % by what 1 node reported 10.0 s ago"),
+            (0.0, 12.25, 2, "load: 0 % by what 2 nodes reported 12.2 s ago: it fades"),
         ] {
             assert_eq!(fleet_load(&ReportedExplained { utilisation, age_seconds, nodes }), told);
         }
