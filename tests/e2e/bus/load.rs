@@ -2,9 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::StreamExt;
 use loadtest::origin::Behaviour;
 use meridian_tests::{
-    Answer, Authority, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, get, run,
+    Answer, Authority, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, get, patiently, run,
 };
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -258,6 +259,68 @@ async fn where_nodes_have_certificates_none_speaks_for_another() {
     assert_eq!((count("signature_wrong").await, count("no_node").await), (0.0, 0.0));
 }
 
+/// A message that somebody else has seen is of use to nobody: changed, on another subject, or once more.
+#[tokio::test]
+async fn a_signed_report_is_good_once_as_it_is_and_where_it_is() {
+    let stage = Stage::new().await;
+    let authority = Authority::default();
+    let routing = format!("bus = {{ servers = [\"{}\"] }}", stage.bus.url());
+    let probe = stage.bus.probe().await;
+    let mut seen = probe.client().subscribe("meridian.load.a").await.expect("a subscription");
+    let node = async |name: &str, region: &str| {
+        let own = authority.certify(&[&format!("{name}.nodes.example.com")]);
+        Setup::new(region, "").name(name).bus(&routing).peer(&authority, &own).secret(SECRET).start().await
+    };
+    let other = node("b-1", "b").await;
+    let _first = node("a-1", "a").await;
+    report_of(&other, "a", 1).await;
+    let with_chain = async |seen: &mut async_nats::Subscriber| loop {
+        let message = patiently("a report", seen.next()).await.expect("a report");
+        let headers = message.headers.clone().expect("headers");
+        if headers.get("Meridian-Certificates").is_some() {
+            return (headers, message.payload);
+        }
+    };
+    let count = async |outcome: &str| {
+        other.metrics().await.sum("meridian_load_reports_total", &[("outcome", outcome)]).unwrap_or(0.0)
+    };
+    let counted = async |outcome: &'static str, before: f64| {
+        eventually(outcome, async || match count(outcome).await {
+            found if found > before => Ok(()),
+            found => Err(format!("{found}")),
+        })
+        .await;
+    };
+    let say = async |subject: &'static str, headers: &async_nats::HeaderMap, payload: &str| {
+        let payload = payload.to_owned().into();
+        probe.client().publish_with_headers(subject, headers.clone(), payload).await.expect("a connection");
+    };
+    let (headers, payload) = with_chain(&mut seen).await;
+    let text = std::str::from_utf8(&payload).expect("JSON").to_owned();
+    let now: u64 = text["{\"at\":".len()..].split(',').next().and_then(|at| at.parse().ok()).expect("a time");
+
+    let stale = count("stale").await;
+    say("meridian.load.a", &headers, &text).await;
+    counted("stale", stale).await;
+    let later = text.replacen(&now.to_string(), &(now + 20_000).to_string(), 1);
+    say("meridian.load.a", &headers, &later).await;
+    counted("signature_wrong", 0.0).await;
+    let unknown = count("unknown_node").await;
+    say("meridian.load.b", &headers, &later).await;
+    counted("unknown_node", unknown).await;
+    // Whoever has the fleet's secret, and no certificate of the node's, says nothing in its name.
+    let mut by_secret = async_nats::HeaderMap::new();
+    by_secret.insert("Meridian-Signature", "1;m=00");
+    let unsigned = count("unsigned").await;
+    say("meridian.load.a", &by_secret, &later).await;
+    counted("unsigned", unsigned).await;
+    // The node itself is heard all the while.
+    let taken = count("taken").await;
+    counted("taken", taken).await;
+}
+
+const SECRET: &str = "the secret of all nodes of this fleet";
+
 #[tokio::test]
 async fn where_nodes_share_a_secret_only_they_report() {
     let stage = Stage::new().await;
@@ -265,8 +328,8 @@ async fn where_nodes_share_a_secret_only_they_report() {
     let node = async |name: &str, region: &str, secret: &str| {
         Setup::new(region, "").name(name).bus(&routing).secret(secret).start().await
     };
-    let other = node("b-1", "b", "the secret of all nodes of this fleet").await;
-    let _first = node("a-1", "a", "the secret of all nodes of this fleet").await;
+    let other = node("b-1", "b", SECRET).await;
+    let _first = node("a-1", "a", SECRET).await;
     report_of(&other, "a", 1).await;
     let _foreign = node("a-2", "a", "a secret of nodes of another fleet").await;
     eventually("it is refused", async || {
