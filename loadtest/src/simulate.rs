@@ -1,6 +1,6 @@
 //! A fleet in virtual time: what `policy` makes of many nodes, each with its own view of the regions.
 //!
-//! Nothing here decides. Each node asks [`policy::decide`] for each of its client keys, reports its load as a node does
+//! Nothing here decides. Each node asks [`mod@policy::decide`] for each of its client keys, reports its load as a node does
 //! ([`policy::LoadReport`]), hears the others late or not at all ([`policy::load::FleetLoad`]), and keeps the health and
 //! the pressure of each region in the machines of [`policy::health`] and [`policy::pressure`]. What is modelled is the
 //! rest of the world: demand, origins that queue, networks that delay and lose, endpoints that die and return.

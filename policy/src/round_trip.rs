@@ -6,7 +6,7 @@
 //! handshake, or of a health probe. It has the other end's work in it, and so only the shortest of each counts, of both the
 //! longer, and only where something between terminates connections (a sidecar, a relay, a balancer). Handshakes end too
 //! early there: they say that a region is at hand which by the prior is not, and answers agree with the prior
-//! ([`RELAYED_FACTOR`]). Where the prior is near as well, a slow answer is a slow application's.
+//! (`RELAYED_FACTOR`). Where the prior is near as well, a slow answer is a slow application's.
 //!
 //! | Samples in the last two windows | the round trip is |
 //! |---|---|
