@@ -347,6 +347,27 @@ name = 'r'
     }
 
     #[test]
+    fn a_limit_counts_beside_the_cap_and_goes_with_its_region() {
+        let persisted = PersistedState::default();
+        let with_limit = |table: &str| format!("{table}[concurrency]\nmode = 'fixed'\nlimit = 4\n");
+        let first = routing(&with_limit(TABLE), &persisted);
+        let cell = first.region(id(&first, "b"));
+        let in_use = || (cell.load(), cell.in_use().0, cell.in_use().1.cap());
+        let limiter = cell.state.limits.of(false);
+        let places: Vec<_> = (0..3).map(|_| limiter.enter().unwrap()).collect();
+        assert_eq!(in_use(), (0.75, 3, 4), "of the limit");
+        let _under_way: Vec<InFlight> = (0..112).map(|_| InFlight::enter(&cell.state.in_flight)).collect();
+        assert_eq!(in_use(), (0.875, 112, 128), "of the cap");
+        let _last = limiter.enter().unwrap();
+        assert!(limiter.enter().is_err());
+        drop(places);
+        let (before, after) = TABLE.split_once("[regions.b]").unwrap();
+        let without = format!("{before}{}", &after[after.find("[regions.c]").unwrap()..]);
+        routing(&with_limit(&without), &persisted);
+        assert!(limiter.enter().unwrap().is_none(), "who waits there goes on, since there is no limit");
+    }
+
+    #[test]
     fn a_node_tells_of_its_own_region_and_of_those_that_it_dials() {
         let persisted = PersistedState::default();
         let first = routing(TABLE, &persisted);

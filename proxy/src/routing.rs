@@ -64,8 +64,10 @@ pub(crate) struct Region {
     cap: usize,
     /// The mean of what its endpoints in rotation say of their own load, as bits.
     origin_load: AtomicU32,
-    /// The bits of a [`OneRequest`] of its limit, or of [`Region::cap`].
+    /// The bits of a [`OneRequest`] of [`Region::cap`].
     one_request: AtomicU32,
+    /// The share of a limit that the endpoints in rotation leave, as bits.
+    in_rotation: AtomicU32,
     /// Counts the requests, for endpoints to be picked in turn.
     pub(crate) turn: AtomicUsize,
     /// The share of endpoints that are up, in percent, for `/status`.
@@ -134,8 +136,8 @@ impl Routing {
             // Where every endpoint is another, what was known of the region is known of none of them.
             let is_moved = settled.contains(&region.name)
                 && !dialled.iter().any(|endpoint| persisted.endpoints.contains_key(&place(endpoint)));
-            if is_moved {
-                persisted.regions.remove(&region.name);
+            if is_moved && let Some((_, moved)) = persisted.regions.remove(&region.name) {
+                moved.limits.end();
             }
             let state = |endpoint: &Endpoint| {
                 let place = place(endpoint);
@@ -160,6 +162,7 @@ impl Routing {
                 cap,
                 origin_load: AtomicU32::new(0),
                 one_request: AtomicU32::new(0),
+                in_rotation: AtomicU32::new(0),
                 turn: AtomicUsize::new(0),
                 healthy: AtomicU8::new(100),
                 has_canary: endpoints_on_trial > 0,
@@ -174,7 +177,13 @@ impl Routing {
                 regions.get(id.index()).is_some_and(|cell| cell.endpoints.iter().any(|kept| Arc::ptr_eq(kept, state)))
             })
         });
-        persisted.regions.retain(|name, _| table.region_named(name).is_some());
+        persisted.regions.retain(|name, state| {
+            let is_kept = table.region_named(name).is_some();
+            if !is_kept {
+                state.limits.end();
+            }
+            is_kept
+        });
         let names: FxHashSet<&str> = table.spec().routes.iter().map(|route| route.name.as_str()).collect();
         let routes = table.spec().routes.iter();
         let routes = routes.map(|route| persisted.routes.entry(route.name.clone()).or_default().clone()).collect();
@@ -265,18 +274,22 @@ impl View for Routing {
 }
 
 impl Region {
-    /// Returns what this node has in flight there and what waits for a place, as a share of its limit, or where there is
-    /// none of its cap, which shrinks with the endpoints that are down.
+    /// Returns how full it is for this node: the greater of what is in flight there as a share of the cap, and of what
+    /// takes and awaits places as a share of the limit, of the fuller group of endpoints. Both shrink with the endpoints
+    /// that are down.
     pub(crate) fn load(&self) -> f32 {
-        self.one_request().load(self.in_use() as f32)
+        let (in_use, one) = self.in_use();
+        one.load(in_use as f32)
     }
 
-    /// Counts what [`Region::load`] is the share of.
-    pub(crate) fn in_use(&self) -> usize {
-        match self.limit() {
-            Some(now) => now.taken + now.waiting,
-            None => self.state.in_flight.load(Ordering::Relaxed),
-        }
+    /// Returns what is in use, and of how much, by which [`Region::load`] goes.
+    pub(crate) fn in_use(&self) -> (usize, OneRequest) {
+        let in_flight = self.state.in_flight.load(Ordering::Relaxed);
+        let of_cap = OneRequest::from_bits(self.one_request.load(Ordering::Relaxed));
+        let Some(now) = self.state.limits.fullest(self.has_canary) else { return (in_flight, of_cap) };
+        let of_limit = OneRequest::of(now.limit, f32::from_bits(self.in_rotation.load(Ordering::Relaxed)));
+        let is_limit = of_limit.load(now.in_use() as f32) > of_cap.load(in_flight as f32);
+        if is_limit { (now.in_use(), of_limit) } else { (in_flight, of_cap) }
     }
 
     /// Returns its limit as it is now; `None` where there is none.
@@ -310,15 +323,6 @@ impl Region {
         self.cap
     }
 
-    /// Returns the cap that [`Region::load`] is a share of; at least 1.
-    pub(crate) fn cap_in_rotation(&self) -> u32 {
-        self.one_request().cap()
-    }
-
-    fn one_request(&self) -> OneRequest {
-        OneRequest::from_bits(self.one_request.load(Ordering::Relaxed))
-    }
-
     /// Returns whether the region serves, as far as this node can tell.
     pub(crate) fn is_up(&self) -> bool {
         self.state.health() != Health::Down
@@ -345,10 +349,10 @@ impl Region {
         let census = self.census();
         let share = census.share_in_rotation();
         self.healthy.store((share * 100.0) as u8, Ordering::Relaxed);
+        self.one_request.store(OneRequest::of(self.cap, share).to_bits(), Ordering::Relaxed);
         // A limit that finds itself is of the endpoints that there are.
         let share = if self.state.limits.is_adaptive() { 1.0 } else { share };
-        let limit = self.limit().map_or(self.cap, |now| now.limit);
-        self.one_request.store(OneRequest::of(limit, share).to_bits(), Ordering::Relaxed);
+        self.in_rotation.store(share.to_bits(), Ordering::Relaxed);
         let up = self.endpoints.iter().filter(|endpoint| endpoint.is_up());
         let loads = up.filter_map(|endpoint| endpoint.load(self.probe.interval));
         let (sum, counts, most) = loads.fold((0.0, 0.0, 0.0_f32), |(sum, counts, most), (load, counting)| {

@@ -32,9 +32,8 @@ pub(crate) struct Limiter {
     is_until_head: AtomicBool,
     /// Whether somebody found no place since the last tick.
     was_reached: AtomicBool,
-    overloads: AtomicU32,
-    /// The client of the last of them.
-    last_overloaded: AtomicU64,
+    /// Clients with failures as those give that have too much to do, since the last tick: one of 64 bits each.
+    overloaded: AtomicU64,
     /// Answers since the last tick by their time to the head.
     answers: Box<[AtomicU32]>,
     inner: Mutex<Inner>,
@@ -118,9 +117,32 @@ impl RegionLimits {
         })
     }
 
+    /// Returns the limit of the group of endpoints that is the fuller one by it; `None` where there is none.
+    pub(crate) fn fullest(&self, has_trial: bool) -> Option<LimitNow> {
+        let stable = self.stable.now()?;
+        let on_trial = self.on_trial.now().filter(|on_trial| has_trial && on_trial.is_fuller_than(&stable));
+        Some(on_trial.unwrap_or(stable))
+    }
+
+    /// Ends the limits: all that wait go on.
+    pub(crate) fn end(&self) {
+        self.set_plan(&ConcurrencyPlan::default(), UNLIMITED);
+    }
+
     /// Returns whether the limits find themselves.
     pub(crate) fn is_adaptive(&self) -> bool {
         self.stable.is_until_head.load(Ordering::Relaxed)
+    }
+}
+
+impl LimitNow {
+    /// Returns what takes and awaits places.
+    pub(crate) fn in_use(&self) -> usize {
+        self.taken + self.waiting
+    }
+
+    fn is_fuller_than(&self, other: &Self) -> bool {
+        self.in_use().saturating_mul(other.limit.max(1)) > other.in_use().saturating_mul(self.limit.max(1))
     }
 }
 
@@ -173,12 +195,10 @@ impl Limiter {
         }
     }
 
-    /// Takes a failure as those give that have too much to do. A client may ask for what always fails: of several of one
-    /// client in a row the first counts.
+    /// Takes a failure as those give that have too much to do. A client may ask for what always fails: from one tick to
+    /// the next each client counts once.
     pub(crate) fn overloaded(&self, client_key: u64) {
-        if self.last_overloaded.swap(client_key, Ordering::Relaxed) != client_key {
-            self.overloads.fetch_add(1, Ordering::Relaxed);
-        }
+        self.overloaded.fetch_or(1 << (client_key % u64::from(u64::BITS)), Ordering::Relaxed);
     }
 
     fn now(&self) -> Option<LimitNow> {
@@ -191,9 +211,11 @@ impl Limiter {
         {
             let mut inner = self.lock();
             let mut plan = *plan;
-            if let Mode::Adaptive(bounds) = &mut plan.mode {
-                let cap = u32::try_from(cap).unwrap_or(u32::MAX).max(1);
-                (bounds.min, bounds.max) = (bounds.min.min(cap), bounds.max.min(cap));
+            let cap = u32::try_from(cap).unwrap_or(u32::MAX).max(1);
+            match &mut plan.mode {
+                Mode::Off => {}
+                Mode::Fixed(limit) => *limit = cap.min(*limit),
+                Mode::Adaptive(bounds) => (bounds.min, bounds.max) = (bounds.min.min(cap), bounds.max.min(cap)),
             }
             let limit = match (plan.mode, &mut inner.gradient) {
                 (Mode::Off, gradient) => {
@@ -236,7 +258,7 @@ impl Limiter {
                     in_flight: u32::try_from(self.taken.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
                     was_reached: self.was_reached.swap(false, Ordering::Relaxed),
                     answers: &answers,
-                    overloads: self.overloads.swap(0, Ordering::Relaxed),
+                    overloads: self.overloaded.swap(0, Ordering::Relaxed).count_ones(),
                 };
                 self.limit.store(gradient.tick(uptime(), &seen) as usize, Ordering::SeqCst);
                 queue.set_hurry(gradient.quiet());
@@ -306,8 +328,7 @@ impl Default for Limiter {
             waiting: AtomicUsize::new(0),
             is_until_head: AtomicBool::new(false),
             was_reached: AtomicBool::new(false),
-            overloads: AtomicU32::new(0),
-            last_overloaded: AtomicU64::new(0),
+            overloaded: AtomicU64::new(0),
             answers: (0..BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             inner: Mutex::new(Inner { gradient: None, queue, next_id: 0 }),
         }
@@ -355,6 +376,12 @@ impl Held {
     /// Returns the limit that it has a place of.
     pub(crate) fn limiter(&self) -> Option<&Limiter> {
         self.place.as_ref().map(|place| &**place.limiter())
+    }
+
+    /// Gives the place back: its answer is not the one that is passed on, or only if there is no better one, and whoever
+    /// asks again does not wait for it.
+    pub(crate) fn give_back(&mut self) {
+        self.place = None;
     }
 
     /// Notes that its answer's head is here: the place of a limit of those whose head is awaited is given back.
@@ -444,6 +471,38 @@ mod tests {
         assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
         let _places: Vec<_> = (0..3).map(|_| limiter.enter().unwrap()).collect();
         assert_eq!(limiter.wait(Criticality::Critical, 0).map(|_| ()), Err(Leaves::Full), "there is no queue");
+    }
+
+    #[test]
+    fn a_client_counts_once_in_a_tick_and_again_in_the_next() {
+        let limiter = limiter(Mode::Adaptive(Bounds { initial: 8, min: 1, max: 8 }), 4);
+        let overloads = || limiter.overloaded.load(Ordering::Relaxed).count_ones();
+        for client in [1, 2, 1, 2, 1] {
+            limiter.overloaded(client);
+        }
+        assert_eq!(overloads(), 2);
+        limiter.tick();
+        assert_eq!(overloads(), 0);
+        limiter.overloaded(1);
+        assert_eq!(overloads(), 1);
+    }
+
+    #[test]
+    fn a_fixed_limit_is_no_more_than_the_cap() {
+        let limiter = Arc::new(Limiter::default());
+        limiter.set_plan(&plan(Mode::Fixed(500), 4), 10);
+        assert_eq!(limiter.now().map(|now| now.limit), Some(10));
+    }
+
+    #[test]
+    fn the_fuller_group_says_how_full_a_region_is() {
+        let limits = RegionLimits::default();
+        assert_eq!(limits.fullest(true), None);
+        limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000);
+        let _stable = limits.of(false).enter().unwrap();
+        let _on_trial = [limits.of(true).enter().unwrap(), limits.of(true).enter().unwrap()];
+        let of = |taken| Some(LimitNow { limit: 4, taken, waiting: 0 });
+        assert_eq!((limits.fullest(false), limits.fullest(true)), (of(1), of(2)));
     }
 
     /// Many threads take and give back: never more places than there are, and nobody waits for ever.

@@ -45,7 +45,7 @@ impl LoadMeter {
             }
             let mut metered = before.remove(&region.name).unwrap_or_default();
             let sent = metered.sent(cell);
-            let in_flight = cell.in_use();
+            let (in_flight, one) = cell.in_use();
             if sent > 0 || in_flight > 0 {
                 metered.busy = Some(now);
             }
@@ -54,7 +54,7 @@ impl LoadMeter {
                     node: node.to_owned(),
                     region: here.clone(),
                     requests_in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
-                    cap: cell.cap_in_rotation(),
+                    cap: one.cap(),
                     rps: (sent as f64 / seconds).min(LoadReport::MAX_RPS),
                     origin_load: cell.origin_load().min(Reported::MOST),
                     round_trips: if id == routing.here { self.round_trips(routing) } else { BTreeMap::new() },
