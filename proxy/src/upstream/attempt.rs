@@ -65,6 +65,8 @@ pub(crate) struct AttemptResult {
     pub(crate) is_nodes_own: bool,
     /// The status of a gRPC call whose answer is nothing else (trailers only).
     pub(crate) call_status: Option<Code>,
+    /// Whether its connection was made for it: what breaks then is no connection that rested for too long.
+    pub(crate) is_fresh: bool,
     /// What came of it.
     pub(crate) result: Result<(Response<()>, OriginConnection), Fault>,
 }
@@ -167,9 +169,10 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
     }
     let is_gateway = target.destination.endpoint().endpoint.role == EndpointRole::Gateway;
     let nonce = head.nonce();
+    let mut is_fresh = false;
     let mut result = {
         let _waiting = upstream.metrics.waiting();
-        send(plan, &target, &head, body).await
+        send(plan, &target, &head, body, &mut is_fresh).await
     };
     if let Err(Fault::Revoked(why)) = &result {
         let region = target.routing.table().region(target.region).name.as_str();
@@ -194,7 +197,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
             result = Err(Fault::Broken);
         }
     }
-    AttemptResult { target, unsent, is_nodes_own, call_status, result }
+    AttemptResult { target, unsent, is_nodes_own, call_status, is_fresh, result }
 }
 
 impl AttemptResult {
@@ -272,17 +275,20 @@ impl AttemptResult {
 
 impl AttemptResult {
     /// Tells the limit that it has a place of how it went: how long its answer took, or that it failed as it does at who
-    /// has too much to do. That its client gave it no time says nothing.
+    /// has too much to do. Other errors, which may be quick, say nothing of that, nor does that its client gave it no time.
     fn tell_limit(&self, took: Option<Duration>, had_its_time: bool, client_key: u64) {
         let Some(limiter) = self.target.in_flight.limiter() else { return };
         match &self.result {
-            Ok((response, _))
-                if self.judged_status().unwrap_or(response.status()) == StatusCode::SERVICE_UNAVAILABLE =>
-            {
-                limiter.overloaded(client_key);
-            }
-            Ok(_) => took.into_iter().for_each(|took| limiter.answered(took)),
+            Ok((response, _)) => match self.judged_status().unwrap_or(response.status()) {
+                StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT => limiter.overloaded(client_key),
+                status if status.is_client_error() || status.is_server_error() => {}
+                _ => took.into_iter().for_each(|took| limiter.answered(took)),
+            },
             Err(Fault::Unreachable) => limiter.overloaded(client_key),
+            Err(Fault::Broken) if self.is_fresh => limiter.overloaded(client_key),
             Err(Fault::CutShort | Fault::TimedOut) if had_its_time => limiter.overloaded(client_key),
             Err(_) => {}
         }
@@ -290,12 +296,13 @@ impl AttemptResult {
 }
 
 /// Sends on a pooled connection if there is a sound one, else on a new one. A pooled connection that
-/// closed before anything was sent costs nothing but the connect.
+/// closed before anything was sent costs nothing but the connect. `is_fresh` becomes whether the last one was new.
 async fn send(
     plan: &ForwardPlan<'_>,
     target: &AttemptTarget,
     head: &RequestHead<'_>,
     mut sent: AttemptBody,
+    is_fresh: &mut bool,
 ) -> Result<(Response<()>, OriginConnection), Fault> {
     let ForwardPlan { upstream, body, repeatable, pinned, facts, .. } = *plan;
     let AttemptTarget { destination, limit, pinned_region, .. } = target;
@@ -305,6 +312,7 @@ async fn send(
     let mut pooled = take();
     for _ in 0..=MAX_STALE {
         let reused = pooled.is_some();
+        *is_fresh = !reused;
         let (mut connection, started) = match pooled.take() {
             Some(connection) => (connection, target.started),
             // Boxed, since it is rare, and large.

@@ -46,6 +46,8 @@ impl<'a> RetryState<'a> {
             self.report(&result);
             self.maybe_processed |= !result.fault().is_unsent();
             self.count(&result.target.routing, result.target.region, result.fault().outcome());
+            // With its place.
+            drop(result);
             return if won { first.await } else { second.await };
         }
         let name = from.routing.table().region(from.region).name.as_str();

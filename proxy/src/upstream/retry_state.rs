@@ -365,7 +365,11 @@ impl<'a> RetryState<'a> {
         let AttemptResult { target, is_nodes_own, call_status, result, .. } = result;
         let AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, mut in_flight, .. } =
             target;
-        in_flight.on_head();
+        if welcome {
+            in_flight.on_head()
+        } else {
+            in_flight.give_back()
+        }
         let endpoint = destination.endpoint().clone();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
         let answered = result.ok().filter(|_| !fault.is_unreachable()).map(|(response, connection)| {
@@ -440,11 +444,14 @@ impl<'a> RetryState<'a> {
         let Self { plan, attempts, .. } = *self;
         let table = plan.pinned.table();
         let fault = self.last.as_ref().and_then(|last| last.fault);
-        // One endpoint that is not there, of several, says nothing of its region; several attempts do.
-        let telling = self.attempts != 1 || self.exhausted;
+        // One endpoint that is not there, of several, says nothing of its region; several attempts do. And where there was no
+        // place for another, that is why.
+        let found_no_place = matches!(self.shed, Some(Shed::QueueFull | Shed::QueueTimeout));
+        let is_out = self.attempts != 1 || self.exhausted;
+        let (telling, down) = if is_out { (true, self.unreachable) } else { (found_no_place, RegionSet::EMPTY) };
         let call_is_over = plan.call_deadline.is_some_and(|deadline| clock::now() >= deadline);
         if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed && telling && !call_is_over {
-            let view = WithDown { view: &**plan.pinned, down: self.unreachable };
+            let view = WithDown { view: &**plan.pinned, down };
             match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
                 Verdict::Refuse(refusal) => return ForwardError::Refused { refusal, attempts },
                 Verdict::Forward(_) => {

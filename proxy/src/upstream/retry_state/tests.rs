@@ -24,6 +24,11 @@ fn table(allowed: &str) -> String {
     )
 }
 
+fn failed(target: AttemptTarget, fault: Fault) -> AttemptResult {
+    let (unsent, is_nodes_own, call_status, is_fresh) = (false, false, None, true);
+    AttemptResult { target, unsent, is_nodes_own, call_status, is_fresh, result: Err(fault) }
+}
+
 /// A table that comes during the pause takes away the region that was about to be tried again.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_is_not_made_is_not_counted() {
@@ -90,8 +95,7 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
     assert!(state.pause(&mut first).await);
     state.begin(&first.target, false);
     assert_eq!((name(&first.target).as_str(), state.attempts()), ("eu", 1));
-    let result = Err(Fault::Broken);
-    let result = AttemptResult { target: first.target, unsent: false, is_nodes_own: false, call_status: None, result };
+    let result = failed(first.target, Fault::Broken);
     assert!(state.settle(result).is_none());
 
     let mut second = state.next().unwrap();
@@ -116,8 +120,7 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
     let first = passing.next().unwrap();
     assert_eq!(name(&first.target), "eu", "the decision's own table");
     passing.begin(&first.target, false);
-    let result = Err(Fault::NoTunnels);
-    let result = AttemptResult { target: first.target, unsent: false, is_nodes_own: false, call_status: None, result };
+    let result = failed(first.target, Fault::NoTunnels);
     assert!(passing.settle(result).is_none());
     assert_eq!(passing.attempts(), 0);
     assert_eq!(name(&passing.next().unwrap().target), "gb");
