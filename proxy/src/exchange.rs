@@ -310,6 +310,7 @@ async fn answer(
         route.consent_header.as_deref(),
         route.jurisdiction_header.as_deref(),
         sources.geo.country_header.as_ref().map(HeaderName::as_str),
+        routing.document.criticality_header.as_deref(),
     ];
     let trailers = || TrailerRules::new(&vouched_names);
     let body =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use loadtest::origin::Behaviour;
+use loadtest::origin::{Behaviour, Received};
 use loadtest::{RequestSpec, Target};
 use meridian_tests::load::{Load, status};
 use meridian_tests::{Answer, Client, Node, Sent, Setup, SmallTable, World, bespoke, eventually, full, geo, get};
@@ -174,6 +174,37 @@ async fn a_trusted_proxys_word_can_only_lower_how_critical_a_request_is() {
     for request in held {
         request.await.expect("an answer").assert_served_by("here");
     }
+}
+
+/// What a stranger says of how critical a request is reaches no origin, however it is spelled.
+#[tokio::test]
+async fn a_strangers_word_of_how_critical_a_request_is_stays_here() {
+    let rest = format!("[concurrency]\ncriticality_header = \"X-Criticality\"\n{ROUTES}");
+    let world = World::of_regions(&[("here", "US")], &rest).await;
+    let node = Setup::new("here", world.table()).start().await;
+    let (stranger, proxy) = (Client::http1(node.http()).from(geo::loopback("US")), Client::http1(node.http()));
+    for client in [&stranger, &proxy] {
+        let spelled = |name: &str| get("/default").header(name, "sheddable");
+        for name in ["x-criticality", "X-CRITICALITY", "x_criticality", "x.criticality"] {
+            client.send(&spelled(name)).await.assert_served_by("here");
+        }
+    }
+    let reached = |received: &Received| received.headers.keys().any(|name| name.as_str().ends_with("criticality"));
+    let reached: Vec<bool> = world.received("here").iter().map(reached).collect();
+    assert_eq!(reached[..4], [false; 4], "of a stranger");
+    assert_eq!(reached[4..6], [true; 2], "of a trusted proxy");
+}
+
+/// The place of an answer that is not passed on is free for the attempt after it.
+#[tokio::test]
+async fn a_retry_does_not_wait_for_the_place_of_its_own_failure() {
+    let (world, node) = limited("mode = \"fixed\"\nlimit = 1\nqueue_age = \"60s\"").await;
+    world.behave("here", &Behaviour::Status(StatusCode::SERVICE_UNAVAILABLE));
+    let answer = Client::http1(node.http()).send(&get("/default")).await;
+    assert_eq!(answer.status, 503);
+    let received = world.received("here").len();
+    assert!(received > 1, "{received}");
+    places(&node, 0, 0).await;
 }
 
 /// Once half of the retry budget is spent, what is left is for what is not sheddable.
