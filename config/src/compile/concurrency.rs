@@ -102,8 +102,10 @@ fn plan(section: &Section<'_>, said: Said, own: Said, of_none: &[&str]) -> Concu
         Kind::Fixed => &["min", "max"],
         Kind::Adaptive => &[],
     };
-    for field in unused.iter().filter(|_| !has_mode_problem).filter_map(|key| section.field(key)) {
-        let remedy = "leave it out, or write mode = \"adaptive\"";
+    for key in unused.iter().filter(|_| !has_mode_problem) {
+        let Some(field) = section.field(key) else { continue };
+        let fixed = if matches!(*key, "min" | "max") { "" } else { "\"fixed\" or " };
+        let remedy = format!("leave it out, or write mode = {fixed}\"adaptive\"");
         field.error(format!("has no effect, since mode is \"{word}\": {remedy}"));
     }
     if mode == Kind::Fixed && said.limit.is_none() && section.field("limit").is_none() {

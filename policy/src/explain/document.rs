@@ -356,8 +356,9 @@ pub struct RegionExplained {
     /// The regions that it ties with.
     #[serde(default)]
     pub tied_with: Vec<String>,
-    /// What this client draws for it by its headroom, where it ties: of those that tie, the highest is first, each taken
-    /// the less the further its score is from the best of them ([`closeness`](crate::decide::closeness)).
+    /// What this client draws for it where it ties, by its share or its headroom. Of those that tie the highest is first;
+    /// without shares, each is first multiplied by how close its score is to the best of those that are left
+    /// ([`closeness`](crate::decide::closeness)), which is another at each place of the order.
     #[serde(default)]
     pub hash: Option<f32>,
     /// Whether it serves now.
