@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policy::concurrency::{ConcurrencyPlan, Gradient, Leaves, Mode, Queue, Tick};
 use policy::pressure::Criticality;
 use policy::quantile::{BUCKETS, bucket};
 use tokio::sync::oneshot;
 
-use crate::clock::uptime;
+use crate::clock::{self, uptime};
 use crate::occupancy::InFlight;
 
 /// The limits of one region: endpoints of the version on trial have one of their own, so that what they are slow at
@@ -25,15 +25,19 @@ pub(crate) struct RegionLimits {
 pub(crate) struct Limiter {
     /// How many may be taken; [`UNLIMITED`] while there is no limit.
     limit: AtomicUsize,
-    taken: AtomicUsize,
+    /// How many are, in the lower half, and in the upper one by which plan: a limit of those whose head is awaited does not
+    /// count what was taken for a whole answer.
+    taken: AtomicU64,
     /// How many wait, as it was when the queue's lock was last given back.
     waiting: AtomicUsize,
     /// Whether a place is given back with the answer's head, and not with its end.
     is_until_head: AtomicBool,
-    /// Whether somebody found no place since the last tick.
-    was_reached: AtomicBool,
+    /// How many found no place since the last tick.
+    turned_away: AtomicU32,
     /// Clients with failures as those give that have too much to do, since the last tick: one of 64 bits each.
     overloaded: AtomicU64,
+    /// What half of the answers take in quiet, as far as it is known.
+    quiet_micros: AtomicU64,
     /// Answers since the last tick by their time to the head.
     answers: Box<[AtomicU32]>,
     inner: Mutex<Inner>,
@@ -55,7 +59,11 @@ struct Waiter {
 
 /// A place of a limit. It is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Limiter>);
+pub(crate) struct Place {
+    limiter: Arc<Limiter>,
+    /// By which plan it was taken.
+    plan: u32,
+}
 
 /// There is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +82,8 @@ pub(crate) struct Waits {
 pub(crate) struct Held {
     _in_flight: InFlight,
     place: Option<Place>,
+    /// Since when an answer's head is awaited, where nothing but the origin can keep it waiting.
+    awaited_since: Option<Instant>,
 }
 
 /// A limit as it is now, for `/status` and metrics.
@@ -156,10 +166,12 @@ impl Limiter {
         if limit == UNLIMITED {
             return Ok(None);
         }
-        if self.waiting.load(Ordering::SeqCst) == 0 && self.take() {
-            return Ok(Some(Place(self.clone())));
+        if self.waiting.load(Ordering::SeqCst) == 0
+            && let Some(plan) = self.take()
+        {
+            return Ok(Some(Place { limiter: self.clone(), plan }));
         }
-        self.was_reached.store(true, Ordering::Relaxed);
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
         Err(Full)
     }
 
@@ -203,8 +215,8 @@ impl Limiter {
 
     fn now(&self) -> Option<LimitNow> {
         let limit = Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit != UNLIMITED)?;
-        let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        Some(LimitNow { limit, taken: count(&self.taken), waiting: count(&self.waiting) })
+        let taken = taken_of(self.taken.load(Ordering::Relaxed)) as usize;
+        Some(LimitNow { limit, taken, waiting: self.waiting.load(Ordering::Relaxed) })
     }
 
     fn set_plan(self: &Arc<Self>, plan: &ConcurrencyPlan, cap: usize) {
@@ -234,7 +246,12 @@ impl Limiter {
             };
             inner.queue.set_plan(plan.queue);
             inner.queue.set_hurry(None);
-            self.is_until_head.store(matches!(plan.mode, Mode::Adaptive(_)), Ordering::Relaxed);
+            let is_until_head = matches!(plan.mode, Mode::Adaptive(_));
+            if is_until_head && !self.is_until_head.swap(is_until_head, Ordering::Relaxed) {
+                let next = |taken| Some(u64::from(plan_of(taken).wrapping_add(1)) << PLAN_SHIFT);
+                let _before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+            }
+            self.is_until_head.store(is_until_head, Ordering::Relaxed);
             self.limit.store(limit, Ordering::SeqCst);
         }
         self.hand_out();
@@ -255,13 +272,16 @@ impl Limiter {
                     }
                 }
                 let seen = Tick {
-                    in_flight: u32::try_from(self.taken.load(Ordering::Relaxed)).unwrap_or(u32::MAX),
-                    was_reached: self.was_reached.swap(false, Ordering::Relaxed),
+                    in_flight: taken_of(self.taken.load(Ordering::Relaxed)),
+                    turned_away: self.turned_away.swap(0, Ordering::Relaxed),
                     answers: &answers,
                     overloads: self.overloaded.swap(0, Ordering::Relaxed).count_ones(),
                 };
                 self.limit.store(gradient.tick(uptime(), &seen) as usize, Ordering::SeqCst);
-                queue.set_hurry(gradient.quiet());
+                let quiet = gradient.quiet();
+                let micros = quiet.and_then(|quiet| u64::try_from(quiet.as_micros()).ok());
+                self.quiet_micros.store(micros.unwrap_or(u64::MAX), Ordering::Relaxed);
+                queue.set_hurry(quiet);
             }
         }
         if self.waiting.load(Ordering::SeqCst) > 0 {
@@ -269,16 +289,22 @@ impl Limiter {
         }
     }
 
-    /// Takes a place, if there is one.
-    fn take(&self) -> bool {
+    /// Takes a place, if there is one; by which plan.
+    fn take(&self) -> Option<u32> {
         let limit = self.limit.load(Ordering::SeqCst);
-        let more = |taken| (taken < limit).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+        let more = |taken| ((taken_of(taken) as usize) < limit && taken_of(taken) < u32::MAX).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok().map(plan_of)
+    }
+
+    /// Takes a place out of the count; one of a plan before is no longer in it.
+    fn release(&self, plan: u32) {
+        let less = |taken| (plan_of(taken) == plan && taken_of(taken) > 0).then(|| taken - 1);
+        let _before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
     /// Gives a place back. Whoever waits is either seen here, or sees the place itself.
-    fn leave(self: &Arc<Self>) {
-        self.taken.fetch_sub(1, Ordering::SeqCst);
+    fn leave(self: &Arc<Self>, plan: u32) {
+        self.release(plan);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.hand_out();
         }
@@ -290,13 +316,13 @@ impl Limiter {
         let mut go_on = Vec::new();
         let leave = {
             let mut inner = self.lock();
-            while !inner.queue.is_empty() && self.take() {
+            while !inner.queue.is_empty()
+                && let Some(plan) = self.take()
+            {
                 match inner.queue.pop(now) {
-                    Some(waiter) => go_on.push((waiter, Place(self.clone()))),
+                    Some(waiter) => go_on.push((waiter, Place { limiter: self.clone(), plan })),
                     // As a number, since a place that is dropped would ask for the lock.
-                    None => {
-                        self.taken.fetch_sub(1, Ordering::SeqCst);
-                    }
+                    None => self.release(plan),
                 }
             }
             // After the places: who gets one has not waited for too long.
@@ -324,10 +350,11 @@ impl Default for Limiter {
         let queue = Queue::new(ConcurrencyPlan::default().queue);
         Self {
             limit: AtomicUsize::new(UNLIMITED),
-            taken: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             is_until_head: AtomicBool::new(false),
-            was_reached: AtomicBool::new(false),
+            turned_away: AtomicU32::new(0),
+            quiet_micros: AtomicU64::new(u64::MAX),
             overloaded: AtomicU64::new(0),
             answers: (0..BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             inner: Mutex::new(Inner { gradient: None, queue, next_id: 0 }),
@@ -338,13 +365,13 @@ impl Default for Limiter {
 impl Place {
     /// Returns the limit that it is of.
     pub(crate) fn limiter(&self) -> &Arc<Limiter> {
-        &self.0
+        &self.limiter
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.leave();
+        self.limiter.leave(self.plan);
     }
 }
 
@@ -370,12 +397,18 @@ impl Drop for Waits {
 impl Held {
     /// Counts a request as in flight there.
     pub(crate) fn new(in_flight: &Arc<AtomicUsize>, place: Option<Place>) -> Self {
-        Self { _in_flight: InFlight::enter(in_flight), place }
+        Self { _in_flight: InFlight::enter(in_flight), place, awaited_since: None }
     }
 
     /// Returns the limit that it has a place of.
     pub(crate) fn limiter(&self) -> Option<&Limiter> {
         self.place.as_ref().map(|place| &**place.limiter())
+    }
+
+    /// Notes that the answer's head is awaited from then on, and of nobody but the origin. If nobody waits for it any more,
+    /// because its client has gone or another answer was quicker, it took at least until then.
+    pub(crate) fn awaits_head(&mut self, since: Instant) {
+        self.awaited_since = self.place.is_some().then_some(since);
     }
 
     /// Gives the place back: its answer is not the one that is passed on, or only if there is no better one, and whoever
@@ -392,145 +425,33 @@ impl Held {
     }
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (Some(limiter), Some(since)) = (self.limiter(), self.awaited_since) else { return };
+        if !limiter.is_until_head.load(Ordering::Relaxed) {
+            return;
+        }
+        let waited = clock::now().saturating_duration_since(since);
+        // A shorter time says nothing of how long it would have been.
+        if waited.as_micros() > u128::from(limiter.quiet_micros.load(Ordering::Relaxed)) {
+            limiter.answered(waited);
+        }
+    }
+}
+
+fn taken_of(taken: u64) -> u32 {
+    taken as u32
+}
+
+fn plan_of(taken: u64) -> u32 {
+    (taken >> PLAN_SHIFT) as u32
+}
+
+/// Where the number of the plan is in the count of places.
+const PLAN_SHIFT: u32 = 32;
+
 /// What stands for no limit.
 const UNLIMITED: usize = usize::MAX;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use policy::concurrency::{Bounds, QueuePlan};
-    use std::task::{Context, Poll, Waker};
-
-    fn limiter(mode: Mode, length: usize) -> Arc<Limiter> {
-        let limiter = Arc::new(Limiter::default());
-        limiter.set_plan(&plan(mode, length), 1_000);
-        limiter
-    }
-
-    fn plan(mode: Mode, length: usize) -> ConcurrencyPlan {
-        ConcurrencyPlan { mode, queue: QueuePlan { length, age: Duration::from_secs(3_600) } }
-    }
-
-    fn poll(waits: &mut Waits) -> Poll<Result<Place, Leaves>> {
-        std::pin::pin!(waits.place()).poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    fn is_there(waits: &mut Waits) -> bool {
-        // A place that is there is given back at once.
-        matches!(poll(waits), Poll::Ready(Ok(_)))
-    }
-
-    #[test]
-    fn a_place_goes_to_who_waits_and_back() {
-        let limiter = limiter(Mode::Fixed(1), 4);
-        let place = limiter.enter().unwrap().unwrap();
-        assert!(limiter.enter().is_err());
-        let mut second = limiter.wait(Criticality::Default, 1).unwrap();
-        let mut first = limiter.wait(Criticality::Critical, 2).unwrap();
-        assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
-        drop(place);
-        assert!(poll(&mut second).is_pending(), "the more important comes first");
-        assert!(limiter.enter().is_err(), "nobody comes before those that wait");
-        assert!(is_there(&mut first));
-        assert!(is_there(&mut second));
-        assert_eq!(limiter.now(), Some(LimitNow { limit: 1, taken: 0, waiting: 0 }));
-        assert!(limiter.enter().unwrap().is_some());
-    }
-
-    #[test]
-    fn who_goes_away_leaves_the_queue_or_gives_its_place_on() {
-        let limiter = limiter(Mode::Fixed(1), 4);
-        let place = limiter.enter().unwrap();
-        let gone = limiter.wait(Criticality::Default, 1).unwrap();
-        let granted = limiter.wait(Criticality::Default, 2).unwrap();
-        let mut last = limiter.wait(Criticality::Default, 3).unwrap();
-        drop(gone);
-        assert_eq!(limiter.now().unwrap().waiting, 2);
-        drop(place);
-        // It has the place, and has not looked.
-        assert_eq!(limiter.now().unwrap().waiting, 1);
-        drop(granted);
-        assert!(is_there(&mut last));
-        assert_eq!(limiter.now(), Some(LimitNow { limit: 1, taken: 0, waiting: 0 }));
-    }
-
-    #[test]
-    fn without_a_limit_all_that_wait_go_on() {
-        let limiter = limiter(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4);
-        let places = [limiter.enter().unwrap(), limiter.enter().unwrap()];
-        let mut waits: Vec<Waits> =
-            (0..4).map(|client| limiter.wait(Criticality::Sheddable, client).unwrap()).collect();
-        // One more pushes out the oldest.
-        waits.push(limiter.wait(Criticality::Sheddable, 4).unwrap());
-        assert!(matches!(poll(&mut waits.remove(0)), Poll::Ready(Err(Leaves::Full))));
-        limiter.set_plan(&plan(Mode::Off, 4), 1_000);
-        assert!(waits.iter_mut().all(is_there));
-        assert!(limiter.enter().unwrap().is_none());
-        drop(places);
-        limiter.set_plan(&plan(Mode::Fixed(3), 0), 1_000);
-        assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
-        let _places: Vec<_> = (0..3).map(|_| limiter.enter().unwrap()).collect();
-        assert_eq!(limiter.wait(Criticality::Critical, 0).map(|_| ()), Err(Leaves::Full), "there is no queue");
-    }
-
-    #[test]
-    fn a_client_counts_once_in_a_tick_and_again_in_the_next() {
-        let limiter = limiter(Mode::Adaptive(Bounds { initial: 8, min: 1, max: 8 }), 4);
-        let overloads = || limiter.overloaded.load(Ordering::Relaxed).count_ones();
-        for client in [1, 2, 1, 2, 1] {
-            limiter.overloaded(client);
-        }
-        assert_eq!(overloads(), 2);
-        limiter.tick();
-        assert_eq!(overloads(), 0);
-        limiter.overloaded(1);
-        assert_eq!(overloads(), 1);
-    }
-
-    #[test]
-    fn a_fixed_limit_is_no_more_than_the_cap() {
-        let limiter = Arc::new(Limiter::default());
-        limiter.set_plan(&plan(Mode::Fixed(500), 4), 10);
-        assert_eq!(limiter.now().map(|now| now.limit), Some(10));
-    }
-
-    #[test]
-    fn the_fuller_group_says_how_full_a_region_is() {
-        let limits = RegionLimits::default();
-        assert_eq!(limits.fullest(true), None);
-        limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000);
-        let _stable = limits.of(false).enter().unwrap();
-        let _on_trial = [limits.of(true).enter().unwrap(), limits.of(true).enter().unwrap()];
-        let of = |taken| Some(LimitNow { limit: 4, taken, waiting: 0 });
-        assert_eq!((limits.fullest(false), limits.fullest(true)), (of(1), of(2)));
-    }
-
-    /// Many threads take and give back: never more places than there are, and nobody waits for ever.
-    #[test]
-    fn no_place_and_no_waiter_is_lost_among_threads() {
-        let limiter = limiter(Mode::Fixed(3), 1_000);
-        let taken = AtomicUsize::new(0);
-        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
-        std::thread::scope(|scope| {
-            for client in 0..8 {
-                let (limiter, taken) = (&limiter, &taken);
-                scope.spawn(move || {
-                    for _ in 0..2_000 {
-                        let place = match limiter.enter() {
-                            Ok(place) => place.unwrap(),
-                            Err(Full) => {
-                                let mut waits = limiter.wait(Criticality::Default, client).unwrap();
-                                runtime().block_on(waits.place()).unwrap()
-                            }
-                        };
-                        assert!(taken.fetch_add(1, Ordering::SeqCst) < 3);
-                        std::thread::yield_now();
-                        taken.fetch_sub(1, Ordering::SeqCst);
-                        drop(place);
-                    }
-                });
-            }
-        });
-        assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
-    }
-}
+mod tests;

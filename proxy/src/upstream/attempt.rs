@@ -162,7 +162,10 @@ impl Fault {
 /// Makes an attempt. What is dropped before its end is cancelled: the connection is closed, or on
 /// HTTP/2 the stream reset.
 pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> AttemptResult {
-    let Attempt { target, mut head, body } = attempt;
+    let Attempt { mut target, mut head, body } = attempt;
+    if target.in_flight.limiter().is_some() && plan.body.is_whole() {
+        target.in_flight.awaits_head(target.started);
+    }
     let upstream = plan.upstream;
     if let Some(deadline) = plan.call_deadline {
         head.set_call_timeout(grpc::timeout_value(deadline.saturating_duration_since(clock::now())));

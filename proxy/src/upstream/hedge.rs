@@ -38,7 +38,7 @@ impl<'a> RetryState<'a> {
         let Some(second) = second else { return first.await };
         self.begin(&second.target, true);
         let mut second = std::pin::pin!(attempt::make(plan, second));
-        let (result, won) = tokio::select! {
+        let (mut result, won) = tokio::select! {
             result = &mut first => (result, false),
             result = &mut second => (result, true),
         };
@@ -46,7 +46,7 @@ impl<'a> RetryState<'a> {
             self.report(&result);
             self.maybe_processed |= !result.fault().is_unsent();
             self.count(&result.target.routing, result.target.region, result.fault().outcome());
-            // With its place.
+            result.target.in_flight.give_back();
             drop(result);
             return if won { first.await } else { second.await };
         }

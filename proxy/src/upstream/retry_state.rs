@@ -366,9 +366,9 @@ impl<'a> RetryState<'a> {
         let AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, mut in_flight, .. } =
             target;
         if welcome {
-            in_flight.on_head()
+            in_flight.on_head();
         } else {
-            in_flight.give_back()
+            in_flight.give_back();
         }
         let endpoint = destination.endpoint().clone();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.

@@ -1,0 +1,174 @@
+//! Places, those that wait for them, and what is told of them.
+
+use super::*;
+use policy::concurrency::{Bounds, QueuePlan};
+use std::task::{Context, Poll, Waker};
+
+fn limiter(mode: Mode, length: usize) -> Arc<Limiter> {
+    let limiter = Arc::new(Limiter::default());
+    limiter.set_plan(&plan(mode, length), 1_000);
+    limiter
+}
+
+fn plan(mode: Mode, length: usize) -> ConcurrencyPlan {
+    ConcurrencyPlan { mode, queue: QueuePlan { length, age: Duration::from_secs(3_600) } }
+}
+
+fn poll(waits: &mut Waits) -> Poll<Result<Place, Leaves>> {
+    std::pin::pin!(waits.place()).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn is_there(waits: &mut Waits) -> bool {
+    // A place that is there is given back at once.
+    matches!(poll(waits), Poll::Ready(Ok(_)))
+}
+
+#[test]
+fn a_place_goes_to_who_waits_and_back() {
+    let limiter = limiter(Mode::Fixed(1), 4);
+    let place = limiter.enter().unwrap().unwrap();
+    assert!(limiter.enter().is_err());
+    let mut second = limiter.wait(Criticality::Default, 1).unwrap();
+    let mut first = limiter.wait(Criticality::Critical, 2).unwrap();
+    assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
+    drop(place);
+    assert!(poll(&mut second).is_pending(), "the more important comes first");
+    assert!(limiter.enter().is_err(), "nobody comes before those that wait");
+    assert!(is_there(&mut first));
+    assert!(is_there(&mut second));
+    assert_eq!(limiter.now(), Some(LimitNow { limit: 1, taken: 0, waiting: 0 }));
+    assert!(limiter.enter().unwrap().is_some());
+}
+
+#[test]
+fn who_goes_away_leaves_the_queue_or_gives_its_place_on() {
+    let limiter = limiter(Mode::Fixed(1), 4);
+    let place = limiter.enter().unwrap();
+    let gone = limiter.wait(Criticality::Default, 1).unwrap();
+    let granted = limiter.wait(Criticality::Default, 2).unwrap();
+    let mut last = limiter.wait(Criticality::Default, 3).unwrap();
+    drop(gone);
+    assert_eq!(limiter.now().unwrap().waiting, 2);
+    drop(place);
+    // It has the place, and has not looked.
+    assert_eq!(limiter.now().unwrap().waiting, 1);
+    drop(granted);
+    assert!(is_there(&mut last));
+    assert_eq!(limiter.now(), Some(LimitNow { limit: 1, taken: 0, waiting: 0 }));
+}
+
+#[test]
+fn without_a_limit_all_that_wait_go_on() {
+    let limiter = limiter(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4);
+    let places = [limiter.enter().unwrap(), limiter.enter().unwrap()];
+    let mut waits: Vec<Waits> = (0..4).map(|client| limiter.wait(Criticality::Sheddable, client).unwrap()).collect();
+    // One more pushes out the oldest.
+    waits.push(limiter.wait(Criticality::Sheddable, 4).unwrap());
+    assert!(matches!(poll(&mut waits.remove(0)), Poll::Ready(Err(Leaves::Full))));
+    limiter.set_plan(&plan(Mode::Off, 4), 1_000);
+    assert!(waits.iter_mut().all(is_there));
+    assert!(limiter.enter().unwrap().is_none());
+    drop(places);
+    limiter.set_plan(&plan(Mode::Fixed(3), 0), 1_000);
+    assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
+    let _places: Vec<_> = (0..3).map(|_| limiter.enter().unwrap()).collect();
+    assert_eq!(limiter.wait(Criticality::Critical, 0).map(|_| ()), Err(Leaves::Full), "there is no queue");
+}
+
+#[test]
+fn a_client_counts_once_in_a_tick_and_again_in_the_next() {
+    let limiter = limiter(Mode::Adaptive(Bounds { initial: 8, min: 1, max: 8 }), 4);
+    let overloads = || limiter.overloaded.load(Ordering::Relaxed).count_ones();
+    for client in [1, 2, 1, 2, 1] {
+        limiter.overloaded(client);
+    }
+    assert_eq!(overloads(), 2);
+    limiter.tick();
+    assert_eq!(overloads(), 0);
+    limiter.overloaded(1);
+    assert_eq!(overloads(), 1);
+}
+
+/// A stream that began under a fixed limit keeps its place to its end; an adaptive one does not count it.
+#[test]
+fn places_of_another_kind_of_plan_do_not_count() {
+    let limiter = limiter(Mode::Fixed(2), 4);
+    let streams = [limiter.enter().unwrap(), limiter.enter().unwrap()];
+    limiter.set_plan(&plan(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4), 1_000);
+    let now = || limiter.now().unwrap().taken;
+    assert_eq!(now(), 0);
+    let place = limiter.enter().unwrap();
+    drop(streams);
+    assert_eq!(now(), 1);
+    drop(place);
+    assert_eq!(now(), 0);
+}
+
+#[test]
+fn who_gives_up_after_longer_than_quiet_has_waited_for_so_long() {
+    let limiter = limiter(Mode::Adaptive(Bounds { initial: 8, min: 1, max: 8 }), 4);
+    let answers = || limiter.answers.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u32>();
+    let in_flight = Arc::new(AtomicUsize::new(0));
+    let gives_up = |waited: Duration| {
+        let mut held = Held::new(&in_flight, limiter.enter().unwrap());
+        held.awaits_head(clock::now() - waited);
+        held
+    };
+    drop(gives_up(Duration::from_secs(60)));
+    assert_eq!(answers(), 0, "nothing is known yet");
+    limiter.quiet_micros.store(5_000_000, Ordering::Relaxed);
+    drop(gives_up(Duration::from_secs(1)));
+    assert_eq!(answers(), 0);
+    gives_up(Duration::from_secs(60)).on_head();
+    gives_up(Duration::from_secs(60)).give_back();
+    assert_eq!(answers(), 0, "an answer was told of already");
+    drop(gives_up(Duration::from_secs(60)));
+    assert_eq!(answers(), 1);
+}
+
+#[test]
+fn a_fixed_limit_is_no_more_than_the_cap() {
+    let limiter = Arc::new(Limiter::default());
+    limiter.set_plan(&plan(Mode::Fixed(500), 4), 10);
+    assert_eq!(limiter.now().map(|now| now.limit), Some(10));
+}
+
+#[test]
+fn the_fuller_group_says_how_full_a_region_is() {
+    let limits = RegionLimits::default();
+    assert_eq!(limits.fullest(true), None);
+    limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000);
+    let _stable = limits.of(false).enter().unwrap();
+    let _on_trial = [limits.of(true).enter().unwrap(), limits.of(true).enter().unwrap()];
+    let of = |taken| Some(LimitNow { limit: 4, taken, waiting: 0 });
+    assert_eq!((limits.fullest(false), limits.fullest(true)), (of(1), of(2)));
+}
+
+/// Many threads take and give back: never more places than there are, and nobody waits for ever.
+#[test]
+fn no_place_and_no_waiter_is_lost_among_threads() {
+    let limiter = limiter(Mode::Fixed(3), 1_000);
+    let taken = AtomicUsize::new(0);
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    std::thread::scope(|scope| {
+        for client in 0..8 {
+            let (limiter, taken) = (&limiter, &taken);
+            scope.spawn(move || {
+                for _ in 0..2_000 {
+                    let place = match limiter.enter() {
+                        Ok(place) => place.unwrap(),
+                        Err(Full) => {
+                            let mut waits = limiter.wait(Criticality::Default, client).unwrap();
+                            runtime().block_on(waits.place()).unwrap()
+                        }
+                    };
+                    assert!(taken.fetch_add(1, Ordering::SeqCst) < 3);
+                    std::thread::yield_now();
+                    taken.fetch_sub(1, Ordering::SeqCst);
+                    drop(place);
+                }
+            });
+        }
+    });
+    assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
+}
