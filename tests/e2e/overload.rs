@@ -149,6 +149,31 @@ async fn who_may_go_elsewhere_does_not_wait() {
     held.await.expect("an answer").assert_served_by("here");
 }
 
+/// Who has waited in vain in one region goes to another that has become free meanwhile.
+#[tokio::test]
+async fn who_has_waited_in_vain_looks_elsewhere_once_more() {
+    let rest = format!("[concurrency]\nmode = \"fixed\"\nlimit = 1\nqueue_age = \"500ms\"\n{ROUTES}");
+    let world = World::of_regions(&[("here", "US"), ("there", "US")], &rest).await;
+    let node = Setup::new("here", world.table()).start().await;
+    world.behave("here", &Behaviour::Stall);
+    world.behave("there", &Behaviour::Stall);
+    let held = send(&node, get("/stalled"));
+    places(&node, 1, 0).await;
+    let elsewhere = send(&node, get("/stalled"));
+    eventually("it is there", async || match world.received("there").len() {
+        1 => Ok(()),
+        count => Err(count.to_string()),
+    })
+    .await;
+    let waiting = send(&node, get("/default"));
+    places(&node, 1, 1).await;
+    world.behave("there", &Behaviour::Normal);
+    elsewhere.await.expect("an answer").assert_served_by("there");
+    waiting.await.expect("an answer").assert_served_by("there");
+    world.behave("here", &Behaviour::Normal);
+    held.await.expect("an answer").assert_served_by("here");
+}
+
 /// What a trusted proxy says lowers how critical a request is, and never raises it.
 #[tokio::test]
 async fn a_trusted_proxys_word_can_only_lower_how_critical_a_request_is() {

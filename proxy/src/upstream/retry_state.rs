@@ -211,7 +211,8 @@ impl<'a> RetryState<'a> {
             let is_its = |place: &mut Place| Arc::ptr_eq(place.limiter(), limiter);
             let Ok(place) = waited_for.take_if(is_its).map_or_else(|| limiter.enter(), |place| Ok(Some(place))) else {
                 self.full.get_or_insert_with(|| FullRegion { limiter: limiter.clone(), pinned_region });
-                self.shed = Some(Shed::QueueFull);
+                // Why it no longer waits is told rather than that others are full, too.
+                self.shed = self.shed.filter(|_| self.waits > 0).or(Some(Shed::QueueFull));
                 self.done_with.insert(pinned_region);
                 continue;
             };
@@ -237,7 +238,8 @@ impl<'a> RetryState<'a> {
     }
 
     /// Waits for a place in the best region that has none, where there is no other left: as long as its queue lets it,
-    /// and the request's time. False when there is none to wait for, or it did not get it.
+    /// and the request's time. Where it did not get it, the other regions are looked at once more: what was full when it
+    /// began to wait may no longer be. False when there is none to wait for, or no time left.
     pub(super) async fn wait_for_place(&mut self) -> bool {
         let Some(FullRegion { limiter, pinned_region }) = self.full.take() else { return false };
         if self.waits >= MOST_WAITS {
@@ -262,7 +264,10 @@ impl<'a> RetryState<'a> {
                     Leaves::Full => Shed::QueueFull,
                     Leaves::TooOld => Shed::QueueTimeout,
                 });
-                false
+                self.waits = MOST_WAITS;
+                self.done_with = RegionSet::EMPTY;
+                self.done_with.insert(pinned_region);
+                clock::now() < self.deadline
             }
         }
     }
