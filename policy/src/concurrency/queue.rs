@@ -38,8 +38,8 @@ pub struct Queue<T> {
     plan: QueuePlan,
     /// In the order in which they came.
     waiting: Vec<Waiting<T>>,
-    /// How many of each criticality and client wait.
-    counts: FxHashMap<(Criticality, u64), usize>,
+    /// How many of each client wait, however critical.
+    counts: FxHashMap<u64, usize>,
     /// Since when it has not been empty.
     busy_since: Duration,
     /// For how long those wait at most, while more comes in than goes out, that are not critical.
@@ -96,7 +96,7 @@ impl<T> Queue<T> {
             self.busy_since = now;
         }
         self.waiting.push(Waiting { criticality, client, since: now, item });
-        *self.counts.entry((criticality, client)).or_default() += 1;
+        *self.counts.entry(client).or_default() += 1;
         if self.waiting.len() <= self.plan.length {
             return None;
         }
@@ -144,12 +144,12 @@ impl<T> Queue<T> {
     }
 
     fn of_the_same(&self, each: &Waiting<T>) -> usize {
-        self.counts.get(&(each.criticality, each.client)).copied().unwrap_or_default()
+        self.counts.get(&each.client).copied().unwrap_or_default()
     }
 
     fn take(&mut self, at: usize) -> T {
-        let Waiting { criticality, client, item, .. } = self.waiting.remove(at);
-        if let Entry::Occupied(mut count) = self.counts.entry((criticality, client)) {
+        let Waiting { client, item, .. } = self.waiting.remove(at);
+        if let Entry::Occupied(mut count) = self.counts.entry(client) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();

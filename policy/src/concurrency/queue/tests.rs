@@ -91,6 +91,19 @@ fn one_client_with_many_gets_what_others_leave() {
     assert_eq!(all(&mut queue, ms(2))[..3], [10, 11, 12]);
 }
 
+/// What a client has of another criticality counts, too: it has no share for each.
+#[test]
+fn a_client_is_one_over_all_criticalities() {
+    let mut queue = queue(8);
+    for item in 0..3 {
+        queue.push(ms(0), Sheddable, 7, item);
+    }
+    for (client, item) in [(7, 10), (1, 11), (1, 12)] {
+        queue.push(ms(0), Default, client, item);
+    }
+    assert_eq!(all(&mut queue, ms(1))[..3], [11, 12, 10]);
+}
+
 #[test]
 fn who_goes_away_leaves_the_queue() {
     let mut queue = queue(2);
