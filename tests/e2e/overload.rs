@@ -288,6 +288,18 @@ async fn a_limit_that_finds_itself_keeps_a_slow_origin_at_work() {
     assert_eq!(Client::http1(node.http()).send(&get("/sheddable")).await.status, 200);
 }
 
+/// What an origin says that has too much to do lowers the limit, however quickly it says so; another error says nothing.
+#[tokio::test]
+async fn quick_refusals_lower_a_limit_that_finds_itself() {
+    for (status, falls) in [(StatusCode::TOO_MANY_REQUESTS, true), (StatusCode::NOT_FOUND, false)] {
+        let (world, node) = limited("mode = \"adaptive\"\nlimit = 40\nmin = 2").await;
+        world.behave("here", &Behaviour::Status(status));
+        Load::start_for(300, Target::http2(node.http()), 150.0, request).end().await;
+        let limit = node.metrics().await.sum("meridian_concurrency_limit", &[("region", "here")]);
+        assert_eq!(limit.is_some_and(|limit| limit <= 20.0), falls, "{status}: {limit:?}");
+    }
+}
+
 /// One in ten is critical, and half of the others sheddable.
 fn request(number: u64) -> RequestSpec {
     let (path, tag) = match number % 10 {

@@ -115,6 +115,15 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
     state.begin(&third.target, false);
     assert_eq!(counted(&state), (2, 1, 1));
 
+    // One endpoint that is not there says nothing of its region; that there was no place for another says why.
+    let mut without_place = RetryState::new(&plan);
+    let first = without_place.next().unwrap();
+    without_place.begin(&first.target, false);
+    assert!(without_place.settle(failed(first.target, Fault::Unreachable)).is_none());
+    assert!(matches!(without_place.failure(), ForwardError::Failed { .. }));
+    without_place.shed = Some(Shed::QueueTimeout);
+    assert!(matches!(without_place.failure(), ForwardError::Overloaded { why: Shed::QueueTimeout, .. }));
+
     // What follows an attempt that does not count is of the table in force all the same.
     let mut passing = RetryState::new(&plan);
     let first = passing.next().unwrap();
