@@ -12,7 +12,7 @@
 //! - Quicker answers are believed within seconds, and slower ones only of a limit that is not in use: a flood of a cache's
 //!   answers is not what all others are measured by.
 //! - A limit that is in use hides what the quiet time is: whatever waits at the origin looks like its service. So every
-//!   [`CHECK`], or later where a check takes long, it is lowered, by about a third to a half of what is in use, and then
+//!   `CHECK`, or later where a check takes long, it is lowered, by about a third to a half of what is in use, and then
 //!   further for as long as that makes answers quicker; what they take then is the quiet time, also where the origin has
 //!   become slower for good. It counts once all that were sent before are answered. A check is given up where too few
 //!   answers come, and ends where the origin fails all the same; where answers take so long that it would be, none begins.
