@@ -7,7 +7,7 @@ use http::Request;
 use loadtest::origin::Behaviour;
 use meridian_tests::streams::StreamClient;
 use meridian_tests::{
-    Answer, Client, Node, RawConnection, Setup, SmallTable, World, eventually, get, post, put, request,
+    Answer, Client, Node, RawConnection, Setup, SmallTable, World, eventually, geo, get, post, put, request,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,9 +68,19 @@ async fn descriptors_that_run_out_cost_the_unimportant_first() {
     let node = Setup::new("here", world.table()).with_open_files(400).start().await;
     let client = Client::http1(node.http());
     let mut held = JoinSet::new();
-    fill(&node, "descriptors", 0.905, 225, || hold(&mut held, &node)).await;
-    overloaded(&client.send(&get("/sheddable")).await);
-    client.send(&get("/critical")).await.assert_served_by("here");
+    // Far enough from the end that connections are taken, by which one sheddable request in three or so is refused.
+    fill(&node, "descriptors", 0.87, 225, || hold(&mut held, &node)).await;
+    let mut refused = 0;
+    for number in 0..40 {
+        let of = |path: &str| get(path).on_behalf_of(geo::address_v6("US", number));
+        let answer = client.send(&of("/sheddable")).await;
+        if answer.status != 200 {
+            overloaded(&answer);
+            refused += 1;
+        }
+        client.send(&of("/critical")).await.assert_served_by("here");
+    }
+    assert!(refused > 0, "of 40");
     assert!(node.metrics().await.sum("meridian_shed_total", &[("reason", "descriptors")]) >= Some(1.0));
     held.shutdown().await;
     eventually("there is room again", async || {
@@ -96,16 +106,14 @@ async fn connections_that_run_out_are_closed_where_they_idle() {
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         idle.push(connection);
     }
-    let (bytes, _) = idle.swap_remove(0).read_to_end().await;
-    assert!(bytes.is_empty(), "nothing but the end");
-    http2.closed().await;
+    // All of them are held open here, and idle: it is the node that closes some, and no more than it takes.
     eventually("there is room again", async || match status(&node).await["connections"].as_f64() {
         Some(share) if share < 0.9 => Ok(()),
         share => Err(format!("{share:?}")),
     })
     .await;
     // Those that are left may be as many as it takes for the next to be one too many.
-    drop(idle);
+    drop((idle, http2));
     eventually("nobody is left", async || match status(&node).await["connections"].as_f64() {
         Some(share) if share < 0.5 => Ok(()),
         share => Err(format!("{share:?}")),
