@@ -2,9 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::decide::{
-    can_serve, could_serve, decide_on_route, is_expired, is_lawful, latency_ms, lawful, order, weighed,
-};
+use crate::decide::{can_serve, could_serve, decide_on_route, is_expired, is_lawful, latency_ms, lawful, order};
 use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
 use crate::permit::Permit;
@@ -53,7 +51,7 @@ impl Permits {
     fn first_still_serves<V: View + ?Sized>(&self, facts: &Facts<'_>, current: &CurrentTable<'_, V>) -> bool {
         let route = current.table.route(self.route);
         let seen = current.view.region(self.first);
-        let latency_ms = || latency_ms(current.table, facts.from, self.first, &weighed(route, &seen));
+        let latency_ms = || latency_ms(current.table, facts.from, self.first, &seen);
         !is_expired(route, current.view)
             && can_serve(
                 route,
@@ -87,7 +85,7 @@ impl Permits {
             let seen = current.view.region(*region);
             let constants = table.constants(*region);
             let near_and_fresh = can_serve(was, was.access(facts.method, facts.payload), constants, &seen, || {
-                latency_ms(table, now.from, *region, &weighed(was, &seen))
+                latency_ms(table, now.from, *region, &seen)
             });
             near_and_fresh && back(*region).is_some_and(|region| could_serve(pinned, was, facts, region))
         };

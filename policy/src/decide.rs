@@ -125,7 +125,7 @@ fn choose(
             let seen = view.region(region);
             let weighed = weighed(route, &seen);
             let constants = table.constants(region);
-            if !can_serve(route, access, constants, &seen, || latency_ms(table, facts.from, region, &weighed)) {
+            if !can_serve(route, access, constants, &seen, || latency_ms(table, facts.from, region, &seen)) {
                 continue;
             }
             eligible.insert(region);

@@ -410,7 +410,7 @@ fn a_standby_is_held_back_until_it_is_promoted() {
     for (table, country, down, overloaded, held, promoted) in [
         (&plain, "JP", "", false, "us-east ie de br us-west", "us-east ie de br us-west"),
         (&plain, "JP", "", true, "ie de br us-east us-west", "ie de br us-west us-east"),
-        (&taking_over, "JP", "us-east", false, "ie de br us-west", "ie us-west de br"),
+        (&taking_over, "JP", "us-east", false, "ie de br us-west", "us-west ie de br"),
         // Nobody goes unserved for it, and nobody leaves the law's own regions.
         (&plain, "US", "us-east", false, "us-west ie de br", "us-west ie de br"),
         (&plain, "JP", "us-east ie de br", false, "us-west", "us-west"),

@@ -241,7 +241,7 @@ impl Subject<'_> {
             }
             Health::Down => told.refuses("health", None, "down"),
         }
-        let latency = latency_ms(table, facts.from, self.id, &weighed(route, &self.seen));
+        let latency = latency_ms(table, facts.from, self.id, &self.seen);
         let limit = route.spec.max_latency.filter(|_| too_far(route, latency));
         if let Some(limit) = limit {
             let effect = format!("more than {} ms away", limit.as_millis());

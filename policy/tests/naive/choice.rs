@@ -281,9 +281,7 @@ pub fn near_and_fresh(
     region: &str,
     seen: &RegionView,
 ) -> (bool, bool) {
-    // Who is kept by its address is kept whatever is measured.
-    let measured = seen.rtt_ms.filter(|_| route.affinity != Affinity::ClientIp);
-    let latency = measured.map_or_else(|| prior_ms(book, &request.from, region), f64::from);
+    let latency = seen.rtt_ms.map_or_else(|| prior_ms(book, &request.from, region), f64::from);
     let over = route.max_latency.map(|max| latency - max.as_secs_f64() * 1000.0);
     let unclear = over.is_some_and(|over| over != 0.0 && over.abs() < SCORE_ERROR);
     let stale = route.max_replication_lag.is_some_and(|max| is_stale(route, book.region(region), seen, max));
