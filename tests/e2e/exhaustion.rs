@@ -26,7 +26,7 @@ async fn memory_that_runs_out_costs_the_unimportant_first() {
 
     let mut uploads = JoinSet::new();
     fill(&node, "memory", 0.905, 1000, || upload(&mut uploads, &node)).await;
-    overloaded(&client.send(&get("/sheddable")).await);
+    client.send(&get("/sheddable")).await.assert_overloaded();
     let critical = client.send(&get("/critical")).await;
     critical.assert_served_by("here");
     assert_eq!(critical.header("connection").as_deref(), Some("close"), "{critical:?}");
@@ -43,7 +43,7 @@ async fn memory_that_runs_out_costs_the_unimportant_first() {
         share => Err(format!("{share:?}")),
     })
     .await;
-    overloaded(&client.send(&get("/critical")).await);
+    client.send(&get("/critical")).await.assert_overloaded();
     for path in ["/live", "/ready", "/status", "/metrics"] {
         assert_eq!(node.ask(&get(path)).await.status, 200, "{path}");
     }
@@ -75,7 +75,7 @@ async fn descriptors_that_run_out_cost_the_unimportant_first() {
         let of = |path: &str| get(path).on_behalf_of(geo::address_v6("US", number));
         let answer = client.send(&of("/sheddable")).await;
         if answer.status != 200 {
-            overloaded(&answer);
+            answer.assert_overloaded();
             refused += 1;
         }
         client.send(&of("/critical")).await.assert_served_by("here");
@@ -142,7 +142,7 @@ async fn the_admin_listener_answers_while_the_workers_lag() {
     }
     eventually("the unimportant is refused", async || match client.send(&get("/sheddable")).await {
         answer if answer.status == 503 => {
-            overloaded(&answer);
+            answer.assert_overloaded();
             Ok(())
         }
         answer => Err(format!("{answer:?}")),
@@ -281,11 +281,6 @@ async fn status(node: &Node) -> Value {
 
 async fn in_flight(node: &Node) -> u64 {
     node.status().await["requests_in_flight"].as_u64().expect("a number")
-}
-
-fn overloaded(answer: &Answer) {
-    answer.assert_refused(503, "overloaded");
-    assert!(answer.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()), "{answer:?}");
 }
 
 fn stall(world: &World) {

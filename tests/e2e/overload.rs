@@ -32,7 +32,7 @@ async fn at_its_limit_the_important_waits_first_and_the_unimportant_gives_way() 
     .await;
     // There is no room for a fourth: the least important goes.
     let critical = send(&node, get("/critical"));
-    overloaded(&sheddable.await.expect("an answer"));
+    sheddable.await.expect("an answer").assert_overloaded();
     places(&node, 1, 3).await;
     // A client that goes away leaves its place in the queue to others.
     gone.abort();
@@ -62,7 +62,7 @@ async fn nobody_waits_for_longer_than_the_queue_lets_it() {
     let held = send(&node, get("/stalled"));
     places(&node, 1, 0).await;
     for path in ["/default", "/critical"] {
-        overloaded(&Client::http1(node.http()).send(&get(path)).await);
+        Client::http1(node.http()).send(&get(path)).await.assert_overloaded();
     }
     let shed = node.metrics().await.sum("meridian_shed_total", &[("reason", "queue_timeout")]);
     assert_eq!(shed, Some(2.0));
@@ -87,7 +87,7 @@ async fn one_client_with_many_requests_does_not_keep_others_waiting() {
     let another = send(&node, of(3, "/default/another"));
     let mut refused = 0;
     for request in &mut hot[..2] {
-        overloaded(&request.await.expect("an answer"));
+        request.await.expect("an answer").assert_overloaded();
         refused += 1;
     }
     world.behave("here", &Behaviour::Normal);
@@ -189,8 +189,8 @@ async fn a_trusted_proxys_word_can_only_lower_how_critical_a_request_is() {
     .await;
     let client = Client::http1(node.http());
     let ask = |path: &str, said: &str| get(path).header("x-criticality", said);
-    overloaded(&client.send(&ask("/critical", "sheddable")).await);
-    overloaded(&client.send(&ask("/sheddable", "critical")).await);
+    client.send(&ask("/critical", "sheddable")).await.assert_overloaded();
+    client.send(&ask("/sheddable", "critical")).await.assert_overloaded();
     client.send(&ask("/critical", "important")).await.assert_served_by("here");
     client.send(&ask("/critical", "Default")).await.assert_served_by("here");
     let shed = node.metrics().await.sum("meridian_shed_total", &[("criticality", "sheddable")]);
@@ -347,13 +347,6 @@ async fn places(node: &Node, taken: u64, waiting: u64) {
         if now["taken"] == taken && now["waiting"] == waiting { Ok(()) } else { Err(now.to_string()) }
     })
     .await;
-}
-
-#[track_caller]
-fn overloaded(answer: &Answer) {
-    answer.assert_refused(503, "overloaded");
-    let after = answer.header("retry-after").and_then(|after| after.parse::<u32>().ok());
-    assert!(after.is_some_and(|after| (1..=31).contains(&after)), "{answer:?}");
 }
 
 const ROUTES: &str = r#"

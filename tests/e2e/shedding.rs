@@ -17,16 +17,16 @@ async fn a_full_node_refuses_the_unimportant_first() {
     client.send(&get("/sheddable")).await.assert_served_by("here");
 
     held.extend(hold(&node, 1).await);
-    overloaded(&client.send(&get("/sheddable")).await);
+    client.send(&get("/sheddable")).await.assert_overloaded();
     client.send(&get("/default")).await.assert_served_by("here");
     client.send(&get("/critical")).await.assert_served_by("here");
 
     held.extend(hold(&node, 1).await);
-    overloaded(&client.send(&get("/default")).await);
+    client.send(&get("/default")).await.assert_overloaded();
     client.send(&get("/critical")).await.assert_served_by("here");
 
     held.extend(hold(&node, 1).await);
-    overloaded(&client.send(&get("/critical")).await);
+    client.send(&get("/critical")).await.assert_overloaded();
 
     let metrics = node.metrics().await;
     for criticality in ["sheddable", "default", "critical"] {
@@ -55,7 +55,7 @@ async fn a_full_region_spills_as_far_as_the_law_lets_it() {
     for path in ["/default", "/critical", "/sheddable"] {
         client.send(&get(path).from("US")).await.assert_served_by("there");
     }
-    overloaded(&client.send(&get("/bound").from("US")).await);
+    client.send(&get("/bound").from("US")).await.assert_overloaded();
     let shed = node.metrics().await.sum("meridian_shed_total", &[("reason", "region_full")]);
     assert_eq!(shed, Some(1.0));
     assert!(world.received("there").iter().all(|received| received.path != "/bound"));
@@ -141,12 +141,6 @@ async fn hold(node: &Node, count: usize) -> Vec<JoinHandle<Answer>> {
 
 async fn in_flight(node: &Node) -> u64 {
     node.status().await["requests_in_flight"].as_u64().expect("a number")
-}
-
-#[track_caller]
-fn overloaded(answer: &Answer) {
-    answer.assert_refused(503, "overloaded");
-    assert!(answer.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()), "{answer:?}");
 }
 
 const ROUTES: &str = r#"

@@ -364,6 +364,17 @@ impl Answer {
         assert_eq!(self.region(), None, "nobody served it");
     }
 
+    /// Asserts that the node refused it for load, and said when to come again.
+    ///
+    /// # Panics
+    /// When it did not.
+    #[track_caller]
+    pub fn assert_overloaded(&self) {
+        self.assert_refused(503, "overloaded");
+        let after = self.header("retry-after").and_then(|after| after.parse::<u32>().ok());
+        assert!(after.is_some_and(|after| (1..=31).contains(&after)), "{self:?}");
+    }
+
     /// Asserts that this region served.
     ///
     /// # Panics

@@ -45,7 +45,7 @@ pub use frames::Frames;
 pub use lines::Lines;
 pub use metrics::Metrics;
 pub use node::Node;
-pub use patience::{eventually, patiently, within};
+pub use patience::{eventually, eventually_within, patiently, within};
 pub use process::{Arrival, OriginProcess};
 pub use raw::{RawConnection, RawTls};
 pub use request::{Body, Pieces, Sent, empty, full, get, head, post, put, request, streamed};

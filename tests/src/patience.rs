@@ -28,13 +28,21 @@ pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output =
 ///
 /// # Panics
 /// When it stays `Err` for too long.
-pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    eventually_within(PATIENCE, what, probe).await
+}
+
+/// The same for what takes so long by itself.
+///
+/// # Panics
+/// When it stays `Err` for longer.
+pub async fn eventually_within<T>(limit: Duration, what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         match patiently(what, probe()).await {
             Ok(value) => return value,
             Err(instead) => {
-                assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}; instead: {instead}");
+                assert!(Instant::now() < deadline, "not within {limit:?}: {what}; instead: {instead}");
             }
         }
         sleep(INTERVAL).await;

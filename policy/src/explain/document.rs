@@ -412,7 +412,7 @@ impl From<Reported> for ReportedExplained {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LatencySource {
-    /// This node measures it.
+    /// It is measured: by this node, or while this has measured nothing by others of its region (`measured` is null then).
     Measured,
     /// The table's `latency_ms` gives it, in this direction or the other.
     Table,

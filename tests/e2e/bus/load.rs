@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::StreamExt;
 use loadtest::origin::Behaviour;
 use meridian_tests::{
-    Answer, Authority, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, get, patiently, run,
+    Answer, Authority, BusPublisher, BusServer, Client, Metrics, Node, Setup, World, eventually, eventually_within,
+    get, patiently, run,
 };
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -356,17 +357,18 @@ async fn without_the_bus_reports_fade_to_what_the_node_knows_itself() {
     let last = number(&region(&other, "a").await["reported_utilisation"]);
     stage.release(held).await;
     let mut seen = Vec::new();
-    // Longer than one waits for anything else: twenty seconds from the last report.
-    loop {
+    eventually_within(Duration::from_secs(30), "the node's own view", async || {
         let region = region(&other, "a").await;
         let utilisation = number(&region["utilisation"]);
         match region["reported_age_seconds"].as_f64() {
-            None if utilisation == 0.0 => break,
-            age => seen.push((age.unwrap_or(20.0), utilisation)),
+            None if utilisation == 0.0 => Ok(()),
+            age => {
+                seen.push((age.unwrap_or(20.0), utilisation));
+                Err(region.to_string())
+            }
         }
-        assert!(killed.elapsed().as_secs_f64() < 30.0, "{region}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    })
+    .await;
     assert!(killed.elapsed().as_secs_f64() < 23.0, "not within 20 s of the last report: {:?}", killed.elapsed());
     let ages = |from: f64, to: f64| seen.iter().filter(move |(age, _)| (from..to).contains(age));
     assert!(ages(2.0, 9.8).count() > 0 && ages(11.0, 19.0).count() > 0, "{seen:?}");
