@@ -168,6 +168,12 @@ async fn a_client_past_its_requests_gets_429() {
     for request in held {
         request.await.expect("an answer").assert_served_by("here");
     }
+    // Its clients have the answers' ends a moment before the node has let go of them.
+    eventually("they are over", async || {
+        let count = node.status().await["requests_in_flight"].clone();
+        if count == 0 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
     client.send(&of(get("/"), 1)).await.assert_served_by("here");
 }
 
