@@ -12,7 +12,8 @@ use meridian_tests::{
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 /// Uploads of which the node keeps what it may have to send again.
 #[tokio::test]
@@ -131,7 +132,7 @@ async fn the_admin_listener_answers_while_the_workers_lag() {
     let world = World::of_regions(&[("here", "US")], ROUTES).await;
     let node = Setup::new("here", world.table()).threads(1).without_access_log().start().await;
     let client = Client::http1(node.http());
-    let flood: Vec<JoinHandle<()>> = (0..500).map(|_| tokio::spawn(flood(node.http()))).collect();
+    let flood = Flood::start(node.http(), 500);
     eventually("the worker lags", async || match status(&node).await {
         status if status["lag"].as_f64() > Some(0.92) => Ok(()),
         status => Err(status.to_string()),
@@ -150,7 +151,7 @@ async fn the_admin_listener_answers_while_the_workers_lag() {
     .await;
     client.send(&get("/critical")).await.assert_served_by("here");
     assert!(node.metrics().await.sum("meridian_shed_total", &[("reason", "lag")]) >= Some(1.0));
-    flood.iter().for_each(JoinHandle::abort);
+    drop(flood);
     eventually("it does not any more", async || {
         let answer = client.send(&get("/sheddable")).await;
         if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
@@ -234,6 +235,26 @@ async fn what_clients_send_ahead_of_origins_has_a_bound() {
 }
 
 /// Sends requests that the node answers itself, as fast as it takes them.
+/// Connections with requests without end, on a thread of their own: what they take of this machine is not taken from those
+/// who ask the node how it is. Dropped, it ends.
+struct Flood {
+    _stop: oneshot::Sender<()>,
+}
+
+impl Flood {
+    fn start(address: std::net::SocketAddr, connections: usize) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let _all: JoinSet<()> = (0..connections).map(|_| flood(address)).collect();
+                let _dropped = stopped.await;
+            });
+        });
+        Self { _stop: stop }
+    }
+}
+
 async fn flood(address: std::net::SocketAddr) {
     let (mut reading, mut writing) = TcpStream::connect(address).await.expect("a connection").into_split();
     let requests = "OPTIONS * HTTP/1.1\r\nhost: api.example.com\r\n\r\n".repeat(100);

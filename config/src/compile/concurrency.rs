@@ -152,5 +152,5 @@ const LONGEST_AGE: Duration = Duration::from_secs(60);
 /// Fewer are too few to tell how long answers take.
 const MIN: u32 = 4;
 /// Where an adaptive limit begins: it doubles each tenth of a second until it is felt.
-const INITIAL: u32 = 32;
+const INITIAL: u32 = 16;
 const MAX: u32 = 1_000_000;

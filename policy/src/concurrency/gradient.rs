@@ -65,12 +65,14 @@ pub struct Gradient {
     trust: u32,
     /// From when on `quiet` is looked for again.
     next_check: Duration,
+    /// Whether it was in use in the last window: the answers of a short one may be of requests that were sent before.
+    was_near: bool,
 }
 
 /// What the limit is about to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// Grows fast until it is felt for the first time.
+    /// Grows fast, once it is in use, until it is felt for the first time.
     Starting,
     /// Follows the gradient.
     Following,
@@ -114,7 +116,18 @@ impl Gradient {
     pub fn new(bounds: Bounds) -> Self {
         let limit = f64::from(bounds.initial.max(bounds.min).min(bounds.max));
         let (phase, window, next_check) = (Phase::Starting, Window::new(), CHECK);
-        Self { bounds, limit, phase, window, quiet: None, unhindered: None, last: None, trust: 0, next_check }
+        Self {
+            bounds,
+            limit,
+            phase,
+            window,
+            quiet: None,
+            unhindered: None,
+            last: None,
+            trust: 0,
+            next_check,
+            was_near: false,
+        }
     }
 
     /// Sets other bounds, and keeps what is known.
@@ -191,10 +204,11 @@ impl Gradient {
             // What it keeps nobody from does not wait for want of a lower one.
             let least = if was_reached || fails { 0.0 } else { (in_use / NEAR).min(self.limit) };
             self.limit = (from * gradient + headroom).max(self.limit * STEEPEST).max(least).min(most);
-        } else if growth >= 1.0 && gradient >= 1.0 && is_near {
+        } else if growth >= 1.0 && gradient >= 1.0 && is_near && (self.was_near || window.lasted >= SLOW_WINDOW) {
             let factor = if self.phase == Phase::Starting { 2.0 } else { gradient };
             self.limit = self.limit * factor + headroom;
         }
+        self.was_near = is_near;
         self.bound();
         if !was_reached && self.trust > 0 {
             // Nothing hides what answers take.

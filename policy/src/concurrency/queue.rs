@@ -3,7 +3,7 @@
 //!
 //! The more important come first. Among equals, those of the client with the fewest in the queue do, so that one that
 //! sends many gets what the others leave. Among those again, who came first, until the queue has stood for a tenth of
-//! its age without being empty: then what comes in is more than what goes out, and the newest comes first, since its
+//! its age without being empty (but for those that gave up): then what comes in is more than what goes out, and the newest comes first, since its
 //! client still waits, and what is not critical gives up after a quarter of the age, or sooner where that is said. (CoDel's
 //! idea, as Facebook and Google have it for requests.)
 
@@ -44,6 +44,8 @@ pub struct Queue<T> {
     busy_since: Duration,
     /// For how long those wait at most, while more comes in than goes out, that are not critical.
     hurry: Option<Duration>,
+    /// When it was left empty by those that have waited for too long: that is no sign of rest.
+    gave_up: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,14 @@ struct Waiting<T> {
 impl<T> Queue<T> {
     /// Makes an empty queue.
     pub fn new(plan: QueuePlan) -> Self {
-        Self { plan, waiting: Vec::new(), counts: FxHashMap::default(), busy_since: Duration::ZERO, hurry: None }
+        Self {
+            plan,
+            waiting: Vec::new(),
+            counts: FxHashMap::default(),
+            busy_since: Duration::ZERO,
+            hurry: None,
+            gave_up: None,
+        }
     }
 
     /// Sets other bounds. What is past them leaves with the next [`Queue::expire`] and [`Queue::push`].
@@ -92,9 +101,10 @@ impl<T> Queue<T> {
         if self.plan.length == 0 {
             return Some(item);
         }
-        if self.is_empty() {
+        if self.is_empty() && self.gave_up.is_none_or(|at| now.saturating_sub(at) >= self.plan.age / INTERVAL) {
             self.busy_since = now;
         }
+        self.gave_up = None;
         self.waiting.push(Waiting { criticality, client, since: now, item });
         *self.counts.entry(client).or_default() += 1;
         if self.waiting.len() <= self.plan.length {
@@ -130,6 +140,7 @@ impl<T> Queue<T> {
             let most = if is_hurried { self.hurry.map_or(quarter, |hurry| hurry.min(quarter)) } else { self.plan.age };
             if now.saturating_sub(each.since) >= most {
                 expired.push(self.take(at));
+                self.gave_up = Some(now);
             } else {
                 at += 1;
             }

@@ -281,7 +281,7 @@ impl Limiter {
                 let quiet = gradient.quiet();
                 let micros = quiet.and_then(|quiet| u64::try_from(quiet.as_micros()).ok());
                 self.quiet_micros.store(micros.unwrap_or(u64::MAX), Ordering::Relaxed);
-                queue.set_hurry(quiet);
+                queue.set_hurry(quiet.map(|quiet| quiet / 2));
             }
         }
         if self.waiting.load(Ordering::SeqCst) > 0 {

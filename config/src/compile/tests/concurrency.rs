@@ -18,14 +18,14 @@ fn a_region_goes_by_the_tables_limit_or_its_own() {
     let all = "mode = 'adaptive'\nmin = 2\nlimit = 8\nmax = 40";
     assert_eq!(mode("", ""), Mode::Off);
     assert_eq!(mode("", "mode = 'fixed'\nlimit = 7"), Mode::Fixed(7));
-    assert_eq!(mode("", "mode = 'adaptive'"), adaptive(32, 4, 1_000_000));
+    assert_eq!(mode("", "mode = 'adaptive'"), adaptive(16, 4, 1_000_000));
     assert_eq!(mode("", "mode = 'adaptive'\nmax = 3"), adaptive(3, 3, 3));
     assert_eq!(mode("", "mode = 'adaptive'\nmin = 100"), adaptive(100, 100, 1_000_000));
     assert_eq!(mode("", all), adaptive(8, 2, 40));
     assert_eq!(mode("max = 90", all), adaptive(8, 2, 90));
     assert_eq!(mode("mode = 'off'", all), Mode::Off);
     assert_eq!(mode("mode = 'fixed', limit = 3", all), Mode::Fixed(3));
-    assert_eq!(mode("mode = 'adaptive'", "mode = 'fixed'\nlimit = 7"), adaptive(32, 4, 1_000_000));
+    assert_eq!(mode("mode = 'adaptive'", "mode = 'fixed'\nlimit = 7"), adaptive(16, 4, 1_000_000));
     let queue = |region: &str, table: &str| {
         let QueuePlan { length, age } = concurrency(region, table).queue;
         (length, age.as_millis())

@@ -47,6 +47,7 @@ struct World {
     done: u64,
     refused: u64,
     longest: u64,
+    took: Vec<u64>,
     limits: Vec<u32>,
 }
 
@@ -70,6 +71,7 @@ impl World {
             done: 0,
             refused: 0,
             longest: 0,
+            took: Vec::new(),
             limits: Vec::new(),
         }
     }
@@ -80,6 +82,7 @@ impl World {
         self.next = self.now + self.gap();
         (self.done, self.refused, self.longest) = (0, 0, 0);
         self.limits.clear();
+        self.took.clear();
         let end = self.now + seconds * 1_000_000;
         loop {
             let first_done = self.served.first_key_value().map_or(u64::MAX, |((at, _), _)| *at);
@@ -129,6 +132,7 @@ impl World {
         let ((_, _), since) = self.served.pop_first().expect("one is served");
         let took = self.now - since;
         self.longest = self.longest.max(took);
+        self.took.push(took);
         self.done += 1;
         self.answers[bucket(Duration::from_micros(took))] += 1;
         if let Some(since) = self.waiting.pop_front() {
@@ -143,6 +147,12 @@ impl World {
         self.limits.push(self.limiter.tick(Duration::from_micros(self.now), &seen));
         self.answers.fill(0);
         self.turned_away = 0;
+    }
+
+    /// Returns what all but one in a hundred took at most.
+    fn p99(&mut self) -> u64 {
+        self.took.sort_unstable();
+        self.took[self.took.len() * 99 / 100]
     }
 
     fn mean_limit(&self) -> f64 {
@@ -430,5 +440,21 @@ fn a_check_ends_when_the_origin_fails_or_says_nothing() {
         assert!((0..200).any(|_| tick(&mut limiter, &answers, 0)), "it begins");
         let lasted = (0..longest).take_while(|_| tick(&mut limiter, of_check, overloads)).count();
         assert!(lasted < longest, "{lasted}");
+    }
+}
+
+/// From the first second of an overload on: what is let in at the beginning waits at the origin, and is of the P99 too.
+#[test]
+fn an_overload_that_comes_at_once_lets_nobody_in_to_wait() {
+    for seed in [1, 6, 12, 33] {
+        for times in [3.0, 10.0] {
+            let mut world = World::new(seed, Bounds { initial: 16, min: 4, max: 1_000_000 }, 8, even);
+            world.run(12, 80.0);
+            let quiet = world.p99();
+            let rate = world.run(15, 160.0 * times);
+            let p99 = world.p99();
+            assert!(p99 <= quiet * 2, "{times} times: {p99} us, of {quiet} in quiet");
+            assert!(rate >= 160.0 * 0.9, "{times} times: {rate}/s of 160");
+        }
     }
 }
