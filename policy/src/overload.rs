@@ -325,6 +325,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_done_has_names() {
+        let names = |share| memory(share).names();
+        assert_eq!(names(0.0), Vec::<&str>::new());
+        assert_eq!(names(0.875), ["timeouts shortened", "sheddable refused"]);
+        assert_eq!(
+            names(0.93),
+            ["timeouts shortened", "fewer streams", "keep-alive off", "sheddable refused", "default refused"]
+        );
+        assert_eq!(names(1.0)[3..], ["accept slowed", "sheddable refused", "default refused", "critical refused"]);
+        let accepts = Actions { accept_pause_ms: 1, ..Actions::default() };
+        assert_eq!((accepts.names(), accepts.is_idle()), (vec!["accept slowed"], false));
+    }
+
+    #[test]
     fn only_what_helps_is_done() {
         let all = |name: &str| {
             let mut shares = Shares::default();

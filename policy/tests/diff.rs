@@ -467,6 +467,7 @@ fn levers_are_settings() {
     let levers = changed(|new| {
         new.regions[0].state = AdminState::Disabled;
         new.regions[1].weight = 10;
+        new.regions[1].tier = policy::region::Tier::Edge;
         new.latency_ms = vec![(RegionId::new(0).unwrap(), RegionId::new(1).unwrap(), 80.0)];
         new.failover.threshold = 0.9;
         new.scorings[0].latency_curve = LatencyCurve::built_in("steps").unwrap();
@@ -481,6 +482,7 @@ fn levers_are_settings() {
     assert_eq!(
         settings,
         [
+            "regions.ie.tier: primary > edge",
             "regions.ie.weight: 100 > 10",
             "regions.us.state: serving > disabled",
             "latency_ms.us.ie: - > 80 ms",

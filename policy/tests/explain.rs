@@ -453,6 +453,11 @@ fn spill_and_weight_tell_whom_they_move() {
         let pinned = explained(&table, &Facts { client_key, pinned: Some(id(1)), ..facts("DE", "/v3") }, &view);
         assert_eq!(pinned.order[0], "de");
         assert!(!named(&pinned, "de").spill.spilled);
+        let full = why(&pinned, "de").into_iter().filter(|said| said.starts_with("overload")).collect::<Vec<_>>();
+        assert_eq!(full, ["overload notes: 92 % full, so 50 % of clients move on; a pinned one stays"]);
+        let elsewhere = explained(&table, &Facts { client_key, pinned: Some(id(3)), ..facts("DE", "/v3") }, &view);
+        let why = why(&elsewhere, "ie");
+        assert!(!why.iter().any(|said| said.starts_with("overload")), "nothing is full there: {why:?}");
     }
     assert!((70..130).contains(&spilled), "half of 200: {spilled}");
     let expected = [
@@ -499,6 +504,15 @@ fn a_client_kept_by_address_is_weighed_by_the_table_alone() {
         notes.iter().any(|why| why.contains("neither load below the overload mark nor measured latency is weighed"))
     );
     assert_eq!(told.route_terms.expect("a route").affinity, "client_ip");
+    for (live, is_said) in [
+        (RegionView::default(), false),
+        (RegionView { utilisation: 0.5, ..RegionView::default() }, true),
+        (RegionView { rtt_ms: Some(3.0), ..RegionView::default() }, true),
+    ] {
+        view[1] = live;
+        let notes = why(&explained(&table, &facts("DE", "/v3"), &view), "de");
+        assert_eq!(notes.iter().any(|why| why.contains("kept by address")), is_said, "{notes:?}");
+    }
 }
 
 #[test]

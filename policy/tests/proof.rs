@@ -1,6 +1,7 @@
 //! Small tables, and what a proof must find in each.
 
 use policy::jurisdiction::{DataClass, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable};
+use policy::moment::{Moment, Period};
 use policy::proof::{Cause, Consent, Finding, Idle, Misjudgement, Part, Proof, Severity, prove};
 use policy::region::{AdminState, Capabilities};
 use policy::residency::Source;
@@ -305,6 +306,52 @@ fn rules_that_change_nothing_are_found() {
         [Finding::RuleWithoutEffect { rule: 2, why: Idle::ImpliedBy(0) }],
         "the first one stays"
     );
+}
+
+/// The proof reads the dates anew: rules that end and have a successor or none, on either side of each date.
+#[test]
+fn rules_with_dates_are_read_as_the_table_reads_them() {
+    let day = |text: &str| Some(text.parse::<Moment>().expect("a date"));
+    let first = Rule {
+        period: Period { from: day("2026-01-01"), until: day("2027-01-01") },
+        ..rule(0, 1, &["@EU"], Transfer::Prohibited)
+    };
+    let begins = |from, rule: Rule| Rule { period: Period { from, until: None }, ..rule };
+    let wider = rule(0, 1, &["@EU", "US"], Transfer::Prohibited);
+    let successors = [
+        ("none", vec![]),
+        ("later", vec![begins(day("2026-12-15"), wider.clone())]),
+        ("at its end", vec![begins(day("2027-01-01"), wider.clone())]),
+        ("after its end", vec![begins(day("2027-02-01"), wider.clone())]),
+        ("of the same day", vec![begins(day("2026-01-01"), wider.clone())]),
+        ("earlier", vec![begins(day("2025-01-01"), wider.clone())]),
+        ("without beginning", vec![begins(None, wider.clone())]),
+        ("of another law", vec![begins(day("2026-12-15"), Rule { regulation: "other".into(), ..wider.clone() })]),
+        (
+            "of another jurisdiction",
+            vec![begins(day("2026-12-15"), Rule { jurisdiction: JurisdictionId(1), ..wider.clone() })],
+        ),
+        (
+            "of another class",
+            vec![begins(
+                day("2026-12-15"),
+                Rule { data_classes: vec![policy::jurisdiction::ClassId(0)], ..wider.clone() },
+            )],
+        ),
+        ("that opens nothing", vec![begins(day("2026-12-15"), Rule { allow: None, ..wider })]),
+    ];
+    for (what, others) in successors {
+        for at in ["2025-12-31", "2026-06-01", "2026-12-20", "2027-01-01", "2027-03-01"] {
+            let mut spec = world();
+            spec.at = day(at).expect("a date").into();
+            spec.rules[0] = first.clone();
+            spec.rules.extend(others.clone());
+            let (proof, spec) = proved(spec);
+            let wrong = proof.findings.iter().filter(|one| matches!(one, Finding::Misjudged { .. }));
+            let wrong: Vec<String> = wrong.map(|one| one.describe(&spec)).collect();
+            assert!(wrong.is_empty(), "{what}, at {at}: {wrong:?}");
+        }
+    }
 }
 
 #[test]

@@ -229,6 +229,11 @@ mod tests {
         fail(&mut health, now, Symptom::Broken, 5);
         health.eject(now, Cause::ConsecutiveErrors, &outlier());
         assert!(health.is_up(now + SECOND * 30));
+        // One that was never ejected has nothing to be forgotten, however much time passes.
+        let mut health = EndpointHealth::default();
+        health.on_tick(now, &outlier());
+        health.eject(now, Cause::ConsecutiveErrors, &outlier());
+        assert!(!health.is_up(now + SECOND * 29) && health.is_up(now + SECOND * 30));
     }
 
     #[test]

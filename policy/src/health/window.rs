@@ -269,6 +269,13 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_errors_is_of_requests_and_clients() {
+        for (attempts, errors, share) in [(0, 0, 0.0), (10, 0, 0.0), (10, 5, 0.5), (10, 10, 1.0)] {
+            assert_eq!(counts(attempts, errors, 0).error_share(), share, "{errors} of {attempts}");
+        }
+    }
+
+    #[test]
     fn neither_one_loud_client_nor_many_quiet_ones_make_a_share() {
         let failover = Failover::default();
         let attempts = Seen { requests: 10_000, clients: 1_000 };
