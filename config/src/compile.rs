@@ -26,6 +26,7 @@ mod route;
 mod scoring;
 mod selector;
 mod split;
+mod standby;
 
 use std::path::{Path, PathBuf};
 

@@ -296,7 +296,9 @@ mod tests {
     fn a_standby_takes_the_clients_of_the_region_that_it_stands_in_for() {
         let mut spec = table().spec().clone();
         (spec.rules, spec.regions[3].state) = (Vec::new(), AdminState::Disabled);
-        let of = |of: &str| Some(Standby { promote_after: std::time::Duration::ZERO, of: vec![of.to_owned()] });
+        let of = |of: &str| {
+            Some(Standby { promote_after: std::time::Duration::ZERO, of: vec![of.to_owned()], writes: None })
+        };
         for (names, takers) in [("east", ["west", "east"]), ("ie", ["ie", "west"])] {
             // In its primary's place, once it is promoted.
             spec.regions[1] = Region { standby: of(names), priority: 0, ..spec.regions[1].clone() };

@@ -17,7 +17,7 @@ use crate::residency::{Allowed, Opening, Subject};
 use crate::route::{Affinity, Route, RouteId, UnknownLag};
 use crate::table::{Constants, Table};
 use crate::verdict::{Permits, Reason, Refusal, Verdict};
-use crate::view::{Health, RegionView, View, WithDown};
+use crate::view::{Health, RegionView, View, WithDown, Writes};
 
 pub(crate) use scope::scope;
 
@@ -212,7 +212,17 @@ pub(crate) fn can_serve(
     latency_ms: impl FnOnce() -> f32,
 ) -> bool {
     let near = route.max_latency_ms == f32::INFINITY || !too_far(route, latency_ms());
-    seen.health != Health::Down && near && !too_stale(route, access, constants, seen)
+    let takes = access == Access::Read || takes_writes(constants, seen);
+    seen.health != Health::Down && near && takes && !too_stale(route, access, constants, seen)
+}
+
+/// Returns whether writes go to a region that may serve them.
+pub(crate) fn takes_writes(constants: &Constants, seen: &RegionView) -> bool {
+    match seen.writes {
+        Writes::AsDeclared => constants.writes,
+        Writes::Granted => true,
+        Writes::Withheld(_) => false,
+    }
 }
 
 pub(crate) fn too_far(route: &Route, latency_ms: f32) -> bool {
@@ -223,7 +233,17 @@ pub(crate) fn too_stale(route: &Route, access: Access, constants: &Constants, se
     let Some(max) = route.spec.max_replication_lag.filter(|_| access == Access::Read) else { return false };
     match seen.lag {
         Some(lag) => lag > max,
-        None => constants.replica && route.spec.lag_unknown == UnknownLag::Ineligible,
+        None => is_replica(constants, seen) && route.spec.lag_unknown == UnknownLag::Ineligible,
+    }
+}
+
+/// Returns whether a region's data is another's, as far as is known: of a primary and its standby, that of the one which
+/// does not have the writes.
+fn is_replica(constants: &Constants, seen: &RegionView) -> bool {
+    match seen.writes {
+        Writes::AsDeclared => constants.replica,
+        Writes::Granted => false,
+        Writes::Withheld(_) => true,
     }
 }
 

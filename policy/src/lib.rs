@@ -73,4 +73,4 @@ pub use route::{Method, Payload, Route, RouteId};
 pub use shrinkage::{Shrinkage, shrinkage};
 pub use table::{Table, TableError, TableSpec};
 pub use verdict::{Permits, Reason, Refusal, Verdict};
-pub use view::{Health, RegionView, Snapshot, View};
+pub use view::{Health, RegionView, Snapshot, View, Withheld, Writes};

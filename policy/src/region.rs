@@ -90,6 +90,32 @@ pub struct Standby {
     pub promote_after: Duration,
     /// The names of the regions that it stands in for; none for the active regions of its own jurisdictions.
     pub of: Vec<String>,
+    /// On which conditions it takes writes over from the one region that it stands in for; `None` if it never does.
+    pub writes: Option<TakesWrites>,
+}
+
+/// That a standby takes writes over, once it says that it is the primary, and what else must hold
+/// ([`crate::health::Writer`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakesWrites {
+    /// How far it may have been behind when it last said so as a replica: what is lost at most.
+    pub max_lag: Duration,
+    /// Of how many nodes there must be a majority at least, however few are known.
+    pub voters: u32,
+}
+
+impl TakesWrites {
+    /// The shortest time for which a primary must have been lost: so that what nodes say of it counts for
+    /// [`crate::health::Writer::WORD_AGE`], and a node that is cut off still stops before the others act.
+    pub const LEAST_PROMOTE_AFTER: Duration = Duration::from_secs(5);
+}
+
+impl Region {
+    /// Returns whether the region serves this kind of access, at least at times: a standby that takes writes over may.
+    pub fn may_serve(&self, access: Access) -> bool {
+        let takes_over = self.standby.as_ref().is_some_and(|standby| standby.writes.is_some());
+        self.capabilities.serves(access) || access == Access::Write && takes_over
+    }
 }
 
 /// The kind of place a region is.

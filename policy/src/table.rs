@@ -5,6 +5,7 @@ mod spec;
 mod standby;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -15,7 +16,7 @@ use crate::jurisdiction::{ClassId, JurisdictionId};
 pub use crate::jurisdiction::{UnknownOrigin, UnlistedJurisdiction};
 use crate::moment::{LawTime, Moment};
 use crate::pressure::Spill;
-use crate::region::{Access, AdminState, Region, RegionId, RegionSet, Role};
+use crate::region::{Access, AdminState, Region, RegionId, RegionSet, Role, TakesWrites};
 use crate::residency::{Law, Residency};
 use crate::route::{Criticality, Method, Route, RouteId, RouteIndex, RouteSpec};
 use crate::score::{CompiledCurve, LatencyCurve, Scoring, great_circle_ms};
@@ -40,6 +41,19 @@ pub struct Table {
     pub(crate) distinct_ranks: u16,
 }
 
+/// A primary, and the standby that takes writes over from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WritePair {
+    /// The region that has the writes by the table's word.
+    pub primary: RegionId,
+    /// The region that takes them over.
+    pub standby: RegionId,
+    /// For how long the primary must have been lost.
+    pub promote_after: Duration,
+    /// What else must hold.
+    pub takes: TakesWrites,
+}
+
 /// What a decision needs of a region beside its live state, side by side in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Constants {
@@ -59,6 +73,8 @@ pub(crate) struct Constants {
     pub(crate) standby: bool,
     /// Whether its data is another region's: all but active regions that serve writes.
     pub(crate) replica: bool,
+    /// Whether it serves writes by the table's word alone.
+    pub(crate) writes: bool,
 }
 
 impl Table {
@@ -114,7 +130,7 @@ impl Table {
                 let able = |access: Access| {
                     having(&|region: &Region| {
                         region.state != AdminState::Disabled
-                            && region.capabilities.serves(access)
+                            && region.may_serve(access)
                             && route.require_compliance.iter().all(|name| region.compliance.contains(name))
                     })
                 };
@@ -161,6 +177,7 @@ impl Table {
                     cold: region.role == Role::Cold || region.standby.is_some(),
                     standby: region.standby.is_some(),
                     replica: region.role != Role::Active || !region.capabilities.write,
+                    writes: region.capabilities.write,
                 })
                 .collect(),
             distinct_ranks: priorities.len() as u16,
@@ -263,6 +280,15 @@ impl Table {
     /// Returns the regions that a standby stands in for; `None` for a region that is none.
     pub fn stands_in_for(&self, id: RegionId) -> Option<RegionSet> {
         self.region(id).standby.as_ref().map(|standby| standby::stands_in_for(self, id, standby))
+    }
+
+    /// Returns every primary whose standby takes writes over, with that standby and its conditions.
+    pub fn write_pairs(&self) -> impl Iterator<Item = WritePair> {
+        self.regions().filter_map(|(id, region)| {
+            let standby = region.standby.as_ref()?;
+            let primary = self.region_named(standby.of.first()?)?;
+            Some(WritePair { primary, standby: id, promote_after: standby.promote_after, takes: standby.writes? })
+        })
     }
 
     /// Returns how many requests a second a region is built for: the mean of the known where the table does not say.

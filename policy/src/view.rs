@@ -49,6 +49,72 @@ pub struct RegionView {
     pub lag: Option<Duration>,
     /// Whether a standby takes clients ([`crate::health::Want`]); of no meaning for other regions.
     pub promoted: bool,
+    /// Whether writes go there.
+    pub writes: Writes,
+}
+
+/// Whether writes go to a region. One that neither may hand them over nor take them over is [`Writes::AsDeclared`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// As the table says.
+    #[default]
+    AsDeclared,
+    /// They do: of the primary and its standby it is the one that has them.
+    Granted,
+    /// They do not.
+    Withheld(Withheld),
+}
+
+/// Why writes do not go to a primary, or to the standby that may take them over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Withheld {
+    /// The other of the two has them.
+    Elsewhere,
+    /// This node has just started, and has not asked both yet.
+    Starting,
+    /// The region that has them is lost, by this node's probes or by a majority of the fleet, and the other may not take
+    /// them yet.
+    Lost,
+    /// The region that has them no longer says that it is the primary, and the other may not take them yet.
+    Unclaimed,
+    /// Both say that they are the primary, and nobody has told this node, which has just started, who was promoted.
+    Contested,
+    /// No majority of the fleet has affirmed the one that has them for too long, and this node cannot see for itself that the
+    /// other is a replica.
+    CutOff,
+}
+
+impl Withheld {
+    /// Returns its word, as `/status` and logs have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Elsewhere => "elsewhere",
+            Self::Starting => "starting",
+            Self::Lost => "primary_lost",
+            Self::Unclaimed => "unclaimed",
+            Self::Contested => "contested",
+            Self::CutOff => "cut_off",
+        }
+    }
+
+    /// Returns it as a sentence's end, for explanations.
+    pub fn explained(self) -> &'static str {
+        match self {
+            Self::Elsewhere => "writes go to the other of the primary and its standby",
+            Self::Starting => "this node has just started, and has not asked the primary and its standby yet",
+            Self::Lost => {
+                "the region that has the writes is lost, and the other may not take them yet (/status says why)"
+            }
+            Self::Unclaimed => {
+                "the region that has the writes does not say that it is primary, and the other may not take them yet"
+            }
+            Self::Contested => "both say that they are primary, and no node that this one hears knows who was promoted",
+            Self::CutOff => {
+                "no majority of the fleet affirms the region that has the writes, and this node cannot see that the other \
+                 is a replica"
+            }
+        }
+    }
 }
 
 /// Whether a region can serve.
@@ -65,7 +131,15 @@ pub enum Health {
 impl Default for RegionView {
     /// Healthy, idle, unmeasured: what a table says before anything is observed.
     fn default() -> Self {
-        Self { health: Health::Up, utilisation: 0.0, pressure: 0.0, rtt_ms: None, lag: None, promoted: false }
+        Self {
+            health: Health::Up,
+            utilisation: 0.0,
+            pressure: 0.0,
+            rtt_ms: None,
+            lag: None,
+            promoted: false,
+            writes: Writes::AsDeclared,
+        }
     }
 }
 

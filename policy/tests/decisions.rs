@@ -8,13 +8,13 @@ use policy::failover::FailoverScope;
 use policy::jurisdiction::{
     DataClass, Denial, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer, WhenUnavailable,
 };
-use policy::region::{AdminState, Capabilities, Region, Role, Standby};
+use policy::region::{AdminState, Capabilities, Region, Role, Standby, TakesWrites};
 use policy::route::{HostPattern, MethodSet, PathPattern, RouteSpec, UnknownLag};
 use policy::score::{CurveShape, LatencyCurve, ScoringSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
     Access, CurrentTable, Facts, Health, Method, Moment, Origin, Payload, Period, Permit, Reason, RegionSet,
-    RegionView, Revoked, Snapshot, Table, Verdict, decide, explain,
+    RegionView, Revoked, Snapshot, Table, Verdict, Withheld, Writes, decide, explain,
 };
 
 mod sample;
@@ -401,7 +401,7 @@ fn a_failover_scope_ends_at_the_first_choice_or_its_jurisdictions() {
 #[test]
 fn a_standby_is_held_back_until_it_is_promoted() {
     let mut spec = world();
-    let standby = Some(Standby { promote_after: Duration::from_secs(120), of: Vec::new() });
+    let standby = Some(Standby { promote_after: Duration::from_secs(120), of: Vec::new(), writes: None });
     spec.regions[4] = Region { role: Role::Warm, standby: standby.clone(), ..spec.regions[4].clone() };
     let plain = table(spec.clone());
     // In its primary's own place, and cold.
@@ -434,7 +434,7 @@ fn a_standby_stands_in_for_those_that_it_names_or_the_active_ones_around_it() {
             region.role = if active.contains(&index) { Role::Active } else { Role::Warm };
         }
         let of = names.iter().map(|name| (*name).to_owned()).collect();
-        spec.regions[1].standby = Some(Standby { promote_after: Duration::ZERO, of });
+        spec.regions[1].standby = Some(Standby { promote_after: Duration::ZERO, of, writes: None });
         let table = table(spec);
         let id = table.region_named("de").unwrap();
         assert_eq!(table.stands_in_for(table.region_named("ie").unwrap()), None);
@@ -447,8 +447,60 @@ fn a_standby_stands_in_for_those_that_it_names_or_the_active_ones_around_it() {
     assert_eq!(of(&[], false, &[0, 2, 3]), "br ie us-east", "there is none in its country");
     assert_eq!(of(&[], true, &[0, 3]), "br us-east", "there is none in its jurisdiction");
     let mut spec = world();
-    spec.regions[1].standby = Some(Standby { promote_after: Duration::ZERO, of: vec!["de".into()] });
+    spec.regions[1].standby = Some(Standby { promote_after: Duration::ZERO, of: vec!["de".into()], writes: None });
     assert!(matches!(Table::new(spec), Err(TableError::Dangling { .. })));
+}
+
+#[test]
+fn a_standby_gets_the_writes_when_it_has_them_and_only_where_the_law_lets_it() {
+    let mut spec = world();
+    let takes = TakesWrites { max_lag: Duration::from_secs(60), voters: 3 };
+    let standby = Standby { promote_after: Duration::from_secs(120), of: vec!["ie".into()], writes: Some(takes) };
+    // The copy of "ie" is in the United States, where the data of its clients may not be written.
+    spec.regions[3] = Region {
+        role: Role::Warm,
+        standby: Some(standby.clone()),
+        capabilities: Capabilities { read: true, write: false },
+        ..spec.regions[3].clone()
+    };
+    [0, 1, 4].into_iter().for_each(|other| spec.regions[other].capabilities.write = false);
+    spec.routes.push(RouteSpec {
+        max_replication_lag: Some(Duration::from_secs(60)),
+        lag_unknown: UnknownLag::Ineligible,
+        ..route("fresh", "/fresh", 0)
+    });
+    let (good, elsewhere, lost) = (Writes::Granted, Writes::Withheld(Withheld::Elsewhere), Withheld::Lost);
+    let written = table(spec.clone());
+    for (primary, copy, path, country, outcome) in [
+        (Writes::AsDeclared, Writes::AsDeclared, "/x", "JP", "ie"),
+        (good, elsewhere, "/x", "JP", "ie"),
+        (elsewhere, good, "/x", "JP", "us-east"),
+        (Writes::Withheld(lost), Writes::Withheld(lost), "/x", "JP", "unavailable"),
+        (elsewhere, good, "/v3/x", "DE", "residency_unavailable"),
+        (good, elsewhere, "/v3/x", "DE", "ie"),
+    ] {
+        let mut case = Case { method: Method::Post, ..Case::new(&written, country, path) };
+        (case.view[2].writes, case.view[3].writes) = (primary, copy);
+        assert_eq!(case.outcome(), outcome, "{primary:?} {copy:?} {path} of {country}");
+    }
+    // Of the two, the one without the writes is a replica, whose lag must be known.
+    for (primary, copy, outcome) in [(good, elsewhere, "ie"), (elsewhere, good, "us-east")] {
+        let mut case = Case::new(&written, "JP", "/fresh");
+        (case.view[2].writes, case.view[3].writes) = (primary, copy);
+        assert_eq!(case.outcome(), outcome);
+    }
+    let refused = |change: &dyn Fn(&mut TableSpec)| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        assert!(matches!(Table::new(spec), Err(TableError::NoPair { .. })));
+    };
+    refused(&|spec| spec.regions[2].capabilities.write = false);
+    refused(&|spec| spec.regions[3].capabilities.write = true);
+    refused(&|spec| spec.regions[3].standby = Some(Standby { of: Vec::new(), ..standby.clone() }));
+    refused(&|spec| spec.regions[1].standby = Some(standby.clone()));
+    refused(&|spec| {
+        spec.regions[3].standby = Some(Standby { promote_after: Duration::from_secs(4), ..standby.clone() });
+    });
 }
 
 #[test]

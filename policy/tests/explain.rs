@@ -732,6 +732,11 @@ fn views() -> impl Strategy<Value = Vec<RegionView>> {
         rtt_ms,
         lag: lag.map(Duration::from_secs),
         promoted: load > 0.5,
+        writes: match load {
+            0.9.. => policy::Writes::Withheld(policy::Withheld::Lost),
+            0.7.. => policy::Writes::Granted,
+            _ => policy::Writes::AsDeclared,
+        },
     });
     prop::collection::vec(one, 14)
 }

@@ -11,7 +11,7 @@ use policy::route::{Criticality, RouteSpec};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
     Country, CurrentTable, Facts, Health, Method, Origin, Payload, Permits, Reason, RegionId, RegionSet, RegionView,
-    Snapshot, Table, Verdict, decide,
+    Snapshot, Table, Verdict, Writes, decide,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -173,7 +173,8 @@ fn every_attempt_after_a_reload_satisfies_both_tables_and_none_is_missed() {
             let was = most_specific(&old.routes, &request.host, &request.path, request.method)[0];
             let under_the_old = law(&old_book, was, &request);
             // Whatever its regions are like by now: its law, its route and how far that fails over.
-            let fresh = RegionView { rtt_ms: Some(0.0), lag: Some(Duration::ZERO), ..RegionView::default() };
+            let (rtt_ms, lag, writes) = (Some(0.0), Some(Duration::ZERO), Writes::Granted);
+            let fresh = RegionView { rtt_ms, lag, writes, ..RegionView::default() };
             let then = Choice::new(&old_book, was, &request, &under_the_old, &|_| fresh);
             if then.unclear {
                 continue;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use policy::jurisdiction::{DataClass, Scope, SuperRegion, Transfer};
-use policy::region::{AdminState, Capabilities, Region};
+use policy::region::{AdminState, Capabilities, Region, Standby};
 use policy::shrinkage::{Shrinkage, shrinkage};
 use policy::table::TableSpec;
 use policy::{Country, Method, Payload, Table};
@@ -288,7 +288,8 @@ fn with_the_regions_of(other: &TableSpec, table: &TableSpec) -> TableSpec {
     let mut spec = table.clone();
     for (region, other) in spec.regions.iter_mut().zip(other.regions.iter().cycle()) {
         let (name, country) = (region.name.clone(), region.country);
-        *region = Region { name, country, ..other.clone() };
+        let standby = other.standby.clone().map(|standby| Standby { of: Vec::new(), writes: None, ..standby });
+        *region = Region { name, country, standby, ..other.clone() };
     }
     // Some region must have clients.
     spec.regions[0].weight = 100;

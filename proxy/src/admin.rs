@@ -224,7 +224,7 @@ fn metrics(node: &Node) -> AdminResponse {
             metrics.table_expiry.with_label_values(&[] as &[&str]).set(judgement.seconds_left() as f64);
         }
         metrics.table_expired.set(i64::from(bus.freshness.is_expired()));
-        metrics.bus_nodes.set(bus.members.count() as i64);
+        metrics.bus_nodes.set(bus.members.count(clock::uptime()) as i64);
     }
     exposition(metrics)
 }

@@ -349,7 +349,7 @@ impl BusState {
             problems: refusal.map(|refusal| refusal.problems.clone()).unwrap_or_default(),
             ignored: inner.ignored.clone(),
             quarantined: inner.quarantined,
-            nodes: self.members.count(),
+            nodes: self.members.count(clock::uptime()),
             notes: inner.notes.values().cloned().collect(),
         }
     }

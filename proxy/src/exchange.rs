@@ -226,7 +226,8 @@ async fn answer(
         }
         if log.is_probe {
             let cell = routing.region(routing.here);
-            return Ok(OwnAnswer::probe(cell.is_up() && node.occupancy.draining() == Drain::Serving, cell.lag()));
+            let serves = cell.is_up() && node.occupancy.draining() == Drain::Serving;
+            return Ok(OwnAnswer::probe(serves, cell.lag(), cell.claim()));
         }
     } else if !connection.may_serve(&target.host) {
         // Another region's node names the gateway, not the host that it carries.

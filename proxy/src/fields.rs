@@ -24,6 +24,9 @@ pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 /// The field of a probe's answer in which a replica says by how many seconds it lags.
 pub(crate) const REPLICATION_LAG: HeaderName = HeaderName::from_static("x-replication-lag");
 
+/// The field of a probe's answer in which an endpoint says whether its data is the primary's: `primary` or `replica`.
+pub(crate) const REPLICATION_ROLE: HeaderName = HeaderName::from_static("x-replication-role");
+
 /// Makes a new request id: 128 random bits in hexadecimal.
 pub(crate) fn new_request_id() -> HeaderValue {
     let mut text = [0; 32];

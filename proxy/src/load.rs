@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::LoadReport;
+use policy::health::{Word, Writer};
 use policy::load::FleetLoad;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,33 @@ pub(crate) struct LoadReports {
     pub(crate) at: u64,
     /// By the region that they are about; all by the same node.
     pub(crate) reports: BTreeMap<String, LoadReport>,
+    /// What the node finds of each standby that takes writes over, and of its primary, by the standby's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) writers: BTreeMap<String, WriterWord>,
+}
+
+/// What a node says of a primary and its standby: by this a fleet agrees who has the writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WriterWord {
+    /// See [`Word::primary_lost`].
+    pub(crate) primary_lost: bool,
+    /// See [`Word::standby_lost`].
+    pub(crate) standby_lost: bool,
+    /// See [`Word::term`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) term: Option<u64>,
+    /// How far behind the one without the writes was when it last said so, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lag_ms: Option<u64>,
+}
+
+/// What the other nodes say of a primary and its standby.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WriterWords {
+    /// One of each node that says something.
+    pub(crate) words: Vec<Word>,
+    /// The largest lag of those who know it, in milliseconds.
+    pub(crate) lag_ms: Option<u64>,
 }
 
 impl LoadReports {
@@ -87,6 +115,8 @@ struct Received {
     fleet: FleetLoad,
     /// The time that each node's last message says: a message that comes again is none.
     latest: FxHashMap<String, u64>,
+    /// What each other node said last of standbys that take writes over, and when it came.
+    writers: FxHashMap<String, (Duration, BTreeMap<String, WriterWord>)>,
 }
 
 /// How old a message may be, and how far ahead: the clocks of a fleet differ.
@@ -147,7 +177,7 @@ impl Inbox {
         if payload.len() > LoadReports::MAX_BYTES {
             return ReportOutcome::TooLarge;
         }
-        let Ok(message) = serde_json::from_slice::<LoadReports>(payload) else { return ReportOutcome::Malformed };
+        let Ok(mut message) = serde_json::from_slice::<LoadReports>(payload) else { return ReportOutcome::Malformed };
         let Some((node, region)) = message.node() else { return ReportOutcome::Malformed };
         if !is_known(node, region) {
             return ReportOutcome::UnknownNode;
@@ -177,12 +207,18 @@ impl Inbox {
             }
         }
         received.latest.insert(node.to_owned(), message.at);
+        if node != own {
+            let node = node.to_owned();
+            message.writers.retain(|standby, _| routing.table().region_named(standby).is_some());
+            received.writers.insert(node, (now, message.writers));
+        }
         outcome
     }
 
     /// Shows decisions what the reports come to, and forgets the old ones.
     pub(crate) fn settle(&self, routing: &Routing, now: Duration) {
-        let Received { fleet, latest } = &mut *self.lock();
+        let Received { fleet, latest, writers } = &mut *self.lock();
+        writers.retain(|_, (at, _)| now.saturating_sub(*at) <= Writer::WORD_AGE);
         fleet.forget(now, |region| routing.table().region_named(region).is_some());
         if latest.len() > FleetLoad::MOST {
             // Of nodes that are no more. Who is believed again within the skew has only its own old words repeated.
@@ -191,6 +227,19 @@ impl Inbox {
         for (_, region, cell) in routing.regions() {
             cell.state.reported.set(fleet.reported(&region.name, region.capacity_rps, now), now);
         }
+    }
+
+    /// Returns what the other nodes say of a standby and its primary.
+    pub(crate) fn writer_words(&self, standby: &str, now: Duration) -> WriterWords {
+        let received = self.lock();
+        let fresh = received.writers.values().filter(|(at, _)| now.saturating_sub(*at) <= Writer::WORD_AGE);
+        let mut words = WriterWords::default();
+        for word in fresh.filter_map(|(_, words)| words.get(standby)) {
+            let WriterWord { primary_lost, standby_lost, term, lag_ms } = *word;
+            words.words.push(Word { primary_lost, standby_lost, term });
+            words.lag_ms = words.lag_ms.max(lag_ms);
+        }
+        words
     }
 
     fn lock(&self) -> MutexGuard<'_, Received> {

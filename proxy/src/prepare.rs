@@ -312,7 +312,26 @@ fn region_missing(config: &NodeConfig, document: &RoutingTable) -> Problem {
 fn warnings(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
     let mut warnings = unheard(config, document);
     warnings.extend(own_listeners(config, document));
+    warnings.extend(unfenced(config, document));
     warnings
+}
+
+/// Returns the standbys that are to take writes over and cannot: the table of a file is no fleet's.
+fn unfenced(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
+    let file = document.files().first().map(|file| file.display().to_string()).unwrap_or_default();
+    let standbys = document.table.write_pairs().map(|pair| document.table.region(pair.standby));
+    let warning = |region: &policy::region::Region| Problem {
+        severity: Severity::Warning,
+        file: file.clone(),
+        line: region.line,
+        path: format!("regions.{}.standby.writes", region.name),
+        message: format!(
+            "{} has its table of a file, so that no majority of the fleet can be told from one node, and the writes stay \
+             with their primary: publish the table on a config bus ([routing] bus)",
+            config.file.display()
+        ),
+    };
+    standbys.take(MAX_WARNINGS).map(warning).collect()
 }
 
 /// Returns the endpoints that are this node's own listeners: each request there comes back, and is refused as a loop.

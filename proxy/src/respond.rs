@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 use policy::concurrency::retry_after;
+use policy::health::Claim;
 use policy::route::{Method, MethodSet, RouteSpec};
 use policy::{Reason, Refusal, Revoked};
 use serde::Serialize;
@@ -131,20 +132,28 @@ impl OwnAnswer {
         Self { is_to_node: true, ..answer }
     }
 
-    /// Answers another node's probe: whether this node's region serves, and how far its replica lags.
-    pub(crate) fn probe(serves: bool, lag: Option<std::time::Duration>) -> Response<ResponseBody> {
+    /// Answers another node's probe: whether this node's region serves, how far its replica lags, and whether it is one.
+    pub(crate) fn probe(
+        serves: bool,
+        lag: Option<std::time::Duration>,
+        claim: Option<Claim>,
+    ) -> Response<ResponseBody> {
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let lag = lag.and_then(|lag| HeaderValue::try_from(lag.as_secs_f64().to_string()).ok());
         if let Some(lag) = lag {
             response.headers_mut().insert(crate::fields::REPLICATION_LAG, lag);
         }
+        if let Some(claim) = claim.filter(|claim| *claim != Claim::Unsaid) {
+            let role = HeaderValue::from_static(claim.name());
+            response.headers_mut().insert(crate::fields::REPLICATION_ROLE, role);
+        }
         response
     }
 
     /// Answers a load balancer that asks whether the node takes traffic.
     pub(crate) fn health(serves: bool) -> Response<ResponseBody> {
-        let mut response = Self::probe(serves, None);
+        let mut response = Self::probe(serves, None, None);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }

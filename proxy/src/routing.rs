@@ -9,7 +9,7 @@ use std::time::Duration;
 use config::{Endpoint, RoutingTable};
 use dashmap::DashMap;
 use policy::failover::Failover;
-use policy::health::{EndpointCounts, Phase, ProbePlan};
+use policy::health::{Claim, EndpointCounts, Phase, ProbePlan};
 use policy::load::OneRequest;
 use policy::region::{AdminState, Role};
 use policy::rollout::Canary;
@@ -254,6 +254,7 @@ impl View for Routing {
             rtt_ms: cell.state.round_trip.ms(),
             lag: cell.lag(),
             promoted: cell.state.is_promoted(),
+            writes: cell.state.writes(),
         }
     }
 
@@ -316,6 +317,18 @@ impl Region {
     /// Returns the largest replication lag that an endpoint which is up has reported.
     pub(crate) fn lag(&self) -> Option<Duration> {
         Some(self.lag_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_LAG).map(Duration::from_millis)
+    }
+
+    /// Returns whether its data is the primary's, as its endpoints say that the probes have nothing against; `None` where
+    /// none of these has answered yet.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        let up = self.endpoints.iter().filter(|endpoint| endpoint.is_probed_up());
+        up.filter_map(|endpoint| endpoint.claim()).reduce(Claim::and)
+    }
+
+    /// Returns whether a probe of it has had a result.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.claim().is_some() || endpoint.last_failure().is_some())
     }
 
     /// Returns the most requests this node has in flight there, whatever its limit.

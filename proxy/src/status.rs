@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use config::NodeConfig;
 use policy::explain::MeasuredExplained;
+use policy::health::{Claim, Holder};
 use policy::region::AdminState;
 use policy::rollout::{RolloutStage, Tally};
-use policy::{Moment, View};
+use policy::{Moment, View, Writes};
 use serde::Serialize;
 
 use crate::bus_state::BusStatus;
@@ -19,6 +20,7 @@ use crate::databases::release::HeldStatus;
 use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::health::limiter::LimitNow;
+use crate::health::region::WriterState;
 use crate::node::{Node, Rejected};
 use crate::occupancy::Drain;
 use crate::routing::{Region, Routing};
@@ -131,6 +133,12 @@ pub(crate) struct RegionStatus {
     pub(crate) health: &'static str,
     /// Whether a standby is `unwanted`, `wanted` or `promoted`; null for other regions.
     pub(crate) standby: Option<&'static str>,
+    /// What its endpoints say of its data: `primary`, `replica`, `mixed` or `unsaid`; null before they have answered.
+    pub(crate) replication_role: Option<&'static str>,
+    /// Of a primary and the standby that takes writes over: `granted`, or why writes do not go there; else null.
+    pub(crate) writes: Option<&'static str>,
+    /// Of a standby that takes writes over: who has them, and what is known of that; else null.
+    pub(crate) writer: Option<WriterStatus>,
     /// Percent of its clients that it gets; at 0 it is the last resort, unless it is down.
     pub(crate) clients_percent: u8,
     /// Percent of its endpoints that are up.
@@ -225,6 +233,30 @@ pub(crate) struct DatabaseStatus {
     pub(crate) build_epoch: u64,
 }
 
+/// Who has the writes of a standby and its primary, as this node knows.
+#[derive(Debug, Serialize)]
+pub(crate) struct WriterStatus {
+    /// The region that the standby takes writes over from.
+    pub(crate) primary: String,
+    /// `primary`, `standby`, or `undecided`, on a node that has just started.
+    pub(crate) holder: &'static str,
+    /// The number of the decision; null without one.
+    pub(crate) term: Option<u64>,
+    /// Whether both say that they are the primary.
+    pub(crate) split_brain: bool,
+    /// How many nodes, this one included, find the one that has the writes lost.
+    pub(crate) votes: usize,
+    /// Of how many that must be a majority; null without a bus on which messages are signed.
+    pub(crate) known_nodes: Option<usize>,
+    /// How many of these are heard, this one included.
+    pub(crate) heard_nodes: Option<usize>,
+    /// For how long it has been lost to this node and a majority; null while it is not.
+    pub(crate) lost_seconds: Option<f64>,
+    /// How far behind the other was when it last said so as a replica; null where it has not, since the one that has the
+    /// writes has them.
+    pub(crate) lag_seconds: Option<f64>,
+}
+
 #[derive(Debug, Serialize)]
 #[allow(missing_docs)]
 pub(crate) struct CertificateStatus {
@@ -281,6 +313,13 @@ impl Status {
                         phase_name(cell.state.phase())
                     },
                     standby: region.standby.as_ref().map(|_| cell.state.want().name()),
+                    replication_role: cell.claim().map(Claim::name),
+                    writes: match cell.state.writes() {
+                        Writes::AsDeclared => None,
+                        Writes::Granted => Some("granted"),
+                        Writes::Withheld(why) => Some(why.name()),
+                    },
+                    writer: cell.state.writer().map(|state| WriterStatus::of(&state)),
                     clients_percent: match region.state {
                         AdminState::Serving => (gauge(cell) * 100.0).round() as u8,
                         AdminState::Draining | AdminState::Disabled => 0,
@@ -319,6 +358,23 @@ impl Status {
             log: log::health(),
             rejected: node.reloads.list(),
             needs_restart: config.reload(NodeConfig::clone(&node.written.load())).needs_restart,
+        }
+    }
+}
+
+impl WriterStatus {
+    fn of(WriterState { primary, writer, pair }: &WriterState) -> Self {
+        let presumed = writer.presumed();
+        Self {
+            primary: primary.clone(),
+            holder: writer.holder().map_or("undecided", Holder::name),
+            term: writer.term(),
+            split_brain: writer.is_split(),
+            votes: pair.votes(presumed),
+            known_nodes: pair.fleet.map(|fleet| fleet.known),
+            heard_nodes: pair.fleet.map(|fleet| fleet.heard + 1),
+            lost_seconds: writer.lost_since().map(|since| clock::uptime().saturating_sub(since).as_secs_f64()),
+            lag_seconds: writer.lag(pair).map(|lag| lag.behind.as_secs_f64()),
         }
     }
 }

@@ -23,6 +23,7 @@ mod signing;
 mod staged;
 mod staleness;
 mod start;
+mod writers;
 
 use async_nats::HeaderMap;
 use loadtest::{RequestSpec, Target};

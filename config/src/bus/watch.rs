@@ -48,6 +48,11 @@ pub enum What {
         /// The process's id, which distinguishes two processes with the same name.
         instance: String,
     },
+    /// A node has left in order, or its report was pruned.
+    Left {
+        /// Its name.
+        node: String,
+    },
     /// Another key, which nodes ignore.
     Other,
 }
@@ -102,7 +107,8 @@ fn what(key: &str, headers: &HeaderMap) -> What {
                 Some(node) if is_there => {
                     What::Node { node: node.to_owned(), region: header(REGION), instance: header(INSTANCE) }
                 }
-                _ => What::Other,
+                Some(node) => What::Left { node: node.to_owned() },
+                None => What::Other,
             };
         }
     };

@@ -1,6 +1,6 @@
 //! `[regions.NAME]`: where the service runs.
 
-use policy::region::{AdminState, Capabilities, Region, Role, Standby, Tier};
+use policy::region::{AdminState, Capabilities, Region, Role, Tier};
 use std::collections::BTreeMap;
 
 use super::concurrency::{self, Concurrency};
@@ -8,7 +8,7 @@ use super::countries::country as read_country;
 use super::frameworks::frameworks;
 use super::health::health;
 use super::operator::operator;
-use super::split;
+use super::{split, standby};
 use crate::endpoint::{Endpoint, EndpointRole, Upstream};
 use crate::field::{Field, Section};
 use crate::name::version as read_version;
@@ -26,7 +26,7 @@ pub(super) fn regions(root: &Section<'_>, defaults: &Concurrency) -> Vec<(Region
     if !regions.is_empty() && regions.iter().all(|(region, _)| region.weight == 0) {
         section.error("the weight of every region is 0: give at least one of them clients".to_owned());
     }
-    section.fields().for_each(|field| standby_names(&field, &regions));
+    section.fields().for_each(|field| standby::check(&section, &field, &regions));
     split::check(&section, regions.iter().map(|(region, _)| region));
     regions
 }
@@ -76,7 +76,7 @@ fn region<'t>(
             .unwrap_or_else(|| role.default_priority()),
         weight: section.field("weight").and_then(|field| field.integer(0..=100)).unwrap_or(100),
         share: section.field("share").and_then(|field| field.integer(1..=MAX_SHARE)),
-        standby: section.field("standby").and_then(|field| standby(&field, role)),
+        standby: section.field("standby").and_then(|field| standby::standby(&field, role)),
         state,
         capabilities,
         operator: section.field("operator").and_then(|field| operator(&field)),
@@ -89,39 +89,6 @@ fn region<'t>(
     };
     Some((region, upstream))
 }
-
-/// Reads what makes a region a standby.
-fn standby(field: &Field<'_>, role: Role) -> Option<Standby> {
-    if role == Role::Active {
-        field
-            .error("an active region is no standby: give it role = \"warm\" or \"cold\", or leave this out".to_owned());
-    }
-    let section = field.section(STANDBY_KEYS)?;
-    let after = section.required("promote_after", "say for how long it must be wanted: promote_after = \"120s\"");
-    let of = section.field("of");
-    if let Some(of) = of.as_ref().filter(|of| of.is_empty_list()) {
-        of.error("the list is empty: leave it out for the active regions of its own jurisdictions".to_owned());
-    }
-    let of = of.and_then(|field| field.list()).unwrap_or_default();
-    let of = of.iter().filter_map(|member| member.text().map(str::to_owned)).collect();
-    Some(Standby { of, promote_after: after?.duration_or_zero()? })
-}
-
-/// Checks that a standby stands in for other regions of the table, once all are known.
-fn standby_names(field: &Field<'_>, regions: &[(Region, Upstream)]) {
-    let of = field.peek_section().and_then(|region| region.field("standby")?.peek_section()?.field("of"));
-    for member in of.and_then(|of| of.peek_list()).unwrap_or_default() {
-        match member.peek_text() {
-            Some(name) if name == field.key() => member.error("a region is no standby of itself".to_owned()),
-            Some(name) if !regions.iter().any(|(region, _)| region.name == name) => {
-                member.unknown("region", name, regions.iter().map(|(region, _)| region.name.as_str()));
-            }
-            _ => {}
-        }
-    }
-}
-
-const STANDBY_KEYS: &[&str] = &["promote_after", "of"];
 
 fn capabilities(field: &Field<'_>) -> Capabilities {
     let mut capabilities = NEITHER;

@@ -74,6 +74,33 @@ fn the_base_is_good() {
 }
 
 #[test]
+fn writes_are_taken_over_from_one_region_that_has_them() {
+    let standby = "role = 'warm'\nstandby = { promote_after = '9s', of = ['a'], writes = 'when_primary', max_replication_lag = '1s' }";
+    let text = |a: &str, b: &str, c: &str| {
+        let region = |name: &str, more: &str| {
+            format!("[regions.{name}]\ncountry = 'DE'\nendpoints = ['{name}.example:80']\n{more}\n")
+        };
+        format!("{}{}{}[[routes]]\nname = 'r'\n", region("a", a), region("b", b), region("c", c))
+    };
+    let reads = "capabilities = ['read']";
+    let copy = format!("{standby}\n{reads}");
+    assert_eq!(good(&text("", &copy, reads)).warnings, []);
+    let (writes, tcp) = ("regions.b.standby.writes", "health.kind = 'tcp'");
+    for (a, b, c, line, path, fragment) in [
+        (reads, copy.as_str(), reads, 9, writes, "a has no writes to take over"),
+        ("", standby, reads, 9, writes, "capabilities = [\"read\"]"),
+        (tcp, &copy, reads, 9, writes, "give a such a health check"),
+        ("", &format!("{copy}\n{tcp}"), reads, 9, writes, "give b such a health check"),
+        ("", &copy, &copy, 15, "regions.c.standby.writes", "b takes the writes of a over already"),
+    ] {
+        expect(&text(a, b, c), Severity::Error, line, path, fragment);
+    }
+    let nobody = copy.replace("max_replication_lag", "voters = 0, max_replication_lag");
+    expect(&text("", &nobody, reads), Severity::Error, 9, "regions.b.standby.voters", "1 to 4096");
+    expect(&text("", &copy, ""), Severity::Warning, 11, "regions.c", "serves writes whoever is primary of a and b");
+}
+
+#[test]
 fn bad_regions() {
     for (snippet, path, fragment) in [
         ("contry = 'DE'", "regions.a.contry", "unknown key \"contry\" (did you mean \"country\"?)"),
@@ -96,6 +123,31 @@ fn bad_regions() {
             "unknown region \"x\"",
         ),
         ("standby = { promote_after = '0s', after = '0s' }\nrole = 'cold'", "regions.a.standby.after", "unknown key"),
+        (
+            "standby = { promote_after = '9s', writes = 'primary', max_replication_lag = '1s' }\nrole = 'warm'",
+            "regions.a.standby.writes",
+            "when_primary",
+        ),
+        (
+            "standby = { promote_after = '9s', writes = 'when_primary' }\nrole = 'warm'",
+            "regions.a.standby.max_replication_lag",
+            "max_replication_lag = \"60s\"",
+        ),
+        (
+            "standby = { promote_after = '9s', voters = 3 }\nrole = 'warm'",
+            "regions.a.standby.voters",
+            "writes = \"when_primary\"",
+        ),
+        (
+            "standby = { promote_after = '4s', writes = 'when_primary', max_replication_lag = '1s' }\nrole = 'warm'",
+            "regions.a.standby.promote_after",
+            "the least is \"5s\"",
+        ),
+        (
+            "standby = { promote_after = '9s', writes = 'when_primary', max_replication_lag = '1s' }\nrole = 'warm'",
+            "regions.a.standby.writes",
+            "name it, of = [\"us-east-1\"]",
+        ),
         ("state = true", "regions.a.state", "expected a string, found true"),
         ("capabilities = ['raed']", "regions.a.capabilities[0]", "did you mean \"read\"?"),
         ("capabilities = 'read'", "regions.a.capabilities", "expected a list"),

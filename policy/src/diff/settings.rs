@@ -117,7 +117,13 @@ fn regions(spec: &TableSpec) -> Things {
 
 fn standby(standby: &Standby) -> String {
     let of = if standby.of.is_empty() { String::new() } else { format!(" of {}", listed(&sorted(&standby.of))) };
-    format!("promoted after {:?}{of}", standby.promote_after)
+    let writes = standby.writes.as_ref().map(|takes| {
+        format!(
+            ", takes writes over when it is primary, at most {:?} behind, by {} voters",
+            takes.max_lag, takes.voters
+        )
+    });
+    format!("promoted after {:?}{of}{}", standby.promote_after, writes.unwrap_or_default())
 }
 
 fn operator(operator: &Operator) -> String {

@@ -6,14 +6,14 @@ use super::{
     SpillExplained, WeightExplained, Why,
 };
 use crate::decide::{
-    TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, share, spilled, too_far,
-    too_stale, weighed,
+    TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, share, spilled,
+    takes_writes, too_far, too_stale, weighed,
 };
 use crate::failover::FailoverScope;
 use crate::hash::mix;
 use crate::region::{Access, AdminState, RegionId, RegionSet};
 use crate::route::Affinity;
-use crate::view::{Health, RegionView, View};
+use crate::view::{Health, RegionView, View, Writes};
 
 /// Returns every region, in the table's order.
 pub(super) fn regions(case: &Case<'_>, order: &[RegionId], rules: &[HeldRule<'_>]) -> Vec<RegionExplained> {
@@ -195,7 +195,7 @@ impl Subject<'_> {
         let Case { table, facts, route, access, allowed, .. } = self.case;
         let region = table.region(self.id);
         let here = Some(region.line);
-        if !region.capabilities.serves(*access) {
+        if !region.may_serve(*access) {
             let what = match access {
                 Access::Read => "reads",
                 Access::Write => "writes",
@@ -241,6 +241,7 @@ impl Subject<'_> {
             }
             Health::Down => told.refuses("health", None, "down"),
         }
+        self.writes(told);
         let latency = latency_ms(table, facts.from, self.id, &self.seen);
         let limit = route.spec.max_latency.filter(|_| too_far(route, latency));
         if let Some(limit) = limit {
@@ -253,6 +254,27 @@ impl Subject<'_> {
                 None => ("lag_unknown", "its replica reports no lag"),
             };
             told.refuses(rule, Some(route.spec.line), why);
+        }
+    }
+
+    /// Says whether a write goes here, where that is a question of the moment.
+    fn writes(&self, told: &mut Told) {
+        let Case { table, access, .. } = self.case;
+        let region = table.region(self.id);
+        if *access == Access::Read || !region.may_serve(*access) {
+            return;
+        }
+        let here = Some(region.line);
+        match self.seen.writes {
+            Writes::AsDeclared if !takes_writes(table.constants(self.id), &self.seen) => {
+                told.refuses("writes", here, "a standby, which has not taken the writes over");
+            }
+            Writes::AsDeclared => {}
+            Writes::Granted => {
+                let effect = "of the primary and its standby it has the writes";
+                told.say(Ruling::Notes, "writes", here, effect.to_owned());
+            }
+            Writes::Withheld(why) => told.refuses("writes", here, why.explained()),
         }
     }
 

@@ -11,9 +11,11 @@ mod plan;
 mod region;
 mod standby;
 mod window;
+mod writer;
 
 pub use endpoint::{EndpointHealth, Probe, Symptom};
 pub use plan::{Check, HttpCheck, ProbePlan};
 pub use region::{EndpointCounts, Evidence, Phase, RegionHealth};
 pub use standby::{Primary, Want, is_needed};
 pub use window::{Cause, Counts, Seen, Sliding};
+pub use writer::{Claim, Fleet, Gate, Holder, LagWord, Pair, Side, Word, Writer};

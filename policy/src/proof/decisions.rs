@@ -20,7 +20,7 @@ use crate::residency::{Allowed, Opening, Subject};
 use crate::route::RouteId;
 use crate::table::Table;
 use crate::verdict::Verdict;
-use crate::view::{Health, RegionView, View};
+use crate::view::{Health, RegionView, View, Writes};
 
 /// The comparison so far.
 pub(super) struct Comparison<'a> {
@@ -38,13 +38,15 @@ pub(super) struct Comparison<'a> {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Every region near, fresh and idle, and some of them down.
+/// Every region near, fresh and idle, with the writes where it may have them, and some of them down.
 struct Down(RegionSet);
 
 impl View for Down {
     fn region(&self, id: RegionId) -> RegionView {
         let health = if self.0.contains(id) { Health::Down } else { Health::Up };
-        RegionView { health, rtt_ms: Some(0.0), lag: Some(Duration::ZERO), ..RegionView::default() }
+        // Writes go wherever they may at times: what the law says of that must hold whoever has them.
+        let writes = Writes::Granted;
+        RegionView { health, rtt_ms: Some(0.0), lag: Some(Duration::ZERO), writes, ..RegionView::default() }
     }
 }
 

@@ -132,7 +132,9 @@ fn able(spec: &TableSpec, route: &RouteSpec, access: Access) -> RegionSet {
     regions(spec, |region| {
         let capable = match access {
             Access::Read => region.capabilities.read,
-            Access::Write => region.capabilities.write,
+            Access::Write => {
+                region.capabilities.write || region.standby.as_ref().is_some_and(|standby| standby.writes.is_some())
+            }
         };
         let compliant = route.require_compliance.iter().all(|name| region.compliance.contains(name));
         capable && compliant && region.state != AdminState::Disabled

@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::{Table, TableSpec};
 use crate::jurisdiction::{ClassId, JurisdictionId, UnknownOrigin};
 use crate::list::Countries;
-use crate::region::{Region, RegionId, RegionSet, Role};
+use crate::region::{Region, RegionId, RegionSet, Role, TakesWrites};
 use crate::score::{LatencyCurve, ScoringSpec};
 
 /// Why a specification is no table. Only what a caller could not have checked piece by piece, or
@@ -36,6 +36,8 @@ pub enum TableError {
     LikeNobody,
     #[error("{place} refers to a {kind} that the table does not have")]
     Dangling { place: String, kind: &'static str },
+    #[error("region {region}: standby.writes: {why}")]
+    NoPair { region: String, why: &'static str },
     #[error("{place}: its end is not after its beginning")]
     EmptyPeriod { place: String },
 }
@@ -88,6 +90,7 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
         return Err(TableError::NoWeight);
     }
     check_shares(&spec.regions)?;
+    check_pairs(&spec.regions)?;
     let jurisdiction_known = |id: &JurisdictionId| id.0 < spec.jurisdictions.len();
     let class_known = |id: &ClassId| id.0 < spec.data_classes.len();
     let list_known = |countries: &Countries| countries.lists().iter().all(|id| id.0 < spec.lists.len());
@@ -173,6 +176,30 @@ fn check_shares(regions: &[Region]) -> Result<(), TableError> {
             (None, None) | (Some(_), Some(_)) => continue,
         };
         return Err(TableError::MixedShares { with: with.name.clone(), without: without.name.clone() });
+    }
+    Ok(())
+}
+
+/// Checks that each standby that takes writes over takes them from one region, which has them, and hands them to no other.
+fn check_pairs(regions: &[Region]) -> Result<(), TableError> {
+    let mut primaries = FxHashSet::default();
+    for region in regions {
+        let Some(standby) = region.standby.as_ref().filter(|standby| standby.writes.is_some()) else { continue };
+        let wrong = |why| Err(TableError::NoPair { region: region.name.clone(), why });
+        let [of] = standby.of.as_slice() else { return wrong("it stands in for one region") };
+        let primary = regions.iter().find(|one| one.name == *of);
+        if !primary.is_some_and(|primary| primary.capabilities.write && primary.standby.is_none()) {
+            return wrong("the region that it stands in for is no standby, and serves writes");
+        }
+        if region.capabilities.write {
+            return wrong("it serves writes whether it is promoted or not");
+        }
+        if !primaries.insert(of) {
+            return wrong("another standby takes the writes of the same region");
+        }
+        if standby.promote_after < TakesWrites::LEAST_PROMOTE_AFTER {
+            return wrong("promote_after is too short for a fleet to agree");
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use policy::hash::client_key;
 use policy::region::{AdminState, Region, Role};
 use policy::route::{Affinity, Criticality, RouteSpec, UnknownLag};
 use policy::score::{CurveShape, LatencyCurve};
-use policy::{Health, RegionView};
+use policy::{Health, RegionView, Writes};
 
 use super::book::{Book, Names, Request};
 use super::law::{Law, Standing, reads};
@@ -227,7 +227,9 @@ impl Contender {
 
 /// Whether a region could serve a request by the table alone.
 pub fn at_rest(route: &RouteSpec, request: &Request, law: &Law, region: &Region) -> bool {
-    let capable = if reads(route, request) { region.capabilities.read } else { region.capabilities.write };
+    let takes_over = region.standby.as_ref().is_some_and(|standby| standby.writes.is_some());
+    let capable =
+        if reads(route, request) { region.capabilities.read } else { region.capabilities.write || takes_over };
     let compliant = route.require_compliance.iter().all(|name| region.compliance.iter().any(|held| held == name));
     let open = match region.state {
         AdminState::Serving => true,
@@ -266,7 +268,11 @@ fn in_scope(book: &Book<'_>, route: &RouteSpec, request: &Request, first: &str, 
 
 /// Whether a region's data is older than a read may see it.
 pub fn is_stale(route: &RouteSpec, region: &Region, seen: &RegionView, max: Duration) -> bool {
-    let writes_here = region.role == Role::Active && region.capabilities.write;
+    let writes_here = match seen.writes {
+        Writes::AsDeclared => region.role == Role::Active && region.capabilities.write,
+        Writes::Granted => true,
+        Writes::Withheld(_) => false,
+    };
     match seen.lag {
         Some(lag) => lag > max,
         None => route.lag_unknown == UnknownLag::Ineligible && !writes_here,
@@ -285,7 +291,13 @@ pub fn near_and_fresh(
     let over = route.max_latency.map(|max| latency - max.as_secs_f64() * 1000.0);
     let unclear = over.is_some_and(|over| over != 0.0 && over.abs() < SCORE_ERROR);
     let stale = route.max_replication_lag.is_some_and(|max| is_stale(route, book.region(region), seen, max));
-    (over.is_none_or(|over| over <= 0.0) && !(stale && reads(route, request)), unclear)
+    let has_writes = match seen.writes {
+        Writes::AsDeclared => book.region(region).capabilities.write,
+        Writes::Granted => true,
+        Writes::Withheld(_) => false,
+    };
+    let serves = if reads(route, request) { !stale } else { has_writes };
+    (over.is_none_or(|over| over <= 0.0) && serves, unclear)
 }
 
 /// The share of clients that a region keeps is its weight, and of those its ramp's.

@@ -14,11 +14,13 @@ use policy::jurisdiction::{
     WhenUnavailable,
 };
 use policy::list::{Countries, Entry, List, ListId};
-use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Standby, Tier};
+use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Standby, TakesWrites, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName, UnknownLag};
 use policy::score::{CurveShape, LatencyCurve, ScoringSpec, Weights};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
-use policy::{Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, Snapshot};
+use policy::{
+    Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, Snapshot, Withheld, Writes,
+};
 use proptest::collection::vec;
 use proptest::option::weighted as maybe;
 use proptest::prelude::*;
@@ -185,9 +187,15 @@ fn seen() -> impl Strategy<Value = RegionView> {
     let pressure = prop_oneof![3 => Just(0.0_f32), 2 => thousandths(840..1010), 1 => Just(1.0_f32)];
     let rtt_ms = maybe(0.3, select(&[5.0_f32, 25.0, 60.0, 61.5, 90.0, 140.0, 500.0]));
     let lag = maybe(0.2, select(&[1_u64, 60, 61]).prop_map(Duration::from_secs));
-    (health, load, pressure, rtt_ms, lag, any::<bool>()).prop_map(
-        |(health, utilisation, pressure, rtt_ms, lag, promoted)| RegionView {
+    let writes = prop_oneof![
+        6 => Just(Writes::AsDeclared),
+        1 => Just(Writes::Granted),
+        1 => select(&[Withheld::Elsewhere, Withheld::Lost]).prop_map(Writes::Withheld),
+    ];
+    (health, load, pressure, rtt_ms, lag, any::<bool>(), writes).prop_map(
+        |(health, utilisation, pressure, rtt_ms, lag, promoted, writes)| RegionView {
             promoted,
+            writes,
             health,
             utilisation,
             pressure,
@@ -225,6 +233,7 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
                 region.name = format!("r{index}");
             }
             settle_shares(&mut regions);
+            settle_pairs(&mut regions);
             if regions.iter().all(|region| region.weight == 0) {
                 regions[0].weight = 100;
             }
@@ -294,6 +303,16 @@ fn settle_shares(regions: &mut [Region]) {
         let first = regions.iter().find(|region| group(region) == group(&regions[index])).and_then(|first| first.share);
         let region = &mut regions[index];
         region.share = first.map(|_| region.share.unwrap_or(7));
+    }
+}
+
+/// Has some standby take the writes of a region that serves them, in every other table or so.
+fn settle_pairs(regions: &mut [Region]) {
+    let primary = regions.iter().find(|region| region.capabilities.write && region.standby.is_none());
+    let Some(name) = primary.map(|primary| primary.name.clone()) else { return };
+    let takes = TakesWrites { max_lag: Duration::from_secs(60), voters: 3 };
+    if let Some(region) = regions.iter_mut().find(|region| region.standby.is_some() && !region.capabilities.write) {
+        region.standby = Some(Standby { promote_after: Duration::from_secs(120), of: vec![name], writes: Some(takes) });
     }
 }
 
@@ -388,7 +407,11 @@ fn region() -> impl Strategy<Value = Region> {
             priority: standing.0,
             weight: standing.1,
             share: standing.5,
-            standby: standing.6.then(|| Standby { promote_after: Duration::from_secs(120), of: Vec::new() }),
+            standby: standing.6.then(|| Standby {
+                promote_after: Duration::from_secs(120),
+                of: Vec::new(),
+                writes: None,
+            }),
             state: standing.2,
             capabilities: Capabilities { read: standing.4.0, write: standing.4.1 },
             compliance: held.into_iter().map(str::to_owned).collect(),

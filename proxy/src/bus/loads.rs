@@ -1,6 +1,7 @@
 //! Exchanges load reports over the bus: plain messages, which the bus does not store.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,15 +9,18 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use policy::health::Holder;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bus_state::BusState;
 use crate::clock;
+use crate::health::region::WriterState;
 use crate::load::meter::LoadMeter;
-use crate::load::{LoadReports, SUBJECTS, receive, subject};
+use crate::load::{LoadReports, SUBJECTS, WriterWord, receive, subject};
 use crate::node::Node;
 use crate::peers::identity;
 use crate::peers::messages::{CERTIFICATES, MessageProof, MessageVerifier, SIGNATURE};
+use crate::routing::{Region, Routing};
 
 /// Sends this node's load each second and receives the others', until the future is dropped or the
 /// connection ends. `meter` outlives connections: it counts from one second to the next. Only nodes
@@ -55,7 +59,8 @@ pub(super) async fn exchange(
                     tracing::warn!("{fault}");
                 }
                 let reports = meter.borrow_mut().reports(&state.node, &routing, clock::uptime()).into_iter().collect();
-                let reports = LoadReports { at: clock::since_1970().as_millis() as u64, reports };
+                let writers = writer_words(&routing);
+                let reports = LoadReports { at: clock::since_1970().as_millis() as u64, reports, writers };
                 let Ok(payload) = serde_json::to_vec(&reports) else { continue };
                 let subject = subject(&routing.table().region(routing.here).name);
                 let proof = peers.sign_message(&[&state.bucket, &subject], &payload, sent);
@@ -83,6 +88,20 @@ pub(super) async fn exchange(
             }
         }
     }
+}
+
+/// Returns what this node says of each standby that takes writes over, and of its primary.
+fn writer_words(routing: &Routing) -> BTreeMap<String, WriterWord> {
+    let word = |cell: &Region| {
+        let WriterState { writer, pair, .. } = cell.state.writer()?;
+        Some(WriterWord {
+            primary_lost: pair.primary.is_lost(Holder::Primary),
+            standby_lost: pair.standby.is_lost(Holder::Standby),
+            term: writer.term(),
+            lag_ms: writer.lag(&pair).map(|lag| u64::try_from(lag.behind.as_millis()).unwrap_or(u64::MAX)),
+        })
+    };
+    routing.regions().filter_map(|(_, region, cell)| Some((region.name.clone(), word(cell)?))).collect()
 }
 
 /// Writes what proves a message into its headers.

@@ -148,12 +148,14 @@ impl Follower {
             What::Table { place, bytes: None } => Event::Found(place, Reading::Deleted { revision }),
             What::Node { node, region, instance } => {
                 let age = created.elapsed().unwrap_or_default();
-                if age <= REPORT_TTL {
-                    self.state.members.saw(&node, &region, clock::uptime().saturating_sub(age));
-                }
+                self.state.members.saw(&node, &region, age, clock::uptime());
                 if node == self.state.node {
                     self.on_own_report(&instance, revision, &mut catch_up.liveness);
                 }
+                return Ok(());
+            }
+            What::Left { node } => {
+                self.state.members.left(&node);
                 return Ok(());
             }
             What::Other => return Ok(()),

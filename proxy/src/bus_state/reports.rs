@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use config::bus::REPORT_TTL;
+use config::bus::{PRUNED_AFTER, REPORT_TTL};
 use policy::quantile::{BUCKETS, bucket};
 use policy::trial::Observed;
 
@@ -107,27 +107,46 @@ impl Observations {
     }
 }
 
-/// The nodes of the fleet whose reports have come within [`REPORT_TTL`]. Lives as long as the process; any thread may
-/// ask.
+/// The nodes of the fleet that are known: those whose reports have come within [`REPORT_TTL`], which are alive, and those
+/// that have fallen silent, until they are forgotten. Lives as long as the process; any thread may ask.
 #[derive(Debug, Default)]
 pub(crate) struct Members(Mutex<HashMap<String, Member>>);
 
 #[derive(Debug)]
 struct Member {
     region: String,
+    /// Since its report.
+    silent: Silence,
+}
+
+/// Since when a node has been silent.
+#[derive(Clone, Copy, Debug)]
+enum Silence {
     /// By [`clock::uptime`].
-    seen: Duration,
+    Since(Duration),
+    /// For so long before the process's start.
+    SinceBefore(Duration),
 }
 
 impl Members {
-    /// Notes that a node has reported.
-    pub(crate) fn saw(&self, node: &str, region: &str, now: Duration) {
-        let mut members = self.lock();
-        if let Some(member) = members.get_mut(node) {
-            *member = Member { region: region.to_owned(), seen: now };
-        } else if members.len() < MAX_MEMBERS {
-            members.insert(node.to_owned(), Member { region: region.to_owned(), seen: now });
+    /// Notes that a node has reported, so long ago. Whoever was forgotten by then stays so.
+    pub(crate) fn saw(&self, node: &str, region: &str, ago: Duration, now: Duration) {
+        if ago > KNOWN_FOR {
+            return;
         }
+        let silent = now.checked_sub(ago).map_or_else(|| Silence::SinceBefore(ago - now), Silence::Since);
+        let mut members = self.lock();
+        if members.len() >= MAX_MEMBERS && !members.contains_key(node) {
+            members.retain(|_, member| member.is_alive(now));
+        }
+        if members.len() < MAX_MEMBERS || members.contains_key(node) {
+            members.insert(node.to_owned(), Member { region: region.to_owned(), silent });
+        }
+    }
+
+    /// Forgets a node that has left in order.
+    pub(crate) fn left(&self, node: &str) {
+        self.lock().remove(node);
     }
 
     /// Returns whether a node reports from this region.
@@ -135,14 +154,25 @@ impl Members {
         self.lock().get(node).is_some_and(|member| member.region == region && member.is_alive(now))
     }
 
-    /// Removes the nodes whose reports have expired.
+    /// Forgets the nodes that have been silent for [`KNOWN_FOR`], while most of those that are known are not: whoever hears
+    /// less than half of the fleet must not take itself for all of it.
     pub(crate) fn prune(&self, now: Duration) {
-        self.lock().retain(|_, member| member.is_alive(now));
+        let mut members = self.lock();
+        let alive = members.values().filter(|member| member.is_alive(now)).count();
+        if 2 * alive > members.len() {
+            members.retain(|_, member| member.silence(now) <= KNOWN_FOR);
+        }
     }
 
     /// Returns how many nodes report.
-    pub(crate) fn count(&self) -> usize {
-        self.lock().len()
+    pub(crate) fn count(&self, now: Duration) -> usize {
+        self.lock().values().filter(|member| member.is_alive(now)).count()
+    }
+
+    /// Returns how many nodes there are with this one, whether they are heard or not.
+    pub(crate) fn known_with(&self, own: &str) -> usize {
+        let members = self.lock();
+        members.len() + usize::from(!members.contains_key(own))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Member>> {
@@ -152,12 +182,22 @@ impl Members {
 
 impl Member {
     fn is_alive(&self, now: Duration) -> bool {
-        now.saturating_sub(self.seen) <= REPORT_TTL
+        self.silence(now) <= REPORT_TTL
+    }
+
+    fn silence(&self, now: Duration) -> Duration {
+        match self.silent {
+            Silence::Since(then) => now.saturating_sub(then),
+            Silence::SinceBefore(ago) => now + ago,
+        }
     }
 }
 
 /// The most nodes that are kept; further ones are ignored.
 const MAX_MEMBERS: usize = 4096;
+
+/// For how long a silent node is known: as long as its report may stay in the bucket.
+const KNOWN_FOR: Duration = PRUNED_AFTER;
 
 /// How many minutes count as recent: long enough for a rate, short enough for the present load.
 const MINUTES: usize = 10;
@@ -185,15 +225,36 @@ mod tests {
     fn a_node_is_known_while_it_reports_and_where() {
         let members = Members::default();
         let at = Duration::from_secs;
-        members.saw("b", "eu", at(0));
-        members.saw("a", "us", at(20));
+        members.saw("b", "eu", at(0), at(0));
+        members.saw("a", "us", at(0), at(20));
         assert!(members.is_in("b", "eu", at(30)) && !members.is_in("b", "us", at(30)));
         assert!(!members.is_in("b", "eu", at(31)));
-        members.prune(at(31));
-        assert_eq!(members.count(), 1);
+        assert_eq!(members.count(at(31)), 1);
         for number in 0..2 * MAX_MEMBERS {
-            members.saw(&number.to_string(), "eu", at(31));
+            members.saw(&number.to_string(), "eu", at(0), at(31));
         }
-        assert_eq!(members.count(), MAX_MEMBERS);
+        assert_eq!(members.count(at(31)), MAX_MEMBERS);
+    }
+
+    #[test]
+    fn a_silent_node_stays_known_unless_it_has_left_or_most_of_the_others_outlive_it() {
+        let members = Members::default();
+        let at = Duration::from_secs;
+        for node in ["a", "b", "c"] {
+            members.saw(node, "eu", at(0), at(10));
+        }
+        // Its report was there before this process, and has been for long.
+        members.saw("old", "eu", at(3_000), at(10));
+        members.saw("older", "eu", at(3_601), at(10));
+        assert_eq!((members.known_with("a"), members.known_with("new"), members.count(at(10))), (4, 5, 3));
+        members.left("c");
+        assert_eq!(members.known_with("a"), 3);
+        // One of three does not forget the others, however long they are silent; two of three do.
+        members.saw("a", "eu", at(0), at(8_000));
+        members.prune(at(8_000));
+        assert_eq!((members.known_with("a"), members.count(at(8_000))), (3, 1));
+        members.saw("b", "eu", at(0), at(8_000));
+        members.prune(at(8_000));
+        assert_eq!(members.known_with("a"), 2);
     }
 }

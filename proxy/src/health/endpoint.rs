@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::{Endpoint, EndpointRole};
 use policy::Reported;
 use policy::failover::Outlier;
-use policy::health::{Cause, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
+use policy::health::{Cause, Claim, Counts, EndpointHealth, Probe, ProbePlan, Symptom};
 
 use crate::clock::{coarse_ms, uptime};
 use crate::health::round_trip::PendingRoundTrips;
@@ -47,10 +47,17 @@ pub(crate) struct EndpointState {
     load_at_ms: AtomicU64,
     /// What its connections and probes have shown of the way there.
     pub(crate) round_trips: PendingRoundTrips,
-    /// The replication lag that its last probe reported, in milliseconds.
-    lag_ms: Mutex<Option<u64>>,
+    /// What its last passed probe reported of its data; `None` before the first.
+    replication: Mutex<Option<Replication>>,
     /// Why its last probe did not pass; `None` when it did.
     last_failure: Mutex<Option<Arc<str>>>,
+}
+
+/// What an endpoint says of its data.
+#[derive(Clone, Copy, Debug)]
+struct Replication {
+    lag_ms: Option<u64>,
+    claim: Claim,
 }
 
 impl EndpointState {
@@ -83,7 +90,7 @@ impl EndpointState {
             load: AtomicU32::new(0),
             load_at_ms: AtomicU64::new(0),
             round_trips: PendingRoundTrips::default(),
-            lag_ms: Mutex::default(),
+            replication: Mutex::default(),
             last_failure: Mutex::default(),
         }
     }
@@ -155,12 +162,17 @@ impl EndpointState {
 
     /// Returns the replication lag that it last reported, in milliseconds.
     pub(crate) fn lag_ms(&self) -> Option<u64> {
-        *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner)
+        self.replication.lock().unwrap_or_else(PoisonError::into_inner).and_then(|replication| replication.lag_ms)
     }
 
-    /// Takes the replication lag that a probe's answer reports.
-    pub(crate) fn report_lag(&self, lag_ms: Option<u64>) {
-        *self.lag_ms.lock().unwrap_or_else(PoisonError::into_inner) = lag_ms;
+    /// Returns whether its data is the primary's, as it said last; `None` before its first answer.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        self.replication.lock().unwrap_or_else(PoisonError::into_inner).map(|replication| replication.claim)
+    }
+
+    /// Takes the replication lag that a passed probe's answer reports, and whether its data is the primary's.
+    pub(crate) fn report_replication(&self, lag_ms: Option<u64>, claim: Claim) {
+        *self.replication.lock().unwrap_or_else(PoisonError::into_inner) = Some(Replication { lag_ms, claim });
     }
 
     /// Returns why its last probe did not pass; `None` when it did, and before the first.

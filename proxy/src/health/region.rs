@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policy::Health;
 use policy::failover::{Failover, Outlier};
-use policy::health::{Cause, Counts, EndpointCounts, Phase, RegionHealth, Sliding, Want};
+use policy::health::{Cause, Claim, Counts, EndpointCounts, LagWord, Pair, Phase, RegionHealth, Sliding, Want, Writer};
 use policy::region::Standby;
+use policy::table::WritePair;
+use policy::{Health, Withheld, Writes};
 
 use crate::clock::uptime;
 use crate::health::latency::AnswerTimes;
@@ -37,6 +38,8 @@ pub(crate) struct RegionState {
     health: AtomicU8,
     /// Whether it is a standby that takes clients.
     promoted: AtomicBool,
+    /// [`Writes`], as [`encoded_writes`].
+    writes: AtomicU8,
     /// Attempts that failed, without another between them, each of another client where a client may be the reason.
     errors_in_a_row: AtomicU32,
     failing: Clients,
@@ -60,6 +63,21 @@ struct RegionInner {
     draining: Option<Duration>,
     /// Of a standby.
     want: Want,
+    /// How far behind it was when it last said so as a replica.
+    lag: Option<LagWord>,
+    /// Of a standby that takes writes over.
+    writer: Option<WriterState>,
+}
+
+/// Who has the writes of a standby and its primary, as it was last looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct WriterState {
+    /// The primary's name.
+    pub(crate) primary: String,
+    /// What is decided.
+    pub(crate) writer: Writer,
+    /// What was known then.
+    pub(crate) pair: Pair,
 }
 
 impl RegionState {
@@ -124,6 +142,52 @@ impl RegionState {
         };
         self.promoted.store(watch.want.is_promoted(), Ordering::Relaxed);
         changed.then_some(watch.want)
+    }
+
+    /// Returns whether writes go there.
+    pub(crate) fn writes(&self) -> Writes {
+        decoded_writes(self.writes.load(Ordering::Relaxed))
+    }
+
+    /// Sets what [`RegionState::writes`] is to be.
+    pub(crate) fn set_writes(&self, writes: Writes) {
+        self.writes.store(encoded_writes(writes), Ordering::Relaxed);
+    }
+
+    /// Takes how far behind the region is, where it says so as a replica, and returns how far it was when it last did.
+    pub(crate) fn note_lag(&self, claim: Option<Claim>, lag: Option<Duration>) -> Option<LagWord> {
+        let mut watch = self.lock();
+        if let (Some(Claim::Replica | Claim::Unsaid), Some(behind)) = (claim, lag) {
+            watch.lag = Some(LagWord { told: uptime(), behind });
+        }
+        watch.lag
+    }
+
+    /// Lets the time pass for a standby that takes writes over from the region of this name. Returns who had the writes
+    /// before, `None` at first, and who has them now.
+    pub(crate) fn observe_writer(
+        &self,
+        primary: &str,
+        pair: Pair,
+        settings: &WritePair,
+    ) -> (Option<WriterState>, WriterState) {
+        let mut watch = self.lock();
+        let before = watch.writer.take().filter(|before| before.primary == primary);
+        let mut writer = before.as_ref().map_or_else(Writer::default, |before| before.writer);
+        writer.observe(uptime(), &pair, settings.promote_after, &settings.takes);
+        let now = WriterState { primary: primary.to_owned(), writer, pair };
+        watch.writer = Some(now.clone());
+        (before, now)
+    }
+
+    /// Returns who has the writes of this standby and its primary, as it was last looked at; `None` for other regions.
+    pub(crate) fn writer(&self) -> Option<WriterState> {
+        self.lock().writer.clone()
+    }
+
+    /// Forgets who has the writes: the table says that the region takes none over.
+    pub(crate) fn forget_writer(&self) {
+        self.lock().writer = None;
     }
 
     /// Notes whether the table says that the region drains.
@@ -220,6 +284,33 @@ impl RegionState {
 
     fn lock(&self) -> MutexGuard<'_, RegionInner> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One byte, 0 for what the table says.
+fn encoded_writes(writes: Writes) -> u8 {
+    match writes {
+        Writes::AsDeclared => 0,
+        Writes::Granted => 1,
+        Writes::Withheld(Withheld::Elsewhere) => 2,
+        Writes::Withheld(Withheld::Starting) => 3,
+        Writes::Withheld(Withheld::Lost) => 4,
+        Writes::Withheld(Withheld::Unclaimed) => 5,
+        Writes::Withheld(Withheld::Contested) => 6,
+        Writes::Withheld(Withheld::CutOff) => 7,
+    }
+}
+
+fn decoded_writes(byte: u8) -> Writes {
+    match byte {
+        0 => Writes::AsDeclared,
+        1 => Writes::Granted,
+        2 => Writes::Withheld(Withheld::Elsewhere),
+        3 => Writes::Withheld(Withheld::Starting),
+        4 => Writes::Withheld(Withheld::Lost),
+        5 => Writes::Withheld(Withheld::Unclaimed),
+        6 => Writes::Withheld(Withheld::Contested),
+        _ => Writes::Withheld(Withheld::CutOff),
     }
 }
 

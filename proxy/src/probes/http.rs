@@ -7,12 +7,12 @@ use std::sync::Arc;
 use ::http::header::{HOST, USER_AGENT};
 use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use bytes::Bytes;
-use policy::health::HttpCheck;
+use policy::health::{Claim, HttpCheck};
 use policy::round_trip::Answer;
 
 use super::{MAX_BODY, NoAnswer, ProbeReport};
 use crate::clock;
-use crate::fields::REPLICATION_LAG;
+use crate::fields::{REPLICATION_LAG, REPLICATION_ROLE};
 use crate::framing;
 use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
@@ -45,7 +45,7 @@ pub(super) async fn ask(
     let host = check.host.clone().unwrap_or_else(|| endpoint.endpoint.authority());
     let host = HeaderValue::try_from(host).map_err(::http::Error::from)?;
     let mut open: Option<OriginConnection> = None;
-    let (mut lag, mut takes_tunnels) = (None, None);
+    let (mut lag, mut claim, mut takes_tunnels) = (None, Claim::Unsaid, None);
     for path in &check.paths {
         let (mut response, mut connection, nonce) = get(connector, endpoint, path, &host, gateway, open.take()).await?;
         takes_tunnels = connection.takes_tunnels();
@@ -56,6 +56,7 @@ pub(super) async fn ask(
             }
         }
         lag = lag.max(lag_ms(response.headers()));
+        claim = claim.and(claimed(response.headers()));
         origin_load::reported(response.headers()).into_iter().for_each(|load| endpoint.note_load(load));
         let status = response.status().as_u16();
         if !check.statuses.iter().any(|range| range.contains(&status)) {
@@ -68,7 +69,7 @@ pub(super) async fn ask(
         }
         open = Some(connection).filter(|_| ended);
     }
-    Ok(ProbeReport { takes_tunnels, ..ProbeReport::passed(lag) })
+    Ok(ProbeReport { takes_tunnels, claim, ..ProbeReport::passed(lag) })
 }
 
 /// Returns why an answer is none of a node's.
@@ -162,4 +163,14 @@ async fn read(connection: &mut OriginConnection) -> (Vec<u8>, bool) {
 fn lag_ms(headers: &HeaderMap) -> Option<u64> {
     let seconds = headers.get(REPLICATION_LAG)?.to_str().ok()?.trim().parse::<f64>().ok()?;
     (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1000.0) as u64)
+}
+
+/// What an endpoint says that its data is. Several fields, and words that are none of ours, are contradictions.
+fn claimed(headers: &HeaderMap) -> Claim {
+    let word = |value: &HeaderValue| match value.to_str().map(str::trim) {
+        Ok("primary") => Claim::Primary,
+        Ok("replica") => Claim::Replica,
+        _ => Claim::Mixed,
+    };
+    headers.get_all(REPLICATION_ROLE).iter().map(word).fold(Claim::Unsaid, Claim::and)
 }

@@ -4,12 +4,13 @@ mod grpc;
 mod http;
 mod tcp;
 pub(crate) mod watch;
+mod writers;
 
 use std::error::Error;
 use std::sync::Arc;
 
 use ::http::HeaderValue;
-use policy::health::{Check, HttpCheck, Probe, ProbePlan};
+use policy::health::{Check, Claim, HttpCheck, Probe, ProbePlan};
 use tokio::time::timeout;
 
 use crate::health::endpoint::EndpointState;
@@ -25,6 +26,8 @@ pub(crate) struct ProbeReport {
     pub(crate) result: Probe,
     /// From [`crate::fields::REPLICATION_LAG`], in milliseconds.
     pub(crate) lag_ms: Option<u64>,
+    /// From [`crate::fields::REPLICATION_ROLE`].
+    pub(crate) claim: Claim,
     /// Why it did not pass, for operators; `None` when it did.
     pub(crate) why: Option<Arc<str>>,
     /// What this node lacked to ask: then it has found out nothing.
@@ -35,16 +38,30 @@ pub(crate) struct ProbeReport {
 
 impl ProbeReport {
     fn passed(lag_ms: Option<u64>) -> Self {
-        Self { result: Probe::Passed, lag_ms, why: None, lack: None, takes_tunnels: None }
+        Self { result: Probe::Passed, lag_ms, why: None, lack: None, takes_tunnels: None, claim: Claim::Unsaid }
     }
 
     /// Reports a wrong answer.
     fn failed(why: &str, lag_ms: Option<u64>) -> Self {
-        Self { result: Probe::Failed, lag_ms, why: Some(why.into()), lack: None, takes_tunnels: None }
+        Self {
+            result: Probe::Failed,
+            lag_ms,
+            why: Some(why.into()),
+            lack: None,
+            takes_tunnels: None,
+            claim: Claim::Unsaid,
+        }
     }
 
     fn unanswered(why: &str) -> Self {
-        Self { result: Probe::Unanswered, lag_ms: None, why: Some(why.into()), lack: None, takes_tunnels: None }
+        Self {
+            result: Probe::Unanswered,
+            lag_ms: None,
+            why: Some(why.into()),
+            lack: None,
+            takes_tunnels: None,
+            claim: Claim::Unsaid,
+        }
     }
 }
 

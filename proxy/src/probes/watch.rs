@@ -15,6 +15,7 @@ use policy::{Health, RegionId};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::probe;
+use super::writers::follow_writers;
 use crate::clock::uptime;
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
@@ -68,7 +69,7 @@ impl Watch {
                         }
                     }
                     if found.result == Probe::Passed {
-                        endpoint.report_lag(found.lag_ms);
+                        endpoint.report_replication(found.lag_ms, found.claim);
                     }
                     if let Some(takes) = found.takes_tunnels {
                         endpoint.note_tunnels(takes);
@@ -147,6 +148,7 @@ impl Watch {
             show(&self.node, region, cell);
         }
         follow_standbys(&self.node, &routing);
+        follow_writers(&self.node, &routing);
         for route in routing.latencies() {
             route.on_tick();
         }

@@ -36,6 +36,8 @@ pub(crate) struct Metrics {
     pub(crate) region_health: GaugeVec,
     pub(crate) region_utilisation: GaugeVec,
     pub(crate) region_wanted: IntGaugeVec,
+    pub(crate) region_writer: IntGaugeVec,
+    pub(crate) split_brain: IntGaugeVec,
     pub(crate) region_latency: GaugeVec,
     client_round_trip: HistogramVec,
     pub(crate) region_latency_sla: GaugeVec,
@@ -177,6 +179,16 @@ impl Metrics {
             region_wanted: gauges(
                 "meridian_region_wanted",
                 "1 while the regions that a standby stands in for cannot carry their load: start it, or keep it",
+                &["region"],
+            ),
+            region_writer: gauges(
+                "meridian_region_writer",
+                "Of a primary and the standby that takes writes over: 1 for the one that writes go to, as this node decides",
+                &["region"],
+            ),
+            split_brain: gauges(
+                "meridian_region_split_brain",
+                "Of a standby that takes writes over: 1 while it and its primary both say that they are the primary",
                 &["region"],
             ),
             cross_region_latency: histograms(
@@ -503,6 +515,17 @@ impl Metrics {
         let standby =
             |_: &str, name: &str| table.region_named(name).is_some_and(|id| table.region(id).standby.is_some());
         forget(&self.region_wanted, standby, |vec, values| vec.remove_label_values(values).is_ok());
+        let pairs: Vec<_> = table.write_pairs().collect();
+        let of_pair = |_: &str, name: &str| {
+            let id = table.region_named(name);
+            pairs.iter().any(|pair| [Some(pair.primary), Some(pair.standby)].contains(&id))
+        };
+        forget(&self.region_writer, of_pair, |vec, values| vec.remove_label_values(values).is_ok());
+        let taking = |_: &str, name: &str| {
+            let id = table.region_named(name);
+            pairs.iter().any(|pair| Some(pair.standby) == id)
+        };
+        forget(&self.split_brain, taking, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_latency_sla, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.queue_depth, keep, |vec, values| vec.remove_label_values(values).is_ok());

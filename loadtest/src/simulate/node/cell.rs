@@ -156,6 +156,7 @@ impl Cell {
             rtt_ms: None,
             lag: None,
             promoted: false,
+            writes: policy::Writes::AsDeclared,
         }
     }
 

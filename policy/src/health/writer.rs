@@ -1,0 +1,461 @@
+//! Which of two regions has the writes: the primary that the table names, or the standby that takes them over.
+//!
+//! The primary has them until it is lost, to this node and to a majority of the fleet, for long enough; until the standby
+//! says itself that it is the primary now; and unless too much would be lost. Then the standby has them, whatever the old
+//! primary says when it returns, until both say, and a majority sees, that they have changed places again. A node that does
+//! not hear a majority decides nothing, and soon sends writes only where it sees for itself that there is one primary and
+//! not two.
+//!
+//! Decisions are numbered by *terms*: in even ones the primary has the writes, in odd ones the standby. A node begins a term
+//! when it finds, with a majority, that the one before is over, or takes it over from a majority that goes by it; and goes on
+//! sending writes only while a majority goes by the same term and says that its holder is not lost. Two majorities have a
+//! node in common, which goes by one term at a time, and which affirmed none while it found its holder lost: so no two nodes
+//! write to two regions.
+
+use std::time::Duration;
+
+use crate::region::TakesWrites;
+use crate::view::{Withheld, Writes};
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// The region that the table names.
+    Primary,
+    /// The one that stands in for it.
+    Standby,
+}
+
+impl Holder {
+    /// Returns the other.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Standby,
+            Self::Standby => Self::Primary,
+        }
+    }
+
+    /// Returns its word, as `/status` and logs have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+        }
+    }
+
+    fn of(term: u64) -> Self {
+        if term.is_multiple_of(2) { Self::Primary } else { Self::Standby }
+    }
+}
+
+/// What a region's endpoints say in their answers to probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// Nothing of what they are.
+    Unsaid,
+    /// That they are of a replica.
+    Replica,
+    /// Now this, now that.
+    Mixed,
+    /// That they are of the primary.
+    Primary,
+}
+
+impl Claim {
+    /// Returns what several endpoints say together: those that say nothing have no part in it.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unsaid, said) | (said, Self::Unsaid) => said,
+            (one, same) if one == same => one,
+            _ => Self::Mixed,
+        }
+    }
+
+    /// Returns its word, as `/status` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unsaid => "unsaid",
+            Self::Replica => "replica",
+            Self::Mixed => "mixed",
+            Self::Primary => "primary",
+        }
+    }
+}
+
+/// What is known of one of the two regions, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Side {
+    /// Whether its probes say that it is down. What traffic suspects is no matter.
+    pub is_down: bool,
+    /// Whether a probe of it has had a result.
+    pub is_asked: bool,
+    /// What its endpoints that are up say; `None` where none has answered.
+    pub claim: Option<Claim>,
+    /// How far behind it was when it last said so as a replica.
+    pub lag: Option<LagWord>,
+    /// How many other nodes find it lost.
+    pub votes: usize,
+}
+
+/// How far behind a replica was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LagWord {
+    /// When it said so.
+    pub told: Duration,
+    /// How far.
+    pub behind: Duration,
+}
+
+impl Side {
+    /// Returns whether writes to one of the two would be lost, as far as this node sees: its vote. One that says itself that
+    /// it is a replica takes none; the standby, none either unless it says that it is the primary.
+    pub fn is_lost(&self, of: Holder) -> bool {
+        match of {
+            Holder::Primary => self.is_down || self.claim == Some(Claim::Replica),
+            Holder::Standby => self.is_down || self.is_no_primary(),
+        }
+    }
+
+    fn is_primary(&self) -> bool {
+        !self.is_down && self.claim == Some(Claim::Primary)
+    }
+
+    fn may_be_primary(&self) -> bool {
+        matches!(self.claim, Some(Claim::Primary | Claim::Mixed))
+    }
+
+    /// Returns whether it has answered, and not that it is the primary.
+    fn is_no_primary(&self) -> bool {
+        !self.is_down && matches!(self.claim, Some(Claim::Replica | Claim::Unsaid))
+    }
+}
+
+/// What a node says of the two: by this a fleet agrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Word {
+    /// Whether it finds the primary lost.
+    pub primary_lost: bool,
+    /// Whether it finds the standby lost.
+    pub standby_lost: bool,
+    /// Which decision it goes by; `None` where it has just started.
+    pub term: Option<u64>,
+}
+
+impl Word {
+    /// Returns whether it says that the one which has the writes in this term, by which it goes, is not lost.
+    fn affirms(&self, term: u64) -> bool {
+        let is_lost = match Holder::of(term) {
+            Holder::Primary => self.primary_lost,
+            Holder::Standby => self.standby_lost,
+        };
+        self.term == Some(term) && !is_lost
+    }
+}
+
+/// What the other nodes of the fleet say, put together for one that goes by some term itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fleet {
+    /// How many nodes are known, heard or not, this one included; and no fewer than [`TakesWrites::voters`].
+    pub known: usize,
+    /// How many others were heard within [`Writer::WORD_AGE`].
+    pub heard: usize,
+    /// How many of these go by the same term, and say that the one which has the writes in it is not lost.
+    pub affirming: usize,
+    /// The term that this node is to go by instead of its own: a later one by which a majority goes; an earlier one that a
+    /// majority affirms, so that its own was begun on news that had passed; and for a node that has just started, the
+    /// latest that somebody affirms.
+    pub instead: Option<u64>,
+}
+
+impl Fleet {
+    /// Puts together what others say, for a node that goes by this term.
+    pub fn of(known: usize, words: &[Word], own: Option<u64>) -> Self {
+        let count = |is: &dyn Fn(&&Word) -> bool| words.iter().filter(is).count();
+        let is_majority = |nodes: usize| 2 * nodes > known;
+        let terms = || words.iter().filter_map(|word| word.term);
+        let later = |term: &u64| {
+            own.is_none_or(|own| *term > own)
+                && is_majority(count(&|word| word.term.is_some_and(|other| other >= *term)))
+        };
+        let earlier =
+            |term: &u64| own.is_some_and(|own| *term < own) && is_majority(count(&|word| word.affirms(*term)));
+        let affirmed = |term: &u64| own.is_none() && words.iter().any(|word| word.affirms(*term));
+        Self {
+            known,
+            heard: words.len(),
+            affirming: count(&|word| word.affirms(own.unwrap_or(0))),
+            instead: terms().filter(|term| later(term) || earlier(term) || affirmed(term)).max(),
+        }
+    }
+
+    /// Returns whether so many nodes are more than half of those that are known.
+    pub fn is_majority(&self, nodes: usize) -> bool {
+        2 * nodes > self.known
+    }
+
+    /// Returns whether this node hears a majority, itself included.
+    fn is_heard(&self) -> bool {
+        self.is_majority(self.heard + 1)
+    }
+}
+
+/// What is known of the two, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// The region that the table names.
+    pub primary: Side,
+    /// The one that stands in for it.
+    pub standby: Side,
+    /// `None` for a node without a bus on which messages are signed: then nothing is ever taken over.
+    pub fleet: Option<Fleet>,
+}
+
+/// Where writes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// To this one of the two.
+    To(Holder),
+    /// To neither.
+    Nobody(Withheld),
+}
+
+impl Gate {
+    /// Returns what a decision is to see of one of the two.
+    pub fn writes(self, of: Holder) -> Writes {
+        match self {
+            Self::To(holder) if holder == of => Writes::Granted,
+            Self::To(_) => Writes::Withheld(Withheld::Elsewhere),
+            Self::Nobody(why) => Writes::Withheld(why),
+        }
+    }
+}
+
+/// Which of the two has the writes, as one node knows it. `now` is any monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Writer {
+    decision: Decision,
+    /// When a majority last said that the one that has the writes is not lost.
+    affirmed: Option<Duration>,
+    gate: Gate,
+    is_split: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Decision {
+    /// This node has just started, and knows of nobody's decision.
+    Undecided { lost: Option<Duration> },
+    Held {
+        /// Which decision this is.
+        term: u64,
+        /// Since when; at first, since ever.
+        since: Duration,
+        /// Since when it is lost, to this node and to a majority, without a break.
+        lost: Option<Duration>,
+    },
+}
+
+impl Decision {
+    fn held(term: u64, since: Duration) -> Self {
+        Self::Held { term, since, lost: None }
+    }
+
+    fn term(self) -> Option<u64> {
+        match self {
+            Self::Undecided { .. } => None,
+            Self::Held { term, .. } => Some(term),
+        }
+    }
+
+    /// Who has the writes, or is supposed to.
+    fn holder(self) -> Holder {
+        Holder::of(self.term().unwrap_or(0))
+    }
+
+    fn since(self) -> Duration {
+        match self {
+            Self::Undecided { .. } => Duration::ZERO,
+            Self::Held { since, .. } => since,
+        }
+    }
+
+    fn lost(&mut self) -> &mut Option<Duration> {
+        match self {
+            Self::Undecided { lost } | Self::Held { lost, .. } => lost,
+        }
+    }
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            decision: Decision::Undecided { lost: None },
+            affirmed: None,
+            gate: Gate::Nobody(Withheld::Starting),
+            is_split: false,
+        }
+    }
+}
+
+impl Writer {
+    /// For how long what a node says counts. It says it each second, so that two in a row may be lost.
+    pub const WORD_AGE: Duration = Duration::from_secs(3);
+
+    /// Returns for how long a node goes on as it was once no majority affirms it: half of what is left of `promote_after`
+    /// after [`Writer::WORD_AGE`], so that it has stopped before a majority can have promoted the standby, even
+    /// where words travel for as long as the other half.
+    pub fn keeps_for(promote_after: Duration) -> Duration {
+        promote_after.saturating_sub(Self::WORD_AGE) / 2
+    }
+
+    /// Lets the time pass, and takes what is known now. True when who has the writes, where they go, or whether both
+    /// say that they are the primary has changed.
+    pub fn observe(&mut self, now: Duration, pair: &Pair, promote_after: Duration, takes: &TakesWrites) -> bool {
+        let before = (self.holder(), self.gate, self.is_split);
+        let mut affirming = pair.fleet.map_or(0, |fleet| fleet.affirming);
+        let own = self.decision.term();
+        if let Some(term) = pair.fleet.and_then(|fleet| fleet.instead) {
+            self.decision = Decision::held(term, now);
+        }
+        let holder = self.decision.holder();
+        let is_lost = pair.sides(holder).0.is_lost(holder) && pair.find_lost(holder);
+        let lost = self.decision.lost();
+        *lost = is_lost.then(|| lost.unwrap_or(now));
+        let is_due = lost.is_some_and(|since| now >= since + promote_after);
+        self.decision = self.next(now, pair, is_due, takes);
+        if self.decision.term().unwrap_or(0) != own.unwrap_or(0) {
+            // That was of another term; what others say of this one is counted from the next time on.
+            (self.affirmed, affirming) = (None, 0);
+        }
+        if pair.is_affirmed(self.decision.holder(), affirming) {
+            self.affirmed = Some(now);
+        }
+        let is_affirmed = self.affirmed.is_some_and(|at| now <= at + Self::keeps_for(promote_after));
+        (self.gate, self.is_split) = self.look(pair, is_affirmed);
+        (self.holder(), self.gate, self.is_split) != before
+    }
+
+    /// Returns what is decided next. `is_due` says that the one that has the writes has been lost for long enough.
+    fn next(&self, now: Duration, pair: &Pair, is_due: bool, takes: &TakesWrites) -> Decision {
+        let holder = self.decision.holder();
+        let (has, other) = pair.sides(holder);
+        let is_fresh = self.lag(pair).is_some_and(|lag| lag.behind <= takes.max_lag);
+        // Each says so of itself: there is nothing to wait for.
+        let is_handed_back = holder == Holder::Standby && has.is_no_primary() && pair.find_lost(holder);
+        if other.is_primary() && (is_due && is_fresh || is_handed_back) {
+            return Decision::held(self.decision.term().unwrap_or(0).saturating_add(1), now);
+        }
+        match self.decision {
+            Decision::Undecided { .. } => {
+                // Nobody who could know of a decision does, and the standby cannot say.
+                let is_forgotten = other.is_down && other.is_asked && pair.fleet.is_some_and(|fleet| fleet.is_heard());
+                if pair.fleet.is_none() || other.is_no_primary() || is_forgotten {
+                    Decision::held(0, Duration::ZERO)
+                } else {
+                    self.decision
+                }
+            }
+            Decision::Held { .. } => self.decision,
+        }
+    }
+
+    /// Returns where writes go, and whether both say that they are the primary.
+    fn look(&self, pair: &Pair, is_affirmed: bool) -> (Gate, bool) {
+        let holder = self.decision.holder();
+        let (has, other) = pair.sides(holder);
+        let is_split = has.is_primary() && other.is_primary();
+        let is_undecided = self.holder().is_none();
+        let hears_majority = pair.fleet.is_some_and(|fleet| fleet.is_heard());
+        // Back to the table's own word, where each of the two says so: that is safe without the others, too.
+        if holder == Holder::Standby && !hears_majority && has.is_no_primary() && other.is_primary() {
+            return (Gate::To(Holder::Primary), is_split);
+        }
+        // Who says nothing of it is taken at the table's word, unless the other says something.
+        let is_silent = has.claim.is_none_or(|claim| claim == Claim::Unsaid);
+        let is_by_table = holder == Holder::Primary && is_silent && !other.may_be_primary();
+        let withheld = if has.is_down || pair.find_lost(holder) {
+            Some(Withheld::Lost)
+        } else if is_undecided && is_split {
+            Some(Withheld::Contested)
+        } else if is_undecided && !other.is_asked {
+            Some(Withheld::Starting)
+        } else if !has.is_primary() && !is_by_table {
+            Some(Withheld::Unclaimed)
+        } else if is_undecided && other.may_be_primary() {
+            Some(Withheld::Contested)
+        } else if pair.fleet.is_some() && !is_affirmed && !other.is_no_primary() {
+            Some(Withheld::CutOff)
+        } else {
+            None
+        };
+        (withheld.map_or(Gate::To(holder), Gate::Nobody), is_split)
+    }
+
+    /// Returns which of the two has the writes; `None` where this node has just started, and does not know yet.
+    pub fn holder(&self) -> Option<Holder> {
+        self.term().map(Holder::of)
+    }
+
+    /// Returns the same, or the primary where this node does not know yet: whom the votes are about.
+    pub fn presumed(&self) -> Holder {
+        self.decision.holder()
+    }
+
+    /// Returns the number of the decision that holds; `None` likewise.
+    pub fn term(&self) -> Option<u64> {
+        self.decision.term()
+    }
+
+    /// Returns since when the one that has them is lost, to this node and a majority.
+    pub fn lost_since(&self) -> Option<Duration> {
+        match self.decision {
+            Decision::Undecided { lost } | Decision::Held { lost, .. } => lost,
+        }
+    }
+
+    /// Returns how far behind the other was, if it has said so since the one that has the writes has them.
+    pub fn lag(&self, pair: &Pair) -> Option<LagWord> {
+        pair.sides(self.decision.holder()).1.lag.filter(|lag| lag.told >= self.decision.since())
+    }
+
+    /// Returns where writes go.
+    pub fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    /// Returns whether both say that they are the primary.
+    pub fn is_split(&self) -> bool {
+        self.is_split
+    }
+}
+
+impl Pair {
+    /// Returns the one and the other.
+    pub fn sides(&self, holder: Holder) -> (&Side, &Side) {
+        match holder {
+            Holder::Primary => (&self.primary, &self.standby),
+            Holder::Standby => (&self.standby, &self.primary),
+        }
+    }
+
+    /// Returns how many nodes find one of the two lost, this node included.
+    pub fn votes(&self, of: Holder) -> usize {
+        let side = self.sides(of).0;
+        side.votes + usize::from(side.is_lost(of))
+    }
+
+    /// Returns whether the one that has the writes is not lost, as this node and so many others, together a majority, say.
+    fn is_affirmed(&self, holder: Holder, affirming: usize) -> bool {
+        let own = usize::from(!self.sides(holder).0.is_lost(holder));
+        self.fleet.is_some_and(|fleet| fleet.is_majority(affirming + own))
+    }
+
+    /// Returns whether a majority finds one of the two lost, this node included.
+    fn find_lost(&self, of: Holder) -> bool {
+        self.fleet.is_some_and(|fleet| fleet.is_majority(self.votes(of)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
