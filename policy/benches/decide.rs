@@ -60,6 +60,7 @@ fn decide_all(bench: &mut Criterion) {
             rtt_ms: index.is_multiple_of(2).then_some(index as f32 * 3.0),
             lag: Some(Duration::from_secs(index as u64)),
             promoted: false,
+            writes: policy::Writes::AsDeclared,
         };
         let view: Vec<RegionView> = (0..regions).map(loaded).collect();
         let declared = [table.jurisdiction_named("us").expect("a jurisdiction")];

@@ -33,7 +33,9 @@ fn settled() -> Writer {
 
 /// What a node makes of this, once the others have told it that they go by the same term.
 fn after(writer: &mut Writer, seconds: u64, pair: &Pair) -> Gate {
-    (0..2).for_each(|_| drop(writer.observe(SECOND * seconds as u32, pair, PROMOTE_AFTER, &TAKES)));
+    for _ in 0..2 {
+        writer.observe(SECOND * seconds as u32, pair, PROMOTE_AFTER, &TAKES);
+    }
     writer.gate()
 }
 
