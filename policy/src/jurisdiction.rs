@@ -253,3 +253,23 @@ pub enum UnlistedJurisdiction {
     /// No region at all.
     Refuse,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_its_parts_denies() {
+        assert!(Denial::default().is_empty());
+        for denial in [
+            Denial { regions: Some(RegionSet::default()), ..Denial::default() },
+            Denial { countries: Some(Countries::default()), ..Denial::default() },
+            Denial { jurisdictions: Some(Vec::new()), ..Denial::default() },
+            Denial { operator_countries: Some(Countries::default()), ..Denial::default() },
+            Denial { assurance: Some(Vec::new()), ..Denial::default() },
+            Denial { tiers: Some(Vec::new()), ..Denial::default() },
+        ] {
+            assert!(!denial.is_empty(), "{denial:?}");
+        }
+    }
+}

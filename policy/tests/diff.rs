@@ -126,6 +126,25 @@ fn the_order_and_the_wording_of_a_table_are_no_change() {
     assert_eq!(reworded.settings.len(), 1, "the rule itself is told: {reworded:#?}");
 }
 
+/// Whoever publishes must see first what lets data go further.
+#[test]
+fn widenings_come_first() {
+    let of = |eu: &[&str], br: &[&str]| {
+        let mut spec = base();
+        spec.rules = vec![rule(0, 1, eu, Transfer::Prohibited), rule(1, 1, br, Transfer::Prohibited)];
+        spec
+    };
+    for (old, new) in [
+        (of(&["@EU", "US"], &["BR"]), of(&["@EU"], &["BR", "US"])),
+        (of(&["@EU"], &["BR", "US"]), of(&["@EU", "US"], &["BR"])),
+    ] {
+        let changes = diff(old, new);
+        let kinds: Vec<bool> = changes.law.iter().map(|change| change.widens()).collect();
+        assert!(kinds.first() == Some(&true) && kinds.last() == Some(&false), "{:?}", told(&changes));
+        assert!(kinds.is_sorted_by(|one, other| one >= other), "{:?}", told(&changes));
+    }
+}
+
 #[test]
 fn a_wider_rule_is_told_once_for_all_its_countries() {
     let wider = changed(|new| new.rules[0] = rule(0, 1, &["@EU", "US"], Transfer::Prohibited));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use policy::decide::{TIE_MARGIN, closeness, order};
 use policy::explain::{Ground, HealthExplained, LatencySource, Outcome, RegionExplained, Ruling, schema};
-use policy::jurisdiction::{JurisdictionId, Scope, SuperRegion, Transfer, WhenUnavailable};
+use policy::jurisdiction::{Denial, JurisdictionId, Scope, SuperRegion, Transfer, WhenUnavailable};
 use policy::region::{AdminState, Capabilities, Region};
 use policy::route::{Affinity, Criticality, RouteSpec};
 use policy::score::Weights;
@@ -320,6 +320,13 @@ fn the_law_is_told_by_name_line_and_word() {
     let told = explained(&table, &facts("US", "/"), &up(&table));
     assert!(told.rules.is_empty());
     assert_eq!(why(&told, "br"), ["residency allows: allowed: no rule restricts this data class here"]);
+
+    let mut spec = world();
+    let deny = Some(Denial { countries: Some(sample::countries(&["US"]).into()), ..Denial::default() });
+    spec.rules.iter_mut().for_each(|rule| (rule.allow, rule.deny) = (None, deny.clone()));
+    let table = Table::new(spec).expect("a table");
+    let told = explained(&table, &facts("DE", "/v3"), &up(&table));
+    assert_eq!(why(&told, "ie"), ["GDPR@100 allows: allowed: not denied by the rule"]);
 }
 
 #[test]

@@ -195,6 +195,8 @@ mod tests {
         for passed in [false, false, true, false, false, false, true, false, true, true] {
             health.on_probe(Duration::ZERO, if passed { Probe::Passed } else { Probe::Failed }, &plan);
             states.push(health.is_up(Duration::ZERO));
+            assert_eq!(health.is_probed_up(), health.is_up(Duration::ZERO), "nothing else is against it");
+            assert_eq!(health.is_in_doubt(Duration::ZERO), !passed || !health.is_up(Duration::ZERO), "{passed}");
         }
         assert_eq!(states, [true, true, true, true, true, false, false, false, false, true]);
     }
@@ -234,6 +236,19 @@ mod tests {
         health.on_tick(now, &outlier());
         health.eject(now, Cause::ConsecutiveErrors, &outlier());
         assert!(!health.is_up(now + SECOND * 29) && health.is_up(now + SECOND * 30));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_suspect_until_it_is() {
+        let mut health = EndpointHealth::default();
+        let suspect = |health: &EndpointHealth| (health.is_suspect(), health.is_in_doubt(Duration::ZERO));
+        assert_eq!(suspect(&health), (false, false));
+        fail(&mut health, Duration::ZERO, Symptom::Broken, 1);
+        assert_eq!(suspect(&health), (false, true));
+        fail(&mut health, Duration::ZERO, Symptom::Unreachable, 1);
+        assert_eq!(suspect(&health), (true, true));
+        health.eject(Duration::ZERO, Cause::ConsecutiveErrors, &outlier());
+        assert!(health.is_probed_up() && !health.is_up(Duration::ZERO), "that is real traffic's");
     }
 
     #[test]
