@@ -6,6 +6,7 @@ mod concurrency;
 mod control;
 mod countries;
 mod data_class;
+mod emergency;
 mod failover;
 mod frameworks;
 mod health;
@@ -80,6 +81,7 @@ pub(crate) const KEYS: &[&str] = &[
     "affinity",
     "canary",
     "concurrency",
+    "emergency",
 ];
 
 /// The declarations that rules and routes refer to.
@@ -114,6 +116,7 @@ pub(crate) fn compile(
     let affinity = affinity::key(root, text, &routes);
     let canary = canary::canary(root);
     let jurisdictions = jurisdiction::jurisdictions(root, names);
+    let emergency = emergency::emergency(root, names, &mut files, at);
     let law = LawSoFar { jurisdictions: &jurisdictions, classes: &classes, rules: &rules };
     let defaults = residency_defaults::defaults(root, names, &law);
     let spec = TableSpec {
@@ -133,6 +136,7 @@ pub(crate) fn compile(
         scorings: scoring::scorings(root, names),
         routes,
         failover: failover::failover(root),
+        emergency,
     };
     if root.report_has_errors() {
         return None;

@@ -2,14 +2,17 @@
 
 use smallvec::SmallVec;
 
-use crate::decide::{can_serve, could_serve, decide_on_route, is_expired, is_lawful, latency_ms, lawful, order};
+use crate::decide::{
+    can_serve, could_serve, decide_on_route, is_expired, is_lawful, latency_ms, lawful, order, switched_off,
+};
+use crate::emergency::Asks;
 use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
 use crate::permit::Permit;
 use crate::region::{AdminState, RegionId, RegionSet};
 use crate::route::RouteId;
 use crate::table::Table;
-use crate::verdict::{Permits, Verdict};
+use crate::verdict::{Permits, Reason, Refusal, Verdict};
 use crate::view::{View, WithDown};
 
 /// A table with a view of its regions.
@@ -116,6 +119,18 @@ pub fn is_lawful_in_both(pinned: &Table, facts: &Facts<'_>, current: &Table, reg
     then.is_some_and(|then| is_lawful(pinned, facts, then)) && lawful_now() == Some(true)
 }
 
+/// Returns the refusal of a request by an emergency of the table in force, for one that was decided under another. The
+/// refusal is in the terms of the table in force.
+pub fn switched_off_since(pinned: &Table, facts: &Facts<'_>, current: &Table) -> Option<Refusal> {
+    current.emergency()?;
+    let was = pinned.find_route(facts.host, facts.path, facts.method)?;
+    // What cannot be translated is refused all the same, as what the table in force no longer has.
+    let declared = translate_declared(pinned, facts.declared, current)?;
+    let now = translate_facts(pinned, was, facts, &declared, current)?;
+    let is = current.find_route(now.host, now.path, now.method)?;
+    switched_off(current, is, || Asks::of(current.route(is), &now))
+}
+
 /// Why a region may no longer serve a request that it was permitted to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Revoked {
@@ -129,6 +144,8 @@ pub enum Revoked {
     Disabled,
     /// The region no longer has the capability, or a framework, that the route asks for.
     Unable,
+    /// An emergency switches its route off, or lets its client read only.
+    Emergency,
 }
 
 impl Revoked {
@@ -140,6 +157,7 @@ impl Revoked {
             Revoked::Expired => "expired",
             Revoked::Disabled => "disabled",
             Revoked::Unable => "unable",
+            Revoked::Emergency => "emergency",
         }
     }
 }
@@ -167,9 +185,16 @@ pub fn revoked<V: View + ?Sized>(
         Some(Revoked::Disabled)
     } else if !able {
         Some(Revoked::Unable)
+    } else if ends(pinned, facts, table) {
+        Some(Revoked::Emergency)
     } else {
         None
     }
+}
+
+/// Returns whether an emergency ends what is under way. What is merely shed goes on: most of its cost is spent.
+fn ends(pinned: &Table, facts: &Facts<'_>, current: &Table) -> bool {
+    switched_off_since(pinned, facts, current).is_some_and(|refusal| refusal.reason != Reason::EmergencyShed)
 }
 
 /// Returns the declared jurisdictions in another table's terms. `None` when one of them is gone: what it asked can

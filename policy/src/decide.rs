@@ -10,6 +10,7 @@ mod scope;
 
 use smallvec::SmallVec;
 
+use crate::emergency::Asks;
 use crate::facts::Facts;
 use crate::hash::{SPILL_SALT, WEIGHT_SALT, fraction, mix};
 use crate::region::{Access, RegionId, RegionSet};
@@ -36,6 +37,9 @@ pub fn decide(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> 
 /// Decides one request whose route is already known.
 pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> Verdict {
     let route = table.route(id);
+    if let Some(refusal) = switched_off(table, id, || Asks::of(route, facts)) {
+        return Verdict::Refuse(refusal);
+    }
     if is_expired(route, view) {
         return Verdict::Refuse(expired(table, id, facts));
     }
@@ -54,7 +58,7 @@ pub fn decide_on_route(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(im
 /// Returns the regions in the order in which they would be tried, if each failed in turn.
 pub fn order(table: &Table, id: RouteId, facts: &Facts<'_>, view: &(impl View + ?Sized)) -> Vec<RegionId> {
     let route = table.route(id);
-    if is_expired(route, view) {
+    if is_expired(route, view) || switched_off(table, id, || Asks::of(route, facts)).is_some() {
         return Vec::new();
     }
     let mut room = None;
@@ -76,6 +80,12 @@ pub fn is_lawful(table: &Table, facts: &Facts<'_>, region: RegionId) -> bool {
         let allowed = lawful(table, table.route(id), facts, &mut room);
         allowed.home.contains(region) || allowed.opened.contains(region)
     })
+}
+
+/// Returns the refusal of a request that the table's emergency switches off: by what is known of it before its client
+/// has proved anything, and whatever the view.
+pub fn switched_off<'a>(table: &Table, id: RouteId, asks: impl FnOnce() -> Asks<'a>) -> Option<Refusal> {
+    table.emergency()?.refusal(id, &asks())
 }
 
 /// Returns whether nobody may be served on a route, because the table is too old and the law has a say in it. The
@@ -331,7 +341,11 @@ fn refusal(
     let (page, blocked_by) = match reason {
         Reason::ResidencyUnavailable | Reason::Unavailable => (residency.maintenance_page(subject), None),
         Reason::ResidencyProhibited => (None, residency.blocked_by(subject)),
-        Reason::NoRoute | Reason::TableExpired => (None, None),
+        Reason::NoRoute
+        | Reason::TableExpired
+        | Reason::EmergencyRouteOff
+        | Reason::EmergencyReadOnly
+        | Reason::EmergencyShed => (None, None),
     };
     Refusal { reason, route: Some(id), page, blocked_by }
 }

@@ -186,5 +186,8 @@ fn detail(reason: Reason) -> &'static str {
         Reason::ResidencyUnavailable => "no lawful region can serve this now; the others must not be used",
         Reason::Unavailable => "no region can serve this now; the law is not the cause",
         Reason::TableExpired => "the law restricts this data, and the table has expired",
+        Reason::EmergencyRouteOff => "an emergency is in force, and switches this route off",
+        Reason::EmergencyReadOnly => "an emergency is in force, and lets this client read only: this is a write",
+        Reason::EmergencyShed => "an emergency is in force, and sheds what is no more critical than this",
     }
 }

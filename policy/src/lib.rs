@@ -26,6 +26,7 @@ pub mod concurrency;
 pub mod country;
 pub mod decide;
 pub mod diff;
+pub mod emergency;
 pub mod explain;
 pub mod facts;
 pub mod failover;

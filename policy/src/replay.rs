@@ -14,6 +14,7 @@ use crate::facts::Facts;
 use crate::jurisdiction::JurisdictionId;
 use crate::origin::Origin;
 use crate::path::canonical;
+use crate::pressure::Criticality;
 use crate::region::{RegionId, RegionSet};
 use crate::residency::{Opening, Subject};
 use crate::route::{Method, Payload, Route, RouteId};
@@ -44,6 +45,8 @@ pub struct Asked<'a> {
     pub from: &'a str,
     /// The name of the region that the client was pinned to.
     pub pinned: Option<&'a str>,
+    /// How critical it was taken to be, where that was less than its route said.
+    pub criticality: Option<Criticality>,
 }
 
 /// A table, and the state of its regions that requests are decided with.
@@ -139,7 +142,7 @@ impl<'a> ReplaySide<'a> {
             from,
             pinned: asked.pinned.and_then(|name| self.table.region_named(name)),
             only: None,
-            criticality: None,
+            criticality: asked.criticality,
         };
         let outcome = match decide_on_route(self.table, id, &facts, self.view.as_slice()) {
             Verdict::Forward(permits) => ReplayOutcome::Served(permits.first()),

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 pub use check::TableError;
 pub use spec::TableSpec;
 
+use crate::emergency::Emergency;
 use crate::jurisdiction::{ClassId, JurisdictionId};
 pub use crate::jurisdiction::{UnknownOrigin, UnlistedJurisdiction};
 use crate::moment::{LawTime, Moment};
@@ -39,6 +40,8 @@ pub struct Table {
     /// The regions in each jurisdiction's own countries.
     regions_in: Box<[RegionSet]>,
     pub(crate) distinct_ranks: u16,
+    /// Few tables have one, and each decision looks.
+    emergency: Option<Box<Emergency>>,
 }
 
 /// A primary, and the standby that takes writes over from it.
@@ -118,6 +121,10 @@ impl Table {
         });
         let classes = (0..spec.data_classes.len()).map(ClassId);
         let restricted: Vec<bool> = classes.map(|class| residency.restricts(class, &regions)).collect();
+        let emergency = spec.emergency.as_ref().and_then(|emergency| {
+            let (jurisdictions, unknown) = (&spec.jurisdictions, &spec.unknown_origin);
+            Emergency::new(emergency, spec.at, jurisdictions, unknown, spec.routes.len()).map(Box::new)
+        });
         let latency_ms = latencies(&spec);
         let mut scorings = Scorings::new(&spec, &latency_ms);
         let mut criticalities: Vec<Criticality> = spec.routes.iter().map(|route| route.criticality).collect();
@@ -181,6 +188,7 @@ impl Table {
                 })
                 .collect(),
             distinct_ranks: priorities.len() as u16,
+            emergency,
             spec,
         })
     }
@@ -194,7 +202,7 @@ impl Table {
     }
 
     /// Returns the next moment after the time at which the law was read at which a rule or an entry of a list
-    /// begins or ends.
+    /// begins or ends, or an emergency.
     pub fn next_boundary(&self) -> Option<Moment> {
         self.spec.boundaries().into_iter().find(|moment| !self.spec.at.may_have_reached(*moment))
     }
@@ -259,6 +267,17 @@ impl Table {
     /// Returns every region with its id.
     pub fn regions(&self) -> impl Iterator<Item = (RegionId, &Region)> {
         self.spec.regions.iter().enumerate().map(|(index, region)| (RegionId(index as u16), region))
+    }
+
+    /// Returns the emergency that is in force.
+    pub fn emergency(&self) -> Option<&Emergency> {
+        self.emergency.as_deref()
+    }
+
+    /// This table as it is without an emergency.
+    pub fn without_emergency(&self) -> Self {
+        let spec = TableSpec { emergency: None, ..self.spec.clone() };
+        Self { emergency: None, spec, ..self.clone() }
     }
 
     /// Returns the compiled residency rules.

@@ -72,17 +72,36 @@ pub enum Reason {
     /// The law restricts this data, and the table is too old to say how
     /// ([`crate::View::table_expired`]).
     TableExpired,
+    /// The table's emergency switches its route off.
+    EmergencyRouteOff,
+    /// It writes, and the table's emergency lets its client read only.
+    EmergencyReadOnly,
+    /// The table's emergency sheds requests that are no more critical.
+    EmergencyShed,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Reason::NoRoute,
         Reason::ResidencyProhibited,
         Reason::ResidencyUnavailable,
         Reason::Unavailable,
         Reason::TableExpired,
+        Reason::EmergencyRouteOff,
+        Reason::EmergencyReadOnly,
+        Reason::EmergencyShed,
     ];
+
+    /// Returns the reason of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
+    /// Returns whether an operator's emergency is why: no other region, and no other attempt, would do.
+    pub fn is_emergency(self) -> bool {
+        matches!(self, Reason::EmergencyRouteOff | Reason::EmergencyReadOnly | Reason::EmergencyShed)
+    }
 
     /// Returns the name that answers, logs and metrics use.
     pub fn name(self) -> &'static str {
@@ -92,6 +111,9 @@ impl Reason {
             Reason::ResidencyUnavailable => "residency_unavailable",
             Reason::Unavailable => "unavailable",
             Reason::TableExpired => "table_expired",
+            Reason::EmergencyRouteOff => "emergency_route_off",
+            Reason::EmergencyReadOnly => "emergency_read_only",
+            Reason::EmergencyShed => "emergency_shed",
         }
     }
 
@@ -100,7 +122,12 @@ impl Reason {
         match self {
             Reason::NoRoute => 404,
             Reason::ResidencyProhibited => 451,
-            Reason::ResidencyUnavailable | Reason::Unavailable | Reason::TableExpired => 503,
+            Reason::ResidencyUnavailable
+            | Reason::Unavailable
+            | Reason::TableExpired
+            | Reason::EmergencyRouteOff
+            | Reason::EmergencyReadOnly
+            | Reason::EmergencyShed => 503,
         }
     }
 }

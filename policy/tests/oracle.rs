@@ -7,16 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policy::decide::{is_lawful, order};
 use policy::failover::FailoverScope;
+use policy::route::Criticality;
 use policy::table::TableSpec;
-use policy::{CurrentTable, Health, Method, Payload, Permits, Reason, RegionSet, RegionView, Table, Verdict, decide};
+use policy::{
+    CurrentTable, Facts, Health, Method, Payload, Permits, Reason, RegionSet, RegionView, Table, Verdict, decide,
+};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 mod naive;
 mod worlds;
 
-use naive::{Book, Choice, Request, Standing, law, law_in_every_condition, most_specific};
-use worlds::{Question, questions, table, tables};
+use naive::{Book, Choice, Request, Standing, law, law_in_every_condition, most_specific, refused_in_emergency};
+use worlds::{Question, TODAY, incident, questions, table, tables};
 
 /// How often each kind of case came up.
 type Seldom = RefCell<BTreeMap<&'static str, u32>>;
@@ -297,6 +300,83 @@ fn reason(verdict: &Verdict) -> Option<Reason> {
 #[allow(clippy::needless_pass_by_value, reason = "what is compared is made for it")]
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, engine: T, oracle: T) -> Result<(), String> {
     if engine == oracle { Ok(()) } else { Err(format!("{what}: the crate says {engine:?}, the oracle {oracle:?}")) }
+}
+
+/// An emergency refuses what it names, for its own reason, and decides nothing else: all else is as without it.
+#[test]
+fn emergencies_are_those_of_the_oracle() {
+    let seen = Seldom::default();
+    let count = |kind: &'static str, happened: bool| {
+        *seen.borrow_mut().entry(kind).or_default() += u32::from(happened);
+    };
+    let tables = tables(500);
+    worlds::check(tables, (table(), incident(), questions()), |(spec, incident, asked)| {
+        let emergency = incident.of(&spec);
+        let in_emergency = TableSpec { emergency: Some(emergency.clone()), ..spec.clone() };
+        let peaceful = Table::new(spec.clone()).expect("a table");
+        let table = Table::new(in_emergency.clone()).expect("a table in an emergency");
+        let book = Book::new(&spec);
+        for question in asked.iter().map(|asked| asked.of(&spec)) {
+            let said = [None, Some(Criticality::Sheddable), Some(Criticality::Default), Some(Criticality::Critical)];
+            let criticality = said[question.client_key as usize % said.len()];
+            let facts = Facts { criticality, ..question.facts() };
+            let request = Request::new(&spec, &facts);
+            let [before, now] = [&peaceful, &table].map(|table| decide(table, &facts, &question.seen()));
+            prop_assert_eq!(lawful(&peaceful, &facts), lawful(&table, &facts), "the law is none of its business");
+            let routes = most_specific(&spec.routes, &request.host, &request.path, request.method);
+            let route = routes.first();
+            let expected = route.and_then(|route| {
+                refused_in_emergency(&book, &emergency, route, &request, criticality, TODAY.unix_seconds())
+            });
+            let id = table.find_route(facts.host, facts.path, facts.method);
+            let ordered = |table: &Table| id.map(|id| order(table, id, &facts, &question.seen())).unwrap_or_default();
+            let Some(expected) = expected else {
+                prop_assert_eq!(&before, &now, "{:?} is none of its business", question);
+                prop_assert_eq!(ordered(&peaceful), ordered(&table));
+                count("not refused", true);
+                continue;
+            };
+            let Verdict::Refuse(refusal) = &now else {
+                return Err(TestCaseError::fail(format!("{now:?}, not {expected}: {question:#?}")));
+            };
+            prop_assert_eq!((refusal.reason.name(), refusal.reason.status(), refusal.route), (expected, 503, id));
+            prop_assert_eq!(&refusal.page, &emergency.page);
+            prop_assert_eq!(ordered(&table), Vec::new());
+            count(expected, true);
+            count("refused, and served without", matches!(before, Verdict::Forward(_)));
+            count("refused, of an unknown client", request.countries.is_none() && expected == "emergency_read_only");
+            // An attempt after a reload into the emergency.
+            let Verdict::Forward(permits) = &before else { continue };
+            let current = CurrentTable { table: &table, view: &question.seen() };
+            prop_assert_eq!(permits.next(&peaceful, &facts, &RegionSet::EMPTY, &current), None);
+            let since = policy::attempt::switched_off_since(&peaceful, &facts, &table);
+            prop_assert_eq!(since.map(|refusal| refusal.reason.name()), Some(expected));
+            let revoked = policy::attempt::revoked(&peaceful, &facts, permits.first(), &current);
+            prop_assert_eq!(revoked.is_some(), expected != "emergency_shed" || question.expired && revoked.is_some());
+            // And one after the emergency, and one without any change.
+            let over = CurrentTable { table: &peaceful, view: &question.seen() };
+            prop_assert_eq!(policy::attempt::revoked(&table, &facts, permits.first(), &over), None);
+        }
+        // It may be none of the law's business, but it has an end.
+        if let Some(until) = emergency.until {
+            prop_assert!(until <= TODAY || !table.holds_at(until.into()));
+            let after = table.at(until.into()).expect("the same table, later");
+            prop_assert!(after.emergency().is_none());
+        }
+        Ok(())
+    });
+    let seen = seen.into_inner();
+    println!("{seen:#?}");
+    for kind in ["emergency_route_off", "emergency_read_only", "emergency_shed"] {
+        assert!(seen[kind] >= 4 * tables / 10, "{kind}: {seen:#?}");
+    }
+    for kind in ["not refused", "refused, and served without", "refused, of an unknown client"] {
+        assert!(seen[kind] >= 3 * tables / 10, "{kind}: {seen:#?}");
+    }
+}
+
+fn lawful(table: &Table, facts: &Facts<'_>) -> RegionSet {
+    table.regions().map(|(id, _)| id).filter(|id| is_lawful(table, facts, *id)).collect()
 }
 
 #[test]

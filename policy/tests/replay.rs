@@ -39,6 +39,7 @@ fn asked(country: &str) -> Asked<'static> {
         client_key: 1,
         from: "us",
         pinned: None,
+        criticality: None,
     }
 }
 

@@ -36,7 +36,7 @@ use crate::local_error::LocalError;
 use crate::node::Node;
 use crate::occupancy::Drain;
 use crate::request_context::TrustSources;
-use crate::status::{Status, certificates};
+use crate::status::{EmergencyStatus, Status, certificates};
 use crate::telemetry::log_limiter::LogLimiter;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{count_process, log};
@@ -214,6 +214,14 @@ fn metrics(node: &Node) -> AdminResponse {
     of_node.sort_unstable_by_key(|certificate| std::cmp::Reverse(certificate.expires_in_seconds));
     for certificate in of_node {
         metrics.certificate_expiry.with_label_values(&[&certificate.names]).set(certificate.expires_in_seconds);
+    }
+    let emergency = EmergencyStatus::of(routing.table());
+    for (measure, is_taken) in [
+        ("shed", emergency.as_ref().is_some_and(|one| one.shed.is_some())),
+        ("read_only", emergency.as_ref().is_some_and(|one| !one.read_only.is_empty())),
+        ("routes_off", emergency.as_ref().is_some_and(|one| !one.routes_off.is_empty())),
+    ] {
+        metrics.emergency.with_label_values(&[measure]).set(i64::from(is_taken));
     }
     if let Some(bus) = &node.bus {
         metrics.bus_silence.set(bus.freshness.silence().as_secs_f64());

@@ -26,6 +26,12 @@ impl AnswerForm {
         }
     }
 
+    /// Returns the form for a request of any method that an emergency refuses: who sends a page's form, and may only read,
+    /// is a person.
+    pub(crate) fn in_emergency(self, headers: &HeaderMap) -> Self {
+        if self == Self::Problem && prefers_html(headers) { Self::Page } else { self }
+    }
+
     /// Returns whether the request is a gRPC call.
     pub(crate) fn is_call(self) -> bool {
         self == Self::Grpc
@@ -106,6 +112,9 @@ mod tests {
         ] {
             let request = Request::builder().method(method).header("accept", accept).body(()).unwrap();
             assert_eq!(AnswerForm::of(&request), expected, "{method} {accept}");
+            let in_emergency = AnswerForm::of(&request).in_emergency(request.headers());
+            let expected = if method == "POST" { AnswerForm::Page } else { expected };
+            assert_eq!(in_emergency, expected, "{method} {accept}");
         }
         let two = Request::get("/").header("accept", "application/json;q=0.1").header("accept", "text/html");
         assert_eq!(AnswerForm::of(&two.body(()).unwrap()), AnswerForm::Page);

@@ -11,7 +11,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBS
 use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::ext::Protocol;
-use policy::{Facts, Method, Payload, Permits, RegionId, RouteId, Verdict};
+use policy::decide::switched_off;
+use policy::{Facts, Method, Payload, Permits, Reason, RegionId, RouteId, Verdict, emergency};
 
 use self::admission::{Admitted, admitted};
 use self::pass_on::pass_on;
@@ -28,7 +29,7 @@ use crate::http1::Interim;
 use crate::node::Worker;
 use crate::occupancy::Drain;
 use crate::peers::Sender;
-use crate::peers::headers::{Asks, Claim, Claims, Vouching, admit, tell_client, tell_peer};
+use crate::peers::headers::{Asks, Claim, Claims, OwnWord, Vouching, admit, tell_client, tell_peer};
 use crate::peers::signature::BodyClaim;
 use crate::request_body::RequestBody;
 use crate::request_context::{RequestContext, TrustSources};
@@ -65,7 +66,7 @@ pub(crate) async fn serve(
 ) -> Response<ResponseBody> {
     let http1 = received.request.version() < Version::HTTP_2;
     let mut log = Box::new(RequestLog::begin(worker, connection, &received.request));
-    let mut unsent = false;
+    let mut own = OwnWord::default();
     let mut tunnel = None;
     // Boxed, since it is large: what it is awaited by would be so too, and is moved more than once.
     let mut response = match Box::pin(answer(&mut log, &mut tunnel, received)).await {
@@ -84,7 +85,7 @@ pub(crate) async fn serve(
             }
             log.attempts = refused.attempts;
             log.worker.node.telemetry.metrics.errors.with_label_values(&[&refused.region, refused.reason]).inc();
-            unsent = refused.unsent;
+            own = OwnWord { is_unsent: refused.unsent, refused: refused.emergency };
             let attempts = refused.attempts;
             let mut response = refused.into_response(log.form, &log.request_id, log.peer.is_some());
             tell_client(response.headers_mut(), None, attempts);
@@ -104,7 +105,7 @@ pub(crate) async fn serve(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(answering) = &log.peer {
-        tell_peer(headers, log.status.as_u16(), unsent, answering);
+        tell_peer(headers, log.status.as_u16(), own, answering);
     }
     if let Some(tunnel) = tunnel {
         tokio::spawn(tunnel.run(log));
@@ -260,6 +261,19 @@ async fn answer(
     let mut context = RequestContext::stated(&routing.document, route, (&client, &sender), &parts.headers, sources.geo)
         .map_err(ambiguous)?;
     let criticality = routing.table().route(id).criticality(context.criticality);
+    if let Some(refusal) = switched_off(routing.table(), id, || emergency::Asks {
+        access: routing.table().route(id).access(method, payload),
+        origin: &context.origin,
+        declared: [&route.jurisdictions, &context.declared],
+        criticality,
+    }) {
+        if refusal.reason == Reason::EmergencyShed {
+            node.telemetry.metrics.shed.with_label_values(&[criticality.name(), "emergency"]).inc();
+        }
+        log.context = Some(context);
+        log.form = log.form.in_emergency(&parts.headers);
+        return Err(OwnAnswer::refused(&refusal));
+    }
     // Before what a client can have cost more: the signatures of its token and its cookies.
     let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
     let Admitted { tunnel: place, body_bytes, pace } = match admitted(log, criticality, &client, length) {
@@ -385,6 +399,10 @@ async fn answer(
         }
         OwnAnswer::failed(failure)
     })?;
+    if let Some(reason) = answered.refused {
+        log.reason = Some(reason.name());
+        node.telemetry.metrics.errors.with_label_values(&["", reason.name()]).inc();
+    }
     let agrees = match answered.response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {
             let accepts = |key| websocket::is_accepted(key, answered.response.headers());
@@ -427,7 +445,7 @@ fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<
     match target.route(routing.table(), method) {
         Ok(Some(route)) => Ok(route),
         Ok(None) => Err(OwnAnswer::refused(&policy::Refusal {
-            reason: policy::Reason::NoRoute,
+            reason: Reason::NoRoute,
             route: None,
             page: None,
             blocked_by: None,

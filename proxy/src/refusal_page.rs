@@ -72,6 +72,19 @@ fn plain_words(reason: &str) -> Option<(&'static str, &'static str)> {
             "The rules on where your data may be handled have just changed, and your request was stopped on its way.",
         ),
         "unavailable" => ("Back soon", "The service cannot be reached right now. Please try again in a little while."),
+        "emergency_route_off" => (
+            "Switched off for now",
+            "This part of the service is switched off while a problem is being dealt with. Please try again later.",
+        ),
+        "emergency_read_only" => (
+            "Read-only for now",
+            "You can look at everything, but nothing can be changed while a problem is being dealt with. What you sent was \
+             not taken. Please try again later.",
+        ),
+        "emergency_shed" => (
+            "Not available right now",
+            "While a problem is being dealt with, only the most important requests are answered. Please try again later.",
+        ),
         "overloaded" => (
             "Very busy right now",
             "More requests are coming in than can be answered. Please try again in a little while.",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{NodeConfig, NodeReload, Problem, Problems, RoutingTable, Severity};
+use policy::Table;
 
 pub(crate) use self::watches::{Reloader, Watches};
 use crate::client::Geo;
@@ -18,6 +19,7 @@ use crate::node::Node;
 use crate::peers::Peers;
 use crate::prepare::{self, Components, Identity, IdentityInForce, problem};
 use crate::routing::{Edition, Routing};
+use crate::status::EmergencyStatus;
 
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,8 @@ fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
         document.table.spec().rules.iter().map(|rule| rule.when_unavailable.clone()).collect()
     };
     let lists = |document: &RoutingTable| document.table.spec().lists.clone();
-    *a.text == *b.text && pages(a) == pages(b) && lists(a) == lists(b)
+    let emergency = |document: &RoutingTable| document.table.spec().emergency.clone();
+    *a.text == *b.text && pages(a) == pages(b) && lists(a) == lists(b) && emergency(a) == emergency(b)
 }
 
 /// Swaps a compiled table in. Without a revision of its own it has its generation's.
@@ -139,7 +142,20 @@ fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>))
         .map_err(|error| Problems(vec![problem(&config.file, "node.region", error.to_string())]))?;
     let routing = Arc::new(routing);
     node.routing.replace(routing.clone());
+    log_emergency(Some(before.table()), routing.table());
     Ok(routing)
+}
+
+/// Says loudly that a table's emergency is in force, or another than `before`, or that it is over.
+pub(crate) fn log_emergency(before: Option<&Table>, now: &Table) {
+    let [before, now] = [before, Some(now)].map(|table| table.and_then(EmergencyStatus::of));
+    match now {
+        Some(now) if before.as_ref() != Some(&now) => {
+            tracing::warn!("AN EMERGENCY IS IN FORCE, by the table's [emergency]: {now}");
+        }
+        None if before.is_some() => tracing::warn!("the emergency is over: its refusals have ended"),
+        Some(_) | None => {}
+    }
 }
 
 fn as_of_now(node: &Node, document: RoutingTable) -> Result<RoutingTable, Problems> {

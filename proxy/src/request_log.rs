@@ -301,6 +301,9 @@ impl RequestLog {
             pinned: context.and_then(|context| context.pinned).map(region),
             route: route.map(|route| route.name.as_str()),
             data_class: route.and_then(class).map(|class| class.name.as_str()),
+            lowered_to: context
+                .and_then(|context| context.criticality)
+                .filter(|said| route.is_some_and(|route| *said < route.criticality)),
             from: region(self.routing.here),
             chosen: self.peer.is_some(),
             table_version: &table.spec().version,

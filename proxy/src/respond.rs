@@ -47,6 +47,8 @@ pub(crate) struct OwnAnswer {
     pub(crate) attempts: u32,
     /// Whether it is certain that no origin has seen the request, so that another region may.
     pub(crate) unsent: bool,
+    /// The reason of an emergency, for which no other region may.
+    pub(crate) emergency: Option<Reason>,
 }
 
 /// RFC 9457.
@@ -78,6 +80,7 @@ impl OwnAnswer {
             region: Box::default(),
             attempts: 0,
             unsent: false,
+            emergency: None,
         }
     }
 
@@ -236,10 +239,28 @@ impl OwnAnswer {
                 "Routing table expired",
                 "This node's routing table is older than it may be, and its data residency rules may be out of date.",
             ),
+            Reason::EmergencyRouteOff => (
+                "Switched off",
+                "The operators have switched this part of the service off while they handle an incident.",
+            ),
+            Reason::EmergencyReadOnly => (
+                "Read-only",
+                "The operators let this service be read only, for these clients, while they handle an incident: the \
+                    request would change something, and was refused.",
+            ),
+            Reason::EmergencyShed => (
+                "Shed in an emergency",
+                "The operators refuse what is least important while they handle an incident; this request is.",
+            ),
         };
         let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         let (page, blocked_by) = (refusal.page.clone(), refusal.blocked_by.clone());
         let answer = Self { page, blocked_by, ..Self::new(status, reason.name(), title, detail) };
+        if reason.is_emergency() {
+            // An incident lasts: who is refused comes back over the longest time.
+            let again = retry_after(f32::INFINITY, fastrand::f32());
+            return Self { emergency: Some(reason), retry_after: Some(again), ..answer };
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE { Self { unsent: true, ..answer }.retry() } else { answer }
     }
 
@@ -445,6 +466,7 @@ fn revocation_in_words(why: Revoked) -> &'static str {
         Revoked::Residency => ", by the data residency rules that have come in force",
         Revoked::Expired => ": this node's routing table is older than it may be, and its rules may be out of date",
         Revoked::Disabled => ": it was disabled",
+        Revoked::Emergency => ": the operators have switched it off while they handle an incident",
         Revoked::Unable => ": it no longer has what the route asks of a region",
     }
 }

@@ -111,6 +111,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     let cap = config.limits.requests_in_flight_per_region;
     let edition = Edition { generation: 1, revision };
     let routing = routing::Routing::new(document, &config.region, cap, edition, &persisted)?;
+    crate::reload::log_emergency(None, routing.table());
     let access_log = if options.access_log { AccessLog::stdout()? } else { AccessLog::off() };
     let node = Arc::new(Node {
         routing: CurrentRouting::new(routing, persisted, law),

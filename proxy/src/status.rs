@@ -1,14 +1,17 @@
 //! What `/status` tells: the node, its table, its regions, its files.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::NodeConfig;
+use policy::emergency::ReadOnly;
 use policy::explain::MeasuredExplained;
 use policy::health::{Claim, Holder};
+use policy::jurisdiction::JurisdictionId;
 use policy::region::AdminState;
 use policy::rollout::{RolloutStage, Tally};
-use policy::{Moment, View, Writes};
+use policy::{Moment, Table, View, Writes};
 use serde::Serialize;
 
 use crate::bus_state::BusStatus;
@@ -45,6 +48,8 @@ pub(crate) struct Status {
     pub(crate) overload: OverloadStatus,
     pub(crate) table: TableStatus,
     pub(crate) law: LawStatus,
+    /// What the table's emergency switches off; null while none is in force.
+    pub(crate) emergency: Option<EmergencyStatus>,
     /// Null unless the table comes from a bus.
     pub(crate) bus: Option<BusStatus>,
     pub(crate) regions: Vec<RegionStatus>,
@@ -120,6 +125,19 @@ pub(crate) struct LawStatus {
     /// When a rule or an entry of a list begins or ends next; null for never.
     pub(crate) next_boundary: Option<Moment>,
     pub(crate) next_boundary_seconds: Option<i64>,
+}
+
+/// What an emergency that is in force switches off.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub(crate) struct EmergencyStatus {
+    /// What is so critical, or less, is refused; null for nothing.
+    pub(crate) shed: Option<&'static str>,
+    /// `all`, or the jurisdictions whose clients' writes are refused; empty for none.
+    pub(crate) read_only: Vec<String>,
+    pub(crate) routes_off: Vec<String>,
+    /// Null without an end.
+    pub(crate) until: Option<Moment>,
 }
 
 #[derive(Debug, Serialize)]
@@ -299,6 +317,7 @@ impl Status {
                 routes: spec.routes.len(),
             },
             law: LawStatus::of(node, &routing),
+            emergency: EmergencyStatus::of(routing.table()),
             bus: node.bus.as_ref().map(|bus| bus.status()),
             regions: routing
                 .regions()
@@ -400,6 +419,42 @@ impl LawStatus {
             next_boundary,
             next_boundary_seconds: next_boundary.map(|next| seconds_until(next, now)),
         }
+    }
+}
+
+impl EmergencyStatus {
+    /// Reads what is switched off; `None` while no emergency is in force.
+    pub(crate) fn of(table: &Table) -> Option<Self> {
+        table.emergency()?;
+        let spec = table.spec();
+        let said = spec.emergency.as_ref()?;
+        let names = |ids: &[JurisdictionId]| {
+            let known = ids.iter().filter_map(|id| spec.jurisdictions.get(id.0));
+            known.map(|one| one.name.clone()).collect()
+        };
+        Some(Self {
+            shed: said.shed.map(|shed| shed.name()),
+            read_only: match &said.read_only {
+                None => Vec::new(),
+                Some(ReadOnly::All) => vec!["all".to_owned()],
+                Some(ReadOnly::Of(ids)) => names(ids),
+            },
+            routes_off: said.routes_off.iter().map(|id| table.route(*id).spec.name.clone()).collect(),
+            until: said.until,
+        })
+    }
+}
+
+impl fmt::Display for EmergencyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shed = self.shed.map(|shed| format!("what is {shed}, or less, is shed"));
+        let all = self.read_only.iter().any(|name| name == "all");
+        let whose = if all { "everybody".to_owned() } else { format!("clients of {}", self.read_only.join(", ")) };
+        let read_only = (!self.read_only.is_empty()).then(|| format!("{whose} may read only"));
+        let off = (!self.routes_off.is_empty()).then(|| format!("off are the routes {}", self.routes_off.join(", ")));
+        let parts: Vec<String> = [off, read_only, shed].into_iter().flatten().collect();
+        write!(f, "{}", parts.join("; "))?;
+        self.until.map_or(Ok(()), |until| write!(f, "; until {until}"))
     }
 }
 

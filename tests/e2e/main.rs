@@ -14,6 +14,7 @@ mod descriptors;
 mod diff;
 mod dns;
 mod drain;
+mod emergency;
 mod exhaustion;
 mod explain;
 mod failover;

@@ -162,5 +162,6 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
         scorings: vec![ScoringSpec::built_in("balanced").expect("it is built in")],
         routes,
         failover: Failover::default(),
+        emergency: None,
     }
 }

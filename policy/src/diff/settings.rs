@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use super::codes;
 use crate::country::{CountrySet, GROUPS};
+use crate::emergency::{EmergencySpec, ReadOnly};
 use crate::failover::Failover;
 use crate::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
 use crate::list::Countries;
 use crate::moment::Period;
 use crate::region::{AdminState, Operator, Region, RegionId, RegionSet, Role, Standby, Tier};
+use crate::route::RouteSpec;
 use crate::score::ScoringSpec;
 use crate::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 
@@ -309,7 +311,53 @@ fn rest(spec: &TableSpec) -> Vec<(String, String)> {
         ("drain_timeout", format!("{drain_timeout:?}")),
     ];
     rest.extend(failover.map(|(key, value)| (format!("failover.{key}"), value)));
+    rest.extend(spec.emergency.iter().flat_map(|said| emergency(said, spec)));
     rest
+}
+
+/// Returns what an emergency refuses, and of whom.
+fn emergency(said: &EmergencySpec, spec: &TableSpec) -> Vec<(String, String)> {
+    let EmergencySpec { shed, read_only, routes_off, page, until } = said;
+    let routes = |is_meant: &dyn Fn(usize, &RouteSpec) -> bool| {
+        let meant = spec.routes.iter().enumerate().filter(|(index, route)| is_meant(*index, route));
+        listed(&meant.map(|(_, route)| route.name.as_str()).collect::<Vec<_>>())
+    };
+    let off = |index: usize| routes_off.iter().any(|id| id.0 as usize == index);
+    let mut words = Vec::new();
+    if let Some(shed) = shed {
+        let shed_on = routes(&|_, route| route.criticality <= *shed);
+        words.push(("shed", format!("{}: all of the routes {shed_on}, and what is lowered to it", shed.name())));
+    }
+    match read_only {
+        None => {}
+        Some(ReadOnly::All) => words.push(("read_only", "everybody's writes are refused".to_owned())),
+        Some(ReadOnly::Of(ids)) => {
+            let named = ids.iter().filter_map(|id| spec.jurisdictions.get(id.0));
+            let mut countries = CountrySet::default();
+            named.clone().for_each(|one| countries.extend(one.countries.so_far()));
+            let names: Vec<&str> = named.map(|one| one.name.as_str()).collect();
+            let (names, countries) = (listed(&sorted(&names)), countries_in_words(&countries));
+            let unknown = match &spec.unknown_origin {
+                UnknownOrigin::Strictest | UnknownOrigin::Refuse => ", and of unknown clients,",
+                UnknownOrigin::Like(_) => "",
+            };
+            words.push((
+                "read_only",
+                format!("{names}: writes of clients who may be in {countries}{unknown} are refused"),
+            ));
+        }
+    }
+    if !routes_off.is_empty() {
+        words.push(("routes_off", routes(&|index, _| off(index))));
+    }
+    if let Some(page) = page {
+        words.push(("page", format!("a page of {} bytes", page.len())));
+    }
+    if let Some(until) = until {
+        let over = if said.is_in_force(spec.at) { "" } else { ", and so over" };
+        words.push(("until", format!("{until}{over}")));
+    }
+    words.into_iter().map(|(key, value)| (format!("emergency.{key}"), value)).collect()
 }
 
 fn tier(tier: Tier) -> &'static str {

@@ -3,12 +3,13 @@
 use super::law::{HeldRule, of_region};
 use super::{
     Case, HealthExplained, LatencySource, MeasuredExplained, RegionExplained, ReportedExplained, Ruling,
-    SpillExplained, WeightExplained, Why,
+    SpillExplained, WeightExplained, Why, detail,
 };
 use crate::decide::{
     TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, share, spilled,
-    takes_writes, too_far, too_stale, weighed,
+    switched_off, takes_writes, too_far, too_stale, weighed,
 };
+use crate::emergency::Asks;
 use crate::failover::FailoverScope;
 use crate::hash::mix;
 use crate::region::{Access, AdminState, RegionId, RegionSet};
@@ -226,6 +227,9 @@ impl Subject<'_> {
 
     fn at_the_moment(&self, told: &mut Told) {
         let Case { table, facts, route, access, seen, .. } = self.case;
+        if let Some(refusal) = switched_off(table, self.case.id, || Asks::of(route, facts)) {
+            told.refuses("emergency", None, detail(refusal.reason));
+        }
         if is_expired(route, seen) {
             let why = "the table has expired: nothing that counts has confirmed it in time (/status says what)";
             told.refuses("table_expired", None, why);

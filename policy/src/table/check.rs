@@ -4,6 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use super::{Table, TableSpec};
+use crate::emergency::ReadOnly;
 use crate::jurisdiction::{ClassId, JurisdictionId, UnknownOrigin};
 use crate::list::Countries;
 use crate::region::{Region, RegionId, RegionSet, Role, TakesWrites};
@@ -153,6 +154,16 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
         }
         if !route.jurisdictions.iter().all(jurisdiction_known) {
             return dangling(format!("route {}", route.name), "jurisdiction");
+        }
+    }
+    if let Some(emergency) = &spec.emergency {
+        if emergency.routes_off.iter().any(|id| id.0 as usize >= spec.routes.len()) {
+            return dangling("emergency.routes_off".into(), "route");
+        }
+        if let Some(ReadOnly::Of(named)) = &emergency.read_only
+            && !named.iter().all(jurisdiction_known)
+        {
+            return dangling("emergency.read_only".into(), "jurisdiction");
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::emergency::EmergencySpec;
 use crate::failover::Failover;
 use crate::jurisdiction::{DataClass, Jurisdiction, Rule, SuperRegion, UnknownOrigin, UnlistedJurisdiction};
 use crate::list::{Countries, List};
@@ -45,13 +46,16 @@ pub struct TableSpec {
     pub routes: Vec<RouteSpec>,
     /// The fleet-wide failover settings.
     pub failover: Failover,
+    /// What is switched off, in an incident.
+    pub emergency: Option<EmergencySpec>,
 }
 
 impl TableSpec {
-    /// Returns every moment at which a rule or an entry of a list begins or ends, in order, each once.
+    /// Returns every moment at which a rule or an entry of a list begins or ends, or an emergency, in order, each once.
     pub fn boundaries(&self) -> Vec<Moment> {
         let rules = self.rules.iter().flat_map(|rule| rule.period.boundaries());
-        let mut all: Vec<Moment> = rules.chain(self.lists.iter().flat_map(List::boundaries)).collect();
+        let emergency = self.emergency.iter().filter_map(|emergency| emergency.until);
+        let mut all: Vec<Moment> = rules.chain(self.lists.iter().flat_map(List::boundaries)).chain(emergency).collect();
         all.sort_unstable();
         all.dedup();
         all

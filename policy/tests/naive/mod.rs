@@ -6,10 +6,12 @@
 
 mod book;
 mod choice;
+mod emergency;
 mod law;
 mod routes;
 
 pub use book::{Book, Request, Rule};
 pub use choice::{Choice, at_rest, is_stale, near_and_fresh};
+pub use emergency::refused_in_emergency;
 pub use law::{Law, Standing, is_restricted, law, law_in_every_condition};
 pub use routes::most_specific;

@@ -140,6 +140,7 @@ pub fn spec(regions: Vec<Region>) -> TableSpec {
         scorings: vec![ScoringSpec::built_in("balanced").unwrap()],
         routes: vec![route("public", "/", 0)],
         failover: Failover::default(),
+        emergency: None,
     }
 }
 

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use policy::country::{Country, CountrySet, group};
+use policy::emergency::{EmergencySpec, ReadOnly};
 use policy::failover::{Failover, FailoverScope};
 use policy::jurisdiction::{
     ClassId, DataClass, Denial, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer,
@@ -19,7 +20,8 @@ use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, Rout
 use policy::score::{CurveShape, LatencyCurve, ScoringSpec, Weights};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, Snapshot, Withheld, Writes,
+    Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, RouteId, Snapshot, Withheld,
+    Writes,
 };
 use proptest::collection::vec;
 use proptest::option::weighted as maybe;
@@ -132,6 +134,47 @@ impl Asked {
             expired: self.expired,
         }
     }
+}
+
+/// An emergency before it is put in a table: positions count round and round.
+#[derive(Clone, Debug)]
+pub struct Incident {
+    shed: Option<Criticality>,
+    read_only: Option<Vec<usize>>,
+    routes_off: Vec<usize>,
+    has_page: bool,
+    until: Option<i64>,
+}
+
+impl Incident {
+    pub fn of(&self, spec: &TableSpec) -> EmergencySpec {
+        let jurisdiction = |at: &usize| JurisdictionId(at % spec.jurisdictions.len());
+        EmergencySpec {
+            shed: self.shed,
+            read_only: self.read_only.as_ref().map(|named| match named.as_slice() {
+                [] => ReadOnly::All,
+                _ if spec.jurisdictions.is_empty() => ReadOnly::All,
+                named => ReadOnly::Of(named.iter().map(jurisdiction).collect()),
+            }),
+            routes_off: self.routes_off.iter().map(|at| RouteId((at % spec.routes.len().max(1)) as u32)).collect(),
+            page: self.has_page.then(|| "<p>an emergency".into()),
+            until: self.until.map(Moment::from_unix_seconds),
+        }
+    }
+}
+
+/// What an operator switches off.
+pub fn incident() -> impl Strategy<Value = Incident> {
+    let shed = maybe(0.4, select(&[Criticality::Sheddable, Criticality::Default]));
+    let read_only = maybe(0.6, vec(0..8_usize, 0..=2));
+    let parts = (shed, read_only, vec(0..8_usize, 0..=2), any::<bool>(), maybe(0.3, select(MOMENTS)));
+    parts.prop_map(|(shed, read_only, routes_off, has_page, until)| Incident {
+        shed,
+        read_only,
+        routes_off,
+        has_page,
+        until,
+    })
 }
 
 /// A position as an id.
@@ -269,6 +312,7 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
                 scorings: named("w", scorings, |name, scoring| ScoringSpec { name, ..scoring }),
                 routes: Vec::new(),
                 failover: Failover::default(),
+                emergency: None,
             };
             for (from, to, ms) in latencies {
                 let (from, to) = (id(from % count), id(to % count));

@@ -52,6 +52,8 @@ impl WorkerObservations {
             Some("residency_prohibited" | "residency_unavailable" | "table_expired" | "unavailable" | "no_route") => {
                 one(&self.refused);
             }
+            // On purpose, and no sign of how the node does.
+            Some("emergency_route_off" | "emergency_read_only" | "emergency_shed") => {}
             _ => {
                 if status >= 500 {
                     one(&self.errors);
@@ -217,8 +219,9 @@ mod tests {
         }
         workers[1].answered(502, Some("upstream_failed"), Duration::from_millis(1));
         workers[1].answered(451, Some("residency_prohibited"), Duration::ZERO);
+        workers[1].answered(503, Some("emergency_read_only"), Duration::ZERO);
         let Observed { requests, errors, shed, refused, times } = observations.read();
-        assert_eq!((requests, errors, shed, refused, times.iter().sum()), (8, 1, 4, 1, 3_u64));
+        assert_eq!((requests, errors, shed, refused, times.iter().sum()), (9, 1, 4, 1, 3_u64));
     }
 
     #[test]

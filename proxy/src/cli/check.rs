@@ -19,6 +19,7 @@ use super::countries::{countries_as_json, countries_in_words};
 use super::{Failed, Format, print};
 use crate::descriptors::{hard_limit, shortage};
 use crate::prepare::LoadedNode;
+use crate::status::EmergencyStatus;
 
 /// Check files.
 #[derive(Debug, clap::Args)]
@@ -197,8 +198,10 @@ impl Checked {
             ),
         };
         let capacity = self.document.as_ref().map(|document| capacity::in_words(&document.table)).unwrap_or_default();
+        let emergency = self.document.as_ref().and_then(|document| EmergencyStatus::of(&document.table));
+        let emergency = emergency.map(|now| format!("  AN EMERGENCY IS IN FORCE: {now}\n")).unwrap_or_default();
         let lines: String = lines.collect();
-        format!("{}: good: {}{proved}\n{lines}{capacity}{unlisted}{bare}", file.display(), self.summary)
+        format!("{}: good: {}{proved}\n{emergency}{lines}{capacity}{unlisted}{bare}", file.display(), self.summary)
     }
 
     /// Returns the proof's notes, without its problems.
@@ -213,6 +216,7 @@ impl Checked {
             "summary": self.summary,
             "decisions_proved": self.document.as_ref().map(|document| document.proof.decisions),
             "notes": self.proved(),
+            "emergency": self.document.as_ref().and_then(|document| EmergencyStatus::of(&document.table)),
             "capacity": self.document.as_ref().map(|document| capacity::as_json(&document.table)),
             "unlisted": self.document.as_ref().and_then(unlisted_as_json),
             "websockets_over_http2": self.document.as_ref().map(websockets_over_http2).unwrap_or_default(),

@@ -30,7 +30,7 @@ pub(super) fn pass_on(
     let (safeguarded, in_flight) = (answered.safeguarded, answered.in_flight);
     let served = &routing.table().region(region).name;
     // The region is one of the pinned table's: its permits say so.
-    log.region = log.routing.table().region_named(served);
+    log.region = log.routing.table().region_named(served).filter(|_| answered.refused.is_none());
     log.attempts = attempts;
     log.safeguarded = safeguarded;
     let client_key = log.client.as_ref().map_or(0, |client| client.key);
@@ -41,7 +41,9 @@ pub(super) fn pass_on(
     log.is_nodes_refusal = log.form.is_call() && answered.is_nodes_own && parts.headers.contains_key(grpc::STATUS);
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
     filter_answer(&mut parts.headers).into_iter().for_each(|load| endpoint.note_load(load));
-    tell_client(&mut parts.headers, Some(served), attempts);
+    // What an emergency refuses was served by nobody.
+    let by = Some(served.as_str()).filter(|_| answered.refused.is_none());
+    tell_client(&mut parts.headers, by, attempts);
     if log.worker.node.config.load().upstream.via {
         parts.headers.append(VIA, log.worker.node.via.received_in(parts.version).clone());
     }

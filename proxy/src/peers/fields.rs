@@ -27,6 +27,8 @@ pub(crate) const CRITICALITY: HeaderName = HeaderName::from_static("x-meridian-c
 pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("x-meridian-signature");
 /// On a node's refusal to another: no origin has seen the request.
 pub(crate) const UNSENT: HeaderName = HeaderName::from_static("x-meridian-unsent");
+/// On a node's refusal to another: the reason, where an emergency is in force there, and nobody else is to be asked.
+pub(crate) const REFUSED: HeaderName = HeaderName::from_static("x-meridian-refused");
 /// A node's question to another region's gateway whether that region can serve.
 pub(crate) const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");
 

@@ -12,7 +12,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use policy::jurisdiction::JurisdictionId;
 use policy::pressure::Criticality;
-use policy::{Origin, Table};
+use policy::{Origin, Reason, Table};
 use smallvec::SmallVec;
 
 use super::Peers;
@@ -309,6 +309,8 @@ pub(crate) struct Answered {
     pub(crate) is_unsent: bool,
     /// Whether that node passes on what an origin answered, and does not answer itself.
     pub(crate) is_origins: bool,
+    /// The emergency's reason for which that node refuses, whoever else could serve.
+    pub(crate) refused: Option<Reason>,
 }
 
 /// Reads what an answer says to this node, and takes it out of the answer: it goes no further.
@@ -323,12 +325,14 @@ pub(crate) fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_
         }
     };
     if !headers.keys().any(is_reserved) {
-        return Answered { is_peers, is_unsent: false, is_origins: false };
+        return Answered { is_peers, is_unsent: false, is_origins: false, refused: None };
     }
     let is_unsent = is_peers && headers.contains_key(fields::UNSENT);
     let is_origins = is_peers && headers.contains_key(fields::REGION);
+    let refused = headers.get(fields::REFUSED).filter(|_| is_peers && !is_origins);
+    let refused = refused.and_then(|name| Reason::named(name.to_str().ok()?)).filter(|reason| reason.is_emergency());
     drop_reserved(headers);
-    Answered { is_peers, is_unsent, is_origins }
+    Answered { is_peers, is_unsent, is_origins, refused }
 }
 
 /// Tells a client who served, after how many attempts.
@@ -341,10 +345,22 @@ pub(crate) fn tell_client(headers: &mut HeaderMap, region: Option<&str>, attempt
     }
 }
 
+/// What a node says of an answer that is its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OwnWord {
+    /// No origin has seen the request, so that another region may.
+    pub(crate) is_unsent: bool,
+    /// An emergency refuses it, for this reason: no other region may.
+    pub(crate) refused: Option<Reason>,
+}
+
 /// Reports the result of its request to another node, and proves who reports it.
-pub(crate) fn tell_peer(headers: &mut HeaderMap, status: u16, is_unsent: bool, answering: &Answering) {
-    if is_unsent {
+pub(crate) fn tell_peer(headers: &mut HeaderMap, status: u16, own: OwnWord, answering: &Answering) {
+    if own.is_unsent {
         headers.insert(fields::UNSENT, HeaderValue::from_static("1"));
+    }
+    if let Some(reason) = own.refused {
+        headers.insert(fields::REFUSED, HeaderValue::from_static(reason.name()));
     }
     if let Some((nonce, secrets)) = answering.nonce.zip(answering.peers.secrets.as_ref()) {
         secrets.sign_answer(status, headers, nonce);

@@ -73,6 +73,7 @@ pub(crate) struct Metrics {
     pub(crate) law_boundary: Gauge,
     pub(crate) law_clock_doubt: IntGauge,
     pub(crate) table_expired: IntGauge,
+    pub(crate) emergency: IntGaugeVec,
     pub(crate) bus_connected: IntGauge,
     pub(crate) bus_silence: Gauge,
     pub(crate) bus_signed_age: GaugeVec,
@@ -353,6 +354,7 @@ impl Metrics {
                 "meridian_table_expired",
                 "1 while the table may no longer be used (max_age, valid_until), so that restricted routes are refused",
             ),
+            emergency: gauges("meridian_emergency", "1 while the table's emergency refuses so", &["measure"]),
             table_expiry: registered(
                 &registry,
                 GaugeVec::new(

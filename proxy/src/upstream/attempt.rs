@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use config::EndpointRole;
 use http::{Response, StatusCode};
 use policy::health::Symptom;
-use policy::{RegionId, Revoked};
+use policy::{Reason, RegionId, Revoked};
 use tokio::time::timeout;
 
 use crate::clock;
@@ -63,6 +63,8 @@ pub(crate) struct AttemptResult {
     pub(crate) unsent: bool,
     /// Whether another region's node answered, and no origin.
     pub(crate) is_nodes_own: bool,
+    /// The reason of an emergency for which that node refuses.
+    pub(crate) refused: Option<Reason>,
     /// The status of a gRPC call whose answer is nothing else (trailers only).
     pub(crate) call_status: Option<Code>,
     /// Whether its connection was made for it: what breaks then is no connection that rested for too long.
@@ -181,7 +183,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         let region = target.routing.table().region(target.region).name.as_str();
         upstream.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
     }
-    let (mut unsent, mut is_nodes_own, mut call_status) = (false, false, None);
+    let (mut unsent, mut is_nodes_own, mut refused, mut call_status) = (false, false, None, None);
     if let Ok((response, connection)) = &mut result {
         let peers = upstream.peers.load();
         let from = match is_gateway {
@@ -191,6 +193,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         let answered = take_answer(response, from);
         unsent = answered.is_unsent;
         is_nodes_own = answered.is_peers && !answered.is_origins;
+        refused = answered.refused;
         let is_call_end = plan.is_call && response.status() == StatusCode::OK && connection.is_end_stream();
         call_status = if is_call_end { Code::of(response.headers()) } else { None };
         if is_gateway && !answered.is_origins && !unsent && response.status() == StatusCode::MISDIRECTED_REQUEST {
@@ -200,7 +203,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
             result = Err(Fault::Broken);
         }
     }
-    AttemptResult { target, unsent, is_nodes_own, call_status, is_fresh, result }
+    AttemptResult { target, unsent, is_nodes_own, refused, call_status, is_fresh, result }
 }
 
 impl AttemptResult {
@@ -238,7 +241,7 @@ impl AttemptResult {
         self.tell_limit(took, had_its_time, client_key);
         let symptom = match &self.result {
             // Why another node refuses is about the request, or about what it has said to probes.
-            Ok(_) if self.unsent => return None,
+            Ok(_) if self.unsent || self.refused.is_some() => return None,
             Ok((response, _)) => match self.judged_status().unwrap_or(response.status()) {
                 status if is_refusal(status) => Symptom::Refused,
                 status => {
@@ -282,6 +285,7 @@ impl AttemptResult {
     fn tell_limit(&self, took: Option<Duration>, had_its_time: bool, client_key: u64) {
         let Some(limiter) = self.target.in_flight.limiter() else { return };
         match &self.result {
+            Ok(_) if self.refused.is_some() => {}
             Ok((response, _)) => match self.judged_status().unwrap_or(response.status()) {
                 StatusCode::TOO_MANY_REQUESTS
                 | StatusCode::BAD_GATEWAY

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use config::NodeConfig;
 use http::Response;
 use policy::pressure::Criticality;
-use policy::{Facts, Permits, Refusal, RegionId, Revoked};
+use policy::{Facts, Permits, Reason, Refusal, RegionId, Revoked};
 
 use crate::grpc::Code;
 use crate::headers::RequestHead;
@@ -81,6 +81,8 @@ pub(crate) struct OriginAnswer {
     pub(crate) call_status: Option<Code>,
     /// Whether another region's node gave the answer itself.
     pub(crate) is_nodes_own: bool,
+    /// The reason of an emergency for which that node refuses.
+    pub(crate) refused: Option<Reason>,
     /// The connection that its body comes from; it goes back to the pool after the body's end.
     pub(crate) connection: OriginConnection,
     /// Who answered.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use policy::attempt::is_lawful_in_both;
+use policy::attempt::{is_lawful_in_both, switched_off_since};
 use policy::concurrency::{Leaves, admits};
 use policy::pressure::{Criticality, OVERLOAD_MARK};
 use policy::route::{RouteSpec, ServerName};
@@ -349,12 +349,18 @@ impl<'a> RetryState<'a> {
             return true;
         }
         let now = current.table().region_named(&next.target.routing.table().region(next.target.region).name);
-        now.is_some_and(|region| is_lawful_in_both(self.plan.pinned.table(), self.plan.facts, current.table(), region))
+        let (pinned, facts) = (self.plan.pinned.table(), self.plan.facts);
+        now.is_some_and(|region| is_lawful_in_both(pinned, facts, current.table(), region))
+            && switched_off_since(pinned, facts, current.table()).is_none()
     }
 
     /// Returns whether an attempt's answer is one to pass on. All calls of gRPC are POSTs: that an origin is
     /// UNAVAILABLE is taken for its word that it has not acted on one, unless the route leaves that out.
     pub(super) fn is_welcome(&self, result: &AttemptResult) -> bool {
+        if result.refused.is_some() {
+            // An emergency has come to that node first: what it switches off is not to be had elsewhere.
+            return true;
+        }
         let (retry, repeatable) = (&self.route.retry, self.plan.repeatable);
         let unwelcome = |status: StatusCode| repeatable && retry.statuses.contains(&status.as_u16());
         let failed_call = result.call_status.is_some_and(|code| {
@@ -367,7 +373,7 @@ impl<'a> RetryState<'a> {
     pub(super) fn settle(&mut self, result: AttemptResult) -> Option<OriginAnswer> {
         let (welcome, fault) = (self.is_welcome(&result), result.fault());
         let judged = result.judged_status();
-        let AttemptResult { target, is_nodes_own, call_status, result, .. } = result;
+        let AttemptResult { target, is_nodes_own, refused, call_status, result, .. } = result;
         let AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, mut in_flight, .. } =
             target;
         if welcome {
@@ -384,6 +390,7 @@ impl<'a> RetryState<'a> {
                 response,
                 call_status,
                 is_nodes_own,
+                refused,
                 connection,
                 endpoint,
                 region,
@@ -449,6 +456,11 @@ impl<'a> RetryState<'a> {
         let Self { plan, attempts, .. } = *self;
         let table = plan.pinned.table();
         let fault = self.last.as_ref().and_then(|last| last.fault);
+        if !self.maybe_processed
+            && let Some(refusal) = switched_off_since(table, plan.facts, plan.upstream.routing.load().table())
+        {
+            return ForwardError::Refused { refusal, attempts };
+        }
         // One endpoint that is not there, of several, says nothing of its region; several attempts do. And where there was no
         // place for another, that is why.
         let found_no_place = matches!(self.shed, Some(Shed::QueueFull | Shed::QueueTimeout));

@@ -62,6 +62,22 @@ async fn a_disabled_region_serves_nothing_that_is_under_way() {
     assert_eq!(revoked, Some(24.0));
 }
 
+/// An emergency switches a route off, or lets its clients read only: what is under way there ends, and moves nowhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emergency_ends_what_it_would_refuse() {
+    let world = Streaming::start().await;
+    let mut off = world.under_way("/personal").await;
+    let mut public = world.under_way("/public").await;
+    let emergency = "[emergency]\nroutes_off = [\"personal\"]\nshed = \"default\"\n";
+    let reloaded = world.reload(&(table(&world, EVERYWHERE, "") + emergency)).await;
+    off.end_and_move(reloaded, None).await;
+    // What is merely shed goes on to its end.
+    public.go_on().await;
+    assert_eq!(world.there.take(), [""; 0], "nobody else is asked");
+    let revoked = world.node.metrics().await.sum("meridian_revoked_total", &[("cause", "emergency")]);
+    assert_eq!(revoked, Some(12.0));
+}
+
 /// Tables that change other things, and drain the region, end nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_new_table_allows_goes_on() {
@@ -253,6 +269,11 @@ impl Streaming {
 impl UnderWay {
     /// All of it has ended by five seconds from then, and shows that it was cut.
     async fn end_within_five_seconds(&mut self, reloaded: Instant) {
+        self.end_and_move(reloaded, Some("there")).await;
+    }
+
+    /// The same, where what may be repeated is served by this region, or is refused.
+    async fn end_and_move(&mut self, reloaded: Instant, moves_to: Option<&str>) {
         let all = async {
             for answer in self.idle.drain(..).chain(self.busy.drain(..).map(|(answer, _)| answer)) {
                 cut(answer).await;
@@ -275,8 +296,9 @@ impl UnderWay {
             }
             for waiting in self.waiting.drain(..) {
                 let answer = waiting.await.expect("no panic").expect("an answer");
-                assert_eq!(answer.status(), StatusCode::OK);
-                assert_eq!(answer.headers()["x-meridian-region"], "there");
+                let region = answer.headers().get("x-meridian-region").map(|region| region.to_str().expect("a name"));
+                let status = if moves_to.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                assert_eq!((answer.status(), region), (status, moves_to));
             }
             assert_eq!(self.socket.read_to_end().await.0, b"");
             assert_eq!(self.tls_socket.read_to_end().await.0, b"");

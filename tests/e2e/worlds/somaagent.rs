@@ -44,6 +44,28 @@ async fn b_europeans_see_the_maintenance_page_and_others_move() {
     }
 }
 
+/// The runbook's other way: while eu-west-1 is being repaired, the Union's users read, and nothing of theirs changes.
+#[tokio::test]
+async fn b_europeans_are_read_only_while_others_go_on() {
+    let world = World::of_example("somaagent").await;
+    let (client, node) = start(&world, "eu-west-1").await;
+    let skipped = node.log().count();
+    let page = "<p>Your agents can be looked at, and not be changed, until 18:00 UTC.";
+    let emergency = format!("\n[emergency]\nread_only = [\"eu\"]\npage_text = \"{page}\"\n");
+    node.replace("routes.toml", world.table().replacen("version = \"", "version = \"incident-", 1) + &emergency);
+    node.logged_after(skipped, "routing table applied").await;
+    for _ in 0..5 {
+        client.send(&get("/v1/agents/7").from("DE")).await.assert_served_by("eu-west-1");
+        client.send(&post("/v1/agents", "x").from("DE")).await.assert_refused(503, "emergency_read_only");
+        let shown = client.send(&post("/v1/agents", "x").from("NO").header("accept", "text/html")).await;
+        assert_eq!((shown.status.as_u16(), shown.text()), (503, page), "{shown:?}");
+        client.send(&post("/v1/agents", "x").from("US")).await.assert_served_by("us-west-2");
+        client.send(&post("/v1/agents", "x").from("JP")).await.assert_served_by("eu-west-1");
+    }
+    let writes = world.received("eu-west-1").into_iter().filter(|received| received.method == "POST");
+    assert!(writes.clone().count() == 5 && writes.clone().all(|one| one.header("x-client-country") == Some("JP")));
+}
+
 #[tokio::test]
 async fn c_a_region_returns_step_by_step_and_keeps_whom_it_has() {
     let world = World::of_example("somaagent").await;

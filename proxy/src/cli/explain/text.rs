@@ -7,7 +7,7 @@ use policy::explain::{
     RuleExplained, Ruling, ScoringExplained, Shares, Why,
 };
 use policy::score::CurveShape;
-use policy::{Access, Explanation, Period, Reported};
+use policy::{Access, Explanation, Period, Reason, Reported};
 
 use super::page::{GLUE, Page};
 
@@ -37,7 +37,9 @@ fn headline(page: &mut Page, explanation: &Explanation) {
             let words = explanation.detail.as_deref().map_or(String::new(), |words| format!(": {words}"));
             page.wrapped("", 2, &format!("REFUSE {} {reason}{words}", explanation.status));
             if explanation.page {
-                page.line("  The client is shown the rule's maintenance page.");
+                let is_emergency = explanation.reason.is_some_and(Reason::is_emergency);
+                let whose = if is_emergency { "emergency's" } else { "rule's maintenance" };
+                page.line(&format!("  The client is shown the {whose} page."));
             }
         }
     }

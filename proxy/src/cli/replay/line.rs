@@ -3,6 +3,7 @@
 use std::io::{self, BufRead};
 use std::net::IpAddr;
 
+use policy::pressure::Criticality;
 use policy::{Country, CountrySet, Method, Origin, Payload};
 use serde::Deserialize;
 
@@ -31,6 +32,9 @@ pub(in crate::cli) struct Line {
     pub(super) declared: Vec<String>,
     #[serde(default)]
     pub(super) pinned: Option<String>,
+    /// Only of a request that is less critical than its route.
+    #[serde(default)]
+    criticality: Option<String>,
     #[serde(default)]
     pub(super) from: Option<String>,
     /// Whether another node had chosen the region, which has a line of its own for the request.
@@ -75,6 +79,11 @@ impl Line {
             (false, true) => Payload::Content,
             (false, false) => Payload::Nothing,
         }
+    }
+
+    /// Returns how critical the request was, where that is less than its route says.
+    pub(super) fn criticality(&self) -> Option<Criticality> {
+        Criticality::named(self.criticality.as_deref()?)
     }
 
     pub(super) fn method(&self) -> Method {

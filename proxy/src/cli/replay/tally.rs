@@ -100,6 +100,7 @@ impl<'a> Tally<'a> {
             client_key: line.client_key(),
             from,
             pinned: line.pinned.as_deref(),
+            criticality: line.criticality(),
         };
         let old = self.before.as_ref().map(|before| before.decide(&asked, None));
         let new = self.after.decide(&asked, self.before.as_ref().map(|before| before.table));
@@ -256,9 +257,18 @@ impl<'a> Tally<'a> {
 fn prior_result(line: &Line) -> PriorResult {
     match (&line.region, line.reason.as_deref()) {
         (Some(region), _) => PriorResult::Served(region.clone()),
-        (None, Some(reason @ ("no_route" | "residency_prohibited" | "residency_unavailable" | "unavailable"))) => {
-            PriorResult::Refused(line.status, reason.to_owned())
-        }
+        (
+            None,
+            Some(
+                reason @ ("no_route"
+                | "residency_prohibited"
+                | "residency_unavailable"
+                | "unavailable"
+                | "emergency_route_off"
+                | "emergency_read_only"
+                | "emergency_shed"),
+            ),
+        ) => PriorResult::Refused(line.status, reason.to_owned()),
         (None, _) => PriorResult::Failed,
     }
 }

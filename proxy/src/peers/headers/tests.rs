@@ -98,7 +98,8 @@ fn an_answer_counts_once_it_is_proved() {
     let answer = |signed: bool| {
         let mut response = http::Response::builder().status(503).header("x-other", "1").body(()).unwrap();
         let nobody = Answering { peers: Arc::default(), nonce: None };
-        tell_peer(response.headers_mut(), 503, true, if signed { &answering } else { &nobody });
+        let own = OwnWord { is_unsent: true, refused: None };
+        tell_peer(response.headers_mut(), 503, own, if signed { &answering } else { &nobody });
         response
     };
     let gateway = |counterpart| Answerer::Gateway { counterpart, nonce, peers: &peers };
@@ -111,7 +112,11 @@ fn an_answer_counts_once_it_is_proved() {
     ] {
         let mut response = answer(signed);
         let found = take_answer(&mut response, from);
-        assert_eq!(found, Answered { is_peers, is_unsent: is_peers, is_origins: false }, "{signed} {from:?}");
+        assert_eq!(
+            found,
+            Answered { is_peers, is_unsent: is_peers, is_origins: false, refused: None },
+            "{signed} {from:?}"
+        );
         assert_eq!(response.headers().len(), 1);
     }
 }

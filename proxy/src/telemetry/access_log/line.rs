@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use policy::pressure::Criticality;
 use policy::{Origin, Payload};
 use serde::Serialize;
 use smallvec::SmallVec;
@@ -36,6 +37,8 @@ pub(crate) struct LogLine<'a> {
     pub(crate) pinned: Option<&'a str>,
     pub(crate) route: Option<&'a str>,
     pub(crate) data_class: Option<&'a str>,
+    /// How critical it is, where that is less than its route says.
+    pub(crate) lowered_to: Option<Criticality>,
     /// The region of the node that decided.
     pub(crate) from: &'a str,
     /// Whether another node had chosen the region, and has a line of its own for the request.
@@ -157,6 +160,10 @@ impl LogLine<'_> {
         name(out, self.route);
         put(out, ",\"data_class\":");
         name(out, self.data_class);
+        if let Some(criticality) = self.lowered_to {
+            put(out, ",\"criticality\":");
+            text(out, criticality.name());
+        }
         put(out, ",\"from\":");
         text(out, self.from);
         put(

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use policy::pressure::Criticality;
 use policy::{Country, Origin, Payload};
 use serde_json::{Value, json};
 use smallvec::smallvec;
@@ -32,6 +33,7 @@ fn line(path: &str) -> LogLine<'_> {
         pinned: Some("here"),
         route: Some("all"),
         data_class: Some("customer"),
+        lowered_to: None,
         from: "here",
         chosen: false,
         table_version: "1",
@@ -66,6 +68,9 @@ fn a_line_has_its_fields_in_their_order() {
         "\n"
     );
     assert_eq!(written(&line("/x")), expected);
+    let lowered = LogLine { lowered_to: Some(Criticality::Sheddable), ..line("/x") };
+    let expected = expected.replace(r#""from":"here""#, r#""criticality":"sheddable","from":"here""#);
+    assert_eq!(written(&lowered), expected);
 }
 
 #[test]

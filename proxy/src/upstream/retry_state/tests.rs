@@ -26,7 +26,7 @@ fn table(allowed: &str) -> String {
 
 fn failed(target: AttemptTarget, fault: Fault) -> AttemptResult {
     let (unsent, is_nodes_own, call_status, is_fresh) = (false, false, None, true);
-    AttemptResult { target, unsent, is_nodes_own, call_status, is_fresh, result: Err(fault) }
+    AttemptResult { target, unsent, is_nodes_own, refused: None, call_status, is_fresh, result: Err(fault) }
 }
 
 /// A table that comes during the pause takes away the region that was about to be tried again.
