@@ -28,12 +28,14 @@ mod scoring;
 mod selector;
 mod split;
 mod standby;
+mod traffic_class;
 
 use std::path::{Path, PathBuf};
 
 use policy::affinity::AffinityKey;
 use policy::jurisdiction::DataClass;
 use policy::proof::Proof;
+use policy::region::Region;
 use policy::rollout::Canary;
 use policy::{LawTime, Table, TableSpec};
 
@@ -81,6 +83,7 @@ pub(crate) const KEYS: &[&str] = &[
     "affinity",
     "canary",
     "concurrency",
+    "traffic_classes",
     "emergency",
 ];
 
@@ -109,7 +112,7 @@ pub(crate) fn compile(
     let context = Context { names, frameworks: &Frameworks::collect(root), classes: &classes };
     let mut files = Files::new(directory);
     let concurrency = concurrency::of_table(root);
-    let (regions, upstreams) = region::regions(root, &concurrency).into_iter().unzip();
+    let (regions, upstreams): (Vec<Region>, Vec<Upstream>) = region::regions(root, &concurrency).into_iter().unzip();
     let rules = residency::rules(root, &context, &mut files);
     let routes = route::routes(root, &context);
     residency::check_implied_classes(root, names);
@@ -136,6 +139,7 @@ pub(crate) fn compile(
         scorings: scoring::scorings(root, names),
         routes,
         failover: failover::failover(root),
+        traffic_classes: traffic_class::traffic_classes(root, names),
         emergency,
     };
     if root.report_has_errors() {
@@ -149,6 +153,7 @@ pub(crate) fn compile(
     let proof = proof::prove(root, &table, file);
     proof::prove_later(root, &table);
     route::warn_of_overrides(root, &table);
+    traffic_class::check(root, &table.spec().regions, &upstreams, &table.spec().routes);
     let has_affinity_secret = root.field("affinity").is_some();
     let criticality_header = concurrency.criticality_header;
     let files = files.into_files();

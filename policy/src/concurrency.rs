@@ -1,5 +1,6 @@
 //! How full is too full, for whom: a curve for each criticality, limits that find themselves, and who waits for a place.
 
+pub mod classes;
 pub mod gradient;
 pub mod queue;
 
@@ -8,8 +9,9 @@ use std::time::Duration;
 use crate::hash::{SHED_SALT, fraction, mix};
 use crate::pressure::Criticality;
 
+pub use classes::{Guarantees, MOST_CLASSES, Taken, TrafficClass, TrafficSlot};
 pub use gradient::{Bounds, Gradient, Tick};
-pub use queue::{Leaves, Queue, QueuePlan};
+pub use queue::{Leaves, Queue, QueuePlan, Request};
 
 /// How many requests a region, or a version of its software, gets from one node at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

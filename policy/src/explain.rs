@@ -76,7 +76,7 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
     let explanation = Explanation {
         not_in_force: law::dormant(&case, &jurisdictions),
         route: Some(route.spec.name.clone()),
-        route_terms: Some(route_terms(route, facts)),
+        route_terms: Some(route_terms(table, route, facts)),
         data_class: Some(table.spec().data_classes[route.spec.data_class.0].name.clone()),
         access: Some(case.access),
         scoring: Some(scoring(table, route)),
@@ -138,11 +138,13 @@ fn request(table: &Table, facts: &Facts<'_>) -> RequestExplained {
     }
 }
 
-fn route_terms(route: &Route, facts: &Facts<'_>) -> RouteTerms {
+fn route_terms(table: &Table, route: &Route, facts: &Facts<'_>) -> RouteTerms {
     let spec = &route.spec;
+    let class = spec.traffic_class.and_then(|index| table.spec().traffic_classes.get(index));
     RouteTerms {
         line: spec.line,
         criticality: route.criticality(facts.criticality).name().to_owned(),
+        traffic_class: class.map(|class| class.name.clone()),
         affinity: match spec.affinity {
             Affinity::None => "none",
             Affinity::ClientIp => "client_ip",

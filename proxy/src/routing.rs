@@ -168,7 +168,7 @@ impl Routing {
                 has_canary: endpoints_on_trial > 0,
             };
             cell.state.set_draining(region.state == AdminState::Draining);
-            cell.state.limits.set_plan(&upstream.concurrency, cap);
+            cell.state.limits.set_plan(&upstream.concurrency, cap, table.guarantees());
             cell.refresh(failover);
             regions.push(cell);
         }
@@ -296,6 +296,17 @@ impl Region {
     /// Returns its limit as it is now; `None` where there is none.
     pub(crate) fn limit(&self) -> Option<LimitNow> {
         self.state.limits.now(self.has_canary)
+    }
+
+    /// Returns each traffic class of a table with the places that it has taken, and what it is guaranteed of them; nothing
+    /// where there is no limit.
+    pub(crate) fn classes<'t>(&self, table: &'t Table) -> impl Iterator<Item = (&'t str, usize, usize)> {
+        let limit = self.limit().map(|now| now.limit);
+        let classes = table.spec().traffic_classes.iter().enumerate();
+        let taken = |index: usize| self.state.limits.taken_by(index, self.has_canary);
+        classes.filter_map(move |(index, class)| {
+            Some((class.name.as_str(), taken(index), table.guarantees().places(index, limit?)))
+        })
     }
 
     /// Returns what its endpoints say of their own load, as a mean of those that say something; else zero.

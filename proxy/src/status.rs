@@ -196,6 +196,18 @@ pub(crate) struct LimitStatus {
     pub(crate) taken: usize,
     /// Requests that wait for a place.
     pub(crate) waiting: usize,
+    /// Empty where the table has none.
+    pub(crate) traffic_classes: Vec<ClassStatus>,
+}
+
+/// A traffic class in a region, on this node.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub(crate) struct ClassStatus {
+    pub(crate) name: String,
+    /// Places of its own, if it asks for them.
+    pub(crate) guaranteed: usize,
+    pub(crate) taken: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -347,7 +359,7 @@ impl Status {
                     error_share: cell.state.error_share(),
                     endpoints: cell.endpoints.iter().map(|endpoint| EndpointStatus::of(endpoint)).collect(),
                     requests_in_flight: cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed),
-                    concurrency: cell.limit().map(|now| LimitStatus::of(cell, now)),
+                    concurrency: cell.limit().map(|now| LimitStatus::of(cell, now, routing.table())),
                     utilisation: cell.utilisation(),
                     reported_utilisation: reported.map(|reported| reported.utilisation),
                     reported_age_seconds: reported.map(|reported| reported.age.as_secs_f32()),
@@ -403,10 +415,12 @@ fn millis(took: Duration) -> f64 {
 }
 
 impl LimitStatus {
-    fn of(cell: &Region, now: LimitNow) -> Self {
+    fn of(cell: &Region, now: LimitNow, table: &Table) -> Self {
         let LimitNow { limit, taken, waiting } = now;
         let mode = if cell.state.limits.is_adaptive() { "adaptive" } else { "fixed" };
-        Self { mode, limit, taken, waiting }
+        let class =
+            |(name, taken, guaranteed): (&str, usize, usize)| ClassStatus { name: name.to_owned(), guaranteed, taken };
+        Self { mode, limit, taken, waiting, traffic_classes: cell.classes(table).map(class).collect() }
     }
 }
 

@@ -103,6 +103,79 @@ async fn one_client_with_many_requests_does_not_keep_others_waiting() {
     assert!(last.is_some_and(|last| last <= 2), "the others come before its own: {paths:?}");
 }
 
+/// One class floods, and is more important at that: another's request has the next place all the same, and pushes out one
+/// of the flood. What a class does not ask for is lent.
+#[tokio::test]
+async fn a_class_has_its_share_whatever_another_does() {
+    let routes = r#"
+[concurrency]
+mode = "fixed"
+limit = 2
+queue = 4
+queue_age = "60s"
+[traffic_classes.bulk]
+guaranteed = 0.5
+[traffic_classes.interactive]
+guaranteed = 0.5
+[[routes]]
+name = "bulk"
+path = "/bulk"
+criticality = "critical"
+traffic_class = "bulk"
+[[routes]]
+name = "interactive"
+traffic_class = "interactive"
+"#;
+    let world = World::of_regions(&[("here", "US")], routes).await;
+    let node = Setup::new("here", world.table()).start().await;
+    world.origin("here").behave(|received| match received.path.as_str() {
+        path if path.starts_with("/bulk") => Behaviour::Stall,
+        _ => Behaviour::Slow(Duration::ZERO),
+    });
+    let mut flood = Vec::new();
+    for number in 1..=2 {
+        flood.push(send(&node, get(&format!("/bulk/{number}"))));
+        places(&node, number, 0).await;
+    }
+    for waiting in 1..=4 {
+        flood.push(send(&node, get("/bulk/more")));
+        places(&node, 2, waiting).await;
+    }
+    let classes = node.status().await["regions"][0]["concurrency"]["traffic_classes"].clone();
+    let expected = serde_json::json!([
+        { "name": "bulk", "guaranteed": 1, "taken": 2 },
+        { "name": "interactive", "guaranteed": 1, "taken": 0 },
+    ]);
+    assert_eq!(classes, expected, "what one does not ask for the other has");
+    eventually("metrics tell", async || {
+        let taken = node.metrics().await.sum("meridian_class_places", &[("region", "here"), ("class", "bulk")]);
+        if taken == Some(2.0) { Ok(()) } else { Err(format!("{taken:?}")) }
+    })
+    .await;
+    let told = node.ask(&get("/explain?country=US&path=/search")).await.json();
+    assert_eq!(told["route_terms"]["traffic_class"], "interactive");
+
+    let interactive = send(&node, get("/search"));
+    flood.remove(2).await.expect("an answer").assert_overloaded();
+    places(&node, 2, 4).await;
+    world.origin("here").behave(|received| match received.path.as_str() {
+        "/bulk/2" => Behaviour::Stall,
+        _ => Behaviour::Slow(Duration::ZERO),
+    });
+    interactive.await.expect("an answer").assert_served_by("here");
+    for _ in 0..3 {
+        flood.pop().expect("one").await.expect("an answer").assert_served_by("here");
+    }
+    world.behave("here", &Behaviour::Normal);
+    for request in flood {
+        request.await.expect("an answer").assert_served_by("here");
+    }
+    let paths: Vec<String> = world.received("here").into_iter().map(|received| received.path).collect();
+    let more = "/bulk/more";
+    assert_eq!(paths, ["/bulk/1", "/bulk/2", "/search", more, more, more]);
+    places(&node, 0, 0).await;
+}
+
 /// Who waits under a limit goes on when a table comes that has none.
 #[tokio::test]
 async fn a_table_without_limit_lets_those_go_on_that_wait() {

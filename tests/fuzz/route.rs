@@ -98,6 +98,7 @@ fn route(index: usize, [host, path, letters]: [&str; 3]) -> RouteSpec {
         data_class: ClassId(0),
         scoring: 0,
         criticality: Criticality::Default,
+        traffic_class: None,
         access: None,
         require_compliance: Vec::new(),
         prefer_compliance: Vec::new(),
@@ -162,6 +163,7 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
         scorings: vec![ScoringSpec::built_in("balanced").expect("it is built in")],
         routes,
         failover: Failover::default(),
+        traffic_classes: Vec::new(),
         emergency: None,
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Names<'t> {
     pub(super) classes: NamesOf<'t, ClassId>,
     /// Positions in the specification's scorings.
     pub(super) scorings: NamesOf<'t, usize>,
+    /// Positions in the specification's traffic classes.
+    pub(super) traffic_classes: NamesOf<'t, usize>,
 }
 
 /// The names of one kind of thing.
@@ -37,6 +39,7 @@ impl<'t> Names<'t> {
         let mut classes = keys(root, "data_classes", MAX_NAMES);
         classes.push("public");
         classes.extend(classes_in_rules(root));
+        let traffic_classes = keys(root, "traffic_classes", MAX_NAMES);
         let mut scorings = keys(root, "scoring", MAX_NAMES);
         scorings.extend(Weights::BUILT_IN);
         Self {
@@ -45,6 +48,7 @@ impl<'t> Names<'t> {
             lists: NamesOf::number("list", lists, |n| Some(ListId(n))),
             classes: NamesOf::number("data class", classes, |n| Some(ClassId(n))),
             scorings: NamesOf::number("scoring", scorings, Some),
+            traffic_classes: NamesOf::number("traffic class", traffic_classes, Some),
         }
     }
 }

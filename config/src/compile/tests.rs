@@ -472,12 +472,20 @@ fn bad_sections() {
             "emergency.page_text",
             "there is page already",
         ),
+        ("[traffic_classes.a]", 9, "traffic_classes.a.guaranteed", "missing: say which share"),
+        ("[traffic_classes.a]\nguaranteed = 0", 10, "traffic_classes.a.guaranteed", "a share above 0"),
+        ("[traffic_classes.a]\nguaranteed = 1.5", 10, "traffic_classes.a.guaranteed", "0 to 1"),
+        ("[traffic_classes.a]\nguarantee = 0.5", 10, "traffic_classes.a.guarantee", "did you mean \"guaranteed\"?"),
         ("[failover]\nthreshhold = 1", 10, "failover.threshhold", "did you mean \"threshold\"?"),
         ("[failover]\ndrain_timeout = '-1s'", 10, "failover.drain_timeout", "is not a duration"),
         ("[failover]\noutlier = { consecutive_errors = 0 }", 10, "failover.outlier.consecutive_errors", "out of range"),
     ] {
         expect(&base_with("#end", snippet), Severity::Error, line, path, fragment);
     }
+    let both = "[traffic_classes.a]\nguaranteed = 0.6\n[traffic_classes.b]\nguaranteed = 0.5";
+    expect(&base_with("#end", both), Severity::Error, 9, "traffic_classes", "guaranteed 1.100 together: at most 1");
+    let unknown = base_with("#route", "traffic_class = 'b'") + "\n[traffic_classes.a]\nguaranteed = 0.6";
+    expect(&unknown, Severity::Error, 8, "routes[0].traffic_class", "unknown traffic class \"b\"; known: a");
     let version = |value: &str| format!("version = {value}\n{BASE}");
     expect(&version("'''a\nb'''"), Severity::Error, 1, "version", "single line");
     expect(&version("1"), Severity::Error, 1, "version", "expected a string");
@@ -606,6 +614,18 @@ fn warnings_leave_a_table_usable() {
             11,
             "emergency.until",
             "the emergency is over, and switches nothing off any more",
+        ),
+        (
+            base_with("#route", "traffic_class = 'a'").replace("#end", "[traffic_classes.a]\nguaranteed = 0.4"),
+            9,
+            "traffic_classes",
+            "do nothing in any region, where mode is \"off\"",
+        ),
+        (
+            end("[concurrency]\nmode = 'adaptive'\n[traffic_classes.a]\nguaranteed = 0.4"),
+            11,
+            "traffic_classes.a",
+            "no route is of this class: give one traffic_class = \"a\"",
         ),
         (rule_line("{ countries = ['FR'] }"), 13, "residency[0].allow", "no region satisfies this"),
     ] {

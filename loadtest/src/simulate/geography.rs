@@ -116,6 +116,7 @@ pub(super) fn table(declared: &[Option<f64>], failover: Failover) -> Table {
         scorings: vec![ScoringSpec::built_in("balanced").expect("built in")],
         routes: ROUTES.iter().map(|(name, criticality, _)| route(name, *criticality)).collect(),
         failover,
+        traffic_classes: Vec::new(),
         emergency: None,
     };
     Table::new(spec).expect("a sound table")
@@ -151,6 +152,7 @@ fn route(name: &str, criticality: Criticality) -> RouteSpec {
         data_class: ClassId(usize::from(name == "personal")),
         scoring: 0,
         criticality,
+        traffic_class: None,
         access: None,
         require_compliance: Vec::new(),
         prefer_compliance: Vec::new(),

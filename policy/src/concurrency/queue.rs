@@ -1,7 +1,8 @@
 //! Who waits for a place where all are taken, who gets the next, and who gives up: a queue that is bounded in number and
 //! in time.
 //!
-//! The more important come first. Among equals, those of the client with the fewest in the queue do, so that one that
+//! Those of a traffic class that has less than its guarantee come first ([`super::classes`]). Then the more important.
+//! Among equals, those of the client with the fewest in the queue do, so that one that
 //! sends many gets what the others leave. Among those again, who came first, until the queue has stood for a tenth of
 //! its age without being empty (but for those that gave up): then what comes in is more than what goes out, and the newest comes first, since its
 //! client still waits, and what is not critical gives up after a quarter of the age, or sooner where that is said. (CoDel's
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::classes::{Guarantees, MOST_CLASSES, Taken, TrafficSlot};
 use crate::pressure::Criticality;
 
 /// The bounds of a queue.
@@ -32,6 +34,17 @@ pub enum Leaves {
     TooOld,
 }
 
+/// Who asks for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// How critical it is.
+    pub criticality: Criticality,
+    /// The hash of its client's identity.
+    pub client: u64,
+    /// Its traffic class.
+    pub class: Option<TrafficSlot>,
+}
+
 /// Those that wait. `T` is what they are told by.
 #[derive(Debug)]
 pub struct Queue<T> {
@@ -46,12 +59,17 @@ pub struct Queue<T> {
     hurry: Option<Duration>,
     /// When it was left empty by those that have waited for too long: that is no sign of rest.
     gave_up: Option<Duration>,
+    guarantees: Guarantees,
+    /// How many of each class wait.
+    by_class: [u32; MOST_CLASSES],
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
     criticality: Criticality,
     client: u64,
+    /// Its class, of those that have guarantees.
+    class: Option<usize>,
     since: Duration,
     item: T,
 }
@@ -66,6 +84,8 @@ impl<T> Queue<T> {
             busy_since: Duration::ZERO,
             hurry: None,
             gave_up: None,
+            guarantees: Guarantees::default(),
+            by_class: [0; MOST_CLASSES],
         }
     }
 
@@ -78,6 +98,25 @@ impl<T> Queue<T> {
     /// quarter of the age: what they wait for may be quick.
     pub fn set_hurry(&mut self, hurry: Option<Duration>) {
         self.hurry = hurry.map(|hurry| hurry.max(LEAST_HURRY));
+    }
+
+    /// Sets what classes are guaranteed. Where these are other classes, those that wait are of none.
+    pub fn set_guarantees(&mut self, guarantees: Guarantees) {
+        if guarantees.key() != self.guarantees.key() {
+            self.waiting.iter_mut().for_each(|each| each.class = None);
+            self.by_class = [0; MOST_CLASSES];
+        }
+        self.guarantees = guarantees;
+    }
+
+    /// Returns what classes are guaranteed.
+    pub fn guarantees(&self) -> &Guarantees {
+        &self.guarantees
+    }
+
+    /// Returns how many of each class wait.
+    pub fn by_class(&self) -> [u32; MOST_CLASSES] {
+        self.by_class
     }
 
     /// Returns how many wait.
@@ -95,9 +134,10 @@ impl<T> Queue<T> {
         !self.is_empty() && now.saturating_sub(self.busy_since) >= self.plan.age / INTERVAL
     }
 
-    /// Takes one in. Returns who gives way to it if there are too many, which may be itself: the least important, of
-    /// the client with the most of them the oldest.
-    pub fn push(&mut self, now: Duration, criticality: Criticality, client: u64, item: T) -> Option<T> {
+    /// Takes one in. Returns who gives way to it if there are too many, which may be itself: those of classes beyond
+    /// their share of the queue first, and of these the least important, of the client with the most of them the oldest.
+    pub fn push(&mut self, now: Duration, request: Request, item: T) -> Option<T> {
+        let Request { criticality, client, class } = request;
         if self.plan.length == 0 {
             return Some(item);
         }
@@ -105,28 +145,34 @@ impl<T> Queue<T> {
             self.busy_since = now;
         }
         self.gave_up = None;
-        self.waiting.push(Waiting { criticality, client, since: now, item });
+        let class = class.and_then(|slot| self.guarantees.index(slot));
+        self.waiting.push(Waiting { criticality, client, class, since: now, item });
+        if let Some(count) = class.and_then(|index| self.by_class.get_mut(index)) {
+            *count += 1;
+        }
         *self.counts.entry(client).or_default() += 1;
         if self.waiting.len() <= self.plan.length {
             return None;
         }
         let gives_way = |(at, each): &(usize, &Waiting<T>)| {
             // Of equals the first, which is the oldest.
-            (each.criticality, std::cmp::Reverse(self.of_the_same(each)), *at)
+            (self.is_within_share(each), each.criticality, std::cmp::Reverse(self.of_the_same(each)), *at)
         };
         let (at, _) = self.waiting.iter().enumerate().min_by_key(gives_way)?;
         Some(self.take(at))
     }
 
-    /// Takes out who gets the next place.
-    pub fn pop(&mut self, now: Duration) -> Option<T> {
+    /// Takes out who gets the next place, where `taken` are.
+    pub fn pop(&mut self, now: Duration, taken: &Taken) -> Option<(T, Option<usize>)> {
         let newest_first = self.is_overloaded(now);
         let comes_last = |(at, each): &(usize, &Waiting<T>)| {
             let order = if newest_first { self.waiting.len() - at } else { *at };
-            (std::cmp::Reverse(each.criticality), self.of_the_same(each), order)
+            let is_owed = taken.is_below(&self.guarantees, each.class);
+            (!is_owed, std::cmp::Reverse(each.criticality), self.of_the_same(each), order)
         };
-        let (at, _) = self.waiting.iter().enumerate().min_by_key(comes_last)?;
-        Some(self.take(at))
+        let (at, each) = self.waiting.iter().enumerate().min_by_key(comes_last)?;
+        let class = each.class;
+        Some((self.take(at), class))
     }
 
     /// Takes out who has waited for too long.
@@ -158,8 +204,19 @@ impl<T> Queue<T> {
         self.counts.get(&each.client).copied().unwrap_or_default()
     }
 
+    /// Returns whether no more of its class wait than its share of the queue is.
+    fn is_within_share(&self, each: &Waiting<T>) -> bool {
+        each.class.is_some_and(|index| {
+            let waiting = self.by_class.get(index).copied().unwrap_or(u32::MAX) as usize;
+            waiting <= self.guarantees.places(index, self.plan.length)
+        })
+    }
+
     fn take(&mut self, at: usize) -> T {
-        let Waiting { client, item, .. } = self.waiting.remove(at);
+        let Waiting { client, class, item, .. } = self.waiting.remove(at);
+        if let Some(count) = class.and_then(|index| self.by_class.get_mut(index)) {
+            *count -= 1;
+        }
         if let Entry::Occupied(mut count) = self.counts.entry(client) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

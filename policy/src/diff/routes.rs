@@ -198,6 +198,7 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         data_class: _,
         scoring: _,
         criticality: _,
+        traffic_class: _,
         access: _,
         require_compliance: _,
         prefer_compliance: _,
@@ -232,6 +233,10 @@ fn said_of(route: &RouteSpec, spec: &TableSpec) -> Vec<(String, String)> {
         ("data_class", spec.data_classes[route.data_class.0].name.clone()),
         ("scoring", spec.scorings[route.scoring].name.clone()),
         ("criticality", route.criticality.name().to_owned()),
+        (
+            "traffic_class",
+            optional(route.traffic_class.and_then(|index| Some(spec.traffic_classes.get(index)?.name.clone()))),
+        ),
         (
             "access",
             match route.access {

@@ -311,6 +311,11 @@ fn rest(spec: &TableSpec) -> Vec<(String, String)> {
         ("drain_timeout", format!("{drain_timeout:?}")),
     ];
     rest.extend(failover.map(|(key, value)| (format!("failover.{key}"), value)));
+    rest.extend(
+        spec.traffic_classes
+            .iter()
+            .map(|class| (format!("traffic_classes.{}.guaranteed", class.name), class.guaranteed.to_string())),
+    );
     rest.extend(spec.emergency.iter().flat_map(|said| emergency(said, spec)));
     rest
 }

@@ -117,6 +117,9 @@ pub struct RouteTerms {
     pub line: u32,
     /// How late it is shed and spilled: `critical`, `default` or `sheddable`.
     pub criticality: String,
+    /// Its traffic class; null for none.
+    #[serde(default)]
+    pub traffic_class: Option<String>,
     /// How a client is kept at its region: `none`, `client_ip` or `cookie`. By `client_ip` neither
     /// the load below the overload mark nor the measured latency of the moment is weighed.
     pub affinity: String,

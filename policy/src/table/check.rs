@@ -4,6 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use super::{Table, TableSpec};
+use crate::concurrency::MOST_CLASSES;
 use crate::emergency::ReadOnly;
 use crate::jurisdiction::{ClassId, JurisdictionId, UnknownOrigin};
 use crate::list::Countries;
@@ -27,6 +28,8 @@ pub enum TableError {
     NoRoute,
     #[error("{0} routes; a table may have at most {max}", max = Table::MAX_ROUTES)]
     TooManyRoutes(usize),
+    #[error("{0} traffic classes; a table may have at most {MOST_CLASSES}")]
+    TooManyTrafficClasses(usize),
     #[error("two {kind} are named {name:?}")]
     Duplicate { kind: &'static str, name: String },
     #[error("{0} different latency curves; the scorings of a table may have at most {max}", max = Table::MAX_CURVES)]
@@ -133,6 +136,20 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
             return dangling("unknown_origin".into(), "jurisdiction");
         }
     }
+    unique("traffic classes", spec.traffic_classes.iter().map(|class| &class.name))?;
+    if spec.traffic_classes.len() > MOST_CLASSES {
+        return Err(TableError::TooManyTrafficClasses(spec.traffic_classes.len()));
+    }
+    for class in &spec.traffic_classes {
+        if !(class.guaranteed > 0.0 && class.guaranteed <= 1.0) {
+            let place = format!("traffic class {}: guaranteed", class.name);
+            return Err(TableError::BadNumber { place, value: class.guaranteed });
+        }
+    }
+    let guaranteed: f64 = spec.traffic_classes.iter().map(|class| class.guaranteed).sum();
+    if guaranteed > 1.0 + 1e-9 {
+        return Err(TableError::BadNumber { place: "the guarantees of all traffic classes".into(), value: guaranteed });
+    }
     let mut curves: Vec<&LatencyCurve> = Vec::new();
     for ScoringSpec { name, weights, latency_curve, shares: _ } in &spec.scorings {
         if !weights.is_usable() {
@@ -151,6 +168,9 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
         }
         if route.scoring >= spec.scorings.len() {
             return dangling(format!("route {}", route.name), "scoring");
+        }
+        if route.traffic_class.is_some_and(|index| index >= spec.traffic_classes.len()) {
+            return dangling(format!("route {}", route.name), "traffic class");
         }
         if !route.jurisdictions.iter().all(jurisdiction_known) {
             return dangling(format!("route {}", route.name), "jurisdiction");

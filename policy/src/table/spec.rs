@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::concurrency::TrafficClass;
 use crate::emergency::EmergencySpec;
 use crate::failover::Failover;
 use crate::jurisdiction::{DataClass, Jurisdiction, Rule, SuperRegion, UnknownOrigin, UnlistedJurisdiction};
@@ -46,6 +47,8 @@ pub struct TableSpec {
     pub routes: Vec<RouteSpec>,
     /// The fleet-wide failover settings.
     pub failover: Failover,
+    /// The traffic classes, at most [`MOST_CLASSES`](crate::concurrency::MOST_CLASSES).
+    pub traffic_classes: Vec<TrafficClass>,
     /// What is switched off, in an incident.
     pub emergency: Option<EmergencySpec>,
 }

@@ -53,6 +53,7 @@ pub fn route(name: &str, prefix: &str, class: usize) -> RouteSpec {
         data_class: ClassId(class),
         scoring: 0,
         criticality: Criticality::Default,
+        traffic_class: None,
         access: None,
         require_compliance: Vec::new(),
         prefer_compliance: Vec::new(),
@@ -140,6 +141,7 @@ pub fn spec(regions: Vec<Region>) -> TableSpec {
         scorings: vec![ScoringSpec::built_in("balanced").unwrap()],
         routes: vec![route("public", "/", 0)],
         failover: Failover::default(),
+        traffic_classes: Vec::new(),
         emergency: None,
     }
 }

@@ -312,6 +312,7 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
                 scorings: named("w", scorings, |name, scoring| ScoringSpec { name, ..scoring }),
                 routes: Vec::new(),
                 failover: Failover::default(),
+                traffic_classes: Vec::new(),
                 emergency: None,
             };
             for (from, to, ms) in latencies {
@@ -626,6 +627,7 @@ fn route() -> impl Strategy<Value = RouteSpec> {
         data_class: ClassId(kind.0),
         scoring: kind.1,
         criticality: kind.2,
+        traffic_class: None,
         access: kind.3,
         require_compliance: limits.0.into_iter().map(str::to_owned).collect(),
         prefer_compliance: limits.1.into_iter().map(str::to_owned).collect(),

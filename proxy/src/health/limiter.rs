@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use policy::concurrency::{ConcurrencyPlan, Gradient, Leaves, Mode, Queue, Tick};
-use policy::pressure::Criticality;
+use policy::concurrency::{
+    ConcurrencyPlan, Gradient, Guarantees, Leaves, MOST_CLASSES, Mode, Queue, Request, Taken, Tick, TrafficSlot,
+};
 use policy::quantile::{BUCKETS, bucket};
 use tokio::sync::oneshot;
 
@@ -28,6 +29,9 @@ pub(crate) struct Limiter {
     /// How many are, in the lower half, and in the upper one by which plan: a limit of those whose head is awaited does not
     /// count what was taken for a whole answer.
     taken: AtomicU64,
+    /// How many each traffic class has taken, in the lower half, and in the upper one of which table's classes: what was
+    /// taken for others is not counted.
+    by_class: [AtomicU64; MOST_CLASSES],
     /// How many wait, as it was when the queue's lock was last given back.
     waiting: AtomicUsize,
     /// Whether a place is given back with the answer's head, and not with its end.
@@ -63,6 +67,8 @@ pub(crate) struct Place {
     limiter: Arc<Limiter>,
     /// By which plan it was taken.
     plan: u32,
+    /// The traffic class that it is counted for.
+    class: Option<TrafficSlot>,
 }
 
 /// There is no place.
@@ -103,10 +109,17 @@ impl RegionLimits {
         if is_on_trial { &self.on_trial } else { &self.stable }
     }
 
-    /// Puts a plan in force; `cap` is the most that the node lets there be. What waits goes on by the new one.
-    pub(crate) fn set_plan(&self, plan: &ConcurrencyPlan, cap: usize) {
-        self.stable.set_plan(plan, cap);
-        self.on_trial.set_plan(plan, cap);
+    /// Puts a plan in force; `cap` is the most that the node lets there be, and `guarantees` what traffic classes have of
+    /// it. What waits goes on by the new one.
+    pub(crate) fn set_plan(&self, plan: &ConcurrencyPlan, cap: usize, guarantees: &Guarantees) {
+        self.stable.set_plan(plan, cap, guarantees);
+        self.on_trial.set_plan(plan, cap, guarantees);
+    }
+
+    /// Returns how many places a traffic class of the table in force has taken.
+    pub(crate) fn taken_by(&self, index: usize, has_trial: bool) -> usize {
+        let on_trial = if has_trial { self.on_trial.taken_by(index) } else { 0 };
+        self.stable.taken_by(index) + on_trial
     }
 
     /// Follows what was seen since the last tick.
@@ -136,7 +149,7 @@ impl RegionLimits {
 
     /// Ends the limits: all that wait go on.
     pub(crate) fn end(&self) {
-        self.set_plan(&ConcurrencyPlan::default(), UNLIMITED);
+        self.set_plan(&ConcurrencyPlan::default(), UNLIMITED, &Guarantees::default());
     }
 
     /// Returns whether the limits find themselves.
@@ -157,11 +170,11 @@ impl LimitNow {
 }
 
 impl Limiter {
-    /// Takes a place; none is needed where there is no limit.
+    /// Takes a place for a request of a traffic class; none is needed where there is no limit.
     ///
     /// # Errors
     /// When all are taken, or others wait.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Option<Place>, Full> {
+    pub(crate) fn enter(self: &Arc<Self>, class: Option<TrafficSlot>) -> Result<Option<Place>, Full> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == UNLIMITED {
             return Ok(None);
@@ -169,7 +182,8 @@ impl Limiter {
         if self.waiting.load(Ordering::SeqCst) == 0
             && let Some(plan) = self.take()
         {
-            return Ok(Some(Place { limiter: self.clone(), plan }));
+            let class = class.filter(|slot| self.count(*slot));
+            return Ok(Some(Place { limiter: self.clone(), plan, class }));
         }
         self.turned_away.fetch_add(1, Ordering::Relaxed);
         Err(Full)
@@ -179,14 +193,14 @@ impl Limiter {
     ///
     /// # Errors
     /// When there is no room in the queue for it.
-    pub(crate) fn wait(self: &Arc<Self>, criticality: Criticality, client: u64) -> Result<Waits, Leaves> {
+    pub(crate) fn wait(self: &Arc<Self>, request: Request) -> Result<Waits, Leaves> {
         let now = uptime();
         let (sender, outcome) = oneshot::channel();
         let (id, gives_way) = {
             let mut inner = self.lock();
             let id = inner.next_id;
             inner.next_id += 1;
-            let gives_way = inner.queue.push(now, criticality, client, Waiter { id, outcome: sender });
+            let gives_way = inner.queue.push(now, request, Waiter { id, outcome: sender });
             self.waiting.store(inner.queue.len(), Ordering::SeqCst);
             (id, gives_way)
         };
@@ -219,7 +233,11 @@ impl Limiter {
         Some(LimitNow { limit, taken, waiting: self.waiting.load(Ordering::Relaxed) })
     }
 
-    fn set_plan(self: &Arc<Self>, plan: &ConcurrencyPlan, cap: usize) {
+    fn taken_by(&self, index: usize) -> usize {
+        self.by_class.get(index).map_or(0, |taken| taken_of(taken.load(Ordering::Relaxed)) as usize)
+    }
+
+    fn set_plan(self: &Arc<Self>, plan: &ConcurrencyPlan, cap: usize, guarantees: &Guarantees) {
         {
             let mut inner = self.lock();
             let mut plan = *plan;
@@ -244,6 +262,11 @@ impl Limiter {
                 }
                 (Mode::Adaptive(bounds), gradient) => gradient.insert(Gradient::new(bounds)).limit() as usize,
             };
+            if inner.queue.guarantees().key() != guarantees.key() {
+                let none = u64::from(guarantees.key()) << PLAN_SHIFT;
+                self.by_class.iter().for_each(|taken| taken.store(none, Ordering::SeqCst));
+            }
+            inner.queue.set_guarantees(*guarantees);
             inner.queue.set_plan(plan.queue);
             inner.queue.set_hurry(None);
             let is_until_head = matches!(plan.mode, Mode::Adaptive(_));
@@ -302,6 +325,29 @@ impl Limiter {
         let _before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
+    /// Counts a place for a traffic class; false where that is of another table.
+    fn count(&self, slot: TrafficSlot) -> bool {
+        let more = |taken| (plan_of(taken) == slot.key && taken_of(taken) < u32::MAX).then_some(taken + 1);
+        let taken = self.by_class.get(usize::from(slot.index));
+        taken.is_some_and(|taken| taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok())
+    }
+
+    fn uncount(&self, slot: TrafficSlot) {
+        let less = |taken| (plan_of(taken) == slot.key && taken_of(taken) > 0).then(|| taken - 1);
+        if let Some(taken) = self.by_class.get(usize::from(slot.index)) {
+            let _before = taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        }
+    }
+
+    /// Returns how many places each class has; nothing where there are none.
+    fn taken_by_classes(&self, guarantees: &Guarantees) -> Taken {
+        if guarantees.key() == 0 {
+            return Taken::default();
+        }
+        let by_class = std::array::from_fn(|index| u32::try_from(self.taken_by(index)).unwrap_or(u32::MAX));
+        Taken { limit: self.limit.load(Ordering::Relaxed), by_class }
+    }
+
     /// Gives a place back. Whoever waits is either seen here, or sees the place itself.
     fn leave(self: &Arc<Self>, plan: u32) {
         self.release(plan);
@@ -319,8 +365,13 @@ impl Limiter {
             while !inner.queue.is_empty()
                 && let Some(plan) = self.take()
             {
-                match inner.queue.pop(now) {
-                    Some(waiter) => go_on.push((waiter, Place { limiter: self.clone(), plan })),
+                let guarantees = *inner.queue.guarantees();
+                match inner.queue.pop(now, &self.taken_by_classes(&guarantees)) {
+                    Some((waiter, class)) => {
+                        let slot = class.and_then(|index| guarantees.slot(index));
+                        let class = slot.filter(|slot| self.count(*slot));
+                        go_on.push((waiter, Place { limiter: self.clone(), plan, class }));
+                    }
                     // As a number, since a place that is dropped would ask for the lock.
                     None => self.release(plan),
                 }
@@ -351,6 +402,7 @@ impl Default for Limiter {
         Self {
             limit: AtomicUsize::new(UNLIMITED),
             taken: AtomicU64::new(0),
+            by_class: std::array::from_fn(|_| AtomicU64::new(0)),
             waiting: AtomicUsize::new(0),
             is_until_head: AtomicBool::new(false),
             turned_away: AtomicU32::new(0),
@@ -371,6 +423,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if let Some(class) = self.class {
+            self.limiter.uncount(class);
+        }
         self.limiter.leave(self.plan);
     }
 }

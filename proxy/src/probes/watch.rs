@@ -11,7 +11,7 @@ use pingora::services::background::BackgroundService;
 use policy::health::{Counts, Phase, Primary, Probe, ProbePlan, Sliding, is_needed};
 use policy::pressure::{OVERLOAD_MARK, Pressure};
 use policy::region::AdminState;
-use policy::{Health, RegionId};
+use policy::{Health, RegionId, Table};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::probe;
@@ -145,7 +145,7 @@ impl Watch {
             cell.state.limits.tick();
             refresh(&self.node.telemetry.metrics, &region.name, cell, failover);
             memory.regions.entry(region.name.clone()).or_default().observe(&region.name, cell, since);
-            show(&self.node, region, cell);
+            show(&self.node, routing.table(), region, cell);
         }
         follow_standbys(&self.node, &routing);
         follow_writers(&self.node, &routing);
@@ -252,7 +252,7 @@ fn seen(routing: &Routing, id: RegionId) -> Primary {
     Primary { health, pressure: cell.state.pressure(), capacity: routing.table().capacity_rps(id) }
 }
 
-fn show(node: &Node, region: &policy::region::Region, cell: &Region) {
+fn show(node: &Node, table: &Table, region: &policy::region::Region, cell: &Region) {
     let (admin, region) = (region.state, &region.name);
     // What the table keeps clients from gets none of them, however healthy it is.
     let health = if admin == AdminState::Serving { gauge(cell) } else { 0.0 };
@@ -263,9 +263,19 @@ fn show(node: &Node, region: &policy::region::Region, cell: &Region) {
     let now = cell.limit();
     metrics.queue_depth.with_label_values(&[region, "place"]).set(number(now.map_or(0, |now| now.waiting)));
     match now {
-        Some(now) => metrics.concurrency_limit.with_label_values(&[region]).set(number(now.limit)),
+        Some(now) => {
+            metrics.concurrency_limit.with_label_values(&[region]).set(number(now.limit));
+            for (class, taken, _) in cell.classes(table) {
+                metrics.class_places.with_label_values(&[region, class]).set(number(taken));
+            }
+        }
         // It has none to remove, or no longer.
-        None => drop(metrics.concurrency_limit.remove_label_values(&[region])),
+        None => {
+            let _had = metrics.concurrency_limit.remove_label_values(&[region]);
+            for class in &table.spec().traffic_classes {
+                let _had = metrics.class_places.remove_label_values(&[region, &class.name]);
+            }
+        }
     }
 }
 

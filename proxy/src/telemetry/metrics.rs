@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     pub(crate) queue_depth: IntGaugeVec,
     awaiting_heads: IntGauge,
     pub(crate) concurrency_limit: IntGaugeVec,
+    pub(crate) class_places: IntGaugeVec,
     pub(crate) decisions: IntCounterVec,
     pub(crate) decision_seconds: Histogram,
     pub(crate) region_health: GaugeVec,
@@ -154,6 +155,11 @@ impl Metrics {
             ),
             awaiting_heads: awaiting_heads(&queue_depth),
             queue_depth,
+            class_places: gauges(
+                "meridian_class_places",
+                "Places of a region's limit that a traffic class has taken on this node",
+                &["region", "class"],
+            ),
             concurrency_limit: gauges(
                 "meridian_concurrency_limit",
                 "The limit of a region on this node, where it has one (concurrency.mode)",
@@ -502,6 +508,7 @@ impl Metrics {
             "region" | "source_region" | "target_region" | "from_region" | "to_region" | "from" | "to" => region(value),
             "route" => routes.contains(value),
             "version" => version_on_trial == Some(value),
+            "class" => table.spec().traffic_classes.iter().any(|class| class.name == value),
             "jurisdiction" => {
                 ["none", "unknown", "several"].contains(&value)
                     || table.spec().jurisdictions.iter().any(|jurisdiction| jurisdiction.name == value)
@@ -531,6 +538,7 @@ impl Metrics {
         forget(&self.region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.region_latency_sla, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.queue_depth, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.class_places, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.concurrency_limit, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.failovers, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.ejections, keep, |vec, values| vec.remove_label_values(values).is_ok());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use policy::attempt::{is_lawful_in_both, switched_off_since};
-use policy::concurrency::{Leaves, admits};
+use policy::concurrency::{Leaves, Request, TrafficSlot, admits};
 use policy::pressure::{Criticality, OVERLOAD_MARK};
 use policy::route::{RouteSpec, ServerName};
 use policy::view::WithDown;
@@ -63,6 +63,8 @@ pub(super) struct RetryState<'a> {
 /// A region that is at its limit.
 struct FullRegion {
     limiter: Arc<Limiter>,
+    /// The request's traffic class there.
+    class: Option<TrafficSlot>,
     pinned_region: RegionId,
 }
 
@@ -209,8 +211,10 @@ impl<'a> RetryState<'a> {
             }
             let limiter = cell.state.limits.of(routing.is_on_trial(region, destination.endpoint()));
             let is_its = |place: &mut Place| Arc::ptr_eq(place.limiter(), limiter);
-            let Ok(place) = waited_for.take_if(is_its).map_or_else(|| limiter.enter(), |place| Ok(Some(place))) else {
-                self.full.get_or_insert_with(|| FullRegion { limiter: limiter.clone(), pinned_region });
+            let class = current.traffic_of(table, permits.route());
+            let place = waited_for.take_if(is_its).map_or_else(|| limiter.enter(class), |place| Ok(Some(place)));
+            let Ok(place) = place else {
+                self.full.get_or_insert_with(|| FullRegion { limiter: limiter.clone(), class, pinned_region });
                 // Why it no longer waits is told rather than that others are full, too.
                 self.shed = self.shed.filter(|_| self.waits > 0).or(Some(Shed::QueueFull));
                 self.done_with.insert(pinned_region);
@@ -241,7 +245,7 @@ impl<'a> RetryState<'a> {
     /// and the request's time. Where it did not get it, the other regions are looked at once more: what was full when it
     /// began to wait may no longer be. False when there is none to wait for, or no time left.
     pub(super) async fn wait_for_place(&mut self) -> bool {
-        let Some(FullRegion { limiter, pinned_region }) = self.full.take() else { return false };
+        let Some(FullRegion { limiter, class, pinned_region }) = self.full.take() else { return false };
         if self.waits >= MOST_WAITS {
             return false;
         }
@@ -249,7 +253,8 @@ impl<'a> RetryState<'a> {
         // What comes after it is of the table of its own moment.
         self.has_begun = true;
         let left = self.deadline.saturating_duration_since(clock::now());
-        let place = match limiter.wait(self.plan.criticality, self.plan.facts.client_key) {
+        let (criticality, client) = (self.plan.criticality, self.plan.facts.client_key);
+        let place = match limiter.wait(Request { criticality, client, class }) {
             Ok(mut waits) => timeout(left, waits.place()).await.unwrap_or(Err(Leaves::TooOld)),
             Err(leaves) => Err(leaves),
         };

@@ -64,6 +64,26 @@ async fn a_table_is_compared_asked_for_and_in_force_on_every_node() {
     assert_eq!(before.1[0]["note"], "for the French");
 }
 
+/// An emergency goes the way of every table, shows whom it refuses, and waits for no other word, whatever it takes away.
+#[tokio::test]
+async fn an_emergency_is_published_and_taken_back() {
+    let (edge, a, b) = Edge::with_two_nodes().await;
+    let everything = "\n[emergency]\nread_only = \"all\"\nshed = \"default\"\npage_text = \"<p>later\"\n";
+    let ended = edge.publish(&(edge.table("2") + everything), &["--yes"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_says(&ended.stdout, &["emergency.read_only: everybody's writes are refused", "is in force on 2 nodes"]);
+    edge.all_have(&["a-1", "b-1"], "2").await;
+    for node in [&a, &b] {
+        assert_eq!(node.status().await["emergency"]["read_only"], serde_json::json!(["all"]));
+    }
+    let ended = edge.publish(&edge.table("3"), &["--yes"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    edge.all_have(&["a-1", "b-1"], "3").await;
+    for node in [&a, &b] {
+        assert_eq!(node.status().await["emergency"], Value::Null);
+    }
+}
+
 #[tokio::test]
 async fn the_first_table_makes_the_bucket_and_its_outcome_is_one_document() {
     let edge = Edge::new().await;

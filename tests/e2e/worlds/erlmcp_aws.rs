@@ -104,6 +104,25 @@ async fn a_european_is_refused_rather_than_sent_abroad() {
     }
 }
 
+/// The runbook's emergency mode: what is not essential is switched off, and nothing else.
+#[tokio::test]
+async fn in_an_emergency_what_is_sheddable_is_switched_off() {
+    let world = World::of_example("erlmcp-aws").await;
+    let (authority, node) = start(&world).await;
+    let skipped = node.log().count();
+    let version = world.table().replacen("version = \"", "version = \"incident-", 1);
+    node.replace("routes.toml", version + "\n[emergency]\nshed = \"sheddable\"\n");
+    node.logged_after(skipped, "routing table applied").await;
+    let client = Client::http2(node.https()).over_tls(&authority, HOST);
+    for _ in 0..5 {
+        client.send(&post("/v1/analytics", "x").from("US")).await.assert_refused(503, "emergency_shed");
+        client.send(&get("/mcp").from("US")).await.assert_served_by("us-east-1");
+        client.send(&post("/mcp", "x").from("DE")).await.assert_served_by("eu-west-1");
+    }
+    let received: Vec<_> = world.regions().flat_map(|region| world.received(region)).collect();
+    assert!(received.len() == 10 && received.iter().all(|one| one.path == "/mcp"), "{received:?}");
+}
+
 #[tokio::test]
 async fn an_unknown_client_is_under_every_law() {
     let world = World::of_example("erlmcp-aws").await;

@@ -11,14 +11,19 @@ fn queue(length: usize) -> Queue<u32> {
 }
 
 fn all(queue: &mut Queue<u32>, now: Duration) -> Vec<u32> {
-    std::iter::from_fn(|| queue.pop(now)).collect()
+    std::iter::from_fn(|| queue.pop(now, &Taken::default()).map(|(item, _)| item)).collect()
+}
+
+/// Of no traffic class.
+fn of(criticality: Criticality, client: u64) -> Request {
+    Request { criticality, client, class: None }
 }
 
 #[test]
 fn in_calm_the_first_comes_first_and_the_important_before() {
     let mut queue = queue(10);
     for (item, criticality) in [(1, Default), (2, Sheddable), (3, Critical), (4, Default), (5, Critical)] {
-        assert_eq!(queue.push(ms(0), criticality, u64::from(item), item), None);
+        assert_eq!(queue.push(ms(0), of(criticality, u64::from(item)), item), None);
     }
     assert!(!queue.is_overloaded(ms(99)));
     assert_eq!(all(&mut queue, ms(99)), [3, 5, 1, 4, 2]);
@@ -29,16 +34,16 @@ fn in_calm_the_first_comes_first_and_the_important_before() {
 fn under_overload_the_newest_comes_first_and_the_old_give_up() {
     let mut queue = queue(10);
     for item in 0..4 {
-        assert_eq!(queue.push(ms(u64::from(item) * 50), Default, u64::from(item), item), None);
+        assert_eq!(queue.push(ms(u64::from(item) * 50), of(Default, u64::from(item)), item), None);
     }
-    queue.push(ms(0), Critical, 9, 9);
+    queue.push(ms(0), of(Critical, 9), 9);
     assert!(queue.is_overloaded(ms(150)));
     assert_eq!(queue.expire(ms(249)), [] as [u32; 0]);
     assert_eq!(queue.expire(ms(300)), [0, 1]);
     assert_eq!(all(&mut queue, ms(300)), [9, 3, 2]);
     // Once it was empty, it is calm.
-    queue.push(ms(400), Default, 1, 1);
-    queue.push(ms(401), Default, 2, 2);
+    queue.push(ms(400), of(Default, 1), 1);
+    queue.push(ms(401), of(Default, 2), 2);
     assert_eq!(all(&mut queue, ms(402)), [1, 2]);
 }
 
@@ -47,7 +52,7 @@ fn where_answers_are_quick_the_old_give_up_sooner() {
     let mut queue = queue(10);
     queue.set_hurry(Some(ms(30)));
     for (at, criticality) in [(0, Default), (80, Sheddable), (80, Critical)] {
-        queue.push(ms(at), criticality, at, at as u32);
+        queue.push(ms(at), of(criticality, at), at as u32);
     }
     assert_eq!(queue.expire(ms(99)), [] as [u32; 0], "it is calm");
     assert_eq!(queue.expire(ms(100)), [0]);
@@ -58,7 +63,7 @@ fn where_answers_are_quick_the_old_give_up_sooner() {
 #[test]
 fn the_critical_wait_for_the_whole_age() {
     let mut queue = queue(10);
-    queue.push(ms(0), Critical, 1, 1);
+    queue.push(ms(0), of(Critical, 1), 1);
     assert_eq!(queue.expire(ms(999)), [] as [u32; 0]);
     assert_eq!(queue.expire(ms(1000)), [1]);
 }
@@ -66,27 +71,27 @@ fn the_critical_wait_for_the_whole_age() {
 #[test]
 fn the_least_important_and_oldest_gives_way() {
     let mut queue = queue(3);
-    queue.push(ms(0), Default, 1, 1);
-    queue.push(ms(1), Sheddable, 2, 2);
-    queue.push(ms(2), Critical, 3, 3);
-    assert_eq!(queue.push(ms(3), Sheddable, 4, 4), Some(2));
-    assert_eq!(queue.push(ms(4), Default, 5, 5), Some(4));
-    assert_eq!(queue.push(ms(5), Sheddable, 6, 6), Some(6));
-    assert_eq!(queue.push(ms(6), Critical, 7, 7), Some(1));
-    assert_eq!(queue.push(ms(7), Critical, 8, 8), Some(5));
-    assert_eq!(queue.push(ms(8), Critical, 9, 9), Some(3));
-    assert_eq!(self::queue(0).push(ms(0), Critical, 1, 1), Some(1));
+    queue.push(ms(0), of(Default, 1), 1);
+    queue.push(ms(1), of(Sheddable, 2), 2);
+    queue.push(ms(2), of(Critical, 3), 3);
+    assert_eq!(queue.push(ms(3), of(Sheddable, 4), 4), Some(2));
+    assert_eq!(queue.push(ms(4), of(Default, 5), 5), Some(4));
+    assert_eq!(queue.push(ms(5), of(Sheddable, 6), 6), Some(6));
+    assert_eq!(queue.push(ms(6), of(Critical, 7), 7), Some(1));
+    assert_eq!(queue.push(ms(7), of(Critical, 8), 8), Some(5));
+    assert_eq!(queue.push(ms(8), of(Critical, 9), 9), Some(3));
+    assert_eq!(self::queue(0).push(ms(0), of(Critical, 1), 1), Some(1));
 }
 
 #[test]
 fn one_client_with_many_gets_what_others_leave() {
     let mut queue = queue(8);
     for item in 0..8 {
-        queue.push(ms(0), Default, 7, item);
+        queue.push(ms(0), of(Default, 7), item);
     }
     // Others push out the many, and come before them.
     for (client, item) in [(1, 10), (2, 11), (3, 12)] {
-        assert!(queue.push(ms(1), Default, client, item).is_some_and(|out| out < 8));
+        assert!(queue.push(ms(1), of(Default, client), item).is_some_and(|out| out < 8));
     }
     assert_eq!(all(&mut queue, ms(2))[..3], [10, 11, 12]);
 }
@@ -96,10 +101,10 @@ fn one_client_with_many_gets_what_others_leave() {
 fn a_client_is_one_over_all_criticalities() {
     let mut queue = queue(8);
     for item in 0..3 {
-        queue.push(ms(0), Sheddable, 7, item);
+        queue.push(ms(0), of(Sheddable, 7), item);
     }
     for (client, item) in [(7, 10), (1, 11), (1, 12)] {
-        queue.push(ms(0), Default, client, item);
+        queue.push(ms(0), of(Default, client), item);
     }
     assert_eq!(all(&mut queue, ms(1))[..3], [11, 12, 10]);
 }
@@ -107,11 +112,11 @@ fn a_client_is_one_over_all_criticalities() {
 #[test]
 fn who_goes_away_leaves_the_queue() {
     let mut queue = queue(2);
-    queue.push(ms(0), Default, 1, 1);
-    queue.push(ms(0), Default, 1, 2);
+    queue.push(ms(0), of(Default, 1), 1);
+    queue.push(ms(0), of(Default, 1), 2);
     assert!(queue.remove(|item| *item == 1));
     assert!(!queue.remove(|item| *item == 1));
-    assert_eq!(queue.push(ms(0), Default, 1, 3), None);
+    assert_eq!(queue.push(ms(0), of(Default, 1), 3), None);
     assert_eq!(all(&mut queue, ms(0)), [2, 3]);
 }
 
@@ -148,7 +153,7 @@ proptest! {
                 Step::Push(criticality, client) => {
                     let criticality = [Sheddable, Default, Critical][usize::from(criticality)];
                     there.insert(id, (criticality, now));
-                    let out = queue.push(now, criticality, client, id);
+                    let out = queue.push(now, of(criticality, client), id);
                     prop_assert_eq!(out.is_some(), there.len() > length);
                     if let Some(out) = out {
                         let (of, _) = there.remove(&out).expect("it was there");
@@ -156,7 +161,7 @@ proptest! {
                     }
                 }
                 Step::Pop => {
-                    let out = queue.pop(now);
+                    let out = queue.pop(now, &Taken::default()).map(|(item, _)| item);
                     prop_assert_eq!(out.is_some(), !there.is_empty());
                     if let Some(out) = out {
                         let (of, _) = there.remove(&out).expect("it was there");

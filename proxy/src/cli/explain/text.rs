@@ -78,7 +78,8 @@ fn request(page: &mut Page, explanation: &Explanation) {
             "jurisdiction" => ", fails over within the jurisdiction of the first choice",
             _ => "",
         };
-        (format!(" (line {})", terms.line), format!(", criticality {}{kept}{scope}", terms.criticality))
+        let class = terms.traffic_class.as_ref().map(|class| format!(", traffic class {class}")).unwrap_or_default();
+        (format!(" (line {})", terms.line), format!(", criticality {}{class}{kept}{scope}", terms.criticality))
     });
     page.entry("route", &format!("{route}{line}: data class {class}{access}{rest}"));
 }

@@ -2,12 +2,18 @@
 
 use super::*;
 use policy::concurrency::{Bounds, QueuePlan};
+use policy::pressure::Criticality;
 use std::task::{Context, Poll, Waker};
 
 fn limiter(mode: Mode, length: usize) -> Arc<Limiter> {
     let limiter = Arc::new(Limiter::default());
-    limiter.set_plan(&plan(mode, length), 1_000);
+    limiter.set_plan(&plan(mode, length), 1_000, &Guarantees::default());
     limiter
+}
+
+/// Of no traffic class.
+fn of(criticality: Criticality, client: u64) -> Request {
+    Request { criticality, client, class: None }
 }
 
 fn plan(mode: Mode, length: usize) -> ConcurrencyPlan {
@@ -26,27 +32,27 @@ fn is_there(waits: &mut Waits) -> bool {
 #[test]
 fn a_place_goes_to_who_waits_and_back() {
     let limiter = limiter(Mode::Fixed(1), 4);
-    let place = limiter.enter().unwrap().unwrap();
-    assert!(limiter.enter().is_err());
-    let mut second = limiter.wait(Criticality::Default, 1).unwrap();
-    let mut first = limiter.wait(Criticality::Critical, 2).unwrap();
+    let place = limiter.enter(None).unwrap().unwrap();
+    assert!(limiter.enter(None).is_err());
+    let mut second = limiter.wait(of(Criticality::Default, 1)).unwrap();
+    let mut first = limiter.wait(of(Criticality::Critical, 2)).unwrap();
     assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
     drop(place);
     assert!(poll(&mut second).is_pending(), "the more important comes first");
-    assert!(limiter.enter().is_err(), "nobody comes before those that wait");
+    assert!(limiter.enter(None).is_err(), "nobody comes before those that wait");
     assert!(is_there(&mut first));
     assert!(is_there(&mut second));
     assert_eq!(limiter.now(), Some(LimitNow { limit: 1, taken: 0, waiting: 0 }));
-    assert!(limiter.enter().unwrap().is_some());
+    assert!(limiter.enter(None).unwrap().is_some());
 }
 
 #[test]
 fn who_goes_away_leaves_the_queue_or_gives_its_place_on() {
     let limiter = limiter(Mode::Fixed(1), 4);
-    let place = limiter.enter().unwrap();
-    let gone = limiter.wait(Criticality::Default, 1).unwrap();
-    let granted = limiter.wait(Criticality::Default, 2).unwrap();
-    let mut last = limiter.wait(Criticality::Default, 3).unwrap();
+    let place = limiter.enter(None).unwrap();
+    let gone = limiter.wait(of(Criticality::Default, 1)).unwrap();
+    let granted = limiter.wait(of(Criticality::Default, 2)).unwrap();
+    let mut last = limiter.wait(of(Criticality::Default, 3)).unwrap();
     drop(gone);
     assert_eq!(limiter.now().unwrap().waiting, 2);
     drop(place);
@@ -60,19 +66,20 @@ fn who_goes_away_leaves_the_queue_or_gives_its_place_on() {
 #[test]
 fn without_a_limit_all_that_wait_go_on() {
     let limiter = limiter(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4);
-    let places = [limiter.enter().unwrap(), limiter.enter().unwrap()];
-    let mut waits: Vec<Waits> = (0..4).map(|client| limiter.wait(Criticality::Sheddable, client).unwrap()).collect();
+    let places = [limiter.enter(None).unwrap(), limiter.enter(None).unwrap()];
+    let mut waits: Vec<Waits> =
+        (0..4).map(|client| limiter.wait(of(Criticality::Sheddable, client)).unwrap()).collect();
     // One more pushes out the oldest.
-    waits.push(limiter.wait(Criticality::Sheddable, 4).unwrap());
+    waits.push(limiter.wait(of(Criticality::Sheddable, 4)).unwrap());
     assert!(matches!(poll(&mut waits.remove(0)), Poll::Ready(Err(Leaves::Full))));
-    limiter.set_plan(&plan(Mode::Off, 4), 1_000);
+    limiter.set_plan(&plan(Mode::Off, 4), 1_000, &Guarantees::default());
     assert!(waits.iter_mut().all(is_there));
-    assert!(limiter.enter().unwrap().is_none());
+    assert!(limiter.enter(None).unwrap().is_none());
     drop(places);
-    limiter.set_plan(&plan(Mode::Fixed(3), 0), 1_000);
+    limiter.set_plan(&plan(Mode::Fixed(3), 0), 1_000, &Guarantees::default());
     assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
-    let _places: Vec<_> = (0..3).map(|_| limiter.enter().unwrap()).collect();
-    assert_eq!(limiter.wait(Criticality::Critical, 0).map(|_| ()), Err(Leaves::Full), "there is no queue");
+    let _places: Vec<_> = (0..3).map(|_| limiter.enter(None).unwrap()).collect();
+    assert_eq!(limiter.wait(of(Criticality::Critical, 0)).map(|_| ()), Err(Leaves::Full), "there is no queue");
 }
 
 #[test]
@@ -93,11 +100,11 @@ fn a_client_counts_once_in_a_tick_and_again_in_the_next() {
 #[test]
 fn places_of_another_kind_of_plan_do_not_count() {
     let limiter = limiter(Mode::Fixed(2), 4);
-    let streams = [limiter.enter().unwrap(), limiter.enter().unwrap()];
-    limiter.set_plan(&plan(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4), 1_000);
+    let streams = [limiter.enter(None).unwrap(), limiter.enter(None).unwrap()];
+    limiter.set_plan(&plan(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4), 1_000, &Guarantees::default());
     let now = || limiter.now().unwrap().taken;
     assert_eq!(now(), 0);
-    let place = limiter.enter().unwrap();
+    let place = limiter.enter(None).unwrap();
     drop(streams);
     assert_eq!(now(), 1);
     drop(place);
@@ -110,7 +117,7 @@ fn who_gives_up_after_longer_than_quiet_has_waited_for_so_long() {
     let answers = || limiter.answers.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u32>();
     let in_flight = Arc::new(AtomicUsize::new(0));
     let gives_up = |waited: Duration| {
-        let mut held = Held::new(&in_flight, limiter.enter().unwrap());
+        let mut held = Held::new(&in_flight, limiter.enter(None).unwrap());
         held.awaits_head(clock::now() - waited);
         held
     };
@@ -129,7 +136,7 @@ fn who_gives_up_after_longer_than_quiet_has_waited_for_so_long() {
 #[test]
 fn a_fixed_limit_is_no_more_than_the_cap() {
     let limiter = Arc::new(Limiter::default());
-    limiter.set_plan(&plan(Mode::Fixed(500), 4), 10);
+    limiter.set_plan(&plan(Mode::Fixed(500), 4), 10, &Guarantees::default());
     assert_eq!(limiter.now().map(|now| now.limit), Some(10));
 }
 
@@ -137,9 +144,9 @@ fn a_fixed_limit_is_no_more_than_the_cap() {
 fn the_fuller_group_says_how_full_a_region_is() {
     let limits = RegionLimits::default();
     assert_eq!(limits.fullest(true), None);
-    limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000);
-    let _stable = limits.of(false).enter().unwrap();
-    let _on_trial = [limits.of(true).enter().unwrap(), limits.of(true).enter().unwrap()];
+    limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &Guarantees::default());
+    let _stable = limits.of(false).enter(None).unwrap();
+    let _on_trial = [limits.of(true).enter(None).unwrap(), limits.of(true).enter(None).unwrap()];
     let of = |taken| Some(LimitNow { limit: 4, taken, waiting: 0 });
     assert_eq!((limits.fullest(false), limits.fullest(true)), (of(1), of(2)));
 }
@@ -155,10 +162,10 @@ fn no_place_and_no_waiter_is_lost_among_threads() {
             let (limiter, taken) = (&limiter, &taken);
             scope.spawn(move || {
                 for _ in 0..2_000 {
-                    let place = match limiter.enter() {
+                    let place = match limiter.enter(None) {
                         Ok(place) => place.unwrap(),
                         Err(Full) => {
-                            let mut waits = limiter.wait(Criticality::Default, client).unwrap();
+                            let mut waits = limiter.wait(of(Criticality::Default, client)).unwrap();
                             runtime().block_on(waits.place()).unwrap()
                         }
                     };
@@ -171,4 +178,34 @@ fn no_place_and_no_waiter_is_lost_among_threads() {
         }
     });
     assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
+}
+
+/// One class floods, another comes seldom: its next request has the next place, and it is the flood that gives way.
+#[test]
+fn a_class_below_its_guarantee_comes_first() {
+    let guarantees = Guarantees::new(7, [0.5, 0.5]);
+    let [flood, seldom] = [0, 1].map(|index| Some(TrafficSlot { key: 7, index }));
+    let limiter = Arc::new(Limiter::default());
+    limiter.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &guarantees);
+    // Nobody asks for the other half, and so the flood has it.
+    let mut places: Vec<_> = (0..4).map(|_| limiter.enter(flood).unwrap()).collect();
+    assert_eq!((limiter.taken_by(0), limiter.taken_by(1)), (4, 0));
+    let request = |class, criticality, client| Request { criticality, client, class };
+    let mut flooding: Vec<Waits> =
+        (0..4).map(|client| limiter.wait(request(flood, Criticality::Critical, client)).unwrap()).collect();
+    let mut waits = limiter.wait(request(seldom, Criticality::Sheddable, 9)).unwrap();
+    assert!(matches!(poll(&mut flooding.remove(0)), Poll::Ready(Err(Leaves::Full))), "one of the flood gives way");
+    drop(places.pop());
+    let Poll::Ready(Ok(place)) = poll(&mut waits) else { panic!("the next place is its") };
+    assert_eq!((limiter.taken_by(0), limiter.taken_by(1)), (3, 1));
+    assert!(flooding.iter_mut().all(|waits| poll(waits).is_pending()));
+    // Other classes: those before count for none of them, and go all the same.
+    limiter.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &Guarantees::new(8, [1.0]));
+    assert_eq!((limiter.taken_by(0), limiter.taken_by(1)), (0, 0));
+    drop((place, places));
+    assert!(flooding.iter_mut().all(is_there));
+    assert_eq!(limiter.now(), Some(LimitNow { limit: 4, taken: 0, waiting: 0 }));
+    let late = limiter.enter(seldom).unwrap();
+    assert_eq!((limiter.taken_by(0), limiter.taken_by(1)), (0, 0), "of a table before");
+    drop(late);
 }
