@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use policy::concurrency::{
-    ConcurrencyPlan, Gradient, Guarantees, Leaves, MOST_CLASSES, Mode, Queue, Request, Taken, Tick, TrafficSlot,
+    ConcurrencyPlan, Gradient, Guarantees, Leaves, Mode, Queue, Request, Taken, Tick, TrafficSlot,
 };
 use policy::quantile::{BUCKETS, bucket};
 use tokio::sync::oneshot;
 
 use crate::clock::{self, uptime};
+use crate::health::class_places::ClassPlaces;
 use crate::occupancy::InFlight;
 
 /// The limits of one region: endpoints of the version on trial have one of their own, so that what they are slow at
@@ -29,9 +30,8 @@ pub(crate) struct Limiter {
     /// How many are, in the lower half, and in the upper one by which plan: a limit of those whose head is awaited does not
     /// count what was taken for a whole answer.
     taken: AtomicU64,
-    /// How many each traffic class has taken, in the lower half, and in the upper one of which table's classes: what was
-    /// taken for others is not counted.
-    by_class: [AtomicU64; MOST_CLASSES],
+    /// How many of them each traffic class has.
+    by_class: ClassPlaces,
     /// How many wait, as it was when the queue's lock was last given back.
     waiting: AtomicUsize,
     /// Whether a place is given back with the answer's head, and not with its end.
@@ -118,8 +118,8 @@ impl RegionLimits {
 
     /// Returns how many places a traffic class of the table in force has taken.
     pub(crate) fn taken_by(&self, index: usize, has_trial: bool) -> usize {
-        let on_trial = if has_trial { self.on_trial.taken_by(index) } else { 0 };
-        self.stable.taken_by(index) + on_trial
+        let on_trial = if has_trial { self.on_trial.by_class.of(index) } else { 0 };
+        (self.stable.by_class.of(index) + on_trial) as usize
     }
 
     /// Follows what was seen since the last tick.
@@ -182,7 +182,7 @@ impl Limiter {
         if self.waiting.load(Ordering::SeqCst) == 0
             && let Some(plan) = self.take()
         {
-            let class = class.filter(|slot| self.count(*slot));
+            let class = class.filter(|slot| self.by_class.add(*slot));
             return Ok(Some(Place { limiter: self.clone(), plan, class }));
         }
         self.turned_away.fetch_add(1, Ordering::Relaxed);
@@ -233,10 +233,6 @@ impl Limiter {
         Some(LimitNow { limit, taken, waiting: self.waiting.load(Ordering::Relaxed) })
     }
 
-    fn taken_by(&self, index: usize) -> usize {
-        self.by_class.get(index).map_or(0, |taken| taken_of(taken.load(Ordering::Relaxed)) as usize)
-    }
-
     fn set_plan(self: &Arc<Self>, plan: &ConcurrencyPlan, cap: usize, guarantees: &Guarantees) {
         {
             let mut inner = self.lock();
@@ -263,8 +259,7 @@ impl Limiter {
                 (Mode::Adaptive(bounds), gradient) => gradient.insert(Gradient::new(bounds)).limit() as usize,
             };
             if inner.queue.guarantees().key() != guarantees.key() {
-                let none = u64::from(guarantees.key()) << PLAN_SHIFT;
-                self.by_class.iter().for_each(|taken| taken.store(none, Ordering::SeqCst));
+                self.by_class.reset(guarantees);
             }
             inner.queue.set_guarantees(*guarantees);
             inner.queue.set_plan(plan.queue);
@@ -325,27 +320,12 @@ impl Limiter {
         let _before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
-    /// Counts a place for a traffic class; false where that is of another table.
-    fn count(&self, slot: TrafficSlot) -> bool {
-        let more = |taken| (plan_of(taken) == slot.key && taken_of(taken) < u32::MAX).then_some(taken + 1);
-        let taken = self.by_class.get(usize::from(slot.index));
-        taken.is_some_and(|taken| taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok())
-    }
-
-    fn uncount(&self, slot: TrafficSlot) {
-        let less = |taken| (plan_of(taken) == slot.key && taken_of(taken) > 0).then(|| taken - 1);
-        if let Some(taken) = self.by_class.get(usize::from(slot.index)) {
-            let _before = taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-        }
-    }
-
     /// Returns how many places each class has; nothing where there are none.
     fn taken_by_classes(&self, guarantees: &Guarantees) -> Taken {
         if guarantees.key() == 0 {
             return Taken::default();
         }
-        let by_class = std::array::from_fn(|index| u32::try_from(self.taken_by(index)).unwrap_or(u32::MAX));
-        Taken { limit: self.limit.load(Ordering::Relaxed), by_class }
+        Taken { limit: self.limit.load(Ordering::Relaxed), by_class: self.by_class.counts() }
     }
 
     /// Gives a place back. Whoever waits is either seen here, or sees the place itself.
@@ -369,7 +349,7 @@ impl Limiter {
                 match inner.queue.pop(now, &self.taken_by_classes(&guarantees)) {
                     Some((waiter, class)) => {
                         let slot = class.and_then(|index| guarantees.slot(index));
-                        let class = slot.filter(|slot| self.count(*slot));
+                        let class = slot.filter(|slot| self.by_class.add(*slot));
                         go_on.push((waiter, Place { limiter: self.clone(), plan, class }));
                     }
                     // As a number, since a place that is dropped would ask for the lock.
@@ -402,7 +382,7 @@ impl Default for Limiter {
         Self {
             limit: AtomicUsize::new(UNLIMITED),
             taken: AtomicU64::new(0),
-            by_class: std::array::from_fn(|_| AtomicU64::new(0)),
+            by_class: ClassPlaces::default(),
             waiting: AtomicUsize::new(0),
             is_until_head: AtomicBool::new(false),
             turned_away: AtomicU32::new(0),
@@ -424,7 +404,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(class) = self.class {
-            self.limiter.uncount(class);
+            self.limiter.by_class.remove(class);
         }
         self.limiter.leave(self.plan);
     }

@@ -1,6 +1,7 @@
 //! The live state of endpoints, regions, routes and canaries on this node: cells that outlive a table, by name.
 
 pub(crate) mod canary;
+pub(crate) mod class_places;
 pub(crate) mod endpoint;
 pub(crate) mod latency;
 pub(crate) mod limiter;

@@ -189,7 +189,7 @@ fn a_class_below_its_guarantee_comes_first() {
     limiter.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &guarantees);
     // Nobody asks for the other half, and so the flood has it.
     let mut places: Vec<_> = (0..4).map(|_| limiter.enter(flood).unwrap()).collect();
-    assert_eq!((limiter.taken_by(0), limiter.taken_by(1)), (4, 0));
+    assert_eq!((limiter.by_class.of(0), limiter.by_class.of(1)), (4, 0));
     let request = |class, criticality, client| Request { criticality, client, class };
     let mut flooding: Vec<Waits> =
         (0..4).map(|client| limiter.wait(request(flood, Criticality::Critical, client)).unwrap()).collect();
@@ -197,15 +197,15 @@ fn a_class_below_its_guarantee_comes_first() {
     assert!(matches!(poll(&mut flooding.remove(0)), Poll::Ready(Err(Leaves::Full))), "one of the flood gives way");
     drop(places.pop());
     let Poll::Ready(Ok(place)) = poll(&mut waits) else { panic!("the next place is its") };
-    assert_eq!((limiter.taken_by(0), limiter.taken_by(1)), (3, 1));
+    assert_eq!((limiter.by_class.of(0), limiter.by_class.of(1)), (3, 1));
     assert!(flooding.iter_mut().all(|waits| poll(waits).is_pending()));
     // Other classes: those before count for none of them, and go all the same.
     limiter.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &Guarantees::new(8, [1.0]));
-    assert_eq!((limiter.taken_by(0), limiter.taken_by(1)), (0, 0));
+    assert_eq!((limiter.by_class.of(0), limiter.by_class.of(1)), (0, 0));
     drop((place, places));
     assert!(flooding.iter_mut().all(is_there));
     assert_eq!(limiter.now(), Some(LimitNow { limit: 4, taken: 0, waiting: 0 }));
     let late = limiter.enter(seldom).unwrap();
-    assert_eq!((limiter.taken_by(0), limiter.taken_by(1)), (0, 0), "of a table before");
+    assert_eq!((limiter.by_class.of(0), limiter.by_class.of(1)), (0, 0), "of a table before");
     drop(late);
 }
