@@ -47,8 +47,6 @@ pub(crate) struct OwnAnswer {
     pub(crate) attempts: u32,
     /// Whether it is certain that no origin has seen the request, so that another region may.
     pub(crate) unsent: bool,
-    /// The reason of an emergency, for which no other region may.
-    pub(crate) emergency: Option<Reason>,
 }
 
 /// RFC 9457.
@@ -80,7 +78,6 @@ impl OwnAnswer {
             region: Box::default(),
             attempts: 0,
             unsent: false,
-            emergency: None,
         }
     }
 
@@ -259,7 +256,7 @@ impl OwnAnswer {
         if reason.is_emergency() {
             // An incident lasts: who is refused comes back over the longest time.
             let again = retry_after(f32::INFINITY, fastrand::f32());
-            return Self { emergency: Some(reason), retry_after: Some(again), ..answer };
+            return Self { retry_after: Some(again), ..answer };
         }
         if status == StatusCode::SERVICE_UNAVAILABLE { Self { unsent: true, ..answer }.retry() } else { answer }
     }
