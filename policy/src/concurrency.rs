@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::hash::{SHED_SALT, fraction, mix};
 use crate::pressure::Criticality;
 
-pub use classes::{Guarantees, MOST_CLASSES, Taken, TrafficClass, TrafficSlot};
+pub use classes::{ClassPositions, Guarantees, MOST_CLASSES, PlacedClasses, Taken, TrafficClass, TrafficSlot};
 pub use gradient::{Bounds, Gradient, Tick};
 pub use queue::{Leaves, Queue, QueuePlan, Request};
 

@@ -7,7 +7,6 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use crate::concurrency::TrafficSlot;
 use crate::failover::FailoverScope;
 use crate::jurisdiction::{ClassId, JurisdictionId};
 pub use crate::pressure::Criticality;
@@ -131,8 +130,6 @@ pub struct Route {
     /// The same for writes.
     pub(crate) able_to_write: RegionSet,
     pub(crate) restricted: bool,
-    /// Its traffic class.
-    pub(crate) traffic: Option<TrafficSlot>,
     pub(crate) scoring: Arc<Scoring>,
     /// [`RouteSpec::max_latency`] in milliseconds; infinite when there is none.
     pub(crate) max_latency_ms: f32,
@@ -141,11 +138,6 @@ pub struct Route {
 }
 
 impl Route {
-    /// Returns its traffic class.
-    pub fn traffic(&self) -> Option<TrafficSlot> {
-        self.traffic
-    }
-
     /// Returns how critical a request of which a trusted source says so is: that can lower it, and never raise it.
     pub fn criticality(&self, said: Option<Criticality>) -> Criticality {
         said.map_or(self.spec.criticality, |said| said.min(self.spec.criticality))

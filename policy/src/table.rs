@@ -12,7 +12,6 @@ use rustc_hash::FxHashMap;
 pub use check::TableError;
 pub use spec::TableSpec;
 
-use crate::concurrency::{Guarantees, TrafficClass, TrafficSlot};
 use crate::emergency::Emergency;
 use crate::jurisdiction::{ClassId, JurisdictionId};
 pub use crate::jurisdiction::{UnknownOrigin, UnlistedJurisdiction};
@@ -43,7 +42,6 @@ pub struct Table {
     pub(crate) distinct_ranks: u16,
     /// Few tables have one, and each decision looks.
     emergency: Option<Box<Emergency>>,
-    guarantees: Guarantees,
 }
 
 /// A primary, and the standby that takes writes over from it.
@@ -123,7 +121,6 @@ impl Table {
         });
         let classes = (0..spec.data_classes.len()).map(ClassId);
         let restricted: Vec<bool> = classes.map(|class| residency.restricts(class, &regions)).collect();
-        let guarantees = guarantees(&spec.traffic_classes);
         let emergency = spec.emergency.as_ref().and_then(|emergency| {
             let (jurisdictions, unknown) = (&spec.jurisdictions, &spec.unknown_origin);
             Emergency::new(emergency, spec.at, jurisdictions, unknown, spec.routes.len()).map(Box::new)
@@ -148,7 +145,6 @@ impl Table {
                     able_to_read: able(Access::Read),
                     able_to_write: able(Access::Write),
                     restricted: restricted[route.data_class.0],
-                    traffic: route.traffic_class.map(|index| TrafficSlot { key: guarantees.key(), index: index as u8 }),
                     scoring: scorings.get(route),
                     max_latency_ms: route.max_latency.map_or(f32::INFINITY, |max| (max.as_secs_f64() * 1000.0) as f32),
                     spills: [Criticality::Sheddable, Criticality::Default, Criticality::Critical]
@@ -193,7 +189,6 @@ impl Table {
                 .collect(),
             distinct_ranks: priorities.len() as u16,
             emergency,
-            guarantees,
             spec,
         })
     }
@@ -274,20 +269,14 @@ impl Table {
         self.spec.regions.iter().enumerate().map(|(index, region)| (RegionId(index as u16), region))
     }
 
-    /// Returns what the traffic classes are guaranteed of each region's places.
-    pub fn guarantees(&self) -> &Guarantees {
-        &self.guarantees
-    }
-
-    /// Returns a route's traffic class as another table has it that is in force now.
-    pub fn traffic_of(&self, pinned: &Table, route: RouteId) -> Option<TrafficSlot> {
-        let slot = pinned.route(route).traffic?;
-        if slot.key == self.guarantees.key() {
-            return Some(slot);
+    /// Returns the position here of the traffic class that a route of another table has.
+    pub fn traffic_of(&self, pinned: &Table, route: RouteId) -> Option<usize> {
+        let index = pinned.route(route).spec.traffic_class?;
+        if std::ptr::eq(self, pinned) {
+            return Some(index);
         }
-        let name = &pinned.spec.traffic_classes.get(usize::from(slot.index))?.name;
-        let index = self.spec.traffic_classes.iter().position(|class| class.name == *name)?;
-        Some(TrafficSlot { key: self.guarantees.key(), index: u8::try_from(index).ok()? })
+        let name = &pinned.spec.traffic_classes.get(index)?.name;
+        self.spec.traffic_classes.iter().position(|class| class.name == *name)
     }
 
     /// Returns the emergency that is in force.
@@ -353,13 +342,6 @@ impl Table {
         let of = |a, b| self.spec.latency_sla_ms.iter().find(|pair| (pair.0, pair.1) == (a, b)).map(|pair| pair.2);
         of(from, to).or_else(|| of(to, from))
     }
-}
-
-/// Returns what classes are guaranteed, under a key that is that of their names.
-fn guarantees(classes: &[TrafficClass]) -> Guarantees {
-    let names: Vec<&str> = classes.iter().map(|class| class.name.as_str()).collect();
-    let key = if names.is_empty() { 0 } else { crate::hash::client_key(names.join("\0").as_bytes()) as u32 | 1 };
-    Guarantees::new(key, classes.iter().map(|class| class.guaranteed as f32))
 }
 
 fn latencies(spec: &TableSpec) -> Box<[f32]> {

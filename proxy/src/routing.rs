@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::{Endpoint, RoutingTable};
 use dashmap::DashMap;
+use policy::concurrency::{PlacedClasses, TrafficSlot};
 use policy::failover::Failover;
 use policy::health::{Claim, EndpointCounts, Phase, ProbePlan};
 use policy::load::OneRequest;
@@ -74,6 +75,8 @@ pub(crate) struct Region {
     healthy: AtomicU8,
     /// Whether some of its endpoints, not all, run the version on trial.
     has_canary: bool,
+    /// Where its limits count the places of the table's traffic classes.
+    classes: PlacedClasses,
 }
 
 /// Which of a node's tables one is.
@@ -150,13 +153,12 @@ impl Routing {
             };
             let on_trial = |endpoint: &&Endpoint| canary.as_ref().is_some_and(|canary| canary.is_canary(endpoint));
             let endpoints_on_trial = dialled.iter().filter(on_trial).count();
+            let live = persisted.regions.entry(region.name.clone());
+            let live = live.or_insert_with(|| Arc::new(RegionState::new(cold, failover))).clone();
+            let classes = live.limits.set_plan(&upstream.concurrency, cap, &table.spec().traffic_classes);
             let cell = Region {
                 endpoints: dialled.iter().map(state).collect(),
-                state: persisted
-                    .regions
-                    .entry(region.name.clone())
-                    .or_insert_with(|| Arc::new(RegionState::new(cold, failover)))
-                    .clone(),
+                state: live,
                 probe: upstream.health.clone(),
                 lag_ms: AtomicU64::new(NO_LAG),
                 cap,
@@ -166,9 +168,9 @@ impl Routing {
                 turn: AtomicUsize::new(0),
                 healthy: AtomicU8::new(100),
                 has_canary: endpoints_on_trial > 0,
+                classes,
             };
             cell.state.set_draining(region.state == AdminState::Draining);
-            cell.state.limits.set_plan(&upstream.concurrency, cap, table.guarantees());
             cell.refresh(failover);
             regions.push(cell);
         }
@@ -302,11 +304,16 @@ impl Region {
     /// where there is no limit.
     pub(crate) fn classes<'t>(&self, table: &'t Table) -> impl Iterator<Item = (&'t str, usize, usize)> {
         let limit = self.limit().map(|now| now.limit);
-        let classes = table.spec().traffic_classes.iter().enumerate();
-        let taken = |index: usize| self.state.limits.taken_by(index, self.has_canary);
-        classes.filter_map(move |(index, class)| {
-            Some((class.name.as_str(), taken(index), table.guarantees().places(index, limit?)))
+        let guarantees = &self.classes.guarantees;
+        table.spec().traffic_classes.iter().zip(&self.classes.slots).filter_map(move |(class, slot)| {
+            let taken = self.state.limits.taken_by(*slot, self.has_canary);
+            Some((class.name.as_str(), taken, guarantees.places(usize::from(slot.index), limit?)))
         })
+    }
+
+    /// Returns where the places of a traffic class are counted, of its position in the table.
+    pub(crate) fn traffic_slot(&self, class: usize) -> Option<TrafficSlot> {
+        self.classes.slots.get(class).copied()
     }
 
     /// Returns what its endpoints say of their own load, as a mean of those that say something; else zero.

@@ -622,6 +622,22 @@ fn warnings_leave_a_table_usable() {
             "do nothing in any region, where mode is \"off\"",
         ),
         (
+            base_with("#route", "traffic_class = 'a'")
+                .replace("#end", "[concurrency]\nmode = 'adaptive'\nqueue = 0\n[traffic_classes.a]\nguaranteed = 0.4"),
+            12,
+            "traffic_classes",
+            "do not hold in region a: nobody waits, since queue = 0",
+        ),
+        (
+            base_with("#route", "traffic_class = 'a'\n[[routes]]\nname = 's'\npath = '/s'\ntraffic_class = 'b'").replace(
+                "#end",
+                "[concurrency]\nmode = 'fixed'\nlimit = 1\n[traffic_classes]\na.guaranteed = 0.4\nb.guaranteed = 0.4",
+            ),
+            16,
+            "traffic_classes",
+            "a limit of 1 is too small for 2 classes",
+        ),
+        (
             end("[concurrency]\nmode = 'adaptive'\n[traffic_classes.a]\nguaranteed = 0.4"),
             11,
             "traffic_classes.a",

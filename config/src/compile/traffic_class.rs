@@ -38,7 +38,8 @@ pub(super) fn traffic_classes(root: &Section<'_>, names: &Names<'_>) -> Vec<Traf
     classes
 }
 
-/// Warns of classes whose guarantees do nothing: no region has a limit, some have none, or no route is of one.
+/// Warns of classes whose guarantees do nothing, or do not hold: a region has no limit, too small a one or no queue, or no
+/// route is of one.
 pub(super) fn check(root: &Section<'_>, regions: &[Region], upstreams: &[Upstream], routes: &[RouteSpec]) {
     let Some(field) = root.field("traffic_classes") else { return };
     let Some(section) = field.peek_section() else { return };
@@ -55,6 +56,26 @@ pub(super) fn check(root: &Section<'_>, regions: &[Region], upstreams: &[Upstrea
              \"adaptive\" in [concurrency]",
             if off.len() == regions.len() { "any region".to_owned() } else { off.join(", ") }
         ));
+    }
+    let classes = section.fields().count();
+    for (region, upstream) in regions.iter().zip(upstreams) {
+        let ConcurrencyPlan { mode, queue } = upstream.concurrency;
+        let why = match mode {
+            Mode::Off => continue,
+            Mode::Fixed(limit) if (limit as usize) < classes => {
+                format!("a limit of {limit} is too small for {classes} classes, each of which has one place at least")
+            }
+            _ if queue.length == 0 => {
+                "nobody waits, since queue = 0: a place that is given back goes to whoever comes \
+                                       first, of whatever class"
+                    .to_owned()
+            }
+            _ if queue.length < classes => {
+                format!("a queue of {} is too short for {classes} classes to wait in", queue.length)
+            }
+            _ => continue,
+        };
+        field.warning(format!("guarantees do not hold in region {}: {why}", region.name));
     }
     // Ids are positions in the order of the names.
     let mut names: Vec<_> = section.fields().collect();

@@ -4,9 +4,10 @@
 //! Those of a traffic class that has less than its guarantee come first ([`super::classes`]). Then the more important.
 //! Among equals, those of the client with the fewest in the queue do, so that one that
 //! sends many gets what the others leave. Among those again, who came first, until the queue has stood for a tenth of
-//! its age without being empty (but for those that gave up): then what comes in is more than what goes out, and the newest comes first, since its
-//! client still waits, and what is not critical gives up after a quarter of the age, or sooner where that is said. (CoDel's
-//! idea, as Facebook and Google have it for requests.)
+//! its age without being empty (but for those that gave up): then what comes in is more than what goes out, and the
+//! newest comes first, since its client still waits, and what is not critical gives up after a quarter of the age, or
+//! sooner where that is said, unless its class is owed a place. (CoDel's idea, as Facebook and Google have it for
+//! requests.)
 
 use std::collections::hash_map::Entry;
 use std::time::Duration;
@@ -62,6 +63,10 @@ pub struct Queue<T> {
     guarantees: Guarantees,
     /// How many of each class wait.
     by_class: [u32; MOST_CLASSES],
+    /// When each class had a place last, as a number of [`Queue::pops`].
+    served: [u64; MOST_CLASSES],
+    /// How many places there were.
+    pops: u64,
 }
 
 #[derive(Debug)]
@@ -86,6 +91,8 @@ impl<T> Queue<T> {
             gave_up: None,
             guarantees: Guarantees::default(),
             by_class: [0; MOST_CLASSES],
+            served: [0; MOST_CLASSES],
+            pops: 0,
         }
     }
 
@@ -100,13 +107,23 @@ impl<T> Queue<T> {
         self.hurry = hurry.map(|hurry| hurry.max(LEAST_HURRY));
     }
 
-    /// Sets what classes are guaranteed. Where these are other classes, those that wait are of none.
-    pub fn set_guarantees(&mut self, guarantees: Guarantees) {
-        if guarantees.key() != self.guarantees.key() {
-            self.waiting.iter_mut().for_each(|each| each.class = None);
-            self.by_class = [0; MOST_CLASSES];
+    /// Sets what classes are guaranteed. Those that wait stay of the class at a position that is `kept`; others are of
+    /// none from then on.
+    pub fn set_guarantees(&mut self, guarantees: Guarantees, kept: &[bool; MOST_CLASSES]) {
+        self.by_class = [0; MOST_CLASSES];
+        for each in &mut self.waiting {
+            each.class = each.class.filter(|index| kept.get(*index) == Some(&true));
+            if let Some(count) = each.class.and_then(|index| self.by_class.get_mut(index)) {
+                *count += 1;
+            }
         }
         self.guarantees = guarantees;
+    }
+
+    /// Returns for how long those wait at most, while more comes in than goes out, that are not critical.
+    pub fn patience(&self) -> Duration {
+        let quarter = self.plan.age / HURRY;
+        self.hurry.map_or(quarter, |hurry| hurry.min(quarter))
     }
 
     /// Returns what classes are guaranteed.
@@ -135,7 +152,8 @@ impl<T> Queue<T> {
     }
 
     /// Takes one in. Returns who gives way to it if there are too many, which may be itself: those of classes beyond
-    /// their share of the queue first, and of these the least important, of the client with the most of them the oldest.
+    /// their share of the queue first, those of no class where they are more than what the classes leave of it; of these
+    /// the least important, of the client with the most of them the oldest.
     pub fn push(&mut self, now: Duration, request: Request, item: T) -> Option<T> {
         let Request { criticality, client, class } = request;
         if self.plan.length == 0 {
@@ -154,9 +172,16 @@ impl<T> Queue<T> {
         if self.waiting.len() <= self.plan.length {
             return None;
         }
+        let classed = self.by_class.iter().sum::<u32>() as usize;
+        let rest = self.waiting.len().saturating_sub(classed) <= self.guarantees.rest(self.plan.length);
         let gives_way = |(at, each): &(usize, &Waiting<T>)| {
             // Of equals the first, which is the oldest.
-            (self.is_within_share(each), each.criticality, std::cmp::Reverse(self.of_the_same(each)), *at)
+            (
+                each.class.map_or(rest, |index| self.is_within_share(index)),
+                each.criticality,
+                std::cmp::Reverse(self.of_the_same(each)),
+                *at,
+            )
         };
         let (at, _) = self.waiting.iter().enumerate().min_by_key(gives_way)?;
         Some(self.take(at))
@@ -164,26 +189,43 @@ impl<T> Queue<T> {
 
     /// Takes out who gets the next place, where `taken` are.
     pub fn pop(&mut self, now: Duration, taken: &Taken) -> Option<(T, Option<usize>)> {
-        let newest_first = self.is_overloaded(now);
+        let owed = self.most_owed(taken);
+        // Who is owed a place is not too much that comes in.
+        let newest_first = owed.is_none() && self.is_overloaded(now);
         let comes_last = |(at, each): &(usize, &Waiting<T>)| {
             let order = if newest_first { self.waiting.len() - at } else { *at };
-            let is_owed = taken.is_below(&self.guarantees, each.class);
-            (!is_owed, std::cmp::Reverse(each.criticality), self.of_the_same(each), order)
+            let is_other = owed.is_some() && each.class != owed;
+            (is_other, std::cmp::Reverse(each.criticality), self.of_the_same(each), order)
         };
         let (at, each) = self.waiting.iter().enumerate().min_by_key(comes_last)?;
         let class = each.class;
+        self.pops += 1;
+        if let Some(served) = class.and_then(|index| self.served.get_mut(index)) {
+            *served = self.pops;
+        }
         Some((self.take(at), class))
     }
 
-    /// Takes out who has waited for too long.
-    pub fn expire(&mut self, now: Duration) -> Vec<T> {
+    /// Returns the class, of those that wait and have less than they are guaranteed, that has the smallest part of it; of
+    /// several, the one that has had no place for longest.
+    fn most_owed(&self, taken: &Taken) -> Option<usize> {
+        let served = |index: usize| self.served.get(index).copied().unwrap_or_default();
+        let waits = self.by_class.iter().enumerate().filter(|(_, waiting)| **waiting > 0).map(|(index, _)| index);
+        waits
+            .filter(|index| taken.is_below(&self.guarantees, Some(*index)))
+            .min_by(|one, other| taken.compare(&self.guarantees, *one, *other).then(served(*one).cmp(&served(*other))))
+    }
+
+    /// Takes out who has waited for too long, where `taken` are: who is of a class below its guarantee waits for the whole
+    /// age.
+    pub fn expire(&mut self, now: Duration, taken: &Taken) -> Vec<T> {
         let is_overloaded = self.is_overloaded(now);
         let mut expired = Vec::new();
         let mut at = 0;
         while let Some(each) = self.waiting.get(at) {
-            let is_hurried = is_overloaded && each.criticality < Criticality::Critical;
-            let quarter = self.plan.age / HURRY;
-            let most = if is_hurried { self.hurry.map_or(quarter, |hurry| hurry.min(quarter)) } else { self.plan.age };
+            let is_owed = taken.is_below(&self.guarantees, each.class);
+            let is_hurried = is_overloaded && each.criticality < Criticality::Critical && !is_owed;
+            let most = if is_hurried { self.patience() } else { self.plan.age };
             if now.saturating_sub(each.since) >= most {
                 expired.push(self.take(at));
                 self.gave_up = Some(now);
@@ -204,12 +246,10 @@ impl<T> Queue<T> {
         self.counts.get(&each.client).copied().unwrap_or_default()
     }
 
-    /// Returns whether no more of its class wait than its share of the queue is.
-    fn is_within_share(&self, each: &Waiting<T>) -> bool {
-        each.class.is_some_and(|index| {
-            let waiting = self.by_class.get(index).copied().unwrap_or(u32::MAX) as usize;
-            waiting <= self.guarantees.places(index, self.plan.length)
-        })
+    /// Returns whether no more of a class wait than its share of the queue is.
+    fn is_within_share(&self, class: usize) -> bool {
+        let waiting = self.by_class.get(class).copied().unwrap_or(u32::MAX) as usize;
+        waiting <= self.guarantees.places(class, self.plan.length)
     }
 
     fn take(&mut self, at: usize) -> T {

@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use policy::concurrency::{Guarantees, MOST_CLASSES, TrafficSlot};
 
-/// The places of each class of the table in force. Every worker counts in it, without a lock.
+/// The places of each class that a limit knows. Every worker counts in it, without a lock.
 #[derive(Debug)]
 pub(crate) struct ClassPlaces {
-    /// By the class's position: the count in the lower half, and in the upper one whose classes these are. A place that
-    /// was taken for a class of another table is not counted.
+    /// By the class's position: the count in the lower half, and the class's key in the upper one. A place that was taken
+    /// for another that had the position is not counted.
     taken: [AtomicU64; MOST_CLASSES],
 }
 
 impl ClassPlaces {
-    /// Counts a place for a class; false where that is of another table.
+    /// Counts a place for a class; false where another has its position.
     pub(crate) fn add(&self, slot: TrafficSlot) -> bool {
         self.change(slot, |count| count.checked_add(1))
     }
@@ -33,10 +33,14 @@ impl ClassPlaces {
         self.taken.get(index).map_or(0, |taken| taken.load(Ordering::SeqCst) as u32)
     }
 
-    /// Begins anew, for other classes.
-    pub(crate) fn reset(&self, guarantees: &Guarantees) {
-        let none = u64::from(guarantees.key()) << KEY_SHIFT;
-        self.taken.iter().for_each(|taken| taken.store(none, Ordering::SeqCst));
+    /// Begins anew for the classes that are new at their position. Positions without a class stay: it may come back.
+    pub(crate) fn follow(&self, guarantees: &Guarantees) {
+        for (taken, key) in self.taken.iter().zip(guarantees.keys()) {
+            let none = u64::from(*key) << KEY_SHIFT;
+            if *key != 0 && taken.load(Ordering::SeqCst) >> KEY_SHIFT != u64::from(*key) {
+                taken.store(none, Ordering::SeqCst);
+            }
+        }
     }
 
     fn change(&self, slot: TrafficSlot, to: impl Fn(u32) -> Option<u32>) -> bool {
@@ -55,5 +59,5 @@ impl Default for ClassPlaces {
     }
 }
 
-/// Where the key of the classes is.
+/// Where the key of the class is.
 const KEY_SHIFT: u32 = 32;

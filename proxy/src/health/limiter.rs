@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use policy::concurrency::{
-    ConcurrencyPlan, Gradient, Guarantees, Leaves, Mode, Queue, Request, Taken, Tick, TrafficSlot,
+    ClassPositions, ConcurrencyPlan, Gradient, Leaves, Mode, PlacedClasses, Queue, Request, Taken, Tick, TrafficClass,
+    TrafficSlot,
 };
 use policy::quantile::{BUCKETS, bucket};
 use tokio::sync::oneshot;
@@ -20,6 +21,8 @@ use crate::occupancy::InFlight;
 pub(crate) struct RegionLimits {
     stable: Arc<Limiter>,
     on_trial: Arc<Limiter>,
+    /// Where both count the places of traffic classes. Held while a plan is put in force.
+    classes: Mutex<ClassPositions>,
 }
 
 /// One limit. Every worker takes places of it, without a lock while there are any; one thread ticks it.
@@ -109,17 +112,23 @@ impl RegionLimits {
         if is_on_trial { &self.on_trial } else { &self.stable }
     }
 
-    /// Puts a plan in force; `cap` is the most that the node lets there be, and `guarantees` what traffic classes have of
-    /// it. What waits goes on by the new one.
-    pub(crate) fn set_plan(&self, plan: &ConcurrencyPlan, cap: usize, guarantees: &Guarantees) {
-        self.stable.set_plan(plan, cap, guarantees);
-        self.on_trial.set_plan(plan, cap, guarantees);
+    /// Puts a plan in force; `cap` is the most that the node lets there be, and `classes` have shares of it. What waits
+    /// goes on by the new one. Returns where the classes are.
+    pub(crate) fn set_plan(&self, plan: &ConcurrencyPlan, cap: usize, classes: &[TrafficClass]) -> PlacedClasses {
+        let mut positions = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Places that do not count for the limit any more do not for the classes either.
+        let anew = matches!(plan.mode, Mode::Adaptive(_)) && !self.is_adaptive();
+        let placed = positions.place(classes, anew);
+        self.stable.set_plan(plan, cap, &placed);
+        self.on_trial.set_plan(plan, cap, &placed);
+        placed
     }
 
-    /// Returns how many places a traffic class of the table in force has taken.
-    pub(crate) fn taken_by(&self, index: usize, has_trial: bool) -> usize {
+    /// Returns how many places a traffic class has taken.
+    pub(crate) fn taken_by(&self, class: TrafficSlot, has_trial: bool) -> usize {
+        let index = usize::from(class.index);
         let on_trial = if has_trial { self.on_trial.by_class.of(index) } else { 0 };
-        (self.stable.by_class.of(index) + on_trial) as usize
+        self.stable.by_class.of(index).saturating_add(on_trial) as usize
     }
 
     /// Follows what was seen since the last tick.
@@ -149,7 +158,7 @@ impl RegionLimits {
 
     /// Ends the limits: all that wait go on.
     pub(crate) fn end(&self) {
-        self.set_plan(&ConcurrencyPlan::default(), UNLIMITED, &Guarantees::default());
+        self.set_plan(&ConcurrencyPlan::default(), UNLIMITED, &[]);
     }
 
     /// Returns whether the limits find themselves.
@@ -233,7 +242,16 @@ impl Limiter {
         Some(LimitNow { limit, taken, waiting: self.waiting.load(Ordering::Relaxed) })
     }
 
-    fn set_plan(self: &Arc<Self>, plan: &ConcurrencyPlan, cap: usize, guarantees: &Guarantees) {
+    /// Returns for how long a request of a traffic class that has less than its guarantee waits here before it goes where
+    /// there is a place at once; `None` where the class has it.
+    pub(crate) fn owes(&self, class: TrafficSlot) -> Option<Duration> {
+        let inner = self.lock();
+        let taken = self.taken_by_classes(&inner.queue);
+        let guarantees = inner.queue.guarantees();
+        taken.is_below(guarantees, guarantees.index(class)).then(|| inner.queue.patience())
+    }
+
+    fn set_plan(self: &Arc<Self>, plan: &ConcurrencyPlan, cap: usize, placed: &PlacedClasses) {
         {
             let mut inner = self.lock();
             let mut plan = *plan;
@@ -258,10 +276,8 @@ impl Limiter {
                 }
                 (Mode::Adaptive(bounds), gradient) => gradient.insert(Gradient::new(bounds)).limit() as usize,
             };
-            if inner.queue.guarantees().key() != guarantees.key() {
-                self.by_class.reset(guarantees);
-            }
-            inner.queue.set_guarantees(*guarantees);
+            self.by_class.follow(&placed.guarantees);
+            inner.queue.set_guarantees(placed.guarantees, &placed.kept);
             inner.queue.set_plan(plan.queue);
             inner.queue.set_hurry(None);
             let is_until_head = matches!(plan.mode, Mode::Adaptive(_));
@@ -321,8 +337,8 @@ impl Limiter {
     }
 
     /// Returns how many places each class has; nothing where there are none.
-    fn taken_by_classes(&self, guarantees: &Guarantees) -> Taken {
-        if guarantees.key() == 0 {
+    fn taken_by_classes(&self, queue: &Queue<Waiter>) -> Taken {
+        if queue.guarantees().is_empty() {
             return Taken::default();
         }
         Taken { limit: self.limit.load(Ordering::Relaxed), by_class: self.by_class.counts() }
@@ -345,10 +361,10 @@ impl Limiter {
             while !inner.queue.is_empty()
                 && let Some(plan) = self.take()
             {
-                let guarantees = *inner.queue.guarantees();
-                match inner.queue.pop(now, &self.taken_by_classes(&guarantees)) {
+                let taken = self.taken_by_classes(&inner.queue);
+                match inner.queue.pop(now, &taken) {
                     Some((waiter, class)) => {
-                        let slot = class.and_then(|index| guarantees.slot(index));
+                        let slot = class.and_then(|index| inner.queue.guarantees().slot(index));
                         let class = slot.filter(|slot| self.by_class.add(*slot));
                         go_on.push((waiter, Place { limiter: self.clone(), plan, class }));
                     }
@@ -357,7 +373,8 @@ impl Limiter {
                 }
             }
             // After the places: who gets one has not waited for too long.
-            let leave = inner.queue.expire(now);
+            let taken = self.taken_by_classes(&inner.queue);
+            let leave = inner.queue.expire(now, &taken);
             self.waiting.store(inner.queue.len(), Ordering::SeqCst);
             leave
         };

@@ -50,6 +50,8 @@ pub(super) struct RetryState<'a> {
     /// A place that was waited for.
     place: Option<Place>,
     waits: u32,
+    /// Whether it has waited where its class has less than its guarantee.
+    has_insisted: bool,
     /// Whether an origin may have acted on it.
     pub(super) maybe_processed: bool,
     /// Whether all of a region's endpoints were tried.
@@ -66,6 +68,8 @@ struct FullRegion {
     /// The request's traffic class there.
     class: Option<TrafficSlot>,
     pinned_region: RegionId,
+    /// For how long the request waits there before others are looked at, since its class has less than its guarantee.
+    owed: Option<Duration>,
 }
 
 /// The attempt before another, or beside it.
@@ -97,6 +101,7 @@ impl<'a> RetryState<'a> {
             full: None,
             place: None,
             waits: 0,
+            has_insisted: false,
             maybe_processed: false,
             exhausted: false,
             last: None,
@@ -139,7 +144,7 @@ impl<'a> RetryState<'a> {
             return None;
         }
         let found = self.find(None);
-        if found.is_some() {
+        if found.is_some() || self.is_owed() {
             return found;
         }
         if self.end != NoRetry::Exhausted || self.tried.is_empty() {
@@ -149,6 +154,11 @@ impl<'a> RetryState<'a> {
         self.tried.clear();
         self.done_with = RegionSet::EMPTY;
         self.find(None)
+    }
+
+    /// Returns whether the search has ended where the request's class has less than its guarantee.
+    fn is_owed(&self) -> bool {
+        self.full.as_ref().is_some_and(|full| full.owed.is_some())
     }
 
     /// Returns whether the result of the attempt before lets there be another.
@@ -211,13 +221,18 @@ impl<'a> RetryState<'a> {
             }
             let limiter = cell.state.limits.of(routing.is_on_trial(region, destination.endpoint()));
             let is_its = |place: &mut Place| Arc::ptr_eq(place.limiter(), limiter);
-            let class = current.traffic_of(table, permits.route());
+            let class = current.traffic_of(table, permits.route()).and_then(|class| cell.traffic_slot(class));
             let place = waited_for.take_if(is_its).map_or_else(|| limiter.enter(class), |place| Ok(Some(place)));
             let Ok(place) = place else {
-                self.full.get_or_insert_with(|| FullRegion { limiter: limiter.clone(), class, pinned_region });
+                let insists = beside.is_none() && self.full.is_none() && !self.has_insisted;
+                let owed = class.filter(|_| insists).and_then(|class| limiter.owes(class));
+                self.full.get_or_insert_with(|| FullRegion { limiter: limiter.clone(), class, pinned_region, owed });
                 // Why it no longer waits is told rather than that others are full, too.
                 self.shed = self.shed.filter(|_| self.waits > 0).or(Some(Shed::QueueFull));
                 self.done_with.insert(pinned_region);
+                if owed.is_some() {
+                    return None;
+                }
                 continue;
             };
             let from = beside.or(self.last.as_ref());
@@ -244,15 +259,21 @@ impl<'a> RetryState<'a> {
     /// Waits for a place in the best region that has none, where there is no other left: as long as its queue lets it,
     /// and the request's time. Where it did not get it, the other regions are looked at once more: what was full when it
     /// began to wait may no longer be. False when there is none to wait for, or no time left.
+    ///
+    /// Where its class has less than its guarantee, it waits there for a while before the others are looked at.
     pub(super) async fn wait_for_place(&mut self) -> bool {
-        let Some(FullRegion { limiter, class, pinned_region }) = self.full.take() else { return false };
-        if self.waits >= MOST_WAITS {
+        let Some(FullRegion { limiter, class, pinned_region, owed }) = self.full.take() else { return false };
+        if owed.is_some() {
+            self.has_insisted = true;
+        } else if self.waits >= MOST_WAITS {
             return false;
+        } else {
+            self.waits += 1;
         }
-        self.waits += 1;
         // What comes after it is of the table of its own moment.
         self.has_begun = true;
         let left = self.deadline.saturating_duration_since(clock::now());
+        let left = owed.map_or(left, |owed| left.min(owed));
         let (criticality, client) = (self.plan.criticality, self.plan.facts.client_key);
         let place = match limiter.wait(Request { criticality, client, class }) {
             Ok(mut waits) => timeout(left, waits.place()).await.unwrap_or(Err(Leaves::TooOld)),
@@ -263,6 +284,11 @@ impl<'a> RetryState<'a> {
                 self.place = Some(place);
                 self.done_with.remove(pinned_region);
                 true
+            }
+            Err(_) if owed.is_some() => {
+                // The others have been passed over so far, and if they are full, too, it waits here on.
+                self.done_with.remove(pinned_region);
+                clock::now() < self.deadline
             }
             Err(leaves) => {
                 self.shed = Some(match leaves {

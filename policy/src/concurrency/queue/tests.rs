@@ -38,8 +38,8 @@ fn under_overload_the_newest_comes_first_and_the_old_give_up() {
     }
     queue.push(ms(0), of(Critical, 9), 9);
     assert!(queue.is_overloaded(ms(150)));
-    assert_eq!(queue.expire(ms(249)), [] as [u32; 0]);
-    assert_eq!(queue.expire(ms(300)), [0, 1]);
+    assert_eq!(queue.expire(ms(249), &Taken::default()), [] as [u32; 0]);
+    assert_eq!(queue.expire(ms(300), &Taken::default()), [0, 1]);
     assert_eq!(all(&mut queue, ms(300)), [9, 3, 2]);
     // Once it was empty, it is calm.
     queue.push(ms(400), of(Default, 1), 1);
@@ -54,9 +54,9 @@ fn where_answers_are_quick_the_old_give_up_sooner() {
     for (at, criticality) in [(0, Default), (80, Sheddable), (80, Critical)] {
         queue.push(ms(at), of(criticality, at), at as u32);
     }
-    assert_eq!(queue.expire(ms(99)), [] as [u32; 0], "it is calm");
-    assert_eq!(queue.expire(ms(100)), [0]);
-    assert_eq!(queue.expire(ms(110)), [80]);
+    assert_eq!(queue.expire(ms(99), &Taken::default()), [] as [u32; 0], "it is calm");
+    assert_eq!(queue.expire(ms(100), &Taken::default()), [0]);
+    assert_eq!(queue.expire(ms(110), &Taken::default()), [80]);
     assert_eq!(queue.len(), 1);
 }
 
@@ -64,8 +64,8 @@ fn where_answers_are_quick_the_old_give_up_sooner() {
 fn the_critical_wait_for_the_whole_age() {
     let mut queue = queue(10);
     queue.push(ms(0), of(Critical, 1), 1);
-    assert_eq!(queue.expire(ms(999)), [] as [u32; 0]);
-    assert_eq!(queue.expire(ms(1000)), [1]);
+    assert_eq!(queue.expire(ms(999), &Taken::default()), [] as [u32; 0]);
+    assert_eq!(queue.expire(ms(1000), &Taken::default()), [1]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ proptest! {
                     }
                 }
                 Step::Expire => {
-                    for out in queue.expire(now) {
+                    for out in queue.expire(now, &Taken::default()) {
                         let (_, since) = there.remove(&out).expect("it was there");
                         prop_assert!(now - since >= plan.age / HURRY);
                     }

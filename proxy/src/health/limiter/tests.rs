@@ -7,8 +7,17 @@ use std::task::{Context, Poll, Waker};
 
 fn limiter(mode: Mode, length: usize) -> Arc<Limiter> {
     let limiter = Arc::new(Limiter::default());
-    limiter.set_plan(&plan(mode, length), 1_000, &Guarantees::default());
+    limiter.set_plan(&plan(mode, length), 1_000, &none());
     limiter
+}
+
+fn none() -> PlacedClasses {
+    ClassPositions::default().place(&[], false)
+}
+
+fn classes(names: &[&str]) -> Vec<TrafficClass> {
+    let share = 1.0 / names.len() as f64;
+    names.iter().map(|name| TrafficClass { name: (*name).to_owned(), guaranteed: share }).collect()
 }
 
 /// Of no traffic class.
@@ -72,11 +81,11 @@ fn without_a_limit_all_that_wait_go_on() {
     // One more pushes out the oldest.
     waits.push(limiter.wait(of(Criticality::Sheddable, 4)).unwrap());
     assert!(matches!(poll(&mut waits.remove(0)), Poll::Ready(Err(Leaves::Full))));
-    limiter.set_plan(&plan(Mode::Off, 4), 1_000, &Guarantees::default());
+    limiter.set_plan(&plan(Mode::Off, 4), 1_000, &none());
     assert!(waits.iter_mut().all(is_there));
     assert!(limiter.enter(None).unwrap().is_none());
     drop(places);
-    limiter.set_plan(&plan(Mode::Fixed(3), 0), 1_000, &Guarantees::default());
+    limiter.set_plan(&plan(Mode::Fixed(3), 0), 1_000, &none());
     assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
     let _places: Vec<_> = (0..3).map(|_| limiter.enter(None).unwrap()).collect();
     assert_eq!(limiter.wait(of(Criticality::Critical, 0)).map(|_| ()), Err(Leaves::Full), "there is no queue");
@@ -101,7 +110,7 @@ fn a_client_counts_once_in_a_tick_and_again_in_the_next() {
 fn places_of_another_kind_of_plan_do_not_count() {
     let limiter = limiter(Mode::Fixed(2), 4);
     let streams = [limiter.enter(None).unwrap(), limiter.enter(None).unwrap()];
-    limiter.set_plan(&plan(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4), 1_000, &Guarantees::default());
+    limiter.set_plan(&plan(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4), 1_000, &none());
     let now = || limiter.now().unwrap().taken;
     assert_eq!(now(), 0);
     let place = limiter.enter(None).unwrap();
@@ -136,7 +145,7 @@ fn who_gives_up_after_longer_than_quiet_has_waited_for_so_long() {
 #[test]
 fn a_fixed_limit_is_no_more_than_the_cap() {
     let limiter = Arc::new(Limiter::default());
-    limiter.set_plan(&plan(Mode::Fixed(500), 4), 10, &Guarantees::default());
+    limiter.set_plan(&plan(Mode::Fixed(500), 4), 10, &none());
     assert_eq!(limiter.now().map(|now| now.limit), Some(10));
 }
 
@@ -144,28 +153,35 @@ fn a_fixed_limit_is_no_more_than_the_cap() {
 fn the_fuller_group_says_how_full_a_region_is() {
     let limits = RegionLimits::default();
     assert_eq!(limits.fullest(true), None);
-    limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &Guarantees::default());
+    limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &[]);
     let _stable = limits.of(false).enter(None).unwrap();
     let _on_trial = [limits.of(true).enter(None).unwrap(), limits.of(true).enter(None).unwrap()];
     let of = |taken| Some(LimitNow { limit: 4, taken, waiting: 0 });
     assert_eq!((limits.fullest(false), limits.fullest(true)), (of(1), of(2)));
 }
 
-/// Many threads take and give back: never more places than there are, and nobody waits for ever.
+/// Many threads take and give back, for classes and none: never more places than there are, nobody waits for ever, and
+/// each place that was counted is taken out again, whatever tables come meanwhile.
 #[test]
 fn no_place_and_no_waiter_is_lost_among_threads() {
-    let limiter = limiter(Mode::Fixed(3), 1_000);
+    let limits = RegionLimits::default();
+    let tables = [classes(&["a", "b"]), classes(&["b"]), classes(&["c", "a", "b"])];
+    let set = |table: usize| limits.set_plan(&plan(Mode::Fixed(3), 1_000), 1_000, &tables[table % tables.len()]);
+    set(0);
+    let slots = Mutex::new(set(2).slots);
     let taken = AtomicUsize::new(0);
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
     std::thread::scope(|scope| {
         for client in 0..8 {
-            let (limiter, taken) = (&limiter, &taken);
+            let (limiter, taken, slots) = (limits.of(false), &taken, &slots);
             scope.spawn(move || {
-                for _ in 0..2_000 {
-                    let place = match limiter.enter(None) {
+                for round in 0..2_000_usize {
+                    let class = slots.lock().unwrap().get(round % 4).copied();
+                    let place = match limiter.enter(class) {
                         Ok(place) => place.unwrap(),
                         Err(Full) => {
-                            let mut waits = limiter.wait(of(Criticality::Default, client)).unwrap();
+                            let request = Request { criticality: Criticality::Default, client, class };
+                            let mut waits = limiter.wait(request).unwrap();
                             runtime().block_on(waits.place()).unwrap()
                         }
                     };
@@ -176,20 +192,30 @@ fn no_place_and_no_waiter_is_lost_among_threads() {
                 }
             });
         }
+        for table in 0..300 {
+            *slots.lock().unwrap() = set(table).slots;
+            std::thread::yield_now();
+        }
     });
+    let limiter = limits.of(false);
     assert_eq!(limiter.now(), Some(LimitNow { limit: 3, taken: 0, waiting: 0 }));
+    assert_eq!(limiter.by_class.counts(), [0; policy::concurrency::MOST_CLASSES]);
 }
 
 /// One class floods, another comes seldom: its next request has the next place, and it is the flood that gives way.
 #[test]
 fn a_class_below_its_guarantee_comes_first() {
-    let guarantees = Guarantees::new(7, [0.5, 0.5]);
-    let [flood, seldom] = [0, 1].map(|index| Some(TrafficSlot { key: 7, index }));
-    let limiter = Arc::new(Limiter::default());
-    limiter.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &guarantees);
+    let limits = RegionLimits::default();
+    let both = classes(&["flood", "seldom"]);
+    let placed = limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &both);
+    let [flood, seldom] = [0, 1].map(|index| Some(placed.slots[index]));
+    let limiter = limits.of(false);
+    let counts = || (limiter.by_class.of(0), limiter.by_class.of(1));
     // Nobody asks for the other half, and so the flood has it.
     let mut places: Vec<_> = (0..4).map(|_| limiter.enter(flood).unwrap()).collect();
-    assert_eq!((limiter.by_class.of(0), limiter.by_class.of(1)), (4, 0));
+    assert_eq!(counts(), (4, 0));
+    assert_eq!(limiter.owes(placed.slots[0]), None);
+    assert_eq!(limiter.owes(placed.slots[1]), Some(Duration::from_secs(900)), "a quarter of the queue's age");
     let request = |class, criticality, client| Request { criticality, client, class };
     let mut flooding: Vec<Waits> =
         (0..4).map(|client| limiter.wait(request(flood, Criticality::Critical, client)).unwrap()).collect();
@@ -197,15 +223,44 @@ fn a_class_below_its_guarantee_comes_first() {
     assert!(matches!(poll(&mut flooding.remove(0)), Poll::Ready(Err(Leaves::Full))), "one of the flood gives way");
     drop(places.pop());
     let Poll::Ready(Ok(place)) = poll(&mut waits) else { panic!("the next place is its") };
-    assert_eq!((limiter.by_class.of(0), limiter.by_class.of(1)), (3, 1));
+    assert_eq!(counts(), (3, 1));
     assert!(flooding.iter_mut().all(|waits| poll(waits).is_pending()));
-    // Other classes: those before count for none of them, and go all the same.
-    limiter.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &Guarantees::new(8, [1.0]));
-    assert_eq!((limiter.by_class.of(0), limiter.by_class.of(1)), (0, 0));
-    drop((place, places));
+    let mut waits = limiter.wait(request(seldom, Criticality::Sheddable, 9)).unwrap();
+    // A table in another order: what is held and what waits is of its class on.
+    limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &classes(&["seldom", "flood"]));
+    assert_eq!(counts(), (3, 1));
+    drop(places.pop());
+    let Poll::Ready(Ok(another)) = poll(&mut waits) else { panic!("its class waits on") };
+    assert_eq!(counts(), (2, 2));
+    // One that is gone, and comes back: what it held is still its.
+    limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &classes(&["flood"]));
+    assert_eq!(limiter.enter(seldom).err(), Some(Full));
+    let placed = limits.set_plan(&plan(Mode::Fixed(4), 4), 1_000, &both);
+    assert_eq!((counts(), Some(placed.slots[1])), ((2, 2), seldom));
+    drop((place, another, places));
+    assert_eq!(counts().1, 0);
     assert!(flooding.iter_mut().all(is_there));
-    assert_eq!(limiter.now(), Some(LimitNow { limit: 4, taken: 0, waiting: 0 }));
-    let late = limiter.enter(seldom).unwrap();
-    assert_eq!((limiter.by_class.of(0), limiter.by_class.of(1)), (0, 0), "of a table before");
-    drop(late);
+    assert_eq!((limiter.now(), counts()), (Some(LimitNow { limit: 4, taken: 0, waiting: 0 }), (0, 0)));
+}
+
+/// Places that the limit does not count any more count for no class; those after them do.
+#[test]
+fn places_of_another_kind_of_plan_do_not_count_for_classes() {
+    let limits = RegionLimits::default();
+    let one = classes(&["one"]);
+    let adaptive = plan(Mode::Adaptive(Bounds { initial: 2, min: 1, max: 2 }), 4);
+    let placed = limits.set_plan(&plan(Mode::Fixed(2), 4), 1_000, &one);
+    let limiter = limits.of(false);
+    let streams = [0, 1].map(|_| limiter.enter(Some(placed.slots[0])).unwrap());
+    let class = Some(placed.slots[0]);
+    let mut waits = limiter.wait(Request { criticality: Criticality::Default, client: 1, class }).unwrap();
+    let placed = limits.set_plan(&adaptive, 1_000, &one);
+    let Poll::Ready(Ok(waited_for)) = poll(&mut waits) else { panic!("there is a place now") };
+    let count = || limiter.by_class.of(usize::from(placed.slots[0].index));
+    assert_eq!((limiter.now().unwrap().taken, count()), (1, 1), "who waited is of its class on");
+    let place = limiter.enter(Some(placed.slots[0])).unwrap();
+    drop(streams);
+    assert_eq!((limiter.now().unwrap().taken, count()), (2, 2));
+    drop((place, waited_for));
+    assert_eq!((limiter.now().unwrap().taken, count()), (0, 0));
 }

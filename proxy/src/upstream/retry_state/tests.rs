@@ -29,9 +29,16 @@ fn failed(target: AttemptTarget, fault: Fault) -> AttemptResult {
     AttemptResult { target, unsent, is_nodes_own, refused: None, call_status, is_fresh, result: Err(fault) }
 }
 
-/// A table that comes during the pause takes away the region that was about to be tried again.
-#[tokio::test(start_paused = true)]
-async fn an_attempt_that_is_not_made_is_not_counted() {
+/// What a test asks of the world that a request is forwarded in.
+struct Bench<'a> {
+    plan: &'a ForwardPlan<'a>,
+    current: &'a CurrentRouting,
+    metrics: &'a Metrics,
+    routing: &'a dyn Fn(String, u64, &PersistedState) -> Routing,
+}
+
+/// Has a test forward a request for a path under a table.
+async fn forwarding(table: String, path: &str, test: impl AsyncFnOnce(Bench<'_>)) {
     let directory = tempfile::tempdir().unwrap();
     let text =
         "[node]\nname = 'me'\nregion = 'eu'\n[[listeners]]\naddress = '127.0.0.1:0'\n[routing]\nfile = 'r.toml'\n";
@@ -44,12 +51,12 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
         let document = config::RoutingTable::load(&path, law.now()).unwrap();
         Routing::new(document, "eu", 100, Edition { generation, revision: generation }, persisted).unwrap()
     };
-    let first = routing(table("['DE', 'GB']"), 1, &persisted);
+    let first = routing(table, 1, &persisted);
     let current = CurrentRouting::new(first, persisted, law.clone());
     let pinned = current.load_full();
     let facts = Facts {
         host: "any",
-        path: "/",
+        path,
         method: Method::Get,
         payload: Payload::Nothing,
         origin: Origin::Country("DE".parse().unwrap()),
@@ -88,13 +95,25 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
         criticality: policy::pressure::Criticality::Default,
         call_deadline: None,
     };
-    let mut state = RetryState::new(&plan);
-    let name = |target: &AttemptTarget| target.routing.table().region(target.region).name.clone();
+    test(Bench { plan: &plan, current: &current, metrics: &metrics, routing: &routing }).await;
+}
 
+fn name(target: &AttemptTarget) -> &str {
+    &target.routing.table().region(target.region).name
+}
+
+/// A table that comes during the pause takes away the region that was about to be tried again.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_not_made_is_not_counted() {
+    forwarding(table("['DE', 'GB']"), "/", async |bench: Bench<'_>| not_counted(bench).await).await;
+}
+
+async fn not_counted(Bench { plan, current, metrics, routing }: Bench<'_>) {
+    let mut state = RetryState::new(plan);
     let mut first = state.next().unwrap();
     assert!(state.pause(&mut first).await);
     state.begin(&first.target, false);
-    assert_eq!((name(&first.target).as_str(), state.attempts()), ("eu", 1));
+    assert_eq!((name(&first.target), state.attempts()), ("eu", 1));
     let result = failed(first.target, Fault::Broken);
     assert!(state.settle(result).is_none());
 
@@ -116,7 +135,7 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
     assert_eq!(counted(&state), (2, 1, 1));
 
     // One endpoint that is not there says nothing of its region; that there was no place for another says why.
-    let mut without_place = RetryState::new(&plan);
+    let mut without_place = RetryState::new(plan);
     let first = without_place.next().unwrap();
     without_place.begin(&first.target, false);
     assert!(without_place.settle(failed(first.target, Fault::Unreachable)).is_none());
@@ -125,7 +144,7 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
     assert!(matches!(without_place.failure(), ForwardError::Overloaded { why: Shed::QueueTimeout, .. }));
 
     // What follows an attempt that does not count is of the table in force all the same.
-    let mut passing = RetryState::new(&plan);
+    let mut passing = RetryState::new(plan);
     let first = passing.next().unwrap();
     assert_eq!(name(&first.target), "eu", "the decision's own table");
     passing.begin(&first.target, false);
@@ -133,4 +152,53 @@ async fn an_attempt_that_is_not_made_is_not_counted() {
     assert!(passing.settle(result).is_none());
     assert_eq!(passing.attempts(), 0);
     assert_eq!(name(&passing.next().unwrap().target), "gb");
+}
+
+/// In a region that is full of others, a class below its guarantee waits for its place for a while before it goes where
+/// there is one at once; the others go at once.
+#[tokio::test(start_paused = true)]
+async fn who_is_owed_a_place_waits_for_it_before_it_goes_elsewhere() {
+    let classes = "\ntraffic_class = 'own'\n[[routes]]\nname = 'bulk'\npath = '/bulk'\ndata_class = 'personal'\n\
+        traffic_class = 'bulk'\n[traffic_classes.own]\nguaranteed = 0.5\n[traffic_classes.bulk]\nguaranteed = 0.5\n\
+        [concurrency]\nmode = 'fixed'\nlimit = 2\n";
+    let table = || table("['DE', 'GB']") + classes;
+    let in_eu = |bench: &Bench<'_>| {
+        let routing = bench.current.load_full();
+        let cell = routing.region(routing.table().region_named("eu").unwrap());
+        let bulk = routing.table().spec().traffic_classes.iter().position(|class| class.name == "bulk").unwrap();
+        let limiter = cell.state.limits.of(false).clone();
+        [0, 1].map(|_| limiter.enter(cell.traffic_slot(bulk)).unwrap())
+    };
+    forwarding(table(), "/", async |bench: Bench<'_>| {
+        let [place, _other] = in_eu(&bench);
+        let mut state = RetryState::new(bench.plan);
+        assert!(state.next().is_none(), "there is a place elsewhere");
+        let mut waits = Box::pin(state.wait_for_place());
+        assert!(futures_pending(&mut waits).await);
+        drop(place);
+        assert!(waits.await);
+        assert_eq!(name(&state.next().unwrap().target), "eu");
+    })
+    .await;
+    forwarding(table(), "/", async |bench: Bench<'_>| {
+        let _places = in_eu(&bench);
+        let mut state = RetryState::new(bench.plan);
+        assert!(state.next().is_none());
+        let since = tokio::time::Instant::now();
+        assert!(state.wait_for_place().await);
+        assert_eq!(since.elapsed().as_millis() / 10, 25, "a quarter of the queue's age");
+        assert_eq!(name(&state.next().unwrap().target), "gb");
+    })
+    .await;
+    forwarding(table(), "/bulk", async |bench: Bench<'_>| {
+        let _places = in_eu(&bench);
+        assert_eq!(name(&RetryState::new(bench.plan).next().unwrap().target), "gb", "it has its share");
+    })
+    .await;
+}
+
+/// Polls a future once; true while it is not ready.
+async fn futures_pending<F: Future + Unpin>(future: &mut F) -> bool {
+    std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending()))
+        .await
 }
