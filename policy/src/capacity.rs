@@ -102,6 +102,8 @@ impl Spread {
 }
 
 fn spreads(table: &Table, view: &(impl View + ?Sized)) -> Vec<(RegionId, Spread)> {
+    // What an emergency refuses comes back with its end, and is to be carried then.
+    let table = &*table.without_emergency();
     let requests = requests(table);
     let each = (SAMPLES / table.spec().regions.len()).clamp(256, 4096);
     let lost = table.regions().filter(|(_, one)| one.capacity_rps.is_some() && one.state == AdminState::Serving);
@@ -270,6 +272,20 @@ mod tests {
             ["east 35000: west 100 % to Some(140.0); 0 % refused", "ie 21000: de 100 % to Some(210.0); 0 % refused"],
             "a warm region has no clients to lose"
         );
+    }
+
+    /// An emergency ends, and what it refuses is to be carried then.
+    #[test]
+    fn an_emergency_takes_no_load_off() {
+        let mut spec = table().spec().clone();
+        let routes_off = vec![RouteId(0)];
+        spec.emergency = Some(crate::emergency::EmergencySpec { routes_off, ..Default::default() });
+        let off = Table::new(spec).expect("a table");
+        assert!(off.emergency().is_some());
+        assert_eq!(told(&off, &losses_at_rest(&off)), told(&table(), &losses_at_rest(&table())));
+        let view = vec![RegionView::default(); 4];
+        let losses = |table: &Table| told(table, &super::losses(table, view.as_slice(), |_| 0.5));
+        assert_eq!((losses(&off), losses(&off).len()), (losses(&table()), 2));
     }
 
     #[test]

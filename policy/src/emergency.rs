@@ -11,7 +11,8 @@
 //! Where several of them refuse a request, the first in this order is its reason.
 //!
 //! Who is a client of a jurisdiction is what the residency rules take it for, and who may be one is one: a client
-//! who may be in one of its countries, one of a tenant that declares it, one of a country that it has had so far.
+//! who may be in one of its countries, one of a country that it has had so far, one of a tenant that declares it, or
+//! declares a jurisdiction that shares a country with it.
 //! An unknown client may be anywhere, unless `unknown_origin` says in which jurisdictions unknown clients are taken to
 //! be. A client in countries of no named jurisdiction goes on writing.
 
@@ -123,17 +124,18 @@ impl Emergency {
                 let mut countries = CountrySet::default();
                 let known = |id: &JurisdictionId| jurisdictions.get(id.0);
                 named.iter().filter_map(known).for_each(|one| countries.extend(one.countries.so_far()));
+                let meets =
+                    |one: &Jurisdiction| one.countries.so_far().iter().any(|country| countries.contains(country));
                 let unknown = match unknown_origin {
                     UnknownOrigin::Strictest | UnknownOrigin::Refuse => true,
                     // They are taken for clients who may be in any of these countries.
-                    UnknownOrigin::Like(like) => like.iter().any(|id| {
-                        named.contains(id)
-                            || known(id).is_some_and(|one| {
-                                one.countries.so_far().iter().any(|country| countries.contains(country))
-                            })
-                    }),
+                    UnknownOrigin::Like(like) => {
+                        like.iter().any(|id| named.contains(id) || known(id).is_some_and(meets))
+                    }
                 };
-                let declared = (0..jurisdictions.len()).map(|id| named.contains(&JurisdictionId(id))).collect();
+                // A tenant of Germany is one of the Union.
+                let is_named = |(id, one)| named.contains(&JurisdictionId(id)) || meets(one);
+                let declared = jurisdictions.iter().enumerate().map(is_named).collect();
                 Writes::Of { declared, countries, unknown }
             }
         });

@@ -86,14 +86,7 @@ pub struct Proof {
 
 /// Proves a table, as it is without an emergency: that refuses on purpose, only ever takes away, and passes.
 pub fn prove(table: &Table) -> Proof {
-    let peaceful;
-    let table = match table.emergency() {
-        None => table,
-        Some(_) => {
-            peaceful = table.without_emergency();
-            &peaceful
-        }
-    };
+    let table = &*table.without_emergency();
     let spec = table.spec();
     let law = law::Law::new(spec);
     let profiles = law::profiles(spec);

@@ -4,6 +4,7 @@ mod check;
 mod spec;
 mod standby;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -284,10 +285,13 @@ impl Table {
         self.emergency.as_deref()
     }
 
-    /// This table as it is without an emergency.
-    pub fn without_emergency(&self) -> Self {
+    /// Returns this table as it is without an emergency.
+    pub fn without_emergency(&self) -> Cow<'_, Self> {
+        if self.emergency.is_none() {
+            return Cow::Borrowed(self);
+        }
         let spec = TableSpec { emergency: None, ..self.spec.clone() };
-        Self { emergency: None, spec, ..self.clone() }
+        Cow::Owned(Self { emergency: None, spec, ..self.clone() })
     }
 
     /// Returns the compiled residency rules.

@@ -6,11 +6,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use policy::decide::{is_lawful, order};
+use policy::emergency::EmergencySpec;
 use policy::failover::FailoverScope;
 use policy::route::Criticality;
 use policy::table::TableSpec;
 use policy::{
-    CurrentTable, Facts, Health, Method, Payload, Permits, Reason, RegionSet, RegionView, Table, Verdict, decide,
+    CurrentTable, Facts, Health, LawTime, Method, Payload, Permits, Reason, RegionSet, RegionView, Table, Verdict,
+    decide,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -362,6 +364,28 @@ fn emergencies_are_those_of_the_oracle() {
             prop_assert!(until <= TODAY || !table.holds_at(until.into()));
             let after = table.at(until.into()).expect("the same table, later");
             prop_assert!(after.emergency().is_none());
+            // While the clock is in doubt, it goes on as long as it may not be over.
+            let seconds = incident.doubt;
+            let (earliest, latest) = (until.plus_seconds(seconds[0]), until.plus_seconds(seconds[1]));
+            let doubtful = table.at(LawTime::between(earliest, latest)).expect("the same table, in doubt");
+            let now = earliest.min(latest).unix_seconds();
+            prop_assert_eq!(doubtful.emergency().is_some(), now < until.unix_seconds());
+            count("in force in doubt", doubtful.emergency().is_some() && earliest.max(latest) >= until);
+            count("over in doubt", doubtful.emergency().is_none() && earliest != latest);
+            // What depends on no list of countries, which may change by date as well.
+            let emergency = EmergencySpec { read_only: None, ..emergency };
+            let in_doubt = TableSpec { emergency: Some(emergency.clone()), ..doubtful.spec().clone() };
+            let doubtful = Table::new(in_doubt).expect("a table in doubt");
+            for question in asked.iter().map(|asked| asked.of(&spec)) {
+                let facts = question.facts();
+                let request = Request::new(&spec, &facts);
+                let routes = most_specific(&spec.routes, &request.host, &request.path, request.method);
+                let expected = routes
+                    .first()
+                    .and_then(|route| refused_in_emergency(&book, &emergency, route, &request, None, now));
+                let found = policy::attempt::switched_off_since(&peaceful, &facts, &doubtful);
+                prop_assert_eq!(found.map(|refusal| refusal.reason.name()), expected, "{:?}", question);
+            }
         }
         Ok(())
     });
@@ -369,6 +393,9 @@ fn emergencies_are_those_of_the_oracle() {
     println!("{seen:#?}");
     for kind in ["emergency_route_off", "emergency_read_only", "emergency_shed"] {
         assert!(seen[kind] >= 4 * tables / 10, "{kind}: {seen:#?}");
+    }
+    for kind in ["in force in doubt", "over in doubt"] {
+        assert!(seen[kind] >= tables / 50, "{kind}: {seen:#?}");
     }
     for kind in ["not refused", "refused, and served without", "refused, of an unknown client"] {
         assert!(seen[kind] >= 3 * tables / 10, "{kind}: {seen:#?}");

@@ -218,7 +218,7 @@ fn metrics(node: &Node) -> AdminResponse {
     let emergency = EmergencyStatus::of(routing.table());
     for (measure, is_taken) in [
         ("shed", emergency.as_ref().is_some_and(|one| one.shed.is_some())),
-        ("read_only", emergency.as_ref().is_some_and(|one| !one.read_only.is_empty())),
+        ("read_only", emergency.as_ref().is_some_and(|one| one.read_only.is_some())),
         ("routes_off", emergency.as_ref().is_some_and(|one| !one.routes_off.is_empty())),
     ] {
         metrics.emergency.with_label_values(&[measure]).set(i64::from(is_taken));

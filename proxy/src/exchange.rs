@@ -8,11 +8,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SET_COOKIE};
-use http::{Method as HttpMethod, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method as HttpMethod, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::ext::Protocol;
 use policy::decide::switched_off;
-use policy::{Facts, Method, Payload, Permits, Reason, RegionId, RouteId, Verdict, emergency};
+use policy::pressure::Criticality;
+use policy::route::RouteSpec;
+use policy::stripped::Stripped;
+use policy::{Access, Facts, Method, Payload, Permits, Reason, Refusal, RegionId, RouteId, Verdict, emergency};
 
 use self::admission::{Admitted, admitted};
 use self::pass_on::pass_on;
@@ -263,17 +266,13 @@ async fn answer(
         .map_err(ambiguous)?;
     let criticality = routing.table().route(id).criticality(context.criticality);
     if let Some(refusal) = switched_off(routing.table(), id, || emergency::Asks {
-        access: routing.table().route(id).access(method, payload),
+        access: access_in_emergency(routing.table().route(id).access(method, payload), route, &parts.headers),
         origin: &context.origin,
         declared: [&route.jurisdictions, &context.declared],
         criticality,
     }) {
-        if refusal.reason == Reason::EmergencyShed {
-            node.telemetry.metrics.shed.with_label_values(&[criticality.name(), "emergency"]).inc();
-        }
         log.context = Some(context);
-        log.form = log.form.in_emergency(&parts.headers);
-        return Err(OwnAnswer::refused(&refusal));
+        return Err(refused_in_emergency(log, &refusal, criticality, &parts.headers));
     }
     // Before what a client can have cost more: the signatures of its token and its cookies.
     let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
@@ -394,11 +393,17 @@ async fn answer(
     };
     let result = Box::pin(forward(&plan)).await;
     log.unread_body = body.is_unread();
-    let answered = result.map_err(|failure| {
-        if let ForwardError::Overloaded { why, .. } = failure {
-            node.telemetry.metrics.shed.with_label_values(&[criticality.name(), why.reason()]).inc();
+    let answered = result.map_err(|failure| match failure {
+        ForwardError::Refused { refusal, attempts } if refusal.reason.is_emergency() => {
+            let mut answer = refused_in_emergency(log, &refusal, criticality, outgoing.received());
+            answer.attempts = attempts;
+            answer
         }
-        OwnAnswer::failed(failure)
+        ForwardError::Overloaded { why, .. } => {
+            node.telemetry.metrics.shed.with_label_values(&[criticality.name(), why.reason()]).inc();
+            OwnAnswer::failed(failure)
+        }
+        failure => OwnAnswer::failed(failure),
     })?;
     if let Some(reason) = answered.refused {
         log.reason = Some(reason.name());
@@ -441,16 +446,35 @@ async fn answer(
     Ok(response)
 }
 
+/// Returns whether a request reads or writes for an emergency: one with a field that its route passes, and that may have its
+/// origin take it for another, writes unless all of the route's requests read.
+fn access_in_emergency(access: Access, route: &RouteSpec, headers: &HeaderMap) -> Access {
+    let is_there =
+        |name: &String| Stripped::of(name) == Some(Stripped::Override) && headers.contains_key(name.as_str());
+    if route.access.is_none() && route.pass_request_headers.iter().any(is_there) { Access::Write } else { access }
+}
+
+/// Answers with an emergency's refusal, at whatever point of a request, and counts it if it is shed by it.
+fn refused_in_emergency(
+    log: &mut RequestLog,
+    refusal: &Refusal,
+    criticality: Criticality,
+    headers: &HeaderMap,
+) -> OwnAnswer {
+    if refusal.reason == Reason::EmergencyShed {
+        log.worker.node.telemetry.metrics.shed.with_label_values(&[criticality.name(), "emergency"]).inc();
+    }
+    log.form = log.form.in_emergency(headers);
+    OwnAnswer::refused(refusal)
+}
+
 /// Returns the route of a request, or the refusal.
 fn find_route(routing: &Routing, target: &Target<'_>, method: Method) -> Result<RouteId, OwnAnswer> {
     match target.route(routing.table(), method) {
         Ok(Some(route)) => Ok(route),
-        Ok(None) => Err(OwnAnswer::refused(&policy::Refusal {
-            reason: Reason::NoRoute,
-            route: None,
-            page: None,
-            blocked_by: None,
-        })),
+        Ok(None) => {
+            Err(OwnAnswer::refused(&Refusal { reason: Reason::NoRoute, route: None, page: None, blocked_by: None }))
+        }
         Err(why) => Err(OwnAnswer::bad_request(&format!("The request is refused because {why}."))),
     }
 }

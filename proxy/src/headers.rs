@@ -71,6 +71,11 @@ pub(crate) struct Provenance<'a> {
 }
 
 impl Outgoing {
+    /// Returns the headers as the client sent them, less what Connection named.
+    pub(crate) fn received(&self) -> &HeaderMap {
+        &self.received
+    }
+
     /// Takes a client's headers, and decides what must not go further and what is ours to say.
     pub(crate) fn new(method: Method, uri: &Uri, mut received: HeaderMap, from: Provenance<'_>) -> Self {
         let trusted = !matches!(from.sender, Sender::Stranger);

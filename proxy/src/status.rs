@@ -133,11 +133,20 @@ pub(crate) struct LawStatus {
 pub(crate) struct EmergencyStatus {
     /// What is so critical, or less, is refused; null for nothing.
     pub(crate) shed: Option<&'static str>,
-    /// `all`, or the jurisdictions whose clients' writes are refused; empty for none.
-    pub(crate) read_only: Vec<String>,
+    /// Whose writes are refused; null for nobody's.
+    pub(crate) read_only: Option<ReadOnlyStatus>,
     pub(crate) routes_off: Vec<String>,
     /// Null without an end.
     pub(crate) until: Option<Moment>,
+}
+
+/// `"all"`, or a list of jurisdictions, of which one may be named so.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+pub(crate) enum ReadOnlyStatus {
+    All(&'static str),
+    Of(Vec<String>),
 }
 
 #[derive(Debug, Serialize)]
@@ -448,11 +457,10 @@ impl EmergencyStatus {
         };
         Some(Self {
             shed: said.shed.map(|shed| shed.name()),
-            read_only: match &said.read_only {
-                None => Vec::new(),
-                Some(ReadOnly::All) => vec!["all".to_owned()],
-                Some(ReadOnly::Of(ids)) => names(ids),
-            },
+            read_only: said.read_only.as_ref().map(|read_only| match read_only {
+                ReadOnly::All => ReadOnlyStatus::All("all"),
+                ReadOnly::Of(ids) => ReadOnlyStatus::Of(names(ids)),
+            }),
             routes_off: said.routes_off.iter().map(|id| table.route(*id).spec.name.clone()).collect(),
             until: said.until,
         })
@@ -462,9 +470,10 @@ impl EmergencyStatus {
 impl fmt::Display for EmergencyStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shed = self.shed.map(|shed| format!("what is {shed}, or less, is shed"));
-        let all = self.read_only.iter().any(|name| name == "all");
-        let whose = if all { "everybody".to_owned() } else { format!("clients of {}", self.read_only.join(", ")) };
-        let read_only = (!self.read_only.is_empty()).then(|| format!("{whose} may read only"));
+        let read_only = self.read_only.as_ref().map(|read_only| match read_only {
+            ReadOnlyStatus::All(_) => "everybody may read only".to_owned(),
+            ReadOnlyStatus::Of(names) => format!("clients of {} may read only", names.join(", ")),
+        });
         let off = (!self.routes_off.is_empty()).then(|| format!("off are the routes {}", self.routes_off.join(", ")));
         let parts: Vec<String> = [off, read_only, shed].into_iter().flatten().collect();
         write!(f, "{}", parts.join("; "))?;

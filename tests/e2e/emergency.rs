@@ -1,6 +1,9 @@
 //! What an operator switches off in an incident: nothing but what it names is refused, and no origin hears of that.
 
+use std::time::{Duration, SystemTime};
+
 use http::Method;
+use loadtest::origin::Behaviour;
 use loadtest::{RequestSpec, Target};
 use meridian_tests::load::{Load, status};
 use meridian_tests::{
@@ -37,6 +40,11 @@ path = "/extras"
 criticality = "sheddable"
 
 [[routes]]
+name = "legacy"
+path = "/legacy"
+pass_request_headers = ["x-http-method-override"]
+
+[[routes]]
 name = "orders"
 jurisdiction_header = "x-tenant"
 "#;
@@ -67,6 +75,8 @@ async fn nothing_but_what_is_named_is_refused() {
         (unknown(post("/orders", "x")), "emergency_read_only"),
         (post("/orders", "x").on_behalf_of(geo::ANONYMOUS), "emergency_read_only"),
         (post("/orders", "x").from("US").header("x-tenant", "eu"), "emergency_read_only"),
+        // Its origin takes it for a write.
+        (get("/legacy").from("DE").header("x-http-method-override", "DELETE"), "emergency_read_only"),
         (get("/extras").from("US"), "emergency_shed"),
         (post("/extras", "x").from("DE"), "emergency_read_only"),
         (get("/orders").from("JP").header("x-criticality", "sheddable"), "emergency_shed"),
@@ -88,6 +98,9 @@ async fn nothing_but_what_is_named_is_refused() {
         request("OPTIONS", "/orders/7").from("DE"),
         post("/search", "q").from("DE"),
         unknown(get("/orders/7")),
+        get("/legacy").from("DE"),
+        // Which stays here.
+        get("/orders/7").from("DE").header("x-http-method-override", "DELETE"),
         post("/orders", "x").from("US"),
         post("/orders", "x").from("JP"),
         post("/orders", "x").from("US").header("x-tenant", "us"),
@@ -95,10 +108,10 @@ async fn nothing_but_what_is_named_is_refused() {
     ] {
         client.send(&sent).await.assert_served_by("here");
     }
-    assert_eq!(world.received("here").len(), 9);
+    assert_eq!(world.received("here").len(), 11);
 
     let metrics = node.metrics().await;
-    for (reason, count) in [("emergency_route_off", 4.0), ("emergency_read_only", 8.0), ("emergency_shed", 2.0)] {
+    for (reason, count) in [("emergency_route_off", 4.0), ("emergency_read_only", 9.0), ("emergency_shed", 2.0)] {
         let found = metrics.sum("http_errors_total", &[("region", ""), ("reason", reason)]);
         assert_eq!(found, Some(count), "{reason}");
     }
@@ -269,6 +282,85 @@ async fn a_gateways_emergency_is_not_gone_round() {
     region_is_up(&here, "there").await;
 }
 
+/// The emergency comes to the other region's node while it serves a write: that ends as the emergency refuses it, page and
+/// all, and the sending node asks nobody else and blames nobody, though it could send it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_gateways_emergency_ends_is_refused_by_it() {
+    let world = World::probed_often(&[("there", "DE"), ("here", "US")], ROUTES).await;
+    let nodes = Authority::default();
+    let own = nodes.certify(&["localhost", "there.nodes.example.com"]);
+    let there = Setup::new("there", world.table()).tls(&[&own]).peer(&nodes, &own).start().await;
+    let gateway = format!("[regions.there]\ngateway = \"localhost:{}\"\n", there.https().port());
+    let table = world.table().replacen("[regions.there]\n", &gateway, 1);
+    let own = nodes.certify(&["localhost", "here.nodes.example.com"]);
+    let here = Setup::new("here", &table).peer(&nodes, &own).start().await;
+    region_is_up(&here, "there").await;
+    world.behave("there", &Behaviour::Stall);
+    let asks = |sent: Sent| {
+        let client = Client::http1(here.http());
+        tokio::spawn(async move { client.send(&sent.from("DE")).await })
+    };
+    let (program, person) = (put("/orders/7", "x"), put("/orders/7", "x").header("accept", "text/html"));
+    let (program, person) = (asks(program), asks(person));
+    eventually("both are under way", async || {
+        let count = world.received("there").len();
+        if count == 2 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
+    let page = "<p>read only, says the other node";
+    there.replace("routes.toml", world.table().to_owned() + ALL + &format!("page_text = \"{page}\"\n"));
+    let answer = program.await.expect("an answer");
+    answer.assert_refused(503, "emergency_read_only");
+    assert_eq!(answer.attempts(), 1, "{answer:?}");
+    let answer = person.await.expect("an answer");
+    assert_eq!((answer.status.as_u16(), answer.text()), (503, page));
+    assert!(world.received("here").is_empty(), "nobody else is asked");
+    let metrics = here.metrics().await;
+    assert_eq!(metrics.sum("http_errors_total", &[("reason", "emergency_read_only")]), Some(2.0));
+    assert_eq!(metrics.sum("meridian_retries_total", &[]), None);
+    assert_eq!(metrics.sum("meridian_ejections_total", &[]), None);
+    let revoked = there.metrics().await.sum("meridian_revoked_total", &[("cause", "emergency")]);
+    assert_eq!(revoked, Some(2.0));
+}
+
+/// What waits for a place when the emergency comes is refused as what comes later, in the same form, and counted.
+#[tokio::test]
+async fn who_waits_is_refused_in_the_same_way() {
+    let routes =
+        ROUTES.replacen("[concurrency]\n", "[concurrency]\nmode = \"fixed\"\nlimit = 1\nqueue_age = \"60s\"\n", 1);
+    let world = World::of_regions(&[("here", "US")], &routes).await;
+    let node = Setup::new("here", world.table()).start().await;
+    world.behave("here", &Behaviour::Stall);
+    let asks = |sent: Sent| {
+        let client = Client::http1(node.http());
+        tokio::spawn(async move { client.send(&sent.from("DE")).await })
+    };
+    let waiting = async |expected: u64| {
+        eventually(&format!("{expected} wait"), async || {
+            let now = node.status().await["regions"][0]["concurrency"].clone();
+            if now["taken"] == 1 && now["waiting"] == expected { Ok(()) } else { Err(now.to_string()) }
+        })
+        .await;
+    };
+    let held = asks(get("/orders"));
+    waiting(0).await;
+    let person = asks(put("/orders/7", "x").header("accept", "text/html"));
+    let sheddable = asks(get("/extras"));
+    waiting(2).await;
+    let page = "<p>read only";
+    let skipped = node.log().count();
+    node.replace("routes.toml", world.table().to_owned() + ALL + &format!("page_text = \"{page}\"\n"));
+    node.logged_after(skipped, "routing table applied").await;
+    world.behave("here", &Behaviour::Normal);
+    held.await.expect("an answer").assert_served_by("here");
+    let answer = person.await.expect("an answer");
+    assert_eq!((answer.status.as_u16(), answer.text()), (503, page));
+    sheddable.await.expect("an answer").assert_refused(503, "emergency_shed");
+    let metrics = node.metrics().await;
+    assert_eq!(metrics.sum("meridian_shed_total", &[("reason", "emergency")]), Some(1.0));
+    assert_eq!(world.received("here").len(), 1);
+}
+
 async fn region_is_up(node: &Node, name: &str) {
     eventually(&format!("{name} is up"), async || {
         let status = node.status().await;
@@ -300,8 +392,7 @@ async fn an_emergency_that_is_over_refuses_nothing() {
 #[tokio::test]
 async fn check_shows_who_is_refused_and_finds_no_fault() {
     let world = World::of_regions(&[("here", "US")], ROUTES).await;
-    let everything =
-        "\n[emergency]\nread_only = \"all\"\nroutes_off = [\"reports\", \"search\", \"extras\", \"orders\"]\n";
+    let everything = "\n[emergency]\nread_only = \"all\"\nroutes_off = [\"reports\", \"search\", \"extras\", \"legacy\", \"orders\"]\n";
     let directory = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| {
         let file = directory.path().join(name);
@@ -311,9 +402,11 @@ async fn check_shows_who_is_refused_and_finds_no_fault() {
     let old = write("old.toml", world.table());
     for (emergency, told) in [
         (ALL, ["reports", "writes of clients who may be in", "sheddable: all of the routes extras"]),
-        (everything, ["reports, search, extras, orders", "everybody's writes are refused", "routes_off"]),
+        (everything, ["reports, search, extras, legacy, orders", "everybody's writes are refused", "routes_off"]),
     ] {
         let new = write("new.toml", &(world.table().to_owned() + emergency));
+        let calls = run(&["check", &new]).stdout.contains("every gRPC call and WebSocket");
+        assert_eq!(calls, emergency == ALL, "what is not off already");
         let ended = run(&["check", &new, "--against", &old, "--fail-on", "widening"]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(ended.stderr, "", "no finding");
@@ -330,4 +423,22 @@ async fn check_shows_who_is_refused_and_finds_no_fault() {
     {
         assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
     }
+}
+
+/// Each node ends it at its time by itself.
+#[tokio::test]
+async fn an_emergency_ends_at_its_time() {
+    let world = World::of_regions(&[("here", "US")], ROUTES).await;
+    let then = SystemTime::now() + Duration::from_secs(6);
+    let since = then.duration_since(SystemTime::UNIX_EPOCH).expect("a time after 1970");
+    let until = policy::Moment::from_unix_seconds(i64::try_from(since.as_secs()).expect("a time")).to_string();
+    let node = Setup::new("here", &format!("{}{ALL}until = \"{until}\"\n", world.table())).start().await;
+    let client = Client::http1(node.http());
+    client.send(&get("/reports").from("US")).await.assert_refused(503, "emergency_route_off");
+    assert_eq!(node.status().await["law"]["next_boundary"], until.as_str());
+    node.log().find("its end", |line| line.contains("the emergency is over")).await;
+    for sent in [get("/reports").from("US"), put("/orders/7", "x").from("DE"), get("/extras").from("US")] {
+        client.send(&sent).await.assert_served_by("here");
+    }
+    assert_eq!(node.metrics().await.sum("meridian_emergency", &[]).unwrap_or(0.0), 0.0);
 }

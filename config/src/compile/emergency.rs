@@ -42,7 +42,11 @@ pub(super) fn emergency(
         until: value("until").and_then(|field| field.moment()),
     };
     if let Some(until) = value("until").filter(|_| !spec.is_in_force(at)) {
-        until.warning("the emergency is over, and switches nothing off any more: take [emergency] out".to_owned());
+        until.warning(
+            "NOTHING IS REFUSED: the emergency is over by this time, and switches nothing off; write a later one, or take \
+             [emergency] out"
+                .to_owned(),
+        );
     }
     Some(spec)
 }
@@ -65,6 +69,13 @@ fn read_only(field: &Field<'_>, names: &Names<'_>) -> Option<ReadOnly> {
     }
     if field.peek_list().is_none() {
         return field.wrong("\"all\" or a list of jurisdictions such as [\"eu\"]");
+    }
+    let all = |member: &&Field<'_>| member.peek_text() == Some("all") && names.jurisdictions.get("all").is_none();
+    if let Some(all) = field.peek_list().unwrap_or_default().iter().find(all) {
+        all.error(
+            "there is no jurisdiction \"all\"; for everybody's writes, without a list: read_only = \"all\"".to_owned(),
+        );
+        return None;
     }
     let named = names.jurisdictions.resolve_all(field)?;
     (!named.is_empty()).then_some(ReadOnly::Of(named))

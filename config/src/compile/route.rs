@@ -125,13 +125,28 @@ fn server_name(field: &Field<'_>) -> Option<ServerName> {
 /// Warns of passed header fields by which a client has another request served than the one that was decided.
 pub(super) fn warn_of_overrides(root: &Section<'_>, table: &Table) {
     let fields = root.field("routes").and_then(|field| field.peek_list()).unwrap_or_default();
+    let emergency = table.emergency().and(table.spec().emergency.as_ref());
     for (index, field) in fields.iter().enumerate() {
         let route = table.route(RouteId(index as u32));
-        let Some(section) = field.peek_section().filter(|_| route.is_restricted()) else { continue };
+        let id = RouteId(index as u32);
+        let off = emergency.map(|emergency| emergency.routes_off.as_slice()).unwrap_or_default();
+        // Whoever asks for a route that is off may ask for this one instead.
+        let leads_off = !off.is_empty() && !off.contains(&id);
+        let Some(section) = field.peek_section().filter(|_| route.is_restricted() || leads_off) else { continue };
         let Some(passed) = section.field("pass_request_headers") else { continue };
         for member in passed.peek_list().unwrap_or_default() {
             let Some(name) = member.peek_text().map(str::to_ascii_lowercase) else { continue };
-            if Stripped::of(&name) == Some(Stripped::Override) {
+            if Stripped::of(&name) != Some(Stripped::Override) {
+                continue;
+            }
+            if leads_off && !name.contains("method") {
+                member.warning(format!(
+                    "{} lets who asks for this route have a route that emergency.routes_off switches off: leave it out while \
+                     the emergency lasts",
+                    quote(&name)
+                ));
+            }
+            if route.is_restricted() {
                 member.warning(format!(
                     "the law restricts this route, and {} has its origins serve another request than the one that is \
                      decided: a read that is a write, or another route's path; pass it only where origins ignore it \

@@ -461,6 +461,7 @@ fn bad_sections() {
         ("[emergency]\nread_only = true", 10, "emergency.read_only", "such as [\"eu\"]"),
         ("[emergency]\nread_only = []", 10, "emergency.read_only", "name at least one jurisdiction"),
         ("[emergency]\nread_only = ['eu']", 10, "emergency.read_only[0]", "unknown jurisdiction \"eu\"; there is none"),
+        ("[emergency]\nread_only = ['all']", 10, "emergency.read_only[0]", "without a list: read_only = \"all\""),
         ("[emergency]\nroutes_off = []", 10, "emergency.routes_off", "name at least one route"),
         ("[emergency]\nroutes_off = ['R', 'r']", 10, "emergency.routes_off[0]", "(did you mean \"r\"?); known: r"),
         ("[emergency]\nroute_off = ['r']\nshed = 'default'", 10, "emergency.route_off", "did you mean \"routes_off\"?"),
@@ -613,13 +614,20 @@ fn warnings_leave_a_table_usable() {
             end("[emergency]\nread_only = 'all'\nuntil = '2020-01-01'"),
             11,
             "emergency.until",
-            "the emergency is over, and switches nothing off any more",
+            "NOTHING IS REFUSED: the emergency is over by this time",
         ),
         (
             base_with("#route", "traffic_class = 'a'").replace("#end", "[traffic_classes.a]\nguaranteed = 0.4"),
             9,
             "traffic_classes",
             "do nothing in any region, where mode is \"off\"",
+        ),
+        (
+            base_with("#route", "[[routes]]\nname = 's'\npath = '/s'\npass_request_headers = ['x-http-method', 'x-original-url']")
+                .replace("#end", "[emergency]\nroutes_off = ['r']"),
+            11,
+            "routes[1].pass_request_headers[1]",
+            "\"x-original-url\" lets who asks for this route have a route that emergency.routes_off switches off",
         ),
         (
             base_with("#route", "traffic_class = 'a'")

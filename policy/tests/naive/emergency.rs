@@ -44,6 +44,12 @@ fn is_read_only_for(book: &Book<'_>, emergency: &EmergencySpec, route: &RouteSpe
     if of_tenant.iter().chain(&request.declared).any(|declared| named.contains(declared)) {
         return true;
     }
+    // Whoever is of a jurisdiction may be in any country of it, and so in one that a named jurisdiction protects.
+    for country in of_tenant.iter().chain(&request.declared).flat_map(|declared| &book.protected[declared]) {
+        if named.iter().any(|name| book.protected[name].contains(country)) {
+            return true;
+        }
+    }
     // Where a client of these jurisdictions may be.
     let places = |names: &Names| -> Names { names.iter().flat_map(|name| book.protected[name].clone()).collect() };
     match (&request.countries, &book.spec.unknown_origin) {

@@ -144,6 +144,8 @@ pub struct Incident {
     routes_off: Vec<usize>,
     has_page: bool,
     until: Option<i64>,
+    /// The two ends of what the time may be, in seconds from `until`.
+    pub doubt: [i64; 2],
 }
 
 impl Incident {
@@ -168,12 +170,15 @@ pub fn incident() -> impl Strategy<Value = Incident> {
     let shed = maybe(0.4, select(&[Criticality::Sheddable, Criticality::Default]));
     let read_only = maybe(0.6, vec(0..8_usize, 0..=2));
     let parts = (shed, read_only, vec(0..8_usize, 0..=2), any::<bool>(), maybe(0.3, select(MOMENTS)));
-    parts.prop_map(|(shed, read_only, routes_off, has_page, until)| Incident {
+    let doubt = [-3_600_i64, -1, 0, 1, 3_600];
+    let doubt = [select(doubt.to_vec()), select(doubt.to_vec())];
+    (parts, doubt).prop_map(|((shed, read_only, routes_off, has_page, until), doubt)| Incident {
         shed,
         read_only,
         routes_off,
         has_page,
         until,
+        doubt,
     })
 }
 

@@ -40,11 +40,15 @@ impl Default for WorkerObservations {
 }
 
 impl WorkerObservations {
-    /// Counts an answer: its status, the reason if Meridian gave the answer itself, and how long it took.
+    /// Counts an answer, but for an emergency's refusal: its status, the reason if Meridian gave the answer itself, and how long it took.
     pub(crate) fn answered(&self, status: u16, reason: Option<&str>, took: Duration) {
         let one = |count: &AtomicU64| {
             count.fetch_add(1, Ordering::Relaxed);
         };
+        // An emergency refuses on purpose: that is no sign of how the node does, and is not to hide what is one.
+        if matches!(reason, Some("emergency_route_off" | "emergency_read_only" | "emergency_shed")) {
+            return;
+        }
         one(&self.requests);
         match reason {
             Some("overloaded" | "client_limit") => one(&self.shed),
@@ -52,8 +56,6 @@ impl WorkerObservations {
             Some("residency_prohibited" | "residency_unavailable" | "table_expired" | "unavailable" | "no_route") => {
                 one(&self.refused);
             }
-            // On purpose, and no sign of how the node does.
-            Some("emergency_route_off" | "emergency_read_only" | "emergency_shed") => {}
             _ => {
                 if status >= 500 {
                     one(&self.errors);
@@ -221,7 +223,7 @@ mod tests {
         workers[1].answered(451, Some("residency_prohibited"), Duration::ZERO);
         workers[1].answered(503, Some("emergency_read_only"), Duration::ZERO);
         let Observed { requests, errors, shed, refused, times } = observations.read();
-        assert_eq!((requests, errors, shed, refused, times.iter().sum()), (9, 1, 4, 1, 3_u64));
+        assert_eq!((requests, errors, shed, refused, times.iter().sum()), (8, 1, 4, 1, 3_u64));
     }
 
     #[test]

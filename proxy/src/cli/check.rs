@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use config::{FileKind, Problem, Problems, RoutingTable, Severity};
-use policy::Moment;
 use policy::diff::{Dated, DiffError};
 use policy::jurisdiction::ClassId;
 use policy::proof::Unlisted;
+use policy::route::RouteSpec;
+use policy::{Access, Method, Moment, RouteId, Table};
 
 use super::countries::{countries_as_json, countries_in_words};
 use super::{Failed, Format, print};
@@ -200,8 +201,13 @@ impl Checked {
         let capacity = self.document.as_ref().map(|document| capacity::in_words(&document.table)).unwrap_or_default();
         let emergency = self.document.as_ref().and_then(|document| EmergencyStatus::of(&document.table));
         let emergency = emergency.map(|now| format!("  AN EMERGENCY IS IN FORCE: {now}\n")).unwrap_or_default();
+        let calls = self.document.as_ref().and_then(|document| calls_refused(&document.table)).unwrap_or_default();
         let lines: String = lines.collect();
-        format!("{}: good: {}{proved}\n{emergency}{lines}{capacity}{unlisted}{bare}", file.display(), self.summary)
+        format!(
+            "{}: good: {}{proved}\n{emergency}{calls}{lines}{capacity}{unlisted}{bare}",
+            file.display(),
+            self.summary
+        )
     }
 
     /// Returns the proof's notes, without its problems.
@@ -326,3 +332,31 @@ fn table_summary(document: &RoutingTable) -> String {
         spec.routes.len()
     )
 }
+
+/// Says which routes take no call of gRPC and no WebSocket of those who may read only: they write, as all that sends content
+/// does, unless their route says otherwise. `None` where nobody may read only.
+fn calls_refused(table: &Table) -> Option<String> {
+    table.emergency()?;
+    let emergency = table.spec().emergency.as_ref()?;
+    emergency.read_only.as_ref()?;
+    let routes = table.spec().routes.iter().enumerate();
+    let is_on = |index: usize| !emergency.routes_off.contains(&RouteId(index as u32));
+    let takes = |route: &RouteSpec| {
+        let methods = [Method::Get, Method::Post, Method::Connect];
+        route.methods.is_none_or(|taken| methods.into_iter().any(|method| taken.contains(method)))
+    };
+    let writes = routes.filter(|(index, route)| route.access != Some(Access::Read) && is_on(*index) && takes(route));
+    let names: Vec<&str> = writes.map(|(_, route)| route.name.as_str()).collect();
+    let (shown, more) = names.split_at(names.len().min(MOST_SHOWN));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    (!shown.is_empty()).then(|| {
+        format!(
+            "  read_only also refuses every gRPC call and WebSocket, which write unless their route has access = \
+             \"read\": of the routes {}{more}\n",
+            shown.join(", ")
+        )
+    })
+}
+
+/// How many routes are named where all would be.
+const MOST_SHOWN: usize = 5;

@@ -132,10 +132,10 @@ impl Fault {
         self.is_unsent() || matches!(self, Fault::Revoked(_))
     }
 
-    /// Returns whether no other attempt would do any better: whoever is asked, this node lacks the same, and what the
-    /// origin has to say cannot be passed on.
+    /// Returns whether no other attempt would do any better: whoever is asked, this node lacks the same, an emergency
+    /// refuses it, and what the origin has to say cannot be passed on.
     pub(crate) fn is_final(self) -> bool {
-        matches!(self, Fault::Local(_) | Fault::Malformed)
+        matches!(self, Fault::Local(_) | Fault::Malformed | Fault::Revoked(Revoked::Emergency))
     }
 
     /// Returns whether there was no connection.

@@ -10,7 +10,7 @@ use policy::concurrency::{Leaves, Request, TrafficSlot, admits};
 use policy::pressure::{Criticality, OVERLOAD_MARK};
 use policy::route::{RouteSpec, ServerName};
 use policy::view::WithDown;
-use policy::{CurrentTable, Health, RegionId, RegionSet, Verdict};
+use policy::{CurrentTable, Health, RegionId, RegionSet, Revoked, Verdict};
 use smallvec::SmallVec;
 use tokio::time::{sleep, timeout};
 
@@ -487,7 +487,9 @@ impl<'a> RetryState<'a> {
         let Self { plan, attempts, .. } = *self;
         let table = plan.pinned.table();
         let fault = self.last.as_ref().and_then(|last| last.fault);
-        if !self.maybe_processed
+        // What it has ended is refused by it, whatever was done of the request.
+        let is_ended = fault == Some(Fault::Revoked(Revoked::Emergency));
+        if (is_ended || !self.maybe_processed)
             && let Some(refusal) = switched_off_since(table, plan.facts, plan.upstream.routing.load().table())
         {
             return ForwardError::Refused { refusal, attempts };

@@ -74,7 +74,7 @@ async fn an_emergency_is_published_and_taken_back() {
     assert_says(&ended.stdout, &["emergency.read_only: everybody's writes are refused", "is in force on 2 nodes"]);
     edge.all_have(&["a-1", "b-1"], "2").await;
     for node in [&a, &b] {
-        assert_eq!(node.status().await["emergency"]["read_only"], serde_json::json!(["all"]));
+        assert_eq!(node.status().await["emergency"]["read_only"], "all");
     }
     let ended = edge.publish(&edge.table("3"), &["--yes"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");

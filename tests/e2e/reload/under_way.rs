@@ -70,7 +70,7 @@ async fn an_emergency_ends_what_it_would_refuse() {
     let mut public = world.under_way("/public").await;
     let emergency = "[emergency]\nroutes_off = [\"personal\"]\nshed = \"default\"\n";
     let reloaded = world.reload(&(table(&world, EVERYWHERE, "") + emergency)).await;
-    off.end_and_move(reloaded, None).await;
+    off.end_and_move(reloaded, None, "emergency_route_off").await;
     // What is merely shed goes on to its end.
     public.go_on().await;
     assert_eq!(world.there.take(), [""; 0], "nobody else is asked");
@@ -269,11 +269,11 @@ impl Streaming {
 impl UnderWay {
     /// All of it has ended by five seconds from then, and shows that it was cut.
     async fn end_within_five_seconds(&mut self, reloaded: Instant) {
-        self.end_and_move(reloaded, Some("there")).await;
+        self.end_and_move(reloaded, Some("there"), "revoked").await;
     }
 
     /// The same, where what may be repeated is served by this region, or is refused.
-    async fn end_and_move(&mut self, reloaded: Instant, moves_to: Option<&str>) {
+    async fn end_and_move(&mut self, reloaded: Instant, moves_to: Option<&str>, reason: &str) {
         let all = async {
             for answer in self.idle.drain(..).chain(self.busy.drain(..).map(|(answer, _)| answer)) {
                 cut(answer).await;
@@ -288,7 +288,7 @@ impl UnderWay {
                     // A client that goes on sending may lose the rest of the answer to one.
                     if let Ok(problem) = answer.into_body().collect().await {
                         let problem = String::from_utf8(problem.to_bytes().to_vec()).expect("text");
-                        assert!(problem.contains("\"reason\":\"revoked\""), "{problem}");
+                        assert!(problem.contains(&format!("\"reason\":\"{reason}\"")), "{problem}");
                     }
                 }
                 in_time(self.here.upload_ended(&upload.path).await, reloaded);

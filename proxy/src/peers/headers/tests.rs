@@ -95,10 +95,11 @@ fn an_answer_counts_once_it_is_proved() {
     let nonce = request.extensions().get::<Nonce>().copied();
     let (mut parts, ()) = request.into_parts();
     let answering = admitted(with_secret(), &mut parts).unwrap().expect("a node").answering;
-    let answer = |signed: bool| {
+    let reason = policy::Reason::EmergencyReadOnly;
+    let answer = |signed: bool, refused: Option<policy::Reason>| {
         let mut response = http::Response::builder().status(503).header("x-other", "1").body(()).unwrap();
         let nobody = Answering { peers: Arc::default(), nonce: None };
-        let own = OwnWord { is_unsent: true, refused: None };
+        let own = OwnWord { is_unsent: refused.is_none(), refused };
         tell_peer(response.headers_mut(), 503, own, if signed { &answering } else { &nobody });
         response
     };
@@ -110,13 +111,22 @@ fn an_answer_counts_once_it_is_proved() {
         (true, Answerer::Origin, false),
         (false, Answerer::Origin, false),
     ] {
-        let mut response = answer(signed);
-        let found = take_answer(&mut response, from);
-        assert_eq!(
-            found,
-            Answered { is_peers, is_unsent: is_peers, is_origins: false, refused: None },
-            "{signed} {from:?}"
-        );
-        assert_eq!(response.headers().len(), 1);
+        for refused in [None, Some(reason)] {
+            let mut response = answer(signed, refused);
+            let found = take_answer(&mut response, from);
+            let (is_unsent, refused) = (is_peers && refused.is_none(), refused.filter(|_| is_peers));
+            assert_eq!(found, Answered { is_peers, is_unsent, is_origins: false, refused }, "{signed} {from:?}");
+            assert_eq!(response.headers().len(), 1, "and no origin's copy goes further");
+        }
+    }
+    // What a node passes on is an origin's answer, and a reason that is no emergency's is nobody's.
+    for (name, value) in [("x-meridian-region", "eu"), ("x-other", "1")] {
+        for of in ["emergency_read_only", "unavailable", "", "EMERGENCY_READ_ONLY"] {
+            let response = http::Response::builder().header(name, value).header("x-meridian-refused", of);
+            let mut response = response.body(()).unwrap();
+            let found = take_answer(&mut response, gateway(Counterpart::Peer)).refused;
+            assert_eq!(found, Some(reason).filter(|_| name == "x-other" && of == reason.name()), "{name} {of}");
+            assert!(!response.headers().contains_key("x-meridian-refused"));
+        }
     }
 }
