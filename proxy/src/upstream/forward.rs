@@ -11,7 +11,8 @@ use crate::upstream::retry_state::RetryState;
 /// An attempt that never reached an origin may always be repeated; one that may have, only when the
 /// request is repeatable, and within the region's retry budget. One attempt is kept in hand for every
 /// permitted region not yet tried, and what is over goes to further endpoints of the same region. Where all
-/// that is left is at its limit, the request waits for a place in the best of them.
+/// that is left is at its limit, the request waits for a place in the best of them; and for a while in the best of all,
+/// where its traffic class has less there than it is guaranteed.
 ///
 /// # Errors
 /// See [`ForwardError`].
