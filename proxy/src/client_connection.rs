@@ -82,11 +82,11 @@ pub(crate) enum ConnectionPhase {
     Idle(Duration),
 }
 
-/// When one stream's answer was last asked for more, as its connection's watchdog reads it.
+/// Since when a piece of one stream's answer waits for its client, as its connection's watchdog reads it.
 #[derive(Debug, Default)]
 pub(crate) struct StreamProgress {
-    /// In milliseconds of [`coarse_ms`]; 0 while there is nothing for the client to take.
-    asked: AtomicU64,
+    /// In milliseconds of [`coarse_ms`]; 0 while none does.
+    since: AtomicU64,
 }
 
 /// Marks a request as being served, for as long as it lives.
@@ -273,23 +273,15 @@ impl Drop for Active {
 #[derive(Debug)]
 pub(crate) struct WriteProgress {
     activity: Arc<Activity>,
-    /// The answer's own, where the connection has several at a time.
-    stream: Option<Arc<StreamProgress>>,
     untaken: bool,
 }
 
 impl WriteProgress {
     /// Begins with an answer that is about to be taken.
     pub(crate) fn new(activity: Arc<Activity>) -> Self {
-        let mut flow = Self { activity, stream: None, untaken: false };
+        let mut flow = Self { activity, untaken: false };
         flow.asked(true);
         flow
-    }
-
-    /// Tells of this answer apart from the connection's others.
-    pub(crate) fn tell(&mut self, stream: Arc<StreamProgress>) {
-        self.stream = Some(stream);
-        self.asked(self.untaken);
     }
 
     /// The body was asked for more; `more` says whether it gave something, rather than having to wait
@@ -302,21 +294,26 @@ impl WriteProgress {
             (false, false) | (true, true) => {}
         }
         self.untaken = more;
-        if let Some(stream) = &self.stream {
-            stream.asked(more);
-        }
     }
 }
 
 impl StreamProgress {
-    /// For how long the client has taken nothing of the answer, while there was something to take.
+    /// For how long the client has not taken the whole of a piece of the answer.
     pub(crate) fn stalled(&self) -> Option<Duration> {
-        let asked = self.asked.load(Ordering::Relaxed);
-        (asked > 0).then(|| Duration::from_millis(coarse_ms().saturating_sub(asked)))
+        let since = self.since.load(Ordering::Relaxed);
+        (since > 0).then(|| Duration::from_millis(coarse_ms().saturating_sub(since)))
     }
 
-    fn asked(&self, more: bool) {
-        self.asked.store(if more { coarse_ms().max(1) } else { 0 }, Ordering::Relaxed);
+    /// Notes that a piece waits, if it did not yet.
+    pub(crate) fn waits(&self) {
+        if self.since.load(Ordering::Relaxed) == 0 {
+            self.since.store(coarse_ms().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the client has taken a piece.
+    pub(crate) fn goes_on(&self) {
+        self.since.store(0, Ordering::Relaxed);
     }
 }
 

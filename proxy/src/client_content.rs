@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::http1::ContentError;
-use crate::http2_content::{Http2Content, Http2ContentError};
+use crate::http2::Http2Content;
 
 /// A request's content as it arrives. It is read by the attempts of its request, on the thread of its connection.
 pub(crate) enum ClientContent {
@@ -29,7 +29,7 @@ pub(crate) enum ClientContentError {
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Http2(#[from] Http2ContentError),
+    Http2(#[from] h2::Error),
 }
 
 impl Body for ClientContent {

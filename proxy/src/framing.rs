@@ -9,12 +9,12 @@ mod known_fields;
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
+use h2::ext::Protocol;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Uri, Version};
-use hyper::ext::Protocol;
 use memchr::memchr_iter;
 use policy::Payload;
 use policy::path::Ambiguity;
@@ -238,7 +238,7 @@ fn asks_upgrade<B>(request: &Request<B>) -> bool {
 }
 
 /// Returns what a client sends after a request's head.
-pub(crate) fn payload<B: hyper::body::Body>(request: &Request<B>) -> Payload {
+pub(crate) fn payload<B: http_body::Body>(request: &Request<B>) -> Payload {
     match asks_upgrade(request) {
         true => Payload::Tunnel,
         false if request.body().is_end_stream() => Payload::Nothing,

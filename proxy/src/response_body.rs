@@ -12,7 +12,7 @@ use policy::route::RouteSpec;
 use policy::{RegionId, Revoked};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::client_connection::{StreamProgress, WriteProgress};
+use crate::client_connection::WriteProgress;
 use crate::clock;
 use crate::grpc::{self, CallEnd, Code};
 use crate::headers::filter_answer_trailers;
@@ -28,7 +28,7 @@ use crate::upstream::answer_error::AnswerError;
 use crate::upstream::evidence::Evidence;
 use crate::upstream::origin_connection::OriginConnection;
 
-/// The body of a response. hyper polls it on the worker's thread of its connection.
+/// The body of a response. It is polled on the worker's thread of its connection.
 pub(crate) struct ResponseBody {
     source: ResponseSource,
     /// Whether the client takes it.
@@ -195,7 +195,7 @@ impl ResponseBody {
     }
 
     /// Leaves out what an answer of this node's own would say, and returns its length in bytes: an answer to HEAD has the
-    /// fields of one to GET, and no content (RFC 9110, 9.3.2). hyper sees to it on HTTP/1.1 only.
+    /// fields of one to GET, and no content (RFC 9110, 9.3.2).
     pub(crate) fn leave_out(&mut self) -> Option<u64> {
         match &mut self.source {
             ResponseSource::Full(bytes) => bytes.take().map(|bytes| bytes.len() as u64),
@@ -266,15 +266,6 @@ impl ResponseBody {
     }
 }
 
-impl ResponseBody {
-    /// Tells of what the client takes of this answer, apart from its connection's others.
-    pub(crate) fn tell(&mut self, stream: Arc<StreamProgress>) {
-        if let Some(progress) = &mut self.progress {
-            progress.tell(stream);
-        }
-    }
-}
-
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = ResponseBodyError;
@@ -329,7 +320,7 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // hyper does not poll a body that says it is at its end.
+        // A body that says it is at its end is not polled.
         if let Some(log) = &mut self.log
             && self.source.is_at_end()
         {
@@ -422,8 +413,8 @@ impl ProxiedBody {
                         } else {
                             self.broke_off();
                         }
-                        // hyper drops what it has not written when a body fails: the client gets that first, and so sees
-                        // an answer that is cut off, and not none.
+                        // A stream that is reset loses what is not written yet: the client gets that first, and so sees an
+                        // answer that is cut off, and not none.
                         self.broken = Some(error);
                         cx.waker().wake_by_ref();
                         Poll::Pending

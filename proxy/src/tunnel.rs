@@ -62,7 +62,10 @@ impl Tunnel {
         let mut upstream = CountedStream { inner: upstream, traffic: traffic.clone() };
         let ended = match tokio::time::timeout(patience, client).await {
             Ok(Ok(mut client)) => {
+                let (client_cut, origin_cut) = (client.is_cut(), upstream.inner.is_cut());
                 let ended = tokio::select! {
+                    // What came before the end has yet to be carried.
+                    biased;
                     copied = copy_bidirectional(&mut client, &mut upstream) => match copied {
                         Ok(_) => TunnelEnd::Closed,
                         Err(error) => {
@@ -70,10 +73,12 @@ impl Tunnel {
                             TunnelEnd::Broken
                         }
                     },
+                    () = client_cut => TunnelEnd::Broken,
+                    () = origin_cut => TunnelEnd::Broken,
                     ended = must_end(&mut log, &traffic) => ended,
                 };
                 if ended == TunnelEnd::Broken {
-                    // What came before it broke has yet to pass the tasks that write it.
+                    // What came before it broke has yet to pass the tasks that write to sockets.
                     for _ in 0..TURNS_TO_WRITE {
                         tokio::task::yield_now().await;
                     }
@@ -99,8 +104,8 @@ impl Tunnel {
     }
 }
 
-/// Over HTTP/2 a task writes to the stream, and the connection's to the socket; and one turn to spare.
-const TURNS_TO_WRITE: usize = 3;
+/// Over HTTP/2 the connection's task writes to the socket; and one turn to spare.
+const TURNS_TO_WRITE: usize = 2;
 
 /// Waits until a tunnel must end by the node's will.
 async fn must_end(log: &mut RequestLog, traffic: &TunnelTraffic) -> TunnelEnd {

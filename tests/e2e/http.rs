@@ -10,6 +10,7 @@ mod health_path;
 mod hops;
 mod hosts;
 mod http2_upstream;
+mod interim;
 mod limits;
 mod overrides;
 mod pages;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use loadtest::origin::Behaviour;
 use meridian_tests::frames::{Frame, reason};
-use meridian_tests::{Authority, Client, Frames, Node, RawConnection, Setup, World, get};
+use meridian_tests::{Authority, Client, Frames, Node, RawConnection, Setup, SmallTable, World, get};
 
 /// A page is left while its pictures load: what is cancelled is cancelled, and the rest comes.
 #[tokio::test]
@@ -199,12 +199,18 @@ async fn an_eager_reader_of_a_large_answer_is_no_flood() {
     assert_eq!(node.metrics().await.sum("meridian_client_abuse_total", &[]), None);
 }
 
-/// A client opens no window for one answer, and takes others meanwhile.
+/// A client opens no window for one answer, or too little for a short one, and takes others meanwhile.
 #[tokio::test]
 async fn a_stream_that_stands_still_ends_alone() {
+    for window in [0, 1] {
+        stands_still(window).await;
+    }
+}
+
+async fn stands_still(window: u8) {
     let (_world, node) = start("body_timeout = \"600ms\"").await;
     let mut client = Frames::connect(node.http()).await;
-    client.write(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).await;
+    client.write(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, window]).await;
     client.write_all(&request(1)).await;
     let mut ended = None;
     for number in 1..200 {
@@ -238,6 +244,40 @@ async fn a_stream_that_stands_still_ends_alone() {
     client.ping().await;
     client.write_all(&request(1001)).await;
     while client.read().await.expect("an open connection").stream != 1001 {}
+}
+
+/// What the node itself gives up is nobody's fault: all answers of a connection break off at one time.
+#[tokio::test]
+async fn answers_that_break_off_do_not_end_their_connection() {
+    let (goes, _) = tokio::sync::broadcast::channel::<()>(1);
+    let all = goes.clone();
+    let origin = meridian_tests::bespoke::tcp(move |mut visit| {
+        let mut breaks = all.subscribe();
+        async move {
+            visit.connection.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+            let _ = breaks.recv().await;
+        }
+    })
+    .await;
+    let table = SmallTable::new("[[routes]]\nname = \"all\"\n").region("here", "US", &[origin.address]).text();
+    let node = Setup::new("here", &table).start().await;
+    let mut client = Frames::connect(node.http()).await;
+    client.write_all(&(0..100).flat_map(|number| request(2 * number + 1)).collect::<Vec<u8>>()).await;
+    let (mut begun, mut reset) = (0, 0);
+    while reset < 100 {
+        let frame = client.read().await.expect("an open connection");
+        assert_ne!(frame.kind, GOAWAY, "after {reset}");
+        begun += usize::from(frame.kind == DATA && frame.payload == b"half");
+        reset += usize::from(frame.kind == RST_STREAM);
+        if begun == 100 && reset == 0 {
+            // What it may spend besides is spent.
+            client.write_all(&Frame::bytes(PRIORITY, 0, 1, &[0, 0, 0, 0, 3]).repeat(150)).await;
+            client.ping().await;
+            let _ = goes.send(());
+            begun = 0;
+        }
+    }
+    client.ping().await;
 }
 
 /// A field of 3,000 bytes in HPACK's table, and many references to it in each head: as large as a head gets, for little.

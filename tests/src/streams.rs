@@ -193,6 +193,14 @@ impl Stream {
     }
 }
 
+/// Returns the next interim answer to a request; `None` once its answer is there.
+///
+/// # Panics
+/// When neither comes.
+pub async fn interim(answer: &mut ResponseFuture) -> Option<Response<()>> {
+    patiently("a head", poll_fn(|cx| answer.poll_informational(cx))).await.transpose().expect("an open stream")
+}
+
 /// What answers a WebSocket's key over HTTP/1.1 (RFC 6455, 1.3).
 pub fn accept_of(key: &str) -> String {
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");

@@ -1,5 +1,5 @@
 //! What HTTP/1.1 is to clients and to origins alike: content as it arrives and as it is written (RFC 9112, 6 and 7),
-//! interim answers, and a connection whose protocol was changed.
+//! and a connection whose protocol was changed.
 
 mod decoder;
 mod encoder;
@@ -9,18 +9,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use http::Response;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 pub(crate) use decoder::{Content, ContentError, Decoder};
 pub(crate) use encoder::{EncodeError, Encoder, Framing, poll_drain, write_field, write_length};
-
-/// Takes interim answers (RFC 9110, 15.2) on their way to a client. It is shared by its connection and the request that
-/// is being served on it.
-pub(crate) trait Interim: Send + Sync {
-    /// Has the head of an interim answer sent, if the client takes it.
-    fn tell(&self, head: &Response<()>);
-}
 
 /// One side of a connection whose protocol was changed: what has arrived already comes first.
 #[derive(Debug)]

@@ -73,7 +73,8 @@ impl FrameBudget {
         self.frames.spend(COST, now_ms).ok_or(abuse)
     }
 
-    /// Takes what a frame to the client costs: one that resets a stream of theirs says that it was wrong.
+    /// Takes what a frame to the client costs: one that resets a stream of theirs says that it was wrong, unless it is the
+    /// node that gives the stream up.
     ///
     /// # Errors
     /// When there is too little left: with what it was for.
@@ -91,6 +92,7 @@ impl FrameBudget {
                 self.unacknowledged = self.unacknowledged.saturating_add(pays).min(most);
                 Ok(())
             }
+            FrameHead::RST_STREAM if OF_THE_NODE.contains(&frame.reason) => Ok(()),
             FrameHead::RST_STREAM => self.frames.spend(COST_OF_A_REJECTION, now_ms).ok_or(Abuse::Rejected),
             _ => Ok(()),
         }
@@ -137,6 +139,9 @@ const COST: u64 = 1000;
 /// The client's mistake has cost a head's decoding beside; a hundred streams above a limit that their client does not
 /// know yet are still none too many.
 const COST_OF_A_REJECTION: u64 = 2 * COST;
+/// What a stream is reset with whose answer breaks off, stands still or needs no more of its request, or whose tunnel was cut:
+/// INTERNAL_ERROR, CANCEL and NO_ERROR (RFC 9113, 7). Of streams that are wrong the library says otherwise.
+const OF_THE_NODE: [u8; 3] = [2, 8, 0];
 /// Twice what a client may have under way and cancels when its user leaves a page; a flood sends it in a millisecond.
 const BURST: u64 = 200 * COST;
 /// What a request that was answered earns: it may come with a priority, updates of two windows and a PING, or be
@@ -164,7 +169,7 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, length: usize) -> FrameHead {
-        FrameHead { kind, flags: 0, length, stream: 1 }
+        FrameHead { kind, flags: 0, length, stream: 1, reason: 1 }
     }
 
     /// How many of a frame are taken at one time.
@@ -193,6 +198,10 @@ mod tests {
         let mut budget = FrameBudget::owing(0, 0);
         let rejections = (0..1000).take_while(|_| budget.send(frame(FrameHead::RST_STREAM, 4), 0).is_ok()).count();
         assert_eq!(rejections, 100);
+        for reason in [0, 2, 8] {
+            let reset = FrameHead { reason, ..frame(FrameHead::RST_STREAM, 4) };
+            assert!((0..1000).all(|_| budget.send(reset, 0).is_ok()), "the node's own, {reason}");
+        }
         assert_eq!(budget.send(frame(FrameHead::RST_STREAM, 4), 0), Err(Abuse::Rejected));
     }
 

@@ -12,6 +12,8 @@ pub(crate) struct Position {
     is_amid_head: bool,
     /// Whether it ends with the payload that is being skipped.
     ends_head: bool,
+    /// A RST_STREAM whose payload is being skipped.
+    reset: Option<FrameHead>,
 }
 
 /// What a frame's header says.
@@ -25,6 +27,8 @@ pub(crate) struct FrameHead {
     pub(crate) length: usize,
     /// Its stream.
     pub(crate) stream: u32,
+    /// Of RST_STREAM, the last byte of its payload, which tells one reason from another (RFC 9113, 7).
+    pub(crate) reason: u8,
 }
 
 /// RFC 9113, 6.
@@ -46,12 +50,12 @@ impl FrameHead {
 impl Position {
     /// Begins before a client's preface.
     pub(crate) fn at_preface() -> Self {
-        Self { to_skip: PREFACE, header: [0; HEADER], has: 0, is_amid_head: true, ends_head: true }
+        Self { to_skip: PREFACE, header: [0; HEADER], has: 0, is_amid_head: true, ends_head: true, reset: None }
     }
 
     /// Begins before a server's first frame.
     pub(crate) fn at_frame() -> Self {
-        Self { to_skip: 0, header: [0; HEADER], has: 0, is_amid_head: false, ends_head: false }
+        Self { to_skip: 0, header: [0; HEADER], has: 0, is_amid_head: false, ends_head: false, reset: None }
     }
 
     /// Returns whether the last byte was the last of a head, a payload or a preface.
@@ -64,11 +68,17 @@ impl Position {
         self.is_amid_head
     }
 
-    /// Goes on over bytes, and tells of each frame whose header ends in them.
+    /// Goes on over bytes, and tells of each frame whose header ends in them; of RST_STREAM, whose payload does.
     pub(crate) fn advance(&mut self, mut bytes: &[u8], mut begins: impl FnMut(FrameHead)) {
         loop {
             let skipped = self.to_skip.min(bytes.len());
             self.to_skip -= skipped;
+            if self.to_skip == 0
+                && let Some(reset) = self.reset.take()
+            {
+                let reason = skipped.checked_sub(1).and_then(|last| bytes.get(last)).copied().unwrap_or_default();
+                begins(FrameHead { reason, ..reset });
+            }
             bytes = bytes.get(skipped..).unwrap_or_default();
             if self.to_skip == 0 && self.ends_head {
                 self.is_amid_head = false;
@@ -81,7 +91,11 @@ impl Position {
             self.has += 1;
             bytes = rest;
             if self.has == HEADER {
-                begins(self.begin_frame());
+                let head = self.begin_frame();
+                match head.kind {
+                    FrameHead::RST_STREAM => self.reset = Some(head),
+                    _ => begins(head),
+                }
             }
         }
     }
@@ -95,7 +109,7 @@ impl Position {
             self.ends_head = flags & FrameHead::END_HEADERS != 0;
         }
         // Its highest bit means nothing (RFC 9113, 4.1).
-        FrameHead { kind, flags, length: self.to_skip, stream: u32::from_be_bytes(stream) & (u32::MAX >> 1) }
+        FrameHead { kind, flags, length: self.to_skip, stream: u32::from_be_bytes(stream) & (u32::MAX >> 1), reason: 0 }
     }
 }
 
@@ -177,6 +191,6 @@ mod tests {
         }
         position.advance(&bytes[bytes.len() - 1..], |head| heads.push(head));
         assert!(position.is_between_frames());
-        assert_eq!(heads, [FrameHead { kind: FrameHead::RST_STREAM, flags: 0, length: 4, stream: 258 }]);
+        assert_eq!(heads, [FrameHead { kind: FrameHead::RST_STREAM, flags: 0, length: 4, stream: 258, reason: 8 }]);
     }
 }

@@ -1,34 +1,28 @@
 //! HTTP/2 on one connection. What it has agreed on with its client (settings, compression, streams) outlives any pause, so
 //! that it can rest less than HTTP/1.1 does: only the buffer of its output goes.
 
-use std::convert::Infallible;
-use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use config::Limits;
-use http::{Method, Request};
-use hyper::body::{Body, Incoming};
-use hyper::ext::Protocol;
-use hyper::server::conn::http2::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::body_budget::UnreadContent;
 use crate::client_connection::ClientConnection;
-use crate::client_content::ClientContent;
 use crate::client_stream::ClientStream;
 use crate::clock::coarse_ms;
-use crate::exchange::{Received, serve};
-use crate::http2_content::{Http2Content, STREAM_WINDOW};
-use crate::ingress::client_tunnel::{self, WriterTask};
+use crate::http2::STREAM_WINDOW;
 use crate::ingress::cork::Corked;
 use crate::ingress::frames::{Answered, FrameWatch};
 use crate::ingress::http1::LINGER;
+use crate::ingress::stream::{self, Shared};
 use crate::ingress::streams::Streams;
 use crate::ingress::watchdog::{Order, Watched};
 use crate::node::Worker;
@@ -56,37 +50,21 @@ pub(crate) async fn serve_http2(
     // It counts among its client's for as long as its socket is open.
     let open = connection.clone();
     let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone(), owed, unread.clone()));
-    let http = builder(streams.clone(), &watched.config.limits, most_streams, window);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, connection, answered) = (worker.clone(), connection.clone(), answered.clone());
-        let progress = streams.begin();
-        let (received, writer) = received(request, &unread);
-        let streams = writer.is_some().then(|| streams.clone());
-        // Boxed, since HTTP and the runtime move it about.
-        Box::pin(async move {
-            let mut answer = serve(worker, connection, received).await;
-            answered.count();
-            answer.body_mut().tell(progress);
-            // hyper makes a tunnel of it, and starts its task, before anything else.
-            if let Some((streams, writer)) = streams.zip(writer).filter(|_| answer.status().is_success()) {
-                streams.tunnel(writer);
-            }
-            Ok::<_, Infallible>(answer)
-        })
-    });
-    let mut http = http.serve_connection(TokioIo::new(corked.clone()), service);
+    let mut http = Http::open(corked.clone(), &watched.config.limits, most_streams, window);
+    let shared = Arc::new(Shared { worker, connection, answered, unread, streams });
     let end = poll_fn(|cx| {
         match watched.order(cx) {
             Some(Order::Cut) => return Poll::Ready(End::Now),
-            Some(Order::Close) => Pin::new(&mut http).graceful_shutdown(),
+            Some(Order::Close) => http.close(),
             Some(Order::Rest) => {
                 corked.give_back();
+                shared.streams.give_back();
                 watched.set_may_rest(false);
             }
             None => watched.set_may_rest(true),
         }
         corked.with_stream(FrameWatch::begin_turn);
-        let mut polled = Pin::new(&mut http).poll(cx);
+        let mut polled = http.poll(cx, &shared);
         // What all streams have written in this turn leaves together. What is left when the connection has ended, such
         // as a GOAWAY, is tried once.
         let mut flushed = corked.poll_uncork(cx);
@@ -97,7 +75,7 @@ pub(crate) async fn serve_http2(
                 if polled.is_ready() || !matches!(flushed, Poll::Ready(Ok(()))) || say_last_word(&corked, cx) {
                     break;
                 }
-                polled = Pin::new(&mut http).poll(cx);
+                polled = http.poll(cx, &shared);
                 flushed = corked.poll_uncork(cx);
             }
             return Poll::Ready(End::Abuse(abuse));
@@ -107,7 +85,7 @@ pub(crate) async fn serve_http2(
             (Poll::Ready(Err(error)), _) => {
                 tracing::debug!(%error, "connection ended");
                 return Poll::Ready(match fault(&error) {
-                    Some(h2::Reason::ENHANCE_YOUR_CALM) => End::Abuse(corked.with_stream(|frames| frames.excess())),
+                    Some(Reason::ENHANCE_YOUR_CALM) => End::Abuse(corked.with_stream(|frames| frames.excess())),
                     Some(_) => End::Fault,
                     None => End::Now,
                 });
@@ -133,6 +111,56 @@ pub(crate) async fn serve_http2(
     }
     linger(&corked, &watched).await;
     drop(open);
+}
+
+/// A connection, from its preface on.
+enum Http {
+    Opening {
+        handshake: Handshake<Corked<FrameWatch<ClientStream>>, Bytes>,
+        /// Whether it is to close once it is open.
+        closes: bool,
+    },
+    Open(Connection<Corked<FrameWatch<ClientStream>>, Bytes>),
+}
+
+impl Http {
+    fn open(stream: Corked<FrameWatch<ClientStream>>, limits: &Limits, most_streams: u32, window: u32) -> Self {
+        Self::Opening { handshake: builder(limits, most_streams, window).handshake(stream), closes: false }
+    }
+
+    /// Does what there is to do, and starts the streams that have begun. Ready at the connection's end.
+    fn poll(&mut self, cx: &mut Context<'_>, shared: &Arc<Shared>) -> Poll<Result<(), h2::Error>> {
+        while let Some((request, reply)) = ready!(self.poll_accept(cx)).transpose()? {
+            stream::begin(shared.clone(), request, reply);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
+        loop {
+            match self {
+                Self::Opening { handshake, closes } => {
+                    let mut connection = ready!(Pin::new(handshake).poll(cx))?;
+                    if *closes {
+                        connection.graceful_shutdown();
+                    }
+                    *self = Self::Open(connection);
+                }
+                Self::Open(connection) => return connection.poll_accept(cx),
+            }
+        }
+    }
+
+    /// Has the client told that no further request is served.
+    fn close(&mut self) {
+        match self {
+            Self::Opening { closes, .. } => *closes = true,
+            Self::Open(connection) => connection.graceful_shutdown(),
+        }
+    }
 }
 
 /// How a connection ends.
@@ -167,40 +195,19 @@ fn say_last_word<S: AsyncRead + AsyncWrite + Unpin>(corked: &Corked<FrameWatch<S
 }
 
 /// Returns for what HTTP has ended a connection by itself: ENHANCE_YOUR_CALM past its own limits.
-fn fault(error: &hyper::Error) -> Option<h2::Reason> {
-    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>())?;
-    if cause.is_remote() { None } else { cause.reason() }
+fn fault(error: &h2::Error) -> Option<Reason> {
+    if error.is_remote() { None } else { error.reason() }
 }
 
-/// Makes what is to be served of a stream's request. HTTP/2's framing leaves no doubt, and hyper takes no interim answers.
-/// A WebSocket's extended CONNECT (RFC 8441) is the GET that HTTP/1.1 has for it, with the task that will write its tunnel.
-fn received(mut request: Request<Incoming>, unread: &Arc<UnreadContent>) -> (Received, Option<WriterTask>) {
-    let mut writer = None;
-    let mut client_side = None;
-    if *request.method() == Method::CONNECT && asks_websocket(&request) {
-        *request.method_mut() = Method::GET;
-        let task = writer.insert(WriterTask::default());
-        client_side = Some(client_tunnel::client_side(&mut request, task.clone()));
-    }
-    let request = request.map(|content| match content.is_end_stream() {
-        true => ClientContent::Nothing,
-        false => ClientContent::Http2(Http2Content::of_client(content, unread.clone())),
-    });
-    (Received { request, fault: None, interim: None, expects_continue: false, client_side }, writer)
-}
-
-fn asks_websocket<B>(request: &Request<B>) -> bool {
-    request.extensions().get::<Protocol>().is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
-}
-
-fn builder(streams: Streams, limits: &Limits, most_streams: u32, window: u32) -> Builder<Streams> {
-    let mut builder = Builder::new(streams);
+fn builder(limits: &Limits, most_streams: u32, window: u32) -> Builder {
+    let mut builder = Builder::new();
     builder
         .max_concurrent_streams(most_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(window)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_frame_size(MAX_FRAME)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .enable_connect_protocol()
         // [`crate::ingress::frame_budget`] judges them by their rate; this would be for the life of a connection.
@@ -210,6 +217,8 @@ fn builder(streams: Streams, limits: &Limits, most_streams: u32, window: u32) ->
 
 /// Streams of one connection at a time: nginx's and Envoy's order of magnitude.
 const MAX_STREAMS: u32 = 100;
+/// The least that RFC 9113 lets a client send (6.5.2), said so that it need not guess.
+const MAX_FRAME: u32 = 16 * 1024;
 /// What waits to be sent on one stream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that are reset before they are served (CVE-2023-44487). The frames' budget ends a connection before, since it

@@ -1,7 +1,6 @@
 //! From an accepted socket to requests.
 
 mod client_limit;
-mod client_tunnel;
 mod cork;
 mod crc32c;
 mod frame_budget;
@@ -12,6 +11,8 @@ mod http2;
 pub(crate) mod listener;
 mod peek;
 mod proxy_protocol;
+mod reply;
+mod stream;
 mod streams;
 mod watchdog;
 pub(crate) mod worker;

@@ -1,10 +1,8 @@
 //! Why there is no answer, or not all of it, though there was a connection.
 
-use std::error::Error;
 use std::io;
 
 use crate::http1::ContentError;
-use crate::http2_content::Http2ContentError;
 
 /// Why a request has no answer, or its answer ends early.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +29,7 @@ pub(crate) enum AnswerError {
     #[error("the request's content broke off")]
     Request,
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
-    #[error(transparent)]
-    Http2Stream(#[from] h2::Error),
-    #[error(transparent)]
-    Http2Content(#[from] Http2ContentError),
+    Http2(#[from] h2::Error),
 }
 
 impl AnswerError {
@@ -54,14 +48,10 @@ impl AnswerError {
             | AnswerError::Length
             | AnswerError::Coding
             | AnswerError::Content(ContentError::Chunk | ContentError::Trailers) => true,
-            AnswerError::Http2(error) | AnswerError::Http2Content(Http2ContentError::Http2(error)) => {
-                error.source().and_then(|source| source.downcast_ref()).is_some_and(is_refused_here)
-            }
-            AnswerError::Http2Stream(error) => is_refused_here(error),
+            AnswerError::Http2(error) => is_refused_here(error),
             AnswerError::Io(_)
             | AnswerError::Closed
             | AnswerError::Content(ContentError::CutOff)
-            | AnswerError::Http2Content(Http2ContentError::CutOff)
             | AnswerError::Request => false,
         }
     }

@@ -261,7 +261,7 @@ impl Connector {
         let link = Link { place, counterpart, generation: self.generation, server_name };
         begin(OriginStream::Tls(Box::new(stream)), link, speak).await.map_err(|error| match error {
             // In TLS 1.3 a server looks at the client's certificate after the client's handshake.
-            ConnectError::Http(_) | ConnectError::NoSettings if is_gateway => {
+            ConnectError::Http2(_) | ConnectError::NoSettings if is_gateway => {
                 GatewayRefusal::NotAccepted { gateway: endpoint.to_string(), why: error_text(&error) }.into()
             }
             error => error,

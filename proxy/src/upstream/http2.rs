@@ -1,28 +1,30 @@
 //! An HTTP/2 connection to an upstream, which many requests share.
 
-use std::error::Error;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, Reason};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::clock::uptime;
 use crate::headers::RequestHead;
-use crate::http2_content::Http2Content;
+use crate::http2::{Http2Content, Outgoing, Unsent};
+use crate::interim::Interim;
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
 use crate::upstream::answer_error::AnswerError;
-use crate::upstream::http1::OriginStream;
+use crate::upstream::http1::{MOST_INTERIM, OriginStream, PATIENCE, STALLED};
 use crate::upstream::link::{ConnectError, Link, SendError};
 use crate::upstream::socket::IdleProbe;
 
@@ -30,7 +32,7 @@ use crate::upstream::socket::IdleProbe;
 /// closes once no request and no pool holds it.
 #[derive(Debug)]
 pub(crate) struct Http2 {
-    sender: SendRequest<AttemptBody>,
+    sender: Mutex<SendRequest<Bytes>>,
     scheme: Scheme,
     link: Link,
     socket: IdleProbe,
@@ -50,9 +52,10 @@ pub(crate) struct Http2 {
 #[derive(Debug)]
 pub(crate) struct Stream {
     connection: Arc<Http2>,
-    sender: SendRequest<AttemptBody>,
     /// The content of the answer, once that has begun.
     answer: Option<Http2Content>,
+    /// What sends the rest of a request whose answer has begun before its end.
+    upload: Option<AbortHandle>,
 }
 
 impl Http2 {
@@ -65,35 +68,20 @@ impl Http2 {
     pub(crate) async fn open(stream: OriginStream, link: Link) -> Result<Self, ConnectError> {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let socket = IdleProbe::on(stream.tcp())?;
-        let tasks = Tasks::default();
-        let (sender, mut connection) = builder(tasks.clone()).handshake(TokioIo::new(stream)).await?;
-        while connection.current_max_send_streams() == 0 {
-            tokio::select! {
-                ended = &mut connection => {
-                    ended?;
-                    return Err(ConnectError::NoSettings);
-                }
-                () = tasks.progress.notified() => {}
-            }
-        }
-        tasks.is_settled.store(true, Ordering::Relaxed);
-        let takes_tunnels = connection.is_extended_connect_protocol_enabled();
-        let limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams().min(MAX_STREAMS)));
-        let latest = limit.clone();
-        tokio::spawn(async move {
-            let ended = std::future::poll_fn(|cx| {
-                let polled = Pin::new(&mut connection).poll(cx);
-                // Polled for each request: a peer that lowers its limit is obeyed one request later.
-                latest.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
-                polled
-            });
-            if let Err(error) = ended.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
+        let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::NoSettings)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending if sender.current_max_send_streams() == 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await?;
+        let takes_tunnels = sender.is_extended_connect_protocol_enabled();
+        let limit = Arc::new(AtomicUsize::new(sender.current_max_send_streams().min(MAX_STREAMS)));
+        drop(tokio::spawn(drive(connection, limit.clone())));
         let idle_since_ms = AtomicU64::new(now_ms());
         Ok(Self {
-            sender,
+            sender: Mutex::new(sender),
             scheme,
             link,
             socket,
@@ -115,7 +103,7 @@ impl Http2 {
             return None;
         }
         self.streams.fetch_add(1, Ordering::Relaxed);
-        Some(Stream { connection: self.clone(), sender: self.sender.clone(), answer: None })
+        Some(Stream { connection: self.clone(), answer: None, upload: None })
     }
 
     /// Returns how many requests it takes at a time.
@@ -131,7 +119,12 @@ impl Http2 {
     /// Returns whether it takes no more requests: it is broken, its peer has said GOAWAY, or its endpoint's name
     /// stands for other addresses now.
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed() || !self.link.leads_there()
+        !self.link.leads_there() || self.with_sender(|sender| !takes_more(sender))
+    }
+
+    /// All that have it are on one thread, so that its lock is always free.
+    fn with_sender<T>(&self, does: impl FnOnce(&mut SendRequest<Bytes>) -> T) -> T {
+        does(&mut self.sender.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns whether no request has a place on it.
@@ -147,24 +140,35 @@ impl Http2 {
 }
 
 impl Stream {
-    /// Sends a request, and waits for its answer's head.
+    /// Sends a request, and waits for its answer's head. Interim answers before it go to `interim`.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub(crate) async fn send(&mut self, head: &RequestHead<'_>, body: AttemptBody) -> Result<Response<()>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        head: &RequestHead<'_>,
+        body: AttemptBody,
+        interim: Option<&dyn Interim>,
+    ) -> Result<Response<()>, SendError> {
         let alone = self.connection.streams.load(Ordering::Relaxed) == 1;
         if alone && !self.connection.socket.is_quiet() {
             // What has come while it was idle may be its end: it is read before the request is sent.
             tokio::task::yield_now().await;
         }
-        let request = in_http2(head.to_request(), &self.connection.scheme).map(|()| body);
-        let answer = self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-            Some(unsent) => SendError::Unsent(unsent.into_body()),
-            None if of_http2(error.error()).is_some_and(is_unprocessed) => SendError::Unprocessed,
-            None => SendError::Broken(error.into_error().into()),
-        })?;
-        let (parts, content) = answer.into_parts();
-        self.answer = Some(Http2Content::new(content));
+        let request = framed(in_http2(head.to_request(), &self.connection.scheme), &body);
+        let ends = body.is_end_stream();
+        let begun =
+            self.connection.with_sender(|sender| takes_more(sender).then(|| sender.send_request(request, ends)));
+        let Some(begun) = begun else { return Err(SendError::Unsent(body)) };
+        let (mut answer, sending) = begun.map_err(broken)?;
+        let mut upload = (!ends).then(|| Upload::new(Outgoing::new(sending, body)));
+        let mut told = 0;
+        let answered = poll_fn(|cx| poll_answer(&mut answer, &mut upload, (interim, &mut told), cx)).await?;
+        if let Some(rest) = upload.filter(|upload| upload.waiting.is_none()) {
+            self.upload = Some(tokio::spawn(rest.finish()).abort_handle());
+        }
+        let (parts, receiving) = answered.into_parts();
+        self.answer = Some(Http2Content::new(receiving, &parts.headers));
         Ok(Response::from_parts(parts, ()))
     }
 
@@ -220,13 +224,101 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // After a complete answer an origin may still want the rest of its request.
+        if let Some(upload) = self.upload.take().filter(|_| !self.is_end_stream()) {
+            upload.abort();
+        }
         self.connection.idle_since_ms.store(now_ms(), Ordering::Relaxed);
         self.connection.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn of_http2(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source().and_then(|source| source.downcast_ref::<h2::Error>())
+/// A request's content on its way up.
+struct Upload {
+    content: Outgoing<AttemptBody>,
+    /// The client waits for the origin's word before it sends it; this is how long for.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Upload {
+    fn new(content: Outgoing<AttemptBody>) -> Self {
+        let waiting = content.body().awaits_continue().then(|| Box::pin(sleep(PATIENCE)));
+        Self { content, waiting }
+    }
+
+    /// Sends as much as there is and the origin takes; ready once nothing is left to do.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AnswerError>> {
+        if let Some(waiting) = &mut self.waiting {
+            if waiting.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.waiting = None;
+        }
+        let polled = self.content.poll(cx);
+        if polled.is_pending() && self.content.is_blocked() {
+            self.content.body().is_not_taken();
+        }
+        polled.map(|sent| match sent {
+            // Whose fault it is, the answer says.
+            Ok(()) | Err(Unsent::Gone) => Ok(()),
+            Err(Unsent::Body) => {
+                self.content.reset(Reason::CANCEL);
+                Err(AnswerError::Request)
+            }
+        })
+    }
+
+    /// Sends the rest beside the answer, at whatever pace the client takes that.
+    async fn finish(mut self) {
+        loop {
+            let before = self.content.sent();
+            match timeout(STALLED, poll_fn(|cx| self.poll(cx))).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => return tracing::debug!(%error, "the rest of a request was not sent"),
+                Err(_) if self.content.sent() == before && !self.content.body().awaits_client() => return,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Sends a request's content until its answer is there.
+fn poll_answer(
+    answer: &mut ResponseFuture,
+    upload: &mut Option<Upload>,
+    (interim, told): (Option<&dyn Interim>, &mut usize),
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<h2::RecvStream>, SendError>> {
+    if let Some(sending) = upload
+        && let Poll::Ready(sent) = sending.poll(cx)
+    {
+        *upload = None;
+        sent.map_err(SendError::Broken)?;
+    }
+    while let Some(head) = ready!(answer.poll_informational(cx)).transpose().map_err(broken)? {
+        if head.status() != StatusCode::CONTINUE {
+            if *told < MOST_INTERIM {
+                *told += 1;
+                interim.inspect(|interim| interim.tell(&head));
+            }
+        } else if upload.as_mut().is_some_and(|upload| upload.waiting.take().is_some()) {
+            // It is polled again, now with its content.
+            cx.waker().wake_by_ref();
+        }
+    }
+    Pin::new(answer).poll(cx).map_err(broken)
+}
+
+fn broken(error: h2::Error) -> SendError {
+    match is_unprocessed(&error) {
+        true => SendError::Unprocessed,
+        false => SendError::Broken(error.into()),
+    }
+}
+
+/// Returns whether a connection takes another request.
+fn takes_more(sender: &mut SendRequest<Bytes>) -> bool {
+    !matches!(sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
 }
 
 /// Returns whether the peer has said that it did not act on a request (RFC 9113, 8.7): it refused the stream, or
@@ -254,55 +346,73 @@ pub(super) fn in_http2(mut request: Request<()>, scheme: &Scheme) -> Request<()>
     request
 }
 
-fn builder(tasks: Tasks) -> http2::Builder<Tasks> {
-    let mut builder = http2::Builder::new(tasks);
+/// Says how long a request's content is, where that is known (RFC 9110, 8.6), and whether its client waits for the origin's
+/// word.
+fn framed(mut request: Request<()>, body: &AttemptBody) -> Request<()> {
+    let has_content = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0 || has_content) {
+        request.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    if body.awaits_continue() {
+        request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    request
+}
+
+/// Drives a connection to its end, which is that of its peer where that is dead.
+async fn drive(mut connection: Connection<OriginStream, Bytes>, limit: Arc<AtomicUsize>) {
+    let pings = connection.ping_pong();
+    let mut dead = pin!(async {
+        match pings {
+            Some(pings) => until_dead(pings).await,
+            None => std::future::pending().await,
+        }
+    });
+    let ended = poll_fn(|cx| {
+        let polled = Pin::new(&mut connection).poll(cx);
+        // Polled for each request: a peer that lowers its limit is obeyed one request later.
+        limit.store(connection.max_concurrent_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
+        match polled {
+            Poll::Pending => dead.as_mut().poll(cx).map(|()| None),
+            ended => ended.map(Some),
+        }
+    });
+    match ended.await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "upstream connection ended"),
+        None => tracing::debug!("upstream connection ended: its peer answers no PING"),
+    }
+}
+
+/// Waits until a peer leaves a PING unanswered.
+async fn until_dead(mut pings: PingPong) {
+    loop {
+        sleep(PING_INTERVAL).await;
+        let answered = async {
+            pings.send_ping(Ping::opaque())?;
+            poll_fn(|cx| pings.poll_pong(cx)).await
+        };
+        if !matches!(timeout(PING_TIMEOUT, answered).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
         // None until the peer has said how many.
         .initial_max_send_streams(0)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER_LIST)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true);
+        .enable_push(false);
     builder
 }
 
 fn now_ms() -> u64 {
     uptime().as_millis() as u64
-}
-
-/// Spawns hyper's tasks of one connection, and tells of their progress until it is settled.
-#[derive(Clone, Debug, Default)]
-struct Tasks {
-    progress: Arc<Notify>,
-    is_settled: Arc<AtomicBool>,
-}
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        if self.is_settled.load(Ordering::Relaxed) {
-            tokio::spawn(future);
-            return;
-        }
-        let tasks = self.clone();
-        tokio::spawn(async move {
-            let mut future = pin!(future);
-            std::future::poll_fn(|cx| {
-                let polled: Poll<()> = future.as_mut().poll(cx);
-                if !tasks.is_settled.load(Ordering::Relaxed) {
-                    tasks.progress.notify_one();
-                }
-                polled
-            })
-            .await;
-        });
-    }
 }
 
 /// Streams of one connection at a time, whatever more its peer would take.

@@ -4,24 +4,22 @@
 //! what its client does not read; and hyper tells neither a reset from an end, nor resets what it has given up.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::uri::Scheme;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::headers::RequestHead;
-use crate::tunnel_stream::TunnelStream;
+use crate::http2::StreamTunnel;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::http1::OriginStream;
 use crate::upstream::http2::{MAX_HEADER_LIST, in_http2, is_unprocessed};
@@ -85,7 +83,7 @@ impl Http2Tunnel {
     /// See [`SendError`].
     pub(crate) async fn send(&mut self, head: &RequestHead<'_>) -> Result<Response<()>, SendError> {
         let (request, key) = extended_connect(head.to_request(), &self.scheme);
-        let broken = |error| SendError::Broken(AnswerError::Http2Stream(error));
+        let broken = |error| SendError::Broken(AnswerError::Http2(error));
         // What fails here was not sent: a GOAWAY may have come with the settings.
         let (answer, mut sending) = self.sender.send_request(request, false).map_err(|_| SendError::Unprocessed)?;
         let answer = answer.await.map_err(|error| match is_unprocessed(&error) {
@@ -142,9 +140,9 @@ impl Http2Tunnel {
     }
 
     /// Returns the origin's side of the tunnel.
-    pub(crate) fn into_stream(self) -> Option<OriginTunnelStream> {
+    pub(crate) fn into_stream(self) -> Option<StreamTunnel<InUse>> {
         let (sending, receiving) = self.stream?;
-        Some(OriginTunnelStream { sending, receiving, input: Bytes::new(), has_ended: false, _in_use: self.in_use })
+        Some(StreamTunnel::new(sending, receiving, self.in_use))
     }
 }
 
@@ -170,84 +168,6 @@ fn builder() -> Builder {
         .max_header_list_size(MAX_HEADER_LIST)
         .enable_push(false);
     builder
-}
-
-/// The origin's side of a tunnel over HTTP/2. It lives in its tunnel's task.
-pub(crate) struct OriginTunnelStream {
-    sending: SendStream<Bytes>,
-    receiving: RecvStream,
-    /// What has arrived and was not taken.
-    input: Bytes,
-    /// Whether it was said that no more is written.
-    has_ended: bool,
-    _in_use: InUse,
-}
-
-impl OriginTunnelStream {
-    /// Returns whether the origin has said all that it has to say, and takes no more (RFC 9113, 8.1): what it said is whole.
-    fn wants_no_more(&mut self, cx: &mut Context<'_>) -> bool {
-        matches!(self.sending.poll_reset(cx), Poll::Ready(Ok(Reason::NO_ERROR)))
-    }
-}
-
-impl AsyncRead for OriginTunnelStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.input.is_empty() {
-            match ready!(self.receiving.poll_data(cx)) {
-                Some(data) => self.input = data.map_err(io_error)?,
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let taken = self.input.len().min(buffer.remaining());
-        buffer.put_slice(self.input.get(..taken).unwrap_or_default());
-        self.input.advance(taken);
-        self.receiving.flow_control().release_capacity(taken).map_err(io_error)?;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for OriginTunnelStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        self.sending.reserve_capacity(bytes.len());
-        let mut room = self.sending.capacity();
-        while room == 0 {
-            room = match ready!(self.sending.poll_capacity(cx)) {
-                Some(Ok(room)) => room,
-                _ if self.wants_no_more(cx) => return Poll::Ready(Ok(bytes.len())),
-                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let written = bytes.get(..room.min(bytes.len())).unwrap_or_default();
-        self.sending.send_data(Bytes::copy_from_slice(written), false).map_err(io_error)?;
-        Poll::Ready(Ok(written.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection's task writes what there is.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if std::mem::replace(&mut self.has_ended, true) {
-            return Poll::Ready(Ok(()));
-        }
-        let ended = self.sending.send_data(Bytes::new(), true);
-        Poll::Ready(ended.or_else(|error| if self.wants_no_more(cx) { Ok(()) } else { Err(io_error(error)) }))
-    }
-}
-
-impl TunnelStream for OriginTunnelStream {
-    fn cut(&mut self) {
-        self.sending.send_reset(Reason::CANCEL);
-    }
-}
-
-fn io_error(error: h2::Error) -> io::Error {
-    if error.is_reset() { io::Error::new(io::ErrorKind::ConnectionReset, error) } else { io::Error::other(error) }
 }
 
 /// What an origin may send before its client takes it; what a client may send, too.

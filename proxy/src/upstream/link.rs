@@ -58,8 +58,6 @@ pub(crate) enum ConnectError {
     Name(#[from] ResolveError),
     #[error("{0:?} is no name that a certificate can be checked against")]
     ServerName(String),
-    #[error("no HTTP on the new connection: {0}")]
-    Http(#[from] hyper::Error),
     #[error("no HTTP/2 on the new connection: {0}")]
     Http2(#[from] h2::Error),
     #[error("the endpoint takes no WebSockets over HTTP/2 (RFC 8441)")]

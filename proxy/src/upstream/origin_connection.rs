@@ -9,7 +9,7 @@ use http_body::{Frame, SizeHint};
 use rustls::AlertDescription;
 
 use crate::headers::RequestHead;
-use crate::http1::Interim;
+use crate::interim::Interim;
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
 use crate::tunnel_stream::TunnelStream;
@@ -86,8 +86,8 @@ impl OriginConnection {
         }
     }
 
-    /// Sends a request, and waits for its answer's head; interim answers before it go to `interim` (of HTTP/2, hyper keeps
-    /// them to itself). The content is then this connection's.
+    /// Sends a request, and waits for its answer's head; interim answers before it go to `interim`. The content is then this
+    /// connection's.
     ///
     /// # Errors
     /// See [`SendError`].
@@ -107,7 +107,7 @@ impl OriginConnection {
                     Unanswered::Broken(error) => SendError::Broken(error),
                 })
             }
-            OriginConnection::Http2(stream) => stream.send(head, body).await,
+            OriginConnection::Http2(stream) => stream.send(head, body, interim).await,
             OriginConnection::Tunnel(connection) => connection.send(head).await,
         }
     }

@@ -13,7 +13,7 @@ use crate::grpc::Code;
 use crate::headers::RequestHead;
 use crate::health::endpoint::EndpointState;
 use crate::health::limiter::Held;
-use crate::http1::Interim;
+use crate::interim::Interim;
 use crate::local_error::LocalError;
 use crate::peers::CurrentPeers;
 use crate::request_body::{BodyFault, RequestBody};

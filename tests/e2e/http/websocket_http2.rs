@@ -143,6 +143,47 @@ async fn a_reset_of_either_side_ends_the_tunnel() {
     gone(&node).await;
 }
 
+/// A client that has said its last word may still give the tunnel up: nobody waits for it to idle.
+#[tokio::test]
+async fn a_reset_after_the_last_word_ends_the_tunnel() {
+    let (_origin, node) = with_http1("").await;
+    let mut client = StreamClient::connect(node.http()).await;
+    let mut stream = client.open("/socket").await;
+    stream.write("hush;").await;
+    assert_eq!(stream.read_until(";").await, "hush;");
+    stream.finish();
+    // What is reset at once does not say it.
+    let mut frames = Frames::connect(node.http()).await;
+    frames.ping().await;
+    stream.sending.send_reset(Reason::CANCEL);
+    gone(&node).await;
+    assert_eq!(tunnels_line(&node).await["tunnel"]["ended"], "broken");
+}
+
+/// The bytes of a tunnel are no content, of whatever length: its stream is refused, and no other.
+#[tokio::test]
+async fn a_connect_with_a_length_is_refused_alone() {
+    let (origin, node) = with_http1("").await;
+    let mut client = StreamClient::connect(node.http()).await;
+    let mut beside = client.open("/socket").await;
+    for length in ["0", "5"] {
+        let mut plain = Request::new(());
+        *plain.method_mut() = Method::CONNECT;
+        *plain.uri_mut() = "api.example.com:443".parse().expect("an authority");
+        for mut request in [connect("/socket"), plain] {
+            request.headers_mut().insert("content-length", length.parse().expect("a value"));
+            let (answer, mut stream) = client.send(request).await;
+            assert_eq!(answer.status(), 400, "{length}");
+            assert!(stream.read_to_end().await.0.contains("a CONNECT has a Content-Length"));
+        }
+    }
+    assert_eq!(origin.heads().len(), 1);
+    beside.write("x;").await;
+    assert_eq!(beside.read_until(";").await, "x;");
+    let refused = node.metrics().await.sum("http_requests_total", &[("status", "400")]);
+    assert_eq!(refused, Some(4.0));
+}
+
 #[tokio::test]
 async fn one_that_idles_is_reset_alone() {
     let (_origin, node) = with_http1("tunnel_idle_timeout = \"1s\"").await;

@@ -16,7 +16,8 @@ use super::request_head::{RequestHead, Search};
 use super::response_head::write_interim;
 use crate::client_content::ClientContentError;
 use crate::client_stream::ClientStream;
-use crate::http1::{Content, Decoder, Interim, ReadSize, Upgraded, poll_drain};
+use crate::http1::{Content, Decoder, ReadSize, Upgraded, poll_drain};
+use crate::interim::{Interim, MOST_BYTES};
 
 /// A client's connection, shared by its task and the request that is being served. Both are on one worker's thread, so
 /// that its lock is always free.
@@ -244,7 +245,7 @@ pub(super) enum Meanwhile {
 impl Interim for ClientIo {
     fn tell(&self, head: &Response<()>) {
         let mut state = self.lock();
-        if state.takes_interim && state.interim.len() < MOST_INTERIM_BYTES {
+        if state.takes_interim && state.interim.len() < MOST_BYTES {
             write_interim(&mut state.interim, head);
         }
     }
@@ -306,6 +307,3 @@ impl Drop for RequestContent {
 fn ended() -> ClientContentError {
     io::Error::from(io::ErrorKind::UnexpectedEof).into()
 }
-
-/// What a client that reads nothing is sent of interim answers at most.
-const MOST_INTERIM_BYTES: usize = 64 * 1024;

@@ -23,9 +23,11 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 pub(crate) use stream::OriginStream;
+pub(in crate::upstream) use upload::PATIENCE;
 
 use crate::headers::RequestHead;
-use crate::http1::{Decoder, Interim, ReadSize, Upgraded};
+use crate::http1::{Decoder, ReadSize, Upgraded};
+use crate::interim::Interim;
 use crate::request_body::AttemptBody;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::link::Link;
@@ -276,7 +278,7 @@ impl Drop for Http1 {
 }
 
 /// Interim answers of one request that are passed on; what an origin sends beyond is idle talk.
-const MOST_INTERIM: usize = 16;
+pub(in crate::upstream) const MOST_INTERIM: usize = 16;
 /// An origin that takes nothing of a request which it has answered already, for so long, does not want it. A client may
 /// pause for longer in a stream.
-const STALLED: Duration = Duration::from_secs(60);
+pub(in crate::upstream) const STALLED: Duration = Duration::from_secs(60);

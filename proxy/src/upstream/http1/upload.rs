@@ -109,4 +109,4 @@ impl Upload {
 /// Most requests are shorter, with all that this node adds.
 const USUAL_REQUEST: usize = 1024;
 /// How long an origin has for its word on the content: not all know of it. curl waits as long.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(in crate::upstream) const PATIENCE: Duration = Duration::from_secs(1);

@@ -92,6 +92,9 @@ async fn serve_http1(mut visit: bespoke::Visit, seen: Arc<Seen>) {
         }
         // The client may be gone.
         let _ = visit.connection.try_write(&message).await;
+        if message == "hush;" {
+            return std::future::pending().await;
+        }
         if message == "bye;" {
             return;
         }
