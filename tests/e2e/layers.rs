@@ -187,7 +187,7 @@ const STARTERS: [(&str, &str); 15] = [
     ("bus::session", "kept by supervise"),
     ("bus::thread", "ends the node"),
     ("exchange", "a tunnel, which it ends"),
-    ("ingress::streams", "a stream, which it ends"),
+    ("ingress::stream", "a stream, which it ends"),
     ("ingress::worker", "a worker ends the node; a connection ends"),
     ("probes::watch", "a probe, which is made again"),
     ("supervise", "starts it again"),

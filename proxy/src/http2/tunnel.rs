@@ -5,43 +5,62 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::sleep;
 
 /// A stream's bytes. It lives in its tunnel's task, and keeps something for as long. Dropped before its end, the stream is
 /// reset (CANCEL).
 pub(crate) struct StreamTunnel<K> {
-    sending: Arc<Mutex<SendStream<Bytes>>>,
+    sending: Arc<Mutex<Sending>>,
     receiving: RecvStream,
     /// What has arrived and was not taken.
     input: Bytes,
+    _kept: K,
+}
+
+struct Sending {
+    stream: SendStream<Bytes>,
     /// Whether it was said that no more is written.
     has_ended: bool,
-    _kept: K,
+    /// Whether the other end has said the same.
+    has_heard_all: bool,
 }
 
 impl<K> StreamTunnel<K> {
     /// Takes both directions of a stream.
     pub(crate) fn new(sending: SendStream<Bytes>, receiving: RecvStream, kept: K) -> Self {
-        let sending = Arc::new(Mutex::new(sending));
-        Self { sending, receiving, input: Bytes::new(), has_ended: false, _kept: kept }
+        let sending = Sending { stream: sending, has_ended: false, has_heard_all: false };
+        Self { sending: Arc::new(Mutex::new(sending)), receiving, input: Bytes::new(), _kept: kept }
     }
 
     /// Has the other end see that the tunnel was cut. What was written and is not with the socket yet is lost.
     pub(crate) fn reset(&self) {
-        lock(&self.sending).send_reset(Reason::CANCEL);
+        lock(&self.sending).stream.send_reset(Reason::CANCEL);
     }
 
-    /// Waits until the other end resets the stream, which may have said its last word before: then neither a read nor, with
-    /// nothing to write, a write finds out. One that only takes no more (NO_ERROR, RFC 9113, 8.1) has not.
+    /// Waits until the other end, whose last word was read, resets the stream, or is gone for a while, in which that may still
+    /// go on: then neither a read nor, with nothing to write, a write finds out. One that only takes no more (NO_ERROR, RFC
+    /// 9113, 8.1) has not.
     pub(crate) fn is_reset(&self) -> impl Future<Output = ()> + Send + use<K> {
         let sending = self.sending.clone();
-        poll_fn(move |cx| match ready!(lock(&sending).poll_reset(cx)) {
-            Ok(Reason::NO_ERROR) => Poll::Pending,
-            Ok(_) | Err(_) => Poll::Ready(()),
-        })
+        async move {
+            let reset = poll_fn(|cx| {
+                let mut sending = lock(&sending);
+                match ready!(sending.stream.poll_reset(cx)) {
+                    Ok(Reason::NO_ERROR) => Poll::Pending,
+                    // Reading goes on in the same task, and comes here with its end.
+                    _ if !sending.has_heard_all => Poll::Pending,
+                    reset => Poll::Ready(reset),
+                }
+            });
+            if reset.await.is_err() {
+                sleep(LAST_WORDS).await;
+            }
+        }
     }
 }
 
@@ -55,7 +74,10 @@ impl<K: Unpin> AsyncRead for StreamTunnel<K> {
         while self.input.is_empty() {
             match ready!(self.receiving.poll_data(cx)) {
                 Some(data) => self.input = data.map_err(io_error)?,
-                None => return Poll::Ready(Ok(())),
+                None => {
+                    lock(&self.sending).has_heard_all = true;
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
         let taken = self.input.len().min(buffer.remaining());
@@ -71,13 +93,13 @@ impl<K: Unpin> AsyncWrite for StreamTunnel<K> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let mut sending = lock(&self.sending);
+        let sending = &mut lock(&self.sending).stream;
         sending.reserve_capacity(bytes.len());
         let mut room = sending.capacity();
         while room == 0 {
             room = match ready!(sending.poll_capacity(cx)) {
                 Some(Ok(room)) => room,
-                _ if wants_no_more(&mut sending, cx) => return Poll::Ready(Ok(bytes.len())),
+                _ if wants_no_more(sending, cx) => return Poll::Ready(Ok(bytes.len())),
                 Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             };
@@ -92,21 +114,24 @@ impl<K: Unpin> AsyncWrite for StreamTunnel<K> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if std::mem::replace(&mut self.has_ended, true) {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Sending { stream, has_ended, .. } = &mut *lock(&self.sending);
+        if std::mem::replace(has_ended, true) {
             return Poll::Ready(Ok(()));
         }
-        let mut sending = lock(&self.sending);
-        let ended = sending.send_data(Bytes::new(), true);
-        Poll::Ready(ended.or_else(|error| if wants_no_more(&mut sending, cx) { Ok(()) } else { Err(io_error(error)) }))
+        let ended = stream.send_data(Bytes::new(), true);
+        Poll::Ready(ended.or_else(|error| if wants_no_more(stream, cx) { Ok(()) } else { Err(io_error(error)) }))
     }
 }
 
 /// Both holders are in one task, so that the lock is always free.
-fn lock(sending: &Mutex<SendStream<Bytes>>) -> MutexGuard<'_, SendStream<Bytes>> {
+fn lock(sending: &Mutex<Sending>) -> MutexGuard<'_, Sending> {
     sending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn io_error(error: h2::Error) -> io::Error {
     if error.is_reset() { io::Error::new(io::ErrorKind::ConnectionReset, error) } else { io::Error::other(error) }
 }
+
+/// For what was read last to go on.
+const LAST_WORDS: Duration = Duration::from_secs(5);

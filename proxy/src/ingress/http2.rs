@@ -8,9 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use config::Limits;
-use h2::server::{Builder, Connection, Handshake, SendResponse};
-use h2::{Reason, RecvStream};
-use http::Request;
+use h2::Reason;
+use h2::server::{Builder, Connection, Handshake};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -47,10 +46,9 @@ pub(crate) async fn serve_http2(
     // A proxy's or a node's cancellations are its clients'.
     let is_client = connection.node().is_none() && !node.databases.load().trusted.contains(peer);
     let owed = if is_client { node.cancellations.owed(peer, coarse_ms()) } else { 0 };
-    // It counts among its client's for as long as its socket is open.
-    let open = connection.clone();
     let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone(), owed, unread.clone()));
     let mut http = Http::open(corked.clone(), &watched.config.limits, most_streams, window);
+    // With it the connection counts among its client's, for as long as its socket is open.
     let shared = Arc::new(Shared { worker, connection, answered, unread, streams });
     let end = poll_fn(|cx| {
         match watched.order(cx) {
@@ -110,7 +108,6 @@ pub(crate) async fn serve_http2(
         }
     }
     linger(&corked, &watched).await;
-    drop(open);
 }
 
 /// A connection, from its preface on.
@@ -130,16 +127,6 @@ impl Http {
 
     /// Does what there is to do, and starts the streams that have begun. Ready at the connection's end.
     fn poll(&mut self, cx: &mut Context<'_>, shared: &Arc<Shared>) -> Poll<Result<(), h2::Error>> {
-        while let Some((request, reply)) = ready!(self.poll_accept(cx)).transpose()? {
-            stream::begin(shared.clone(), request, reply);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_accept(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
         loop {
             match self {
                 Self::Opening { handshake, closes } => {
@@ -149,7 +136,10 @@ impl Http {
                     }
                     *self = Self::Open(connection);
                 }
-                Self::Open(connection) => return connection.poll_accept(cx),
+                Self::Open(connection) => match ready!(connection.poll_accept(cx)).transpose()? {
+                    Some((request, stream)) => stream::begin(shared.clone(), request, stream),
+                    None => return Poll::Ready(Ok(())),
+                },
             }
         }
     }
@@ -206,7 +196,6 @@ fn builder(limits: &Limits, most_streams: u32, window: u32) -> Builder {
         .max_header_list_size(u32::try_from(limits.header_bytes * 2).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(window)
-        .max_frame_size(MAX_FRAME)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .enable_connect_protocol()
@@ -217,8 +206,6 @@ fn builder(limits: &Limits, most_streams: u32, window: u32) -> Builder {
 
 /// Streams of one connection at a time: nginx's and Envoy's order of magnitude.
 const MAX_STREAMS: u32 = 100;
-/// The least that RFC 9113 lets a client send (6.5.2), said so that it need not guess.
-const MAX_FRAME: u32 = 16 * 1024;
 /// What waits to be sent on one stream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that are reset before they are served (CVE-2023-44487). The frames' budget ends a connection before, since it

@@ -48,7 +48,8 @@ pub(super) struct Shared {
 pub(super) fn begin(shared: Arc<Shared>, request: Request<RecvStream>, stream: SendResponse<Bytes>) {
     let reply = Arc::new(Reply::new(stream));
     shared.streams.begin(&reply);
-    drop(tokio::spawn(run(shared, request, reply)));
+    // Boxed, since the runtime moves it about.
+    drop(tokio::spawn(Box::pin(run(shared, request, reply))));
 }
 
 /// Serves a stream to its end. Dropped before that, it is reset.
@@ -81,10 +82,9 @@ async fn run(shared: Arc<Shared>, request: Request<RecvStream>, reply: Arc<Reply
 async fn send(mut content: Outgoing<ResponseBody>, reply: &Reply) {
     let sent = poll_fn(|cx| {
         let polled = content.poll(cx);
-        if content.is_blocked() {
-            reply.progress.waits()
-        } else {
-            reply.progress.goes_on()
+        match content.is_blocked() {
+            true => reply.progress.waits(),
+            false => reply.progress.goes_on(),
         }
         polled
     });

@@ -69,13 +69,7 @@ impl Http2 {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let socket = IdleProbe::on(stream.tcp())?;
         let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
-        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::NoSettings)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending if sender.current_max_send_streams() == 0 => Poll::Pending,
-            Poll::Pending => Poll::Ready(Ok(())),
-        })
-        .await?;
+        settled(&sender, &mut connection).await?;
         let takes_tunnels = sender.is_extended_connect_protocol_enabled();
         let limit = Arc::new(AtomicUsize::new(sender.current_max_send_streams().min(MAX_STREAMS)));
         drop(tokio::spawn(drive(connection, limit.clone())));
@@ -157,10 +151,10 @@ impl Stream {
         }
         let request = framed(in_http2(head.to_request(), &self.connection.scheme), &body);
         let ends = body.is_end_stream();
-        let begun =
-            self.connection.with_sender(|sender| takes_more(sender).then(|| sender.send_request(request, ends)));
-        let Some(begun) = begun else { return Err(SendError::Unsent(body)) };
-        let (mut answer, sending) = begun.map_err(broken)?;
+        // One of its own: one that has sent more than its peer takes at a time waits, and lets nobody else be asked.
+        let sender = self.connection.with_sender(|sender| takes_more(sender).then(|| sender.clone()));
+        let Some(mut sender) = sender else { return Err(SendError::Unsent(body)) };
+        let (mut answer, sending) = sender.send_request(request, ends).map_err(broken)?;
         let mut upload = (!ends).then(|| Upload::new(Outgoing::new(sending, body)));
         let mut told = 0;
         let answered = poll_fn(|cx| poll_answer(&mut answer, &mut upload, (interim, &mut told), cx)).await?;
@@ -231,6 +225,23 @@ impl Drop for Stream {
         self.connection.idle_since_ms.store(now_ms(), Ordering::Relaxed);
         self.connection.streams.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Waits for the peer's SETTINGS on a connection that has begun with no stream to send on.
+///
+/// # Errors
+/// When the peer closes it, or speaks otherwise.
+pub(super) async fn settled(
+    sender: &SendRequest<Bytes>,
+    connection: &mut Connection<OriginStream, Bytes>,
+) -> Result<(), ConnectError> {
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::NoSettings)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+        Poll::Pending if sender.current_max_send_streams() == 0 => Poll::Pending,
+        Poll::Pending => Poll::Ready(Ok(())),
+    })
+    .await
 }
 
 /// A request's content on its way up.

@@ -1,10 +1,9 @@
 //! A WebSocket to an origin that speaks HTTP/2: an extended CONNECT (RFC 8441) on a connection of its own.
 //!
 //! A tunnel may last for hours. On a connection that requests share it would take one of their places, and of their window
-//! what its client does not read; and hyper tells neither a reset from an end, nor resets what it has given up.
+//! what its client does not read.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::headers::RequestHead;
 use crate::http2::StreamTunnel;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::http1::OriginStream;
-use crate::upstream::http2::{MAX_HEADER_LIST, in_http2, is_unprocessed};
+use crate::upstream::http2::{MAX_HEADER_LIST, in_http2, is_unprocessed, settled};
 use crate::upstream::link::{ConnectError, Link, SendError};
 use crate::websocket;
 
@@ -52,13 +51,7 @@ impl Http2Tunnel {
     pub(crate) async fn open(stream: OriginStream, link: Link) -> Result<Self, ConnectError> {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
-        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::NoSettings)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending if sender.current_max_send_streams() == 0 => Poll::Pending,
-            Poll::Pending => Poll::Ready(Ok(())),
-        })
-        .await?;
+        settled(&sender, &mut connection).await?;
         if !sender.is_extended_connect_protocol_enabled() {
             return Err(ConnectError::NoTunnels);
         }

@@ -59,7 +59,7 @@ async fn malformed_content_is_cut_and_no_evidence() {
     assert_eq!(node.status().await["regions"][0]["endpoints"][0]["up"], true);
 }
 
-/// hyper takes a stream that is reset with NO_ERROR for one that has ended.
+/// A stream that is reset has not ended, whatever code that bears.
 #[tokio::test]
 async fn an_http2_answer_that_is_reset_is_cut() {
     for (what, code) in [("no error", reason::NO_ERROR), ("cancelled", reason::CANCEL)] {
