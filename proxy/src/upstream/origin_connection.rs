@@ -107,8 +107,9 @@ impl OriginConnection {
                     Unanswered::Broken(error) => SendError::Broken(error),
                 })
             }
-            OriginConnection::Http2(stream) => stream.send(head, body, interim).await,
-            OriginConnection::Tunnel(connection) => connection.send(head).await,
+            // Boxed, since they are larger, and every request would be so.
+            OriginConnection::Http2(stream) => Box::pin(stream.send(head, body, interim)).await,
+            OriginConnection::Tunnel(connection) => Box::pin(connection.send(head)).await,
         }
     }
 
