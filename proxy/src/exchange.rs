@@ -382,7 +382,8 @@ async fn answer(
         permits: &permits,
         head: &head,
         body: &body,
-        interim: interim.as_deref(),
+        // grpcio takes the first head for the answer, and ends the call.
+        interim: interim.as_deref().filter(|_| !log.form.is_call()),
         repeatable,
         upgrade,
         deadline: log.started + call_timeout.map_or(route.timeout, |call| call.min(route.timeout)),

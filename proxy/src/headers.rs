@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::header::{
-    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, SET_COOKIE, TE, UPGRADE, VIA,
+    ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, SET_COOKIE, TE, TRAILER, UPGRADE, VIA,
 };
 use http::{HeaderMap, Method, Request, Uri, Version};
 use smallvec::SmallVec;
@@ -245,10 +245,13 @@ pub(crate) fn filter_answer(headers: &mut HeaderMap) -> Option<f32> {
     load
 }
 
-/// Takes out of an interim answer's head what does not go down.
+/// Takes out of an interim answer's head what does not go down, and what is said of content, which it has not (RFC 9110, 8.6):
+/// some clients would wait for that.
 pub(crate) fn filter_interim(headers: &mut HeaderMap) {
     drop_reserved(headers);
     filter_answer(headers);
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRAILER);
 }
 
 /// Takes out of an answer's trailers what does not go down, and what has no place after a body (RFC 9110, 6.5.1; RFC

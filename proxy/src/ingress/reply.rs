@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use http::Response;
+use http::{Response, StatusCode};
 
 use crate::client_connection::StreamProgress;
 use crate::headers::filter_interim;
-use crate::interim::{Interim, MOST_BYTES};
+use crate::interim::{Interim, MOST_BYTES, is_interim};
 
 /// A stream's way back. Its task has it, the request that it serves, and for a look now and then the watchdog, all on the
 /// worker's thread, so that its lock is always free.
@@ -69,16 +69,18 @@ impl Reply {
 
 impl Interim for Reply {
     fn tell(&self, head: &Response<()>) {
+        if !is_interim(head) {
+            return;
+        }
         let mut state = self.lock();
         let State { stream, interim_left, waker } = &mut *state;
         let mut interim = Response::new(());
         *interim.status_mut() = head.status();
         *interim.headers_mut() = head.headers().clone();
         filter_interim(interim.headers_mut());
-        let size = interim
-            .headers()
-            .iter()
-            .fold(FRAME, |size, (name, value)| size + name.as_str().len() + value.len() + FIELD);
+        let sizes = interim.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
+        // A client that waits for its word gets it, whatever came before; there is one in each request.
+        let size = if head.status() == StatusCode::CONTINUE { 0 } else { FRAME + sizes.sum::<usize>() };
         let Some(left) = interim_left.checked_sub(size) else { return };
         // The library would send it on a stream that was reset, too.
         let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));

@@ -22,6 +22,7 @@ use crate::client_content::ClientContent;
 use crate::clock::http_date;
 use crate::exchange::{Received, serve};
 use crate::framing::HeadFault;
+use crate::grpc;
 use crate::http2::{Http2Content, Outgoing, StreamTunnel, Unsent};
 use crate::ingress::frames::Answered;
 use crate::ingress::reply::Reply;
@@ -124,7 +125,8 @@ fn received(
     let (parts, receiving) = request.into_parts();
     let (mut content, mut expects_continue) = (ClientContent::Nothing, false);
     if !receiving.is_end_stream() {
-        expects_continue = says_expect(&parts.headers);
+        // A call gets no interim answer, and so is not waited for.
+        expects_continue = says_expect(&parts.headers) && !grpc::is_call(&parts.method, &parts.headers);
         let awaits = expects_continue.then(|| reply.clone() as _);
         content = ClientContent::Http2(Http2Content::new(receiving, &parts.headers).of_client(unread.clone(), awaits));
     }

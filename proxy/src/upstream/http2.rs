@@ -307,7 +307,10 @@ fn poll_answer(
         sent.map_err(SendError::Broken)?;
     }
     while let Some(head) = ready!(answer.poll_informational(cx)).transpose().map_err(broken)? {
-        if head.status() != StatusCode::CONTINUE {
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // RFC 9113, 8.6.
+            return Poll::Ready(Err(SendError::Broken(AnswerError::Status)));
+        } else if head.status() != StatusCode::CONTINUE {
             if *told < MOST_INTERIM {
                 *told += 1;
                 interim.inspect(|interim| interim.tell(&head));

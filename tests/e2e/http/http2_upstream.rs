@@ -238,6 +238,24 @@ async fn a_refused_stream_is_repeated_and_no_other_reset_is() {
     }
 }
 
+/// HTTP/2 has no 101 (RFC 9113, 8.6), and a client of HTTP/1.1 would take what follows for another protocol.
+#[tokio::test]
+async fn an_answer_that_switches_protocols_is_malformed() {
+    let origin = bespoke::frames(&[], |mut frames: Frames, _| async move {
+        while let Some(stream) = frames.request().await {
+            // HPACK: the name of `:status`, and a value as it is.
+            frames.write(HEADERS, END_HEADERS, stream, b"\x08\x03101").await;
+            frames.answer(stream, "ok").await;
+        }
+    })
+    .await;
+    let node = start(&[&format!("h2c://{}", origin.address)]).await;
+    for client in [Client::http1(node.http()), Client::http2(node.http())] {
+        let answer = client.send(&post("/", "order")).await;
+        assert_eq!(answer.refusal(), (502, Some("upstream_malformed".to_owned())));
+    }
+}
+
 #[tokio::test]
 async fn a_lost_connection_may_have_been_acted_on() {
     // With and without the word that the stream is among those served.
@@ -408,4 +426,6 @@ async fn after_probe(origin: &Origin) -> u64 {
 }
 
 const MAX_CONCURRENT_STREAMS: u16 = 3;
+const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const END_HEADERS: u8 = 4;

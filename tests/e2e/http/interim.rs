@@ -32,6 +32,69 @@ async fn those_of_http1_go_down() {
     assert_eq!((head.status().as_u16(), &body[..]), (200, "ok"));
 }
 
+/// One that says how long its content is, which it has not, does not mislead clients of HTTP/2 about the answer.
+#[tokio::test]
+async fn what_they_say_of_content_does_not_go_down() {
+    let origin = answering(
+        "HTTP/1.1 103 Early Hints\r\ncontent-length: 0\r\ntrailer: x-a\r\nlink: </a.css>\r\n\r\n\
+         HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
+    )
+    .await;
+    let node = start(&origin).await;
+    let mut client = StreamClient::connect(node.http()).await;
+    let (mut answer, _) = client.begin(get()).await;
+    let hints = interim(&mut answer).await.expect("an interim answer");
+    assert_eq!((hints.status().as_u16(), hints.headers().len()), (103, 1), "{hints:?}");
+    assert_eq!(finish(answer).await.1, "ok");
+    let heads = RawConnection::open(node.http()).await.exchange(GET).await;
+    assert!(heads.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n"), "{heads}");
+}
+
+/// Some clients of gRPC take the first head for the answer: calls get no other, whatever they wait for.
+#[tokio::test]
+async fn calls_get_none() {
+    let of_http1 = bespoke::tcp(|mut visit| async move {
+        assert!(!visit.head.to_ascii_lowercase().contains("expect:"), "{}", visit.head);
+        visit.connection.write("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n").await;
+        visit.connection.read_until("hello").await;
+        visit.connection.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
+    })
+    .await;
+    let of_http2 = bespoke::streams(false, |request, mut respond| async move {
+        assert!(!request.headers().contains_key("expect"), "{request:?}");
+        for status in [100, 102, 103] {
+            respond.send_informational(head(status)).expect("an open stream");
+        }
+        answer_all(request, respond).await;
+    })
+    .await;
+    for endpoint in [of_http1.address.to_string(), format!("h2c://{}", of_http2.address)] {
+        let node = before(&endpoint).await;
+        for kind in ["application/grpc", "application/grpc+proto"] {
+            let mut client = StreamClient::connect(node.http()).await;
+            let call = Request::post("http://api.example.com/a.B/C").header("content-type", kind);
+            let call = call.header("te", "trailers").header("expect", "100-continue").body(()).expect("a request");
+            let (mut answer, mut sending) = client.begin(call).await;
+            sending.send_data("hello".into(), true).expect("an open stream");
+            let told = interim(&mut answer).await;
+            assert!(told.is_none(), "{endpoint} {kind}: {told:?}");
+            assert_eq!(finish(answer).await.0.status(), 200);
+            let call = format!(
+                "POST /a.B/C HTTP/1.1\r\nhost: api.example.com\r\ncontent-type: {kind}\r\nconnection: close\r\n\
+                 content-length: 5\r\nexpect: 100-continue\r\n\r\nhello"
+            );
+            let heads = RawConnection::open(node.http()).await.exchange(&call).await;
+            assert!(heads.starts_with("HTTP/1.1 200 OK\r\n"), "{endpoint} {kind}: {heads}");
+        }
+        // Of anything else, they do.
+        let mut client = StreamClient::connect(node.http()).await;
+        let request = Request::post("http://api.example.com/").header("content-type", "application/grpc-web");
+        let (mut answer, mut sending) = client.begin(request.body(()).expect("a request")).await;
+        sending.send_data("hello".into(), true).expect("an open stream");
+        assert!(interim(&mut answer).await.is_some(), "{endpoint}");
+    }
+}
+
 /// They come when the origin says them, not with the answer.
 #[tokio::test]
 async fn they_do_not_wait_for_the_answer() {
@@ -65,6 +128,30 @@ async fn there_is_an_end_to_them() {
     }
 }
 
+/// A client that waits is told to go on, however much it was told before.
+#[tokio::test]
+async fn the_word_that_content_waits_for_has_room() {
+    // With what it takes beside, all but ten bytes of what goes down.
+    let large = format!("HTTP/1.1 103 Early Hints\r\na: {}\r\n\r\n", "x".repeat(64 * 1024 - 16 - 5 - 10));
+    let origin = bespoke::tcp(move |mut visit| {
+        let large = large.clone();
+        async move {
+            visit.connection.write(large).await;
+            visit.connection.write("HTTP/1.1 100 Continue\r\n\r\n").await;
+            visit.connection.read_until("hello").await;
+            visit.connection.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    })
+    .await;
+    let node = start(&origin).await;
+    let mut client = StreamClient::connect(node.http()).await;
+    let (mut answer, mut sending) = client.begin(put("5")).await;
+    assert_eq!(interim(&mut answer).await.expect("hints").status(), 103);
+    assert_eq!(interim(&mut answer).await.expect("a word").status(), 100);
+    sending.send_data("hello".into(), true).expect("an open stream");
+    assert_eq!(finish(answer).await.1, "ok");
+}
+
 /// Content that waits is sent once the origin wants it.
 #[tokio::test]
 async fn content_that_waits_comes_when_the_origin_wants_it() {
@@ -91,37 +178,68 @@ async fn content_that_waits_comes_when_the_origin_wants_it() {
     assert_eq!(finish(answer).await.1, "ok");
 }
 
-/// Where it does not, the client hears no 100, and what it has not sent is not missed.
+/// Where it does not, the client hears no 100.
 #[tokio::test]
 async fn content_that_waits_and_is_not_wanted_does_not_come() {
     let refusal = "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
-    let origin = answering(refusal).await;
+    let (sender, mut heads) = tokio::sync::mpsc::unbounded_channel();
+    let origin = bespoke::tcp(move |mut visit| {
+        let sender = sender.clone();
+        async move {
+            visit.connection.write(refusal).await;
+            let _ = sender.send(visit.head.to_ascii_lowercase());
+        }
+    })
+    .await;
     let node = start(&origin).await;
     let mut client = StreamClient::connect(node.http()).await;
     let (mut answer, _sending) = client.begin(put("5")).await;
     assert!(interim(&mut answer).await.is_none(), "no 100 before it");
     let (head, body) = finish(answer).await;
     assert_eq!((head.status().as_u16(), body.as_str()), (403, "no"));
+    let head = heads.recv().await.expect("a request");
+    assert!(head.contains("\r\nexpect: 100-continue\r\n"), "it was asked: {head}");
 }
 
-/// An origin that says nothing gets the content after a while; and what the node refuses itself it does not ask for.
+/// An origin that says nothing gets the content after a while.
 #[tokio::test]
-async fn content_that_waits_comes_in_the_end_unless_the_node_refuses_it() {
+async fn content_that_waits_comes_in_the_end() {
+    let of_http1 = bespoke::tcp(|mut visit| async move {
+        assert!(visit.head.to_ascii_lowercase().contains("\r\nexpect: 100-continue\r\n"), "{}", visit.head);
+        visit.connection.read_until("hello").await;
+        visit.connection.write("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await;
+    })
+    .await;
+    let of_http2 = bespoke::streams(false, |request, respond| async move {
+        assert_eq!(request.headers()["expect"], "100-continue");
+        answer_all(request, respond).await;
+    })
+    .await;
+    for endpoint in [of_http1.address.to_string(), format!("h2c://{}", of_http2.address)] {
+        let node = before(&endpoint).await;
+        let mut client = StreamClient::connect(node.http()).await;
+        let (mut answer, mut sending) = client.begin(put("5")).await;
+        assert_eq!(interim(&mut answer).await.expect("a word").status(), 100, "{endpoint}");
+        sending.send_data("hello".into(), true).expect("an open stream");
+        let (head, body) = finish(answer).await;
+        assert_eq!((head.status().as_u16(), body.as_str()), (200, "hello"), "{endpoint}");
+    }
+}
+
+/// What the node refuses itself it does not ask for, and whoever has sent it already is not held up.
+#[tokio::test]
+async fn content_that_the_node_refuses_is_not_asked_for() {
     let world = World::of_regions(&[("here", "US")], EVERYTHING).await;
     let node = Setup::new("here", world.table()).section("limits", "body_bytes = 100").start().await;
     let mut client = StreamClient::connect(node.http()).await;
-    let (mut answer, mut sending) = client.begin(put("5")).await;
-    assert_eq!(interim(&mut answer).await.expect("a word").status(), 100);
-    sending.send_data("hello".into(), true).expect("an open stream");
-    assert_eq!(finish(answer).await.0.status(), 200);
-    assert_eq!(&world.received("here").pop().expect("a request").body[..], b"hello");
     let (mut answer, _sending) = client.begin(put("101")).await;
     assert!(interim(&mut answer).await.is_none());
     assert_eq!(finish(answer).await.0.status(), 413);
-    // A client that has sent it already is not held up.
+    assert_eq!(world.received("here").len(), 0);
     let (answer, mut sending) = client.begin(put("5")).await;
     sending.send_data("hello".into(), true).expect("an open stream");
     assert_eq!(finish(answer).await.0.status(), 200);
+    assert_eq!(&world.received("here").pop().expect("a request").body[..], b"hello");
 }
 
 /// Those of an origin of HTTP/2 reach clients of both versions, and its word on content that waits is passed on.
@@ -138,20 +256,12 @@ async fn those_of_http2_go_down() {
             if request.headers().contains_key("expect") {
                 respond.send_informational(head(100, "none")).expect("an open stream");
             }
-            let mut content = request.into_body();
-            while let Some(data) = content.data().await {
-                let length = data.expect("content").len();
-                content.flow_control().release_capacity(length).expect("a window");
-            }
-            let mut sending = respond.send_response(Response::new(()), false).expect("an open stream");
-            sending.send_data("ok".into(), true).expect("an open stream");
+            answer_all(request, respond).await;
         }
     })
     .await;
-    let table = SmallTable::new(EVERYTHING).region_at("here", "US", &format!("h2c://{}", origin.address)).text();
-    let node = Setup::new("here", &table).threads(1).start().await;
-    let request = "GET / HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\n\r\n";
-    let heads = RawConnection::open(node.http()).await.exchange(request).await;
+    let node = before(&format!("h2c://{}", origin.address)).await;
+    let heads = RawConnection::open(node.http()).await.exchange(GET).await;
     assert!(heads.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n"), "{heads}");
     assert_eq!(expected.recv().await, Some(None));
     let mut client = StreamClient::connect(node.http()).await;
@@ -161,7 +271,7 @@ async fn those_of_http2_go_down() {
     assert_eq!(expected.recv().await, Some(Some("100-continue".parse().expect("a value"))));
     sending.send_data("hello".into(), true).expect("an open stream");
     assert!(interim(&mut answer).await.is_none(), "one is enough");
-    assert_eq!(finish(answer).await.1, "ok");
+    assert_eq!(finish(answer).await.1, "hello");
 }
 
 /// An origin that answers every request on a connection with these bytes, and closes.
@@ -169,10 +279,33 @@ async fn answering(answer: &'static str) -> Bespoke {
     bespoke::tcp(move |mut visit| async move { visit.connection.write(answer).await }).await
 }
 
+/// Reads a request's content, and answers with that.
+async fn answer_all(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+    let (mut content, mut received) = (request.into_body(), Vec::new());
+    while let Some(data) = content.data().await {
+        let data = data.expect("content");
+        content.flow_control().release_capacity(data.len()).expect("a window");
+        received.extend_from_slice(&data);
+    }
+    let mut sending = respond.send_response(head(200), false).expect("an open stream");
+    sending.send_data(received.into(), true).expect("an open stream");
+}
+
+fn head(status: u16) -> Response<()> {
+    Response::builder().status(status).body(()).expect("a head")
+}
+
 async fn start(origin: &Bespoke) -> Node {
-    let table = SmallTable::new(EVERYTHING).region("here", "US", &[origin.address]).text();
+    before(&origin.address.to_string()).await
+}
+
+/// A node whose only region has this endpoint.
+async fn before(endpoint: &str) -> Node {
+    let table = SmallTable::new(EVERYTHING).region_at("here", "US", endpoint).text();
     Setup::new("here", &table).threads(1).start().await
 }
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\n\r\n";
 
 fn get() -> Request<()> {
     Request::get("http://api.example.com/").body(()).expect("a request")

@@ -17,7 +17,7 @@ use super::response_head::write_interim;
 use crate::client_content::ClientContentError;
 use crate::client_stream::ClientStream;
 use crate::http1::{Content, Decoder, ReadSize, Upgraded, poll_drain};
-use crate::interim::{Interim, MOST_BYTES};
+use crate::interim::{Interim, MOST_BYTES, is_interim};
 
 /// A client's connection, shared by its task and the request that is being served. Both are on one worker's thread, so
 /// that its lock is always free.
@@ -245,7 +245,7 @@ pub(super) enum Meanwhile {
 impl Interim for ClientIo {
     fn tell(&self, head: &Response<()>) {
         let mut state = self.lock();
-        if state.takes_interim && state.interim.len() < MOST_BYTES {
+        if is_interim(head) && state.takes_interim && state.interim.len() < MOST_BYTES {
             write_interim(&mut state.interim, head);
         }
     }

@@ -7,6 +7,7 @@ use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue, TE};
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use crate::framing::{self, HeadFault, has_token};
+use crate::grpc;
 use crate::http1::Content;
 
 /// A request's head, and what it says of what follows.
@@ -136,7 +137,9 @@ fn parse_into<'a>(head: &'a Bytes, fields: &mut [MaybeUninit<httparse::Header<'a
     let expects_continue = version == Version::HTTP_11
         && content != Content::Length(0)
         && headers.contains_key(EXPECT)
-        && says(EXPECT, "100-continue");
+        && says(EXPECT, "100-continue")
+        // A call gets no interim answer, and so is not waited for.
+        && !grpc::is_call(request.method(), &headers);
     *request.headers_mut() = headers;
     Ok(RequestHead { request, fault, content, keeps_alive, takes_trailers, expects_continue })
 }
