@@ -62,7 +62,7 @@ impl Tunnel {
         let mut upstream = CountedStream { inner: upstream, traffic: traffic.clone() };
         let ended = match tokio::time::timeout(patience, client).await {
             Ok(Ok(mut client)) => {
-                let is_cut = client.is_cut();
+                let (is_cut_below, is_cut_above) = (client.is_cut(), upstream.inner.is_cut());
                 let ended = tokio::select! {
                     // What came before the end has yet to be carried.
                     biased;
@@ -73,7 +73,8 @@ impl Tunnel {
                             TunnelEnd::Broken
                         }
                     },
-                    () = is_cut => TunnelEnd::Broken,
+                    () = is_cut_below => TunnelEnd::Broken,
+                    () = is_cut_above => TunnelEnd::Broken,
                     ended = must_end(&mut log, &traffic) => ended,
                 };
                 if ended == TunnelEnd::Broken {

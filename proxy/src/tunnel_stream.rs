@@ -13,7 +13,7 @@ pub(crate) trait TunnelStream: AsyncRead + AsyncWrite + Send + Unpin {
     /// connection of HTTP/1.1 is closed all the same.
     fn cut(&mut self);
 
-    /// Returns what waits until a client has cut the tunnel where no read or write would tell.
+    /// Returns what waits until the other end has cut the tunnel where no read or write would tell.
     fn is_cut(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 

@@ -34,6 +34,19 @@ async fn cancelled_streams_leave_their_connection_to_the_others() {
     assert_eq!(node.metrics().await.sum("meridian_client_abuse_total", &[]), None);
 }
 
+/// What is cancelled before anybody has seen it is nobody's business.
+#[tokio::test]
+async fn a_stream_that_is_reset_at_once_is_not_served() {
+    let (world, node) = start("").await;
+    let mut client = Frames::connect(node.http()).await;
+    // From now on there is a connection to the origin.
+    client.write_all(&request(1)).await;
+    while client.read().await.expect("an open connection").stream != 1 {}
+    client.write_all(&[request(3), reset(3), request(5)].concat()).await;
+    while client.read().await.expect("an open connection").stream != 5 {}
+    assert_eq!(world.received("here").len(), 2);
+}
+
 /// Each of them costs its sender little.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_ends_its_connection_and_no_other() {

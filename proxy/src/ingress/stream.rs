@@ -146,9 +146,10 @@ fn says_expect(headers: &HeaderMap) -> bool {
 /// Has a request answered; `None` when its client has reset it, or its connection has ended.
 async fn answer(shared: &Shared, received: Received, reply: &Reply) -> Option<Response<ResponseBody>> {
     let mut serving = pin!(serve(shared.worker.clone(), shared.connection.clone(), received));
-    poll_fn(|cx| match serving.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => reply.poll_gone(cx).map(|()| None),
+    poll_fn(|cx| match reply.poll_gone(cx) {
+        // It may have been before anything was done.
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => serving.as_mut().poll(cx).map(Some),
     })
     .await
 }

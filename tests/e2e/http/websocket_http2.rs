@@ -339,6 +339,18 @@ async fn an_origin_of_http2_may_end_first() {
     assert_eq!(tunnels_line(&node).await["tunnel"]["ended"], "closed");
 }
 
+/// So may one that then gives the tunnel up: nobody waits for its client to say more.
+#[tokio::test]
+async fn a_reset_after_the_origins_last_word_ends_the_tunnel() {
+    let (_origin, node) = with_http2(&[]).await;
+    let mut stream = StreamClient::connect(node.http()).await.open("/socket").await;
+    stream.write("leave;").await;
+    assert_eq!(stream.read_until(";").await, "leave;");
+    stream.write("now;").await;
+    gone(&node).await;
+    assert_eq!(tunnels_line(&node).await["tunnel"]["ended"], "broken");
+}
+
 /// An origin that sends short messages faster than their client takes them waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn short_messages_wait_for_a_slow_client() {

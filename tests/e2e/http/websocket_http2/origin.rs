@@ -11,7 +11,7 @@ use meridian_tests::streams::{Stream, accept_of};
 
 /// An origin that agrees to tunnels at `/socket`, and sends back what comes; at the end of it it says how much that was. At
 /// `bye;` it hangs up, and at `reset;` it resets, over HTTP/1.1 after a `last;` word. At `over;` one of HTTP/2 says that it
-/// has no more to say and wants to hear no more (RFC 9113, 8.1).
+/// has no more to say and wants to hear no more (RFC 9113, 8.1), and at `leave;` it resets at the next message, having said all.
 pub(super) struct Origin {
     bespoke: Bespoke,
     seen: Arc<Seen>,
@@ -135,6 +135,13 @@ async fn serve_http2(request: Request<h2::RecvStream>, mut respond: h2::server::
                 stream.finish();
                 // The library resets what is dropped like this, with NO_ERROR.
                 return;
+            }
+            Ok(message) if message == "leave;" => {
+                assert!(stream.try_write(&message).await, "an open stream");
+                stream.finish();
+                let _ = stream.try_read_until(";").await;
+                stream.sending.send_reset(Reason::CANCEL);
+                break None;
             }
             Ok(message) if message == "many;" => {
                 let message = format!("{};", "x".repeat(99));
