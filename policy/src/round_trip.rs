@@ -3,7 +3,7 @@
 //! Two things are measured of what happens anyway. The *handshake* is the kernel's round trip of a TCP connection that
 //! was opened to the region: nothing at the other end has a say in it but its kernel, so that neither a slow application
 //! nor a full accept queue looks like distance. The *answer* is the time from a question to its answer: of a TLS
-//! handshake, or of a health probe. It has the other end's work in it, and so only the shortest of each counts, of both the
+//! handshake or a PING of HTTP/2, or of a health probe. It has the other end's work in it, and so only the shortest of each counts, of both the
 //! longer, and only where something between terminates connections (a sidecar, a relay, a balancer). Handshakes end too
 //! early there: they say that a region is at hand which by the prior is not, and answers agree with the prior
 //! (`RELAYED_FACTOR`). Where the prior is near as well, a slow answer is a slow application's.
@@ -40,7 +40,7 @@ struct Handshake {
 /// What kind of answer it is that took so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Of a TLS handshake.
+    /// Of a TLS handshake, or of a PING of HTTP/2: of whoever terminates the connection.
     Greeting,
     /// Of a health probe.
     Reply,

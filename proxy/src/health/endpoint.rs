@@ -46,7 +46,7 @@ pub(crate) struct EndpointState {
     load: AtomicU32,
     load_at_ms: AtomicU64,
     /// What its connections and probes have shown of the way there.
-    pub(crate) round_trips: PendingRoundTrips,
+    pub(crate) round_trips: Arc<PendingRoundTrips>,
     /// What its last passed probe reported of its data; `None` before the first.
     replication: Mutex<Option<Replication>>,
     /// Why its last probe did not pass; `None` when it did.
@@ -89,7 +89,7 @@ impl EndpointState {
             traffic: Traffic::default(),
             load: AtomicU32::new(0),
             load_at_ms: AtomicU64::new(0),
-            round_trips: PendingRoundTrips::default(),
+            round_trips: Arc::default(),
             replication: Mutex::default(),
             last_failure: Mutex::default(),
         }

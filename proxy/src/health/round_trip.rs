@@ -1,7 +1,7 @@
 //! How far regions are, as connections and probes show it.
 //!
 //! ```text
-//! connect.rs, probes/ --> PendingRoundTrips, an endpoint's --watch.rs, each second--> RegionRoundTrip --> decisions
+//! connect.rs, http2_life.rs, probes/ --> PendingRoundTrips, an endpoint's --watch.rs, each second--> RegionRoundTrip --> decisions
 //! load.rs: what nodes of this region report ----------------------------------------------^
 //! ```
 

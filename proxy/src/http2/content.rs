@@ -58,7 +58,8 @@ impl Body for Http2Content {
             awaits.tell(&go_on());
         }
         if *may_be_data {
-            if let Some(data) = ready!(receiving.poll_data(cx)).transpose()? {
+            let received = ready!(receiving.poll_data(cx)).transpose();
+            if let Some(data) = unless_whole(received, client.is_none() && *left == Some(0))? {
                 receiving.flow_control().release_capacity(data.len())?;
                 let length = data.len() as u64;
                 *left = left.map(|left| left.saturating_sub(length));
@@ -67,7 +68,8 @@ impl Body for Http2Content {
             }
             *may_be_data = false;
         }
-        let trailers = ready!(receiving.poll_trailers(cx))?;
+        let received = ready!(receiving.poll_trailers(cx));
+        let trailers = unless_whole(received, client.is_none() && *left == Some(0))?;
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
@@ -96,6 +98,14 @@ impl Drop for Http2Content {
 impl std::fmt::Debug for Http2Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Http2Content").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+/// Takes the end of a connection for that of an answer which is whole by its length: it says no less than END_STREAM would.
+fn unless_whole<T>(received: Result<Option<T>, h2::Error>, is_whole: bool) -> Result<Option<T>, h2::Error> {
+    match received {
+        Err(error) if is_whole && (error.is_io() || error.is_go_away()) => Ok(None),
+        received => received,
     }
 }
 

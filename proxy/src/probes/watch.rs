@@ -193,7 +193,7 @@ fn measure(node: &Node, routing: &Routing, late: &mut HashSet<String>) {
     let from = &table.region(here).name;
     for (id, region, cell) in routing.regions() {
         cell.state.answers.on_tick();
-        let endpoints = cell.endpoints.iter().map(|endpoint| &endpoint.round_trips);
+        let endpoints = cell.endpoints.iter().map(|endpoint| &*endpoint.round_trips);
         let measured = cell.state.round_trip.settle(endpoints, table.prior_latency_ms(here, id), window);
         let to = &region.name;
         node.telemetry.metrics.show_latency(from, to, measured, table.latency_sla_ms(here, id));

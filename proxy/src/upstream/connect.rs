@@ -238,7 +238,7 @@ impl Connector {
             }
             let (counterpart, generation) = (Counterpart::Unproven, self.generation);
             let link = Link { place, counterpart, generation, server_name: None };
-            return begin(OriginStream::Plain(stream), link, speak).await;
+            return begin(OriginStream::Plain(stream), link, speak, state).await;
         }
         let asked = server_name.map_or(endpoint.host.as_str(), |name| name);
         let name = ServerName::try_from(asked.to_owned()).map_err(|_| ConnectError::ServerName(asked.to_owned()))?;
@@ -259,7 +259,7 @@ impl Connector {
         }
         let server_name = server_name.cloned();
         let link = Link { place, counterpart, generation: self.generation, server_name };
-        begin(OriginStream::Tls(Box::new(stream)), link, speak).await.map_err(|error| match error {
+        begin(OriginStream::Tls(Box::new(stream)), link, speak, state).await.map_err(|error| match error {
             // In TLS 1.3 a server looks at the client's certificate after the client's handshake.
             ConnectError::Http2(_) | ConnectError::NoSettings if is_gateway => {
                 GatewayRefusal::NotAccepted { gateway: endpoint.to_string(), why: error_text(&error) }.into()
@@ -292,11 +292,16 @@ pub(crate) fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Begins HTTP on an open stream.
-async fn begin(stream: OriginStream, link: Link, speak: Speak) -> Result<Fresh, ConnectError> {
+async fn begin(
+    stream: OriginStream,
+    link: Link,
+    speak: Speak,
+    endpoint: &EndpointState,
+) -> Result<Fresh, ConnectError> {
     match speak {
         Speak::Nothing => Ok(Fresh::Silent),
         Speak::Http1 => Ok(Fresh::Http1(Box::new(Http1::new(stream, link)))),
-        Speak::Http2 => Http2::open(stream, link).await.map(Fresh::Http2),
+        Speak::Http2 => Http2::open(stream, link, endpoint.round_trips.clone()).await.map(Fresh::Http2),
         Speak::Tunnel => Http2Tunnel::open(stream, link).await.map(|tunnel| Fresh::Tunnel(Box::new(tunnel))),
     }
 }

@@ -1,30 +1,33 @@
 //! An HTTP/2 connection to an upstream, which many requests share.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, Reason};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::clock::uptime;
 use crate::headers::RequestHead;
+use crate::health::round_trip::PendingRoundTrips;
 use crate::http2::{Http2Content, Outgoing, Unsent};
 use crate::interim::Interim;
 use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::http1::{MOST_INTERIM, OriginStream, PATIENCE, STALLED};
+use crate::upstream::http2_life::{Places, Watched, drive};
 use crate::upstream::link::{ConnectError, Link, SendError};
 use crate::upstream::socket::IdleProbe;
 
@@ -36,10 +39,7 @@ pub(crate) struct Http2 {
     scheme: Scheme,
     link: Link,
     socket: IdleProbe,
-    /// Requests that have a place on it.
-    streams: AtomicUsize,
-    /// How many it takes at a time.
-    limit: Arc<AtomicUsize>,
+    places: Arc<Places>,
     /// When its last stream ended, in milliseconds of [`uptime`].
     idle_since_ms: AtomicU64,
     /// A request has found it broken.
@@ -48,39 +48,58 @@ pub(crate) struct Http2 {
     takes_tunnels: bool,
 }
 
-/// One request's place on a shared connection, free again when this is dropped.
+/// One request's place on a shared connection, free again once this is dropped and nothing of its stream is left.
 #[derive(Debug)]
 pub(crate) struct Stream {
     connection: Arc<Http2>,
+    sent: Sent,
     /// The content of the answer, once that has begun.
     answer: Option<Http2Content>,
-    /// What sends the rest of a request whose answer has begun before its end.
-    upload: Option<AbortHandle>,
+    /// What sends the rest of a request whose answer has begun before its end. Whichever of both ends last has the place.
+    upload: Option<(AbortHandle, Arc<UploadPlace>)>,
 }
+
+/// What was sent of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Nothing,
+    /// All of it: it is a head.
+    Head,
+    /// Its head, and its content after that.
+    Content,
+}
+
+/// The place of a request whose answer may end before it does, given back when this is dropped.
+#[derive(Debug)]
+struct UploadPlace(Arc<Http2>);
 
 impl Http2 {
     /// Speaks HTTP/2 on a stream, and waits for the peer's SETTINGS: before them nobody knows how
     /// many requests it takes, nor whether it speaks HTTP/2 at all, and no request is lost on one
-    /// that does not.
+    /// that does not. What its peer takes to answer PINGs goes to `round_trips`.
     ///
     /// # Errors
     /// When the peer closes the stream, or speaks otherwise.
-    pub(crate) async fn open(stream: OriginStream, link: Link) -> Result<Self, ConnectError> {
+    pub(crate) async fn open(
+        stream: OriginStream,
+        link: Link,
+        round_trips: Arc<PendingRoundTrips>,
+    ) -> Result<Self, ConnectError> {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let socket = IdleProbe::on(stream.tcp())?;
+        let (stream, signs) = Watched::new(stream);
         let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
         settled(&sender, &mut connection).await?;
         let takes_tunnels = sender.is_extended_connect_protocol_enabled();
-        let limit = Arc::new(AtomicUsize::new(sender.current_max_send_streams().min(MAX_STREAMS)));
-        drop(tokio::spawn(drive(connection, limit.clone())));
+        let places = Arc::new(Places::new(sender.current_max_send_streams().min(MAX_STREAMS)));
+        drop(tokio::spawn(drive(connection, (places.clone(), signs), round_trips, MAX_STREAMS)));
         let idle_since_ms = AtomicU64::new(now_ms());
         Ok(Self {
             sender: Mutex::new(sender),
             scheme,
             link,
             socket,
-            streams: AtomicUsize::new(0),
-            limit,
+            places,
             idle_since_ms,
             broken: AtomicBool::new(false),
             takes_tunnels,
@@ -89,20 +108,15 @@ impl Http2 {
 
     /// Takes a place on it, if it is open and has one left.
     pub(crate) fn stream(self: &Arc<Self>) -> Option<Stream> {
-        if self.is_closed() {
+        if self.is_closed() || !self.places.take() {
             return None;
         }
-        // The pool's lock is held: nobody else takes one at the same time.
-        if self.streams.load(Ordering::Relaxed) >= self.limit() {
-            return None;
-        }
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        Some(Stream { connection: self.clone(), answer: None, upload: None })
+        Some(Stream { connection: self.clone(), sent: Sent::Nothing, answer: None, upload: None })
     }
 
     /// Returns how many requests it takes at a time.
     pub(crate) fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
+        self.places.limit()
     }
 
     /// Returns whether its peer takes WebSockets (RFC 8441).
@@ -123,7 +137,12 @@ impl Http2 {
 
     /// Returns whether no request has a place on it.
     pub(crate) fn is_idle(&self) -> bool {
-        self.streams.load(Ordering::Relaxed) == 0
+        self.places.in_use() == 0
+    }
+
+    /// Notes that a request has ended.
+    fn note_end(&self) {
+        self.idle_since_ms.store(now_ms(), Ordering::Relaxed);
     }
 
     /// Returns whether it has been idle for so long.
@@ -144,22 +163,31 @@ impl Stream {
         body: AttemptBody,
         interim: Option<&dyn Interim>,
     ) -> Result<Response<()>, SendError> {
-        let alone = self.connection.streams.load(Ordering::Relaxed) == 1;
+        let alone = self.connection.places.in_use() == 1;
         if alone && !self.connection.socket.is_quiet() {
             // What has come while it was idle may be its end: it is read before the request is sent.
             tokio::task::yield_now().await;
         }
         let request = framed(in_http2(head.to_request(), &self.connection.scheme), &body);
         let ends = body.is_end_stream();
-        // One of its own: one that has sent more than its peer takes at a time waits, and lets nobody else be asked.
+        // One of its own: one that has sent as much as its peer takes at a time waits, and lets nobody else be asked. Past
+        // that the library would keep the request, and send it when there is room, even were it given up by then.
+        let takes_more = |sender: &mut SendRequest<Bytes>| takes_more(sender) && !self.connection.places.are_too_many();
         let sender = self.connection.with_sender(|sender| takes_more(sender).then(|| sender.clone()));
         let Some(mut sender) = sender else { return Err(SendError::Unsent(body)) };
         let (mut answer, sending) = sender.send_request(request, ends).map_err(broken)?;
+        self.sent = if ends { Sent::Head } else { Sent::Content };
         let mut upload = (!ends).then(|| Upload::new(Outgoing::new(sending, body)));
         let mut told = 0;
         let answered = poll_fn(|cx| poll_answer(&mut answer, &mut upload, (interim, &mut told), cx)).await?;
         if let Some(rest) = upload.filter(|upload| upload.waiting.is_none()) {
-            self.upload = Some(tokio::spawn(rest.finish()).abort_handle());
+            let place = Arc::new(UploadPlace(self.connection.clone()));
+            let kept = place.clone();
+            let upload = async move {
+                rest.finish().await;
+                drop(kept);
+            };
+            self.upload = Some((tokio::spawn(upload).abort_handle(), place));
         }
         let (parts, receiving) = answered.into_parts();
         self.answer = Some(Http2Content::new(receiving, &parts.headers));
@@ -212,18 +240,33 @@ impl Stream {
 
     /// Returns whether no other request has a place on its connection.
     pub(crate) fn is_last(&self) -> bool {
-        self.connection.streams.load(Ordering::Relaxed) == 1
+        self.connection.places.in_use() == 1
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // After a complete answer an origin may still want the rest of its request.
-        if let Some(upload) = self.upload.take().filter(|_| !self.is_end_stream()) {
-            upload.abort();
+        let has_answer = self.answer.as_ref().is_some_and(Body::is_end_stream);
+        if let Some((upload, _)) = &self.upload {
+            // After a complete answer an origin may still want the rest of its request.
+            if !has_answer {
+                upload.abort();
+            }
+            return;
         }
-        self.connection.idle_since_ms.store(now_ms(), Ordering::Relaxed);
-        self.connection.streams.fetch_sub(1, Ordering::Relaxed);
+        match self.sent {
+            Sent::Nothing => self.connection.places.give_back(),
+            Sent::Head if has_answer => self.connection.places.give_back(),
+            Sent::Head | Sent::Content => self.connection.places.give_back_later(),
+        }
+        self.connection.note_end();
+    }
+}
+
+impl Drop for UploadPlace {
+    fn drop(&mut self) {
+        self.0.places.give_back_later();
+        self.0.note_end();
     }
 }
 
@@ -231,9 +274,9 @@ impl Drop for Stream {
 ///
 /// # Errors
 /// When the peer closes it, or speaks otherwise.
-pub(super) async fn settled(
+pub(super) async fn settled<S: AsyncRead + AsyncWrite + Unpin>(
     sender: &SendRequest<Bytes>,
-    connection: &mut Connection<OriginStream, Bytes>,
+    connection: &mut Connection<S, Bytes>,
 ) -> Result<(), ConnectError> {
     poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::NoSettings)),
@@ -373,45 +416,6 @@ fn framed(mut request: Request<()>, body: &AttemptBody) -> Request<()> {
     request
 }
 
-/// Drives a connection to its end, which is that of its peer where that is dead.
-async fn drive(mut connection: Connection<OriginStream, Bytes>, limit: Arc<AtomicUsize>) {
-    let pings = connection.ping_pong();
-    let mut dead = pin!(async {
-        match pings {
-            Some(pings) => until_dead(pings).await,
-            None => std::future::pending().await,
-        }
-    });
-    let ended = poll_fn(|cx| {
-        let polled = Pin::new(&mut connection).poll(cx);
-        // Polled for each request: a peer that lowers its limit is obeyed one request later.
-        limit.store(connection.max_concurrent_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
-        match polled {
-            Poll::Pending => dead.as_mut().poll(cx).map(|()| None),
-            ended => ended.map(Some),
-        }
-    });
-    match ended.await {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%error, "upstream connection ended"),
-        None => tracing::debug!("upstream connection ended: its peer answers no PING"),
-    }
-}
-
-/// Waits until a peer leaves a PING unanswered.
-async fn until_dead(mut pings: PingPong) {
-    loop {
-        sleep(PING_INTERVAL).await;
-        let answered = async {
-            pings.send_ping(Ping::opaque())?;
-            poll_fn(|cx| pings.poll_pong(cx)).await
-        };
-        if !matches!(timeout(PING_TIMEOUT, answered).await, Ok(Ok(_))) {
-            return;
-        }
-    }
-}
-
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
@@ -440,9 +444,6 @@ const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
 const SEND_BUFFER: usize = 256 * 1024;
 /// An answer's head and its trailers, as HPACK counts them.
 pub(super) const MAX_HEADER_LIST: u32 = 256 * 1024;
-/// A peer that is dead is noticed even when nobody asks it anything.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ pub(crate) mod forward;
 mod hedge;
 pub(crate) mod http1;
 pub(crate) mod http2;
+mod http2_life;
 mod http2_tunnel;
 pub(crate) mod link;
 pub(crate) mod name_servers;

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use loadtest::Protocol;
 use loadtest::origin::{Origin, OriginConfig};
 use meridian_tests::frames::reason;
+use meridian_tests::streams::{Stream, StreamClient};
 use meridian_tests::{
     Answer, Authority, Client, Frames, Node, Setup, bespoke, eventually, full, get, patiently, post, streamed,
 };
@@ -238,6 +240,72 @@ async fn a_refused_stream_is_repeated_and_no_other_reset_is() {
     }
 }
 
+/// The stream of an upload counts until it ends, whatever its answer: what would wait for it at the connection could not be
+/// taken back, and goes to another.
+#[tokio::test]
+async fn an_upload_that_outlasts_its_answer_keeps_its_place() {
+    let (heads, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let origin = bespoke::frames(&[(MAX_CONCURRENT_STREAMS, 1)], move |mut frames: Frames, number| {
+        let heads = heads.clone();
+        async move {
+            while let Some(frame) = frames.read().await {
+                if frame.kind == HEADERS {
+                    heads.send((number, frame.stream)).expect("the test");
+                    frames.answer(frame.stream, &format!("connection {number}")).await;
+                } else if frame.kind == RST_STREAM {
+                    heads.send((number, 0)).expect("the test");
+                }
+            }
+        }
+    })
+    .await;
+    let node = start(&[&format!("h2c://{}", origin.address)]).await;
+    let mut uploading = StreamClient::connect(node.http()).await;
+    let upload = Request::post("http://api.example.com/").body(()).expect("a request");
+    let (_, mut upload) = uploading.send(upload).await;
+    assert_eq!(upload.read_to_end().await, ("connection 0".to_owned(), None));
+    let client = Client::http1(node.http());
+    for _ in 0..3 {
+        assert_eq!(client.send(&get("/")).await.text(), "connection 1");
+    }
+    // It is given up, and with that its place is free.
+    drop(upload);
+    let mut next = async || patiently("what the origin hears", received.recv()).await.expect("an origin");
+    for expected in [(0, 1), (1, 1), (1, 3), (1, 5), (0, 0)] {
+        assert_eq!(next().await, expected);
+    }
+    eventually("the first connection", async || {
+        let answer = client.send(&get("/")).await;
+        if answer.text() == "connection 0" { Ok(()) } else { Err(answer.text().to_owned()) }
+    })
+    .await;
+}
+
+/// An answer that is as long as it says is whole, whatever becomes of its connection.
+#[tokio::test]
+async fn an_answer_is_whole_by_its_length_when_its_connection_ends() {
+    for goes in [false, true] {
+        let origin = bespoke::frames(&[], move |mut frames: Frames, _| async move {
+            let Some(stream) = frames.request().await else { return };
+            // 200, and `content-length: 2`.
+            frames.write(HEADERS, END_HEADERS, stream, b"\x88\x0f\x0d\x012").await;
+            frames.write(DATA, 0, stream, b"ok").await;
+            if goes {
+                frames.go_away(stream, reason::INTERNAL_ERROR).await;
+            }
+        })
+        .await;
+        let node = start(&[&format!("h2c://{}", origin.address)]).await;
+        let mut client = StreamClient::connect(node.http()).await;
+        let request = Request::get("http://api.example.com/").body(()).expect("a request");
+        let (answer, mut sending) = client.begin(request).await;
+        sending.send_data(Bytes::new(), true).expect("an open stream");
+        let receiving = patiently("an answer", answer).await.expect("an answer").into_body();
+        let mut stream = Stream::new(sending, receiving);
+        assert_eq!(stream.read_to_end().await, ("ok".to_owned(), None), "{goes}");
+    }
+}
+
 /// HTTP/2 has no 101 (RFC 9113, 8.6), and a client of HTTP/1.1 would take what follows for another protocol.
 #[tokio::test]
 async fn an_answer_that_switches_protocols_is_malformed() {
@@ -426,6 +494,7 @@ async fn after_probe(origin: &Origin) -> u64 {
 }
 
 const MAX_CONCURRENT_STREAMS: u16 = 3;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const END_HEADERS: u8 = 4;
