@@ -7,8 +7,9 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
 
-/// Content that goes as far as the other end's windows take it: nothing is left to the library that could stand still there.
-/// Dropped before its end, its stream is reset.
+/// Content that goes as far as the other end's windows take it: what is left to the library stands still there only where the
+/// other end takes back the window that it has opened (SETTINGS_INITIAL_WINDOW_SIZE), and is a window's at most. Dropped
+/// before its end, its stream is reset once the other direction is dropped too.
 pub(crate) struct Outgoing<B> {
     stream: SendStream<Bytes>,
     body: B,

@@ -100,7 +100,7 @@ fn in_words(error: &ConnectError) -> String {
     }
 }
 
-/// Returns the last of an error's causes: what hyper's say of themselves is less.
+/// Returns the last of an error's causes: what those before it say is less.
 fn root(error: &AnswerError) -> String {
     let mut cause: &dyn Error = error;
     while let Some(next) = cause.source() {
