@@ -14,7 +14,7 @@ use crate::region::{AdminState, RegionId, RegionSet};
 use crate::route::{Method, Payload, RouteId};
 use crate::table::Table;
 use crate::verdict::{Permits, Verdict};
-use crate::view::{Health, RegionView, View, WithDown};
+use crate::view::{Health, RegionView, View, WithDown, Writes};
 
 /// What becomes of a region's load when the region is lost, or drained.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,10 +167,13 @@ fn spread(
     spread
 }
 
-/// A view without a region, in which the standbys that then have nobody to stand in for who is up are promoted.
+/// A view without a region, in which the standbys that then have nobody to stand in for who is up are promoted, and have
+/// the writes that they take over: what is left once that is done, and not what is refused until then.
 struct Without<'a, V: ?Sized> {
     view: WithDown<'a, V>,
     promoted: RegionSet,
+    /// Of these, those that take writes over.
+    taking: RegionSet,
 }
 
 impl<'a, V: View + ?Sized> Without<'a, V> {
@@ -179,15 +182,20 @@ impl<'a, V: View + ?Sized> Without<'a, V> {
         let serves =
             |id: &RegionId| table.region(*id).state == AdminState::Serving && view.region(*id).health == Health::Up;
         let all_lost = |id: &RegionId| table.stands_in_for(*id).is_some_and(|set| !set.iter().any(|id| serves(&id)));
-        let promoted = table.regions().map(|(id, _)| id).filter(all_lost).collect();
-        Self { view, promoted }
+        let promoted: RegionSet = table.regions().map(|(id, _)| id).filter(all_lost).collect();
+        let taking = table.write_pairs().map(|pair| pair.standby).filter(|id| promoted.contains(*id)).collect();
+        Self { view, promoted, taking }
     }
 }
 
 impl<V: View + ?Sized> View for Without<'_, V> {
     fn region(&self, id: RegionId) -> RegionView {
         let seen = self.view.region(id);
-        RegionView { promoted: seen.promoted || self.promoted.contains(id), ..seen }
+        if !self.promoted.contains(id) {
+            return seen;
+        }
+        let writes = if self.taking.contains(id) { Writes::Granted } else { seen.writes };
+        RegionView { promoted: true, writes, ..seen }
     }
 
     fn table_expired(&self) -> bool {

@@ -98,7 +98,7 @@ pub struct Standby {
 /// ([`crate::health::Writer`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakesWrites {
-    /// How far it may have been behind when it last said so as a replica: what is lost at most.
+    /// How far it may have been behind when the primary was lost, by what it said before.
     pub max_lag: Duration,
     /// Of how many nodes there must be a majority at least, however few are known.
     pub voters: u32,
@@ -106,8 +106,9 @@ pub struct TakesWrites {
 
 impl TakesWrites {
     /// The shortest time for which a primary must have been lost: so that what nodes say of it counts for
-    /// [`crate::health::Writer::WORD_AGE`], and a node that is cut off still stops before the others act.
-    pub const LEAST_PROMOTE_AFTER: Duration = Duration::from_secs(5);
+    /// [`crate::health::Writer::WORD_AGE`], and a node that is cut off still stops before the others act, three and a half
+    /// seconds of which are for clocks that differ, and for the seconds in which nodes speak.
+    pub const LEAST_PROMOTE_AFTER: Duration = Duration::from_secs(10);
 }
 
 impl Region {

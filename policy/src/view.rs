@@ -77,10 +77,10 @@ pub enum Withheld {
     Lost,
     /// The region that has them no longer says that it is the primary, and the other may not take them yet.
     Unclaimed,
-    /// Both say that they are the primary, and nobody has told this node, which has just started, who was promoted.
+    /// The other may be the primary, too, and nobody tells this node who was promoted: it has just started, or is not fenced.
     Contested,
-    /// No majority of the fleet has affirmed the one that has them for too long, and this node cannot see for itself that the
-    /// other is a replica.
+    /// No majority of the fleet has affirmed the one that has them for too long, and the other has not just said that it is a
+    /// replica.
     CutOff,
 }
 

@@ -489,6 +489,14 @@ fn a_standby_gets_the_writes_when_it_has_them_and_only_where_the_law_lets_it() {
         (case.view[2].writes, case.view[3].writes) = (primary, copy);
         assert_eq!(case.outcome(), outcome);
     }
+    // How far a request may go is told from the standby, where its primary is out of service.
+    let mut stays = spec.clone();
+    stays.regions[2].state = AdminState::Disabled;
+    stays.routes.push(RouteSpec { failover: FailoverScope::Region, ..route("stays", "/stays", 0) });
+    let stays = table(stays);
+    let mut case = Case { method: Method::Post, ..Case::new(&stays, "JP", "/stays") };
+    (case.view[2].writes, case.view[3].writes) = (elsewhere, good);
+    assert_eq!(case.outcome(), "us-east");
     let refused = |change: &dyn Fn(&mut TableSpec)| {
         let mut spec = spec.clone();
         change(&mut spec);

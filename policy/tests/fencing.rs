@@ -1,7 +1,12 @@
 //! Primaries and standbys that take writes over, seen by several nodes: partitions, losses, restarts and returns.
 //!
 //! A small fleet is checked state by state, a larger one on random courses of events. Never do two nodes send writes to
-//! two regions of which both say that they are the primary; and never is a term begun by a node that hears no majority.
+//! two regions of which both say that they are the primary; never is a term begun by a node that hears no majority; and
+//! never do writes go to a region that misses more of what was written to the other than it may.
+//!
+//! A node forgets what it knows when it starts anew. So nodes start anew only while the others of a majority know of the
+//! latest decision: this is what operators are asked to see to. When the standby says that it is a replica after it was the
+//! primary, the other has what it had: this is their word, and no lag is asked for.
 
 use std::time::Duration;
 
@@ -10,7 +15,15 @@ use policy::region::TakesWrites;
 use proptest::prelude::*;
 use stateright::{Checker, Model, Property};
 
-const PROMOTE_AFTER: Duration = TakesWrites::LEAST_PROMOTE_AFTER;
+/// Short, so that much happens in few seconds; the clocks of this fleet are all the same.
+const PROMOTE_AFTER: Duration = Duration::from_secs(5);
+
+/// How far behind a region may be.
+const MAX_LAG: Duration = Duration::from_secs(4);
+
+/// For how long the nodes of a minority may go on writing to a primary that the others find lost, a second each for what they
+/// hear and for what they do.
+const UNSEEN: Duration = Duration::from_secs(2 + Writer::WORD_AGE.as_secs() + 1);
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -19,6 +32,10 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Region {
     is_up: bool,
     claim: Claim,
+    /// When it was last written to.
+    written: Duration,
+    /// Until when it has what was written to the other.
+    has: Duration,
 }
 
 /// What a node says each second.
@@ -26,13 +43,14 @@ struct Region {
 struct Message {
     at: Duration,
     word: Word,
-    lag: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Node {
     writer: Writer,
     is_on_bus: bool,
+    /// Whether it hears what others say: it may be heard all the same.
+    hears: bool,
     sees_primary: bool,
     sees_standby: bool,
     lags: [Option<LagWord>; 2],
@@ -48,6 +66,8 @@ struct World {
     standby: Region,
     /// Whether the standby has been a primary, and has stepped down: it does not become one once more.
     has_stepped_down: bool,
+    /// Whether a replica gets what is written to the other.
+    replicates: bool,
     changes_left: u8,
     /// When it is over.
     until: Duration,
@@ -59,6 +79,7 @@ struct World {
 enum Event {
     Second,
     Bus(usize),
+    Hears(usize),
     SeesPrimary(usize),
     SeesStandby(usize),
     Restart(usize),
@@ -66,6 +87,9 @@ enum Event {
     PrimaryClaim,
     StandbyUp,
     StandbyClaim,
+    /// Of this one, that it says nothing any more of what it is, or does so again.
+    Mute(Holder),
+    Replication,
 }
 
 impl World {
@@ -73,18 +97,20 @@ impl World {
         let node = Node {
             writer: Writer::default(),
             is_on_bus: true,
+            hears: true,
             sees_primary: true,
             sees_standby: true,
             lags: [None; 2],
             heard: vec![None; nodes],
         };
-        let region = |claim| Region { is_up: true, claim };
+        let region = |claim| Region { is_up: true, claim, written: Duration::ZERO, has: SECOND };
         let mut world = Self {
             now: SECOND,
             nodes: vec![node; nodes],
             primary: region(Claim::Primary),
             standby: region(Claim::Replica),
             has_stepped_down: false,
+            replicates: true,
             changes_left,
             until: SECOND * u32::MAX,
             wrong: None,
@@ -98,14 +124,14 @@ impl World {
         let fresh = |message: &Message| self.now <= message.at + Writer::WORD_AGE;
         let messages: Vec<Message> = node.heard.iter().copied().flatten().filter(fresh).collect();
         let words: Vec<Word> = messages.iter().map(|message| message.word).collect();
-        let side = |region: Region, is_seen: bool, own: Option<LagWord>, votes: usize| {
+        let side = |region: Region, is_seen: bool, lag: Option<LagWord>, votes: usize| {
             let is_down = !region.is_up || !is_seen;
-            let told = || messages.iter().filter_map(|message| message.lag).max();
             Side {
                 is_down,
                 is_asked: true,
                 claim: (!is_down).then_some(region.claim),
-                lag: own.or_else(|| Some(LagWord { told: self.now, behind: told()? })),
+                claimed_at: self.now,
+                lag,
                 votes,
             }
         };
@@ -121,11 +147,19 @@ impl World {
     /// Lets a second pass: everybody asks, says and decides.
     fn second(&mut self) {
         self.now += SECOND;
+        let now = self.now;
+        let (primary, standby) = (self.primary, self.standby);
+        for (region, other) in [(&mut self.primary, standby), (&mut self.standby, primary)] {
+            let follows = self.replicates && region.is_up && other.is_up;
+            if follows && region.claim != Claim::Primary && other.claim != Claim::Replica {
+                region.has = now;
+            }
+        }
         for node in &mut self.nodes {
             let seen = [(self.primary, node.sees_primary), (self.standby, node.sees_standby)];
             for (lag, (region, is_seen)) in node.lags.iter_mut().zip(seen) {
                 if region.is_up && is_seen && region.claim == Claim::Replica {
-                    *lag = Some(LagWord { told: self.now, behind: Duration::ZERO });
+                    *lag = Some(LagWord { told: now, behind: now - region.has });
                 }
             }
         }
@@ -133,22 +167,26 @@ impl World {
             let node = &self.nodes[speaker];
             let pair = self.pair(node);
             let word = Word {
-                primary_lost: pair.primary.is_lost(Holder::Primary),
-                standby_lost: pair.standby.is_lost(Holder::Standby),
+                primary_lost: pair.primary.is_lost(),
+                standby_lost: pair.standby.is_lost(),
                 term: node.writer.term(),
+                has_spoken: node.writer.has_spoken(),
+                lag: node.writer.heard_lag(),
             };
-            let lag = node.writer.lag(&pair).map(|lag| lag.behind);
-            let message = Message { at: self.now, word, lag };
+            let message = Message { at: self.now, word };
             if node.is_on_bus {
-                let others =
-                    self.nodes.iter_mut().enumerate().filter(|(index, node)| *index != speaker && node.is_on_bus);
+                let others = self
+                    .nodes
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(index, node)| *index != speaker && node.is_on_bus && node.hears);
                 others.for_each(|(_, node)| node.heard[speaker] = Some(message));
             }
         }
         let latest = self.nodes.iter().filter_map(|node| node.writer.term()).max().unwrap_or(0);
         for index in 0..self.nodes.len() {
             let pair = self.pair(&self.nodes[index]);
-            let takes = TakesWrites { max_lag: SECOND * 60, voters: 3 };
+            let takes = TakesWrites { max_lag: MAX_LAG, voters: 3 };
             self.nodes[index].writer.observe(self.now, &pair, PROMOTE_AFTER, &takes);
             let fleet = pair.fleet.expect("a fleet");
             if self.nodes[index].writer.term().is_some_and(|term| term > latest) && !fleet.is_majority(fleet.heard + 1)
@@ -171,14 +209,46 @@ impl World {
                 self.wrong = Some("writes go to a region that is lost, or does not say that it is the primary");
             }
         }
+        for (holder, region, other) in
+            [(Holder::Primary, &mut self.primary, standby), (Holder::Standby, &mut self.standby, primary)]
+        {
+            if self.nodes.iter().any(|node| node.writer.gate() == Gate::To(holder)) {
+                region.written = now;
+                if other.written.saturating_sub(region.has) > MAX_LAG + UNSEEN {
+                    self.wrong = Some("writes go to a region that misses more than it may");
+                }
+            }
+        }
+    }
+
+    /// Returns whether a node may forget what it knows: others, a majority, know of every decision by which anybody writes.
+    fn may_restart(&self, node: usize) -> bool {
+        let latest = self.nodes.iter().filter_map(|node| node.writer.term()).max().unwrap_or(0);
+        let others = self.nodes.iter().enumerate().filter(|(index, other)| {
+            *index != node
+                && other.writer.term().unwrap_or(0) >= latest
+                && (latest == 0 || other.writer.term().is_some())
+        });
+        2 * others.count() > self.nodes.len()
     }
 
     /// Lets something happen; false where it cannot.
     fn happens(&mut self, event: Event) -> bool {
-        let other = |claim| if claim == Claim::Primary { Claim::Replica } else { Claim::Primary };
+        let other = |claim| if claim == Claim::Replica { Claim::Primary } else { Claim::Replica };
         match event {
             Event::Second => self.second(),
             Event::Bus(node) => self.nodes[node].is_on_bus ^= true,
+            Event::Hears(node) => self.nodes[node].hears ^= true,
+            Event::Replication => self.replicates ^= true,
+            Event::Mute(holder) => {
+                let region = if holder == Holder::Primary { &mut self.primary } else { &mut self.standby };
+                match region.claim {
+                    Claim::Primary => region.claim = Claim::Unsaid,
+                    Claim::Unsaid => region.claim = Claim::Primary,
+                    Claim::Replica | Claim::Mixed => return false,
+                }
+            }
+            Event::Restart(node) if !self.may_restart(node) => return false,
             Event::SeesPrimary(node) => self.nodes[node].sees_primary ^= true,
             Event::SeesStandby(node) => self.nodes[node].sees_standby ^= true,
             Event::Restart(node) => {
@@ -195,7 +265,10 @@ impl World {
             Event::StandbyUp => self.standby.is_up ^= true,
             Event::StandbyClaim if self.has_stepped_down => return false,
             Event::StandbyClaim => {
-                self.has_stepped_down = self.standby.claim == Claim::Primary;
+                self.has_stepped_down = self.standby.claim != Claim::Replica;
+                if self.has_stepped_down {
+                    self.primary.has = self.now;
+                }
                 self.standby.claim = other(self.standby.claim);
             }
         }
@@ -230,7 +303,16 @@ impl Model for Small {
         let mut promoted = torn.clone();
         (0..6).for_each(|_| promoted.second());
         assert_eq!(promoted.gates(), [Gate::To(Holder::Standby); 3]);
-        [well, torn, promoted].map(|world| World { changes_left: CHANGES, until: world.now + LONGEST, ..world }).into()
+        // A primary that was lost long after its replica had ceased to follow.
+        let mut behind = well.clone();
+        behind.happens(Event::Replication);
+        (0..20).for_each(|_| behind.second());
+        behind.happens(Event::PrimaryUp);
+        behind.happens(Event::StandbyClaim);
+        (0..4).for_each(|_| behind.second());
+        [well, torn, promoted, behind]
+            .map(|world| World { changes_left: CHANGES, until: world.now + LONGEST, ..world })
+            .into()
     }
 
     fn actions(&self, world: &World, events: &mut Vec<Event>) {
@@ -248,6 +330,9 @@ impl Model for Small {
                 Event::PrimaryClaim,
                 Event::StandbyUp,
                 Event::StandbyClaim,
+                Event::Mute(Holder::Primary),
+                Event::Mute(Holder::Standby),
+                Event::Hears(LAST),
                 // With the last one, all that see the primary.
                 Event::SeesPrimary(0),
                 Event::SeesPrimary(1),
@@ -310,6 +395,11 @@ fn event(nodes: usize) -> impl Strategy<Value = Event> {
         1 => Just(Event::PrimaryClaim),
         1 => Just(Event::StandbyUp),
         1 => Just(Event::StandbyClaim),
+        1 => node().prop_map(Event::Hears),
+        1 => node().prop_map(Event::Restart),
+        1 => Just(Event::Replication),
+        1 => Just(Event::Mute(Holder::Primary)),
+        1 => Just(Event::Mute(Holder::Standby)),
     ]
 }
 
@@ -324,9 +414,13 @@ proptest! {
             prop_assert_eq!(world.wrong, None, "{:?} after {:?}", event, world);
         }
         // Whatever has happened, once all is well all write to the same region.
-        world.nodes.iter_mut().for_each(|node| (node.is_on_bus, node.sees_primary, node.sees_standby) = (true, true, true));
-        (world.primary, world.standby) =
-            (Region { is_up: true, claim: Claim::Primary }, Region { is_up: true, claim: Claim::Replica });
+        for node in &mut world.nodes {
+            (node.is_on_bus, node.hears, node.sees_primary, node.sees_standby) = (true, true, true, true);
+        }
+        world.replicates = true;
+        (world.primary.has, world.standby.has) = (world.now, world.now);
+        (world.primary.is_up, world.primary.claim) = (true, Claim::Primary);
+        (world.standby.is_up, world.standby.claim) = (true, Claim::Replica);
         (0..10).for_each(|_| world.second());
         prop_assert_eq!(world.gates(), vec![Gate::To(Holder::Primary); 5]);
     }

@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::LoadReport;
-use policy::health::{Word, Writer};
+use policy::health::{HeardLag, Holder, LagWord, Word, Writer};
 use policy::load::FleetLoad;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,10 @@ pub(crate) struct LoadReports {
 }
 
 /// What a node says of a primary and its standby: by this a fleet agrees who has the writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WriterWord {
+    /// The primary's name: under another table the standby may stand in for another region.
+    pub(crate) primary: String,
     /// See [`Word::primary_lost`].
     pub(crate) primary_lost: bool,
     /// See [`Word::standby_lost`].
@@ -48,18 +50,23 @@ pub(crate) struct WriterWord {
     /// See [`Word::term`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) term: Option<u64>,
-    /// How far behind the one without the writes was when it last said so, in milliseconds.
+    /// See [`Word::has_spoken`].
+    #[serde(default)]
+    pub(crate) has_spoken: bool,
+    /// How far behind the one without the writes was, as the node has heard itself, and nobody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lag_ms: Option<u64>,
+    pub(crate) lag: Option<LagTold>,
 }
 
-/// What the other nodes say of a primary and its standby.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WriterWords {
-    /// One of each node that says something.
-    pub(crate) words: Vec<Word>,
-    /// The largest lag of those who know it, in milliseconds.
-    pub(crate) lag_ms: Option<u64>,
+/// How far behind one of the two said that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LagTold {
+    /// Whether it is the standby; else the primary.
+    pub(crate) is_standby: bool,
+    /// How far, in milliseconds.
+    pub(crate) behind_ms: u64,
+    /// How long before the message it was asked, in milliseconds.
+    pub(crate) age_ms: u64,
 }
 
 impl LoadReports {
@@ -115,12 +122,17 @@ struct Received {
     fleet: FleetLoad,
     /// The time that each node's last message says: a message that comes again is none.
     latest: FxHashMap<String, u64>,
-    /// What each other node said last of standbys that take writes over, and when it came.
+    /// What each other node said last of standbys that take writes over, and when, as far as can be told: it is as old as its
+    /// own time says, or if that is ahead, as its receipt.
     writers: FxHashMap<String, (Duration, BTreeMap<String, WriterWord>)>,
 }
 
 /// How old a message may be, and how far ahead: the clocks of a fleet differ.
 const MOST_SKEW: Duration = Duration::from_secs(30);
+
+/// How far ahead the clock may be of a node whose word on writers counts: so much later than it was sent could it come, and
+/// pass for new.
+const MOST_AHEAD: Duration = Duration::from_secs(2);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +222,18 @@ impl Inbox {
         if node != own {
             let node = node.to_owned();
             message.writers.retain(|standby, _| routing.table().region_named(standby).is_some());
-            received.writers.insert(node, (now, message.writers));
+            let said = Duration::from_millis(message.at);
+            if said > wall + MOST_AHEAD {
+                // How old it is cannot be told.
+                message.writers.clear();
+            }
+            let age = wall.saturating_sub(said);
+            // What is older than this process counts no more.
+            let at = now.checked_sub(age);
+            match at {
+                Some(at) => drop(received.writers.insert(node, (at, message.writers))),
+                None => drop(received.writers.remove(&node)),
+            }
         }
         outcome
     }
@@ -229,17 +252,27 @@ impl Inbox {
         }
     }
 
-    /// Returns what the other nodes say of a standby and its primary.
-    pub(crate) fn writer_words(&self, standby: &str, now: Duration) -> WriterWords {
+    /// Returns what the other nodes say of a standby and this primary.
+    pub(crate) fn writer_words(&self, primary: &str, standby: &str, now: Duration) -> Vec<Word> {
         let received = self.lock();
         let fresh = received.writers.values().filter(|(at, _)| now.saturating_sub(*at) <= Writer::WORD_AGE);
-        let mut words = WriterWords::default();
-        for word in fresh.filter_map(|(_, words)| words.get(standby)) {
-            let WriterWord { primary_lost, standby_lost, term, lag_ms } = *word;
-            words.words.push(Word { primary_lost, standby_lost, term });
-            words.lag_ms = words.lag_ms.max(lag_ms);
-        }
-        words
+        let words = fresh.filter_map(|(at, words)| Some((at, words.get(standby)?)));
+        let words = words.filter(|(_, word)| word.primary == primary);
+        let word = |(at, word): (&Duration, &WriterWord)| {
+            let heard = |told: LagTold| {
+                let age = now.saturating_sub(*at).saturating_add(Duration::from_millis(told.age_ms));
+                let of = if told.is_standby { Holder::Standby } else { Holder::Primary };
+                HeardLag { of, lag: LagWord::of_age(Duration::from_millis(told.behind_ms), age, now) }
+            };
+            Word {
+                primary_lost: word.primary_lost,
+                standby_lost: word.standby_lost,
+                term: word.term,
+                has_spoken: word.has_spoken,
+                lag: word.lag.map(heard),
+            }
+        };
+        words.map(word).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Received> {
@@ -263,7 +296,8 @@ mod tests {
     use crate::load::meter::LoadMeter;
     use crate::occupancy::InFlight;
     use crate::routing::PersistedState;
-    use policy::{RegionId, View};
+    use policy::health::{Pair, Side};
+    use policy::{RegionId, View, Writes};
 
     /// A node in `a`, which dials `b` itself and `c` by its gateway.
     const TABLE: &str = "\
@@ -393,6 +427,57 @@ name = 'r'
         inbox.settle(&routing, secs(120));
         assert_eq!((seen(120_000), utilisation(&routing, "b")), (None, 0.25));
         drop(own);
+    }
+
+    #[test]
+    fn a_word_on_writers_is_of_its_pair_and_as_old_as_its_own_time() {
+        let (routing, inbox) = (routing(TABLE, &PersistedState::default()), Inbox::default());
+        let say = |at: u64, primary: &str| {
+            let lag = r#"{"is_standby":true,"behind_ms":2000,"age_ms":4000}"#;
+            let word =
+                format!(r#"{{"primary":"{primary}","primary_lost":true,"standby_lost":false,"term":0,"lag":{lag}}}"#);
+            let message = message(at, &["b"], REPORT);
+            let message = format!("{},\"writers\":{{\"c\":{word}}}}}", &message[..message.len() - 1]);
+            assert_eq!(take(&routing, &inbox, 50, &message), ReportOutcome::Taken);
+        };
+        let words = |primary: &str, now: u64| inbox.writer_words(primary, "c", secs(now));
+        say(96, "a");
+        assert_eq!(words("a", 50), [], "it was under way for four seconds");
+        say(98, "a");
+        assert_eq!((words("a", 50).len(), words("a", 51).len(), words("a", 52)), (1, 1, vec![]));
+        let lag = LagWord { told: secs(44), behind: secs(2) };
+        assert_eq!(words("a", 50)[0].lag, Some(HeardLag { of: Holder::Standby, lag }));
+        assert_eq!(words("b", 50), [], "it is of another primary");
+        say(103, "a");
+        assert_eq!(words("a", 50), [], "its clock is too far ahead to tell its age");
+        say(104, "b");
+        assert_eq!(words("a", 50), []);
+    }
+
+    #[test]
+    fn until_somebody_has_looked_writes_go_to_neither_of_a_pair() {
+        let pair = |table: &str| {
+            let standby = "role = 'warm'\ncapabilities = ['read']\nstandby = { promote_after = '10s', of = ['a'], \
+                           writes = 'when_primary', max_replication_lag = '9s' }\n";
+            let table = table.replace("country = 'FR'\n", &format!("country = 'FR'\n{standby}"));
+            table.replace("[regions.c]\n", "[regions.c]\ncapabilities = ['read']\n")
+        };
+        let persisted = PersistedState::default();
+        let seen = |routing: &Routing| ["a", "b"].map(|name| View::region(routing, id(routing, name)).writes);
+        let starting = Writes::Withheld(policy::Withheld::Starting);
+        assert_eq!(seen(&routing(TABLE, &persisted)), [Writes::AsDeclared; 2]);
+        let first = routing(&pair(TABLE), &persisted);
+        assert_eq!(seen(&first), [starting; 2], "the pair is new");
+        let settings = first.table().write_pairs().next().unwrap();
+        let cell = |name: &str| &first.region(id(&first, name)).state;
+        let side = Side { is_down: false, is_asked: true, claim: None, claimed_at: secs(0), lag: None, votes: 0 };
+        cell("b").observe_writer("a", Pair { primary: side, standby: side, fleet: None }, &settings);
+        cell("a").set_writes(Writes::Granted);
+        cell("b").set_writes(Writes::Withheld(policy::Withheld::Elsewhere));
+        let kept = [Writes::Granted, Writes::Withheld(policy::Withheld::Elsewhere)];
+        assert_eq!(seen(&routing(&pair(TABLE), &persisted)), kept, "a reload keeps them");
+        let moved = pair(TABLE).replace("10.0.1.1", "10.0.1.9");
+        assert_eq!(seen(&routing(&moved, &persisted)), [starting; 2], "nothing is known of the new standby");
     }
 
     #[test]

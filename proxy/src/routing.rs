@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use config::{Endpoint, RoutingTable};
+use config::{Endpoint, EndpointRole, RoutingTable};
 use dashmap::DashMap;
 use policy::concurrency::{PlacedClasses, TrafficSlot};
 use policy::failover::Failover;
-use policy::health::{Claim, EndpointCounts, Phase, ProbePlan};
+use policy::health::{Claim, EndpointCounts, LagWord, Phase, ProbePlan};
 use policy::load::OneRequest;
 use policy::region::{AdminState, Role};
 use policy::rollout::Canary;
 use policy::round_trip::Measured;
-use policy::{Health, RegionId, RegionView, Reported, RouteId, Table, View};
+use policy::{Health, RegionId, RegionView, Reported, RouteId, Table, View, Withheld, Writes};
 use rustc_hash::FxHashSet;
 
 use crate::clock;
@@ -186,6 +186,17 @@ impl Routing {
             }
             is_kept
         });
+        let cell = |id: RegionId| regions.get(id.index());
+        for pair in table.write_pairs() {
+            let (Some(primary), Some(standby)) = (cell(pair.primary), cell(pair.standby)) else { continue };
+            let is_followed = standby.state.writer().is_some_and(|state| {
+                state.primary == table.region(pair.primary).name && primary.state.writes() != Writes::AsDeclared
+            });
+            if !is_followed {
+                // Nobody has looked yet who has them.
+                [primary, standby].iter().for_each(|cell| cell.state.set_writes(Writes::Withheld(Withheld::Starting)));
+            }
+        }
         let names: FxHashSet<&str> = table.spec().routes.iter().map(|route| route.name.as_str()).collect();
         let routes = table.spec().routes.iter();
         let routes = routes.map(|route| persisted.routes.entry(route.name.clone()).or_default().clone()).collect();
@@ -337,11 +348,39 @@ impl Region {
         Some(self.lag_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NO_LAG).map(Duration::from_millis)
     }
 
-    /// Returns whether its data is the primary's, as its endpoints say that the probes have nothing against; `None` where
-    /// none of these has answered yet.
+    /// Returns whether its data is the primary's, as its endpoints say that the probes have nothing against, or that have
+    /// just answered one; `None` where there is none.
     pub(crate) fn claim(&self) -> Option<Claim> {
-        let up = self.endpoints.iter().filter(|endpoint| endpoint.is_probed_up());
-        up.filter_map(|endpoint| endpoint.claim()).reduce(Claim::and)
+        self.answering().filter_map(|endpoint| endpoint.claim()).reduce(Claim::and)
+    }
+
+    /// Returns when the first of these was asked. What a gateway passes on is as old as its own last probe.
+    pub(crate) fn claimed_at(&self) -> Option<Duration> {
+        let asked = self.answering().filter_map(|endpoint| endpoint.claimed_at()).min();
+        asked.map(|asked| asked.saturating_sub(self.passed_on()))
+    }
+
+    /// Returns how far behind it says that it is, as a replica or without a role, at `now`, the uptime.
+    pub(crate) fn lag_word(&self, now: Duration) -> Option<LagWord> {
+        let is_behind = |claim| matches!(claim, Claim::Replica | Claim::Unsaid);
+        let behind = self.answering().filter(|endpoint| endpoint.claim().is_some_and(is_behind));
+        let lag_ms = behind.filter_map(|endpoint| endpoint.lag_ms()).max()?;
+        if !self.claim().is_some_and(is_behind) {
+            return None;
+        }
+        let age = now.saturating_sub(self.answering().filter_map(|endpoint| endpoint.claimed_at()).min()?);
+        Some(LagWord::of_age(Duration::from_millis(lag_ms), age.saturating_add(self.passed_on()), now))
+    }
+
+    fn answering(&self) -> impl Iterator<Item = &Arc<EndpointState>> {
+        let answers = |endpoint: &EndpointState| endpoint.claim().is_some() && endpoint.last_failure().is_none();
+        self.endpoints.iter().filter(move |endpoint| endpoint.is_probed_up() || answers(endpoint))
+    }
+
+    /// Returns how old what its endpoints say may be when it is asked: through a gateway, which asks by the same plan.
+    fn passed_on(&self) -> Duration {
+        let is_gateway = self.endpoints.iter().any(|endpoint| endpoint.endpoint.role != EndpointRole::Origin);
+        if is_gateway { self.probe.interval * 2 + self.probe.timeout } else { Duration::ZERO }
     }
 
     /// Returns whether a probe of it has had a result.

@@ -104,6 +104,22 @@ fn pair(
             ));
         }
     }
+    if let Some(takes) = own.standby.as_ref().and_then(|standby| standby.writes) {
+        if takes.voters < VOTERS {
+            writes.warning(format!(
+                "voters is {}: a fleet that loses one of them may have no majority, or may have taken one node for all",
+                takes.voters
+            ));
+        }
+        let interval = upstream.health.interval;
+        if takes.max_lag <= interval {
+            writes.warning(format!(
+                "{} is probed each {interval:?}, and what it says of its lag may be as old: with a max_replication_lag of \
+                 {:?} it may never take the writes over",
+                own.name, takes.max_lag
+            ));
+        }
+    }
     let taken = |other: &&(Region, Upstream)| {
         takes_over(&other.0) && other.0.standby.as_ref().is_some_and(|standby| standby.of == [of.clone()])
     };

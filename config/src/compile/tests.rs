@@ -75,7 +75,7 @@ fn the_base_is_good() {
 
 #[test]
 fn writes_are_taken_over_from_one_region_that_has_them() {
-    let standby = "role = 'warm'\nstandby = { promote_after = '9s', of = ['a'], writes = 'when_primary', max_replication_lag = '1s' }";
+    let standby = "role = 'warm'\nstandby = { promote_after = '10s', of = ['a'], writes = 'when_primary', max_replication_lag = '60s' }";
     let text = |a: &str, b: &str, c: &str| {
         let region = |name: &str, more: &str| {
             format!("[regions.{name}]\ncountry = 'DE'\nendpoints = ['{name}.example:80']\n{more}\n")
@@ -85,6 +85,16 @@ fn writes_are_taken_over_from_one_region_that_has_them() {
     let reads = "capabilities = ['read']";
     let copy = format!("{standby}\n{reads}");
     assert_eq!(good(&text("", &copy, reads)).warnings, []);
+    for (key, fragment) in
+        [("voters = 2", "a fleet that loses one of them"), ("max_replication_lag = '2s'", "probed each")]
+    {
+        let copy = match key.starts_with("voters") {
+            true => copy.replace("writes =", "voters = 2, writes ="),
+            false => copy.replace("max_replication_lag = '60s'", key),
+        };
+        let warnings = good(&text("", &copy, reads)).warnings;
+        assert!(warnings.iter().any(|warning| warning.message.contains(fragment)), "{key}: {warnings:?}");
+    }
     let (writes, tcp) = ("regions.b.standby.writes", "health.kind = 'tcp'");
     for (a, b, c, line, path, fragment) in [
         (reads, copy.as_str(), reads, 9, writes, "a has no writes to take over"),
@@ -124,12 +134,12 @@ fn bad_regions() {
         ),
         ("standby = { promote_after = '0s', after = '0s' }\nrole = 'cold'", "regions.a.standby.after", "unknown key"),
         (
-            "standby = { promote_after = '9s', writes = 'primary', max_replication_lag = '1s' }\nrole = 'warm'",
+            "standby = { promote_after = '10s', writes = 'primary', max_replication_lag = '60s' }\nrole = 'warm'",
             "regions.a.standby.writes",
             "when_primary",
         ),
         (
-            "standby = { promote_after = '9s', writes = 'when_primary' }\nrole = 'warm'",
+            "standby = { promote_after = '10s', writes = 'when_primary' }\nrole = 'warm'",
             "regions.a.standby.max_replication_lag",
             "max_replication_lag = \"60s\"",
         ),
@@ -139,12 +149,12 @@ fn bad_regions() {
             "writes = \"when_primary\"",
         ),
         (
-            "standby = { promote_after = '4s', writes = 'when_primary', max_replication_lag = '1s' }\nrole = 'warm'",
+            "standby = { promote_after = '9s', writes = 'when_primary', max_replication_lag = '60s' }\nrole = 'warm'",
             "regions.a.standby.promote_after",
-            "the least is \"5s\"",
+            "the least is \"10s\"",
         ),
         (
-            "standby = { promote_after = '9s', writes = 'when_primary', max_replication_lag = '1s' }\nrole = 'warm'",
+            "standby = { promote_after = '10s', writes = 'when_primary', max_replication_lag = '60s' }\nrole = 'warm'",
             "regions.a.standby.writes",
             "name it, of = [\"us-east-1\"]",
         ),

@@ -8,7 +8,7 @@ use crate::region::{RegionId, RegionSet};
 use crate::residency::Allowed;
 use crate::route::Route;
 use crate::table::Table;
-use crate::view::{RegionView, View};
+use crate::view::{RegionView, View, Writes};
 
 /// Returns the regions within a request's failover scope, lawful or not; `None` for all. It depends on no live state,
 /// so that what fails under way, or is measured, does not move it.
@@ -27,19 +27,23 @@ pub(crate) fn scope(table: &Table, route: &Route, facts: &Facts<'_>, allowed: &A
 /// Every region up, idle and fresh: near as well, or as far as the table assumes.
 struct AtRest {
     near: bool,
+    writes: Writes,
 }
 
 impl View for AtRest {
     fn region(&self, _: RegionId) -> RegionView {
-        let rtt_ms = self.near.then_some(0.0);
-        RegionView { rtt_ms, lag: Some(std::time::Duration::ZERO), ..RegionView::default() }
+        let (rtt_ms, writes) = (self.near.then_some(0.0), self.writes);
+        RegionView { rtt_ms, writes, lag: Some(std::time::Duration::ZERO), ..RegionView::default() }
     }
 }
 
 /// Returns the region that would serve with every region up and idle. Where the table assumes all of them too far for
-/// the route, what is measured may know better: then distance has no say.
+/// the route, what is measured may know better: then distance has no say. A standby that takes writes over counts for a
+/// write where no region is left that has them by the table.
 fn first_choice(table: &Table, route: &Route, facts: &Facts<'_>, allowed: &Allowed) -> Option<RegionId> {
-    let chosen = |near| choose(table, route, facts, &AtRest { near }, allowed, None);
+    let with = |near, writes| choose(table, route, facts, &AtRest { near, writes }, allowed, None);
+    // A region that could not take them at all is out either way.
+    let chosen = |near| with(near, Writes::AsDeclared).or_else(|| with(near, Writes::Granted));
     chosen(false).or_else(|| chosen(true)).map(|(first, _)| first)
 }
 

@@ -18,4 +18,4 @@ pub use plan::{Check, HttpCheck, ProbePlan};
 pub use region::{EndpointCounts, Evidence, Phase, RegionHealth};
 pub use standby::{Primary, Want, is_needed};
 pub use window::{Cause, Counts, Seen, Sliding};
-pub use writer::{Claim, Fleet, Gate, Holder, LagWord, Pair, Side, Word, Writer};
+pub use writer::{Claim, Fleet, Gate, HeardLag, Holder, LagWord, Pair, Side, Word, Writer};

@@ -79,9 +79,18 @@ impl Choice {
         }
         // "With every region up and idle, at the round trips that the table assumes."
         let idle = RegionView { lag: Some(Duration::ZERO), ..RegionView::default() };
+        // "A standby that takes writes over counts where nobody else could take them."
+        let takes = |name: &str| match &book.region(name).standby {
+            Some(standby) if standby.writes.is_some() => Writes::Granted,
+            _ => Writes::AsDeclared,
+        };
         let far = Self::unscoped(book, route, request, law, &|_| idle);
-        let near = Self::unscoped(book, route, request, law, &|_| RegionView { rtt_ms: Some(0.0), ..idle });
-        let at_rest = if far.contenders.is_empty() { near } else { far };
+        let or_standby = Self::unscoped(book, route, request, law, &|name| RegionView { writes: takes(name), ..idle });
+        let near = RegionView { rtt_ms: Some(0.0), ..idle };
+        let all_near = Self::unscoped(book, route, request, law, &|_| near);
+        let any_near = Self::unscoped(book, route, request, law, &|name| RegionView { writes: takes(name), ..near });
+        let of_somebody = |choice: &Self| !choice.contenders.is_empty();
+        let at_rest = [far, or_standby, all_near].into_iter().find(of_somebody).unwrap_or(any_near);
         choice.unclear |= at_rest.unclear;
         let Some(next) = at_rest.next(&Names::new()) else {
             choice.contenders.clear();

@@ -9,14 +9,14 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use policy::health::Holder;
+use policy::health::{HeardLag, Holder};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bus_state::BusState;
 use crate::clock;
 use crate::health::region::WriterState;
 use crate::load::meter::LoadMeter;
-use crate::load::{LoadReports, SUBJECTS, WriterWord, receive, subject};
+use crate::load::{LagTold, LoadReports, SUBJECTS, WriterWord, receive, subject};
 use crate::node::Node;
 use crate::peers::identity;
 use crate::peers::messages::{CERTIFICATES, MessageProof, MessageVerifier, SIGNATURE};
@@ -59,7 +59,7 @@ pub(super) async fn exchange(
                     tracing::warn!("{fault}");
                 }
                 let reports = meter.borrow_mut().reports(&state.node, &routing, clock::uptime()).into_iter().collect();
-                let writers = writer_words(&routing);
+                let writers = writer_words(&routing, clock::uptime());
                 let reports = LoadReports { at: clock::since_1970().as_millis() as u64, reports, writers };
                 let Ok(payload) = serde_json::to_vec(&reports) else { continue };
                 let subject = subject(&routing.table().region(routing.here).name);
@@ -90,15 +90,23 @@ pub(super) async fn exchange(
     }
 }
 
-/// Returns what this node says of each standby that takes writes over, and of its primary.
-fn writer_words(routing: &Routing) -> BTreeMap<String, WriterWord> {
+/// Returns what this node says of each standby that takes writes over, and of its primary, at `now`, the uptime.
+fn writer_words(routing: &Routing, now: Duration) -> BTreeMap<String, WriterWord> {
     let word = |cell: &Region| {
-        let WriterState { writer, pair, .. } = cell.state.writer()?;
+        let WriterState { primary, writer, pair } = cell.state.writer()?;
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let told = |HeardLag { of, lag }| LagTold {
+            is_standby: of == Holder::Standby,
+            behind_ms: millis(lag.behind),
+            age_ms: millis(now.saturating_sub(lag.told)),
+        };
         Some(WriterWord {
-            primary_lost: pair.primary.is_lost(Holder::Primary),
-            standby_lost: pair.standby.is_lost(Holder::Standby),
+            primary,
+            primary_lost: pair.primary.is_lost(),
+            standby_lost: pair.standby.is_lost(),
             term: writer.term(),
-            lag_ms: writer.lag(&pair).map(|lag| u64::try_from(lag.behind.as_millis()).unwrap_or(u64::MAX)),
+            has_spoken: writer.has_spoken(),
+            lag: writer.heard_lag().map(told),
         })
     };
     routing.regions().filter_map(|(_, region, cell)| Some((region.name.clone(), word(cell)?))).collect()

@@ -58,6 +58,10 @@ pub(crate) struct EndpointState {
 struct Replication {
     lag_ms: Option<u64>,
     claim: Claim,
+    /// When it was asked.
+    at: Duration,
+    /// Whether it said something of its role that is no word for one.
+    is_odd: bool,
 }
 
 impl EndpointState {
@@ -170,9 +174,17 @@ impl EndpointState {
         self.replication.lock().unwrap_or_else(PoisonError::into_inner).map(|replication| replication.claim)
     }
 
-    /// Takes the replication lag that a passed probe's answer reports, and whether its data is the primary's.
-    pub(crate) fn report_replication(&self, lag_ms: Option<u64>, claim: Claim) {
-        *self.replication.lock().unwrap_or_else(PoisonError::into_inner) = Some(Replication { lag_ms, claim });
+    /// Returns when it was asked what it said last of its data.
+    pub(crate) fn claimed_at(&self) -> Option<Duration> {
+        self.replication.lock().unwrap_or_else(PoisonError::into_inner).map(|replication| replication.at)
+    }
+
+    /// Takes the replication lag that a passed probe's answer reports, and whether its data is the primary's; the probe
+    /// began at that uptime. Returns whether it says something of its role that is no word for one, and did not before.
+    pub(crate) fn report_replication(&self, lag_ms: Option<u64>, claim: Claim, is_odd: bool, at: Duration) -> bool {
+        let new = Replication { lag_ms, claim, at, is_odd };
+        let before = self.replication.lock().unwrap_or_else(PoisonError::into_inner).replace(new);
+        is_odd && !before.is_some_and(|before| before.is_odd)
     }
 
     /// Returns why its last probe did not pass; `None` when it did, and before the first.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use policy::failover::{Failover, Outlier};
-use policy::health::{Cause, Claim, Counts, EndpointCounts, LagWord, Pair, Phase, RegionHealth, Sliding, Want, Writer};
+use policy::health::{Cause, Counts, EndpointCounts, Pair, Phase, RegionHealth, Sliding, Want, Writer};
 use policy::region::Standby;
 use policy::table::WritePair;
 use policy::{Health, Withheld, Writes};
@@ -63,8 +63,6 @@ struct RegionInner {
     draining: Option<Duration>,
     /// Of a standby.
     want: Want,
-    /// How far behind it was when it last said so as a replica.
-    lag: Option<LagWord>,
     /// Of a standby that takes writes over.
     writer: Option<WriterState>,
 }
@@ -152,15 +150,6 @@ impl RegionState {
     /// Sets what [`RegionState::writes`] is to be.
     pub(crate) fn set_writes(&self, writes: Writes) {
         self.writes.store(encoded_writes(writes), Ordering::Relaxed);
-    }
-
-    /// Takes how far behind the region is, where it says so as a replica, and returns how far it was when it last did.
-    pub(crate) fn note_lag(&self, claim: Option<Claim>, lag: Option<Duration>) -> Option<LagWord> {
-        let mut watch = self.lock();
-        if let (Some(Claim::Replica | Claim::Unsaid), Some(behind)) = (claim, lag) {
-            watch.lag = Some(LagWord { told: uptime(), behind });
-        }
-        watch.lag
     }
 
     /// Lets the time pass for a standby that takes writes over from the region of this name. Returns who had the writes

@@ -45,7 +45,7 @@ pub(super) async fn ask(
     let host = check.host.clone().unwrap_or_else(|| endpoint.endpoint.authority());
     let host = HeaderValue::try_from(host).map_err(::http::Error::from)?;
     let mut open: Option<OriginConnection> = None;
-    let (mut lag, mut claim, mut takes_tunnels) = (None, Claim::Unsaid, None);
+    let (mut lag, mut claim, mut has_odd_role, mut takes_tunnels) = (None, Claim::Unsaid, false, None);
     for path in &check.paths {
         let (mut response, mut connection, nonce) = get(connector, endpoint, path, &host, gateway, open.take()).await?;
         takes_tunnels = connection.takes_tunnels();
@@ -56,7 +56,8 @@ pub(super) async fn ask(
             }
         }
         lag = lag.max(lag_ms(response.headers()));
-        claim = claim.and(claimed(response.headers()));
+        let said = claimed(response.headers());
+        (claim, has_odd_role) = (claim.and(said.0), has_odd_role || said.1);
         origin_load::reported(response.headers()).into_iter().for_each(|load| endpoint.note_load(load));
         let status = response.status().as_u16();
         if !check.statuses.iter().any(|range| range.contains(&status)) {
@@ -69,7 +70,7 @@ pub(super) async fn ask(
         }
         open = Some(connection).filter(|_| ended);
     }
-    Ok(ProbeReport { takes_tunnels, claim, ..ProbeReport::passed(lag) })
+    Ok(ProbeReport { takes_tunnels, claim, has_odd_role, ..ProbeReport::passed(lag) })
 }
 
 /// Returns why an answer is none of a node's.
@@ -165,12 +166,35 @@ fn lag_ms(headers: &HeaderMap) -> Option<u64> {
     (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1000.0) as u64)
 }
 
-/// What an endpoint says that its data is. Several fields, and words that are none of ours, are contradictions.
-fn claimed(headers: &HeaderMap) -> Claim {
-    let word = |value: &HeaderValue| match value.to_str().map(str::trim) {
-        Ok("primary") => Claim::Primary,
-        Ok("replica") => Claim::Replica,
-        _ => Claim::Mixed,
+/// What an endpoint says that its data is, and whether a field held something else: that says nothing. Several fields that
+/// differ contradict each other; a gateway says so of its region in one.
+fn claimed(headers: &HeaderMap) -> (Claim, bool) {
+    let word = |value: &HeaderValue| {
+        let word = value.to_str().map_or("", str::trim);
+        let claims = [Claim::Primary, Claim::Replica, Claim::Mixed];
+        claims.into_iter().find(|claim| word.eq_ignore_ascii_case(claim.name()))
     };
-    headers.get_all(REPLICATION_ROLE).iter().map(word).fold(Claim::Unsaid, Claim::and)
+    let words = || headers.get_all(REPLICATION_ROLE).iter().map(word);
+    (words().flatten().fold(Claim::Unsaid, Claim::and), words().any(|word| word.is_none()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_one_of_two_words_and_anything_else_says_nothing() {
+        for (fields, found) in [
+            (&[][..], (Claim::Unsaid, false)),
+            (&["primary"], (Claim::Primary, false)),
+            (&[" Replica "], (Claim::Replica, false)),
+            (&["mixed"], (Claim::Mixed, false)),
+            (&["primary", "replica"], (Claim::Mixed, false)),
+            (&["master"], (Claim::Unsaid, true)),
+            (&["PRIMARY", ""], (Claim::Primary, true)),
+        ] {
+            let field = |value: &&str| (REPLICATION_ROLE, HeaderValue::from_str(value).unwrap());
+            assert_eq!(claimed(&fields.iter().map(field).collect()), found, "{fields:?}");
+        }
+    }
 }

@@ -28,6 +28,8 @@ pub(crate) struct ProbeReport {
     pub(crate) lag_ms: Option<u64>,
     /// From [`crate::fields::REPLICATION_ROLE`].
     pub(crate) claim: Claim,
+    /// Whether that field held something that is no word for a role.
+    pub(crate) has_odd_role: bool,
     /// Why it did not pass, for operators; `None` when it did.
     pub(crate) why: Option<Arc<str>>,
     /// What this node lacked to ask: then it has found out nothing.
@@ -38,7 +40,15 @@ pub(crate) struct ProbeReport {
 
 impl ProbeReport {
     fn passed(lag_ms: Option<u64>) -> Self {
-        Self { result: Probe::Passed, lag_ms, why: None, lack: None, takes_tunnels: None, claim: Claim::Unsaid }
+        Self {
+            result: Probe::Passed,
+            lag_ms,
+            why: None,
+            lack: None,
+            takes_tunnels: None,
+            claim: Claim::Unsaid,
+            has_odd_role: false,
+        }
     }
 
     /// Reports a wrong answer.
@@ -50,6 +60,7 @@ impl ProbeReport {
             lack: None,
             takes_tunnels: None,
             claim: Claim::Unsaid,
+            has_odd_role: false,
         }
     }
 
@@ -61,6 +72,7 @@ impl ProbeReport {
             lack: None,
             takes_tunnels: None,
             claim: Claim::Unsaid,
+            has_odd_role: false,
         }
     }
 }

@@ -31,6 +31,9 @@ pub(crate) struct Watch {
     busy: Arc<Mutex<HashMap<u64, u32>>>,
 }
 
+/// What is said of an endpoint whose role is no word for one.
+const ODD_ROLE: &str = "x-replication-role is neither primary nor replica: it says nothing";
+
 /// How often due probes are looked for, and what traffic has shown.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -61,6 +64,7 @@ impl Watch {
                 let (region, gateway) = (region.name.clone(), gateway.clone());
                 tokio::spawn(async move {
                     let _busy = busy;
+                    let asked = uptime();
                     let found = probe(&node, &endpoint, &plan, gateway.as_ref()).await;
                     if let Some(lack) = found.lack {
                         node.telemetry.metrics.local_errors.with_label_values(&[lack.name()]).inc();
@@ -69,7 +73,10 @@ impl Watch {
                         }
                     }
                     if found.result == Probe::Passed {
-                        endpoint.report_replication(found.lag_ms, found.claim);
+                        let (lag_ms, claim, is_odd) = (found.lag_ms, found.claim, found.has_odd_role);
+                        if endpoint.report_replication(lag_ms, claim, is_odd, asked) {
+                            tracing::warn!(region, endpoint = %endpoint.endpoint, "{ODD_ROLE}");
+                        }
                     }
                     if let Some(takes) = found.takes_tunnels {
                         endpoint.note_tunnels(takes);

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use policy::health::{Claim, Fleet, Gate, Holder, LagWord, Pair, Phase, Side, Word, Writer};
+use policy::health::{Claim, Fleet, Gate, Holder, Pair, Phase, Side, Word, Writer};
+use policy::region::AdminState;
 use policy::table::WritePair;
 use policy::{RegionId, Writes};
 
 use crate::clock::uptime;
 use crate::health::region::WriterState;
-use crate::load::WriterWords;
 use crate::node::Node;
 use crate::routing::Routing;
 
@@ -20,7 +20,7 @@ pub(super) fn follow_writers(node: &Node, routing: &Routing) {
     let mut paired: Vec<RegionId> = Vec::new();
     for settings in table.write_pairs() {
         let (primary, standby) = (&table.region(settings.primary).name, &table.region(settings.standby).name);
-        let words = node.inbox.writer_words(standby, now);
+        let words = node.inbox.writer_words(primary, standby, now);
         let pair = seen(node, routing, &settings, &words, now);
         let (before, state) = routing.region(settings.standby).state.observe_writer(primary, pair, &settings);
         let (before, after) = (before.map(|before| before.writer), state.writer);
@@ -51,26 +51,29 @@ pub(crate) const UNFENCED: &str = "standby.writes has no effect here: without a 
                                    nodes sign what they say on it, no majority of the fleet can be told from one node";
 
 /// Puts together what is known of a primary and its standby.
-fn seen(node: &Node, routing: &Routing, settings: &WritePair, words: &WriterWords, now: Duration) -> Pair {
+fn seen(node: &Node, routing: &Routing, settings: &WritePair, words: &[Word], now: Duration) -> Pair {
     let is_signed = node.peers.load().has_signed_messages();
-    let own = routing.region(settings.standby).state.writer().and_then(|state| state.writer.term());
+    let table = routing.table();
+    let known = routing.region(settings.standby).state.writer();
+    let known = known.filter(|state| state.primary == table.region(settings.primary).name);
+    let own = known.and_then(|state| state.writer.term());
     let fleet = node.bus.as_ref().filter(|_| is_signed).map(|bus| {
         let known = bus.members.known_with(&bus.node).max(settings.takes.voters as usize);
-        Fleet::of(known, &words.words, own)
+        Fleet::of(known, words, own)
     });
-    let told = words.lag_ms.map(|ms| LagWord { told: now, behind: Duration::from_millis(ms) });
     let side = |id: RegionId, votes: usize| {
         let cell = routing.region(id);
-        let claim = cell.claim();
         Side {
-            is_down: cell.state.phase() == Phase::Down,
+            // What the operator has taken out of service takes no writes either.
+            is_down: cell.state.phase() == Phase::Down || table.region(id).state != AdminState::Serving,
             is_asked: cell.is_asked(),
-            claim,
-            lag: cell.state.note_lag(claim, cell.lag()).or(told),
+            claim: cell.claim(),
+            claimed_at: cell.claimed_at().unwrap_or_default(),
+            lag: cell.lag_word(now),
             votes,
         }
     };
-    let votes = |is_lost: fn(&&Word) -> bool| words.words.iter().filter(is_lost).count();
+    let votes = |is_lost: fn(&&Word) -> bool| words.iter().filter(is_lost).count();
     Pair {
         primary: side(settings.primary, votes(|word| word.primary_lost)),
         standby: side(settings.standby, votes(|word| word.standby_lost)),

@@ -14,7 +14,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// A primary, its copy, a bus with a table that says so, and three nodes, of which one is in the primary's region.
 struct Stage {
     world: World,
-    _bus: BusServer,
+    bus: BusServer,
     nodes: Vec<Node>,
 }
 
@@ -30,7 +30,7 @@ impl Stage {
             let routing = format!("bus = {{ servers = [\"{}\"] }}", bus.url());
             nodes.push(Setup::new(region, "").name(name).bus(&routing).secret(SECRET).start().await);
         }
-        let stage = Stage { world, _bus: bus, nodes };
+        let stage = Stage { world, bus, nodes };
         for node in &stage.nodes {
             becomes(node, "all three hear each other", |writer| {
                 writer["holder"] == "primary" && writer["heard_nodes"] == 3 && writer["known_nodes"] == 3
@@ -43,7 +43,7 @@ impl Stage {
 }
 
 fn table(world: &World) -> String {
-    let standby = "priority = 1\nrole = \"warm\"\ncapabilities = [\"read\"]\nstandby = { promote_after = \"5s\", \
+    let standby = "priority = 1\nrole = \"warm\"\ncapabilities = [\"read\"]\nstandby = { promote_after = \"10s\", \
                    of = [\"main\"], writes = \"when_primary\", max_replication_lag = \"60s\" }\n";
     world.table().replacen("priority = 1\n", standby, 1)
 }
@@ -119,7 +119,7 @@ async fn writes_follow_the_primary_there_and_back() {
     world.kill("main").await;
     for node in nodes {
         becomes(node, "all three find it down, for long enough", |writer| {
-            writer["votes"] == 3 && writer["lost_seconds"].as_f64().is_some_and(|lost| lost > 5.0)
+            writer["votes"] == 3 && writer["lost_seconds"].as_f64().is_some_and(|lost| lost > 10.0)
         })
         .await;
         // Nobody has promoted it yet.
@@ -167,6 +167,21 @@ async fn writes_follow_the_primary_there_and_back() {
 }
 
 #[tokio::test]
+async fn what_the_operator_takes_out_of_service_hands_its_writes_over() {
+    let Stage { world, bus, nodes } = &Stage::new().await;
+    let disabled = table(world).replacen("[regions.main]\n", "[regions.main]\nstate = \"disabled\"\n", 1);
+    BusPublisher::connect(bus).await.publish(&disabled).await;
+    for node in nodes {
+        becomes(node, "the primary counts as lost", |writer| writer["lost_seconds"].is_number()).await;
+        writes_are_refused(node).await;
+    }
+    say(world, "copy", "primary");
+    for node in nodes {
+        writes_go_to(node, "copy").await;
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_hears_no_majority_promotes_nobody_and_one_that_starts_anew_is_told() {
     let mut stage = Stage::new().await;
     // The others fall silent: they are known all the same.
@@ -210,5 +225,13 @@ async fn without_a_bus_writes_stay_with_the_primary_and_the_start_says_so() {
     assert_eq!(written(&world, "copy"), 0);
     assert_eq!(region(&node, "main").await["writes"], "primary_lost");
     world.revive("main").await;
+    // Others may have promoted the standby: this node cannot know.
+    eventually_within(PATIENCE, "both say that they are primary", async || {
+        let writes = region(&node, "main").await["writes"].clone();
+        if writes == "contested" { Ok(()) } else { Err(writes.to_string()) }
+    })
+    .await;
+    writes_are_refused(&node).await;
+    say(&world, "copy", "replica");
     writes_go_to(&node, "main").await;
 }
