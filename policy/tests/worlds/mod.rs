@@ -20,8 +20,8 @@ use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, Rout
 use policy::score::{CurveShape, LatencyCurve, ScoringSpec, Weights};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
-    Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, RouteId, Snapshot, Withheld,
-    Writes,
+    Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, RouteId, Snapshot,
+    Withheld, Writes,
 };
 use proptest::collection::vec;
 use proptest::option::weighted as maybe;
