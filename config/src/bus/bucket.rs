@@ -42,16 +42,25 @@ impl Bus {
         }
         let made = match replicas {
             Some(replicas) => self.create_with(replicas).await.map(|()| replicas),
-            None if self.is_clustered() => match self.create_with(REPLICAS).await {
-                Ok(()) => Ok(REPLICAS),
-                Err(NotCreated { is_for_lack_of_servers: true, .. }) => self.create_with(1).await.map(|()| 1),
-                Err(error) => Err(error),
-            },
+            None if self.is_clustered() => self.create_in_cluster().await,
             None => self.create_with(1).await.map(|()| 1),
         };
         let made = made.map_err(|NotCreated { error, .. }| error)?;
         self.settle().await?;
         Ok(Some(made))
+    }
+
+    /// Creates it on as many servers as there should be, or on one where there are fewer. A cluster that has just begun may
+    /// not know all of its servers yet.
+    async fn create_in_cluster(&self) -> Result<usize, NotCreated> {
+        for _ in 0..GATHERING {
+            match self.create_with(REPLICAS).await {
+                Ok(()) => return Ok(REPLICAS),
+                Err(NotCreated { is_for_lack_of_servers: true, .. }) => tokio::time::sleep(SETTLING_PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
+        self.create_with(1).await.map(|()| 1)
     }
 
     /// Waits until a new bucket answers. The servers of a cluster elect its leader first; until then a request times
@@ -200,6 +209,9 @@ struct NotCreated {
 /// How often a new bucket is tried, and the pause between: ten seconds in all, where an election takes one or two.
 const SETTLING: u32 = 40;
 const SETTLING_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often it is asked whether there are enough servers, with the same pause: two seconds in all.
+const GATHERING: u32 = 8;
 
 /// How many servers of a cluster keep a bucket: one may fail, and the others are still a majority.
 const REPLICAS: usize = 3;
