@@ -121,12 +121,12 @@ impl Node {
         self.ask(&get("/status")).await.json()
     }
 
-    /// Waits until every region has passed its probes, cold ones too.
+    /// Waits until every region has passed its probes, cold ones too, and who has the writes of a pair has been asked.
     pub async fn all_up(&self) {
         eventually("every region up", async || {
             let status = self.status().await;
             let regions = status["regions"].as_array().expect("regions");
-            match regions.iter().find(|region| region["health"] != "up") {
+            match regions.iter().find(|region| region["health"] != "up" || region["writes"] == "starting") {
                 None => Ok(()),
                 Some(region) => Err(region.to_string()),
             }
