@@ -228,10 +228,12 @@ impl<T> Queue<T> {
             let most = if is_hurried { self.patience() } else { self.plan.age };
             if now.saturating_sub(each.since) >= most {
                 expired.push(self.take(at));
-                self.gave_up = Some(now);
             } else {
                 at += 1;
             }
+        }
+        if !expired.is_empty() && self.is_empty() {
+            self.gave_up = Some(now);
         }
         expired
     }

@@ -47,6 +47,24 @@ fn under_overload_the_newest_comes_first_and_the_old_give_up() {
     assert_eq!(all(&mut queue, ms(402)), [1, 2]);
 }
 
+/// Those who give up leave no place free; those who get one do.
+#[test]
+fn a_queue_that_was_given_up_is_no_rest() {
+    for (gets_a_place, pause, is_overloaded) in
+        [(false, 99, true), (false, 100, false), (true, 1, false), (true, 99, false)]
+    {
+        let mut queue = queue(10);
+        queue.push(ms(0), of(Default, 1), 1);
+        queue.push(ms(200), of(Default, 2), 2);
+        assert_eq!(queue.expire(ms(250), &Taken::default()), [1]);
+        let end = if gets_a_place { 260 } else { 450 };
+        let left = if gets_a_place { all(&mut queue, ms(end)) } else { queue.expire(ms(end), &Taken::default()) };
+        assert_eq!(left, [2]);
+        queue.push(ms(end + pause), of(Default, 3), 3);
+        assert_eq!(queue.is_overloaded(ms(end + pause)), is_overloaded, "{gets_a_place}, {pause} ms later");
+    }
+}
+
 #[test]
 fn where_answers_are_quick_the_old_give_up_sooner() {
     let mut queue = queue(10);
