@@ -265,6 +265,28 @@ mod tests {
         }
     }
 
+    /// A country of a type that no schema has is some other value, and what is around it is read on.
+    #[test]
+    fn a_country_of_any_type() {
+        use serde::de::value::{BytesDeserializer, Error, U128Deserializer};
+
+        let other = CountryValue { code: Value::Other, ..CountryValue::default() };
+        for json in ["true", "7", "-7", "7.5", "[]"] {
+            assert_eq!(serde_json::from_str::<CountryValue<'_>>(json).unwrap(), other, "{json}");
+        }
+        let wide = CountryValue::deserialize(U128Deserializer::<Error>::new(1 << 100));
+        assert_eq!(wide.unwrap(), other);
+        let bytes = CountryValue::deserialize(BytesDeserializer::<Error>::new(b"DE"));
+        assert_eq!(bytes.unwrap(), other);
+        assert_eq!(Reading::Scalar.deserialize(BytesDeserializer::<Error>::new(b"DE")).unwrap(), Value::Other);
+        assert_eq!(Reading::Scalar.deserialize(U128Deserializer::<Error>::new(1 << 70)).unwrap().text(), None);
+        let said = serde_json::from_str::<CountryValue<'_>>("null").unwrap_err().to_string();
+        assert!(said.contains("expected a country"), "{said}");
+        let said =
+            Reading::Scalar.deserialize(&mut serde_json::Deserializer::from_str("null")).unwrap_err().to_string();
+        assert!(said.contains("expected any value"), "{said}");
+    }
+
     #[test]
     fn texts_numbers_and_flags() {
         let facts = [
