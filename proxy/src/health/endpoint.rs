@@ -247,7 +247,6 @@ impl EndpointState {
 
     /// Ejects it; false when it is out already.
     pub(crate) fn eject(&self, cause: Cause, outlier: &Outlier) -> bool {
-        self.traffic.begin_anew();
         self.update(|health| health.eject(uptime(), cause, outlier))
     }
 
@@ -276,7 +275,12 @@ impl EndpointState {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut health);
         let now: Duration = uptime();
-        self.up.store(health.is_up(now), Ordering::Relaxed);
+        let is_up = health.is_up(now);
+        if is_up && !self.up.swap(is_up, Ordering::Relaxed) {
+            // Whoever failed before it was out, or while it was, counts when they fail again.
+            self.traffic.begin_anew();
+        }
+        self.up.store(is_up, Ordering::Relaxed);
         self.probed_up.store(health.is_probed_up(), Ordering::Relaxed);
         self.suspect.store(health.is_suspect(), Ordering::Relaxed);
         self.errors_in_a_row.store(health.errors_in_a_row(), Ordering::Relaxed);
@@ -289,3 +293,36 @@ impl EndpointState {
 /// For how long an endpoint that took no WebSockets is passed over: where neither a probe nor a request would find out that
 /// it takes them by now, a WebSocket does.
 const NO_TUNNELS_MS: u64 = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Requests that were under way when it was taken out fail after that; they must not hide what its clients meet once it
+    /// is back.
+    #[test]
+    fn clients_count_again_once_it_is_back_in_rotation() {
+        let endpoint = Endpoint {
+            role: EndpointRole::Origin,
+            tls: false,
+            http2: false,
+            host: "127.0.0.1".to_owned(),
+            port: 8080,
+            version: None,
+        };
+        let endpoint = EndpointState::new(endpoint, false);
+        let (plan, outlier) = (ProbePlan::default(), policy::failover::Failover::default().outlier);
+        let fails = || {
+            let of = |client_key| TrafficSource { client_key, interval: Duration::from_secs(3600) };
+            let clients = 0..u64::from(outlier.consecutive_errors);
+            let noted = clients.map(|client| endpoint.on_error(of(client), Symptom::Refused, &outlier));
+            noted.last().expect("some client")
+        };
+        (0..plan.failures).for_each(|_| drop(endpoint.on_probe(Probe::Failed, &plan)));
+        assert!(!endpoint.is_up());
+        fails();
+        (0..plan.successes).for_each(|_| drop(endpoint.on_probe(Probe::Passed, &plan)));
+        assert!(endpoint.is_up());
+        assert_eq!(fails(), Noted::Enough);
+    }
+}

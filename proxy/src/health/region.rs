@@ -214,9 +214,14 @@ impl RegionState {
 
     /// Makes it the last resort for a while. False when it is that already.
     pub(crate) fn suspect(&self, outlier: &Outlier) -> bool {
+        self.begin_anew();
+        self.lock().health.suspect(uptime(), outlier)
+    }
+
+    /// Has every client's failures count anew.
+    pub(crate) fn begin_anew(&self) {
         self.errors_in_a_row.store(0, Ordering::Relaxed);
         self.failing.forget();
-        self.lock().health.suspect(uptime(), outlier)
     }
 
     /// Takes one retry or hedge from the budget, if it has one left.

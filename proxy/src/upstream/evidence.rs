@@ -186,6 +186,11 @@ pub(crate) fn suspect(metrics: &Metrics, region: &str, cell: &Region, cause: Cau
 pub(crate) fn refresh(metrics: &Metrics, region: &str, cell: &Region, failover: &Failover) {
     let Some((before, after)) = cell.refresh(failover) else { return };
     metrics.region_health.with_label_values(&[region]).set(gauge(cell));
+    if before == Phase::Suspected {
+        // What was under way when it came to be suspected has failed since, and must not hide what its clients meet now.
+        cell.state.begin_anew();
+        cell.endpoints.iter().for_each(|endpoint| endpoint.begin_anew());
+    }
     let (before, state) = (phase_name(before), phase_name(after));
     match cell.state.health() {
         Health::Ramping(percent) => tracing::warn!(region, before, state, percent, "region changed"),
