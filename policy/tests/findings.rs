@@ -137,8 +137,14 @@ fn a_route_for_tenants_of_two_laws_serves_nobody() {
     let mut spec = world();
     spec.rules[1].transfer = Transfer::Prohibited;
     spec.routes[1].jurisdictions = vec![JurisdictionId(0), JurisdictionId(1)];
-    assert_eq!(causes(&spec), []);
-    assert_eq!(said(&spec), Vec::<String>::new());
+    let all: Vec<Cause> = causes(&spec);
+    assert!(!all.is_empty() && all.iter().all(|cause| matches!(cause, Cause::Contradiction(_))), "{all:?}");
+    assert!(
+        said(&spec)[0].starts_with("no region satisfies both the rule at line 1 (law) and the rule at line 1 (law)")
+    );
+    // For tenants of one, clients of the other are refused, which follows from what the route says.
+    spec.routes[1].jurisdictions.pop();
+    assert_eq!((causes(&spec), said(&spec)), (vec![Cause::Tenant], Vec::new()));
 }
 
 /// The command asks what the finding is about: a request with content, a tunnel, a client with consent.

@@ -265,7 +265,10 @@ fn cause(
     if !lawful.is_empty() {
         return Some(Cause::Unable(lawful));
     }
-    if !law.allowed(own, consenting).all().and(takes_new).is_empty() && row.own < row.clauses.len() {
+    // Where the route's own jurisdictions leave nothing by themselves, they contradict each other, whoever asks.
+    let tenants = row.clauses.get(row.own..).unwrap_or_default();
+    let is_served = |clauses| !law.allowed(clauses, consenting).all().and(takes_new).is_empty();
+    if !tenants.is_empty() && is_served(own) && is_served(tenants) {
         return Some(Cause::Tenant);
     }
     if !row.allowed[consenting.index()].all().is_empty() {
