@@ -7,7 +7,8 @@
 //! its age without being empty (but for those that gave up): then what comes in is more than what goes out, and the
 //! newest comes first, since its client still waits, and what is not critical gives up after a quarter of the age, or
 //! sooner where that is said, unless its class is owed a place. (CoDel's idea, as Facebook and Google have it for
-//! requests.)
+//! requests.) Where it is said, so much sooner is the queue found to stand, too, and a few places stay free for the critical
+//! that may come: who is critical then waits once, at the origin, and not before at the queue as well.
 
 use std::collections::hash_map::Entry;
 use std::time::Duration;
@@ -148,7 +149,27 @@ impl<T> Queue<T> {
 
     /// Returns whether more has come in than went out for a while.
     pub fn is_overloaded(&self, now: Duration) -> bool {
-        !self.is_empty() && now.saturating_sub(self.busy_since) >= self.plan.age / INTERVAL
+        !self.is_empty() && now.saturating_sub(self.busy_since) >= self.interval()
+    }
+
+    /// Returns for how long a queue may stand before it is too much that comes in: where those in it would then wait for less
+    /// than a tenth of the age, they have waited for too long by the time that it has stood for as much.
+    fn interval(&self) -> Duration {
+        let tenth = self.plan.age / INTERVAL;
+        self.hurry.map_or(tenth, |hurry| hurry.max(LEAST_INTERVAL).min(tenth))
+    }
+
+    /// Returns how many of `limit` places, of which those are `taken`, stay free for now: some for the critical, while more
+    /// comes in than goes out and it was said what is to wait for how long; none while one of them waits, or who is owed a
+    /// place.
+    pub fn spare(&self, now: Duration, limit: usize, taken: &Taken) -> usize {
+        let is_for_whoever_waits = || {
+            self.waiting.iter().any(|each| each.criticality == Criticality::Critical) || self.most_owed(taken).is_some()
+        };
+        if self.hurry.is_none() || !self.is_overloaded(now) || is_for_whoever_waits() {
+            return 0;
+        }
+        limit.isqrt().min(limit.saturating_sub(1) / 2)
     }
 
     /// Takes one in. Returns who gives way to it if there are too many, which may be itself: those of classes beyond
@@ -159,7 +180,7 @@ impl<T> Queue<T> {
         if self.plan.length == 0 {
             return Some(item);
         }
-        if self.is_empty() && self.gave_up.is_none_or(|at| now.saturating_sub(at) >= self.plan.age / INTERVAL) {
+        if self.is_empty() && self.gave_up.is_none_or(|at| now.saturating_sub(at) >= self.interval()) {
             self.busy_since = now;
         }
         self.gave_up = None;
@@ -271,6 +292,8 @@ impl<T> Queue<T> {
 
 /// The part of its age for which a queue may stand before it is too much that comes in.
 const INTERVAL: u32 = 10;
+/// A burst of requests that is over sooner is none of too many, however quick their answers are.
+const LEAST_INTERVAL: Duration = Duration::from_millis(25);
 /// The part of its age that is left then to what is not critical.
 const HURRY: u32 = 4;
 /// Nobody is refused for having waited for less.

@@ -325,7 +325,12 @@ impl Limiter {
 
     /// Takes a place, if there is one; by which plan.
     fn take(&self) -> Option<u32> {
-        let limit = self.limit.load(Ordering::SeqCst);
+        self.take_leaving(0)
+    }
+
+    /// The same, if so many are left.
+    fn take_leaving(&self, spare: usize) -> Option<u32> {
+        let limit = self.limit.load(Ordering::SeqCst).saturating_sub(spare);
         let more = |taken| ((taken_of(taken) as usize) < limit && taken_of(taken) < u32::MAX).then_some(taken + 1);
         self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok().map(plan_of)
     }
@@ -358,10 +363,10 @@ impl Limiter {
         let mut go_on = Vec::new();
         let leave = {
             let mut inner = self.lock();
-            while !inner.queue.is_empty()
-                && let Some(plan) = self.take()
-            {
+            while !inner.queue.is_empty() {
                 let taken = self.taken_by_classes(&inner.queue);
+                let spare = inner.queue.spare(now, self.limit.load(Ordering::SeqCst), &taken);
+                let Some(plan) = self.take_leaving(spare) else { break };
                 match inner.queue.pop(now, &taken) {
                     Some((waiter, class)) => {
                         let slot = class.and_then(|index| inner.queue.guarantees().slot(index));

@@ -69,13 +69,44 @@ fn a_queue_that_was_given_up_is_no_rest() {
 fn where_answers_are_quick_the_old_give_up_sooner() {
     let mut queue = queue(10);
     queue.set_hurry(Some(ms(30)));
-    for (at, criticality) in [(0, Default), (80, Sheddable), (80, Critical)] {
-        queue.push(ms(at), of(criticality, at), at as u32);
-    }
-    assert_eq!(queue.expire(ms(99), &Taken::default()), [] as [u32; 0], "it is calm");
-    assert_eq!(queue.expire(ms(100), &Taken::default()), [0]);
-    assert_eq!(queue.expire(ms(110), &Taken::default()), [80]);
+    queue.push(ms(0), of(Default, 1), 1);
+    assert_eq!(queue.expire(ms(29), &Taken::default()), [] as [u32; 0], "it is calm");
+    assert_eq!(queue.expire(ms(30), &Taken::default()), [1]);
+    queue.push(ms(80), of(Sheddable, 2), 2);
+    queue.push(ms(80), of(Critical, 3), 3);
+    assert_eq!(queue.expire(ms(109), &Taken::default()), [] as [u32; 0], "it was at rest");
+    assert_eq!(queue.expire(ms(110), &Taken::default()), [2]);
     assert_eq!(queue.len(), 1);
+}
+
+/// A queue that stands for as long as those in it would wait is too much, but for a burst, and after a tenth of the age.
+#[test]
+fn a_queue_stands_for_as_long_as_is_waited_in_it() {
+    for (hurry, stands) in [(None, 100), (Some(1), 25), (Some(5), 25), (Some(60), 60), (Some(400), 100)] {
+        let mut queue = queue(10);
+        queue.set_hurry(hurry.map(ms));
+        queue.push(ms(0), of(Default, 1), 1);
+        assert!(!queue.is_overloaded(ms(stands - 1)), "{hurry:?}");
+        assert!(queue.is_overloaded(ms(stands)), "{hurry:?}");
+    }
+}
+
+/// Places that stay free for the critical: under an adaptive limit, while more comes in than goes out, and none of them waits.
+#[test]
+fn some_places_are_spared_for_the_critical() {
+    let none = Taken::default();
+    for (limit, spared) in [(0, 0), (1, 0), (2, 0), (3, 1), (5, 2), (12, 3), (100, 10), (1_000, 31)] {
+        let mut queue = queue(10);
+        queue.push(ms(0), of(Default, 1), 1);
+        assert_eq!(queue.spare(ms(500), limit, &none), 0, "of a limit that does not find itself");
+        queue.set_hurry(Some(ms(30)));
+        assert_eq!(queue.spare(ms(29), limit, &none), 0, "it is calm");
+        assert_eq!(queue.spare(ms(30), limit, &none), spared, "{limit}");
+        queue.push(ms(31), of(Critical, 2), 2);
+        assert_eq!(queue.spare(ms(40), limit, &none), 0, "it is for this one");
+        assert_eq!(queue.pop(ms(40), &none).map(|(item, _)| item), Some(2));
+        assert_eq!(queue.spare(ms(40), limit, &none), spared);
+    }
 }
 
 #[test]
