@@ -5,7 +5,7 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::http1::Upgraded;
-use crate::http2::StreamTunnel;
+use crate::http2::{Kept, StreamTunnel};
 
 /// The bytes of one side of a tunnel, both ways; writing may end before reading does. It lives in its tunnel's task.
 pub(crate) trait TunnelStream: AsyncRead + AsyncWrite + Send + Unpin {
@@ -25,7 +25,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> TunnelStream for Upgraded<S> {
     }
 }
 
-impl<K: Send + Unpin + 'static> TunnelStream for StreamTunnel<K> {
+impl<K: Kept> TunnelStream for StreamTunnel<K> {
     fn cut(&mut self) {
         self.reset();
     }

@@ -1,6 +1,7 @@
 //! What happens to one request on its way, whichever region it goes to.
 
 mod access;
+mod answer_ends;
 mod bodies;
 mod framing;
 mod gateway;

@@ -153,6 +153,12 @@ impl Frames {
         }
     }
 
+    /// Sends no more, and waits until the other end closes.
+    pub async fn finish(mut self) {
+        let _ = self.stream.shutdown().await;
+        self.closed().await;
+    }
+
     /// Waits until the other end closes.
     pub async fn closed(mut self) {
         while self.read().await.is_some() {}

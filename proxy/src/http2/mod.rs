@@ -7,4 +7,4 @@ mod tunnel;
 
 pub(crate) use content::{Http2Content, STREAM_WINDOW};
 pub(crate) use outgoing::{Outgoing, Unsent};
-pub(crate) use tunnel::StreamTunnel;
+pub(crate) use tunnel::{Kept, StreamTunnel};

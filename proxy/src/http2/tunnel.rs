@@ -19,8 +19,18 @@ pub(crate) struct StreamTunnel<K> {
     receiving: RecvStream,
     /// What has arrived and was not taken.
     input: Bytes,
-    _kept: K,
+    kept: K,
 }
+
+/// What a stream's tunnel keeps for as long as it lives.
+pub(crate) trait Kept: Send + Unpin + 'static {
+    /// Returns whether the other end had ended what it sends before the connection failed with this error.
+    fn end_came_before(&self, _: &h2::Error) -> bool {
+        false
+    }
+}
+
+impl Kept for () {}
 
 struct Sending {
     stream: SendStream<Bytes>,
@@ -34,7 +44,7 @@ impl<K> StreamTunnel<K> {
     /// Takes both directions of a stream.
     pub(crate) fn new(sending: SendStream<Bytes>, receiving: RecvStream, kept: K) -> Self {
         let sending = Sending { stream: sending, has_ended: false, has_heard_all: false };
-        Self { sending: Arc::new(Mutex::new(sending)), receiving, input: Bytes::new(), _kept: kept }
+        Self { sending: Arc::new(Mutex::new(sending)), receiving, input: Bytes::new(), kept }
     }
 
     /// Has the other end see that the tunnel was cut. What was written and is not with the socket yet is lost.
@@ -69,12 +79,13 @@ fn wants_no_more(sending: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> bool 
     matches!(sending.poll_reset(cx), Poll::Ready(Ok(Reason::NO_ERROR)))
 }
 
-impl<K: Unpin> AsyncRead for StreamTunnel<K> {
+impl<K: Kept> AsyncRead for StreamTunnel<K> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.input.is_empty() {
             match ready!(self.receiving.poll_data(cx)) {
-                Some(data) => self.input = data.map_err(io_error)?,
-                None => {
+                Some(Ok(data)) => self.input = data,
+                Some(Err(error)) if !self.kept.end_came_before(&error) => return Poll::Ready(Err(io_error(error))),
+                Some(Err(_)) | None => {
                     lock(&self.sending).has_heard_all = true;
                     return Poll::Ready(Ok(()));
                 }
@@ -88,7 +99,7 @@ impl<K: Unpin> AsyncRead for StreamTunnel<K> {
     }
 }
 
-impl<K: Unpin> AsyncWrite for StreamTunnel<K> {
+impl<K: Kept> AsyncWrite for StreamTunnel<K> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));

@@ -30,6 +30,7 @@ use crate::upstream::http1::{MOST_INTERIM, OriginStream, PATIENCE, STALLED};
 use crate::upstream::http2_life::{Places, Watched, drive};
 use crate::upstream::link::{ConnectError, Link, SendError};
 use crate::upstream::socket::IdleProbe;
+use crate::upstream::stream_ends::{StreamEnd, StreamEnds};
 
 /// A connection whose peer has said that it speaks HTTP/2, and how much of it. It belongs to one worker's thread, and
 /// closes once no request and no pool holds it.
@@ -40,6 +41,7 @@ pub(crate) struct Http2 {
     link: Link,
     socket: IdleProbe,
     places: Arc<Places>,
+    ends: Arc<StreamEnds>,
     /// When its last stream ended, in milliseconds of [`uptime`].
     idle_since_ms: AtomicU64,
     /// A request has found it broken.
@@ -55,6 +57,10 @@ pub(crate) struct Stream {
     sent: Sent,
     /// The content of the answer, once that has begun.
     answer: Option<Http2Content>,
+    /// Whether the answer was read to its end, though its connection has failed since that came.
+    is_whole: bool,
+    /// Of a request whose content may still be on its way up at the end of its answer.
+    end: Option<StreamEnd>,
     /// What sends the rest of a request whose answer has begun before its end. Whichever of both ends last has the place.
     upload: Option<(AbortHandle, Arc<UploadPlace>)>,
 }
@@ -87,7 +93,7 @@ impl Http2 {
     ) -> Result<Self, ConnectError> {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let socket = IdleProbe::on(stream.tcp())?;
-        let (stream, signs) = Watched::new(stream);
+        let (stream, signs, ends) = Watched::new(stream);
         let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
         settled(&sender, &mut connection).await?;
         let takes_tunnels = sender.is_extended_connect_protocol_enabled();
@@ -100,6 +106,7 @@ impl Http2 {
             link,
             socket,
             places,
+            ends,
             idle_since_ms,
             broken: AtomicBool::new(false),
             takes_tunnels,
@@ -111,7 +118,14 @@ impl Http2 {
         if self.is_closed() || !self.places.take() {
             return None;
         }
-        Some(Stream { connection: self.clone(), sent: Sent::Nothing, answer: None, upload: None })
+        Some(Stream {
+            connection: self.clone(),
+            sent: Sent::Nothing,
+            answer: None,
+            is_whole: false,
+            end: None,
+            upload: None,
+        })
     }
 
     /// Returns how many requests it takes at a time.
@@ -177,6 +191,7 @@ impl Stream {
         let Some(mut sender) = sender else { return Err(SendError::Unsent(body)) };
         let (mut answer, sending) = sender.send_request(request, ends).map_err(broken)?;
         self.sent = if ends { Sent::Head } else { Sent::Content };
+        self.end = (!ends).then(|| self.connection.ends.of(answer.stream_id().as_u32()));
         let mut upload = (!ends).then(|| Upload::new(Outgoing::new(sending, body)));
         let mut told = 0;
         let answered = poll_fn(|cx| poll_answer(&mut answer, &mut upload, (interim, &mut told), cx)).await?;
@@ -196,15 +211,24 @@ impl Stream {
 
     /// Returns the next piece of the answer's content, or its trailers.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        match &mut self.answer {
-            Some(content) => Pin::new(content).poll_frame(cx).map_err(AnswerError::from),
-            None => Poll::Ready(None),
-        }
+        let Some(content) = self.answer.as_mut().filter(|_| !self.is_whole) else { return Poll::Ready(None) };
+        Poll::Ready(match ready!(Pin::new(content).poll_frame(cx)) {
+            Some(Err(error)) if self.end.as_ref().is_some_and(|end| end.came_before(&error)) => {
+                self.is_whole = true;
+                None
+            }
+            Some(Ok(frame)) => {
+                // After trailers nothing comes.
+                self.is_whole = frame.is_trailers();
+                Some(Ok(frame))
+            }
+            end => end.map(|end| end.map_err(AnswerError::from)),
+        })
     }
 
     /// Returns whether all of the answer was read.
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.answer.as_ref().is_none_or(Body::is_end_stream)
+        self.is_whole || self.answer.as_ref().is_none_or(Body::is_end_stream)
     }
 
     /// Returns how much of the answer's content is still to come.
@@ -246,7 +270,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let has_answer = self.answer.as_ref().is_some_and(Body::is_end_stream);
+        let has_answer = self.is_whole || self.answer.as_ref().is_some_and(Body::is_end_stream);
         if let Some((upload, _)) = &self.upload {
             // After a complete answer an origin may still want the rest of its request.
             if !has_answer {
@@ -349,24 +373,40 @@ fn poll_answer(
         *upload = None;
         sent.map_err(SendError::Broken)?;
     }
+    let goes_on = |waker: &Waker| {
+        if upload.as_mut().is_some_and(|upload| upload.waiting.take().is_some()) {
+            // It is polled again, now with its content.
+            waker.wake_by_ref();
+        }
+    };
+    ready!(poll_interim(answer, (interim, told), goes_on, cx))?;
+    Pin::new(answer).poll(cx).map_err(broken)
+}
+
+/// Passes the interim answers on that have come, as many of a request as may be; ready once there are no more. Of each 100,
+/// which is this node's to hear, `goes_on` is told.
+pub(super) fn poll_interim(
+    answer: &mut ResponseFuture,
+    (interim, told): (Option<&dyn Interim>, &mut usize),
+    mut goes_on: impl FnMut(&Waker),
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), SendError>> {
     while let Some(head) = ready!(answer.poll_informational(cx)).transpose().map_err(broken)? {
         if head.status() == StatusCode::SWITCHING_PROTOCOLS {
             // RFC 9113, 8.6.
             return Poll::Ready(Err(SendError::Broken(AnswerError::Status)));
-        } else if head.status() != StatusCode::CONTINUE {
-            if *told < MOST_INTERIM {
-                *told += 1;
-                interim.inspect(|interim| interim.tell(&head));
-            }
-        } else if upload.as_mut().is_some_and(|upload| upload.waiting.take().is_some()) {
-            // It is polled again, now with its content.
-            cx.waker().wake_by_ref();
+        } else if head.status() == StatusCode::CONTINUE {
+            goes_on(cx.waker());
+        } else if *told < MOST_INTERIM {
+            *told += 1;
+            interim.inspect(|interim| interim.tell(&head));
         }
     }
-    Pin::new(answer).poll(cx).map_err(broken)
+    Poll::Ready(Ok(()))
 }
 
-fn broken(error: h2::Error) -> SendError {
+/// Returns what an error of a request that was sent says of it.
+pub(super) fn broken(error: h2::Error) -> SendError {
     match is_unprocessed(&error) {
         true => SendError::Unprocessed,
         false => SendError::Broken(error.into()),

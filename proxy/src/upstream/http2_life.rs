@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::clock::{coarse_ms, now};
 use crate::health::round_trip::PendingRoundTrips;
+use crate::upstream::stream_ends::{FrameFollower, StreamEnds};
 
 /// The places of requests on one connection: as many as its peer takes streams at a time. The connection's task and all its
 /// requests have it, on one worker's thread.
@@ -90,17 +91,20 @@ pub(super) struct Signs {
     is_blocked: AtomicBool,
 }
 
-/// A stream whose signs are noted.
+/// A stream whose signs are noted, and which streams of HTTP/2 end on it.
 pub(super) struct Watched<S> {
     inner: S,
     signs: Arc<Signs>,
+    frames: FrameFollower,
+    ends: Arc<StreamEnds>,
 }
 
 impl<S> Watched<S> {
-    /// Takes a stream that is open by now.
-    pub(super) fn new(inner: S) -> (Self, Arc<Signs>) {
+    /// Takes a stream that is open by now, and on which nothing was read.
+    pub(super) fn new(inner: S) -> (Self, Arc<Signs>, Arc<StreamEnds>) {
         let signs = Arc::new(Signs { heard_at_ms: AtomicU64::new(coarse_ms()), is_blocked: AtomicBool::new(false) });
-        (Self { inner, signs: signs.clone() }, signs)
+        let ends = Arc::<StreamEnds>::default();
+        (Self { inner, signs: signs.clone(), frames: FrameFollower::default(), ends: ends.clone() }, signs, ends)
     }
 
     fn noted<T>(&self, polled: Poll<T>) -> Poll<T> {
@@ -111,8 +115,11 @@ impl<S> Watched<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        self.signs.heard_at_ms.store(coarse_ms(), Ordering::Relaxed);
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
+        this.frames.advance(buffer.filled().get(before..).unwrap_or_default(), &this.ends);
+        this.signs.heard_at_ms.store(coarse_ms(), Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -307,7 +314,7 @@ mod tests {
             let mut server = h2::server::handshake(far).await.unwrap();
             while server.accept().await.is_some() {}
         });
-        let (near, signs) = Watched::new(near);
+        let (near, signs, _) = Watched::new(near);
         let (_sender, mut connection) = h2::client::handshake(near).await.unwrap();
         let pings = connection.ping_pong().unwrap();
         let connection = tokio::spawn(connection);

@@ -3,7 +3,9 @@
 //! A tunnel may last for hours. On a connection that requests share it would take one of their places, and of their window
 //! what its client does not read.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,11 +20,14 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::headers::RequestHead;
-use crate::http2::StreamTunnel;
+use crate::http2::{Kept, StreamTunnel};
+use crate::interim::Interim;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::http1::OriginStream;
-use crate::upstream::http2::{MAX_HEADER_LIST, in_http2, is_unprocessed, settled};
+use crate::upstream::http2::{MAX_HEADER_LIST, broken, in_http2, poll_interim, settled};
+use crate::upstream::http2_life::Watched;
 use crate::upstream::link::{ConnectError, Link, SendError};
+use crate::upstream::stream_ends::{StreamEnd, StreamEnds};
 use crate::websocket;
 
 /// A connection whose peer has announced that it takes extended CONNECT. It belongs to one request, and then to the tunnel or
@@ -31,8 +36,11 @@ use crate::websocket;
 pub(crate) struct Http2Tunnel {
     sender: SendRequest<Bytes>,
     scheme: Scheme,
+    ends: Arc<StreamEnds>,
     /// Its one stream, once the request was answered.
     stream: Option<(SendStream<Bytes>, RecvStream)>,
+    /// Whether an answer that is no tunnel was read to its end, though the connection has failed since that came.
+    is_whole: bool,
     /// How much of an answer that is no tunnel is still to come, where that is known.
     left: Option<u64>,
     /// What there is to know of it.
@@ -40,8 +48,20 @@ pub(crate) struct Http2Tunnel {
     in_use: InUse,
 }
 
-/// Dropped, it has the connection's task end soon.
-type InUse = oneshot::Sender<()>;
+/// What a stream of a connection of its own lives by.
+#[derive(Debug)]
+pub(crate) struct InUse {
+    /// Dropped, it has the connection's task end soon.
+    _alive: oneshot::Sender<()>,
+    /// Of the one stream, once there is that.
+    end: Option<StreamEnd>,
+}
+
+impl Kept for InUse {
+    fn end_came_before(&self, error: &h2::Error) -> bool {
+        self.end.as_ref().is_some_and(|end| end.came_before(error))
+    }
+}
 
 impl Http2Tunnel {
     /// Speaks HTTP/2 on a stream, and waits for the peer's SETTINGS.
@@ -50,12 +70,13 @@ impl Http2Tunnel {
     /// When the peer closes the stream, speaks otherwise, or takes no extended CONNECT.
     pub(crate) async fn open(stream: OriginStream, link: Link) -> Result<Self, ConnectError> {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+        let (stream, _, ends) = Watched::new(stream);
         let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
         settled(&sender, &mut connection).await?;
         if !sender.is_extended_connect_protocol_enabled() {
             return Err(ConnectError::NoTunnels);
         }
-        let (in_use, released) = oneshot::channel::<()>();
+        let (alive, released) = oneshot::channel::<()>();
         tokio::spawn(async move {
             let mut connection = pin!(connection);
             let ended = tokio::select! {
@@ -67,27 +88,31 @@ impl Http2Tunnel {
                 tracing::debug!(%error, "a tunnel's upstream connection ended");
             }
         });
-        Ok(Self { sender, scheme, stream: None, left: None, link, in_use })
+        let in_use = InUse { _alive: alive, end: None };
+        Ok(Self { sender, scheme, ends, stream: None, is_whole: false, left: None, link, in_use })
     }
 
-    /// Asks for the tunnel, and waits for the answer's head: that of HTTP/1.1, 101, where there is one.
+    /// Asks for the tunnel, and waits for the answer's head: that of HTTP/1.1, 101, where there is one. Interim answers before
+    /// it go to `interim`.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub(crate) async fn send(&mut self, head: &RequestHead<'_>) -> Result<Response<()>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        head: &RequestHead<'_>,
+        interim: Option<&dyn Interim>,
+    ) -> Result<Response<()>, SendError> {
         let (request, key) = extended_connect(head.to_request(), &self.scheme);
-        let broken = |error| SendError::Broken(AnswerError::Http2(error));
         // What fails here was not sent: a GOAWAY may have come with the settings.
-        let (answer, mut sending) = self.sender.send_request(request, false).map_err(|_| SendError::Unprocessed)?;
-        let answer = answer.await.map_err(|error| match is_unprocessed(&error) {
-            true => SendError::Unprocessed,
-            false => broken(error),
-        })?;
+        let (mut answer, mut sending) = self.sender.send_request(request, false).map_err(|_| SendError::Unprocessed)?;
+        self.in_use.end = Some(self.ends.of(answer.stream_id().as_u32()));
+        let mut told = 0;
+        let answer = poll_fn(|cx| {
+            ready!(poll_interim(&mut answer, (interim, &mut told), |_| {}, cx))?;
+            Pin::new(&mut answer).poll(cx).map_err(broken)
+        })
+        .await?;
         let (mut parts, receiving) = answer.into_parts();
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            // RFC 9113, 8.6.
-            return Err(SendError::Broken(AnswerError::Status));
-        }
         if parts.status.is_success() {
             parts.status = StatusCode::SWITCHING_PROTOCOLS;
             parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -108,19 +133,26 @@ impl Http2Tunnel {
 
     /// Returns the next piece of an answer that is no tunnel, or its trailers.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let Some((_, receiving)) = &mut self.stream else { return Poll::Ready(None) };
-        if let Some(data) = ready!(receiving.poll_data(cx)).transpose()? {
-            receiving.flow_control().release_capacity(data.len())?;
-            self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        let trailers = ready!(receiving.poll_trailers(cx))?;
-        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+        let Some((_, receiving)) = self.stream.as_mut().filter(|_| !self.is_whole) else { return Poll::Ready(None) };
+        Poll::Ready(match ready!(poll_piece(receiving, cx)) {
+            Some(Err(error)) if self.in_use.end_came_before(&error) => {
+                self.is_whole = true;
+                None
+            }
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.left = self.left.map(|left| left.saturating_sub(length as u64));
+                // After trailers nothing comes.
+                self.is_whole = frame.is_trailers();
+                Some(Ok(frame))
+            }
+            end => end.map(|end| end.map_err(AnswerError::from)),
+        })
     }
 
     /// Returns whether all of the answer was read.
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.stream.as_ref().is_none_or(|(_, receiving)| receiving.is_end_stream())
+        self.is_whole || self.stream.as_ref().is_none_or(|(_, receiving)| receiving.is_end_stream())
     }
 
     /// Returns how much of the answer's content is still to come.
@@ -137,6 +169,15 @@ impl Http2Tunnel {
         let (sending, receiving) = self.stream?;
         Some(StreamTunnel::new(sending, receiving, self.in_use))
     }
+}
+
+fn poll_piece(receiving: &mut RecvStream, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    if let Some(data) = ready!(receiving.poll_data(cx)).transpose()? {
+        receiving.flow_control().release_capacity(data.len())?;
+        return Poll::Ready(Some(Ok(Frame::data(data))));
+    }
+    let trailers = ready!(receiving.poll_trailers(cx))?;
+    Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
 }
 
 /// Makes an extended CONNECT of an upgrade (RFC 8441, 5), and returns the key that it had.

@@ -20,4 +20,5 @@ pub(crate) mod pool;
 pub(crate) mod resolve;
 mod retry_state;
 pub(crate) mod socket;
+mod stream_ends;
 pub(crate) mod timers;

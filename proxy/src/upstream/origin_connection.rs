@@ -109,7 +109,7 @@ impl OriginConnection {
             }
             // Boxed, since they are larger, and every request would be so.
             OriginConnection::Http2(stream) => Box::pin(stream.send(head, body, interim)).await,
-            OriginConnection::Tunnel(connection) => Box::pin(connection.send(head)).await,
+            OriginConnection::Tunnel(connection) => Box::pin(connection.send(head, interim)).await,
         }
     }
 

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
-use http::{Request, Response};
+use h2::ext::Protocol;
+use http::{Method, Request, Response};
 use meridian_tests::bespoke::{self, Bespoke};
-use meridian_tests::streams::{StreamClient, interim};
+use meridian_tests::streams::{Stream, StreamClient, accept_of, interim};
 use meridian_tests::{Node, RawConnection, Setup, SmallTable, World, patiently};
 
 use super::EVERYTHING;
@@ -274,6 +275,98 @@ async fn those_of_http2_go_down() {
     assert_eq!(finish(answer).await.1, "hello");
 }
 
+/// Those before the answer to a WebSocket reach clients of both versions from origins of both, as many as before any other,
+/// and a 100, for which nothing waits, does not.
+#[tokio::test]
+async fn those_before_a_tunnel_go_down() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\ncontent-length: 7\r\n\r\n".repeat(20);
+    let of_http1 = bespoke::tcp(move |mut visit| {
+        let hints = hints.clone();
+        async move {
+            let key = visit.head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap_or_default();
+            let accept = accept_of(key);
+            visit
+                .connection
+                .write(format!("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n{hints}"))
+                .await;
+            let agreed = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n";
+            visit.connection.write(format!("{agreed}sec-websocket-accept: {accept}\r\n\r\nhello;")).await;
+            visit.connection.read_to_end().await;
+        }
+    })
+    .await;
+    let of_http2 = bespoke::streams(true, |request, mut respond| async move {
+        let hints = || Response::builder().status(103).header("link", "</a.css>").body(()).expect("a head");
+        for interim in [head(102), head(100)].into_iter().chain((0..20).map(|_| hints())) {
+            respond.send_informational(interim).expect("an open stream");
+        }
+        let mut sending = respond.send_response(head(200), false).expect("an open stream");
+        sending.send_data("hello;".into(), false).expect("an open stream");
+        drop(request.into_body().data().await);
+    })
+    .await;
+    for endpoint in [of_http1.address.to_string(), format!("h2c://{}", of_http2.address)] {
+        let node = before(&endpoint).await;
+        let mut client = StreamClient::connect(node.http()).await;
+        let (mut answer, sending) = client.begin(websocket()).await;
+        assert_eq!(interim(&mut answer).await.expect("an interim answer").status(), 102, "{endpoint}");
+        for number in 1..16 {
+            let hints = interim(&mut answer).await.expect("another");
+            assert_eq!((hints.status().as_u16(), hints.headers().len()), (103, 1), "{endpoint} {number}: {hints:?}");
+        }
+        assert!(interim(&mut answer).await.is_none(), "{endpoint}: no more");
+        let (head, receiving) = patiently("an answer", answer).await.expect("an answer").into_parts();
+        assert_eq!(head.status, 200, "{endpoint}");
+        assert_eq!(Stream::new(sending, receiving).read_until(";").await, "hello;", "{endpoint}");
+        let mut raw = RawConnection::open(node.http()).await;
+        raw.write(UPGRADE).await;
+        assert!(raw.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 102 "), "{endpoint}");
+        for number in 1..16 {
+            let hints = raw.read_until("\r\n\r\n").await;
+            assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n", "{endpoint} {number}");
+        }
+        assert!(raw.read_until("\r\n\r\n").await.starts_with("HTTP/1.1 101 "), "{endpoint}");
+        assert_eq!(raw.read_until(";").await, "hello;", "{endpoint}");
+    }
+}
+
+/// They come when the origin says them, and a refusal after them is the answer.
+#[tokio::test]
+async fn those_before_a_tunnel_do_not_wait_for_its_answer() {
+    let (told, wait) = tokio::sync::watch::channel(false);
+    let of_http2 = bespoke::streams(true, move |_request, mut respond| {
+        let mut wait = wait.clone();
+        async move {
+            respond.send_informational(head(103)).expect("an open stream");
+            wait.wait_for(|told| *told).await.expect("a test");
+            let mut sending = respond.send_response(head(403), false).expect("an open stream");
+            sending.send_data("no".into(), true).expect("an open stream");
+        }
+    })
+    .await;
+    let node = before(&format!("h2c://{}", of_http2.address)).await;
+    let mut client = StreamClient::connect(node.http()).await;
+    let (mut answer, _sending) = client.begin(websocket()).await;
+    assert_eq!(interim(&mut answer).await.expect("an interim answer").status(), 103);
+    told.send(true).expect("an origin");
+    let (head, body) = finish(answer).await;
+    assert_eq!((head.status().as_u16(), body.as_str()), (403, "no"));
+}
+
+/// HTTP/2 has no 101 (RFC 9113, 8.6): an origin that sends one is not waited for.
+#[tokio::test]
+async fn a_tunnel_that_switches_protocols_is_malformed() {
+    let of_http2 = bespoke::streams(true, |_request, mut respond| async move {
+        respond.send_informational(head(101)).expect("an open stream");
+        std::future::pending().await
+    })
+    .await;
+    let node = before(&format!("h2c://{}", of_http2.address)).await;
+    let upgrade = UPGRADE.replace("connection: upgrade", "connection: upgrade, close");
+    let answer = RawConnection::open(node.http()).await.exchange(upgrade).await;
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_malformed"), "{answer}");
+}
+
 /// An origin that answers every request on a connection with these bytes, and closes.
 async fn answering(answer: &'static str) -> Bespoke {
     bespoke::tcp(move |mut visit| async move { visit.connection.write(answer).await }).await
@@ -306,6 +399,19 @@ async fn before(endpoint: &str) -> Node {
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\n\r\n";
+
+const UPGRADE: &str = "GET / HTTP/1.1\r\nhost: api.example.com\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A WebSocket's extended CONNECT.
+fn websocket() -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = "http://api.example.com/".parse().expect("a target");
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    request.headers_mut().insert("sec-websocket-version", "13".parse().expect("a value"));
+    request
+}
 
 fn get() -> Request<()> {
     Request::get("http://api.example.com/").body(()).expect("a request")
