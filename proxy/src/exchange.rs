@@ -89,7 +89,7 @@ pub(crate) async fn serve(
             log.attempts = refused.attempts;
             log.worker.node.telemetry.metrics.errors.with_label_values(&[&refused.region, refused.reason]).inc();
             let emergency = Reason::named(refused.reason).filter(|reason| reason.is_emergency());
-            own = OwnWord { is_unsent: refused.unsent, refused: emergency };
+            own = OwnWord { unsent: refused.why_unsent(), refused: emergency };
             let attempts = refused.attempts;
             let mut response = refused.into_response(log.form, &log.request_id, log.peer.is_some());
             tell_client(response.headers_mut(), None, attempts);

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::answer_form::AnswerForm;
 use crate::framing::HeadFault;
 use crate::grpc::{self, Code};
+use crate::peers::headers::Unsent;
 use crate::refusal_page::RefusalPage;
 use crate::request_body::BodyFault;
 use crate::request_log::REVOKED;
@@ -62,6 +63,8 @@ struct Problem<'a> {
 
 /// Seconds after which a client may try again where nothing better is known.
 const RETRY_AFTER_SECONDS: u32 = 5;
+/// The reason of whatever is shed.
+const OVERLOADED: &str = "overloaded";
 
 impl OwnAnswer {
     fn new(status: StatusCode, reason: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
@@ -197,11 +200,17 @@ impl OwnAnswer {
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", "Header fields too large", detail)
     }
 
+    /// Returns why no origin has seen the request, where none has.
+    pub(crate) fn why_unsent(&self) -> Option<Unsent> {
+        let why = if self.reason == OVERLOADED { Unsent::Full } else { Unsent::Unserved };
+        Some(why).filter(|_| self.unsent)
+    }
+
     /// Answers that the node, or every region that could serve, is full; a `load` of 1 is just so. Clients are told
     /// different times to come again, so that they do not come together.
     pub(crate) fn overloaded(load: f32) -> Self {
         let detail = "Too many requests are in flight; this one was shed.";
-        let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail);
+        let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, OVERLOADED, "Overloaded", detail);
         Self { unsent: true, retry_after: Some(retry_after(load, fastrand::f32())), ..answer }
     }
 

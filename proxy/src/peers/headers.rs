@@ -305,12 +305,30 @@ pub(crate) enum Answerer<'a> {
 pub(crate) struct Answered {
     /// Whether a node has given it.
     pub(crate) is_peers: bool,
-    /// Whether that node says that no origin has seen the request.
-    pub(crate) is_unsent: bool,
+    /// Why no origin has seen the request, where that node says so.
+    pub(crate) unsent: Option<Unsent>,
     /// Whether that node passes on what an origin answered, and does not answer itself.
     pub(crate) is_origins: bool,
     /// The emergency's reason for which that node refuses, whoever else could serve.
     pub(crate) refused: Option<Reason>,
+}
+
+/// Why a node says that no origin has seen a request, so that another region may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// There is nobody who could be reached, or who may serve it.
+    Unserved,
+    /// There is no room for it.
+    Full,
+}
+
+impl Unsent {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unserved => "1",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// Reads what an answer says to this node, and takes it out of the answer: it goes no further.
@@ -325,14 +343,15 @@ pub(crate) fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_
         }
     };
     if !headers.keys().any(is_reserved) {
-        return Answered { is_peers, is_unsent: false, is_origins: false, refused: None };
+        return Answered { is_peers, unsent: None, is_origins: false, refused: None };
     }
-    let is_unsent = is_peers && headers.contains_key(fields::UNSENT);
+    let unsent = headers.get(fields::UNSENT).filter(|_| is_peers);
+    let unsent = unsent.map(|why| if why == Unsent::Full.name() { Unsent::Full } else { Unsent::Unserved });
     let is_origins = is_peers && headers.contains_key(fields::REGION);
     let refused = headers.get(fields::REFUSED).filter(|_| is_peers && !is_origins);
     let refused = refused.and_then(|name| Reason::named(name.to_str().ok()?)).filter(|reason| reason.is_emergency());
     drop_reserved(headers);
-    Answered { is_peers, is_unsent, is_origins, refused }
+    Answered { is_peers, unsent, is_origins, refused }
 }
 
 /// Tells a client who served, after how many attempts.
@@ -348,16 +367,16 @@ pub(crate) fn tell_client(headers: &mut HeaderMap, region: Option<&str>, attempt
 /// What a node says of an answer that is its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OwnWord {
-    /// No origin has seen the request, so that another region may.
-    pub(crate) is_unsent: bool,
+    /// Why no origin has seen the request, where none has.
+    pub(crate) unsent: Option<Unsent>,
     /// An emergency refuses it, for this reason: no other region may.
     pub(crate) refused: Option<Reason>,
 }
 
 /// Reports the result of its request to another node, and proves who reports it.
 pub(crate) fn tell_peer(headers: &mut HeaderMap, status: u16, own: OwnWord, answering: &Answering) {
-    if own.is_unsent {
-        headers.insert(fields::UNSENT, HeaderValue::from_static("1"));
+    if let Some(why) = own.unsent {
+        headers.insert(fields::UNSENT, HeaderValue::from_static(why.name()));
     }
     if let Some(reason) = own.refused {
         headers.insert(fields::REFUSED, HeaderValue::from_static(reason.name()));

@@ -14,7 +14,7 @@ use crate::grpc::{self, Code};
 use crate::headers::RequestHead;
 use crate::health::limiter::Held;
 use crate::local_error::LocalError;
-use crate::peers::headers::{Answerer, take_answer};
+use crate::peers::headers::{Answerer, Unsent, take_answer};
 use crate::request_body::{AttemptBody, RequestBody, Upload};
 use crate::revocation::{self, RevocationCheck};
 use crate::routing::Routing;
@@ -59,8 +59,8 @@ pub(crate) struct Attempt<'a> {
 pub(crate) struct AttemptResult {
     /// Where it went.
     pub(crate) target: AttemptTarget,
-    /// Whether another region's node answered that no origin has seen the request.
-    pub(crate) unsent: bool,
+    /// Why no origin has seen the request, where another region's node answered so.
+    pub(crate) unsent: Option<Unsent>,
     /// Whether another region's node answered, and no origin.
     pub(crate) is_nodes_own: bool,
     /// The reason of an emergency for which that node refuses.
@@ -82,6 +82,8 @@ pub(crate) enum Fault {
     CutShort,
     /// The origin has not acted on it: it came back whole, or the origin says so.
     Unprocessed,
+    /// Another region's node has no room for it: no origin has seen it.
+    Full,
     /// The connection broke after something was sent.
     Broken,
     /// The connection broke that another request has already reported.
@@ -115,6 +117,7 @@ impl Fault {
                 | Fault::UnreachableToo
                 | Fault::CutShort
                 | Fault::Unprocessed
+                | Fault::Full
                 | Fault::NoTunnels
                 | Fault::Local(_)
         )
@@ -127,9 +130,10 @@ impl Fault {
     }
 
     /// Returns whether another attempt costs the region's retry budget nothing: no origin was troubled, or this
-    /// node left the region for the law's sake.
+    /// node left the region for the law's sake. What one region has no room for, the next may have none for either: were
+    /// that free, each request would be asked of all of them.
     pub(crate) fn is_free(self) -> bool {
-        self.is_unsent() || matches!(self, Fault::Revoked(_))
+        self.is_unsent() && self != Fault::Full || matches!(self, Fault::Revoked(_))
     }
 
     /// Returns whether no other attempt would do any better: whoever is asked, this node lacks the same, an emergency
@@ -148,6 +152,7 @@ impl Fault {
         match self {
             Fault::Unreachable | Fault::UnreachableToo | Fault::CutShort => "unreachable",
             Fault::Unprocessed => "unprocessed",
+            Fault::Full => "full",
             Fault::Broken | Fault::BrokenToo => "broken",
             Fault::TimedOut => "timeout",
             Fault::Gone => "gone",
@@ -183,7 +188,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         let region = target.routing.table().region(target.region).name.as_str();
         upstream.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
     }
-    let (mut unsent, mut is_nodes_own, mut refused, mut call_status) = (false, false, None, None);
+    let (mut unsent, mut is_nodes_own, mut refused, mut call_status) = (None, false, None, None);
     if let Ok((response, connection)) = &mut result {
         let peers = upstream.peers.load();
         let from = match is_gateway {
@@ -191,12 +196,16 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
             false => Answerer::Origin,
         };
         let answered = take_answer(response, from);
-        unsent = answered.is_unsent;
+        unsent = answered.unsent;
         is_nodes_own = answered.is_peers && !answered.is_origins;
         refused = answered.refused;
         let is_call_end = plan.is_call && response.status() == StatusCode::OK && connection.is_end_stream();
         call_status = if is_call_end { Code::of(response.headers()) } else { None };
-        if is_gateway && !answered.is_origins && !unsent && response.status() == StatusCode::MISDIRECTED_REQUEST {
+        if is_gateway
+            && !answered.is_origins
+            && unsent.is_none()
+            && response.status() == StatusCode::MISDIRECTED_REQUEST
+        {
             let gateway = &target.destination.endpoint().endpoint;
             let why = format!("{gateway} answered 421: its node does not know this one (see its [peers])");
             upstream.peers.refusals.of_gateway(upstream.metrics, "not_accepted", &why);
@@ -220,9 +229,11 @@ impl AttemptResult {
 
     /// Returns what went wrong with it; [`Fault::Status`] or [`Fault::CallStatus`] of any answer of an origin.
     pub(crate) fn fault(&self) -> Fault {
-        if self.unsent {
+        match self.unsent {
             // There it is the region's endpoints that could not be reached.
-            return Fault::Unreachable;
+            Some(Unsent::Unserved) => return Fault::Unreachable,
+            Some(Unsent::Full) => return Fault::Full,
+            None => {}
         }
         let answered = self.call_status.map_or(Fault::Status, Fault::CallStatus);
         self.result.as_ref().err().copied().unwrap_or(answered)
@@ -241,7 +252,7 @@ impl AttemptResult {
         self.tell_limit(took, had_its_time, client_key);
         let symptom = match &self.result {
             // Why another node refuses is about the request, or about what it has said to probes.
-            Ok(_) if self.unsent || self.refused.is_some() => return None,
+            Ok(_) if self.unsent.is_some() || self.refused.is_some() => return None,
             Ok((response, _)) => match self.judged_status().unwrap_or(response.status()) {
                 status if is_refusal(status) => Symptom::Refused,
                 status => {
@@ -265,6 +276,7 @@ impl AttemptResult {
                 | Fault::BrokenToo
                 | Fault::UnreachableToo
                 | Fault::Unprocessed
+                | Fault::Full
                 | Fault::Gone
                 | Fault::NoTunnels
                 | Fault::Revoked(_)

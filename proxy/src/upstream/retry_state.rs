@@ -397,7 +397,7 @@ impl<'a> RetryState<'a> {
         let failed_call = result.call_status.is_some_and(|code| {
             retry.grpc_statuses.contains(&code.number()) && (repeatable || code == Code::UNAVAILABLE)
         });
-        !result.unsent && !failed_call && result.status().is_some_and(|status| !unwelcome(status))
+        result.unsent.is_none() && !failed_call && result.status().is_some_and(|status| !unwelcome(status))
     }
 
     /// Takes the end of an attempt; its answer, if it has one.
@@ -414,23 +414,24 @@ impl<'a> RetryState<'a> {
         }
         let endpoint = destination.endpoint().clone();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
-        let answered = result.ok().filter(|_| !fault.is_unreachable()).map(|(response, connection)| {
-            self.time(&routing, region, judged.unwrap_or(response.status()), started);
-            let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
-            OriginAnswer {
-                response,
-                call_status,
-                is_nodes_own,
-                refused,
-                connection,
-                endpoint,
-                region,
-                routing,
-                attempts,
-                safeguarded,
-                in_flight,
-            }
-        });
+        let answered =
+            result.ok().filter(|_| !fault.is_unreachable() && fault != Fault::Full).map(|(response, connection)| {
+                self.time(&routing, region, judged.unwrap_or(response.status()), started);
+                let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
+                OriginAnswer {
+                    response,
+                    call_status,
+                    is_nodes_own,
+                    refused,
+                    connection,
+                    endpoint,
+                    region,
+                    routing,
+                    attempts,
+                    safeguarded,
+                    in_flight,
+                }
+            });
         if welcome {
             return answered;
         }
@@ -444,6 +445,9 @@ impl<'a> RetryState<'a> {
         self.maybe_processed |= !fault.is_unsent();
         if fault.is_unreachable() {
             self.unreachable.insert(pinned_region);
+        }
+        if fault == Fault::Full {
+            self.shed.get_or_insert(Shed::RegionFull);
         }
         self.exhausted |= left == 0;
         let eligible = self.plan.permits.eligible();
@@ -496,11 +500,13 @@ impl<'a> RetryState<'a> {
         }
         // One endpoint that is not there, of several, says nothing of its region; several attempts do. And where there was no
         // place for another, that is why.
-        let found_no_place = matches!(self.shed, Some(Shed::QueueFull | Shed::QueueTimeout));
+        let found_no_place =
+            fault == Some(Fault::Full) || matches!(self.shed, Some(Shed::QueueFull | Shed::QueueTimeout));
         let is_out = self.attempts != 1 || self.exhausted;
         let (telling, down) = if is_out { (true, self.unreachable) } else { (found_no_place, RegionSet::EMPTY) };
         let call_is_over = plan.call_deadline.is_some_and(|deadline| clock::now() >= deadline);
-        if fault.is_none_or(Fault::is_unreachable) && !self.maybe_processed && telling && !call_is_over {
+        let is_unserved = fault.is_none_or(|fault| fault.is_unreachable() || fault == Fault::Full);
+        if is_unserved && !self.maybe_processed && telling && !call_is_over {
             let view = WithDown { view: &**plan.pinned, down };
             match policy::decide::decide_on_route(table, plan.permits.route(), plan.facts, &view) {
                 Verdict::Refuse(refusal) => return ForwardError::Refused { refusal, attempts },

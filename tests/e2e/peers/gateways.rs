@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use loadtest::origin::Behaviour;
 use meridian_tests::streams::{StreamClient, accept_of};
 use meridian_tests::{
     Authority, Client, Node, RawConnection, Setup, World, bespoke, empty, eventually, get, post, run,
@@ -96,6 +97,42 @@ async fn a_node_that_its_gateway_does_not_know_sends_nothing_elsewhere() {
     }
     world.assert_nothing_outside(&["here"]);
     assert!(world.received("here").iter().all(|received| received.path == "/public"));
+}
+
+/// What regions shed is not offered to all of them in turn: going to another costs the retry budget, which has two in ten
+/// seconds for each region.
+#[tokio::test]
+async fn what_a_region_has_no_room_for_is_not_offered_to_all() {
+    const REGIONS: [&str; 3] = ["one", "two", "three"];
+    let rest = "[failover]\nretry_budget = { ratio = 0.0, per_second = 0.2 }\n[[routes]]\nname = \"all\"\n";
+    let world = World::of_regions(&[("one", "US"), ("two", "US"), ("three", "US"), ("here", "US")], rest).await;
+    let mut table = world.table().replace("[regions.here]", "[regions.here]\nstate = \"disabled\"");
+    let (mut gateways, mut held) = (Vec::new(), Vec::new());
+    for region in REGIONS {
+        let setup = Setup::new(region, world.table()).secret(SECRET).section("limits", "requests_in_flight = 1");
+        let gateway = setup.start().await;
+        // Its one place is taken.
+        world.behave(region, &Behaviour::Stall);
+        let client = Client::http1(gateway.http());
+        held.push(tokio::spawn(async move { client.try_send(&get("/held")).await }));
+        world.origin(region).arrived(1).await;
+        let through = format!("[regions.{region}]\ngateway = \"http://{}\"", gateway.http());
+        table = table.replace(&format!("[regions.{region}]"), &through);
+        gateways.push(gateway);
+    }
+    let node = Setup::new("here", &table).secret(SECRET).start().await;
+    for _ in 0..20 {
+        Client::http1(node.http()).send(&get("/").from("US")).await.assert_overloaded();
+    }
+    let mut shed = 0.0;
+    for gateway in &gateways {
+        shed += gateway.metrics().await.sum("http_errors_total", &[("reason", "overloaded")]).unwrap_or(0.0);
+    }
+    // One each, and what the budgets have.
+    assert!((20.0..=26.0).contains(&shed), "{shed}");
+    let full = node.metrics().await.sum("meridian_attempts_total", &[("outcome", "full")]);
+    assert_eq!(full, Some(shed));
+    held.into_iter().for_each(|held| held.abort());
 }
 
 /// HTTP/2 is the default between nodes, and a WebSocket goes through all the same.

@@ -96,10 +96,10 @@ fn an_answer_counts_once_it_is_proved() {
     let (mut parts, ()) = request.into_parts();
     let answering = admitted(with_secret(), &mut parts).unwrap().expect("a node").answering;
     let reason = policy::Reason::EmergencyReadOnly;
-    let answer = |signed: bool, refused: Option<policy::Reason>| {
+    let answer = |signed: bool, why: Unsent, refused: Option<policy::Reason>| {
         let mut response = http::Response::builder().status(503).header("x-other", "1").body(()).unwrap();
         let nobody = Answering { peers: Arc::default(), nonce: None };
-        let own = OwnWord { is_unsent: refused.is_none(), refused };
+        let own = OwnWord { unsent: Some(why).filter(|_| refused.is_none()), refused };
         tell_peer(response.headers_mut(), 503, own, if signed { &answering } else { &nobody });
         response
     };
@@ -111,11 +111,12 @@ fn an_answer_counts_once_it_is_proved() {
         (true, Answerer::Origin, false),
         (false, Answerer::Origin, false),
     ] {
-        for refused in [None, Some(reason)] {
-            let mut response = answer(signed, refused);
+        for (why, refused) in [(Unsent::Unserved, None), (Unsent::Full, None), (Unsent::Full, Some(reason))] {
+            let mut response = answer(signed, why, refused);
             let found = take_answer(&mut response, from);
-            let (is_unsent, refused) = (is_peers && refused.is_none(), refused.filter(|_| is_peers));
-            assert_eq!(found, Answered { is_peers, is_unsent, is_origins: false, refused }, "{signed} {from:?}");
+            let unsent = Some(why).filter(|_| is_peers && refused.is_none());
+            let refused = refused.filter(|_| is_peers);
+            assert_eq!(found, Answered { is_peers, unsent, is_origins: false, refused }, "{signed} {from:?}");
             assert_eq!(response.headers().len(), 1, "and no origin's copy goes further");
         }
     }

@@ -25,7 +25,7 @@ fn table(allowed: &str) -> String {
 }
 
 fn failed(target: AttemptTarget, fault: Fault) -> AttemptResult {
-    let (unsent, is_nodes_own, call_status, is_fresh) = (false, false, None, true);
+    let (unsent, is_nodes_own, call_status, is_fresh) = (None, false, None, true);
     AttemptResult { target, unsent, is_nodes_own, refused: None, call_status, is_fresh, result: Err(fault) }
 }
 
