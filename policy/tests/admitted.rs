@@ -21,7 +21,7 @@ impl Random {
 
     /// The pause before the next of so many a second, in microseconds.
     fn pause(&mut self, rate: f64) -> u64 {
-        (-(1.0 - self.share()).ln() * 1e6 / rate) as u64 + 1
+        (-libm::log(1.0 - self.share()) * 1e6 / rate) as u64 + 1
     }
 }
 

@@ -2,7 +2,8 @@
 //! hold, times all of them, is more than any machine has.
 //!
 //! Counted is what there is much of, where it is held: what requests keep to be sent again, exactly; and what clients have
-//! sent on HTTP/2 and nobody has read. On HTTP/1.1 the next bytes are read once the last have gone up.
+//! sent on HTTP/2 and nobody has read. On HTTP/1.1 the next bytes are read once the last have gone up. And of answers what is
+//! more than a little on one connection, or in one piece: quick ones cost the count nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,15 @@ pub(crate) struct UnreadContent {
     waker: Mutex<Option<Waker>>,
 }
 
+/// What one connection, of a client or to an origin, holds of answers. It and its requests share it, on their worker's thread.
+#[derive(Debug)]
+pub(crate) struct HeldAnswers {
+    bytes: AtomicU64,
+    /// How many of them the node has counted: whole steps.
+    counted: AtomicU64,
+    budget: Arc<BodyBudget>,
+}
+
 impl Default for BodyBudget {
     fn default() -> Self {
         Self { held: AtomicU64::new(0), limit: AtomicU64::new(u64::MAX) }
@@ -58,6 +68,16 @@ impl BodyBudget {
     /// Sets the most that may be held.
     pub(crate) fn set_limit(&self, limit: Option<u64>) {
         self.limit.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Returns whether answers are to hold little: half of what may be held is.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.held() >= self.limit.load(Ordering::Relaxed) / 2
+    }
+
+    /// Returns whether they need no longer: a quarter of it is not.
+    pub(crate) fn is_at_ease(&self) -> bool {
+        self.held() < self.limit.load(Ordering::Relaxed) / 4
     }
 
     fn is_full(&self) -> bool {
@@ -95,6 +115,15 @@ impl BodyShare {
         has_room
     }
 
+    /// Holds a piece of an answer, which is there already, in place of the one before; a little is not counted.
+    pub(crate) fn hold(&mut self, piece: usize) {
+        let piece = if piece > LITTLE { piece as u64 } else { 0 };
+        if piece != self.bytes {
+            self.budget.held.fetch_add(piece, Ordering::Relaxed);
+            self.budget.give_back(std::mem::replace(&mut self.bytes, piece));
+        }
+    }
+
     /// Gives everything back.
     pub(crate) fn clear(&mut self) {
         self.budget.give_back(std::mem::take(&mut self.bytes));
@@ -104,6 +133,55 @@ impl BodyShare {
 impl Drop for BodyShare {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+impl HeldAnswers {
+    /// Makes that of a new connection.
+    pub(crate) fn of(budget: &Arc<BodyBudget>) -> Self {
+        Self { bytes: AtomicU64::new(0), counted: AtomicU64::new(0), budget: budget.clone() }
+    }
+
+    /// Returns how much it holds, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the node's count.
+    pub(crate) fn budget(&self) -> &BodyBudget {
+        &self.budget
+    }
+
+    /// Notes that it holds so many bytes more.
+    pub(crate) fn add(&self, bytes: u64) {
+        self.set(self.bytes().saturating_add(bytes));
+    }
+
+    /// Notes that it holds so many bytes less.
+    pub(crate) fn take(&self, bytes: u64) {
+        self.set(self.bytes().saturating_sub(bytes));
+    }
+
+    /// Notes that it holds nothing.
+    pub(crate) fn clear(&self) {
+        self.set(0);
+    }
+
+    fn set(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+        let counted = self.counted.load(Ordering::Relaxed);
+        if bytes.abs_diff(counted) >= ALWAYS {
+            let steps = bytes / ALWAYS * ALWAYS;
+            self.counted.store(steps, Ordering::Relaxed);
+            self.budget.held.fetch_add(steps, Ordering::Relaxed);
+            self.budget.give_back(counted);
+        }
+    }
+}
+
+impl Drop for HeldAnswers {
+    fn drop(&mut self) {
+        self.budget.give_back(self.counted.load(Ordering::Relaxed));
     }
 }
 
@@ -187,6 +265,8 @@ impl Drop for UnreadContent {
 
 /// What each connection may hold however full the node is: were nothing read, nothing would go up, and no room be made.
 const ALWAYS: u64 = 64 * 1024;
+/// A piece of an answer that is not counted, and as much as one is read at a time while the node holds much: a frame of HTTP/2.
+pub(crate) const LITTLE: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -242,6 +322,49 @@ mod tests {
         unread.begin();
         unread.came(7);
         drop(unread);
+        assert_eq!(budget.held(), 0);
+    }
+
+    /// By whole steps, so that what comes and goes below one costs nothing.
+    #[test]
+    fn answers_are_counted_in_steps() {
+        let budget = budget(16 * ALWAYS);
+        let held = HeldAnswers::of(&budget);
+        for _ in 0..100 {
+            held.add(ALWAYS - 1);
+            assert_eq!(budget.held(), 0);
+            held.take(ALWAYS - 1);
+        }
+        held.add(5 * ALWAYS + 7);
+        assert_eq!((held.bytes(), budget.held()), (5 * ALWAYS + 7, 5 * ALWAYS));
+        held.take(ALWAYS);
+        assert_eq!(budget.held(), 5 * ALWAYS, "it is less than a step less");
+        held.take(7);
+        assert_eq!(budget.held(), 4 * ALWAYS);
+        assert!(!budget.is_tight() && !budget.is_at_ease());
+        held.add(4 * ALWAYS);
+        assert!(budget.is_tight());
+        held.take(u64::MAX);
+        assert_eq!((held.bytes(), budget.held()), (0, 0), "no more than there is");
+        held.add(9 * ALWAYS);
+        drop(held);
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn a_large_piece_is_counted_until_the_next() {
+        let budget = budget(100);
+        let mut share = BodyShare::of(&budget);
+        share.hold(LITTLE);
+        assert_eq!(budget.held(), 0);
+        share.hold(LITTLE + 1);
+        assert_eq!(budget.held(), LITTLE as u64 + 1, "it is there, whatever may be");
+        share.hold(3 * LITTLE);
+        assert_eq!(budget.held(), 3 * LITTLE as u64);
+        share.hold(1);
+        assert_eq!(budget.held(), 0);
+        share.hold(2 * LITTLE);
+        drop(share);
         assert_eq!(budget.held(), 0);
     }
 

@@ -12,6 +12,7 @@ use policy::route::RouteSpec;
 use policy::{RegionId, Revoked};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::body_budget::{BodyShare, LITTLE};
 use crate::client_connection::WriteProgress;
 use crate::clock;
 use crate::grpc::{self, CallEnd, Code};
@@ -62,6 +63,8 @@ pub(crate) struct ProxiedBody {
     broken: Option<AnswerError>,
     /// Only while the origin makes us wait.
     waiting: Option<OriginWait>,
+    /// Its latest piece, which its client has yet to take; none before the first large one.
+    piece: Option<BodyShare>,
 }
 
 /// A wait for the origin, which wakes up now and then to look whether it may go on.
@@ -216,6 +219,7 @@ impl ResponseBody {
             call_deadline: None,
             broken: None,
             waiting: None,
+            piece: None,
         };
         if is_empty {
             proxied.give_back();
@@ -389,14 +393,25 @@ impl ProxiedBody {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error.into())));
         }
-        let Some(pool_return) = &mut self.pool_return else { return Poll::Ready(None) };
+        let Some(pool_return) = &mut self.pool_return else {
+            self.piece = None;
+            return Poll::Ready(None);
+        };
         if pool_return.request.fault() == Some(BodyFault::TooSlow) {
             self.pool_return = None;
             return Poll::Ready(Some(Err(ResponseBodyError::SlowClient)));
         }
+        let bodies = &pool_return.worker.node.bodies;
+        if bodies.is_tight() {
+            pool_return.connection.read_little();
+        }
         match pool_return.connection.poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.waiting = None;
+                let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+                if length > LITTLE || self.piece.is_some() {
+                    self.piece.get_or_insert_with(|| BodyShare::of(bodies)).hold(length);
+                }
                 if let Some(Ok(frame)) = &frame
                     && let Some(trailers) = frame.trailers_ref()
                 {
@@ -424,6 +439,7 @@ impl ProxiedBody {
                 }
             }
             Poll::Pending => {
+                self.piece = None;
                 let timeout = self.idle_timeout;
                 if self.waiting.get_or_insert_with(|| OriginWait::begin(timeout)).is_over(cx, timeout, ends_at) {
                     self.waiting = None;

@@ -21,6 +21,7 @@ mod proxy_protocol;
 mod resting;
 mod retries;
 mod server_name;
+mod slow_readers;
 mod streaming;
 mod tls;
 mod tunnel;

@@ -54,6 +54,11 @@ impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Outgoing<B> {
         self.sent
     }
 
+    /// Waits, while nothing is sent, until the other end has reset the stream, or the connection has ended.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(cx).map(|_| ())
+    }
+
     /// Resets the stream.
     pub(crate) fn reset(&mut self, reason: Reason) {
         self.stream.send_reset(reason);

@@ -28,6 +28,9 @@ pub(crate) trait Kept: Send + Unpin + 'static {
     fn end_came_before(&self, _: &h2::Error) -> bool {
         false
     }
+
+    /// Notes that so many bytes of what it sends were taken.
+    fn took(&self, _: usize) {}
 }
 
 impl Kept for () {}
@@ -95,6 +98,7 @@ impl<K: Kept> AsyncRead for StreamTunnel<K> {
         buffer.put_slice(self.input.get(..taken).unwrap_or_default());
         self.input.advance(taken);
         self.receiving.flow_control().release_capacity(taken).map_err(io_error)?;
+        self.kept.took(taken);
         Poll::Ready(Ok(()))
     }
 }

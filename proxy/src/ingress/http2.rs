@@ -23,6 +23,7 @@ use crate::ingress::frames::{Answered, FrameWatch};
 use crate::ingress::http1::LINGER;
 use crate::ingress::stream::{self, Shared};
 use crate::ingress::streams::Streams;
+use crate::ingress::unwritten::Unwritten;
 use crate::ingress::watchdog::{Order, Watched};
 use crate::node::Worker;
 use crate::request_log::shown;
@@ -49,7 +50,8 @@ pub(crate) async fn serve_http2(
     let corked = Corked::new(FrameWatch::new(stream, watched.activity.clone(), answered.clone(), owed, unread.clone()));
     let mut http = Http::open(corked.clone(), &watched.config.limits, most_streams, window);
     // With it the connection counts among its client's, for as long as its socket is open.
-    let shared = Arc::new(Shared { worker, connection, answered, unread, streams });
+    let unwritten = Unwritten::of(&node.bodies);
+    let shared = Arc::new(Shared { worker, connection, answered, unread, unwritten, streams });
     let end = poll_fn(|cx| {
         match watched.order(cx) {
             Some(Order::Cut) => return Poll::Ready(End::Now),
@@ -67,6 +69,9 @@ pub(crate) async fn serve_http2(
         // as a GOAWAY, is tried once.
         let mut flushed = corked.poll_uncork(cx);
         watched.activity.set_full(flushed.is_pending());
+        if flushed.is_ready() {
+            shared.unwritten.clear();
+        }
         if let Some(abuse) = corked.with_stream(|frames| frames.abuse()) {
             // HTTP may be amid a frame that is longer than what is held back.
             for _ in 0..MOST_TURNS_TO_END {

@@ -14,5 +14,6 @@ mod proxy_protocol;
 mod reply;
 mod stream;
 mod streams;
+mod unwritten;
 mod watchdog;
 pub(crate) mod worker;

@@ -27,6 +27,7 @@ use crate::http2::{Http2Content, Outgoing, StreamTunnel, Unsent};
 use crate::ingress::frames::Answered;
 use crate::ingress::reply::Reply;
 use crate::ingress::streams::Streams;
+use crate::ingress::unwritten::Unwritten;
 use crate::node::Worker;
 use crate::response_body::ResponseBody;
 use crate::tunnel::ClientSide;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) answered: Answered,
     /// Counts what has come of their contents.
     pub(super) unread: Arc<UnreadContent>,
+    /// What of answers was not taken by the client's socket yet.
+    pub(super) unwritten: Unwritten,
     /// Those that are under way.
     pub(super) streams: Streams,
 }
@@ -75,14 +78,20 @@ async fn run(shared: Arc<Shared>, request: Request<RecvStream>, reply: Arc<Reply
         // One that waits no more has ended, and its stream is reset.
         drop(tunnel.send(StreamTunnel::new(sending, receiving, ())));
     } else if !ends {
-        send(Outgoing::new(sending, body), &reply).await;
+        send(Outgoing::new(sending, body), &reply, &shared.unwritten).await;
     }
 }
 
 /// Sends an answer's content, and tells the watchdog where that stands still.
-async fn send(mut content: Outgoing<ResponseBody>, reply: &Reply) {
+async fn send(mut content: Outgoing<ResponseBody>, reply: &Reply, unwritten: &Unwritten) {
     let sent = poll_fn(|cx| {
+        if unwritten.must_wait(cx) {
+            reply.progress.waits();
+            return content.poll_gone(cx).map(|()| Err(Unsent::Gone));
+        }
+        let before = content.sent();
         let polled = content.poll(cx);
+        unwritten.add(content.sent() - before);
         match content.is_blocked() {
             true => reply.progress.waits(),
             false => reply.progress.goes_on(),

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::body_budget::BodyBudget;
 use crate::clock;
 use crate::descriptors::unless_past_origins;
 use crate::health::endpoint::EndpointState;
@@ -43,6 +44,8 @@ pub(crate) struct Connector {
     generation: u64,
     roots: Arc<RootCertStore>,
     peers: Arc<Peers>,
+    /// Where what origins send counts. A connector has that of the one before.
+    bodies: Arc<BodyBudget>,
 }
 
 /// A connection that nothing has been sent on.
@@ -71,7 +74,7 @@ impl Connector {
         };
         let gateways = GatewayTls::new(tls, peers.clone(), &roots);
         let (http1_tls, http2_tls) = (with_alpn(b"http/1.1"), with_alpn(b"h2"));
-        Self { http1_tls, http2_tls, gateways, resolver, timeout, generation: 0, roots, peers }
+        Self { http1_tls, http2_tls, gateways, resolver, timeout, generation: 0, roots, peers, bodies: Arc::default() }
     }
 
     /// The same, in place of an earlier one. It is of the same generation, and keeps what that knows of names, if it
@@ -82,7 +85,12 @@ impl Connector {
         let trusts_the_same = self.roots.roots == earlier.roots.roots && self.peers.is_same(&earlier.peers);
         let resolver = if asks_the_same { earlier.resolver.with_grace_of(&self.resolver) } else { self.resolver };
         let generation = earlier.generation + u64::from(!(asks_the_same && trusts_the_same));
-        Self { resolver, generation, ..self }
+        Self { resolver, generation, bodies: earlier.bodies.clone(), ..self }
+    }
+
+    /// Returns where what origins send counts.
+    pub(crate) fn bodies(&self) -> &Arc<BodyBudget> {
+        &self.bodies
     }
 
     /// Returns whom endpoints are verified by.
@@ -238,7 +246,7 @@ impl Connector {
             }
             let (counterpart, generation) = (Counterpart::Unproven, self.generation);
             let link = Link { place, counterpart, generation, server_name: None };
-            return begin(OriginStream::Plain(stream), link, speak, state).await;
+            return begin(OriginStream::Plain(stream), link, speak, (state, &self.bodies)).await;
         }
         let asked = server_name.map_or(endpoint.host.as_str(), |name| name);
         let name = ServerName::try_from(asked.to_owned()).map_err(|_| ConnectError::ServerName(asked.to_owned()))?;
@@ -259,13 +267,15 @@ impl Connector {
         }
         let server_name = server_name.cloned();
         let link = Link { place, counterpart, generation: self.generation, server_name };
-        begin(OriginStream::Tls(Box::new(stream)), link, speak, state).await.map_err(|error| match error {
-            // In TLS 1.3 a server looks at the client's certificate after the client's handshake.
-            ConnectError::Http2(_) | ConnectError::NoSettings if is_gateway => {
-                GatewayRefusal::NotAccepted { gateway: endpoint.to_string(), why: error_text(&error) }.into()
-            }
-            error => error,
-        })
+        begin(OriginStream::Tls(Box::new(stream)), link, speak, (state, &self.bodies)).await.map_err(
+            |error| match error {
+                // In TLS 1.3 a server looks at the client's certificate after the client's handshake.
+                ConnectError::Http2(_) | ConnectError::NoSettings if is_gateway => {
+                    GatewayRefusal::NotAccepted { gateway: endpoint.to_string(), why: error_text(&error) }.into()
+                }
+                error => error,
+            },
+        )
     }
 }
 
@@ -296,13 +306,13 @@ async fn begin(
     stream: OriginStream,
     link: Link,
     speak: Speak,
-    endpoint: &EndpointState,
+    (endpoint, bodies): (&EndpointState, &Arc<BodyBudget>),
 ) -> Result<Fresh, ConnectError> {
     match speak {
         Speak::Nothing => Ok(Fresh::Silent),
         Speak::Http1 => Ok(Fresh::Http1(Box::new(Http1::new(stream, link)))),
-        Speak::Http2 => Http2::open(stream, link, endpoint.round_trips.clone()).await.map(Fresh::Http2),
-        Speak::Tunnel => Http2Tunnel::open(stream, link).await.map(|tunnel| Fresh::Tunnel(Box::new(tunnel))),
+        Speak::Http2 => Http2::open(stream, link, endpoint.round_trips.clone(), bodies).await.map(Fresh::Http2),
+        Speak::Tunnel => Http2Tunnel::open(stream, link, bodies).await.map(|tunnel| Fresh::Tunnel(Box::new(tunnel))),
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep, timeout};
 
+use crate::body_budget::BodyBudget;
 use crate::clock::uptime;
 use crate::headers::RequestHead;
 use crate::health::round_trip::PendingRoundTrips;
@@ -27,10 +28,10 @@ use crate::peers::gateway::Counterpart;
 use crate::request_body::AttemptBody;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::http1::{MOST_INTERIM, OriginStream, PATIENCE, STALLED};
-use crate::upstream::http2_life::{Places, Watched, drive};
+use crate::upstream::http2_life::{Places, STREAM_WINDOW, Watched, drive};
 use crate::upstream::link::{ConnectError, Link, SendError};
+use crate::upstream::received::{Received, ReceivedStream};
 use crate::upstream::socket::IdleProbe;
-use crate::upstream::stream_ends::{StreamEnd, StreamEnds};
 
 /// A connection whose peer has said that it speaks HTTP/2, and how much of it. It belongs to one worker's thread, and
 /// closes once no request and no pool holds it.
@@ -41,7 +42,7 @@ pub(crate) struct Http2 {
     link: Link,
     socket: IdleProbe,
     places: Arc<Places>,
-    ends: Arc<StreamEnds>,
+    received: Arc<Received>,
     /// When its last stream ended, in milliseconds of [`uptime`].
     idle_since_ms: AtomicU64,
     /// A request has found it broken.
@@ -59,8 +60,8 @@ pub(crate) struct Stream {
     answer: Option<Http2Content>,
     /// Whether the answer was read to its end, though its connection has failed since that came.
     is_whole: bool,
-    /// Of a request whose content may still be on its way up at the end of its answer.
-    end: Option<StreamEnd>,
+    /// What has come of it, once the request was sent.
+    received: Option<ReceivedStream>,
     /// What sends the rest of a request whose answer has begun before its end. Whichever of both ends last has the place.
     upload: Option<(AbortHandle, Arc<UploadPlace>)>,
 }
@@ -82,7 +83,7 @@ struct UploadPlace(Arc<Http2>);
 impl Http2 {
     /// Speaks HTTP/2 on a stream, and waits for the peer's SETTINGS: before them nobody knows how
     /// many requests it takes, nor whether it speaks HTTP/2 at all, and no request is lost on one
-    /// that does not. What its peer takes to answer PINGs goes to `round_trips`.
+    /// that does not. What its peer takes to answer PINGs goes to `round_trips`, and what it sends counts in `bodies`.
     ///
     /// # Errors
     /// When the peer closes the stream, or speaks otherwise.
@@ -90,15 +91,18 @@ impl Http2 {
         stream: OriginStream,
         link: Link,
         round_trips: Arc<PendingRoundTrips>,
+        bodies: &Arc<BodyBudget>,
     ) -> Result<Self, ConnectError> {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let socket = IdleProbe::on(stream.tcp())?;
-        let (stream, signs, ends) = Watched::new(stream);
+        let received = Received::of(bodies);
+        let (stream, signs) = Watched::new(stream, received.clone());
         let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
         settled(&sender, &mut connection).await?;
         let takes_tunnels = sender.is_extended_connect_protocol_enabled();
         let places = Arc::new(Places::new(sender.current_max_send_streams().min(MAX_STREAMS)));
-        drop(tokio::spawn(drive(connection, (places.clone(), signs), round_trips, MAX_STREAMS)));
+        let watched = (places.clone(), signs, received.clone());
+        drop(tokio::spawn(drive(connection, watched, round_trips, MAX_STREAMS)));
         let idle_since_ms = AtomicU64::new(now_ms());
         Ok(Self {
             sender: Mutex::new(sender),
@@ -106,7 +110,7 @@ impl Http2 {
             link,
             socket,
             places,
-            ends,
+            received,
             idle_since_ms,
             broken: AtomicBool::new(false),
             takes_tunnels,
@@ -123,7 +127,7 @@ impl Http2 {
             sent: Sent::Nothing,
             answer: None,
             is_whole: false,
-            end: None,
+            received: None,
             upload: None,
         })
     }
@@ -191,7 +195,7 @@ impl Stream {
         let Some(mut sender) = sender else { return Err(SendError::Unsent(body)) };
         let (mut answer, sending) = sender.send_request(request, ends).map_err(broken)?;
         self.sent = if ends { Sent::Head } else { Sent::Content };
-        self.end = (!ends).then(|| self.connection.ends.of(answer.stream_id().as_u32()));
+        self.received = Some(self.connection.received.follow(answer.stream_id().as_u32()));
         let mut upload = (!ends).then(|| Upload::new(Outgoing::new(sending, body)));
         let mut told = 0;
         let answered = poll_fn(|cx| poll_answer(&mut answer, &mut upload, (interim, &mut told), cx)).await?;
@@ -213,11 +217,14 @@ impl Stream {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let Some(content) = self.answer.as_mut().filter(|_| !self.is_whole) else { return Poll::Ready(None) };
         Poll::Ready(match ready!(Pin::new(content).poll_frame(cx)) {
-            Some(Err(error)) if self.end.as_ref().is_some_and(|end| end.came_before(&error)) => {
+            Some(Err(error)) if self.received.as_ref().is_some_and(|received| received.ended_before(&error)) => {
                 self.is_whole = true;
                 None
             }
             Some(Ok(frame)) => {
+                if let (Some(received), Some(data)) = (&self.received, frame.data_ref()) {
+                    received.took(data.len());
+                }
                 // After trailers nothing comes.
                 self.is_whole = frame.is_trailers();
                 Some(Ok(frame))
@@ -475,10 +482,8 @@ fn now_ms() -> u64 {
 
 /// Streams of one connection at a time, whatever more its peer would take.
 const MAX_STREAMS: usize = 100;
-/// What an origin may send on one stream before its client takes it.
-const STREAM_WINDOW: u32 = 512 * 1024;
-/// The same over all streams: as much as all of them may send, so that clients that take nothing
-/// hold up nobody else's answer on the connection that they share.
+/// What an origin may send on all streams before their clients take it: as much as all of them together, so that clients that
+/// take nothing hold up nobody else's answer on the connection that they share.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
 /// What waits to be sent on one stream.
 const SEND_BUFFER: usize = 256 * 1024;

@@ -16,9 +16,10 @@ use policy::round_trip::Answer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
+use crate::body_budget::{BodyBudget, LITTLE};
 use crate::clock::{coarse_ms, now};
 use crate::health::round_trip::PendingRoundTrips;
-use crate::upstream::stream_ends::{FrameFollower, StreamEnds};
+use crate::upstream::received::{FrameFollower, Received};
 
 /// The places of requests on one connection: as many as its peer takes streams at a time. The connection's task and all its
 /// requests have it, on one worker's thread.
@@ -91,20 +92,19 @@ pub(super) struct Signs {
     is_blocked: AtomicBool,
 }
 
-/// A stream whose signs are noted, and which streams of HTTP/2 end on it.
+/// A stream whose signs are noted, and what comes on the streams of HTTP/2 that it carries.
 pub(super) struct Watched<S> {
     inner: S,
     signs: Arc<Signs>,
     frames: FrameFollower,
-    ends: Arc<StreamEnds>,
+    received: Arc<Received>,
 }
 
 impl<S> Watched<S> {
     /// Takes a stream that is open by now, and on which nothing was read.
-    pub(super) fn new(inner: S) -> (Self, Arc<Signs>, Arc<StreamEnds>) {
+    pub(super) fn new(inner: S, received: Arc<Received>) -> (Self, Arc<Signs>) {
         let signs = Arc::new(Signs { heard_at_ms: AtomicU64::new(coarse_ms()), is_blocked: AtomicBool::new(false) });
-        let ends = Arc::<StreamEnds>::default();
-        (Self { inner, signs: signs.clone(), frames: FrameFollower::default(), ends: ends.clone() }, signs, ends)
+        (Self { inner, signs: signs.clone(), frames: FrameFollower::default(), received }, signs)
     }
 
     fn noted<T>(&self, polled: Poll<T>) -> Poll<T> {
@@ -118,7 +118,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let this = &mut *self;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
-        this.frames.advance(buffer.filled().get(before..).unwrap_or_default(), &this.ends);
+        this.frames.advance(buffer.filled().get(before..).unwrap_or_default(), &this.received);
         this.signs.heard_at_ms.store(coarse_ms(), Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
@@ -154,10 +154,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 }
 
 /// Drives a connection to its end, which is that of its peer where that is dead. What PINGs take goes to `round_trips`. It
-/// takes at most so many streams at a time, whatever more its peer would.
+/// takes at most so many streams at a time, whatever more its peer would. While the node holds much, its peer may send a
+/// little only on each of them before that is taken.
 pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     mut connection: Connection<Watched<S>, Bytes>,
-    (places, signs): (Arc<Places>, Arc<Signs>),
+    (places, signs, received): (Arc<Places>, Arc<Signs>, Arc<Received>),
     round_trips: Arc<PendingRoundTrips>,
     most: usize,
 ) {
@@ -168,8 +169,15 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
             None => std::future::pending().await,
         }
     });
+    let mut window = StreamWindow::Wide;
     let ended = poll_fn(|cx| {
-        let polled = Pin::new(&mut connection).poll(cx);
+        let mut polled = Pin::new(&mut connection).poll(cx);
+        let wanted = window.wanted(received.budget());
+        // It takes no other while its peer has yet to answer the last, which it is polled for.
+        if wanted != window && polled.is_pending() && connection.set_initial_window_size(wanted.bytes()).is_ok() {
+            window = wanted;
+            polled = Pin::new(&mut connection).poll(cx);
+        }
         // Polled for each request: a peer that lowers its limit is obeyed one request later.
         let limit = connection.max_concurrent_send_streams().min(most);
         places.settle(limit, !signs.is_blocked.load(Ordering::Relaxed));
@@ -184,6 +192,34 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         None => tracing::debug!("upstream connection ended: its peer answers no PING"),
     }
 }
+
+/// What a peer may send on one stream before its client takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamWindow {
+    Wide,
+    Narrow,
+}
+
+impl StreamWindow {
+    /// Returns what it is to be by what the node holds.
+    fn wanted(self, budget: &BodyBudget) -> Self {
+        match self {
+            Self::Wide if budget.is_tight() => Self::Narrow,
+            Self::Narrow if budget.is_at_ease() => Self::Wide,
+            Self::Wide | Self::Narrow => self,
+        }
+    }
+
+    fn bytes(self) -> u32 {
+        match self {
+            Self::Wide => STREAM_WINDOW,
+            Self::Narrow => LITTLE as u32,
+        }
+    }
+}
+
+/// What a peer may send on one stream while the node has room for it.
+pub(super) const STREAM_WINDOW: u32 = 512 * 1024;
 
 /// No application has a part in a PONG: it comes from where TLS ends.
 fn measured(round_trips: &PendingRoundTrips, took: Duration) {
@@ -314,7 +350,7 @@ mod tests {
             let mut server = h2::server::handshake(far).await.unwrap();
             while server.accept().await.is_some() {}
         });
-        let (near, signs, _) = Watched::new(near);
+        let (near, signs) = Watched::new(near, Received::of(&Arc::default()));
         let (_sender, mut connection) = h2::client::handshake(near).await.unwrap();
         let pings = connection.ping_pong().unwrap();
         let connection = tokio::spawn(connection);

@@ -19,6 +19,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::body_budget::BodyBudget;
 use crate::headers::RequestHead;
 use crate::http2::{Kept, StreamTunnel};
 use crate::interim::Interim;
@@ -27,7 +28,7 @@ use crate::upstream::http1::OriginStream;
 use crate::upstream::http2::{MAX_HEADER_LIST, broken, in_http2, poll_interim, settled};
 use crate::upstream::http2_life::Watched;
 use crate::upstream::link::{ConnectError, Link, SendError};
-use crate::upstream::stream_ends::{StreamEnd, StreamEnds};
+use crate::upstream::received::{Received, ReceivedStream};
 use crate::websocket;
 
 /// A connection whose peer has announced that it takes extended CONNECT. It belongs to one request, and then to the tunnel or
@@ -36,7 +37,7 @@ use crate::websocket;
 pub(crate) struct Http2Tunnel {
     sender: SendRequest<Bytes>,
     scheme: Scheme,
-    ends: Arc<StreamEnds>,
+    received: Arc<Received>,
     /// Its one stream, once the request was answered.
     stream: Option<(SendStream<Bytes>, RecvStream)>,
     /// Whether an answer that is no tunnel was read to its end, though the connection has failed since that came.
@@ -53,24 +54,29 @@ pub(crate) struct Http2Tunnel {
 pub(crate) struct InUse {
     /// Dropped, it has the connection's task end soon.
     _alive: oneshot::Sender<()>,
-    /// Of the one stream, once there is that.
-    end: Option<StreamEnd>,
+    /// What has come on the one stream, once there is that.
+    received: Option<ReceivedStream>,
 }
 
 impl Kept for InUse {
     fn end_came_before(&self, error: &h2::Error) -> bool {
-        self.end.as_ref().is_some_and(|end| end.came_before(error))
+        self.received.as_ref().is_some_and(|received| received.ended_before(error))
+    }
+
+    fn took(&self, bytes: usize) {
+        self.received.iter().for_each(|received| received.took(bytes));
     }
 }
 
 impl Http2Tunnel {
-    /// Speaks HTTP/2 on a stream, and waits for the peer's SETTINGS.
+    /// Speaks HTTP/2 on a stream, and waits for the peer's SETTINGS. What it sends counts in `bodies`.
     ///
     /// # Errors
     /// When the peer closes the stream, speaks otherwise, or takes no extended CONNECT.
-    pub(crate) async fn open(stream: OriginStream, link: Link) -> Result<Self, ConnectError> {
+    pub(crate) async fn open(stream: OriginStream, link: Link, bodies: &Arc<BodyBudget>) -> Result<Self, ConnectError> {
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
-        let (stream, _, ends) = Watched::new(stream);
+        let received = Received::of(bodies);
+        let (stream, _) = Watched::new(stream, received.clone());
         let (sender, mut connection) = builder().handshake::<_, Bytes>(stream).await?;
         settled(&sender, &mut connection).await?;
         if !sender.is_extended_connect_protocol_enabled() {
@@ -88,8 +94,8 @@ impl Http2Tunnel {
                 tracing::debug!(%error, "a tunnel's upstream connection ended");
             }
         });
-        let in_use = InUse { _alive: alive, end: None };
-        Ok(Self { sender, scheme, ends, stream: None, is_whole: false, left: None, link, in_use })
+        let in_use = InUse { _alive: alive, received: None };
+        Ok(Self { sender, scheme, received, stream: None, is_whole: false, left: None, link, in_use })
     }
 
     /// Asks for the tunnel, and waits for the answer's head: that of HTTP/1.1, 101, where there is one. Interim answers before
@@ -105,7 +111,7 @@ impl Http2Tunnel {
         let (request, key) = extended_connect(head.to_request(), &self.scheme);
         // What fails here was not sent: a GOAWAY may have come with the settings.
         let (mut answer, mut sending) = self.sender.send_request(request, false).map_err(|_| SendError::Unprocessed)?;
-        self.in_use.end = Some(self.ends.of(answer.stream_id().as_u32()));
+        self.in_use.received = Some(self.received.follow(answer.stream_id().as_u32()));
         let mut told = 0;
         let answer = poll_fn(|cx| {
             ready!(poll_interim(&mut answer, (interim, &mut told), |_| {}, cx))?;
@@ -142,6 +148,7 @@ impl Http2Tunnel {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 self.left = self.left.map(|left| left.saturating_sub(length as u64));
+                self.in_use.took(length);
                 // After trailers nothing comes.
                 self.is_whole = frame.is_trailers();
                 Some(Ok(frame))

@@ -113,6 +113,13 @@ impl OriginConnection {
         }
     }
 
+    /// Has the next piece of its answer's content be a small one; over HTTP/2 they are.
+    pub(crate) fn read_little(&mut self) {
+        if let OriginConnection::Http1(connection) = self {
+            connection.read_little();
+        }
+    }
+
     /// Returns the next piece of its answer's content, or the trailers.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match self {

@@ -1,16 +1,26 @@
-//! Which streams of a connection their peer has ended, by its frames. The library forgets that of a request which is still
-//! being sent once the connection fails: a whole answer that nobody has read by then would be taken for one that was cut.
+//! What a connection's peer has sent on its streams, by its frames: which of them it has ended, and how much of their content
+//! nobody has taken. The library forgets the first of a request which is still being sent once the connection fails, so that a
+//! whole answer that nobody has read by then would be taken for one that was cut; and the second only who reads can ask it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The streams of one connection whose ends are of interest. What reads for the connection has it, and its requests, all on
-/// one worker's thread, so that its lock is always free.
-#[derive(Debug, Default)]
-pub(super) struct StreamEnds {
-    /// How many there are, which is none where requests have no content.
-    count: AtomicUsize,
-    streams: Mutex<Vec<(u32, End)>>,
+use crate::body_budget::{BodyBudget, HeldAnswers};
+
+/// What has come on one connection. What reads for it has it, and its requests, all on one worker's thread, so that its lock
+/// is always free.
+#[derive(Debug)]
+pub(super) struct Received {
+    /// The streams of requests that are under way.
+    streams: Mutex<Vec<Incoming>>,
+    held: HeldAnswers,
+}
+
+#[derive(Debug)]
+struct Incoming {
+    stream: u32,
+    end: End,
+    /// What has come of its content and nobody has taken, in bytes.
+    untaken: u64,
 }
 
 /// How far a stream's peer has come.
@@ -24,39 +34,61 @@ enum End {
     AfterGoAway,
 }
 
-/// One stream whose end is of interest while this lives. It belongs to its request.
+/// What has come on one stream. It belongs to its request.
 #[derive(Debug)]
-pub(super) struct StreamEnd {
-    ends: Arc<StreamEnds>,
+pub(super) struct ReceivedStream {
+    received: Arc<Received>,
     stream: u32,
 }
 
-impl StreamEnds {
-    /// Begins to look for the end of a stream that was just begun.
-    pub(super) fn of(self: &Arc<Self>, stream: u32) -> StreamEnd {
-        let mut streams = self.lock();
-        streams.push((stream, End::Open));
-        self.count.store(streams.len(), Ordering::Relaxed);
-        StreamEnd { ends: self.clone(), stream }
+impl Received {
+    /// Makes that of a new connection.
+    pub(super) fn of(budget: &Arc<BodyBudget>) -> Arc<Self> {
+        Arc::new(Self { streams: Mutex::default(), held: HeldAnswers::of(budget) })
     }
 
-    fn note(&self, stream: u32, end: End) {
-        if self.count.load(Ordering::Relaxed) > 0
-            && let Some((_, known)) = self.lock().iter_mut().find(|(followed, _)| *followed == stream)
-        {
-            *known = end;
+    /// Follows a stream that was just begun.
+    pub(super) fn follow(self: &Arc<Self>, stream: u32) -> ReceivedStream {
+        self.lock().push(Incoming { stream, end: End::Open, untaken: 0 });
+        ReceivedStream { received: self.clone(), stream }
+    }
+
+    /// Returns the node's count of what is held.
+    pub(super) fn budget(&self) -> &BodyBudget {
+        self.held.budget()
+    }
+
+    fn came(&self, stream: u32, bytes: u64) {
+        if let Some(incoming) = self.lock().iter_mut().find(|each| each.stream == stream) {
+            incoming.untaken += bytes;
+            self.held.add(bytes);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(u32, End)>> {
+    fn ended(&self, stream: u32, end: End) {
+        if let Some(incoming) = self.lock().iter_mut().find(|each| each.stream == stream) {
+            incoming.end = end;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Incoming>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl StreamEnd {
+impl ReceivedStream {
+    /// Notes that so many bytes of its content were taken.
+    pub(super) fn took(&self, bytes: usize) {
+        if let Some(incoming) = self.received.lock().iter_mut().find(|each| each.stream == self.stream) {
+            let took = incoming.untaken.min(bytes as u64);
+            incoming.untaken -= took;
+            self.received.held.take(took);
+        }
+    }
+
     /// Returns whether the stream was ended by its peer before the connection failed with this error.
-    pub(super) fn came_before(&self, error: &h2::Error) -> bool {
-        let end = self.ends.lock().iter().find(|(stream, _)| *stream == self.stream).map(|(_, end)| *end);
+    pub(super) fn ended_before(&self, error: &h2::Error) -> bool {
+        let end = self.received.lock().iter().find(|each| each.stream == self.stream).map(|each| each.end);
         match end {
             Some(End::Early) => error.is_io() || (error.is_go_away() && error.is_remote()),
             // After a GOAWAY that has disowned it, its end would not be one.
@@ -66,11 +98,12 @@ impl StreamEnd {
     }
 }
 
-impl Drop for StreamEnd {
+impl Drop for ReceivedStream {
     fn drop(&mut self) {
-        let mut streams = self.ends.lock();
-        streams.retain(|(stream, _)| *stream != self.stream);
-        self.ends.count.store(streams.len(), Ordering::Relaxed);
+        let mut streams = self.received.lock();
+        if let Some(at) = streams.iter().position(|each| each.stream == self.stream) {
+            self.received.held.take(streams.swap_remove(at).untaken);
+        }
     }
 }
 
@@ -91,8 +124,8 @@ pub(super) struct FrameFollower {
 }
 
 impl FrameFollower {
-    /// Goes on over bytes, and notes which streams end in them.
-    pub(super) fn advance(&mut self, mut bytes: &[u8], ends: &StreamEnds) {
+    /// Goes on over bytes, and notes what of streams is in them.
+    pub(super) fn advance(&mut self, mut bytes: &[u8], received: &Received) {
         loop {
             let skipped = self.to_skip.min(bytes.len());
             self.to_skip -= skipped;
@@ -101,7 +134,7 @@ impl FrameFollower {
                 return;
             }
             if let Some(stream) = self.ends.take() {
-                ends.note(stream, if self.is_going { End::AfterGoAway } else { End::Early });
+                received.ended(stream, if self.is_going { End::AfterGoAway } else { End::Early });
             }
             let taken = (HEADER - self.has).min(bytes.len());
             let (part, rest) = bytes.split_at_checked(taken).unwrap_or_default();
@@ -113,11 +146,11 @@ impl FrameFollower {
             if self.has < HEADER {
                 return;
             }
-            self.begin_frame();
+            self.begin_frame(received);
         }
     }
 
-    fn begin_frame(&mut self) {
+    fn begin_frame(&mut self, received: &Received) {
         let [high, middle, low, kind, flags, stream @ ..] = self.header;
         self.has = 0;
         self.to_skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
@@ -125,6 +158,10 @@ impl FrameFollower {
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         let ends_stream = flags & END_STREAM != 0;
         let ends_block = flags & END_HEADERS != 0;
+        // How much of it is padding is not known yet; hardly anybody pads.
+        if kind == DATA && self.to_skip > 0 && flags & PADDED == 0 {
+            received.came(stream, self.to_skip as u64);
+        }
         match kind {
             DATA if ends_stream => self.ends = Some(stream),
             HEADERS if ends_stream && ends_block => self.ends = Some(stream),
@@ -145,6 +182,7 @@ const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -171,24 +209,41 @@ mod tests {
         ] {
             let bytes = frames.concat();
             for cut in 0..bytes.len() {
-                let ends = Arc::<StreamEnds>::default();
-                let (_five, mut follower) = (ends.of(5), FrameFollower::default());
+                let received = Received::of(&Arc::default());
+                let (_five, mut follower) = (received.follow(5), FrameFollower::default());
                 let (first, rest) = bytes.split_at(cut);
-                follower.advance(first, &ends);
-                assert_eq!(ends.lock()[0].1, End::Open, "{end:?} cut at {cut}");
-                follower.advance(rest, &ends);
-                assert_eq!(ends.lock()[0].1, end, "cut at {cut}");
+                follower.advance(first, &received);
+                assert_eq!(received.lock()[0].end, End::Open, "{end:?} cut at {cut}");
+                follower.advance(rest, &received);
+                assert_eq!(received.lock()[0].end, end, "cut at {cut}");
             }
         }
     }
 
+    /// What has come and is not taken is held, until it is, or its stream is gone.
     #[test]
-    fn who_is_gone_is_followed_no_more() {
-        let ends = Arc::<StreamEnds>::default();
-        let (one, three) = (ends.of(1), ends.of(3));
-        drop(one);
-        assert_eq!(ends.lock()[..], [(3, End::Open)]);
+    fn what_nobody_has_taken_is_held() {
+        const KIB: usize = 1024;
+        let budget = Arc::<BodyBudget>::default();
+        let received = Received::of(&budget);
+        let (one, three) = (received.follow(1), received.follow(3));
+        let mut follower = FrameFollower::default();
+        let mut come = |stream, size, flags| follower.advance(&frame(DATA, flags, stream, size), &received);
+        come(1, 16 * KIB, 0);
+        come(9, 16 * KIB, 0);
+        come(1, 16 * KIB, PADDED);
+        assert_eq!(received.held.bytes(), 16 * KIB as u64, "of streams that are under way");
+        assert_eq!(budget.held(), 0, "it is little");
+        for _ in 0..4 {
+            come(3, 16 * KIB, 0);
+        }
+        assert_eq!(budget.held(), 64 * KIB as u64);
+        one.took(16 * KIB);
+        one.took(16 * KIB);
+        assert_eq!(received.held.bytes(), 64 * KIB as u64);
         drop(three);
-        assert_eq!(ends.count.load(Ordering::Relaxed), 0);
+        assert_eq!((received.held.bytes(), budget.held()), (0, 0));
+        drop(one);
+        assert!(received.lock().is_empty());
     }
 }

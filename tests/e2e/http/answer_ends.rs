@@ -42,7 +42,7 @@ const CUT: &[Last] = &[
 async fn what_has_ended_is_whole() {
     for last in WHOLE {
         for goes in [false, true] {
-            let (node, _origin, _) = before(*last, goes).await;
+            let (node, _origin, mut closed) = before(*last, goes).await;
             for is_upload in [false, true] {
                 let what = format!("{}, GOAWAY {goes}, upload {is_upload}", last.what);
                 let mut client = StreamClient::connect(node.http()).await;
@@ -51,10 +51,12 @@ async fn what_has_ended_is_whole() {
                 let trailers = patiently("trailers", stream.receiving.trailers()).await.expect("trailers");
                 let status = trailers.and_then(|trailers| trailers.get("grpc-status").cloned());
                 assert_eq!(status.is_some(), last.what.starts_with("trailers"), "{what}: {status:?}");
+                is_closed(&mut closed).await;
                 let mut raw = RawConnection::open(node.http()).await;
                 raw.write(if is_upload { UPLOAD } else { GET }).await;
                 let answer = raw.read_until_or_close("\r\n0\r\n").await.unwrap_or_default();
                 assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n0\r\n"), "{what}: {answer}");
+                is_closed(&mut closed).await;
             }
             assert_eq!(node.metrics().await.sum("http_errors_total", &[]).unwrap_or(0.0), 0.0, "{}", last.what);
         }
@@ -66,17 +68,19 @@ async fn what_has_ended_is_whole() {
 async fn a_head_that_ends_is_whole() {
     const ALONE: Last = Last { what: "a head", frames: &[(HEADERS, END_HEADERS | END_STREAM, &[STATUS_200])] };
     for goes in [false, true] {
-        let (node, _origin, _) = before(ALONE, goes).await;
+        let (node, _origin, mut closed) = before(ALONE, goes).await;
         for is_upload in [false, true] {
             let mut client = StreamClient::connect(node.http()).await;
             let (_, mut stream) = begin(&mut client, is_upload).await;
             assert_eq!(stream.read_to_end().await, (String::new(), None), "{goes} {is_upload}");
+            is_closed(&mut closed).await;
             let mut raw = RawConnection::open(node.http()).await;
             raw.write(if is_upload { UPLOAD } else { GET }).await;
             let head = raw.read_until("\r\n\r\n").await;
             if !head.contains("\r\ncontent-length: 0\r\n") {
                 assert_eq!(raw.read_until("\r\n\r\n").await, "0\r\n\r\n", "{goes} {is_upload}: {head}");
             }
+            is_closed(&mut closed).await;
         }
     }
 }
@@ -85,18 +89,20 @@ async fn a_head_that_ends_is_whole() {
 #[tokio::test]
 async fn what_has_not_ended_is_cut() {
     for last in CUT {
-        let (node, _origin, _) = before(*last, false).await;
+        let (node, _origin, mut closed) = before(*last, false).await;
         for is_upload in [false, true] {
             let what = format!("{}, upload {is_upload}", last.what);
             let mut client = StreamClient::connect(node.http()).await;
             let (_, mut stream) = begin(&mut client, is_upload).await;
             let (text, end) = stream.read_to_end().await;
             assert!("whole".starts_with(&text) && end.is_some(), "{what}: {text} {end:?}");
+            is_closed(&mut closed).await;
             let mut raw = RawConnection::open(node.http()).await;
             raw.write(if is_upload { UPLOAD } else { GET }).await;
             let (answer, _) = raw.read_to_end().await;
             let answer = String::from_utf8_lossy(&answer);
             assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("\r\n0\r\n"), "{what}: {answer}");
+            is_closed(&mut closed).await;
         }
     }
 }
@@ -125,7 +131,7 @@ async fn what_has_ended_is_whole_for_whoever_reads_it_later() {
     for is_upload in [false, true] {
         let mut client = StreamClient::connect(node.http()).await;
         let (_, mut stream) = begin(&mut client, is_upload).await;
-        patiently("the origin's connection to end", closed.recv()).await.expect("an origin");
+        is_closed(&mut closed).await;
         let (text, end) = stream.read_to_end().await;
         assert_eq!((text.len(), end), (10 * PIECE.len(), None), "{is_upload}");
     }
@@ -206,6 +212,11 @@ async fn before(last: Last, goes: bool) -> (Node, Bespoke, UnboundedReceiver<()>
     .await;
     let table = SmallTable::new(EVERYTHING).region_at("here", "US", &format!("h2c://{}", origin.address)).text();
     (Setup::new("here", &table).threads(1).start().await, origin, closed)
+}
+
+/// Waits until the node has seen the end of the origin's connection: the next request is not sent there.
+async fn is_closed(closed: &mut UnboundedReceiver<()>) {
+    patiently("the end of the origin's connection", closed.recv()).await.expect("an origin");
 }
 
 /// Sends a gRPC call's head as far as trailers are concerned, and its end, unless more is to come.

@@ -172,6 +172,11 @@ impl Http1 {
         }
     }
 
+    /// Has the next piece of an answer's content be a small one.
+    pub(crate) fn read_little(&mut self) {
+        self.read_size = ReadSize::FIRST;
+    }
+
     /// Returns the next piece of an answer's content, or its trailers.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         loop {
