@@ -318,10 +318,10 @@ mod tests {
             let noted = clients.map(|client| endpoint.on_error(of(client), Symptom::Refused, &outlier));
             noted.last().expect("some client")
         };
-        (0..plan.failures).for_each(|_| drop(endpoint.on_probe(Probe::Failed, &plan)));
+        (0..plan.failures).for_each(|_| _ = endpoint.on_probe(Probe::Failed, &plan));
         assert!(!endpoint.is_up());
         fails();
-        (0..plan.successes).for_each(|_| drop(endpoint.on_probe(Probe::Passed, &plan)));
+        (0..plan.successes).for_each(|_| _ = endpoint.on_probe(Probe::Passed, &plan));
         assert!(endpoint.is_up());
         assert_eq!(fails(), Noted::Enough);
     }
