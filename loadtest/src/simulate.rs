@@ -26,10 +26,14 @@ mod random;
 mod recording;
 mod run;
 mod scenario;
+mod sweep;
 mod table;
+mod tuning;
 
 pub use measure::{CriticalityShares, Measures, WINDOW_S};
 pub use plot::svg;
 pub use run::{Outcome, TICK, simulate};
 pub use scenario::{SCENARIOS, Scenario, Size, SizeError};
+pub use sweep::{Sweep, sweep_svg, sweep_text};
 pub use table::text;
+pub use tuning::{KNOBS, Knob, Tuning};

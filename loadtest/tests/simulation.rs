@@ -1,11 +1,11 @@
 //! The simulator in a small size: it repeats itself, and the fleet holds what its scenarios promise.
 
-use loadtest::simulate::{Outcome, SCENARIOS, Scenario, Size, simulate, svg, text};
+use loadtest::simulate::{Outcome, SCENARIOS, Scenario, Size, Tuning, simulate, svg, text};
 
 const SMALL: Size = Size { nodes: 6, regions: 3, seconds: Size::LEAST_SECONDS, seed: 1 };
 
 fn outcome(scenario: &str, size: &Size) -> Outcome {
-    simulate(Scenario::named(scenario).expect("a scenario"), size).expect("a size")
+    simulate(Scenario::named(scenario).expect("a scenario"), size, &Tuning::default()).expect("a size")
 }
 
 fn holds(scenario: &str) -> Outcome {
@@ -65,7 +65,7 @@ fn a_size_has_bounds() {
         (Size { seconds: 599, ..SMALL }, "599 s"),
         (Size { seconds: 86_401, ..SMALL }, "86401 s"),
     ] {
-        let error = simulate(&SCENARIOS[0], &size).expect_err("a bad size").to_string();
+        let error = simulate(&SCENARIOS[0], &size, &Tuning::default()).expect_err("a bad size").to_string();
         assert!(error.contains(complaint), "{error}");
     }
 }

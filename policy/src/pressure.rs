@@ -29,7 +29,12 @@ impl Pressure {
 
     /// Takes the utilisation of the moment, `since` the last.
     pub fn observe(&mut self, utilisation: f32, since: Duration) {
-        let kept = libm::exp(-since.as_secs_f64() / Self::OVER.as_secs_f64()) as f32;
+        self.observe_over(Self::OVER, utilisation, since);
+    }
+
+    /// The same with another time constant than [`Pressure::OVER`]: to find out what that does.
+    pub fn observe_over(&mut self, over: Duration, utilisation: f32, since: Duration) {
+        let kept = libm::exp(-since.as_secs_f64() / over.as_secs_f64()) as f32;
         self.average = utilisation + (self.average - utilisation) * kept;
         self.level = self.level.clamp(self.average, self.average + Self::BAND);
     }

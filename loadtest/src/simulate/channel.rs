@@ -51,11 +51,11 @@ struct Sent {
 }
 
 impl Listener {
-    /// Makes a listener that has heard nothing.
-    pub(super) fn new(regions: usize, phase: usize, random: Random) -> Self {
+    /// Makes a listener that has heard nothing, and averages reports over a time.
+    pub(super) fn new(regions: usize, phase: usize, over: Duration, random: Random) -> Self {
         Self {
             until_added: phase % ADDED_TICKS,
-            fleet: FleetLoad::default(),
+            fleet: FleetLoad::averaged_over(over),
             coming: VecDeque::new(),
             random,
             is_cut_off: false,

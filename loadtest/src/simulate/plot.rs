@@ -7,17 +7,17 @@ use super::run::Outcome;
 use super::scenario::Scenario;
 
 /// Pixels.
-const WIDTH: f64 = 960.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 150.0;
+pub(super) const WIDTH: f64 = 960.0;
+pub(super) const LEFT: f64 = 64.0;
+pub(super) const RIGHT: f64 = 150.0;
 
 /// A panel: where its top is, and how high it is, in pixels.
 #[derive(Clone, Copy)]
-struct Panel {
-    top: f64,
-    height: f64,
+pub(super) struct Panel {
+    pub(super) top: f64,
+    pub(super) height: f64,
     /// What its top stands for, in percent.
-    most: f64,
+    pub(super) most: f64,
 }
 
 /// At most so many points make a line: more cannot be seen.
@@ -27,9 +27,9 @@ const POINTS: usize = 300;
 const NAMED: usize = 6;
 
 /// Colours that differ for most eyes on white and on black (Okabe, Ito: "Color Universal Design", 2008).
-const COLOURS: [&str; NAMED] = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"];
+pub(super) const COLOURS: [&str; NAMED] = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"];
 
-const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#333}.title{font-size:15px;font-weight:600}\
+pub(super) const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#333}.title{font-size:15px;font-weight:600}\
     .note{fill:#666}.grid{stroke:#ddd}.mark{stroke:#999;stroke-dasharray:4 3}.other{stroke:#bbb}\
     path{fill:none;stroke-width:1.5}.back{fill:#fff}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.note{fill:#aaa}.grid{stroke:#333}.mark{stroke:#777}\
@@ -95,12 +95,12 @@ pub fn svg(outcome: &Outcome) -> String {
 }
 
 impl Panel {
-    fn y(&self, value: f64) -> f64 {
+    pub(super) fn y(&self, value: f64) -> f64 {
         self.top + self.height * (1.0 - value.clamp(0.0, self.most) / self.most)
     }
 }
 
-fn label(text: &mut String, class: &str, x: f64, y: f64, anchor: &str, words: &str) {
+pub(super) fn label(text: &mut String, class: &str, x: f64, y: f64, anchor: &str, words: &str) {
     let _ = writeln!(text, "<text class='{class}' x='{x:.0}' y='{y:.0}' text-anchor='{anchor}'>{words}</text>");
 }
 
@@ -123,7 +123,7 @@ fn axes(text: &mut String, panel: Panel, seconds: usize, unit: &str) {
     }
 }
 
-fn legend(text: &mut String, panel: Panel, row: usize, style: &str, name: &str) {
+pub(super) fn legend(text: &mut String, panel: Panel, row: usize, style: &str, name: &str) {
     let (x, y) = (WIDTH - RIGHT + 12.0, panel.top + 8.0 + row as f64 * 18.0);
     let _ = writeln!(text, "<path {style} d='M{x:.0} {y:.0}h18'/>");
     label(text, "", x + 24.0, y + 4.0, "start", name);
@@ -145,13 +145,13 @@ fn path(text: &mut String, panel: Panel, values: &[f64], style: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{SCENARIOS, Size, simulate};
+    use super::super::{SCENARIOS, Size, Tuning, simulate};
     use super::*;
 
     #[test]
     fn a_picture_has_a_line_for_each_region_and_fate() {
         let size = Size { nodes: 8, regions: 8, seconds: Size::LEAST_SECONDS, seed: 1 };
-        let picture = svg(&simulate(&SCENARIOS[0], &size).expect("a size"));
+        let picture = svg(&simulate(&SCENARIOS[0], &size, &Tuning::default()).expect("a size"));
         // 8 regions and 6 fates; as many legends of fates, of 6 regions, and of the others.
         assert_eq!(picture.matches("<path").count(), 8 + 6 + 6 + 6 + 1, "{picture}");
         assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n") && !picture.contains("NaN"));

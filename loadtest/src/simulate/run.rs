@@ -13,6 +13,7 @@ use super::origin::{EndpointTruth, Origin};
 use super::random::Random;
 use super::recording::{Recording, Second};
 use super::scenario::{self, Event, Scenario, Size, SizeError, Story, What};
+use super::tuning::Tuning;
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,18 +46,17 @@ const CAPACITY_OF_A_NODE: f64 = 500.0;
 /// How long a request takes on an idle region, in seconds.
 const BASE_S: f64 = 0.1;
 
-/// The nodes of a region would have this many times as many requests in flight there as it has places for.
-const CAP_OVER_PLACES: f64 = 2.0;
-
 /// Simulates a scenario.
 ///
 /// # Errors
 /// When the size is one that cannot be simulated.
-pub fn simulate(scenario: &Scenario, asked: &Size) -> Result<Outcome, SizeError> {
+pub fn simulate(scenario: &Scenario, asked: &Size, tuning: &Tuning) -> Result<Outcome, SizeError> {
     asked.check()?;
     let size = scenario.size(asked);
-    let story = scenario.story(&size);
-    let recording = Fleet::new(&size, &story).run(&size, &story);
+    let mut story = scenario.story(&size);
+    story.delivery = tuning.delivery(story.delivery);
+    story.demand.iter_mut().for_each(|demand| *demand *= tuning.demand);
+    let recording = Fleet::new(&size, &story, tuning).run(&size, &story);
     Ok(Outcome { measures: measure(scenario, &size, &story, &recording), recording })
 }
 
@@ -74,9 +74,9 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn new(size: &Size, story: &Story) -> Self {
+    fn new(size: &Size, story: &Story, tuning: &Tuning) -> Self {
         let mut random = Random::new(size.seed, 0);
-        let settings = Settings { failover: scenario::failover(size), probe: ProbePlan::default() };
+        let settings = Settings { tuning: *tuning, failover: scenario::failover(size), probe: ProbePlan::default() };
         let per_region = size.nodes as f64 / size.regions as f64;
         let capacities: Vec<f64> =
             story.relative_capacity.iter().map(|relative| relative * per_region * CAPACITY_OF_A_NODE).collect();
@@ -94,7 +94,7 @@ impl Fleet {
                 home,
                 listener: home,
                 cohorts: (KEYS_OF_A_REGION * size.regions / size.nodes).clamp(KEYS_OF_A_NODE.0, KEYS_OF_A_NODE.1),
-                cap: (CAPACITY_OF_A_NODE * BASE_S * CAP_OVER_PLACES) as usize,
+                cap: (CAPACITY_OF_A_NODE * BASE_S * tuning.cap_over_places) as usize,
                 regions: size.regions,
                 endpoints: ENDPOINTS,
             }
@@ -104,7 +104,10 @@ impl Fleet {
             nodes: (0..size.nodes).map(|index| Node::new(&node(index), &settings, &mut random)).collect(),
             origins: capacities.iter().map(origin).collect(),
             listeners: (0..size.regions)
-                .map(|index| Listener::new(size.regions, index, Random::new(size.seed, 1 + index as u64)))
+                .map(|index| {
+                    let random = Random::new(size.seed, 1 + index as u64);
+                    Listener::new(size.regions, index, tuning.fleet_over, random)
+                })
                 .collect(),
             factors: vec![1.0; size.regions],
             settings,

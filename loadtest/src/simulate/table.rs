@@ -36,9 +36,22 @@ pub fn text(runs: &[Measures]) -> String {
             of_each(measures, |shares| shares.lost),
         ]
     };
-    let rows: Vec<[String; 10]> = std::iter::once(head.map(str::to_owned)).chain(runs.iter().map(row)).collect();
-    let widths: Vec<usize> =
-        (0..head.len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    let rows = std::iter::once(head.map(str::to_owned)).chain(runs.iter().map(row));
+    let mut text = columns(&rows.map(Vec::from).collect::<Vec<_>>());
+    for measures in runs {
+        for broken in &measures.broken {
+            let _ = writeln!(text, "\n{}: {broken}", measures.scenario);
+        }
+    }
+    text
+}
+
+/// Returns rows, of which the first is the head, as a table with columns as wide as they must be.
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..count)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         for (cell, width) in row.iter().zip(&widths) {
@@ -49,11 +62,6 @@ pub fn text(runs: &[Measures]) -> String {
         if index == 0 {
             widths.iter().for_each(|width| text.push_str(&format!("|{}", "-".repeat(width + 2))));
             text.push_str("|\n");
-        }
-    }
-    for measures in runs {
-        for broken in &measures.broken {
-            let _ = writeln!(text, "\n{}: {broken}", measures.scenario);
         }
     }
     text

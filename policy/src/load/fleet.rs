@@ -7,10 +7,18 @@ use rustc_hash::FxHashMap;
 use super::{LoadReport, Reported, trust};
 
 /// The last report of each node on each region. `now` is any monotonic clock.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct FleetLoad {
     /// By region, then by node.
     regions: FxHashMap<String, FxHashMap<String, Heard>>,
+    /// See [`FleetLoad::OVER`].
+    over: Duration,
+}
+
+impl Default for FleetLoad {
+    fn default() -> Self {
+        Self::averaged_over(Self::OVER)
+    }
 }
 
 /// There are as many nodes as there is room for.
@@ -52,6 +60,12 @@ impl FleetLoad {
     /// with 5 s the neighbours of a lost region swing for as long as it is gone; 15 s would do where no report is late.
     pub const OVER: Duration = Duration::from_secs(30);
 
+    /// Makes one without reports that averages them over another time than [`FleetLoad::OVER`]: to find out what that
+    /// does.
+    pub fn averaged_over(over: Duration) -> Self {
+        Self { regions: FxHashMap::default(), over }
+    }
+
     /// Takes a node's report on a region.
     ///
     /// # Errors
@@ -66,7 +80,7 @@ impl FleetLoad {
             origins: f64::from(report.origin_load),
         };
         if let Some(heard) = self.regions.get_mut(region).and_then(|nodes| nodes.get_mut(&report.node)) {
-            *heard = heard.then(fresh);
+            *heard = heard.then(fresh, self.over);
             return Ok(());
         }
         if !self.has_room(region) {
@@ -111,12 +125,12 @@ impl FleetLoad {
 
 impl Heard {
     /// Returns what is known once a node that reported before reports again.
-    fn then(self, fresh: Self) -> Self {
+    fn then(self, fresh: Self, over: Duration) -> Self {
         let since = fresh.at.saturating_sub(self.at);
         if since >= Reported::GONE {
             return fresh;
         }
-        let kept = libm::exp(-since.as_secs_f64() / FleetLoad::OVER.as_secs_f64());
+        let kept = libm::exp(-since.as_secs_f64() / over.as_secs_f64());
         let mixed = |before: f64, now: f64| now + (before - now) * kept;
         Self {
             at: self.at.max(fresh.at),

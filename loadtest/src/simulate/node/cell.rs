@@ -10,11 +10,13 @@ use policy::{RegionView, Reported};
 
 use super::super::origin::{EndpointTruth, Origin};
 use super::super::random::Random;
+use super::super::tuning::Tuning;
 use super::{CRITICALITIES, most_in_flight, shares};
 
 /// What the tables of the fleet say of health.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Settings {
+    pub(in super::super) tuning: Tuning,
     pub(in super::super) failover: Failover,
     pub(in super::super) probe: ProbePlan,
 }
@@ -148,7 +150,7 @@ impl Cell {
     pub(super) fn view(&mut self, tick: Duration, reported: Option<&Reported>, settings: &Settings) -> RegionView {
         let own = self.one_request.load(self.in_flight as f32);
         let load = reported.map_or(own, |reported| reported.over(own));
-        self.pressure.observe(load, tick);
+        self.pressure.observe_over(settings.tuning.pressure_over, load, tick);
         RegionView {
             health: self.health.health(&settings.failover),
             utilisation: load,
