@@ -51,5 +51,5 @@ pub use reading::Pulse;
 pub use recency::{NotRecent, Origin, Recency};
 pub use report::{NodeReport, NodeState, PRUNED_AFTER, REPORT_EVERY, REPORT_TTL, Refused};
 pub use signature::{KeyError, SigningKey, TrustedKeys};
-pub use snapshot::{Snapshot, SnapshotError};
+pub use snapshot::{Snapshot, SnapshotError, replace_file};
 pub use watch::{Change, Watch, What};

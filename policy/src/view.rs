@@ -79,6 +79,8 @@ pub enum Withheld {
     Unclaimed,
     /// The other may be the primary, too, and nobody tells this node who was promoted: it has just started, or is not fenced.
     Contested,
+    /// This node goes by a new decision, which is not on its disk yet.
+    Unsaved,
     /// No majority of the fleet has affirmed the one that has them for too long, and the other has not just said that it is a
     /// replica.
     CutOff,
@@ -93,6 +95,7 @@ impl Withheld {
             Self::Lost => "primary_lost",
             Self::Unclaimed => "unclaimed",
             Self::Contested => "contested",
+            Self::Unsaved => "unsaved",
             Self::CutOff => "cut_off",
         }
     }
@@ -109,6 +112,7 @@ impl Withheld {
                 "the region that has the writes does not say that it is primary, and the other may not take them yet"
             }
             Self::Contested => "both say that they are primary, and no node that this one hears knows who was promoted",
+            Self::Unsaved => "the decision who has the writes is not on this node's disk yet (its log says why)",
             Self::CutOff => {
                 "no majority of the fleet affirms the region that has the writes, and this node cannot see that the other \
                  is a replica"

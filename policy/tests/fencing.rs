@@ -82,7 +82,10 @@ enum Event {
     Hears(usize),
     SeesPrimary(usize),
     SeesStandby(usize),
+    /// It starts anew, and goes by what it has kept on disk.
     Restart(usize),
+    /// It starts anew, and knows nothing.
+    Forgets(usize),
     PrimaryUp,
     PrimaryClaim,
     StandbyUp,
@@ -222,7 +225,7 @@ impl World {
     }
 
     /// Returns whether a node may forget what it knows: others, a majority, know of every decision by which anybody writes.
-    fn may_restart(&self, node: usize) -> bool {
+    fn may_forget(&self, node: usize) -> bool {
         let latest = self.nodes.iter().filter_map(|node| node.writer.term()).max().unwrap_or(0);
         let others = self.nodes.iter().enumerate().filter(|(index, other)| {
             *index != node
@@ -248,16 +251,17 @@ impl World {
                     Claim::Replica | Claim::Mixed => return false,
                 }
             }
-            Event::Restart(node) if !self.may_restart(node) => return false,
+            Event::Forgets(node) if !self.may_forget(node) => return false,
             Event::SeesPrimary(node) => self.nodes[node].sees_primary ^= true,
             Event::SeesStandby(node) => self.nodes[node].sees_standby ^= true,
-            Event::Restart(node) => {
-                let fresh = Node {
-                    writer: Writer::default(),
-                    lags: [None; 2],
-                    heard: vec![None; self.nodes.len()],
-                    ..self.nodes[node].clone()
+            Event::Restart(node) | Event::Forgets(node) => {
+                let before = self.nodes[node].writer;
+                let writer = match before.term().filter(|_| matches!(event, Event::Restart(_))) {
+                    Some(term) => Writer::remembering(term, before.has_spoken(), self.now),
+                    None => Writer::default(),
                 };
+                let fresh =
+                    Node { writer, lags: [None; 2], heard: vec![None; self.nodes.len()], ..self.nodes[node].clone() };
                 self.nodes[node] = fresh;
             }
             Event::PrimaryUp => self.primary.is_up ^= true,
@@ -325,7 +329,10 @@ impl Model for Small {
                 Event::SeesPrimary(LAST),
                 Event::SeesStandby(LAST),
                 Event::Restart(0),
+                Event::Restart(1),
                 Event::Restart(LAST),
+                Event::Forgets(0),
+                Event::Forgets(LAST),
                 Event::PrimaryUp,
                 Event::PrimaryClaim,
                 Event::StandbyUp,
@@ -397,6 +404,7 @@ fn event(nodes: usize) -> impl Strategy<Value = Event> {
         1 => Just(Event::StandbyClaim),
         1 => node().prop_map(Event::Hears),
         1 => node().prop_map(Event::Restart),
+        1 => node().prop_map(Event::Forgets),
         1 => Just(Event::Replication),
         1 => Just(Event::Mute(Holder::Primary)),
         1 => Just(Event::Mute(Holder::Standby)),
@@ -424,4 +432,35 @@ proptest! {
         (0..10).for_each(|_| world.second());
         prop_assert_eq!(world.gates(), vec![Gate::To(Holder::Primary); 5]);
     }
+}
+
+/// Everybody who knows of a promotion starts anew at once, while the standby is gone and the old primary is back: who has
+/// kept it on disk writes nowhere, and to the standby once that is back.
+#[test]
+fn a_fleet_that_starts_anew_together_keeps_to_its_decision() {
+    let restarted = |keeps: bool| {
+        let mut world = World::new(3, u8::MAX);
+        world.happens(Event::PrimaryUp);
+        world.happens(Event::StandbyClaim);
+        (0..10).for_each(|_| world.second());
+        assert_eq!(world.gates(), [Gate::To(Holder::Standby); 3]);
+        world.happens(Event::PrimaryUp);
+        world.happens(Event::StandbyUp);
+        for node in &mut world.nodes {
+            let term = node.writer.term().filter(|_| keeps);
+            let remembering = |term| Writer::remembering(term, node.writer.has_spoken(), world.now);
+            let writer = term.map_or_else(Writer::default, remembering);
+            *node = Node { writer, lags: [None; 2], heard: vec![None; 3], ..node.clone() };
+        }
+        (0..30).for_each(|_| world.second());
+        world
+    };
+    let mut kept = restarted(true);
+    assert!(kept.nodes.iter().all(|node| node.writer.term() == Some(1)), "{kept:?}");
+    assert!(kept.gates().iter().all(|gate| matches!(gate, Gate::Nobody(_))), "{:?}", kept.gates());
+    kept.happens(Event::StandbyUp);
+    (0..5).for_each(|_| kept.second());
+    assert_eq!((kept.gates(), kept.wrong), (vec![Gate::To(Holder::Standby); 3], None));
+    // Without it the primary gets writes, which lacks what the standby had.
+    assert_eq!(restarted(false).gates(), [Gate::To(Holder::Primary); 3]);
 }

@@ -176,7 +176,7 @@ data_class = 'personal'
         let law = Arc::new(LawClock::of_test(time));
         let document = RoutingTable::load(&directory.join("routes.toml"), law.now()).unwrap();
         let (components, persisted) = (Components::load(&config).unwrap(), PersistedState::default());
-        let edition = Edition { generation: 1, revision: 1 };
+        let edition = Edition { generation: 1, published: None };
         let routing = Routing::new(document, "eu", 100, edition, &persisted).unwrap();
         Arc::new(Node {
             routing: CurrentRouting::new(routing, persisted, law),

@@ -32,7 +32,7 @@ use crate::interim::Interim;
 use crate::node::Worker;
 use crate::occupancy::Drain;
 use crate::peers::Sender;
-use crate::peers::headers::{Asks, Claim, Claims, OwnWord, Vouching, admit, tell_client, tell_peer};
+use crate::peers::headers::{Asks, Claim, Claims, OwnWord, PeersRefusal, Vouching, admit, tell_client, tell_peer};
 use crate::peers::signature::BodyClaim;
 use crate::request_body::RequestBody;
 use crate::request_context::{RequestContext, TrustSources};
@@ -89,6 +89,8 @@ pub(crate) async fn serve(
             log.attempts = refused.attempts;
             log.worker.node.telemetry.metrics.errors.with_label_values(&[&refused.region, refused.reason]).inc();
             let emergency = Reason::named(refused.reason).filter(|reason| reason.is_emergency());
+            let table = log.worker.node.routing.load().published;
+            let emergency = emergency.map(|reason| PeersRefusal { reason, table });
             own = OwnWord { unsent: refused.why_unsent(), refused: emergency };
             let attempts = refused.attempts;
             let mut response = refused.into_response(log.form, &log.request_id, log.peer.is_some());
@@ -397,7 +399,8 @@ async fn answer(
     let answered = result.map_err(|failure| match failure {
         ForwardError::Refused { refusal, attempts } if refusal.reason.is_emergency() => {
             let mut answer = refused_in_emergency(log, &refusal, criticality, outgoing.received());
-            answer.attempts = attempts;
+            // An origin may have acted on one that was under way.
+            (answer.attempts, answer.unsent) = (attempts, attempts == 0);
             answer
         }
         ForwardError::Overloaded { why, .. } => {

@@ -319,7 +319,7 @@ name = 'r'
     fn routing(text: &str, persisted: &PersistedState) -> Routing {
         let document = config::RoutingTable::from_text(std::path::Path::new("routes.toml"), text, crate::clock::wall())
             .unwrap_or_else(|problems| panic!("{problems}"));
-        let edition = crate::routing::Edition { generation: 1, revision: 1 };
+        let edition = crate::routing::Edition { generation: 1, published: None };
         Routing::new(document, "a", 128, edition, persisted).unwrap()
     }
 
@@ -471,7 +471,7 @@ name = 'r'
         let settings = first.table().write_pairs().next().unwrap();
         let cell = |name: &str| &first.region(id(&first, name)).state;
         let side = Side { is_down: false, is_asked: true, claim: None, claimed_at: secs(0), lag: None, votes: 0 };
-        cell("b").observe_writer("a", Pair { primary: side, standby: side, fleet: None }, &settings);
+        cell("b").observe_writer("a", Pair { primary: side, standby: side, fleet: None }, &settings, None, |_| true);
         cell("a").set_writes(Writes::Granted);
         cell("b").set_writes(Writes::Withheld(policy::Withheld::Elsewhere));
         let kept = [Writes::Granted, Writes::Withheld(policy::Withheld::Elsewhere)];

@@ -120,6 +120,9 @@ impl Node {
         if !self.routing.load().regions().any(|(_, _, cell)| cell.is_up()) {
             reasons.push("no region is up".to_owned());
         }
+        if let Some(standby) = self.routing.load().undecided_standby(clock::now()) {
+            reasons.push(format!("who has the writes of {standby} and its primary is being asked"));
+        }
         reasons
     }
 

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::descriptors;
 use crate::node::Node;
 use crate::peers::Peers;
+use crate::peers::headers::PublishedTable;
 use crate::prepare::{self, Components, Identity, IdentityInForce, problem};
 use crate::routing::{Edition, Routing};
 use crate::status::EmergencyStatus;
@@ -90,7 +91,7 @@ fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
     *a.text == *b.text && pages(a) == pages(b) && lists(a) == lists(b) && emergency(a) == emergency(b)
 }
 
-/// Swaps a compiled table in. Without a revision of its own it has its generation's.
+/// Swaps a compiled table in: one of the bus, or of a file, whose revision is its generation.
 ///
 /// # Errors
 /// When the node's region is not in it, or it has gateways that know no node like this one; nothing has
@@ -98,17 +99,14 @@ fn same(a: &RoutingTable, b: &RoutingTable) -> bool {
 pub(crate) fn put_in_force(
     node: &Node,
     document: RoutingTable,
-    revision: Option<u64>,
+    published: Option<PublishedTable>,
 ) -> Result<Arc<Routing>, Problems> {
-    swap(node, |_| (document, revision))
+    swap(node, |_| (document, published))
 }
 
 /// Builds the routing anew from the table in force: the node file has changed.
 fn rebuild(node: &Node) -> Result<Arc<Routing>, Problems> {
-    swap(node, |routing| {
-        let is_of_a_bus = node.bus.is_some();
-        (routing.document.clone(), is_of_a_bus.then_some(routing.revision))
-    })
+    swap(node, |routing| (routing.document.clone(), routing.published))
 }
 
 /// Puts the table in force anew, its law read as of now. `read` is that table, if it was read ahead of time.
@@ -119,24 +117,26 @@ pub(crate) fn read_anew(node: &Node, read: Option<RoutingTable>) -> Result<Arc<R
     swap(node, |routing| {
         // Another may have come in force meanwhile.
         let read = read.filter(|read| Arc::ptr_eq(&read.text, &routing.document.text));
-        let is_of_a_bus = node.bus.is_some();
-        (read.unwrap_or_else(|| routing.document.clone()), is_of_a_bus.then_some(routing.revision))
+        (read.unwrap_or_else(|| routing.document.clone()), routing.published)
     })
 }
 
 /// One swap at a time: what is built of one table must not take the place of a later one. Whichever way a table
 /// comes, and however long it took to look at it, its law is read as of now.
-fn swap(node: &Node, next: impl FnOnce(&Routing) -> (RoutingTable, Option<u64>)) -> Result<Arc<Routing>, Problems> {
+fn swap(
+    node: &Node,
+    next: impl FnOnce(&Routing) -> (RoutingTable, Option<PublishedTable>),
+) -> Result<Arc<Routing>, Problems> {
     let _alone = node.routing.lock();
     let (config, before) = (node.config.load_full(), node.routing.load_full());
-    let (document, revision) = next(&before);
+    let (document, published) = next(&before);
     let document = as_of_now(node, document)?;
     let problems = node.peers.load().problems_with(&document, &config.file, &config.region);
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
     let generation = before.generation + 1;
-    let edition = Edition { generation, revision: revision.unwrap_or(generation) };
+    let edition = Edition { generation, published };
     let cap = config.limits.requests_in_flight_per_region;
     let routing = Routing::new(document, &config.region, cap, edition, &node.routing.persisted)
         .map_err(|error| Problems(vec![problem(&config.file, "node.region", error.to_string())]))?;

@@ -24,6 +24,7 @@ use crate::health::endpoint::EndpointState;
 use crate::health::latency::AnswerTimes;
 use crate::health::limiter::LimitNow;
 use crate::health::region::RegionState;
+use crate::peers::headers::PublishedTable;
 
 pub(crate) use current::CurrentRouting;
 
@@ -37,6 +38,8 @@ pub(crate) struct Routing {
     pub(crate) generation: u64,
     /// The table's revision: the bus's, or the generation of a file.
     pub(crate) revision: u64,
+    /// Which table of the bus it is; `None` of a file.
+    pub(crate) published: Option<PublishedTable>,
     /// Whether the bus that it came from has been silent for too long.
     expired: Arc<AtomicBool>,
     /// When it was loaded.
@@ -84,8 +87,8 @@ pub(crate) struct Region {
 pub(crate) struct Edition {
     /// See [`Routing::generation`].
     pub(crate) generation: u64,
-    /// See [`Routing::revision`].
-    pub(crate) revision: u64,
+    /// See [`Routing::published`].
+    pub(crate) published: Option<PublishedTable>,
 }
 
 /// What outlives a table: the states of endpoints, regions and routes, by name. It lives as long as the process; a
@@ -202,9 +205,25 @@ impl Routing {
         let routes = routes.map(|route| persisted.routes.entry(route.name.clone()).or_default().clone()).collect();
         persisted.routes.retain(|name, _| names.contains(name.as_str()));
         let loaded = clock::now();
-        let Edition { generation, revision } = edition;
+        let Edition { generation, published } = edition;
+        let revision = published.map_or(generation, |table| table.revision);
         let (regions, expired) = (regions.into(), persisted.expired.clone());
-        Ok(Self { document, generation, revision, expired, loaded, here, canary, regions, routes })
+        Ok(Self { document, generation, revision, published, expired, loaded, here, canary, regions, routes })
+    }
+
+    /// Returns a standby that takes writes over, at the node's start: while it or its primary has not answered yet, for as
+    /// long as a probe may take. Later a node is as ready as it was.
+    pub(crate) fn undecided_standby(&self, now: std::time::Instant) -> Option<&str> {
+        if self.generation > 1 {
+            return None;
+        }
+        let is_asking = |id: RegionId| {
+            let cell = self.region(id);
+            let asked = cell.is_asked() && cell.state.writes() != Writes::Withheld(Withheld::Starting);
+            !asked && now.saturating_duration_since(self.loaded) < cell.probe.timeout
+        };
+        let pair = self.table().write_pairs().find(|pair| is_asking(pair.primary) || is_asking(pair.standby))?;
+        Some(&self.table().region(pair.standby).name)
     }
 
     /// Returns the table.

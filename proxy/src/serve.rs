@@ -89,12 +89,12 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     let peers = Arc::new(ArcSwap::from(peers));
     let persisted = PersistedState::default();
     let metrics = Metrics::new();
-    let (document, revision, bus) = match (document, &config.routing) {
-        (Some(document), _) => (document, 1, None),
+    let (document, published, bus) = match (document, &config.routing) {
+        (Some(document), _) => (document, None, None),
         (None, Routing::Bus(source)) => {
             let mut bus = BusThread::start(&config, source, &persisted, &metrics, &law, peers.clone())?;
             let Some(table) = bus.first_table(admin_socket.as_ref(), &mut signals)? else { return Ok(()) };
-            (table.document.clone(), table.version.revision, Some(bus))
+            (table.document.clone(), Some(table.published()), Some(bus))
         }
         (None, Routing::File(file)) => anyhow::bail!("{}: the routing table was not loaded", file.display()),
     };
@@ -109,7 +109,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
         accepting.push(socket);
     }
     let cap = config.limits.requests_in_flight_per_region;
-    let edition = Edition { generation: 1, revision };
+    let edition = Edition { generation: 1, published };
     let routing = routing::Routing::new(document, &config.region, cap, edition, &persisted)?;
     crate::reload::log_emergency(None, routing.table());
     let access_log = if options.access_log { AccessLog::stdout()? } else { AccessLog::off() };

@@ -403,7 +403,7 @@ impl Status {
 }
 
 impl WriterStatus {
-    fn of(WriterState { primary, writer, pair }: &WriterState) -> Self {
+    fn of(WriterState { primary, writer, pair, .. }: &WriterState) -> Self {
         let presumed = writer.presumed();
         Self {
             primary: primary.clone(),

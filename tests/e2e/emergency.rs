@@ -7,7 +7,8 @@ use loadtest::origin::Behaviour;
 use loadtest::{RequestSpec, Target};
 use meridian_tests::load::{Load, status};
 use meridian_tests::{
-    Authority, Client, Node, Sent, Setup, World, eventually, geo, get, head, post, put, request, run,
+    Authority, BusPublisher, BusServer, Client, Node, Sent, Setup, World, eventually, geo, get, head, post, put,
+    request, run,
 };
 use serde_json::{Value, json};
 
@@ -280,6 +281,64 @@ async fn a_gateways_emergency_is_not_gone_round() {
     assert_eq!(metrics.sum("http_errors_total", &[("reason", "emergency_read_only")]), Some(3.0));
     assert_eq!(metrics.sum("meridian_ejections_total", &[]), None, "no fault of the gateway's");
     region_is_up(&here, "there").await;
+}
+
+/// Two nodes of one fleet on different tables of the bus, by certificate and by signature: of the gateway's emergency and
+/// the sender's table without one, the newer counts.
+#[tokio::test]
+async fn of_two_tables_the_newer_says_whether_there_is_an_emergency() {
+    const SECRET: &str = "of two nodes on different tables, the correct horse";
+    for is_signed in [false, true] {
+        let world = World::probed_often(&[("there", "DE"), ("here", "US")], ROUTES).await;
+        let nodes = Authority::default();
+        let by = |setup: Setup, name: &str| {
+            let own = nodes.certify(&["localhost", &format!("{name}.nodes.example.com")]);
+            if is_signed { setup.plain().secret(SECRET) } else { setup.tls(&[&own]).plain().peer(&nodes, &own) }
+        };
+        // A bus for each, as if the one had not heard of the other's tables yet.
+        let (old, new) = (BusServer::start().await, BusServer::start().await);
+        let (mut old_bus, mut new_bus) = (BusPublisher::connect(&old).await, BusPublisher::connect(&new).await);
+        let on = |bus: &BusServer| format!("bus = {{ servers = [\"{}\"] }}", bus.url());
+        let emergency = world.table().to_owned() + ALL;
+        old_bus.publish(&emergency).await;
+        let there = by(Setup::new("there", "").name("there").bus(&on(&old)), "there").start().await;
+        let gateway = match is_signed {
+            true => format!("http://{}", there.http()),
+            false => format!("localhost:{}", there.https().port()),
+        };
+        let gateway = format!("[regions.there]\ngateway = \"{gateway}\"\n");
+        let table = world.table().replacen("[regions.there]\n", &gateway, 1);
+        for version in 0..10 {
+            new_bus.publish(&format!("{table}\n# {version}\n")).await;
+        }
+        let here = by(Setup::new("here", "").name("here").bus(&on(&new)), "here").start().await;
+        region_is_up(&here, "there").await;
+        let client = Client::http1(here.http());
+        client.send(&get("/orders").from("DE")).await.assert_served_by("there");
+
+        // The gateway still has an emergency that has been taken back: as if its region could not serve.
+        let answer = client.send(&put("/orders/7", "x").from("DE")).await;
+        answer.assert_served_by("here");
+        assert_eq!(answer.attempts(), 2, "{answer:?}");
+        assert_eq!(world.received("there").len(), 1, "the read");
+        let metrics = here.metrics().await;
+        assert_eq!(metrics.sum("meridian_ejections_total", &[]), None, "no fault of the gateway's");
+
+        // The emergency is declared anew, in a table that is newer than the sender's.
+        let revision = here.status().await["table"]["revision"].as_u64().expect("a revision");
+        let mut published = 0;
+        while published <= revision {
+            published = old_bus.publish(&format!("{emergency}# {published}\n")).await.revision;
+        }
+        eventually("the gateway has it", async || {
+            let status = there.status().await;
+            if status["table"]["revision"] == published { Ok(()) } else { Err(status["table"].to_string()) }
+        })
+        .await;
+        let answer = client.send(&put("/orders/8", "x").from("DE")).await;
+        answer.assert_refused(503, "emergency_read_only");
+        assert_eq!((answer.attempts(), world.received("here").len()), (1, 1), "{answer:?}");
+    }
 }
 
 /// The emergency comes to the other region's node while it serves a write: that ends as the emergency refuses it, page and

@@ -118,7 +118,7 @@ impl Snapshot {
             heartbeat: heartbeat.cloned(),
             sha256: publication.sha256(),
         };
-        replace(file, |into| {
+        replace_file(file, |into| {
             writeln!(into, "{MARKER}{}", serde_json::to_string(&line)?)?;
             into.write_all(&publication.text)
         })
@@ -133,8 +133,11 @@ impl Snapshot {
     }
 }
 
-/// Replaces a file atomically, and returns once the new one is on disk.
-fn replace(file: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+/// Replaces a file atomically, and returns once the new one is on disk. Only its owner can read it.
+///
+/// # Errors
+/// When a file cannot be written beside it, or put in its place.
+pub fn replace_file(file: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     // A table holds the secret that signs cookies: only its owner may read the file.

@@ -22,8 +22,11 @@ pub(super) fn bus(field: &Field<'_>, directory: &Path, max_age: Option<Duration>
     let bucket = section.field("bucket").and_then(|field| bucket_name(&field));
     let snapshot = section.field("snapshot").map(|field| field.file(directory));
     if snapshot.is_none() {
-        section
-            .warning("without snapshot = \"last-good.toml\" this node cannot start while the bus is away".to_owned());
+        section.warning(
+            "without snapshot = \"last-good.toml\" this node cannot start while the bus is away, and forgets at its end who \
+             has the writes of a standby with writes = \"when_primary\""
+                .to_owned(),
+        );
     }
     let files = |key| files(&section, key, directory);
     let trusted_keys = files("trusted_keys");

@@ -374,6 +374,12 @@ impl Writer {
         promote_after.saturating_sub(Self::WORD_AGE) / 2
     }
 
+    /// Makes one that goes by a decision which this node has gone by before it started anew. As long as no majority affirms
+    /// it, that lets nobody write.
+    pub fn remembering(term: u64, has_spoken: bool, now: Duration) -> Self {
+        Self { decision: Decision::held(term, now), has_spoken, ..Self::default() }
+    }
+
     /// Lets the time pass, and takes what is known now. True when who has the writes, where they go, or whether both
     /// say that they are the primary has changed.
     pub fn observe(&mut self, now: Duration, pair: &Pair, promote_after: Duration, takes: &TakesWrites) -> bool {

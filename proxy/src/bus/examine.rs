@@ -10,6 +10,7 @@ use policy::{LawTime, shrinkage};
 
 use crate::bus_state::Here;
 use crate::bus_state::freshness::moment;
+use crate::peers::headers::PublishedTable;
 
 /// A publication as it arrived.
 #[derive(Debug)]
@@ -31,6 +32,13 @@ pub(crate) struct Table {
     pub(crate) document: RoutingTable,
     /// The version with which later tables are compared.
     pub(crate) version: TableVersion,
+}
+
+impl Table {
+    /// Returns which table of the bus it is.
+    pub(crate) fn published(&self) -> PublishedTable {
+        PublishedTable { epoch: self.version.epoch, revision: self.version.revision }
+    }
 }
 
 /// What a publication is compared with.

@@ -49,7 +49,7 @@ impl Startup {
                 }
             }
             Startup::Serving(node) => {
-                match put_in_force(node, table.document.clone(), Some(table.version.revision)) {
+                match put_in_force(node, table.document.clone(), Some(table.published())) {
                     Ok(_) => {
                         node.telemetry.metrics.table_reloads.with_label_values(&["applied"]).inc();
                         node.reloads.accept(source);

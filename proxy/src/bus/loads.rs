@@ -93,7 +93,8 @@ pub(super) async fn exchange(
 /// Returns what this node says of each standby that takes writes over, and of its primary, at `now`, the uptime.
 fn writer_words(routing: &Routing, now: Duration) -> BTreeMap<String, WriterWord> {
     let word = |cell: &Region| {
-        let WriterState { primary, writer, pair } = cell.state.writer()?;
+        // What a start could forget is not said.
+        let WriterState { primary, writer, pair, .. } = cell.state.writer().filter(|state| state.is_kept)?;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let told = |HeardLag { of, lag }| LagTold {
             is_standby: of == Holder::Standby,

@@ -76,6 +76,8 @@ pub(crate) struct WriterState {
     pub(crate) writer: Writer,
     /// What was known then.
     pub(crate) pair: Pair,
+    /// Whether this node may say so, and write by it: see [`RegionState::observe_writer`].
+    pub(crate) is_kept: bool,
 }
 
 impl RegionState {
@@ -152,19 +154,26 @@ impl RegionState {
         self.writes.store(encoded_writes(writes), Ordering::Relaxed);
     }
 
-    /// Lets the time pass for a standby that takes writes over from the region of this name. Returns who had the writes
-    /// before, `None` at first, and who has them now.
+    /// Lets the time pass for a standby that takes writes over from the region of this name. At first it is as this node
+    /// `remembers`; `keep` says whether what is decided now is where a start finds it. Returns who had the writes before, `None`
+    /// at first, and who has them now.
     pub(crate) fn observe_writer(
         &self,
         primary: &str,
         pair: Pair,
         settings: &WritePair,
+        remembered: Option<Writer>,
+        keep: impl FnOnce(&Writer) -> bool,
     ) -> (Option<WriterState>, WriterState) {
         let mut watch = self.lock();
         let before = watch.writer.take().filter(|before| before.primary == primary);
-        let mut writer = before.as_ref().map_or_else(Writer::default, |before| before.writer);
+        // What a node decides that is not one of a fleet is no decision of the fleet's.
+        let of_fleet = before.as_ref().filter(|before| before.pair.fleet.is_some()).map(|before| before.writer);
+        let remembered = remembered.filter(|_| pair.fleet.is_some());
+        let alone = before.as_ref().map(|before| before.writer);
+        let mut writer = of_fleet.or(remembered).or(alone).unwrap_or_default();
         writer.observe(uptime(), &pair, settings.promote_after, &settings.takes);
-        let now = WriterState { primary: primary.to_owned(), writer, pair };
+        let now = WriterState { primary: primary.to_owned(), writer, pair, is_kept: keep(&writer) };
         watch.writer = Some(now.clone());
         (before, now)
     }
@@ -292,6 +301,7 @@ fn encoded_writes(writes: Writes) -> u8 {
         Writes::Withheld(Withheld::Unclaimed) => 5,
         Writes::Withheld(Withheld::Contested) => 6,
         Writes::Withheld(Withheld::CutOff) => 7,
+        Writes::Withheld(Withheld::Unsaved) => 8,
     }
 }
 
@@ -304,6 +314,7 @@ fn decoded_writes(byte: u8) -> Writes {
         4 => Writes::Withheld(Withheld::Lost),
         5 => Writes::Withheld(Withheld::Unclaimed),
         6 => Writes::Withheld(Withheld::Contested),
+        8 => Writes::Withheld(Withheld::Unsaved),
         _ => Writes::Withheld(Withheld::CutOff),
     }
 }

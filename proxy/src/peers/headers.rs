@@ -284,6 +284,39 @@ fn sign<B>(request: &mut Request<B>, chosen: HeaderValue, body: BodyClaim, peers
     }
 }
 
+/// Which table of the bus a node goes by: the greater of two is the newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PublishedTable {
+    /// Compared first.
+    pub(crate) epoch: u64,
+    /// Compared within an epoch.
+    pub(crate) revision: u64,
+}
+
+impl PublishedTable {
+    fn read(text: &str) -> Option<Self> {
+        let (epoch, revision) = text.split_once('.')?;
+        Some(Self { epoch: epoch.parse().ok()?, revision: revision.parse().ok()? })
+    }
+}
+
+/// Another node's refusal in an emergency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeersRefusal {
+    /// The emergency's reason.
+    pub(crate) reason: Reason,
+    /// The table that has the emergency; `None` of one that is in a file.
+    pub(crate) table: Option<PublishedTable>,
+}
+
+impl PeersRefusal {
+    /// Returns whether a node that goes by its `own` table is bound by it: unless that is a newer one, which does not have
+    /// this emergency any more, or the node would have refused. Where one of the two is in a file, nobody can tell.
+    pub(crate) fn binds(&self, own: Option<PublishedTable>) -> bool {
+        self.table.zip(own).is_none_or(|(theirs, own)| theirs >= own)
+    }
+}
+
 /// From whom an answer comes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answerer<'a> {
@@ -309,8 +342,8 @@ pub(crate) struct Answered {
     pub(crate) unsent: Option<Unsent>,
     /// Whether that node passes on what an origin answered, and does not answer itself.
     pub(crate) is_origins: bool,
-    /// The emergency's reason for which that node refuses, whoever else could serve.
-    pub(crate) refused: Option<Reason>,
+    /// That node's refusal in an emergency.
+    pub(crate) refused: Option<PeersRefusal>,
 }
 
 /// Why a node says that no origin has seen a request, so that another region may.
@@ -350,6 +383,8 @@ pub(crate) fn take_answer<B>(response: &mut http::Response<B>, from: Answerer<'_
     let is_origins = is_peers && headers.contains_key(fields::REGION);
     let refused = headers.get(fields::REFUSED).filter(|_| is_peers && !is_origins);
     let refused = refused.and_then(|name| Reason::named(name.to_str().ok()?)).filter(|reason| reason.is_emergency());
+    let table = only(headers, &fields::TABLE).and_then(|value| PublishedTable::read(value.to_str().ok()?));
+    let refused = refused.map(|reason| PeersRefusal { reason, table });
     drop_reserved(headers);
     Answered { is_peers, unsent, is_origins, refused }
 }
@@ -370,7 +405,7 @@ pub(crate) struct OwnWord {
     /// Why no origin has seen the request, where none has.
     pub(crate) unsent: Option<Unsent>,
     /// An emergency refuses it, for this reason: no other region may.
-    pub(crate) refused: Option<Reason>,
+    pub(crate) refused: Option<PeersRefusal>,
 }
 
 /// Reports the result of its request to another node, and proves who reports it.
@@ -378,8 +413,12 @@ pub(crate) fn tell_peer(headers: &mut HeaderMap, status: u16, own: OwnWord, answ
     if let Some(why) = own.unsent {
         headers.insert(fields::UNSENT, HeaderValue::from_static(why.name()));
     }
-    if let Some(reason) = own.refused {
+    if let Some(PeersRefusal { reason, table }) = own.refused {
         headers.insert(fields::REFUSED, HeaderValue::from_static(reason.name()));
+        let table = table.map(|PublishedTable { epoch, revision }| format!("{epoch}.{revision}"));
+        if let Some(value) = table.and_then(|table| HeaderValue::try_from(table).ok()) {
+            headers.insert(fields::TABLE, value);
+        }
     }
     if let Some((nonce, secrets)) = answering.nonce.zip(answering.peers.secrets.as_ref()) {
         secrets.sign_answer(status, headers, nonce);

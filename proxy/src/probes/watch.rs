@@ -15,7 +15,7 @@ use policy::{Health, RegionId, Table};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::probe;
-use super::writers::follow_writers;
+use super::writers::{KeptTerms, follow_writers};
 use crate::clock::uptime;
 use crate::health::endpoint::EndpointState;
 use crate::node::Node;
@@ -155,7 +155,7 @@ impl Watch {
             show(&self.node, routing.table(), region, cell);
         }
         follow_standbys(&self.node, &routing);
-        follow_writers(&self.node, &routing);
+        follow_writers(&self.node, &routing, &mut memory.kept);
         for route in routing.latencies() {
             route.on_tick();
         }
@@ -291,7 +291,8 @@ impl BackgroundService for Watch {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut last, mut memory) = (HashMap::new(), TickState::default());
+        let mut last = HashMap::new();
+        let mut memory = TickState { kept: kept_terms(&self.node), ..TickState::default() };
         let mut latest = uptime();
         loop {
             tokio::select! {
@@ -342,6 +343,16 @@ struct TickState {
     late: HashSet<String>,
     since_measured: Duration,
     endpoints: HashMap<u64, EndpointTraffic>,
+    /// By which decisions the node goes, on disk.
+    kept: KeptTerms,
+}
+
+/// Reads by which decisions the node went when it was last here.
+fn kept_terms(node: &Node) -> KeptTerms {
+    match &node.config.load().routing {
+        config::Routing::Bus(source) => KeptTerms::beside(source.snapshot.as_deref()),
+        config::Routing::File(_) => KeptTerms::default(),
+    }
 }
 
 /// What an endpoint's traffic has shown.

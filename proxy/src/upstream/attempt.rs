@@ -198,7 +198,9 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         let answered = take_answer(response, from);
         unsent = answered.unsent;
         is_nodes_own = answered.is_peers && !answered.is_origins;
-        refused = answered.refused;
+        // One that this node's newer table does not have any more is that region's own trouble.
+        refused =
+            answered.refused.filter(|refusal| refusal.binds(target.routing.published)).map(|refusal| refusal.reason);
         let is_call_end = plan.is_call && response.status() == StatusCode::OK && connection.is_end_stream();
         call_status = if is_call_end { Code::of(response.headers()) } else { None };
         if is_gateway

@@ -20,6 +20,11 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Stage {
+        Stage::with("").await
+    }
+
+    /// One whose nodes have this, too, in their `bus = {}`.
+    async fn with(more: &str) -> Stage {
         let world = World::probed_often(&[("main", "DE"), ("copy", "FR")], REST).await;
         say(&world, "main", "primary");
         say(&world, "copy", "replica");
@@ -27,7 +32,7 @@ impl Stage {
         BusPublisher::connect(&bus).await.publish(&table(&world)).await;
         let mut nodes = Vec::new();
         for (name, region) in [("n1", "main"), ("n2", "copy"), ("n3", "copy")] {
-            let routing = format!("bus = {{ servers = [\"{}\"] }}", bus.url());
+            let routing = format!("bus = {{ servers = [\"{}\"]{more} }}", bus.url());
             nodes.push(Setup::new(region, "").name(name).bus(&routing).secret(SECRET).start().await);
         }
         let stage = Stage { world, bus, nodes };
@@ -208,6 +213,70 @@ async fn a_node_that_hears_no_majority_promotes_nobody_and_one_that_starts_anew_
     stage.nodes[2].serves().await;
     becomes(&stage.nodes[2], "the standby's term", |writer| writer["term"] == 1).await;
     writes_go_to(&stage.nodes[2], "copy").await;
+}
+
+/// All who know of a promotion start anew while the standby is gone and the old primary, which lacks what was written since,
+/// says that it is the primary: what they know is on their disks.
+#[tokio::test]
+async fn a_fleet_that_starts_anew_has_not_forgotten_who_has_the_writes() {
+    let Stage { world, bus: _bus, mut nodes } = Stage::with(", snapshot = \"last-good.toml\"").await;
+    world.kill("main").await;
+    say(&world, "copy", "primary");
+    for node in &nodes {
+        writes_go_to(node, "copy").await;
+    }
+    let before = written(&world, "main");
+    world.kill("copy").await;
+    world.revive("main").await;
+    for node in &mut nodes {
+        node.restart("KILL").await;
+        node.serves().await;
+    }
+    for node in &nodes {
+        becomes(node, "the standby's term, and all three hear each other", |writer| {
+            writer["term"] == 1 && writer["heard_nodes"] == 3 && writer["votes"] == 3
+        })
+        .await;
+        writes_are_refused(node).await;
+    }
+    assert_eq!(written(&world, "main"), before, "it lacks what the standby has");
+    world.revive("copy").await;
+    for node in &nodes {
+        writes_go_to(node, "copy").await;
+    }
+    assert_eq!(written(&world, "main"), before);
+}
+
+/// Once a node says that it is ready it has asked both, and a write gets no 503; of two that do not answer it does not wait
+/// for longer than a probe may take.
+#[tokio::test]
+async fn a_node_is_ready_once_it_knows_who_has_the_writes() {
+    let world = World::probed_often(&[("main", "DE"), ("copy", "FR")], REST).await;
+    say(&world, "main", "primary");
+    say(&world, "copy", "replica");
+    let node = Setup::new("main", &table(&world)).start().await;
+    eventually_within(PATIENCE, "it is ready", async || {
+        let ready = node.ask(&get("/ready")).await;
+        if ready.status == 200 {
+            return Ok(());
+        }
+        assert!(ready.text().contains("who has the writes of copy"), "{ready:?}");
+        Err(ready.text().to_owned())
+    })
+    .await;
+    assert_eq!(write(&node).await.as_deref(), Some("main"));
+
+    for region in ["main", "copy"] {
+        world.origin(region).behave(|_| Behaviour::Stall);
+    }
+    let node = Setup::new("main", &table(&world)).start().await;
+    let first = node.ask(&get("/ready")).await;
+    assert_eq!(first.status, 503, "{first:?}");
+    eventually_within(PATIENCE, "it waits no longer", async || {
+        let ready = node.ask(&get("/ready")).await.text().to_owned();
+        if ready.contains("who has the writes") { Err(ready) } else { Ok(()) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -96,7 +96,8 @@ fn an_answer_counts_once_it_is_proved() {
     let (mut parts, ()) = request.into_parts();
     let answering = admitted(with_secret(), &mut parts).unwrap().expect("a node").answering;
     let reason = policy::Reason::EmergencyReadOnly;
-    let answer = |signed: bool, why: Unsent, refused: Option<policy::Reason>| {
+    let refusal = PeersRefusal { reason, table: Some(PublishedTable { epoch: 1, revision: 20 }) };
+    let answer = |signed: bool, why: Unsent, refused: Option<PeersRefusal>| {
         let mut response = http::Response::builder().status(503).header("x-other", "1").body(()).unwrap();
         let nobody = Answering { peers: Arc::default(), nonce: None };
         let own = OwnWord { unsent: Some(why).filter(|_| refused.is_none()), refused };
@@ -111,7 +112,13 @@ fn an_answer_counts_once_it_is_proved() {
         (true, Answerer::Origin, false),
         (false, Answerer::Origin, false),
     ] {
-        for (why, refused) in [(Unsent::Unserved, None), (Unsent::Full, None), (Unsent::Full, Some(reason))] {
+        let cases = [
+            (Unsent::Unserved, None),
+            (Unsent::Full, None),
+            (Unsent::Full, Some(refusal)),
+            (Unsent::Unserved, Some(PeersRefusal { table: None, ..refusal })),
+        ];
+        for (why, refused) in cases {
             let mut response = answer(signed, why, refused);
             let found = take_answer(&mut response, from);
             let unsent = Some(why).filter(|_| is_peers && refused.is_none());
@@ -126,8 +133,32 @@ fn an_answer_counts_once_it_is_proved() {
             let response = http::Response::builder().header(name, value).header("x-meridian-refused", of);
             let mut response = response.body(()).unwrap();
             let found = take_answer(&mut response, gateway(Counterpart::Peer)).refused;
-            assert_eq!(found, Some(reason).filter(|_| name == "x-other" && of == reason.name()), "{name} {of}");
+            let expected =
+                Some(PeersRefusal { table: None, reason }).filter(|_| name == "x-other" && of == reason.name());
+            assert_eq!(found, expected, "{name} {of}");
             assert!(!response.headers().contains_key("x-meridian-refused"));
         }
+    }
+}
+
+#[test]
+fn an_older_tables_emergency_binds_nobody_who_has_a_newer_one() {
+    let published = |text: &str| PublishedTable::read(text);
+    for (theirs, own, binds) in [
+        ("1.20", "1.20", true),
+        ("1.21", "1.20", true),
+        ("2.3", "1.20", true),
+        ("1.19", "1.20", false),
+        ("1.99", "2.3", false),
+        ("1.9", "1.10", false),
+        // A table in a file, another's or the node's own, and what is no table at all.
+        ("", "1.20", true),
+        ("1.19", "", true),
+        ("1", "1.20", true),
+        ("-1.1", "1.20", true),
+        ("1.1.1", "1.20", true),
+    ] {
+        let refusal = PeersRefusal { reason: policy::Reason::EmergencyShed, table: published(theirs) };
+        assert_eq!(refusal.binds(published(own)), binds, "{theirs} to {own}");
     }
 }

@@ -49,7 +49,7 @@ async fn forwarding(table: String, path: &str, test: impl AsyncFnOnce(Bench<'_>)
         let path = directory.path().join("r.toml");
         std::fs::write(&path, text).unwrap();
         let document = config::RoutingTable::load(&path, law.now()).unwrap();
-        Routing::new(document, "eu", 100, Edition { generation, revision: generation }, persisted).unwrap()
+        Routing::new(document, "eu", 100, Edition { generation, published: None }, persisted).unwrap()
     };
     let first = routing(table, 1, &persisted);
     let current = CurrentRouting::new(first, persisted, law.clone());
