@@ -422,7 +422,7 @@ async fn answer(
         status => own_key.is_none() || !status.is_success(),
     };
     if !agrees {
-        let region = routing.table().region(answered.region).name.clone();
+        let region = answered.endpoint.region_name().to_owned();
         return Err(OwnAnswer::failed(ForwardError::Failed {
             region,
             attempts: answered.attempts,
@@ -431,7 +431,7 @@ async fn answer(
             end: NoRetry::Exhausted,
         }));
     }
-    let served = &answered.routing.table().region(answered.region).name;
+    let served = answered.endpoint.region_name();
     // Nobody is kept where it failed.
     let failed_call = answered
         .call_status

@@ -292,9 +292,10 @@ fn note_round_trips(routing: &Routing, node: &str, report: &LoadReport) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::region::RegionState;
     use crate::health::traffic::TrafficSource;
+    use crate::in_flight::Counted;
     use crate::load::meter::LoadMeter;
-    use crate::occupancy::InFlight;
     use crate::routing::PersistedState;
     use policy::health::{Pair, Side};
     use policy::{RegionId, View, Writes};
@@ -338,7 +339,14 @@ name = 'r'
     fn send(routing: &Routing, region: &str, endpoint: usize, times: usize) {
         let endpoint = &routing.region(id(routing, region)).endpoints[endpoint];
         let source = TrafficSource { client_key: 1, interval: secs(10) };
-        (0..times).for_each(|_| endpoint.on_answer(source, false, false));
+        (0..times).for_each(|_| endpoint.on_answer(&endpoint.attempts_of(0), source, false, false));
+    }
+
+    /// Has requests under way, as a worker does that keeps no place for others.
+    fn under_way(region: &RegionState, requests: usize) -> Vec<Counted> {
+        region.in_flight.set_limit(0);
+        let worker = region.in_flight.of_worker(0);
+        (0..requests).map(|_| worker.enter()).collect()
     }
 
     /// `region: in flight of cap, rps`
@@ -410,7 +418,7 @@ name = 'r'
     fn what_is_reported_raises_the_load_and_fades_to_the_own() {
         let (routing, inbox) = (routing(TABLE, &PersistedState::default()), Inbox::default());
         let cell = &routing.region(id(&routing, "b")).state;
-        let own: Vec<InFlight> = (0..32).map(|_| InFlight::enter(&cell.in_flight)).collect();
+        let own: Vec<Counted> = under_way(cell, 32);
         assert_eq!((utilisation(&routing, "b"), View::reported(&routing, id(&routing, "b"))), (0.25, None));
         take(&routing, &inbox, 100, &message(100, &["b"], &REPORT.replace("\"rps\":1", "\"rps\":900")));
         inbox.settle(&routing, secs(101));
@@ -490,7 +498,7 @@ name = 'r'
         let limiter = cell.state.limits.of(false);
         let places: Vec<_> = (0..3).map(|_| limiter.enter(None).unwrap()).collect();
         assert_eq!(in_use(), (0.75, 3, 4), "of the limit");
-        let _under_way: Vec<InFlight> = (0..112).map(|_| InFlight::enter(&cell.state.in_flight)).collect();
+        let _under_way = under_way(&cell.state, 112);
         assert_eq!(in_use(), (0.875, 112, 128), "of the cap");
         let _last = limiter.enter(None).unwrap();
         assert!(limiter.enter(None).is_err());
@@ -511,9 +519,9 @@ name = 'r'
         send(&first, "a", 1, 10);
         send(&first, "b", 0, 6);
         send(&first, "c", 0, 50);
-        let under_way = InFlight::enter(&first.region(id(&first, "a")).state.in_flight);
+        let sent = under_way(&first.region(id(&first, "a")).state, 1);
         assert_eq!(told(&mut meter, &first, 3), ["a: 1 of 128, 20", "b: 0 of 128, 3"]);
-        drop(under_way);
+        drop(sent);
         // What an endpoint was sent before it left counts, and what a new one is sent.
         send(&first, "a", 0, 4);
         let second = routing(&TABLE.replace("'10.0.0.1:80'", "'10.0.0.9:80'"), &persisted);
@@ -523,7 +531,7 @@ name = 'r'
         // Of another region it tells until the others have forgotten what it said.
         assert_eq!(told(&mut meter, &second, 22), ["a: 0 of 128, 0", "b: 0 of 128, 0"]);
         assert_eq!(told(&mut meter, &second, 23), ["a: 0 of 128, 0"]);
-        let _under_way = InFlight::enter(&second.region(id(&second, "b")).state.in_flight);
+        let _under_way = under_way(&second.region(id(&second, "b")).state, 1);
         assert_eq!(told(&mut meter, &second, 24), ["a: 0 of 128, 0", "b: 1 of 128, 0"]);
     }
 }

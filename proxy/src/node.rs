@@ -15,12 +15,13 @@ use crate::client::PlaceCache;
 use crate::clock;
 use crate::databases::CurrentDatabases;
 use crate::databases::recent::Sample;
+use crate::in_flight::WorkerCount;
 use crate::listener::ListenerFacts;
 use crate::load::Inbox;
 use crate::occupancy::{Drain, Occupancy};
 use crate::overload::{LoopLag, Overload};
 use crate::peers::CurrentPeers;
-use crate::routing::CurrentRouting;
+use crate::routing::{CurrentRouting, LatestRouting, WorkerRouting};
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::LineBuffer;
 use crate::telemetry::metrics::Metrics;
@@ -90,6 +91,10 @@ pub(crate) struct RefusedReloads(Mutex<Vec<Rejected>>);
 pub(crate) struct Worker {
     /// The node.
     pub(crate) node: Arc<Node>,
+    /// The routing in force, as it last took it.
+    pub(crate) routing: LatestRouting,
+    /// Its part of the node's requests in flight.
+    pub(crate) requests: Arc<WorkerCount>,
     /// Its idle upstream connections.
     pub(crate) pool: Pool,
     /// Where clients behind trusted proxies are, from recent look-ups.
@@ -135,10 +140,16 @@ impl Node {
 }
 
 impl Worker {
+    /// Returns the routing in force, to keep.
+    pub(crate) fn routing(&self) -> WorkerRouting {
+        self.routing.of(&self.node.routing)
+    }
+
     /// Returns what of the node and of this worker an attempt needs.
     pub(crate) fn upstream(&self) -> Upstream<'_> {
         let Node { config, routing, peers, connector, .. } = &*self.node;
-        Upstream { pool: &self.pool, connector, routing, peers, metrics: &self.metrics, config }
+        let latest = &self.routing;
+        Upstream { pool: &self.pool, connector, routing, latest, peers, metrics: &self.metrics, config }
     }
 }
 

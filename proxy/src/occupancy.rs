@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::client_counts::ClientCounts;
 use crate::clock;
+use crate::in_flight::InFlightCount;
 
 /// Where a node's drain stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +27,7 @@ pub(crate) enum Drain {
 /// What is in flight on a node, and how far its drain is. One for each node; any thread counts.
 pub(crate) struct Occupancy {
     /// Requests in flight.
-    pub(crate) requests: AtomicUsize,
+    pub(crate) requests: Arc<InFlightCount>,
     /// Client connections open.
     pub(crate) connections: Arc<AtomicUsize>,
     /// The same by client, of those that a limit holds for.
@@ -50,7 +51,7 @@ impl Default for Occupancy {
         let drain = watch::Sender::new(Drain::Serving);
         let stage = AtomicU8::new(Drain::Serving as u8);
         Self {
-            requests: AtomicUsize::default(),
+            requests: Arc::default(),
             connections: Arc::default(),
             connections_by_client: Arc::default(),
             requests_by_client: Arc::default(),
@@ -97,10 +98,8 @@ impl Occupancy {
     /// Counts what is alive: a tunnel has left its connection, and is no request in flight; a socket that takes
     /// connections may have some that nobody has taken yet.
     pub(crate) fn alive(&self) -> usize {
-        [&*self.connections, &self.requests, &*self.tunnels, &*self.accepting]
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum()
+        let others = [&self.connections, &self.tunnels, &self.accepting].map(|count| count.load(Ordering::Relaxed));
+        self.requests.exactly() + others.iter().sum::<usize>()
     }
 }
 

@@ -211,6 +211,7 @@ fn apply(node: &Node, before: &NodeConfig, config: &Arc<NodeConfig>, components:
     let Components { geo, tokens, identity } = components;
     let renamed = before.geoip.databases != config.geoip.databases;
     node.config.store(config.clone());
+    node.occupancy.requests.set_limit(config.limits.requests_in_flight);
     put_geo_in_force(node, geo, if renamed { Said::ByOperator } else { Said::ByFile });
     node.tokens.store(Arc::new(tokens));
     put_identity_in_force(node, identity);

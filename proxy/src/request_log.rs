@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
@@ -24,7 +23,7 @@ use crate::node::Worker;
 use crate::peers::headers::Answering;
 use crate::request_context::RequestContext;
 use crate::revocation::{Grant, RevocationCheck};
-use crate::routing::Routing;
+use crate::routing::WorkerRouting;
 use crate::telemetry::access_log::line::{LogLine, Place, TunnelEnd, TunnelSummary};
 use crate::telemetry::answered_request::{AnsweredRequest, JurisdictionLabel};
 
@@ -33,7 +32,7 @@ use crate::telemetry::answered_request::{AnsweredRequest, JurisdictionLabel};
 pub(crate) struct RequestLog {
     pub(crate) worker: Arc<Worker>,
     pub(crate) connection: Arc<ClientConnection>,
-    pub(crate) routing: Arc<Routing>,
+    pub(crate) routing: WorkerRouting,
     pub(crate) started: Instant,
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
@@ -88,9 +87,8 @@ impl RequestLog {
         connection: Arc<ClientConnection>,
         request: &Request<ClientContent>,
     ) -> Self {
-        let node = &worker.node;
-        let routing = node.routing.load_full();
-        node.occupancy.requests.fetch_add(1, Ordering::Relaxed);
+        let routing = worker.routing();
+        worker.requests.take();
         Self {
             check: RevocationCheck::new(&routing),
             routing,
@@ -205,7 +203,7 @@ impl RequestLog {
     /// Counts it out of the node's requests in flight, once.
     fn land(&mut self) {
         if std::mem::take(&mut self.in_flight) {
-            self.worker.node.occupancy.requests.fetch_sub(1, Ordering::Relaxed);
+            self.worker.requests.give();
         }
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use policy::Revoked;
 use policy::route::RouteSpec;
-use policy::{RegionId, Revoked};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body_budget::{BodyShare, LITTLE};
@@ -17,14 +17,13 @@ use crate::client_connection::WriteProgress;
 use crate::clock;
 use crate::grpc::{self, CallEnd, Code};
 use crate::headers::filter_answer_trailers;
-use crate::health::endpoint::EndpointState;
 use crate::health::limiter::Held;
 use crate::node::Worker;
 use crate::origin_load;
 use crate::request_body::{BodyFault, RequestBody};
 use crate::request_log::{REVOKED, RequestLog};
 use crate::revocation::LOOK;
-use crate::routing::Routing;
+use crate::routing::EndpointRef;
 use crate::upstream::answer_error::AnswerError;
 use crate::upstream::evidence::Evidence;
 use crate::upstream::origin_connection::OriginConnection;
@@ -78,11 +77,7 @@ pub(crate) struct PoolReturn {
     /// The worker with the pool.
     pub(crate) worker: Arc<Worker>,
     /// Who answers.
-    pub(crate) endpoint: Arc<EndpointState>,
-    /// The routing under which it was dialled.
-    pub(crate) routing: Arc<Routing>,
-    /// Its region, in the ids of `routing`.
-    pub(crate) region: RegionId,
+    pub(crate) endpoint: EndpointRef,
     /// Whose request it is.
     pub(crate) client_key: u64,
     /// When its answer began, in milliseconds of [`clock::coarse_ms`].
@@ -108,9 +103,8 @@ impl PoolReturn {
     }
 
     fn evidence(&self) -> Evidence<'_> {
-        let Self { worker, endpoint, routing, region, client_key, .. } = self;
-        let metrics = &worker.node.telemetry.metrics;
-        Evidence { metrics, routing, region: *region, endpoint, client_key: *client_key }
+        let Self { worker, endpoint, client_key, .. } = self;
+        Evidence { metrics: &worker.node.telemetry.metrics, endpoint, client_key: *client_key }
     }
 
     /// Takes how a call has ended, and what the origin says of its load, from the answer's trailers.

@@ -6,7 +6,6 @@
 //! asked again. What must end does so a random while later, so that a reload does not have all its
 //! clients come back at once.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Uri;
@@ -14,7 +13,7 @@ use policy::{CurrentTable, Facts, Method, Payload, RegionId, Revoked};
 
 use crate::clock;
 use crate::request_context::RequestContext;
-use crate::routing::{CurrentRouting, Routing};
+use crate::routing::{CurrentRouting, Routing, WorkerRouting};
 
 /// How often what rests looks whether it may go on.
 pub(crate) const LOOK: Duration = Duration::from_secs(2);
@@ -73,7 +72,7 @@ impl RevocationCheck {
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     /// The routing that it was decided under.
-    pub(crate) pinned: Arc<Routing>,
+    pub(crate) pinned: WorkerRouting,
     /// The region that serves, in its ids.
     pub(crate) region: RegionId,
     /// The host asked for, as [`crate::target`] has it.

@@ -1,8 +1,9 @@
 //! One generation of routing: a table, and the live state of its regions.
 
 mod current;
+mod worker;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::health::region::RegionState;
 use crate::peers::headers::PublishedTable;
 
 pub(crate) use current::CurrentRouting;
+pub(crate) use worker::{EndpointRef, LatestRouting, WorkerRouting};
 
 /// A routing table in force on this node. Immutable but for its live cells, which a successor of the same names
 /// takes over. Any thread reads it, and a request holds it for as long as it lasts.
@@ -72,8 +74,6 @@ pub(crate) struct Region {
     one_request: AtomicU32,
     /// The share of a limit that the endpoints in rotation leave, as bits.
     in_rotation: AtomicU32,
-    /// Counts the requests, for endpoints to be picked in turn.
-    pub(crate) turn: AtomicUsize,
     /// The share of endpoints that are up, in percent, for `/status`.
     healthy: AtomicU8,
     /// Whether some of its endpoints, not all, run the version on trial.
@@ -168,11 +168,11 @@ impl Routing {
                 origin_load: AtomicU32::new(0),
                 one_request: AtomicU32::new(0),
                 in_rotation: AtomicU32::new(0),
-                turn: AtomicUsize::new(0),
                 healthy: AtomicU8::new(100),
                 has_canary: endpoints_on_trial > 0,
                 classes,
             };
+            cell.state.in_flight.set_limit(cap);
             cell.state.set_draining(region.state == AdminState::Draining);
             cell.refresh(failover);
             regions.push(cell);
@@ -317,7 +317,7 @@ impl Region {
 
     /// Returns what is in use, and of how much, by which [`Region::load`] goes.
     pub(crate) fn in_use(&self) -> (usize, OneRequest) {
-        let in_flight = self.state.in_flight.load(Ordering::Relaxed);
+        let in_flight = self.state.in_flight.roughly();
         let of_cap = OneRequest::from_bits(self.one_request.load(Ordering::Relaxed));
         let Some(now) = self.state.limits.fullest(self.has_canary) else { return (in_flight, of_cap) };
         let of_limit = OneRequest::of(now.limit, f32::from_bits(self.in_rotation.load(Ordering::Relaxed)));
@@ -452,6 +452,7 @@ impl Region {
         self.origin_load.store(mean.to_bits(), Ordering::Relaxed);
         let lags = self.endpoints.iter().filter(|endpoint| endpoint.is_up()).filter_map(|endpoint| endpoint.lag_ms());
         self.lag_ms.store(lags.max().unwrap_or(NO_LAG), Ordering::Relaxed);
+        self.state.in_flight.settle();
         self.state.refresh(&census, failover)
     }
 }

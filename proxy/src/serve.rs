@@ -134,6 +134,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
         config: ArcSwap::from_pointee(config),
     });
     let config = node.config.load_full();
+    node.occupancy.requests.set_limit(config.limits.requests_in_flight);
     let shutdown = bus.map(|bus| bus.serve(&node));
 
     supervise::thread("clock", Need::Vital, run_coarse_clock)?;

@@ -327,7 +327,7 @@ impl Status {
             },
             listeners: node.listeners.iter().map(|listener| listener.address.to_string()).collect(),
             connections: node.occupancy.connections.load(std::sync::atomic::Ordering::Relaxed),
-            requests_in_flight: node.occupancy.requests.load(std::sync::atomic::Ordering::Relaxed),
+            requests_in_flight: node.occupancy.requests.exactly(),
             tunnels: node.occupancy.tunnels.load(std::sync::atomic::Ordering::Relaxed),
             overload: OverloadStatus::of(node),
             table: TableStatus {
@@ -367,7 +367,7 @@ impl Status {
                     healthy_percent: cell.healthy_percent(),
                     error_share: cell.state.error_share(),
                     endpoints: cell.endpoints.iter().map(|endpoint| EndpointStatus::of(endpoint)).collect(),
-                    requests_in_flight: cell.state.in_flight.load(std::sync::atomic::Ordering::Relaxed),
+                    requests_in_flight: cell.state.in_flight.exactly(),
                     concurrency: cell.limit().map(|now| LimitStatus::of(cell, now, routing.table())),
                     utilisation: cell.utilisation(),
                     reported_utilisation: reported.map(|reported| reported.utilisation),

@@ -2,7 +2,6 @@
 //! comparisons.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::Ordering;
 
 use policy::Payload;
 use policy::concurrency::admits;
@@ -43,8 +42,8 @@ pub(super) fn admitted(
         shed(lacking.name());
         return Err(OwnAnswer::exhausted());
     }
-    let others = node.occupancy.requests.load(Ordering::Relaxed).saturating_sub(1);
-    if !admits(criticality, others, limits.requests_in_flight, client.key) {
+    let may = |others| admits(criticality, others, limits.requests_in_flight, client.key);
+    if let Err(others) = log.worker.requests.admits(may) {
         shed("node_full");
         return Err(OwnAnswer::overloaded(others as f32 / limits.requests_in_flight.max(1) as f32));
     }

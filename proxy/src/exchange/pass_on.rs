@@ -26,9 +26,9 @@ pub(super) fn pass_on(
     client_side: Option<(ClientSide, InFlight)>,
     route: &RouteSpec,
 ) -> Response<ResponseBody> {
-    let OriginAnswer { response, call_status, connection, endpoint, region, routing, attempts, .. } = answered;
+    let OriginAnswer { response, call_status, connection, endpoint, attempts, .. } = answered;
     let (safeguarded, in_flight) = (answered.safeguarded, answered.in_flight);
-    let served = &routing.table().region(region).name;
+    let served = endpoint.region_name();
     // The region is one of the pinned table's: its permits say so.
     log.region = log.routing.table().region_named(served).filter(|_| answered.refused.is_none());
     log.attempts = attempts;
@@ -42,7 +42,7 @@ pub(super) fn pass_on(
     let protocol = parts.headers.get(http::header::UPGRADE).cloned();
     filter_answer(&mut parts.headers).into_iter().for_each(|load| endpoint.note_load(load));
     // What an emergency refuses was served by nobody.
-    let by = Some(served.as_str()).filter(|_| answered.refused.is_none());
+    let by = Some(served).filter(|_| answered.refused.is_none());
     tell_client(&mut parts.headers, by, attempts);
     if log.worker.node.config.load().upstream.via {
         parts.headers.append(VIA, log.worker.node.via.received_in(parts.version).clone());
@@ -60,10 +60,10 @@ pub(super) fn pass_on(
             parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
         let metrics = &log.worker.node.telemetry.metrics;
-        Evidence { metrics, routing: &routing, region, endpoint: &endpoint, client_key }.completed();
+        Evidence { metrics, endpoint: &endpoint, client_key }.completed();
         drop(in_flight);
         let upstream = connection.into_tunnel();
-        *tunnel = upstream.map(|upstream| Box::new(Tunnel { client, upstream, region: served.clone(), place }));
+        *tunnel = upstream.map(|upstream| Box::new(Tunnel { client, upstream, region: served.to_owned(), place }));
         return Response::from_parts(parts, ResponseBody::empty());
     }
     // It may go up for as long as the answer comes down, and longer.
@@ -74,8 +74,6 @@ pub(super) fn pass_on(
     let pool_return = PoolReturn {
         worker,
         endpoint,
-        routing,
-        region,
         client_key,
         begun_ms: coarse_ms(),
         is_good,

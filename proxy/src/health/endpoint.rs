@@ -11,7 +11,8 @@ use policy::health::{Cause, Claim, Counts, EndpointHealth, Probe, ProbePlan, Sym
 
 use crate::clock::{coarse_ms, uptime};
 use crate::health::round_trip::PendingRoundTrips;
-use crate::health::traffic::{Blame, Traffic, TrafficSource};
+use crate::health::traffic::{AttemptCount, Blame, Traffic, TrafficSource};
+use crate::per_worker::Padded;
 
 /// What became of a failure that was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,10 +198,15 @@ impl EndpointState {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
+    /// Returns where a worker counts its attempts, by its number.
+    pub(crate) fn attempts_of(&self, worker: usize) -> Arc<Padded<AttemptCount>> {
+        self.traffic.of_worker(worker)
+    }
+
     /// Takes the head of an answer of real traffic that is no symptom of anything, though it may be an
-    /// error (a 500 is as much about its request) or slow.
-    pub(crate) fn on_answer(&self, from: TrafficSource, is_error: bool, is_slow: bool) {
-        self.traffic.attempt(from);
+    /// error (a 500 is as much about its request) or slow. It is counted where its worker counts.
+    pub(crate) fn on_answer(&self, count: &AttemptCount, from: TrafficSource, is_error: bool, is_slow: bool) {
+        self.traffic.attempt_in(count, from);
         if is_error {
             self.traffic.error(from, Blame::Nobody);
         }

@@ -1,5 +1,6 @@
 //! How many requests a region gets from this node at once, and who waits for a place.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,14 +14,14 @@ use tokio::sync::oneshot;
 
 use crate::clock::{self, uptime};
 use crate::health::class_places::ClassPlaces;
-use crate::occupancy::InFlight;
+use crate::in_flight::Counted;
 
 /// The limits of one region: endpoints of the version on trial have one of their own, so that what they are slow at
 /// takes no place from the others. They outlive a table, with their region.
 #[derive(Debug, Default)]
 pub(crate) struct RegionLimits {
-    stable: Arc<Limiter>,
-    on_trial: Arc<Limiter>,
+    stable: LimiterHandle,
+    on_trial: LimiterHandle,
     /// Where both count the places of traffic classes. Held while a plan is put in force.
     classes: Mutex<ClassPositions>,
 }
@@ -50,6 +51,10 @@ pub(crate) struct Limiter {
     inner: Mutex<Inner>,
 }
 
+/// A limit in the hands of one thread. Copies count their references in a place of its own, which only copies of them share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LimiterHandle(Arc<Arc<Limiter>>);
+
 /// What only changes of the limit need, and those that find no place.
 #[derive(Debug)]
 struct Inner {
@@ -67,7 +72,7 @@ struct Waiter {
 /// A place of a limit. It is given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    limiter: Arc<Limiter>,
+    limiter: LimiterHandle,
     /// By which plan it was taken.
     plan: u32,
     /// The traffic class that it is counted for.
@@ -81,7 +86,7 @@ pub(crate) struct Full;
 /// A request in the queue, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Waits {
-    limiter: Arc<Limiter>,
+    limiter: LimiterHandle,
     id: u64,
     outcome: oneshot::Receiver<Result<Place, Leaves>>,
 }
@@ -89,7 +94,7 @@ pub(crate) struct Waits {
 /// What an attempt holds of its region: one of its requests in flight, and a place where there is a limit.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _in_flight: InFlight,
+    _in_flight: Counted,
     place: Option<Place>,
     /// Since when an answer's head is awaited, where nothing but the origin can keep it waiting.
     awaited_since: Option<Instant>,
@@ -108,7 +113,7 @@ pub(crate) struct LimitNow {
 
 impl RegionLimits {
     /// Returns the limit of one group of endpoints.
-    pub(crate) fn of(&self, is_on_trial: bool) -> &Arc<Limiter> {
+    pub(crate) fn of(&self, is_on_trial: bool) -> &LimiterHandle {
         if is_on_trial { &self.on_trial } else { &self.stable }
     }
 
@@ -178,12 +183,28 @@ impl LimitNow {
     }
 }
 
-impl Limiter {
+impl LimiterHandle {
+    /// Returns the same limit for another thread.
+    pub(crate) fn of_worker(&self) -> Self {
+        Self(Arc::new(Arc::clone(&*self.0)))
+    }
+
+    /// Returns how many references there are to the limit itself.
+    #[cfg(test)]
+    pub(crate) fn references(&self) -> usize {
+        Arc::strong_count(&*self.0)
+    }
+
+    /// Returns whether both are of one limit.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&*self.0, &*other.0)
+    }
+
     /// Takes a place for a request of a traffic class; none is needed where there is no limit.
     ///
     /// # Errors
     /// When all are taken, or others wait.
-    pub(crate) fn enter(self: &Arc<Self>, class: Option<TrafficSlot>) -> Result<Option<Place>, Full> {
+    pub(crate) fn enter(&self, class: Option<TrafficSlot>) -> Result<Option<Place>, Full> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == UNLIMITED {
             return Ok(None);
@@ -202,7 +223,7 @@ impl Limiter {
     ///
     /// # Errors
     /// When there is no room in the queue for it.
-    pub(crate) fn wait(self: &Arc<Self>, request: Request) -> Result<Waits, Leaves> {
+    pub(crate) fn wait(&self, request: Request) -> Result<Waits, Leaves> {
         let now = uptime();
         let (sender, outcome) = oneshot::channel();
         let (id, gives_way) = {
@@ -223,35 +244,7 @@ impl Limiter {
         Ok(Waits { limiter: self.clone(), id, outcome })
     }
 
-    /// Takes how long an answer's head took.
-    pub(crate) fn answered(&self, took: Duration) {
-        if let Some(count) = self.answers.get(bucket(took)).filter(|_| self.is_until_head.load(Ordering::Relaxed)) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes a failure as those give that have too much to do. A client may ask for what always fails: from one tick to
-    /// the next each client counts once.
-    pub(crate) fn overloaded(&self, client_key: u64) {
-        self.overloaded.fetch_or(1 << (client_key % u64::from(u64::BITS)), Ordering::Relaxed);
-    }
-
-    fn now(&self) -> Option<LimitNow> {
-        let limit = Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit != UNLIMITED)?;
-        let taken = taken_of(self.taken.load(Ordering::Relaxed)) as usize;
-        Some(LimitNow { limit, taken, waiting: self.waiting.load(Ordering::Relaxed) })
-    }
-
-    /// Returns for how long a request of a traffic class that has less than its guarantee waits here before it goes where
-    /// there is a place at once; `None` where the class has it.
-    pub(crate) fn owes(&self, class: TrafficSlot) -> Option<Duration> {
-        let inner = self.lock();
-        let taken = self.taken_by_classes(&inner.queue);
-        let guarantees = inner.queue.guarantees();
-        taken.is_below(guarantees, guarantees.index(class)).then(|| inner.queue.patience())
-    }
-
-    fn set_plan(self: &Arc<Self>, plan: &ConcurrencyPlan, cap: usize, placed: &PlacedClasses) {
+    fn set_plan(&self, plan: &ConcurrencyPlan, cap: usize, placed: &PlacedClasses) {
         {
             let mut inner = self.lock();
             let mut plan = *plan;
@@ -291,7 +284,7 @@ impl Limiter {
         self.hand_out();
     }
 
-    fn tick(self: &Arc<Self>) {
+    fn tick(&self) {
         if self.limit.load(Ordering::Relaxed) == UNLIMITED {
             return;
         }
@@ -323,34 +316,8 @@ impl Limiter {
         }
     }
 
-    /// Takes a place, if there is one; by which plan.
-    fn take(&self) -> Option<u32> {
-        self.take_leaving(0)
-    }
-
-    /// The same, if so many are left.
-    fn take_leaving(&self, spare: usize) -> Option<u32> {
-        let limit = self.limit.load(Ordering::SeqCst).saturating_sub(spare);
-        let more = |taken| ((taken_of(taken) as usize) < limit && taken_of(taken) < u32::MAX).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok().map(plan_of)
-    }
-
-    /// Takes a place out of the count; one of a plan before is no longer in it.
-    fn release(&self, plan: u32) {
-        let less = |taken| (plan_of(taken) == plan && taken_of(taken) > 0).then(|| taken - 1);
-        let _before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-    }
-
-    /// Returns how many places each class has; nothing where there are none.
-    fn taken_by_classes(&self, queue: &Queue<Waiter>) -> Taken {
-        if queue.guarantees().is_empty() {
-            return Taken::default();
-        }
-        Taken { limit: self.limit.load(Ordering::Relaxed), by_class: self.by_class.counts() }
-    }
-
     /// Gives a place back. Whoever waits is either seen here, or sees the place itself.
-    fn leave(self: &Arc<Self>, plan: u32) {
+    fn leave(&self, plan: u32) {
         self.release(plan);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.hand_out();
@@ -358,7 +325,7 @@ impl Limiter {
     }
 
     /// Gives the places that there are to those that wait, and sends those away that have waited for too long.
-    fn hand_out(self: &Arc<Self>) {
+    fn hand_out(&self) {
         let now = uptime();
         let mut go_on = Vec::new();
         let leave = {
@@ -392,9 +359,73 @@ impl Limiter {
             drop(waiter.outcome.send(Ok(place)));
         }
     }
+}
+
+impl Limiter {
+    /// Takes how long an answer's head took.
+    pub(crate) fn answered(&self, took: Duration) {
+        if let Some(count) = self.answers.get(bucket(took)).filter(|_| self.is_until_head.load(Ordering::Relaxed)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a failure as those give that have too much to do. A client may ask for what always fails: from one tick to
+    /// the next each client counts once.
+    pub(crate) fn overloaded(&self, client_key: u64) {
+        self.overloaded.fetch_or(1 << (client_key % u64::from(u64::BITS)), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Option<LimitNow> {
+        let limit = Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit != UNLIMITED)?;
+        let taken = taken_of(self.taken.load(Ordering::Relaxed)) as usize;
+        Some(LimitNow { limit, taken, waiting: self.waiting.load(Ordering::Relaxed) })
+    }
+
+    /// Returns for how long a request of a traffic class that has less than its guarantee waits here before it goes where
+    /// there is a place at once; `None` where the class has it.
+    pub(crate) fn owes(&self, class: TrafficSlot) -> Option<Duration> {
+        let inner = self.lock();
+        let taken = self.taken_by_classes(&inner.queue);
+        let guarantees = inner.queue.guarantees();
+        taken.is_below(guarantees, guarantees.index(class)).then(|| inner.queue.patience())
+    }
+
+    /// Takes a place, if there is one; by which plan.
+    fn take(&self) -> Option<u32> {
+        self.take_leaving(0)
+    }
+
+    /// The same, if so many are left.
+    fn take_leaving(&self, spare: usize) -> Option<u32> {
+        let limit = self.limit.load(Ordering::SeqCst).saturating_sub(spare);
+        let more = |taken| ((taken_of(taken) as usize) < limit && taken_of(taken) < u32::MAX).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok().map(plan_of)
+    }
+
+    /// Takes a place out of the count; one of a plan before is no longer in it.
+    fn release(&self, plan: u32) {
+        let less = |taken| (plan_of(taken) == plan && taken_of(taken) > 0).then(|| taken - 1);
+        let _before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    }
+
+    /// Returns how many places each class has; nothing where there are none.
+    fn taken_by_classes(&self, queue: &Queue<Waiter>) -> Taken {
+        if queue.guarantees().is_empty() {
+            return Taken::default();
+        }
+        Taken { limit: self.limit.load(Ordering::Relaxed), by_class: self.by_class.counts() }
+    }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for LimiterHandle {
+    type Target = Limiter;
+
+    fn deref(&self) -> &Limiter {
+        &self.0
     }
 }
 
@@ -418,7 +449,7 @@ impl Default for Limiter {
 
 impl Place {
     /// Returns the limit that it is of.
-    pub(crate) fn limiter(&self) -> &Arc<Limiter> {
+    pub(crate) fn limiter(&self) -> &LimiterHandle {
         &self.limiter
     }
 }
@@ -452,9 +483,9 @@ impl Drop for Waits {
 }
 
 impl Held {
-    /// Counts a request as in flight there.
-    pub(crate) fn new(in_flight: &Arc<AtomicUsize>, place: Option<Place>) -> Self {
-        Self { _in_flight: InFlight::enter(in_flight), place, awaited_since: None }
+    /// Holds a request's place in the region's count, and one of its limit.
+    pub(crate) fn new(in_flight: Counted, place: Option<Place>) -> Self {
+        Self { _in_flight: in_flight, place, awaited_since: None }
     }
 
     /// Returns the limit that it has a place of.

@@ -1,6 +1,6 @@
 //! One region as this node sees it: what outlives a table, by the region's name.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ use crate::health::limiter::RegionLimits;
 use crate::health::reported_load::ReportedLoad;
 use crate::health::round_trip::RegionRoundTrip;
 use crate::health::traffic::{Clients, TrafficSource};
+use crate::in_flight::InFlightCount;
 
 /// The live state of one region, across tables. Decisions, on any thread, read it without a lock.
 #[derive(Debug, Default)]
 pub(crate) struct RegionState {
     /// Requests of this node in flight there.
-    pub(crate) in_flight: Arc<AtomicUsize>,
+    pub(crate) in_flight: Arc<InFlightCount>,
     /// How many there may be.
     pub(crate) limits: RegionLimits,
     /// What the fleet reports of its load.

@@ -1,13 +1,14 @@
 //! What real traffic has shown of an endpoint, counted by attempts and by clients: one client counts once, however often it
 //! asks for what fails.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use policy::health::{Counts, Seen};
 
 use crate::clock::coarse_ms;
+use crate::per_worker::{Padded, PerWorker};
 
 /// Whose request an attempt was for, and how long that counts.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,9 @@ pub(crate) enum Blame {
 /// lock.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    attempts: Counter,
+    /// Of workers; and of any thread, the attempts that have failed.
+    attempts_by_worker: PerWorker<AttemptCount>,
+    attempts: AttemptCount,
     errors: Counter,
     confirmed: Counter,
     contested: Counter,
@@ -45,6 +48,10 @@ pub(crate) struct Traffic {
     /// Who has met anything else that is wrong with an answer: it must not hide the former.
     complaining: Clients,
 }
+
+/// Attempts, as one worker has counted them.
+#[derive(Debug, Default)]
+pub(crate) struct AttemptCount(Counter);
 
 #[derive(Debug, Default)]
 struct Counter {
@@ -60,8 +67,14 @@ pub(crate) struct Clients(OnceLock<Box<[AtomicU64]>>);
 impl Traffic {
     /// Returns the counts.
     pub(crate) fn counts(&self) -> Counts {
+        let mut attempts = self.attempts.0.seen();
+        self.attempts_by_worker.for_each(|AttemptCount(counter)| {
+            let seen = counter.seen();
+            attempts.requests += seen.requests;
+            attempts.clients += seen.clients;
+        });
         Counts {
-            attempts: self.attempts.seen(),
+            attempts,
             errors: self.errors.seen(),
             confirmed: self.confirmed.seen(),
             contested: self.contested.seen(),
@@ -70,9 +83,19 @@ impl Traffic {
         }
     }
 
+    /// Returns where a worker counts its attempts, by its number.
+    pub(crate) fn of_worker(&self, worker: usize) -> Arc<Padded<AttemptCount>> {
+        self.attempts_by_worker.of_worker(worker)
+    }
+
     /// Counts an attempt.
     pub(crate) fn attempt(&self, from: TrafficSource) {
-        self.attempts.add(self.asking.is_first(from));
+        self.attempt_in(&self.attempts, from);
+    }
+
+    /// Counts an attempt of a worker.
+    pub(crate) fn attempt_in(&self, count: &AttemptCount, from: TrafficSource) {
+        count.0.add(self.asking.is_first(from));
     }
 
     /// Counts an attempt, counted already, whose answer took too long.

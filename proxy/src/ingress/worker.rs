@@ -30,6 +30,7 @@ use crate::node::{Node, Worker};
 use crate::occupancy::InFlight;
 use crate::overload::LoopLag;
 use crate::peers::identity::{CertificateRefusal, PeerSession};
+use crate::routing::LatestRouting;
 use crate::server_tls::Serving;
 use crate::supervise::{Irreplaceable, rehearse};
 use crate::upstream::pool::Pool;
@@ -78,6 +79,8 @@ impl Workers {
         for index in 0..count.max(1) {
             let worker = Arc::new(Worker {
                 node: node.clone(),
+                routing: LatestRouting::new(&node.routing, index),
+                requests: node.occupancy.requests.of_worker(index),
                 pool: Pool::default(),
                 places: PlaceCache::default(),
                 recent: node.databases.recent.sample(),
@@ -154,6 +157,8 @@ async fn work(worker: Arc<Worker>, mut connections: UnboundedReceiver<Accepted>)
             },
             Ok(()) = drain.changed() => watchdog.look(*drain.borrow_and_update(), &node.overload.actions()),
             () = look.as_mut() => {
+                // One that has nothing to do does not keep a table that is gone.
+                drop(worker.routing());
                 watchdog.look(*drain.borrow(), &node.overload.actions());
                 look.as_mut().reset(clock::timer_now() + Watchdog::pause(&node.config.load().limits));
             }

@@ -37,6 +37,11 @@ impl CurrentRouting {
         self.routing.load_full()
     }
 
+    /// Returns [`Routing::generation`] of the routing in force, or of the one before while that is replaced.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Lets nobody else replace the routing meanwhile: what is built of one table must not take the place of a
     /// later one.
     pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
@@ -55,6 +60,6 @@ impl CurrentRouting {
     /// again: with each table, and when one expires or is confirmed again.
     pub(crate) fn law_state(&self) -> u64 {
         let expired = self.persisted.expired.load(Ordering::Relaxed);
-        self.generation.load(Ordering::Acquire) << 1 | u64::from(expired)
+        self.generation() << 1 | u64::from(expired)
     }
 }

@@ -1,6 +1,5 @@
 //! Makes one attempt: a request goes to one endpoint, and its answer's head comes back, or not.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::EndpointRole;
@@ -17,7 +16,7 @@ use crate::local_error::LocalError;
 use crate::peers::headers::{Answerer, Unsent, take_answer};
 use crate::request_body::{AttemptBody, RequestBody, Upload};
 use crate::revocation::{self, RevocationCheck};
-use crate::routing::Routing;
+use crate::routing::{Routing, WorkerRouting};
 use crate::upstream::balance::Destination;
 use crate::upstream::evidence::{Contested, Evidence, is_refusal};
 use crate::upstream::link::{ConnectError, SendError};
@@ -27,15 +26,11 @@ use crate::upstream::timers::Timer;
 
 /// Where an attempt goes, and how long it may take. It lives as long as the attempt.
 pub(crate) struct AttemptTarget {
-    /// The routing that was current when it was chosen.
-    pub(crate) routing: Arc<Routing>,
-    /// The region, in its ids.
-    pub(crate) region: RegionId,
     /// The region in the ids of the routing that the request was decided under.
     pub(crate) pinned_region: RegionId,
     /// Whether the law opened the region with safeguards only.
     pub(crate) safeguarded: bool,
-    /// Whom to dial.
+    /// Whom to dial, of the routing that was current when it was chosen.
     pub(crate) destination: Destination,
     /// When it begins.
     pub(crate) started: Instant,
@@ -43,6 +38,23 @@ pub(crate) struct AttemptTarget {
     pub(crate) limit: Instant,
     /// Its place among the region's requests in flight.
     pub(crate) in_flight: Held,
+}
+
+impl AttemptTarget {
+    /// Returns the routing that was current when it was chosen.
+    pub(crate) fn routing(&self) -> &WorkerRouting {
+        self.destination.endpoint().routing()
+    }
+
+    /// Returns the region, in its ids.
+    pub(crate) fn region(&self) -> RegionId {
+        self.destination.endpoint().region()
+    }
+
+    /// Returns the region's name.
+    pub(crate) fn region_name(&self) -> &str {
+        self.destination.endpoint().region_name()
+    }
 }
 
 /// An attempt about to be made.
@@ -185,7 +197,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         send(plan, &target, &head, body, &mut is_fresh).await
     };
     if let Err(Fault::Revoked(why)) = &result {
-        let region = target.routing.table().region(target.region).name.as_str();
+        let region = target.region_name();
         upstream.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
     }
     let (mut unsent, mut is_nodes_own, mut refused, mut call_status) = (None, false, None, None);
@@ -245,9 +257,9 @@ impl AttemptResult {
     /// none went before it: silence that was cut short says little. Returns what only another attempt can tell: whether
     /// it failed by its endpoint's fault, or by its request's.
     pub(crate) fn report(&self, plan: &ForwardPlan<'_>, fair: Duration) -> Option<Contested> {
-        let AttemptTarget { routing, region, destination, started, limit, .. } = &self.target;
+        let AttemptTarget { destination, started, limit, .. } = &self.target;
         let (endpoint, client_key) = (destination.endpoint(), plan.facts.client_key);
-        let evidence = Evidence { metrics: plan.upstream.metrics, routing, region: *region, endpoint, client_key };
+        let evidence = Evidence { metrics: plan.upstream.metrics, endpoint, client_key };
         let took = plan.body.origins_turn(*started).map(|since| since.elapsed());
         let waited = took.unwrap_or_default();
         let had_its_time = limit.saturating_duration_since(*started) >= fair / 2;
@@ -288,8 +300,7 @@ impl AttemptResult {
                 | Fault::CallStatus(_),
             ) => return None,
         };
-        let (routing, endpoint) = (routing.clone(), endpoint.clone());
-        Some(Contested { routing, region: *region, endpoint, symptom, took: waited })
+        Some(Contested { endpoint: endpoint.clone(), symptom, took: waited })
     }
 }
 
@@ -327,7 +338,7 @@ async fn send(
 ) -> Result<(Response<()>, OriginConnection), Fault> {
     let ForwardPlan { upstream, body, repeatable, pinned, facts, .. } = *plan;
     let AttemptTarget { destination, limit, pinned_region, .. } = target;
-    let mut check = RevocationCheck::new(&target.routing);
+    let mut check = RevocationCheck::new(target.routing());
     let idle_timeout = upstream.config.load().upstream.idle_timeout;
     let take = || upstream.pool.take(destination, upstream.connector.load().generation(), idle_timeout);
     let mut pooled = take();

@@ -1,14 +1,12 @@
 //! Picks the endpoint that an attempt goes to.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use config::{Endpoint, EndpointRole};
 use policy::{Permit, RegionId};
 
-use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
-use crate::routing::{Region, Routing};
+use crate::routing::{EndpointRef, Routing, WorkerRouting};
 use crate::upstream::link::Speak;
 
 /// What a request asks of the endpoint that it goes to.
@@ -24,7 +22,7 @@ pub(crate) struct PickRequest {
 /// and the pool take nothing else.
 #[derive(Debug)]
 pub(crate) struct Destination {
-    endpoint: Arc<EndpointState>,
+    endpoint: EndpointRef,
     /// Whether the request asks for a tunnel.
     upgrade: bool,
     /// The name that it must prove, where that is not its own.
@@ -37,8 +35,13 @@ pub(crate) struct Destination {
 
 impl Destination {
     /// Returns the endpoint to dial.
-    pub(crate) fn endpoint(&self) -> &Arc<EndpointState> {
+    pub(crate) fn endpoint(&self) -> &EndpointRef {
         &self.endpoint
+    }
+
+    /// Returns it without the permit, which is spent.
+    pub(crate) fn into_endpoint(self) -> EndpointRef {
+        self.endpoint
     }
 
     /// Returns the name that it must prove by TLS, where that is not its own.
@@ -63,18 +66,17 @@ impl Destination {
     }
 }
 
-/// Spends a permit on an endpoint of its region: of the client's version if one is on trial,
+/// Spends a permit on an endpoint of its region, in the worker's hands: of the client's version if one is on trial,
 /// healthy ones in turn, then suspect ones, never one that this request has tried. `None` when the
 /// region has no other left. `server_name` is asked for what a TLS origin is to prove, where that is not its own name.
 pub(crate) fn destination(
-    routing: &Routing,
+    routing: &WorkerRouting,
     permit: Permit,
-    tried: &[Arc<EndpointState>],
+    tried: &[u64],
     request: PickRequest,
     (server_name, is_clients_name): (impl FnOnce() -> Option<Arc<str>>, bool),
 ) -> Option<Destination> {
-    let cell = routing.region(permit.region());
-    let endpoint = pick(cell, tried, request, routing.canary_in(cell))?;
+    let endpoint = pick(routing, permit.region(), tried, request)?;
     let is_origins = endpoint.endpoint.tls && endpoint.endpoint.role == EndpointRole::Origin;
     let server_name = is_origins.then(server_name).flatten();
     Some(Destination { endpoint, upgrade: request.upgrade, server_name, is_clients_name, _permit: permit })
@@ -82,20 +84,17 @@ pub(crate) fn destination(
 
 /// Counts the endpoints of a region that this request could still try: those that the probes have nothing
 /// against, ejected or not.
-pub(crate) fn untried(routing: &Routing, region: RegionId, tried: &[Arc<EndpointState>]) -> usize {
+pub(crate) fn untried(routing: &Routing, region: RegionId, tried: &[u64]) -> usize {
     let endpoints = routing.region(region).endpoints.iter();
     endpoints.filter(|endpoint| endpoint.is_probed_up() && !is_in(tried, endpoint)).count()
 }
 
-fn pick(
-    cell: &Region,
-    tried: &[Arc<EndpointState>],
-    request: PickRequest,
-    canary: Option<&CanaryState>,
-) -> Option<Arc<EndpointState>> {
+fn pick(routing: &WorkerRouting, region: RegionId, tried: &[u64], request: PickRequest) -> Option<EndpointRef> {
+    let endpoints = &routing.region(region).endpoints;
+    let canary = routing.canary_in(routing.region(region));
     // What the version on trial has failed, the stable one repairs.
     let wanted = canary.map(|canary| (canary, tried.is_empty() && canary.takes(request.client_key)));
-    let against = |endpoint: &Arc<EndpointState>| {
+    let against = |endpoint: &EndpointState| {
         if is_in(tried, endpoint) || (request.upgrade && endpoint.has_no_tunnels()) {
             return None;
         }
@@ -111,19 +110,19 @@ fn pick(
         };
         Some((rank >= 2, other_version, rank))
     };
-    let turn = cell.turn.fetch_add(1, Ordering::Relaxed) % cell.endpoints.len().max(1);
-    let next = cell.endpoints.get(turn)?;
-    if against(next) == Some((false, false, 0)) {
-        return Some(next.clone());
+    let turn = routing.own(region).turn(endpoints.len());
+    if against(endpoints.get(turn)?) == Some((false, false, 0)) {
+        return routing.endpoint(region, turn);
     }
     // Any of the best, so that the neighbour of one that is out does not have its share too.
-    let least = cell.endpoints.iter().filter_map(against).min()?;
-    let as_good = || cell.endpoints.iter().filter(|endpoint| against(endpoint) == Some(least));
-    as_good().nth(fastrand::usize(..as_good().count().max(1))).cloned()
+    let least = endpoints.iter().filter_map(|endpoint| against(endpoint)).min()?;
+    let as_good = || (0..).zip(endpoints).filter(|(_, endpoint)| against(endpoint) == Some(least));
+    let (index, _) = as_good().nth(fastrand::usize(..as_good().count().max(1)))?;
+    routing.endpoint(region, index)
 }
 
-fn is_in(tried: &[Arc<EndpointState>], endpoint: &Arc<EndpointState>) -> bool {
-    tried.iter().any(|seen| Arc::ptr_eq(seen, endpoint))
+fn is_in(tried: &[u64], endpoint: &EndpointState) -> bool {
+    tried.contains(&endpoint.id)
 }
 
 /// Connects that failed in a row, after which an endpoint is worse than one that was ejected for its

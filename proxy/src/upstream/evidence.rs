@@ -1,16 +1,15 @@
 //! Evidence of real traffic for and against endpoints and regions, attempt by attempt, and what that leads to.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use policy::Health;
 use policy::failover::Failover;
 use policy::health::{Cause, Phase, Symptom};
-use policy::{Health, RegionId};
 
 use crate::health::endpoint::{EndpointState, Noted};
 use crate::health::traffic::{Blame, TrafficSource};
-use crate::routing::{Region, Routing};
+use crate::routing::{EndpointRef, Region};
 use crate::telemetry::metrics::Metrics;
 
 /// Reports how one attempt at an endpoint went, under the routing by which it was dialled.
@@ -18,12 +17,8 @@ use crate::telemetry::metrics::Metrics;
 pub(crate) struct Evidence<'a> {
     /// The metrics to count in.
     pub(crate) metrics: &'a Metrics,
-    /// The routing of that moment.
-    pub(crate) routing: &'a Routing,
-    /// The region, in its ids.
-    pub(crate) region: RegionId,
-    /// The endpoint.
-    pub(crate) endpoint: &'a EndpointState,
+    /// The endpoint, of the routing of that moment.
+    pub(crate) endpoint: &'a EndpointRef,
     /// Whose request it was: see [`policy::Facts::client_key`].
     pub(crate) client_key: u64,
 }
@@ -31,12 +26,8 @@ pub(crate) struct Evidence<'a> {
 /// An attempt that has failed in a way that its request may have provoked. It lives until its request has ended: an answer
 /// to another attempt shows whose fault it was.
 pub(crate) struct Contested {
-    /// The routing by which it was dialled.
-    pub(crate) routing: Arc<Routing>,
-    /// The region, in its ids.
-    pub(crate) region: RegionId,
-    /// The endpoint.
-    pub(crate) endpoint: Arc<EndpointState>,
+    /// The endpoint, of the routing by which it was dialled.
+    pub(crate) endpoint: EndpointRef,
     /// What went wrong.
     pub(crate) symptom: Symptom,
     /// After how long.
@@ -48,7 +39,7 @@ impl Evidence<'_> {
     /// before the request was complete. An error is as much about the request, and counts by its share only.
     pub(crate) fn answered(&self, status: StatusCode, took: Option<Duration>) {
         let is_slow = took > Some(self.failover().latency_p99);
-        self.endpoint.on_answer(self.source(), status.is_server_error(), is_slow);
+        self.endpoint.on_answer(self.endpoint.attempts(), self.source(), status.is_server_error(), is_slow);
         self.on_trial(!status.is_server_error(), took.unwrap_or_default());
     }
 
@@ -75,7 +66,7 @@ impl Evidence<'_> {
     /// An attempt was cancelled after `took`, since another answered first: its answer would have taken
     /// longer still, and the probes are to find out whether one would have come.
     pub(crate) fn cancelled(&self, took: Duration) {
-        self.endpoint.on_answer(self.source(), false, took > self.failover().latency_p99);
+        self.endpoint.on_answer(self.endpoint.attempts(), self.source(), false, took > self.failover().latency_p99);
         self.endpoint.on_wait();
     }
 
@@ -106,7 +97,7 @@ impl Evidence<'_> {
     }
 
     fn on_trial(&self, went_well: bool, took: Duration) {
-        if let Some(canary) = self.routing.canary_in(self.cell()) {
+        if let Some(canary) = self.endpoint.routing().canary_in(self.cell()) {
             canary.observe(canary.is_canary(&self.endpoint.endpoint), went_well, took);
         }
     }
@@ -129,15 +120,15 @@ impl Evidence<'_> {
     }
 
     fn cell(&self) -> &Region {
-        self.routing.region(self.region)
+        self.endpoint.routing().region(self.endpoint.region())
     }
 
     fn failover(&self) -> &Failover {
-        &self.routing.table().spec().failover
+        &self.endpoint.routing().table().spec().failover
     }
 
     fn name(&self) -> &str {
-        &self.routing.table().region(self.region).name
+        self.endpoint.region_name()
     }
 }
 

@@ -17,9 +17,9 @@ impl<'a> RetryState<'a> {
         let may = self.route.retry.hedge
             && self.plan.repeatable
             && self.attempts() < self.route.retry.attempts
-            && !next.target.routing.is_on_trial(next.target.region, next.target.destination.endpoint());
+            && !next.target.routing().is_on_trial(next.target.region(), next.target.destination.endpoint());
         let serving = self.plan.pinned.latency(self.plan.permits.route()).p95().filter(|_| may)?;
-        Some(serving + next.target.routing.region(next.target.region).state.round_trip.duration())
+        Some(serving + next.target.routing().region(next.target.region()).state.round_trip.duration())
     }
 
     /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
@@ -45,19 +45,19 @@ impl<'a> RetryState<'a> {
         if !self.is_welcome(&result) {
             self.report(&result);
             self.maybe_processed |= !result.fault().is_unsent();
-            self.count(&result.target.routing, result.target.region, result.fault().outcome());
+            self.count(result.target.destination.endpoint(), result.fault().outcome());
             result.target.in_flight.give_back();
             drop(result);
             return if won { first.await } else { second.await };
         }
-        let name = from.routing.table().region(from.region).name.as_str();
+        let name = from.endpoint.region_name();
         let outcome = if won { "won" } else { "lost" };
         upstream.metrics.hedges.with_label_values(&[name, outcome]).inc();
         if won {
             // That it was too slow is what there is to know of the first.
             let took = begun.elapsed();
             from.evidence(plan).cancelled(took);
-            let way = from.routing.region(from.region).state.round_trip.duration();
+            let way = from.endpoint.routing().region(from.endpoint.region()).state.round_trip.duration();
             self.plan.pinned.latency(self.plan.permits.route()).observe(took.saturating_sub(way));
         }
         result

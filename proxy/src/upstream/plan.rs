@@ -1,6 +1,5 @@
 //! What is to be forwarded, and what comes of it: an answer, or why there is none.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -11,13 +10,12 @@ use policy::{Facts, Permits, Reason, Refusal, RegionId, Revoked};
 
 use crate::grpc::Code;
 use crate::headers::RequestHead;
-use crate::health::endpoint::EndpointState;
 use crate::health::limiter::Held;
 use crate::interim::Interim;
 use crate::local_error::LocalError;
 use crate::peers::CurrentPeers;
 use crate::request_body::{BodyFault, RequestBody};
-use crate::routing::{CurrentRouting, Routing};
+use crate::routing::{CurrentRouting, EndpointRef, LatestRouting, Routing, WorkerRouting};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::connect::Connector;
 use crate::upstream::origin_connection::OriginConnection;
@@ -32,6 +30,8 @@ pub(crate) struct Upstream<'a> {
     pub(crate) connector: &'a ArcSwap<Connector>,
     /// The routing in force.
     pub(crate) routing: &'a CurrentRouting,
+    /// The same, as the worker last took it.
+    pub(crate) latest: &'a LatestRouting,
     /// Which other processes are nodes.
     pub(crate) peers: &'a CurrentPeers,
     /// The metrics.
@@ -46,7 +46,7 @@ pub(crate) struct ForwardPlan<'a> {
     /// What the attempts need of the node.
     pub(crate) upstream: Upstream<'a>,
     /// The routing that the request was decided under.
-    pub(crate) pinned: &'a Arc<Routing>,
+    pub(crate) pinned: &'a WorkerRouting,
     /// What the decision knew.
     pub(crate) facts: &'a Facts<'a>,
     /// What it permits.
@@ -86,11 +86,7 @@ pub(crate) struct OriginAnswer {
     /// The connection that its body comes from; it goes back to the pool after the body's end.
     pub(crate) connection: OriginConnection,
     /// Who answered.
-    pub(crate) endpoint: Arc<EndpointState>,
-    /// The region that answered, in the ids of `routing`.
-    pub(crate) region: RegionId,
-    /// The routing that was current at that attempt.
-    pub(crate) routing: Arc<Routing>,
+    pub(crate) endpoint: EndpointRef,
     /// How many attempts it took.
     pub(crate) attempts: u32,
     /// Whether the law opened the region with safeguards only.

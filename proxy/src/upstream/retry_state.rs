@@ -1,7 +1,6 @@
 //! The retry rule: where the next attempt of a request goes, at whose cost, after what pause, and why no further.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -17,9 +16,9 @@ use tokio::time::{sleep, timeout};
 use crate::clock;
 use crate::grpc::Code;
 use crate::health::endpoint::EndpointState;
-use crate::health::limiter::{Held, Limiter, Place};
+use crate::health::limiter::{Held, LimiterHandle, Place};
 use crate::health::traffic::Blame;
-use crate::routing::{Region, Routing};
+use crate::routing::{EndpointRef, Region};
 use crate::upstream::attempt::{Attempt, AttemptResult, AttemptTarget, Fault};
 use crate::upstream::balance::{self, PickRequest};
 use crate::upstream::evidence::{Contested, Evidence};
@@ -35,8 +34,8 @@ pub(super) struct RetryState<'a> {
     done_with: RegionSet,
     /// Regions, of the pinned table, that could not be reached.
     unreachable: RegionSet,
-    /// Endpoints that this round has tried.
-    tried: SmallVec<[Arc<EndpointState>; 4]>,
+    /// Endpoints that this round has tried, by their numbers.
+    tried: SmallVec<[u64; 4]>,
     /// Whether all were tried once, and the best of them may be again.
     again: bool,
     attempts: u32,
@@ -64,7 +63,7 @@ pub(super) struct RetryState<'a> {
 
 /// A region that is at its limit.
 struct FullRegion {
-    limiter: Arc<Limiter>,
+    limiter: LimiterHandle,
     /// The request's traffic class there.
     class: Option<TrafficSlot>,
     pinned_region: RegionId,
@@ -74,10 +73,8 @@ struct FullRegion {
 
 /// The attempt before another, or beside it.
 pub(super) struct EarlierAttempt {
-    pub(super) routing: Arc<Routing>,
-    pub(super) region: RegionId,
+    pub(super) endpoint: EndpointRef,
     pinned_region: RegionId,
-    endpoint: Arc<EndpointState>,
     /// None while it is under way.
     fault: Option<Fault>,
 }
@@ -186,7 +183,7 @@ impl<'a> RetryState<'a> {
         let mut waited_for = self.place.take();
         loop {
             // The first attempt follows the decision without a pause, and is of its moment.
-            let routing = if self.has_begun { upstream.routing.load_full() } else { pinned.clone() };
+            let routing = if self.has_begun { upstream.latest.of(upstream.routing) } else { pinned.clone() };
             let current = routing.table();
             let permit =
                 permits.next(table, facts, &self.done_with, &CurrentTable { table: current, view: &*routing })?;
@@ -201,8 +198,9 @@ impl<'a> RetryState<'a> {
                 continue;
             }
             let cell = routing.region(region);
-            let in_flight = cell.state.in_flight.load(Ordering::Relaxed);
-            if !admits(criticality, in_flight, cell.cap(), facts.client_key) {
+            let own = routing.own(region);
+            let in_flight = own.in_flight.enter();
+            if own.in_flight.admits(|others| admits(criticality, others, cell.cap(), facts.client_key)).is_err() {
                 self.shed.get_or_insert(Shed::RegionFull);
                 self.done_with.insert(pinned_region);
                 continue;
@@ -219,8 +217,8 @@ impl<'a> RetryState<'a> {
                 self.end = NoRetry::BodyGone;
                 return None;
             }
-            let limiter = cell.state.limits.of(routing.is_on_trial(region, destination.endpoint()));
-            let is_its = |place: &mut Place| Arc::ptr_eq(place.limiter(), limiter);
+            let limiter = own.limiter(routing.is_on_trial(region, destination.endpoint()));
+            let is_its = |place: &mut Place| place.limiter().is(limiter);
             let class = current.traffic_of(table, permits.route()).and_then(|class| cell.traffic_slot(class));
             let place = waited_for.take_if(is_its).map_or_else(|| limiter.enter(class), |place| Ok(Some(place)));
             let Ok(place) = place else {
@@ -247,11 +245,10 @@ impl<'a> RetryState<'a> {
                 return None;
             };
             let head = head(&routing, region);
-            let in_flight = Held::new(&cell.state.in_flight, place);
+            let in_flight = Held::new(in_flight, place);
             let started = clock::now();
             let limit = self.limit(started);
-            let target =
-                AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, limit, in_flight };
+            let target = AttemptTarget { pinned_region, safeguarded, destination, started, limit, in_flight };
             return Some(Attempt { target, head, body });
         }
     }
@@ -307,8 +304,7 @@ impl<'a> RetryState<'a> {
     pub(super) fn begin(&mut self, target: &AttemptTarget, beside: bool) {
         if let Some(from) = self.last.as_ref().filter(|_| !beside) {
             let metrics = self.plan.upstream.metrics;
-            let name = from.routing.table().region(from.region).name.as_str();
-            metrics.retries.with_label_values(&[name, "sent"]).inc();
+            metrics.retries.with_label_values(&[from.endpoint.region_name(), "sent"]).inc();
             if from.pinned_region != target.pinned_region {
                 let table = self.plan.pinned.table();
                 let names = [from.pinned_region, target.pinned_region].map(|id| table.region(id).name.as_str());
@@ -317,7 +313,7 @@ impl<'a> RetryState<'a> {
         }
         self.has_begun = true;
         self.attempts += 1;
-        self.tried.push(target.destination.endpoint().clone());
+        self.tried.push(target.destination.endpoint().id);
     }
 
     /// Returns the name that a TLS origin is to prove, where its route says another than its own.
@@ -333,7 +329,7 @@ impl<'a> RetryState<'a> {
     /// another. What cost no origin any work is free, and so is leaving what is out for what is not.
     fn affords(&self, from: &EarlierAttempt, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
         let metrics = self.plan.upstream.metrics;
-        let region = from.routing.region(from.region);
+        let region = from.endpoint.routing().region(from.endpoint.region());
         let is_last_resort = |region: &Region| matches!(region.state.health(), Health::Down | Health::Ramping(0));
         let is_out = !from.endpoint.is_up() || is_last_resort(region);
         let is_in = to.is_up() && !is_last_resort(cell);
@@ -343,8 +339,7 @@ impl<'a> RetryState<'a> {
             && (region.state.retries_are_scarce() || region.state.pressure() > OVERLOAD_MARK);
         let affords = is_free || !is_spared && region.state.take_retry();
         if !affords {
-            let name = from.routing.table().region(from.region).name.as_str();
-            metrics.retries.with_label_values(&[name, "over_budget"]).inc();
+            metrics.retries.with_label_values(&[from.endpoint.region_name(), "over_budget"]).inc();
         }
         affords
     }
@@ -376,10 +371,10 @@ impl<'a> RetryState<'a> {
         next.target.started = clock::now();
         next.target.limit = self.limit(next.target.started);
         let current = self.plan.upstream.routing.load();
-        if Arc::ptr_eq(&current, &next.target.routing) {
+        if next.target.routing().is_of(&current) {
             return true;
         }
-        let now = current.table().region_named(&next.target.routing.table().region(next.target.region).name);
+        let now = current.table().region_named(next.target.region_name());
         let (pinned, facts) = (self.plan.pinned.table(), self.plan.facts);
         now.is_some_and(|region| is_lawful_in_both(pinned, facts, current.table(), region))
             && switched_off_since(pinned, facts, current.table()).is_none()
@@ -405,33 +400,29 @@ impl<'a> RetryState<'a> {
         let (welcome, fault) = (self.is_welcome(&result), result.fault());
         let judged = result.judged_status();
         let AttemptResult { target, is_nodes_own, refused, call_status, result, .. } = result;
-        let AttemptTarget { routing, region, pinned_region, safeguarded, destination, started, mut in_flight, .. } =
-            target;
+        let AttemptTarget { pinned_region, safeguarded, destination, started, mut in_flight, .. } = target;
         if welcome {
             in_flight.on_head();
         } else {
             in_flight.give_back();
         }
-        let endpoint = destination.endpoint().clone();
+        let endpoint = destination.into_endpoint();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
-        let answered =
-            result.ok().filter(|_| !fault.is_unreachable() && fault != Fault::Full).map(|(response, connection)| {
-                self.time(&routing, region, judged.unwrap_or(response.status()), started);
-                let (endpoint, routing, attempts) = (endpoint.clone(), routing.clone(), self.attempts);
-                OriginAnswer {
-                    response,
-                    call_status,
-                    is_nodes_own,
-                    refused,
-                    connection,
-                    endpoint,
-                    region,
-                    routing,
-                    attempts,
-                    safeguarded,
-                    in_flight,
-                }
-            });
+        let answered = result.ok().filter(|_| !fault.is_unreachable() && fault != Fault::Full).map(|(response, connection)| {
+            self.time(&endpoint, judged.unwrap_or(response.status()), started);
+            let (endpoint, attempts) = (endpoint.clone(), self.attempts);
+            OriginAnswer {
+                response,
+                call_status,
+                is_nodes_own,
+                refused,
+                connection,
+                endpoint,
+                attempts,
+                safeguarded,
+                in_flight,
+            }
+        });
         if welcome {
             return answered;
         }
@@ -440,8 +431,8 @@ impl<'a> RetryState<'a> {
             self.attempts -= 1;
             return None;
         }
-        self.count(&routing, region, fault.outcome());
-        let left = balance::untried(&routing, region, &self.tried);
+        self.count(&endpoint, fault.outcome());
+        let left = balance::untried(endpoint.routing(), endpoint.region(), &self.tried);
         self.maybe_processed |= !fault.is_unsent();
         if fault.is_unreachable() {
             self.unreachable.insert(pinned_region);
@@ -456,12 +447,13 @@ impl<'a> RetryState<'a> {
         if spare <= others || left == 0 || matches!(fault, Fault::Revoked(_)) {
             self.done_with.insert(pinned_region);
         }
-        self.last = Some(EarlierAttempt { routing, region, pinned_region, endpoint, fault: Some(fault) });
+        self.last = Some(EarlierAttempt { endpoint, pinned_region, fault: Some(fault) });
         answered
     }
 
     /// Notes how long an answer took.
-    fn time(&self, routing: &Routing, region: RegionId, status: StatusCode, started: Instant) {
+    fn time(&self, endpoint: &EndpointRef, status: StatusCode, started: Instant) {
+        let (routing, region) = (endpoint.routing(), endpoint.region());
         let Some(took) = self.plan.body.origins_turn(started).map(|since| since.elapsed()) else { return };
         if region != routing.here {
             let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
@@ -472,18 +464,16 @@ impl<'a> RetryState<'a> {
         if status.is_server_error() {
             return;
         }
-        let region = &routing.region(region).state;
-        region.answers.observe(took);
+        routing.own(region).answers.observe(took);
         if self.route.retry.hedge {
-            let serving = took.saturating_sub(region.round_trip.duration());
+            let serving = took.saturating_sub(routing.region(region).state.round_trip.duration());
             self.plan.pinned.latency(self.plan.permits.route()).observe(serving);
         }
     }
 
     /// Counts an attempt that failed; one whose answer is passed on is counted with the answer.
-    pub(super) fn count(&self, routing: &Routing, region: RegionId, outcome: &str) {
-        let name = routing.table().region(region).name.as_str();
-        self.plan.upstream.metrics.attempts.with_label_values(&[name, outcome]).inc();
+    pub(super) fn count(&self, endpoint: &EndpointRef, outcome: &str) {
+        self.plan.upstream.metrics.attempts.with_label_values(&[endpoint.region_name(), outcome]).inc();
     }
 
     /// Returns why there is no answer.
@@ -549,29 +539,21 @@ impl Drop for RetryState<'_> {
 
 impl Contested {
     fn evidence<'a>(&'a self, plan: &'a ForwardPlan<'_>) -> Evidence<'a> {
-        let Self { routing, region, endpoint, .. } = self;
         let (metrics, client_key) = (plan.upstream.metrics, plan.facts.client_key);
-        Evidence { metrics, routing, region: *region, endpoint, client_key }
+        Evidence { metrics, endpoint: &self.endpoint, client_key }
     }
 }
 
 impl EarlierAttempt {
     /// Returns the evidence for and against whom it goes to.
     pub(super) fn evidence<'a>(&'a self, plan: &'a ForwardPlan<'_>) -> Evidence<'a> {
-        let Self { routing, region, endpoint, .. } = self;
         let (metrics, client_key) = (plan.upstream.metrics, plan.facts.client_key);
-        Evidence { metrics, routing, region: *region, endpoint, client_key }
+        Evidence { metrics, endpoint: &self.endpoint, client_key }
     }
 
     /// Describes an attempt that is under way.
     pub(super) fn under_way(target: &AttemptTarget) -> Self {
-        Self {
-            routing: target.routing.clone(),
-            region: target.region,
-            pinned_region: target.pinned_region,
-            endpoint: target.destination.endpoint().clone(),
-            fault: None,
-        }
+        Self { endpoint: target.destination.endpoint().clone(), pinned_region: target.pinned_region, fault: None }
     }
 }
 

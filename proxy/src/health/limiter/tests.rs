@@ -1,12 +1,13 @@
 //! Places, those that wait for them, and what is told of them.
 
 use super::*;
+use crate::in_flight::InFlightCount;
 use policy::concurrency::{Bounds, QueuePlan};
 use policy::pressure::Criticality;
 use std::task::{Context, Poll, Waker};
 
-fn limiter(mode: Mode, length: usize) -> Arc<Limiter> {
-    let limiter = Arc::new(Limiter::default());
+fn limiter(mode: Mode, length: usize) -> LimiterHandle {
+    let limiter = LimiterHandle::default();
     limiter.set_plan(&plan(mode, length), 1_000, &none());
     limiter
 }
@@ -124,9 +125,9 @@ fn places_of_another_kind_of_plan_do_not_count() {
 fn who_gives_up_after_longer_than_quiet_has_waited_for_so_long() {
     let limiter = limiter(Mode::Adaptive(Bounds { initial: 8, min: 1, max: 8 }), 4);
     let answers = || limiter.answers.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u32>();
-    let in_flight = Arc::new(AtomicUsize::new(0));
+    let in_flight = Arc::new(InFlightCount::default()).of_worker(0);
     let gives_up = |waited: Duration| {
-        let mut held = Held::new(&in_flight, limiter.enter(None).unwrap());
+        let mut held = Held::new(in_flight.enter(), limiter.enter(None).unwrap());
         held.awaits_head(clock::now() - waited);
         held
     };
@@ -144,7 +145,7 @@ fn who_gives_up_after_longer_than_quiet_has_waited_for_so_long() {
 
 #[test]
 fn a_fixed_limit_is_no_more_than_the_cap() {
-    let limiter = Arc::new(Limiter::default());
+    let limiter = LimiterHandle::default();
     limiter.set_plan(&plan(Mode::Fixed(500), 4), 10, &none());
     assert_eq!(limiter.now().map(|now| now.limit), Some(10));
 }

@@ -10,7 +10,7 @@ use crate::headers::RequestHead;
 use crate::peers::CurrentPeers;
 use crate::prepare::Components;
 use crate::request_body::RequestBody;
-use crate::routing::{CurrentRouting, Edition, PersistedState};
+use crate::routing::{CurrentRouting, Edition, LatestRouting, PersistedState, Routing};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::plan::Upstream;
 use crate::upstream::pool::Pool;
@@ -53,7 +53,8 @@ async fn forwarding(table: String, path: &str, test: impl AsyncFnOnce(Bench<'_>)
     };
     let first = routing(table, 1, &persisted);
     let current = CurrentRouting::new(first, persisted, law.clone());
-    let pinned = current.load_full();
+    let latest = LatestRouting::new(&current, 0);
+    let pinned = latest.of(&current);
     let facts = Facts {
         host: "any",
         path,
@@ -77,6 +78,7 @@ async fn forwarding(table: String, path: &str, test: impl AsyncFnOnce(Bench<'_>)
             pool: &pool,
             connector: &connector,
             routing: &current,
+            latest: &latest,
             peers: &peers,
             metrics: &metrics,
             config: &config,
@@ -99,7 +101,7 @@ async fn forwarding(table: String, path: &str, test: impl AsyncFnOnce(Bench<'_>)
 }
 
 fn name(target: &AttemptTarget) -> &str {
-    &target.routing.table().region(target.region).name
+    target.region_name()
 }
 
 /// A table that comes during the pause takes away the region that was about to be tried again.
