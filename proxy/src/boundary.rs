@@ -131,6 +131,7 @@ mod tests {
     use crate::cancellations::Cancellations;
     use crate::clock::{self, LawClock, VirtualTime};
     use crate::databases::CurrentDatabases;
+    use crate::in_force::InForce;
     use crate::load::Inbox;
     use crate::node::RefusedReloads;
     use crate::occupancy::Occupancy;
@@ -181,7 +182,7 @@ data_class = 'personal'
         Arc::new(Node {
             routing: CurrentRouting::new(routing, persisted, law),
             databases: CurrentDatabases::new(components.geo),
-            tokens: ArcSwap::from_pointee(components.tokens),
+            tokens: InForce::new(components.tokens),
             peers: CurrentPeers::default(),
             connector: ArcSwap::from_pointee(components.identity.connector),
             listeners: Vec::new(),
@@ -196,7 +197,7 @@ data_class = 'personal'
             started: clock::unix_seconds(),
             via: Via::new(),
             written: ArcSwap::from_pointee(config.clone()),
-            config: ArcSwap::from_pointee(config),
+            config: InForce::new(config),
         })
     }
 

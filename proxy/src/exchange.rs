@@ -29,7 +29,7 @@ use crate::framing::{HeadFault, HeadSize, Known, TrailerRules, authority, conten
 use crate::grpc::{self, CallEnd};
 use crate::headers::{Outgoing, Provenance};
 use crate::interim::Interim;
-use crate::node::Worker;
+use crate::node::{Settings, Worker};
 use crate::occupancy::Drain;
 use crate::peers::Sender;
 use crate::peers::headers::{Asks, Claim, Claims, OwnWord, PeersRefusal, Vouching, admit, tell_client, tell_peer};
@@ -68,11 +68,13 @@ pub(crate) async fn serve(
     received: Received,
 ) -> Response<ResponseBody> {
     let http1 = received.request.version() < Version::HTTP_2;
-    let mut log = Box::new(RequestLog::begin(worker, connection, &received.request));
+    // Not for longer than until there is an answer: a tunnel must not keep databases that were replaced.
+    let settings = worker.settings();
+    let mut log = Box::new(RequestLog::begin(worker, connection, settings.routing.clone(), &received.request));
     let mut own = OwnWord::default();
     let mut tunnel = None;
     // Boxed, since it is large: what it is awaited by would be so too, and is moved more than once.
-    let mut response = match Box::pin(answer(&mut log, &mut tunnel, received)).await {
+    let mut response = match Box::pin(answer(&mut log, &mut tunnel, &settings, received)).await {
         Ok(mut response) => {
             log.status = response.status();
             if log.is_nodes_refusal && log.peer.is_none() {
@@ -125,6 +127,7 @@ pub(crate) async fn serve(
 async fn answer(
     log: &mut RequestLog,
     tunnel: &mut Option<Box<Tunnel>>,
+    settings: &Settings,
     received: Received,
 ) -> Result<Response<ResponseBody>, OwnAnswer> {
     let (worker, connection) = (log.worker.clone(), log.connection.clone());
@@ -139,7 +142,7 @@ async fn answer(
         return Err(OwnAnswer::bad_head(fault));
     }
     let head = HeadSize::of(&parts);
-    if head.is_too_long(&node.config.load().limits) {
+    if head.is_too_long(&settings.config.limits) {
         log.close = true;
         return Err(OwnAnswer::head_too_large());
     }
@@ -192,8 +195,8 @@ async fn answer(
         return Err(OwnAnswer::in_a_loop());
     }
     let client = match vouched {
-        Some(vouched) => worker.places.named(vouched.address, vouched.is_named, &node.databases.load()),
-        None => connection.client(&parts.headers, &node.databases.load(), &worker.places),
+        Some(vouched) => worker.places.named(vouched.address, vouched.is_named, &settings.geo),
+        None => connection.client(&parts.headers, &settings.geo, &worker.places),
     };
     log.client = Some(client.clone());
     if let Some(took) = connection.take_round_trip()
@@ -260,8 +263,8 @@ async fn answer(
         return Err(ambiguous("it asks for another protocol and has content in this one"));
     }
     let sources = TrustSources {
-        geo: &node.databases.load(),
-        tokens: &node.tokens.load(),
+        geo: &settings.geo,
+        tokens: &settings.tokens,
         verifications: Some(&node.telemetry.metrics.token_verifications),
     };
     let mut context = RequestContext::stated(&routing.document, route, (&client, &sender), &parts.headers, sources.geo)
@@ -278,13 +281,14 @@ async fn answer(
     }
     // Before what a client can have cost more: the signatures of its token and its cookies.
     let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
-    let Admitted { tunnel: place, body_bytes, pace } = match admitted(log, criticality, &client, length) {
-        Ok(admitted) => admitted,
-        Err(refused) => {
-            log.context = Some(context);
-            return Err(refused);
-        }
-    };
+    let Admitted { tunnel: place, body_bytes, pace } =
+        match admitted(log, &settings.config.limits, criticality, &client, length) {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                log.context = Some(context);
+                return Err(refused);
+            }
+        };
     context.prove(&routing.document, route, &parts.headers, sources);
     log.context = Some(context.clone());
     let facts = Facts {
@@ -352,7 +356,7 @@ async fn answer(
             vouched: &vouched_names,
             passed: &route.pass_request_headers,
             upgrade,
-            via: node.config.load().upstream.via.then(|| node.via.received_in(parts.version)),
+            via: settings.config.upstream.via.then(|| node.via.received_in(parts.version)),
             known: head.known,
         },
     );
@@ -378,7 +382,7 @@ async fn answer(
     };
     let call_deadline = call_timeout.and_then(|timeout| log.started.checked_add(timeout));
     let plan = ForwardPlan {
-        upstream: worker.upstream(),
+        upstream: worker.upstream(settings),
         pinned: &routing,
         facts: &facts,
         permits: &permits,
@@ -439,7 +443,7 @@ async fn answer(
     let keep = !from_a_node && !answered.response.status().is_server_error() && !failed_call;
     let pin = keep.then(|| new_pin(&routing.document, route, context.pinned, served, scheme)).flatten();
     let client_side = client_side.zip(place);
-    let mut response = pass_on(log, tunnel, answered, body, client_side, route);
+    let mut response = pass_on(log, tunnel, answered, body, client_side, route, &settings.config.upstream);
     if log.form.is_call() {
         let takes_status = !http1 && !response.headers().contains_key(CONTENT_LENGTH);
         response = response.map(|body| body.of_call(call_deadline, takes_status));

@@ -36,6 +36,7 @@ mod health;
 mod http1;
 mod http2;
 mod in_flight;
+mod in_force;
 mod ingress;
 mod interim;
 mod listener;

@@ -11,11 +11,12 @@ use crate::body_budget::BodyBudget;
 use crate::bus_state::BusState;
 use crate::bus_state::reports::WorkerObservations;
 use crate::cancellations::Cancellations;
-use crate::client::PlaceCache;
+use crate::client::{Geo, PlaceCache};
 use crate::clock;
 use crate::databases::CurrentDatabases;
 use crate::databases::recent::Sample;
 use crate::in_flight::WorkerCount;
+use crate::in_force::InForce;
 use crate::listener::ListenerFacts;
 use crate::load::Inbox;
 use crate::occupancy::{Drain, Occupancy};
@@ -31,11 +32,11 @@ use crate::upstream::plan::Upstream;
 use crate::upstream::pool::Pool;
 use crate::via::Via;
 
-/// One running node: its handles, each for what is used together. What a reload replaces is behind an `ArcSwap`; what
-/// it does not needs a restart. It lives as long as the process, and any thread uses it.
+/// One running node: its handles, each for what is used together. What a reload replaces is behind an `ArcSwap` or an
+/// [`InForce`]; what it does not needs a restart. It lives as long as the process, and any thread uses it.
 pub(crate) struct Node {
     /// The settings in force: of the node file as it was last read, as far as they need no restart.
-    pub(crate) config: ArcSwap<NodeConfig>,
+    pub(crate) config: InForce<NodeConfig>,
     /// The node file as it was last read. Its certificates are loaded, of listeners that are still to come too.
     pub(crate) written: ArcSwap<NodeConfig>,
     /// The routing in force, and the law's time.
@@ -43,7 +44,7 @@ pub(crate) struct Node {
     /// Where clients are.
     pub(crate) databases: CurrentDatabases,
     /// Whose bearer tokens are believed.
-    pub(crate) tokens: ArcSwap<Tokens>,
+    pub(crate) tokens: InForce<Tokens>,
     /// Which other processes are nodes.
     pub(crate) peers: CurrentPeers,
     /// How to connect upstream.
@@ -87,12 +88,28 @@ pub(crate) struct Rejected {
 #[derive(Default)]
 pub(crate) struct RefusedReloads(Mutex<Vec<Rejected>>);
 
+/// What was in force when a request began, which keeps it until there is an answer. A worker makes one whenever anything of
+/// it is replaced, so that requests count references to nothing else, and in a place of the worker's own.
+pub(crate) struct Settings {
+    /// The node file.
+    pub(crate) config: Arc<NodeConfig>,
+    /// Where clients are.
+    pub(crate) geo: Arc<Geo>,
+    /// Whose bearer tokens are believed.
+    pub(crate) tokens: Arc<Tokens>,
+    /// The table.
+    pub(crate) routing: WorkerRouting,
+    generations: [u64; 4],
+}
+
 /// What one worker thread has for itself, for as long as the process lives. Its requests share it.
 pub(crate) struct Worker {
     /// The node.
     pub(crate) node: Arc<Node>,
     /// The routing in force, as it last took it.
     pub(crate) routing: LatestRouting,
+    /// All that is in force, likewise.
+    pub(crate) settings: Mutex<Arc<Settings>>,
     /// Its part of the node's requests in flight.
     pub(crate) requests: Arc<WorkerCount>,
     /// Its idle upstream connections.
@@ -139,16 +156,40 @@ impl Node {
     }
 }
 
-impl Worker {
-    /// Returns the routing in force, to keep.
-    pub(crate) fn routing(&self) -> WorkerRouting {
-        self.routing.of(&self.node.routing)
+impl Settings {
+    /// Takes what is in force on a node, and the routing for one of its workers.
+    pub(crate) fn of(node: &Node, routing: &LatestRouting) -> Self {
+        // First: what is replaced meanwhile is taken anew by the next request.
+        let generations = Self::generations(node);
+        Self {
+            config: node.config.load_full(),
+            geo: node.databases.load_full(),
+            tokens: node.tokens.load_full(),
+            routing: routing.of(&node.routing),
+            generations,
+        }
     }
 
-    /// Returns what of the node and of this worker an attempt needs.
-    pub(crate) fn upstream(&self) -> Upstream<'_> {
-        let Node { config, routing, peers, connector, .. } = &*self.node;
-        let latest = &self.routing;
+    fn generations(node: &Node) -> [u64; 4] {
+        let Node { config, databases, tokens, routing, .. } = node;
+        [config.generation(), databases.generation(), tokens.generation(), routing.generation()]
+    }
+}
+
+impl Worker {
+    /// Returns what is in force, to keep. Where nothing was replaced, nothing is written that other threads read.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        if settings.generations != Settings::generations(&self.node) {
+            *settings = Arc::new(Settings::of(&self.node, &self.routing));
+        }
+        settings.clone()
+    }
+
+    /// Returns what of the node and of this worker an attempt needs, of a request that began under these settings.
+    pub(crate) fn upstream<'a>(&'a self, settings: &'a Settings) -> Upstream<'a> {
+        let Node { routing, peers, connector, .. } = &*self.node;
+        let (latest, config) = (&self.routing, &*settings.config);
         Upstream { pool: &self.pool, connector, routing, latest, peers, metrics: &self.metrics, config }
     }
 }

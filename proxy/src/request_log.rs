@@ -81,13 +81,13 @@ pub(crate) struct RequestLog {
 }
 
 impl RequestLog {
-    /// Begins with a request's head.
+    /// Begins with a request's head, of a request that is decided under this routing.
     pub(crate) fn begin(
         worker: Arc<Worker>,
         connection: Arc<ClientConnection>,
+        routing: WorkerRouting,
         request: &Request<ClientContent>,
     ) -> Self {
-        let routing = worker.routing();
         worker.requests.take();
         Self {
             check: RevocationCheck::new(&routing),
@@ -273,7 +273,7 @@ impl RequestLog {
     /// Writes its line in the access log.
     fn write_line(&self, took: Duration) {
         let table = self.routing.table();
-        let addresses = self.worker.node.config.load().log.client_addresses;
+        let addresses = self.worker.settings().config.log.client_addresses;
         let route = self.route.map(|id| &table.route(id).spec);
         let class = |route: &policy::route::RouteSpec| table.spec().data_classes.get(route.data_class.0);
         let jurisdiction = |id: &JurisdictionId| Some(table.spec().jurisdictions.get(id.0)?.name.as_str());

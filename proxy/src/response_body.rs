@@ -76,6 +76,8 @@ struct OriginWait {
 pub(crate) struct PoolReturn {
     /// The worker with the pool.
     pub(crate) worker: Arc<Worker>,
+    /// How many idle connections to an endpoint it keeps.
+    pub(crate) most_idle: usize,
     /// Who answers.
     pub(crate) endpoint: EndpointRef,
     /// Whose request it is.
@@ -483,9 +485,8 @@ impl ProxiedBody {
             } else if let Some(status) = pool_return.late_failure {
                 pool_return.evidence().call_failed(status, pool_return.age());
             }
-            let PoolReturn { worker, endpoint, connection, in_flight, .. } = pool_return;
-            let most = worker.node.config.load().upstream.idle_connections;
-            worker.pool.give(endpoint.id, connection, worker.node.connector.load().generation(), most);
+            let PoolReturn { worker, most_idle, endpoint, connection, in_flight, .. } = pool_return;
+            worker.pool.give(endpoint.id, connection, worker.node.connector.load().generation(), most_idle);
             drop(in_flight);
         }
     }

@@ -311,13 +311,16 @@ impl Region {
     /// takes and awaits places as a share of the limit, of the fuller group of endpoints. Both shrink with the endpoints
     /// that are down.
     pub(crate) fn load(&self) -> f32 {
-        let (in_use, one) = self.in_use();
+        let (in_use, one) = self.in_use_of(self.state.in_flight.roughly());
         one.load(in_use as f32)
     }
 
     /// Returns what is in use, and of how much, by which [`Region::load`] goes.
     pub(crate) fn in_use(&self) -> (usize, OneRequest) {
-        let in_flight = self.state.in_flight.roughly();
+        self.in_use_of(self.state.in_flight.exactly())
+    }
+
+    fn in_use_of(&self, in_flight: usize) -> (usize, OneRequest) {
         let of_cap = OneRequest::from_bits(self.one_request.load(Ordering::Relaxed));
         let Some(now) = self.state.limits.fullest(self.has_canary) else { return (in_flight, of_cap) };
         let of_limit = OneRequest::of(now.limit, f32::from_bits(self.in_rotation.load(Ordering::Relaxed)));

@@ -21,6 +21,7 @@ use crate::cancellations::Cancellations;
 use crate::clock::{self, LawClock, run_coarse_clock};
 use crate::databases::CurrentDatabases;
 use crate::descriptors;
+use crate::in_force::InForce;
 use crate::ingress::listener::{Families, Listener, bind, listen};
 use crate::ingress::worker::Workers;
 use crate::listener::ListenerFacts;
@@ -116,7 +117,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
     let node = Arc::new(Node {
         routing: CurrentRouting::new(routing, persisted, law),
         databases: CurrentDatabases::new(geo),
-        tokens: ArcSwap::from_pointee(tokens),
+        tokens: InForce::new(tokens),
         peers: CurrentPeers::new(peers),
         bodies: connector.bodies().clone(),
         connector: ArcSwap::from_pointee(connector),
@@ -131,7 +132,7 @@ pub(crate) fn run(loaded: LoadedNode, watches: Watches, law: Arc<LawClock>, opti
         started: clock::unix_seconds(),
         via: Via::new(),
         written: ArcSwap::from_pointee(config.clone()),
-        config: ArcSwap::from_pointee(config),
+        config: InForce::new(config),
     });
     let config = node.config.load_full();
     node.occupancy.requests.set_limit(config.limits.requests_in_flight);

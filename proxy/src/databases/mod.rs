@@ -10,9 +10,10 @@ pub(crate) mod survey;
 
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::Guard;
 
 use crate::client::Geo;
+use crate::in_force::InForce;
 use recent::RecentClients;
 use release::Held;
 
@@ -20,7 +21,7 @@ use release::Held;
 /// thread uses it.
 #[derive(Default)]
 pub(crate) struct CurrentDatabases {
-    in_force: ArcSwap<Geo>,
+    in_force: InForce<Geo>,
     /// Newer databases that are not in force.
     pub(crate) held: Held,
     /// The clients of recent requests.
@@ -30,11 +31,21 @@ pub(crate) struct CurrentDatabases {
 impl CurrentDatabases {
     /// Puts a node's first databases in force.
     pub(crate) fn new(geo: Geo) -> Self {
-        Self { in_force: ArcSwap::from_pointee(geo), ..Self::default() }
+        Self { in_force: InForce::new(geo), ..Self::default() }
     }
 
     /// Returns what is in force, for a short look.
     pub(crate) fn load(&self) -> Guard<Arc<Geo>> {
         self.in_force.load()
+    }
+
+    /// Returns what is in force, to keep.
+    pub(crate) fn load_full(&self) -> Arc<Geo> {
+        self.in_force.load_full()
+    }
+
+    /// Returns a number that is another once others are in force.
+    pub(crate) fn generation(&self) -> u64 {
+        self.in_force.generation()
     }
 }

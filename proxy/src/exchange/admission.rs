@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 
+use config::Limits;
 use policy::Payload;
 use policy::concurrency::admits;
 use policy::pressure::Criticality;
@@ -30,13 +31,12 @@ pub(super) struct Admitted {
 /// it states.
 pub(super) fn admitted(
     log: &mut RequestLog,
+    limits: &Limits,
     criticality: Criticality,
     client: &Client,
     length: Option<u64>,
 ) -> Result<Admitted, OwnAnswer> {
     let node = &log.worker.node;
-    let config = node.config.load();
-    let limits = &config.limits;
     let shed = |reason| node.telemetry.metrics.shed.with_label_values(&[criticality.name(), reason]).inc();
     if let Some(lacking) = node.overload.refuses(criticality) {
         shed(lacking.name());

@@ -1,5 +1,6 @@
 //! What becomes of an origin's answer: our own answer to the client, or a tunnel.
 
+use config::UpstreamTls;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, VIA};
 use http::{Response, StatusCode};
 use policy::route::RouteSpec;
@@ -25,6 +26,7 @@ pub(super) fn pass_on(
     request: RequestBody,
     client_side: Option<(ClientSide, InFlight)>,
     route: &RouteSpec,
+    upstream: &UpstreamTls,
 ) -> Response<ResponseBody> {
     let OriginAnswer { response, call_status, connection, endpoint, attempts, .. } = answered;
     let (safeguarded, in_flight) = (answered.safeguarded, answered.in_flight);
@@ -44,7 +46,7 @@ pub(super) fn pass_on(
     // What an emergency refuses was served by nobody.
     let by = Some(served).filter(|_| answered.refused.is_none());
     tell_client(&mut parts.headers, by, attempts);
-    if log.worker.node.config.load().upstream.via {
+    if upstream.via {
         parts.headers.append(VIA, log.worker.node.via.received_in(parts.version).clone());
     }
     if let Some((client, place)) = client_side.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS) {
@@ -62,8 +64,9 @@ pub(super) fn pass_on(
         let metrics = &log.worker.node.telemetry.metrics;
         Evidence { metrics, endpoint: &endpoint, client_key }.completed();
         drop(in_flight);
-        let upstream = connection.into_tunnel();
-        *tunnel = upstream.map(|upstream| Box::new(Tunnel { client, upstream, region: served.to_owned(), place }));
+        *tunnel = connection
+            .into_tunnel()
+            .map(|upstream| Box::new(Tunnel { client, upstream, region: served.to_owned(), place }));
         return Response::from_parts(parts, ResponseBody::empty());
     }
     // It may go up for as long as the answer comes down, and longer.
@@ -73,6 +76,7 @@ pub(super) fn pass_on(
     let is_good = !parts.status.is_server_error() && call_status.and_then(Code::server_error).is_none();
     let pool_return = PoolReturn {
         worker,
+        most_idle: upstream.idle_connections,
         endpoint,
         client_key,
         begun_ms: coarse_ms(),

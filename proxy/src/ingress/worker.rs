@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -26,7 +26,7 @@ use crate::ingress::peek::peek_until;
 use crate::ingress::proxy_protocol::{ProxyHeader, caller};
 use crate::ingress::watchdog::{Watchdog, Watched};
 use crate::listener::ListenerFacts;
-use crate::node::{Node, Worker};
+use crate::node::{Node, Settings, Worker};
 use crate::occupancy::InFlight;
 use crate::overload::LoopLag;
 use crate::peers::identity::{CertificateRefusal, PeerSession};
@@ -77,9 +77,11 @@ impl Workers {
         let end = watch::Sender::new(());
         let (is_running, running) = mpsc::channel();
         for index in 0..count.max(1) {
+            let routing = LatestRouting::new(&node.routing, index);
             let worker = Arc::new(Worker {
                 node: node.clone(),
-                routing: LatestRouting::new(&node.routing, index),
+                settings: Mutex::new(Arc::new(Settings::of(node, &routing))),
+                routing,
                 requests: node.occupancy.requests.of_worker(index),
                 pool: Pool::default(),
                 places: PlaceCache::default(),
@@ -157,8 +159,8 @@ async fn work(worker: Arc<Worker>, mut connections: UnboundedReceiver<Accepted>)
             },
             Ok(()) = drain.changed() => watchdog.look(*drain.borrow_and_update(), &node.overload.actions()),
             () = look.as_mut() => {
-                // One that has nothing to do does not keep a table that is gone.
-                drop(worker.routing());
+                // One that has nothing to do does not keep what was replaced.
+                drop(worker.settings());
                 watchdog.look(*drain.borrow(), &node.overload.actions());
                 look.as_mut().reset(clock::timer_now() + Watchdog::pause(&node.config.load().limits));
             }

@@ -339,7 +339,7 @@ async fn send(
     let ForwardPlan { upstream, body, repeatable, pinned, facts, .. } = *plan;
     let AttemptTarget { destination, limit, pinned_region, .. } = target;
     let mut check = RevocationCheck::new(target.routing());
-    let idle_timeout = upstream.config.load().upstream.idle_timeout;
+    let idle_timeout = upstream.config.upstream.idle_timeout;
     let take = || upstream.pool.take(destination, upstream.connector.load().generation(), idle_timeout);
     let mut pooled = take();
     for _ in 0..=MAX_STALE {

@@ -76,7 +76,7 @@ fn discard(unwanted: Option<OriginAnswer>, upstream: Upstream<'_>) {
             Poll::Ready(Some(Err(_))) | Poll::Pending => return,
         }
     }
-    let most = upstream.config.load().upstream.idle_connections;
+    let most = upstream.config.upstream.idle_connections;
     upstream.pool.give(endpoint.id, connection, upstream.connector.load().generation(), most);
 }
 

@@ -36,8 +36,8 @@ pub(crate) struct Upstream<'a> {
     pub(crate) peers: &'a CurrentPeers,
     /// The metrics.
     pub(crate) metrics: &'a Metrics,
-    /// The settings in force.
-    pub(crate) config: &'a ArcSwap<NodeConfig>,
+    /// The settings that were in force when the request began.
+    pub(crate) config: &'a NodeConfig,
 }
 
 /// One request to forward. It borrows all that it needs from the worker and the exchange, for as long as the

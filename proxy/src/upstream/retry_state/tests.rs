@@ -71,8 +71,7 @@ async fn forwarding(table: String, path: &str, test: impl AsyncFnOnce(Bench<'_>)
     };
     let Verdict::Forward(permits) = policy::decide::decide(pinned.table(), &facts, &*pinned) else { panic!() };
     let (pool, peers, metrics) = (Pool::default(), CurrentPeers::default(), Metrics::new());
-    let (connector, config) =
-        (ArcSwap::from_pointee(components.identity.connector), ArcSwap::from_pointee(config.clone()));
+    let connector = ArcSwap::from_pointee(components.identity.connector);
     let plan = ForwardPlan {
         upstream: Upstream {
             pool: &pool,
