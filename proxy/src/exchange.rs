@@ -91,8 +91,8 @@ pub(crate) async fn serve(
             log.attempts = refused.attempts;
             log.worker.node.telemetry.metrics.errors.with_label_values(&[&refused.region, refused.reason]).inc();
             let emergency = Reason::named(refused.reason).filter(|reason| reason.is_emergency());
-            let table = log.worker.node.routing.load().published;
-            let emergency = emergency.map(|reason| PeersRefusal { reason, table });
+            let emergency =
+                emergency.map(|reason| PeersRefusal { reason, table: log.worker.node.routing.load().published });
             own = OwnWord { unsent: refused.why_unsent(), refused: emergency };
             let attempts = refused.attempts;
             let mut response = refused.into_response(log.form, &log.request_id, log.peer.is_some());

@@ -176,7 +176,7 @@ mod tests {
     fn routing(generation: u64, persisted: &PersistedState) -> Routing {
         let document = config::RoutingTable::from_text(std::path::Path::new("routes.toml"), TABLE, clock::wall())
             .unwrap_or_else(|problems| panic!("{problems}"));
-        let edition = Edition { generation, revision: generation };
+        let edition = Edition { generation, published: None };
         Routing::new(document, "a", 10_000, edition, persisted).unwrap()
     }
 

@@ -212,7 +212,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         is_nodes_own = answered.is_peers && !answered.is_origins;
         // One that this node's newer table does not have any more is that region's own trouble.
         refused =
-            answered.refused.filter(|refusal| refusal.binds(target.routing.published)).map(|refusal| refusal.reason);
+            answered.refused.filter(|refusal| refusal.binds(target.routing().published)).map(|refusal| refusal.reason);
         let is_call_end = plan.is_call && response.status() == StatusCode::OK && connection.is_end_stream();
         call_status = if is_call_end { Code::of(response.headers()) } else { None };
         if is_gateway

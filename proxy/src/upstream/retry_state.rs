@@ -408,21 +408,22 @@ impl<'a> RetryState<'a> {
         }
         let endpoint = destination.into_endpoint();
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
-        let answered = result.ok().filter(|_| !fault.is_unreachable() && fault != Fault::Full).map(|(response, connection)| {
-            self.time(&endpoint, judged.unwrap_or(response.status()), started);
-            let (endpoint, attempts) = (endpoint.clone(), self.attempts);
-            OriginAnswer {
-                response,
-                call_status,
-                is_nodes_own,
-                refused,
-                connection,
-                endpoint,
-                attempts,
-                safeguarded,
-                in_flight,
-            }
-        });
+        let answered =
+            result.ok().filter(|_| !fault.is_unreachable() && fault != Fault::Full).map(|(response, connection)| {
+                self.time(&endpoint, judged.unwrap_or(response.status()), started);
+                let (endpoint, attempts) = (endpoint.clone(), self.attempts);
+                OriginAnswer {
+                    response,
+                    call_status,
+                    is_nodes_own,
+                    refused,
+                    connection,
+                    endpoint,
+                    attempts,
+                    safeguarded,
+                    in_flight,
+                }
+            });
         if welcome {
             return answered;
         }
