@@ -53,6 +53,7 @@ pub(crate) struct Limiter {
 
 /// A limit in the hands of one thread. Copies count their references in a place of its own, which only copies of them share.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::redundant_allocation, reason = "the outer one counts for one thread, the inner one for all")]
 pub(crate) struct LimiterHandle(Arc<Arc<Limiter>>);
 
 /// What only changes of the limit need, and those that find no place.

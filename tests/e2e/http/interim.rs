@@ -358,7 +358,7 @@ async fn those_before_a_tunnel_do_not_wait_for_its_answer() {
 async fn a_tunnel_that_switches_protocols_is_malformed() {
     let of_http2 = bespoke::streams(true, |_request, mut respond| async move {
         respond.send_informational(head(101)).expect("an open stream");
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let node = before(&format!("h2c://{}", of_http2.address)).await;
