@@ -49,6 +49,17 @@ mod tests {
         assert!((900..1100).contains(&low), "{low}");
     }
 
+    /// The mix is the published generator's, and nothing of it may change: it decides who is where.
+    #[test]
+    fn the_mix_is_splitmix64s() {
+        let published = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f_u64];
+        for (step, expected) in (1..).zip(published) {
+            assert_eq!(mix(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(step)), expected, "of seed 0, step {step}");
+        }
+        assert_eq!(fraction(0), 1.0 / 9_007_199_254_740_992.0, "more than nothing");
+        assert_eq!((fraction(u64::MAX), fraction(1 << 63)), (1.0, 0.5 + fraction(0)));
+    }
+
     #[test]
     fn shares_only_grow() {
         let keys: Vec<u64> = (0..10_000_u32).map(|n| client_key(&n.to_be_bytes())).collect();

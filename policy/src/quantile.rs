@@ -73,6 +73,26 @@ mod tests {
         assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
     }
 
+    /// Each in its place within its bucket, as if what is there lay evenly.
+    #[test]
+    fn quantiles_within_a_bucket_are_in_proportion() {
+        let edge = |bucket: usize| upper_edge(bucket).as_secs_f64();
+        let mut counts = [0; BUCKETS];
+        (counts[0], counts[16], counts[20]) = (10, 10, 20);
+        for (q, truth) in [
+            (0.125, edge(0) / 2.0),
+            (0.25, edge(0)),
+            (0.375, (edge(15) + edge(16)) / 2.0),
+            (0.5, edge(16)),
+            (0.75, (edge(19) + edge(20)) / 2.0),
+            (1.0, edge(20)),
+        ] {
+            let found = quantile_within(&counts, q).unwrap_or_default();
+            assert!((found - truth).abs() < 1e-12, "{q}: {found}, not {truth}");
+        }
+        assert_eq!(quantile_within(&[0; BUCKETS], 0.5), None);
+    }
+
     #[test]
     fn quantiles_are_within_an_eighth() {
         let mut counts = [0; BUCKETS];
