@@ -262,7 +262,8 @@ impl<'a> Comparison<'a> {
     }
 
     /// Returns what is left of the regions that may and can serve by the failover scope: what is eligible with none
-    /// down, if the scope of one of them leaves exactly that. Which of them is the first choice, distance decides.
+    /// down, if the scope of one of them leaves exactly that; else nothing, or all where nothing is eligible, neither of
+    /// which is what is found. Which of them is the first choice, distance decides.
     fn in_scope(&self, trial: &Trial<'_>, facts: &Facts<'_>, able: RegionSet) -> RegionSet {
         if trial.failover == FailoverScope::Any {
             return able;
@@ -275,7 +276,14 @@ impl<'a> Comparison<'a> {
             FailoverScope::Jurisdiction => self.around(facts, first),
             FailoverScope::Region | FailoverScope::Any => [first].into_iter().collect(),
         };
-        if able.iter().any(|first| scope(first).and(&able) == found) { found } else { able }
+        if able.iter().any(|first| scope(first).and(&able) == found) {
+            found
+        } else if found.is_empty() {
+            able
+        } else {
+            // No first choice leaves that: the scope is not kept.
+            RegionSet::EMPTY
+        }
     }
 
     /// Returns the regions in all the jurisdictions of the request that have a region, or else in all that have it, or

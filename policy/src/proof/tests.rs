@@ -3,6 +3,7 @@
 
 use super::decisions::{astray, difference};
 use super::*;
+use crate::failover::FailoverScope;
 use crate::jurisdiction::{JurisdictionId, Scope, SuperRegion, Transfer};
 use crate::region::AdminState;
 use crate::residency::Allowed;
@@ -99,6 +100,60 @@ fn other_faults_are_told_from_leaks() {
     ];
     for (change, expected) in changes {
         assert_eq!(fault(&forged(change)).map(|(how, ..)| how), Some(Some(expected)));
+    }
+}
+
+/// A table whose decisions go farther than the route's failover scope says, and one whose stay nearer.
+#[test]
+fn a_failover_scope_that_is_not_kept_is_a_fault() {
+    use FailoverScope::{Any, Jurisdiction, Region};
+    for (compiled, said, expected) in [
+        (Any, Any, None),
+        (Region, Region, None),
+        (Jurisdiction, Jurisdiction, None),
+        (Any, Region, Some(Misjudgement::Unable)),
+        (Jurisdiction, Region, Some(Misjudgement::Unable)),
+        (Region, Any, Some(Misjudgement::Withheld)),
+        (Region, Jurisdiction, Some(Misjudgement::Unable)),
+    ] {
+        let with = |failover| {
+            let mut spec = world();
+            spec.unknown_origin = UnknownOrigin::Refuse;
+            spec.routes[1].failover = failover;
+            spec
+        };
+        let found = prove(&Table::new(with(compiled)).expect("a table").saying(with(said))).findings;
+        let how = fault(&found).map(|(how, ..)| how);
+        assert_eq!(how, expected.map(Some), "{compiled:?} taken for {said:?}");
+    }
+}
+
+/// One fault shows itself in thousands of ways: as many are shown as anybody reads.
+#[test]
+fn eight_cases_of_a_fault_are_shown() {
+    let found = forged(|spec| spec.rules[1].transfer = Transfer::Prohibited);
+    let faults = found.iter().filter(|one| matches!(one, Finding::Leak { .. } | Finding::Misjudged { .. }));
+    assert_eq!(faults.count(), 8);
+}
+
+/// How many decisions a proof takes, in a world without a law: what it leaves out, it cannot find.
+#[test]
+fn a_proof_tries_every_client_failure_and_attempt() {
+    // A read and a write, with consent and without: for every country and for unknown clients; and one of each route that
+    // says the same as another.
+    let clients = 4 * (crate::country::Country::all().count() + 1);
+    let (of_the_route, of_the_kind) = (2, 4);
+    for (regions, failures, attempts) in [
+        // The only one down.
+        (1, 1, 1),
+        // Each down, each alone up, and all down.
+        (2, 2 * 2 + 1, 2),
+        (3, 2 * 3 + 1, 3),
+    ] {
+        let names = ["a", "b", "c"].into_iter().take(regions);
+        let table = Table::new(spec(names.map(|name| region(name, "DE")).collect())).expect("a table");
+        let expected = clients + of_the_route + of_the_kind + failures + attempts;
+        assert_eq!(prove(&table).decisions, expected, "{regions} regions");
     }
 }
 
