@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use policy::concurrency::TrafficClass;
 use policy::diff::{Diff, LawChange};
+use policy::emergency::EmergencySpec;
 use policy::jurisdiction::{ClassId, Denial, Rule, Transfer};
 use policy::path::canonical;
 use policy::proof::{Finding, prove};
 use policy::region::{Standby, TakesWrites};
-use policy::route::{HostPattern, MethodSet, RouteSpec};
+use policy::route::{Criticality, HostPattern, MethodSet, RouteSpec};
 use policy::table::{TableError, TableSpec, UnknownOrigin};
 use policy::{Method, RegionId, Table};
 
@@ -86,6 +87,78 @@ fn what_is_exactly_at_a_bound_is_allowed_or_not() {
     ];
     for (index, (change, is_table)) in cases.into_iter().enumerate() {
         assert_eq!(refused(change).is_empty(), is_table, "case {index}");
+    }
+}
+
+/// What a table says of pairs of regions holds both ways, and each way has its own word first.
+#[test]
+fn what_is_to_be_of_the_way_between_two_regions_holds_both_ways() {
+    let id = |index| RegionId::new(index).unwrap();
+    let mut spec = base();
+    spec.regions.push(region("jp", "JP"));
+    spec.latency_sla_ms = vec![(id(0), id(1), 80.0), (id(1), id(2), 120.0), (id(2), id(1), 130.0)];
+    let table = Table::new(spec).unwrap();
+    let of = |from, to| table.latency_sla_ms(id(from), id(to));
+    assert_eq!([of(0, 1), of(1, 0), of(1, 2), of(2, 1)], [Some(80.0), Some(80.0), Some(120.0), Some(130.0)]);
+    assert_eq!([of(0, 2), of(0, 0)], [None, None]);
+}
+
+#[test]
+fn a_region_of_unknown_capacity_is_like_the_mean_of_the_others() {
+    let mut spec = base();
+    spec.regions.push(region("jp", "JP"));
+    (spec.regions[0].capacity_rps, spec.regions[1].capacity_rps) = (Some(100.0), Some(300.0));
+    let table = Table::new(spec).unwrap();
+    let capacities: Vec<f32> = table.regions().map(|(id, _)| table.capacity_rps(id)).collect();
+    assert_eq!(capacities, [100.0, 300.0, 200.0]);
+}
+
+/// A standby that names nobody stands in for the active regions around it: of its jurisdictions, else of its country, else
+/// all.
+#[test]
+fn a_standby_stands_in_for_those_around_it() {
+    let stands_in = |country: &str, jurisdictions: &[(&str, &[&str])], of: &[&str]| {
+        let mut spec = base();
+        spec.rules.clear();
+        spec.jurisdictions = jurisdictions.iter().map(|(name, members)| jurisdiction(name, members)).collect();
+        spec.regions.push(region("fr", "FR"));
+        let of = of.iter().map(|name| (*name).to_owned()).collect();
+        let standby = Some(Standby { promote_after: Duration::from_secs(30), of, writes: None });
+        spec.regions.push(policy::region::Region { standby, ..region("spare", country) });
+        let table = Table::new(spec).unwrap();
+        let set = table.stands_in_for(table.region_named("spare").unwrap()).unwrap();
+        assert!(table.stands_in_for(table.region_named("de").unwrap()).is_none());
+        set.iter().map(|id| table.region(id).name.clone()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(stands_in("DE", &[], &["us"]), "us");
+    assert_eq!(stands_in("DE", &[("eu", &["@EU"])], &[]), "de fr");
+    assert_eq!(stands_in("DE", &[], &[]), "de", "its country's");
+    assert_eq!(stands_in("JP", &[], &[]), "de us fr", "nobody is around it");
+    assert_eq!(stands_in("JP", &[("jp", &["JP"])], &[]), "de us fr");
+}
+
+/// What an operator sheds is told with the routes that it is for.
+#[test]
+fn what_is_shed_is_told_with_its_routes() {
+    use Criticality::{Critical, Default, Sheddable};
+    let with = |shed: Option<Criticality>| {
+        let mut spec = base();
+        spec.routes.push(RouteSpec { criticality: Sheddable, ..route("batch", "/batch", 0) });
+        spec.routes[0].criticality = Critical;
+        spec.emergency = shed.map(|shed| EmergencySpec {
+            shed: Some(shed),
+            read_only: None,
+            routes_off: Vec::new(),
+            page: None,
+            until: None,
+        });
+        Table::new(spec).unwrap()
+    };
+    for (shed, routes) in [(Sheddable, "batch"), (Default, "api, batch"), (Critical, "public, api, batch")] {
+        let told = Diff::between(&with(None), &with(Some(shed))).unwrap().settings;
+        let words = format!("{}: all of the routes {routes}, and what is lowered to it", shed.name());
+        let told: Vec<_> = told.iter().map(|said| (said.key.as_str(), said.new.as_deref())).collect();
+        assert_eq!(told, [("emergency.shed", Some(words.as_str()))]);
     }
 }
 

@@ -128,6 +128,25 @@ fn a_failover_scope_that_is_not_kept_is_a_fault() {
     }
 }
 
+/// A scope is kept whatever there is around the first choice: jurisdictions, a country's other regions, or none.
+#[test]
+fn a_failover_scope_that_is_kept_is_no_fault() {
+    use FailoverScope::{Any, Jurisdiction, Region};
+    for failover in [Any, Jurisdiction, Region] {
+        for with_jurisdictions in [false, true] {
+            let mut spec = world();
+            spec.regions.push(region("de-2", "DE"));
+            spec.regions.push(region("jp", "JP"));
+            spec.routes.iter_mut().for_each(|route| route.failover = failover);
+            if !with_jurisdictions {
+                (spec.rules, spec.jurisdictions) = (Vec::new(), Vec::new());
+            }
+            let found = prove(&Table::new(spec).expect("a table")).findings;
+            assert_eq!(fault(&found), None, "{failover:?}, {with_jurisdictions}");
+        }
+    }
+}
+
 /// One fault shows itself in thousands of ways: as many are shown as anybody reads.
 #[test]
 fn eight_cases_of_a_fault_are_shown() {
