@@ -247,6 +247,59 @@ fn what_was_anywhere_is_told_in_one_word() {
     assert_eq!(told(&guarded, &denying), ["lost us"]);
 }
 
+/// What comes first is told where nothing else changes: where regions are lost, that is what there is to tell.
+#[test]
+fn another_first_choice_is_told_alone() {
+    let with = |home: &str, deny: &[&str]| {
+        let mut spec = base();
+        spec.regions.push(region("ie", "IE"));
+        let deny = (!deny.is_empty()).then(|| Denial { countries: Some(countries(deny).into()), ..Denial::default() });
+        spec.rules[0] = Rule { deny, ..rule(0, 1, &[home], Transfer::Allowed) };
+        Table::new(spec).unwrap()
+    };
+    let told = |new: &Table| {
+        let law = Diff::between(&with("DE", &[]), new).unwrap().law;
+        law.into_iter().map(|one| (one.lost, one.preference.map(|first| (first.old, first.new)))).collect::<Vec<_>>()
+    };
+    let names = |name: &str| vec![name.to_owned()];
+    assert_eq!(told(&with("IE", &[])), [(Vec::new(), Some((names("de"), names("ie"))))]);
+    assert_eq!(told(&with("IE", &["US"])), [(names("us"), None)]);
+}
+
+/// Two rules of one regulation for the same data are told apart by their number.
+#[test]
+fn rules_of_one_name_are_numbered() {
+    let with = |transfer| {
+        let mut spec = base();
+        spec.rules.push(rule(0, 1, &["DE", "US"], transfer));
+        Table::new(spec).unwrap()
+    };
+    let settings = Diff::between(&with(Transfer::Prohibited), &with(Transfer::Allowed)).unwrap().settings;
+    let [setting] = settings.as_slice() else { panic!("{settings:?}") };
+    assert!(setting.key.ends_with(" #2"), "{setting:?}");
+}
+
+/// A host's own route changes nothing for the requests of that host that it is not for: they are not told with it.
+#[test]
+fn a_change_is_told_with_the_requests_that_it_is_for() {
+    let with = |class: usize, own: bool| {
+        let mut spec = base();
+        spec.routes[0].data_class = ClassId(class);
+        spec.routes.push(route("other", "/other", class));
+        if own {
+            let host = HostPattern::Exact("api.example.com".into());
+            spec.routes.push(RouteSpec { host, ..route("own", "/own", 1) });
+        }
+        Table::new(spec).unwrap()
+    };
+    let diff = Diff::between(&with(1, false), &with(0, true)).unwrap();
+    let passages = diff.law.iter().flat_map(|change| &change.routes);
+    let mut told: Vec<_> = passages.map(|one| (one.old.as_str(), one.new.as_str(), one.at.join(" "))).collect();
+    told.sort();
+    told.dedup();
+    assert_eq!(told, [("other", "other", "/other/*".to_owned()), ("public", "public", "/*".to_owned())]);
+}
+
 /// What is found of a rule that selects nothing takes no other finding away.
 #[test]
 fn a_rule_that_selects_nothing_is_told_beside_what_else_is_found() {

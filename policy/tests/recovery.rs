@@ -8,6 +8,7 @@ use policy::health::{
     Cause, Claim, EndpointHealth, Evidence, Fleet, LagWord, Phase, Primary, Probe, ProbePlan, RegionHealth, Symptom,
     Word, is_needed,
 };
+use policy::load::FleetLoad;
 use policy::pressure::{Criticality, FULL, OVERLOAD_MARK, Spill};
 use policy::quantile::BUCKETS;
 use policy::region::Role;
@@ -294,6 +295,36 @@ fn a_report_says_the_load_of_origins_only_where_it_is_known() {
         assert_eq!((json.get("origin_load").is_some(), json.get("round_trips").is_some()), (said, false));
         assert_eq!(serde_json::from_value::<LoadReport>(json).unwrap(), report(load));
     }
+}
+
+/// There is room for 1,024 nodes on a region, and for 16,384 reports in all; who is known is heard all the same.
+#[test]
+fn there_is_room_for_so_many_nodes_and_no_more() {
+    let report = |node: usize| LoadReport {
+        node: format!("n{node}"),
+        region: "a".into(),
+        requests_in_flight: 1,
+        cap: 2,
+        rps: 3.0,
+        origin_load: 0.0,
+        round_trips: std::collections::BTreeMap::new(),
+    };
+    let mut fleet = FleetLoad::default();
+    for region in 0..FleetLoad::MOST / FleetLoad::MOST_ON_A_REGION {
+        let name = format!("r{region}");
+        for node in 0..FleetLoad::MOST_ON_A_REGION {
+            // The last place of all is left.
+            if region > 0 || node > 0 {
+                assert_eq!(fleet.take(&name, &report(node), SECOND), Ok(()), "node {node} on {name}");
+            }
+        }
+        let full = fleet.take(&name, &report(FleetLoad::MOST_ON_A_REGION), SECOND);
+        assert_eq!(full.is_err(), region > 0, "{name}");
+    }
+    assert!(fleet.take("another", &report(0), SECOND).is_err());
+    assert_eq!(fleet.take("r1", &report(1), 2 * SECOND), Ok(()), "it is known");
+    fleet.forget(2 * SECOND, |region| region != "r2");
+    assert_eq!(fleet.take("another", &report(0), SECOND), Ok(()), "a region is gone, and its places are free");
 }
 
 /// A node hears a majority when those heard, with itself, are more than half; and takes the worst that it hears of the lag.

@@ -5,7 +5,7 @@ use policy::hash::client_key;
 use policy::jurisdiction::Transfer;
 use policy::region::{AdminState, Region, Role};
 use policy::route::{Affinity, Criticality, RouteSpec};
-use policy::score::{LatencyCurve, Weights};
+use policy::score::{CurveShape, LatencyCurve, Weights};
 use policy::table::{TableError, TableSpec};
 use policy::{Facts, Health, Method, Origin, Payload, RegionId, RegionView, Table, Verdict, decide};
 
@@ -266,4 +266,19 @@ fn affinity_by_address_lets_the_unimportant_leave_first() {
     };
     assert_eq!((left("/sheddable"), left("/critical")), (1.0, 0.0));
     assert!((left("/default") - 0.5).abs() < 0.05, "{}", left("/default"));
+}
+
+/// The margin within which regions share clients is of points, however few they all have.
+#[test]
+fn the_margin_is_the_same_among_low_scores() {
+    let here = Region { state: AdminState::Disabled, ..region("here", "US") };
+    let mut spec = spec(vec![here, region("near", "US"), region("far", "US")]);
+    spec.scorings[0].weights = Weights { latency: 1.0, load: 0.0, compliance: 0.0, cost: 0.0 };
+    for points in [3.5, 0.5, 0.0] {
+        let knots = vec![(10.0, 4.0), (20.0, points)];
+        spec.scorings[0].latency_curve = LatencyCurve::new(CurveShape::Line, knots).expect("a curve");
+        let mut view = vec![RegionView::default(); 3];
+        (view[1].rtt_ms, view[2].rtt_ms) = (Some(10.0), Some(20.0));
+        assert!(firsts(&spec, &view, "/", 200).contains(&2), "4 points and {points}");
+    }
 }

@@ -7,7 +7,7 @@ use policy::concurrency::TrafficClass;
 use policy::diff::{Diff, horizon};
 use policy::jurisdiction::{Denial, JurisdictionId, Rule, Scope, Selector, Transfer, WhenUnavailable};
 use policy::list::{Countries, Entry, List, ListId};
-use policy::proof::prove;
+use policy::proof::{Finding, prove};
 use policy::region::{Operator, Region, Tier};
 use policy::replay::ReplaySide;
 use policy::route::{HostPattern, RouteSpec, UnknownLag};
@@ -379,6 +379,73 @@ fn who_is_under_no_rule_is_told_with_the_data() {
     assert!(unlisted(&|spec| spec.data_classes[1].scope = Scope::Global).is_none(), "global data is nobody's");
     assert!(unlisted(&|spec| drop(spec.routes.pop())).is_none(), "nothing carries the data");
     assert!(unlisted(&|spec| spec.unlisted_jurisdiction = policy::table::UnlistedJurisdiction::Refuse).is_none());
+}
+
+/// A rule that is not over, and leaves no region by what it denies itself: it is not told as one whose end left none.
+#[test]
+fn a_rule_that_denies_what_it_selects_leaves_no_region() {
+    let with = |until: &str| {
+        let mut spec = base();
+        let deny = Denial { countries: Some(countries(&["DE"]).into()), ..Denial::default() };
+        let period = Period { from: None, until: Some(until.parse::<Moment>().unwrap()) };
+        spec.rules[0] = Rule { deny: Some(deny), period, ..rule(0, 1, &["DE"], Transfer::Prohibited) };
+        spec.unknown_origin = policy::table::UnknownOrigin::Refuse;
+        let found = prove(&Table::new(spec.clone()).unwrap()).findings;
+        found.iter().map(|one| one.describe(&spec)).collect::<Vec<_>>()
+    };
+    assert_eq!(with("2027-06-01"), ["the rule at line 1 (law) leaves no region for personal of eu (route api)"]);
+    assert_eq!(
+        with("2026-06-01"),
+        ["the rule at line 1 (law) is over since 2026-06-01, and nothing has taken its place: no region is left for \
+          personal of eu (route api)"]
+    );
+}
+
+/// A country that a list will hold is no place for data yet: the proof reads that as decisions do.
+#[test]
+fn a_list_that_has_not_begun_is_read_alike() {
+    let day = |day: &str| Some(day.parse::<Moment>().unwrap());
+    for (from, until, partial) in [
+        (None, None, false),
+        (None, None, true),
+        (day("2027-01-01"), None, false),
+        (day("2027-01-01"), None, true),
+        (None, day("2026-01-01"), false),
+        (day("2027-01-01"), day("2028-01-01"), false),
+    ] {
+        let table = changed(|spec| {
+            let (period, source) = (Period { from, until }, String::new());
+            let entry = Entry { country: "US".parse().ok(), period, scope: String::new(), source, partial };
+            spec.lists = vec![List { name: "adequate".into(), entries: vec![entry] }];
+            spec.jurisdictions[0].countries = Countries::new(countries(&["@EU"]), vec![ListId(0)]);
+            spec.rules.clear();
+            spec.data_classes[1].cross_border = Transfer::Prohibited;
+            spec.unknown_origin = policy::table::UnknownOrigin::Refuse;
+        });
+        let faults: Vec<_> = prove(&table)
+            .findings
+            .into_iter()
+            .filter(|one| matches!(one, Finding::Leak { .. } | Finding::Misjudged { .. }))
+            .collect();
+        assert_eq!(faults, [], "{from:?} to {until:?}");
+    }
+}
+
+/// Of two rules that hold, the one that keeps a region away is told before the one that would open it.
+#[test]
+fn what_refuses_is_told_before_what_opens() {
+    let table = changed(|spec| {
+        spec.jurisdictions.push(jurisdiction("fr", &["FR"]));
+        spec.rules = vec![
+            Rule { regulation: "A".into(), ..rule(0, 1, &["@EU"], Transfer::Allowed) },
+            Rule { regulation: "B".into(), line: 2, ..rule(2, 1, &["@EU"], Transfer::RequiresLocalCopy) },
+            Rule { regulation: "C".into(), line: 3, ..rule(0, 1, &["US"], Transfer::Prohibited) },
+            Rule { regulation: "D".into(), line: 4, ..rule(2, 1, &["@EU"], Transfer::Prohibited) },
+        ];
+    });
+    let names = |said: Vec<String>| said.into_iter().map(|one| one[..1].to_owned()).collect::<String>();
+    assert_eq!(names(of_us(&table, Method::Post)), "DBAC", "never; not for a write; opened; selected");
+    assert_eq!(names(of_us(&table, Method::Get)), "DABC", "never; both opened; selected");
 }
 
 /// A route that takes no replica of unknown age, or none that is far behind, is no fault: how far behind regions are is not

@@ -1,7 +1,5 @@
 //! What a compiled table decides, compared with the law read plainly.
 
-use std::time::Duration;
-
 use rustc_hash::FxHashSet;
 
 use super::finding::{Case, Finding, Misjudgement};
@@ -38,7 +36,7 @@ pub(super) struct Comparison<'a> {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Every region near, fresh and idle, with the writes where it may have them, and some of them down.
+/// Every region near and idle, with the writes where it may have them, which none is a replica of, and some of them down.
 struct Down(RegionSet);
 
 impl View for Down {
@@ -46,7 +44,7 @@ impl View for Down {
         let health = if self.0.contains(id) { Health::Down } else { Health::Up };
         // Writes go wherever they may at times: what the law says of that must hold whoever has them.
         let writes = Writes::Granted;
-        RegionView { health, rtt_ms: Some(0.0), lag: Some(Duration::ZERO), writes, ..RegionView::default() }
+        RegionView { health, rtt_ms: Some(0.0), writes, ..RegionView::default() }
     }
 }
 
