@@ -48,9 +48,11 @@ fn sets_of_regions_are_sets() {
             let id = RegionId::new(index).unwrap();
             assert_eq!(set.contains(id), one.contains(&index), "{index} of {one:?}");
             let (mut more, mut less) = (one.clone(), one.clone());
-            (more.insert(index), less.remove(&index));
+            more.insert(index);
+            less.remove(&index);
             let (mut inserted, mut removed) = (set, set);
-            (inserted.insert(id), removed.remove(id));
+            inserted.insert(id);
+            removed.remove(id);
             assert_eq!((inserted, removed), (ids(&more), ids(&less)), "{index} of {one:?}");
         }
         for other in &samples {
@@ -94,7 +96,7 @@ fn a_region_may_serve_what_it_can_and_the_writes_that_it_may_take_over() {
         (true, false, None, [true, false]),
         (false, true, None, [false, true]),
         (true, false, Some(takes(None)), [true, false]),
-        (true, false, Some(takes(writes.clone())), [true, true]),
+        (true, false, Some(takes(writes)), [true, true]),
         (false, false, Some(takes(writes)), [false, true]),
     ] {
         let mut one = Region { standby, ..region("b", "DE") };
