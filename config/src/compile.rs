@@ -139,9 +139,11 @@ pub(crate) fn compile(
         scorings: scoring::scorings(root, names),
         routes,
         failover: failover::failover(root),
+        lowers_criticality: concurrency.criticality_header.is_some(),
         traffic_classes: traffic_class::traffic_classes(root, names),
         emergency,
     };
+    scoring::check_coordinates(root, &spec.scorings, &spec.regions, &spec.routes);
     if root.report_has_errors() {
         return None;
     }

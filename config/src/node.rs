@@ -174,6 +174,8 @@ pub struct Peers {
     /// The secrets with which nodes sign requests to each other, one a line; this node signs with the
     /// first.
     pub secret_file: Option<PathBuf>,
+    /// Whether the fleet changes from the secret to certificates: messages over the bus that are signed by either count.
+    pub rollover: bool,
 }
 
 /// A name of a certificate (a subject alternative name) that makes its owner a node.

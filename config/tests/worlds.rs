@@ -75,6 +75,7 @@ impl Case {
             origin: self.country.parse().map_or(Origin::Unknown, Origin::Country),
             declared: &[],
             consent: self.consent,
+            client_at: None,
             client_key: client_key(format!("198.51.100.7 {}", self.client).as_bytes()),
             from: table.region_named(self.node).unwrap(),
             pinned: None,

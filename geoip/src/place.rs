@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use policy::country::{Country, CountrySet, group};
+use policy::globe::Coordinates;
 
 use crate::Continent;
 use crate::schema::Record;
@@ -27,6 +28,9 @@ pub struct Place<'db> {
     pub region: Option<&'db str>,
     /// The city in English. From the same database as `region`.
     pub city: Option<&'db str>,
+    /// Where that is, to a tenth of a degree, by the first database that agrees on `country` and says so. It has no say in which
+    /// countries are possible.
+    pub coordinates: Option<Coordinates>,
     /// The number of the autonomous system that announces the network.
     pub asn: Option<u32>,
     /// The organization behind `asn`, from the same database.
@@ -64,6 +68,9 @@ impl<'db> Place<'db> {
         if let Some(country) = record.country {
             self.named.insert(country);
             let agreed = *self.country.get_or_insert(country) == country;
+            if agreed && self.coordinates.is_none() {
+                self.coordinates = record.coordinates;
+            }
             if agreed && self.region.is_none() && self.city.is_none() {
                 self.region = record.region;
                 self.city = record.city;

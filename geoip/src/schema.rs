@@ -7,17 +7,20 @@
 //! - MaxMind ASN: `autonomous_system_number`, `autonomous_system_organization`;
 //! - MaxMind Anonymous IP: `is_anonymous`, `is_anonymous_vpn`, `is_tor_exit_node` and the like;
 //! - `@ip-location-db`: `country_code`;
+//! - where it is, for distances only: `location.latitude`, `location.longitude` and `location.accuracy_radius` of MaxMind and
+//!   DB-IP; `latitude` and `longitude`, `lat` and `lng` or `lon`, or `loc` (`"52.5,13.4"`) of flat ones, as numbers or text;
 //! - IPinfo and other flat ones: `country` (a code, or a name beside `country_code`), `region`,
 //!   `city`, `asn` (`AS64500`), `as_name`, and `vpn`, `proxy`, `tor`, `relay`, `hosting`.
 
 use std::fmt;
 
 use policy::country::Country;
+use policy::globe::Coordinates;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::Continent;
-use crate::value::{CountryValue, Reading, Value};
+use crate::value::{CountryValue, Location, Reading, Value};
 
 /// One record of a network. Text borrows from the database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Record<'db> {
     pub region: Option<&'db str>,
     /// As [`crate::Place`] has it.
     pub city: Option<&'db str>,
+    /// As [`crate::Place`] has it.
+    pub coordinates: Option<Coordinates>,
     /// As [`crate::Place`] has it.
     pub asn: Option<u32>,
     /// As [`crate::Place`] has it.
@@ -75,6 +80,10 @@ struct Fields<'de> {
     subdivision: Value<'de>,
     region: Value<'de>,
     city: Value<'de>,
+    latitude: Value<'de>,
+    longitude: Value<'de>,
+    accuracy_radius: Value<'de>,
+    both: Value<'de>,
     asn: Value<'de>,
     organization: Value<'de>,
     anonymous: bool,
@@ -98,10 +107,33 @@ impl<'de> Fields<'de> {
             continent: continent(&self.continent_code).or(continent(&self.continent)),
             region: self.subdivision.text().or(self.region.text()),
             city: self.city.text(),
+            coordinates: self.coordinates(),
             asn: self.asn.number(),
             organization: self.organization.text(),
             anonymous: self.anonymous,
         }
+    }
+}
+
+/// A place that is known no better, in kilometres, is none: publishers then give the middle of a country or a continent.
+const MOST_RADIUS_KM: f64 = 500.0;
+
+impl Fields<'_> {
+    /// Returns where the record says that it is. The origin of the coordinates, in the Gulf of Guinea, is how flat schemas
+    /// write an unknown place.
+    fn coordinates(&self) -> Option<Coordinates> {
+        if self.accuracy_radius.real().is_some_and(|km| km > MOST_RADIUS_KM) {
+            return None;
+        }
+        let (latitude, longitude) = match (self.latitude.real(), self.longitude.real(), self.both.text()) {
+            (Some(latitude), Some(longitude), _) => (latitude, longitude),
+            (_, _, Some(both)) => {
+                let (latitude, longitude) = both.split_once(',')?;
+                (latitude.trim().parse().ok()?, longitude.trim().parse().ok()?)
+            }
+            _ => return None,
+        };
+        Coordinates::new(latitude, longitude).filter(|_| (latitude, longitude) != (0.0, 0.0))
     }
 }
 
@@ -119,6 +151,13 @@ enum Field {
     Subdivisions,
     Region,
     City,
+    Location,
+    #[serde(alias = "lat")]
+    Latitude,
+    #[serde(alias = "lng", alias = "lon")]
+    Longitude,
+    AccuracyRadius,
+    Loc,
     Traits,
     #[serde(alias = "asn")]
     AutonomousSystemNumber,
@@ -167,12 +206,33 @@ impl<'de> Visitor<'de> for FieldsVisitor<'_, 'de> {
                 Field::Subdivisions => fields.subdivision = map.next_value_seed(Reading::CodeOrName)?,
                 Field::Region => fields.region = map.next_value_seed(Reading::Scalar)?,
                 Field::City => fields.city = map.next_value_seed(Reading::Name)?,
+                Field::Location => map.next_value_seed(LocationVisitor(fields))?,
+                Field::Latitude => fields.latitude = map.next_value_seed(Reading::Scalar)?,
+                Field::Longitude => fields.longitude = map.next_value_seed(Reading::Scalar)?,
+                Field::AccuracyRadius => fields.accuracy_radius = map.next_value_seed(Reading::Scalar)?,
+                Field::Loc => fields.both = map.next_value_seed(Reading::Scalar)?,
                 Field::Traits => map.next_value_seed(FieldsVisitor(fields))?,
                 Field::AutonomousSystemNumber => fields.asn = map.next_value_seed(Reading::Scalar)?,
                 Field::AutonomousSystemOrganization => fields.organization = map.next_value_seed(Reading::Scalar)?,
                 Field::IsAnonymous => fields.anonymous |= map.next_value_seed(Reading::Scalar)?.is_true(),
                 Field::Other => drop(map.next_value::<IgnoredAny>()?),
             }
+        }
+        Ok(())
+    }
+}
+
+/// Collects the fields of a record's `location`: a map, or in some flat schemas a text, which says nothing here.
+struct LocationVisitor<'a, 'de>(&'a mut Fields<'de>);
+
+impl<'de> DeserializeSeed<'de> for LocationVisitor<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Self(fields) = self;
+        let Location { latitude, longitude, accuracy_radius } = Location::deserialize(deserializer)?;
+        if !matches!(latitude, Value::Absent) {
+            (fields.latitude, fields.longitude, fields.accuracy_radius) = (latitude, longitude, accuracy_radius);
         }
         Ok(())
     }

@@ -39,6 +39,16 @@ impl<'de> Value<'de> {
         number.filter(|number| *number != 0)
     }
 
+    /// Returns a number, of either sign and with a fraction, also from text such as `-33.9`.
+    pub(crate) fn real(&self) -> Option<f64> {
+        match self {
+            Value::Number(number) => Some(*number as f64),
+            Value::Real(number) => Some(*number),
+            Value::Text(text) => text.trim().parse().ok(),
+            Value::Absent | Value::Flag(_) | Value::Other => None,
+        }
+    }
+
     /// Returns the value of a flag, as [`Value::is_true`]; `None` for what is no flag.
     pub(crate) fn flag(&self) -> Option<bool> {
         match self {
@@ -136,6 +146,87 @@ impl<'de> Visitor<'de> for CountryVisitor {
             }
         }
         Ok(country)
+    }
+}
+
+/// The value of a `location` field.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Location<'de> {
+    pub(crate) latitude: Value<'de>,
+    pub(crate) longitude: Value<'de>,
+    /// In kilometres.
+    pub(crate) accuracy_radius: Value<'de>,
+}
+
+impl<'de> Deserialize<'de> for Location<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LocationVisitor)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum LocationKey {
+    Latitude,
+    Longitude,
+    AccuracyRadius,
+    #[serde(other)]
+    Other,
+}
+
+struct LocationVisitor;
+
+impl<'de> Visitor<'de> for LocationVisitor {
+    type Value = Location<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a location")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, _: &'de str) -> Result<Location<'de>, E> {
+        Ok(Location::default())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Location<'de>, E> {
+        Ok(Location::default())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Location<'de>, E> {
+        Ok(Location::default())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Location<'de>, E> {
+        Ok(Location::default())
+    }
+
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Location<'de>, E> {
+        Ok(Location::default())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Location<'de>, E> {
+        Ok(Location::default())
+    }
+
+    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Location<'de>, E> {
+        Ok(Location::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Location<'de>, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Location::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Location<'de>, A::Error> {
+        let mut location = Location::default();
+        while let Some(key) = map.next_key()? {
+            match key {
+                LocationKey::Latitude => location.latitude = map.next_value_seed(Reading::Scalar)?,
+                LocationKey::Longitude => location.longitude = map.next_value_seed(Reading::Scalar)?,
+                LocationKey::AccuracyRadius => location.accuracy_radius = map.next_value_seed(Reading::Scalar)?,
+                LocationKey::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(location)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use smallvec::SmallVec;
 
+use crate::client_way::ClientAt;
 use crate::decide::{
-    can_serve, could_serve, decide_on_route, is_expired, is_lawful, latency_ms, lawful, order, switched_off,
+    can_serve, could_serve, decide_on_route, is_expired, is_lawful, lawful, order, reach_ms, switched_off,
 };
 use crate::emergency::Asks;
 use crate::facts::Facts;
@@ -54,7 +55,7 @@ impl Permits {
     fn first_still_serves<V: View + ?Sized>(&self, facts: &Facts<'_>, current: &CurrentTable<'_, V>) -> bool {
         let route = current.table.route(self.route);
         let seen = current.view.region(self.first);
-        let latency_ms = || latency_ms(current.table, facts.from, self.first, &seen);
+        let latency_ms = || reach_ms(current.table, facts.from, self.first, &seen);
         !is_expired(route, current.view)
             && can_serve(
                 route,
@@ -88,7 +89,7 @@ impl Permits {
             let seen = current.view.region(*region);
             let constants = table.constants(*region);
             let near_and_fresh = can_serve(was, was.access(facts.method, facts.payload), constants, &seen, || {
-                latency_ms(table, now.from, *region, &seen)
+                reach_ms(table, now.from, *region, &seen)
             });
             near_and_fresh && back(*region).is_some_and(|region| could_serve(pinned, was, facts, region))
         };
@@ -231,6 +232,8 @@ fn translate_facts<'a>(
         only,
         declared,
         consent: facts.consent && same_consent,
+        // By the other table's regions.
+        client_at: facts.client_at.map(|at| ClientAt { excess_ms: &[], ..at }),
         ..*facts
     })
 }

@@ -153,6 +153,7 @@ fn spread(
             origin: Origin::Country(country),
             declared: &[],
             consent: false,
+            client_at: None,
             client_key,
             from: lost,
             pinned: None,

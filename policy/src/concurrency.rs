@@ -6,7 +6,7 @@ pub mod queue;
 
 use std::time::Duration;
 
-use crate::hash::{SHED_SALT, fraction, mix};
+use crate::hash::{SHED_SALT, TURN_SALT, fraction, mix};
 use crate::pressure::Criticality;
 
 pub use classes::{ClassPositions, Guarantees, MOST_CLASSES, PlacedClasses, Taken, TrafficClass, TrafficSlot};
@@ -42,11 +42,18 @@ impl Default for ConcurrencyPlan {
 }
 
 /// Returns whether one more request is admitted when `in_flight` of at most `cap` are under way. `client_key` is its
-/// client's hash, by which it is among those that are refused first.
+/// client's hash, by which it is among those that are refused first for a while ([`TURN`]); `now` is the time since 1970,
+/// and asked for only where some are refused.
 ///
 /// The unimportant goes first, and more of it the fuller it is: sheddable requests from 75 % of the cap on until none is
 /// admitted at 85 %, default ones from 93 % to 97 %, critical ones at the cap itself.
-pub fn admits(criticality: Criticality, in_flight: usize, cap: usize, client_key: u64) -> bool {
+pub fn admits(
+    criticality: Criticality,
+    in_flight: usize,
+    cap: usize,
+    client_key: u64,
+    now: impl FnOnce() -> Duration,
+) -> bool {
     let (from, until) = match criticality {
         Criticality::Sheddable => (75, 85),
         Criticality::Default => (93, 97),
@@ -59,8 +66,22 @@ pub fn admits(criticality: Criticality, in_flight: usize, cap: usize, client_key
         return in_flight < until;
     }
     let refused = (in_flight - from) as f32 / (until - from) as f32;
-    fraction(mix(client_key ^ SHED_SALT)) > f64::from(refused)
+    fraction(turn(client_key, now())) > f64::from(refused)
 }
+
+/// Returns the hash of a client by which it is refused sooner or later than others. It changes once in a [`TURN`], for each
+/// client at a moment of its own within that: whoever is refused is so for minutes, not by the request, and nobody for
+/// ever; and there is no moment at which all are others. By the wall clock, so that all nodes refuse the same.
+fn turn(client_key: u64, now: Duration) -> u64 {
+    let turn_ms = TURN.as_millis() as u64;
+    let own_moment = mix(client_key ^ TURN_SALT) % turn_ms;
+    let turns = (now.as_millis() as u64).wrapping_add(own_moment) / turn_ms;
+    mix(client_key ^ SHED_SALT ^ mix(turns))
+}
+
+/// For how long a client's place among those that are refused first stays: a page with its requests, or a short session, is
+/// either served or not, and an overload that lasts for hours is shared by all.
+pub const TURN: Duration = Duration::from_secs(300);
 
 /// Returns after how many seconds one that was refused may come again: at once for some and later for others, so that
 /// they do not all come back together, and over a longer time the fuller it is. `load` is 1 where it is just full, and
@@ -81,6 +102,8 @@ mod tests {
     use Criticality::{Critical, Default, Sheddable};
     use proptest::prelude::*;
 
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
     #[test]
     fn the_unimportant_goes_first() {
         for (in_flight, sheddable, default, critical) in [
@@ -95,21 +118,40 @@ mod tests {
         ] {
             let key = |client: u32| client_key(&client.to_be_bytes());
             for (criticality, percent) in [(Sheddable, sheddable), (Default, default), (Critical, critical)] {
-                let found = (0..1_000).filter(|each| admits(criticality, in_flight, 100, key(*each))).count();
+                let found = (0..1_000).filter(|each| admits(criticality, in_flight, 100, key(*each), || NOW)).count();
                 let noise = if percent % 100 == 0 { 0 } else { 50 };
                 let is_right = (percent * 10_usize).abs_diff(found) <= noise;
                 assert!(is_right, "{criticality:?} at {in_flight}: {found} of 1000, not {percent} %");
             }
         }
-        assert!(admits(Sheddable, 0, 1, 0));
-        assert!(!admits(Critical, 0, 0, 0));
+        assert!(admits(Sheddable, 0, 1, 0, || NOW));
+        assert!(!admits(Critical, 0, 0, 0, || NOW));
+    }
+
+    /// Half of the sheddable are refused for six hours.
+    #[test]
+    fn a_refusal_lasts_for_minutes_and_is_everybodys_in_turn() {
+        let fate = |client: u32, second: u64| {
+            admits(Sheddable, 80, 100, client_key(&client.to_be_bytes()), || NOW + Duration::from_secs(second))
+        };
+        let (mut changed_at, mut served) = ([0; 60], Vec::new());
+        for client in 0..500 {
+            let fates: Vec<bool> = (0..6 * 3600).map(|second| fate(client, second)).collect();
+            let changes: Vec<usize> = (1..fates.len()).filter(|at| fates[*at] != fates[at - 1]).collect();
+            assert!(changes.windows(2).all(|pair| pair[1] - pair[0] >= 299), "{client}: {changes:?}");
+            changes.iter().for_each(|at| changed_at[at % 300 / 5] += 1);
+            served.push(fates.iter().filter(|is_admitted| **is_admitted).count() as f64 / fates.len() as f64);
+        }
+        assert!(served.iter().all(|share| (0.2..0.8).contains(share)), "{served:?}");
+        let most = changed_at.iter().max().unwrap();
+        assert!(*most < 2 * changed_at.iter().sum::<usize>() / 60, "at a moment of its own each: {changed_at:?}");
     }
 
     proptest! {
         /// Fuller admits no more, more important no less, and nobody past the cap.
         #[test]
         fn the_curves_have_an_order(cap in 0..2_000_usize, in_flight in 0..2_500_usize, key in any::<u64>()) {
-            let at = |criticality, in_flight| admits(criticality, in_flight, cap, key);
+            let at = |criticality, in_flight| admits(criticality, in_flight, cap, key, || NOW);
             for criticality in [Sheddable, Default, Critical] {
                 prop_assert!(at(criticality, in_flight) || !at(criticality, in_flight + 1));
                 prop_assert!(!at(criticality, in_flight) || in_flight < cap);

@@ -10,12 +10,15 @@ mod scope;
 
 use smallvec::SmallVec;
 
+use crate::client_way::client_ms;
 use crate::emergency::Asks;
 use crate::facts::Facts;
+use crate::globe::Point;
 use crate::hash::{SPILL_SALT, WEIGHT_SALT, fraction, mix};
 use crate::region::{Access, RegionId, RegionSet};
 use crate::residency::{Allowed, Opening, Subject};
 use crate::route::{Affinity, Route, RouteId, UnknownLag};
+use crate::score::LatencyFrom;
 use crate::table::{Constants, Table};
 use crate::verdict::{Permits, Reason, Refusal, Verdict};
 use crate::view::{Health, RegionView, View, WithDown, Writes};
@@ -126,6 +129,7 @@ fn choose(
     let access = route.access(facts.method, facts.payload);
     let curve = &route.scoring.curve;
     let prior_points = curve.prior(facts.from.index());
+    let client = client(route, facts);
     let mut eligible = RegionSet::EMPTY;
     let mut candidates: SmallVec<[Candidate; 64]> = SmallVec::new();
     let (mut best_rank, mut best_score) = (u16::MAX, 0.0);
@@ -135,7 +139,7 @@ fn choose(
             let seen = view.region(region);
             let weighed = weighed(route, &seen);
             let constants = table.constants(region);
-            if !can_serve(route, access, constants, &seen, || latency_ms(table, facts.from, region, &seen)) {
+            if !can_serve(route, access, constants, &seen, || reach_ms(table, facts.from, region, &seen)) {
                 continue;
             }
             eligible.insert(region);
@@ -147,7 +151,10 @@ fn choose(
                 // All of this rank have one, and so are of equal standing, whatever they score.
                 Some(share) => (0.0, share),
                 None => {
-                    let latency = weighed.rtt_ms.map_or(prior_points[region.index()], |ms| curve.points(ms));
+                    let latency = match &client {
+                        None => weighed.rtt_ms.map_or(prior_points[region.index()], |ms| curve.points(ms)),
+                        Some(client) => curve.points(way_ms(client, route, facts, constants, region)),
+                    };
                     let score = route.scoring.score(region.index(), latency, weighed.utilisation);
                     (score, headroom(constants, &weighed))
                 }
@@ -259,6 +266,35 @@ fn is_replica(constants: &Constants, seen: &RegionView) -> bool {
 
 pub(crate) fn latency_ms(table: &Table, from: RegionId, to: RegionId, seen: &RegionView) -> f32 {
     seen.rtt_ms.unwrap_or_else(|| table.prior_latency_ms(from, to))
+}
+
+/// Returns how far a region is for a route's `max_latency`: the way that a request goes on from here, whatever its score
+/// goes by.
+pub(crate) fn reach_ms(table: &Table, from: RegionId, to: RegionId, seen: &RegionView) -> f32 {
+    seen.reach_ms.unwrap_or_else(|| latency_ms(table, from, to, seen))
+}
+
+/// Returns where the client is, if the score goes by how far that is from regions, and it is known.
+pub(crate) fn client(route: &Route, facts: &Facts<'_>) -> Option<Point> {
+    if route.scoring.latency_from == LatencyFrom::Node {
+        return None;
+    }
+    facts.client_at.map(|at| at.coordinates.point())
+}
+
+/// Returns the round trip of a client to a region, in milliseconds. Where clients are kept at a region by their address,
+/// what is measured has no part in it.
+pub(crate) fn way_ms(client: &Point, route: &Route, facts: &Facts<'_>, constants: &Constants, region: RegionId) -> f32 {
+    let excess_ms = match route.spec.affinity {
+        Affinity::ClientIp => None,
+        Affinity::None | Affinity::Cookie(_) => {
+            facts.client_at.and_then(|at| at.excess_ms.get(region.index()).copied())
+        }
+    };
+    match &constants.at {
+        Some(at) => client_ms(client, at, excess_ms.unwrap_or_default()),
+        None => Table::UNKNOWN_LATENCY_MS,
+    }
 }
 
 /// Returns what of the view is weighed on this route. Where clients are kept at a region by their address, the latency

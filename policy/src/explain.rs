@@ -51,6 +51,7 @@ pub fn explain(table: &Table, facts: &Facts<'_>, view: &(impl View + ?Sized), so
             sources,
             evidence: Vec::new(),
             like: law::stand_ins(table, facts),
+            coordinates: facts.client_at.map(|at| at.coordinates.degrees()),
         },
         jurisdictions: law::jurisdictions(table, facts, None),
         rules: Vec::new(),
@@ -157,11 +158,12 @@ fn route_terms(table: &Table, route: &Route, facts: &Facts<'_>) -> RouteTerms {
 }
 
 fn scoring(table: &Table, route: &Route) -> ScoringExplained {
-    let ScoringSpec { name, weights, latency_curve, shares } = &table.spec().scorings[route.spec.scoring];
+    let ScoringSpec { name, weights, latency_curve, latency_from, shares } = &table.spec().scorings[route.spec.scoring];
     let share = |weight: f64| (weight / weights.sum()) as f32;
     ScoringExplained {
         name: name.clone(),
         shares: *shares,
+        latency_from: *latency_from,
         weights: Shares {
             latency: share(weights.latency),
             load: share(weights.load),

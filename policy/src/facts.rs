@@ -1,5 +1,6 @@
 //! What a decision knows of one request.
 
+use crate::client_way::ClientAt;
 use crate::jurisdiction::JurisdictionId;
 use crate::origin::Origin;
 use crate::pressure::Criticality;
@@ -28,6 +29,9 @@ pub struct Facts<'a> {
     pub consent: bool,
     /// The hash of the client's identity: see [`crate::hash::client_key`].
     pub client_key: u64,
+    /// Where its coordinates are, if they are known: they have a part in the score of a route that goes by clients'
+    /// latency, and in nothing else. By the ids of the same table.
+    pub client_at: Option<ClientAt<'a>>,
     /// The region of the node that decides.
     pub from: RegionId,
     /// The region that the client is pinned to.

@@ -37,6 +37,9 @@ pub(crate) const SPILL_SALT: u64 = 0x7370_696c_6c21_2121;
 /// Salt of the hash that decides who is refused first where it becomes full.
 pub(crate) const SHED_SALT: u64 = 0x7368_6564_6465_6421;
 
+/// Salt of the hash that decides when a client's turn to be refused first passes to others.
+pub(crate) const TURN_SALT: u64 = 0x7368_6564_7475_726e;
+
 #[cfg(test)]
 mod tests {
     use super::*;

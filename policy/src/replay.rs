@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::client_way::ClientAt;
 use crate::decide::decide_on_route;
 use crate::diff::{Difference, Heard, Laws};
 use crate::facts::Facts;
+use crate::globe::Coordinates;
 use crate::jurisdiction::JurisdictionId;
 use crate::origin::Origin;
 use crate::path::canonical;
@@ -41,6 +43,8 @@ pub struct Asked<'a> {
     pub declared: &'a [String],
     /// The hash of the client's identity.
     pub client_key: u64,
+    /// Where the client was, as far as a score went by it.
+    pub client_at: Option<Coordinates>,
     /// The name of the region that decides.
     pub from: &'a str,
     /// The name of the region that the client was pinned to.
@@ -139,6 +143,7 @@ impl<'a> ReplaySide<'a> {
             declared: &declared,
             consent,
             client_key: asked.client_key,
+            client_at: asked.client_at.map(|coordinates| ClientAt { coordinates, excess_ms: &[] }),
             from,
             pinned: asked.pinned.and_then(|name| self.table.region_named(name)),
             only: None,

@@ -188,6 +188,22 @@ fn millis(took: Duration) -> f32 {
     (took.as_secs_f32() * 1000.0).min(MOST_MS)
 }
 
+/// A round trip as limits see it ([`crate::RegionView::reach_ms`]): it follows a rise at once, and a fall once that is more
+/// than a tenth. So a region that is beyond a limit comes back below nine tenths of it, whichever limit that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reach(Option<f32>);
+
+impl Reach {
+    /// A region comes back below this share of the limit that it was beyond.
+    pub const RETURN: f32 = 0.9;
+
+    /// Takes the round trip of the moment, in milliseconds, and returns what limits see; `None` where none is measured.
+    pub fn follow(&mut self, ms: Option<f32>) -> Option<f32> {
+        self.0 = ms.map(|ms| self.0.map_or(ms, |held| held.clamp(ms, ms / Self::RETURN)));
+        self.0
+    }
+}
+
 /// What other nodes of this node's own region report of the round trips from there: what a node goes by that has measured
 /// nothing yet.
 #[derive(Clone, Debug, Default)]
@@ -263,6 +279,56 @@ mod tests {
             asked(&mut trips, ms(after), 300..360);
             let settled = trips.settle(50.0, WINDOW, secs(360)).expect("measured");
             assert!((settled - after as f32).abs() < 0.1 * after as f32, "{before} to {after}: {settled}");
+        }
+    }
+
+    #[test]
+    fn at_the_edge_of_a_limit_a_region_does_not_come_and_go() {
+        const LIMIT: f32 = 100.0;
+        let (mut trips, mut reach) = (RoundTrips::default(), Reach::default());
+        let (mut by_rtt, mut by_reach) = (Vec::new(), Vec::new());
+        // Minutes of 85 to 112 ms, all at once and each for as long as a window follows, then of 60, then of 85 to 97 again.
+        let way = |second: u64| match second / 60 {
+            minute @ 0..60 => [112, 93, 106, 92][minute as usize % 4],
+            60..70 => 60,
+            minute => [85, 97][minute as usize % 2],
+        };
+        for second in 0..6_000 {
+            trips.handshakes(&[ms(way(second))], WINDOW, secs(second));
+            let settled = trips.settle(95.0, WINDOW, secs(second));
+            let held = reach.follow(settled);
+            assert!(held >= settled, "never nearer than it is");
+            for (ms, turns) in [(settled, &mut by_rtt), (held, &mut by_reach)] {
+                let is_out = ms > Some(LIMIT);
+                if turns.last() != Some(&is_out) {
+                    turns.push(is_out);
+                }
+            }
+        }
+        assert!(by_rtt.len() > 20, "{by_rtt:?}");
+        assert_eq!(
+            by_reach.iter().filter(|is_out| **is_out).count(),
+            1,
+            "{by_reach:?}: it left once, and came back once"
+        );
+        assert_eq!(by_reach.last(), Some(&false));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_limit_a_region_leaves_above_it_and_comes_back_below_nine_tenths(
+            ways in prop::collection::vec(prop::option::weighted(0.95, 0.0..400.0_f32), 1..80), limit in 1.0..400.0_f32,
+        ) {
+            let (mut reach, mut is_out) = (Reach::default(), false);
+            for way in ways {
+                is_out = way.is_some_and(|ms| ms > limit || is_out && ms > Reach::RETURN * limit * 1.000_01);
+                let held = reach.follow(way);
+                let at_the_edge = way.is_some_and(|ms| (ms - Reach::RETURN * limit).abs() < 1e-3 * limit);
+                prop_assert!(at_the_edge || is_out == (held > Some(limit)), "{:?} {:?} {}", way, held, limit);
+                if at_the_edge {
+                    is_out = held > Some(limit);
+                }
+            }
         }
     }
 

@@ -17,6 +17,8 @@ pub struct ScoringSpec {
     pub weights: Weights,
     /// The points of the latency term.
     pub latency_curve: LatencyCurve,
+    /// Whose round trip those are of.
+    pub latency_from: LatencyFrom,
     /// Whether the shares of regions decide before scores do, where regions have them.
     pub shares: bool,
 }
@@ -25,7 +27,34 @@ impl ScoringSpec {
     /// Returns the scoring that a name stands for without a declaration.
     pub fn built_in(name: &str) -> Option<Self> {
         let weights = Weights::built_in(name)?;
-        Some(Self { name: name.to_owned(), weights, latency_curve: LatencyCurve::default(), shares: true })
+        Some(Self {
+            name: name.to_owned(),
+            weights,
+            latency_curve: LatencyCurve::default(),
+            latency_from: LatencyFrom::Node,
+            shares: true,
+        })
+    }
+}
+
+/// From where the latency of a score is reckoned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LatencyFrom {
+    /// From the node that has the request: the way that the request goes on.
+    #[default]
+    Node,
+    /// From the client, where its coordinates are known: the same choice at every node.
+    Client,
+}
+
+impl LatencyFrom {
+    /// Returns its name, as tables have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LatencyFrom::Node => "node",
+            LatencyFrom::Client => "client",
+        }
     }
 }
 
@@ -84,6 +113,8 @@ pub(crate) struct Scoring {
     pub(crate) curve: Arc<CompiledCurve>,
     /// See [`ScoringSpec::shares`].
     pub(crate) shares: bool,
+    /// See [`ScoringSpec::latency_from`].
+    pub(crate) latency_from: LatencyFrom,
     pub(crate) latency: f32,
     pub(crate) load: f32,
     pub(crate) fixed: Box<[f32]>,
@@ -94,7 +125,7 @@ pub(crate) struct Scoring {
 impl Scoring {
     /// Sums the constant terms of every region; `compliance` and `cost` hold points by region.
     pub(crate) fn new(spec: &ScoringSpec, curve: Arc<CompiledCurve>, compliance: Box<[f32]>, cost: Box<[f32]>) -> Self {
-        let ScoringSpec { weights, shares, .. } = spec;
+        let ScoringSpec { weights, shares, latency_from, .. } = spec;
         let share = |weight: f64| (weight / weights.sum()) as f32;
         let fixed = compliance
             .iter()
@@ -104,6 +135,7 @@ impl Scoring {
         Self {
             curve,
             shares: *shares,
+            latency_from: *latency_from,
             latency: share(weights.latency),
             load: share(weights.load),
             fixed,
@@ -160,29 +192,9 @@ pub(crate) fn load_points(utilisation: f32) -> f32 {
     100.0 * (1.0 - utilisation.clamp(0.0, 1.0))
 }
 
-/// Returns the round trip between two places given as (latitude, longitude) in degrees, in milliseconds: the great
-/// circle (haversine, mean radius 6371 km) there and back at 100 km/ms, which is two thirds of light's speed in
-/// fibre with the usual detours, and 5 ms for the equipment.
-pub(crate) fn great_circle_ms(a: (f64, f64), b: (f64, f64)) -> f64 {
-    let (lat_a, lat_b) = (a.0.to_radians(), b.0.to_radians());
-    let half = |from: f64, to: f64| libm::sin((to - from) / 2.0);
-    let h = libm::pow(half(lat_a, lat_b), 2.0)
-        + libm::cos(lat_a) * libm::cos(lat_b) * libm::pow(half(a.1.to_radians(), b.1.to_radians()), 2.0);
-    let km = 2.0 * 6371.0 * libm::asin(libm::sqrt(h.min(1.0)));
-    2.0 * km / 100.0 + 5.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn great_circle_of_known_cities() {
-        // London to New York: 5570 km.
-        let ms = great_circle_ms((51.5074, -0.1278), (40.7128, -74.0060));
-        assert!((116.0..117.0).contains(&ms), "{ms}");
-        assert_eq!(great_circle_ms((10.0, 20.0), (10.0, 20.0)), 5.0);
-    }
 
     #[test]
     fn built_in_weights_are_usable() {

@@ -14,6 +14,7 @@ pub use check::TableError;
 pub use spec::TableSpec;
 
 use crate::emergency::Emergency;
+use crate::globe::{Point, assumed_ms};
 use crate::jurisdiction::{ClassId, JurisdictionId};
 pub use crate::jurisdiction::{UnknownOrigin, UnlistedJurisdiction};
 use crate::moment::{LawTime, Moment};
@@ -21,7 +22,7 @@ use crate::pressure::Spill;
 use crate::region::{Access, AdminState, Region, RegionId, RegionSet, Role, TakesWrites};
 use crate::residency::{Law, Residency};
 use crate::route::{Criticality, Method, Route, RouteId, RouteIndex, RouteSpec};
-use crate::score::{CompiledCurve, LatencyCurve, Scoring, great_circle_ms};
+use crate::score::{CompiledCurve, LatencyCurve, LatencyFrom, Scoring};
 
 /// One revision of the fleet's routing, compiled for decisions. Immutable.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Table {
     /// The regions in each jurisdiction's own countries.
     regions_in: Box<[RegionSet]>,
     pub(crate) distinct_ranks: u16,
+    /// Whether some route's score goes by how far clients are.
+    has_scores_by_client: bool,
     /// Few tables have one, and each decision looks.
     emergency: Option<Box<Emergency>>,
 }
@@ -79,6 +82,8 @@ pub(crate) struct Constants {
     pub(crate) replica: bool,
     /// Whether it serves writes by the table's word alone.
     pub(crate) writes: bool,
+    /// Where it is, if the table says so.
+    pub(crate) at: Option<Point>,
 }
 
 impl Table {
@@ -126,9 +131,17 @@ impl Table {
             let (jurisdictions, unknown) = (&spec.jurisdictions, &spec.unknown_origin);
             Emergency::new(emergency, spec.at, jurisdictions, unknown, spec.routes.len()).map(Box::new)
         });
+        let goes_by_client = |route: &RouteSpec| spec.scorings[route.scoring].latency_from == LatencyFrom::Client;
+        let has_scores_by_client = spec.routes.iter().any(goes_by_client);
         let latency_ms = latencies(&spec);
         let mut scorings = Scorings::new(&spec, &latency_ms);
         let mut criticalities: Vec<Criticality> = spec.routes.iter().map(|route| route.criticality).collect();
+        if spec.lowers_criticality {
+            // A request may be less critical than every route.
+            let most = criticalities.iter().copied().max();
+            let all = [Criticality::Sheddable, Criticality::Default, Criticality::Critical];
+            criticalities.extend(all.into_iter().filter(|each| Some(*each) < most));
+        }
         criticalities.sort_unstable();
         criticalities.dedup();
         let routes = spec
@@ -186,9 +199,11 @@ impl Table {
                     standby: region.standby.is_some(),
                     replica: region.role != Role::Active || !region.capabilities.write,
                     writes: region.capabilities.write,
+                    at: region.coordinates.map(Point::of),
                 })
                 .collect(),
             distinct_ranks: priorities.len() as u16,
+            has_scores_by_client,
             emergency,
             spec,
         })
@@ -340,6 +355,16 @@ impl Table {
         self.latency_ms.get(at).copied().unwrap_or(Self::UNKNOWN_LATENCY_MS)
     }
 
+    /// Returns whether a route's score goes by how far clients are.
+    pub fn is_by_client(&self, id: RouteId) -> bool {
+        self.route(id).scoring.latency_from == LatencyFrom::Client
+    }
+
+    /// Returns whether some route's does.
+    pub fn has_scores_by_client(&self) -> bool {
+        self.has_scores_by_client
+    }
+
     /// Returns what the round trip between two regions is to be at most, in milliseconds, if the table says so of this
     /// direction, or of the other.
     pub fn latency_sla_ms(&self, from: RegionId, to: RegionId) -> Option<f64> {
@@ -360,7 +385,7 @@ fn latencies(spec: &TableSpec) -> Box<[f32]> {
             return 1.0;
         }
         let (a, b) = (spec.regions[from].coordinates, spec.regions[to].coordinates);
-        a.zip(b).map_or(Table::UNKNOWN_LATENCY_MS, |(a, b)| great_circle_ms(a, b) as f32)
+        a.zip(b).map_or(Table::UNKNOWN_LATENCY_MS, |(a, b)| assumed_ms(Point::of(a).km_to(&Point::of(b))) as f32)
     };
     let pairs = (0..n).flat_map(|from| (0..n).map(move |to| (from, to)));
     pairs.map(|(from, to)| at(from, to).or(at(to, from)).unwrap_or_else(|| guess(from, to))).collect()

@@ -45,6 +45,9 @@ pub struct RegionView {
     /// Round trip from this node as it is measured, in milliseconds ([`crate::round_trip`]); `None` leaves the table's
     /// prior.
     pub rtt_ms: Option<f32>,
+    /// The same as a route's `max_latency` sees it: slow to fall, so that a region at the edge of it does not come and go
+    /// ([`crate::round_trip::Reach`]). `None` is as [`RegionView::rtt_ms`].
+    pub reach_ms: Option<f32>,
     /// Reported replication lag; `None` when it reports none.
     pub lag: Option<Duration>,
     /// Whether a standby takes clients ([`crate::health::Want`]); of no meaning for other regions.
@@ -140,6 +143,7 @@ impl Default for RegionView {
             utilisation: 0.0,
             pressure: 0.0,
             rtt_ms: None,
+            reach_ms: None,
             lag: None,
             promoted: false,
             writes: Writes::AsDeclared,

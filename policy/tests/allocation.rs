@@ -25,6 +25,7 @@ fn a_decision_of_64_regions_allocates_nothing() {
             origin: *origin,
             declared: &[],
             consent: true,
+            client_at: None,
             client_key: 3,
             from: table.region_named("region-0000").expect("a region"),
             pinned: None,

@@ -69,6 +69,7 @@ impl<'a> Case<'a> {
             origin: self.origin,
             declared: &[],
             consent: self.consent,
+            client_at: None,
             client_key: self.key,
             from: self.table.region_named(self.from).expect("a region"),
             pinned: self.pinned.and_then(|name| self.table.region_named(name)),

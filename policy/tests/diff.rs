@@ -582,6 +582,7 @@ fn no_widening_is_missed() {
                     origin,
                     declared: &[],
                     consent: false,
+                    client_at: None,
                     client_key: 1,
                     from: RegionId::new(0).unwrap(),
                     pinned: None,

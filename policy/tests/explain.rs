@@ -70,6 +70,7 @@ fn facts(country: &str, path: &'static str) -> Facts<'static> {
         origin: Origin::of(set),
         declared: &[],
         consent: false,
+        client_at: None,
         client_key: 1,
         from: id(4),
         pinned: None,
@@ -737,6 +738,7 @@ fn views() -> impl Strategy<Value = Vec<RegionView>> {
         utilisation: load,
         pressure: load,
         rtt_ms,
+        reach_ms: None,
         lag: lag.map(Duration::from_secs),
         promoted: load > 0.5,
         writes: match load {

@@ -111,6 +111,7 @@ impl Client {
             },
             declared: &[],
             consent: self.consent,
+            client_at: None,
             client_key: 7,
             from: table.region_named(self.from)?,
             pinned: self.pinned.and_then(|name| table.region_named(name)),

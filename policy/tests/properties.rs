@@ -626,6 +626,7 @@ fn stays_as(criticality: usize, said: Option<Criticality>, pressure: f32, weight
         origin: Origin::Unknown,
         declared: &[],
         consent: false,
+        client_at: None,
         client_key,
         from: id(0),
         pinned: None,

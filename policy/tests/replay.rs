@@ -37,6 +37,7 @@ fn asked(country: &str) -> Asked<'static> {
         consent: false,
         declared: &[],
         client_key: 1,
+        client_at: None,
         from: "us",
         pinned: None,
         criticality: None,

@@ -1,11 +1,13 @@
 //! What decides between regions that the law leaves.
 #![allow(missing_docs)]
 
+use policy::client_way::ClientAt;
+use policy::globe::Coordinates;
 use policy::hash::client_key;
 use policy::jurisdiction::Transfer;
 use policy::region::{AdminState, Region, Role};
 use policy::route::{Affinity, Criticality, RouteSpec};
-use policy::score::{CurveShape, LatencyCurve, Weights};
+use policy::score::{CurveShape, LatencyCurve, LatencyFrom, Weights};
 use policy::table::{TableError, TableSpec};
 use policy::{Facts, Health, Method, Origin, Payload, RegionId, RegionView, Table, Verdict, decide};
 
@@ -26,6 +28,7 @@ fn facts(client: u32, path: &str) -> Facts<'_> {
         origin: Origin::Country("US".parse().expect("a country")),
         declared: &[],
         consent: false,
+        client_at: None,
         client_key: client_key(&client.to_be_bytes()),
         from: id(0),
         pinned: None,
@@ -63,6 +66,73 @@ fn the_curve_says_how_much_a_millisecond_is_worth() {
         let ties = |view: &[RegionView]| firsts(&spec, view, "/", 50).contains(&2);
         let found = (ties(&[RegionView::default(); 3]), ties(&measured));
         assert_eq!(found, (by_table, by_measurement), "{curve}: {points} points");
+    }
+}
+
+/// A node in Virginia has the request; regions there, in Dublin and in Mumbai.
+#[test]
+fn a_score_by_the_client_is_the_same_at_every_node() {
+    let at = |name, country, coordinates| Region { coordinates: Some(coordinates), ..region(name, country) };
+    let mut spec = spec(vec![
+        at("us", "US", (39.0, -77.5)),
+        at("eu", "IE", (53.3, -6.3)),
+        at("ap", "IN", (19.1, 72.9)),
+    ]);
+    spec.scorings[0].weights = Weights { latency: 1.0, load: 0.0, compliance: 0.0, cost: 0.0 };
+    let view = vec![RegionView { rtt_ms: Some(1.0), ..RegionView::default() }, up()[1], up()[2]];
+    let first = |spec: &TableSpec, from: usize, place: Option<(f64, f64)>, excess_ms: &[f32]| {
+        let coordinates = place.map(|(lat, lon)| Coordinates::new(lat, lon).expect("a place"));
+        let client_at = coordinates.map(|coordinates| ClientAt { coordinates, excess_ms });
+        let table = Table::new(spec.clone()).expect("a table");
+        let facts = Facts { client_at, from: id(from), ..facts(1, "/") };
+        match decide(&table, &facts, view.as_slice()) {
+            Verdict::Forward(permits) => permits.first().index(),
+            Verdict::Refuse(refusal) => panic!("{refusal:?}"),
+        }
+    };
+    let (berlin, delhi, newark) = (Some((52.5, 13.4)), Some((28.6, 77.2)), Some((40.7, -74.2)));
+    for client in [berlin, delhi, newark, None] {
+        assert_eq!(first(&spec, 0, client, &[]), 0, "by the node: where it is");
+    }
+    spec.scorings[0].latency_from = LatencyFrom::Client;
+    for from in 0..3 {
+        let firsts = [berlin, delhi, newark].map(|client| first(&spec, from, client, &[]));
+        assert_eq!(firsts, [1, 2, 0], "whichever node has it");
+    }
+    assert_eq!(first(&spec, 0, None, &[]), 0, "by the node, where the client's place is not known");
+    // What is measured of the country says that its way to Dublin is longer than the one to Virginia.
+    assert_eq!(first(&spec, 0, berlin, &[0.0, 200.0, 0.0]), 0);
+    assert_eq!(first(&spec, 0, berlin, &[20.0, 20.0, 20.0]), 1);
+    spec.routes[0].affinity = Affinity::ClientIp;
+    assert_eq!(first(&spec, 0, berlin, &[0.0, 200.0, 0.0]), 1, "who is kept by address is not moved by measurements");
+    // The limit is of the way that the request takes.
+    spec.routes[0].max_latency = Some(std::time::Duration::from_millis(20));
+    assert_eq!(first(&spec, 0, berlin, &[]), 0);
+}
+
+/// Of a table whose routes are all default, and whose requests may be less.
+#[test]
+fn a_request_that_is_less_critical_than_every_route_spills_first() {
+    let mut spec = spec(vec![region("a", "US"), region("b", "US")]);
+    spec.regions[0].priority = 0;
+    spec.regions[1].priority = 1;
+    let spilled = |spec: &TableSpec, criticality, pressure| {
+        let table = Table::new(spec.clone()).expect("a table");
+        let view = [RegionView { pressure, ..RegionView::default() }, RegionView::default()];
+        let is_elsewhere = |client: &u32| {
+            let facts = Facts { criticality, ..facts(*client, "/") };
+            matches!(decide(&table, &facts, view.as_slice()), Verdict::Forward(permits) if permits.first() == id(1))
+        };
+        (0..2_000).filter(is_elsewhere).count() / 20
+    };
+    let (lowered, raised) = (Some(Criticality::Sheddable), Some(Criticality::Critical));
+    assert!((45..55).contains(&spilled(&spec, None, 0.925)), "half of the way from 0.85 to 1");
+    spec.lowers_criticality = true;
+    for (pressure, of_sheddable, of_default) in [(0.85, 0, 0), (0.924, 98, 0), (0.926, 100, 1), (1.0, 100, 100)] {
+        let near = |found: usize, expected: usize| found.abs_diff(expected) <= 2;
+        assert!(near(spilled(&spec, lowered, pressure), of_sheddable), "{pressure}");
+        assert!(near(spilled(&spec, None, pressure), of_default), "{pressure}");
+        assert!(near(spilled(&spec, raised, pressure), of_default), "{pressure}: nobody raises it");
     }
 }
 

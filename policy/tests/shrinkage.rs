@@ -209,6 +209,8 @@ fn capacity(book: &Book<'_>, class: &str, client: Client<'_>, rps: bool) -> f64 
         countries: Some(countries),
         declared,
         consent: false,
+        client_at: None,
+        criticality: None,
         client_key: 0,
         from: String::new(),
         pinned: None,

@@ -27,7 +27,8 @@ use crate::admin::answer_io::AnswerIo;
 use crate::admin::caller::Caller;
 use crate::admin::places::{Place, Places};
 use crate::bus_state::BusState;
-use crate::capacity::losses_now;
+use crate::capacity::{losses_now, unmeasured};
+use crate::client::Client;
 use crate::clock;
 use crate::clock::seconds_until;
 use crate::databases::release::NotAccepted;
@@ -266,7 +267,10 @@ fn table(node: &Node) -> AdminResponse {
 fn capacity(node: &Node) -> AdminResponse {
     let routing = node.routing.load_full();
     let version = &routing.table().spec().version;
-    json(StatusCode::OK, &serde_json::json!({ "table_version": version, "losses": losses_now(&routing) }))
+    json(
+        StatusCode::OK,
+        &serde_json::json!({ "table_version": version, "losses": losses_now(&routing), "without_capacity_rps": unmeasured(routing.table()) }),
+    )
 }
 
 fn explain(node: &Node, query: &str) -> AdminResponse {
@@ -274,7 +278,8 @@ fn explain(node: &Node, query: &str) -> AdminResponse {
         Ok(question) => {
             let routing = node.routing.load_full();
             let trust = TrustSources { geo: &node.databases.load(), tokens: &node.tokens.load(), verifications: None };
-            match answer(&question, &routing.document, routing.here, &*routing, trust) {
+            let ways = |id, client: &Client| routing.ways_of(id, &client.origin, client.coordinates);
+            match answer(&question, &routing.document, routing.here, &*routing, trust, ways) {
                 Ok(explanation) => json(StatusCode::OK, &explanation),
                 Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
             }

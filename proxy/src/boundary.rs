@@ -213,6 +213,7 @@ data_class = 'personal'
             origin: Origin::Country("DE".parse().unwrap()),
             declared: &[],
             consent: true,
+            client_at: None,
             client_key: 0,
             from: routing.here,
             pinned: None,

@@ -1,6 +1,7 @@
 //! What the loss of each region would make of the others, for people and programs.
 
 use policy::capacity::{Loss, losses};
+use policy::region::AdminState;
 use policy::{RegionId, Table};
 use serde::Serialize;
 
@@ -31,6 +32,13 @@ struct TakerShown<'a> {
 pub(crate) fn losses_now(routing: &Routing) -> Vec<LossShown<'_>> {
     let utilisation = |id: RegionId| f64::from(routing.region(id).fleet_load());
     shown(routing.table(), &losses(routing.table(), routing, utilisation))
+}
+
+/// Returns the regions that serve and have no `capacity_rps`: of their loss nothing is told, nor how full they would be
+/// without another.
+pub(crate) fn unmeasured(table: &Table) -> Vec<&str> {
+    let serving = table.regions().filter(|(_, region)| region.state == AdminState::Serving);
+    serving.filter(|(_, region)| region.capacity_rps.is_none()).map(|(_, region)| region.name.as_str()).collect()
 }
 
 /// Returns losses with the names of their regions, and figures of a sample's precision.

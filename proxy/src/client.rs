@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use geoip::{ClientIp, Database, Flag, Forwarded, GeoDatabases, Place, Record, TrustedProxies, client_ip};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use policy::explain::Testimony;
+use policy::globe::Coordinates;
 use policy::{Country, CountrySet, Origin};
 
 use crate::client_counts::ClientNetwork;
@@ -56,6 +57,8 @@ pub(crate) struct Client {
     pub(crate) evidence: Arc<str>,
     /// Whether it hides behind its address, so that no other source can make it certain.
     pub(crate) anonymous: bool,
+    /// Where that is by the databases, unless it hides: for how far it is, and nothing else.
+    pub(crate) coordinates: Option<Coordinates>,
     /// The country for the upstream's `x-client-country`.
     pub(crate) country: Option<HeaderValue>,
     /// The region for `x-client-region`.
@@ -89,6 +92,7 @@ impl Client {
             origin: geo.origin(&place),
             evidence: if is_named { evidence_text(geo, client.address) } else { Arc::default() },
             anonymous: geo.is_anonymous(&place),
+            coordinates: place.coordinates.filter(|_| !geo.is_anonymous(&place)),
             country: text(place.country.as_ref().map(Country::code)),
             region: text(place.region),
             city: text(place.city),

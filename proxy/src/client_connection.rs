@@ -1,7 +1,7 @@
 //! One client connection, as its requests see it: who is at its other end, and what it is doing.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub(crate) struct TlsFacts {
     pub(crate) names: Arc<CertificateNames>,
     /// The certificate that it has shown: a node's.
     pub(crate) node: Option<PeerSession>,
+    /// Whether it was asked for one.
+    pub(crate) was_asked: bool,
 }
 
 /// What a connection is doing, and since when: what the watchdog closes it by.
@@ -69,6 +71,8 @@ pub(crate) struct Activity {
     ended: AtomicU64,
     /// When the connection's way to the client was last full, in milliseconds of [`coarse_ms`]; [`FULL`] while it is.
     full: AtomicU64,
+    /// Whether it is to be made anew, once what has begun is answered.
+    outdated: AtomicBool,
 }
 
 /// What a connection is doing.
@@ -158,6 +162,16 @@ impl ClientConnection {
         self.tls.as_ref()?.node.as_ref()
     }
 
+    /// Has a node's connection made anew, in order, whose handshake did not ask who calls, and would by now.
+    pub(crate) fn make_anew(&self) {
+        self.activity.outdated.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether it is over TLS, and its client was not asked for a node's certificate.
+    pub(crate) fn never_asked(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| !tls.was_asked)
+    }
+
     /// Marks the start of a request.
     pub(crate) fn begin(&self) -> Active {
         self.activity.requests.fetch_add(1, Ordering::Relaxed);
@@ -185,6 +199,11 @@ impl ClientConnection {
 }
 
 impl Activity {
+    /// Returns whether the connection is to be made anew.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
+    }
+
     /// Makes that of a new connection, which is idle until its first byte.
     pub(crate) fn idle() -> Self {
         let activity = Self::default();

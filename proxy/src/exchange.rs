@@ -15,7 +15,7 @@ use policy::decide::switched_off;
 use policy::pressure::Criticality;
 use policy::route::RouteSpec;
 use policy::stripped::Stripped;
-use policy::{Access, Facts, Method, Payload, Permits, Reason, Refusal, RegionId, RouteId, Verdict, emergency};
+use policy::{Access, Facts, Method, Origin, Payload, Permits, Reason, Refusal, RegionId, RouteId, Verdict, emergency};
 
 use self::admission::{Admitted, admitted};
 use self::pass_on::pass_on;
@@ -39,7 +39,7 @@ use crate::request_context::{RequestContext, TrustSources};
 use crate::request_log::RequestLog;
 use crate::respond::OwnAnswer;
 use crate::response_body::ResponseBody;
-use crate::routing::Routing;
+use crate::routing::{ClientOnMap, Routing};
 use crate::target::{Target, asks_health, target};
 use crate::tunnel::{ClientSide, Tunnel};
 use crate::upstream::forward::forward;
@@ -205,6 +205,9 @@ async fn answer(
         && from_peer.is_none()
     {
         worker.metrics.client_came(&client.origin, took);
+        if let (Origin::Country(country), Some(at)) = (client.origin, client.coordinates) {
+            log.routing.client_came(country, client.key, at, took);
+        }
     }
     let their_id = match (vouched, client.peer_trusted) {
         (Some(vouched), _) => Some(&vouched.request_id),
@@ -227,6 +230,11 @@ async fn answer(
     if let Some(peer) = sender.peer() {
         log.peer = Some(peer.answering.clone());
         connection.leave_place();
+        if peer.answering.is_signed() && connection.never_asked() && node.peers.load().authorities.is_some() {
+            // Both may have certificates by now.
+            connection.make_anew();
+            log.close = true;
+        }
         // A question of another node, not a request of anybody's: it is neither decided nor logged.
         log.is_probe = matches!(peer.asks, Asks::Probe);
         let here = routing.table().region(routing.here).name.as_bytes();
@@ -291,6 +299,7 @@ async fn answer(
         };
     context.prove(&routing.document, route, &parts.headers, sources);
     log.context = Some(context.clone());
+    let ways = routing.ways_of(id, &client.origin, client.coordinates);
     let facts = Facts {
         host: &target.host,
         path: &target.path.path,
@@ -299,6 +308,7 @@ async fn answer(
         origin: context.origin,
         declared: &context.declared,
         consent: context.consent,
+        client_at: ways.as_ref().map(ClientOnMap::at),
         client_key: client.key,
         from: routing.here,
         // Where another node has already chosen, its choice stands: also of a region that drains.

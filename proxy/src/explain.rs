@@ -6,14 +6,16 @@ use std::sync::Arc;
 use config::RoutingTable;
 use http::HeaderMap;
 use policy::explain::Testimony;
+use policy::globe::Coordinates;
 use policy::jurisdiction::JurisdictionId;
-use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, Payload, RegionId, View};
+use policy::{Country, CountrySet, Explanation, Facts, Method, Origin, Payload, RegionId, RouteId, View};
 use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::client::{Client, CountryHint, Geo, country_hint, evidence, key_of};
 use crate::peers::Sender;
 use crate::request_context::{RequestContext, TrustSources};
+use crate::routing::ClientOnMap;
 
 /// What somebody wants to know: how would this request be decided?
 #[derive(Clone, Debug, Default)]
@@ -36,6 +38,8 @@ pub(crate) struct Question {
     pub(crate) consent: bool,
     /// The client's identity for the hash, instead of its address.
     pub(crate) client_key: Option<String>,
+    /// Where the client is, instead of a look-up: latitude and longitude, for how far it is.
+    pub(crate) coordinates: Option<Coordinates>,
 }
 
 /// Why a question cannot be answered. The input is at fault.
@@ -43,7 +47,7 @@ pub(crate) struct Question {
 #[allow(missing_docs)]
 pub(crate) enum QuestionError {
     #[error(
-        "unknown parameter {0:?}; there are ip, host, path, method, upgrade (websocket), content (true), header (NAME:VALUE), country, consent (granted) and client_key"
+        "unknown parameter {0:?}; there are ip, host, path, method, upgrade (websocket), content (true), header (NAME:VALUE), country, consent (granted), client_key and coordinates"
     )]
     UnknownParameter(String),
     #[error("{0:?} is not an IP address")]
@@ -54,6 +58,8 @@ pub(crate) enum QuestionError {
     BadUpgrade(String),
     #[error("content={0:?} says nothing: it is true, or left out")]
     BadContent(String),
+    #[error("{0:?} is no place; give a latitude and a longitude in degrees, such as 52.5,13.4")]
+    BadCoordinates(String),
     #[error("{0:?} is not a header of the form NAME:VALUE")]
     BadHeader(String),
     #[error("the request itself would be answered 400: {0}")]
@@ -81,6 +87,7 @@ impl Question {
                 "country" => question.country = Some(value),
                 "consent" => question.consent = value == "granted",
                 "client_key" => question.client_key = Some(value),
+                "coordinates" => question.coordinates = Some(coordinates(&value)?),
                 _ => return Err(QuestionError::UnknownParameter(name)),
             }
         }
@@ -100,6 +107,16 @@ pub(crate) fn header(text: &str) -> Result<(String, String), QuestionError> {
     Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
+/// Reads `LATITUDE,LONGITUDE` in degrees.
+///
+/// # Errors
+/// When it is no place on this globe.
+pub(crate) fn coordinates(text: &str) -> Result<Coordinates, QuestionError> {
+    let degrees = |part: &str| part.trim().parse::<f64>().ok();
+    let place = text.split_once(',').and_then(|(lat, lon)| Coordinates::new(degrees(lat)?, degrees(lon)?));
+    place.ok_or_else(|| QuestionError::BadCoordinates(text.to_owned()))
+}
+
 /// Answers a question as a node in `from` with this view would decide. Headers count as a trusted
 /// proxy's.
 ///
@@ -111,6 +128,7 @@ pub(crate) fn answer(
     from: RegionId,
     view: &(impl View + ?Sized),
     trust: TrustSources<'_>,
+    ways: impl FnOnce(RouteId, &Client) -> Option<ClientOnMap>,
 ) -> Result<Explanation, QuestionError> {
     let table = &document.table;
     let path = if question.path.is_empty() { "/" } else { question.path.as_str() };
@@ -124,7 +142,8 @@ pub(crate) fn answer(
     let method = Method::from_name(question.method.as_deref().unwrap_or("GET"));
     let headers = question.headers()?;
     let (client, mut sources) = question.client(trust.geo)?;
-    let route = target.route(table, method).map_err(bad)?.map(|id| &table.route(id).spec);
+    let id = target.route(table, method).map_err(bad)?;
+    let route = id.map(|id| &table.route(id).spec);
     let context = match route {
         Some(route) => {
             RequestContext::of(document, route, (&client, &Sender::TrustedProxy), &headers, trust).map_err(bad)?
@@ -159,6 +178,7 @@ pub(crate) fn answer(
     {
         sources.push(format!("{header}: also under {}", names(&context.declared)));
     }
+    let ways = id.and_then(|id| ways(id, &client));
     let facts = Facts {
         host: &target.host,
         path: &target.path.path,
@@ -167,6 +187,7 @@ pub(crate) fn answer(
         origin: context.origin,
         declared: &context.declared,
         consent: context.consent || question.consent,
+        client_at: ways.as_ref().map(ClientOnMap::at),
         client_key: client.key,
         from,
         pinned: context.pinned,
@@ -191,7 +212,7 @@ impl Question {
 
     /// Returns who asks, and what each source says of where they are.
     fn client(&self, geo: &Geo) -> Result<(Client, Vec<String>), QuestionError> {
-        let (origin, anonymous, sources) = self.origin(geo)?;
+        let (origin, anonymous, found, sources) = self.origin(geo)?;
         let key = match (&self.client_key, self.ip) {
             (Some(key), _) => policy::hash::client_key(key.as_bytes()),
             (None, Some(ip)) => key_of(ip),
@@ -209,21 +230,22 @@ impl Question {
             origin,
             evidence: Arc::default(),
             anonymous,
+            coordinates: self.coordinates.or(found),
         };
         Ok((nowhere, sources))
     }
 
-    fn origin(&self, geo: &Geo) -> Result<(Origin, bool, Vec<String>), QuestionError> {
+    fn origin(&self, geo: &Geo) -> Result<(Origin, bool, Option<Coordinates>, Vec<String>), QuestionError> {
         if let Some(text) = &self.country {
             if text.eq_ignore_ascii_case("unknown") {
-                return Ok((Origin::Unknown, true, vec!["asked: unknown".into()]));
+                return Ok((Origin::Unknown, true, None, vec!["asked: unknown".into()]));
             }
             let countries =
                 text.split(',').map(|code| code.trim().parse::<Country>()).collect::<Result<CountrySet, _>>()?;
-            return Ok((Origin::of(countries), false, vec![format!("asked: {text}")]));
+            return Ok((Origin::of(countries), false, None, vec![format!("asked: {text}")]));
         }
         let Some(ip) = self.ip else {
-            return Ok((Origin::Unknown, false, vec!["no address and no country asked".into()]));
+            return Ok((Origin::Unknown, false, None, vec!["no address and no country asked".into()]));
         };
         let mut sources: Vec<String> = self
             .evidence(geo)
@@ -242,7 +264,8 @@ impl Question {
             sources.push("no geo database".into());
         }
         let place = geo.databases.lookup(ip);
-        Ok((geo.origin(&place), geo.is_anonymous(&place), sources))
+        let anonymous = geo.is_anonymous(&place);
+        Ok((geo.origin(&place), anonymous, place.coordinates.filter(|_| !anonymous), sources))
     }
 
     /// Returns what the databases say of the address, where they are asked.

@@ -334,6 +334,7 @@ mod tests {
             origin: Origin::Unknown,
             evidence: std::sync::Arc::default(),
             anonymous: false,
+            coordinates: None,
             country: "DE".parse().ok(),
             region: None,
             city: HeaderValue::from_bytes("München".as_bytes()).ok(),

@@ -125,10 +125,49 @@ struct Received {
     /// What each other node said last of standbys that take writes over, and when, as far as can be told: it is as old as its
     /// own time says, or if that is ahead, as its receipt.
     writers: FxHashMap<String, (Duration, BTreeMap<String, WriterWord>)>,
+    /// The nodes whose clocks are too far from this one's, at most [`MOST_SKEWED`].
+    skewed: BTreeMap<String, Skew>,
+}
+
+/// A node whose clock is off, and when that was noticed.
+#[derive(Clone, Copy, Debug)]
+struct Skew {
+    skewed: Skewed,
+    /// `None` once it is right again.
+    heard: Option<Duration>,
+    logged: Duration,
+}
+
+/// By how much a node's clock is off, as its last message says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Skewed {
+    /// Milliseconds ahead of this node's clock, or if negative behind it.
+    pub(crate) ahead_ms: i64,
+    /// What of its messages does not count for that.
+    pub(crate) drops: Drops,
+}
+
+/// What of a node's messages does not count for its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Drops {
+    /// All: it is more than [`MOST_SKEW`] off.
+    Reports,
+    /// What it says of writers: it is more than [`MOST_AHEAD`] ahead.
+    Writers,
 }
 
 /// How old a message may be, and how far ahead: the clocks of a fleet differ.
 const MOST_SKEW: Duration = Duration::from_secs(30);
+
+/// Nodes whose clocks are off and that are named, at most: where more are, it is this one's.
+const MOST_SKEWED: usize = 64;
+
+/// A clock that is off is logged once in this time.
+const SKEW_LOGGED_EACH: Duration = Duration::from_secs(600);
+
+/// For how long a node that reports no more is said to have a clock that is off.
+const SKEW_KEPT: Duration = Duration::from_secs(60);
 
 /// How far ahead the clock may be of a node whose word on writers counts: so much later than it was sent could it come, and
 /// pass for new.
@@ -149,8 +188,11 @@ pub(crate) enum ReportOutcome {
     UnknownNode,
     /// It is not proved to be that node's.
     Refused(MessageRefusal),
-    /// It is no later than the node's last, or of another time: repeated, or of a clock that is off.
+    /// It is no later than the node's last: repeated, or held up.
     Stale,
+    /// It is of so many milliseconds ahead of this node's clock, or if negative behind it, and more than [`MOST_SKEW`]: the
+    /// node's clock is off, or this one's, or it is an old one that comes again.
+    ClockSkew(i64),
     /// So many nodes report already that there is no place for another.
     Full,
 }
@@ -170,8 +212,41 @@ impl ReportOutcome {
             Self::Refused(MessageRefusal::Misnamed) => "misnamed",
             Self::Refused(MessageRefusal::Wrong) => "signature_wrong",
             Self::Stale => "stale",
+            Self::ClockSkew(_) => "clock_skew",
             Self::Full => "full",
         }
+    }
+}
+
+impl Skew {
+    fn is_heard(&self, now: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.saturating_sub(heard) < SKEW_KEPT)
+    }
+}
+
+impl Received {
+    /// Notes that a node's clock is off, and says so from time to time.
+    fn note_skew(&mut self, node: &str, skewed: Skewed, now: Duration) {
+        let known = self.skewed.get(node).map(|known| known.logged);
+        if known.is_none() && self.skewed.len() == MOST_SKEWED {
+            return;
+        }
+        let lately = known.filter(|logged| now.saturating_sub(*logged) < SKEW_LOGGED_EACH);
+        if lately.is_none() {
+            let ahead_ms = skewed.ahead_ms;
+            let what = match skewed.drops {
+                Drops::Reports => "load reports do not count: their time is more than 30 s from this node's",
+                Drops::Writers => {
+                    "what it says of writers does not count: its time is more than 2 s ahead of this node's"
+                }
+            };
+            tracing::warn!(
+                node,
+                ahead_ms,
+                "{what}; set that node's clock, or this one's, unless old messages come again"
+            );
+        }
+        self.skewed.insert(node.to_owned(), Skew { skewed, heard: Some(now), logged: lately.unwrap_or(now) });
     }
 }
 
@@ -196,13 +271,28 @@ impl Inbox {
         }
         // Before its signature, which costs more to look into.
         let is_later = self.lock().latest.get(node).is_none_or(|latest| message.at > *latest);
-        if !is_later || Duration::from_millis(message.at).abs_diff(wall) > MOST_SKEW {
+        if !is_later {
             return ReportOutcome::Stale;
         }
         if let Err(refusal) = is_its(node) {
             return ReportOutcome::Refused(refusal);
         }
         let mut received = self.lock();
+        // After its signature: so nobody else makes a node's clock be doubted, but by an old message of its own.
+        let said = Duration::from_millis(message.at);
+        if said.abs_diff(wall) > MOST_SKEW {
+            let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+            let ahead_ms = millis(said).saturating_sub(millis(wall));
+            received.note_skew(node, Skewed { ahead_ms, drops: Drops::Reports }, now);
+            return ReportOutcome::ClockSkew(ahead_ms);
+        }
+        let is_ahead = said > wall + MOST_AHEAD && !message.writers.is_empty() && node != own;
+        if is_ahead {
+            let ahead_ms = i64::try_from((said - wall).as_millis()).unwrap_or(i64::MAX);
+            received.note_skew(node, Skewed { ahead_ms, drops: Drops::Writers }, now);
+        } else if let Some(skew) = received.skewed.get_mut(node) {
+            skew.heard = None;
+        }
         let is_here = region == routing.table().region(routing.here).name;
         let known = || message.reports.iter().filter(|(about, _)| routing.table().region_named(about).is_some());
         if known().next().is_none() {
@@ -214,6 +304,9 @@ impl Inbox {
             if is_here && about == region && node != own {
                 note_round_trips(routing, node, report);
             }
+            if about == region && node != own && !report.client_excess_ms.is_empty() {
+                routing.client_ways.report(region, node, &report.client_excess_ms);
+            }
             if received.fleet.take(about, report, now).is_err() {
                 outcome = ReportOutcome::Full;
             }
@@ -222,7 +315,6 @@ impl Inbox {
         if node != own {
             let node = node.to_owned();
             message.writers.retain(|standby, _| routing.table().region_named(standby).is_some());
-            let said = Duration::from_millis(message.at);
             if said > wall + MOST_AHEAD {
                 // How old it is cannot be told.
                 message.writers.clear();
@@ -240,16 +332,25 @@ impl Inbox {
 
     /// Shows decisions what the reports come to, and forgets the old ones.
     pub(crate) fn settle(&self, routing: &Routing, now: Duration) {
-        let Received { fleet, latest, writers } = &mut *self.lock();
+        let Received { fleet, latest, writers, skewed } = &mut *self.lock();
         writers.retain(|_, (at, _)| now.saturating_sub(*at) <= Writer::WORD_AGE);
         fleet.forget(now, |region| routing.table().region_named(region).is_some());
         if latest.len() > FleetLoad::MOST {
             // Of nodes that are no more. Who is believed again within the skew has only its own old words repeated.
             latest.clear();
         }
+        // One that was logged is known until it may be logged again.
+        skewed.retain(|_, skew| now.saturating_sub(skew.logged) < SKEW_LOGGED_EACH || skew.is_heard(now));
         for (_, region, cell) in routing.regions() {
             cell.state.reported.set(fleet.reported(&region.name, region.capacity_rps, now), now);
         }
+    }
+
+    /// Returns the nodes whose clocks are off.
+    pub(crate) fn skewed(&self, now: Duration) -> BTreeMap<String, Skewed> {
+        let received = self.lock();
+        let of_late = received.skewed.iter().filter(|(_, skew)| skew.is_heard(now));
+        of_late.map(|(node, skew)| (node.clone(), skew.skewed)).collect()
     }
 
     /// Returns what the other nodes say of a standby and this primary.
@@ -379,7 +480,7 @@ name = 'r'
             (message(99, &["b"], REPORT), ReportOutcome::Stale),
             (message(101, &["a", "b", "x"], REPORT), ReportOutcome::Taken),
             (message(102, &["x"], REPORT), ReportOutcome::UnknownRegion),
-            (message(131, &["b"], REPORT), ReportOutcome::Stale),
+            (message(131, &["b"], REPORT), ReportOutcome::ClockSkew(31_000)),
             (long, ReportOutcome::TooLarge),
             (REPORT.to_owned(), ReportOutcome::Malformed),
             (message(103, &[], REPORT), ReportOutcome::Malformed),
@@ -407,6 +508,40 @@ name = 'r'
         }
         let another = message(105, &["b"], &REPORT.replace("n2", "another"));
         assert_eq!(take(&routing, &inbox, 1, &another), ReportOutcome::Full);
+    }
+
+    #[test]
+    fn a_node_whose_clock_is_off_is_named_until_it_is_right_or_silent() {
+        let (routing, inbox) = (routing(TABLE, &PersistedState::default()), Inbox::default());
+        let named = |now: u64| {
+            let skewed = inbox.skewed(secs(now)).into_iter();
+            skewed.map(|(node, skewed)| (node, skewed.ahead_ms, skewed.drops)).collect::<Vec<_>>()
+        };
+        let n2 = |ahead_ms, drops| vec![("n2".to_owned(), ahead_ms, drops)];
+        // This node's clock stands at 100.
+        assert_eq!(take(&routing, &inbox, 1, &message(69, &["b"], REPORT)), ReportOutcome::ClockSkew(-31_000));
+        assert_eq!(named(60), n2(-31_000, Drops::Reports));
+        assert_eq!(take(&routing, &inbox, 2, &message(131, &["b"], REPORT)), ReportOutcome::ClockSkew(31_000));
+        assert_eq!((named(61), named(62)), (n2(31_000, Drops::Reports), Vec::new()));
+        assert_eq!(
+            take(&routing, &inbox, 3, &message(130, &["b"], REPORT)),
+            ReportOutcome::Taken,
+            "30 s are tolerated"
+        );
+        assert_eq!(named(3), Vec::new());
+        let word = r#""writers":{"b":{"primary":"a","primary_lost":true,"standby_lost":false}}"#;
+        let ahead = message(131, &["b"], REPORT).replace("131000", "130500").replacen('{', &format!("{{{word},"), 1);
+        assert_eq!(take(&routing, &inbox, 4, &ahead), ReportOutcome::ClockSkew(30_500));
+        let ahead = ahead.replace("130500", "130000");
+        assert_eq!(take(&routing, &inbox, 5, &ahead), ReportOutcome::Stale, "no later than the last that counted");
+        let other = message(103, &["b"], &REPORT.replace("n2", "n3")).replacen('{', &format!("{{{word},"), 1);
+        assert_eq!(take(&routing, &inbox, 5, &other), ReportOutcome::Taken);
+        assert_eq!(named(5)[1], ("n3".to_owned(), 3_000, Drops::Writers));
+        assert_eq!(inbox.writer_words("a", "b", secs(5)), Vec::new());
+        for node in 0..200 {
+            take(&routing, &inbox, 6, &message(1, &["b"], &REPORT.replace("n2", &format!("m{node}"))));
+        }
+        assert_eq!(named(6).len(), MOST_SKEWED);
     }
 
     /// Takes a message of any node.

@@ -388,7 +388,14 @@ fn unheard(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
             message: format!("{} of {} is empty", why?, config.file.display()),
         })
     });
-    warnings.take(MAX_WARNINGS).collect()
+    let header = document.criticality_header.as_ref().and(nobody).map(|why| Problem {
+        severity: Severity::Warning,
+        file: file.clone(),
+        line: 0,
+        path: "concurrency.criticality_header".to_owned(),
+        message: format!("{why} of {} is empty; no request is less critical than its route", config.file.display()),
+    });
+    header.into_iter().chain(warnings).take(MAX_WARNINGS).collect()
 }
 
 /// Routes beyond it have the same to tell.

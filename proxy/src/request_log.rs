@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
 use http::{Method as HttpMethod, Request, StatusCode, Uri, Version};
+use policy::globe::Coordinates;
 use policy::jurisdiction::JurisdictionId;
 use policy::{Method, Origin, Payload, RegionId, Revoked, RouteId};
 
@@ -51,6 +52,8 @@ pub(crate) struct RequestLog {
     pub(crate) status: StatusCode,
     pub(crate) reason: Option<&'static str>,
     pub(crate) attempts: u32,
+    /// After how long an origin's answer had its head.
+    pub(crate) head_after: Option<Duration>,
     /// What the decision knew; `None` before it.
     pub(crate) context: Option<RequestContext>,
     pub(crate) safeguarded: bool,
@@ -106,6 +109,7 @@ impl RequestLog {
             status: StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
             reason: None,
             attempts: 0,
+            head_after: None,
             context: None,
             safeguarded: false,
             unread_body: false,
@@ -243,7 +247,7 @@ impl RequestLog {
         if std::mem::replace(&mut self.counted, true) {
             return;
         }
-        self.answered().count(&self.worker.metrics, took);
+        self.answered().count(&self.worker.metrics, took, self.head_after.unwrap_or(took));
         if let Some(observed) = &self.worker.observed {
             observed.answered(self.status.as_u16(), self.reason, took);
         }
@@ -302,6 +306,7 @@ impl RequestLog {
             lowered_to: context
                 .and_then(|context| context.criticality)
                 .filter(|said| route.is_some_and(|route| *said < route.criticality)),
+            coordinates: self.coordinates(addresses).map(Coordinates::degrees),
             from: region(self.routing.here),
             chosen: self.peer.is_some(),
             table_version: &table.spec().version,
@@ -316,6 +321,15 @@ impl RequestLog {
             call_end: self.call_end(),
             tunnel: self.tunnelled,
         });
+    }
+}
+
+impl RequestLog {
+    /// Returns where its client was, as far as the log may carry it, where the score went by that.
+    fn coordinates(&self, addresses: config::ClientAddresses) -> Option<Coordinates> {
+        let may_be_told = addresses != config::ClientAddresses::None && self.peer.is_none();
+        let route = self.route.filter(|route| may_be_told && self.routing.table().is_by_client(*route));
+        route.and(self.client.as_ref()?.coordinates)
     }
 }
 

@@ -105,6 +105,7 @@ impl Grant {
             origin: context.origin,
             declared: &context.declared,
             consent: context.consent,
+            client_at: None,
             client_key: self.client_key,
             from: pinned.here,
             pinned: if self.from_a_node { Some(pinned.here) } else { context.pinned },

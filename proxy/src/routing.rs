@@ -9,18 +9,21 @@ use std::time::Duration;
 
 use config::{Endpoint, EndpointRole, RoutingTable};
 use dashmap::DashMap;
+use policy::client_way::ClientAt;
 use policy::concurrency::{PlacedClasses, TrafficSlot};
 use policy::failover::Failover;
+use policy::globe::{Coordinates, Point, assumed_ms};
 use policy::health::{Claim, EndpointCounts, LagWord, Phase, ProbePlan};
 use policy::load::OneRequest;
 use policy::region::{AdminState, Role};
 use policy::rollout::Canary;
 use policy::round_trip::Measured;
-use policy::{Health, RegionId, RegionView, Reported, RouteId, Table, View, Withheld, Writes};
+use policy::{Country, Health, Origin, RegionId, RegionView, Reported, RouteId, Table, View, Withheld, Writes};
 use rustc_hash::FxHashSet;
 
 use crate::clock;
 use crate::health::canary::CanaryState;
+use crate::health::client_ways::{ClientWays, Connected, SettledWays};
 use crate::health::endpoint::EndpointState;
 use crate::health::latency::AnswerTimes;
 use crate::health::limiter::LimitNow;
@@ -44,6 +47,8 @@ pub(crate) struct Routing {
     pub(crate) published: Option<PublishedTable>,
     /// Whether the bus that it came from has been silent for too long.
     expired: Arc<AtomicBool>,
+    /// How far clients are, where a scoring goes by that.
+    pub(crate) client_ways: Arc<ClientWays>,
     /// When it was loaded.
     pub(crate) loaded: std::time::Instant,
     /// The region of this node.
@@ -82,6 +87,28 @@ pub(crate) struct Region {
     classes: PlacedClasses,
 }
 
+/// Where a client is, and what is known of its country's ways. It lives as long as its request is decided.
+#[derive(Debug)]
+pub(crate) struct ClientOnMap {
+    coordinates: Coordinates,
+    /// If it is certain.
+    country: Option<Country>,
+    generation: u64,
+    ways: Arc<SettledWays>,
+}
+
+impl ClientOnMap {
+    /// Makes a client of whose country's ways nothing is known.
+    pub(crate) fn unmeasured(coordinates: Coordinates) -> Self {
+        Self { coordinates, country: None, generation: 0, ways: Arc::default() }
+    }
+
+    /// Returns it as decisions read it.
+    pub(crate) fn at(&self) -> ClientAt<'_> {
+        ClientAt { coordinates: self.coordinates, excess_ms: self.ways.excess_ms(self.generation, self.country) }
+    }
+}
+
 /// Which of a node's tables one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Edition {
@@ -101,6 +128,7 @@ pub(crate) struct PersistedState {
     canary: Mutex<Option<Arc<CanaryState>>>,
     /// Whether the config bus has been silent for too long.
     pub(crate) expired: Arc<AtomicBool>,
+    client_ways: Arc<ClientWays>,
 }
 
 /// The node's region is not in the table.
@@ -208,7 +236,8 @@ impl Routing {
         let Edition { generation, published } = edition;
         let revision = published.map_or(generation, |table| table.revision);
         let (regions, expired) = (regions.into(), persisted.expired.clone());
-        Ok(Self { document, generation, revision, published, expired, loaded, here, canary, regions, routes })
+        let client_ways = persisted.client_ways.clone();
+        Ok(Self { document, generation, revision, published, expired, client_ways, loaded, here, canary, regions, routes })
     }
 
     /// Returns a standby that takes writes over, at the node's start: while it or its primary has not answered yet, for as
@@ -243,6 +272,42 @@ impl Routing {
     /// Returns every region's cell with its id and name.
     pub(crate) fn regions(&self) -> impl Iterator<Item = (RegionId, &policy::region::Region, &Region)> {
         self.table().regions().zip(&self.regions).map(|((id, region), cell)| (id, region, cell))
+    }
+
+    /// Notes how far a client is that has connected to this node, where scores go by that.
+    pub(crate) fn client_came(&self, country: Country, client_key: u64, at: Coordinates, took: Duration) {
+        if !self.table().has_scores_by_client() {
+            return;
+        }
+        if let Some(here) = self.table().region(self.here).coordinates {
+            let assumed_ms = assumed_ms(at.point().km_to(&Point::of(here)));
+            let excess_ms = (took.as_secs_f64() * 1000.0 - assumed_ms) as f32;
+            self.client_ways.note(Connected { country, client_key, excess_ms });
+        }
+    }
+
+    /// Returns where a client is, if the score of its route goes by that and it is known.
+    pub(crate) fn ways_of(&self, id: RouteId, origin: &Origin, at: Option<Coordinates>) -> Option<ClientOnMap> {
+        let coordinates = at.filter(|_| self.table().is_by_client(id))?;
+        let country = if let Origin::Country(country) = origin { Some(*country) } else { None };
+        Some(ClientOnMap { coordinates, country, generation: self.generation, ways: self.client_ways.settled() })
+    }
+
+    /// Works out how far clients are.
+    pub(crate) fn settle_client_ways(&self) {
+        if self.table().has_scores_by_client() {
+            let regions: Vec<&str> = self.table().regions().map(|(_, region)| region.name.as_str()).collect();
+            let window = self.table().spec().latency_window;
+            self.client_ways.settle(self.generation, &regions, self.here.index(), window);
+        }
+    }
+
+    /// Returns how long the way to a region and back takes, as scores go by it: measured, mixed with the table's while
+    /// little is, and the table's where nothing is.
+    pub(crate) fn way(&self, id: RegionId) -> Duration {
+        let measured = self.region(id).state.round_trip.ms();
+        let ms = measured.unwrap_or_else(|| self.table().prior_latency_ms(self.here, id));
+        Duration::try_from_secs_f32(ms / 1000.0).unwrap_or_default()
     }
 
     /// Returns how long a route's answers take.
@@ -284,6 +349,7 @@ impl View for Routing {
             utilisation: cell.utilisation(),
             pressure: cell.state.pressure(),
             rtt_ms: cell.state.round_trip.ms(),
+            reach_ms: cell.state.round_trip.reach_ms(),
             lag: cell.lag(),
             promoted: cell.state.is_promoted(),
             writes: cell.state.writes(),

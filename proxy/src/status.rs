@@ -1,5 +1,6 @@
 //! What `/status` tells: the node, its table, its regions, its files.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use policy::health::{Claim, Holder};
 use policy::jurisdiction::JurisdictionId;
 use policy::region::AdminState;
 use policy::rollout::{RolloutStage, Tally};
-use policy::{Moment, Table, View, Writes};
+use policy::{Country, Moment, Table, View, Writes};
 use serde::Serialize;
 
 use crate::bus_state::BusStatus;
@@ -24,8 +25,10 @@ use crate::health::canary::CanaryState;
 use crate::health::endpoint::EndpointState;
 use crate::health::limiter::LimitNow;
 use crate::health::region::WriterState;
+use crate::load::Skewed;
 use crate::node::{Node, Rejected};
 use crate::occupancy::Drain;
+use crate::peers::Peers;
 use crate::routing::{Region, Routing};
 use crate::telemetry::{OutputHealth, log};
 use crate::upstream::evidence::{gauge, phase_name};
@@ -52,6 +55,10 @@ pub(crate) struct Status {
     pub(crate) emergency: Option<EmergencyStatus>,
     /// Null unless the table comes from a bus.
     pub(crate) bus: Option<BusStatus>,
+    /// By what nodes know each other here.
+    pub(crate) peers: PeersStatus,
+    /// The nodes whose clocks are too far from this one's for what they report; empty when all are right.
+    pub(crate) clock_skew: BTreeMap<String, Skewed>,
     pub(crate) regions: Vec<RegionStatus>,
     /// Null unless the table has one.
     pub(crate) canary: Option<CanaryStatus>,
@@ -191,6 +198,34 @@ pub(crate) struct RegionStatus {
     /// From a request's end to its answer's head, the way there and back included; null of less than 100 answers.
     pub(crate) answer_median_ms: Option<f64>,
     pub(crate) answer_p95_ms: Option<f64>,
+    /// By how many milliseconds the ways of clients to it are longer than is assumed of their distance, by country: what is
+    /// measured there, of at most 32 countries. Empty unless a scoring has `latency_from = "client"`.
+    pub(crate) client_excess_ms: BTreeMap<Country, f32>,
+}
+
+/// By what nodes know each other.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub(crate) struct PeersStatus {
+    /// Whether this node takes others for nodes by their certificates.
+    pub(crate) certificates: bool,
+    /// Whether it has one of its own to show.
+    pub(crate) shows_certificate: bool,
+    /// Whether it takes others for nodes by their signatures.
+    pub(crate) signatures: bool,
+    /// Whether load reports count that are signed by either.
+    pub(crate) rollover: bool,
+}
+
+impl PeersStatus {
+    fn of(peers: &Peers) -> Self {
+        Self {
+            certificates: peers.authorities.is_some(),
+            shows_certificate: peers.certificate.is_some(),
+            signatures: peers.secrets.is_some(),
+            rollover: peers.in_rollover,
+        }
+    }
 }
 
 /// The limit of a region on this node.
@@ -316,6 +351,7 @@ impl Status {
         let config = node.config.load();
         let routing = node.routing.load_full();
         let spec = routing.table().spec();
+        let ways = routing.client_ways.settled();
         Self {
             node: config.name.clone(),
             region: config.region.clone(),
@@ -340,6 +376,8 @@ impl Status {
             law: LawStatus::of(node, &routing),
             emergency: EmergencyStatus::of(routing.table()),
             bus: node.bus.as_ref().map(|bus| bus.status()),
+            peers: PeersStatus::of(&node.peers.load()),
+            clock_skew: node.inbox.skewed(clock::uptime()),
             regions: routing
                 .regions()
                 .map(|(id, region, cell)| (id, region, cell, routing.reported(id)))
@@ -378,6 +416,7 @@ impl Status {
                     measured: routing.measured(id).map(MeasuredExplained::from),
                     answer_median_ms: cell.state.answers.median().map(millis),
                     answer_p95_ms: cell.state.answers.p95().map(millis),
+                    client_excess_ms: ways.known(routing.generation, id.index()),
                 })
                 .collect(),
             canary: routing.canary.as_deref().map(CanaryStatus::of),

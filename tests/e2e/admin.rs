@@ -40,6 +40,12 @@ async fn alert_rules_find_their_series() {
     for bound in ["0.2", "0.5", "5", "10"] {
         assert!(buckets.iter().any(|(le, _)| le == bound), "an SLO's bound {bound} among {buckets:?}");
     }
+    // histogram_quantile(0.95, sum(rate(http_response_head_seconds_bucket)) by (le)): each request once, to the head
+    let heads = [("region", "us-east-1"), ("route", "mcp")];
+    let [count, head, whole] =
+        ["http_response_head_seconds_count", "http_response_head_seconds_sum", "http_request_duration_seconds_sum"]
+            .map(|name| metrics.sum(name, &heads).expect("a series"));
+    assert!(count == 6.0 && 0.0 < head && head <= whole, "{count} {head} {whole}");
     // active_connections > 10000, queue_depth > 1000
     assert_eq!(metrics.sum("active_connections", &[]), Some(1.0));
     assert!(metrics.named("active_connections").all(|series| series.label("listener").is_some()));

@@ -26,11 +26,18 @@ async fn check_and_a_node_tell_how_full_a_loss_would_make_the_others() {
     let now = node.ask(&get("/capacity")).await.json();
     let taker = json!([{ "region": "west", "share": 1.0, "utilisation": 0.0 }]);
     assert_eq!((&now["losses"][0]["takers"], &now["losses"][0]["refused"]), (&taker, &json!(0.0)), "{now:#}");
+    assert_eq!(now["without_capacity_rps"], json!([]));
     world.kill("west").await;
     eventually("nobody is left to take it", async || {
         let now = node.ask(&get("/capacity")).await.json();
         let loss = &now["losses"][0];
         if loss["refused"] == 1.0 && loss["takers"] == json!([]) { Ok(()) } else { Err(format!("{now:#}")) }
+    })
+    .await;
+    node.replace("routes.toml", table.replace("capacity_rps = 100\n", ""));
+    eventually("nothing is told without a capacity, and that is said", async || {
+        let now = node.ask(&get("/capacity")).await.json();
+        if now["without_capacity_rps"] == json!(["west"]) { Ok(()) } else { Err(format!("{now:#}")) }
     })
     .await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meridian_tests::{BusPublisher, BusServer, Client, Node, Setup, World, eventually, get, relay::Relay};
+use meridian_tests::{BusPublisher, BusServer, Client, Node, Setup, World, eventually, geo, get, relay::Relay};
 use serde_json::Value;
 
 /// The choice is by latency alone, and the window as short as it may be.
@@ -213,4 +213,146 @@ async fn how_far_clients_are_is_counted_once_for_each_connection_of_theirs() {
     assert_eq!(count(&["192.0.2.0/24"]).await, Some(2.0));
     // Behind a proxy, it is the proxy's.
     assert_eq!(count(&["127.0.0.1/32"]).await, None);
+}
+
+/// Regions in Virginia, where the node is, and in Frankfurt; routes that score by the node and by the client.
+const BY_CLIENT: &str = r#"
+[latency]
+window = "5s"
+
+[scoring.by_node]
+latency = 1
+
+[scoring.by_client]
+latency = 1
+latency_from = "client"
+
+[jurisdictions.us]
+countries = ["US"]
+
+[residency_defaults]
+unlisted_jurisdiction = "allow"
+
+[data_classes.bound]
+
+[[residency]]
+jurisdiction = "us"
+data_classes = ["bound"]
+allow = { countries = ["US"] }
+transfer = "prohibited"
+
+[[routes]]
+name = "bound"
+path = "/bound"
+data_class = "bound"
+scoring = "by_client"
+
+[[routes]]
+name = "by-client"
+path = "/by-client"
+data_class = "public"
+scoring = "by_client"
+
+[[routes]]
+name = "by-node"
+data_class = "public"
+scoring = "by_node"
+"#;
+
+/// Clients in Berlin and in New York, and one whose network says that it hides.
+fn places() -> Vec<u8> {
+    let at = |country: &str, latitude: f64, longitude: f64| {
+        serde_json::json!({
+            "country": { "iso_code": country },
+            "location": { "latitude": latitude, "longitude": longitude, "accuracy_radius": 20 },
+        })
+    };
+    let mut hidden = at("DE", 52.52, 13.41);
+    hidden["traits"] = serde_json::json!({ "is_anonymous_proxy": true });
+    geo::of_records(&[
+        ("192.0.2.0/28", at("DE", 52.52, 13.41)),
+        ("192.0.2.16/28", at("US", 40.71, -74.01)),
+        // By its country's law an American; where it is has no say in that.
+        ("192.0.2.32/28", at("US", 52.52, 13.41)),
+        ("192.0.2.48/28", hidden),
+        ("192.0.2.64/28", serde_json::json!({ "country": { "iso_code": "DE" } })),
+        ("127.9.0.0/16", at("DE", 52.52, 13.41)),
+    ])
+}
+
+async fn by_client() -> (World, String) {
+    let world = World::probed_often(&[("virginia", "US"), ("frankfurt", "DE")], BY_CLIENT).await;
+    let table = world
+        .table()
+        .replace("[regions.virginia]\n", "[regions.virginia]\ncoordinates = [39.0, -77.5]\n")
+        .replace("[regions.frankfurt]\n", "[regions.frankfurt]\ncoordinates = [50.1, 8.7]\n")
+        .replace("priority = 1", "priority = 0");
+    (world, table)
+}
+
+#[tokio::test]
+async fn a_route_may_go_by_how_far_its_clients_are_and_never_beyond_the_law() {
+    let (world, table) = by_client().await;
+    let node = Setup::new("virginia", &table).database(Some(places())).start().await;
+    node.all_up().await;
+    let (berlin, new_york, american_in_berlin) = ("192.0.2.1", "192.0.2.17", "192.0.2.33");
+    let client = Client::http1(node.http());
+    let send = async |path: &str, address: &str| {
+        client.send(&get(path).header("x-forwarded-for", address)).await.region().expect("a region")
+    };
+    for (path, address, region) in [
+        ("/by-client", berlin, "frankfurt"),
+        ("/by-client", new_york, "virginia"),
+        ("/by-client", american_in_berlin, "frankfurt"),
+        ("/bound", american_in_berlin, "virginia"),
+        ("/bound", new_york, "virginia"),
+        // Hidden, and of a place that nobody knows: by the table, from the node.
+        ("/by-client", "192.0.2.49", "virginia"),
+        ("/by-client", "192.0.2.65", "virginia"),
+    ] {
+        assert_eq!(send(path, address).await, region, "{path} {address}");
+    }
+    assert!(world.received("frankfurt").iter().all(|received| received.path == "/by-client"));
+
+    let told = |path: &str| get(&format!("/explain?ip={berlin}&path={path}"));
+    let by_client = node.ask(&told("/by-client")).await.json();
+    let frankfurt = &by_client["regions"][1];
+    assert_eq!(
+        (&by_client["scoring"]["latency_from"], &by_client["origin"]["coordinates"], &frankfurt["latency_source"]),
+        (&"client".into(), &serde_json::json!([52.5, 13.4]), &"client_distance".into()),
+        "{by_client:#}"
+    );
+    assert!((10.0..20.0).contains(&frankfurt["latency_ms"].as_f64().expect("a number")), "{frankfurt}");
+    let by_node = node.ask(&told("/")).await.json();
+    assert_eq!((&by_node["scoring"]["latency_from"], &by_node["origin"]["coordinates"]), (&"node".into(), &Value::Null));
+
+    // The log has what `replay` needs to come to the same.
+    let line = node.access_log().find("its line", |line| line.contains("\"path\":\"/by-client\"")).await;
+    assert!(line.contains("\"coordinates\":[52.5,13.4]"), "{line}");
+}
+
+/// A node measures the clients that connect to it, and goes by that for others of their country.
+#[tokio::test]
+async fn what_is_measured_of_a_countrys_clients_moves_the_others() {
+    let (_world, table) = by_client().await;
+    let node = Setup::new("virginia", &table).database(Some(places())).start().await;
+    // Loopback is nearer than light could come from Berlin: the excess is as low as can be.
+    for host in 1..=24 {
+        let client = Client::http1(node.http()).from(std::net::IpAddr::from([127, 9, host, 1]));
+        assert_eq!(client.send(&get("/by-client")).await.status, 200);
+    }
+    eventually("it is measured", async || {
+        let status = node.status().await;
+        match status["regions"][0]["client_excess_ms"]["DE"].as_f64() {
+            Some(ms) if ms < -60.0 => Ok(()),
+            _ => Err(status["regions"].to_string()),
+        }
+    })
+    .await;
+    let told = node.ask(&get("/explain?ip=192.0.2.1&path=/by-client")).await.json();
+    let virginia = &told["regions"][0];
+    assert_eq!(virginia["latency_source"], "client_measured", "{virginia}");
+    // 6,700 km: 67 ms at the speed of light, which no measurement beats.
+    let ms = virginia["latency_ms"].as_f64().expect("a number");
+    assert!((65.0..75.0).contains(&ms), "{ms}");
 }

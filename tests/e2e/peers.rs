@@ -3,6 +3,7 @@
 mod certificates;
 mod claims;
 mod gateways;
+mod rollover;
 mod signatures;
 
 use meridian_tests::{Node, eventually};

@@ -163,6 +163,7 @@ fn spec(routes: Vec<RouteSpec>) -> TableSpec {
         scorings: vec![ScoringSpec::built_in("balanced").expect("it is built in")],
         routes,
         failover: Failover::default(),
+        lowers_criticality: false,
         traffic_classes: Vec::new(),
         emergency: None,
     }

@@ -95,6 +95,7 @@ fn check_decisions(table: &Table) {
                 origin,
                 declared: &[],
                 consent: number > 1,
+                client_at: None,
                 client_key: number as u64,
                 from,
                 pinned: (number == 3).then_some(from),

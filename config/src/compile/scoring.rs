@@ -1,7 +1,9 @@
 //! `[scoring.NAME]`: what counts in the choice between regions.
 
 use policy::Table;
-use policy::score::{CurveShape, LatencyCurve, ScoringSpec, Weights};
+use policy::region::Region;
+use policy::route::RouteSpec;
+use policy::score::{CurveShape, LatencyCurve, LatencyFrom, ScoringSpec, Weights};
 
 use super::names::Names;
 use crate::field::{Field, Section};
@@ -29,14 +31,46 @@ pub(super) fn scorings(root: &Section<'_>, names: &Names<'_>) -> Vec<ScoringSpec
     scorings
 }
 
+/// Reports regions without coordinates, where some route's scoring goes by how far its clients are from each of them.
+pub(super) fn check_coordinates(
+    root: &Section<'_>,
+    scorings: &[ScoringSpec],
+    regions: &[Region],
+    routes: &[RouteSpec],
+) {
+    let goes_by_clients = |scoring: &&ScoringSpec| scoring.latency_from == LatencyFrom::Client;
+    let mut used = routes.iter().filter_map(|route| scorings.get(route.scoring)).filter(goes_by_clients);
+    let lacking = regions.iter().filter(|region| region.coordinates.is_none());
+    let (Some(scoring), Some(section)) = (used.next(), root.field("regions").and_then(|field| field.open_section()))
+    else {
+        return;
+    };
+    for region in lacking {
+        if let Some(field) = section.field(&region.name) {
+            field.error(format!(
+                "scoring.{} reckons from clients (latency_from = \"client\"), and where this region is is not said: give \
+                 coordinates = [53.35, -6.26], its latitude and longitude",
+                scoring.name
+            ));
+        }
+    }
+}
+
 fn scoring(field: &Field<'_>) -> Option<ScoringSpec> {
     let section = field.section(KEYS)?;
     // Everything is read, and so checked, before a part of it can return early.
     let weights = weights(field, &section);
     let curve = section.field("latency_curve").map(|field| curve(&field));
     let latency_curve = curve.unwrap_or_else(|| Some(LatencyCurve::default()));
+    let latency_from = section.field("latency_from").and_then(|field| field.choice(FROM)).unwrap_or_default();
     let shares = section.field("shares").and_then(|field| field.boolean()).unwrap_or(true);
-    Some(ScoringSpec { name: field.key().to_owned(), weights: weights?, latency_curve: latency_curve?, shares })
+    Some(ScoringSpec {
+        name: field.key().to_owned(),
+        weights: weights?,
+        latency_curve: latency_curve?,
+        latency_from,
+        shares,
+    })
 }
 
 /// Reads the weights. A declaration of a built-in scoring that names none of them keeps its own.
@@ -105,7 +139,9 @@ fn knot(field: &Field<'_>) -> Option<(f64, f64)> {
     }
 }
 
-const KEYS: &[&str] = &["latency", "load", "compliance", "cost", "latency_curve", "shares"];
+const KEYS: &[&str] = &["latency", "load", "compliance", "cost", "latency_curve", "latency_from", "shares"];
+
+const FROM: &[(&str, LatencyFrom)] = &[("node", LatencyFrom::Node), ("client", LatencyFrom::Client)];
 
 const WEIGHTS: &[&str] = &["latency", "load", "compliance", "cost"];
 

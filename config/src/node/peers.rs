@@ -16,7 +16,16 @@ pub(super) fn peers(root: &Section<'_>, directory: &Path) -> Option<Peers> {
         names: list(&section, "names", name),
         certificate: certificate.as_ref().and_then(|field| pair(field, directory)),
         secret_file: section.field("secret_file").and_then(|field| field.file(directory)),
+        rollover: section.field("rollover").and_then(|field| field.boolean()).unwrap_or(false),
     };
+    if let Some(field) = section.field("rollover").filter(|_| peers.rollover)
+        && (peers.secret_file.is_none() || section.field("certificate_authorities").is_none())
+    {
+        field.error(
+            "there is nothing to change from or to: it is for nodes with both secret_file and certificate_authorities"
+                .to_owned(),
+        );
+    }
     if section.field("certificate_authorities").is_none() {
         if section.field("secret_file").is_none() {
             section.error(
@@ -115,7 +124,7 @@ fn list<T>(section: &Section<'_>, key: &str, read: impl Fn(&Field<'_>) -> Option
     list.iter().filter_map(read).collect()
 }
 
-const KEYS: &[&str] = &["certificate_authorities", "names", "certificate", "secret_file"];
+const KEYS: &[&str] = &["certificate_authorities", "names", "certificate", "secret_file", "rollover"];
 
 /// The longest URI, in bytes: SPIFFE's limit for ids.
 const MAX_URI: usize = 2048;

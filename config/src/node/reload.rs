@@ -139,9 +139,9 @@ fn take_tokens(newer: Tokens) -> Tokens {
 }
 
 fn take_peers(newer: Peers) -> Peers {
-    let Peers { certificate_authorities, names, certificate, secret_file } = newer;
+    let Peers { certificate_authorities, names, certificate, secret_file, rollover } = newer;
     let certificate = certificate.map(take_files);
-    Peers { certificate_authorities, names, certificate, secret_file }
+    Peers { certificate_authorities, names, certificate, secret_file, rollover }
 }
 
 fn take_files(newer: CertificateFiles) -> CertificateFiles {

@@ -354,9 +354,11 @@ fn peers_are_named_by_authorities_or_share_a_secret() {
                 key: directory.join("node-key.pem")
             }),
             secret_file: Some(directory.join("peers.key")),
+            rollover: false,
         })
     );
     good(&base_with("[peers]\nsecret_file = 'peers.key'"));
+    assert!(good(&base_with(&format!("{all}\nrollover = true"))).peers.is_some_and(|peers| peers.rollover));
     let with = |keys: &str| base_with(&format!("[peers]\n{keys}"));
     for (keys, path, fragment) in [
         ("", "peers", "names nobody"),
@@ -373,6 +375,8 @@ fn peers_are_named_by_authorities_or_share_a_secret() {
             "name the PEM",
         ),
         ("certificate_authorities = ['a']\nnames = ['10.0.0.1']", "peers.names[0]", "is not a name"),
+        ("secret_file = 'k'\nrollover = true", "peers.rollover", "nothing to change from or to"),
+        ("secret_file = 'k'\nrollover = 'yes'", "peers.rollover", ""),
         ("secret_fil = 'k'", "peers.secret_fil", "did you mean \"secret_file\"?"),
     ] {
         let problems = read(&with(keys)).unwrap_err().0;

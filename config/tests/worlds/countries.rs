@@ -57,6 +57,7 @@ fn regions(document: &RoutingTable, origin: Origin, request: Request) -> Option<
         origin,
         declared: &[],
         consent: request.consent,
+        client_at: None,
         client_key: client_key(b"198.51.100.7"),
         from: table.regions().next().expect("a region").0,
         pinned: None,

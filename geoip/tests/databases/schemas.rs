@@ -31,6 +31,42 @@ impl From<Place<'_>> for Answer {
 const NOTHING: Answer =
     Answer { country: None, region: None, city: None, asn: None, organization: None, anonymous: false };
 
+/// The degrees that are read of a record in Germany.
+fn degrees(record: serde_json::Value) -> Option<(f64, f64)> {
+    let sample = Sample::new("Sample").with("81.2.69.0/24", record).with("9.9.9.9/32", json!({"country": "US"}));
+    let databases: GeoDatabases = [sample.open()].into_iter().collect();
+    databases.lookup("81.2.69.142".parse().unwrap()).coordinates.map(|at| at.degrees())
+}
+
+#[test]
+fn coordinates() {
+    let munich = Some((48.1, 11.6));
+    let nested = |location: serde_json::Value| json!({"country": {"iso_code": "DE"}, "location": location});
+    for (record, expected) in [
+        (nested(json!({"latitude": 48.1374, "longitude": 11.5755, "accuracy_radius": 20, "time_zone": "x"})), munich),
+        (nested(json!({"latitude": 48.1374, "longitude": 11.5755})), munich),
+        (nested(json!({"latitude": 48.1374, "longitude": 11.5755, "accuracy_radius": 1000})), None),
+        (nested(json!({"latitude": 48.1374})), None),
+        (nested(json!({"latitude": 148.1, "longitude": 11.5})), None),
+        (nested(json!({"latitude": [1], "longitude": {"a": 1}})), None),
+        (nested(json!("Munich")), None),
+        (nested(json!([48.1, 11.6])), None),
+        (nested(json!(48.1)), None),
+        (json!({"country": "DE", "lat": "48.13743", "lng": "11.57549"}), munich),
+        (json!({"country_code": "DE", "latitude": 48.1374, "longitude": 11.5755}), munich),
+        (json!({"country_code": "DE", "latitude": 0.0, "longitude": 0.0}), None),
+        (json!({"country": "DE", "loc": "48.1374,11.5755"}), munich),
+        (json!({"country": "DE", "loc": "48.1374 11.5755"}), None),
+        (json!({"country": "DE", "loc": 48}), None),
+        (json!({"country": "DE", "latitude": "-33.92", "longitude": 18}), Some((-33.9, 18.0))),
+        (json!({"country": "DE"}), None),
+        // Of a place in no country nothing is known.
+        (json!({"location": {"latitude": 48.1374, "longitude": 11.5755}, "asn": "AS64500"}), None),
+    ] {
+        assert_eq!(degrees(record.clone()), expected, "{record}");
+    }
+}
+
 /// The answer for the only record of a database; a second record keeps the database relevant.
 fn read(record: impl Serialize) -> Answer {
     let sample = Sample::new("Sample").with("81.2.69.0/24", record).with("9.9.9.9/32", json!({"country": "US"}));

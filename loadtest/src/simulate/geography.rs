@@ -116,6 +116,7 @@ pub(super) fn table(declared: &[Option<f64>], failover: Failover) -> Table {
         scorings: vec![ScoringSpec::built_in("balanced").expect("built in")],
         routes: ROUTES.iter().map(|(name, criticality, _)| route(name, *criticality)).collect(),
         failover,
+        lowers_criticality: false,
         traffic_classes: Vec::new(),
         emergency: None,
     };

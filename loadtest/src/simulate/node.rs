@@ -239,6 +239,7 @@ impl Node {
                     rps,
                     origin_load: 0.0,
                     round_trips: BTreeMap::new(),
+                    client_excess_ms: BTreeMap::new(),
                 };
                 (index, report)
             })
@@ -258,6 +259,7 @@ fn choose(table: &Table, home: RegionId, cohort: &Cohort, view: &(impl policy::V
         origin: Origin::Country(country),
         declared: &[],
         consent: false,
+        client_at: None,
         client_key: cohort.key,
         from: home,
         pinned: None,
@@ -324,7 +326,7 @@ fn most_of(criticality: Criticality, cap: usize, key: u64) -> usize {
     let (mut admitted, mut refused) = (0, cap);
     while admitted < refused {
         let middle = (admitted + refused) / 2;
-        if admits(criticality, middle, cap, key) { admitted = middle + 1 } else { refused = middle }
+        if admits(criticality, middle, cap, key, || Duration::ZERO) { admitted = middle + 1 } else { refused = middle }
     }
     admitted
 }

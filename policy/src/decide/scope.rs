@@ -1,6 +1,7 @@
 //! How far a request may go from its first choice.
 
 use super::{choose, subject};
+use crate::client_way::ClientAt;
 use crate::facts::Facts;
 use crate::failover::FailoverScope;
 use crate::jurisdiction::JurisdictionId;
@@ -41,6 +42,8 @@ impl View for AtRest {
 /// the route, what is measured may know better: then distance has no say. A standby that takes writes over counts for a
 /// write where no region is left that has them by the table.
 fn first_choice(table: &Table, route: &Route, facts: &Facts<'_>, allowed: &Allowed) -> Option<RegionId> {
+    let client_at = facts.client_at.map(|at| ClientAt { excess_ms: &[], ..at });
+    let facts = &Facts { client_at, ..*facts };
     let with = |near, writes| choose(table, route, facts, &AtRest { near, writes }, allowed, None);
     // A region that could not take them at all is out either way.
     let chosen = |near| with(near, Writes::AsDeclared).or_else(|| with(near, Writes::Granted));

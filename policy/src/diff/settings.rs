@@ -275,13 +275,14 @@ fn as_written(countries: &Countries, spec: &TableSpec) -> String {
 
 fn rest(spec: &TableSpec) -> Vec<(String, String)> {
     let mut rest = vec![("latency.window".to_owned(), format!("{:?}", spec.latency_window))];
-    for ScoringSpec { name, weights, latency_curve, shares } in &spec.scorings {
+    for ScoringSpec { name, weights, latency_curve, latency_from, shares } in &spec.scorings {
         let words = format!(
             "latency {}, load {}, compliance {}, cost {}",
             weights.latency, weights.load, weights.compliance, weights.cost
         );
         rest.push((format!("scoring.{name}"), words));
         rest.push((format!("scoring.{name}.latency_curve"), latency_curve.to_string()));
+        rest.push((format!("scoring.{name}.latency_from"), latency_from.name().to_owned()));
         rest.push((format!("scoring.{name}.shares"), shares.to_string()));
     }
     let Failover {

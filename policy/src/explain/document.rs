@@ -9,7 +9,7 @@ use crate::load::Reported;
 use crate::moment::Moment;
 use crate::region::Access;
 use crate::round_trip::Measured;
-use crate::score::{CurveShape, Terms};
+use crate::score::{CurveShape, LatencyFrom, Terms};
 use crate::verdict::Reason;
 
 /// A decision explained: which region serves one request, and why each of the others does not.
@@ -138,6 +138,9 @@ pub struct ScoringExplained {
     pub name: String,
     /// What each term counts; together 1. A score is the sum of each term times its weight.
     pub weights: Shares,
+    /// From where round trips are reckoned.
+    #[serde(default)]
+    pub latency_from: LatencyFrom,
     /// What a round trip is worth; null from a version that did not tell it.
     #[serde(default)]
     pub latency_curve: Option<CurveExplained>,
@@ -191,6 +194,10 @@ pub struct OriginExplained {
     /// The jurisdictions that an unknown client is treated like; none where the client is known, or under every rule.
     #[serde(default)]
     pub like: Vec<String>,
+    /// Its latitude and longitude in degrees, where the route's score goes by them; null where they are not known, or have no
+    /// part in it. They never say whose law holds.
+    #[serde(default)]
+    pub coordinates: Option<(f64, f64)>,
 }
 
 /// What one source says of where a client is.
@@ -326,6 +333,9 @@ pub struct RegionExplained {
     /// `client_ip` no score uses it.
     #[serde(default)]
     pub rtt_ms: Option<f32>,
+    /// The round trip that the route's `max_latency` goes by, in milliseconds: from this node, slow to fall.
+    #[serde(default)]
+    pub reach_ms: Option<f32>,
     /// What this node measures of the way there; null when nothing was for two windows.
     #[serde(default)]
     pub measured: Option<MeasuredExplained>,
@@ -423,6 +433,10 @@ pub enum LatencySource {
     Local,
     /// The distance between the coordinates.
     GreatCircle,
+    /// The distance from the client's coordinates.
+    ClientDistance,
+    /// The same, corrected by what nodes measure of the clients of its country.
+    ClientMeasured,
     /// Nothing is known: 150 ms.
     #[default]
     Unknown,

@@ -6,13 +6,14 @@ use super::{
     SpillExplained, WeightExplained, Why, detail,
 };
 use crate::decide::{
-    TIE_MARGIN, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, rendezvous, share, spilled,
-    switched_off, takes_writes, too_far, too_stale, weighed,
+    TIE_MARGIN, client, headroom, is_expired, is_kept, latency_ms, level, moved_off, rank, reach_ms, rendezvous, share,
+    spilled, switched_off, takes_writes, too_far, too_stale, way_ms, weighed,
 };
 use crate::emergency::Asks;
 use crate::failover::FailoverScope;
 use crate::hash::mix;
 use crate::region::{Access, AdminState, RegionId, RegionSet};
+use crate::round_trip::Reach;
 use crate::route::Affinity;
 use crate::view::{Health, RegionView, View, Writes};
 
@@ -79,7 +80,7 @@ impl Subject<'_> {
         let Case { table, facts, route, allowed, .. } = self.case;
         let region = table.region(self.id);
         let weighed = weighed(route, &self.seen);
-        let latency = latency_ms(table, facts.from, self.id, &weighed);
+        let latency = self.scored_ms(&weighed);
         let lawful = allowed.all().contains(self.id);
         let constants = table.constants(self.id);
         let headroom = headroom(constants, &weighed);
@@ -99,6 +100,7 @@ impl Subject<'_> {
             latency_ms: latency,
             latency_source: self.latency_source(&weighed, given),
             rtt_ms: self.seen.rtt_ms,
+            reach_ms: Some(reach_ms(table, facts.from, self.id, &self.seen)),
             utilisation: self.seen.utilisation,
             measured: self.case.told[self.id.index()].measured.map(MeasuredExplained::from),
             reported: self.case.told[self.id.index()].reported.map(ReportedExplained::from),
@@ -120,10 +122,19 @@ impl Subject<'_> {
     }
 
     fn score(&self) -> f32 {
-        let Case { table, facts, route, .. } = self.case;
+        let Case { route, .. } = self.case;
         let weighed = weighed(route, &self.seen);
-        let latency = latency_ms(table, facts.from, self.id, &weighed);
+        let latency = self.scored_ms(&weighed);
         route.scoring.score(self.id.index(), route.scoring.curve.points(latency), weighed.utilisation)
+    }
+
+    /// Returns the round trip that the score goes by, in milliseconds.
+    fn scored_ms(&self, weighed: &RegionView) -> f32 {
+        let Case { table, facts, route, .. } = self.case;
+        match client(route, facts) {
+            Some(client) => way_ms(&client, route, facts, table.constants(self.id), self.id),
+            None => latency_ms(table, facts.from, self.id, weighed),
+        }
     }
 
     fn share(&self) -> Option<f32> {
@@ -167,9 +178,17 @@ impl Subject<'_> {
     }
 
     fn latency_source(&self, weighed: &RegionView, given: &RegionSet) -> LatencySource {
-        let Case { table, facts, .. } = self.case;
+        let Case { table, facts, route, .. } = self.case;
         let located = |id: RegionId| table.region(id).coordinates.is_some();
-        if weighed.rtt_ms.is_some() {
+        if client(route, facts).is_some() {
+            let is_kept = route.spec.affinity == Affinity::ClientIp;
+            let excess = facts.client_at.filter(|_| !is_kept).and_then(|at| at.excess_ms.get(self.id.index()).copied());
+            match (located(self.id), excess) {
+                (false, _) => LatencySource::Unknown,
+                (true, Some(_)) => LatencySource::ClientMeasured,
+                (true, None) => LatencySource::ClientDistance,
+            }
+        } else if weighed.rtt_ms.is_some() {
             LatencySource::Measured
         } else if given.contains(self.id) {
             LatencySource::Table
@@ -246,10 +265,15 @@ impl Subject<'_> {
             Health::Down => told.refuses("health", None, "down"),
         }
         self.writes(told);
-        let latency = latency_ms(table, facts.from, self.id, &self.seen);
-        let limit = route.spec.max_latency.filter(|_| too_far(route, latency));
+        let limit = route.spec.max_latency.filter(|_| too_far(route, reach_ms(table, facts.from, self.id, &self.seen)));
         if let Some(limit) = limit {
-            let effect = format!("more than {} ms away", limit.as_millis());
+            let effect = match too_far(route, latency_ms(table, facts.from, self.id, &self.seen)) {
+                true => format!("more than {} ms away", limit.as_millis()),
+                false => {
+                    let below_ms = limit.as_secs_f32() * 1000.0 * Reach::RETURN;
+                    format!("it was more than {} ms away, and is to be below {below_ms:.0} ms", limit.as_millis())
+                }
+            };
             told.refuses("max_latency", Some(route.spec.line), &effect);
         }
         if too_stale(route, *access, table.constants(self.id), &self.seen) {

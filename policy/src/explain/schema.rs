@@ -9,7 +9,7 @@ use super::Explanation;
 use crate::country::Country;
 use crate::moment::Moment;
 use crate::region::Access;
-use crate::score::{CurveShape, Terms};
+use crate::score::{CurveShape, LatencyFrom, Terms};
 use crate::verdict::Reason;
 
 /// Returns the JSON schema (draft 2020-12) of what `meridian explain --format json` prints. More fields may come in
@@ -87,6 +87,20 @@ impl JsonSchema for CurveShape {
             "description": "What holds between two knots of a curve: a straight line, or the points of the knot before.",
             "type": "string",
             "enum": [CurveShape::Line, CurveShape::Steps],
+        })
+    }
+}
+
+impl JsonSchema for LatencyFrom {
+    fn schema_name() -> Cow<'static, str> {
+        "LatencyFrom".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "From where the latency of a score is reckoned: from the node that has the request, or from the client, where its coordinates are known.",
+            "type": "string",
+            "enum": [LatencyFrom::Node, LatencyFrom::Client],
         })
     }
 }

@@ -209,6 +209,7 @@ mod tests {
             rps,
             origin_load: 0.0,
             round_trips: BTreeMap::new(),
+            client_excess_ms: BTreeMap::new(),
         }
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Reported;
+use crate::client_way::MOST_EXCESS_MS;
+use crate::country::Country;
 use crate::round_trip::MOST_MS;
 
 /// A node's report on one region. Which region is not in it: it is the address that it is sent to.
@@ -29,6 +31,10 @@ pub struct LoadReport {
     /// to: at most [`LoadReport::MOST_ROUND_TRIPS`], others with the next reports.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub round_trips: BTreeMap<String, f32>,
+    /// By how many milliseconds the ways of clients to the node are longer than is assumed of their distance, by their country:
+    /// at most [`LoadReport::MOST_COUNTRIES`], others with the next reports.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub client_excess_ms: BTreeMap<Country, f32>,
 }
 
 /// Why a text is no report.
@@ -45,6 +51,11 @@ pub enum BadReport {
     OriginLoad,
     #[error("more than {} round trips, or one that is not between 0 and {MOST_MS} ms", LoadReport::MOST_ROUND_TRIPS)]
     RoundTrips,
+    #[error(
+        "the excess of more than {} countries, or one that is not between -{MOST_EXCESS_MS} and {MOST_EXCESS_MS} ms",
+        LoadReport::MOST_COUNTRIES
+    )]
+    ClientExcess,
 }
 
 impl LoadReport {
@@ -56,6 +67,9 @@ impl LoadReport {
 
     /// Round trips in one report, at most: a report is sent each second, and they change slowly.
     pub const MOST_ROUND_TRIPS: usize = 8;
+
+    /// Countries in one report, at most: likewise.
+    pub const MOST_COUNTRIES: usize = 8;
 
     /// Returns whether a node reports on a region: on its own always, on any other from its first request there until
     /// the others have forgotten the last. `busy` is when requests were last there.
@@ -76,13 +90,15 @@ struct Said {
     origin_load: f32,
     #[serde(default)]
     round_trips: BTreeMap<String, f32>,
+    #[serde(default)]
+    client_excess_ms: BTreeMap<String, f32>,
 }
 
 impl TryFrom<Said> for LoadReport {
     type Error = BadReport;
 
     fn try_from(said: Said) -> Result<Self, BadReport> {
-        let Said { node, region, requests_in_flight, cap, rps, origin_load, round_trips } = said;
+        let Said { node, region, requests_in_flight, cap, rps, origin_load, round_trips, client_excess_ms } = said;
         let is_name = |name: &str| {
             (1..=LoadReport::MAX_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
         };
@@ -101,10 +117,17 @@ impl TryFrom<Said> for LoadReport {
         if !are_round_trips {
             return Err(BadReport::RoundTrips);
         }
+        let is_excess = |ms: &f32| (-MOST_EXCESS_MS..=MOST_EXCESS_MS).contains(ms);
+        if client_excess_ms.len() > LoadReport::MOST_COUNTRIES || !client_excess_ms.values().all(is_excess) {
+            return Err(BadReport::ClientExcess);
+        }
+        // A later version may know more countries.
+        let known = client_excess_ms.into_iter().filter_map(|(code, ms)| Some((code.parse().ok()?, ms)));
+        let client_excess_ms = known.collect();
         if !(0.0..=Reported::MOST).contains(&origin_load) {
             return Err(BadReport::OriginLoad);
         }
-        Ok(Self { node, region, requests_in_flight, cap, rps, origin_load, round_trips })
+        Ok(Self { node, region, requests_in_flight, cap, rps, origin_load, round_trips, client_excess_ms })
     }
 }
 
@@ -168,6 +191,9 @@ mod tests {
             ("round_trips", json!({ "a b": 1.0 })),
             ("round_trips", json!({ "b": -0.1 })),
             ("round_trips", json!({ "b": 60_001 })),
+            ("client_excess_ms", json!({ "DE": 1_001.0 })),
+            ("client_excess_ms", json!({ "DE": null })),
+            ("client_excess_ms", json!((0..9).map(|n| (n.to_string(), 1.0)).collect::<BTreeMap<_, _>>())),
             ("round_trips", json!((0..9).map(|n| (n.to_string(), 1.0)).collect::<BTreeMap<_, _>>())),
         ] {
             let mut said = good();
@@ -185,6 +211,7 @@ mod tests {
             rps,
             origin_load: 0.0,
             round_trips: BTreeMap::new(),
+            client_excess_ms: BTreeMap::new(),
         };
         for rps in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(LoadReport::try_from(said(rps)), Err(BadReport::Rps));

@@ -208,6 +208,7 @@ impl<'a> Comparison<'a> {
             origin,
             declared: &[],
             consent,
+            client_at: None,
             client_key: 0,
             from: RegionId(0),
             pinned: None,

@@ -151,7 +151,7 @@ pub(super) fn check(spec: &TableSpec) -> Result<(), TableError> {
         return Err(TableError::BadNumber { place: "the guarantees of all traffic classes".into(), value: guaranteed });
     }
     let mut curves: Vec<&LatencyCurve> = Vec::new();
-    for ScoringSpec { name, weights, latency_curve, shares: _ } in &spec.scorings {
+    for ScoringSpec { name, weights, latency_curve, latency_from: _, shares: _ } in &spec.scorings {
         if !weights.is_usable() {
             return Err(TableError::BadNumber { place: format!("scoring {name}"), value: weights.sum() });
         }

@@ -47,6 +47,8 @@ pub struct TableSpec {
     pub routes: Vec<RouteSpec>,
     /// The fleet-wide failover settings.
     pub failover: Failover,
+    /// Whether requests may be less critical than their routes, by a trusted proxy's word.
+    pub lowers_criticality: bool,
     /// The traffic classes, at most [`MOST_CLASSES`](crate::concurrency::MOST_CLASSES).
     pub traffic_classes: Vec<TrafficClass>,
     /// What is switched off, in an incident.

@@ -6,6 +6,7 @@ use policy::country::CountrySet;
 use policy::jurisdiction::{Denial, Selector, Transfer, WhenUnavailable};
 use policy::list::Countries;
 use policy::region::{Operator, Region};
+use policy::route::Criticality;
 use policy::table::TableSpec;
 use policy::{Facts, Method, Origin, Payload, RegionId};
 
@@ -202,6 +203,10 @@ pub struct Request {
     pub declared: Names,
     pub consent: bool,
     pub client_key: u64,
+    /// What a trusted source says.
+    pub criticality: Option<Criticality>,
+    /// Latitude and longitude in degrees, and the excess of its country's ways at each region.
+    pub client_at: Option<((f64, f64), Vec<f32>)>,
     pub from: String,
     pub pinned: Option<String>,
     pub only: Option<String>,
@@ -223,6 +228,8 @@ impl Request {
             declared: facts.declared.iter().map(|id| spec.jurisdictions[id.0].name.clone()).collect(),
             consent: facts.consent,
             client_key: facts.client_key,
+            criticality: facts.criticality,
+            client_at: facts.client_at.map(|at| (at.coordinates.degrees(), at.excess_ms.to_vec())),
             from: name(facts.from),
             pinned: facts.pinned.map(name),
             only: facts.only.map(name),

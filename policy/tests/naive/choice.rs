@@ -7,7 +7,7 @@ use policy::failover::FailoverScope;
 use policy::hash::client_key;
 use policy::region::{AdminState, Region, Role};
 use policy::route::{Affinity, Criticality, RouteSpec, UnknownLag};
-use policy::score::{CurveShape, LatencyCurve};
+use policy::score::{CurveShape, LatencyCurve, LatencyFrom};
 use policy::{Health, RegionView, Writes};
 
 use super::book::{Book, Names, Request};
@@ -78,6 +78,9 @@ impl Choice {
             return choice;
         }
         // "With every region up and idle, at the round trips that the table assumes."
+        let unmeasured =
+            Request { client_at: request.client_at.as_ref().map(|(at, _)| (*at, Vec::new())), ..request.clone() };
+        let request = &unmeasured;
         let idle = RegionView { lag: Some(Duration::ZERO), ..RegionView::default() };
         // "A standby that takes writes over counts where nobody else could take them."
         let takes = |name: &str| match &book.region(name).standby {
@@ -119,7 +122,8 @@ impl Choice {
             let seen = view(&region.name);
             let latency = seen.rtt_ms.map_or_else(|| prior_ms(book, &request.from, &region.name), f64::from);
             let (near_and_fresh, unclear) = near_and_fresh(book, route, request, &region.name, &seen);
-            choice.unclear |= unclear || at_a_step(&book.spec.scorings[route.scoring].latency_curve, latency);
+            let scoring = &book.spec.scorings[route.scoring];
+            choice.unclear |= unclear;
             if seen.health == Health::Down || !near_and_fresh {
                 continue;
             }
@@ -129,6 +133,18 @@ impl Choice {
                 Affinity::ClientIp => (prior_ms(book, &request.from, &region.name), 0.0),
                 Affinity::None | Affinity::Cookie(_) => (latency, f64::from(seen.utilisation)),
             };
+            let latency = match (&request.client_at, scoring.latency_from) {
+                (Some((at, excess_ms)), LatencyFrom::Client) => {
+                    let at_index = book.spec.regions.iter().position(|one| one.name == region.name).expect("a region");
+                    let measured = excess_ms.get(at_index).filter(|_| route.affinity != Affinity::ClientIp);
+                    region.coordinates.map_or(150.0, |its| {
+                        let km = kilometres(*at, its);
+                        (km / 50.0 + 5.0 + f64::from(measured.copied().unwrap_or(0.0))).max(km / 100.0)
+                    })
+                }
+                _ => latency,
+            };
+            choice.unclear |= at_a_step(&scoring.latency_curve, latency);
             let seed = client_key(region.name.as_bytes());
             let rank = Rank {
                 elsewhere_than_pinned: request.pinned.as_deref() != Some(&region.name)
@@ -139,7 +155,7 @@ impl Choice {
                     None => region.role == Role::Cold,
                 },
                 moved_off: moved_off(region, seen.health, request.client_key ^ seed),
-                spilled: choice.spilled(book, route, pressure, request.client_key ^ seed),
+                spilled: choice.spilled(book, route, request, pressure, request.client_key ^ seed),
                 priority: region.priority,
             };
             // What a pinned client is asked nothing of.
@@ -203,18 +219,21 @@ impl Choice {
         Some(Next { acceptable, drawn: sure.len() > 1 })
     }
 
-    /// From the overload mark to full, the criticalities that routes have share the way, the
-    /// lowest first; each spills in proportion.
-    fn spilled(&mut self, book: &Book<'_>, route: &RouteSpec, pressure: f64, hash: u64) -> bool {
+    /// From the overload mark to full, the criticalities that requests have share the way, the lowest first; each spills in
+    /// proportion. A request is as critical as its route, or less by a trusted word.
+    fn spilled(&mut self, book: &Book<'_>, route: &RouteSpec, request: &Request, pressure: f64, hash: u64) -> bool {
         const MARK: f64 = 0.85;
+        let own = request.criticality.map_or(route.criticality, |said| said.min(route.criticality));
         let mut bands = Vec::new();
         for criticality in [Criticality::Sheddable, Criticality::Default, Criticality::Critical] {
-            if book.spec.routes.iter().any(|route| route.criticality == criticality) {
+            let lowered = |route: &RouteSpec| book.spec.lowers_criticality && route.criticality > criticality;
+            let has = |route: &RouteSpec| route.criticality == criticality || lowered(route);
+            if criticality == own || book.spec.routes.iter().any(has) {
                 bands.push(criticality);
             }
         }
         let width = (1.0 - MARK) / bands.len() as f64;
-        let position = bands.iter().position(|band| *band == route.criticality).expect("a band") as f64;
+        let position = bands.iter().position(|band| *band == own).expect("a band") as f64;
         let share = (pressure - MARK - width * position) / width;
         let fraction = fraction(hash ^ u64::from_be_bytes(*b"spill!!!"));
         let outside = !(-1e-3..=1.001).contains(&share);
@@ -296,7 +315,7 @@ pub fn near_and_fresh(
     region: &str,
     seen: &RegionView,
 ) -> (bool, bool) {
-    let latency = seen.rtt_ms.map_or_else(|| prior_ms(book, &request.from, region), f64::from);
+    let latency = seen.reach_ms.or(seen.rtt_ms).map_or_else(|| prior_ms(book, &request.from, region), f64::from);
     let over = route.max_latency.map(|max| latency - max.as_secs_f64() * 1000.0);
     let unclear = over.is_some_and(|over| over != 0.0 && over.abs() < SCORE_ERROR);
     let stale = route.max_replication_lag.is_some_and(|max| is_stale(route, book.region(region), seen, max));

@@ -141,6 +141,7 @@ pub fn spec(regions: Vec<Region>) -> TableSpec {
         scorings: vec![ScoringSpec::built_in("balanced").unwrap()],
         routes: vec![route("public", "/", 0)],
         failover: Failover::default(),
+        lowers_criticality: false,
         traffic_classes: Vec::new(),
         emergency: None,
     }

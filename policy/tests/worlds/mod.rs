@@ -7,9 +7,11 @@
 
 use std::time::Duration;
 
+use policy::client_way::ClientAt;
 use policy::country::{Country, CountrySet, group};
 use policy::emergency::{EmergencySpec, ReadOnly};
 use policy::failover::{Failover, FailoverScope};
+use policy::globe::Coordinates;
 use policy::jurisdiction::{
     ClassId, DataClass, Denial, Jurisdiction, JurisdictionId, Rule, Scope, Selector, SuperRegion, Transfer,
     WhenUnavailable,
@@ -17,7 +19,7 @@ use policy::jurisdiction::{
 use policy::list::{Countries, Entry, List, ListId};
 use policy::region::{Access, AdminState, Capabilities, Operator, Region, Role, Standby, TakesWrites, Tier};
 use policy::route::{Affinity, Criticality, HostPattern, PathPattern, Retry, RouteSpec, ServerName, UnknownLag};
-use policy::score::{CurveShape, LatencyCurve, ScoringSpec, Weights};
+use policy::score::{CurveShape, LatencyCurve, LatencyFrom, ScoringSpec, Weights};
 use policy::table::{TableSpec, UnknownOrigin, UnlistedJurisdiction};
 use policy::{
     Facts, Health, Method, Moment, Origin, Payload, Period, RegionId, RegionSet, RegionView, RouteId, Snapshot,
@@ -67,6 +69,10 @@ pub struct Question {
     pub declared: Vec<JurisdictionId>,
     pub consent: bool,
     pub client_key: u64,
+    pub criticality: Option<Criticality>,
+    pub coordinates: Option<Coordinates>,
+    /// By region.
+    pub excess_ms: Vec<f32>,
     pub from: RegionId,
     pub pinned: Option<RegionId>,
     pub only: Option<RegionId>,
@@ -84,11 +90,12 @@ impl Question {
             origin: self.origin,
             declared: &self.declared,
             consent: self.consent,
+            client_at: self.coordinates.map(|coordinates| ClientAt { coordinates, excess_ms: &self.excess_ms }),
             client_key: self.client_key,
             from: self.from,
             pinned: self.pinned,
             only: self.only,
-            criticality: None,
+            criticality: self.criticality,
         }
     }
 
@@ -106,6 +113,8 @@ pub struct Asked {
     declared: Vec<usize>,
     consent: bool,
     client_key: u64,
+    criticality: Option<Criticality>,
+    client_at: (Option<Coordinates>, Vec<f32>),
     places: (usize, Option<usize>, Option<usize>),
     seen: Vec<RegionView>,
     expired: bool,
@@ -127,6 +136,9 @@ impl Asked {
             },
             consent: self.consent,
             client_key: self.client_key,
+            criticality: self.criticality,
+            coordinates: self.client_at.0,
+            excess_ms: self.client_at.1.clone(),
             from: region(from),
             pinned: pinned.map(region),
             only: only.map(region),
@@ -202,13 +214,22 @@ pub fn asked() -> impl Strategy<Value = Asked> {
     let places = (0..70_usize, maybe(0.3, 0..70_usize), maybe(0.08, 0..70_usize));
     let declared = prop_oneof![3 => Just(Vec::new()), 1 => vec(0..8_usize, 1..=2)];
     let moment = (vec(seen(), 1..=7), prop_oneof![15 => Just(false), 1 => Just(true)]);
-    ((host, path, method, payload()), origin, declared, any::<bool>(), any::<u64>(), places, moment).prop_map(
-        |(target, origin, declared, consent, client_key, places, (seen, expired))| Asked {
+    let at = (-900..=900_i32, -1800..=1800_i32)
+        .prop_map(|(lat, lon)| Coordinates::new(f64::from(lat) / 10.0, f64::from(lon) / 10.0));
+    let at = prop_oneof![3 => at, 1 => Just(None)];
+    // As many as there are regions, fewer, or more.
+    let excess_ms = vec(select(&[-200.0_f32, 0.0, 20.0, 60.5, 300.0]), 0..=9);
+    let criticality = maybe(0.3, select(&[Criticality::Sheddable, Criticality::Default, Criticality::Critical]));
+    let who = (any::<u64>(), criticality, (at, excess_ms));
+    ((host, path, method, payload()), origin, declared, any::<bool>(), who, places, moment).prop_map(
+        |(target, origin, declared, consent, (client_key, criticality, client_at), places, (seen, expired))| Asked {
             target,
             origin,
             declared,
             consent,
             client_key,
+            criticality,
+            client_at,
             places,
             seen,
             expired,
@@ -234,14 +255,16 @@ fn seen() -> impl Strategy<Value = RegionView> {
     let load = prop_oneof![3 => Just(0.0_f32), 2 => thousandths(0..200), 1 => thousandths(0..1200)];
     let pressure = prop_oneof![3 => Just(0.0_f32), 2 => thousandths(840..1010), 1 => Just(1.0_f32)];
     let rtt_ms = maybe(0.3, select(&[5.0_f32, 25.0, 60.0, 61.5, 90.0, 140.0, 500.0]));
+    let reach = prop_oneof![3 => Just(1.0_f32), 1 => Just(1.1_f32)];
     let lag = maybe(0.2, select(&[1_u64, 60, 61]).prop_map(Duration::from_secs));
     let writes = prop_oneof![
         6 => Just(Writes::AsDeclared),
         1 => Just(Writes::Granted),
         1 => select(&[Withheld::Elsewhere, Withheld::Lost]).prop_map(Writes::Withheld),
     ];
-    (health, load, pressure, rtt_ms, lag, any::<bool>(), writes).prop_map(
-        |(health, utilisation, pressure, rtt_ms, lag, promoted, writes)| RegionView {
+    (health, load, pressure, (rtt_ms, reach), lag, any::<bool>(), writes).prop_map(
+        |(health, utilisation, pressure, (rtt_ms, reach), lag, promoted, writes)| RegionView {
+            reach_ms: rtt_ms.map(|ms| ms * reach),
             promoted,
             writes,
             health,
@@ -270,12 +293,12 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
     );
     // Strictest, like some jurisdictions, or refused.
     let unknown = prop_oneof![4 => Just(None), 2 => vec(0..5_usize, 1..=2).prop_map(Some), 1 => Just(Some(Vec::new()))];
-    let defaults = (unknown, prop_oneof![6 => Just(false), 1 => Just(true)]);
+    let defaults = (unknown, prop_oneof![6 => Just(false), 1 => Just(true)], any::<bool>());
     let routes = (vec(route(), 1..=7), maybe(0.8, route()));
     let latencies =
         vec((0..70_usize, 0..70_usize, select(&[0.0, 30.0, 45.0, 60.0, 80.0, 120.0, 140.0, 400.0])), 0..=20);
     (regions, law, defaults, vec(scoring(), 1..=3), routes, latencies).prop_map(
-        |(mut regions, law, (unknown, refuse), scorings, routes, latencies)| {
+        |(mut regions, law, (unknown, refuse, lowers), scorings, routes, latencies)| {
             let count = regions.len();
             for (index, region) in regions.iter_mut().enumerate() {
                 region.name = format!("r{index}");
@@ -317,6 +340,7 @@ pub fn table() -> impl Strategy<Value = TableSpec> {
                 scorings: named("w", scorings, |name, scoring| ScoringSpec { name, ..scoring }),
                 routes: Vec::new(),
                 failover: Failover::default(),
+                lowers_criticality: lowers,
                 traffic_classes: Vec::new(),
                 emergency: None,
             };
@@ -664,10 +688,12 @@ fn route() -> impl Strategy<Value = RouteSpec> {
 
 fn scoring() -> impl Strategy<Value = ScoringSpec> {
     let shares = prop_oneof![3 => Just(true), 1 => Just(false)];
-    (weights(), curve(), shares).prop_map(|(weights, latency_curve, shares)| ScoringSpec {
+    let from = prop_oneof![2 => Just(LatencyFrom::Node), 1 => Just(LatencyFrom::Client)];
+    (weights(), curve(), from, shares).prop_map(|(weights, latency_curve, latency_from, shares)| ScoringSpec {
         name: String::new(),
         weights,
         latency_curve,
+        latency_from,
         shares,
     })
 }

@@ -19,7 +19,7 @@ use crate::load::meter::LoadMeter;
 use crate::load::{LagTold, LoadReports, SUBJECTS, WriterWord, receive, subject};
 use crate::node::Node;
 use crate::peers::identity;
-use crate::peers::messages::{CERTIFICATES, MessageProof, MessageVerifier, SIGNATURE};
+use crate::peers::messages::{CERTIFICATES, MessageProof, MessageVerifier, SECRET_SIGNATURE, SIGNATURE};
 use crate::routing::{Region, Routing};
 
 /// Sends this node's load each second and receives the others', until the future is dropped or the
@@ -118,13 +118,18 @@ fn in_headers(proof: MessageProof) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(SIGNATURE, proof.signature);
     proof.certificates.into_iter().for_each(|certificates| headers.insert(CERTIFICATES, certificates));
+    proof.by_secret.into_iter().for_each(|signature| headers.insert(SECRET_SIGNATURE, signature));
     headers
 }
 
 /// Reads that from a message.
 fn proof(message: &Message) -> Option<MessageProof> {
     let value = |name| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
-    Some(MessageProof { signature: value(SIGNATURE)?, certificates: value(CERTIFICATES) })
+    Some(MessageProof {
+        signature: value(SIGNATURE)?,
+        certificates: value(CERTIFICATES),
+        by_secret: value(SECRET_SIGNATURE),
+    })
 }
 
 /// Tracks whether the node's own load reports come back. Where the bus does not let the node publish or

@@ -15,10 +15,11 @@ use policy::{Explanation, Health, Moment, Payload, RegionId, RegionView, Table};
 
 use super::what_if::{assignment, region};
 use super::{Failed, Format, print};
-use crate::client::Geo;
-use crate::explain::{Question, answer, header};
+use crate::client::{Client, Geo};
+use crate::explain::{Question, answer, coordinates, header};
 use crate::prepare;
 use crate::request_context::TrustSources;
+use crate::routing::ClientOnMap;
 use crate::token::Tokens;
 
 /// Explain a decision.
@@ -63,6 +64,9 @@ pub(super) struct Explain {
     /// The client's identity for the hash, instead of its address
     #[arg(long, value_name = "K")]
     client_key: Option<String>,
+    /// Where the client is, instead of a look-up, for routes whose score goes by that
+    #[arg(long, value_name = "LAT,LON", allow_hyphen_values = true)]
+    coordinates: Option<String>,
     /// Take a region as down
     #[arg(long, value_name = "REGION")]
     down: Vec<String>,
@@ -114,7 +118,9 @@ impl Explain {
         let from = region(table, &from).map_err(input)?;
         let view = self.view(table)?;
         let trust = TrustSources { geo: &geo, tokens: &tokens, verifications: None };
-        answer(&self.question()?, &document, from, view.as_slice(), trust).map_err(input)
+        let ways =
+            |id, client: &Client| client.coordinates.filter(|_| table.is_by_client(id)).map(ClientOnMap::unmeasured);
+        answer(&self.question()?, &document, from, view.as_slice(), trust, ways).map_err(input)
     }
 
     /// Returns the table, the deciding region's name, the databases and the token keys, from either kind of file.
@@ -161,6 +167,7 @@ impl Explain {
             country: self.country.clone(),
             consent: self.consent,
             client_key: self.client_key.clone(),
+            coordinates: self.coordinates.as_deref().map(coordinates).transpose().map_err(input)?,
         })
     }
 
@@ -184,7 +191,9 @@ impl Explain {
         }
         for text in &self.rtt {
             let (name, value) = assignment(text, "--rtt", "REGION=80").map_err(input)?;
-            change(region(table, name).map_err(input)?, &|seen| seen.rtt_ms = Some(value));
+            change(region(table, name).map_err(input)?, &|seen| {
+                (seen.rtt_ms, seen.reach_ms) = (Some(value), Some(value))
+            });
         }
         Ok(view)
     }
@@ -196,6 +205,7 @@ impl Explain {
         pairs.extend(self.upgrade.then(|| ("upgrade", "websocket".to_owned())));
         pairs.extend(self.content.then(|| ("content", "true".to_owned())));
         pairs.extend(self.consent.then(|| ("consent", "granted".to_owned())));
+        pairs.extend(self.coordinates.clone().map(|at| ("coordinates", at)));
         pairs.extend(self.client_key.clone().map(|key| ("client_key", key)));
         pairs.extend(self.headers.iter().map(|header| ("header", header.clone())));
         pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&")

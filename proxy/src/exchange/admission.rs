@@ -10,6 +10,7 @@ use policy::pressure::Criticality;
 
 use crate::client::Client;
 use crate::client_counts::ClientNetwork;
+use crate::clock;
 use crate::occupancy::InFlight;
 use crate::request_log::RequestLog;
 use crate::respond::OwnAnswer;
@@ -42,7 +43,7 @@ pub(super) fn admitted(
         shed(lacking.name());
         return Err(OwnAnswer::exhausted());
     }
-    let may = |others| admits(criticality, others, limits.requests_in_flight, client.key);
+    let may = |others| admits(criticality, others, limits.requests_in_flight, client.key, clock::since_1970);
     if let Err(others) = log.worker.requests.admits(may) {
         shed("node_full");
         return Err(OwnAnswer::overloaded(others as f32 / limits.requests_in_flight.max(1) as f32));

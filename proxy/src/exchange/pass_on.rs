@@ -34,6 +34,7 @@ pub(super) fn pass_on(
     // The region is one of the pinned table's: its permits say so.
     log.region = log.routing.table().region_named(served).filter(|_| answered.refused.is_none());
     log.attempts = attempts;
+    log.head_after = Some(answered.head_at.saturating_duration_since(log.started));
     log.safeguarded = safeguarded;
     let client_key = log.client.as_ref().map_or(0, |client| client.key);
     let (mut parts, ()) = response.into_parts();

@@ -2,6 +2,7 @@
 
 pub(crate) mod canary;
 pub(crate) mod class_places;
+pub(crate) mod client_ways;
 pub(crate) mod endpoint;
 pub(crate) mod latency;
 pub(crate) mod limiter;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use policy::round_trip::{Answer, Measured, ReportedTrips, RoundTrips};
+use policy::round_trip::{Answer, Measured, Reach, ReportedTrips, RoundTrips};
 use smallvec::SmallVec;
 
 use crate::clock::uptime;
@@ -53,6 +53,8 @@ impl PendingRoundTrips {
 pub(crate) struct RegionRoundTrip {
     /// What decisions use, in milliseconds, as bits; not a number where the prior stands.
     settled_ms: AtomicU32,
+    /// The same as [`policy::RegionView::reach_ms`] has it.
+    reach_ms: AtomicU32,
     inner: Mutex<Inner>,
 }
 
@@ -60,11 +62,13 @@ pub(crate) struct RegionRoundTrip {
 struct Inner {
     own: RoundTrips,
     reported: ReportedTrips,
+    reach: Reach,
 }
 
 impl Default for RegionRoundTrip {
     fn default() -> Self {
-        Self { settled_ms: AtomicU32::new(f32::NAN.to_bits()), inner: Mutex::default() }
+        let unknown = || AtomicU32::new(f32::NAN.to_bits());
+        Self { settled_ms: unknown(), reach_ms: unknown(), inner: Mutex::default() }
     }
 }
 
@@ -74,9 +78,17 @@ impl RegionRoundTrip {
         Some(f32::from_bits(self.settled_ms.load(Ordering::Relaxed))).filter(|ms| !ms.is_nan())
     }
 
-    /// The same as a duration; zero where nothing is measured.
-    pub(crate) fn duration(&self) -> Duration {
-        self.ms().and_then(|ms| Duration::try_from_secs_f32(ms / 1000.0).ok()).unwrap_or_default()
+    /// Returns the same as limits see it: slow to fall.
+    pub(crate) fn reach_ms(&self) -> Option<f32> {
+        Some(f32::from_bits(self.reach_ms.load(Ordering::Relaxed))).filter(|ms| !ms.is_nan())
+    }
+
+    /// Shows decisions what there is; `None` leaves them the prior.
+    fn show(&self, inner: &mut Inner, settled: Option<f32>) {
+        let reach = inner.reach.follow(settled);
+        for (cell, ms) in [(&self.settled_ms, settled), (&self.reach_ms, reach)] {
+            cell.store(ms.unwrap_or(f32::NAN).to_bits(), Ordering::Relaxed);
+        }
     }
 
     /// Takes what its endpoints' connections have shown, and works out the round trip: the prior is the table's, in
@@ -101,11 +113,11 @@ impl RegionRoundTrip {
         inner.own.handshakes(&all, window, now);
         if window.is_zero() {
             *inner = Inner::default();
-            self.settled_ms.store(f32::NAN.to_bits(), Ordering::Relaxed);
+            self.show(&mut inner, None);
             return None;
         }
         let settled = inner.own.settle(prior_ms, window, now).or_else(|| inner.reported.median_ms(window, now));
-        self.settled_ms.store(settled.unwrap_or(f32::NAN).to_bits(), Ordering::Relaxed);
+        self.show(&mut inner, settled);
         inner.own.measured(prior_ms, window, now)
     }
 
@@ -156,6 +168,6 @@ mod tests {
             (settled(&region, &pending, 150.0, Duration::ZERO), region.measured(150.0, Duration::ZERO)),
             (None, None)
         );
-        assert_eq!(region.duration(), Duration::ZERO);
+        assert_eq!((region.ms(), region.reach_ms()), (None, None));
     }
 }

@@ -214,7 +214,7 @@ impl Watched {
             stage if stage == Stage::Http2 as u8 => drain >= Stage::Http2.closes_from(),
             _ => false,
         };
-        if closes && !closing {
+        if (closes || self.activity.is_outdated()) && !closing {
             return Some(Order::Close);
         }
         let rests = matches!(phase, ConnectionPhase::Idle(lasted) if lasted >= RESTS_AFTER);

@@ -276,12 +276,13 @@ async fn open(
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let shown = session.peer_certificates().map(|chain| chain.iter().map(|c| c.clone().into_owned()).collect());
-    let peers = shown.map(|chain| PeerSession::begin(chain, &node.peers.load_full())).transpose();
+    let known = node.peers.load_full();
+    let peers = shown.map(|chain| PeerSession::begin(chain, &known)).transpose();
     let peers = peers.map_err(|refusal| {
         not_a_node(&refusal);
         std::io::Error::other(refusal)
     })?;
-    let facts = tls_facts(session.server_name(), &serving, peers);
+    let facts = tls_facts(session.server_name(), &serving, peers, known.authorities.is_some());
     activity.rest();
     let connection =
         ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed).placed(place).at_round_trip(way);
@@ -296,9 +297,9 @@ async fn first_byte(stream: &TcpStream, activity: &Activity) -> std::io::Result<
     Ok(())
 }
 
-fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>) -> TlsFacts {
+fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>, was_asked: bool) -> TlsFacts {
     let sni = sni.map(plain_name);
-    TlsFacts { names: serving.set.names(sni.as_deref()), sni, node }
+    TlsFacts { names: serving.set.names(sni.as_deref()), sni, node, was_asked }
 }
 
 /// Returns what a failed handshake has against the certificate that was shown: only nodes are asked for one.

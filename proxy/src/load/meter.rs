@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use policy::{LoadReport, Reported, View};
+use policy::{Country, LoadReport, Reported, View};
 
 use crate::health::endpoint::EndpointState;
 use crate::routing::{Region, Routing};
@@ -18,6 +18,8 @@ pub(crate) struct LoadMeter {
     regions: HashMap<String, RegionMeter>,
     /// How many regions' round trips have been reported: where the next report goes on.
     round_trips_told: usize,
+    /// Likewise of the countries of clients.
+    countries_told: usize,
 }
 
 /// One region, as it was last read.
@@ -58,6 +60,7 @@ impl LoadMeter {
                     rps: (sent as f64 / seconds).min(LoadReport::MAX_RPS),
                     origin_load: cell.origin_load().min(Reported::MOST),
                     round_trips: if id == routing.here { self.round_trips(routing) } else { BTreeMap::new() },
+                    client_excess_ms: if id == routing.here { self.client_excess_ms(routing) } else { BTreeMap::new() },
                 };
                 reports.push((region.name.clone(), report));
             }
@@ -75,12 +78,27 @@ impl LoadMeter {
             .filter(|(_, measured)| measured.samples >= ENOUGH_SAMPLES && measured.age < window)
             .map(|(name, measured)| (name, measured.median_ms))
             .collect();
-        let next = self.round_trips_told;
-        self.round_trips_told = next.wrapping_add(LoadReport::MOST_ROUND_TRIPS);
-        let from = next.checked_rem(measured.len()).unwrap_or(0);
-        let rotated = measured.iter().cycle().skip(from).take(measured.len().min(LoadReport::MOST_ROUND_TRIPS));
-        rotated.map(|(name, ms)| ((*name).to_owned(), *ms)).collect()
+        let next = in_turn(&measured, &mut self.round_trips_told, LoadReport::MOST_ROUND_TRIPS);
+        next.map(|(name, ms)| ((*name).to_owned(), *ms)).collect()
     }
+
+    /// Returns the next few of the excesses that this node measures itself of its clients.
+    fn client_excess_ms(&mut self, routing: &Routing) -> BTreeMap<Country, f32> {
+        if !routing.table().has_scores_by_client() {
+            return BTreeMap::new();
+        }
+        let measured = routing.client_ways.measured(routing.table().spec().latency_window);
+        let measured: Vec<(Country, f32)> = measured.into_iter().collect();
+        in_turn(&measured, &mut self.countries_told, LoadReport::MOST_COUNTRIES).copied().collect()
+    }
+}
+
+/// Returns the next of these, at most so many, and goes on behind them the next time.
+fn in_turn<'a, T>(all: &'a [T], told: &mut usize, most: usize) -> impl Iterator<Item = &'a T> {
+    let next = *told;
+    *told = next.wrapping_add(most);
+    let from = next.checked_rem(all.len()).unwrap_or(0);
+    all.iter().cycle().skip(from).take(all.len().min(most))
 }
 
 /// A round trip of fewer samples is nothing to tell others.

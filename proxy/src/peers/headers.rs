@@ -155,6 +155,13 @@ pub(crate) fn admit(
     said.map(|said| Some(Box::new(said))).ok_or(NoPeer::Malformed)
 }
 
+impl Answering {
+    /// Returns whether the request was signed, and came on no connection of two certificates.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.nonce.is_some()
+    }
+}
+
 impl FromPeer {
     fn read(headers: &HeaderMap, answering: Answering) -> Option<Self> {
         let chosen = only(headers, &fields::CHOSEN)?.clone();

@@ -25,11 +25,15 @@ pub(crate) const SIGNATURE: &str = "Meridian-Signature";
 /// The one that holds the certificates, the leaf first, by which it was made.
 pub(crate) const CERTIFICATES: &str = "Meridian-Certificates";
 
-/// What makes a message its node's: the values of [`SIGNATURE`] and [`CERTIFICATES`].
+/// The one that holds a second signature, by the fleet's secret, while the fleet changes over to certificates.
+pub(crate) const SECRET_SIGNATURE: &str = "Meridian-Secret-Signature";
+
+/// What makes a message its node's: the values of [`SIGNATURE`], [`CERTIFICATES`] and [`SECRET_SIGNATURE`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MessageProof {
     pub(crate) signature: String,
     pub(crate) certificates: Option<String>,
+    pub(crate) by_secret: Option<String>,
 }
 
 /// Why a message is not taken for its node's.
@@ -87,8 +91,8 @@ impl Peers {
     pub(crate) fn sign_message(&self, about: &[&str], payload: &[u8], number: u64) -> Option<MessageProof> {
         let statement = statement(about, payload);
         let Some(own) = self.certificate.as_ref().filter(|_| self.authorities.is_some()) else {
-            let signature = HEXLOWER.encode(&self.secrets.as_ref()?.mac(&statement)?);
-            return Some(MessageProof { signature: format!("1;m={signature}"), certificates: None });
+            let signature = self.by_secret(&statement)?;
+            return Some(MessageProof { signature, certificates: None, by_secret: None });
         };
         let schemes: Vec<SignatureScheme> = algorithms().mapping.iter().map(|(scheme, _)| *scheme).collect();
         let signer = own.key().key.choose_scheme(&schemes)?;
@@ -99,7 +103,12 @@ impl Peers {
         Some(MessageProof {
             signature: format!("1;s={};c={key};m={signature}", u16::from(signer.scheme())),
             certificates: number.is_multiple_of(CHAIN_EACH).then_some(chain),
+            by_secret: if self.in_rollover { self.by_secret(&statement) } else { None },
         })
+    }
+
+    fn by_secret(&self, statement: &[u8]) -> Option<String> {
+        Some(format!("1;m={}", HEXLOWER.encode(&self.secrets.as_ref()?.mac(statement)?)))
     }
 
     /// Returns why other nodes will not take this node's messages for its own, if its name is in none of its
@@ -118,6 +127,7 @@ impl Peers {
                     )
                 })
             }
+            None if self.in_rollover => None,
             None => Some(
                 "this node has no peers.certificate to sign its load reports with: nodes that have \
                  peers.certificate_authorities do not take them"
@@ -143,13 +153,15 @@ impl MessageVerifier {
         if !peers.has_signed_messages() {
             return Ok(());
         }
-        let MessageProof { signature, certificates } = proof.ok_or(MessageRefusal::Unsigned)?;
+        let MessageProof { signature, certificates, by_secret } = proof.ok_or(MessageRefusal::Unsigned)?;
+        // A node without authorities knows the secret only.
+        let signature = by_secret.as_ref().filter(|_| peers.authorities.is_none()).unwrap_or(signature);
         let statement = statement(about, payload);
         let parts: Vec<&str> = signature.split(';').take(5).collect();
         match parts.as_slice() {
             ["1", mac] => {
                 // Whoever has the secret could leave its certificate out, and speak for any node.
-                let secrets = peers.secrets.as_ref().filter(|_| peers.authorities.is_none());
+                let secrets = peers.secrets.as_ref().filter(|_| peers.authorities.is_none() || peers.in_rollover);
                 let secrets = secrets.ok_or(MessageRefusal::Unsigned)?;
                 let mac = mac.strip_prefix("m=").and_then(from_hex).ok_or(MessageRefusal::Wrong)?;
                 if secrets.is_mac(&statement, &mac) { Ok(()) } else { Err(MessageRefusal::Wrong) }
@@ -172,7 +184,14 @@ impl MessageVerifier {
                 if let Some(seen) = self.seen.get(&key).filter(|seen| !seen.is_over(now)) {
                     return is_its(seen);
                 }
-                let header = certificates.as_ref().ok_or(MessageRefusal::UnknownCertificate)?;
+                let Some(header) = certificates else {
+                    // Until they come, the secret says as much as before.
+                    let mac =
+                        by_secret.as_ref().filter(|_| peers.in_rollover).and_then(|value| value.strip_prefix("1;m="));
+                    let secrets = peers.secrets.as_ref().zip(mac.and_then(from_hex));
+                    let is_nodes = secrets.is_some_and(|(secrets, mac)| secrets.is_mac(&statement, &mac));
+                    return if is_nodes { Ok(()) } else { Err(MessageRefusal::UnknownCertificate) };
+                };
                 let seen = SeenCertificate::of(peers, header, &key, now)?;
                 is_its(&seen)?;
                 // Only what has signed is remembered.
@@ -189,7 +208,9 @@ impl MessageVerifier {
     /// Goes by these authorities: what others have verified is forgotten.
     fn trust(&mut self, peers: &Arc<Peers>) {
         if !Arc::ptr_eq(&self.peers, peers) {
-            self.seen.clear();
+            if self.peers.authorities_fingerprint != peers.authorities_fingerprint {
+                self.seen.clear();
+            }
             self.peers = peers.clone();
         }
     }

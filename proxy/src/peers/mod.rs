@@ -65,6 +65,10 @@ pub(crate) struct Peers {
     pub(crate) certificate: Option<Certificate>,
     /// What nodes sign requests to each other with.
     pub(crate) secrets: Option<Secrets>,
+    /// Whether the fleet changes from the secret to certificates: messages signed by either count.
+    pub(crate) in_rollover: bool,
+    /// Of the authorities and names.
+    authorities_fingerprint: Vec<u8>,
     /// Of all the above, to tell one state of the files from another.
     fingerprint: Vec<u8>,
 }
@@ -149,10 +153,17 @@ impl Peers {
             fingerprint.update(bytes);
         };
         authorities.iter().for_each(|authorities| authorities.each(&mut add));
+        let authorities_fingerprint = fingerprint.clone().finish().as_ref().to_vec();
+        let mut add = |bytes: &[u8]| {
+            fingerprint.update(&(bytes.len() as u64).to_be_bytes());
+            fingerprint.update(bytes);
+        };
         certificate.iter().flat_map(Certificate::chain).for_each(|certificate| add(certificate));
         secrets.iter().for_each(|secrets| secrets.each(&mut add));
+        add(&[u8::from(config.rollover)]);
         let fingerprint = fingerprint.finish().as_ref().to_vec();
-        Ok(Self { authorities, certificate, secrets, fingerprint })
+        let in_rollover = config.rollover;
+        Ok(Self { authorities, certificate, secrets, in_rollover, authorities_fingerprint, fingerprint })
     }
 
     /// Returns why nodes refuse this node's own certificate for now, by its dates or its chain's.

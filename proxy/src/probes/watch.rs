@@ -198,6 +198,7 @@ fn measure(node: &Node, routing: &Routing, late: &mut HashSet<String>) {
     let (table, here) = (routing.table(), routing.here);
     let window = table.spec().latency_window;
     let from = &table.region(here).name;
+    routing.settle_client_ways();
     for (id, region, cell) in routing.regions() {
         cell.state.answers.on_tick();
         let endpoints = cell.endpoints.iter().map(|endpoint| &*endpoint.round_trips);

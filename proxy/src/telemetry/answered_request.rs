@@ -36,11 +36,13 @@ pub(crate) struct AnsweredRequest<'a> {
 }
 
 impl AnsweredRequest<'_> {
-    /// Counts the answer in a worker's metrics. The handles are kept per thread, so that the hot path takes no lock.
-    pub(crate) fn count(&self, metrics: &Metrics, took: Duration) {
+    /// Counts the answer in a worker's metrics: how long it took to its end, and to its head. The handles are kept per
+    /// thread, so that the hot path takes no lock.
+    pub(crate) fn count(&self, metrics: &Metrics, took: Duration, head: Duration) {
         with_handles(metrics, self, |handles| {
             handles.requests.inc();
             handles.duration.observe(took.as_secs_f64());
+            handles.head.observe(head.as_secs_f64());
             handles.decisions.inc();
             if let Some(calls) = &handles.calls {
                 calls.inc();
@@ -104,6 +106,7 @@ impl JurisdictionLabel {
 struct Handles {
     requests: IntCounter,
     duration: Histogram,
+    head: Histogram,
     decisions: IntCounter,
     /// The calls that ended likewise.
     calls: Option<IntCounter>,
@@ -224,6 +227,7 @@ fn with_handles(metrics: &Metrics, answer: &AnsweredRequest<'_>, count: impl FnO
             Handles {
                 requests: metrics.requests.with_label_values(&[region, route, method.name(), status]),
                 duration: metrics.duration.with_label_values(&[region, route]),
+                head: metrics.head.with_label_values(&[region, route]),
                 calls: call_end.map(|end| metrics.grpc_requests.with_label_values(&[region, route, end.label()])),
                 decisions: metrics.decisions.with_label_values(&[jurisdiction.name(table), outcome]),
                 cross_region_bytes: elsewhere,

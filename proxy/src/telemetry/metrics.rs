@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) requests: IntCounterVec,
     pub(crate) grpc_requests: IntCounterVec,
     pub(crate) duration: HistogramVec,
+    pub(crate) head: HistogramVec,
     pub(crate) errors: IntCounterVec,
     pub(crate) active_connections: IntGaugeVec,
     pub(crate) resting_connections: IntGauge,
@@ -141,6 +142,11 @@ impl Metrics {
             duration: histograms(
                 "http_request_duration_seconds",
                 "From a request's head to the end of its answer",
+                &["region", "route"],
+            ),
+            head: histograms(
+                "http_response_head_seconds",
+                "From a request's head to that of its answer, by the region that served it (empty: this node itself, to the answer's end)",
                 &["region", "route"],
             ),
             errors: counters(
@@ -447,6 +453,7 @@ impl Metrics {
             requests: counters(&self.requests),
             grpc_requests: counters(&self.grpc_requests),
             duration: histograms(&self.duration),
+            head: histograms(&self.head),
             decisions: counters(&self.decisions),
             attempts: counters(&self.attempts),
             cross_region_bytes: counters(&self.cross_region_bytes),
@@ -560,6 +567,7 @@ impl Metrics {
         forget(&self.grpc_requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.requests, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.duration, keep, |vec, values| vec.remove_label_values(values).is_ok());
+        forget(&self.head, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.decisions, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.cross_region_latency, keep, |vec, values| vec.remove_label_values(values).is_ok());
         forget(&self.cross_region_bytes, keep, |vec, values| vec.remove_label_values(values).is_ok());

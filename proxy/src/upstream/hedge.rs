@@ -19,7 +19,7 @@ impl<'a> RetryState<'a> {
             && self.attempts() < self.route.retry.attempts
             && !next.target.routing().is_on_trial(next.target.region(), next.target.destination.endpoint());
         let serving = self.plan.pinned.latency(self.plan.permits.route()).p95().filter(|_| may)?;
-        Some(serving + next.target.routing().region(next.target.region()).state.round_trip.duration())
+        Some(serving + next.target.routing().way(next.target.region()))
     }
 
     /// Makes an attempt, and when it is `late` another beside it, elsewhere if possible. The first good
@@ -57,7 +57,7 @@ impl<'a> RetryState<'a> {
             // That it was too slow is what there is to know of the first.
             let took = begun.elapsed();
             from.evidence(plan).cancelled(took);
-            let way = from.endpoint.routing().region(from.endpoint.region()).state.round_trip.duration();
+            let way = from.endpoint.routing().way(from.endpoint.region());
             self.plan.pinned.latency(self.plan.permits.route()).observe(took.saturating_sub(way));
         }
         result

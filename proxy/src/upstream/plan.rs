@@ -77,6 +77,8 @@ pub(crate) struct ForwardPlan<'a> {
 pub(crate) struct OriginAnswer {
     /// The answer's head.
     pub(crate) response: Response<()>,
+    /// When it came.
+    pub(crate) head_at: Instant,
     /// The status of a call whose answer is nothing else.
     pub(crate) call_status: Option<Code>,
     /// Whether another region's node gave the answer itself.

@@ -200,7 +200,7 @@ impl<'a> RetryState<'a> {
             let cell = routing.region(region);
             let own = routing.own(region);
             let in_flight = own.in_flight.enter();
-            if own.in_flight.admits(|others| admits(criticality, others, cell.cap(), facts.client_key)).is_err() {
+            if own.in_flight.admits(|others| admits(criticality, others, cell.cap(), facts.client_key, clock::since_1970)).is_err() {
                 self.shed.get_or_insert(Shed::RegionFull);
                 self.done_with.insert(pinned_region);
                 continue;
@@ -410,10 +410,11 @@ impl<'a> RetryState<'a> {
         // Another node's refusal is no answer of its region: why nobody serves is then for this node to say.
         let answered =
             result.ok().filter(|_| !fault.is_unreachable() && fault != Fault::Full).map(|(response, connection)| {
-                self.time(&endpoint, judged.unwrap_or(response.status()), started);
+                let head_at = self.time(&endpoint, judged.unwrap_or(response.status()), started);
                 let (endpoint, attempts) = (endpoint.clone(), self.attempts);
                 OriginAnswer {
                     response,
+                    head_at,
                     call_status,
                     is_nodes_own,
                     refused,
@@ -452,10 +453,12 @@ impl<'a> RetryState<'a> {
         answered
     }
 
-    /// Notes how long an answer took.
-    fn time(&self, endpoint: &EndpointRef, status: StatusCode, started: Instant) {
+    /// Notes how long an answer took whose head has come; returns the time of that.
+    fn time(&self, endpoint: &EndpointRef, status: StatusCode, started: Instant) -> Instant {
         let (routing, region) = (endpoint.routing(), endpoint.region());
-        let Some(took) = self.plan.body.origins_turn(started).map(|since| since.elapsed()) else { return };
+        let now = clock::now();
+        let Some(since) = self.plan.body.origins_turn(started) else { return now };
+        let took = now.saturating_duration_since(since);
         if region != routing.here {
             let names = [routing.here, region].map(|id| routing.table().region(id).name.as_str());
             let latency = &self.plan.upstream.metrics.cross_region_latency;
@@ -463,13 +466,14 @@ impl<'a> RetryState<'a> {
         }
         // A failure is no quick answer.
         if status.is_server_error() {
-            return;
+            return now;
         }
         routing.own(region).answers.observe(took);
         if self.route.retry.hedge {
-            let serving = took.saturating_sub(routing.region(region).state.round_trip.duration());
+            let serving = took.saturating_sub(routing.way(region));
             self.plan.pinned.latency(self.plan.permits.route()).observe(serving);
         }
+        now
     }
 
     /// Counts an attempt that failed; one whose answer is passed on is counted with the answer.

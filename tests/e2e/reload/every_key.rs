@@ -224,6 +224,12 @@ async fn of_who_clients_and_nodes_are() {
             ("node", "other-node"),
         ),
         live(
+            "peers.rollover",
+            ("secret_file = \"peers.key\"", "secret_file = \"peers.key\"\nrollover = true"),
+            Look::Status("/peers/rollover"),
+            ("false", "true"),
+        ),
+        live(
             "peers.secret_file",
             ("\"peers.key\"", "\"other-peers.key\""),
             Look::Get("/gateway"),

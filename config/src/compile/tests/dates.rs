@@ -138,6 +138,7 @@ fn lawful(document: &RoutingTable) -> Vec<&str> {
         origin: policy::Origin::Country("DE".parse().unwrap()),
         declared: &[],
         consent: false,
+        client_at: None,
         client_key: 0,
         from: policy::RegionId::new(0).unwrap(),
         pinned: None,

@@ -1,6 +1,6 @@
 //! What regions are worth: weights, curves and shares.
 
-use policy::score::{CurveShape, LatencyCurve, ScoringSpec};
+use policy::score::{CurveShape, LatencyCurve, LatencyFrom, ScoringSpec};
 
 use super::{base_with, expect, good};
 use crate::problem::Severity;
@@ -30,6 +30,21 @@ fn a_built_in_scoring_keeps_the_weights_that_its_declaration_leaves_out_as_a_who
     assert_eq!((changed.weights, changed.latency_curve.name()), (built_in.weights, Some("steps")));
     let replaced = scoring("throughput", "[scoring.throughput]\ncost = 2\nlatency_curve = 'steps'").weights;
     assert_eq!((replaced.latency, replaced.load, replaced.cost), (0.0, 0.0, 2.0));
+}
+
+#[test]
+fn a_score_by_clients_needs_to_know_where_regions_are() {
+    let from = |value: &str| scoring("mine", &format!("[scoring.mine]\nload = 1\n{value}")).latency_from;
+    assert_eq!((from(""), from("latency_from = 'client'")), (LatencyFrom::Node, LatencyFrom::Client));
+    let declared = "[scoring.mine]\nlatency = 1\nlatency_from = 'client'\n";
+    // As long as no route scores so, nobody asks.
+    good(&format!("{}{declared}", regions([""; 3])));
+    let used = |more| format!("{}scoring = 'mine'\n{declared}", regions(more));
+    good(&used(["coordinates = [1, 2]"; 3]));
+    let text = used(["coordinates = [1, 2]", "", "coordinates = [1, 2]"]);
+    expect(&text, Severity::Error, 5, "regions.b", "give coordinates = ");
+    let bad = format!("{}[scoring.mine]\nload = 1\nlatency_from = 'clients'\n", regions([""; 3]));
+    expect(&bad, Severity::Error, 17, "scoring.mine.latency_from", "known: client, node");
 }
 
 /// Regions a, b and c with these further lines, and a route.

@@ -38,6 +38,7 @@ certificate_authorities = ['a.pem']
 names = ['a.example.com']
 certificate = { certificate = 'a.pem', key = 'a-key.pem' }
 secret_file = 'a.key'
+rollover = true
 [limits]
 requests_in_flight = 11
 requests_in_flight_per_region = 12
@@ -113,6 +114,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "",
     ),
     ("secret_file = 'a.key'", "secret_file = 'b.key'", ""),
+    ("rollover = true", "rollover = false", ""),
     ("requests_in_flight = 11", "requests_in_flight = 21", ""),
     ("requests_in_flight_per_region = 12", "requests_in_flight_per_region = 22", ""),
     ("connections = 13", "connections = 23", ""),

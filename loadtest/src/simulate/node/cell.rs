@@ -156,6 +156,7 @@ impl Cell {
             utilisation: load,
             pressure: self.pressure.level(),
             rtt_ms: None,
+            reach_ms: None,
             lag: None,
             promoted: false,
             writes: policy::Writes::AsDeclared,

@@ -6,7 +6,7 @@ use policy::explain::{
     CurveExplained, DormantRule, FailureStep, Ground, LatencySource, Outcome, RegionExplained, ReportedExplained,
     RuleExplained, Ruling, ScoringExplained, Shares, Why,
 };
-use policy::score::CurveShape;
+use policy::score::{CurveShape, LatencyFrom};
 use policy::{Access, Explanation, Period, Reason, Reported};
 
 use super::page::{GLUE, Page};
@@ -207,7 +207,8 @@ fn scored_by(scoring: &ScoringExplained) -> String {
     let curve = scoring.latency_curve.as_ref().map_or(String::new(), |curve| {
         format!("; latency curve: {}", curve.name.clone().unwrap_or_else(|| knots(curve)))
     });
-    format!(", scored by {}{curve}", scoring.name)
+    let from = if scoring.latency_from == LatencyFrom::Client { "; latency from the client" } else { "" };
+    format!(", scored by {}{curve}{from}", scoring.name)
 }
 
 /// Returns the heading of a region's group in the order.
@@ -303,6 +304,8 @@ fn source(source: LatencySource) -> &'static str {
         LatencySource::Table => "table",
         LatencySource::Local => "here",
         LatencySource::GreatCircle => "distance",
+        LatencySource::ClientDistance => "client, distance",
+        LatencySource::ClientMeasured => "client, measured",
         LatencySource::Unknown => "assumed",
     }
 }
@@ -365,7 +368,10 @@ impl<'a> Excluded<'a> {
         let names = self.regions.iter().map(|(region, why)| {
             let far = why.is_some_and(|why| why.rule == "max_latency");
             match why.and_then(|why| why.line) {
-                _ if far => glued(&region.name, &format!("{:.0} ms", region.rtt_ms.unwrap_or(region.latency_ms))),
+                _ if far => glued(
+                    &region.name,
+                    &format!("{:.0} ms", region.reach_ms.or(region.rtt_ms).unwrap_or(region.latency_ms)),
+                ),
                 Some(line) if !self.has_one_line() => glued(&region.name, &format!("line {line}")),
                 _ => region.name.clone(),
             }

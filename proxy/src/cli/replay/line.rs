@@ -3,6 +3,7 @@
 use std::io::{self, BufRead};
 use std::net::IpAddr;
 
+use policy::globe::Coordinates;
 use policy::pressure::Criticality;
 use policy::{Country, CountrySet, Method, Origin, Payload};
 use serde::Deserialize;
@@ -35,6 +36,9 @@ pub(in crate::cli) struct Line {
     /// Only of a request that is less critical than its route.
     #[serde(default)]
     criticality: Option<String>,
+    /// Only where a score went by it.
+    #[serde(default)]
+    coordinates: Option<(f64, f64)>,
     #[serde(default)]
     pub(super) from: Option<String>,
     /// Whether another node had chosen the region, which has a line of its own for the request.
@@ -86,6 +90,12 @@ impl Line {
         Criticality::named(self.criticality.as_deref()?)
     }
 
+    /// Returns where the client was, where a score went by that.
+    pub(super) fn client_at(&self) -> Option<Coordinates> {
+        let (latitude, longitude) = self.coordinates?;
+        Coordinates::new(latitude, longitude)
+    }
+
     pub(super) fn method(&self) -> Method {
         Method::from_name(&self.method)
     }
@@ -124,6 +134,11 @@ impl Line {
         if self.consent {
             words.push("--consent");
         }
+        let at = self.client_at().map(|at| {
+            let (latitude, longitude) = at.degrees();
+            format!("--coordinates={latitude},{longitude}")
+        });
+        words.extend(at.as_deref());
         words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
     }
 }

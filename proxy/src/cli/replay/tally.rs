@@ -98,6 +98,7 @@ impl<'a> Tally<'a> {
             consent: line.consent,
             declared: &line.declared,
             client_key: line.client_key(),
+            client_at: line.client_at(),
             from,
             pinned: line.pinned.as_deref(),
             criticality: line.criticality(),

@@ -39,6 +39,8 @@ pub(crate) struct LogLine<'a> {
     pub(crate) data_class: Option<&'a str>,
     /// How critical it is, where that is less than its route says.
     pub(crate) lowered_to: Option<Criticality>,
+    /// Where the client was, in degrees, where a score went by that.
+    pub(crate) coordinates: Option<(f64, f64)>,
     /// The region of the node that decided.
     pub(crate) from: &'a str,
     /// Whether another node had chosen the region, and has a line of its own for the request.
@@ -163,6 +165,10 @@ impl LogLine<'_> {
         if let Some(criticality) = self.lowered_to {
             put(out, ",\"criticality\":");
             text(out, criticality.name());
+        }
+        if let Some(coordinates) = &self.coordinates {
+            put(out, ",\"coordinates\":");
+            json(out, coordinates);
         }
         put(out, ",\"from\":");
         text(out, self.from);

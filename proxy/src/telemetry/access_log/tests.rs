@@ -34,6 +34,7 @@ fn line(path: &str) -> LogLine<'_> {
         route: Some("all"),
         data_class: Some("customer"),
         lowered_to: None,
+        coordinates: None,
         from: "here",
         chosen: false,
         table_version: "1",

@@ -63,6 +63,7 @@ async fn forwarding(table: String, path: &str, test: impl AsyncFnOnce(Bench<'_>)
         origin: Origin::Country("DE".parse().unwrap()),
         declared: &[],
         consent: false,
+        client_at: None,
         client_key: 0,
         from: pinned.here,
         pinned: None,
