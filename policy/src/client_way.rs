@@ -191,7 +191,7 @@ mod tests {
         let mut trips = ClientTrips::default();
         (0..64).for_each(|client| trips.take(de(), client, 40.0, WINDOW, secs(0)));
         let mut at = |second| trips.settle(WINDOW, secs(second)).get(&de()).map(|ms| ms.round());
-        assert_eq!([0, 600, 900, 1199, 1200].map(&mut at), [Some(40.0), Some(40.0), Some(20.0), Some(1.0), None]);
+        assert_eq!([0, 600, 900, 1199, 1200].map(&mut at), [Some(40.0), Some(40.0), Some(20.0), Some(0.0), None]);
     }
 
     #[test]

@@ -82,7 +82,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("pinned and not eligible", 300),
     ("pinned to a draining region", 80),
     ("held to one region", 80),
-    ("shared by three or more", 80),
+    ("shared by three or more", 50),
     ("kept by its address", 500),
     ("several words", 40),
     ("too far", 400),
@@ -380,9 +380,9 @@ fn emergencies_are_those_of_the_oracle() {
                 let facts = question.facts();
                 let request = Request::new(&spec, &facts);
                 let routes = most_specific(&spec.routes, &request.host, &request.path, request.method);
-                let expected = routes
-                    .first()
-                    .and_then(|route| refused_in_emergency(&book, &emergency, route, &request, None, now));
+                let expected = routes.first().and_then(|route| {
+                    refused_in_emergency(&book, &emergency, route, &request, question.criticality, now)
+                });
                 let found = policy::attempt::switched_off_since(&peaceful, &facts, &doubtful);
                 prop_assert_eq!(found.map(|refusal| refusal.reason.name()), expected, "{:?}", question);
             }

@@ -88,7 +88,7 @@ fn a_failover_scope_narrows_and_no_failure_widens_it() {
             prop_assert!(region.len() < 2);
             narrowed.note(jurisdiction != any && jurisdiction != region);
             refused.note(region.is_empty() && !any.is_empty());
-            let at_rest = Question { view: vec![idle; spec.regions.len()], ..question.clone() };
+            let at_rest = Question { view: vec![idle; spec.regions.len()], excess_ms: Vec::new(), ..question.clone() };
             let [first, rest @ ..] = scoped.each_ref().map(|table| ordered(table, &at_rest).first().copied());
             prop_assert!(rest.into_iter().all(|other| other == first), "{:?} {:?}", first, rest);
             for (table, order) in scoped.iter().zip(&orders).skip(1) {
@@ -575,12 +575,16 @@ impl Shuffled {
 
     fn question(&self, was: &Question) -> Question {
         let moved = |region: RegionId| id(self.regions[region.index()]);
+        // Of regions past its end there is none.
+        let mut excess_ms = was.excess_ms.clone();
+        excess_ms.resize(self.regions.len(), 0.0);
         Question {
             declared: was.declared.iter().map(|known| JurisdictionId(self.jurisdictions[known.0])).collect(),
             from: moved(was.from),
             pinned: was.pinned.map(moved),
             only: was.only.map(moved),
             view: rearranged(&was.view, &self.regions),
+            excess_ms: rearranged(&excess_ms, &self.regions),
             ..was.clone()
         }
     }

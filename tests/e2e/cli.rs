@@ -283,7 +283,9 @@ fn explain_tells_the_decision_and_why() {
     );
     assert_eq!(eu["order"], json!(["eu-west-1", "eu-central-1"]));
     let sources = &eu["origin"]["sources"];
-    let origin = json!({ "countries": ["DE"], "certain": true, "sources": sources, "evidence": [], "like": [] });
+    let origin = json!({
+        "countries": ["DE"], "certain": true, "sources": sources, "evidence": [], "like": [], "coordinates": null,
+    });
     assert_eq!(eu["origin"], origin);
     let american = &region(&eu, "us-east-1");
     assert_eq!(american["allowed"], false);

@@ -41,10 +41,9 @@ pub(super) fn check_coordinates(
     let goes_by_clients = |scoring: &&ScoringSpec| scoring.latency_from == LatencyFrom::Client;
     let mut used = routes.iter().filter_map(|route| scorings.get(route.scoring)).filter(goes_by_clients);
     let lacking = regions.iter().filter(|region| region.coordinates.is_none());
-    let (Some(scoring), Some(section)) = (used.next(), root.field("regions").and_then(|field| field.open_section()))
-    else {
-        return;
-    };
+    let Some(scoring) = used.next() else { return };
+    // Where it is no table, that has been reported.
+    let Some(section) = root.field("regions").and_then(|field| field.peek_section()) else { return };
     for region in lacking {
         if let Some(field) = section.field(&region.name) {
             field.error(format!(
