@@ -187,7 +187,7 @@ async fn what_is_no_report_of_the_fleet_changes_nothing() {
         ("too_large", format!("{good}{}", " ".repeat(256 * 1024))),
         ("unknown_region", full("a-1", "a", "nowhere", 5_000)),
         ("clock_skew", full("a-1", "a", "a", 40_000)),
-        ("clock_skew", full("a-1", "a", "a", -40_000)),
+        ("stale", full("a-1", "a", "a", -40_000)),
     ];
     for (_, payload) in &bad {
         probe.publish("meridian.load.a", payload).await;
