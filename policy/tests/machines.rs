@@ -439,6 +439,7 @@ fn report(node: &str, requests_in_flight: u32, origin_load: f32) -> LoadReport {
         rps: 50.0,
         origin_load,
         round_trips: std::collections::BTreeMap::new(),
+        client_excess_ms: std::collections::BTreeMap::new(),
     }
 }
 

@@ -237,7 +237,19 @@ impl Routing {
         let revision = published.map_or(generation, |table| table.revision);
         let (regions, expired) = (regions.into(), persisted.expired.clone());
         let client_ways = persisted.client_ways.clone();
-        Ok(Self { document, generation, revision, published, expired, client_ways, loaded, here, canary, regions, routes })
+        Ok(Self {
+            document,
+            generation,
+            revision,
+            published,
+            expired,
+            client_ways,
+            loaded,
+            here,
+            canary,
+            regions,
+            routes,
+        })
     }
 
     /// Returns a standby that takes writes over, at the node's start: while it or its primary has not answered yet, for as

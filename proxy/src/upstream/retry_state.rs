@@ -200,7 +200,11 @@ impl<'a> RetryState<'a> {
             let cell = routing.region(region);
             let own = routing.own(region);
             let in_flight = own.in_flight.enter();
-            if own.in_flight.admits(|others| admits(criticality, others, cell.cap(), facts.client_key, clock::since_1970)).is_err() {
+            if own
+                .in_flight
+                .admits(|others| admits(criticality, others, cell.cap(), facts.client_key, clock::since_1970))
+                .is_err()
+            {
                 self.shed.get_or_insert(Shed::RegionFull);
                 self.done_with.insert(pinned_region);
                 continue;
