@@ -282,6 +282,7 @@ fn counts_of_a_trial_add_up_and_survive_the_wire() {
 #[test]
 fn a_report_says_the_load_of_origins_only_where_it_is_known() {
     let report = |origin_load| LoadReport {
+        client_excess_ms: std::collections::BTreeMap::new(),
         node: "one".into(),
         region: "a".into(),
         requests_in_flight: 1,
@@ -301,6 +302,7 @@ fn a_report_says_the_load_of_origins_only_where_it_is_known() {
 #[test]
 fn there_is_room_for_so_many_nodes_and_no_more() {
     let report = |node: usize| LoadReport {
+        client_excess_ms: std::collections::BTreeMap::new(),
         node: format!("n{node}"),
         region: "a".into(),
         requests_in_flight: 1,

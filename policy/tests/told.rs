@@ -42,6 +42,7 @@ fn id(index: usize) -> RegionId {
 
 fn facts(method: Method) -> Facts<'static> {
     Facts {
+        client_at: None,
         host: "api.example.com",
         path: "/v3/x",
         method,
