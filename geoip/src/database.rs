@@ -10,13 +10,14 @@ use thiserror::Error;
 
 use crate::embedded;
 use crate::schema::Record;
-use crate::verify::{Contents, Damage, verify};
+use crate::verify::{Damage, verify};
 
 /// One geo database.
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
     reader: Reader<Vec<u8>>,
+    has_coordinates: bool,
 }
 
 impl Database {
@@ -41,10 +42,10 @@ impl Database {
             Ok((contents, reader))
         });
         match verified {
-            Ok((Contents::Relevant, reader)) => Ok(Self { path, reader }),
-            Ok((Contents::Irrelevant, reader)) => {
-                Err(DatabaseError::Irrelevant { path, kind: reader.metadata().database_type.clone() })
+            Ok((contents, reader)) if contents.is_relevant => {
+                Ok(Self { path, reader, has_coordinates: contents.has_coordinates })
             }
+            Ok((_, reader)) => Err(DatabaseError::Irrelevant { path, kind: reader.metadata().database_type.clone() }),
             Err(reason) => Err(DatabaseError::Damaged { path, reason: reason.into() }),
         }
     }
@@ -95,6 +96,11 @@ impl Database {
     /// Returns the number of nodes of the tree.
     pub fn nodes(&self) -> u64 {
         self.reader.metadata().node_count.into()
+    }
+
+    /// Returns whether some record says where it is, in degrees.
+    pub fn has_coordinates(&self) -> bool {
+        self.has_coordinates
     }
 
     /// Returns whether the database has IPv6 addresses.

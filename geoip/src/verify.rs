@@ -40,13 +40,13 @@ pub enum Damage {
     Entangled,
 }
 
-/// Whether a sound file has records of use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Contents {
+/// What the records of a sound file have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
     /// Some record has a country, an autonomous system or an anonymous user.
-    Relevant,
-    /// No record has a field that is read here.
-    Irrelevant,
+    pub(crate) is_relevant: bool,
+    /// Some record has coordinates.
+    pub(crate) has_coordinates: bool,
 }
 
 /// Verifies that every look-up in the file ends, within the file and at a value that can be read.
@@ -66,7 +66,7 @@ pub(crate) fn verify(bytes: &[u8]) -> Result<Contents, Damage> {
         address_bits: if metadata.ip_version == 4 { 32 } else { 128 },
         data_end: metadata_start(bytes),
     };
-    let mut contents = Contents::Irrelevant;
+    let mut contents = Contents::default();
     let mut work = bytes.len().saturating_mul(TIMES);
     for leaf in tree.leaves()? {
         let address = address_of(leaf, tree.address_bits);
@@ -74,12 +74,11 @@ pub(crate) fn verify(bytes: &[u8]) -> Result<Contents, Damage> {
         let found = reader.lookup(address).map_err(damaged)?;
         let whole: Whole = found.decode().map_err(damaged)?.unwrap_or_default();
         work = work.checked_sub(whole.0).ok_or(Damage::Entangled)?;
-        if contents == Contents::Irrelevant {
+        if !(contents.is_relevant && contents.has_coordinates) {
             // A value that is no record at all, such as a text, can be read and is not relevant.
             let record: Option<Record<'_>> = found.decode().ok().flatten();
-            if record.is_some_and(|record| record.is_relevant()) {
-                contents = Contents::Relevant;
-            }
+            contents.is_relevant |= record.is_some_and(|record| record.is_relevant());
+            contents.has_coordinates |= record.is_some_and(|record| record.coordinates.is_some());
         }
     }
     Ok(contents)

@@ -5,13 +5,14 @@
 //! its country's cables. Of each country it is one figure, the median over clients; an addition and no factor, or the
 //! access of those next door would be multiplied for those far away.
 //!
-//! | Clients of the last two windows, each counted once | the excess is |
+//! | What is known of a country at a region | the excess there is |
 //! |---|---|
-//! | none | what other nodes of the region report of the country, else the least that is known of it at any region, else 0 |
-//! | the last within the window | the median, of which after `n` of them `1 - 2^(-n/8)` counts |
-//! | the last older | likewise, and less and less of it, nothing at two windows |
+//! | nodes there have measured [`ENOUGH_CLIENTS`] of its clients and more, in the last two windows | the median of what these nodes say, each the median of its clients |
+//! | nothing of that | the least that is known of it at any region |
+//! | nothing at any region | 0 |
 //!
-//! The least stands in, since access is the same wherever a client goes, and detours are not: a region at which nobody
+//! Fewer clients count for nothing: mixed with 0, their region would seem nearer than those that have measured. The least
+//! stands in, since access is the same wherever a client goes, and detours are not: a region at which nobody
 //! has measured a country would else seem nearer than it is by all of its clients' access.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -59,11 +60,12 @@ struct Excess {
 /// Clients of a country whose ways are kept, at most.
 const MOST: usize = 64;
 
-/// So many clients leave half of the assumption: their accesses differ, by tens of milliseconds.
-const HALF: f32 = 8.0;
+/// So many clients are needed of a country: their accesses differ by tens of milliseconds, and of fewer some that are all
+/// of one network would have the word.
+pub const ENOUGH_CLIENTS: usize = 32;
 
 /// No excess is taken for more than this: what takes longer is a queue, and no way.
-pub const MOST_EXCESS_MS: f32 = 1_000.0;
+pub const MOST_EXCESS_MS: f32 = 300.0;
 
 /// A difference of less changes nothing: clients would else go to and fro.
 const STEP_MS: f32 = 2.0;
@@ -87,37 +89,34 @@ impl ClientTrips {
         samples.push_back(Excess { at: now, client_key, ms: ms.clamp(-MOST_EXCESS_MS, MOST_EXCESS_MS) });
     }
 
-    /// Works out the excess of each country of which there is something, in milliseconds.
+    /// Works out the excess of each country of which there are [`ENOUGH_CLIENTS`], in milliseconds.
     pub fn settle(&mut self, window: Duration, now: Duration) -> BTreeMap<Country, f32> {
         self.0.retain(|_, excesses| {
             forget(&mut excesses.samples, window, now);
             !excesses.samples.is_empty()
         });
-        let settled =
-            self.0.iter_mut().filter_map(|(country, excesses)| Some((*country, excesses.settle(window, now)?)));
-        settled.collect()
-    }
-
-    /// Returns how many clients of a country have been measured in the last two windows.
-    pub fn clients(&self, country: Country) -> usize {
-        self.0.get(&country).map_or(0, |excesses| excesses.samples.len())
+        self.0.iter_mut().filter_map(|(country, excesses)| Some((*country, excesses.settle()?))).collect()
     }
 }
 
 impl Excesses {
-    fn settle(&mut self, window: Duration, now: Duration) -> Option<f32> {
-        let age = now.saturating_sub(self.samples.back()?.at);
-        let mut all: Vec<f32> = self.samples.iter().map(|sample| sample.ms).collect();
-        all.sort_unstable_by(f32::total_cmp);
-        let median = *all.get((all.len() - 1) / 2)?;
-        let left = (window * 2).saturating_sub(age).as_secs_f32() / window.as_secs_f32().max(f32::EPSILON);
-        let trust = left.min(1.0) * (1.0 - libm::exp2f(-(all.len() as f32) / HALF));
-        let ms = trust * median;
+    fn settle(&mut self) -> Option<f32> {
+        if self.samples.len() < ENOUGH_CLIENTS {
+            self.settled = None;
+            return None;
+        }
+        let ms = median(self.samples.iter().map(|sample| sample.ms).collect())?;
         if !self.settled.is_some_and(|settled| (ms - settled).abs() < STEP_MS) {
             self.settled = Some(ms);
         }
         self.settled
     }
+}
+
+/// Returns the lower median.
+pub fn median(mut all: Vec<f32>) -> Option<f32> {
+    all.sort_unstable_by(f32::total_cmp);
+    all.get(all.len().checked_sub(1)? / 2).copied()
 }
 
 fn forget(samples: &mut VecDeque<Excess>, window: Duration, now: Duration) {
@@ -152,15 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn many_clients_outweigh_the_assumption_and_one_does_not() {
+    fn few_clients_are_no_measurement() {
         let mut trips = ClientTrips::default();
         assert_eq!(trips.settle(WINDOW, secs(0)), BTreeMap::new());
-        trips.take(de(), 0, 40.0, WINDOW, secs(0));
-        let one = trips.settle(WINDOW, secs(0))[&de()];
-        assert!((3.0..4.0).contains(&one), "{one}");
         (1..32).for_each(|client| trips.take(de(), client, 40.0, WINDOW, secs(client)));
-        let many = trips.settle(WINDOW, secs(32))[&de()];
-        assert!((37.0..39.0).contains(&many), "{many}");
+        assert_eq!(trips.settle(WINDOW, secs(32)), BTreeMap::new());
+        trips.take(de(), 32, 40.0, WINDOW, secs(32));
+        assert_eq!(trips.settle(WINDOW, secs(32)), BTreeMap::from([(de(), 40.0)]));
     }
 
     #[test]
@@ -168,11 +165,17 @@ mod tests {
         let mut trips = ClientTrips::default();
         for second in 0..60 {
             trips.take(de(), 7, 900.0, WINDOW, secs(second));
-            trips.take(de(), 1_000 + second, if second % 3 == 0 { 500.0 } else { 20.0 }, WINDOW, secs(second));
+            trips.take(de(), 1_000 + second, if second % 3 == 0 { 250.0 } else { 20.0 }, WINDOW, secs(second));
         }
-        assert_eq!(trips.clients(de()), 61);
-        let settled = trips.settle(WINDOW, secs(60))[&de()];
-        assert!((19.0..21.0).contains(&settled), "{settled}");
+        assert_eq!(trips.0[&de()].samples.len(), 61);
+        assert_eq!(trips.settle(WINDOW, secs(60))[&de()], 20.0);
+    }
+
+    #[test]
+    fn no_way_is_taken_for_longer_than_ways_are() {
+        let mut trips = ClientTrips::default();
+        (0..64).for_each(|client| trips.take(de(), client, 5_000.0, WINDOW, secs(0)));
+        assert_eq!(trips.settle(WINDOW, secs(0))[&de()], MOST_EXCESS_MS);
     }
 
     #[test]
@@ -187,11 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_measured_fades() {
+    fn what_is_no_longer_measured_stands_for_two_windows() {
         let mut trips = ClientTrips::default();
         (0..64).for_each(|client| trips.take(de(), client, 40.0, WINDOW, secs(0)));
-        let mut at = |second| trips.settle(WINDOW, secs(second)).get(&de()).map(|ms| ms.round());
-        assert_eq!([0, 600, 900, 1199, 1200].map(&mut at), [Some(40.0), Some(40.0), Some(20.0), Some(0.0), None]);
+        let mut at = |second| trips.settle(WINDOW, secs(second)).get(&de()).copied();
+        assert_eq!([0, 600, 1199, 1200].map(&mut at), [Some(40.0), Some(40.0), Some(40.0), None]);
     }
 
     #[test]

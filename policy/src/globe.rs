@@ -28,6 +28,12 @@ impl Coordinates {
         (f64::from(self.latitude) / 10.0, f64::from(self.longitude) / 10.0)
     }
 
+    /// Returns it to a whole degree: at most 79 km off, 2 ms of what is assumed.
+    pub fn rounded(self) -> Self {
+        let whole = |tenths: i16| (libm::round(f64::from(tenths) / 10.0) * 10.0) as i16;
+        Self { latitude: whole(self.latitude), longitude: whole(self.longitude) }
+    }
+
     /// Returns it as a point.
     pub fn point(self) -> Point {
         Point::of(self.degrees())
@@ -80,6 +86,8 @@ mod tests {
         }
         let berlin = Coordinates::new(52.524, 13.411).unwrap();
         assert_eq!(berlin.degrees(), (52.5, 13.4));
+        assert_eq!(berlin.rounded().degrees(), (53.0, 13.0));
+        assert_eq!(Coordinates::new(-89.6, 179.9).unwrap().rounded().degrees(), (-90.0, 180.0));
     }
 
     #[test]

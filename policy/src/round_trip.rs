@@ -136,19 +136,25 @@ impl RoundTrips {
     /// Works out the round trip that decisions are to use, in milliseconds; `None` leaves them the prior, which is in
     /// milliseconds too.
     pub fn settle(&mut self, prior_ms: f32, window: Duration, now: Duration) -> Option<f32> {
-        self.forget(window, now);
-        let Some(measured) = self.measured(prior_ms, window, now) else {
+        let Some(ms) = self.mixed_ms(prior_ms, window, now) else {
             self.settled = None;
             return None;
         };
-        let left = (window * 2).saturating_sub(measured.age).as_secs_f32() / window.as_secs_f32().max(f32::EPSILON);
-        let trust = left.min(1.0) * (1.0 - 0.5_f32.powi(self.seen.min(64) as i32));
-        let ms = prior_ms + trust * (measured.median_ms - prior_ms);
         let is_same = |settled: f32| (ms - settled).abs() < STEP_MS.max(STEP_SHARE * settled);
         if !self.settled.is_some_and(is_same) {
             self.settled = Some(ms);
         }
         self.settled
+    }
+
+    /// Returns the median as it is mixed with the prior, before any step, in milliseconds: what [`Reach`] follows, which has
+    /// steps of its own.
+    pub fn mixed_ms(&mut self, prior_ms: f32, window: Duration, now: Duration) -> Option<f32> {
+        self.forget(window, now);
+        let measured = self.measured(prior_ms, window, now)?;
+        let left = (window * 2).saturating_sub(measured.age).as_secs_f32() / window.as_secs_f32().max(f32::EPSILON);
+        let trust = left.min(1.0) * (1.0 - 0.5_f32.powi(self.seen.min(64) as i32));
+        Some(prior_ms + trust * (measured.median_ms - prior_ms))
     }
 
     fn forget(&mut self, window: Duration, now: Duration) {
@@ -189,18 +195,34 @@ fn millis(took: Duration) -> f32 {
 }
 
 /// A round trip as limits see it ([`crate::RegionView::reach_ms`]): it follows a rise at once, and a fall once that is more
-/// than a tenth. So a region that is beyond a limit comes back below nine tenths of it, whichever limit that is.
+/// than a tenth, or has lasted for [`Reach::WINDOWS`]. So a region that is beyond a limit comes back below nine tenths of it,
+/// whichever limit that is, or in the end below all of it: nodes that saw one bad minute and that did not agree again.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reach(Option<f32>);
+pub struct Reach(Option<Held>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Held {
+    ms: f32,
+    /// Since when the way has been shorter.
+    since: Duration,
+}
 
 impl Reach {
     /// A region comes back below this share of the limit that it was beyond.
     pub const RETURN: f32 = 0.9;
 
+    /// So many windows a way is shorter before what was held of it is let go.
+    pub const WINDOWS: u32 = 10;
+
     /// Takes the round trip of the moment, in milliseconds, and returns what limits see; `None` where none is measured.
-    pub fn follow(&mut self, ms: Option<f32>) -> Option<f32> {
-        self.0 = ms.map(|ms| self.0.map_or(ms, |held| held.clamp(ms, ms / Self::RETURN)));
-        self.0
+    pub fn follow(&mut self, ms: Option<f32>, window: Duration, now: Duration) -> Option<f32> {
+        self.0 = ms.map(|ms| match self.0 {
+            Some(held) if ms < held.ms && now.saturating_sub(held.since) < window * Self::WINDOWS => {
+                Held { ms: held.ms.min(ms / Self::RETURN), ..held }
+            }
+            _ => Held { ms, since: now },
+        });
+        self.0.map(|held| held.ms)
     }
 }
 
@@ -296,8 +318,9 @@ mod tests {
         for second in 0..6_000 {
             trips.handshakes(&[ms(way(second))], WINDOW, secs(second));
             let settled = trips.settle(95.0, WINDOW, secs(second));
-            let held = reach.follow(settled);
-            assert!(held >= settled, "never nearer than it is");
+            let mixed = trips.mixed_ms(95.0, WINDOW, secs(second));
+            let held = reach.follow(mixed, WINDOW, secs(second));
+            assert!(held >= mixed, "never nearer than it is");
             for (ms, turns) in [(settled, &mut by_rtt), (held, &mut by_reach)] {
                 let is_out = ms > Some(LIMIT);
                 if turns.last() != Some(&is_out) {
@@ -314,6 +337,36 @@ mod tests {
         assert_eq!(by_reach.last(), Some(&false));
     }
 
+    #[test]
+    fn a_way_that_eases_slowly_is_within_a_limit_again_below_nine_tenths() {
+        let (mut trips, mut reach) = (RoundTrips::default(), Reach::default());
+        let mut held = None;
+        // 105 ms for two minutes, and then a millisecond less in each, to 87.
+        for second in 0..1_500_u64 {
+            let way = 105_u64.saturating_sub((second / 60).saturating_sub(2)).max(87);
+            trips.handshakes(&[ms(way)], WINDOW, secs(second));
+            trips.settle(87.0, WINDOW, secs(second));
+            let mixed = trips.mixed_ms(87.0, WINDOW, secs(second));
+            held = reach.follow(mixed, WINDOW, secs(second));
+        }
+        assert!(held < Some(97.0), "{held:?}");
+    }
+
+    #[test]
+    fn what_is_held_of_a_way_is_let_go_in_the_end() {
+        let mut reach = Reach::default();
+        let mut at = |ms: f32, second: u64| reach.follow(Some(ms), WINDOW, secs(second));
+        assert_eq!(
+            [(95.0, 0), (105.0, 1), (95.0, 2), (98.0, 600)].map(|(ms, second)| at(ms, second)),
+            [Some(95.0), Some(105.0), Some(105.0), Some(105.0)]
+        );
+        assert_eq!(at(97.0, 601), Some(97.0), "ten windows after it was last so far");
+        assert_eq!(
+            [(105.0, 602), (99.0, 1_100), (106.0, 1_101), (99.0, 1_700)].map(|(ms, second)| at(ms, second)),
+            [Some(105.0), Some(105.0), Some(106.0), Some(106.0)]
+        );
+    }
+
     proptest! {
         #[test]
         fn whatever_the_limit_a_region_leaves_above_it_and_comes_back_below_nine_tenths(
@@ -322,7 +375,7 @@ mod tests {
             let (mut reach, mut is_out) = (Reach::default(), false);
             for way in ways {
                 is_out = way.is_some_and(|ms| ms > limit || is_out && ms > Reach::RETURN * limit * 1.000_01);
-                let held = reach.follow(way);
+                let held = reach.follow(way, WINDOW, secs(1));
                 let at_the_edge = way.is_some_and(|ms| (ms - Reach::RETURN * limit).abs() < 1e-3 * limit);
                 prop_assert!(at_the_edge || is_out == (held > Some(limit)), "{:?} {:?} {}", way, held, limit);
                 if at_the_edge {

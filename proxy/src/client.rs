@@ -7,7 +7,7 @@ use geoip::{ClientIp, Database, Flag, Forwarded, GeoDatabases, Place, Record, Tr
 use http::{HeaderMap, HeaderName, HeaderValue};
 use policy::explain::Testimony;
 use policy::globe::Coordinates;
-use policy::{Country, CountrySet, Origin};
+use policy::{Country, CountrySet, Origin, Table};
 
 use crate::client_counts::ClientNetwork;
 
@@ -25,6 +25,15 @@ pub(crate) struct Geo {
 }
 
 impl Geo {
+    /// Returns what a table that scores by how far clients are misses, if no database says where they are.
+    pub(crate) fn lacks_coordinates(&self, table: &Table) -> Option<&'static str> {
+        let is_known = self.databases.databases().any(Database::has_coordinates);
+        (table.has_scores_by_client() && !is_known).then_some(
+            "no database of geoip.databases has coordinates, so that routes whose scoring has latency_from = \"client\" go by \
+             the node: take a database of cities",
+        )
+    }
+
     /// Returns whether the user of an address hides behind it.
     pub(crate) fn is_anonymous(&self, place: &Place<'_>) -> bool {
         self.hides(place.anonymous, place.asn)

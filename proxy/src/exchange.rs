@@ -184,7 +184,8 @@ async fn answer(
     let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
         node.peers.refusals.of_client(&node.telemetry.metrics, why.cause(), connection.peer, &why);
         // A certificate speaks for its connection, a signature for one request only.
-        log.close = connection.node().is_some();
+        // Nothing that is signed counts here any more, but a certificate that a new connection is asked for.
+        log.close = connection.node().is_some() || why.is_no_secret();
         OwnAnswer::no_peer(&why.to_string())
     })?;
     let vouched = from_peer.as_ref().and_then(|peer| match &peer.asks {
@@ -299,7 +300,9 @@ async fn answer(
         };
     context.prove(&routing.document, route, &parts.headers, sources);
     log.context = Some(context.clone());
-    let ways = routing.ways_of(id, &client.origin, client.coordinates);
+    // Another node's choice needs no distances.
+    let at = client.coordinates.filter(|_| !from_a_node);
+    let ways = routing.ways_of(id, &client.origin, at);
     let facts = Facts {
         host: &target.host,
         path: &target.path.path,

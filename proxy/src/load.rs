@@ -120,13 +120,24 @@ pub(crate) struct Inbox(Mutex<Received>);
 #[derive(Debug, Default)]
 struct Received {
     fleet: FleetLoad,
-    /// The time that each node's last message says: a message that comes again is none.
-    latest: FxHashMap<String, u64>,
+    /// The last message of each node: one that comes again is none.
+    latest: FxHashMap<String, Latest>,
     /// What each other node said last of standbys that take writes over, and when, as far as can be told: it is as old as its
     /// own time says, or if that is ahead, as its receipt.
     writers: FxHashMap<String, (Duration, BTreeMap<String, WriterWord>)>,
     /// The nodes whose clocks are too far from this one's, at most [`MOST_SKEWED`].
     skewed: BTreeMap<String, Skew>,
+}
+
+/// The last message of a node that counted.
+#[derive(Clone, Copy, Debug)]
+struct Latest {
+    /// The time that it says: Unix milliseconds.
+    said: u64,
+    /// When it came.
+    heard: Duration,
+    /// How many in a row came so late that its word on writers hardly counts.
+    late: u8,
 }
 
 /// A node whose clock is off, and when that was noticed.
@@ -153,7 +164,7 @@ pub(crate) struct Skewed {
 pub(crate) enum Drops {
     /// All: it is more than [`MOST_SKEW`] off.
     Reports,
-    /// What it says of writers: it is more than [`MOST_AHEAD`] ahead.
+    /// What it says of writers: it is more than [`MOST_AHEAD`] ahead, or more than [`MOST_BEHIND`] behind.
     Writers,
 }
 
@@ -173,6 +184,16 @@ const SKEW_KEPT: Duration = Duration::from_secs(60);
 /// pass for new.
 const MOST_AHEAD: Duration = Duration::from_secs(2);
 
+/// How far behind it may be: a word counts for [`Writer::WORD_AGE`] from the time that it says, and comes once a second.
+const MOST_BEHIND: Duration = Duration::from_secs(2);
+
+/// So many messages in a row must be late: one alone may have been held up.
+const LATE_IN_A_ROW: u8 = 3;
+
+/// A message that is older than the last of its node, which came within this time, is a repeated one. Where the last is
+/// longer ago, the node's clock has been set back.
+const REPEATED: Duration = Duration::from_secs(10);
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReportOutcome {
@@ -188,7 +209,7 @@ pub(crate) enum ReportOutcome {
     UnknownNode,
     /// It is not proved to be that node's.
     Refused(MessageRefusal),
-    /// It is no later than the node's last: repeated, or held up.
+    /// It is no later than the node's last: repeated, held up, or of a clock that was set back a little.
     Stale,
     /// It is of so many milliseconds ahead of this node's clock, or if negative behind it, and more than [`MOST_SKEW`]: the
     /// node's clock is off, or this one's, or it is an old one that comes again.
@@ -236,6 +257,9 @@ impl Received {
             let ahead_ms = skewed.ahead_ms;
             let what = match skewed.drops {
                 Drops::Reports => "load reports do not count: their time is more than 30 s from this node's",
+                Drops::Writers if ahead_ms < 0 => {
+                    "what it says of writers hardly counts: its time is more than 2 s behind this node's"
+                }
                 Drops::Writers => {
                     "what it says of writers does not count: its time is more than 2 s ahead of this node's"
                 }
@@ -269,9 +293,12 @@ impl Inbox {
         if !is_known(node, region) {
             return ReportOutcome::UnknownNode;
         }
+        let said = Duration::from_millis(message.at);
+        let is_far = said.abs_diff(wall) > MOST_SKEW;
         // Before its signature, which costs more to look into.
-        let is_later = self.lock().latest.get(node).is_none_or(|latest| message.at > *latest);
-        if !is_later {
+        let latest = self.lock().latest.get(node).copied();
+        let is_set_back = |latest: &Latest| is_far && now.saturating_sub(latest.heard) >= REPEATED;
+        if latest.is_some_and(|latest| message.at <= latest.said && !is_set_back(&latest)) {
             return ReportOutcome::Stale;
         }
         if let Err(refusal) = is_its(node) {
@@ -279,16 +306,17 @@ impl Inbox {
         }
         let mut received = self.lock();
         // After its signature: so nobody else makes a node's clock be doubted, but by an old message of its own.
-        let said = Duration::from_millis(message.at);
-        if said.abs_diff(wall) > MOST_SKEW {
-            let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-            let ahead_ms = millis(said).saturating_sub(millis(wall));
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let ahead_ms = millis(said).saturating_sub(millis(wall));
+        if is_far {
             received.note_skew(node, Skewed { ahead_ms, drops: Drops::Reports }, now);
             return ReportOutcome::ClockSkew(ahead_ms);
         }
-        let is_ahead = said > wall + MOST_AHEAD && !message.writers.is_empty() && node != own;
-        if is_ahead {
-            let ahead_ms = i64::try_from((said - wall).as_millis()).unwrap_or(i64::MAX);
+        let speaks = !message.writers.is_empty() && node != own;
+        let is_ahead = speaks && said > wall + MOST_AHEAD;
+        let is_late = speaks && wall > said + MOST_BEHIND;
+        let late = if is_late { latest.map_or(0, |latest| latest.late).saturating_add(1) } else { 0 };
+        if is_ahead || late >= LATE_IN_A_ROW {
             received.note_skew(node, Skewed { ahead_ms, drops: Drops::Writers }, now);
         } else if let Some(skew) = received.skewed.get_mut(node) {
             skew.heard = None;
@@ -311,7 +339,7 @@ impl Inbox {
                 outcome = ReportOutcome::Full;
             }
         }
-        received.latest.insert(node.to_owned(), message.at);
+        received.latest.insert(node.to_owned(), Latest { said: message.at, heard: now, late });
         if node != own {
             let node = node.to_owned();
             message.writers.retain(|standby, _| routing.table().region_named(standby).is_some());
@@ -538,6 +566,22 @@ name = 'r'
         assert_eq!(take(&routing, &inbox, 5, &other), ReportOutcome::Taken);
         assert_eq!(named(5)[1], ("n3".to_owned(), 3_000, Drops::Writers));
         assert_eq!(inbox.writer_words("a", "b", secs(5)), Vec::new());
+        // Its word comes too late, each time: once may be the bus.
+        for (at, is_named) in [(91, false), (92, false), (93, true)] {
+            let late = message(at, &["b"], &REPORT.replace("n2", "n4")).replacen('{', &format!("{{{word},"), 1);
+            assert_eq!(take(&routing, &inbox, 5, &late), ReportOutcome::Taken);
+            let n4 = named(5).into_iter().find(|(node, ..)| node == "n4");
+            assert_eq!(n4, is_named.then(|| ("n4".to_owned(), -7_000, Drops::Writers)), "{at}");
+        }
+        // Set back under way: an old message is nobody's clock while newer ones come, and the clock's once none do.
+        let set_back = message(40, &["b"], &REPORT.replace("n2", "n4"));
+        assert_eq!(take(&routing, &inbox, 14, &set_back), ReportOutcome::Stale);
+        assert_eq!(take(&routing, &inbox, 15, &set_back), ReportOutcome::ClockSkew(-60_000));
+        assert!(named(15).contains(&("n4".to_owned(), -60_000, Drops::Reports)));
+        let refused = |_: &str| Err(MessageRefusal::Wrong);
+        let at = (secs(15), secs(100));
+        let forged = inbox.receive((&routing, "n1"), set_back.as_bytes(), |_, _| true, refused, at);
+        assert_eq!(forged, ReportOutcome::Refused(MessageRefusal::Wrong));
         for node in 0..200 {
             take(&routing, &inbox, 6, &message(1, &["b"], &REPORT.replace("n2", &format!("m{node}"))));
         }

@@ -88,7 +88,8 @@ impl LoadedNode {
         match components {
             Some(components) if problems.is_empty() => {
                 let mut config = config;
-                let warnings: Vec<Problem> = document.iter().flat_map(|document| warnings(&config, document)).collect();
+                let warnings: Vec<Problem> =
+                    document.iter().flat_map(|document| warnings(&config, document, &components.geo)).collect();
                 config.warnings.extend(warnings);
                 config.warnings.extend(components.identity.warnings.iter().cloned());
                 Ok(Self { config, document, components })
@@ -309,10 +310,14 @@ fn region_missing(config: &NodeConfig, document: &RoutingTable) -> Problem {
 }
 
 /// Returns what is hardly meant of a table on this node.
-fn warnings(config: &NodeConfig, document: &RoutingTable) -> Vec<Problem> {
+fn warnings(config: &NodeConfig, document: &RoutingTable, geo: &Geo) -> Vec<Problem> {
     let mut warnings = unheard(config, document);
     warnings.extend(own_listeners(config, document));
     warnings.extend(unfenced(config, document));
+    warnings.extend(geo.lacks_coordinates(&document.table).map(|lack| Problem {
+        severity: Severity::Warning,
+        ..problem(&config.file, "geoip.databases", lack.to_owned())
+    }));
     warnings
 }
 

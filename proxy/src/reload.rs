@@ -143,6 +143,9 @@ fn swap(
     let routing = Arc::new(routing);
     node.routing.replace(routing.clone());
     log_emergency(Some(before.table()), routing.table());
+    if let Some(lack) = node.databases.load().lacks_coordinates(routing.table()) {
+        tracing::warn!("{lack}");
+    }
     Ok(routing)
 }
 

@@ -329,7 +329,8 @@ impl RequestLog {
     fn coordinates(&self, addresses: config::ClientAddresses) -> Option<Coordinates> {
         let may_be_told = addresses != config::ClientAddresses::None && self.peer.is_none();
         let route = self.route.filter(|route| may_be_told && self.routing.table().is_by_client(*route));
-        route.and(self.client.as_ref()?.coordinates)
+        let exact = route.and(self.client.as_ref()?.coordinates)?;
+        Some(if addresses == config::ClientAddresses::Truncated { exact.rounded() } else { exact })
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use config::{Endpoint, EndpointRole, RoutingTable};
 use dashmap::DashMap;
 use policy::client_way::ClientAt;
 use policy::concurrency::{PlacedClasses, TrafficSlot};
 use policy::failover::Failover;
-use policy::globe::{Coordinates, Point, assumed_ms};
+use policy::globe::{Coordinates, Point, assumed_ms, fastest_ms};
 use policy::health::{Claim, EndpointCounts, LagWord, Phase, ProbePlan};
 use policy::load::OneRequest;
 use policy::region::{AdminState, Role};
@@ -49,6 +50,8 @@ pub(crate) struct Routing {
     expired: Arc<AtomicBool>,
     /// How far clients are, where a scoring goes by that.
     pub(crate) client_ways: Arc<ClientWays>,
+    /// What that comes to for the regions of this table.
+    settled_ways: ArcSwap<SettledWays>,
     /// When it was loaded.
     pub(crate) loaded: std::time::Instant,
     /// The region of this node.
@@ -93,19 +96,18 @@ pub(crate) struct ClientOnMap {
     coordinates: Coordinates,
     /// If it is certain.
     country: Option<Country>,
-    generation: u64,
     ways: Arc<SettledWays>,
 }
 
 impl ClientOnMap {
     /// Makes a client of whose country's ways nothing is known.
     pub(crate) fn unmeasured(coordinates: Coordinates) -> Self {
-        Self { coordinates, country: None, generation: 0, ways: Arc::default() }
+        Self { coordinates, country: None, ways: Arc::default() }
     }
 
     /// Returns it as decisions read it.
     pub(crate) fn at(&self) -> ClientAt<'_> {
-        ClientAt { coordinates: self.coordinates, excess_ms: self.ways.excess_ms(self.generation, self.country) }
+        ClientAt { coordinates: self.coordinates, excess_ms: self.ways.excess_ms(self.country) }
     }
 }
 
@@ -237,19 +239,24 @@ impl Routing {
         let revision = published.map_or(generation, |table| table.revision);
         let (regions, expired) = (regions.into(), persisted.expired.clone());
         let client_ways = persisted.client_ways.clone();
-        Ok(Self {
+        let settled_ways = ArcSwap::default();
+        let routing = Self {
             document,
             generation,
             revision,
             published,
             expired,
             client_ways,
+            settled_ways,
             loaded,
             here,
             canary,
             regions,
             routes,
-        })
+        };
+        // Before the first request: it would else be decided otherwise than those before and after it.
+        routing.show_client_ways();
+        Ok(routing)
     }
 
     /// Returns a standby that takes writes over, at the node's start: while it or its primary has not answered yet, for as
@@ -292,9 +299,12 @@ impl Routing {
             return;
         }
         if let Some(here) = self.table().region(self.here).coordinates {
-            let assumed_ms = assumed_ms(at.point().km_to(&Point::of(here)));
-            let excess_ms = (took.as_secs_f64() * 1000.0 - assumed_ms) as f32;
-            self.client_ways.note(Connected { country, client_key, excess_ms });
+            let (km, ms) = (at.point().km_to(&Point::of(here)), took.as_secs_f64() * 1000.0);
+            // What is faster than light comes from something between, or from a client that is elsewhere.
+            if ms >= fastest_ms(km) {
+                let excess_ms = (ms - assumed_ms(km)) as f32;
+                self.client_ways.note(Connected { country, client_key, excess_ms });
+            }
         }
     }
 
@@ -302,24 +312,43 @@ impl Routing {
     pub(crate) fn ways_of(&self, id: RouteId, origin: &Origin, at: Option<Coordinates>) -> Option<ClientOnMap> {
         let coordinates = at.filter(|_| self.table().is_by_client(id))?;
         let country = if let Origin::Country(country) = origin { Some(*country) } else { None };
-        Some(ClientOnMap { coordinates, country, generation: self.generation, ways: self.client_ways.settled() })
+        Some(ClientOnMap { coordinates, country, ways: self.settled_ways() })
     }
 
     /// Works out how far clients are.
     pub(crate) fn settle_client_ways(&self) {
         if self.table().has_scores_by_client() {
-            let regions: Vec<&str> = self.table().regions().map(|(_, region)| region.name.as_str()).collect();
-            let window = self.table().spec().latency_window;
-            self.client_ways.settle(self.generation, &regions, self.here.index(), window);
+            self.client_ways.take_in(self.table().spec().latency_window);
+            self.show_client_ways();
         }
     }
 
-    /// Returns how long the way to a region and back takes, as scores go by it: measured, mixed with the table's while
-    /// little is, and the table's where nothing is.
+    /// Shows decisions what is known of clients' ways.
+    fn show_client_ways(&self) {
+        if self.table().has_scores_by_client() {
+            let regions: Vec<&str> = self.table().regions().map(|(_, region)| region.name.as_str()).collect();
+            let settled = self.client_ways.settled(&regions, self.here.index(), self.table().spec().latency_window);
+            self.settled_ways.store(Arc::new(settled));
+        }
+    }
+
+    /// Returns what decisions go by of clients' ways.
+    pub(crate) fn settled_ways(&self) -> Arc<SettledWays> {
+        self.settled_ways.load_full()
+    }
+
+    /// Returns how long the way to a region and back takes: measured, mixed with the table's while little is. Where nothing
+    /// is it is the table's, but no longer than half of the region's answers take.
     pub(crate) fn way(&self, id: RegionId) -> Duration {
-        let measured = self.region(id).state.round_trip.ms();
-        let ms = measured.unwrap_or_else(|| self.table().prior_latency_ms(self.here, id));
-        Duration::try_from_secs_f32(ms / 1000.0).unwrap_or_default()
+        let state = &self.region(id).state;
+        let of = |ms: f32| Duration::try_from_secs_f32(ms / 1000.0).unwrap_or_default();
+        match state.round_trip.ms() {
+            Some(measured) => of(measured),
+            None => {
+                let assumed = of(self.table().prior_latency_ms(self.here, id));
+                state.answers.median().map_or(assumed, |median| median.min(assumed))
+            }
+        }
     }
 
     /// Returns how long a route's answers take.
@@ -550,3 +579,6 @@ impl PersistedState {
 
 /// What stands for a region that reports no replication lag.
 const NO_LAG: u64 = u64::MAX;
+
+#[cfg(test)]
+mod tests;

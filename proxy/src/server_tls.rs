@@ -29,6 +29,13 @@ pub(crate) struct Serving {
     sessions: Sessions,
 }
 
+impl Serving {
+    /// Returns whether its handshakes ask clients for a node's certificate.
+    pub(crate) fn asks(&self) -> bool {
+        self.sessions.peers.authorities.is_some()
+    }
+}
+
 /// What lets a client resume a session. Those of other peers are not resumed: a node's certificate is
 /// not looked at again then.
 #[derive(Clone)]

@@ -351,7 +351,7 @@ impl Status {
         let config = node.config.load();
         let routing = node.routing.load_full();
         let spec = routing.table().spec();
-        let ways = routing.client_ways.settled();
+        let ways = routing.settled_ways();
         Self {
             node: config.name.clone(),
             region: config.region.clone(),
@@ -416,7 +416,7 @@ impl Status {
                     measured: routing.measured(id).map(MeasuredExplained::from),
                     answer_median_ms: cell.state.answers.median().map(millis),
                     answer_p95_ms: cell.state.answers.p95().map(millis),
-                    client_excess_ms: ways.known(routing.generation, id.index()),
+                    client_excess_ms: ways.known(id.index()),
                 })
                 .collect(),
             canary: routing.canary.as_deref().map(CanaryStatus::of),

@@ -241,3 +241,22 @@ async fn the_log_of_a_node_is_replayed_as_it_was() {
     let report = report(directory.path(), &[]);
     assert_eq!((&report["lines"]["decided"], &report["unchanged"]), (&json!(4), &json!(4)), "{report:#}");
 }
+
+/// A log of before `latency_from = "client"` says nothing of where clients are: that nobody moves is not known of it.
+#[test]
+fn requests_without_coordinates_are_no_proof_where_the_new_table_goes_by_clients() {
+    let near = json!({ "coordinates": [52.5, 13.4] });
+    let lines: Vec<String> = (0..3).map(|_| line("DE", "/v1/agents/x", &json!({}))).collect();
+    let known: Vec<String> = (0..3).map(|_| line("DE", "/v1/agents/x", &near)).collect();
+    let directory = directory("2026-11-21.1", "2", &lines);
+    let new = fs::read_to_string(directory.path().join("new.toml")).expect("the table");
+    let new = format!("{new}\n[scoring.balanced]\nlatency_from = \"client\"\n");
+    fs::write(directory.path().join("new.toml"), new).expect("a file");
+    let told = report(directory.path(), &[]);
+    assert_eq!((&told["by_client"], &told["without_coordinates"]), (&json!(3), &json!(3)), "{told:#}");
+    let ended = replay(directory.path(), &["--fail-on", "moved"]);
+    assert!(ended.code != Some(0) && ended.stderr.contains("no coordinates"), "{ended:?}");
+    assert!(ended.stdout.contains("3 of 3 on routes that go by how far clients are"), "{ended:?}");
+    fs::write(directory.path().join("access.jsonl"), known.join("\n") + "\n").expect("a file");
+    assert_eq!(replay(directory.path(), &["--fail-on", "moved"]).code, Some(0));
+}

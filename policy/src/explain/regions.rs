@@ -271,7 +271,11 @@ impl Subject<'_> {
                 true => format!("more than {} ms away", limit.as_millis()),
                 false => {
                     let below_ms = limit.as_secs_f32() * 1000.0 * Reach::RETURN;
-                    format!("it was more than {} ms away, and is to be below {below_ms:.0} ms", limit.as_millis())
+                    let held_ms = reach_ms(table, facts.from, self.id, &self.seen);
+                    format!(
+                        "is taken for {held_ms:.0} ms away until it is below {below_ms:.0} ms, or has been below {} ms for long",
+                        limit.as_millis()
+                    )
                 }
             };
             told.refuses("max_latency", Some(route.spec.line), &effect);

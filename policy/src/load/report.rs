@@ -191,7 +191,7 @@ mod tests {
             ("round_trips", json!({ "a b": 1.0 })),
             ("round_trips", json!({ "b": -0.1 })),
             ("round_trips", json!({ "b": 60_001 })),
-            ("client_excess_ms", json!({ "DE": 1_001.0 })),
+            ("client_excess_ms", json!({ "DE": 301.0 })),
             ("client_excess_ms", json!({ "DE": null })),
             ("client_excess_ms", json!((0..9).map(|n| (n.to_string(), 1.0)).collect::<BTreeMap<_, _>>())),
             ("round_trips", json!((0..9).map(|n| (n.to_string(), 1.0)).collect::<BTreeMap<_, _>>())),

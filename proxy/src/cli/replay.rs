@@ -124,6 +124,10 @@ impl Replay {
                 Some((report.refused.requests, "were served and are refused now"))
             }
             FailOn::Moved if report.moved.requests > 0 => Some((report.moved.requests, "are served in another region")),
+            FailOn::Moved if report.without_coordinates * 2 > report.by_client => Some((
+                report.without_coordinates,
+                "are on routes that go by how far clients are, and have no coordinates: whether they move is unknown",
+            )),
             _ => None,
         };
         let left_out = report.lines.unreadable + report.lines.undecidable;

@@ -1,29 +1,37 @@
 //! How far the clients of each country are from regions, beyond what their coordinates say.
 //!
 //! ```text
-//! exchange.rs: a client has connected --> pending --the watch, each second--> ClientWays::settle --> decisions
-//! load.rs: what nodes of other regions, and of this one, report -----------------^
+//! exchange.rs: a client has connected --> Pending --the watch, each second--> ClientWays::settled --> routing.rs --> decisions
+//! load.rs: what nodes of other regions, and of this one, report -------------------^
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use policy::Country;
-use policy::client_way::{ClientTrips, filled};
+use policy::client_way::{ClientTrips, filled, median};
 use policy::hash::client_key;
 use rustc_hash::FxHashMap;
 
 use crate::clock::uptime;
 
-/// What is known of the ways of clients, across tables. Any thread reads it without a lock; of those that connect one in
-/// so many is noted, under a lock that nobody waits for.
+/// What is known of the ways of clients, across tables. Of those that connect some are noted, under a lock that nobody
+/// waits for.
 #[derive(Debug, Default)]
 pub(crate) struct ClientWays {
-    settled: ArcSwap<SettledWays>,
-    pending: Mutex<Vec<Connected>>,
+    pending: Mutex<Pending>,
     inner: Mutex<Inner>,
+}
+
+/// The clients that are noted between two looks of the watch: of each country a few at random, however many connect and
+/// however often one of them does.
+#[derive(Debug, Default)]
+struct Pending {
+    /// What orders clients, another in each turn.
+    salt: u64,
+    /// By that order.
+    of: FxHashMap<Country, BTreeMap<u64, Connected>>,
 }
 
 #[derive(Debug, Default)]
@@ -49,15 +57,13 @@ pub(crate) struct Connected {
 /// What it comes to, for the regions of one table.
 #[derive(Debug, Default)]
 pub(crate) struct SettledWays {
-    /// Of the table.
-    generation: u64,
     /// By region, what is measured there, in milliseconds.
     known: Vec<BTreeMap<Country, f32>>,
     filled: FxHashMap<Country, Box<[f32]>>,
 }
 
-/// Clients that are noted between two looks of the watch, at most.
-const MOST_PENDING: usize = 256;
+/// Clients of one country that are noted between two looks of the watch, at most.
+const MOST_PENDING: usize = 8;
 
 /// What nodes report that is kept, at most: of 200 nodes, a hundred countries each.
 const MOST_REPORTED: usize = 20_000;
@@ -69,10 +75,12 @@ const WINDOWS: u32 = 10;
 impl ClientWays {
     /// Notes a client that has connected, unless others are being noted.
     pub(crate) fn note(&self, connected: Connected) {
-        if let Ok(mut pending) = self.pending.try_lock()
-            && pending.len() < MOST_PENDING
-        {
-            pending.push(connected);
+        let Ok(mut pending) = self.pending.try_lock() else { return };
+        let rank = client_key(&(connected.client_key ^ pending.salt).to_le_bytes());
+        let of_country = pending.of.entry(connected.country).or_default();
+        of_country.insert(rank, connected);
+        if of_country.len() > MOST_PENDING {
+            of_country.pop_last();
         }
     }
 
@@ -88,76 +96,69 @@ impl ClientWays {
         }
     }
 
-    /// Works out what decisions go by at the regions of a table, of which the one at `here` is this node's; `window` is
-    /// `latency.window`, without which nothing is measured. What this node measures goes before what its neighbours do.
-    pub(crate) fn settle(&self, generation: u64, regions: &[&str], here: usize, window: Duration) {
+    /// Takes in the clients that were noted; `window` is `latency.window`, without which nothing is measured.
+    pub(crate) fn take_in(&self, window: Duration) {
         let (now, window) = (uptime(), window * WINDOWS);
-        let pending = std::mem::take(&mut *lock(&self.pending));
+        let next = Pending { salt: fastrand::u64(..), ..Pending::default() };
+        let pending = std::mem::replace(&mut *lock(&self.pending), next);
         let mut inner = lock(&self.inner);
         if window.is_zero() {
             *inner = Inner::default();
-        } else {
-            for Connected { country, client_key, excess_ms } in pending {
-                inner.own.take(country, client_key, excess_ms, window, now);
+            return;
+        }
+        for Connected { country, client_key, excess_ms } in pending.of.into_values().flat_map(BTreeMap::into_values) {
+            inner.own.take(country, client_key, excess_ms, window, now);
+        }
+    }
+
+    /// Works out what decisions go by at the regions of a table, of which the one at `here` is this node's: of each the
+    /// median of what its nodes say, this one among its own.
+    pub(crate) fn settled(&self, regions: &[&str], here: usize, window: Duration) -> SettledWays {
+        if window.is_zero() {
+            return SettledWays::default();
+        }
+        let (now, window) = (uptime(), window * WINDOWS);
+        let mut inner = lock(&self.inner);
+        inner.reported.retain(|_, (at, _)| now.saturating_sub(*at) < window);
+        let names: Vec<u64> = regions.iter().map(|name| client_key(name.as_bytes())).collect();
+        let indices: FxHashMap<u64, usize> = names.iter().enumerate().map(|(index, name)| (*name, index)).collect();
+        let mut words: FxHashMap<(usize, Country), Vec<f32>> = FxHashMap::default();
+        for ((region, country, _), (_, ms)) in &inner.reported {
+            if let Some(region) = indices.get(region) {
+                words.entry((*region, *country)).or_default().push(*ms);
             }
         }
-        inner.reported.retain(|_, (at, _)| now.saturating_sub(*at) < window);
-        let mut words: FxHashMap<(u64, Country), Vec<f32>> = FxHashMap::default();
-        for ((region, country, _), (_, ms)) in &inner.reported {
-            words.entry((*region, *country)).or_default().push(*ms);
+        for (country, ms) in inner.own.settle(window, now) {
+            words.entry((here, country)).or_default().push(ms);
         }
-        let indices: FxHashMap<u64, usize> =
-            regions.iter().enumerate().map(|(index, name)| (client_key(name.as_bytes()), index)).collect();
         let mut known = vec![BTreeMap::new(); regions.len()];
-        for ((region, country), mut words) in words {
-            words.sort_unstable_by(f32::total_cmp);
-            let median = words.get((words.len() - 1) / 2).copied();
-            let of_region = indices.get(&region).and_then(|index| known.get_mut(*index));
-            if let (Some(of_region), Some(median)) = (of_region, median) {
+        for ((region, country), words) in words {
+            if let (Some(of_region), Some(median)) = (known.get_mut(region), median(words)) {
                 of_region.insert(country, median);
             }
         }
-        if let Some(of_here) = known.get_mut(here) {
-            of_here.extend(inner.own.settle(window, now));
-        }
         let filled = filled(&known);
-        self.settled.store(Arc::new(SettledWays { generation, known, filled }));
+        SettledWays { known, filled }
     }
 
-    /// Returns what was settled last.
-    pub(crate) fn settled(&self) -> Arc<SettledWays> {
-        self.settled.load_full()
-    }
-
-    /// Returns what this node itself measures and may tell others: of countries with so many clients that most of it is theirs.
+    /// Returns what this node itself measures, and tells others.
     pub(crate) fn measured(&self, window: Duration) -> BTreeMap<Country, f32> {
-        let mut inner = lock(&self.inner);
-        let mut own = inner.own.settle(window * WINDOWS, uptime());
-        own.retain(|country, _| inner.own.clients(*country) >= ENOUGH_CLIENTS);
-        own
+        lock(&self.inner).own.settle(window * WINDOWS, uptime())
     }
 }
 
 impl SettledWays {
-    /// Returns by how many milliseconds the ways of a country's clients are longer than is assumed, by the regions of the
-    /// table of that generation; nothing before it was settled for that.
-    pub(crate) fn excess_ms(&self, generation: u64, country: Option<Country>) -> &[f32] {
-        let found = country.filter(|_| generation == self.generation).and_then(|country| self.filled.get(&country));
+    /// Returns by how many milliseconds the ways of a country's clients are longer than is assumed, by region.
+    pub(crate) fn excess_ms(&self, country: Option<Country>) -> &[f32] {
+        let found = country.and_then(|country| self.filled.get(&country));
         found.map(|excess| &**excess).unwrap_or_default()
     }
 
-    /// Returns what is measured at a region of the table, the first countries of it.
-    pub(crate) fn known(&self, generation: u64, region: usize) -> BTreeMap<Country, f32> {
-        let known = self.known.get(region).filter(|_| generation == self.generation);
-        known.into_iter().flatten().take(MOST_SHOWN).map(|(country, ms)| (*country, *ms)).collect()
+    /// Returns what is measured at a region.
+    pub(crate) fn known(&self, region: usize) -> BTreeMap<Country, f32> {
+        self.known.get(region).cloned().unwrap_or_default()
     }
 }
-
-/// Countries that `/status` shows of a region, at most.
-const MOST_SHOWN: usize = 32;
-
-/// Fewer clients of a country are nothing to tell others.
-const ENOUGH_CLIENTS: usize = 8;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,45 +175,81 @@ mod tests {
     }
 
     fn connect(ways: &ClientWays, code: &str, clients: std::ops::Range<u64>, excess_ms: f32) {
-        clients.for_each(|client_key| ways.note(Connected { country: country(code), client_key, excess_ms }));
-    }
-
-    #[test]
-    fn a_node_goes_by_its_own_clients_and_by_what_others_report() {
-        let ways = ClientWays::default();
-        connect(&ways, "DE", 0..64, 30.0);
-        let word = |ms: f32| BTreeMap::from([(country("DE"), ms), (country("FR"), 8.0)]);
-        for (node, ms) in [("n1", 12.0), ("n2", 900.0), ("n3", 14.0)] {
-            ways.report("b", node, &word(ms));
-            ways.report("a", node, &word(1.0));
+        for client_key in clients {
+            ways.note(Connected { country: country(code), client_key, excess_ms });
+            ways.take_in(WINDOW);
         }
-        ways.settle(3, &["a", "b", "c"], 0, WINDOW);
-        let settled = ways.settled();
-        let of = |code| settled.excess_ms(3, Some(country(code))).iter().map(|ms| ms.round()).collect::<Vec<_>>();
-        assert_eq!(of("DE"), [30.0, 14.0, 14.0], "its own; the median; the least where nobody is");
-        assert_eq!(of("FR"), [8.0, 8.0, 8.0]);
-        assert!(settled.excess_ms(4, Some(country("DE"))).is_empty(), "another table's regions");
-        assert!(settled.excess_ms(3, None).is_empty() && of("IT").is_empty());
-        assert_eq!(settled.known(3, 1).keys().map(Country::code).collect::<Vec<_>>(), ["DE", "FR"]);
+    }
+
+    fn of(ways: &ClientWays, code: &str, here: usize) -> Vec<f32> {
+        ways.settled(&["a", "b", "c"], here, WINDOW).excess_ms(Some(country(code))).to_vec()
     }
 
     #[test]
-    fn only_what_many_clients_show_is_told() {
+    fn of_each_region_the_median_of_its_nodes_counts_this_ones_own_among_them() {
+        let (at_a, at_b) = (ClientWays::default(), ClientWays::default());
+        connect(&at_a, "DE", 0..64, 30.0);
+        connect(&at_b, "DE", 0..64, 14.0);
+        let word = |ms: f32| BTreeMap::from([(country("DE"), ms), (country("FR"), 8.0)]);
+        for (node, ms) in [("n1", 12.0), ("n2", 250.0)] {
+            [&at_a, &at_b].into_iter().for_each(|ways| ways.report("b", node, &word(ms)));
+        }
+        at_a.report("b", "b-1", &at_b.measured(WINDOW));
+        at_a.report("a", "n3", &BTreeMap::from([(country("DE"), 20.0)]));
+        at_b.report("a", "a-1", &at_a.measured(WINDOW));
+        at_b.report("a", "n3", &BTreeMap::from([(country("DE"), 20.0)]));
+        // At either node the same; where nobody is, the least.
+        for (ways, here) in [(&at_a, 0), (&at_b, 1)] {
+            assert_eq!((of(ways, "DE", here), of(ways, "FR", here)), (vec![20.0, 14.0, 14.0], vec![8.0; 3]));
+            assert!(of(ways, "IT", here).is_empty());
+        }
+        assert!(at_a.settled(&["a"], 0, WINDOW).excess_ms(None).is_empty());
+        let known = at_a.settled(&["a", "b"], 0, WINDOW).known(1);
+        assert_eq!(known.keys().map(Country::code).collect::<Vec<_>>(), ["DE", "FR"]);
+    }
+
+    /// A node far from a country, whose clients have long ways wherever they go, has seen a few of them.
+    #[test]
+    fn few_clients_bring_their_region_no_nearer_and_no_other_either() {
+        let ways = ClientWays::default();
+        ways.report("a", "n1", &BTreeMap::from([(country("DE"), 30.0)]));
+        for client in 0..40 {
+            connect(&ways, "DE", client..client + 1, 30.0);
+            assert_eq!(of(&ways, "DE", 1), [30.0; 3], "{client}");
+            assert_eq!(ways.measured(WINDOW).contains_key(&country("DE")), client >= 31, "{client}");
+        }
+        // Nor is its own word, of few, before a neighbour's of many.
+        let fresh = ClientWays::default();
+        fresh.report("a", "n1", &BTreeMap::from([(country("DE"), 30.0)]));
+        connect(&fresh, "DE", 0..31, 5.0);
+        assert_eq!(of(&fresh, "DE", 0), [30.0; 3]);
+    }
+
+    #[test]
+    fn without_a_window_nothing_is_measured() {
         let ways = ClientWays::default();
         connect(&ways, "DE", 0..64, 30.0);
-        connect(&ways, "FR", 0..7, 30.0);
-        ways.report("a", "n1", &BTreeMap::from([(country("IT"), 5.0)]));
-        ways.settle(1, &["a"], 0, WINDOW);
-        assert_eq!(ways.measured(WINDOW).keys().map(Country::code).collect::<Vec<_>>(), ["DE"]);
-        ways.settle(2, &["a"], 0, Duration::ZERO);
-        assert!(ways.settled().excess_ms(2, Some(country("DE"))).is_empty() && ways.measured(WINDOW).is_empty());
+        assert_eq!(of(&ways, "DE", 0), [30.0; 3]);
+        assert!(ways.settled(&["a"], 0, Duration::ZERO).excess_ms(Some(country("DE"))).is_empty());
+        ways.take_in(Duration::ZERO);
+        assert!(of(&ways, "DE", 0).is_empty() && ways.measured(WINDOW).is_empty());
     }
 
     #[test]
-    fn however_much_comes_it_has_its_bound() {
+    fn whoever_connects_often_takes_nobodys_place() {
         let ways = ClientWays::default();
-        connect(&ways, "DE", 0..10_000, 1.0);
-        assert_eq!(lock(&ways.pending).len(), MOST_PENDING);
+        let note = |code: &str, client_key| ways.note(Connected { country: country(code), client_key, excess_ms: 1.0 });
+        (0..10_000).for_each(|_| note("DE", 7));
+        assert_eq!(lock(&ways.pending).of[&country("DE")].len(), 1);
+        (100..10_000).for_each(|client| note("DE", client));
+        note("FR", 1);
+        let counts = ["DE", "FR"].map(|code| lock(&ways.pending).of[&country(code)].len());
+        assert_eq!(counts, [MOST_PENDING, 1]);
+    }
+
+    #[test]
+    fn however_much_is_reported_it_has_its_bound() {
+        let ways = ClientWays::default();
         for node in 0..=MOST_REPORTED {
             ways.report("a", &node.to_string(), &BTreeMap::from([(country("DE"), 1.0)]));
         }

@@ -84,8 +84,7 @@ impl RegionRoundTrip {
     }
 
     /// Shows decisions what there is; `None` leaves them the prior.
-    fn show(&self, inner: &mut Inner, settled: Option<f32>) {
-        let reach = inner.reach.follow(settled);
+    fn show(&self, settled: Option<f32>, reach: Option<f32>) {
         for (cell, ms) in [(&self.settled_ms, settled), (&self.reach_ms, reach)] {
             cell.store(ms.unwrap_or(f32::NAN).to_bits(), Ordering::Relaxed);
         }
@@ -113,11 +112,14 @@ impl RegionRoundTrip {
         inner.own.handshakes(&all, window, now);
         if window.is_zero() {
             *inner = Inner::default();
-            self.show(&mut inner, None);
+            self.show(None, None);
             return None;
         }
-        let settled = inner.own.settle(prior_ms, window, now).or_else(|| inner.reported.median_ms(window, now));
-        self.show(&mut inner, settled);
+        let reported = inner.reported.median_ms(window, now);
+        let settled = inner.own.settle(prior_ms, window, now).or(reported);
+        let mixed = inner.own.mixed_ms(prior_ms, window, now).or(reported);
+        let reach = inner.reach.follow(mixed, window, now);
+        self.show(settled, reach);
         inner.own.measured(prior_ms, window, now)
     }
 

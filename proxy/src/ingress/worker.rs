@@ -282,7 +282,7 @@ async fn open(
         not_a_node(&refusal);
         std::io::Error::other(refusal)
     })?;
-    let facts = tls_facts(session.server_name(), &serving, peers, known.authorities.is_some());
+    let facts = tls_facts(session.server_name(), &serving, peers);
     activity.rest();
     let connection =
         ClientConnection::new(peer, activity, Some(facts), settings).unnamed(unnamed).placed(place).at_round_trip(way);
@@ -297,9 +297,9 @@ async fn first_byte(stream: &TcpStream, activity: &Activity) -> std::io::Result<
     Ok(())
 }
 
-fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>, was_asked: bool) -> TlsFacts {
+fn tls_facts(sni: Option<&str>, serving: &Serving, node: Option<PeerSession>) -> TlsFacts {
     let sni = sni.map(plain_name);
-    TlsFacts { names: serving.set.names(sni.as_deref()), sni, node, was_asked }
+    TlsFacts { names: serving.set.names(sni.as_deref()), sni, node, was_asked: serving.asks() }
 }
 
 /// Returns what a failed handshake has against the certificate that was shown: only nodes are asked for one.

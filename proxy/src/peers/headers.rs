@@ -89,6 +89,11 @@ pub(crate) enum NoPeer {
 }
 
 impl NoPeer {
+    /// Returns whether nothing that is signed counts at this node.
+    pub(crate) fn is_no_secret(&self) -> bool {
+        matches!(self, Self::Signature(SignatureRefusal::NoSecret))
+    }
+
     /// Returns the word for the metrics.
     pub(crate) fn cause(&self) -> &'static str {
         match self {

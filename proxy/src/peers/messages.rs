@@ -6,7 +6,7 @@
 //! bucket and the subject.
 //!
 //! Certificates are long, and change seldom: they go with a node's first message and with one in [`CHAIN_EACH`] after it,
-//! and the others name them by their digest.
+//! and the others name them by their digest. During a rollover they go with each: whoever is through with it knows them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Peers {
         let key = HEXLOWER.encode(digest_of(&chain).as_ref());
         Some(MessageProof {
             signature: format!("1;s={};c={key};m={signature}", u16::from(signer.scheme())),
-            certificates: number.is_multiple_of(CHAIN_EACH).then_some(chain),
+            certificates: (self.in_rollover || number.is_multiple_of(CHAIN_EACH)).then_some(chain),
             by_secret: if self.in_rollover { self.by_secret(&statement) } else { None },
         })
     }

@@ -24,6 +24,10 @@ pub(super) struct Report {
     pub(super) refused_otherwise: RefusalTally,
     /// Decided, but then failed for a cause outside the table; not compared.
     pub(super) failed_otherwise: u64,
+    /// Of those decided, the ones on a route of the new table that goes by how far clients are.
+    pub(super) by_client: u64,
+    /// Of these, the ones whose line has no coordinates: decided by the node, and perhaps wrongly.
+    pub(super) without_coordinates: u64,
     /// The round trips of requests that are served before and after.
     pub(super) latency_ms: Option<Latencies>,
     /// The busiest second of each region.

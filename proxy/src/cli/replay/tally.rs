@@ -112,6 +112,10 @@ impl<'a> Tally<'a> {
             Some(None) => return self.undecidable(number, from, "old"),
         };
         self.report.lines.decided += 1;
+        if new.route.is_some_and(|route| self.after.table.is_by_client(route)) {
+            self.report.by_client += 1;
+            self.report.without_coordinates += u64::from(asked.client_at.is_none());
+        }
         let then = match (&self.before, &old) {
             (Some(before), Some(old)) => match old.outcome {
                 ReplayOutcome::Served(region) => PriorResult::Served(before.table.region(region).name.clone()),

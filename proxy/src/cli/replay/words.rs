@@ -30,6 +30,12 @@ pub(super) fn text(report: &Report, log: &Path, new: &Path, old: Option<&Path>) 
     );
     aside(lines.undecidable, "of a node whose region is not in the table", report.undecidable.as_ref());
     aside(report.failed_otherwise, "that failed for another cause: overload, limits, the origin", None);
+    if report.without_coordinates > 0 {
+        out.line(&format!(
+            "  unknown   {} of {} on routes that go by how far clients are have no coordinates, and were decided by the node",
+            report.without_coordinates, report.by_client
+        ));
+    }
     let share = |requests: u64| 100.0 * requests as f64 / (lines.decided.max(1)) as f64;
     let mut total = |what: &str, requests: u64| {
         out.line(&format!("  {what:<18} {requests:>10}  {:>5.1} %", share(requests)));
