@@ -184,8 +184,9 @@ async fn answer(
     let from_peer = admit(&node.peers.load(), &mut parts.headers, claims).map_err(|why| {
         node.peers.refusals.of_client(&node.telemetry.metrics, why.cause(), connection.peer, &why);
         // A certificate speaks for its connection, a signature for one request only.
-        // Nothing that is signed counts here any more, but a certificate that a new connection is asked for.
-        log.close = connection.node().is_some() || why.is_no_secret();
+        // And a new connection is asked for the one that this one was not.
+        let would_be_asked = connection.never_asked() && node.peers.load().authorities.is_some();
+        log.close = connection.node().is_some() || (why.is_no_secret() && would_be_asked);
         OwnAnswer::no_peer(&why.to_string())
     })?;
     let vouched = from_peer.as_ref().and_then(|peer| match &peer.asks {

@@ -199,7 +199,7 @@ pub(crate) struct RegionStatus {
     pub(crate) answer_median_ms: Option<f64>,
     pub(crate) answer_p95_ms: Option<f64>,
     /// By how many milliseconds the ways of clients to it are longer than is assumed of their distance, by country: what is
-    /// measured there, of at most 32 countries. Empty unless a scoring has `latency_from = "client"`.
+    /// measured there. Empty unless a scoring has `latency_from = "client"`.
     pub(crate) client_excess_ms: BTreeMap<Country, f32>,
 }
 

@@ -44,7 +44,7 @@ fn a_score_by_clients_needs_to_know_where_regions_are() {
     let text = used(["coordinates = [1, 2]", "", "coordinates = [1, 2]"]);
     expect(&text, Severity::Error, 5, "regions.b", "give coordinates = ");
     let bad = format!("{}[scoring.mine]\nload = 1\nlatency_from = 'clients'\n", regions([""; 3]));
-    expect(&bad, Severity::Error, 18, "scoring.mine.latency_from", "known: client, node");
+    expect(&bad, Severity::Error, 18, "scoring.mine.latency_from", "known: node, client");
 }
 
 /// Regions a, b and c with these further lines, and a route.
