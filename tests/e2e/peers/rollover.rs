@@ -188,15 +188,17 @@ async fn a_connection_that_never_asked_is_closed_once_signatures_do_not_count() 
     let nodes = Authority::default();
     let there = node(&world, "there", &nodes).await;
     let over_tls = Client::http1(there.https()).over_tls(&nodes, "localhost");
+    let ask = get("/bound").host("localhost").from("DE");
     let mut before = over_tls.connect().await.expect("a connection");
-    assert_eq!(before.send(&get("/bound").from("DE")).await.status, 200);
+    assert_eq!(before.send(&ask).await.status, 200);
     change(&there, BY_CERTIFICATE).await;
-    assert_eq!(before.send(&get("/bound").from("DE")).await.status, 200);
-    let forged = get("/bound").header("x-meridian-chosen", "there").header("x-meridian-signature", "1;m=00");
+    assert_eq!(before.send(&ask).await.status, 200);
+    let forged =
+        get("/bound").host("localhost").header("x-meridian-chosen", "there").header("x-meridian-signature", "1;m=00");
     assert_eq!(before.send(&forged).await.status, 421);
     before.closed().await;
     // One that was asked, and had none to show, is somebody's who writes what is a node's.
     let mut since = over_tls.connect().await.expect("a connection");
     assert_eq!(since.send(&forged).await.status, 421);
-    assert_eq!(since.send(&get("/bound").from("DE")).await.status, 200);
+    assert_eq!(since.send(&ask).await.status, 200);
 }
