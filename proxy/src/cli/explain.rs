@@ -192,7 +192,7 @@ impl Explain {
         for text in &self.rtt {
             let (name, value) = assignment(text, "--rtt", "REGION=80").map_err(input)?;
             change(region(table, name).map_err(input)?, &|seen| {
-                (seen.rtt_ms, seen.reach_ms) = (Some(value), Some(value))
+                (seen.rtt_ms, seen.reach_ms) = (Some(value), Some(value));
             });
         }
         Ok(view)
