@@ -241,6 +241,7 @@ fn counts_add_up_part_by_part() {
             contested: seen(11),
             slow: seen(13),
             retries: n * 17,
+            full: n * 19,
         }
     };
     let (one, other) = (of(2), of(9));
@@ -248,7 +249,7 @@ fn counts_add_up_part_by_part() {
     let expected = |at: u64| Seen { requests: 11 * at, clients: 11 + 2 * at };
     let parts = [sum.attempts, sum.errors, sum.confirmed, sum.contested, sum.slow];
     assert_eq!(parts, [3, 5, 7, 11, 13].map(expected));
-    assert_eq!(sum.retries, 11 * 17);
+    assert_eq!((sum.retries, sum.full), (11 * 17, 11 * 19));
     assert_eq!((sum.since(&one), sum.since(&other), one.since(&sum)), (other, one, Counts::default()));
     assert_eq!(
         [Cause::ConsecutiveErrors, Cause::ErrorRate, Cause::Latency].map(Cause::name),

@@ -675,17 +675,21 @@ name = 'r'
         let cell = first.region(id(&first, "b"));
         let in_use = || (cell.load(), cell.in_use().0, cell.in_use().1.cap());
         let limiter = cell.state.limits.of(false);
-        let places: Vec<_> = (0..3).map(|_| limiter.enter(None).unwrap()).collect();
+        let places: Vec<_> =
+            (0..3).map(|_| limiter.enter(None, policy::route::Criticality::Default).unwrap()).collect();
         assert_eq!(in_use(), (0.75, 3, 4), "of the limit");
         let _under_way = under_way(&cell.state, 112);
         assert_eq!(in_use(), (0.875, 112, 128), "of the cap");
-        let _last = limiter.enter(None).unwrap();
-        assert!(limiter.enter(None).is_err());
+        let _last = limiter.enter(None, policy::route::Criticality::Default).unwrap();
+        assert!(limiter.enter(None, policy::route::Criticality::Default).is_err());
         drop(places);
         let (before, after) = TABLE.split_once("[regions.b]").unwrap();
         let without = format!("{before}{}", &after[after.find("[regions.c]").unwrap()..]);
         routing(&with_limit(&without), &persisted);
-        assert!(limiter.enter(None).unwrap().is_none(), "who waits there goes on, since there is no limit");
+        assert!(
+            limiter.enter(None, policy::route::Criticality::Default).unwrap().is_none(),
+            "who waits there goes on, since there is no limit"
+        );
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl OwnAnswer {
             ForwardError::Revoked { region, attempts, why } => {
                 Self { region: region.into(), attempts, ..Self::revoked(revocation_in_words(why)) }
             }
-            ForwardError::Overloaded { load, .. } => Self::overloaded(load),
+            ForwardError::Overloaded { load, attempts, .. } => Self { attempts, ..Self::overloaded(load) },
             ForwardError::Refused { refusal, attempts } => Self { attempts, ..Self::refused(&refusal) },
             ForwardError::Local { region, attempts, lack } => {
                 let detail = format!("This node cannot connect to the service: it lacks {}.", lack.name());

@@ -16,6 +16,7 @@ use policy::failover::Failover;
 use policy::globe::{Coordinates, Point, assumed_ms, fastest_ms};
 use policy::health::{Claim, EndpointCounts, LagWord, Phase, ProbePlan};
 use policy::load::OneRequest;
+use policy::pressure::OVERLOAD_MARK;
 use policy::region::{AdminState, Role};
 use policy::rollout::Canary;
 use policy::round_trip::Measured;
@@ -461,15 +462,22 @@ impl Region {
         f32::from_bits(self.origin_load.load(Ordering::Relaxed))
     }
 
-    /// Returns the load of the region by all nodes, as far as it is reported, and by its endpoints: what spills.
+    /// Returns the load of the region by all nodes, as far as it is reported, by its endpoints, and by what its own node has no
+    /// room for: what spills.
     pub(crate) fn fleet_load(&self) -> f32 {
-        self.state.reported.over(self.load().max(self.origin_load()))
+        self.state.reported.over(self.load().max(self.origin_load()).max(self.state.shed_load()))
+    }
+
+    /// Returns whether what another region has no room for may be asked of this one at no cost.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.state.is_refusing() && self.fleet_load().max(self.state.pressure()) < OVERLOAD_MARK
     }
 
     /// Returns the fleet's load as decisions weigh it. A region is never less full than the share of what fails
     /// there: who answers with errors, and quickly, would else seem idle, and attract what it fails.
     pub(crate) fn utilisation(&self) -> f32 {
-        self.state.reported.over(self.load().max(self.origin_load()).max(self.state.error_share()))
+        let seen = self.state.error_share().max(self.state.shed_load());
+        self.state.reported.over(self.load().max(self.origin_load()).max(seen))
     }
 
     /// Returns the largest replication lag that an endpoint which is up has reported.

@@ -7,8 +7,9 @@
 //! its age without being empty (but for those that gave up): then what comes in is more than what goes out, and the
 //! newest comes first, since its client still waits, and what is not critical gives up after a quarter of the age, or
 //! sooner where that is said, unless its class is owed a place. (CoDel's idea, as Facebook and Google have it for
-//! requests.) Where it is said, so much sooner is the queue found to stand, too, and a few places stay free for the critical
-//! that may come: who is critical then waits once, at the origin, and not before at the queue as well.
+//! requests.) Where that is said, a queue that has stood lately is found to stand again as much sooner, and a few places
+//! stay free for the critical while there are any: who is critical then waits once, at the origin, and not before at the
+//! queue as well.
 
 use std::collections::hash_map::Entry;
 use std::time::Duration;
@@ -61,6 +62,10 @@ pub struct Queue<T> {
     hurry: Option<Duration>,
     /// When it was left empty by those that have waited for too long: that is no sign of rest.
     gave_up: Option<Duration>,
+    /// When more was last found to come in than goes out.
+    stood: Option<Duration>,
+    /// When a critical request last came that found others waiting, or all places taken.
+    critical: Option<Duration>,
     guarantees: Guarantees,
     /// How many of each class wait.
     by_class: [u32; MOST_CLASSES],
@@ -90,6 +95,8 @@ impl<T> Queue<T> {
             busy_since: Duration::ZERO,
             hurry: None,
             gave_up: None,
+            stood: None,
+            critical: None,
             guarantees: Guarantees::default(),
             by_class: [0; MOST_CLASSES],
             served: [0; MOST_CLASSES],
@@ -149,27 +156,49 @@ impl<T> Queue<T> {
 
     /// Returns whether more has come in than went out for a while.
     pub fn is_overloaded(&self, now: Duration) -> bool {
-        !self.is_empty() && now.saturating_sub(self.busy_since) >= self.interval()
+        !self.is_empty() && now.saturating_sub(self.busy_since) >= self.interval(now)
     }
 
-    /// Returns for how long a queue may stand before it is too much that comes in: where those in it would then wait for less
-    /// than a tenth of the age, they have waited for too long by the time that it has stood for as much.
-    fn interval(&self) -> Duration {
+    /// Returns for how long a queue may stand before it is too much that comes in. From calm that is long enough for the
+    /// first places to come back, and the next: a burst stays one. One that stood lately is given no longer than those in it
+    /// are to wait.
+    fn interval(&self, now: Duration) -> Duration {
         let tenth = self.plan.age / INTERVAL;
-        self.hurry.map_or(tenth, |hurry| hurry.max(LEAST_INTERVAL).min(tenth))
+        let Some(hurry) = self.hurry else { return tenth };
+        if self.stood.is_some_and(|at| now.saturating_sub(at) < self.plan.age) {
+            return hurry.max(LEAST_INTERVAL).min(tenth);
+        }
+        (hurry * CALM).min(self.plan.age / 2).max(LEAST_INTERVAL)
     }
 
-    /// Returns how many of `limit` places, of which those are `taken`, stay free for now: some for the critical, while more
-    /// comes in than goes out and it was said what is to wait for how long; none while one of them waits, or who is owed a
-    /// place.
-    pub fn spare(&self, now: Duration, limit: usize, taken: &Taken) -> usize {
-        let is_for_whoever_waits = || {
-            self.waiting.iter().any(|each| each.criticality == Criticality::Critical) || self.most_owed(taken).is_some()
-        };
-        if self.hurry.is_none() || !self.is_overloaded(now) || is_for_whoever_waits() {
+    /// Returns how many of `limit` places are kept free for critical requests, whoever waits: some, while more comes in than
+    /// goes out, or did until those that waited gave up; and critical requests come, and it was said what is to wait for
+    /// how long.
+    pub fn kept(&self, now: Duration, limit: usize) -> usize {
+        let within = |at: Option<Duration>, span: Duration| at.is_some_and(|at| now.saturating_sub(at) < span);
+        let stands = self.is_overloaded(now) || self.is_empty() && within(self.gave_up, self.interval(now));
+        if self.hurry.is_none() || !stands || !within(self.critical, CRITICAL_LATELY) {
             return 0;
         }
         limit.isqrt().min(limit.saturating_sub(1) / 2)
+    }
+
+    /// Returns how many of `limit` places, of which those are `taken`, the next one that waits is to leave free:
+    /// [`Queue::kept`], but none where it is critical, or owed a place.
+    pub fn spare(&self, now: Duration, limit: usize, taken: &Taken) -> usize {
+        let kept = self.kept(now, limit);
+        if kept > 0 && (self.has_critical() || self.most_owed(taken).is_some()) { 0 } else { kept }
+    }
+
+    /// Notes that a critical request has come, and returns whether it comes before all that wait, where those places are
+    /// `taken`.
+    pub fn lets_critical_pass(&mut self, now: Duration, taken: &Taken) -> bool {
+        self.critical = Some(now);
+        !self.has_critical() && self.most_owed(taken).is_none()
+    }
+
+    fn has_critical(&self) -> bool {
+        self.waiting.iter().any(|each| each.criticality == Criticality::Critical)
     }
 
     /// Takes one in. Returns who gives way to it if there are too many, which may be itself: those of classes beyond
@@ -180,10 +209,13 @@ impl<T> Queue<T> {
         if self.plan.length == 0 {
             return Some(item);
         }
-        if self.is_empty() && self.gave_up.is_none_or(|at| now.saturating_sub(at) >= self.interval()) {
+        if self.is_empty() && self.gave_up.is_none_or(|at| now.saturating_sub(at) >= self.interval(now)) {
             self.busy_since = now;
         }
         self.gave_up = None;
+        if criticality == Criticality::Critical {
+            self.critical = Some(now);
+        }
         let class = class.and_then(|slot| self.guarantees.index(slot));
         self.waiting.push(Waiting { criticality, client, class, since: now, item });
         if let Some(count) = class.and_then(|index| self.by_class.get_mut(index)) {
@@ -241,6 +273,9 @@ impl<T> Queue<T> {
     /// age.
     pub fn expire(&mut self, now: Duration, taken: &Taken) -> Vec<T> {
         let is_overloaded = self.is_overloaded(now);
+        if is_overloaded {
+            self.stood = Some(now);
+        }
         let mut expired = Vec::new();
         let mut at = 0;
         while let Some(each) = self.waiting.get(at) {
@@ -292,6 +327,11 @@ impl<T> Queue<T> {
 
 /// The part of its age for which a queue may stand before it is too much that comes in.
 const INTERVAL: u32 = 10;
+/// A queue that has not stood lately does so, at the earliest, after so many times what those in it are to wait then: with
+/// half of what an answer takes in quiet, after one answer and a half: by then most places have come back.
+const CALM: u32 = 3;
+/// Places are kept free for critical requests for so long after one has come.
+const CRITICAL_LATELY: Duration = Duration::from_secs(5);
 /// A burst of requests that is over sooner is none of too many, however quick their answers are.
 const LEAST_INTERVAL: Duration = Duration::from_millis(25);
 /// The part of its age that is left then to what is not critical.

@@ -28,6 +28,8 @@ pub struct Counts {
     pub contested: Seen,
     /// Those that took longer than [`Failover::latency_p99`] to the answer's head.
     pub slow: Seen,
+    /// Beside all these, those that the region's own node had no room for: no origin has seen them.
+    pub full: u64,
     /// Those that were retries or hedges, paid for by the retry budget.
     pub retries: u64,
 }
@@ -82,6 +84,7 @@ impl Counts {
             confirmed: self.confirmed.since(before.confirmed),
             contested: self.contested.since(before.contested),
             slow: self.slow.since(before.slow),
+            full: self.full.saturating_sub(before.full),
             retries: self.retries.saturating_sub(before.retries),
         }
     }
@@ -95,6 +98,7 @@ impl Counts {
             confirmed: self.confirmed.plus(other.confirmed),
             contested: self.contested.plus(other.contested),
             slow: self.slow.plus(other.slow),
+            full: self.full + other.full,
             retries: self.retries + other.retries,
         }
     }
@@ -150,9 +154,19 @@ impl Counts {
         share(cases.requests, self.attempts.requests).min(share(cases.clients, self.attempts.clients))
     }
 
+    /// Returns the share of what was sent that the region's own node had no room for, `0..=1`; 0 where that is little.
+    pub fn full_share(&self) -> f64 {
+        let share = self.full as f64 / self.sent().max(1) as f64;
+        if self.full >= FEWEST_FULL && share >= LEAST_FULL { share } else { 0.0 }
+    }
+
+    fn sent(&self) -> u64 {
+        self.attempts.requests + self.full
+    }
+
     /// Returns how many more retries a budget allows, if these are the counts of the last `span`.
     pub fn retries_left(&self, budget: &crate::failover::RetryBudget, span: Duration) -> u64 {
-        let most = budget.ratio * self.attempts.requests as f64 + budget.per_second * span.as_secs_f64();
+        let most = budget.ratio * self.sent() as f64 + budget.per_second * span.as_secs_f64();
         (most as u64).saturating_sub(self.retries)
     }
 }
@@ -164,6 +178,9 @@ const MOST: f64 = 0.5;
 /// By so much must a share be larger than the others', beside being so beyond chance: the question is asked ten times a
 /// second.
 const NOTABLY_WORSE: f64 = 2.0;
+/// Fewer, or a smaller share, that a region's node has no room for are no load.
+const FEWEST_FULL: u64 = 5;
+const LEAST_FULL: f64 = 0.02;
 /// By so much more than errors in a row must there be of such cases, each another client's.
 const FEWEST_OF_MOST: u64 = 2;
 
@@ -276,6 +293,15 @@ mod tests {
     }
 
     #[test]
+    fn what_there_is_often_no_room_for_is_a_share() {
+        for (attempts, full, share) in [(0, 4, 0.0), (0, 5, 1.0), (15, 5, 0.25), (245, 5, 0.02), (246, 5, 0.0)] {
+            let counts = Counts { full, ..counts(attempts, 0, 0) };
+            assert_eq!(counts.full_share(), share, "{full} beside {attempts}");
+            assert_eq!(counts.plus(&counts).since(&counts), counts);
+        }
+    }
+
+    #[test]
     fn neither_one_loud_client_nor_many_quiet_ones_make_a_share() {
         let failover = Failover::default();
         let attempts = Seen { requests: 10_000, clients: 1_000 };
@@ -316,6 +342,8 @@ mod tests {
         let left = |attempts, retries| {
             Counts { attempts: Seen::of_clients(attempts), retries, ..Counts::default() }.retries_left(&budget, SPAN)
         };
+        let full = Counts { full: 500, ..counts(500, 0, 0) };
+        assert_eq!(full.retries_left(&budget, SPAN), 230, "what there was no room for was sent, too");
         assert_eq!([left(0, 0), left(0, 29), left(0, 30), left(1_000, 0), left(1_000, 500)], [30, 1, 0, 230, 0]);
     }
 }

@@ -215,6 +215,11 @@ impl EndpointState {
         }
     }
 
+    /// Takes the word of its region's node that there is no room for a request.
+    pub(crate) fn on_full(&self) {
+        self.traffic.full();
+    }
+
     /// Takes the end of a good answer; free of locks unless an error came before.
     pub(crate) fn on_success(&self) {
         if self.is_in_doubt() {

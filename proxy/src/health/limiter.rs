@@ -9,6 +9,7 @@ use policy::concurrency::{
     ClassPositions, ConcurrencyPlan, Gradient, Leaves, Mode, PlacedClasses, Queue, Request, Taken, Tick, TrafficClass,
     TrafficSlot,
 };
+use policy::pressure::Criticality;
 use policy::quantile::{BUCKETS, bucket};
 use tokio::sync::oneshot;
 
@@ -38,6 +39,8 @@ pub(crate) struct Limiter {
     by_class: ClassPlaces,
     /// How many wait, as it was when the queue's lock was last given back.
     waiting: AtomicUsize,
+    /// How many places are kept for critical requests, likewise.
+    kept: AtomicUsize,
     /// Whether a place is given back with the answer's head, and not with its end.
     is_until_head: AtomicBool,
     /// How many found no place since the last tick.
@@ -174,9 +177,10 @@ impl RegionLimits {
 }
 
 impl LimitNow {
-    /// Returns what takes and awaits places.
+    /// Returns what takes and awaits places; those that are kept free while others wait are no room.
     pub(crate) fn in_use(&self) -> usize {
-        self.taken + self.waiting
+        let taken = if self.waiting > 0 { self.taken.max(self.limit) } else { self.taken };
+        taken.saturating_add(self.waiting)
     }
 
     fn is_fuller_than(&self, other: &Self) -> bool {
@@ -204,15 +208,16 @@ impl LimiterHandle {
     /// Takes a place for a request of a traffic class; none is needed where there is no limit.
     ///
     /// # Errors
-    /// When all are taken, or others wait.
-    pub(crate) fn enter(&self, class: Option<TrafficSlot>) -> Result<Option<Place>, Full> {
+    /// When all are taken, but for those that are kept for critical requests, or others wait who come first.
+    pub(crate) fn enter(&self, class: Option<TrafficSlot>, criticality: Criticality) -> Result<Option<Place>, Full> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == UNLIMITED {
             return Ok(None);
         }
-        if self.waiting.load(Ordering::SeqCst) == 0
-            && let Some(plan) = self.take()
-        {
+        let is_critical = criticality == Criticality::Critical;
+        let kept = if is_critical { 0 } else { self.kept.load(Ordering::Relaxed) };
+        let is_next = self.waiting.load(Ordering::SeqCst) == 0 || is_critical && self.lets_critical_pass();
+        if is_next && let Some(plan) = self.take_leaving(kept) {
             let class = class.filter(|slot| self.by_class.add(*slot));
             return Ok(Some(Place { limiter: self.clone(), plan, class }));
         }
@@ -273,8 +278,10 @@ impl LimiterHandle {
             self.by_class.follow(&placed.guarantees);
             inner.queue.set_guarantees(placed.guarantees, &placed.kept);
             inner.queue.set_plan(plan.queue);
-            inner.queue.set_hurry(None);
             let is_until_head = matches!(plan.mode, Mode::Adaptive(_));
+            if !is_until_head {
+                inner.queue.set_hurry(None);
+            }
             if is_until_head && !self.is_until_head.swap(is_until_head, Ordering::Relaxed) {
                 let next = |taken| Some(u64::from(plan_of(taken).wrapping_add(1)) << PLAN_SHIFT);
                 let _before = self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
@@ -312,9 +319,16 @@ impl LimiterHandle {
                 queue.set_hurry(quiet.map(|quiet| quiet / 2));
             }
         }
-        if self.waiting.load(Ordering::SeqCst) > 0 {
+        if self.waiting.load(Ordering::SeqCst) > 0 || self.kept.load(Ordering::Relaxed) > 0 {
             self.hand_out();
         }
+    }
+
+    /// Returns whether a critical request comes before all that wait.
+    fn lets_critical_pass(&self) -> bool {
+        let mut inner = self.lock();
+        let taken = self.taken_by_classes(&inner.queue);
+        inner.queue.lets_critical_pass(uptime(), &taken)
     }
 
     /// Gives a place back. Whoever waits is either seen here, or sees the place itself.
@@ -327,7 +341,10 @@ impl LimiterHandle {
 
     /// Gives the places that there are to those that wait, and sends those away that have waited for too long.
     fn hand_out(&self) {
-        let now = uptime();
+        self.hand_out_at(uptime());
+    }
+
+    fn hand_out_at(&self, now: Duration) {
         let mut go_on = Vec::new();
         let leave = {
             let mut inner = self.lock();
@@ -349,6 +366,8 @@ impl LimiterHandle {
             let taken = self.taken_by_classes(&inner.queue);
             let leave = inner.queue.expire(now, &taken);
             self.waiting.store(inner.queue.len(), Ordering::SeqCst);
+            let kept = inner.queue.kept(now, self.limit.load(Ordering::SeqCst));
+            self.kept.store(kept, Ordering::Relaxed);
             leave
         };
         for waiter in leave {
@@ -391,12 +410,7 @@ impl Limiter {
         taken.is_below(guarantees, guarantees.index(class)).then(|| inner.queue.patience())
     }
 
-    /// Takes a place, if there is one; by which plan.
-    fn take(&self) -> Option<u32> {
-        self.take_leaving(0)
-    }
-
-    /// The same, if so many are left.
+    /// Takes a place, if so many are left besides; by which plan.
     fn take_leaving(&self, spare: usize) -> Option<u32> {
         let limit = self.limit.load(Ordering::SeqCst).saturating_sub(spare);
         let more = |taken| ((taken_of(taken) as usize) < limit && taken_of(taken) < u32::MAX).then_some(taken + 1);
@@ -438,6 +452,7 @@ impl Default for Limiter {
             taken: AtomicU64::new(0),
             by_class: ClassPlaces::default(),
             waiting: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
             is_until_head: AtomicBool::new(false),
             turned_away: AtomicU32::new(0),
             quiet_micros: AtomicU64::new(u64::MAX),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use policy::failover::{Failover, Outlier};
 use policy::health::{Cause, Counts, EndpointCounts, Pair, Phase, RegionHealth, Sliding, Want, Writer};
+use policy::pressure::{FULL, OVERLOAD_MARK};
 use policy::region::Standby;
 use policy::table::WritePair;
 use policy::{Health, Withheld, Writes};
@@ -44,6 +45,10 @@ pub(crate) struct RegionState {
     /// Attempts that failed, without another between them, each of another client where a client may be the reason.
     errors_in_a_row: AtomicU32,
     failing: Clients,
+    /// Requests that its own node had no room for, without a good answer between them.
+    full_in_a_row: AtomicU32,
+    /// The share of attempts lately that it had no room for, as bits.
+    full_share: AtomicU32,
     /// Retries and hedges that its requests have cost since the process's start.
     retries: AtomicU64,
     /// How many there may have been.
@@ -205,6 +210,26 @@ impl RegionState {
         if self.errors_in_a_row.load(Ordering::Relaxed) > 0 {
             self.errors_in_a_row.store(0, Ordering::Relaxed);
         }
+        if self.full_in_a_row.load(Ordering::Relaxed) > 0 {
+            self.full_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that its own node had no room for a request.
+    pub(crate) fn on_full(&self) {
+        self.full_in_a_row.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns whether its own node has refused the last few requests for want of room.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.full_in_a_row.load(Ordering::Relaxed) >= REFUSING
+    }
+
+    /// Returns the load that the share of requests shows which its own node has no room for; 0 where they are few. It
+    /// spills as many as those.
+    pub(crate) fn shed_load(&self) -> f32 {
+        let share = f32::from_bits(self.full_share.load(Ordering::Relaxed));
+        if share > 0.0 { OVERLOAD_MARK + (FULL - OVERLOAD_MARK) * share } else { 0.0 }
     }
 
     /// Notes that an attempt failed, `from` a client that may be the reason; true when there are now enough in a row to
@@ -263,6 +288,7 @@ impl RegionState {
         let enough = lately.confirmed.clients >= u64::from(failover.outlier.consecutive_errors);
         let share = if enough { lately.error_share() as f32 } else { 0.0 };
         self.error_share.store(share.to_bits(), Ordering::Relaxed);
+        self.full_share.store((lately.full_share() as f32).to_bits(), Ordering::Relaxed);
         lately.verdict(failover)
     }
 
@@ -290,6 +316,9 @@ impl RegionState {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// After so many requests in a row that its own node had no room for, a region has none for what others had none for.
+const REFUSING: u32 = 3;
 
 /// One byte, 0 for what the table says.
 fn encoded_writes(writes: Writes) -> u8 {

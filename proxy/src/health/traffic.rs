@@ -41,6 +41,8 @@ pub(crate) struct Traffic {
     confirmed: Counter,
     contested: Counter,
     slow: Counter,
+    /// Attempts that a region's own node had no room for: nothing else is counted of them.
+    full: AtomicU64,
     /// Who has asked.
     asking: Clients,
     /// Who has met a failure that may be the endpoint's.
@@ -79,6 +81,7 @@ impl Traffic {
             confirmed: self.confirmed.seen(),
             contested: self.contested.seen(),
             slow: self.slow.seen(),
+            full: self.full.load(Ordering::Relaxed),
             retries: 0,
         }
     }
@@ -96,6 +99,11 @@ impl Traffic {
     /// Counts an attempt of a worker.
     pub(crate) fn attempt_in(&self, count: &AttemptCount, from: TrafficSource) {
         count.0.add(self.asking.is_first(from));
+    }
+
+    /// Counts an attempt that the region's own node had no room for.
+    pub(crate) fn full(&self) {
+        self.full.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an attempt, counted already, whose answer took too long.

@@ -23,7 +23,7 @@ scoring = 'by_client'
 fn routing(generation: u64, persisted: &PersistedState) -> Routing {
     let document = RoutingTable::from_text(std::path::Path::new("routes.toml"), TABLE, clock::wall())
         .unwrap_or_else(|problems| panic!("{problems}"));
-    Routing::new(document, "a", 128, Edition { generation, revision: 1 }, persisted).unwrap()
+    Routing::new(document, "a", 128, Edition { generation, published: None }, persisted).unwrap()
 }
 
 fn ms(ms: u64) -> Duration {

@@ -203,7 +203,14 @@ mod tests {
                 let own = worker.own(id);
                 let endpoint = worker.endpoint(id, own.turn(2)).unwrap();
                 endpoint.attempts();
-                (worker.clone(), endpoint, Held::new(own.in_flight.enter(), own.limiter(false).enter(None).unwrap()))
+                (
+                    worker.clone(),
+                    endpoint,
+                    Held::new(
+                        own.in_flight.enter(),
+                        own.limiter(false).enter(None, policy::pressure::Criticality::Default).unwrap(),
+                    ),
+                )
             })
             .collect();
         assert_eq!(shared(), before);

@@ -252,7 +252,7 @@ impl Metrics {
             shed: counters("meridian_shed_total", "Requests refused for load", &["criticality", "reason"]),
             body_bytes: gauge(
                 "meridian_body_bytes",
-                "Bytes of bodies that the node holds: kept to be sent again, and sent over HTTP/2 and not read yet",
+                "Bytes of bodies that the node holds: kept to be sent again, sent over HTTP/2 and not read yet, and answers that clients have yet to take",
             ),
             pressure: shares(
                 "meridian_pressure",

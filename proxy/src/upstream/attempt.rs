@@ -142,8 +142,7 @@ impl Fault {
     }
 
     /// Returns whether another attempt costs the region's retry budget nothing: no origin was troubled, or this
-    /// node left the region for the law's sake. What one region has no room for, the next may have none for either: were
-    /// that free, each request would be asked of all of them.
+    /// node left the region for the law's sake. What one region has no room for costs it where the next has none either.
     pub(crate) fn is_free(self) -> bool {
         self.is_unsent() && self != Fault::Full || matches!(self, Fault::Revoked(_))
     }
@@ -265,6 +264,10 @@ impl AttemptResult {
         let had_its_time = limit.saturating_duration_since(*started) >= fair / 2;
         self.tell_limit(took, had_its_time, client_key);
         let symptom = match &self.result {
+            _ if self.fault() == Fault::Full => {
+                evidence.full();
+                return None;
+            }
             // Why another node refuses is about the request, or about what it has said to probes.
             Ok(_) if self.unsent.is_some() || self.refused.is_some() => return None,
             Ok((response, _)) => match self.judged_status().unwrap_or(response.status()) {

@@ -43,6 +43,12 @@ impl Evidence<'_> {
         self.on_trial(!status.is_server_error(), took.unwrap_or_default());
     }
 
+    /// The region's own node has answered that there is no room for it: that is nobody's failure, and load.
+    pub(crate) fn full(&self) {
+        self.endpoint.on_full();
+        self.cell().state.on_full();
+    }
+
     /// A good answer has come to its end: only then is it known to have gone well.
     pub(crate) fn completed(&self) {
         self.endpoint.on_success();

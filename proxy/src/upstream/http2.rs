@@ -216,8 +216,13 @@ impl Stream {
     /// Returns the next piece of the answer's content, or its trailers.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let Some(content) = self.answer.as_mut().filter(|_| !self.is_whole) else { return Poll::Ready(None) };
-        Poll::Ready(match ready!(Pin::new(content).poll_frame(cx)) {
-            Some(Err(error)) if self.received.as_ref().is_some_and(|received| received.ended_before(&error)) => {
+        let polled = ready!(Pin::new(&mut *content).poll_frame(cx));
+        let ended_before = |error: &h2::Error| {
+            let left = content.size_hint().exact();
+            self.received.as_ref().is_some_and(|received| received.ended_before(error, left))
+        };
+        Poll::Ready(match polled {
+            Some(Err(error)) if ended_before(&error) => {
                 self.is_whole = true;
                 None
             }

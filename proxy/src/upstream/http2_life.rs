@@ -116,6 +116,7 @@ impl<S> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.frames.reads_on(&this.received);
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
         this.frames.advance(buffer.filled().get(before..).unwrap_or_default(), &this.received);
@@ -173,8 +174,14 @@ pub(super) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     let ended = poll_fn(|cx| {
         let mut polled = Pin::new(&mut connection).poll(cx);
         let wanted = window.wanted(received.budget());
-        // It takes no other while its peer has yet to answer the last, which it is polled for.
-        if wanted != window && polled.is_pending() && connection.set_initial_window_size(wanted.bytes()).is_ok() {
+        // It takes no other while its peer has yet to answer the last, which it is polled for; and reads nothing before it
+        // could write this.
+        let may_write = !signs.is_blocked.load(Ordering::Relaxed);
+        if wanted != window
+            && may_write
+            && polled.is_pending()
+            && connection.set_initial_window_size(wanted.bytes()).is_ok()
+        {
             window = wanted;
             polled = Pin::new(&mut connection).poll(cx);
         }

@@ -60,7 +60,7 @@ pub(crate) struct InUse {
 
 impl Kept for InUse {
     fn end_came_before(&self, error: &h2::Error) -> bool {
-        self.received.as_ref().is_some_and(|received| received.ended_before(error))
+        self.received.as_ref().is_some_and(|received| received.ended_before(error, None))
     }
 
     fn took(&self, bytes: usize) {
@@ -141,7 +141,7 @@ impl Http2Tunnel {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let Some((_, receiving)) = self.stream.as_mut().filter(|_| !self.is_whole) else { return Poll::Ready(None) };
         Poll::Ready(match ready!(poll_piece(receiving, cx)) {
-            Some(Err(error)) if self.in_use.end_came_before(&error) => {
+            Some(Err(error)) if self.left.is_none_or(|left| left == 0) && self.in_use.end_came_before(&error) => {
                 self.is_whole = true;
                 None
             }

@@ -106,6 +106,8 @@ pub(crate) enum ForwardError {
     Overloaded {
         /// Why it was not waited for, or no longer.
         why: Shed,
+        /// How many attempts were made: other regions' nodes may have said so.
+        attempts: u32,
         /// How full the least full of them is: 1 is just full.
         load: f32,
     },

@@ -86,8 +86,12 @@ impl ReceivedStream {
         }
     }
 
-    /// Returns whether the stream was ended by its peer before the connection failed with this error.
-    pub(super) fn ended_before(&self, error: &h2::Error) -> bool {
+    /// Returns whether the stream was ended by its peer, with nothing left of what its head has said, before the connection
+    /// failed with this error.
+    pub(super) fn ended_before(&self, error: &h2::Error, left: Option<u64>) -> bool {
+        if left.is_some_and(|left| left > 0) {
+            return false;
+        }
         let end = self.received.lock().iter().find(|each| each.stream == self.stream).map(|each| each.end);
         match end {
             Some(End::Early) => error.is_io() || (error.is_go_away() && error.is_remote()),
@@ -121,12 +125,28 @@ pub(super) struct FrameFollower {
     ends_with_block: Option<u32>,
     /// Whether there was a GOAWAY.
     is_going: bool,
+    /// The stream of the frame that has begun, where how much of it is padding comes next.
+    padded: Option<u32>,
+    /// Streams that end in what was read last: the library may have yet to look at it.
+    ended: Vec<(u32, End)>,
 }
 
 impl FrameFollower {
-    /// Goes on over bytes, and notes what of streams is in them.
+    /// Notes the ends that it has gone over: the library has taken all whole frames that it has before it reads on. Where it
+    /// cannot answer a frame (a PING), as nothing it writes is taken, those after it are lost with the connection.
+    pub(super) fn reads_on(&mut self, received: &Received) {
+        self.ended.drain(..).for_each(|(stream, end)| received.ended(stream, end));
+    }
+
+    /// Goes on over bytes that were read, and notes what content of streams is in them.
     pub(super) fn advance(&mut self, mut bytes: &[u8], received: &Received) {
         loop {
+            if self.to_skip > 0
+                && let Some(padding) = bytes.first()
+                && let Some(stream) = self.padded.take()
+            {
+                received.came(stream, (self.to_skip - 1).saturating_sub(usize::from(*padding)) as u64);
+            }
             let skipped = self.to_skip.min(bytes.len());
             self.to_skip -= skipped;
             bytes = bytes.get(skipped..).unwrap_or_default();
@@ -134,7 +154,7 @@ impl FrameFollower {
                 return;
             }
             if let Some(stream) = self.ends.take() {
-                received.ended(stream, if self.is_going { End::AfterGoAway } else { End::Early });
+                self.ended.push((stream, if self.is_going { End::AfterGoAway } else { End::Early }));
             }
             let taken = (HEADER - self.has).min(bytes.len());
             let (part, rest) = bytes.split_at_checked(taken).unwrap_or_default();
@@ -158,8 +178,9 @@ impl FrameFollower {
         let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
         let ends_stream = flags & END_STREAM != 0;
         let ends_block = flags & END_HEADERS != 0;
-        // How much of it is padding is not known yet; hardly anybody pads.
-        if kind == DATA && self.to_skip > 0 && flags & PADDED == 0 {
+        if kind == DATA && flags & PADDED != 0 {
+            self.padded = Some(stream).filter(|_| self.to_skip > 0);
+        } else if kind == DATA && self.to_skip > 0 {
             received.came(stream, self.to_skip as u64);
         }
         match kind {
@@ -213,8 +234,11 @@ mod tests {
                 let (_five, mut follower) = (received.follow(5), FrameFollower::default());
                 let (first, rest) = bytes.split_at(cut);
                 follower.advance(first, &received);
+                follower.reads_on(&received);
                 assert_eq!(received.lock()[0].end, End::Open, "{end:?} cut at {cut}");
                 follower.advance(rest, &received);
+                assert_eq!(received.lock()[0].end, End::Open, "it is read, and may be lost");
+                follower.reads_on(&received);
                 assert_eq!(received.lock()[0].end, end, "cut at {cut}");
             }
         }
@@ -231,8 +255,10 @@ mod tests {
         let mut come = |stream, size, flags| follower.advance(&frame(DATA, flags, stream, size), &received);
         come(1, 16 * KIB, 0);
         come(9, 16 * KIB, 0);
-        come(1, 16 * KIB, PADDED);
         assert_eq!(received.held.bytes(), 16 * KIB as u64, "of streams that are under way");
+        come(1, 16 * KIB + 2, PADDED);
+        assert_eq!(received.held.bytes(), 32 * KIB as u64, "and a byte of padding");
+        one.took(16 * KIB);
         assert_eq!(budget.held(), 0, "it is little");
         for _ in 0..4 {
             come(3, 16 * KIB, 0);

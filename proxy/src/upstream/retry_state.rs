@@ -224,7 +224,8 @@ impl<'a> RetryState<'a> {
             let limiter = own.limiter(routing.is_on_trial(region, destination.endpoint()));
             let is_its = |place: &mut Place| place.limiter().is(limiter);
             let class = current.traffic_of(table, permits.route()).and_then(|class| cell.traffic_slot(class));
-            let place = waited_for.take_if(is_its).map_or_else(|| limiter.enter(class), |place| Ok(Some(place)));
+            let place =
+                waited_for.take_if(is_its).map_or_else(|| limiter.enter(class, criticality), |place| Ok(Some(place)));
             let Ok(place) = place else {
                 let insists = beside.is_none() && self.full.is_none() && !self.has_insisted;
                 let owed = class.filter(|_| insists).and_then(|class| limiter.owes(class));
@@ -330,14 +331,16 @@ impl<'a> RetryState<'a> {
     }
 
     /// Returns whether the retry budget of the region that an attempt has failed in, or is late in, lets there be
-    /// another. What cost no origin any work is free, and so is leaving what is out for what is not.
+    /// another. What cost no origin any work is free, and so is leaving what is out for what is not. What one region has no
+    /// room for is free where the next has some: else each request would be asked of all of them.
     fn affords(&self, from: &EarlierAttempt, hedge: bool, cell: &Region, to: &EndpointState) -> bool {
         let metrics = self.plan.upstream.metrics;
         let region = from.endpoint.routing().region(from.endpoint.region());
         let is_last_resort = |region: &Region| matches!(region.state.health(), Health::Down | Health::Ramping(0));
         let is_out = !from.endpoint.is_up() || is_last_resort(region);
         let is_in = to.is_up() && !is_last_resort(cell);
-        let is_free = !hedge && (from.fault.is_some_and(Fault::is_free) || is_out && is_in);
+        let is_free = |fault: Fault| fault.is_free() || fault == Fault::Full && cell.has_room();
+        let is_free = !hedge && (from.fault.is_some_and(is_free) || is_out && is_in);
         // What is left is for others, where there is little, or much to do.
         let is_spared = self.plan.criticality == Criticality::Sheddable
             && (region.state.retries_are_scarce() || region.state.pressure() > OVERLOAD_MARK);
@@ -512,7 +515,7 @@ impl<'a> RetryState<'a> {
                 Verdict::Forward(_) => {
                     if let Some(why) = self.shed {
                         let loads = plan.permits.eligible().iter().map(|region| plan.pinned.region(region).load());
-                        return ForwardError::Overloaded { why, load: loads.fold(f32::INFINITY, f32::min) };
+                        return ForwardError::Overloaded { why, attempts, load: loads.fold(f32::INFINITY, f32::min) };
                     }
                 }
             }

@@ -99,12 +99,12 @@ async fn a_node_that_its_gateway_does_not_know_sends_nothing_elsewhere() {
     assert!(world.received("here").iter().all(|received| received.path == "/public"));
 }
 
-/// What regions shed is not offered to all of them in turn: going to another costs the retry budget, which has two in ten
-/// seconds for each region.
+/// What regions shed is not offered to all of them in turn: going to one that has just said that it has no room costs the
+/// retry budget, which has none.
 #[tokio::test]
 async fn what_a_region_has_no_room_for_is_not_offered_to_all() {
     const REGIONS: [&str; 3] = ["one", "two", "three"];
-    let rest = "[failover]\nretry_budget = { ratio = 0.0, per_second = 0.2 }\n[[routes]]\nname = \"all\"\n";
+    let rest = "[failover]\nretry_budget = { ratio = 0.0, per_second = 0.0 }\n[[routes]]\nname = \"all\"\n";
     let world = World::of_regions(&[("one", "US"), ("two", "US"), ("three", "US"), ("here", "US")], rest).await;
     let mut table = world.table().replace("[regions.here]", "[regions.here]\nstate = \"disabled\"");
     let (mut gateways, mut held) = (Vec::new(), Vec::new());
@@ -128,11 +128,37 @@ async fn what_a_region_has_no_room_for_is_not_offered_to_all() {
     for gateway in &gateways {
         shed += gateway.metrics().await.sum("http_errors_total", &[("reason", "overloaded")]).unwrap_or(0.0);
     }
-    // One each, and what the budgets have.
-    assert!((20.0..=26.0).contains(&shed), "{shed}");
+    // One each, and until each region has refused three.
+    assert!((20.0..=29.0).contains(&shed), "{shed}");
     let full = node.metrics().await.sum("meridian_attempts_total", &[("outcome", "full")]);
     assert_eq!(full, Some(shed));
     held.into_iter().for_each(|held| held.abort());
+}
+
+/// What one region's node sheds another serves that has room, whatever the retry budget.
+#[tokio::test]
+async fn what_a_region_sheds_goes_where_there_is_room() {
+    let rest = "[failover]\nretry_budget = { ratio = 0.0, per_second = 0.0 }\n[[routes]]\nname = \"all\"\n";
+    let world = World::of_regions(&[("full", "US"), ("idle", "US"), ("here", "US")], rest).await;
+    let setup = Setup::new("full", world.table()).secret(SECRET).section("limits", "requests_in_flight = 1");
+    let gateway = setup.start().await;
+    // Its one place is taken.
+    world.behave("full", &Behaviour::Stall);
+    let client = Client::http1(gateway.http());
+    let held = tokio::spawn(async move { client.try_send(&get("/held")).await });
+    world.origin("full").arrived(1).await;
+    let table = world
+        .table()
+        .replace("[regions.here]", "[regions.here]\nstate = \"disabled\"")
+        .replace("[regions.idle]", "[regions.idle]\npriority = 1")
+        .replace("[regions.full]", &format!("[regions.full]\ngateway = \"http://{}\"", gateway.http()));
+    let node = Setup::new("here", &table).secret(SECRET).start().await;
+    for _ in 0..20 {
+        Client::http1(node.http()).send(&get("/").from("US")).await.assert_served_by("idle");
+    }
+    let full = node.metrics().await.sum("meridian_attempts_total", &[("outcome", "full")]);
+    assert!(full.is_some_and(|full| full > 0.0), "{full:?}");
+    held.abort();
 }
 
 /// HTTP/2 is the default between nodes, and a WebSocket goes through all the same.

@@ -70,42 +70,62 @@ fn where_answers_are_quick_the_old_give_up_sooner() {
     let mut queue = queue(10);
     queue.set_hurry(Some(ms(30)));
     queue.push(ms(0), of(Default, 1), 1);
-    assert_eq!(queue.expire(ms(29), &Taken::default()), [] as [u32; 0], "it is calm");
-    assert_eq!(queue.expire(ms(30), &Taken::default()), [1]);
-    queue.push(ms(80), of(Sheddable, 2), 2);
-    queue.push(ms(80), of(Critical, 3), 3);
-    assert_eq!(queue.expire(ms(109), &Taken::default()), [] as [u32; 0], "it was at rest");
-    assert_eq!(queue.expire(ms(110), &Taken::default()), [2]);
+    assert_eq!(queue.expire(ms(89), &Taken::default()), [] as [u32; 0], "it is calm");
+    assert_eq!(queue.expire(ms(90), &Taken::default()), [1]);
+    queue.push(ms(180), of(Sheddable, 2), 2);
+    queue.push(ms(180), of(Critical, 3), 3);
+    assert_eq!(queue.expire(ms(209), &Taken::default()), [] as [u32; 0], "it was at rest");
+    assert_eq!(queue.expire(ms(210), &Taken::default()), [2]);
     assert_eq!(queue.len(), 1);
 }
 
-/// A queue that stands for as long as those in it would wait is too much, but for a burst, and after a tenth of the age.
+/// From calm a queue stands once the time of an answer and a half has passed; one that stood within the last age
+/// does after as long as those in it are to wait, but for a burst.
 #[test]
-fn a_queue_stands_for_as_long_as_is_waited_in_it() {
-    for (hurry, stands) in [(None, 100), (Some(1), 25), (Some(5), 25), (Some(60), 60), (Some(400), 100)] {
+fn a_queue_that_stood_lately_stands_sooner() {
+    for (hurry, calm, again) in
+        [(None, 100, 100), (Some(1), 25, 25), (Some(12), 36, 25), (Some(60), 180, 60), (Some(400), 500, 100)]
+    {
         let mut queue = queue(10);
         queue.set_hurry(hurry.map(ms));
-        queue.push(ms(0), of(Default, 1), 1);
-        assert!(!queue.is_overloaded(ms(stands - 1)), "{hurry:?}");
-        assert!(queue.is_overloaded(ms(stands)), "{hurry:?}");
+        for (begins, stands) in [(0, calm), (1_400, again), (4_000, calm)] {
+            queue.push(ms(begins), of(Critical, 1), 1);
+            let stood = begins + stands;
+            assert!(!queue.is_overloaded(ms(stood - 1)), "{hurry:?}, {begins}");
+            assert!(queue.is_overloaded(ms(stood)), "{hurry:?}, {begins}");
+            queue.expire(ms(begins + 900), &Taken::default());
+            assert_eq!(all(&mut queue, ms(begins + 900)), [1]);
+        }
     }
 }
 
-/// Places that stay free for the critical: under an adaptive limit, while more comes in than goes out, and none of them waits.
+/// Places that stay free for the critical: under an adaptive limit, while more comes in than goes out, and some of them come,
+/// but none of them waits.
 #[test]
 fn some_places_are_spared_for_the_critical() {
     let none = Taken::default();
     for (limit, spared) in [(0, 0), (1, 0), (2, 0), (3, 1), (5, 2), (12, 3), (100, 10), (1_000, 31)] {
         let mut queue = queue(10);
+        let spare = |queue: &Queue<u32>, now| queue.spare(ms(now), limit, &none);
         queue.push(ms(0), of(Default, 1), 1);
-        assert_eq!(queue.spare(ms(500), limit, &none), 0, "of a limit that does not find itself");
+        assert!(queue.lets_critical_pass(ms(0), &none));
+        assert_eq!(spare(&queue, 500), 0, "of a limit that does not find itself");
         queue.set_hurry(Some(ms(30)));
-        assert_eq!(queue.spare(ms(29), limit, &none), 0, "it is calm");
-        assert_eq!(queue.spare(ms(30), limit, &none), spared, "{limit}");
-        queue.push(ms(31), of(Critical, 2), 2);
-        assert_eq!(queue.spare(ms(40), limit, &none), 0, "it is for this one");
-        assert_eq!(queue.pop(ms(40), &none).map(|(item, _)| item), Some(2));
-        assert_eq!(queue.spare(ms(40), limit, &none), spared);
+        assert_eq!(spare(&queue, 89), 0, "it is calm");
+        assert_eq!(spare(&queue, 90), spared, "{limit}");
+        queue.push(ms(130), of(Critical, 2), 2);
+        assert_eq!((spare(&queue, 140), queue.kept(ms(140), limit)), (0, spared), "it is for this one");
+        assert!(!queue.lets_critical_pass(ms(140), &none), "it came before");
+        assert_eq!(queue.pop(ms(140), &none).map(|(item, _)| item), Some(2));
+        assert_eq!(spare(&queue, 140), spared);
+        assert_eq!((spare(&queue, 5_139), spare(&queue, 5_140)), (spared, 0), "none has come for a while");
+        assert!(queue.lets_critical_pass(ms(5_200), &none));
+        assert_eq!(queue.expire(ms(5_200), &none), [1]);
+        assert_eq!(
+            (queue.kept(ms(5_229), limit), queue.kept(ms(5_230), limit)),
+            (spared, 0),
+            "those who gave up have no place"
+        );
     }
 }
 

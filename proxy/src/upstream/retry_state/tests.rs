@@ -156,6 +156,47 @@ async fn not_counted(Bench { plan, current, metrics, routing }: Bench<'_>) {
     assert_eq!(name(&passing.next().unwrap().target), "gb");
 }
 
+/// What one region's node has no room for goes on where there is some, whatever the budget; and no further than that.
+#[tokio::test(start_paused = true)]
+async fn what_there_is_no_room_for_goes_where_there_is_some() {
+    let spent = "[failover]\nretry_budget = { ratio = 0.0, per_second = 0.0 }\n";
+    let table = table("['DE', 'GB']").replace("[[routes]]", &format!("{spent}[[routes]]"));
+    forwarding(table, "/", async |bench: Bench<'_>| {
+        let routing = bench.current.load_full();
+        let cell = |name| routing.region(routing.table().region_named(name).unwrap());
+        let next_after_full = || {
+            let mut state = RetryState::new(bench.plan);
+            let first = state.next().unwrap();
+            assert_eq!(name(&first.target), "eu");
+            state.begin(&first.target, false);
+            let result = failed(first.target, Fault::Full);
+            state.report(&result);
+            assert!(state.settle(result).is_none());
+            state.done_with.insert(routing.table().region_named("eu").unwrap());
+            let next = state.next().map(|next| name(&next.target).to_owned());
+            assert!(next.is_some() || matches!(state.failure(), ForwardError::Overloaded { attempts: 1, .. }));
+            next
+        };
+        for _ in 0..20 {
+            assert_eq!(next_after_full().as_deref(), Some("gb"), "it has room");
+        }
+        assert!(cell("eu").state.is_refusing());
+        let counts = cell("eu").endpoints.iter().map(|endpoint| endpoint.counts());
+        let counts = counts.reduce(|one, other| one.plus(&other)).unwrap();
+        assert_eq!((counts.full, counts.attempts.requests), (20, 0));
+        assert_eq!(cell("eu").state.observe(&counts, &routing.table().spec().failover), None);
+        assert!(cell("eu").fleet_load() >= 1.0 && cell("eu").utilisation() >= 1.0, "it counts as loaded");
+        cell("gb").state.set_pressure(0.9);
+        assert_eq!(next_after_full(), None, "it is loaded");
+        cell("gb").state.set_pressure(0.0);
+        (0..3).for_each(|_| cell("gb").state.on_full());
+        assert_eq!(next_after_full(), None, "it has just said that it has none");
+        cell("gb").state.on_success();
+        assert_eq!(next_after_full().as_deref(), Some("gb"));
+    })
+    .await;
+}
+
 /// In a region that is full of others, a class below its guarantee waits for its place for a while before it goes where
 /// there is one at once; the others go at once.
 #[tokio::test(start_paused = true)]
@@ -169,7 +210,7 @@ async fn who_is_owed_a_place_waits_for_it_before_it_goes_elsewhere() {
         let cell = routing.region(routing.table().region_named("eu").unwrap());
         let bulk = routing.table().spec().traffic_classes.iter().position(|class| class.name == "bulk").unwrap();
         let limiter = cell.state.limits.of(false).clone();
-        [0, 1].map(|_| limiter.enter(cell.traffic_slot(bulk)).unwrap())
+        [0, 1].map(|_| limiter.enter(cell.traffic_slot(bulk), Criticality::Default).unwrap())
     };
     forwarding(table(), "/", async |bench: Bench<'_>| {
         let [place, _other] = in_eu(&bench);
