@@ -34,7 +34,8 @@ class World:
         )  # fmt: skip
 
     def write_node(
-        self, name: str, listeners: list[tuple[int, bool]], admin: int, eu: str, us: str, everything: str = ""
+        self, name: str, listeners: list[tuple[int, bool]], admin: int, eu: str, us: str, everything: str = "",
+        threads: int = 1,
     ) -> Path:
         """Writes a node's files for these listeners (port, whether over TLS), and endpoints of the two regions.
 
@@ -44,7 +45,7 @@ class World:
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
         tls = 'tls = { certificates = [{ certificate = "../certificate.pem", key = "../key.pem" }] }'
-        text = NODE.replace("ADMIN", f"127.0.0.1:{admin}")
+        text = NODE.replace("ADMIN", f"127.0.0.1:{admin}").replace("THREADS", str(threads))
         for port, over_tls in listeners:
             text += f'\n[[listeners]]\naddress = "127.0.0.1:{port}"\n{tls if over_tls else ""}\n'
         (directory / "node.toml").write_text(text)
@@ -68,7 +69,7 @@ NODE = """\
 [node]
 name = "measured"
 region = "us-east-1"
-threads = 1
+threads = THREADS
 
 [admin]
 address = "ADMIN"

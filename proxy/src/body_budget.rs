@@ -4,23 +4,41 @@
 //! Counted is what there is much of, where it is held: what requests keep to be sent again, exactly; and what clients have
 //! sent on HTTP/2 and nobody has read. On HTTP/1.1 the next bytes are read once the last have gone up. And of answers what is
 //! more than a little on one connection, or in one piece: quick ones cost the count nothing.
+//!
+//! A worker takes bytes of the count some more at a time than it needs, and keeps some that were given back for its next
+//! requests: most contents write to no line that another worker writes to. What the node may hold is judged by what was
+//! taken, so that it never holds more; less than 1/32 of it may be kept by workers for nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
+use crate::per_worker::{Padded, PerWorker};
+
 /// The count. One for each node; any thread counts.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
-    held: AtomicU64,
+    /// The bytes that are held, and those that workers keep.
+    taken: Padded<AtomicU64>,
     /// [`u64::MAX`] is no limit.
     limit: AtomicU64,
+    /// How many bytes a worker takes beside those that it needs.
+    extra: AtomicU64,
+    /// Of each worker, the bytes that it keeps.
+    spare: PerWorker<AtomicU64>,
+}
+
+/// A worker's hold on the [`BodyBudget`]. Its references are counted where only that worker counts.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerBodies {
+    shared: Arc<BodyBudget>,
+    spare: Arc<Padded<AtomicU64>>,
 }
 
 /// What one request holds. It is given back with it.
 #[derive(Debug)]
 pub(crate) struct BodyShare {
-    budget: Arc<BodyBudget>,
+    budget: Arc<WorkerBodies>,
     bytes: u64,
 }
 
@@ -33,7 +51,7 @@ pub(crate) struct UnreadContent {
     most: u64,
     /// Contents that may still be read.
     contents: AtomicU64,
-    budget: Arc<BodyBudget>,
+    budget: Arc<WorkerBodies>,
     is_paused: AtomicBool,
     /// Of the connection's task, while nothing is read.
     waker: Mutex<Option<Waker>>,
@@ -50,14 +68,24 @@ pub(crate) struct HeldAnswers {
 
 impl Default for BodyBudget {
     fn default() -> Self {
-        Self { held: AtomicU64::new(0), limit: AtomicU64::new(u64::MAX) }
+        let (taken, spare) = (Padded::default(), PerWorker::default());
+        Self { taken, limit: AtomicU64::new(u64::MAX), extra: AtomicU64::new(MOST_EXTRA), spare }
     }
 }
 
 impl BodyBudget {
+    /// Returns the hold of a worker, by its number.
+    pub(crate) fn of_worker(self: &Arc<Self>, worker: usize) -> Arc<WorkerBodies> {
+        let spare = self.spare.of_worker(worker);
+        self.fit_extra();
+        Arc::new(WorkerBodies { shared: self.clone(), spare })
+    }
+
     /// Returns the bytes that are held.
     pub(crate) fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+        let mut spare = 0;
+        self.spare.for_each(|kept| spare += kept.load(Ordering::Relaxed));
+        self.taken().saturating_sub(spare)
     }
 
     /// Returns the most that may be, if there is a limit.
@@ -65,42 +93,111 @@ impl BodyBudget {
         Some(self.limit.load(Ordering::Relaxed)).filter(|limit| *limit < u64::MAX)
     }
 
-    /// Sets the most that may be held.
+    /// Sets the most that may be held, by which it depends how much workers keep. The node's watch does at each look.
     pub(crate) fn set_limit(&self, limit: Option<u64>) {
         self.limit.store(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.fit_extra();
     }
 
     /// Returns whether answers are to hold little: half of what may be held is.
     pub(crate) fn is_tight(&self) -> bool {
-        self.held() >= self.limit.load(Ordering::Relaxed) / 2
+        self.taken() >= self.limit.load(Ordering::Relaxed) / 2
     }
 
     /// Returns whether they need no longer: a quarter of it is not.
     pub(crate) fn is_at_ease(&self) -> bool {
-        self.held() < self.limit.load(Ordering::Relaxed) / 4
+        self.taken() < self.limit.load(Ordering::Relaxed) / 4
+    }
+
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     fn is_full(&self) -> bool {
-        self.held() >= self.limit.load(Ordering::Relaxed)
+        self.taken() >= self.limit.load(Ordering::Relaxed)
     }
 
-    fn try_take(&self, bytes: u64) -> bool {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed);
-        let has_room = held.saturating_add(bytes) <= self.limit.load(Ordering::Relaxed);
-        if !has_room {
-            self.give_back(bytes);
+    fn fit_extra(&self) {
+        let extra = self.limit.load(Ordering::Relaxed) / KEPT_OF_LIMIT / self.spare.len().max(1) as u64;
+        let extra = extra.min(MOST_EXTRA);
+        if self.extra.load(Ordering::Relaxed) != extra {
+            self.extra.store(extra, Ordering::Relaxed);
         }
-        has_room
+    }
+
+    fn take(&self, bytes: u64) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn give_back(&self, bytes: u64) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl WorkerBodies {
+    /// Has the worker keep no more than it takes at once: it may have nothing to do from now on, or the limit have become
+    /// smaller.
+    pub(crate) fn settle(&self) {
+        self.keep(0, |spare, extra| spare.min(extra));
+    }
+
+    /// Takes bytes, if there is room for them.
+    fn try_take(&self, bytes: u64) -> bool {
+        self.take_if(bytes, |taken, limit| taken <= limit)
+    }
+
+    /// Takes bytes that are there already.
+    fn take(&self, bytes: u64) {
+        self.take_if(bytes, |_, _| true);
+    }
+
+    /// Takes bytes, of those that the worker keeps, as far as they suffice; and further ones, if what is taken may be so much
+    /// under the limit.
+    fn take_if(&self, bytes: u64, may: impl Fn(u64, u64) -> bool) -> bool {
+        let less = |spare: u64| spare.checked_sub(bytes);
+        if bytes == 0 || self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            return true;
+        }
+        let kept = self.spare.swap(0, Ordering::Relaxed);
+        let more = bytes.saturating_sub(kept);
+        let limit = self.shared.limit.load(Ordering::Relaxed);
+        let extra = self.shared.extra.load(Ordering::Relaxed);
+        let is_roomy = self.shared.taken().saturating_add(more).saturating_add(extra) <= limit;
+        let extra = if is_roomy { extra } else { 0 };
+        let before = self.shared.taken.fetch_add(more + extra, Ordering::Relaxed);
+        let may = may(before.saturating_add(more), limit);
+        if !may {
+            self.shared.give_back(more + extra);
+        }
+        let spare = if may { (kept + more + extra).saturating_sub(bytes) } else { kept };
+        if spare > 0 {
+            self.spare.fetch_add(spare, Ordering::Relaxed);
+        }
+        may
+    }
+
+    fn give_back(&self, bytes: u64) {
+        if bytes > 0 {
+            self.keep(bytes, |spare, extra| if spare <= 2 * extra { spare } else { extra });
+        }
+    }
+
+    /// Keeps of what is spare, with what is given back, so much; the node gets the rest.
+    fn keep(&self, given: u64, so_much: impl Fn(u64, u64) -> u64) {
+        let extra = self.shared.extra.load(Ordering::Relaxed);
+        let kept = |spare: u64| so_much(spare + given, extra);
+        let (Ok(before) | Err(before)) =
+            self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spare| Some(kept(spare)));
+        let back = (before + given).saturating_sub(kept(before));
+        if back > 0 {
+            self.shared.give_back(back);
+        }
     }
 }
 
 impl BodyShare {
     /// Makes the share of a request that holds nothing yet.
-    pub(crate) fn of(budget: &Arc<BodyBudget>) -> Self {
+    pub(crate) fn of(budget: &Arc<WorkerBodies>) -> Self {
         Self { budget: budget.clone(), bytes: 0 }
     }
 
@@ -119,7 +216,7 @@ impl BodyShare {
     pub(crate) fn hold(&mut self, piece: usize) {
         let piece = if piece > LITTLE { piece as u64 } else { 0 };
         if piece != self.bytes {
-            self.budget.held.fetch_add(piece, Ordering::Relaxed);
+            self.budget.take(piece);
             self.budget.give_back(std::mem::replace(&mut self.bytes, piece));
         }
     }
@@ -173,7 +270,7 @@ impl HeldAnswers {
         if bytes.abs_diff(counted) >= ALWAYS {
             let steps = bytes / ALWAYS * ALWAYS;
             self.counted.store(steps, Ordering::Relaxed);
-            self.budget.held.fetch_add(steps, Ordering::Relaxed);
+            self.budget.take(steps);
             self.budget.give_back(counted);
         }
     }
@@ -181,13 +278,16 @@ impl HeldAnswers {
 
 impl Drop for HeldAnswers {
     fn drop(&mut self) {
-        self.budget.give_back(self.counted.load(Ordering::Relaxed));
+        let counted = self.counted.load(Ordering::Relaxed);
+        if counted > 0 {
+            self.budget.give_back(counted);
+        }
     }
 }
 
 impl UnreadContent {
     /// Makes that of a new connection, whose windows let it have so much.
-    pub(crate) fn of(budget: &Arc<BodyBudget>, most: u64) -> Arc<Self> {
+    pub(crate) fn of(budget: &Arc<WorkerBodies>, most: u64) -> Arc<Self> {
         Arc::new(Self {
             bytes: AtomicU64::new(0),
             most,
@@ -207,7 +307,7 @@ impl UnreadContent {
         let before = self.bytes.load(Ordering::Relaxed);
         let come = bytes.min(self.most.saturating_sub(before));
         self.bytes.store(before + come, Ordering::Relaxed);
-        self.budget.held.fetch_add(come, Ordering::Relaxed);
+        self.budget.take(come);
     }
 
     /// Notes that a request's content begins.
@@ -235,7 +335,7 @@ impl UnreadContent {
     /// Returns whether nothing more is to be read from the connection for now: the node holds as much as it may, and this
     /// connection has some of it. Its task is woken once that may have changed.
     pub(crate) fn must_wait(&self, cx: &Context<'_>) -> bool {
-        if self.bytes.load(Ordering::Relaxed) <= ALWAYS || !self.budget.is_full() {
+        if self.bytes.load(Ordering::Relaxed) <= ALWAYS || !self.budget.shared.is_full() {
             return false;
         }
         self.is_paused.store(true, Ordering::Relaxed);
@@ -265,6 +365,11 @@ impl Drop for UnreadContent {
 
 /// What each connection may hold however full the node is: were nothing read, nothing would go up, and no room be made.
 const ALWAYS: u64 = 64 * 1024;
+/// The most that a worker takes beside what it needs: what a route keeps of a content where it says nothing else, or some
+/// pieces of an answer.
+const MOST_EXTRA: u64 = 64 * 1024;
+/// Of so many bytes that may be held one is kept, by all workers together, or two at most.
+const KEPT_OF_LIMIT: u64 = 64;
 /// A piece of an answer that is not counted, and as much as one is read at a time while the node holds much: a frame of HTTP/2.
 pub(crate) const LITTLE: usize = 16 * 1024;
 
@@ -293,7 +398,8 @@ mod tests {
     #[test]
     fn what_is_held_is_given_back() {
         let budget = budget(100);
-        let (mut one, mut other) = (BodyShare::of(&budget), BodyShare::of(&budget));
+        let worker = budget.of_worker(0);
+        let (mut one, mut other) = (BodyShare::of(&worker), BodyShare::of(&worker));
         assert!(one.try_grow_to(60) && one.try_grow_to(50) && other.try_grow_to(40));
         assert!(!one.try_grow_to(61));
         assert_eq!(budget.held(), 100);
@@ -302,7 +408,7 @@ mod tests {
         one.clear();
         assert_eq!(budget.held(), 0);
         drop(one);
-        let unread = UnreadContent::of(&budget, 75);
+        let unread = UnreadContent::of(&worker, 75);
         unread.came(70);
         assert_eq!(budget.held(), 0, "there is no request that it could belong to");
         unread.begin();
@@ -354,7 +460,7 @@ mod tests {
     #[test]
     fn a_large_piece_is_counted_until_the_next() {
         let budget = budget(100);
-        let mut share = BodyShare::of(&budget);
+        let mut share = BodyShare::of(&budget.of_worker(0));
         share.hold(LITTLE);
         assert_eq!(budget.held(), 0);
         share.hold(LITTLE + 1);
@@ -369,12 +475,77 @@ mod tests {
     }
 
     #[test]
+    fn most_contents_are_counted_where_only_their_worker_counts() {
+        let budget = Arc::<BodyBudget>::default();
+        let workers = [0, 1].map(|worker| budget.of_worker(worker));
+        let content = |worker: &Arc<WorkerBodies>| {
+            let mut share = BodyShare::of(worker);
+            assert!(share.try_grow_to(1000) && share.try_grow_to(LITTLE));
+            let unread = UnreadContent::of(worker, u64::MAX);
+            unread.begin();
+            unread.came(LITTLE as u64);
+            (share, unread)
+        };
+        let states = || (budget.taken(), Arc::strong_count(&budget));
+        workers.iter().for_each(|worker| drop(content(worker)));
+        let before = states();
+        for worker in workers.iter().cycle().take(1000) {
+            let (share, unread) = content(worker);
+            assert_eq!(states(), before);
+            assert_eq!(budget.held(), 2 * LITTLE as u64);
+            unread.read(LITTLE as u64);
+            unread.end(0);
+            drop(share);
+            assert_eq!((states(), budget.held()), (before, 0));
+        }
+        // The limit becomes so small that nothing is to be kept of it; who has nothing to do says so at its next look.
+        budget.set_limit(Some(100));
+        assert!(budget.is_full());
+        workers.iter().for_each(|worker| worker.settle());
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn however_workers_go_no_more_is_held_than_may_be() {
+        const LIMIT: u64 = 1 << 20;
+        let budget = budget(LIMIT);
+        let (in_use, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for index in 0..4 {
+                let (worker, in_use, most) = (budget.of_worker(index), &in_use, &most);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(index as u64);
+                    let mut held = Vec::new();
+                    for _ in 0..10_000 {
+                        if random.usize(..held.len() + 800) < held.len() {
+                            let (share, bytes): (BodyShare, u64) = held.swap_remove(random.usize(..held.len()));
+                            in_use.fetch_sub(bytes, Ordering::SeqCst);
+                            drop(share);
+                            continue;
+                        }
+                        let (mut share, bytes) = (BodyShare::of(&worker), random.u64(1..20_000));
+                        if share.try_grow_to(bytes as usize) {
+                            most.fetch_max(in_use.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
+                            held.push((share, bytes));
+                        }
+                    }
+                    in_use.fetch_sub(held.iter().map(|(_, bytes)| bytes).sum::<u64>(), Ordering::SeqCst);
+                });
+            }
+        });
+        let most = most.into_inner();
+        assert!(most <= LIMIT && most > LIMIT - LIMIT / 16, "{most}");
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
     fn a_connection_that_holds_some_waits_until_there_is_room() {
         let budget = budget(2 * ALWAYS);
         let woken = Arc::<Counting>::default();
         let waker = Waker::from(woken.clone());
         let cx = Context::from_waker(&waker);
-        let (greedy, modest) = (UnreadContent::of(&budget, u64::MAX), UnreadContent::of(&budget, u64::MAX));
+        let worker = budget.of_worker(0);
+        let (greedy, modest) = (UnreadContent::of(&worker, u64::MAX), UnreadContent::of(&worker, u64::MAX));
         greedy.begin();
         modest.begin();
         greedy.came(2 * ALWAYS);

@@ -18,7 +18,7 @@ pub(crate) enum ClientNetwork {
 /// Counts by client. One for each thing that is limited, for as long as the process lives; any thread counts. A client
 /// that has nothing has no entry: there are never more than there are connections, or requests and tunnels.
 #[derive(Debug, Default)]
-pub(crate) struct ClientCounts(DashMap<ClientNetwork, usize>);
+pub(crate) struct ClientCounts(Arc<DashMap<ClientNetwork, usize>>);
 
 /// One of what a client has, for as long as this lives.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl ClientNetwork {
 }
 
 impl ClientCounts {
+    /// Returns the same counts, in the hands of a worker: what holds a place counts a reference where only that worker does.
+    pub(crate) fn of_worker(&self) -> Arc<Self> {
+        Arc::new(Self(self.0.clone()))
+    }
+
     /// Counts one more of a client's; `None` when it has `most` already.
     pub(crate) fn enter(self: &Arc<Self>, client: ClientNetwork, most: usize) -> Option<ClientPlace> {
         match self.0.entry(client) {
@@ -104,6 +109,18 @@ mod tests {
         assert!(counts.enter(one, 1).is_none());
         drop(more);
         assert!(counts.0.is_empty());
+    }
+
+    #[test]
+    fn workers_count_together_and_their_references_apart() {
+        let counts = Arc::new(ClientCounts::default());
+        let workers = [counts.of_worker(), counts.of_worker()];
+        let client = ClientNetwork::of("192.0.2.1".parse().unwrap());
+        let references = || (Arc::strong_count(&counts), Arc::strong_count(&counts.0));
+        let before = references();
+        let _held = workers.each_ref().map(|worker| worker.enter(client, 2).unwrap());
+        assert!(counts.enter(client, 2).is_none());
+        assert_eq!(references(), before);
     }
 
     #[test]

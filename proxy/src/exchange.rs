@@ -348,8 +348,8 @@ async fn answer(
         routing.document.criticality_header.as_deref(),
     ];
     let trailers = || TrailerRules::new(&vouched_names);
-    let body =
-        RequestBody::new(content, (keep, &node.bodies), body_bytes, pace, trailers).awaiting_continue(expects_continue);
+    let body = RequestBody::new(content, (keep, &worker.bodies), body_bytes, pace, trailers)
+        .awaiting_continue(expects_continue);
     if route.streams_uploads {
         body.may_stream(route.stream_idle_timeout);
     }

@@ -3,8 +3,10 @@
 //!
 //! A worker takes places of the shared count a few at a time, and keeps some that have become free for its next requests:
 //! as long as what it has in flight rises and falls by less than it keeps, it writes to no line that another writes to. What
-//! is in flight is what was taken, less what is spare; so who goes by what was taken never lets there be more than a limit,
-//! and who is refused by that looks at what others have to spare, and finds the last place wherever it is.
+//! is in flight is what was taken, less what is spare; so who goes by what was taken never lets there be more than a limit.
+//! Of several that come at once for the last place the first one gets it, who is judged by what was taken before it; and who
+//! is refused by that looks at what others have to spare, and finds the last place wherever it is. While somebody is about to
+//! be refused it counts against those that come after it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -36,28 +38,50 @@ pub(crate) struct WorkerCount {
 
 /// One thing in flight, for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<WorkerCount>);
+pub(crate) struct Counted {
+    count: Arc<WorkerCount>,
+    turn: Turn,
+}
+
+/// When something came: how many places were taken before it, if it did not take one that its worker kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn(Option<usize>);
 
 impl InFlightCount {
     /// Returns the hold of a worker, by its number.
     pub(crate) fn of_worker(self: &Arc<Self>, worker: usize) -> Arc<WorkerCount> {
         let spare = self.spare.of_worker(worker);
-        self.set_limit(self.limit.load(Ordering::Relaxed));
+        self.fit_extra();
         Arc::new(WorkerCount { shared: self.clone(), spare })
     }
 
     /// Takes another limit, by which it depends how many places are kept: none where there are few.
     pub(crate) fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::Relaxed);
-        let extra = limit / KEPT_OF_LIMIT / self.spare.len().max(1);
-        self.extra.store(extra.min(MOST_EXTRA), Ordering::Relaxed);
+        self.limit.store(limit, Ordering::SeqCst);
+        self.fit_extra();
     }
 
-    /// Counts what is in flight. While workers take and give back places it may count spare ones, too, and never too few.
+    fn fit_extra(&self) {
+        for _ in 0..MOST_LOOKS {
+            let limit = self.limit.load(Ordering::SeqCst);
+            let extra = limit / KEPT_OF_LIMIT / self.spare.len().max(1);
+            self.extra.store(extra.min(MOST_EXTRA), Ordering::SeqCst);
+            // Whoever has set another meanwhile may have been first with what belongs to it.
+            if self.limit.load(Ordering::SeqCst) == limit {
+                return;
+            }
+        }
+    }
+
+    /// Counts what is in flight: as many as there were, but for those that begin or end meanwhile. It may count spare places
+    /// too, while workers take and give back some.
     pub(crate) fn exactly(&self) -> usize {
         let mut taken = self.taken.load(Ordering::SeqCst);
         for _ in 0..MOST_LOOKS {
             let spare = self.spare();
+            if spare == 0 {
+                break;
+            }
             let after = self.taken.load(Ordering::SeqCst);
             if taken == after {
                 return places(taken).saturating_sub(spare);
@@ -86,51 +110,72 @@ impl InFlightCount {
         sum
     }
 
-    /// Adds to the places that are taken, or takes away from them.
-    fn change(&self, by: isize) {
-        self.taken.fetch_add(CHANGE.wrapping_add_signed(by as i64), Ordering::SeqCst);
+    /// Adds to the places that are taken, or takes away from them. Returns how many there were.
+    fn change(&self, by: isize) -> usize {
+        places(self.taken.fetch_add(CHANGE.wrapping_add_signed(by as i64), Ordering::SeqCst))
     }
 }
 
 impl WorkerCount {
     /// Counts one more, until what is returned is dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> Counted {
-        self.take();
-        Counted(self.clone())
+        let turn = self.take();
+        Counted { count: self.clone(), turn }
     }
 
     /// Counts one more, until [`WorkerCount::give`].
-    pub(crate) fn take(&self) {
+    pub(crate) fn take(&self) -> Turn {
         let less = |spare: usize| spare.checked_sub(1);
-        if self.spare.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_err() {
-            // First there: a place that is taken twice is a place too many, for a moment, and no place too few.
-            let extra = self.shared.extra.load(Ordering::Relaxed);
-            self.shared.change(1 + extra as isize);
-            if extra > 0 {
-                self.spare.fetch_add(extra, Ordering::SeqCst);
-            }
+        if self.spare.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            return Turn(None);
         }
+        // Near the limit others would have to look for what is taken beside it.
+        let extra = self.shared.extra.load(Ordering::Relaxed);
+        let has_room =
+            || places(self.shared.taken.load(Ordering::Relaxed)) + extra < self.shared.limit.load(Ordering::Relaxed);
+        let extra = if extra > 0 && has_room() { extra } else { 0 };
+        // First there: a place that is taken twice is a place too many, for a moment, and no place too few.
+        let before = self.shared.change(1 + extra as isize);
+        if extra > 0 {
+            self.spare.fetch_add(extra, Ordering::SeqCst);
+        }
+        Turn(Some(before))
     }
 
     /// Counts one less.
     pub(crate) fn give(&self) {
+        self.keep(1, |spare, extra| if spare <= 2 * extra { spare } else { extra });
+    }
+
+    /// Has the worker keep no more places than it takes at once: it may have nothing to do from now on, or the limit have
+    /// become smaller.
+    pub(crate) fn settle(&self) {
+        self.keep(0, |spare, extra| spare.min(extra));
+    }
+
+    /// Keeps of what is spare, with what is given back, so many; all get the rest.
+    fn keep(&self, given: usize, so_many: impl Fn(usize, usize) -> usize) {
         let extra = self.shared.extra.load(Ordering::Relaxed);
-        let kept = |spare: usize| if spare < 2 * extra { spare + 1 } else { extra };
+        let kept = |spare: usize| so_many(spare + given, extra);
         let (Ok(before) | Err(before)) =
             self.spare.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |spare| Some(kept(spare)));
-        let back = (before + 1).saturating_sub(kept(before));
+        let back = (before + given).saturating_sub(kept(before));
         if back > 0 {
             // Last there, likewise.
             self.shared.change(-(back as isize));
         }
     }
 
-    /// Asks whether one that is counted here may be beside the others that there are. Workers are looked at only where what
+    /// Asks whether one that came at its turn may be beside the others that there are. Workers are looked at only where what
     /// they have taken would be too many.
     ///
     /// # Errors
     /// When not: how many others there are.
-    pub(crate) fn admits(&self, may: impl Fn(usize) -> bool) -> Result<(), usize> {
+    pub(crate) fn admits(&self, turn: Turn, may: impl Fn(usize) -> bool) -> Result<(), usize> {
+        // Who came later has found this one, and was judged with it.
+        if turn.0.is_some_and(&may) {
+            return Ok(());
+        }
         let most = places(self.shared.taken.load(Ordering::SeqCst));
         let own = self.spare.load(Ordering::Relaxed);
         if may(most.saturating_sub(own + 1)) {
@@ -141,9 +186,19 @@ impl WorkerCount {
     }
 }
 
+impl Counted {
+    /// Asks whether it may be beside the others that there are, as [`WorkerCount::admits`].
+    ///
+    /// # Errors
+    /// When not: how many others there are.
+    pub(crate) fn admits(&self, may: impl Fn(usize) -> bool) -> Result<(), usize> {
+        self.count.admits(self.turn, may)
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.give();
+        self.count.give();
     }
 }
 
@@ -156,11 +211,11 @@ const CHANGE: u64 = 1 << 32;
 /// A worker that gives back what it has more than twice of rarely needs it again; more would show a region as busier than
 /// it is.
 const MOST_EXTRA: usize = 8;
-/// Of so many places one is kept, by all workers together, or two at most: until somebody has looked, a region seems to be
-/// so much fuller than it is.
+/// Of so many places one is kept, by all workers together, or two at most: by so much a region may seem fuller or emptier
+/// than it is, until somebody has looked.
 const KEPT_OF_LIMIT: usize = 64;
-/// Who is passed by changes so often goes by what is taken.
-const MOST_LOOKS: usize = 8;
+/// Who is passed by changes so often goes by what it has last seen taken.
+const MOST_LOOKS: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -186,7 +241,7 @@ mod tests {
         for round in 0..1_000 {
             for worker in &workers {
                 let more: Vec<_> = (0..round % MOST_EXTRA).map(|_| worker.enter()).collect();
-                assert!(worker.admits(|others| others < 1_000).is_ok());
+                assert!(more.iter().all(|more| more.admits(|others| others < 1_000).is_ok()));
                 drop(more);
             }
         }
@@ -207,19 +262,26 @@ mod tests {
         assert!(count.spare() > 0, "the other keeps some");
         let mut under_way = Vec::new();
         loop {
-            under_way.push(one.enter());
-            if one.admits(may).is_err() {
-                under_way.pop();
+            let next = one.enter();
+            if next.admits(may).is_err() {
                 break;
             }
+            under_way.push(next);
         }
         assert_eq!((under_way.len(), count.exactly()), (1_000, 1_000));
         under_way.pop();
         let last = other.enter();
-        assert_eq!(other.admits(may), Ok(()));
-        let _too_many = other.enter();
-        assert_eq!(other.admits(may), Err(1_000));
-        drop(last);
+        assert_eq!(last.admits(may), Ok(()));
+        assert_eq!(other.enter().admits(may), Err(1_000));
+    }
+
+    #[test]
+    fn of_those_that_come_at_once_for_the_last_place_the_first_one_gets_it() {
+        let (_, workers) = limited(8, 4);
+        let _under_way: Vec<_> = (0..7).map(|_| workers[0].enter()).collect();
+        let at_once: Vec<_> = workers.iter().map(WorkerCount::enter).collect();
+        let answers: Vec<_> = at_once.iter().map(|each| each.admits(|others| others < 8).is_ok()).collect();
+        assert_eq!(answers, [true, false, false, false]);
     }
 
     #[test]
@@ -242,6 +304,17 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_has_nothing_to_do_gives_back_what_it_keeps_of_a_smaller_limit() {
+        let (count, workers) = limited(1_000, 1);
+        drop((0..20).map(|_| workers[0].enter()).collect::<Vec<_>>());
+        workers[0].settle();
+        assert_eq!(count.spare(), MOST_EXTRA, "it may go on at any time");
+        count.set_limit(4);
+        workers[0].settle();
+        assert_eq!((count.spare(), count.roughly()), (0, 0));
+    }
+
+    #[test]
     fn however_workers_go_there_are_never_more_than_the_limit() {
         const LIMIT: usize = 600;
         let (count, workers) = limited(LIMIT, 4);
@@ -260,7 +333,7 @@ mod tests {
                             continue;
                         }
                         let entered = worker.enter();
-                        if worker.admits(|others| others < LIMIT).is_ok() {
+                        if entered.admits(|others| others < LIMIT).is_ok() {
                             most.fetch_max(in_use.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                             held.push(entered);
                         }

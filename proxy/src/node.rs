@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use config::{NodeConfig, Problem};
 
-use crate::body_budget::BodyBudget;
+use crate::body_budget::{BodyBudget, WorkerBodies};
 use crate::bus_state::BusState;
 use crate::bus_state::reports::WorkerObservations;
 use crate::cancellations::Cancellations;
 use crate::client::{Geo, PlaceCache};
+use crate::client_counts::ClientCounts;
 use crate::clock;
 use crate::databases::CurrentDatabases;
 use crate::databases::recent::Sample;
@@ -112,6 +113,10 @@ pub(crate) struct Worker {
     pub(crate) settings: Mutex<Arc<Settings>>,
     /// Its part of the node's requests in flight.
     pub(crate) requests: Arc<WorkerCount>,
+    /// The node's requests in flight by client, to count in.
+    pub(crate) requests_by_client: Arc<ClientCounts>,
+    /// Its hold on what the node may hold of bodies.
+    pub(crate) bodies: Arc<WorkerBodies>,
     /// Its idle upstream connections.
     pub(crate) pool: Pool,
     /// Where clients behind trusted proxies are, from recent look-ups.
@@ -180,10 +185,23 @@ impl Worker {
     /// Returns what is in force, to keep. Where nothing was replaced, nothing is written that other threads read.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        if settings.generations != Settings::generations(&self.node) {
-            *settings = Arc::new(Settings::of(&self.node, &self.routing));
+        if settings.generations == Settings::generations(&self.node) {
+            return settings.clone();
         }
-        settings.clone()
+        let now = Arc::new(Settings::of(&self.node, &self.routing));
+        let replaced = std::mem::replace(&mut *settings, now.clone());
+        drop(settings);
+        drop(replaced);
+        now
+    }
+
+    /// Lets go of what it would keep where it has nothing to do: what was replaced, and all but a little of what it has taken
+    /// of shared counts.
+    pub(crate) fn settle(&self) {
+        let settings = self.settings();
+        self.requests.settle();
+        self.bodies.settle();
+        settings.routing.settle();
     }
 
     /// Returns what of the node and of this worker an attempt needs, of a request that began under these settings.

@@ -96,7 +96,8 @@ impl Occupancy {
     }
 
     /// Counts what is alive: a tunnel has left its connection, and is no request in flight; a socket that takes
-    /// connections may have some that nobody has taken yet.
+    /// connections may have some that nobody has taken yet. Connections are looked at first: no request begins without one, so
+    /// that requests which begin or end while they are counted are not all that is alive.
     pub(crate) fn alive(&self) -> usize {
         let others = [&self.connections, &self.tunnels, &self.accepting].map(|count| count.load(Ordering::Relaxed));
         self.requests.exactly() + others.iter().sum::<usize>()

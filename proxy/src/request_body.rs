@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::body_budget::{BodyBudget, BodyShare};
+use crate::body_budget::{BodyShare, WorkerBodies};
 use crate::client_content::ClientContent;
 use crate::clock;
 use crate::framing::TrailerRules;
@@ -96,7 +96,7 @@ impl RequestBody {
     /// in all is a fault. `rules` says what of its trailers goes up.
     pub(crate) fn new(
         source: ClientContent,
-        (keep, budget): (usize, &Arc<BodyBudget>),
+        (keep, budget): (usize, &Arc<WorkerBodies>),
         most: u64,
         pace: UploadPace,
         rules: impl FnOnce() -> TrailerRules,

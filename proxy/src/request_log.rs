@@ -20,6 +20,7 @@ use crate::clock;
 use crate::fields::new_request_id;
 use crate::framing::{self, payload};
 use crate::grpc::CallEnd;
+use crate::in_flight::Turn;
 use crate::node::Worker;
 use crate::peers::headers::Answering;
 use crate::request_context::RequestContext;
@@ -80,6 +81,8 @@ pub(crate) struct RequestLog {
     complete: bool,
     /// It is among the node's requests in flight: until it is a tunnel.
     in_flight: bool,
+    /// When it came among them.
+    pub(crate) turn: Turn,
     _active: Active,
 }
 
@@ -91,8 +94,9 @@ impl RequestLog {
         routing: WorkerRouting,
         request: &Request<ClientContent>,
     ) -> Self {
-        worker.requests.take();
+        let turn = worker.requests.take();
         Self {
+            turn,
             check: RevocationCheck::new(&routing),
             routing,
             started: clock::now(),

@@ -406,7 +406,7 @@ impl ProxiedBody {
                 self.waiting = None;
                 let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
                 if length > LITTLE || self.piece.is_some() {
-                    self.piece.get_or_insert_with(|| BodyShare::of(bodies)).hold(length);
+                    self.piece.get_or_insert_with(|| BodyShare::of(&pool_return.worker.bodies)).hold(length);
                 }
                 if let Some(Ok(frame)) = &frame
                     && let Some(trailers) = frame.trailers_ref()

@@ -179,7 +179,7 @@ const CLOCKS: [&str; 4] = ["Instant::now", "SystemTime::now", "Timestamp::now", 
 const STARTS: [&str; 4] = ["spawn(", "spawn_blocking(", "spawn_local(", "spawn_scoped("];
 
 /// Who does in `proxy`, and what becomes of a panic there.
-const STARTERS: [(&str, &str); 15] = [
+const STARTERS: [(&str, &str); 16] = [
     ("admin", "a connection, which it ends"),
     ("boundary", "waits for it, and tries again"),
     ("bus::controller", "waits for it"),
@@ -187,6 +187,7 @@ const STARTERS: [(&str, &str); 15] = [
     ("bus::session", "kept by supervise"),
     ("bus::thread", "ends the node"),
     ("exchange", "a tunnel, which it ends"),
+    ("in_force", "it drops what it holds, and ends"),
     ("ingress::stream", "a stream, which it ends"),
     ("ingress::worker", "a worker ends the node; a connection ends"),
     ("probes::watch", "a probe, which is made again"),

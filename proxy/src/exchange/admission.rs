@@ -44,13 +44,13 @@ pub(super) fn admitted(
         return Err(OwnAnswer::exhausted());
     }
     let may = |others| admits(criticality, others, limits.requests_in_flight, client.key, clock::since_1970);
-    if let Err(others) = log.worker.requests.admits(may) {
+    if let Err(others) = log.worker.requests.admits(log.turn, may) {
         shed("node_full");
         return Err(OwnAnswer::overloaded(others as f32 / limits.requests_in_flight.max(1) as f32));
     }
     // What another node sends it has counted itself, and a proxy that names nobody stands for many.
     if let Some(most) = limits.requests_in_flight_per_client.filter(|_| client.is_named && log.peer.is_none()) {
-        let place = node.occupancy.requests_by_client.enter(ClientNetwork::of(client.address), most);
+        let place = log.worker.requests_by_client.enter(ClientNetwork::of(client.address), most);
         if place.is_none() {
             shed("client_limit");
             return Err(OwnAnswer::client_full());

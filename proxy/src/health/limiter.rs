@@ -54,7 +54,8 @@ pub(crate) struct Limiter {
     inner: Mutex<Inner>,
 }
 
-/// A limit in the hands of one thread. Copies count their references in a place of its own, which only copies of them share.
+/// A limit in the hands of one thread. Copies count their references in a place of its own, which only copies of them share;
+/// a place that was waited for has the handle of whoever gave it back.
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::redundant_allocation, reason = "the outer one counts for one thread, the inner one for all")]
 pub(crate) struct LimiterHandle(Arc<Arc<Limiter>>);

@@ -42,7 +42,7 @@ pub(crate) async fn serve_http2(
     // As much for each stream, so that those which nobody reads do not keep the others from sending, whose clients would be
     // taken for slow.
     let window = most_streams * STREAM_WINDOW;
-    let unread = UnreadContent::of(&node.bodies, window.into());
+    let unread = UnreadContent::of(&worker.bodies, window.into());
     watched.has_streams(streams.clone(), unread.clone());
     // A proxy's or a node's cancellations are its clients'.
     let is_client = connection.node().is_none() && !node.databases.load().trusted.contains(peer);

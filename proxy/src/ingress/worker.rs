@@ -83,6 +83,8 @@ impl Workers {
                 settings: Mutex::new(Arc::new(Settings::of(node, &routing))),
                 routing,
                 requests: node.occupancy.requests.of_worker(index),
+                requests_by_client: node.occupancy.requests_by_client.of_worker(),
+                bodies: node.bodies.of_worker(index),
                 pool: Pool::default(),
                 places: PlaceCache::default(),
                 recent: node.databases.recent.sample(),
@@ -159,8 +161,7 @@ async fn work(worker: Arc<Worker>, mut connections: UnboundedReceiver<Accepted>)
             },
             Ok(()) = drain.changed() => watchdog.look(*drain.borrow_and_update(), &node.overload.actions()),
             () = look.as_mut() => {
-                // One that has nothing to do does not keep what was replaced.
-                drop(worker.settings());
+                worker.settle();
                 watchdog.look(*drain.borrow(), &node.overload.actions());
                 look.as_mut().reset(clock::timer_now() + Watchdog::pause(&node.config.load().limits));
             }

@@ -7,6 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::{PersistedState, Routing};
 use crate::clock::LawClock;
+use crate::in_force::retire;
 
 /// The routing in force. One for each node, for as long as the process lives; any thread reads it without a lock.
 pub(crate) struct CurrentRouting {
@@ -51,9 +52,10 @@ impl CurrentRouting {
     /// Puts another routing in force. The caller holds [`CurrentRouting::lock`].
     pub(crate) fn replace(&self, routing: Arc<Routing>) {
         let generation = routing.generation;
-        self.routing.store(routing);
+        let replaced = self.routing.swap(routing);
         // After the routing itself: what is under way and sees this must find the routing that it is of.
         self.generation.store(generation, Ordering::Release);
+        retire(replaced);
     }
 
     /// Returns the state of the law on this node, as a number that changes whenever what is under way has to ask

@@ -5,7 +5,8 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use policy::RegionId;
+use policy::route::ServerName;
+use policy::{RegionId, RouteId};
 
 use super::{CurrentRouting, Routing};
 use crate::health::endpoint::EndpointState;
@@ -25,6 +26,9 @@ struct Inner {
     routing: Arc<Routing>,
     /// By [`RegionId`].
     regions: Box<[WorkerRegion]>,
+    /// By [`RouteId`], the name that its origins are to prove, where it says one: of the table's own copy all workers would
+    /// count references.
+    server_names: Box<[Option<Arc<str>>]>,
 }
 
 /// What one worker has for itself of a region. Some of it outlives the table, with what it is of.
@@ -71,7 +75,12 @@ impl WorkerRouting {
             turn: AtomicUsize::new(worker),
         };
         let regions = routing.regions.iter().map(region).collect();
-        Self(Arc::new(Inner { routing, regions }))
+        let server_names = routing.table().spec().routes.iter().map(|route| match &route.server_name {
+            ServerName::Name(name) => Some(Arc::from(&**name)),
+            ServerName::Endpoint | ServerName::Client => None,
+        });
+        let server_names = server_names.collect();
+        Self(Arc::new(Inner { routing, regions, server_names }))
     }
 
     /// Returns what the worker has of a region.
@@ -81,6 +90,16 @@ impl WorkerRouting {
     #[allow(clippy::indexing_slicing, reason = "ids are of this table")]
     pub(crate) fn own(&self, id: RegionId) -> &WorkerRegion {
         &self.0.regions[id.index()]
+    }
+
+    /// Returns the name that origins are to prove where a route says which; no route has one that this table lacks.
+    pub(crate) fn server_name(&self, route: RouteId) -> Option<Arc<str>> {
+        self.0.server_names.get(route.0 as usize)?.clone()
+    }
+
+    /// Has the worker give back places that it keeps of regions, but for a few.
+    pub(crate) fn settle(&self) {
+        self.0.regions.iter().for_each(|region| region.in_flight.settle());
     }
 
     /// Returns the endpoint at a position of a region; `None` where it has fewer.
@@ -139,10 +158,14 @@ impl LatestRouting {
     /// Returns the routing in force. Where it is the one that was last returned, nothing is written that other threads read.
     pub(crate) fn of(&self, current: &CurrentRouting) -> WorkerRouting {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if latest.generation != current.generation() {
-            *latest = WorkerRouting::new(current.load_full(), self.worker);
+        if latest.generation == current.generation() {
+            return latest.clone();
         }
-        latest.clone()
+        let replaced = std::mem::replace(&mut *latest, WorkerRouting::new(current.load_full(), self.worker));
+        let now = latest.clone();
+        drop(latest);
+        drop(replaced);
+        now
     }
 }
 
@@ -171,7 +194,8 @@ mod tests {
     use crate::routing::{Edition, PersistedState};
 
     const TABLE: &str = "[regions.a]\ncountry = 'DE'\nendpoints = ['10.0.0.1:80', '10.0.0.2:80']\n[concurrency]\n\
-        mode = 'fixed'\nlimit = 100\n[[routes]]\nname = 'r'\n";
+        mode = 'fixed'\nlimit = 100\n[[routes]]\nname = 'r'\n\
+        server_name = 'origin.example.com'\n";
 
     fn routing(generation: u64, persisted: &PersistedState) -> Routing {
         let document = config::RoutingTable::from_text(std::path::Path::new("routes.toml"), TABLE, clock::wall())
@@ -192,7 +216,8 @@ mod tests {
             let endpoints: Vec<_> = cell.endpoints.iter().map(Arc::strong_count).collect();
             let limiters = [false, true].map(|is_on_trial| cell.state.limits.of(is_on_trial).references());
             let counts = [Arc::strong_count(&cell.state), Arc::strong_count(&cell.state.in_flight)];
-            (Arc::strong_count(&routing), endpoints, limiters, counts)
+            let ServerName::Name(name) = &routing.table().route(RouteId(0)).spec.server_name else { unreachable!() };
+            (Arc::strong_count(&routing), endpoints, limiters, counts, Arc::strong_count(name))
         };
         let before = shared();
         let requests: Vec<_> = workers
@@ -203,19 +228,15 @@ mod tests {
                 let own = worker.own(id);
                 let endpoint = worker.endpoint(id, own.turn(2)).unwrap();
                 endpoint.attempts();
-                (
-                    worker.clone(),
-                    endpoint,
-                    Held::new(
-                        own.in_flight.enter(),
-                        own.limiter(false).enter(None, policy::pressure::Criticality::Default).unwrap(),
-                    ),
-                )
+                let name = worker.server_name(RouteId(0)).unwrap();
+                assert_eq!(&*name, "origin.example.com");
+                let held = Held::new(own.in_flight.enter(), own.limiter(false).enter(None, policy::pressure::Criticality::Default).unwrap());
+                (worker.clone(), endpoint, held, name)
             })
             .collect();
         assert_eq!(shared(), before);
         assert_eq!(routing.region(id).state.in_flight.exactly(), 20);
-        let at = |index: usize| requests.iter().filter(|(_, endpoint, _)| endpoint.index == index).count();
+        let at = |index: usize| requests.iter().filter(|(_, endpoint, ..)| endpoint.index == index).count();
         assert_eq!((at(0), at(1)), (10, 10), "in turn, on each worker");
         assert!(workers[0].endpoint(id, 2).is_none());
     }

@@ -200,11 +200,8 @@ impl<'a> RetryState<'a> {
             let cell = routing.region(region);
             let own = routing.own(region);
             let in_flight = own.in_flight.enter();
-            if own
-                .in_flight
-                .admits(|others| admits(criticality, others, cell.cap(), facts.client_key, clock::since_1970))
-                .is_err()
-            {
+            let may = |others| admits(criticality, others, cell.cap(), facts.client_key, clock::since_1970);
+            if in_flight.admits(may).is_err() {
                 self.shed.get_or_insert(Shed::RegionFull);
                 self.done_with.insert(pinned_region);
                 continue;
@@ -326,7 +323,7 @@ impl<'a> RetryState<'a> {
         match &self.route.server_name {
             ServerName::Endpoint => None,
             ServerName::Client => Some(self.plan.facts.host.into()),
-            ServerName::Name(name) => Some(name.clone()),
+            ServerName::Name(_) => self.plan.pinned.server_name(self.plan.permits.route()),
         }
     }
 
