@@ -230,7 +230,10 @@ mod tests {
                 endpoint.attempts();
                 let name = worker.server_name(RouteId(0)).unwrap();
                 assert_eq!(&*name, "origin.example.com");
-                let held = Held::new(own.in_flight.enter(), own.limiter(false).enter(None, policy::pressure::Criticality::Default).unwrap());
+                let held = Held::new(
+                    own.in_flight.enter(),
+                    own.limiter(false).enter(None, policy::pressure::Criticality::Default).unwrap(),
+                );
                 (worker.clone(), endpoint, held, name)
             })
             .collect();

@@ -150,7 +150,6 @@ async fn what_a_region_sheds_goes_where_there_is_room() {
     let table = world
         .table()
         .replace("[regions.here]", "[regions.here]\nstate = \"disabled\"")
-        .replace("[regions.idle]", "[regions.idle]\npriority = 1")
         .replace("[regions.full]", &format!("[regions.full]\ngateway = \"http://{}\"", gateway.http()));
     let node = Setup::new("here", &table).secret(SECRET).start().await;
     for _ in 0..20 {

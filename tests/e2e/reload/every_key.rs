@@ -250,9 +250,10 @@ async fn of_limits() {
         ),
         live(
             "limits.requests_in_flight_per_region",
-            ("per_region = 100", "per_region = 50"),
+            // Below 64 a worker, counted one by one.
+            ("per_region = 50", "per_region = 25"),
             Look::UtilisationOfOne,
-            ("1 %", "2 %"),
+            ("2 %", "4 %"),
         ),
         live(
             "limits.connections",

@@ -181,7 +181,7 @@ const REST: &str = "[[routes]]\nname = \"bound\"\npath = \"/bound\"\ndata_class 
     [[routes]]\nname = \"all\"\ndata_class = \"public\"\nrequire_compliance = [\"us\"]\n";
 const TOKENS: &str =
     "keys = [{ file = \"issuer.pem\", algorithm = \"ES256\" }]\nissuer = \"https://id\"\naudience = \"api\"";
-const LIMITS: &str = "requests_in_flight = 100\nrequests_in_flight_per_region = 100\nconnections = 100\nconnections_per_client = 0\nrequests_in_flight_per_client = 0\ntunnels = 100\n\
+const LIMITS: &str = "requests_in_flight = 100\nrequests_in_flight_per_region = 50\nconnections = 100\nconnections_per_client = 0\nrequests_in_flight_per_client = 0\ntunnels = 100\n\
     header_bytes = 65536\nheaders = 100\nheader_timeout = \"60s\"\nkeep_alive = \"60s\"\nbody_bytes = 1000\n\
     body_rate = 0\nbody_timeout = \"60s\"\ntunnel_idle_timeout = \"60s\"\nmemory = 0\nbody_memory = \"1GiB\"";
 const UPSTREAM: &str = "certificate_authorities = [\"ca.pem\"]\nconnect_timeout = \"2s\"\nidle_timeout = \"60s\"\n\
