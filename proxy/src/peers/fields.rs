@@ -29,7 +29,7 @@ pub(crate) const SIGNATURE: HeaderName = HeaderName::from_static("x-meridian-sig
 pub(crate) const UNSENT: HeaderName = HeaderName::from_static("x-meridian-unsent");
 /// On a node's refusal to another: the reason, where an emergency is in force there, and nobody else is to be asked.
 pub(crate) const REFUSED: HeaderName = HeaderName::from_static("x-meridian-refused");
-/// Beside [`REFUSED`]: which table of the bus refuses, as `EPOCH.REVISION`.
+/// Beside [`REFUSED`]: which table of the bus refuses, as `EPOCH.REVISION`, where no origin can have seen the request.
 pub(crate) const TABLE: HeaderName = HeaderName::from_static("x-meridian-table");
 /// A node's question to another region's gateway whether that region can serve.
 pub(crate) const PROBE: HeaderName = HeaderName::from_static("x-meridian-probe");

@@ -317,7 +317,8 @@ impl PublishedTable {
 pub(crate) struct PeersRefusal {
     /// The emergency's reason.
     pub(crate) reason: Reason,
-    /// The table that has the emergency; `None` of one that is in a file.
+    /// The table that has the emergency; `None` of one that is in a file, and where an origin may have acted on the request:
+    /// then it binds everybody.
     pub(crate) table: Option<PublishedTable>,
 }
 
@@ -356,6 +357,16 @@ pub(crate) struct Answered {
     pub(crate) is_origins: bool,
     /// That node's refusal in an emergency.
     pub(crate) refused: Option<PeersRefusal>,
+}
+
+impl Answered {
+    /// Returns why another region may be asked, where this refusal of the node's binds: one that does is to be had nowhere
+    /// else, whatever has been sent.
+    pub(crate) fn unsent_by(&self, binding: Option<Reason>) -> Option<Unsent> {
+        // A refusal names its table only where no origin can have seen the request.
+        let is_overruled = self.refused.is_some().then_some(Unsent::Unserved);
+        if binding.is_some() { None } else { is_overruled.or(self.unsent) }
+    }
 }
 
 /// Why a node says that no origin has seen a request, so that another region may.

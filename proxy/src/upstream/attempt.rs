@@ -13,7 +13,7 @@ use crate::grpc::{self, Code};
 use crate::headers::RequestHead;
 use crate::health::limiter::Held;
 use crate::local_error::LocalError;
-use crate::peers::headers::{Answerer, Unsent, take_answer};
+use crate::peers::headers::{Answerer, PeersRefusal, Unsent, take_answer};
 use crate::request_body::{AttemptBody, RequestBody, Upload};
 use crate::revocation::{self, RevocationCheck};
 use crate::routing::{Routing, WorkerRouting};
@@ -77,6 +77,8 @@ pub(crate) struct AttemptResult {
     pub(crate) is_nodes_own: bool,
     /// The reason of an emergency for which that node refuses.
     pub(crate) refused: Option<Reason>,
+    /// Whether it refuses for one that this node's newer table does not have any more.
+    pub(crate) is_overruled: bool,
     /// The status of a gRPC call whose answer is nothing else (trailers only).
     pub(crate) call_status: Option<Code>,
     /// Whether its connection was made for it: what breaks then is no connection that rested for too long.
@@ -200,6 +202,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
         upstream.metrics.revoked.with_label_values(&[region, "request", why.name()]).inc();
     }
     let (mut unsent, mut is_nodes_own, mut refused, mut call_status) = (None, false, None, None);
+    let mut is_overruled = false;
     if let Ok((response, connection)) = &mut result {
         let peers = upstream.peers.load();
         let from = match is_gateway {
@@ -207,11 +210,15 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
             false => Answerer::Origin,
         };
         let answered = take_answer(response, from);
-        unsent = answered.unsent;
         is_nodes_own = answered.is_peers && !answered.is_origins;
-        // One that this node's newer table does not have any more is that region's own trouble.
-        refused =
-            answered.refused.filter(|refusal| refusal.binds(target.routing().published)).map(|refusal| refusal.reason);
+        refused = answered.refused.filter(|it| it.binds(target.routing().published)).map(|it| it.reason);
+        if let Some(PeersRefusal { reason, .. }) = answered.refused.filter(|_| refused.is_none()) {
+            is_overruled = true;
+            let gateway = &target.destination.endpoint().endpoint;
+            let why = format!("{gateway} refuses for {}, by an older table than this node's", reason.name());
+            upstream.peers.refusals.of_gateway(upstream.metrics, "older_table", &why);
+        }
+        unsent = answered.unsent_by(refused);
         let is_call_end = plan.is_call && response.status() == StatusCode::OK && connection.is_end_stream();
         call_status = if is_call_end { Code::of(response.headers()) } else { None };
         if is_gateway
@@ -225,7 +232,7 @@ pub(crate) async fn make(plan: &ForwardPlan<'_>, attempt: Attempt<'_>) -> Attemp
             result = Err(Fault::Broken);
         }
     }
-    AttemptResult { target, unsent, is_nodes_own, refused, call_status, is_fresh, result }
+    AttemptResult { target, unsent, is_nodes_own, refused, is_overruled, call_status, is_fresh, result }
 }
 
 impl AttemptResult {
@@ -269,7 +276,7 @@ impl AttemptResult {
                 return None;
             }
             // Why another node refuses is about the request, or about what it has said to probes.
-            Ok(_) if self.unsent.is_some() || self.refused.is_some() => return None,
+            Ok(_) if self.unsent.is_some() || self.refused.is_some() || self.is_overruled => return None,
             Ok((response, _)) => match self.judged_status().unwrap_or(response.status()) {
                 status if is_refusal(status) => Symptom::Refused,
                 status => {
@@ -313,7 +320,7 @@ impl AttemptResult {
     fn tell_limit(&self, took: Option<Duration>, had_its_time: bool, client_key: u64) {
         let Some(limiter) = self.target.in_flight.limiter() else { return };
         match &self.result {
-            Ok(_) if self.refused.is_some() => {}
+            Ok(_) if self.refused.is_some() || self.is_overruled => {}
             Ok((response, _)) => match self.judged_status().unwrap_or(response.status()) {
                 StatusCode::TOO_MANY_REQUESTS
                 | StatusCode::BAD_GATEWAY

@@ -142,6 +142,18 @@ fn an_answer_counts_once_it_is_proved() {
 }
 
 #[test]
+fn what_an_emergency_refuses_is_asked_of_nobody_else_whatever_has_been_sent() {
+    let reason = policy::Reason::EmergencyReadOnly;
+    let refusal = PeersRefusal { reason, table: Some(PublishedTable { epoch: 1, revision: 20 }) };
+    for said in [None, Some(Unsent::Unserved), Some(Unsent::Full)] {
+        let answered = |refused| Answered { is_peers: true, unsent: said, is_origins: false, refused };
+        assert_eq!(answered(Some(refusal)).unsent_by(Some(reason)), None, "it binds");
+        assert_eq!(answered(Some(refusal)).unsent_by(None), Some(Unsent::Unserved), "it does not");
+        assert_eq!(answered(None).unsent_by(None), said);
+    }
+}
+
+#[test]
 fn an_older_tables_emergency_binds_nobody_who_has_a_newer_one() {
     let published = |text: &str| PublishedTable::read(text);
     for (theirs, own, binds) in [

@@ -26,7 +26,16 @@ fn table(allowed: &str) -> String {
 
 fn failed(target: AttemptTarget, fault: Fault) -> AttemptResult {
     let (unsent, is_nodes_own, call_status, is_fresh) = (None, false, None, true);
-    AttemptResult { target, unsent, is_nodes_own, refused: None, call_status, is_fresh, result: Err(fault) }
+    AttemptResult {
+        target,
+        unsent,
+        is_nodes_own,
+        refused: None,
+        is_overruled: false,
+        call_status,
+        is_fresh,
+        result: Err(fault),
+    }
 }
 
 /// What a test asks of the world that a request is forwarded in.
