@@ -4,7 +4,7 @@
 //! a term is on disk before this node says it, or writes by it. Terms of a table whose primary was never lost (0) promise
 //! nothing that a node which has just started does not find out: nothing waits for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,8 @@ type Terms = BTreeMap<String, KeptTerm>;
 pub(crate) struct KeptTerms {
     /// What is to be on disk.
     wanted: Terms,
+    /// The standbys of which another term than the one that is wanted may be on disk, or on its way there.
+    in_doubt: BTreeSet<String>,
     disk: Option<Disk>,
 }
 
@@ -81,7 +83,7 @@ impl KeptTerms {
         };
         let _ = supervise::thread("writers", Need::Useful, work)
             .inspect_err(|error| tracing::error!(%error, "{UNSAVED}: its thread cannot be started"));
-        Self { wanted: read, disk: Some(Disk { newest, saved, wake }) }
+        Self { wanted: read, in_doubt: BTreeSet::new(), disk: Some(Disk { newest, saved, wake }) }
     }
 
     /// Returns whether there is a file.
@@ -94,13 +96,24 @@ impl KeptTerms {
         self.wanted.get(standby).filter(|kept| kept.primary == primary)
     }
 
-    /// Has a term written, and returns whether this node may act by it: once it is on disk, or where there is no file.
+    /// Has a term written, and returns whether this node may act by it: once it is on disk, and no other can be there any
+    /// more, or where there is no file. What else is kept of it need not be.
     pub(crate) fn keep(&mut self, standby: &str, kept: KeptTerm) -> bool {
         let Some(disk) = &self.disk else { return true };
-        if disk.saved.load().get(standby) == Some(&kept) {
+        let saved = disk.saved.load();
+        if Arc::ptr_eq(&saved, &disk.newest.load()) {
+            self.in_doubt.clear();
+        }
+        let promised =
+            |terms: &Terms| terms.get(standby).filter(|it| it.primary == kept.primary).map_or(0, |it| it.term);
+        if promised(&self.wanted) != kept.term {
+            self.in_doubt.insert(standby.to_owned());
+        }
+        let may_act = promised(&saved) == kept.term && !self.in_doubt.contains(standby);
+        let is_saved = may_act && saved.get(standby) == Some(&kept);
+        if is_saved && self.wanted.get(standby) == Some(&kept) {
             return true;
         }
-        let may_act = kept.term == 0;
         if self.wanted.get(standby) != Some(&kept) {
             self.wanted.insert(standby.to_owned(), kept);
             // Of pairs that tables no longer have.
@@ -141,8 +154,8 @@ const UNREAD: &str = "who had the writes before this start cannot be read; this 
 const UNSAVED: &str =
     "by which decision writes go cannot be written to disk; this node takes no part in a new one until it can";
 
-/// The most pairs.
-const MOST: usize = 256;
+/// The most pairs: twice as many as a table can have.
+const MOST: usize = 1024;
 
 /// Between a write that has failed and the next.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -186,6 +199,39 @@ mod tests {
         std::fs::create_dir(directory.path().join("not-there")).unwrap();
         keep_until_saved(&mut terms, 1);
         assert_eq!(KeptTerms::beside(Some(&snapshot)).of("a", "b"), Some(&kept(1)));
+    }
+
+    #[test]
+    fn a_term_that_is_given_up_before_it_is_on_disk_is_not_there_in_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, moved) = (directory.path().join("place"), directory.path().join("moved"));
+        std::fs::create_dir(&place).unwrap();
+        let mut terms = KeptTerms::beside(Some(&place.join("s")));
+        keep_until_saved(&mut terms, 1);
+        std::fs::rename(&place, &moved).unwrap();
+        assert!(!terms.keep("b", kept(2)));
+        assert!(!terms.keep("b", kept(1)), "the other may be on its way to the disk");
+        assert_eq!(terms.of("a", "b"), Some(&kept(1)));
+        std::fs::rename(&moved, &place).unwrap();
+        keep_until_saved(&mut terms, 1);
+        assert_eq!(KeptTerms::beside(Some(&place.join("s"))).of("a", "b"), Some(&kept(1)));
+        // Nor is the one before it that promises nothing acted by while this is there.
+        std::fs::rename(&place, &moved).unwrap();
+        assert!(!terms.keep("b", kept(0)));
+        std::fs::rename(&moved, &place).unwrap();
+        keep_until_saved(&mut terms, 0);
+    }
+
+    #[test]
+    fn a_full_disk_does_not_end_what_is_on_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, moved) = (directory.path().join("place"), directory.path().join("moved"));
+        std::fs::create_dir(&place).unwrap();
+        let mut terms = KeptTerms::beside(Some(&place.join("s")));
+        keep_until_saved(&mut terms, 1);
+        std::fs::rename(&place, &moved).unwrap();
+        let silent = KeptTerm { has_spoken: false, ..kept(1) };
+        assert!(terms.keep("b", silent.clone()) && terms.keep("b", silent), "the term is the same");
     }
 
     #[test]
