@@ -91,7 +91,7 @@ pub(crate) async fn serve(
             log.attempts = refused.attempts;
             log.worker.node.telemetry.metrics.errors.with_label_values(&[&refused.region, refused.reason]).inc();
             let emergency = Reason::named(refused.reason).filter(|reason| reason.is_emergency());
-            let emergency = emergency.map(|reason| PeersRefusal { reason, table: refused.table });
+            let emergency = emergency.map(|reason| PeersRefusal { reason, table: log.refusing_table });
             own = OwnWord { unsent: refused.why_unsent(), refused: emergency };
             let attempts = refused.attempts;
             let mut response = refused.into_response(log.form, &log.request_id, log.peer.is_some());
@@ -286,9 +286,8 @@ async fn answer(
         criticality,
     }) {
         log.context = Some(context);
-        let mut answer = refused_in_emergency(log, &refusal, criticality, &parts.headers);
-        answer.table = routing.published;
-        return Err(answer);
+        log.refusing_table = routing.published;
+        return Err(refused_in_emergency(log, &refusal, criticality, &parts.headers));
     }
     // Before what a client can have cost more: the signatures of its token and its cookies.
     let length = if head.known.has(Known::ContentLength) { content_length(&parts) } else { None };
@@ -419,7 +418,7 @@ async fn answer(
         ForwardError::Refused { refusal, attempts } if refusal.reason.is_emergency() => {
             let mut answer = refused_in_emergency(log, &refusal, criticality, outgoing.received());
             // An origin may have acted on one that was under way.
-            answer.table = node.routing.load().published.filter(|_| attempts == 0);
+            log.refusing_table = node.routing.load().published.filter(|_| attempts == 0);
             answer.attempts = attempts;
             answer
         }

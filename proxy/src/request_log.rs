@@ -22,7 +22,7 @@ use crate::framing::{self, payload};
 use crate::grpc::CallEnd;
 use crate::in_flight::Turn;
 use crate::node::Worker;
-use crate::peers::headers::Answering;
+use crate::peers::headers::{Answering, PublishedTable};
 use crate::request_context::RequestContext;
 use crate::revocation::{Grant, RevocationCheck};
 use crate::routing::WorkerRouting;
@@ -66,6 +66,8 @@ pub(crate) struct RequestLog {
     pub(crate) peer: Option<Answering>,
     /// Another region's node has refused the call, with a status of HTTP that its client does not get.
     pub(crate) is_nodes_refusal: bool,
+    /// The table that has the emergency in which this node refuses, where no origin can have seen the request.
+    pub(crate) refusing_table: Option<PublishedTable>,
     /// Another node's probe: not counted or logged among requests.
     pub(crate) is_probe: bool,
     /// The target as it was sent, for the log, and for a new table to be asked of it.
@@ -120,6 +122,7 @@ impl RequestLog {
             close: false,
             peer: None,
             is_nodes_refusal: false,
+            refusing_table: None,
             is_probe: false,
             uri: request.uri().clone(),
             authority: None,

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::answer_form::AnswerForm;
 use crate::framing::HeadFault;
 use crate::grpc::{self, Code};
-use crate::peers::headers::{PublishedTable, Unsent};
+use crate::peers::headers::Unsent;
 use crate::refusal_page::RefusalPage;
 use crate::request_body::BodyFault;
 use crate::request_log::REVOKED;
@@ -48,8 +48,6 @@ pub(crate) struct OwnAnswer {
     pub(crate) attempts: u32,
     /// Whether it is certain that no origin has seen the request, so that another region may.
     pub(crate) unsent: bool,
-    /// Of an emergency's refusal, the table that has the emergency, where no origin can have seen the request.
-    pub(crate) table: Option<PublishedTable>,
 }
 
 /// RFC 9457.
@@ -83,7 +81,6 @@ impl OwnAnswer {
             region: Box::default(),
             attempts: 0,
             unsent: false,
-            table: None,
         }
     }
 
