@@ -464,3 +464,34 @@ fn a_fleet_that_starts_anew_together_keeps_to_its_decision() {
     // Without it the primary gets writes, which lacks what the standby had.
     assert_eq!(restarted(false).gates(), [Gate::To(Holder::Primary); 3]);
 }
+
+/// A promotion that all but one node, which hears nobody any more, have taken back, since the primary came back at once: once
+/// that is a replica, the one must not write to a standby that misses what the others wrote meanwhile.
+#[test]
+fn a_decision_that_others_have_taken_back_lets_nobody_write() {
+    use Event::{Hears, PrimaryClaim, PrimaryUp, Replication, Restart, Second, SeesStandby, StandbyClaim};
+    let mut world = World::new(5, u8::MAX);
+    let pass = |world: &mut World, events: &[Event]| events.iter().for_each(|event| assert!(world.happens(*event)));
+    pass(&mut world, &[SeesStandby(3), Hears(2), PrimaryUp, Second, Second, Second, StandbyClaim, Restart(2), Second]);
+    pass(&mut world, &[SeesStandby(0), Replication, Hears(1), Second, Second]);
+    assert_eq!(world.nodes[1].writer.term(), Some(1));
+    pass(&mut world, &[PrimaryUp, Second, Second, Second, Second, Second]);
+    assert_eq!((world.nodes[1].writer.term(), world.nodes[4].writer.gate()), (Some(1), Gate::To(Holder::Primary)));
+    pass(&mut world, &[PrimaryClaim, Second]);
+    assert_eq!((world.nodes[1].writer.gate(), world.wrong), (Gate::Nobody(policy::Withheld::CutOff), None));
+}
+
+/// A promotion by a few nodes, of which the others do not hear or see enough to go by it: the few do not write by it, since the
+/// others go on once the primary says again that it is one.
+#[test]
+fn a_promotion_that_no_majority_goes_by_lets_nobody_write() {
+    use Event::{Hears, PrimaryClaim, Replication, Second, SeesStandby, StandbyClaim};
+    let mut world = World::new(5, u8::MAX);
+    let pass = |world: &mut World, events: &[Event]| events.iter().for_each(|event| assert!(world.happens(*event)));
+    pass(&mut world, &[Hears(0), Replication, Hears(1), PrimaryClaim, SeesStandby(2), StandbyClaim]);
+    pass(&mut world, &[Second; 10]);
+    assert_eq!((world.nodes[3].writer.term(), world.nodes[2].writer.term()), (Some(1), Some(0)));
+    assert!(world.gates().iter().all(|gate| matches!(gate, Gate::Nobody(_))), "{:?}", world.gates());
+    pass(&mut world, &[PrimaryClaim, Second]);
+    assert_eq!((world.nodes[2].writer.gate(), world.wrong), (Gate::To(Holder::Primary), None));
+}

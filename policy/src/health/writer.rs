@@ -477,8 +477,9 @@ impl Writer {
         // Who has never said anything of it is taken at the table's word, unless the other says something.
         let is_silent = !self.has_spoken && has.claim.is_none_or(|claim| claim == Claim::Unsaid);
         let is_by_table = holder == Holder::Primary && is_silent && !other.may_be_primary();
-        // Nobody can have promoted what was a replica just now.
-        let is_only_one = has.is_primary() && other.is_no_primary();
+        // Nobody can have promoted what was a replica just now, and a standby that steps down has given what it had. A primary
+        // has not: those who are not heard may still go by it, and write there once it says that it is the primary again.
+        let is_only_one = has.is_primary() && other.is_no_primary() && holder == Holder::Primary;
         let is_other_replica = is_only_one && now <= other.claimed_at + Self::CLAIM_AGE;
         let is_unfenced = pair.fleet.is_none();
         let withheld = if has.is_down || pair.find_lost(holder) {

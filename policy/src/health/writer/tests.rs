@@ -103,9 +103,15 @@ fn each_condition_of_a_promotion_is_one() {
     assert_eq!(after(&mut writer, 200, &pair(down(), side(Claim::Primary), 2)), REFUSED);
     // A primary that steps down is lost as one that is down.
     let mut writer = settled();
-    let stepped_down = pair(side(Claim::Replica), standby, 2);
+    let stepped_down = pair(side(Claim::Replica), standby, 1);
     after(&mut writer, 10, &stepped_down);
     assert_eq!(after(&mut writer, 130, &stepped_down), PROMOTED);
+    // And where no other node goes by the decision yet, nobody writes by it, though the primary is a replica: they may go back.
+    let mut writer = settled();
+    let alone = pair(side(Claim::Replica), standby, 2);
+    after(&mut writer, 10, &alone);
+    assert_eq!(after(&mut writer, 130, &alone), Gate::Nobody(Withheld::CutOff));
+    assert_eq!(writer.term(), Some(1));
 }
 
 #[test]
