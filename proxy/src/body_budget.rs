@@ -166,10 +166,13 @@ impl WorkerBodies {
         let extra = if is_roomy { extra } else { 0 };
         let before = self.shared.taken.fetch_add(more + extra, Ordering::Relaxed);
         let may = may(before.saturating_add(more), limit);
-        if !may {
-            self.shared.give_back(more + extra);
+        // Others may have come between the look and this.
+        let extra_left = if may && before.saturating_add(more + extra) <= limit { extra } else { 0 };
+        let back = extra - extra_left + if may { 0 } else { more };
+        if back > 0 {
+            self.shared.give_back(back);
         }
-        let spare = if may { (kept + more + extra).saturating_sub(bytes) } else { kept };
+        let spare = if may { (kept + more + extra_left).saturating_sub(bytes) } else { kept };
         if spare > 0 {
             self.spare.fetch_add(spare, Ordering::Relaxed);
         }
